@@ -1,0 +1,1 @@
+"""Sterna: live migration of running KVM virtual machines."""
