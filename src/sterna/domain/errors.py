@@ -1,0 +1,125 @@
+"""Every error Sterna raises on purpose.
+
+    SternaError                 what went wrong, and what would fix it
+    +-- Temporary               may go away by itself: retried after `delay_s`
+    |   +-- Unreachable         the other process did not answer (nobody listens, or its heartbeats stopped)
+    +-- Permanent               will not go away: before the pivot the migration is compensated
+    |   +-- NotFound            a VM, host, migration or port that does not exist
+    |   +-- Conflict            somebody else holds it: a migration under way, a stale epoch, a name taken
+    |   +-- Refused             a check said no; carries every reason at once
+    |   +-- Cancelled           a user aborted
+    |   +-- BadRequest          unknown method, wrong version, malformed or oversized payload
+    +-- Unknown                 acted, outcome not seen: ask the world, never guess
+
+`Temporary` and `Permanent` are kopf's two words; `Unknown` is ours (ARCHITECTURE: "The saga").
+Errors cross the bus as `to_wire()` and come back as the same class through `from_wire()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from sterna.domain.model import Refusal
+
+
+class SternaError(Exception):
+    """Base of all deliberate errors. `fix` says what an operator can do about it ('' where nothing helps)."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain JSON form: code, message, fix."""
+        return {"code": self.code, "message": self.message, "fix": self.fix}
+
+    @classmethod
+    def rebuild(cls, wire: Mapping[str, Any]) -> Self:
+        """The inverse of `to_wire` for this class."""
+        return cls(str(wire.get("message", "")), fix=str(wire.get("fix", "")))
+
+
+class Temporary(SternaError):
+    """May go away by itself; try again after `delay_s` seconds."""
+
+    code = "temporary"
+
+    def __init__(self, message: str, *, fix: str = "", delay_s: float = 1.0) -> None:
+        super().__init__(message, fix=fix)
+        self.delay_s = delay_s
+
+
+class Unreachable(Temporary):
+    """The other process did not answer."""
+
+    code = "unreachable"
+
+
+class Permanent(SternaError):
+    """Retrying cannot help."""
+
+    code = "permanent"
+
+
+class NotFound(Permanent):
+    """The thing named does not exist."""
+
+    code = "not-found"
+
+
+class Conflict(Permanent):
+    """Somebody else holds it, or the message is stale."""
+
+    code = "conflict"
+
+
+class Cancelled(Permanent):
+    """A user asked for the migration to end."""
+
+    code = "cancelled"
+
+
+class BadRequest(Permanent):
+    """The message itself is wrong."""
+
+    code = "bad-request"
+
+
+class Refused(Permanent):
+    """One or more checks said no. Carries all of them (SPEC invariant 4)."""
+
+    code = "refused"
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        super().__init__("; ".join(r.message for r in refusals), fix="; ".join(r.fix for r in refusals if r.fix))
+        self.refusals = tuple(refusals)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Adds the list of refusals."""
+        return super().to_wire() | {"refusals": [r.model_dump() for r in self.refusals]}
+
+    @classmethod
+    def rebuild(cls, wire: Mapping[str, Any]) -> Self:
+        """The inverse of `to_wire`."""
+        return cls([Refusal.model_validate(r) for r in wire.get("refusals", ())])
+
+
+class Unknown(SternaError):
+    """The action's outcome was not seen."""
+
+    code = "unknown"
+
+
+_BY_CODE: dict[str, type[SternaError]] = {
+    c.code: c
+    for c in (Temporary, Unreachable, Permanent, NotFound, Conflict, Cancelled, BadRequest, Refused, Unknown)
+}
+
+
+def from_wire(wire: Mapping[str, Any]) -> SternaError:
+    """The error another process sent; a code not known here becomes `Permanent`."""
+    return _BY_CODE.get(str(wire.get("code")), Permanent).rebuild(wire)

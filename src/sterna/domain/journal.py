@@ -1,0 +1,84 @@
+"""What the journal holds: the truth about a migration, one entry per fact, in order, on local disk.
+
+Step entries come in pairs: `intent` before a step acts, `done` or `failed` after it. Everything else is a
+`note` (something seen or sent: P11, M3, M5 ...) or a `status` change.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sterna.domain.model import Data, Value, Vm
+
+JOURNAL_VERSION = 1
+
+
+class Role(StrEnum):
+    """Which side of a migration this journal's host is."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+class Kind(StrEnum):
+    """What an entry says."""
+
+    ACCEPTED = "accepted"
+    INTENT = "intent"
+    DONE = "done"
+    FAILED = "failed"
+    """A try of a step failed; `data.error` is the error on the wire; `data.final` whether it will be tried again."""
+    NOTE = "note"
+    STATUS = "status"
+    RELEASED = "released"
+    """The VM may migrate again (R8, or the end)."""
+    CLOSED = "closed"
+    """Nothing is left to do for this migration on this host."""
+
+
+class Migration(Value):
+    """One migration, the same words on every host and in every record."""
+
+    id: str
+    """UUID chosen by the client; also the idempotency key."""
+    epoch: int
+    """Per VM, issued by the source's journal, +1 for each migration accepted."""
+    vm_uuid: str
+    vm_name: str
+    source: str
+    """Host name."""
+    destination: str
+    source_address: str = ""
+    destination_address: str = ""
+    options: Data = {}
+    created_at: str = ""
+    """ISO 8601 UTC, the source's clock."""
+
+
+class Entry(Value):
+    """One line of a journal."""
+
+    v: int = JOURNAL_VERSION
+    seq: int
+    """Position in this host's journal, from 1, without order across hosts."""
+    migration_id: str
+    epoch: int
+    role: Role
+    kind: Kind
+    row: str = ""
+    """SPEC row, `P9`, where the entry is about one."""
+    name: str = ""
+    """The step's or note's name in words."""
+    at: str
+    """ISO 8601 UTC with ms, this host's clock: for people; never subtracted across hosts."""
+    mono_ms: float
+    """This host's monotonic clock, for durations within one agent's life."""
+    boot: str
+    """Random id of the agent's life: mono_ms compares only within one."""
+    data: Data = {}
+
+
+class Bdms(Value):
+    """P2's snapshot: the VM as it was before anything was changed."""
+
+    vm: Vm

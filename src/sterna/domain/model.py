@@ -1,0 +1,245 @@
+"""What Sterna knows about hosts, VMs, disks and NICs, as frozen values that cross the bus and the journal.
+
+Sizes are bytes, rates bytes/s, durations ms or s as the field's name says. Fields nobody has observed are
+None, never zero. Fields unknown to this version are ignored on reading (N and N-1 are accepted).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+Data = dict[str, Any]
+"""Plain JSON: what steps put into the journal."""
+
+
+class Value(BaseModel):
+    """A frozen value with a plain-JSON form."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Refusal(Value):
+    """One reason why a migration cannot be, and what would fix it (SPEC invariant 4)."""
+
+    code: str
+    """Stable, for scripts: `vm-not-running`, `bridge-missing`, `memory-short`, ..."""
+    message: str
+    fix: str = ""
+
+
+class GuestState(StrEnum):
+    """A guest as one hypervisor sees it."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTOFF = "shutoff"
+    """Defined, no QEMU."""
+    ABSENT = "absent"
+    """Not even defined."""
+    UNKNOWN = "unknown"
+    """The hypervisor could not be asked."""
+
+
+class Observation(Value):
+    """What one hypervisor says of one guest at one moment. `ran` is evidence, not opinion."""
+
+    state: GuestState
+    reason: str = ""
+    """libvirt's reason in words: `migration`, `postcopy`, `user`, `crashed`, `incoming` ..."""
+    job_active: bool = False
+    """A migration job of this guest is running in this libvirt."""
+    epoch: int | None = None
+    """Sterna's epoch in the domain's metadata, None where there is none."""
+    ran: bool = False
+    """This guest's vCPUs have been seen running on this host since the epoch was written."""
+
+
+class DiskKind(StrEnum):
+    """How a disk's bytes are reached."""
+
+    FILE = "file"
+    ISCSI = "iscsi"
+    EMPTY = "empty"
+    """A removable drive without a medium."""
+    OTHER = "other"
+    """Anything not yet supported; `detail` says what the XML says."""
+
+
+class IscsiSource(Value):
+    """A LUN reached by QEMU's own initiator (libvirt network disk)."""
+
+    target: str
+    lun: int
+    portal_host: str
+    portal_port: int = 3260
+    initiator: str | None = None
+
+
+class Disk(Value):
+    """One disk of a VM: a "block device mapping" (SPEC P2)."""
+
+    target: str
+    """Guest device name in the XML, `vda`; the key by which disks are matched."""
+    kind: DiskKind
+    device: str = "disk"
+    """`disk`, `cdrom`, `lun`, `floppy`."""
+    path: str | None = None
+    format: str = "raw"
+    volume_id: str | None = None
+    """The XML's <serial>, else None."""
+    iscsi: IscsiSource | None = None
+    read_only: bool = False
+    shareable: bool = False
+    capacity_bytes: int | None = None
+    allocation_bytes: int | None = None
+    backing_path: str | None = None
+    detail: str = ""
+    local: bool | None = None
+    """True: on storage only its host can see, so it is copied with the memory (M2). None: not yet decided."""
+
+
+class Nic(Value):
+    """One NIC of a VM, as plugged on one host (SPEC P5, P10)."""
+
+    mac: str
+    plug: str
+    """`ovs` (normal plug), else what the XML says and Sterna does not support yet."""
+    port_id: str | None = None
+    bridge: str | None = None
+    vlan: int | None = None
+    mtu: int | None = None
+    device: str | None = None
+    """The host's device: `vnet3`, `tap0f2a...`."""
+    managed: bool = True
+    """False: the tap was made ahead of the guest and outlives it (`managed='no'`); whoever made it removes it."""
+    external_ids: dict[str, str] = {}
+    """As in the switch's Interface row."""
+
+
+class Vm(Value):
+    """One VM as its host's libvirt describes it: the truth Sterna works from."""
+
+    uuid: str
+    name: str
+    state: GuestState
+    reason: str = ""
+    job_active: bool = False
+    persistent: bool = True
+    autostart: bool = False
+    memory_bytes: int
+    vcpus: int
+    virt_type: str = "kvm"
+    """`kvm`, or `qemu` for software emulation."""
+    arch: str = "x86_64"
+    machine: str = ""
+    emulator: str = ""
+    cpu_xml: str = ""
+    """The live definition's <cpu> element, for the destination's own comparison."""
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    immovable: tuple[str, ...] = ()
+    """Devices that cannot move, in words: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
+    epoch: int = 0
+    image: Data = {}
+    """Image metadata from the domain's own metadata element (SPEC P7)."""
+
+
+class VmSummary(Value):
+    """A row of `sterna vms`."""
+
+    uuid: str
+    name: str
+    state: GuestState
+    memory_bytes: int
+    vcpus: int
+
+
+class HostFacts(Value):
+    """What a host's agent says of its host."""
+
+    name: str
+    host_uuid: str
+    """libvirt's own host UUID: the name is pinned to it."""
+    address: str
+    """Where other hosts' libvirtd and QEMU reach this one."""
+    libvirt_version: int
+    """As libvirt encodes it: major * 1,000,000 + minor * 1,000 + release."""
+    qemu_version: int
+    memory_total_bytes: int
+    memory_free_bytes: int
+    cpus: int
+    cpu_model: str = ""
+    initiator: str | None = None
+    instances_dir: str = ""
+    disk_free_bytes: int | None = None
+    maintenance: bool = False
+
+
+class JobSample(Value):
+    """One look at a running copy (SPEC M3). Sizes in bytes, rates in bytes/s."""
+
+    elapsed_ms: int | None = None
+    memory_total: int | None = None
+    memory_processed: int | None = None
+    memory_remaining: int | None = None
+    memory_rate: int | None = None
+    dirty_rate: int | None = None
+    """bytes/s of memory the guest dirties (libvirt's pages/s times its page size)."""
+    iteration: int | None = None
+    disk_total: int | None = None
+    disk_processed: int | None = None
+    disk_remaining: int | None = None
+    downtime_ms: int | None = None
+    """QEMU's expected downtime while it runs."""
+
+
+class CompletedJob(Value):
+    """libvirt's statistics of a finished migration, read on the destination (SPEC: the report)."""
+
+    total_ms: int | None = None
+    downtime_ms: int | None = None
+    downtime_net_ms: int | None = None
+    memory_processed: int | None = None
+    memory_total: int | None = None
+    disk_processed: int | None = None
+    disk_total: int | None = None
+    iterations: int | None = None
+    setup_ms: int | None = None
+
+
+class DestinationDisk(Value):
+    """How the destination reaches one disk: typed data from dhost, rendered into XML by shost alone."""
+
+    target: str
+    kind: DiskKind
+    path: str | None = None
+    iscsi: IscsiSource | None = None
+    copied: bool = False
+
+
+class DestinationNic(Value):
+    """How the destination plugged one NIC: a tap made ahead of the guest."""
+
+    mac: str
+    device: str
+    bridge: str
+    port_id: str
+    mtu: int | None = None
+
+
+class CopyPlan(Value):
+    """All that `Mover.migrate` needs (SPEC M4)."""
+
+    migration_id: str
+    epoch: int
+    destination_uri: str
+    """libvirt URI of the destination as the SOURCE libvirtd must dial it: `qemu+tcp://10.0.0.2/system`."""
+    migrate_uri: str | None = None
+    """Address of the memory stream: `tcp://10.0.0.2`."""
+    disks: tuple[DestinationDisk, ...] = ()
+    nics: tuple[DestinationNic, ...] = ()
+    persistent: bool = True
+    bandwidth_bytes: int | None = None

@@ -1,0 +1,50 @@
+"""The message bus: subjects and bytes. Envelopes, deadlines, heartbeats, outbox and inbox stand above it (rpc/)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+
+class Incoming(Protocol):
+    """One message that arrived. `reply` may be called several times (heartbeats, then the answer)."""
+
+    @property
+    def subject(self) -> str:
+        """The subject it was sent to."""
+
+    @property
+    def payload(self) -> bytes:
+        """Its bytes."""
+
+    async def reply(self, payload: bytes) -> None:
+        """Send bytes back to the sender; nothing happens if the sender wants none."""
+
+
+Handler = Callable[[Incoming], Awaitable[None]]
+
+
+class Subscription(Protocol):
+    """An open subscription."""
+
+    async def close(self) -> None:
+        """Stop receiving."""
+
+
+class Bus(Protocol):
+    """At-most-once delivery, nothing stored. Raises Unreachable where the bus itself is away."""
+
+    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
+        """Call `handler` for each message; `*` matches one token of the subject. One handler's failure or
+        slowness never stops the others."""
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Send and forget. Raises BadRequest over the bus's size limit."""
+
+    def request(self, subject: str, payload: bytes) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Send, and iterate over the replies while the context is open. Raises Unreachable on iteration, at once,
+        where nobody listens to the subject."""
+
+    async def close(self) -> None:
+        """Leave the bus."""

@@ -1,0 +1,74 @@
+"""The journal of one agent. Synchronous on purpose: an intent must be on disk before the step acts (fsync)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sterna.domain.journal import Entry, Kind, Migration, Role
+from sterna.domain.model import Data, Value
+
+
+class Envelope(Value):
+    """A cast waiting in the outbox, or seen by the inbox."""
+
+    id: str
+    to: str
+    """Host name of the receiver."""
+    method: str
+    migration_id: str
+    epoch: int
+    params: Data = {}
+
+
+class Journal(Protocol):
+    """One host's journal, outbox and inbox. Survives kill -9 of the agent at any moment."""
+
+    def accept(self, migration: Migration, role: Role) -> Migration:
+        """Open a migration on this host; the same id again returns what was accepted first.
+
+        As source: take the VM's lock and issue the epoch (the larger of the newest seen here and
+        `migration.epoch`, plus 1). As destination: refuse an epoch not newer than the newest seen for the VM.
+
+        Raises Conflict where another open migration holds the VM here, or the epoch is stale.
+        """
+
+    def append(
+        self, migration_id: str, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None
+    ) -> Entry:
+        """Write one entry, durably. RELEASED frees the VM's lock, CLOSED closes the migration here."""
+
+    def get(self, migration_id: str) -> tuple[Migration, Role] | None:
+        """The migration as accepted, None if this host never accepted it."""
+
+    def entries(self, migration_id: str) -> list[Entry]:
+        """All entries of one migration, in order."""
+
+    def open(self) -> list[tuple[Migration, Role]]:
+        """Migrations not CLOSED here, oldest first."""
+
+    def since(self, cursor: int, limit: int = 500) -> list[Entry]:
+        """Entries with seq > cursor, over all migrations, in order: how the controller follows."""
+
+    def holder(self, vm_uuid: str) -> Migration | None:
+        """The open migration that holds the VM's lock here."""
+
+    # outbox and inbox: casts are never lost
+
+    def outbox_put(self, envelope: Envelope) -> None:
+        """Keep until `outbox_done`. The same id again is ignored."""
+
+    def outbox(self, to: str | None = None) -> Sequence[Envelope]:
+        """Casts not yet acknowledged, oldest first."""
+
+    def outbox_done(self, envelope_id: str) -> None:
+        """The receiver has journaled it."""
+
+    def inbox_put(self, envelope: Envelope) -> bool:
+        """Journal a received cast; False where this id was already there (handled or not)."""
+
+    def inbox(self) -> Sequence[Envelope]:
+        """Received casts not yet handled, oldest first."""
+
+    def inbox_done(self, envelope_id: str) -> None:
+        """Handled; its id is remembered so that a repeat is recognised."""

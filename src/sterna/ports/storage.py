@@ -1,0 +1,46 @@
+"""Files of one host: instance directories, local disks, and the proof whether a folder is shared."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sterna.domain.model import Disk, Refusal, Value
+
+
+class Created(Value):
+    """What `create_disk` and `make_directory` are about to make, written to the journal before they act."""
+
+    directories: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+class Storage(Protocol):
+    """One host's file storage. Paths are absolute. Every method may be repeated."""
+
+    async def check_targets(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        """Room and permission to hold copies of these local disks: file taken, too little space."""
+
+    async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
+        """Which directories and files P8 would have to make: those that do not exist yet.
+
+        Raises Conflict if a disk's file already exists.
+        """
+
+    async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
+        """P8: make them. Disks empty, same virtual size and format as the source's, thin."""
+
+    async def remove(self, created: Created) -> None:
+        """R7, F10: remove these files, then the directories if empty. Paths outside the instances directory
+        raise Permanent. Missing ones are success."""
+
+    async def leave_token(self, path: str, token: str) -> None:
+        """Put a small file with `token` beside `path` (the proof of sharing); `drop_token` removes it."""
+
+    async def sees_token(self, path: str, token: str) -> bool:
+        """Does THIS host see that token beside `path`?"""
+
+    async def drop_token(self, path: str, token: str) -> None:
+        """Remove it; missing is success."""
+
+    async def readable(self, path: str) -> bool:
+        """Does this host see the file and may it be opened for reading and writing?"""

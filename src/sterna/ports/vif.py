@@ -1,0 +1,29 @@
+"""Plugging NICs into one host's switch. Three verbs, as os-vif has them, and a look at the bridge."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sterna.domain.model import Nic
+
+
+class Vif(Protocol):
+    """One plug type on one host. Every method may be repeated."""
+
+    async def describe(self, nic: Nic) -> Nic | None:
+        """The NIC's port as the switch has it now (bridge, vlan, mtu, external_ids, device), found by its
+        device or, failing that, by port id; None where it is not plugged here."""
+
+    async def bridge_exists(self, bridge: str) -> bool:
+        """Is there such a bridge on this host?"""
+
+    async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
+        """P10: make the tap `device` ahead of the guest and add it to the NIC's bridge, with external_ids as
+        Nova writes them (iface-id, iface-status=active, attached-mac, vm-uuid), VLAN tag and MTU kept.
+        The same tap already there is success. Raises Conflict if `device` belongs to something else."""
+
+    async def wired(self, device: str) -> bool:
+        """P12: does the switch forward for this port (ofport assigned, no error)?"""
+
+    async def unplug(self, device: str, *, bridge: str) -> bool:
+        """R6, F4: take the port off the bridge and delete the tap. False where there was nothing."""
