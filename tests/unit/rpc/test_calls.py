@@ -240,7 +240,7 @@ async def test_a_reply_of_another_version_is_a_clear_error(world):
         await incoming.reply(encode(Reply(kind="result", v=9)))
 
     await world.b.bus.subscribe(call_subject("b"), handler)
-    with pytest.raises(BadRequest, match="version 9.*1 to 1"):
+    with pytest.raises(BadRequest, match=r"version 9.*1 to 1"):
         await world.a.client.call("b", "x", {})
 
 

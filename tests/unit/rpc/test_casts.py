@@ -300,3 +300,19 @@ async def _send(world, id, migration_id="m1"):
     request = Request(kind="cast", id=id, method="note", sender="a", migration_id=migration_id)
     async with world.a.bus.request(cast_subject("b"), encode(request)) as replies:
         return decode_reply(await anext(replies))
+
+
+async def test_drained_waits_anew_each_time(world):
+    recorder(world.b)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("c1"))
+    await world.a.outbox.drained("b")
+    await world.a.outbox.drained("b")
+    await world.a.outbox.stop()
+    world.a.outbox.put(cast("c2"))
+    waiting = asyncio.create_task(world.a.outbox.drained("b"))
+    await world.clock.run_until_idle()
+    assert not waiting.done()
+    await world.a.outbox.start()
+    await world.clock.run(waiting)
