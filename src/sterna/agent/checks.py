@@ -84,6 +84,7 @@ class SourceChecks:
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""
+
         async def ask(path: str, token: str) -> bool:
             params = {"path": path, "token": token}
             return bool((await self._client.call(destination, "sees_token", params))["seen"])
@@ -134,7 +135,9 @@ class DestinationChecks:
         if free >= vm.memory_bytes:
             return []
         message = (
-            f"{self._host.name} has {free // 2**20} MiB of memory free ({claimed // 2**20} MiB of it claimed by other "
-            f"migrations), {vm.name} needs {vm.memory_bytes // 2**20} MiB"
+            f"{self._host.name} has {free // 2**20} MiB of memory free ({claimed // 2**20} MiB more are claimed by "
+            f"other migrations), {vm.name} needs {vm.memory_bytes // 2**20} MiB"
         )
-        return [Refusal(code="memory-short", message=message, fix="move or stop another VM there, or choose another")]
+        return [
+            Refusal(code="memory-short", message=message, fix="move or stop another VM there, or choose another")
+        ]
