@@ -102,7 +102,9 @@ class DestinationDesk:
         """R4 arrived: R5-R7, whatever of them is left, then the report."""
         migration = self._migration(request)
         try:
-            ctx = self._turn(self._open(migration))  # never heard of: accepted only to be closed, a late P3 is refused
+            ctx = self._turn(
+                self._open(migration)
+            )  # never heard of: accepted only to be closed, a late P3 is refused
         except Conflict:
             if self._journal.get(migration.id) is not None:
                 raise
