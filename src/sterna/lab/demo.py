@@ -75,7 +75,7 @@ def run() -> int:
         lab.down()
 
 
-def report(  # noqa: PLR0913 - all that was seen
+def report(
     lab: Lab, guest: Guest, ping: Ping, before: GuestStatus, after: GuestStatus, left: list[str]
 ) -> int:
     """Print what was seen from outside and from inside the guest; 0 if all of it is as it should be."""
