@@ -21,8 +21,8 @@ auth_unix_rw = "none"
 host_uuid = "{host_uuid}"
 max_clients = 500
 max_client_requests = 50
-log_level = 2
-log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
+log_level = 3
+log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 """
 
 QEMU_CONF = """\

@@ -57,9 +57,15 @@ class Namespaces:
     init: ProcessId
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The command line that runs `argv` inside; the command dies when this process is killed."""
-        enter = ["nsenter", "--target", str(self.init.pid), *ENTER, "--"]
-        return [*enter, "setpriv", "--pdeathsig", "KILL", "--", *argv]
+        """The command line that runs `argv` inside; the command dies when the process started with it is killed."""
+        return [*self._enter(), "setpriv", "--pdeathsig", "KILL", "--", *argv]
+
+    def interactive_command(self, argv: Sequence[str]) -> list[str]:
+        """Like `command`, with the lab's search path whatever the environment."""
+        return self.command(["env", f"PATH={PATH}", "HOME=/root", *argv])
+
+    def _enter(self) -> list[str]:
+        return ["nsenter", "--target", str(self.init.pid), *ENTER, "--"]
 
     def run(
         self,
@@ -104,10 +110,9 @@ class Namespaces:
 
     def detach(self, argv: Sequence[str], log: Path, pass_fds: Sequence[int] = ()) -> None:
         """Starts a command inside that goes on without this process; its output is appended to `log`."""
-        enter = ["nsenter", "--target", str(self.init.pid), *ENTER, "--"]
         with log.open("ab") as output:
             subprocess.run(
-                [*enter, "sh", "-c", 'setsid "$@" & ', MARK, *argv],
+                [*self._enter(), "sh", "-c", 'setsid "$@" & ', MARK, *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

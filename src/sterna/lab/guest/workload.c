@@ -52,7 +52,7 @@ struct disk {
 
 static struct disk disks[MAX_DISKS];
 static int disk_count;
-static uint64_t rate_mib, area_mib = 32, blocks_per_s = 100, disk_mib = 8;
+static uint64_t rate_mib, area_mib = 32, blocks_per_s = 128, disk_mib = 4;
 static uint64_t boot_nonce;
 static char boot_id[64];
 static _Atomic uint64_t passes, pages_verified, page_errors, max_tick_gap_us;
@@ -196,7 +196,7 @@ static void visit_block(struct disk *disk, uint64_t *buffer, uint64_t index)
 		damage(buffer, index, *generation, fault);
 		block_io(disk, buffer, index, 1);
 	}
-	if (*generation) { /* the first pass finds whatever was on the disk before this boot */
+	if (*generation) { /* 0: what is there was written before this boot, or by a write that failed */
 		if (!block_io(disk, buffer, index, 0))
 			return;
 		const char *reason = wrong(buffer, index, *generation);
@@ -222,6 +222,8 @@ static void *disk_main(void *argument)
 		abort();
 	if (disk->units % step == 0)
 		step = 1;
+	for (uint64_t index = 0; index < disk->units; index++)
+		visit_block(disk, buffer, index);
 	clock_gettime(CLOCK_MONOTONIC, &next);
 	for (uint64_t n = 0;; n++) {
 		visit_block(disk, buffer, n * step % disk->units);

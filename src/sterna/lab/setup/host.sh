@@ -4,6 +4,7 @@ set -eu
 own=$LAB/hosts/$HOST
 
 hostname "$HOST"
+umount -R /sys 2>/dev/null || true # cgroups and all: this is another network's /sys
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=755 tmpfs /run

@@ -5,6 +5,7 @@ set -eu
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /srv
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+umount -R /sys 2>/dev/null || true # cgroups and all: this is another network's /sys
 mount -t sysfs sysfs /sys
 mkdir -p /run/lock /srv/sterna/tgt
 hostname sterna-lab
@@ -18,6 +19,7 @@ for bridge in mgmt tenant; do
 done
 ip address add "$LAB_ADDRESS/24" dev mgmt
 ip address add "$TENANT_ADDRESS/24" dev tenant
+sysctl -qw net.ipv4.neigh.tenant.retrans_time_ms=50 # a guest that just came up is found soon
 
 start() { # NAME COMMAND...: a daemon with its log
     name=$1
