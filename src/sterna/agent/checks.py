@@ -6,7 +6,9 @@ when it accepts one: between the two the world may have changed.
 
 from __future__ import annotations
 
-from sterna.domain.errors import SternaError, Temporary, Unknown
+from uuid import uuid4
+
+from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Vm
 from sterna.migration.context import HostPorts
@@ -51,6 +53,11 @@ def _check_nic(nic: Nic) -> list[Refusal]:
     return [Refusal(code="nic-unsupported", message=message, fix="detach it, or put it on an Open vSwitch bridge")]
 
 
+def _cannot_tell(error: SternaError, destination: str) -> Refusal:
+    """The check itself could not be made: that is a reason too."""
+    return Refusal(code="check-failed", message=f"{destination} cannot be checked: {error.message}", fix=error.fix)
+
+
 class SourceChecks:
     """The source agent's side of a check; asks the destination's side itself."""
 
@@ -75,6 +82,8 @@ class SourceChecks:
             message = f"{destination}'s agent does not answer: {error.message}"
             down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
             return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), down]
+        except Permanent as error:
+            return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
         unreachable = await self._host.hypervisor.check_peer(self._host.uri(facts.address))
@@ -89,7 +98,7 @@ class SourceChecks:
             params = {"path": path, "token": token}
             return bool((await self._client.call(destination, "sees_token", params))["seen"])
 
-        return await decide_local(self._host.storage, ask, disks, f"check-{self._host.name}")
+        return await decide_local(self._host.storage, ask, disks, f"check-{uuid4()}")
 
 
 class DestinationChecks:

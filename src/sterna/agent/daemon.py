@@ -17,7 +17,8 @@ from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.presence import Beacon
-from sterna.rpc.server import Request, RpcServer
+from sterna.rpc.envelope import Request
+from sterna.rpc.server import RpcServer
 from sterna.saga.runner import Runner, Strike, no_strike
 
 log = structlog.get_logger(__name__)

@@ -108,7 +108,7 @@ class Context:
     @property
     def token(self) -> str:
         """What this migration writes beside a disk to see whether the other host sees it."""
-        return f"{self.migration.id}-{self.host.name}"
+        return f"{self.migration.id}-{self.role}"
 
     async def peer_sees(self, path: str, token: str) -> bool:
         """Does the other host see `token` beside `path`? Raises Unreachable or Unknown."""
