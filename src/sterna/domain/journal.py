@@ -27,7 +27,7 @@ class Kind(StrEnum):
     INTENT = "intent"
     DONE = "done"
     FAILED = "failed"
-    """A try of a step failed; `data.error` is the error on the wire; `data.final` whether it will be tried again."""
+    """A try of a step failed; `data.error` is the error on the wire; `data.final`: it will not be tried again."""
     NOTE = "note"
     STATUS = "status"
     RELEASED = "released"
