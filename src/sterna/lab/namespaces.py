@@ -46,8 +46,16 @@ class ProcessId:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process runs (a zombie does not)."""
+        """Whether this very process is still there (a zombie is not, one that is dying is)."""
         return self.boot == _boot_id() and _started(self.pid) == self.started
+
+    @property
+    def well(self) -> bool:
+        """Whether it is there and not dying: a PID 1 that was killed waits for all in its namespaces to end."""
+        try:
+            return self.alive and _command_line(self.pid) != [""]
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)
