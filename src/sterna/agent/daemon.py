@@ -15,9 +15,9 @@ from sterna.migration.context import HostPorts
 from sterna.ports.bus import Bus
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
+from sterna.rpc.envelope import Request
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.presence import Beacon
-from sterna.rpc.envelope import Request
 from sterna.rpc.server import RpcServer
 from sterna.saga.runner import Runner, Strike, no_strike
 

@@ -23,8 +23,8 @@ from sterna.migration.context import Context, HostPorts
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, DESTINATION_ROLLBACK, REMOVE_VOLUME_CONNECTION
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
-from sterna.rpc.outbox import Outbox
 from sterna.rpc.envelope import Request
+from sterna.rpc.outbox import Outbox
 from sterna.saga.runner import Runner
 
 log = structlog.get_logger(__name__)

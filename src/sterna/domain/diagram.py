@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Data
-from sterna.domain.rows import How, Participant, phase_of, row_for
+from sterna.domain.rows import ROWS, How, Participant, phase_of, row_for
 from sterna.domain.timeline import Item, Result, What
 
 _PHASES = {
@@ -52,8 +52,25 @@ def _remarks(item: Item) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
+def _seen_of_the_copy(looks: Sequence[Data]) -> list[str]:
+    facts = []
+    iterations = [n for look in looks if (n := (look.get("sample") or look).get("iteration")) is not None]
+    if iterations:
+        facts.append(f"{max(iterations)} iterations")
+    last: Data = next((look["sample"] for look in reversed(looks) if look.get("sample")), {})
+    if last.get("memory_processed") is not None:
+        facts.append(f"{last['memory_processed'] / 2**20:.0f} MiB of memory sent")
+    if last.get("disk_processed"):
+        facts.append(f"{last['disk_processed'] / 2**20:.0f} MiB of disks sent")
+    return facts
+
+
+def _message(error: Data | None) -> str:
+    return str((error or {}).get("message", ""))
+
+
 def _error_text(error: Data | None) -> str:
-    return _plain(str((error or {}).get("message", "")) or "no reason was recorded")
+    return _plain(_message(error) or "no reason was recorded")
 
 
 class _Sheet:
@@ -64,8 +81,10 @@ class _Sheet:
         self.phase = ""
         self.answers: list[str] = []
         """Red answers of failed calls, drawn when the caller goes on."""
-        self.samples: list[Data] = []
-        self.watching = False
+        self.looks: list[Data] = []
+        """What M3 saw, summed up in one note."""
+        self.drawn: set[str] = set()
+        """Rows that have their arrow; those that many entries are about are drawn once."""
 
     def divider(self, row: str) -> None:
         """Open the part of the diagram a row belongs to."""
@@ -79,19 +98,12 @@ class _Sheet:
         self.lines += self.answers
         self.answers = []
 
-    def flush_samples(self) -> None:
+    def flush_looks(self) -> None:
         """Sum up what was seen of the copy."""
-        if self.samples:
-            last = self.samples[-1]
-            facts = []
-            if last.get("iteration") is not None:
-                facts.append(f"iteration {last['iteration']}")
-            if last.get("memory_processed") is not None:
-                facts.append(f"{last['memory_processed'] / 2**20:.0f} MiB of memory sent")
-            if last.get("disk_processed"):
-                facts.append(f"{last['disk_processed'] / 2**20:.0f} MiB of disks sent")
-            self.lines.append(f"note over slibvirt : last seen of the copy: {', '.join(facts) or 'nothing'}")
-        self.samples = []
+        facts = _seen_of_the_copy(self.looks)
+        if facts:
+            self.lines.append(f"note over slibvirt : {', '.join(facts)}")
+        self.looks = []
 
     def note(self, role: Role, text: str, *, red: bool = False) -> None:
         """A remark at an agent's lifeline."""
@@ -100,11 +112,11 @@ class _Sheet:
 
     def arrows(self, item: Item) -> None:
         """The row's arrows."""
-        self.watching = self.watching or item.row == "M3"
+        self.drawn.add(item.row)
         row = row_for(item.row, item.role, item.name)
-        hops = row.hops(item.role)
+        hops = row.hops
         failed = item.result is Result.FAILED
-        label = f"{_plain(row.id)} {_plain(row.label)}{_remarks(item)}"
+        label = f"{_plain(f'{row.id} {row.label}')}{_remarks(item)}"
         answered = failed and row.how in (How.CALL, How.CAST) and hops[0][0] != hops[-1][1]
         for sender, receiver in hops:
             red = failed and not answered
@@ -119,26 +131,38 @@ class _Sheet:
         if not failed and item.error:
             self.note(item.role, f"{_plain(row.id)} failed before: {_error_text(item.error)}", red=True)
 
-    def take(self, item: Item) -> None:
-        """Draw one line of the timeline."""
-        sample = item.data.get("sample") if item.row == "M3" and item.what is What.NOTE else None
-        if sample is not None:
-            self.samples.append(dict(sample))
-            if self.watching:  # one arrow for all looks at the copy
-                return
-            self.watching = True
-        else:
-            self.flush_samples()
-        if item.role is Role.SOURCE:
-            self.flush_answers()
-        if item.what is What.STATUS:
-            reason = f"\\n{_plain(item.reason)}" if item.reason else ""
-            self.note(item.role, f"status **{_plain(item.status)}**{reason}")
-        elif item.what is What.RESTART:
-            self.note(item.role, "the agent was restarted", red=True)
-        elif item.row:
+    def remark(self, item: Item) -> None:
+        """Something seen or sent: an answer is an arrow, M3 one arrow in all, the rest a note."""
+        if item.row == "M3":
+            self.looks.append(item.data)
+        elif ROWS[item.row].how is not How.RETURN if item.row in ROWS else True:
+            text = str(item.data.get("why") or _message(item.data.get("error")))
+            self.note(item.role, _plain(f"{item.row} {item.name.replace('-', ' ')}{': ' if text else ''}{text}"))
+            return
+        if item.row not in self.drawn:
             self.divider(item.row)
             self.arrows(item)
+
+    def take(self, item: Item) -> None:
+        """Draw one line of the timeline."""
+        if item.row != "M3":
+            self.flush_looks()
+        if item.role is Role.SOURCE:
+            self.flush_answers()
+        match item.what:
+            case What.STEP:
+                self.divider(item.row)
+                self.arrows(item)
+            case What.NOTE:
+                self.remark(item)
+            case What.STATUS:
+                reason = f"\\n{_plain(item.reason)}" if item.reason else ""
+                self.note(item.role, f"status **{_plain(item.status)}**{reason}")
+            case What.RESTART:
+                self.note(item.role, "the agent was restarted", red=True)
+            case What.MARK:
+                if item.error:
+                    self.note(item.role, f"turned back: {_error_text(item.error)}", red=True)
 
 
 def draw(migration: Migration, timeline: Sequence[Item]) -> str:
@@ -146,7 +170,7 @@ def draw(migration: Migration, timeline: Sequence[Item]) -> str:
     sheet = _Sheet()
     for item in timeline:
         sheet.take(item)
-    sheet.flush_samples()
+    sheet.flush_looks()
     sheet.flush_answers()
     source, destination = _plain(migration.source), _plain(migration.destination)
     head = [

@@ -99,6 +99,13 @@ def _last_sample(source: list[Entry]) -> JobSample | None:
     return None
 
 
+def _iterations(source: list[Entry]) -> int | None:
+    seen = [
+        n for e in source if e.row == "M3" and (n := (e.data.get("sample") or e.data).get("iteration")) is not None
+    ]
+    return max(seen, default=None)
+
+
 def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
     """The report of one migration from both hosts' entries; also of one that has not ended yet."""
     own = sorted((e for e in entries if e.migration_id == migration.id), key=lambda e: e.seq)
@@ -115,7 +122,7 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
         downtime_reason=no_downtime,
         bytes_memory=_seen(job.memory_processed, sample.memory_processed),
         bytes_disks=_seen(job.disk_processed, sample.disk_processed),
-        iterations=_seen(job.iterations, sample.iteration),
+        iterations=_seen(job.iterations, _iterations(source)),
         phases=_phases(source),
     )
 

@@ -42,22 +42,25 @@ class Row(Value):
     """Who speaks to whom, hop by hop; one participant twice for work by itself."""
     how: How
     label: str
-    either: bool = False
-    """The row belongs to whichever agent journaled it (R6 is done by both)."""
 
-    def hops(self, role: Role) -> tuple[tuple[Participant, Participant], ...]:
-        """The arrows to draw when the agent with `role` journaled this row."""
-        path = self.path
-        if self.either and role is Role.DESTINATION:
-            path = (Participant.DHOST, Participant.DHOST)
-        return tuple(pairwise(path))
+    def at(self, role: Role) -> Row:
+        """The row as the agent with `role` journals it: what the source asks for is dhost's own work when dhost
+        does it (R3, R6)."""
+        if role is Role.DESTINATION and self.path[0] in (Participant.SHOST, Participant.SLIBVIRT):
+            return Row(id=self.id, path=(Participant.DHOST, Participant.DHOST), how=How.SELF, label=self.label)
+        return self
+
+    @property
+    def hops(self) -> tuple[tuple[Participant, Participant], ...]:
+        """The arrows to draw, hop by hop."""
+        return tuple(pairwise(self.path))
 
 
 _S, _SV, _D, _DV = Participant.SHOST, Participant.SLIBVIRT, Participant.DHOST, Participant.DLIBVIRT
 
 
-def _own(row: str, who: Participant, label: str, *, either: bool = False) -> Row:
-    return Row(id=row, path=(who, who), how=How.SELF, label=label, either=either)
+def _own(row: str, who: Participant, label: str) -> Row:
+    return Row(id=row, path=(who, who), how=How.SELF, label=label)
 
 
 def _to(row: str, path: tuple[Participant, ...], how: How, label: str) -> Row:
@@ -83,7 +86,7 @@ _TABLE = (
     _to("R3", (_S, _D), How.CALL, "remove_volume_connection"),
     _to("R4", (_S, _D), How.CAST, "rollback_live_migration_at_destination"),
     _own("R5", _D, "remove the VM's configuration"),
-    _own("R6", _S, "remove the destination's NICs and bindings", either=True),
+    _own("R6", _S, "remove the destination's NICs and bindings"),
     _own("R7", _D, "remove the instance directory"),
     _own("R8", _S, "prove that the VM is as it was"),
     _own("M1", _S, "begin to migrate"),
@@ -110,11 +113,17 @@ ROWS: dict[str, Row] = {row.id: row for row in _TABLE}
 
 
 def row_for(row_id: str, role: Role, name: str) -> Row:
-    """The row's entry in the table; a row this version does not know is drawn as work of the agent itself."""
+    """The row as `role` journals it, named as it is there where the table's words are the other side's.
+
+    What the table does not know (a step without a row, a newer version's row) is the agent's own work.
+    """
     known = ROWS.get(row_id)
-    if known is not None:
-        return known
-    return _own(row_id, _S if role is Role.SOURCE else _D, name or row_id)
+    if known is None:
+        return _own(row_id, _S if role is Role.SOURCE else _D, name.replace("-", " ") or row_id)
+    seen = known.at(role)
+    if seen is not known and name:
+        return seen.model_copy(update={"label": name.replace("-", " ")})
+    return seen
 
 
 def phase_of(row_id: str) -> str:

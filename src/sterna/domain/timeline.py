@@ -39,7 +39,7 @@ class What(StrEnum):
     RESTART = "restart"
     """The agent came back with another life: durations across this line are unknown."""
     MARK = "mark"
-    """Accepted, released, closed."""
+    """Accepted, turned back (with the error), released, closed."""
 
 
 class Item(Value):
@@ -77,13 +77,18 @@ class _Open:
     error: Data | None = None
 
 
+def _key(entry: Entry) -> tuple[str, str]:
+    return entry.row, entry.name
+
+
 @dataclass
 class _Reader:
     """Reads one host's journal in order."""
 
     host: str
     items: list[Item] = field(default_factory=list)
-    open: dict[str, _Open] = field(default_factory=dict)
+    open: dict[tuple[str, str], _Open] = field(default_factory=dict)
+    """By row and step name: some rows are several steps."""
     boot: str = ""
     closed: bool = False
 
@@ -117,23 +122,23 @@ class _Reader:
             pending.restarts += 1
 
     def _begin(self, entry: Entry) -> None:
-        if entry.row in self.open:  # the same step again, after a restart or a failed try
+        if _key(entry) in self.open:  # the same step again, after a restart or a failed try
             return
-        self.open[entry.row] = _Open(index=len(self.items), intent=entry)
+        self.open[_key(entry)] = _Open(index=len(self.items), intent=entry)
         self._add(entry, What.STEP, Result.RUNNING)
 
     def _end(self, entry: Entry) -> None:
-        if entry.row not in self.open:
+        if _key(entry) not in self.open:
             self._begin(entry)
-            self.open[entry.row].restarts += 1  # its intent was not seen in this life: no duration
-        pending = self.open[entry.row]
+            self.open[_key(entry)].restarts += 1  # its intent was not seen in this life: no duration
+        pending = self.open[_key(entry)]
         if entry.kind is Kind.FAILED:
             pending.failures += 1
             pending.error = dict(entry.data.get("error") or {})
             if not entry.data.get("final", False):
                 return
         self._settle(pending, entry)
-        del self.open[entry.row]
+        del self.open[_key(entry)]
 
     def _settle(self, pending: _Open, entry: Entry) -> None:
         failed = entry.kind is Kind.FAILED
@@ -146,7 +151,6 @@ class _Reader:
                 "restarts": pending.restarts if pending.intent is not entry else 0,
                 "error": pending.error,
                 "data": entry.data,
-                "name": entry.name or pending.intent.name or self.items[pending.index].name,
             }
         )
 
@@ -165,7 +169,7 @@ class _Reader:
 
     def _add(self, entry: Entry, what: What, result: Result) -> None:
         row = ROWS.get(entry.row)
-        name = entry.name or (row.label if row else entry.kind.value)
+        name = entry.kind.value if what is What.MARK else entry.name or (row.label if row else entry.kind.value)
         status = what is What.STATUS
         self.items.append(
             Item(
@@ -178,6 +182,7 @@ class _Reader:
                 result=result,
                 status=str(entry.data.get("status", "")) if status else "",
                 reason=str(entry.data.get("reason", "")) if status else "",
+                error=dict(entry.data["error"]) if entry.kind is Kind.TURNED and "error" in entry.data else None,
                 data=entry.data if what in (What.NOTE, What.STATUS) else {},
             )
         )
@@ -202,7 +207,7 @@ def _merge(source: Sequence[Item], destination: Iterable[Item]) -> list[Item]:
     """Put each destination item behind the source item that caused it, keeping both orders."""
     last: dict[str, int] = {}
     for index, item in enumerate(source):
-        if item.row and item.what is not What.RESTART:
+        if item.row and item.what in (What.STEP, What.NOTE):
             last[item.row] = index
     behind: list[list[Item]] = [[] for _ in range(len(source) + 1)]
     at = min(last.get("P3", len(source) - 1), len(source) - 1)

@@ -4,7 +4,7 @@ import re
 
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Permanent
-from sterna.domain.journal import Role
+from sterna.domain.journal import Kind, Role
 from sterna.domain.timeline import build_timeline
 
 from .journals import MIGRATION, Book, good_destination, good_source
@@ -48,7 +48,7 @@ def test_a_good_run_names_every_row_that_ran() -> None:
     assert "dlibvirt -> dlibvirt : P9 connect volumes (10 ms)" in text
     assert "shost ->> dhost : F5 post_live_migration_at_destination" in text
     assert "dlibvirt --> dhost : P11" in text and "dhost --> shost : P11" in text
-    assert "note over slibvirt : last seen of the copy: iteration 2, 290 MiB of memory sent" in text
+    assert "note over slibvirt : 2 iterations, 290 MiB of memory sent" in text
     assert drawn.count("M3") == 1
     assert "note over shost : status **completed**" in text
     assert text.startswith("@startuml\n") and text.endswith("@enduml\n")
@@ -91,3 +91,27 @@ def test_a_restart_is_shown() -> None:
 def test_rows_of_a_newer_version_are_drawn_as_the_agents_own_work() -> None:
     text = draw(MIGRATION, build_timeline(MIGRATION, Book(Role.DESTINATION).step("F99").entries))
     assert "dhost -> dhost : F99" in text
+
+
+def test_what_the_source_asks_for_is_the_destinations_own_work_when_it_does_it() -> None:
+    target = Book(Role.DESTINATION).accepted()
+    for name in ("disconnect-volumes-here", "terminate-connections"):
+        target.write(Kind.INTENT, "R3", name).write(Kind.DONE, "R3", name)
+    text = draw(MIGRATION, build_timeline(MIGRATION, target.end().entries))
+    assert "dhost -> dhost : R3 disconnect volumes here (10 ms)" in text
+    assert "dhost -> dhost : R3 terminate connections (10 ms)" in text
+    assert text.count(" R3 ") == 2
+
+
+def test_remarks_about_a_step_are_notes_not_arrows() -> None:
+    book = Book(Role.SOURCE).accepted().write(Kind.INTENT, "M4", "copy")
+    book.write(Kind.NOTE, "M3", "copy-started").write(Kind.NOTE, "M3", "iteration", {"iteration": 1})
+    book.write(Kind.NOTE, "M3", "iteration", {"iteration": 2}).write(
+        Kind.NOTE, "M4", "waiting", {"why": "no answer"}
+    )
+    book.write(Kind.DONE, "M4", "copy").write(Kind.TURNED, data={"error": {"message": "lost the link"}})
+    book.write(Kind.RELEASED, "F11")
+    text = draw(MIGRATION, build_timeline(MIGRATION, book.entries))
+    assert text.count("-> dlibvirt : M4") == 1 and text.count(" : M3 ") == 1
+    assert "note over shost : M4 waiting: no answer" in text and "note over slibvirt : 2 iterations" in text
+    assert "turned back: lost the link" in text and "F11" not in text
