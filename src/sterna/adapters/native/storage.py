@@ -86,6 +86,11 @@ class FileStorage:
 
         await in_thread(remove)
 
+    async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
+        """`instances_dir/UUID`, if there is one."""
+        path = self._inside(str(self._root / vm_uuid))
+        return (str(path),) if await in_thread(path.is_dir) else ()
+
     async def leave_token(self, path: str, token: str) -> None:
         """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
         place = _token_place(path, token)
