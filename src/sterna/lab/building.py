@@ -57,7 +57,7 @@ def build_lab(state: Path, count: int, owner: bool) -> LabRecord:
     accelerator = choose_accelerator(image, cache_dir())
     addresses = {f"host{index}": management_address(index) for index in range(1, count + 1)}
     _write_files(state, addresses)
-    outer, process = namespaces.start_outer(["lab", str(state)], owner)
+    outer, process = namespaces.start_outer(["lab", str(state)], owner, state / "logs/outer.log")
     ending.started[outer.init.pid] = process
     record = LabRecord(
         outer=Process.of(outer.init), owner_pid=os.getpid() if owner else None, accelerator=accelerator
