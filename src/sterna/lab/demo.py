@@ -75,9 +75,7 @@ def run() -> int:
         lab.down()
 
 
-def report(
-    lab: Lab, guest: Guest, ping: Ping, before: GuestStatus, after: GuestStatus, left: list[str]
-) -> int:
+def report(lab: Lab, guest: Guest, ping: Ping, before: GuestStatus, after: GuestStatus, left: list[str]) -> int:
     """Print what was seen from outside and from inside the guest; 0 if all of it is as it should be."""
     migration = json.loads(sterna(lab, "migrations", "--json"))["migrations"][0]["id"]
     OUT.mkdir(exist_ok=True)
