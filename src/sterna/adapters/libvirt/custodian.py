@@ -150,14 +150,16 @@ def to_completed(stats: dict[str, Any]) -> CompletedJob | None:
         value = stats.get(getattr(libvirt, f"VIR_DOMAIN_JOB_{name}"))
         return int(value) if value is not None else None
 
+    # Disks are counted on the source only; the destination's libvirtd says 0 of 0, which is not knowing.
+    disks_counted = get("DISK_TOTAL") or stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION) == migrations[1]
     return CompletedJob(
         total_ms=get("TIME_ELAPSED"),
         downtime_ms=get("DOWNTIME"),
         downtime_net_ms=get("DOWNTIME_NET"),
         memory_processed=get("MEMORY_PROCESSED"),
         memory_total=get("MEMORY_TOTAL"),
-        disk_processed=get("DISK_PROCESSED"),
-        disk_total=get("DISK_TOTAL"),
+        disk_processed=get("DISK_PROCESSED") if disks_counted else None,
+        disk_total=get("DISK_TOTAL") if disks_counted else None,
         iterations=get("MEMORY_ITERATION"),
         setup_ms=get("SETUP_TIME"),
     )

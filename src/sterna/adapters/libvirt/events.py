@@ -34,7 +34,9 @@ _KINDS: dict[tuple[int, int | None], str] = {
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED): "crashed",
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN): "shutdown",
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, None): "stopped",
-    (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, None): "shutdown",
+    (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST): "shutdown",
+    (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_FINISHED): "shutdown",
+    # SHUTDOWN_HOST is not here: libvirt says it of every source QEMU it ends after a migration.
     (libvirt.VIR_DOMAIN_EVENT_CRASHED, None): "crashed",
 }
 """(event, detail) -> kind; detail None: any other."""
@@ -50,7 +52,7 @@ _DETAILS = {
 
 
 def lifecycle(event: int, detail: int) -> GuestEvent | None:
-    """The lifecycle event in our words; None for one of no interest (PMSUSPENDED)."""
+    """The lifecycle event in our words; None for one of no interest."""
     kind = _KINDS.get((event, detail)) or _KINDS.get((event, None))
     return GuestEvent(kind=kind, detail=_DETAILS[event].get(detail, str(detail))) if kind else None
 
