@@ -166,7 +166,9 @@ def to_sample(stats: dict[str, Any]) -> JobSample:
         value = stats.get(getattr(libvirt, f"VIR_DOMAIN_JOB_{name}"))
         return int(value) if value is not None else None
 
-    pages, page_size = get("MEMORY_DIRTY_RATE"), get("MEMORY_PAGE_SIZE")
+    pages, page_size, iteration = get("MEMORY_DIRTY_RATE"), get("MEMORY_PAGE_SIZE"), get("MEMORY_ITERATION")
+    if not pages and (iteration or 0) <= 1:
+        pages = None  # QEMU counts at the end of each iteration: 0 in the first is not a measurement
     return JobSample(
         elapsed_ms=get("TIME_ELAPSED"),
         memory_total=get("MEMORY_TOTAL"),
@@ -174,7 +176,7 @@ def to_sample(stats: dict[str, Any]) -> JobSample:
         memory_remaining=get("MEMORY_REMAINING"),
         memory_rate=get("MEMORY_BPS"),
         dirty_rate=pages * page_size if pages is not None and page_size is not None else None,
-        iteration=get("MEMORY_ITERATION"),
+        iteration=iteration,
         disk_total=get("DISK_TOTAL"),
         disk_processed=get("DISK_PROCESSED"),
         disk_remaining=get("DISK_REMAINING"),

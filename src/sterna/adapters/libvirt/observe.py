@@ -5,7 +5,7 @@ Evidence for `ran` ("this guest's vCPUs have run on this host"), strongest first
 - state RUNNING: yes. An incoming guest is PAUSED until libvirt's Finish phase starts its CPUs, and in
   post-copy RUNNING means that they run here.
 - this process saw it run (a RESUMED event, or running when libvirtd was connected to): yes.
-- PAUSED while libvirt's own job for it is an incoming migration: no.
+- PAUSED while libvirt's own job for it is an incoming migration: no (reason `incoming`).
 - PAUSED for any reason a guest only gets into by running (user, I/O error, post-copy, an outgoing copy): yes.
 - PAUSED "for migration" without any job (libvirtd was restarted): yes if its vCPU threads have used CPU time.
 - SHUTOFF with Sterna's epoch in its definition: yes, unless its start failed. The source's was marked while
@@ -51,8 +51,6 @@ _BARE_REASONS = {
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_BLOCKED: "blocked",
 }
-_VCPU_RAN_NS = 100_000_000
-"""A vCPU thread that waits for its memory has used no more than its own start: a few ms."""
 
 
 class Job(NamedTuple):
@@ -90,10 +88,13 @@ def job_of(domain: Any) -> Job:
     try:
         stats = domain.jobStats()
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or not domain.isActive():
-            return NO_JOB
-        # "migration statistics are available only on the source host": a job comes in here.
-        return Job(active=True, incoming=True)
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            # "migration statistics are available only on the source host": this is how libvirt says that a
+            # migration comes in here.
+            return Job(active=True, incoming=True)
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+            return NO_JOB  # no QEMU (any more)
+        raise
     if stats.get("type") in (None, libvirt.VIR_DOMAIN_JOB_NONE):
         return NO_JOB
     operation = stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION)
@@ -135,7 +136,7 @@ def observe_domain(domain: Any, *, seen_running: bool) -> Observation:
     if state is GuestState.RUNNING:
         return Observation(state=state, reason=reason, job_active=job.active, epoch=epoch, ran=True)
     ran = seen_running or _paused_ran(domain, reason, job)
-    if job.incoming and not ran and reason == "migration":
+    if job.incoming and not ran and reason in ("migration", "starting-up"):
         reason = "incoming"
     return Observation(state=state, reason=reason, job_active=job.active, epoch=epoch, ran=ran)
 
@@ -149,4 +150,10 @@ def _paused_ran(domain: Any, reason: str, job: Job) -> bool:
         return False
     if reason != "migration":
         return True
-    return any(vcpu[2] > _VCPU_RAN_NS for vcpu in domain.vcpus()[0])
+    try:
+        # A vCPU that waits for its memory has used 0 ns (libvirt counts in ticks of 10 ms).
+        return any(vcpu[2] > 0 for vcpu in domain.vcpus()[0])
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return True  # nothing proves that it did not

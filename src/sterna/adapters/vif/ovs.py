@@ -218,7 +218,7 @@ def _make_tap(ipr: Any, device: str, nic: Nic, *, ours: bool) -> None:
     # soon as the guest is there, and sends router solicitations into it.
     with contextlib.suppress(OSError):
         Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
-    # As libvirt does: the guest's MAC with 0xfe in front, or a bridge would take the tap's low random one as its own.
+    # As libvirt does: the guest's MAC with 0xfe in front. A bridge takes the lowest MAC of its ports for its own.
     settings: dict[str, Any] = {"address": f"fe{nic.mac[2:]}"} | ({"mtu": nic.mtu} if nic.mtu else {})
     ipr.link("set", index=link["index"], state="up", **settings)
 
