@@ -236,7 +236,8 @@ async def test_the_same_id_twice_is_one_migration_and_another_id_is_a_conflict()
 
 async def test_every_reason_at_once_and_nothing_changed():
     async def scenario(fleet):
-        vm = fleet.vm(memory_bytes=128 << 30, vlan=None)
+        vm = fleet.vm()
+        fleet.world.hosts["host2"].memory_bytes = 1 << 20
         del fleet.world.hosts["host2"].bridges["br-int"]
         before = fleet.snapshots()
         with pytest.raises(Refused) as refused:
