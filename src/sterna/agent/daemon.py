@@ -19,6 +19,7 @@ from sterna.rpc.envelope import Request
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.presence import Beacon
 from sterna.rpc.server import RpcServer
+from sterna.rpc.subjects import host_topic
 from sterna.saga.runner import Runner, Strike, no_strike
 
 log = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ class Agent:
         self._client = RpcClient(parts.bus, host.name, clock)
         self._server = RpcServer(parts.bus, host.name, journal, clock)
         self._outbox = Outbox(journal, parts.bus, host.name, clock)
-        self._beacon = Beacon(self._client, f"host.{host.name}", self._facts)
+        self._beacon = Beacon(self._client, host_topic(host.name), self._facts)
         runner = Runner(clock, parts.strike)
         self.source = SourceDesk(host, journal, runner, self._client, self._outbox, self._wrote)
         self.destination = DestinationDesk(host, journal, runner, self._client, self._outbox, self._wrote)
@@ -61,6 +62,7 @@ class Agent:
         resumed = self.source.resume_all()
         await self._server.start()
         await self._outbox.start()
+        await self._client.listen("host.*", self._saw_host)
         await self._beacon.start()
         log.info("agent is up", host=self._host.name, resumed=resumed)
 
@@ -122,6 +124,10 @@ class Agent:
         }
 
     # ------------------------------------------------------------ hints
+
+    async def _saw_host(self, topic: str, data: Data) -> None:
+        """A host is back: what waits for it in the outbox goes now."""
+        self._outbox.hurry(str((data.get("host") or {}).get("name", "")))
 
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq

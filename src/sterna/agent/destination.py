@@ -91,6 +91,8 @@ class DestinationDesk:
 
     async def remove_volume_connection(self, request: Request) -> Data:
         """R3: disconnect the volumes and terminate their connections."""
+        if self._journal.get(request.migration_id) is None:
+            return {"removed": False}  # P3 never came; if it comes late, R4 has written the migration off
         ctx = self._turn(self._known(request))
         async with self._lock(ctx.migration.id):
             await self._runner.run(REMOVE_VOLUME_CONNECTION, _backwards(ctx))

@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sterna.lab.ending import take_down
 from sterna.lab.errors import LabError
-from sterna.lab.lab import Lab, take_down
+from sterna.lab.lab import Lab
 
 app = typer.Typer(no_args_is_help=True, help="Hosts made of namespaces on this machine, for trying things out.")
 vm_app = typer.Typer(no_args_is_help=True, help="The lab's guests, which check their own memory and disks.")

@@ -4,49 +4,26 @@
 lab's own namespaces; the machine's network, mounts, libvirt and Open vSwitch are not touched.
 """
 
-import fcntl
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sterna.lab import namespaces
-from sterna.lab.accelerator import choose_accelerator
+from sterna.lab.building import build_lab, check_machine
+from sterna.lab.ending import clear_state, end_lab, locked, take_down
 from sterna.lab.errors import LabError
-from sterna.lab.guest_image import GuestImage, build_guest_image
 from sterna.lab.guest_maker import make_guest
 from sterna.lab.guest_view import Guest, Ping
-from sterna.lab.host import LabHost, etc_hosts, furnish_host, run_setup, start_host, write_host_files
+from sterna.lab.host import LabHost
 from sterna.lab.iscsi import IscsiTarget
-from sterna.lab.namespaces import Namespaces, ProcessId
-from sterna.lab.places import (
-    ISCSI_PORTAL_PORT,
-    LAB_ADDRESS,
-    NATS_URL,
-    TENANT_ADDRESS,
-    TENANT_VLAN,
-    cache_dir,
-    management_address,
-    target_name,
-)
-from sterna.lab.record import GuestRecord, HostRecord, LabRecord, Process, load_record
+from sterna.lab.namespaces import Namespaces
+from sterna.lab.places import NATS_URL, STATE, target_name
+from sterna.lab.record import GuestRecord, LabRecord, load_record
 from sterna.lab.snapshot import allocated_bytes, host_snapshot
-
-MOST_HOSTS = 40
-SERVICES_SECONDS = 20.0
-OWN_FILES = ("hosts", "shared", "iscsi", "nats", "logs", "controller.toml", "controller.db", "lab.json")
-DISKS = ("shared", "iscsi", "nats", "hosts/*/instances", "hosts/*/openvswitch")
-"""What `down` deletes; logs and journals stay for whoever wants to know what happened, until the next `up`."""
-HIDDEN = ("/run", "/srv", "/proc", "/sys", "/dev")
-
-_owned: dict[int, subprocess.Popen[bytes]] = {}
-"""The `unshare` of each lab that this process started, by the machine's PID of the lab's PID 1."""
 
 
 class Lab:
@@ -55,7 +32,7 @@ class Lab:
     def __init__(self, state_dir: Path, record: LabRecord) -> None:
         self.state_dir = state_dir
         self._record = record
-        self.outer = Namespaces(identity(record.outer))
+        self.outer = Namespaces(record.outer.identity)
         self.iscsi = IscsiTarget(self.outer, state_dir / "iscsi")
         self.hosts: dict[str, LabHost] = {
             host.name: LabHost(
@@ -63,7 +40,7 @@ class Lab:
                 host.index,
                 host.address,
                 state_dir / "hosts" / host.name,
-                Namespaces(identity(host.init)),
+                Namespaces(host.init.identity),
             )
             for host in record.hosts.values()
         }
@@ -75,15 +52,14 @@ class Lab:
         With `owner` it dies with this process, however that ends. Raises LabError when the machine cannot have one.
         """
         state = Path(state_dir).absolute()
-        _check_machine(state, hosts)
+        check_machine(state, hosts)
         state.mkdir(parents=True, exist_ok=True)
-        with _locked(state):
+        with locked(state):
             if (live := _live(state)) is not None:
                 return live
-            _clear(state, OWN_FILES)
-            image = build_guest_image(cache_dir())
+            clear_state(state)
             try:
-                lab = _build(state, hosts, owner, image)
+                lab = cls(state, build_lab(state, hosts, owner))
                 if agents:
                     lab.start_controller()
                     for name in lab.hosts:
@@ -92,7 +68,7 @@ class Lab:
                 lab._record.save(state)
             except BaseException:
                 with suppress(LabError):
-                    _end(state)
+                    end_lab(state)
                 raise
             return lab
 
@@ -146,7 +122,7 @@ class Lab:
 
         Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.
         """
-        with _locked(self.state_dir, "guests.lock"):
+        with locked(self.state_dir, "guests.lock"):
             self._record = load_record(self.state_dir) or self._record
             record = make_guest(
                 self.host(host),
@@ -197,7 +173,7 @@ class Lab:
             (self.state_dir / "shared" / f"{disk.id}.qcow2").unlink(missing_ok=True)
             if disk.kind == "iscsi":
                 self.iscsi.remove(disk.id)
-        with _locked(self.state_dir, "guests.lock"):
+        with locked(self.state_dir, "guests.lock"):
             self._record = load_record(self.state_dir) or self._record
             self._record.guests.pop(name, None)
             self._record.save(self.state_dir)
@@ -237,7 +213,7 @@ class Lab:
         chosen = self.host(host)
         if chosen.agent_pid() is not None:
             raise LabError(f"an agent runs on {host} already")
-        argv = [sys.executable, "-m", "sterna", "agent", "--config", "/srv/sterna/state/agent.toml"]
+        argv = [sys.executable, "-m", "sterna", "agent", "--config", f"{STATE}/agent.toml"]
         chosen.inside.detach(argv, chosen.root / "state/agent.log")
 
     def agent_pid(self, host: str) -> int | None:
@@ -272,66 +248,6 @@ class Lab:
         return None
 
 
-def take_down(state_dir: Path | str) -> bool:
-    """Takes down whatever lab there is in `state_dir`, half-made ones included. False when there was none."""
-    state = Path(state_dir).absolute()
-    if not state.is_dir():
-        return False
-    with _locked(state):
-        there_was = (state / "lab.json").exists() or bool(_lost(state))
-        _end(state)
-    return there_was
-
-
-def identity(process: Process) -> ProcessId:
-    """A recorded process as one that can be asked whether it lives."""
-    return ProcessId(process.pid, process.started, process.boot)
-
-
-def _build(state: Path, count: int, owner: bool, image: GuestImage) -> Lab:
-    accelerator = choose_accelerator(image, cache_dir())
-    addresses = {f"host{index}": management_address(index) for index in range(1, count + 1)}
-    for folder in ("shared", "iscsi", "nats", "logs"):
-        (state / folder).mkdir()
-    for name, address in addresses.items():
-        write_host_files(state / "hosts" / name, name, address)
-        (state / f"hosts/{name}/etc-hosts").write_text(etc_hosts(addresses))
-    (state / "hosts/etc-hosts").write_text(etc_hosts(addresses))
-    outer, process = namespaces.start_outer(["lab", str(state)], owner)
-    _owned[outer.init.pid] = process
-    record = LabRecord(outer=_process(outer.init), owner_pid=os.getpid() if owner else None)
-    record.accelerator = accelerator
-    record.save(state)
-    variables = {"LAB": str(state), "LAB_ADDRESS": LAB_ADDRESS, "TENANT_ADDRESS": TENANT_ADDRESS}
-    run_setup("outer", outer, variables)
-    for index, (name, address) in enumerate(addresses.items(), start=1):
-        host = start_host(state, name, index, address, outer)
-        record.hosts[name] = HostRecord(name=name, index=index, address=address, init=_process(host.inside.init))
-    record.save(state)
-    lab = Lab(state, record)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        list(pool.map(lambda host: furnish_host(host, state, image.folder, TENANT_VLAN), lab.hosts.values()))
-    for port in (4222, ISCSI_PORTAL_PORT):
-        _await_port(outer, port, state)
-    return lab
-
-
-def _process(init: ProcessId) -> Process:
-    return Process(pid=init.pid, started=init.started, boot=init.boot)
-
-
-def _await_port(outer: Namespaces, port: int, state: Path) -> None:
-    """Waits until the lab's own service on `port` accepts connections."""
-    deadline = time.monotonic() + SERVICES_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(OSError), outer.open_socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1)
-            probe.connect((LAB_ADDRESS, port))
-            return
-        time.sleep(0.02)
-    raise LabError(f"nothing listens on {LAB_ADDRESS}:{port} in the lab; see {state}/logs")
-
-
 def _live(state: Path) -> Lab | None:
     """The complete lab in `state` whose every PID 1 is alive; else None."""
     try:
@@ -340,56 +256,5 @@ def _live(state: Path) -> Lab | None:
         return None
     if record is None or not record.complete:
         return None
-    inits = [record.outer, *(host.init for host in record.hosts.values())]
-    return Lab(state, record) if all(identity(init).alive for init in inits) else None
-
-
-def _lost(state: Path) -> list[ProcessId]:
-    return namespaces.find(["lab", str(state)])
-
-
-def _end(state: Path) -> None:
-    """Kills whatever lab of this state folder runs, recorded or not, and deletes its disks."""
-    for init in _lost(state):
-        namespaces.end(init)
-        if (process := _owned.pop(init.pid, None)) is not None:
-            if process.stdin:
-                process.stdin.close()
-            process.wait(timeout=20)
-    _clear(state, (*DISKS, "lab.json"))
-
-
-def _clear(state: Path, patterns: Sequence[str]) -> None:
-    if _lost(state):
-        _end(state)
-    for pattern in patterns:
-        for path in state.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-
-@contextmanager
-def _locked(state: Path, name: str = "lock") -> Iterator[None]:
-    """One `up` or `down` of a state folder at a time."""
-    with (state / name).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _check_machine(state: Path, hosts: int) -> None:
-    """Raises LabError for what can be known beforehand."""
-    if os.geteuid() != 0:
-        raise LabError("the lab makes network and mount namespaces: run this as root")
-    if not 1 <= hosts <= MOST_HOSTS:
-        raise LabError(f"a lab has 1 to {MOST_HOSTS} hosts, not {hosts}")
-    for path in (state, Path(__file__), Path(sys.executable)):
-        if any(path.is_relative_to(hidden) for hidden in HIDDEN):
-            raise LabError(
-                f"{path} is not visible inside lab hosts, which have their own {', '.join(HIDDEN)}; "
-                "use a checkout and a state folder elsewhere"
-            )
-    for tool in ("libvirtd", "virtlogd", "ovs-vswitchd", "ovsdb-server", "tgtd", "nats-server", "tini", "ethtool"):
-        if shutil.which(tool, path=namespaces.PATH) is None:
-            raise LabError(f"{tool} is missing: `make setup` installs what the lab needs")
+    well = all(process.identity.well for process in record.processes())
+    return Lab(state, record) if well else None

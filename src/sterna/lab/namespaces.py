@@ -46,8 +46,16 @@ class ProcessId:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process runs (a zombie does not)."""
+        """Whether this very process is still there (a zombie is not, one that is dying is)."""
         return self.boot == _boot_id() and _started(self.pid) == self.started
+
+    @property
+    def well(self) -> bool:
+        """Whether it is there and not dying: a PID 1 that was killed waits for all in its namespaces to end."""
+        try:
+            return self.alive and _command_line(self.pid) != [""]
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -169,27 +177,28 @@ def environment(extra: dict[str, str] | None) -> dict[str, str]:
     return kept | {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"} | (extra or {})
 
 
-def start_outer(label: Sequence[str], owned: bool) -> tuple[Namespaces, subprocess.Popen[bytes]]:
+def start_outer(label: Sequence[str], owned: bool, log: Path) -> tuple[Namespaces, subprocess.Popen[bytes]]:
     """Starts a new set of namespaces. `label` shows in its command line, so that it can be found again.
 
     An `owned` set ends when the returned process's stdin is closed, so at the latest when this process ends,
     however it ends. (A pipe rather than PR_SET_PDEATHSIG, which goes off when the calling *thread* ends.)
     """
-    process = subprocess.Popen(
-        _unshare(label, "exec cat >/dev/null" if owned else "exec sleep infinity"),
-        stdin=subprocess.PIPE if owned else subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=environment(None),
-    )
-    return Namespaces(_await_init(label)), process
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            _unshare(label, "exec cat >/dev/null" if owned else "exec sleep infinity"),
+            stdin=subprocess.PIPE if owned else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=environment(None),
+        )
+    return Namespaces(_await_init(label, log)), process
 
 
 def start_nested(label: Sequence[str], inside: Namespaces, log: Path) -> Namespaces:
     """Starts a set of namespaces within another; it ends with that one."""
     inside.detach(_unshare(label, "exec sleep infinity"), log)
-    return Namespaces(_await_init(label))
+    return Namespaces(_await_init(label, log))
 
 
 def _unshare(label: Sequence[str], wait: str) -> list[str]:
@@ -197,16 +206,16 @@ def _unshare(label: Sequence[str], wait: str) -> list[str]:
     return [*argv, "--", "tini", "--", "sh", "-c", wait, MARK, *label]
 
 
-def _await_init(label: Sequence[str]) -> ProcessId:
+def _await_init(label: Sequence[str], log: Path) -> ProcessId:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if found := find(label):
             return found[0]
+        if b"unshare: " in log.read_bytes():
+            break
         time.sleep(0.01)
-    raise LabError(
-        f"no namespaces after {START_SECONDS:g} s: is this root, and does the kernel allow them? "
-        "(try `unshare --net --mount --pid --fork --mount-proc true`)"
-    )
+    words = log.read_text(errors="replace").strip()[-500:]
+    raise LabError(f"the kernel refuses namespaces (is this a container without the rights?): {words}")
 
 
 def find(label: Sequence[str]) -> list[ProcessId]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sterna.lab.errors import LabError
+from sterna.lab.namespaces import ProcessId
 
 
 class Process(BaseModel):
@@ -15,6 +16,16 @@ class Process(BaseModel):
     pid: int
     started: int
     boot: str
+
+    @classmethod
+    def of(cls, identity: ProcessId) -> "Process":
+        """What is recorded of a process."""
+        return cls(pid=identity.pid, started=identity.started, boot=identity.boot)
+
+    @property
+    def identity(self) -> ProcessId:
+        """The process, to ask whether it lives."""
+        return ProcessId(self.pid, self.started, self.boot)
 
 
 class HostRecord(BaseModel):
@@ -59,6 +70,10 @@ class LabRecord(BaseModel):
     guests: dict[str, GuestRecord] = Field(default_factory=dict)
     guests_made: int = 0
     controller_url: str | None = None
+
+    def processes(self) -> list[Process]:
+        """PID 1 of the lab and of each host."""
+        return [self.outer, *(host.init for host in self.hosts.values())]
 
     def save(self, state_dir: Path) -> None:
         """Replaces lab.json in one go."""

@@ -172,6 +172,7 @@ def copy_plan(ctx: Context) -> CopyPlan:
         disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
         nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
         persistent=ctx.vm_before().persistent,
+        bandwidth_bytes=ctx.migration.options.get("bandwidth_bytes"),
     )
 
 

@@ -15,6 +15,8 @@ class Envelope(Value):
     id: str
     to: str
     """Host name of the receiver."""
+    sender: str = ""
+    """Host name of the sender; the outbox fills it in."""
     method: str
     migration_id: str
     epoch: int

@@ -1,0 +1,1 @@
+"""Calls, casts, hints and presence between hosts, above the bus port and the journal."""

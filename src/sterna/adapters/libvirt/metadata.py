@@ -66,6 +66,8 @@ def find_own(domain: Element) -> Element | None:
 def read_epoch(own: Element | None) -> int | None:
     """The epoch; None where there is none (never migrated by Sterna)."""
     text = own.findtext(f"{{{NAMESPACE}}}epoch") if own is not None else None
+    if text is None and own is not None:
+        text = own.findtext("epoch")  # as virDomainGetMetadata gives it: without the namespace
     try:
         return int(text) if text is not None else None
     except ValueError:
@@ -126,6 +128,16 @@ def build_own(old: Element | None, *, epoch: int, migration_id: str, nics: Itera
         if child.tag not in replaced:
             own.append(child)
     return own
+
+
+def bare_text(own: Element) -> str:
+    """The element as virDomainSetMetadata wants it: without a namespace, which libvirt then adds itself."""
+    bare = etree.fromstring(etree.tostring(own))
+    for element in bare.iter():
+        if isinstance(element.tag, str) and etree.QName(element).namespace == NAMESPACE:
+            element.tag = etree.QName(element).localname
+    etree.cleanup_namespaces(bare)
+    return to_text(bare)
 
 
 def put_own(domain: Element, own: Element) -> None:

@@ -14,6 +14,7 @@ from sterna.adapters.libvirt.describe import describe_domain, read_vlan
 from sterna.adapters.libvirt.metadata import (
     Element,
     NicFacts,
+    bare_text,
     build_own,
     find_own,
     parse_xml,
@@ -69,14 +70,17 @@ def render_persistent(xml: str, plan: CopyPlan) -> str:
 
 
 def own_metadata(xml: str, *, epoch: int, migration_id: str) -> str:
-    """Sterna's element for `mark`, from the domain's current XML: the new epoch, everything else as known."""
+    """Sterna's element for `mark`, from the domain's current XML: the new epoch, everything else as known.
+
+    In the form virDomainSetMetadata wants.
+    """
     domain = parse_xml(xml)
     nics = [
         NicFacts(mac=nic.mac, port_id=nic.port_id, bridge=nic.bridge, vlan=nic.vlan)
         for nic in describe_domain(domain).nics
         if nic.plug == "ovs"
     ]
-    return to_text(build_own(find_own(domain), epoch=epoch, migration_id=migration_id, nics=nics))
+    return bare_text(build_own(find_own(domain), epoch=epoch, migration_id=migration_id, nics=nics))
 
 
 def _facts(domain: Element, plan: CopyPlan) -> list[NicFacts]:

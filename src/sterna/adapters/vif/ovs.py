@@ -129,7 +129,7 @@ class OvsVif:
         }
         _check_free(api, device, nic.bridge, ids)
         with _iproute() as ipr:
-            _make_tap(ipr, device, nic.mtu, ours=bool(_rows(api, "Interface", name=device)))
+            _make_tap(ipr, device, nic, ours=bool(_rows(api, "Interface", name=device)))
         with api.transaction(check_error=True) as txn:
             txn.add(api.add_port(nic.bridge, device, may_exist=True))
             columns: list[tuple[str, Any]] = [("external_ids", nic.external_ids | ids)]
@@ -200,7 +200,7 @@ def _unplug(api: Any, device: str, bridge: str) -> bool:
     return bool(interfaces) or link is not None
 
 
-def _make_tap(ipr: Any, device: str, mtu: int | None, *, ours: bool) -> None:
+def _make_tap(ipr: Any, device: str, nic: Nic, *, ours: bool) -> None:
     """The tap, up, with its MTU. One of an interrupted attempt is taken over unless a process has it open."""
     link = _link(ipr, device)
     if link is None:
@@ -218,7 +218,9 @@ def _make_tap(ipr: Any, device: str, mtu: int | None, *, ours: bool) -> None:
     # soon as the guest is there, and sends router solicitations into it.
     with contextlib.suppress(OSError):
         Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
-    ipr.link("set", index=link["index"], state="up", **({"mtu": mtu} if mtu else {}))
+    # As libvirt does: the guest's MAC with 0xfe in front. A bridge takes the lowest MAC of its ports for its own.
+    settings: dict[str, Any] = {"address": f"fe{nic.mac[2:]}"} | ({"mtu": nic.mtu} if nic.mtu else {})
+    ipr.link("set", index=link["index"], state="up", **settings)
 
 
 def _rows(api: Any, table: str, **columns: str) -> list[Any]:

@@ -19,6 +19,7 @@ mount --bind /srv/sterna/tgt sterna/tgt
 mount --bind "$GUEST_IMAGE" sterna/guest
 mount -o remount,bind,ro sterna/guest
 cd /
+mount --bind "$LAB/hosts/etc-hosts" /etc/hosts
 mount --move /run/srv /srv
 mount --bind "$own/etc/libvirt" /etc/libvirt
 mount --bind "$own/lib/libvirt" /var/lib/libvirt

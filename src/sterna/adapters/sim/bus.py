@@ -1,0 +1,225 @@
+"""The bus in memory: same behaviour as the NATS adapter (one contract suite tests both), plus faults on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import structlog
+
+from sterna.domain.errors import BadRequest, Unreachable
+from sterna.ports.bus import Handler
+
+MAX_PAYLOAD_BYTES = 1024 * 1024
+"""As nats-server's default."""
+
+_log = structlog.get_logger()
+
+
+class Packet(NamedTuple):
+    """One message on its way, as `MemoryBroker.loses` sees it. Names are those of the buses."""
+
+    sender: str
+    receiver: str
+    subject: str
+    payload: bytes
+    is_reply: bool
+
+
+class MemoryBroker:
+    """What the buses of one test share.
+
+    Faults: `cut`/`heal` take one bus's connection away, `stop`/`start` the whole broker's, and `loses`, a
+    predicate, makes single messages vanish as a broken link would.
+    """
+
+    def __init__(self, *, max_payload: int = MAX_PAYLOAD_BYTES) -> None:
+        self.max_payload = max_payload
+        self.loses: Callable[[Packet], bool] = lambda packet: False
+        self._running = True
+        self._cut: set[str] = set()
+        self._subscriptions: list[MemorySubscription] = []
+
+    def bus(self, name: str) -> MemoryBus:
+        """A new connection to this broker; `name` is what `cut` and `heal` speak of."""
+        return MemoryBus(self, name)
+
+    def cut(self, name: str) -> None:
+        """The bus `name` loses its connection: it can neither send nor receive."""
+        self._cut.add(name)
+
+    def heal(self, name: str) -> None:
+        """The bus `name` is back; its subscriptions resume."""
+        self._cut.discard(name)
+
+    def stop(self) -> None:
+        """The broker dies: nobody can send or receive."""
+        self._running = False
+
+    def start(self) -> None:
+        """The broker is back; all subscriptions resume."""
+        self._running = True
+
+    def reaches(self, name: str) -> bool:
+        """Is the bus `name` connected?"""
+        return self._running and name not in self._cut
+
+    def add(self, subscription: MemorySubscription) -> None:
+        """For MemoryBus."""
+        self._subscriptions.append(subscription)
+
+    def drop(self, subscription: MemorySubscription) -> None:
+        """For MemoryBus."""
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+    def deliver(self, sender: str, subject: str, payload: bytes, answer: _Answer | None) -> int:
+        """Hand one message to everybody who listens; how many there were (lost messages count: they listened)."""
+        listeners = [s for s in self._subscriptions if self.reaches(s.bus.name) and _matches(s.subject, subject)]
+        for subscription in listeners:
+            if not self.loses(Packet(sender, subscription.bus.name, subject, payload, False)):
+                message = MemoryMessage(subscription.bus, subject, payload, answer)
+                subscription.bus.handle(subscription, message)
+        return len(listeners)
+
+
+class _Answer(NamedTuple):
+    """Where replies to one request go."""
+
+    bus: MemoryBus
+    queue: asyncio.Queue[bytes | None]
+    """None: nobody listens."""
+
+
+class MemoryMessage:
+    """Implements ports.bus.Incoming."""
+
+    def __init__(self, receiver: MemoryBus, subject: str, payload: bytes, answer: _Answer | None) -> None:
+        self._receiver = receiver
+        self._subject = subject
+        self._payload = payload
+        self._answer = answer
+
+    @property
+    def subject(self) -> str:
+        """The subject it was sent to."""
+        return self._subject
+
+    @property
+    def payload(self) -> bytes:
+        """Its bytes."""
+        return self._payload
+
+    async def reply(self, payload: bytes) -> None:
+        """Send bytes back. Raises Unreachable where the bus is away, BadRequest over its size limit."""
+        self._receiver.check(payload)
+        if self._answer is None:
+            return
+        sender, receiver = self._receiver.name, self._answer.bus.name
+        broker = self._receiver.broker
+        if broker.reaches(receiver) and not broker.loses(Packet(sender, receiver, self._subject, payload, True)):
+            self._answer.queue.put_nowait(payload)
+
+
+class MemorySubscription:
+    """Implements ports.bus.Subscription."""
+
+    def __init__(self, bus: MemoryBus, subject: str, handler: Handler) -> None:
+        self.bus = bus
+        self.subject = subject
+        self.handler = handler
+
+    async def close(self) -> None:
+        """Stop receiving; messages already being handled are finished."""
+        self.bus.broker.drop(self)
+        self.bus.subscriptions.discard(self)
+
+
+class MemoryBus:
+    """Implements ports.bus.Bus."""
+
+    def __init__(self, broker: MemoryBroker, name: str) -> None:
+        self.broker = broker
+        self.name = name
+        self.subscriptions: set[MemorySubscription] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def subscribe(self, subject: str, handler: Handler) -> MemorySubscription:
+        """Call `handler`, each time in a task of its own, for each message."""
+        _check_subject(subject, wildcards=True)
+        subscription = MemorySubscription(self, subject, handler)
+        self.subscriptions.add(subscription)
+        self.broker.add(subscription)
+        return subscription
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Send and forget. Raises Unreachable where the bus is away, BadRequest over its size limit."""
+        _check_subject(subject)
+        self.check(payload)
+        self.broker.deliver(self.name, subject, payload, None)
+
+    @asynccontextmanager
+    async def request(self, subject: str, payload: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Send, and iterate over the replies. Raises Unreachable where the bus is away (on entering) or nobody
+        listens (on iteration), BadRequest over the size limit."""
+        _check_subject(subject)
+        self.check(payload)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        if not self.broker.deliver(self.name, subject, payload, _Answer(self, queue)):
+            queue.put_nowait(None)
+        yield _replies(queue, subject)
+
+    async def close(self) -> None:
+        """Leave the bus; handlers still running are cancelled."""
+        self._closed = True
+        for subscription in list(self.subscriptions):
+            await subscription.close()
+        tasks = [t for t in self._tasks if t is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def check(self, payload: bytes) -> None:
+        """Raises Unreachable where the bus is away, BadRequest where `payload` is over its limit."""
+        if self._closed or not self.broker.reaches(self.name):
+            raise Unreachable("the message bus does not answer", fix="start the message bus")
+        limit = self.broker.max_payload
+        if len(payload) > limit:
+            raise BadRequest(f"a message of {len(payload)} bytes is over the bus's limit of {limit} bytes")
+
+    def handle(self, subscription: MemorySubscription, message: MemoryMessage) -> None:
+        """For MemoryBroker: one message has arrived."""
+        task = asyncio.create_task(_run(subscription.handler, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _run(handler: Handler, message: MemoryMessage) -> None:
+    try:
+        await handler(message)
+    except Exception:
+        _log.exception("a bus handler failed", subject=message.subject)
+
+
+async def _replies(queue: asyncio.Queue[bytes | None], subject: str) -> AsyncIterator[bytes]:
+    while True:
+        reply = await queue.get()
+        if reply is None:
+            raise Unreachable(f"nobody listens on {subject}")
+        yield reply
+
+
+def _check_subject(subject: str, *, wildcards: bool = False) -> None:
+    bad = any(c.isspace() for c in subject) or not all(subject.split("."))
+    if bad or (not wildcards and ("*" in subject or ">" in subject)):
+        raise BadRequest(f"{subject!r} is not a subject of the bus")
+
+
+def _matches(pattern: str, subject: str) -> bool:
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        return len(given) >= len(wanted) and all(w in ("*", g) for w, g in zip(wanted[:-1], given, strict=False))
+    return len(wanted) == len(given) and all(w in ("*", g) for w, g in zip(wanted, given, strict=True))

@@ -1,0 +1,90 @@
+"""Opening a journal file: durable settings, and refusing what is not a journal this Sterna can read."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from sterna.adapters.sql.schema import APPLICATION_ID, SCHEMA_VERSION, metadata
+from sterna.domain.errors import Permanent, Temporary
+
+_BUSY_MS = 5_000
+"""Another process that reads the file may hold it this long."""
+
+
+def open_engine(path: Path | None) -> Engine:
+    """An engine with one connection to the journal at `path` (None: in memory), created where missing.
+
+    Raises Permanent where the file is damaged, is not a journal, or has a schema this version does not know;
+    Temporary where it is locked or cannot be written.
+    """
+    where = "memory" if path is None else str(path)
+    try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            "sqlite://", creator=lambda: _connect(path), poolclass=StaticPool, isolation_level="AUTOCOMMIT"
+        )
+        with engine.connect() as connection:
+            _prepare(connection, where)
+        if path is not None:
+            _sync_directory(path.parent)  # the new file's name must survive a power cut as well
+    except (OperationalError, OSError, sqlite3.OperationalError) as e:
+        raise Temporary(f"journal {where} cannot be opened: {e}", fix="check its folder and permissions") from e
+    except (DatabaseError, sqlite3.DatabaseError) as e:
+        raise damaged(where, str(e)) from e
+    return engine
+
+
+def damaged(where: str, what: str) -> Permanent:
+    """The error for a file that is no sound journal."""
+    return Permanent(
+        f"journal {where} is damaged or not a journal: {what}",
+        fix="restore it from a copy; without it Sterna does not know what it has begun on this host",
+    )
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    # isolation_level None: sqlite3's own guessing when to BEGIN is off, journal.py says it itself
+    return sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=_BUSY_MS / 1000)
+
+
+def _prepare(connection: Connection, where: str) -> None:
+    def pragma(text: str) -> object:
+        result = connection.exec_driver_sql(f"PRAGMA {text}")
+        return result.scalar() if result.returns_rows else None
+
+    pragma("foreign_keys = ON")
+    pragma("synchronous = FULL")  # in WAL mode: fsync at every commit, the promise of ports.records
+    sound = pragma("quick_check")
+    if sound != "ok":
+        raise damaged(where, str(sound))
+    version = pragma("user_version")
+    tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
+    if version == 0 and tables == 0:
+        pragma("journal_mode = WAL")
+        connection.exec_driver_sql("BEGIN EXCLUSIVE")
+        metadata.create_all(connection)
+        pragma(f"application_id = {APPLICATION_ID}")
+        pragma(f"user_version = {SCHEMA_VERSION}")
+        connection.exec_driver_sql("COMMIT")
+    elif pragma("application_id") != APPLICATION_ID:
+        raise damaged(where, "it is another program's SQLite database")
+    elif version != SCHEMA_VERSION:
+        raise Permanent(
+            f"journal {where} has schema version {version}; this Sterna reads version {SCHEMA_VERSION}",
+            fix="run the Sterna version that wrote it, or a newer one",
+        )
+
+
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,281 @@
+"""An agent's journal on SQLite: WAL, fsync at every commit, one connection, used from one thread.
+
+Every public method is one transaction, so that kill -9 leaves either all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, Row, Table, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from sterna.adapters.clock import SystemClock
+from sterna.adapters.sql.file import damaged, open_engine
+from sterna.adapters.sql.schema import entries, epochs, inbox, migrations, outbox
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
+from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role
+from sterna.domain.model import Data
+from sterna.ports.clock import Clock
+from sterna.ports.records import Envelope
+
+
+class SqlJournal:
+    """Implements ports.records.Journal. Any method raises Temporary where the file cannot be read or written
+    now (disk full, locked), Permanent where it is damaged."""
+
+    def __init__(self, engine: Engine, where: str, clock: Clock, boot: str) -> None:
+        self._engine = engine
+        self._where = where
+        self._clock = clock
+        self.boot = boot
+        """This life's random id, in every entry it writes."""
+
+    @classmethod
+    def at(cls, path: Path | None, *, clock: Clock | None = None, boot: str = "") -> SqlJournal:
+        """The journal in the file at `path`, created where missing; None: in memory, gone with the process.
+
+        `boot` is the id of this agent's life ('': a new random one). Raises Permanent where the file is damaged,
+        something else, or of another schema version; Temporary where it cannot be opened now.
+        """
+        where = "memory" if path is None else str(path)
+        return cls(open_engine(path), where, clock or SystemClock(), boot or uuid4().hex)
+
+    def close(self) -> None:
+        """Give the file back; nothing needs to be written."""
+        self._engine.dispose()
+
+    # migrations
+
+    def accept(self, migration: Migration, role: Role) -> Migration:
+        """Open a migration here, write its ACCEPTED entry, take the VM's lock; see ports.records.
+
+        Raises Conflict where another open migration holds the VM, the epoch is stale (as destination), or the
+        id was accepted before for another VM or role.
+        """
+        with self._write() as db:
+            known = db.execute(select(migrations).where(migrations.c.id == migration.id)).first()
+            if known is not None:
+                return _same(migration, role, known)
+            newest = self._newest_epoch(db, migration.vm_uuid)
+            if role is Role.SOURCE:
+                migration = migration.model_copy(update={"epoch": max(newest, migration.epoch) + 1})
+            elif migration.epoch <= newest:
+                raise Conflict(
+                    f"epoch {migration.epoch} of VM {migration.vm_name} is stale: this host has seen {newest}"
+                )
+            self._check_free(db, migration)
+            newer = {"newest": migration.epoch}
+            db.execute(upsert(epochs).values(vm_uuid=migration.vm_uuid, **newer).on_conflict_do_update(set_=newer))
+            body = migration.model_dump_json()
+            db.execute(
+                insert(migrations).values(
+                    id=migration.id,
+                    vm_uuid=migration.vm_uuid,
+                    role=role,
+                    epoch=migration.epoch,
+                    held=True,
+                    closed=False,
+                    body=body,
+                )
+            )
+            self._write_entry(db, migration.id, migration.epoch, role, Kind.ACCEPTED, data_json=body)
+            return migration
+
+    def append(
+        self, migration_id: str, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None
+    ) -> Entry:
+        """Write one entry, durably; RELEASED and CLOSED take effect in the same transaction.
+
+        Raises NotFound where the migration was never accepted here, BadRequest where `data` is not plain JSON.
+        """
+        try:
+            data_json = json.dumps(data or {}, allow_nan=False)
+        except (TypeError, ValueError) as e:
+            raise BadRequest(f"a journal entry's data must be plain JSON: {e}") from e
+        with self._write() as db:
+            known = db.execute(select(migrations).where(migrations.c.id == migration_id)).first()
+            if known is None:
+                raise NotFound(f"migration {migration_id} was never accepted on this host")
+            if kind in (Kind.RELEASED, Kind.CLOSED):
+                closed = known.closed or kind is Kind.CLOSED
+                db.execute(
+                    update(migrations).where(migrations.c.id == migration_id).values(held=False, closed=closed)
+                )
+            return self._write_entry(
+                db, migration_id, known.epoch, Role(known.role), kind, row=row, name=name, data_json=data_json
+            )
+
+    def get(self, migration_id: str) -> tuple[Migration, Role] | None:
+        """The migration as accepted, None if this host never accepted it."""
+        with self._read() as db:
+            known = db.execute(select(migrations).where(migrations.c.id == migration_id)).first()
+        return _migration(known) if known is not None else None
+
+    def entries(self, migration_id: str) -> list[Entry]:
+        """All entries of one migration, in order."""
+        with self._read() as db:
+            query = select(entries).where(entries.c.migration_id == migration_id).order_by(entries.c.seq)
+            return [_entry(r) for r in db.execute(query)]
+
+    def open(self) -> list[tuple[Migration, Role]]:
+        """Migrations not CLOSED here, oldest first."""
+        with self._read() as db:
+            query = select(migrations).where(migrations.c.closed.is_(False)).order_by(migrations.c.n)
+            return [_migration(r) for r in db.execute(query)]
+
+    def since(self, cursor: int, limit: int = 500) -> list[Entry]:
+        """Entries with seq > cursor, over all migrations, in order."""
+        with self._read() as db:
+            query = select(entries).where(entries.c.seq > cursor).order_by(entries.c.seq).limit(limit)
+            return [_entry(r) for r in db.execute(query)]
+
+    def holder(self, vm_uuid: str) -> Migration | None:
+        """The open migration that holds the VM's lock here."""
+        with self._read() as db:
+            held = self._held(db, vm_uuid)
+        return _migration(held)[0] if held is not None else None
+
+    # outbox and inbox
+
+    def outbox_put(self, envelope: Envelope) -> None:
+        """Keep until `outbox_done`. The same id again, even a done one, is ignored."""
+        self._put(outbox, envelope)
+
+    def outbox(self, to: str | None = None) -> Sequence[Envelope]:
+        """Casts not yet acknowledged, to all or to one receiver, oldest first."""
+        return self._waiting(outbox, to)
+
+    def outbox_done(self, envelope_id: str) -> None:
+        """The receiver has journaled it."""
+        self._done(outbox, envelope_id)
+
+    def inbox_put(self, envelope: Envelope) -> bool:
+        """Journal a received cast; False where this id was already there (handled or not)."""
+        return self._put(inbox, envelope)
+
+    def inbox(self) -> Sequence[Envelope]:
+        """Received casts not yet handled, oldest first."""
+        return self._waiting(inbox, None)
+
+    def inbox_done(self, envelope_id: str) -> None:
+        """Handled; its id is remembered so that a repeat is recognised."""
+        self._done(inbox, envelope_id)
+
+    def _put(self, table: Table, envelope: Envelope) -> bool:
+        with self._write() as db:
+            statement = upsert(table).values(
+                id=envelope.id, receiver=envelope.to, done=False, body=envelope.model_dump_json()
+            )
+            return db.execute(statement.on_conflict_do_nothing()).rowcount == 1
+
+    def _waiting(self, table: Table, to: str | None) -> list[Envelope]:
+        query = select(table.c.body).where(table.c.done.is_(False)).order_by(table.c.n)
+        if to is not None:
+            query = query.where(table.c.receiver == to)
+        with self._read() as db:
+            return [Envelope.model_validate_json(body) for body in db.execute(query).scalars()]
+
+    def _done(self, table: Table, envelope_id: str) -> None:
+        with self._write() as db:
+            db.execute(update(table).where(table.c.id == envelope_id).values(done=True))
+
+    # inside a transaction
+
+    def _newest_epoch(self, db: Connection, vm_uuid: str) -> int:
+        return db.execute(select(epochs.c.newest).where(epochs.c.vm_uuid == vm_uuid)).scalar() or 0
+
+    def _held(self, db: Connection, vm_uuid: str) -> Row[tuple[object, ...]] | None:
+        query = select(migrations).where(migrations.c.vm_uuid == vm_uuid, migrations.c.held.is_(True))
+        return db.execute(query).first()
+
+    def _check_free(self, db: Connection, migration: Migration) -> None:
+        held = self._held(db, migration.vm_uuid)
+        if held is not None:
+            other, _ = _migration(held)
+            raise Conflict(
+                f"VM {other.vm_name} is already migrating from {other.source} to {other.destination} "
+                f"(migration {other.id})",
+                fix=f"wait for migration {other.id} to end, or abort it",
+            )
+
+    def _write_entry(  # noqa: PLR0913 - one parameter per column
+        self,
+        db: Connection,
+        migration_id: str,
+        epoch: int,
+        role: Role,
+        kind: Kind,
+        *,
+        row: str = "",
+        name: str = "",
+        data_json: str = "{}",
+    ) -> Entry:
+        columns = {
+            "v": JOURNAL_VERSION,
+            "migration_id": migration_id,
+            "epoch": epoch,
+            "role": role,
+            "kind": kind,
+            "row": row,
+            "name": name,
+            "at": self._clock.now().astimezone(UTC).isoformat(timespec="milliseconds"),
+            "mono_ms": self._clock.monotonic_ms(),
+            "boot": self.boot,
+        }
+        result = db.execute(insert(entries).values(**columns, data=data_json))
+        key = result.inserted_primary_key
+        assert key is not None
+        return Entry.model_validate(columns | {"seq": key[0], "data": json.loads(data_json)})
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        # IMMEDIATE: take the write lock before reading, or two processes could both read "free"
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            yield db
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._transaction("BEGIN") as db:
+            yield db
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as db:
+                db.exec_driver_sql(begin)
+                try:
+                    yield db
+                    db.exec_driver_sql("COMMIT")
+                except BaseException:
+                    if db.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+                        db.exec_driver_sql("ROLLBACK")
+                    raise
+        except OperationalError as e:
+            raise Temporary(f"journal {self._where}: {e.orig}", fix="check free space and locks") from e
+        except DatabaseError as e:
+            raise damaged(self._where, str(e.orig)) from e
+
+
+def _same(asked: Migration, role: Role, known: Row[tuple[object, ...]]) -> Migration:
+    """The migration accepted before under this id. Raises Conflict where it was about something else."""
+    migration, known_role = _migration(known)
+    if migration.vm_uuid != asked.vm_uuid or known_role is not role:
+        raise Conflict(
+            f"migration id {asked.id} is taken by VM {migration.vm_name} ({known_role} side)", fix="use another id"
+        )
+    return migration
+
+
+def _migration(row: Row[tuple[object, ...]]) -> tuple[Migration, Role]:
+    return Migration.model_validate_json(row.body), Role(row.role)
+
+
+def _entry(row: Row[tuple[object, ...]]) -> Entry:
+    return Entry.model_validate(dict(row._mapping) | {"data": json.loads(row.data)})

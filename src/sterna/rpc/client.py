@@ -1,0 +1,117 @@
+"""The calling side: calls with a deadline that heartbeats extend, and hints that nobody waits for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import uuid4
+
+import structlog
+
+from sterna.domain.errors import BadRequest, SternaError, Unknown, Unreachable
+from sterna.domain.model import Data
+from sterna.ports.bus import Bus, Incoming, Subscription
+from sterna.ports.clock import Clock
+from sterna.rpc.deadline import within
+from sterna.rpc.envelope import Event, Reply, Request, decode_event, decode_reply, encode
+from sterna.rpc.subjects import call_subject, event_subject, topic_of
+
+EventHandler = Callable[[str, Data], Awaitable[None]]
+"""Gets the topic and the data."""
+
+_log = structlog.get_logger()
+
+
+class RpcClient:
+    """Speaks for `host_name` to the agents of other hosts."""
+
+    def __init__(self, bus: Bus, host_name: str, clock: Clock) -> None:
+        self._bus = bus
+        self.host_name = host_name
+        self.clock = clock
+
+    async def call(
+        self,
+        to: str,
+        method: str,
+        params: Data,
+        *,
+        migration_id: str = "",
+        epoch: int = 0,
+        silence_s: float = 5.0,
+        total_s: float | None = None,
+    ) -> Data:
+        """Have the agent of host `to` run `method`, and wait for its result.
+
+        Raises the remote error as its own class; Unreachable where the call was never delivered (nobody listens,
+        or the bus is away); Unknown where it was or may have been, and its answer did not come: nothing at all
+        heard for `silence_s` seconds, or no result after `total_s` (None: as long as heartbeats come).
+        """
+        request = Request(
+            kind="call",
+            id=uuid4().hex,
+            method=method,
+            sender=self.host_name,
+            migration_id=migration_id,
+            epoch=epoch,
+            params=params,
+        )
+        payload = encode(request)
+        try:
+            async with self._bus.request(call_subject(to), payload) as replies:
+                reply = await self._result(replies, f"{to}: {method}", silence_s, total_s)
+        except Unreachable as e:
+            raise Unreachable(f"the agent of {to} cannot be reached: {e.message}", fix=e.fix or _start(to)) from e
+        if reply.kind == "error":
+            raise reply.raised()
+        if reply.kind != "result":
+            raise BadRequest(f"{to} answered the call {method} with `{reply.kind}`")
+        return reply.data
+
+    async def announce(self, topic: str, data: Data) -> None:
+        """Send a hint to whoever listens to `topic`. A failure is logged, never raised."""
+        try:
+            await self._bus.publish(event_subject(topic), encode(Event(sender=self.host_name, data=data)))
+        except SternaError as e:
+            _log.info("hint not sent", topic=topic, error=e.message)
+
+    async def listen(self, topic_pattern: str, handler: EventHandler) -> Subscription:
+        """Call `handler(topic, data)` for each hint; `*` in the pattern matches one token. Hints that cannot be
+        read are logged and dropped."""
+
+        async def on_message(incoming: Incoming) -> None:
+            topic = topic_of(incoming.subject)
+            try:
+                event = decode_event(incoming.payload)
+            except BadRequest as e:
+                _log.warning("hint not understood", topic=topic, error=e.message)
+                return
+            await handler(topic, event.data)
+
+        return await self._bus.subscribe(event_subject(topic_pattern), on_message)
+
+    async def _result(
+        self, replies: AsyncIterator[bytes], what: str, silence_s: float, total_s: float | None
+    ) -> Reply:
+        started_ms = self.clock.monotonic_ms()
+        while True:
+            left_s = None if total_s is None else total_s - (self.clock.monotonic_ms() - started_ms) / 1000
+            patience_s = silence_s if left_s is None else min(silence_s, max(left_s, 0.0))
+            try:
+                reply = decode_reply(await within(self.clock, patience_s, _next(replies)))
+            except TimeoutError:
+                why = (
+                    f"nothing heard for {silence_s:g} s"
+                    if patience_s == silence_s
+                    else f"no result after {total_s:g} s"
+                )
+                raise Unknown(f"{what}: {why}; whether it was done is not known") from None
+            if reply.kind != "heartbeat":
+                return reply
+
+
+async def _next(replies: AsyncIterator[bytes]) -> bytes:
+    return await anext(replies)
+
+
+def _start(host: str) -> str:
+    return f"start the Sterna agent on {host}"

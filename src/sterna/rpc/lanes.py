@@ -1,0 +1,81 @@
+"""Casts in order of arrival within one migration, migrations side by side, each tried until it is done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from sterna.domain.errors import Temporary
+from sterna.ports.clock import Clock
+from sterna.ports.records import Envelope
+
+_FIRST_S = 0.2
+_LONGEST_S = 10.0
+"""Longest pause between two tries of a cast whose handler fails."""
+
+_log = structlog.get_logger()
+
+
+class Lanes:
+    """One queue and one worker per migration. The server puts casts in; `handle` raising means: again later."""
+
+    def __init__(self, handle: Callable[[Envelope], Awaitable[None]], clock: Clock) -> None:
+        self._handle = handle
+        self._clock = clock
+        self._waiting: dict[str, deque[Envelope]] = {}
+        self._workers: dict[str, asyncio.Task[None]] = {}
+
+    def add(self, envelope: Envelope) -> None:
+        """Handle it after those of its migration that came before."""
+        key = envelope.migration_id
+        self._waiting.setdefault(key, deque()).append(envelope)
+        if key not in self._workers:
+            self._workers[key] = asyncio.create_task(self._work(key), name=f"casts of {key}")
+
+    async def stop(self) -> None:
+        """Cancel what is being handled; it stays in the inbox."""
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        self._workers.clear()
+        self._waiting.clear()
+
+    async def _work(self, key: str) -> None:
+        queue = self._waiting[key]
+        while queue:
+            await self._until_done(queue[0])
+            queue.popleft()
+        # no await since the queue was seen empty, so that `add` cannot fall into the gap
+        del self._waiting[key], self._workers[key]
+
+    async def _until_done(self, envelope: Envelope) -> None:
+        pause = _FIRST_S
+        while True:
+            try:
+                await self._handle(envelope)
+                return
+            except (Exception, asyncio.CancelledError) as e:
+                if _being_stopped(e):
+                    raise
+                wait = max(pause, e.delay_s) if isinstance(e, Temporary) else pause
+                wait = min(wait, _LONGEST_S)
+                _log.warning(
+                    "a cast failed and will be tried again",
+                    method=envelope.method,
+                    migration_id=envelope.migration_id,
+                    retry_s=wait,
+                    error=repr(e),
+                    exc_info=not isinstance(e, Temporary),
+                )
+            await self._clock.sleep(wait)
+            pause = min(pause * 2, _LONGEST_S)
+
+
+def _being_stopped(error: BaseException) -> bool:
+    # A CancelledError that leaks out of a handler (some inner task was cancelled) must not end the lane.
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

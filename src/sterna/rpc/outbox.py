@@ -1,0 +1,136 @@
+"""Casts on their way out: in the journal first, sent again and again until the receiver has journaled them.
+
+One courier per receiver, so that a dead host delays only its own casts, and each receiver gets them in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from sterna.domain.errors import BadRequest, SternaError, Unknown
+from sterna.ports.bus import Bus
+from sterna.ports.clock import Clock
+from sterna.ports.records import Envelope, Journal
+from sterna.rpc.deadline import paused, within
+from sterna.rpc.envelope import Request, decode_reply, encode
+from sterna.rpc.subjects import cast_subject
+
+_FIRST_S = 0.2
+_LONGEST_S = 5.0
+"""Longest pause between two tries: so long may a cast wait after its receiver has come back."""
+_ACK_S = 5.0
+"""A receiver that takes a cast and says nothing for this long is asked again."""
+
+_log = structlog.get_logger()
+
+
+class Outbox:
+    """Delivers casts for `host_name`, across restarts of either side and of the bus."""
+
+    def __init__(self, journal: Journal, bus: Bus, host_name: str, clock: Clock) -> None:
+        self._journal = journal
+        self._bus = bus
+        self._host_name = host_name
+        self._clock = clock
+        self._couriers: dict[str, asyncio.Task[None]] = {}
+        self._wake: dict[str, asyncio.Event] = {}
+        self._empty: dict[str, asyncio.Event] = {}
+        self._started = False
+
+    def put(self, envelope: Envelope) -> None:
+        """Journal the cast, then wake its courier. When this returns the cast will arrive, whatever dies.
+
+        Must be called in the event loop's thread. Raises BadRequest where the cast could never be sent (too
+        large, not plain JSON, no receiver).
+        """
+        envelope = envelope.model_copy(update={"sender": self._host_name})
+        encode(_request(envelope))
+        cast_subject(envelope.to)
+        self._journal.outbox_put(envelope)
+        if self._started:
+            self._rouse(envelope.to)
+
+    def hurry(self, to: str) -> None:
+        """`to` has shown a sign of life: try its casts now instead of after the pause."""
+        if to in self._wake:
+            self._wake[to].set()
+
+    async def start(self) -> None:
+        """Begin sending, what an earlier life left first."""
+        self._started = True
+        for to in {e.to for e in self._journal.outbox()}:
+            self._rouse(to)
+
+    async def stop(self) -> None:
+        """Stop sending; what is not acknowledged stays in the journal."""
+        self._started = False
+        couriers = list(self._couriers.values())
+        for courier in couriers:
+            courier.cancel()
+        await asyncio.gather(*couriers, return_exceptions=True)
+        self._couriers.clear()
+
+    async def drained(self, to: str) -> None:
+        """Wait until the receiver `to` has acknowledged everything."""
+        while self._journal.outbox(to):
+            empty = self._empty.setdefault(to, asyncio.Event())
+            empty.clear()  # it may be set from the last time
+            await empty.wait()
+
+    def _rouse(self, to: str) -> None:
+        self._wake.setdefault(to, asyncio.Event()).set()
+        if to not in self._couriers:
+            self._couriers[to] = asyncio.create_task(self._deliver(to), name=f"casts to {to}")
+
+    async def _deliver(self, to: str) -> None:
+        woken = self._wake[to]
+        pause = _FIRST_S
+        while True:
+            woken.clear()
+            try:
+                waiting = self._journal.outbox(to)
+                if not waiting:
+                    break
+                for envelope in waiting:
+                    await self._send(envelope)
+                    self._journal.outbox_done(envelope.id)
+                    pause = _FIRST_S
+            except Exception as e:
+                # Also a refusal is tried again: after an upgrade of the receiver it may be taken, and a cast
+                # that is thrown away would leave something behind on a host for ever.
+                unexpected = not isinstance(e, SternaError)
+                _log.info("cast waits", to=to, retry_s=pause, error=str(e), exc_info=unexpected)
+                await paused(self._clock, pause, woken)
+                pause = min(pause * 2, _LONGEST_S)
+        # no await since the outbox was seen empty, so that `put` cannot fall into the gap
+        del self._couriers[to]
+        self._empty.setdefault(to, asyncio.Event()).set()
+
+    async def _send(self, envelope: Envelope) -> None:
+        async with self._bus.request(cast_subject(envelope.to), encode(_request(envelope))) as replies:
+
+            async def first() -> bytes:
+                return await anext(replies)
+
+            try:
+                reply = decode_reply(await within(self._clock, _ACK_S, first()))
+            except TimeoutError:
+                raise Unknown(f"{envelope.to} did not acknowledge the cast {envelope.method}") from None
+        if reply.kind == "error":
+            raise reply.raised()
+        if reply.kind != "ack":
+            raise BadRequest(f"{envelope.to} answered the cast {envelope.method} with `{reply.kind}`")
+
+
+def _request(envelope: Envelope) -> Request:
+    return Request(
+        kind="cast",
+        id=envelope.id,
+        method=envelope.method,
+        sender=envelope.sender,
+        migration_id=envelope.migration_id,
+        epoch=envelope.epoch,
+        params=envelope.params,
+    )

@@ -1,0 +1,46 @@
+"""A host says again and again that it is there. Only a hint: who must know asks with a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from sterna.domain.model import Data
+from sterna.rpc.client import RpcClient
+
+_log = structlog.get_logger()
+
+
+class Beacon:
+    """Announces what `facts` returns on `topic` (subjects.host_topic) every `every_s` seconds."""
+
+    def __init__(
+        self, client: RpcClient, topic: str, facts: Callable[[], Awaitable[Data]], every_s: float = 1.0
+    ) -> None:
+        self._client = client
+        self._topic = topic
+        self._facts = facts
+        self._every_s = every_s
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin, with an announcement at once."""
+        self._task = asyncio.create_task(self._shine(), name=f"beacon {self._topic}")
+
+    async def stop(self) -> None:
+        """Say nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _shine(self) -> None:
+        while True:
+            try:
+                await self._client.announce(self._topic, await self._facts())
+            except Exception:
+                # Silence is the truth here: a host whose facts cannot be had must not look ready.
+                _log.warning("facts for the beacon cannot be had", topic=self._topic, exc_info=True)
+            await self._client.clock.sleep(self._every_s)

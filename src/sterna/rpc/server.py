@@ -1,0 +1,192 @@
+"""The answering side of one agent: which methods exist is the agent's business, how they are answered is here.
+
+A call is answered with heartbeats while its handler works. A cast is acknowledged once it is in the
+journal's inbox, and handled afterwards (lanes.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from sterna.domain.errors import BadRequest, Permanent, SternaError, Unknown, Unreachable
+from sterna.domain.model import Data
+from sterna.ports.bus import Bus, Incoming, Subscription
+from sterna.ports.clock import Clock
+from sterna.ports.records import Envelope, Journal
+from sterna.rpc.deadline import within
+from sterna.rpc.envelope import Reply, Request, decode_request, encode
+from sterna.rpc.lanes import Lanes
+from sterna.rpc.subjects import call_subject, cast_subject
+
+CallHandler = Callable[[Request], Awaitable[Data]]
+CastHandler = Callable[[Request], Awaitable[None]]
+
+_REPLY_TRIES = 5
+"""An answer is offered this often, one heartbeat's time apart, to a bus that is away."""
+
+_log = structlog.get_logger()
+
+
+class RpcServer:
+    """Answers calls and takes casts for `host_name`."""
+
+    def __init__(self, bus: Bus, host_name: str, journal: Journal, clock: Clock, heartbeat_s: float = 1.0) -> None:
+        self._bus = bus
+        self._host_name = host_name
+        self._journal = journal
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._methods: dict[str, CallHandler] = {}
+        self._casts: dict[str, CastHandler] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[Reply]] = {}
+        self._lanes = Lanes(self._handle_cast, clock)
+        self._subscriptions: list[Subscription] = []
+
+    def method(self, name: str, handler: CallHandler) -> None:
+        """Calls of `name` are answered with what `handler` returns, or with the SternaError it raises."""
+        self._methods[name] = handler
+
+    def cast(self, name: str, handler: CastHandler) -> None:
+        """Casts of `name` are given to `handler`, again and again until it returns. It must bear repetition: the
+        agent may die between its end and the note that it ended."""
+        self._casts[name] = handler
+
+    async def start(self) -> None:
+        """Take calls and casts. Casts left over from an earlier life are handled first."""
+        for envelope in self._journal.inbox():
+            self._lanes.add(envelope)
+        self._subscriptions = [
+            await self._bus.subscribe(call_subject(self._host_name), self._on_call),
+            await self._bus.subscribe(cast_subject(self._host_name), self._on_cast),
+        ]
+
+    async def stop(self) -> None:
+        """Take nothing more. Calls being worked on are cancelled and answered Unknown; casts stay in the inbox."""
+        for subscription in self._subscriptions:
+            await subscription.close()
+        self._subscriptions = []
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._lanes.stop()
+
+    # calls
+
+    async def _on_call(self, incoming: Incoming) -> None:
+        try:
+            request = _decode(incoming.payload, "call")
+        except BadRequest as e:
+            await self._send(incoming, Reply.of_error("", e))
+            return
+        key = (request.sender, request.id)
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.create_task(self._answer(request), name=f"call {request.method}")
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        while not task.done():
+            try:
+                await within(self._clock, self._heartbeat_s, _finished(task))
+            except TimeoutError:
+                await self._beat(incoming, request.id)
+        reply = _stopped(request) if task.cancelled() else task.result()
+        await self._send(incoming, reply)
+
+    async def _answer(self, request: Request) -> Reply:
+        try:
+            handler = self._methods.get(request.method)
+            if handler is None:
+                raise BadRequest(f"{self._host_name} knows no method {request.method!r}")
+            return Reply(kind="result", id=request.id, data=await handler(request))
+        except SternaError as e:
+            return Reply.of_error(request.id, e)
+        except asyncio.CancelledError:
+            return _stopped(request)
+        except Exception as e:
+            _log.exception("a call failed inside", method=request.method, migration_id=request.migration_id)
+            return Reply.of_error(request.id, _internal(request.method, e))
+
+    async def _beat(self, incoming: Incoming, request_id: str) -> None:
+        try:
+            await incoming.reply(encode(Reply(kind="heartbeat", id=request_id)))
+        except Unreachable:
+            _log.debug("heartbeat not sent: the bus is away", id=request_id)
+
+    async def _send(self, incoming: Incoming, reply: Reply) -> None:
+        try:
+            payload = encode(reply)
+        except BadRequest as e:
+            reply = Reply.of_error(reply.id, Permanent(f"the answer of {self._host_name} is no good: {e.message}"))
+            payload = encode(reply)
+        for _ in range(_REPLY_TRIES):
+            try:
+                await incoming.reply(payload)
+                return
+            except Unreachable:
+                await self._clock.sleep(self._heartbeat_s)
+        _log.warning("answer lost: the bus is away", id=reply.id)
+
+    # casts
+
+    async def _on_cast(self, incoming: Incoming) -> None:
+        try:
+            request = _decode(incoming.payload, "cast")
+            envelope = Envelope(
+                id=request.id,
+                to=self._host_name,
+                sender=request.sender,
+                method=request.method,
+                migration_id=request.migration_id,
+                epoch=request.epoch,
+                params=request.params,
+            )
+            # No await between the journal and the lane: that keeps the order of arrival.
+            if self._journal.inbox_put(envelope):
+                self._lanes.add(envelope)
+            reply = Reply(kind="ack", id=request.id)
+        except SternaError as e:
+            reply = Reply.of_error("", e)
+        except Exception as e:
+            _log.exception("a cast could not be journaled")
+            reply = Reply.of_error("", _internal("cast", e))
+        await self._send(incoming, reply)
+
+    async def _handle_cast(self, envelope: Envelope) -> None:
+        handler = self._casts.get(envelope.method)
+        if handler is None:
+            raise BadRequest(f"{self._host_name} knows no cast {envelope.method!r}")
+        await handler(
+            Request(
+                kind="cast",
+                id=envelope.id,
+                method=envelope.method,
+                sender=envelope.sender or "unknown",
+                migration_id=envelope.migration_id,
+                epoch=envelope.epoch,
+                params=envelope.params,
+            )
+        )
+        self._journal.inbox_done(envelope.id)
+
+
+def _decode(payload: bytes, kind: str) -> Request:
+    request = decode_request(payload)
+    if request.kind != kind:
+        raise BadRequest(f"a {request.kind} was sent where only a {kind} is taken")
+    return request
+
+
+def _internal(method: str, error: Exception) -> Permanent:
+    return Permanent(f"internal error in {method}: {type(error).__name__}: {error}")
+
+
+def _stopped(request: Request) -> Reply:
+    return Reply.of_error(request.id, Unknown(f"the agent was stopped while it worked on {request.method}"))
+
+
+async def _finished(task: asyncio.Task[Reply]) -> None:
+    await asyncio.wait((task,))

@@ -1,0 +1,117 @@
+"""A private nats-server per test on a free loopback port, and the in-memory broker, behind one small interface."""
+
+import asyncio
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.sim.bus import MemoryBroker
+
+NATS_SERVER = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/bin")
+
+
+class NatsWorld:
+    """Starts, kills and restarts one nats-server; hands out buses connected to it."""
+
+    max_payload = 1024 * 1024
+
+    def __init__(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.buses = []
+        self.process = None
+
+    @property
+    def url(self):
+        return f"nats://127.0.0.1:{self.port}"
+
+    async def bus(self, name):
+        bus = await NatsBus.connect(self.url, name=name)
+        self.buses.append(bus)
+        return bus
+
+    async def start(self):
+        # pdeathsig: a test run that is killed takes its server along
+        args = ["setpriv", "--pdeathsig", "KILL", NATS_SERVER, "-a", "127.0.0.1", "-p", str(self.port)]
+        self.process = await asyncio.create_subprocess_exec(
+            *args, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        async with asyncio.timeout(20):
+            while not await _listens(self.port):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
+            for bus in self.buses:
+                await bus.wait_connected()
+
+    async def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+        async with asyncio.timeout(20):
+            while any(b.connected for b in self.buses):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def end(self):
+        for bus in self.buses:
+            await bus.close()
+        if self.process and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+
+class MemoryWorld:
+    """The same for the in-memory broker."""
+
+    def __init__(self):
+        self.broker = MemoryBroker()
+        self.max_payload = self.broker.max_payload
+        self.broker.stop()
+
+    async def bus(self, name):
+        return self.broker.bus(name)
+
+    async def start(self):
+        self.broker.start()
+
+    async def kill(self):
+        self.broker.stop()
+
+    async def end(self):
+        pass
+
+
+async def _listens(port):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+@pytest.fixture
+async def nats_world():
+    if NATS_SERVER is None:
+        pytest.skip("nats-server is not installed (Debian: apt-get install nats-server)")
+    world = NatsWorld()
+    await world.start()
+    yield world
+    await world.end()
+
+
+@pytest.fixture(params=["memory", "nats"])
+async def world(request):
+    if request.param == "nats" and NATS_SERVER is None:
+        pytest.skip("nats-server is not installed (Debian: apt-get install nats-server)")
+    world = MemoryWorld() if request.param == "memory" else NatsWorld()
+    await world.start()
+    yield world
+    await world.end()
+
+
+@pytest.fixture
+def tmp_journal(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
