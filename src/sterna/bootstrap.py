@@ -1,1 +1,101 @@
-"""The composition root: the only place that chooses adapters."""
+"""The composition root: the only place that chooses adapters. Called by `__main__`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from sterna.adapters.clock import SystemClock
+from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
+from sterna.adapters.native.network import NativeNetwork
+from sterna.adapters.native.shared_file import SharedFileVolumes
+from sterna.adapters.native.storage import FileStorage
+from sterna.adapters.native.tgt import TgtVolumes
+from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.adapters.vif.ovs import OvsVif
+from sterna.agent.daemon import Agent, AgentParts
+from sterna.agent.faults import FaultFile
+from sterna.config import AgentSettings, BusSettings, load
+from sterna.migration.context import HostPorts
+from sterna.ports.volume import Volumes
+from sterna.saga.runner import no_strike
+
+log = structlog.get_logger(__name__)
+
+
+async def join_bus(settings: BusSettings, name: str) -> NatsBus:
+    """The bus these settings name; a bus that is away is waited for in the background."""
+    tls = None
+    if settings.tls.ca_file is not None:
+        tls = ssl.create_default_context(cafile=str(settings.tls.ca_file))
+        if settings.tls.cert_file is not None:
+            tls.load_cert_chain(settings.tls.cert_file, settings.tls.key_file)
+    password = settings.password.get_secret_value() if settings.password else None
+    return await NatsBus.connect(settings.url, name=name, user=settings.user, password=password, tls=tls)
+
+
+def host_ports(settings: AgentSettings) -> HostPorts:
+    """The real adapters of one compute host."""
+    about = HostSettings(
+        name=settings.host,
+        address=settings.migration.address,
+        initiator=settings.volumes.initiator,
+        instances_dir=str(settings.instances_dir),
+    )
+    volumes: list[Volumes] = [SharedFileVolumes()]
+    if settings.volumes.initiator:
+        volumes.append(TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket))
+    return HostPorts(
+        name=settings.host,
+        address=settings.migration.address,
+        uri=lambda address: settings.migration.uri_template.format(address=address),
+        hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
+        vif=OvsVif(settings.network.ovsdb),
+        network=NativeNetwork(),
+        volumes=tuple(volumes),
+        storage=FileStorage(settings.instances_dir),
+        clock=SystemClock(),
+    )
+
+
+async def until_told_to_stop() -> None:
+    """Return on SIGTERM or SIGINT."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
+
+
+def run_agent(config: Path) -> None:
+    """`sterna agent`: run until SIGTERM. A copy under way goes on in libvirt and is joined by the next life.
+
+    Raises BadRequest for wrong settings, Permanent for a damaged journal.
+    """
+    settings = load(AgentSettings, config)
+
+    async def run() -> None:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        boot = uuid4().hex
+        clock = SystemClock()
+        strike = FaultFile(settings.test.fault_file).strike if settings.test.fault_file else no_strike
+        parts = AgentParts(
+            host=host_ports(settings),
+            journal=SqlJournal.at(settings.state_dir / "journal.db", clock=clock, boot=boot),
+            bus=await join_bus(settings.bus, f"agent {settings.host}"),
+            boot=boot,
+            strike=strike,
+        )
+        agent = Agent(parts)
+        await agent.start()
+        await until_told_to_stop()
+        log.info("told to stop; running copies go on", host=settings.host)
+        await agent.stop()
+        await parts.bus.close()
+
+    asyncio.run(run())

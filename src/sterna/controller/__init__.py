@@ -1,0 +1,1 @@
+"""The controller: one file per operator's intent. It follows the agents; no migration needs it to end well."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sterna.domain.model import Data, Value, Vm
+from sterna.domain.model import Data, Value
 
 JOURNAL_VERSION = 1
 
@@ -27,7 +27,9 @@ class Kind(StrEnum):
     INTENT = "intent"
     DONE = "done"
     FAILED = "failed"
-    """A try of a step failed; `data.error` is the error on the wire; `data.final` whether it will be tried again."""
+    """A try of a step failed: `data.error` on the wire, `data.final` if it is not tried again."""
+    TURNED = "turned"
+    """From here on the migration is compensated; `data.error` says why."""
     NOTE = "note"
     STATUS = "status"
     RELEASED = "released"
@@ -76,9 +78,3 @@ class Entry(Value):
     boot: str
     """Random id of the agent's life: mono_ms compares only within one."""
     data: Data = {}
-
-
-class Bdms(Value):
-    """P2's snapshot: the VM as it was before anything was changed."""
-
-    vm: Vm

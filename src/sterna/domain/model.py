@@ -228,6 +228,7 @@ class DestinationNic(Value):
     bridge: str
     port_id: str
     mtu: int | None = None
+    vlan: int | None = None
 
 
 class CopyPlan(Value):

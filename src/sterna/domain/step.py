@@ -1,32 +1,39 @@
-"""The `Step` protocol: lives here because `migration/` writes steps, `saga/` runs them, and they may not meet."""
+"""Steps, flows, and the decision "given the journal, what next?".
+
+Lives here because `migration/` writes steps, `saga/` runs them, and the two may not meet. Everything is pure:
+running a saga after a crash is the same as running it for the first time, with a longer history.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
+from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import Data
 
 C = TypeVar("C")
 
 
 class Step(Generic[C]):
-    """One row (or a few) of SPEC, as something that can be done, looked at, and compensated.
+    """One row of SPEC (or a few) as something that can be done, looked at, and compensated.
 
     Before `do` acts its intent (`plan`'s answer) is in the journal; afterwards its outcome is. `do` may be
     repeated after any partial run. `undo` names the steps that compensate it; they too are steps, journaled
     and retried like any other, and must cope with a `do` that stopped anywhere.
 
-    `do` raises Temporary (tried again within `patience_s`), Permanent (compensate), or Unknown (probe, then
+    `do` raises Temporary (tried again within `patience_s`), Permanent (compensate), or Unknown (probed, then
     as Temporary). Past the pivot and in compensation every error is retried, for as long as it takes.
     """
 
-    row: ClassVar[str]
-    """SPEC row, the step's key in the journal."""
+    row: ClassVar[str] = ""
+    """SPEC row, '' for what SPEC leaves to us."""
     name: ClassVar[str]
-    """What it does, in words for the timeline."""
+    """Key in the journal, and what it does in words: `connect-volumes`."""
     undo: ClassVar[tuple[type[Step[C]], ...]] = ()
     patience_s: ClassVar[float] = 30.0
-    """How long Temporary errors are retried before the pivot."""
+    """How long Temporary errors are retried before the pivot, in seconds."""
 
     async def plan(self, ctx: C) -> Data:
         """What is about to be done, read-only: the intent's data. On a repeat the first intent is kept."""
@@ -34,9 +41,81 @@ class Step(Generic[C]):
 
     async def do(self, ctx: C, plan: Data) -> Data:
         """Do it; the outcome's data."""
-        raise NotImplementedError  # pragma: no cover - every step overrides it
+        raise NotImplementedError(self.name)
 
     async def probe(self, ctx: C, plan: Data) -> Data | None:
-        """After an interruption: what is true in the world now? The outcome's data if the step already holds,
-        None to do it (again). Reads only."""
+        """After an interruption or an unknown outcome: does the step already hold in the world? Reads only.
+
+        The outcome's data if so; None to do it (again).
+        """
         return None
+
+
+@dataclass(frozen=True)
+class Flow(Generic[C]):
+    """A saga's table of contents.
+
+    `until_pivot` is compensated on failure; `after_pivot` only goes forward. `before_undo` and `after_undo`
+    frame every compensation, whatever had been begun.
+    """
+
+    until_pivot: tuple[type[Step[C]], ...]
+    after_pivot: tuple[type[Step[C]], ...] = ()
+    before_undo: tuple[type[Step[C]], ...] = ()
+    after_undo: tuple[type[Step[C]], ...] = ()
+
+    def compensation(self, begun: Iterable[str]) -> tuple[type[Step[C]], ...]:
+        """What undoes the steps whose intent is in the journal, latest first."""
+        names = set(begun)
+        undone = tuple(u for s in reversed(self.until_pivot) if s.name in names for u in s.undo)
+        return self.before_undo + undone + self.after_undo
+
+    def remaining(self, history: History) -> tuple[type[Step[C]], ...]:
+        """What is still to be done, in order, from wherever the history ends."""
+        if history.turned is not None:
+            steps = self.compensation(history.plans)
+        else:
+            steps = self.until_pivot + self.after_pivot
+        return tuple(s for s in steps if s.name not in history.results)
+
+
+@dataclass
+class History:
+    """What one host's journal says of one migration so far."""
+
+    results: dict[str, Data] = field(default_factory=dict)
+    """Outcome of each finished step, by name."""
+    plans: dict[str, Data] = field(default_factory=dict)
+    """Intent of each step begun, by name: finished or not."""
+    turned: Data | None = None
+    """Why it is being compensated; None while it goes forward."""
+    notes: dict[str, Data] = field(default_factory=dict)
+    """The last note of each name."""
+    status: str | None = None
+    released: bool = False
+    closed: bool = False
+
+    @classmethod
+    def read(cls, entries: Iterable[Entry]) -> History:
+        """The history these entries tell."""
+        history = cls()
+        for entry in entries:
+            history.add(entry)
+        return history
+
+    def add(self, entry: Entry) -> None:
+        """One more entry."""
+        if entry.kind is Kind.INTENT:
+            self.plans.setdefault(entry.name, entry.data)
+        elif entry.kind is Kind.DONE:
+            self.results[entry.name] = entry.data
+        elif entry.kind is Kind.TURNED:
+            self.turned = self.turned or entry.data
+        elif entry.kind is Kind.NOTE:
+            self.notes[entry.name] = entry.data
+        elif entry.kind is Kind.STATUS:
+            self.status = str(entry.data.get("status"))
+        elif entry.kind is Kind.RELEASED:
+            self.released = True
+        elif entry.kind is Kind.CLOSED:
+            self.closed = True

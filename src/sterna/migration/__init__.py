@@ -1,0 +1,1 @@
+"""The story of one migration: flow.py is its table of contents."""

@@ -33,6 +33,9 @@ class Storage(Protocol):
         """R7, F10: remove these files, then the directories if empty. Paths outside the instances directory
         raise Permanent. Missing ones are success."""
 
+    async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
+        """The VM's instance directory here, where there is one: removed at F10 once it is empty."""
+
     async def leave_token(self, path: str, token: str) -> None:
         """Put a small file with `token` beside `path` (the proof of sharing); `drop_token` removes it."""
 

@@ -1,0 +1,1 @@
+"""Runs steps, journal first. Knows nothing of virtualisation."""

@@ -1,0 +1,194 @@
+"""`ports.hypervisor.Custodian`: ends, starts and forgets guests.
+
+Every caller has asked both hypervisors (SPEC invariant 1). These methods look once more, in the same thread and
+on the same connection right before they act, and refuse if what they see is not what they were called for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import libvirt
+
+from sterna.adapters.libvirt.connection import Connect
+from sterna.adapters.libvirt.host import LibvirtHost
+from sterna.adapters.libvirt.metadata import parse_xml
+from sterna.adapters.libvirt.observe import epoch_of, find, observe_domain
+from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.model import CompletedJob, GuestState, Observation
+
+_NVRAM_DIR = "/var/lib/libvirt/qemu/nvram/"
+"""libvirt's own directory, this host's alone. An NVRAM file elsewhere may be the destination's as well."""
+_MIGRATION_PAUSES = ("migration", "postcopy", "postcopy-failed", "unknown")
+
+
+class LibvirtCustodian(LibvirtHost):
+    """Destroys only guests that do not run."""
+
+    async def end_incoming(self, uuid: str, epoch: int) -> bool:
+        """R0: end a guest that waits for its memory here and never ran. False where there is none.
+
+        Raises Conflict if it runs, ran, or carries another epoch.
+        """
+
+        def end(conn: Connect) -> bool:
+            domain, seen = self._look(conn, uuid)
+            if seen.state in (GuestState.ABSENT, GuestState.SHUTOFF):
+                return False
+            _same_epoch(seen, epoch)
+            if seen.state is not GuestState.PAUSED or seen.ran:
+                raise Conflict(f"the guest is {seen.state} ({seen.reason}) and has run here: not ended")
+            return _destroy(domain)
+
+        return await self._ask(end)
+
+    async def end_leftover(self, uuid: str, epoch: int) -> bool:
+        """End the source's paused copy, after proof that the guest runs on dhost. False where there is none.
+
+        Raises Conflict if it runs, waits for memory itself, or carries another epoch.
+        """
+
+        def end(conn: Connect) -> bool:
+            domain, seen = self._look(conn, uuid)
+            if seen.state in (GuestState.ABSENT, GuestState.SHUTOFF):
+                return False
+            _same_epoch(seen, epoch)
+            if seen.state is not GuestState.PAUSED or seen.reason == "incoming":
+                raise Conflict(f"the guest is {seen.state} ({seen.reason}): no leftover of a migration")
+            return _destroy(domain)
+
+        return await self._ask(end)
+
+    async def resume(self, uuid: str, epoch: int) -> None:
+        """Let the source's guest, paused by a failed migration, run on. Running is success.
+
+        Raises NotFound; Conflict on another epoch, while a copy runs, or if somebody else paused it.
+        """
+
+        def resume(conn: Connect) -> None:
+            domain, seen = self._look(conn, uuid)
+            if seen.state is GuestState.ABSENT:
+                raise NotFound(f"no VM {uuid} on this host")
+            _same_epoch(seen, epoch)
+            if seen.state is GuestState.RUNNING:
+                return
+            if seen.state is not GuestState.PAUSED:
+                raise Conflict(f"the guest is {seen.state} ({seen.reason}): Sterna starts no guest anew")
+            if seen.job_active or seen.reason not in _MIGRATION_PAUSES:
+                raise Conflict(f"the guest is paused ({seen.reason}), not by a migration that failed")
+            domain.resume()
+
+        await self._ask(resume)
+
+    async def undefine(self, uuid: str, epoch: int | None) -> bool:
+        """F10, R5: forget an INACTIVE domain, with its NVRAM and managed save. False where there is none.
+
+        Raises Conflict if it is active, or carries another epoch (None: any).
+        """
+
+        def undefine(conn: Connect) -> bool:
+            domain = find(conn, uuid)
+            if domain is None:
+                self._events.forget(uuid)
+                return False
+            if domain.isActive():
+                raise Conflict("the guest is active: not undefined")
+            present = epoch_of(domain)
+            if epoch is not None and present != epoch:
+                raise Conflict(f"the domain carries epoch {present}, not {epoch}")
+            domain.undefineFlags(_undefine_flags(domain))
+            self._events.forget(uuid)
+            return True
+
+        return await self._ask(undefine)
+
+    async def set_autostart(self, uuid: str, on: bool) -> None:
+        """Set or clear autostart; a transient domain has none and is left alone. Raises NotFound."""
+
+        def write(conn: Connect) -> None:
+            domain = conn.lookupByUUIDString(uuid)
+            if domain.isPersistent() and bool(domain.autostart()) != on:
+                domain.setAutostart(1 if on else 0)
+
+        await self._ask(write)
+
+    async def completed_job(self, uuid: str) -> CompletedJob | None:
+        """Statistics of the last finished migration of this guest as this libvirtd saw it; None where it knows
+        none (never migrated, or libvirtd was restarted since)."""
+
+        def read(conn: Connect) -> CompletedJob | None:
+            domain = find(conn, uuid)
+            if domain is None:
+                return None
+            # KEEP: without it the first reader gets them and the next, or the same after a crash, nothing.
+            flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+            try:
+                stats = domain.jobStats(flags)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+                    return None
+                raise
+            return to_completed(stats)
+
+        return await self._ask(read)
+
+    def _look(self, conn: Connect, uuid: str) -> tuple[Any, Observation]:
+        """The domain and what is true of it right now. Raises libvirtError."""
+        domain = find(conn, uuid)
+        if domain is None:
+            return None, Observation(state=GuestState.ABSENT)
+        return domain, observe_domain(domain, seen_running=self._events.seen_running(uuid))
+
+
+def to_completed(stats: dict[str, Any]) -> CompletedJob | None:
+    """libvirt's statistics of a completed migration; None if it was another kind of job, or none."""
+    migrations = (libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+    if stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION) not in migrations:
+        return None
+
+    def get(name: str) -> int | None:
+        value = stats.get(getattr(libvirt, f"VIR_DOMAIN_JOB_{name}"))
+        return int(value) if value is not None else None
+
+    # Disks are counted on the source only; the destination's libvirtd says 0 of 0, which is not knowing.
+    disks_counted = get("DISK_TOTAL") or stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION) == migrations[1]
+    return CompletedJob(
+        total_ms=get("TIME_ELAPSED"),
+        downtime_ms=get("DOWNTIME"),
+        downtime_net_ms=get("DOWNTIME_NET"),
+        memory_processed=get("MEMORY_PROCESSED"),
+        memory_total=get("MEMORY_TOTAL"),
+        disk_processed=get("DISK_PROCESSED") if disks_counted else None,
+        disk_total=get("DISK_TOTAL") if disks_counted else None,
+        iterations=get("MEMORY_ITERATION"),
+        setup_ms=get("SETUP_TIME"),
+    )
+
+
+def _same_epoch(seen: Observation, epoch: int) -> None:
+    if seen.epoch != epoch:
+        raise Conflict(f"the domain carries epoch {seen.epoch}, not {epoch}")
+
+
+def _destroy(domain: Any) -> bool:
+    try:
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        # It ended by itself in between, which is what was wanted.
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+            return True
+        raise
+    return True
+
+
+def _undefine_flags(domain: Any) -> int:
+    """Everything libvirt keeps for this domain on this host goes with it."""
+    flags: int = (
+        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    )
+    nvram = parse_xml(domain.XMLDesc()).findtext("os/nvram", "")
+    kept_elsewhere = bool(nvram) and not nvram.startswith(_NVRAM_DIR)
+    what = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM if kept_elsewhere else libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    return flags | int(what)

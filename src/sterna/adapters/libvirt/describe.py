@@ -1,0 +1,242 @@
+"""libvirt's domain XML -> `Vm` (SPEC P2, P5, P7). Pure: no libvirt, no files.
+
+Called by `hypervisor.py`, which adds what the XML does not say: state, sizes, autostart.
+"""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from sterna.adapters.libvirt.metadata import (
+    Element,
+    NicFacts,
+    find_own,
+    parse_xml,
+    read_epoch,
+    read_image,
+    read_nics,
+)
+from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, Vm
+
+_UNITS = {
+    "b": 1, "bytes": 1,
+    "kb": 10**3, "k": 2**10, "kib": 2**10,
+    "mb": 10**6, "m": 2**20, "mib": 2**20,
+    "gb": 10**9, "g": 2**30, "gib": 2**30,
+    "tb": 10**12, "t": 2**40, "tib": 2**40,
+}  # fmt: skip
+
+
+def describe(xml: str) -> Vm:
+    """The VM a domain XML describes; state is SHUTOFF until the caller says otherwise.
+
+    Raises Permanent if the text is not a domain's XML.
+    """
+    return describe_domain(parse_xml(xml))
+
+
+def describe_domain(domain: Element) -> Vm:
+    """As `describe`, from a parsed <domain>."""
+    own = find_own(domain)
+    cpu = domain.find("cpu")
+    os_type = domain.find("os/type")
+    return Vm(
+        uuid=domain.findtext("uuid", ""),
+        name=domain.findtext("name", ""),
+        state=GuestState.SHUTOFF,
+        memory_bytes=_size(domain.find("memory")) or 0,
+        vcpus=int(domain.findtext("vcpu", "1")),
+        virt_type=domain.get("type", "kvm"),
+        arch=os_type.get("arch", "x86_64") if os_type is not None else "x86_64",
+        machine=os_type.get("machine", "") if os_type is not None else "",
+        emulator=domain.findtext("devices/emulator", ""),
+        cpu_xml=etree.tostring(cpu, encoding="unicode", with_tail=False) if cpu is not None else "",
+        disks=tuple(read_disk(disk) for disk in domain.iterfind("devices/disk")),
+        nics=tuple(read_nic(nic, read_nics(own)) for nic in domain.iterfind("devices/interface")),
+        immovable=tuple(_immovable(domain)),
+        epoch=read_epoch(own) or 0,
+        image=read_image(domain),
+    )
+
+
+def read_disk(disk: Element) -> Disk:
+    """One <disk>. What Sterna does not know becomes OTHER, with the XML's own word in `detail`."""
+    target = disk.find("target")
+    driver = disk.find("driver")
+    source = disk.find("source")
+    kind, path, iscsi, detail = _disk_source(disk, source)
+    if disk.find("transient") is not None:
+        kind, detail = DiskKind.OTHER, "transient overlay: its changes live in a hidden file of this host"
+    backing = disk.find("backingStore/source")
+    return Disk(
+        target=target.get("dev", "") if target is not None else "",
+        kind=kind,
+        device=disk.get("device", "disk"),
+        path=path,
+        format=driver.get("type", "raw") if driver is not None else "raw",
+        volume_id=disk.findtext("serial"),
+        iscsi=iscsi,
+        read_only=disk.find("readonly") is not None,
+        shareable=disk.find("shareable") is not None,
+        backing_path=_any_location(backing) if backing is not None else None,
+        detail=detail,
+    )
+
+
+def _disk_source(disk: Element, source: Element | None) -> tuple[DiskKind, str | None, IscsiSource | None, str]:
+    kind = disk.get("type", "file")
+    if source is None or not _any_location(source):
+        empty = disk.get("device") in ("cdrom", "floppy")
+        return (DiskKind.EMPTY if empty else DiskKind.OTHER), None, None, "" if empty else f"{kind} without source"
+    if kind == "file":
+        return DiskKind.FILE, source.get("file"), None, ""
+    if kind == "network" and source.get("protocol") == "iscsi":
+        iscsi, problem = _iscsi(source)
+        return (DiskKind.ISCSI if iscsi else DiskKind.OTHER), None, iscsi, problem
+    if kind == "network":
+        return DiskKind.OTHER, None, None, f"network disk over {source.get('protocol')}: {source.get('name')}"
+    return DiskKind.OTHER, None, None, f"{kind} disk {_any_location(source)}"
+
+
+def _iscsi(source: Element) -> tuple[IscsiSource | None, str]:
+    target, _, lun = (source.get("name") or "").partition("/")
+    hosts = source.findall("host")
+    iqn = source.find("initiator/iqn")
+    if len(hosts) != 1:
+        return None, f"iSCSI with {len(hosts)} portals"
+    if hosts[0].get("transport", "tcp") != "tcp":
+        return None, f"iSCSI over {hosts[0].get('transport')}"
+    if lun and not lun.isdigit():
+        return None, f"iSCSI LUN {lun!r}"
+    return IscsiSource(
+        target=target,
+        lun=int(lun or 0),
+        portal_host=hosts[0].get("name", ""),
+        portal_port=int(hosts[0].get("port", "3260")),
+        initiator=iqn.get("name") if iqn is not None else None,
+    ), ""
+
+
+def _any_location(source: Element) -> str:
+    """Whatever attribute says where a <source> is."""
+    for name in ("file", "dev", "name", "dir", "volume", "path", "namespace"):
+        if source.get(name):
+            return str(source.get(name))
+    return ""
+
+
+def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
+    """One <interface>. `ovs` is a bridge with an Open vSwitch virtualport, or a tap made ahead of the guest.
+
+    Port id: Sterna's metadata, else the XML's interfaceid. Bridge and VLAN: the XML where it says them.
+    """
+    mac = _attr(interface, "mac", "address").lower()
+    fact = remembered.get(mac, NicFacts(mac=mac))
+    vport = interface.find("virtualport")
+    params = vport.find("parameters") if vport is not None else None
+    mtu = _attr(interface, "mtu", "size")
+    return Nic(
+        mac=mac,
+        plug=_plug(interface),
+        port_id=fact.port_id or (params.get("interfaceid") if params is not None else None),
+        bridge=_attr(interface, "source", "bridge") or fact.bridge,
+        vlan=read_vlan(interface) if interface.find("vlan") is not None else fact.vlan,
+        mtu=int(mtu) if mtu else None,
+        device=_attr(interface, "target", "dev") or None,
+        managed=_attr(interface, "target", "managed") != "no",
+    )
+
+
+def read_vlan(interface: Element) -> int | None:
+    """The single access VLAN; None where there is none (`_plug` refuses trunks)."""
+    tags = interface.findall("vlan/tag")
+    return int(tags[0].get("id", "0")) if len(tags) == 1 else None
+
+
+def _plug(interface: Element) -> str:
+    kind = interface.get("type", "")
+    queues = _attr(interface, "driver", "queues")
+    if queues and int(queues) > 1:
+        return f"other: {queues} queues, a tap made ahead of the guest has one"
+    if len(interface.findall("vlan/tag")) > 1 or _attr(interface, "vlan", "trunk") == "yes":
+        return "other: VLAN trunk"
+    if kind == "bridge" and _attr(interface, "virtualport", "type") == "openvswitch":
+        return "ovs"
+    if kind == "ethernet" and _attr(interface, "target", "managed") == "no":
+        return "ovs"
+    return f"other: {_unplugged_kind(interface, kind)}".rstrip()
+
+
+def _unplugged_kind(interface: Element, kind: str) -> str:
+    """In words: the plug type that is not supported."""
+    if kind == "bridge":
+        port = _attr(interface, "virtualport", "type")
+        return f"bridge {_attr(interface, 'source', 'bridge')} with {port or 'no'} virtualport"
+    if kind == "ethernet":
+        return "ethernet with a tap that libvirt makes"
+    source = interface.find("source")
+    return f"{kind} {_any_location(source) if source is not None else ''}"
+
+
+def _immovable(domain: Element) -> list[str]:
+    """Devices and features with state that stays on this host, in words for a refusal."""
+    found = [_hostdev(device) for device in domain.iterfind("devices/hostdev")]
+    found += [
+        f"NIC {_attr(n, 'mac', 'address')} is a host device"
+        for n in domain.iterfind("devices/interface[@type='hostdev']")
+    ]
+    for share in domain.iterfind("devices/filesystem"):
+        kind = "virtiofs" if _attr(share, "driver", "type") == "virtiofs" else "9p"
+        found.append(f"{kind} share {_attr(share, 'source', 'dir') or _attr(share, 'target', 'dir')}")
+    found += [f"shared memory device {s.get('name', '')}".rstrip() for s in domain.iterfind("devices/shmem")]
+    found += [
+        f"TPM passed through from {_attr(t, 'backend/device', 'path')}"
+        for t in domain.iterfind("devices/tpm")
+        if _attr(t, "backend", "type") == "passthrough"
+    ]
+    found += [
+        f"host {c.tag} {_attr(c, 'source', 'path')}"
+        for c in domain.iterfind("devices/*[@type='dev']")
+        if c.tag in ("serial", "parallel", "console", "channel")
+    ]
+    found += [
+        f"input device of the host {_attr(i, 'source', 'evdev') or _attr(i, 'source', 'dev')}"
+        for i in domain.iterfind("devices/input")
+        if i.get("type") in ("passthrough", "evdev")
+    ]
+    found += [
+        f"smartcard of the host ({s.get('mode')})"
+        for s in domain.iterfind("devices/smartcard")
+        if s.get("mode") != "passthrough"
+    ]
+    found += [
+        f"{m.get('model')} memory at {m.findtext('source/path')}"
+        for m in domain.iterfind("devices/memory")
+        if m.get("model") in ("nvdimm", "virtio-pmem")
+    ]
+    found += [f"encrypted memory ({s.get('type')})" for s in domain.iterfind("launchSecurity")]
+    if any(f.get("policy") == "require" for f in domain.iterfind("cpu/feature[@name='invtsc']")):
+        found.append("CPU feature invtsc: its clock cannot follow")
+    return found
+
+
+def _hostdev(device: Element) -> str:
+    address = device.find("source/address")
+    if device.get("type") == "pci" and address is not None:
+        part = {k: int(address.get(k, "0"), 16) for k in ("domain", "bus", "slot", "function")}
+        return f"hostdev {part['domain']:04x}:{part['bus']:02x}:{part['slot']:02x}.{part['function']:x}"
+    where = address.get("uuid") if address is not None and address.get("uuid") else ""
+    return f"hostdev {device.get('type') or device.get('mode') or ''} {where}".rstrip()
+
+
+def _attr(element: Element, child: str, name: str) -> str:
+    """`element/child@name`, or ''."""
+    found = element.find(child)
+    return (found.get(name) or "") if found is not None else ""
+
+
+def _size(element: Element | None) -> int | None:
+    """A <memory unit='KiB'>-like element in bytes; libvirt's default unit is KiB."""
+    if element is None or not element.text:
+        return None
+    return int(element.text.strip()) * _UNITS.get(element.get("unit", "KiB").lower(), 2**10)

@@ -1,0 +1,188 @@
+"""libvirt's events -> `GuestEvent`s in asyncio, and the memory of which guests were seen running here.
+
+One connection follows all guests of the host. Callbacks run in libvirt's event thread and only hand over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import libvirt
+
+from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
+from sterna.adapters.threads import in_thread
+from sterna.domain.errors import Unreachable
+from sterna.ports.hypervisor import GuestEvent
+
+_RETRY_S = 0.5
+_READY_S = 5.0
+
+_KINDS: dict[tuple[int, int | None], str] = {
+    (libvirt.VIR_DOMAIN_EVENT_DEFINED, None): "defined",
+    (libvirt.VIR_DOMAIN_EVENT_UNDEFINED, None): "undefined",
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED): "started-incoming",
+    (libvirt.VIR_DOMAIN_EVENT_STARTED, None): "resumed",
+    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED): "suspended-migrated",
+    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, None): "suspended",
+    (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED): "resumed-migrated",
+    (libvirt.VIR_DOMAIN_EVENT_RESUMED, None): "resumed",
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED): "stopped-migrated",
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED): "crashed",
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN): "shutdown",
+    (libvirt.VIR_DOMAIN_EVENT_STOPPED, None): "stopped",
+    (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST): "shutdown",
+    (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_FINISHED): "shutdown",
+    # SHUTDOWN_HOST is not here: libvirt says it of every source QEMU it ends after a migration.
+    (libvirt.VIR_DOMAIN_EVENT_CRASHED, None): "crashed",
+}
+"""(event, detail) -> kind; detail None: any other."""
+
+_DETAILS = {
+    getattr(libvirt, f"VIR_DOMAIN_EVENT_{event}"): {
+        getattr(libvirt, name): name.removeprefix(f"VIR_DOMAIN_EVENT_{event}_").lower().replace("_", "-")
+        for name in dir(libvirt)
+        if name.startswith(f"VIR_DOMAIN_EVENT_{event}_")
+    }
+    for event in ("DEFINED", "UNDEFINED", "STARTED", "SUSPENDED", "RESUMED", "STOPPED", "SHUTDOWN", "CRASHED")
+}
+
+
+def lifecycle(event: int, detail: int) -> GuestEvent | None:
+    """The lifecycle event in our words; None for one of no interest."""
+    kind = _KINDS.get((event, detail)) or _KINDS.get((event, None))
+    return GuestEvent(kind=kind, detail=_DETAILS[event].get(detail, str(detail))) if kind else None
+
+
+class EventHub:
+    """Follows one libvirtd's events for the life of the process; reconnects by itself."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._lock = threading.Lock()
+        self._subscribers: dict[str, list[_Subscriber]] = {}
+        self._ran: set[str] = set()
+        self._ready = threading.Event()
+        self._lost = threading.Event()
+        self._closed = threading.Event()
+        threading.Thread(target=self._follow, name="sterna-libvirt-hub", daemon=True).start()
+
+    def seen_running(self, uuid: str) -> bool:
+        """Have its vCPUs been seen running here, in its present stay on this host, by this process?"""
+        with self._lock:
+            return uuid in self._ran
+
+    def forget(self, uuid: str) -> None:
+        """Its stay here is over (it was moved away, or is about to come anew)."""
+        with self._lock:
+            self._ran.discard(uuid)
+
+    def close(self) -> None:
+        """Stop following."""
+        self._closed.set()
+        self._lost.set()
+
+    @asynccontextmanager
+    async def subscribe(self, uuid: str) -> AsyncIterator[AsyncIterator[GuestEvent]]:
+        """Events of one guest, in order, from now on.
+
+        The iterator raises Unreachable when libvirtd was lost, as events may have been: observe, and subscribe
+        anew. Raises Unreachable at once if libvirtd does not answer.
+        """
+        if not await in_thread(lambda: self._ready.wait(_READY_S), name="sterna-hub-ready"):
+            raise Unreachable(f"libvirtd at {self._uri} does not answer", fix="see that libvirtd runs")
+        subscriber = _Subscriber(asyncio.get_running_loop())
+        with self._lock:
+            self._subscribers.setdefault(uuid, []).append(subscriber)
+        if not self._ready.is_set():
+            subscriber.put(None)
+        try:
+            yield subscriber.events()
+        finally:
+            with self._lock:
+                self._subscribers[uuid].remove(subscriber)
+                if not self._subscribers[uuid]:
+                    del self._subscribers[uuid]
+
+    def _follow(self) -> None:
+        while not self._closed.is_set():
+            self._lost.clear()
+            try:
+                conn = open_connection(self._uri)
+            except Unreachable:
+                self._closed.wait(_RETRY_S)
+                continue
+            try:
+                self._register(conn)
+            except libvirt.libvirtError:
+                self._closed.wait(_RETRY_S)
+            else:
+                self._ready.set()
+                self._lost.wait()
+                self._ready.clear()
+            close_quietly(conn)
+            with self._lock:
+                waiting = [s for group in self._subscribers.values() for s in group]
+            for subscriber in waiting:
+                subscriber.put(None)
+
+    def _register(self, conn: Connect) -> None:
+        conn.registerCloseCallback(lambda *_: self._lost.set(), None)
+        for event, callback in (
+            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+            (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, self._on_iteration),
+            (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._on_job),
+        ):
+            conn.domainEventRegisterAny(None, event, callback, None)
+        for domain in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING):
+            with self._lock:
+                self._ran.add(domain.UUIDString())
+
+    def _on_lifecycle(self, _conn: Connect, domain: Any, event: int, detail: int, _opaque: object) -> None:
+        seen = lifecycle(event, detail)
+        if seen is None:
+            return
+        uuid = domain.UUIDString()
+        with self._lock:
+            if seen.kind in ("resumed", "resumed-migrated"):
+                self._ran.add(uuid)
+            elif seen.kind in ("started-incoming", "stopped-migrated", "undefined"):
+                self._ran.discard(uuid)
+        self._publish(uuid, seen)
+
+    def _on_iteration(self, _conn: Connect, domain: Any, iteration: int, _opaque: object) -> None:
+        self._publish(domain.UUIDString(), GuestEvent(kind="iteration", iteration=iteration))
+
+    def _on_job(self, _conn: Connect, domain: Any, params: dict[str, Any], _opaque: object) -> None:
+        failed = params.get(libvirt.VIR_DOMAIN_JOB_SUCCESS) is False or libvirt.VIR_DOMAIN_JOB_ERRMSG in params
+        kind = "job-failed" if failed else "job-completed"
+        detail = str(params.get(libvirt.VIR_DOMAIN_JOB_ERRMSG, ""))
+        self._publish(domain.UUIDString(), GuestEvent(kind=kind, detail=detail))
+
+    def _publish(self, uuid: str, event: GuestEvent) -> None:
+        with self._lock:
+            waiting = list(self._subscribers.get(uuid, ()))
+        for subscriber in waiting:
+            subscriber.put(event)
+
+
+class _Subscriber:
+    """One open `subscribe` context."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: asyncio.Queue[GuestEvent | None] = asyncio.Queue()
+
+    def put(self, event: GuestEvent | None) -> None:
+        """From any thread; None: the connection was lost."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
+
+    async def events(self) -> AsyncIterator[GuestEvent]:
+        """As they come."""
+        while (event := await self._queue.get()) is not None:
+            yield event
+        raise Unreachable("the connection to libvirtd was lost: events may have been missed")

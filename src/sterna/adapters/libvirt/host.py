@@ -1,0 +1,41 @@
+"""What the parts of `LibvirtHypervisor` share: settings of this host, the query connection, the events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sterna.adapters.libvirt.connection import Connect, Connection
+from sterna.adapters.libvirt.events import EventHub
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """What libvirt cannot know of this host."""
+
+    name: str = ""
+    address: str = ""
+    initiator: str | None = None
+    instances_dir: str = ""
+
+
+class LibvirtHost:
+    """Base of the three parts: one connection for queries, one for events, more as migrations need them."""
+
+    def __init__(self, uri: str = "qemu:///system", settings: HostSettings | None = None) -> None:
+        self._uri = uri
+        self._settings = settings or HostSettings()
+        self._query = Connection(uri, "sterna-libvirt-query")
+        self._events = EventHub(uri)
+
+    def close(self) -> None:
+        """Close the connections. A copy that runs goes on: libvirtd drives it."""
+        self._query.close()
+        self._events.close()
+
+    async def _ask(self, act: Callable[[Connect], T]) -> T:
+        """A short call on the query connection. Raises Unreachable, NotFound, Permanent."""
+        return await self._query.run(act)

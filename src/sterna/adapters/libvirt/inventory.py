@@ -1,0 +1,231 @@
+"""`ports.hypervisor.Inventory`: reads of one host's libvirt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import libvirt
+
+from sterna.adapters.libvirt import checks
+from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
+from sterna.adapters.libvirt.describe import describe
+from sterna.adapters.libvirt.host import LibvirtHost
+from sterna.adapters.libvirt.metadata import parse_xml
+from sterna.adapters.libvirt.observe import NO_JOB, find, job_of, observe, state_of
+from sterna.adapters.threads import in_thread
+from sterna.domain.errors import NotFound, Unreachable
+from sterna.domain.model import Disk, DiskKind, HostFacts, Observation, Refusal, Vm, VmSummary
+
+_DIAL_S = 8.0
+"""A peer that is up answers in milliseconds; a dropped SYN would be tried for two minutes."""
+
+
+class LibvirtInventory(LibvirtHost):
+    """Reads only."""
+
+    async def host(self) -> HostFacts:
+        """The host's facts. Raises Unreachable."""
+        return await self._ask(self._host_facts)
+
+    async def vms(self) -> list[VmSummary]:
+        """Every domain libvirt knows, running or not. Raises Unreachable."""
+
+        def read(conn: Connect) -> list[VmSummary]:
+            found = []
+            for domain in conn.listAllDomains():
+                try:
+                    memory_kib, vcpus = domain.info()[1], domain.info()[3]
+                    summary = {"uuid": domain.UUIDString(), "name": domain.name(), "state": state_of(domain)[0]}
+                    found.append(VmSummary(**summary, memory_bytes=memory_kib * 1024, vcpus=vcpus))
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                        raise  # else it ended while we looked
+            return sorted(found, key=lambda vm: vm.name)
+
+        return await self._ask(read)
+
+    async def vm(self, name_or_uuid: str) -> Vm:
+        """One VM from its LIVE definition (else the inactive one), sizes of its disks included.
+
+        Raises NotFound, Unreachable.
+        """
+        return await self._ask(lambda conn: _read_vm(conn, name_or_uuid))
+
+    async def observe(self, uuid: str) -> Observation:
+        """State, reason, job, epoch and evidence of one guest, now. Absent is an answer. Raises Unreachable."""
+        return await self._ask(lambda conn: observe(conn, uuid, seen_running=self._events.seen_running(uuid)))
+
+    async def check_incoming(self, vm: Vm) -> list[Refusal]:
+        """What this hypervisor has against running `vm`; every reason at once. Changes nothing."""
+        found = await self._ask(lambda conn: _against(conn, vm))
+        if not any(refusal.code == "uuid-taken" for refusal in found):
+            self._events.forget(vm.uuid)  # what ran here on an earlier stay says nothing of the next
+        return found
+
+    async def check_peer(self, destination_uri: str) -> Refusal | None:
+        """Can this host dial the other's libvirtd, and is it another one? None where all is well."""
+
+        def dial() -> str:
+            conn = open_connection(destination_uri)
+            try:
+                return _host_uuid(conn)
+            finally:
+                close_quietly(conn)
+
+        fix = "see that libvirtd listens there, and that no firewall is between"
+        try:
+            peer = await asyncio.wait_for(in_thread(dial, name="sterna-dial"), _DIAL_S)
+        except TimeoutError:
+            return Refusal(
+                code="peer-unreachable",
+                message=f"{destination_uri} gave no answer within {_DIAL_S:g} s",
+                fix=fix,
+            )
+        except (Unreachable, libvirt.libvirtError) as error:
+            return Refusal(code="peer-unreachable", message=str(error), fix=fix)
+        if peer == await self._ask(_host_uuid):
+            message = f"{destination_uri} has this host's own UUID, {peer}: libvirt refuses to migrate to itself"
+            return Refusal(code="peer-same-host", message=message, fix="set host_uuid in its libvirtd.conf")
+        return None
+
+    def _host_facts(self, conn: Connect) -> HostFacts:
+        host = parse_xml(conn.getCapabilities()).find("host")
+        memory = _meminfo()
+        own = self._settings
+        return HostFacts(
+            name=own.name or conn.getHostname(),
+            host_uuid=host.findtext("uuid", "") if host is not None else "",
+            address=own.address,
+            libvirt_version=conn.getLibVersion(),
+            qemu_version=conn.getVersion(),
+            memory_total_bytes=memory["MemTotal"],
+            memory_free_bytes=memory["MemAvailable"],
+            cpus=conn.getInfo()[2],
+            cpu_model=host.findtext("cpu/model", "") if host is not None else "",
+            initiator=own.initiator,
+            instances_dir=own.instances_dir,
+            disk_free_bytes=_free_bytes(own.instances_dir),
+        )
+
+
+def _read_vm(conn: Connect, name_or_uuid: str) -> Vm:
+    domain = _lookup(conn, name_or_uuid)
+    vm = describe(domain.XMLDesc())
+    state, reason = state_of(domain)
+    active = bool(domain.isActive())
+    persistent = bool(domain.isPersistent())
+    return vm.model_copy(
+        update={
+            "state": state,
+            "reason": reason,
+            "job_active": (job_of(domain) if active else NO_JOB).active,
+            "persistent": persistent,
+            "autostart": bool(domain.autostart()) if persistent else False,
+            "disks": tuple(_sized(domain, disk) for disk in vm.disks),
+            "immovable": vm.immovable + _saved_states(domain),
+        }
+    )
+
+
+def _lookup(conn: Connect, name_or_uuid: str) -> Any:
+    """By UUID, else by name. Raises NotFound."""
+    for find_by in (conn.lookupByUUIDString, conn.lookupByName):
+        try:
+            return find_by(name_or_uuid)
+        except libvirt.libvirtError as error:
+            # INVALID_ARG: a name is no UUID.
+            if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG):
+                raise
+    raise NotFound(f"no VM {name_or_uuid} on this host")
+
+
+def _sized(domain: Any, disk: Disk) -> Disk:
+    """With capacity and allocation in bytes, as far as libvirt can say."""
+    if disk.kind is DiskKind.EMPTY:
+        return disk
+    try:
+        capacity, allocation, _physical = domain.blockInfo(disk.target)
+    except libvirt.libvirtError:
+        return disk  # a stopped VM's network disk: nobody knows, which is not zero
+    return disk.model_copy(update={"capacity_bytes": capacity, "allocation_bytes": allocation})
+
+
+def _saved_states(domain: Any) -> tuple[str, ...]:
+    """Snapshots and checkpoints are this libvirt's own records: libvirt refuses to migrate a VM that has any."""
+    found = []
+    for what, count in (
+        ("snapshots", domain.snapshotNum),
+        ("checkpoints", lambda: len(domain.listAllCheckpoints())),
+    ):
+        try:
+            if number := count():
+                found.append(f"{number} {what}")
+        except libvirt.libvirtError:
+            continue  # not every driver has them
+    return tuple(found)
+
+
+def _against(conn: Connect, vm: Vm) -> list[Refusal]:
+    found = _names_taken(conn, vm)
+    found += checks.against_capabilities(vm, conn.getCapabilities(), os.access(vm.emulator or "/", os.X_OK))
+    found += checks.against_version(vm, conn.getVersion())
+    found += checks.against_memory(vm, _meminfo()["MemAvailable"])
+    unsupported = {"arch-unsupported", "emulator-missing", "virt-type-unsupported", "machine-unsupported"}
+    if not any(refusal.code in unsupported for refusal in found):
+        found += _against_cpu(conn, vm)
+    return found
+
+
+def _names_taken(conn: Connect, vm: Vm) -> list[Refusal]:
+    fix = "undefine it there, if it is not needed (virsh undefine)"
+    found = []
+    same = find(conn, vm.uuid)
+    if same is not None:
+        message = f"a VM with UUID {vm.uuid} exists there already: {same.name()} ({state_of(same)[0]})"
+        found.append(Refusal(code="uuid-taken", message=message, fix=fix))
+    try:
+        other = conn.lookupByName(vm.name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return found
+    if other.UUIDString() != vm.uuid:
+        message = f"another VM there is called {vm.name} ({other.UUIDString()}, {state_of(other)[0]})"
+        found.append(Refusal(code="name-taken", message=message, fix="rename one of the two"))
+    return found
+
+
+def _against_cpu(conn: Connect, vm: Vm) -> list[Refusal]:
+    where = (vm.emulator or None, vm.arch, vm.machine or None, vm.virt_type)
+    if vm.virt_type != "kvm":
+        return checks.against_cpu_model(vm, conn.getDomainCapabilities(*where, 0))
+    if not checks.comparable_cpu(vm):
+        return []
+    try:
+        flags = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
+        conn.compareHypervisorCPU(*where, vm.cpu_xml, flags)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
+            raise
+        return [checks.cpu_refused(error.get_error_message())]
+    return []
+
+
+def _host_uuid(conn: Connect) -> str:
+    return parse_xml(conn.getCapabilities()).findtext("host/uuid", "")
+
+
+def _meminfo() -> dict[str, int]:
+    """/proc/meminfo in bytes."""
+    with open("/proc/meminfo") as lines:
+        return {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+
+
+def _free_bytes(directory: str) -> int | None:
+    try:
+        numbers = os.statvfs(directory)
+    except OSError:
+        return None
+    return numbers.f_bavail * numbers.f_frsize

@@ -1,0 +1,184 @@
+"""`ports.hypervisor.Mover`: the copy of a running guest (SPEC M1-M6), source side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import libvirt
+
+from sterna.adapters.libvirt.connection import Connect, Connection
+from sterna.adapters.libvirt.host import HostSettings, LibvirtHost
+from sterna.adapters.libvirt.metadata import NAMESPACE, PREFIX
+from sterna.adapters.libvirt.observe import epoch_of, job_of
+from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
+from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
+from sterna.domain.model import CopyPlan, JobSample, Value
+from sterna.ports.hypervisor import GuestEvent
+
+_MIB = 1 << 20
+_UNLIMITED_MIB_S = (2**63 - 1) >> 20
+"""libvirt's own notion of no limit. Given explicitly: else a limit that somebody set on the domain stays."""
+_NO_SUCH_JOB = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
+
+
+class Prepared(Value):
+    """What goes into libvirt's call."""
+
+    flags: int
+    params: dict[str, Any]
+
+
+class LibvirtMover(LibvirtHost):
+    """Each copy has a connection and thread of its own, and another one for looking at it."""
+
+    def __init__(self, uri: str = "qemu:///system", settings: HostSettings | None = None) -> None:
+        super().__init__(uri, settings)
+        self._watchers: dict[str, Connection] = {}
+
+    def close(self) -> None:
+        """Close the connections. A copy that runs goes on."""
+        super().close()
+        for watcher in self._watchers.values():
+            watcher.close()
+        self._watchers.clear()
+
+    async def mark(self, uuid: str, migration_id: str, epoch: int) -> None:
+        """Write Sterna's epoch into the domain's metadata, live and persistent.
+
+        Raises Conflict during a copy (libvirt would wait 30 s for its lock) and for an epoch older than the
+        domain's; NotFound, Unreachable, Permanent.
+        """
+        await self._ask(lambda conn: _mark(conn, uuid, migration_id, epoch))
+
+    async def migrate(self, uuid: str, plan: CopyPlan) -> None:
+        """M4: run the copy to its end. Cancelling the caller does not end it: that is `abort`.
+
+        Raises Permanent if it cannot even be asked for, Unknown on any error of the call itself: observe both
+        hosts then.
+        """
+        connection = Connection(self._uri, f"sterna-move-{uuid[:8]}")
+        try:
+            prepared = await connection.run(lambda conn: _prepare(conn, uuid, plan))
+            try:
+                await connection.run(lambda conn: _migrate(conn, uuid, plan, prepared))
+            except (Unreachable, Permanent) as error:
+                raise Unknown(f"libvirt's migration call ended with: {error.message}", fix=error.fix) from error
+        finally:
+            connection.close()
+
+    async def sample(self, uuid: str) -> JobSample | None:
+        """Statistics of the running copy; None where there is none. May block for over a second.
+
+        Raises Unreachable.
+        """
+        watcher = self._watchers.get(uuid)
+        if watcher is None:
+            watcher = self._watchers[uuid] = Connection(self._uri, f"sterna-watch-{uuid[:8]}")
+        try:
+            stats = await watcher.run(lambda conn: _job_stats(conn, uuid))
+        except NotFound:
+            stats = None
+        if stats is None and self._watchers.get(uuid) is watcher:
+            del self._watchers[uuid]
+            watcher.close()
+        return to_sample(stats) if stats is not None else None
+
+    async def abort(self, uuid: str) -> None:
+        """Ask libvirt to give the running copy up. No job is no error. Raises Unreachable, Permanent."""
+
+        def give_up(conn: Connect) -> None:
+            try:
+                conn.lookupByUUIDString(uuid).abortJob()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() not in _NO_SUCH_JOB:
+                    raise
+
+        await self._ask(give_up)
+
+    def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
+        """Events of one guest on this host from now on. The iterator raises Unreachable if libvirtd is lost."""
+        return self._events.subscribe(uuid)
+
+
+def _mark(conn: Connect, uuid: str, migration_id: str, epoch: int) -> None:
+    domain = conn.lookupByUUIDString(uuid)
+    present = epoch_of(domain)
+    if present is not None and present > epoch:
+        raise Conflict(f"the domain carries epoch {present}, newer than {epoch}")
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+    if domain.isActive():
+        if job_of(domain).active:
+            raise Conflict("the epoch cannot be written while libvirt migrates the guest")
+        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+    own = own_metadata(domain.XMLDesc(), epoch=epoch, migration_id=migration_id)
+    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, own, PREFIX, NAMESPACE, flags)
+
+
+def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
+    """Flags and parameters (SPEC M2: which disks are copied). Raises Permanent."""
+    domain = conn.lookupByUUIDString(uuid)
+    readable = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
+    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+    limit = _UNLIMITED_MIB_S if plan.bandwidth_bytes is None else max(1, plan.bandwidth_bytes // _MIB)
+    params: dict[str, Any] = {
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: render_live(domain.XMLDesc(readable), plan),
+        libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: limit,
+    }
+    if plan.migrate_uri:
+        params[libvirt.VIR_MIGRATE_PARAM_URI] = plan.migrate_uri
+    if plan.persistent and domain.isPersistent():
+        inactive = domain.XMLDesc(readable | libvirt.VIR_DOMAIN_XML_INACTIVE)
+        flags |= libvirt.VIR_MIGRATE_PERSIST_DEST
+        params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = render_persistent(inactive, plan)
+    copied = [disk.target for disk in plan.disks if disk.copied]
+    if copied:
+        # Never without the list: libvirt would copy every writable disk, the shared ones onto themselves.
+        flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
+        params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = copied
+    return Prepared(flags=flags, params=params)
+
+
+def _migrate(conn: Connect, uuid: str, plan: CopyPlan, prepared: Prepared) -> None:
+    domain = conn.lookupByUUIDString(uuid)
+    present = epoch_of(domain)
+    if present != plan.epoch:
+        raise Conflict(f"the domain carries epoch {present}, the plan {plan.epoch}")
+    domain.migrateToURI3(plan.destination_uri, prepared.params, prepared.flags)
+
+
+def _job_stats(conn: Connect, uuid: str) -> dict[str, Any] | None:
+    domain = conn.lookupByUUIDString(uuid)
+    try:
+        stats: dict[str, Any] = domain.jobStats()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _NO_SUCH_JOB:
+            return None
+        raise
+    return stats if stats.get("type") not in (None, libvirt.VIR_DOMAIN_JOB_NONE) else None
+
+
+def to_sample(stats: dict[str, Any]) -> JobSample:
+    """libvirt's typed parameters in our units; what it does not say stays None."""
+
+    def get(name: str) -> int | None:
+        value = stats.get(getattr(libvirt, f"VIR_DOMAIN_JOB_{name}"))
+        return int(value) if value is not None else None
+
+    pages, page_size, iteration = get("MEMORY_DIRTY_RATE"), get("MEMORY_PAGE_SIZE"), get("MEMORY_ITERATION")
+    if not pages and (iteration or 0) <= 1:
+        pages = None  # QEMU counts at the end of each iteration: 0 in the first is not a measurement
+    return JobSample(
+        elapsed_ms=get("TIME_ELAPSED"),
+        memory_total=get("MEMORY_TOTAL"),
+        memory_processed=get("MEMORY_PROCESSED"),
+        memory_remaining=get("MEMORY_REMAINING"),
+        memory_rate=get("MEMORY_BPS"),
+        dirty_rate=pages * page_size if pages is not None and page_size is not None else None,
+        iteration=iteration,
+        disk_total=get("DISK_TOTAL"),
+        disk_processed=get("DISK_PROCESSED"),
+        disk_remaining=get("DISK_REMAINING"),
+        downtime_ms=get("DOWNTIME"),
+    )

@@ -1,0 +1,187 @@
+"""DEST_XML and PERSIST_XML: the source's own XML with what the destination answered put in (SPEC P11, M4).
+
+Pure. Only the source agent calls it (ARCHITECTURE, "domain XML"). Everything the guest can see stays as it is:
+libvirt compares the two definitions and refuses a change of what the guest sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lxml import etree
+
+from sterna.adapters.libvirt.describe import describe_domain, read_vlan
+from sterna.adapters.libvirt.metadata import (
+    Element,
+    NicFacts,
+    bare_text,
+    build_own,
+    find_own,
+    parse_xml,
+    put_own,
+    read_nics,
+    to_text,
+)
+from sterna.domain.errors import Permanent
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, IscsiSource
+
+_NOT_IN_ETHERNET = ("source", "virtualport", "vlan", "target", "script", "port")
+"""Children of a bridge-form interface that an `ethernet` one may not or must not have."""
+
+
+def render_live(xml: str, plan: CopyPlan) -> str:
+    """DEST_XML from the source's live migratable XML: taps made ahead, disks as the destination reaches them.
+
+    Raises Permanent where the plan names a disk or NIC the VM does not have, or misses one of its NICs.
+    """
+    domain = parse_xml(xml)
+    facts = _facts(domain, plan)
+    _replace_disks(domain, plan, strict=True)
+    plugged = {nic.mac.lower(): nic for nic in plan.nics}
+    for interface in domain.iterfind("devices/interface"):
+        mac = _mac(interface)
+        if mac not in plugged:
+            raise Permanent(f"the plan says nothing of NIC {mac}", fix="prepare the destination again")
+        _to_ethernet(interface, plugged.pop(mac))
+    if plugged:
+        raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(plugged)}")
+    put_own(domain, build_own(find_own(domain), epoch=plan.epoch, migration_id=plan.migration_id, nics=facts))
+    return to_text(domain)
+
+
+def render_persistent(xml: str, plan: CopyPlan) -> str:
+    """PERSIST_XML from the source's inactive XML: the form that boots from cold on the destination.
+
+    NICs are bridge-form with an Open vSwitch virtualport, so that libvirt plugs them itself at a cold start. A
+    disk or NIC that only the running guest has (hot-plugged, not persisted) is not added; one that only the
+    inactive definition has stays as it is.
+    """
+    domain = parse_xml(xml)
+    facts = _facts(domain, plan)
+    known = {fact.mac: fact for fact in facts}
+    _replace_disks(domain, plan, strict=False)
+    plugged = {nic.mac.lower(): nic for nic in plan.nics}
+    for interface in domain.iterfind("devices/interface"):
+        mac = _mac(interface)
+        if mac in plugged:
+            _to_bridge(interface, plugged[mac], known[mac])
+    put_own(domain, build_own(find_own(domain), epoch=plan.epoch, migration_id=plan.migration_id, nics=facts))
+    return to_text(domain)
+
+
+def own_metadata(xml: str, *, epoch: int, migration_id: str) -> str:
+    """Sterna's element for `mark`, from the domain's current XML: the new epoch, everything else as known.
+
+    In the form virDomainSetMetadata wants.
+    """
+    domain = parse_xml(xml)
+    nics = [
+        NicFacts(mac=nic.mac, port_id=nic.port_id, bridge=nic.bridge, vlan=nic.vlan)
+        for nic in describe_domain(domain).nics
+        if nic.plug == "ovs"
+    ]
+    return bare_text(build_own(find_own(domain), epoch=epoch, migration_id=migration_id, nics=nics))
+
+
+def _facts(domain: Element, plan: CopyPlan) -> list[NicFacts]:
+    """What the next migration and a cold boot must know of each NIC. A plan without a VLAN keeps the source's."""
+    vlans = {mac: fact.vlan for mac, fact in read_nics(find_own(domain)).items()}
+    for interface in domain.iterfind("devices/interface"):
+        if interface.find("vlan") is not None:
+            vlans[_mac(interface)] = read_vlan(interface)
+    facts = []
+    for nic in plan.nics:
+        mac = nic.mac.lower()
+        vlan = nic.vlan if nic.vlan is not None else vlans.get(mac)
+        facts.append(NicFacts(mac=mac, port_id=nic.port_id, bridge=nic.bridge, vlan=vlan))
+    return facts
+
+
+def _mac(interface: Element) -> str:
+    mac = interface.find("mac")
+    return (mac.get("address") or "").lower() if mac is not None else ""
+
+
+def _to_ethernet(interface: Element, nic: DestinationNic) -> None:
+    """The live form: libvirt opens the tap that is there and leaves it alone afterwards."""
+    interface.set("type", "ethernet")
+    for name in _NOT_IN_ETHERNET:
+        for child in interface.findall(name):
+            _drop(interface, child)
+    target = etree.Element("target", {"dev": nic.device, "managed": "no"})
+    _after(interface, "mac", target)
+
+
+def _to_bridge(interface: Element, nic: DestinationNic, fact: NicFacts) -> None:
+    """The cold form. Keeps what is there where it is bridge-form already, as it is on every host but the first."""
+    interface.set("type", "bridge")
+    for name in ("source", "virtualport", "vlan", "target"):
+        for child in interface.findall(name):
+            _drop(interface, child)
+    vport = etree.Element("virtualport", {"type": "openvswitch"})
+    etree.SubElement(vport, "parameters", {"interfaceid": nic.port_id})
+    vlan = etree.Element("vlan")
+    if fact.vlan is not None:
+        etree.SubElement(vlan, "tag", {"id": str(fact.vlan)})
+        _after(interface, "mac", vlan)
+    _after(interface, "mac", vport)
+    _after(interface, "mac", etree.Element("source", {"bridge": nic.bridge}))
+
+
+def _replace_disks(domain: Element, plan: CopyPlan, *, strict: bool) -> None:
+    wanted = {disk.target: disk for disk in plan.disks}
+    for disk in domain.iterfind("devices/disk"):
+        target = disk.find("target")
+        name = target.get("dev", "") if target is not None else ""
+        if name in wanted:
+            _replace_disk(disk, wanted.pop(name))
+    if strict and wanted:
+        raise Permanent(f"the plan names disks the VM does not have: {', '.join(wanted)}")
+
+
+def _replace_disk(disk: Element, planned: DestinationDisk) -> None:
+    """Where the bytes are changes; what the guest sees (bus, address, serial, format) does not."""
+    source = disk.find("source")
+    if planned.kind is DiskKind.FILE:
+        if disk.get("type") != "file" or source is None or not planned.path:
+            raise Permanent(f"disk {planned.target} is not a file on the source, or the plan has no path for it")
+        if source.get("file") != planned.path:
+            source.set("file", planned.path)
+            # The recorded chain is of the old path; libvirt finds out again.
+            for child in disk.findall("backingStore"):
+                _drop(disk, child)
+    elif planned.kind is DiskKind.ISCSI:
+        if source is None or source.get("protocol") != "iscsi" or planned.iscsi is None:
+            raise Permanent(f"disk {planned.target} is not iSCSI on the source, or the plan has no target for it")
+        _set_iscsi(source, planned.iscsi)
+    elif planned.kind is not DiskKind.EMPTY:
+        raise Permanent(f"disk {planned.target}: cannot render kind {planned.kind}")
+
+
+def _set_iscsi(source: Element, iscsi: IscsiSource) -> None:
+    """Another initiator, maybe another portal; <auth> and the rest stay."""
+    source.set("name", f"{iscsi.target}/{iscsi.lun}")
+    for child in list(_children(source, "host", "initiator")):
+        _drop(source, child)
+    host = etree.Element("host", {"name": iscsi.portal_host, "port": str(iscsi.portal_port)})
+    source.insert(0, host)
+    if iscsi.initiator:
+        initiator = etree.Element("initiator")
+        etree.SubElement(initiator, "iqn", {"name": iscsi.initiator})
+        source.insert(1, initiator)
+
+
+def _children(parent: Element, *names: str) -> Iterator[Element]:
+    for name in names:
+        yield from parent.findall(name)
+
+
+def _drop(parent: Element, child: Element) -> None:
+    """Remove a child and its tail (lxml would keep neither in order)."""
+    parent.remove(child)
+
+
+def _after(parent: Element, name: str, new: Element) -> None:
+    """Insert `new` right after the first child called `name`, or first."""
+    anchor = parent.find(name)
+    parent.insert(parent.index(anchor) + 1 if anchor is not None else 0, new)

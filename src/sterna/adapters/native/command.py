@@ -1,0 +1,54 @@
+"""Running a host's own tools (qemu-img, tgtadm) with a time limit and an exact environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sterna.domain.errors import Permanent, Temporary
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """What the tool itself said of its failure."""
+        return (self.err.strip() or self.out.strip() or f"exit code {self.code}")[-800:]
+
+
+async def run(argv: Sequence[str], *, limit_s: float, env: Mapping[str, str] | None = None) -> Finished:
+    """Run `argv` to its end; killed after `limit_s` seconds, or when the calling task is cancelled.
+
+    Raises Temporary when the limit is over, Permanent if there is no such program.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+        )
+    except FileNotFoundError:
+        raise Permanent(
+            f"there is no `{argv[0]}` on this host", fix=f"install the package with {argv[0]}"
+        ) from None
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), limit_s)
+    except TimeoutError:
+        raise Temporary(f"`{argv[0]}` gave no answer within {limit_s:g} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return Finished(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))

@@ -1,0 +1,322 @@
+"""Files of one host (SPEC P8, R7, F10): instance directories, empty targets for local disks, proof of sharing.
+
+Nothing outside `instances_dir` is ever created or removed but the small proof-of-sharing tokens, and no
+symbolic link is followed on the way to what is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from sterna.adapters.native.command import run
+from sterna.adapters.threads import in_thread
+from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.model import Disk, DiskKind, Refusal
+from sterna.ports.storage import Created
+
+_QEMU_IMG_S = 30.0
+"""Making a thin image writes a header; only a storage in trouble needs seconds."""
+_MARGIN = 0.1
+"""A copy may take a little more than its source: qcow2 tables, other block size, writes during the copy."""
+_RESERVE_BYTES = 64 << 20
+"""Left free beyond the copies, for the host's own sake."""
+_FORMATS = ("raw", "qcow2")
+_TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+T = TypeVar("T")
+
+
+class FileStorage:
+    """`ports.storage.Storage` on one instances directory."""
+
+    def __init__(self, instances_dir: str | os.PathLike[str], *, qemu_img: str = "qemu-img") -> None:
+        self._root = Path(os.path.abspath(instances_dir))
+        self._qemu_img = qemu_img
+
+    async def check_targets(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        """Room and permission to hold copies of these local disks; every reason at once."""
+
+        def check() -> list[Refusal]:
+            refusals = [refusal for disk in disks for refusal in self._against(disk)]
+            return refusals + self._room(disks) if disks else refusals
+
+        return await in_thread(check)
+
+    async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
+        """Which directories and files P8 would have to make; the VM's own directory is `instances_dir/UUID`.
+
+        Raises Conflict if a disk's file already exists, Permanent for a path outside the instances directory.
+        """
+        return await in_thread(lambda: self._plan(vm_uuid, disks))
+
+    async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
+        """P8: make what `created` lists. A file of an earlier, interrupted attempt is made anew unless whole.
+
+        Raises Conflict if a disk's file is there and not listed, Permanent if qemu-img refuses.
+        """
+
+        def make_directories() -> None:
+            for directory in sorted(created.directories, key=len):
+                self._make_directory(directory)
+
+        await in_thread(make_directories)
+        for disk in disks:
+            if disk.path is None or disk.path not in created.files:
+                raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
+            await self._create_disk(disk, disk.path)
+
+    async def remove(self, created: Created) -> None:
+        """R7, F10: remove these files, then the directories that are empty, deepest first.
+
+        Raises Permanent for a path outside the instances directory, or one that a symbolic link leads to.
+        """
+
+        def remove() -> None:
+            for path in created.files:
+                self._remove_file(path)
+            for path in sorted(created.directories, key=len, reverse=True):
+                self._remove_directory(path)
+
+        await in_thread(remove)
+
+    async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
+        """`instances_dir/UUID`, if there is one."""
+        path = self._inside(str(self._root / vm_uuid))
+        return (str(path),) if await in_thread(path.is_dir) else ()
+
+    async def leave_token(self, path: str, token: str) -> None:
+        """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
+        place = _token_place(path, token)
+
+        def write() -> None:
+            fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "w") as file:
+                file.write(token)
+                file.flush()
+                os.fsync(fd)
+
+        await _in_words(write, f"cannot write beside {path}")
+
+    async def sees_token(self, path: str, token: str) -> bool:
+        """Does THIS host see that token beside `path`? The directory is listed first, so that a network file
+        system does not answer from a negative cache."""
+        place = _token_place(path, token)
+
+        def read() -> bool:
+            with contextlib.suppress(OSError):
+                os.listdir(place.parent)
+            try:
+                fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                return False
+            with os.fdopen(fd) as file:
+                return file.read(65) == token
+
+        return await in_thread(read)
+
+    async def drop_token(self, path: str, token: str) -> None:
+        """Remove it; missing is success."""
+        place = _token_place(path, token)
+        await _in_words(lambda: place.unlink(missing_ok=True), f"cannot remove the token beside {path}")
+
+    async def readable(self, path: str) -> bool:
+        """Does this host see the file, and may it be opened for reading and writing?"""
+
+        def look() -> bool:
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError:
+                return False
+            try:
+                return stat.S_ISREG(os.fstat(fd).st_mode)
+            finally:
+                os.close(fd)
+
+        return await in_thread(look)
+
+    def _against(self, disk: Disk) -> list[Refusal]:
+        """What is wrong with one disk's copy, room apart."""
+        label = f"disk {disk.target}"
+        if disk.kind is not DiskKind.FILE or disk.path is None:
+            fix = "use a file, or a volume both hosts can reach"
+            return [Refusal(code="disk-not-a-file", message=f"{label} is local and not a file", fix=fix)]
+        found = []
+        if disk.format not in _FORMATS:
+            message = f"{label} has format {disk.format}; {' and '.join(_FORMATS)} can be copied"
+            found.append(Refusal(code="disk-format", message=message, fix="convert it with qemu-img convert"))
+        if disk.backing_path:
+            message = f"{label} is local and has a backing file, {disk.backing_path}"
+            fix = "flatten it first (virsh blockpull), or put both on shared storage"
+            found.append(Refusal(code="disk-backing-file", message=message, fix=fix))
+        if disk.capacity_bytes is None:
+            message = f"the size of {label} is not known"
+            found.append(Refusal(code="disk-size-unknown", message=message, fix="see that the source can read it"))
+        try:
+            path = self._inside(disk.path)
+        except Permanent as error:
+            return [
+                *found,
+                Refusal(code="disk-outside-instances", message=f"{label}: {error.message}", fix=error.fix),
+            ]
+        if path.exists() or path.is_symlink():
+            fix = f"remove {path} on the destination, if nothing needs it"
+            found.append(Refusal(code="disk-file-exists", message=f"{label}: {path} exists already", fix=fix))
+        return found
+
+    def _room(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        needed = sum(d.allocation_bytes if d.allocation_bytes is not None else d.capacity_bytes or 0 for d in disks)
+        needed = int(needed * (1 + _MARGIN)) + _RESERVE_BYTES
+        try:
+            free = self.free_bytes()
+        except OSError as error:
+            message = f"{self._root}: {error.strerror}"
+            return [Refusal(code="instances-dir", message=message, fix="create the instances directory")]
+        if not os.access(self._root, os.W_OK):
+            message = f"{self._root} cannot be written"
+            return [Refusal(code="instances-dir", message=message, fix="see to its owner and mode")]
+        if free >= needed:
+            return []
+        message = f"the copies of local disks need {needed} bytes in {self._root}, {free} are free"
+        return [Refusal(code="disk-space-short", message=message, fix="free space there, or choose another host")]
+
+    def free_bytes(self) -> int:
+        """What this process may still write into the instances directory. Raises OSError if it is missing."""
+        numbers = os.statvfs(self._root)
+        return numbers.f_bavail * numbers.f_frsize
+
+    def _plan(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
+        wanted = [self._inside(str(self._root / vm_uuid))]
+        files = []
+        for disk in disks:
+            path = self._inside(disk.path or "")
+            if path.exists() or path.is_symlink():
+                raise Conflict(f"disk {disk.target}: {path} exists already", fix="remove it if nothing needs it")
+            files.append(str(path))
+            wanted += [parent for parent in path.parents if parent != self._root and self._root in parent.parents]
+        missing = sorted({str(d) for d in wanted if not d.exists()}, key=len)
+        return Created(directories=tuple(missing), files=tuple(files))
+
+    def _make_directory(self, directory: str) -> None:
+        path = self._inside(directory)
+        try:
+            path.mkdir(mode=0o755)
+        except FileExistsError:
+            if not path.is_dir() or path.is_symlink():
+                raise Conflict(f"{path} exists and is no directory") from None
+        except OSError as error:
+            raise Permanent(f"cannot make {path}: {error.strerror}") from error
+
+    async def _create_disk(self, disk: Disk, wanted: str) -> None:
+        path = self._inside(wanted)
+        if disk.format not in _FORMATS or disk.capacity_bytes is None:
+            raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
+        if await self._is_whole(disk, path):
+            return
+        await _in_words(lambda: _make_empty(path), f"cannot make {path}")
+        argv = [self._qemu_img, "create", "-q", "-f", disk.format, str(path), str(disk.capacity_bytes)]
+        done = await run(argv, limit_s=_QEMU_IMG_S)
+        if done.code != 0:
+            raise Permanent(f"disk {disk.target}: {done.words}")
+
+    async def _is_whole(self, disk: Disk, path: Path) -> bool:
+        """Is there a finished image of the right kind (ours, from an attempt whose answer was lost)?"""
+        if not await in_thread(lambda: path.is_file() and not path.is_symlink() and path.stat().st_size > 0):
+            return False
+        argv = [self._qemu_img, "info", "-U", "--output=json", "-f", disk.format, str(path)]
+        done = await run(argv, limit_s=_QEMU_IMG_S)
+        return done.code == 0 and int(json.loads(done.out)["virtual-size"]) == disk.capacity_bytes
+
+    def _inside(self, path: str) -> Path:
+        """The path, if it is below the instances directory by itself and no directory on the way is a link.
+
+        Raises Permanent otherwise.
+        """
+        fix = f"local disks must lie below {self._root}"
+        plain = Path(os.path.normpath(path or "/"))
+        if not os.path.isabs(path) or str(plain) != path.rstrip("/") or "\0" in path:
+            raise Permanent(f"{path!r} is not a plain absolute path", fix=fix)
+        if self._root not in plain.parents:
+            raise Permanent(f"{plain} is outside {self._root}", fix=fix)
+        if Path(os.path.realpath(plain.parent)) != Path(os.path.realpath(self._root)) / plain.parent.relative_to(
+            self._root
+        ):
+            raise Permanent(f"a symbolic link lies on the way to {plain}", fix=fix)
+        return plain
+
+    def _remove_file(self, wanted: str) -> None:
+        path = self._inside(wanted)
+        with self._parent(path) as parent:
+            if parent is None:
+                return
+            try:
+                mode = os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mode
+                if not stat.S_ISREG(mode):
+                    raise Permanent(f"{path} is not a regular file any more: left alone")
+                os.unlink(path.name, dir_fd=parent)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise Permanent(f"cannot remove {path}: {error.strerror}") from error
+
+    def _remove_directory(self, wanted: str) -> None:
+        path = self._inside(wanted)
+        with self._parent(path) as parent:
+            if parent is None:
+                return
+            # Missing is success; not empty means that somebody else keeps something there.
+            with contextlib.suppress(FileNotFoundError, OSError):
+                os.rmdir(path.name, dir_fd=parent)
+
+    @contextlib.contextmanager
+    def _parent(self, path: Path) -> Iterator[int | None]:
+        """The parent directory, opened step by step without following links; None where it is missing.
+
+        Raises Permanent where a link or a file is in the way.
+        """
+        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in path.parent.relative_to(self._root).parts:
+                try:
+                    inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                except FileNotFoundError:
+                    yield None
+                    return
+                except OSError as error:
+                    raise Permanent(f"{part} on the way to {path}: {error.strerror}") from error
+                os.close(fd)
+                fd = inner
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _make_empty(path: Path) -> None:
+    """A new empty file; a half-made one of an interrupted attempt goes first.
+
+    O_EXCL: qemu-img by itself would happily overwrite a file that appears in between.
+    """
+    if path.is_symlink():
+        raise Conflict(f"{path} is a symbolic link")
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
+def _token_place(path: str, token: str) -> Path:
+    if not _TOKEN.fullmatch(token):
+        raise Permanent(f"{token!r} is no token: letters, digits and '-', at most 64")
+    return Path(path).parent / f".sterna-{token}"
+
+
+async def _in_words(act: Callable[[], T], what: str) -> T:
+    """Run in a thread; an OSError becomes Permanent with `what` before it."""
+    try:
+        return await in_thread(act)
+    except OSError as error:
+        raise Permanent(f"{what}: {error.strerror}") from error

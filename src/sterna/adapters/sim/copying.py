@@ -1,0 +1,340 @@
+"""One simulated peer-to-peer migration, driven by the world: it goes on when whoever asked for it dies.
+
+The phases, and what ends the copy in each:
+
+    PREPARING    nothing on the destination yet              any fault: the source runs on
+    COPYING      the incoming guest waits, source runs       any fault: incoming removed, source runs on
+    SWITCHING    source paused, destination not yet running  a fault that libvirt sees: source runs again;
+                                                             a libvirtd or control link lost: outcome unknown
+    FINISHED     destination runs, its answer travels        libvirtd or control link lost: outcome unknown
+    CONFIRMING   the source's libvirt ends its paused QEMU   source's libvirtd lost: that QEMU stays, paused
+    OVER
+
+"Outcome unknown": the source's guest stays paused (`Pace.resume_on_lost_finish` for libvirt's own habit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from sterna.adapters.sim import qemu
+from sterna.adapters.sim.rendering import incoming_definition, persistent_definition
+from sterna.adapters.sim.things import SimDomain
+from sterna.domain.model import CompletedJob, CopyPlan, JobSample
+
+if TYPE_CHECKING:
+    from sterna.adapters.sim.host import SimHost
+    from sterna.adapters.sim.world import SimWorld
+
+LOST = "operation failed: Lost connection to destination host"
+
+
+class Phase(IntEnum):
+    """How far a copy is; see the module's table."""
+
+    PREPARING = 0
+    COPYING = 1
+    SWITCHING = 2
+    FINISHED = 3
+    CONFIRMING = 4
+    OVER = 5
+
+
+class _Ended(Exception):
+    """Somebody ended the copy while its own task was waiting."""
+
+
+class SimCopy:
+    """A migration under way. `start` it, then `wait` for it; `error` is None if it completed."""
+
+    def __init__(
+        self, world: SimWorld, source: SimHost, destination: SimHost, domain: SimDomain, plan: CopyPlan
+    ) -> None:
+        self.world = world
+        self.source = source
+        self.destination = destination
+        self.uuid = domain.uuid
+        self.plan = plan
+        self.phase = Phase.PREPARING
+        self.error: str | None = None
+        assert domain.live is not None
+        self.definition = domain.live
+        self.bandwidth = min(plan.bandwidth_bytes or world.pace.bandwidth_bytes, world.pace.bandwidth_bytes)
+        self.memory_total = self.definition.memory_bytes
+        self.disk_total = sum(self._allocated(d.target) for d in plan.disks if d.copied)
+        self.iteration = 0
+        self._disk_done = 0
+        self._processed = 0
+        self._sending = 0
+        self._started_ms = self._stage_ms = world.clock.monotonic_ms()
+        self._prepared_ms = self._paused_ms = self._started_ms
+        self._over = asyncio.Event()
+
+    # -- for the hypervisor --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Register with the source's libvirt and begin."""
+        self.source.domains[self.uuid].job = self
+        self.world.copies.append(self)
+        self._tell("started")
+        self.world.spawn(self._run())
+
+    async def wait(self) -> None:
+        """Return when it is over; being cancelled changes nothing for the copy."""
+        await self._over.wait()
+
+    def abort(self) -> None:
+        """`virsh domjobabort`: before the destination runs, the source runs on. Later it does nothing."""
+        if self.phase < Phase.FINISHED:
+            self._fail("operation aborted: migration out job: canceled by client")
+
+    def sample(self) -> JobSample:
+        """Statistics as they are now."""
+        now = self.world.clock.monotonic_ms()
+        sent = min(self._sending, int((now - self._stage_ms) / 1000 * self.bandwidth))
+        on_disk = self.phase is Phase.COPYING and self.iteration == 0
+        disk_done = self._disk_done + (sent if on_disk else 0)
+        processed = self._processed + (0 if on_disk else sent)
+        remaining = self.memory_total if self.iteration == 0 else self._sending - sent
+        guest = self.world.guests[self.uuid]
+        return JobSample(
+            elapsed_ms=int(now - self._started_ms),
+            memory_total=self.memory_total,
+            memory_processed=processed,
+            memory_remaining=remaining,
+            memory_rate=self.bandwidth if self.iteration else 0,
+            dirty_rate=guest.dirty_bytes_per_s if self.iteration > 1 else None,
+            iteration=self.iteration or None,
+            disk_total=self.disk_total,
+            disk_processed=disk_done,
+            disk_remaining=self.disk_total - disk_done,
+            downtime_ms=int(self.world.pace.max_downtime_ms) if self.iteration > 1 else None,
+        )
+
+    # -- for the world: faults -----------------------------------------------------------------------------
+
+    def link_changed(self) -> None:
+        """A link was cut somewhere."""
+        stream = self.world.joined(self.source.name, self.destination.name, "stream")
+        control = self.world.joined(self.source.name, self.destination.name, "control")
+        if not control:
+            self._destination_lost(reachable=True)
+        elif not stream and self.phase < Phase.FINISHED:
+            self._fail("operation failed: migration out job: unexpectedly failed: Input/output error")
+
+    def libvirtd_lost(self, host: SimHost) -> None:
+        """A libvirtd went down: the source's drives the copy, the destination's holds the incoming guest."""
+        if host is self.destination:
+            self._destination_lost(reachable=False)
+        elif host is self.source and self.phase < Phase.OVER:
+            self._finish("Cannot recv data: Connection reset by peer")
+            self._drop_incoming()
+
+    def qemu_gone(self, host: SimHost) -> None:
+        """The guest's QEMU on one of the two hosts is gone, whoever ended it."""
+        if self.phase is Phase.OVER:
+            return
+        if host is self.source and self.phase >= Phase.FINISHED:
+            self._finish(None)
+        elif host is self.source:
+            self._finish("operation failed: domain is no longer running")
+            self._drop_incoming()
+        elif self.phase < Phase.FINISHED:
+            self._fail("operation failed: migration out job: unexpectedly failed: Input/output error")
+
+    # -- its life ------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            await self._prepare()
+            await self._copy()
+            await self._switch_over()
+            await self._confirm()
+        except _Ended:
+            return
+
+    async def _prepare(self) -> None:
+        await self._wait(self.world.pace.prepare_ms)
+        definition = incoming_definition(self.definition, self.plan)
+        try:
+            self._check_disk_copies()
+            if not self.world.joined(self.source.name, self.destination.name, "stream"):
+                raise qemu.LibvirtSays("unable to connect to migration address: Connection timed out")
+            domain = qemu.start_incoming(self.world, self.destination, self.uuid, definition)
+        except qemu.LibvirtSays as refusal:
+            self._fail(str(refusal))
+            raise _Ended from refusal
+        if self.phase is Phase.OVER:  # a watcher ended it at that very change: nobody feeds the guest now
+            self._drop_incoming()
+            raise _Ended
+        domain.job = self
+        self._prepared_ms = self.world.clock.monotonic_ms()
+        self._enter(Phase.COPYING)
+
+    async def _copy(self) -> None:
+        if self.disk_total:
+            await self._send(self.disk_total)
+            self._disk_done, self._processed = self.disk_total, 0
+        guest = self.world.guests[self.uuid]
+        remaining = self.memory_total
+        while self.iteration == 0 or self._ms_for(remaining) > self.world.pace.max_downtime_ms:
+            self.iteration += 1
+            self.world.emit(self.source, self.uuid, "iteration", iteration=self.iteration)
+            self._tell(f"iteration {self.iteration}")
+            took_ms = await self._send(remaining)
+            remaining = min(guest.working_set_bytes, int(guest.dirty_bytes_per_s * took_ms / 1000))
+        self._sending = remaining
+
+    async def _switch_over(self) -> None:
+        source = self.source.domains[self.uuid]
+        self._enter(Phase.SWITCHING)
+        self._paused_ms = self.world.clock.monotonic_ms()
+        qemu.pause(self.world, self.source, source, reason="migration", event="suspended-migrated")
+        self._live()
+        await self._wait(self.world.pace.switch_ms + self._ms_for(self._sending))
+        self._processed, self._sending = self._processed + self._sending, 0
+        self._write_disk_copies()
+        domain = self.destination.domains[self.uuid]
+        if self.plan.persistent:
+            domain.inactive = persistent_definition(self.definition, source.inactive, self.plan)
+            self.world.tell(self.destination.name, "domain", self.uuid, "defined")
+            self.world.emit(self.destination, self.uuid, "defined", "added")
+            self._live()
+        domain.job = None
+        domain.completed = self._statistics()
+        self._enter(Phase.FINISHED)
+        qemu.run(self.world, self.destination, domain, reason="migrated", event="resumed-migrated")
+        self._live()
+
+    async def _confirm(self) -> None:
+        await self._wait(self.world.pace.finish_ms)
+        self._enter(Phase.CONFIRMING)
+        await self._wait(self.world.pace.confirm_ms)
+        source = self.source.domains[self.uuid]
+        source.completed = self._statistics()
+        source.job = None
+        qemu.end(self.world, self.source, source, reason="migrated", event="stopped-migrated")
+        self.world.emit(self.source, self.uuid, "job-completed")
+        self._finish(None)
+
+    # -- endings -------------------------------------------------------------------------------------------
+
+    def _fail(self, text: str) -> None:
+        """libvirt saw it fail before the destination ran: remove the incoming guest, run on at the source."""
+        if self.phase >= Phase.FINISHED:
+            return
+        paused = self.phase is Phase.SWITCHING
+        self._finish(text)
+        self._drop_incoming()
+        if paused:
+            self._resume_source()
+
+    def _destination_lost(self, *, reachable: bool) -> None:
+        """The source's libvirt lost the destination's: `reachable` by others still, or down."""
+        if self.phase in (Phase.SWITCHING, Phase.FINISHED):
+            self._finish(LOST)
+            if reachable:
+                self._drop_incoming()
+            if self.world.pace.resume_on_lost_finish:
+                self._resume_source()
+        elif self.phase < Phase.SWITCHING:
+            self._fail(LOST)
+
+    def _drop_incoming(self) -> None:
+        """The destination ends a guest that waits for memory nobody sends (its libvirtd, or QEMU by itself)."""
+        domain = self.destination.domains.get(self.uuid)
+        if domain is None or not domain.incoming:
+            return
+        if self.destination.libvirtd_up or not self._all_sent:
+            qemu.end(self.world, self.destination, domain, reason="failed", event="stopped", detail="failed")
+
+    def _resume_source(self) -> None:
+        domain = self.source.domains.get(self.uuid)
+        if domain is not None and domain.active and not domain.running:
+            qemu.run(self.world, self.source, domain, reason="migration canceled", event="resumed-migrated")
+
+    def _finish(self, error: str | None) -> None:
+        """The job is over for both libvirts."""
+        if self.phase is Phase.OVER:
+            return
+        self._all_sent = self.phase >= Phase.SWITCHING
+        self.error, self.phase = error, Phase.OVER
+        self.world.copies.remove(self)
+        for host in (self.source, self.destination):
+            domain = host.domains.get(self.uuid)
+            if domain is not None and domain.job is self:
+                domain.job = None
+        self._over.set()
+        self._tell(error or "completed")
+
+    _all_sent = False
+
+    # -- details -------------------------------------------------------------------------------------------
+
+    def _enter(self, phase: Phase) -> None:
+        self._live()
+        self.phase = phase
+        self._tell(phase.name.lower())
+        self._live()
+
+    def _live(self) -> None:
+        if self.phase is Phase.OVER:
+            raise _Ended
+
+    async def _wait(self, ms: float) -> None:
+        await self.world.clock.sleep(ms / 1000)
+        self._live()
+
+    async def _send(self, amount: int) -> float:
+        self._sending, self._stage_ms = amount, self.world.clock.monotonic_ms()
+        ms = max(self._ms_for(amount), 1.0)
+        await self._wait(ms)
+        self._processed, self._sending = self._processed + amount, 0
+        return ms
+
+    def _ms_for(self, amount: int) -> float:
+        return amount / self.bandwidth * 1000
+
+    def _allocated(self, target: str) -> int:
+        path = next((d.path for d in self.definition.disks if d.target == target), None)
+        file = self.source.file(path) if path else None
+        return file.allocated_bytes if file else 0
+
+    def _copied_paths(self) -> list[tuple[str, str, str]]:
+        """(target, path on the source, path on the destination) of the disks that travel with the memory."""
+        paths = {d.target: d.path for d in self.definition.disks}
+        return [(d.target, paths.get(d.target) or "", d.path or "") for d in self.plan.disks if d.copied]
+
+    def _check_disk_copies(self) -> None:
+        for target, here, there in self._copied_paths():
+            mine, copy = self.source.file(here), self.destination.file(there)
+            if mine is not None and copy is not None and copy.size_bytes != mine.size_bytes:
+                raise qemu.LibvirtSays(f"internal error: unable to mirror '{target}': image sizes differ")
+
+    def _write_disk_copies(self) -> None:
+        """The mirrors are complete: what the guest wrote is on the destination's disks too."""
+        for _, here, there in self._copied_paths():
+            mine, copy = self.source.file(here), self.destination.file(there)
+            if mine is not None and copy is not None:
+                filled = replace(copy, content=mine.content, allocated_bytes=mine.allocated_bytes)
+                self.world.put_file(self.destination.name, there, filled)
+                self._live()
+
+    def _statistics(self) -> CompletedJob:
+        now = self.world.clock.monotonic_ms()
+        return CompletedJob(
+            total_ms=int(now - self._started_ms),
+            downtime_ms=int(now - self._paused_ms),
+            memory_processed=self._processed,
+            memory_total=self.memory_total,
+            disk_processed=self._disk_done,
+            disk_total=self.disk_total,
+            iterations=self.iteration,
+            setup_ms=int(self._prepared_ms - self._started_ms),
+        )
+
+    def _tell(self, detail: str) -> None:
+        self.world.tell(self.source.name, "job", self.uuid, detail)

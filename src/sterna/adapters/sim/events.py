@@ -1,0 +1,52 @@
+"""Guest events of every simulated libvirtd, delivered in order to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sterna.domain.errors import Unreachable
+from sterna.ports.hypervisor import GuestEvent
+
+Feed = asyncio.Queue[GuestEvent | None]
+
+
+class EventHub:
+    """One queue per open subscription. A libvirtd that goes down ends its subscriptions with Unreachable."""
+
+    def __init__(self) -> None:
+        self._feeds: defaultdict[tuple[str, str], list[Feed]] = defaultdict(list)
+
+    def publish(self, host: str, uuid: str, event: GuestEvent) -> None:
+        """Hand an event to everybody who listens to this guest on this host."""
+        for feed in self._feeds.get((host, uuid), ()):
+            feed.put_nowait(event)
+
+    def disconnect(self, host: str) -> None:
+        """The host's libvirtd is gone: end every subscription to it."""
+        for (name, _), feeds in self._feeds.items():
+            if name == host:
+                for feed in feeds:
+                    feed.put_nowait(None)
+
+    @asynccontextmanager
+    async def subscribe(self, host: str, uuid: str) -> AsyncIterator[AsyncIterator[GuestEvent]]:
+        """Events from now on, none lost while the context is open."""
+        feed: Feed = asyncio.Queue()
+        self._feeds[host, uuid].append(feed)
+        try:
+            yield _drain(host, feed)
+        finally:
+            self._feeds[host, uuid].remove(feed)
+            if not self._feeds[host, uuid]:
+                del self._feeds[host, uuid]
+
+
+async def _drain(host: str, feed: Feed) -> AsyncIterator[GuestEvent]:
+    while True:
+        event = await feed.get()
+        if event is None:
+            raise Unreachable(f"{host}: End of file while reading data: Input/output error")
+        yield event

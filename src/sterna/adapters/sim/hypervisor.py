@@ -1,0 +1,317 @@
+"""The Hypervisor port on a simulated host, with libvirt's real shape: its states, its refusals, its words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+
+from sterna.adapters.sim import checks, qemu
+from sterna.adapters.sim.copying import SimCopy
+from sterna.adapters.sim.host import SimHost
+from sterna.adapters.sim.things import Definition, SimDomain
+from sterna.adapters.sim.world import SimWorld
+from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
+from sterna.domain.model import (
+    CompletedJob,
+    CopyPlan,
+    Disk,
+    DiskKind,
+    GuestState,
+    HostFacts,
+    JobSample,
+    Observation,
+    Refusal,
+    Vm,
+    VmSummary,
+)
+from sterna.ports.hypervisor import GuestEvent
+
+BUSY = (
+    "Timed out during operation: cannot acquire state change lock "
+    "(held by monitor=remoteDispatchDomainMigratePerform3Params)"
+)
+
+
+class SimHypervisor:
+    """One simulated host's hypervisor (ports.hypervisor.Hypervisor). Each call takes `Pace.call_ms`."""
+
+    def __init__(self, world: SimWorld, host: str) -> None:
+        self._world = world
+        self._host = world.hosts[host]
+
+    # -- Inventory -----------------------------------------------------------------------------------------
+
+    async def host(self) -> HostFacts:
+        """See ports.hypervisor.Inventory.host."""
+        here = await self._called()
+        return HostFacts(
+            name=here.name,
+            host_uuid=here.host_uuid,
+            address=here.address,
+            libvirt_version=here.libvirt_version,
+            qemu_version=here.qemu_version,
+            memory_total_bytes=here.memory_bytes,
+            memory_free_bytes=here.memory_free_bytes,
+            cpus=here.cpus,
+            initiator=here.initiator,
+            instances_dir=here.instances_dir,
+            disk_free_bytes=here.folder(here.instances_dir).free_bytes,
+            maintenance=here.maintenance,
+        )
+
+    async def vms(self) -> list[VmSummary]:
+        """Every domain, running or not."""
+        here = await self._called()
+        return [
+            VmSummary(
+                uuid=d.uuid,
+                name=d.definition.name,
+                state=d.state,
+                memory_bytes=d.definition.memory_bytes,
+                vcpus=d.definition.vcpus,
+            )
+            for d in here.domains.values()
+        ]
+
+    async def vm(self, name_or_uuid: str) -> Vm:
+        """One VM. Raises NotFound."""
+        here = await self._called()
+        found = [d for d in here.domains.values() if name_or_uuid in (d.uuid, d.definition.name)]
+        if not found:
+            raise NotFound(f"{here.name}: Domain not found: no domain with matching name or UUID '{name_or_uuid}'")
+        return _describe(here, found[0])
+
+    async def observe(self, uuid: str) -> Observation:
+        """What this libvirt says of the guest now."""
+        here = await self._called()
+        domain = here.domains.get(uuid)
+        if domain is None:
+            return Observation(state=GuestState.ABSENT)
+        return Observation(
+            state=domain.state,
+            reason=domain.reason,
+            job_active=domain.job is not None,
+            epoch=domain.definition.epoch,
+            ran=domain.ran,
+        )
+
+    async def check_incoming(self, vm: Vm) -> list[Refusal]:
+        """Everything this hypervisor has against running `vm`."""
+        return list(checks.refusals(await self._called(), vm))
+
+    async def check_peer(self, destination_uri: str) -> Refusal | None:
+        """Can this libvirtd dial the other?"""
+        try:
+            self._dial(await self._called(), destination_uri)
+        except qemu.LibvirtSays as refusal:
+            return Refusal(
+                code="peer-unreachable",
+                message=f"{self._host.name} cannot reach {destination_uri}: {refusal}",
+                fix="see that libvirtd listens there and that the path between the hosts is open",
+            )
+        return None
+
+    # -- Mover ---------------------------------------------------------------------------------------------
+
+    async def mark(self, uuid: str, migration_id: str, epoch: int) -> None:
+        """Write the epoch into both definitions. Permanent during a copy."""
+        domain = self._free(await self._called(), uuid)
+        if domain.live is not None:
+            domain.live = replace(domain.live, epoch=epoch)
+        if domain.inactive is not None:
+            domain.inactive = replace(domain.inactive, epoch=epoch)
+        domain.ran = domain.running
+        self._world.tell(self._host.name, "domain", uuid, f"marked with epoch {epoch} for {migration_id}")
+
+    async def migrate(self, uuid: str, plan: CopyPlan) -> None:
+        """Run the copy to its end; it goes on if the caller is cancelled. Raises Unknown on any libvirt error."""
+        here = await self._called()
+        try:
+            copy = self._begin(here, uuid, plan)
+        except qemu.LibvirtSays as refusal:
+            raise Unknown(str(refusal)) from refusal
+        await copy.wait()
+        if copy.error is not None:
+            raise Unknown(copy.error)
+
+    async def sample(self, uuid: str) -> JobSample | None:
+        """Statistics of the copy this host sends; None where there is none."""
+        job = self._require(await self._called(), uuid).job
+        return job.sample() if job is not None and job.source is self._host else None
+
+    async def abort(self, uuid: str) -> None:
+        """Give the running copy up. No job is no error."""
+        job = self._require(await self._called(), uuid).job
+        if job is not None:
+            job.abort()
+
+    def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
+        """Events of one guest on this host. Raises Unreachable on entry, or on iteration once libvirtd is gone."""
+        return self._subscribed(uuid)
+
+    @asynccontextmanager
+    async def _subscribed(self, uuid: str) -> AsyncIterator[AsyncIterator[GuestEvent]]:
+        here = await self._called()
+        async with self._world.events.subscribe(here.name, uuid) as feed:
+            yield feed
+
+    # -- Custodian -----------------------------------------------------------------------------------------
+
+    async def end_incoming(self, uuid: str, epoch: int) -> bool:
+        """R0: end a guest that waits here for its memory and never ran."""
+        domain = (await self._called()).domains.get(uuid)
+        if domain is None or not domain.active:
+            return False
+        if domain.ran or not domain.incoming:
+            raise Conflict(f"{self._host.name}: guest {uuid} runs or ran here ({domain.state}, {domain.reason})")
+        self._check_epoch(domain, epoch)
+        self._destroy(domain)
+        return True
+
+    async def end_leftover(self, uuid: str, epoch: int) -> bool:
+        """End the source's paused copy after the guest has arrived elsewhere."""
+        domain = (await self._called()).domains.get(uuid)
+        if domain is None or not domain.active:
+            return False
+        if domain.state is not GuestState.PAUSED:
+            raise Conflict(f"{self._host.name}: guest {uuid} is {domain.state}, not paused")
+        self._check_epoch(domain, epoch)
+        self._destroy(domain)
+        return True
+
+    async def resume(self, uuid: str, epoch: int) -> None:
+        """Let a guest paused by a failed migration run on."""
+        domain = self._require(await self._called(), uuid)
+        self._check_epoch(domain, epoch)
+        if domain.running:
+            return
+        self._free(self._host, uuid)
+        if not domain.active:
+            raise Permanent("Requested operation is not valid: domain is not running")
+        qemu.run(self._world, self._host, domain, reason="unpaused", event="resumed", detail="unpaused")
+
+    async def undefine(self, uuid: str, epoch: int | None) -> bool:
+        """F10, R5: forget an inactive domain."""
+        here = await self._called()
+        domain = here.domains.get(uuid)
+        if domain is None:
+            return False
+        if domain.active:
+            raise Conflict(f"{here.name}: guest {uuid} is active ({domain.state}): not undefined")
+        if epoch is not None:
+            self._check_epoch(domain, epoch)
+        del here.domains[uuid]
+        self._world.tell(here.name, "domain", uuid, "undefined")
+        self._world.emit(here, uuid, "undefined", "removed")
+        return True
+
+    async def set_autostart(self, uuid: str, on: bool) -> None:
+        """Set or clear autostart; a transient domain is left alone."""
+        domain = self._require(await self._called(), uuid)
+        if domain.inactive is not None and domain.autostart != on:
+            domain.autostart = on
+            self._world.tell(self._host.name, "domain", uuid, f"autostart {'on' if on else 'off'}")
+
+    async def completed_job(self, uuid: str) -> CompletedJob | None:
+        """Statistics of the guest's last finished migration as this host saw it."""
+        domain = (await self._called()).domains.get(uuid)
+        return domain.completed if domain is not None else None
+
+    # -- details -------------------------------------------------------------------------------------------
+
+    async def _called(self) -> SimHost:
+        """Reach libvirtd, which takes its time. Raises Unreachable before or after."""
+        self._host.require_libvirtd()
+        await self._world.clock.sleep(self._world.pace.call_ms / 1000)
+        self._host.require_libvirtd()
+        return self._host
+
+    def _require(self, here: SimHost, uuid: str) -> SimDomain:
+        if uuid not in here.domains:
+            raise NotFound(f"{here.name}: Domain not found: no domain with matching uuid '{uuid}'")
+        return here.domains[uuid]
+
+    def _free(self, here: SimHost, uuid: str) -> SimDomain:
+        """The domain, if no job holds it."""
+        domain = self._require(here, uuid)
+        if domain.job is not None:
+            raise Permanent(BUSY)
+        return domain
+
+    def _check_epoch(self, domain: SimDomain, epoch: int) -> None:
+        if domain.definition.epoch != epoch:
+            raise Conflict(
+                f"{self._host.name}: guest {domain.uuid} carries epoch {domain.definition.epoch}, not {epoch}"
+            )
+
+    def _destroy(self, domain: SimDomain) -> None:
+        qemu.end(self._world, self._host, domain, reason="destroyed", event="stopped", detail="destroyed")
+
+    def _dial(self, here: SimHost, uri: str) -> SimHost:
+        peer = self._world.host_at(uri)
+        if peer is None or not peer.libvirtd_up:
+            raise qemu.LibvirtSays(f"unable to connect to server at '{uri}': Connection refused")
+        if not self._world.joined(here.name, peer.name, "control"):
+            raise qemu.LibvirtSays(f"unable to connect to server at '{uri}': Connection timed out")
+        return peer
+
+    def _begin(self, here: SimHost, uuid: str, plan: CopyPlan) -> SimCopy:
+        domain = here.domains.get(uuid)
+        if domain is None:
+            raise qemu.LibvirtSays(f"Domain not found: no domain with matching uuid '{uuid}'")
+        if domain.job is not None:
+            raise qemu.LibvirtSays(BUSY)
+        if domain.live is None or not domain.running:
+            raise qemu.LibvirtSays("Requested operation is not valid: domain is not running")
+        peer = self._dial(here, plan.destination_uri)
+        if peer is here:
+            raise qemu.LibvirtSays("internal error: Attempt to migrate guest to the same host " + here.host_uuid)
+        _check_safe(here, domain.live, plan)
+        copy = SimCopy(self._world, here, peer, domain, plan)
+        copy.start()
+        return copy
+
+
+def _check_safe(here: SimHost, live: Definition, plan: CopyPlan) -> None:
+    """libvirt refuses a file that is neither copied nor on a folder it knows to be shared."""
+    copied = {d.target for d in plan.disks if d.copied}
+    for disk in live.disks:
+        alone = disk.kind is DiskKind.FILE and disk.path and not here.folder(disk.path).shared
+        if alone and disk.target not in copied and not disk.read_only:
+            raise qemu.LibvirtSays(
+                f"Unsafe migration: Migration without shared storage is unsafe: disk {disk.target} ({disk.path})"
+            )
+
+
+def _describe(here: SimHost, domain: SimDomain) -> Vm:
+    definition = domain.definition
+    return Vm(
+        uuid=domain.uuid,
+        name=definition.name,
+        state=domain.state,
+        reason=domain.reason,
+        job_active=domain.job is not None,
+        persistent=domain.inactive is not None,
+        autostart=domain.autostart,
+        memory_bytes=definition.memory_bytes,
+        vcpus=definition.vcpus,
+        virt_type=definition.virt_type,
+        arch=definition.arch,
+        machine=definition.machine,
+        emulator=definition.emulator,
+        cpu_xml=definition.cpu_xml,
+        disks=tuple(_sized(here, d) for d in definition.disks),
+        nics=definition.nics,
+        immovable=definition.immovable,
+        epoch=definition.epoch or 0,
+        image=definition.image,
+    )
+
+
+def _sized(here: SimHost, disk: Disk) -> Disk:
+    """The disk with its sizes as the host's storage has them now."""
+    file = here.file(disk.path) if disk.kind is DiskKind.FILE and disk.path else None
+    if file is None:
+        return disk
+    return disk.model_copy(update={"capacity_bytes": file.size_bytes, "allocation_bytes": file.allocated_bytes})

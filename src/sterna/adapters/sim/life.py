@@ -1,0 +1,156 @@
+"""What befalls guests and hosts from outside: births, writes, deaths, power cuts."""
+
+from __future__ import annotations
+
+import uuid as uuids
+from typing import TYPE_CHECKING
+
+from sterna.adapters.sim import qemu
+from sterna.adapters.sim.iscsi import SimTarget
+from sterna.adapters.sim.things import MIB, Definition, SimDomain, SimFile, SimGuest
+from sterna.domain.errors import NotFound
+from sterna.domain.model import Disk, DiskKind, IscsiSource, Nic
+
+if TYPE_CHECKING:
+    from sterna.adapters.sim.host import SimHost
+    from sterna.adapters.sim.world import SimWorld
+
+DISK_BYTES = 256 * MIB
+WRITTEN_BYTES = 16 * MIB
+
+
+def uuid_of(name: str) -> str:
+    """The UUID `add_vm` gives a VM of this name."""
+    return str(uuids.uuid5(uuids.NAMESPACE_DNS, f"{name}.vm.sterna"))
+
+
+def add_vm(  # noqa: PLR0913 - a convenience for tests: every keyword is one fact about the VM
+    world: SimWorld,
+    host_name: str,
+    name: str,
+    *,
+    disks: tuple[str, ...] = ("shared",),
+    nics: int = 1,
+    memory_bytes: int = 512 * MIB,
+    dirty_bytes_per_s: int = 80 * MIB,
+    persistent: bool = True,
+    autostart: bool = False,
+    running: bool = True,
+    vlan: int | None = 100,
+) -> str:
+    """A VM as the lab makes them: its files, targets and admissions, ports with a tag, bindings. Its UUID."""
+    host, uuid = world.hosts[host_name], uuid_of(name)
+    made = tuple(_make_disk(world, host, name, f"vd{chr(ord('a') + i)}", kind) for i, kind in enumerate(disks))
+    definition = Definition(
+        name=name,
+        memory_bytes=memory_bytes,
+        disks=made,
+        nics=tuple(_make_nic(world, host, uuid, i, vlan) for i in range(nics)),
+    )
+    world.guests[uuid] = SimGuest(uuid, dirty_bytes_per_s)
+    domain = host.domains[uuid] = SimDomain(uuid, inactive=definition, autostart=autostart and persistent)
+    world.tell(host_name, "domain", uuid, "defined")
+    if running or not persistent:
+        qemu.start(world, host, uuid)
+        guest_writes(world, uuid)
+    if not persistent:
+        domain.inactive = None
+    return uuid
+
+
+def guest_writes(world: SimWorld, uuid: str) -> None:
+    """The running guest writes to all its writable disks: a copy without these bytes is stale from now on."""
+    (name,) = world.running(uuid)
+    host, guest = world.hosts[name], world.guests[uuid]
+    live = host.domains[uuid].live
+    assert live is not None
+    guest.writes += 1
+    for disk in live.disks:
+        file = _file_of(world, host, disk)
+        if file is not None and not disk.read_only:
+            file.content = guest.written[disk.target] = f"{live.name}/{disk.target}#{guest.writes}"
+            world.tell(name, "file", disk.path or disk.target, "guest wrote")
+
+
+def kill_qemu(world: SimWorld, host_name: str, uuid: str) -> bool:
+    """kill -9 of a guest's QEMU; False where there is none."""
+    return _end(world, host_name, uuid, reason="crashed", detail="failed")
+
+
+def shut_down_guest(world: SimWorld, uuid: str) -> None:
+    """The guest powers itself off, wherever it runs."""
+    for name in world.running(uuid):
+        world.emit(world.hosts[name], uuid, "shutdown", "guest")
+        _end(world, name, uuid, reason="shutdown", detail="shutdown")
+
+
+def start(world: SimWorld, host_name: str, uuid: str) -> None:
+    """`virsh start`. Raises LibvirtSays."""
+    if uuid not in world.hosts[host_name].domains:
+        raise NotFound(f"{host_name}: no domain {uuid}")
+    qemu.start(world, world.hosts[host_name], uuid)
+
+
+def power_off(world: SimWorld, host_name: str) -> None:
+    """Pull the plug: libvirtd, QEMUs and taps are gone at once; files, the switch's records and admissions stay."""
+    host = world.hosts[host_name]
+    host.powered = False
+    host.libvirtd_up = False
+    for uuid in tuple(host.domains):
+        _end(world, host_name, uuid, reason="crashed", detail="failed")
+    for device in sorted(host.taps):
+        world.remove_tap(host_name, device)
+
+
+def power_on(world: SimWorld, host_name: str) -> None:
+    """Boot it: libvirtd comes up and starts what is marked autostart, come what may."""
+    host = world.hosts[host_name]
+    host.powered = True
+    host.libvirtd_up = True
+    for domain in tuple(host.domains.values()):
+        if domain.autostart and not domain.active:
+            try:
+                qemu.start(world, host, domain.uuid)
+            except qemu.LibvirtSays:
+                continue
+
+
+def _end(world: SimWorld, host_name: str, uuid: str, *, reason: str, detail: str) -> bool:
+    host = world.hosts[host_name]
+    domain = host.domains.get(uuid)
+    if domain is None or not domain.active:
+        return False
+    qemu.end(world, host, domain, reason=reason, event="stopped", detail=detail)
+    return True
+
+
+def _make_nic(world: SimWorld, host: SimHost, uuid: str, index: int, vlan: int | None) -> Nic:
+    seed = uuids.UUID(uuid).hex
+    mac = f"52:54:00:{seed[0:2]}:{seed[2:4]}:{index:02x}"
+    port_id = str(uuids.uuid5(uuids.UUID(uuid), f"port-{index}"))
+    world.bind(port_id, host.name, True)
+    return Nic(mac=mac, plug="ovs", port_id=port_id, bridge="br-int", vlan=vlan, mtu=1500)
+
+
+def _make_disk(world: SimWorld, host: SimHost, name: str, target: str, kind: str) -> Disk:
+    serial = str(uuids.uuid5(uuids.NAMESPACE_DNS, f"{name}-{target}"))
+    file = SimFile(DISK_BYTES, "raw", f"{name}/{target}#0", WRITTEN_BYTES)
+    if kind == "iscsi":
+        iqn = f"iqn.2026-11.org.sterna:{name}-{target}"
+        world.iscsi.targets[iqn] = SimTarget(iqn, file)
+        world.admit(iqn, host.initiator, host.name)
+        source = IscsiSource(target=iqn, lun=1, portal_host=world.iscsi.portal_host, initiator=host.initiator)
+        return Disk(target=target, kind=DiskKind.ISCSI, volume_id=serial, iscsi=source, capacity_bytes=DISK_BYTES)
+    folder = "/srv/shared" if kind == "shared" else f"{host.instances_dir}/{uuid_of(name)}"
+    path = f"{folder}/{name}-{target}.img"
+    world.make_directory(host.name, folder)
+    world.put_file(host.name, path, file)
+    return Disk(target=target, kind=DiskKind.FILE, path=path, capacity_bytes=DISK_BYTES)
+
+
+def _file_of(world: SimWorld, host: SimHost, disk: Disk) -> SimFile | None:
+    if disk.kind is DiskKind.FILE and disk.path:
+        return host.file(disk.path)
+    if disk.kind is DiskKind.ISCSI and disk.iscsi and disk.iscsi.target in world.iscsi.targets:
+        return world.iscsi.targets[disk.iscsi.target].volume
+    return None

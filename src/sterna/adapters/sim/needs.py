@@ -1,0 +1,53 @@
+"""What a running guest needs of its host, and what is missing: the world's own conscience."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sterna.adapters.sim.host import SimHost
+from sterna.adapters.sim.iscsi import SimIscsi
+from sterna.adapters.sim.things import SimDomain, SimGuest
+from sterna.domain.model import Disk, DiskKind, Nic
+
+
+def missing(host: SimHost, iscsi: SimIscsi, guest: SimGuest, domain: SimDomain) -> Iterator[str]:
+    """Everything this running guest ought to have on this host and has not, in words."""
+    assert domain.live is not None
+    for nic in domain.live.nics:
+        yield from _nic(host, nic)
+    for disk in domain.live.disks:
+        if disk.kind is DiskKind.FILE:
+            yield from _file(host, guest, disk)
+        elif disk.kind is DiskKind.ISCSI:
+            yield from _iscsi(host, iscsi, guest, disk)
+            held = (s for s in iscsi.sessions if s.host == host.name and s.uuid == domain.uuid)
+            if disk.iscsi and not any(s.target == disk.iscsi.target for s in held):
+                yield f"disk {disk.target}: its session was cut"
+
+
+def _nic(host: SimHost, nic: Nic) -> Iterator[str]:
+    device = nic.device or ""
+    if device not in host.taps:
+        yield f"NIC {nic.mac}: its tap {device} is gone"
+    if device not in host.ports:
+        yield f"NIC {nic.mac}: its tap {device} is on no bridge"
+
+
+def _file(host: SimHost, guest: SimGuest, disk: Disk) -> Iterator[str]:
+    found = host.file(disk.path or "")
+    if found is None:
+        yield f"disk {disk.target}: its file {disk.path} is gone"
+    elif found.content != guest.written.get(disk.target, found.content):
+        yield f"disk {disk.target}: {disk.path} does not hold what the guest wrote"
+
+
+def _iscsi(host: SimHost, iscsi: SimIscsi, guest: SimGuest, disk: Disk) -> Iterator[str]:
+    assert disk.iscsi is not None
+    target = iscsi.targets.get(disk.iscsi.target)
+    if target is None:
+        yield f"disk {disk.target}: its target {disk.iscsi.target} is gone"
+        return
+    if (disk.iscsi.initiator or host.initiator) not in target.admitted:
+        yield f"disk {disk.target}: {host.name} is no longer admitted to {target.name}"
+    if target.volume.content != guest.written.get(disk.target, target.volume.content):
+        yield f"disk {disk.target}: {target.name} does not hold what the guest wrote"

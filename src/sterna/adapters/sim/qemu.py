@@ -1,0 +1,146 @@
+"""Starting, pausing and ending simulated QEMUs: the only code that changes a guest's state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sterna.adapters.sim.iscsi import Session
+from sterna.adapters.sim.things import INCOMING, Definition, SimDomain, SimPort
+from sterna.domain.model import Disk, DiskKind, GuestState, Nic
+
+if TYPE_CHECKING:
+    from sterna.adapters.sim.host import SimHost
+    from sterna.adapters.sim.world import SimWorld
+
+
+class LibvirtSays(Exception):
+    """libvirt refused or failed; the text is as libvirt would word it."""
+
+
+def start_incoming(world: SimWorld, host: SimHost, uuid: str, live: Definition) -> SimDomain:
+    """Start a QEMU that waits for a guest's memory. Raises LibvirtSays, leaving nothing behind."""
+    _check_identity(host, uuid, live)
+    _check_needs(world, host, live)
+    domain = host.domains.setdefault(uuid, SimDomain(uuid))
+    domain.ran = False
+    domain.completed = None
+    _occupy(world, host, domain, live)
+    _change(world, host, domain, GuestState.PAUSED, INCOMING)
+    world.emit(host, uuid, "started-incoming", "migrated")
+    return domain
+
+
+def start(world: SimWorld, host: SimHost, uuid: str) -> None:
+    """Boot a defined guest from cold, as `virsh start` or autostart does. Raises LibvirtSays."""
+    domain = host.domains[uuid]
+    if domain.active or domain.inactive is None:
+        raise LibvirtSays("Requested operation is not valid: domain is already running")
+    _check_needs(world, host, domain.inactive)
+    _occupy(world, host, domain, domain.inactive)
+    run(world, host, domain, reason="booted", event="started")
+
+
+def run(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
+    """Let its vCPUs run."""
+    domain.ran = True
+    _change(world, host, domain, GuestState.RUNNING, reason)
+    world.emit(host, domain.uuid, event, detail)
+
+
+def pause(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str) -> None:
+    """Stop its vCPUs; its QEMU stays."""
+    _change(world, host, domain, GuestState.PAUSED, reason)
+    world.emit(host, domain.uuid, event)
+
+
+def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
+    """Its QEMU is gone, with the logins and taps that were libvirt's; a transient domain is forgotten.
+
+    A copy this guest takes part in is told afterwards.
+    """
+    live, copy = domain.live, domain.job
+    if live is None:
+        return
+    domain.live = None
+    if domain.inactive is None:
+        del host.domains[domain.uuid]
+    _change(world, host, domain, GuestState.SHUTOFF, reason)
+    for nic in live.nics:
+        if nic.managed and nic.device:
+            world.remove_port(host.name, nic.device)
+    world.log_out(host.name, domain.uuid)
+    world.emit(host, domain.uuid, event, detail)
+    if copy is not None:
+        copy.qemu_gone(host)
+
+
+def _change(world: SimWorld, host: SimHost, domain: SimDomain, state: GuestState, reason: str) -> None:
+    domain.state, domain.reason = state, reason
+    world.tell(host.name, "domain", domain.uuid, f"{state} ({reason})")
+
+
+def _check_identity(host: SimHost, uuid: str, live: Definition) -> None:
+    for other in host.domains.values():
+        if other.uuid == uuid and other.active:
+            raise LibvirtSays(f"Requested operation is not valid: domain is already active as '{live.name}'")
+        if other.uuid != uuid and other.definition.name == live.name:
+            raise LibvirtSays(f"operation failed: domain '{live.name}' already exists with uuid {other.uuid}")
+
+
+def _check_needs(world: SimWorld, host: SimHost, live: Definition) -> None:
+    if host.memory_free_bytes < live.memory_bytes:
+        raise LibvirtSays("internal error: cannot set up guest memory 'pc.ram': Cannot allocate memory")
+    for nic in live.nics:
+        _check_nic(host, nic)
+    for disk in live.disks:
+        _check_disk(world, host, disk)
+
+
+def _check_nic(host: SimHost, nic: Nic) -> None:
+    if nic.managed:
+        if nic.bridge not in host.bridges:
+            raise LibvirtSays(f"Cannot get interface MTU on '{nic.bridge}': No such device")
+    elif nic.device not in host.taps:
+        raise LibvirtSays("unsupported configuration: target managed='no' but specified dev doesn't exist")
+    elif host.users_of(nic.device or ""):
+        raise LibvirtSays(f"Unable to create tap device {nic.device}: Device or resource busy")
+
+
+def _check_disk(world: SimWorld, host: SimHost, disk: Disk) -> None:
+    if disk.kind is DiskKind.FILE and disk.path:
+        if host.file(disk.path) is None:
+            raise LibvirtSays(f"internal error: Could not open '{disk.path}': No such file or directory")
+        if disk.path in host.denied:
+            raise LibvirtSays(f"internal error: Could not open '{disk.path}': Permission denied")
+    elif disk.kind is DiskKind.ISCSI and disk.iscsi:
+        if not world.iscsi.up:
+            raise LibvirtSays("internal error: iSCSI: Failed to connect to LUN : Connection refused")
+        if not world.iscsi.admits(disk.iscsi.target, disk.iscsi.initiator or host.initiator):
+            raise LibvirtSays(
+                "internal error: iSCSI: Failed to connect to LUN : Failed to log in to target. "
+                "Status: Target not found(515)"
+            )
+
+
+def _occupy(world: SimWorld, host: SimHost, domain: SimDomain, live: Definition) -> None:
+    """Take what the QEMU holds while it lives: taps that libvirt makes, logins, memory."""
+    nics = tuple(_plugged_by_libvirt(world, host, domain.uuid, n) if n.managed else n for n in live.nics)
+    domain.live = replace(live, nics=nics)
+    for disk in live.disks:
+        if disk.kind is DiskKind.ISCSI and disk.iscsi:
+            initiator = disk.iscsi.initiator or host.initiator
+            world.log_in(Session(disk.iscsi.target, initiator, host.name, domain.uuid))
+
+
+def _plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> Nic:
+    device = host.free_vnet()
+    external_ids = {
+        "attached-mac": nic.mac,
+        "iface-id": nic.port_id or "",
+        "iface-status": "active",
+        "vm-id": uuid,
+    }
+    assert nic.bridge is not None
+    world.add_port(host.name, SimPort(device, nic.bridge, nic.vlan, nic.mtu, external_ids))
+    return nic.model_copy(update={"device": device, "external_ids": external_ids})

@@ -1,0 +1,58 @@
+"""The two definitions a migration leaves on the destination: the live one and the one that boots from cold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sterna.adapters.sim.things import Definition
+from sterna.domain.model import CopyPlan, DestinationNic, Disk, Nic
+
+
+def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
+    """DEST_XML: disks as the destination reaches them, NICs on the taps it made ahead of the guest."""
+    made = {n.mac: n for n in plan.nics}
+    nics = tuple(
+        _on_tap(n, made[n.mac]) if n.mac in made else n.model_copy(update={"device": None}) for n in source.nics
+    )
+    return replace(source, nics=nics, disks=_disks(source.disks, plan), epoch=plan.epoch)
+
+
+def persistent_definition(live: Definition, inactive: Definition | None, plan: CopyPlan) -> Definition:
+    """PERSIST_XML: the same disks, NICs plugged by libvirt itself at a cold start."""
+    cold = inactive or live
+    made = {n.mac: n for n in plan.nics}
+    nics = tuple(_cold(n, made.get(n.mac)) for n in cold.nics)
+    return replace(cold, nics=nics, disks=_disks(cold.disks, plan), epoch=plan.epoch)
+
+
+def _on_tap(nic: Nic, made: DestinationNic) -> Nic:
+    """`<interface type='ethernet'>` with `managed='no'`; bridge and VLAN are in Sterna's metadata."""
+    return Nic(
+        mac=nic.mac,
+        plug=nic.plug,
+        port_id=made.port_id,
+        bridge=made.bridge,
+        vlan=nic.vlan if made.vlan is None else made.vlan,
+        mtu=made.mtu,
+        device=made.device,
+        managed=False,
+    )
+
+
+def _cold(nic: Nic, made: DestinationNic | None) -> Nic:
+    """Bridge form: libvirt plugs it itself."""
+    update: dict[str, object] = {"device": None, "managed": True}
+    if made is not None:
+        update |= {"bridge": made.bridge, "port_id": made.port_id, "mtu": made.mtu}
+        update["vlan"] = nic.vlan if made.vlan is None else made.vlan
+    return nic.model_copy(update=update)
+
+
+def _disks(disks: tuple[Disk, ...], plan: CopyPlan) -> tuple[Disk, ...]:
+    planned = {d.target: d for d in plan.disks}
+    return tuple(
+        d.model_copy(update={"path": p.path, "iscsi": p.iscsi, "kind": p.kind})
+        if (p := planned.get(d.target)) is not None
+        else d
+        for d in disks
+    )

@@ -1,0 +1,147 @@
+"""The Storage port on a simulated host: instance directories, empty targets for copies, proof of sharing."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from sterna.adapters.sim.host import SimHost
+from sterna.adapters.sim.things import SimFile
+from sterna.adapters.sim.world import SimWorld
+from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.model import Disk, DiskKind, Refusal
+from sterna.ports.storage import Created
+
+
+class SimStorage:
+    """One simulated host's files (ports.storage.Storage)."""
+
+    def __init__(self, world: SimWorld, host: str) -> None:
+        self._world = world
+        self._host = world.hosts[host]
+
+    async def check_targets(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        """Room and permission; every reason at once."""
+        here = await self._called()
+        found = [refusal for disk in disks for refusal in self._against(disk)]
+        needed = sum(d.allocation_bytes if d.allocation_bytes is not None else d.capacity_bytes or 0 for d in disks)
+        free = here.folder(here.instances_dir).free_bytes
+        if free < needed:
+            message = f"the copies of local disks need {needed} bytes in {here.instances_dir}, {free} are free"
+            fix = "free space there, or choose another host"
+            found.append(Refusal(code="disk-space-short", message=message, fix=fix))
+        return found
+
+    async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
+        """What P8 would have to make. Raises Conflict if a disk's file exists, Permanent outside."""
+        here = await self._called()
+        wanted = {posixpath.join(here.instances_dir, vm_uuid)}
+        files = []
+        for disk in disks:
+            path = self._inside(disk.path or "")
+            if here.file(path) is not None:
+                raise Conflict(f"disk {disk.target}: {path} exists already", fix="remove it if nothing needs it")
+            files.append(path)
+            wanted |= set(self._parents(path))
+        missing = sorted((d for d in wanted if not here.directory_exists(d)), key=lambda d: (len(d), d))
+        return Created(directories=tuple(missing), files=tuple(files))
+
+    async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
+        """P8: make what `created` lists; what an earlier attempt made is left."""
+        here = await self._called()
+        for directory in sorted(created.directories, key=len):
+            self._world.make_directory(here.name, self._inside(directory))
+        for disk in disks:
+            if disk.path is None or disk.path not in created.files:
+                raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
+            path, size = self._inside(disk.path), disk.capacity_bytes or 0
+            found = here.file(path)
+            if found is not None and found.size_bytes == size:
+                continue
+            if not here.parent_exists(path):
+                raise Permanent(f"cannot make {path}: No such file or directory")
+            if here.folder(path).free_bytes <= 0:
+                raise Permanent(f"cannot make {path}: No space left on device")
+            self._world.put_file(here.name, path, SimFile(size, disk.format, content="empty"))
+
+    async def remove(self, created: Created) -> None:
+        """R7, F10: these files, then the directories that are empty. Raises Permanent outside."""
+        here = await self._called()
+        for path in created.files:
+            self._world.remove_file(here.name, self._inside(path))
+        for path in sorted(created.directories, key=len, reverse=True):
+            if here.directory_exists(self._inside(path)) and not any(self._entries(path)):
+                self._world.remove_directory(here.name, path)
+
+    async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
+        """The VM's instance directory here, where there is one."""
+        here = await self._called()
+        path = posixpath.join(here.instances_dir, vm_uuid)
+        return (path,) if here.directory_exists(path) else ()
+
+    async def leave_token(self, path: str, token: str) -> None:
+        """A small file beside `path`. Raises Permanent where that cannot be written."""
+        here = await self._called()
+        place = _token_place(path, token)
+        if not here.parent_exists(place):
+            raise Permanent(f"cannot write beside {path}: No such file or directory")
+        self._world.put_file(here.name, place, SimFile(len(token), content=token))
+
+    async def sees_token(self, path: str, token: str) -> bool:
+        """Does this host see it?"""
+        file = (await self._called()).file(_token_place(path, token))
+        return file is not None and file.content == token
+
+    async def drop_token(self, path: str, token: str) -> None:
+        """Remove it; missing is success."""
+        self._world.remove_file((await self._called()).name, _token_place(path, token))
+
+    async def readable(self, path: str) -> bool:
+        """Is the file here, and may it be opened?"""
+        here = await self._called()
+        return here.file(path) is not None and path not in here.denied
+
+    async def _called(self) -> SimHost:
+        await self._world.clock.sleep(self._world.pace.call_ms / 1000)
+        return self._host
+
+    def _against(self, disk: Disk) -> Iterator[Refusal]:
+        label = f"disk {disk.target}"
+        if disk.kind is not DiskKind.FILE or disk.path is None:
+            fix = "use a file, or a volume both hosts can reach"
+            yield Refusal(code="disk-not-a-file", message=f"{label} is local and not a file", fix=fix)
+            return
+        if disk.backing_path:
+            message = f"{label} is local and has a backing file, {disk.backing_path}"
+            fix = "flatten it first (virsh blockpull), or put both on shared storage"
+            yield Refusal(code="disk-backing-file", message=message, fix=fix)
+        try:
+            path = self._inside(disk.path)
+        except Permanent as error:
+            yield Refusal(code="disk-outside-instances", message=f"{label}: {error.message}", fix=error.fix)
+            return
+        if self._host.file(path) is not None:
+            fix = f"remove {path} on the destination, if nothing needs it"
+            yield Refusal(code="disk-file-exists", message=f"{label}: {path} exists already", fix=fix)
+
+    def _inside(self, path: str) -> str:
+        root = self._host.instances_dir
+        if posixpath.normpath(path or "/") != path or not path.startswith(root + "/"):
+            raise Permanent(f"{path} is outside {root}", fix=f"local disks must lie below {root}")
+        return path
+
+    def _parents(self, path: str) -> Iterator[str]:
+        parent = posixpath.dirname(path)
+        while parent != self._host.instances_dir:
+            yield parent
+            parent = posixpath.dirname(parent)
+
+    def _entries(self, directory: str) -> Iterator[str]:
+        folder = self._host.folder(directory)
+        for path in (*folder.files, *folder.directories):
+            if path.startswith(directory + "/"):
+                yield path
+
+
+def _token_place(path: str, token: str) -> str:
+    return posixpath.join(posixpath.dirname(path), f".sterna-{token}")

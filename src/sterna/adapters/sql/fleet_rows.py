@@ -1,0 +1,85 @@
+"""Rows of the controller's tables as records, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from sterna.domain.journal import Entry, Migration
+from sterna.domain.model import VmSummary
+from sterna.ports.fleet import EntryRecord, HostRecord, MigrationRecord, VmRecord
+
+_HOST_COLUMNS = {"maintenance", "cursor", "mark", "generation"}
+
+
+def host(row: Row[Any]) -> HostRecord:
+    """A row of `hosts`."""
+    return HostRecord.model_validate(row.document | {name: getattr(row, name) for name in _HOST_COLUMNS})
+
+
+def host_values(record: HostRecord) -> dict[str, Any]:
+    """Values of a row of `hosts`."""
+    columns = {name: getattr(record, name) for name in _HOST_COLUMNS}
+    document = record.model_dump(mode="json", exclude=_HOST_COLUMNS)
+    return {"name": record.name, "host_uuid": record.facts.host_uuid, "document": document} | columns
+
+
+def vm(row: Row[Any]) -> VmRecord:
+    """A row of `vms`."""
+    return VmRecord.model_validate(row.document | {"migration_id": row.migration_id})
+
+
+def vm_values(record: VmRecord) -> dict[str, Any]:
+    """Values of a row of `vms`."""
+    document = record.model_dump(mode="json", exclude={"migration_id"})
+    columns = {name: getattr(record, name) for name in ("uuid", "name", "host", "migration_id")}
+    return {"document": document} | columns
+
+
+def seen_vm(old: VmRecord | None, host: str, summary: VmSummary, at: str) -> VmRecord:
+    """A VM as one host just listed it."""
+    return VmRecord(
+        **summary.model_dump(), host=host, observed_at=at, migration_id=old.migration_id if old else None
+    )
+
+
+def migration(row: Row[Any]) -> MigrationRecord:
+    """A row of `migrations`."""
+    return MigrationRecord.model_validate(row.document | {"number": row.number})
+
+
+def migration_values(record: MigrationRecord) -> dict[str, Any]:
+    """Values of a row of `migrations`; its number is the database's to give."""
+    told = record.migration
+    document = record.model_dump(mode="json", exclude={"number"})
+    return {
+        "id": told.id,
+        "vm_uuid": told.vm_uuid,
+        "vm_name": told.vm_name,
+        "status": record.status.value,
+        "document": document,
+    }
+
+
+def migration_in(entry: Entry) -> Migration | None:
+    """The migration an ACCEPTED entry carries."""
+    told = entry.data.get("migration")
+    return Migration.model_validate(told) if told else None
+
+
+def entry(row: Row[Any]) -> EntryRecord:
+    """A row of `entries`."""
+    return EntryRecord(id=row.id, host=row.host, entry=Entry.model_validate(row.document))
+
+
+def entry_values(host: str, generation: int, told: Entry) -> dict[str, Any]:
+    """Values of a row of `entries`."""
+    document = told.model_dump(mode="json")
+    return {
+        "host": host,
+        "generation": generation,
+        "seq": told.seq,
+        "migration_id": told.migration_id,
+        "document": document,
+    }

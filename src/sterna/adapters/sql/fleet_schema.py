@@ -1,0 +1,57 @@
+"""The tables of the controller's records. Changed only together with a revision under `alembic/versions/`.
+
+What is looked up or compared has a column; the rest of a record is its plain-JSON form in `document`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Boolean, Column, Index, Integer, MetaData, String, Table, UniqueConstraint
+
+metadata = MetaData()
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("host_uuid", String, nullable=False),
+    Column("maintenance", Boolean, nullable=False, default=False),
+    Column("cursor", Integer, nullable=False, default=0),
+    Column("mark", String, nullable=False, default=""),
+    Column("generation", Integer, nullable=False, default=0),
+    Column("document", JSON, nullable=False),
+)
+
+vms = Table(
+    "vms",
+    metadata,
+    Column("uuid", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("host", String, nullable=False, index=True),
+    Column("migration_id", String, nullable=True),
+    Column("document", JSON, nullable=False),
+)
+
+migrations = Table(
+    "migrations",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("vm_uuid", String, nullable=False, index=True),
+    Column("vm_name", String, nullable=False, index=True),
+    Column("status", String, nullable=False, index=True),
+    Column("document", JSON, nullable=False),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("host", String, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("migration_id", String, nullable=False),
+    Column("document", JSON, nullable=False),
+    UniqueConstraint("host", "generation", "seq", name="uq_entries_host_generation_seq"),
+    Index("ix_entries_migration_id", "migration_id", "id"),
+    sqlite_autoincrement=True,  # ids are event ids: never given out twice
+)

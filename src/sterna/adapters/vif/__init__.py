@@ -1,0 +1,1 @@
+"""NIC plugging, one module per plug type."""

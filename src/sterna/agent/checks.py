@@ -1,0 +1,152 @@
+"""May this VM go there? Every reason at once (SPEC invariant 4). Changes nothing.
+
+Called by the controller through `check_migration` before it admits a migration, and again by the source agent
+when it accepts one: between the two the world may have changed.
+"""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
+from sterna.domain.journal import Migration, Role
+from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Vm
+from sterna.migration.context import HostPorts
+from sterna.migration.pre import decide_local
+from sterna.ports.records import Journal
+from sterna.rpc.client import RpcClient
+
+
+def check_vm(vm: Vm, holder: Migration | None) -> list[Refusal]:
+    """What the VM itself says against moving now, as its own host sees it."""
+    found = []
+    if vm.state is GuestState.PAUSED:
+        found.append(Refusal(code="vm-paused", message=f"{vm.name} is paused", fix="resume it first"))
+    elif vm.state is not GuestState.RUNNING:
+        found.append(Refusal(code="vm-not-running", message=f"{vm.name} is {vm.state}", fix="start it first"))
+    if vm.job_active:
+        fix = "wait for it (virsh domjobinfo), or end it (virsh domjobabort)"
+        found.append(Refusal(code="vm-job-active", message=f"libvirt has another job on {vm.name}", fix=fix))
+    if holder is not None:
+        message = f"{vm.name} is in migration {holder.id} to {holder.destination}"
+        found.append(Refusal(code="migration-under-way", message=message, fix="wait for it, or abort it"))
+    for what in vm.immovable:
+        found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
+    return found + [r for d in vm.disks for r in _check_disk(d)] + [r for n in vm.nics for r in _check_nic(n)]
+
+
+def _check_disk(disk: Disk) -> list[Refusal]:
+    if disk.kind is DiskKind.OTHER:
+        message = f"disk {disk.target}: {disk.detail or 'its kind'} is not supported yet"
+        return [Refusal(code="disk-unsupported", message=message, fix="detach it first")]
+    if disk.local and (disk.read_only or disk.device != "disk"):
+        message = f"{disk.device} {disk.target} ({disk.path}) is only on this host and libvirt cannot copy it"
+        fix = "eject it, or put it on shared storage"
+        return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
+    return []
+
+
+def _check_nic(nic: Nic) -> list[Refusal]:
+    if nic.plug == "ovs":
+        return []
+    message = f"NIC {nic.mac}: plug type {nic.plug!r} is not supported yet"
+    return [Refusal(code="nic-unsupported", message=message, fix="detach it, or put it on an Open vSwitch bridge")]
+
+
+def _cannot_tell(error: SternaError, destination: str) -> Refusal:
+    """The check itself could not be made: that is a reason too."""
+    return Refusal(code="check-failed", message=f"{destination} cannot be checked: {error.message}", fix=error.fix)
+
+
+class SourceChecks:
+    """The source agent's side of a check; asks the destination's side itself."""
+
+    def __init__(self, host: HostPorts, journal: Journal, client: RpcClient) -> None:
+        self._host, self._journal, self._client = host, journal, client
+
+    async def check(self, name_or_uuid: str, destination: str) -> tuple[Vm, HostFacts | None, list[Refusal]]:
+        """The VM (disks with `local` decided where the destination answered), the destination's facts, and why not.
+
+        Raises NotFound where this host has no such VM.
+        """
+        vm = await self._host.hypervisor.vm(name_or_uuid)
+        if destination == self._host.name:
+            message = f"{vm.name} is on {destination} already"
+            same = Refusal(code="same-host", message=message, fix="name another host")
+            return vm, None, [same, *check_vm(vm, self._journal.holder(vm.uuid))]
+        try:
+            facts = HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
+            vm = vm.model_copy(update={"disks": await self._decide_local(vm.disks, destination)})
+            answer = await self._client.call(destination, "check_destination", {"vm": vm.model_dump(mode="json")})
+        except (Temporary, Unknown) as error:
+            message = f"{destination}'s agent does not answer: {error.message}"
+            down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
+            return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), down]
+        except Permanent as error:
+            return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
+        refusals = check_vm(vm, self._journal.holder(vm.uuid))
+        refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
+        unreachable = await self._host.hypervisor.check_peer(self._host.uri(facts.address))
+        if unreachable is not None:
+            refusals.append(unreachable)
+        return vm, facts, refusals
+
+    async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
+        """`local` of each disk, by what the destination sees (as P2 does it)."""
+
+        async def ask(path: str, token: str) -> bool:
+            params = {"path": path, "token": token}
+            return bool((await self._client.call(destination, "sees_token", params))["seen"])
+
+        return await decide_local(self._host.storage, ask, disks, f"check-{uuid4()}")
+
+
+class DestinationChecks:
+    """The destination agent's side of a check."""
+
+    def __init__(self, host: HostPorts, journal: Journal) -> None:
+        self._host, self._journal = host, journal
+
+    async def check(self, vm: Vm) -> list[Refusal]:
+        """All this host has against taking `vm` now."""
+        found = list(await self._host.hypervisor.check_incoming(vm))
+        found += await self._check_memory(vm)
+        for nic in vm.nics:
+            if nic.bridge is not None and not await self._host.vif.bridge_exists(nic.bridge):
+                message = f"{self._host.name} has no bridge {nic.bridge} (NIC {nic.mac})"
+                found.append(Refusal(code="bridge-missing", message=message, fix=f"create {nic.bridge} there"))
+        for disk in vm.disks:
+            if not disk.local and disk.kind not in (DiskKind.EMPTY, DiskKind.OTHER):
+                found += await self._check_volume(disk)
+        local = tuple(d for d in vm.disks if d.local)
+        if local:
+            found += await self._host.storage.check_targets(local)
+        holder = self._journal.holder(vm.uuid)
+        if holder is not None:
+            message = f"{self._host.name} still cleans up after migration {holder.id} of this VM"
+            found.append(Refusal(code="destination-not-clean", message=message, fix="wait until it has finished"))
+        return found
+
+    async def _check_volume(self, disk: Disk) -> list[Refusal]:
+        try:
+            return await self._host.volumes_for(disk).check(disk)
+        except SternaError as error:
+            return [Refusal(code="disk-unreachable", message=f"{disk.target}: {error.message}", fix=error.fix)]
+
+    async def _check_memory(self, vm: Vm) -> list[Refusal]:
+        """Free now, less what migrations already under way to this host will still fill."""
+        facts = await self._host.hypervisor.host()
+        claimed = 0
+        for migration, role in self._journal.open():
+            if role is Role.DESTINATION and migration.vm_uuid != vm.uuid:
+                claimed += int(migration.options.get("memory_bytes", 0))
+        free = facts.memory_free_bytes - claimed
+        if free >= vm.memory_bytes:
+            return []
+        message = (
+            f"{self._host.name} has {free // 2**20} MiB of memory free ({claimed // 2**20} MiB more are claimed by "
+            f"other migrations), {vm.name} needs {vm.memory_bytes // 2**20} MiB"
+        )
+        return [
+            Refusal(code="memory-short", message=message, fix="move or stop another VM there, or choose another")
+        ]

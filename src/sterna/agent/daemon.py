@@ -1,0 +1,141 @@
+"""One agent: joins the ports, the flows and the bus. Made by `bootstrap.run_agent`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from sterna.agent.destination import DestinationDesk
+from sterna.agent.source import SourceDesk
+from sterna.domain.journal import Entry
+from sterna.domain.model import Data
+from sterna.migration.context import HostPorts
+from sterna.ports.bus import Bus
+from sterna.ports.records import Journal
+from sterna.rpc.client import RpcClient
+from sterna.rpc.envelope import Request
+from sterna.rpc.outbox import Outbox
+from sterna.rpc.presence import Beacon
+from sterna.rpc.server import RpcServer
+from sterna.rpc.subjects import host_topic
+from sterna.saga.runner import Runner, Strike, no_strike
+
+log = structlog.get_logger(__name__)
+
+JOURNAL_PAGE = 500
+
+
+@dataclass(frozen=True)
+class AgentParts:
+    """What an agent is made of."""
+
+    host: HostPorts
+    journal: Journal
+    bus: Bus
+    boot: str
+    strike: Strike = no_strike
+
+
+class Agent:
+    """The daemon of one compute host."""
+
+    def __init__(self, parts: AgentParts) -> None:
+        host, journal, clock = parts.host, parts.journal, parts.host.clock
+        self._host, self._journal, self._boot = host, journal, parts.boot
+        self._client = RpcClient(parts.bus, host.name, clock)
+        self._server = RpcServer(parts.bus, host.name, journal, clock)
+        self._outbox = Outbox(journal, parts.bus, host.name, clock)
+        self._beacon = Beacon(self._client, host_topic(host.name), self._facts)
+        runner = Runner(clock, parts.strike)
+        self.source = SourceDesk(host, journal, runner, self._client, self._outbox, self._wrote)
+        self.destination = DestinationDesk(host, journal, runner, self._client, self._outbox, self._wrote)
+        self._last_written = 0
+        self._written = asyncio.Event()
+        self._hinting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve, deliver what is left in the outbox, take up what is open. Raises Unreachable without a bus."""
+        self._register()
+        self._hinting = asyncio.create_task(self._hint())
+        resumed = self.source.resume_all()
+        await self._server.start()
+        await self._outbox.start()
+        await self._client.listen("host.*", self._saw_host)
+        await self._beacon.start()
+        log.info("agent is up", host=self._host.name, resumed=resumed)
+
+    async def stop(self) -> None:
+        """Leave: running copies go on in libvirt, the journal says where to go on (ARCHITECTURE: abort)."""
+        await self._beacon.stop()
+        await self.source.stop()
+        await self._server.stop()
+        await self._outbox.stop()
+        if self._hinting is not None:
+            self._hinting.cancel()
+
+    def _register(self) -> None:
+        server, source, destination = self._server, self.source, self.destination
+        server.method("describe_host", self._describe_host)
+        server.method("list_vms", self._list_vms)
+        server.method("show_vm", self._show_vm)
+        server.method("journal_since", self._journal_since)
+        server.method("check_migration", source.check_migration)
+        server.method("start_migration", source.start_migration)
+        server.method("abort_migration", source.abort_migration)
+        server.cast("destination_report", source.destination_report)
+        server.method("check_destination", destination.check_destination)
+        server.method("sees_token", destination.sees_token)
+        server.method("observe_guest", destination.observe_guest)
+        server.method("pre_live_migration", destination.pre_live_migration)
+        server.method("wait_vif_plugged", destination.wait_vif_plugged)
+        server.method("end_incoming", destination.end_incoming)
+        server.method("remove_volume_connection", destination.remove_volume_connection)
+        server.cast("rollback_live_migration_at_destination", destination.rollback)
+        server.cast("post_live_migration_at_destination", destination.post_live_migration)
+
+    # ------------------------------------------------------------ what the controller asks
+
+    async def _facts(self) -> Data:
+        host = await self._host.hypervisor.host()
+        return {"host": host.model_dump(mode="json"), "boot": self._boot, "journal_last": self._last_written}
+
+    async def _describe_host(self, request: Request) -> Data:
+        return {"host": (await self._host.hypervisor.host()).model_dump(mode="json")}
+
+    async def _list_vms(self, request: Request) -> Data:
+        return {"vms": [vm.model_dump(mode="json") for vm in await self._host.hypervisor.vms()]}
+
+    async def _show_vm(self, request: Request) -> Data:
+        vm = await self._host.hypervisor.vm(str(request.params.get("vm", "")))
+        return {"vm": vm.model_dump(mode="json")}
+
+    async def _journal_since(self, request: Request) -> Data:
+        cursor = int(request.params.get("cursor", 0))
+        limit = min(int(request.params.get("limit", JOURNAL_PAGE)), JOURNAL_PAGE)
+        entries = self._journal.since(cursor, limit)
+        ids = dict.fromkeys(e.migration_id for e in entries)
+        known = [found[0] for i in ids if (found := self._journal.get(i)) is not None]
+        return {
+            "entries": [e.model_dump(mode="json") for e in entries],
+            "migrations": [m.model_dump(mode="json") for m in known],
+            "last": entries[-1].seq if entries else cursor,
+        }
+
+    # ------------------------------------------------------------ hints
+
+    async def _saw_host(self, topic: str, data: Data) -> None:
+        """A host is back: what waits for it in the outbox goes now."""
+        self._outbox.hurry(str((data.get("host") or {}).get("name", "")))
+
+    def _wrote(self, entry: Entry) -> None:
+        self._last_written = entry.seq
+        self._written.set()
+
+    async def _hint(self) -> None:
+        """Tell whoever follows that there is more to read; many writes, one hint."""
+        while True:
+            await self._written.wait()
+            self._written.clear()
+            await self._client.announce(f"journal.{self._host.name}", {"last": self._last_written})

@@ -1,0 +1,48 @@
+"""The test hook: a file that tells this agent to fail, hang or die at a named step.
+
+Off unless `test.fault_file` is set. The file, read anew at every step, so that a test can change its mind:
+
+    {"rules": [{"step": "P9", "moment": "before", "action": "permanent"}]}
+
+`step` is a SPEC row or a step's name; `moment` is `before` (the intent is journaled, nothing done) or `after`
+(done, not journaled); `action` is `permanent`, `temporary`, `unknown`, `hang` or `kill` (SIGKILL to itself).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+from sterna.domain.errors import Permanent, Temporary, Unknown
+
+ERRORS = {"permanent": Permanent, "temporary": Temporary, "unknown": Unknown}
+
+
+class FaultFile:
+    """The runner's strike hook over a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def strike(self, name: str, row: str, moment: str) -> None:
+        """Obey the first rule that names this step and moment; no file, no rules.
+
+        Raises what the rule asks for.
+        """
+        try:
+            rules = json.loads(self._path.read_text())["rules"]
+        except (OSError, ValueError, KeyError):
+            return
+        for rule in rules:
+            if rule.get("step") in (name, row) and rule.get("moment", "before") == moment:
+                await self._act(str(rule.get("action", "permanent")), f"forced at {row or name} ({moment})")
+
+    async def _act(self, action: str, text: str) -> None:
+        if action == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if action == "hang":
+            await asyncio.Event().wait()
+        raise ERRORS.get(action, Permanent)(text, fix="remove the test's fault file")

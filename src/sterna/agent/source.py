@@ -1,0 +1,165 @@
+"""The source side: accepts migrations, drives them, and takes them up again after a restart.
+
+The journal is the per-VM lock and the truth; this class only holds the tasks of this agent's life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from sterna.agent.checks import SourceChecks
+from sterna.agent.peer import RpcPeer
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused
+from sterna.domain.journal import Entry, Kind, Migration, Role
+from sterna.domain.model import Data, HostFacts, Vm
+from sterna.domain.status import Status
+from sterna.domain.step import History
+from sterna.migration.context import Context, HostPorts
+from sterna.migration.flow import SOURCE
+from sterna.ports.records import Journal
+from sterna.rpc.client import RpcClient
+from sterna.rpc.envelope import Request
+from sterna.rpc.outbox import Outbox
+from sterna.saga.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+
+class SourceDesk:
+    """All migrations that leave this host."""
+
+    def __init__(
+        self,
+        host: HostPorts,
+        journal: Journal,
+        runner: Runner,
+        client: RpcClient,
+        outbox: Outbox,
+        on_write: Callable[[Entry], None],
+    ) -> None:
+        self._host, self._journal, self._runner = host, journal, runner
+        self._client, self._outbox, self._on_write = client, outbox, on_write
+        self._checks = SourceChecks(host, journal, client)
+        self._contexts: dict[str, Context] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    # ------------------------------------------------------------ RPC methods
+
+    async def check_migration(self, request: Request) -> Data:
+        """`check_migration {vm, destination}`: the VM and every reason why not."""
+        vm, _, refusals = await self._checks.check(_text(request, "vm"), _text(request, "destination"))
+        return {"vm": vm.model_dump(mode="json"), "refusals": [r.model_dump() for r in refusals]}
+
+    async def start_migration(self, request: Request) -> Data:
+        """`start_migration {id, vm, destination, options}`: accept it, answer, and drive it from here on.
+
+        The same id again is answered with the same migration. Raises Refused with every reason, or Conflict.
+        """
+        known = self._journal.get(_text(request, "id"))
+        if known is not None:
+            return self._known(known[0], known[1])
+        vm, facts, refusals = await self._checks.check(_text(request, "vm"), _text(request, "destination"))
+        holder = self._journal.holder(vm.uuid)
+        if holder is not None and holder.id != request.params["id"]:
+            raise Conflict(f"{vm.name} is in migration {holder.id} already", fix="wait for it, or abort it")
+        if refusals or facts is None:
+            raise Refused(refusals)
+        migration = self._journal.accept(self._proposal(request, vm, facts), Role.SOURCE)
+        if migration.id not in self._tasks:
+            self._drive(migration)
+        return {"migration": migration.model_dump(mode="json"), "repeated": False}
+
+    async def abort_migration(self, request: Request) -> Data:
+        """`abort_migration {id}`: before the pivot it rolls back; after it, Conflict."""
+        wanted = _text(request, "id")
+        known = self._journal.get(wanted)
+        if known is None or known[1] is not Role.SOURCE:
+            raise NotFound(f"no migration {wanted} starts on {self._host.name}")
+        history = History.read(self._journal.entries(wanted))
+        if history.turned is not None:
+            return {"accepted": True}  # on its way back already
+        if history.closed or "copy" in history.results or "copy-succeeded" in history.notes:
+            raise Conflict(
+                f"{known[0].vm_name} runs on {known[0].destination} already",
+                fix="migrate it back if you want it here",
+            )
+        ctx = self._contexts.get(wanted)
+        if ctx is not None:
+            ctx.note_once("", "abort-asked")
+            ctx.abort.set()
+        return {"accepted": True}
+
+    async def destination_report(self, request: Request) -> None:
+        """Cast `destination_report {row}`: the destination has finished F9 or R7."""
+        ctx = self._contexts.get(request.migration_id)
+        if ctx is None or ctx.history.closed:
+            return  # a repeat after the end
+        row = _text(request, "row")
+        ctx.note_once(row, f"dhost-reports-{row}", request.params)
+
+    # ------------------------------------------------------------ tasks
+
+    def resume_all(self) -> int:
+        """Take up every open migration of the journal; how many there were."""
+        mine = [m for m, role in self._journal.open() if role is Role.SOURCE]
+        for migration in mine:
+            log.info("taking up a migration again", migration=migration.id, vm=migration.vm_name)
+            self._drive(migration)
+        return len(mine)
+
+    async def stop(self) -> None:
+        """Stop driving; libvirt goes on copying, the journal stays as it is."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _drive(self, migration: Migration) -> None:
+        history = History.read(self._journal.entries(migration.id))
+        peer = RpcPeer(self._client, self._outbox, migration, migration.destination)
+        ctx = Context(
+            migration, Role.SOURCE, self._host, peer, self._client, self._journal, history, on_write=self._on_write
+        )
+        if history.status is None:
+            ctx.write(Kind.STATUS, name=Status.QUEUED, data={"status": Status.QUEUED, "reason": "accepted"})
+        if "abort-asked" in history.notes:
+            ctx.abort.set()
+        self._contexts[migration.id] = ctx
+        task = asyncio.create_task(self._runner.drive(SOURCE, ctx), name=f"migration-{migration.id}")
+        self._tasks[migration.id] = task
+        task.add_done_callback(lambda done: self._ended(migration.id, done))
+
+    def _ended(self, migration_id: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(migration_id, None)
+        self._contexts.pop(migration_id, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a migration's task ended badly", migration=migration_id, exc_info=task.exception())
+
+    def _known(self, migration: Migration, role: Role) -> Data:
+        if role is not Role.SOURCE:
+            raise Conflict(f"migration {migration.id} arrives here, it does not start here", fix="use another id")
+        return {"migration": migration.model_dump(mode="json"), "repeated": True}
+
+    def _proposal(self, request: Request, vm: Vm, facts: HostFacts) -> Migration:
+        return Migration(
+            id=_text(request, "id"),
+            epoch=vm.epoch,  # the journal issues the next one
+            vm_uuid=vm.uuid,
+            vm_name=vm.name,
+            source=self._host.name,
+            destination=facts.name,
+            source_address=self._host.address,
+            destination_address=facts.address,
+            options=dict(request.params.get("options") or {}) | {"memory_bytes": vm.memory_bytes},
+            created_at=self._host.clock.now().isoformat(),
+        )
+
+
+def _text(request: Request, key: str) -> str:
+    """A required string parameter. Raises BadRequest."""
+    value = request.params.get(key)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{request.method} needs {key!r}, a string")
+    return value

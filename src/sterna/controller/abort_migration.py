@@ -1,0 +1,54 @@
+"""Abort a migration: before the pivot it is rolled back; after it, the guest is on the destination for good."""
+
+from __future__ import annotations
+
+from sterna.controller.calls import AgentCalls
+from sterna.domain.errors import Conflict, NotFound, Unknown
+from sterna.domain.status import Status
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, MigrationRecord
+
+ABORT_TRIES = 3
+ASK_AGAIN_S = 1.0
+
+_ARRIVED = {Status.POST_COPY, Status.RECOVERING, Status.POST_MIGRATING, Status.COMPLETED}
+
+
+class AbortMigration:
+    """The intent "not after all"."""
+
+    def __init__(self, fleet: Fleet, calls: AgentCalls, clock: Clock) -> None:
+        self._fleet, self._calls, self._clock = fleet, calls, clock
+
+    async def abort(self, migration_id: str) -> MigrationRecord:
+        """Ask the source to give it up; it is `cancelled` when everything is as it was. May be repeated.
+
+        Raises NotFound; Conflict after the pivot or the end; Unreachable or Unknown where the source does not
+        answer.
+        """
+        record = await self._fleet.migration(migration_id)
+        self._check(record)
+        source = record.migration.source
+        for attempt in range(1, ABORT_TRIES + 1):
+            try:
+                await self._calls.call(source, "abort_migration", {"id": migration_id}, migration_id=migration_id)
+                return record
+            except Unknown:
+                if attempt == ABORT_TRIES:
+                    raise
+                await self._clock.sleep(ASK_AGAIN_S)
+            except NotFound:
+                raise Conflict(
+                    f"{source} has not accepted migration {migration_id} yet", fix="try again in a moment"
+                ) from None
+        return record  # pragma: no cover - the loop returns or raises
+
+    def _check(self, record: MigrationRecord) -> None:
+        told = record.migration
+        if record.status in _ARRIVED:
+            raise Conflict(
+                f"{told.vm_name} is on {told.destination} already (the migration is {record.status})",
+                fix=f"`sterna migrate {told.vm_name} --to {told.source}` brings it back",
+            )
+        if record.status.final:
+            raise Conflict(f"migration {record.id} has ended already: it is {record.status}")

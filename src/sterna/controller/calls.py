@@ -1,0 +1,24 @@
+"""What the controller needs of the bus: to ask agents, and to hear their hints."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from sterna.domain.model import Data
+from sterna.ports.bus import Subscription
+
+
+class AgentCalls(Protocol):
+    """Implemented by `rpc.client.RpcClient`, and by a fake in tests."""
+
+    async def call(
+        self, to: str, method: str, params: Data, *, migration_id: str = "", epoch: int = 0, silence_s: float = 5.0
+    ) -> Data:
+        """Ask the agent of host `to`.
+
+        Raises Unreachable if it was never delivered, Unknown if the answer was lost, or the agent's own error.
+        """
+
+    async def listen(self, topic_pattern: str, handler: Callable[[str, Data], Awaitable[None]]) -> Subscription:
+        """Call `handler(topic, data)` for each hint; `*` matches one token of the topic."""

@@ -1,0 +1,74 @@
+"""One controller: joins the records, the hosts' hints and the intents. Made by `bootstrap`, spoken to by `api`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from sterna.controller.abort_migration import AbortMigration
+from sterna.controller.calls import AgentCalls
+from sterna.controller.events import Event, Events
+from sterna.controller.follower import Follower
+from sterna.controller.inventory import Inventory
+from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
+from sterna.controller.projector import Projector
+from sterna.controller.registry import Registry
+from sterna.domain.diagram import draw
+from sterna.domain.report import Report, build_report
+from sterna.domain.timeline import Item, build_timeline
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, MigrationRecord
+
+
+class Controller:
+    """Everything the API can ask for."""
+
+    def __init__(self, fleet: Fleet, calls: AgentCalls, clock: Clock) -> None:
+        self.fleet = fleet
+        self.events = Events(fleet)
+        self.registry = Registry(fleet, clock)
+        self.inventory = Inventory(fleet, self.registry, calls, clock)
+        self.projector = Projector(fleet, calls, self.events, clock)
+        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock)
+        self._abort = AbortMigration(fleet, calls, clock)
+        self.follower = Follower(fleet, self.registry, self.projector, self.inventory, calls, clock)
+
+    async def start(self) -> None:
+        """Follow the agents. Raises Unreachable without a bus or a database."""
+        await self.follower.start()
+
+    async def stop(self) -> None:
+        """End all streams, stop following, let the database go. Migrations go on without a controller."""
+        self.events.close()
+        await self.follower.stop()
+        await self.fleet.close()
+
+    async def migrate(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
+        """See MigrateVm.start."""
+        record, repeated = await self._migrate.start(request)
+        self.follower.look(record.migration.source)
+        return record, repeated
+
+    async def abort(self, migration_id: str) -> MigrationRecord:
+        """See AbortMigration.abort."""
+        record = await self._abort.abort(migration_id)
+        self.follower.look(record.migration.source)
+        return record
+
+    async def report(self, record: MigrationRecord) -> Report:
+        """The report as far as its journals have been read."""
+        return build_report(record.migration, await self.fleet.entries(record.id))
+
+    async def timeline(self, migration_id: str) -> tuple[Item, ...]:
+        """Raises NotFound."""
+        record = await self.fleet.migration(migration_id)
+        return build_timeline(record.migration, await self.fleet.entries(migration_id))
+
+    async def diagram(self, migration_id: str) -> str:
+        """PlantUML source. Raises NotFound."""
+        record = await self.fleet.migration(migration_id)
+        return draw(record.migration, build_timeline(record.migration, await self.fleet.entries(migration_id)))
+
+    async def follow(self, migration_id: str | None, after: int | None) -> AsyncIterator[Event]:
+        """See Events.follow."""
+        async for event in self.events.follow(migration_id, after):
+            yield event

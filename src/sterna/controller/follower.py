@@ -1,0 +1,150 @@
+"""Keeps the records fresh: listens to hints, and looks by itself where none came. One task per host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+import structlog
+from pydantic import ValidationError
+
+from sterna.controller.calls import AgentCalls
+from sterna.controller.inventory import Inventory
+from sterna.controller.projector import Projector
+from sterna.controller.registry import Registry
+from sterna.domain.errors import SternaError
+from sterna.domain.model import Data
+from sterna.domain.status import Status
+from sterna.ports.bus import Subscription
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, MigrationRecord, Page
+
+log = structlog.get_logger(__name__)
+
+PULL_EVERY_S = 2.0
+"""Hints can be lost: each host's journal is read at least this often."""
+LIST_EVERY_S = 15.0
+"""How old the last sight of a VM is at most when its host goes down."""
+TIDY_EVERY_S = 10.0
+GIVE_UP_AFTER = timedelta(seconds=120)
+"""A request the source never accepted is ended after this time; asking it takes at most 80 s."""
+
+
+class Follower:
+    """Background work of one controller."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        registry: Registry,
+        projector: Projector,
+        inventory: Inventory,
+        calls: AgentCalls,
+        clock: Clock,
+    ) -> None:
+        self._fleet, self._registry, self._projector = fleet, registry, projector
+        self._inventory, self._calls, self._clock = inventory, calls, clock
+        self._wanted: dict[str, asyncio.Event] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Listen, and take up every host known from before. Raises Unreachable without a bus or a database."""
+        for topic, handler in (
+            ("host.*", self._on_beacon),
+            ("journal.*", self._on_journal),
+            ("progress.*", self._on_progress),
+        ):
+            self._subscriptions.append(await self._calls.listen(topic, handler))
+        for host in await self._fleet.hosts():
+            self._follow(host.name)
+        self._tasks.append(asyncio.create_task(self._every(LIST_EVERY_S, self._list), name="list-vms"))
+        self._tasks.append(asyncio.create_task(self._every(TIDY_EVERY_S, self.tidy), name="tidy"))
+
+    async def stop(self) -> None:
+        """Stop listening and looking."""
+        for subscription in self._subscriptions:
+            await subscription.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def look(self, host: str) -> None:
+        """There may be something new in this host's journal."""
+        self._follow(host)
+        self._wanted[host].set()
+
+    async def tidy(self) -> None:
+        """End requests that no source ever accepted, once the source's journal proves it."""
+        now = self._clock.now()
+        for record in await self._fleet.migrations(Page(statuses=(Status.QUEUED,), limit=500)):
+            old = now - datetime.fromisoformat(record.updated_at) > GIVE_UP_AFTER
+            if old and not record.accepted and self._registry.is_up(record.migration.source):
+                await self._end_request(record)
+
+    async def _end_request(self, record: MigrationRecord) -> None:
+        source = record.migration.source
+        await self._projector.pull(source)  # if the journal has it, the record says so afterwards
+        reason = f"{source} never accepted it"
+        await self._fleet.settle(record.id, Status.FAILED, reason, self._clock.now().isoformat())
+
+    # ------------------------------------------------------------ hints
+
+    async def _on_beacon(self, topic: str, data: Data) -> None:
+        facts = await self._registry.beacon(topic, data)
+        if facts is not None:
+            self._follow(facts.name)
+
+    async def _on_journal(self, topic: str, data: Data) -> None:
+        host = topic.removeprefix("journal.")
+        if host in self._wanted:
+            self._wanted[host].set()
+
+    async def _on_progress(self, topic: str, data: Data) -> None:
+        try:
+            await self._projector.sampled(topic.removeprefix("progress."), data)
+        except ValidationError as e:
+            log.info("progress hint cannot be read", topic=topic, error=str(e))
+
+    # ------------------------------------------------------------ looking
+
+    def _follow(self, host: str) -> None:
+        if host not in self._wanted:
+            self._wanted[host] = asyncio.Event()
+            self._tasks.append(asyncio.create_task(self._read(host), name=f"follow-{host}"))
+
+    async def _read(self, host: str) -> None:
+        wanted, said = self._wanted[host], ""
+        while True:
+            wanted.clear()
+            if self._registry.is_up(host):
+                said = await self._pull(host, said)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wanted.wait(), PULL_EVERY_S)
+
+    async def _pull(self, host: str, said: str) -> str:
+        """Read the journal; what went wrong ('' if nothing), logged once and not every two seconds."""
+        try:
+            await self._projector.pull(host)
+        except (SternaError, ValidationError) as e:
+            if str(e) != said:
+                log.warning("a host's journal cannot be read now", host=host, error=str(e))
+            return str(e)
+        except Exception:
+            log.exception("reading a host's journal failed", host=host)
+        return ""
+
+    async def _list(self) -> None:
+        await self._inventory.vms()
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except SternaError as e:
+                log.info("background work is tried again later", error=e.message)
+            except Exception:
+                log.exception("background work failed")

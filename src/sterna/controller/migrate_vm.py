@@ -1,0 +1,220 @@
+"""Migrate a VM: may it go, where to, and the word to the source's agent. What follows is the agents' story.
+
+Every reason against it is given at once. The VM is taken by compare-and-swap before the source is asked, so two
+controllers cannot both ask; the source's journal decides in the end. A request repeated with the same id gets
+the same migration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import structlog
+
+from sterna.controller import reasons
+from sterna.controller.calls import AgentCalls
+from sterna.controller.inventory import Inventory
+from sterna.controller.registry import Host, Registry
+from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Unknown, Unreachable
+from sterna.domain.journal import Migration
+from sterna.domain.model import Data, Refusal, Value
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
+
+log = structlog.get_logger(__name__)
+
+START_TRIES = 5
+"""How often the source is asked when its answers are lost, before the request is left to be looked after later."""
+ASK_AGAIN_S = 1.0
+CHECK_SILENCE_S = 15.0
+"""A check makes both agents look at disks and libvirt; they send heartbeats meanwhile."""
+
+
+class MigrateRequest(Value):
+    """What a user asks for."""
+
+    id: str = ""
+    """UUID chosen by the user; '' to have one made."""
+    vm: str
+    """Name or UUID."""
+    destination: str | None = None
+    """None: Sterna chooses."""
+
+
+class MigrateVm:
+    """The intent "this VM shall run elsewhere"."""
+
+    def __init__(
+        self, fleet: Fleet, registry: Registry, inventory: Inventory, calls: AgentCalls, clock: Clock
+    ) -> None:
+        self._fleet, self._registry, self._inventory = fleet, registry, inventory
+        self._calls, self._clock = calls, clock
+        self._under_way: dict[str, tuple[MigrateRequest, asyncio.Task[tuple[MigrationRecord, bool]]]] = {}
+
+    async def start(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
+        """The migration, and whether the id was known already.
+
+        Raises VmMissing, VmBusy, Refused, each with all reasons; Conflict where the id belongs to another request
+        or another controller was faster; Unreachable where the source was never reached.
+        """
+        request = request.model_copy(update={"id": request.id or str(uuid4())})
+        first, task = self._under_way.get(request.id, (None, None))
+        if task is not None:
+            if first != request:
+                raise _other_request(request.id)
+            record, _ = await asyncio.shield(task)
+            return record, True
+        task = asyncio.create_task(self._start(request), name=f"start-{request.id}")
+        self._under_way[request.id] = request, task
+        task.add_done_callback(lambda _: self._under_way.pop(request.id, None))
+        return await asyncio.shield(task)  # goes on when the user hangs up
+
+    async def _start(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
+        known = await self._known(request)
+        if known is not None:
+            return known, True
+        vm, destination = await self._judge(request)
+        proposal = Migration(
+            id=request.id,
+            epoch=0,  # the source's journal issues it
+            vm_uuid=vm.uuid,
+            vm_name=vm.name,
+            source=vm.host,
+            destination=destination,
+            created_at=self._clock.now().isoformat(),
+        )
+        try:
+            record, repeated = await self._fleet.admit(proposal, self._clock.now().isoformat())
+        except Conflict as e:
+            raise reasons.VmBusy([Refusal(code=reasons.UNDER_WAY, message=e.message, fix=e.fix)]) from None
+        if repeated:
+            return record, True
+        return await self._ask_source(record), False
+
+    async def _known(self, request: MigrateRequest) -> MigrationRecord | None:
+        try:
+            known = await self._fleet.migration(request.id)
+        except NotFound:
+            return None
+        told = known.migration
+        if request.vm not in (told.vm_name, told.vm_uuid) or request.destination not in (None, told.destination):
+            raise _other_request(request.id)
+        return known
+
+    # ------------------------------------------------------------ may it go, and where to
+
+    async def _judge(self, request: MigrateRequest) -> tuple[VmRecord, str]:
+        """The VM and its destination. Raises with every reason at once."""
+        vm: VmRecord | None = None
+        found: list[Refusal] = []
+        try:
+            vm = await self._inventory.find(request.vm)
+        except (reasons.VmMissing, Refused) as e:
+            found += e.refusals
+        if request.destination is not None:
+            found += await self._against_destination(request.destination, vm)
+        if vm is None:
+            reasons.refuse(found)
+            raise NotFound(f"there is no VM {request.vm}")  # pragma: no cover - refuse() has raised
+        if vm.migration_id is not None:
+            # it is half-way already: what its hosts would say of another move means nothing
+            reasons.refuse([reasons.under_way(vm.name, vm.migration_id), *found])
+        if not self._registry.is_up(vm.host):
+            found.append(reasons.source_down(vm.name, vm.host, vm.observed_at))
+            reasons.refuse(found)
+        if request.destination is None:
+            return vm, await self._choose(vm)
+        usable = not found
+        # where the destination cannot be asked, the source still says what it has against it
+        heard = await self._check(vm, request.destination if usable else vm.host)
+        covered = {reasons.SAME_HOST, reasons.DESTINATION_DOWN} if not usable else set()
+        reasons.refuse(reasons.unique([*found, *(r for r in heard if r.code not in covered)]))
+        return vm, request.destination
+
+    async def _against_destination(self, name: str, vm: VmRecord | None) -> list[Refusal]:
+        try:
+            host = await self._registry.host(name)
+        except NotFound:
+            return [reasons.no_such_host(name)]
+        found = []
+        if vm is not None and vm.host == name:
+            found.append(reasons.same_host(vm.name, name))
+        elif not host.up:
+            found.append(reasons.destination_down(name))
+        if host.maintenance and not (vm is not None and vm.host == name):
+            found.append(reasons.in_maintenance(name))
+        return found
+
+    async def _check(self, vm: VmRecord, destination: str) -> list[Refusal]:
+        """What the source's agent, and through it the destination's, has against it."""
+        params: Data = {"vm": vm.uuid, "destination": destination}
+        try:
+            answer = await self._calls.call(vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S)
+        except (Unreachable, Unknown) as e:
+            message = f"{vm.host}, where {vm.name} runs, does not answer: {e.message}"
+            return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
+        return [Refusal.model_validate(r) for r in answer.get("refusals", ())]
+
+    async def _choose(self, vm: VmRecord) -> str:
+        """The host with the most free memory among those nobody has anything against. Raises with each one's
+        reasons."""
+        others = [h for h in await self._registry.hosts() if h.name != vm.host]
+        if not others:
+            heard = await self._check(vm, vm.host)
+            against = [r for r in heard if r.code != reasons.SAME_HOST]
+            reasons.refuse([reasons.no_destination(vm.name), *against])
+        verdicts = await asyncio.gather(*(self._verdict(vm, host) for host in others))
+        free = [host for host, against in zip(others, verdicts, strict=True) if not against]
+        if free:
+            return max(free, key=lambda h: h.facts.memory_free_bytes).name
+        reasons.refuse(_by_host(others, verdicts))
+        raise NotFound("no destination")  # pragma: no cover - refuse() has raised
+
+    async def _verdict(self, vm: VmRecord, host: Host) -> list[Refusal]:
+        return await self._against_destination(host.name, vm) or await self._check(vm, host.name)
+
+    # ------------------------------------------------------------ the word to the source
+
+    async def _ask_source(self, record: MigrationRecord) -> MigrationRecord:
+        told = record.migration
+        params: Data = {"id": told.id, "vm": told.vm_uuid, "destination": told.destination, "options": told.options}
+        doubt = ""
+        for _ in range(START_TRIES):
+            try:
+                answer = await self._calls.call(
+                    told.source, "start_migration", params, migration_id=told.id, silence_s=CHECK_SILENCE_S
+                )
+                return record.model_copy(update={"migration": Migration.model_validate(answer["migration"])})
+            except Unknown as e:
+                doubt = e.message
+            except Unreachable as e:
+                if not doubt:  # never delivered, so it was never begun
+                    await self._fleet.withdraw(told.id)
+                    raise
+                doubt = e.message
+            except SternaError:
+                await self._fleet.withdraw(told.id)
+                raise
+            await self._clock.sleep(ASK_AGAIN_S)
+        log.warning("it is not known whether the source took it", migration=told.id, why=doubt)
+        reason = f"waiting to hear whether {told.source} has accepted it: {doubt}"
+        await self._fleet.explain(told.id, reason, self._clock.now().isoformat())
+        return record.model_copy(update={"reason": reason})
+
+
+def _other_request(migration_id: str) -> Conflict:
+    return Conflict(f"the id {migration_id} belongs to another request", fix="choose a new id")
+
+
+def _by_host(hosts: list[Host], verdicts: list[list[Refusal]]) -> list[Refusal]:
+    """Each host's reasons with its name; a reason every host gave (the VM is paused) only once."""
+    everywhere = set.intersection(*({(r.code, r.message) for r in v} for v in verdicts))
+    common = [r for r in verdicts[0] if (r.code, r.message) in everywhere]
+    own = [
+        r if host.name in r.message else r.model_copy(update={"message": f"{host.name}: {r.message}"})
+        for host, verdict in zip(hosts, verdicts, strict=True)
+        for r in verdict
+        if (r.code, r.message) not in everywhere
+    ]
+    return reasons.unique([*common, *own])

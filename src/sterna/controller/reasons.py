@@ -1,0 +1,118 @@
+"""The reasons a request can be refused for by the controller itself, each with what would fix it.
+
+Agents add theirs; where both know the same (a VM under way, a destination down) the codes are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sterna.domain.errors import Conflict, NotFound, Refused
+from sterna.domain.model import Refusal
+
+NO_SUCH_VM = "no-such-vm"
+NO_SUCH_HOST = "no-such-host"
+SAME_HOST = "same-host"
+DESTINATION_DOWN = "destination-down"
+MAINTENANCE = "destination-in-maintenance"
+UNDER_WAY = "migration-under-way"
+SOURCE_DOWN = "source-down"
+AMBIGUOUS = "vm-name-ambiguous"
+TWICE = "vm-runs-twice"
+NO_DESTINATION = "no-destination"
+
+
+class VmMissing(NotFound):
+    """There is no such VM; what else is wrong with the request stands beside it."""
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        super().__init__("; ".join(r.message for r in refusals))
+        self.refusals = tuple(refusals)
+
+
+class VmBusy(Conflict):
+    """The VM is in a migration already; what else is wrong with the request stands beside it."""
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        super().__init__("; ".join(r.message for r in refusals))
+        self.refusals = tuple(refusals)
+
+
+def no_such_vm(name: str, unasked: Sequence[str]) -> Refusal:
+    """`unasked`: hosts that could not be asked, where it may be after all."""
+    fix = "`sterna vms` lists them"
+    if unasked:
+        fix += f"; these hosts could not be asked: {', '.join(unasked)}"
+    return Refusal(code=NO_SUCH_VM, message=f"there is no VM {name}", fix=fix)
+
+
+def no_such_host(name: str) -> Refusal:
+    """No agent of that name was ever heard."""
+    fix = "`sterna hosts` lists them; start the Sterna agent there"
+    return Refusal(code=NO_SUCH_HOST, message=f"there is no host {name}", fix=fix)
+
+
+def same_host(vm: str, host: str) -> Refusal:
+    """Destination = source."""
+    return Refusal(code=SAME_HOST, message=f"{vm} is on {host} already", fix="name another host, or none")
+
+
+def destination_down(host: str) -> Refusal:
+    """Its agent has not been heard lately."""
+    fix = f"start the Sterna agent on {host}, or see to its network"
+    return Refusal(code=DESTINATION_DOWN, message=f"{host} is down: its agent is not heard", fix=fix)
+
+
+def in_maintenance(host: str) -> Refusal:
+    """An operator wants no VMs there."""
+    fix = f"`sterna host maintenance {host} --off`, or choose another host"
+    return Refusal(code=MAINTENANCE, message=f"{host} is in maintenance", fix=fix)
+
+
+def under_way(vm: str, migration_id: str) -> Refusal:
+    """One migration per VM at a time (SPEC invariant 5)."""
+    fix = f"wait for it, or `sterna abort {migration_id}`"
+    return Refusal(code=UNDER_WAY, message=f"{vm} is in migration {migration_id} already", fix=fix)
+
+
+def source_down(vm: str, host: str, seen_at: str) -> Refusal:
+    """The VM was last seen on a host whose agent is not heard."""
+    message = f"{vm} was last seen on {host} (at {seen_at or 'an unknown time'}), which is down"
+    return Refusal(
+        code=SOURCE_DOWN, message=message, fix=f"start the Sterna agent on {host}, or see to its network"
+    )
+
+
+def ambiguous(name: str, uuids: Iterable[str]) -> Refusal:
+    """Two VMs of one name."""
+    message = f"{name} is the name of several VMs: {', '.join(sorted(uuids))}"
+    return Refusal(code=AMBIGUOUS, message=message, fix="give the UUID of the one you mean")
+
+
+def runs_twice(vm: str, hosts: Iterable[str]) -> Refusal:
+    """Invariant 1 is broken, by whomever."""
+    message = f"{vm} runs on several hosts: {', '.join(sorted(hosts))}"
+    return Refusal(code=TWICE, message=message, fix="end the copy that is not the true one, by hand")
+
+
+def no_destination(vm: str) -> Refusal:
+    """There is nobody to ask."""
+    return Refusal(
+        code=NO_DESTINATION, message=f"there is no other host {vm} could go to", fix="start a Sterna agent on one"
+    )
+
+
+def unique(refusals: Iterable[Refusal]) -> list[Refusal]:
+    """Each reason once, first words first."""
+    return list({(r.code, r.message): r for r in refusals}.values())
+
+
+def refuse(refusals: Sequence[Refusal]) -> None:
+    """Raise all reasons at once as the class that says it best: VmMissing, VmBusy, or Refused. None: return."""
+    codes = {r.code for r in refusals}
+    if NO_SUCH_VM in codes:
+        raise VmMissing(refusals)
+    if UNDER_WAY in codes:
+        raise VmBusy(refusals)
+    if refusals:
+        raise Refused(refusals)

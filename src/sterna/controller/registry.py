@@ -1,0 +1,120 @@
+"""Which hosts there are, and which are up: from the beacons their agents send every second.
+
+Up is what was heard lately by this controller's own clock; a host that was never refused stays known when it is
+down. A name belongs to the libvirt host UUID it was first heard with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+from pydantic import ValidationError
+
+from sterna.domain.errors import Conflict
+from sterna.domain.model import Data, HostFacts, Value
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, HostRecord
+
+log = structlog.get_logger(__name__)
+
+UP_FOR_MS = 5_000
+"""A host is down when nothing was heard of it for this long: five beacons lost in a row."""
+STORE_EVERY_MS = 30_000
+"""Unchanged facts are stored this often, so that `seen_at` survives a restart of the controller roughly."""
+_FLEETING = {"memory_free_bytes", "disk_free_bytes"}
+
+
+class Host(Value):
+    """One host as of now."""
+
+    facts: HostFacts
+    up: bool
+    maintenance: bool
+    seen_at: str
+    """ISO 8601 UTC, the controller's clock, of the last beacon."""
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.facts.name
+
+
+@dataclass
+class _Heard:
+    facts: HostFacts
+    boot: str
+    at_ms: float
+    at: str
+    stored_ms: float
+    journal_last: int
+
+
+class Registry:
+    """The hosts."""
+
+    def __init__(self, fleet: Fleet, clock: Clock) -> None:
+        self._fleet, self._clock = fleet, clock
+        self._heard: dict[str, _Heard] = {}
+        self._refused: set[tuple[str, str]] = set()
+
+    async def beacon(self, topic: str, data: Data) -> HostFacts | None:
+        """Take one beacon (topic `host.<name>`); None where it was refused, which is logged once."""
+        try:
+            facts = HostFacts.model_validate(data["host"])
+            boot, last = str(data.get("boot", "")), int(data.get("journal_last") or 0)
+        except (ValidationError, KeyError, TypeError, ValueError) as e:
+            self._refuse(topic, "", f"cannot be read: {e}")
+            return None
+        if topic != f"host.{facts.name}":
+            self._refuse(topic, facts.host_uuid, f"says that it is {facts.name}")
+            return None
+        heard = self._heard.get(facts.name)
+        now_ms, now = self._clock.monotonic_ms(), self._clock.now().isoformat()
+        new = _Heard(facts, boot, now_ms, now, heard.stored_ms if heard else now_ms, last)
+        if heard is None or self._worth_storing(heard, new):
+            try:
+                await self._fleet.save_host(facts, boot, now)
+            except Conflict as e:
+                self._refuse(topic, facts.host_uuid, e.message, e.fix)
+                return None
+            new.stored_ms = now_ms
+        self._heard[facts.name] = new
+        return facts
+
+    def is_up(self, name: str) -> bool:
+        """Was it heard in the last seconds?"""
+        heard = self._heard.get(name)
+        return heard is not None and self._clock.monotonic_ms() - heard.at_ms <= UP_FOR_MS
+
+    async def hosts(self) -> list[Host]:
+        """All hosts ever accepted, by name."""
+        return [self._view(record) for record in await self._fleet.hosts()]
+
+    async def host(self, name: str) -> Host:
+        """Raises NotFound."""
+        return self._view(await self._fleet.host(name))
+
+    async def set_maintenance(self, name: str, on: bool) -> Host:
+        """In maintenance a host is nobody's destination; what runs there stays. Raises NotFound."""
+        host = self._view(await self._fleet.set_maintenance(name, on))
+        log.info("maintenance changed", host=name, on=on)
+        return host
+
+    def _view(self, record: HostRecord) -> Host:
+        heard = self._heard.get(record.name)
+        return Host(
+            facts=heard.facts if heard else record.facts,
+            up=self.is_up(record.name),
+            maintenance=record.maintenance,
+            seen_at=heard.at if heard else record.seen_at,
+        )
+
+    def _worth_storing(self, old: _Heard, new: _Heard) -> bool:
+        changed = old.facts.model_dump(exclude=_FLEETING) != new.facts.model_dump(exclude=_FLEETING)
+        return changed or old.boot != new.boot or new.at_ms - old.stored_ms >= STORE_EVERY_MS
+
+    def _refuse(self, topic: str, host_uuid: str, why: str, fix: str = "") -> None:
+        if (topic, host_uuid) not in self._refused:
+            self._refused.add((topic, host_uuid))
+            log.warning("beacon refused", topic=topic, host_uuid=host_uuid, why=why, fix=fix)

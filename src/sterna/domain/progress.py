@@ -1,0 +1,149 @@
+"""Progress of one migration as a value: fed with statuses and samples, it only ever goes forward.
+
+Work is estimated, not known: a guest that goes on writing makes more of it. The percentage is the share of
+the estimated total work done (bytes sent, plus the bytes still to send, plus those the guest is expected to
+dirty meanwhile); where the estimate grows, the percentage stands still. 100 only when the migration is
+completed. The raw bytes stand beside it, untouched.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sterna.domain.model import JobSample, Value
+from sterna.domain.status import Status
+
+_RATE_MEMORY_S = 3.0
+"""Time constant of the smoothing: long enough to hide one odd sample, short enough to show a slow link."""
+_WORST_DIRTY_SHARE = 0.95
+"""Estimates treat a guest that dirties faster than this share of the rate as if it were this share."""
+
+_FLOOR: dict[Status, float] = {
+    Status.QUEUED: 0.0,
+    Status.PREPARING: 1.0,
+    Status.MIGRATING: 5.0,
+    Status.POST_COPY: 90.0,
+    Status.RECOVERING: 90.0,
+    Status.POST_MIGRATING: 95.0,
+    Status.COMPLETED: 100.0,
+}
+"""What a status alone is worth, in percent: preparation 5, copy 90, finishing 5."""
+_COPY_FROM, _COPY_TO = 5.0, 95.0
+_CEILING = 99.0
+
+
+class Progress(Value):
+    """How far a migration is. None where nobody has observed it."""
+
+    status: Status = Status.QUEUED
+    percent: float = 0.0
+    """0..100, share of the estimated total work; never decreases."""
+    bytes_processed: int | None = None
+    """Memory and disks sent so far, as the hypervisor counts."""
+    bytes_remaining: int | None = None
+    bytes_total: int | None = None
+    rate_bytes_s: float | None = None
+    """Smoothed."""
+    dirty_rate_bytes_s: int | None = None
+    iteration: int | None = None
+    expected_downtime_ms: int | None = None
+    elapsed_ms: int | None = None
+    """Of the copy, as the hypervisor counts."""
+    eta_s: float | None = None
+    """Seconds until the guest is on the destination; None where that cannot be said."""
+    eta_reason: str = "the copy has not begun"
+    """Why `eta_s` is None; '' where it is not."""
+
+
+def _sum(*parts: int | None) -> int | None:
+    seen = [p for p in parts if p is not None]
+    return sum(seen) if seen else None
+
+
+def _smooth(old: Progress, sample: JobSample, processed: int | None) -> float | None:
+    """The rate in bytes/s after one more sample."""
+    gap_ms = None
+    if sample.elapsed_ms is not None and old.elapsed_ms is not None:
+        gap_ms = sample.elapsed_ms - old.elapsed_ms
+    rate: float | None = sample.memory_rate
+    if not rate and gap_ms and gap_ms > 0 and processed is not None and old.bytes_processed is not None:
+        rate = max(0.0, (processed - old.bytes_processed) * 1000 / gap_ms)
+    if rate is None:
+        return old.rate_bytes_s
+    if old.rate_bytes_s is None:
+        return float(rate)
+    if gap_ms is not None and gap_ms <= 0:  # the same moment once more
+        return old.rate_bytes_s
+    weight = 1 - math.exp(-(gap_ms or 1000) / 1000 / _RATE_MEMORY_S)
+    return old.rate_bytes_s + weight * (rate - old.rate_bytes_s)
+
+
+def _future_bytes(remaining: int, rate: float | None, dirty: int | None) -> float:
+    """Bytes still to be sent, with those the guest is expected to write again meanwhile (a geometric series)."""
+    if not rate or not dirty:
+        return float(remaining)
+    return remaining / (1 - min(dirty / rate, _WORST_DIRTY_SHARE))
+
+
+def _eta(remaining: int | None, rate: float | None, dirty: int | None) -> tuple[float | None, str]:
+    if remaining is None:
+        return None, "the hypervisor has not said how much is left"
+    if not rate:
+        return None, "nothing has been sent yet"
+    if dirty is not None and dirty >= rate and remaining > 0:
+        return None, "the guest writes memory faster than it can be sent"
+    return round(_future_bytes(remaining, rate, dirty) / rate, 1), ""
+
+
+def _copied(sample: JobSample, processed: int | None, remaining: int | None, future: float) -> float:
+    """The share of the copy that is done, 0..1. Pages of zeros count as done though no bytes were sent."""
+    total = _sum(sample.memory_total, sample.disk_total)
+    if remaining is None or (processed is None and total is None):
+        return 0.0
+    done = max(processed or 0, (total or 0) - remaining, 0)
+    if not total and not done:  # libvirt is still preparing the job
+        return 0.0
+    return done / (done + future) if done + future > 0 else 1.0
+
+
+def with_sample(old: Progress, sample: JobSample) -> Progress:
+    """Progress after one more look at the running copy. Looks after the copy's end change nothing."""
+    if old.status not in (Status.QUEUED, Status.PREPARING, Status.MIGRATING, Status.POST_COPY, Status.RECOVERING):
+        return old
+    processed = _sum(sample.memory_processed, sample.disk_processed)
+    remaining = _sum(sample.memory_remaining, sample.disk_remaining)
+    rate = _smooth(old, sample, processed)
+    future = _future_bytes(remaining or 0, rate, sample.dirty_rate)
+    share = min(1.0, _copied(sample, processed, remaining, future))
+    percent = _COPY_FROM + (_COPY_TO - _COPY_FROM) * share
+    eta_s, eta_reason = _eta(remaining, rate, sample.dirty_rate)
+    return old.model_copy(
+        update={
+            "percent": round(max(old.percent, min(percent, _CEILING)), 1),
+            "bytes_processed": processed,
+            "bytes_remaining": remaining,
+            "bytes_total": _sum(sample.memory_total, sample.disk_total),
+            "rate_bytes_s": rate,
+            "dirty_rate_bytes_s": sample.dirty_rate,
+            "iteration": sample.iteration,
+            "expected_downtime_ms": sample.downtime_ms,
+            "elapsed_ms": sample.elapsed_ms,
+            "eta_s": eta_s,
+            "eta_reason": eta_reason,
+        }
+    )
+
+
+def with_status(old: Progress, status: Status) -> Progress:
+    """Progress after a status change. A rollback leaves the percentage where it stood."""
+    percent = max(old.percent, _FLOOR.get(status, 0.0))
+    if status is not Status.COMPLETED:
+        percent = max(old.percent, min(percent, _CEILING))
+    eta_s, reason = old.eta_s, old.eta_reason
+    if status is Status.COMPLETED:
+        eta_s, reason = 0.0, ""
+    elif status not in (Status.MIGRATING, Status.POST_COPY, Status.RECOVERING):
+        eta_s, reason = None, f"the migration is {status.value}"
+    elif old.bytes_processed is None:
+        eta_s, reason = None, "nothing has been sent yet"
+    return old.model_copy(update={"status": status, "percent": percent, "eta_s": eta_s, "eta_reason": reason})

@@ -1,0 +1,132 @@
+"""The report of one migration: how long it took, how long the guest stood still, how much was moved.
+
+Every number was observed, or is None with a reason. Durations come from one host's monotonic clock within one
+life of its agent; downtime is libvirt's own, read on the destination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sterna.domain.journal import Entry, Kind, Migration, Role
+from sterna.domain.model import CompletedJob, JobSample, Value
+from sterna.domain.status import Status
+
+
+class Phase(Value):
+    """How long a status lasted."""
+
+    status: str
+    duration_ms: float | None = None
+    reason: str = ""
+    """Why `duration_ms` is None."""
+
+
+class Report(Value):
+    """What a migration cost."""
+
+    total_ms: float | None = None
+    """From the moment the source accepted it to its end."""
+    total_reason: str = ""
+    """Why `total_ms` is None."""
+    downtime_ms: int | None = None
+    """How long the guest stood still, as the destination's libvirt says."""
+    downtime_net_ms: int | None = None
+    """The same without the time the hosts needed to tell each other."""
+    downtime_reason: str = ""
+    """Why `downtime_ms` is None."""
+    bytes_memory: int | None = None
+    bytes_disks: int | None = None
+    iterations: int | None = None
+    phases: tuple[Phase, ...] = ()
+
+
+_RESTARTED = "the source's agent was restarted in between"
+_UNFINISHED = "it has not ended"
+
+
+def _statuses(source: list[Entry]) -> list[Entry]:
+    """The entries at which the status changed; the first is the acceptance."""
+    return [e for e in source if e.kind in (Kind.STATUS, Kind.ACCEPTED)]
+
+
+def _is_final(entry: Entry) -> bool:
+    return entry.kind is Kind.STATUS and str(entry.data.get("status")) in {
+        s.value for s in Status if s.final or s is Status.ERROR
+    }
+
+
+def _gap(first: Entry, last: Entry, lives: list[Entry]) -> tuple[float | None, str]:
+    between = {e.boot for e in lives if first.seq <= e.seq <= last.seq}
+    if len(between) > 1:
+        return None, _RESTARTED
+    return round(last.mono_ms - first.mono_ms, 3), ""
+
+
+def _phases(source: list[Entry]) -> tuple[Phase, ...]:
+    marks = _statuses(source)
+    phases = []
+    for index, entry in enumerate(marks):
+        status = str(entry.data.get("status", "")) if entry.kind is Kind.STATUS else Status.QUEUED.value
+        if _is_final(entry):
+            continue
+        if index + 1 == len(marks):
+            phases.append(Phase(status=status, reason=_UNFINISHED))
+            continue
+        ms, reason = _gap(entry, marks[index + 1], source)
+        phases.append(Phase(status=status, duration_ms=ms, reason=reason))
+    return tuple(phases)
+
+
+def _total(source: list[Entry]) -> tuple[float | None, str]:
+    marks = _statuses(source)
+    if not marks or marks[0].kind is not Kind.ACCEPTED:
+        return None, "its beginning is not recorded"
+    return _gap(marks[0], marks[-1], source) if _is_final(marks[-1]) else (None, _UNFINISHED)
+
+
+def _job(destination: list[Entry]) -> CompletedJob | None:
+    for entry in reversed(destination):
+        if entry.row == "F8" and entry.kind is Kind.DONE and entry.data.get("job"):
+            return CompletedJob.model_validate(entry.data["job"])
+    return None
+
+
+def _last_sample(source: list[Entry]) -> JobSample | None:
+    for entry in reversed(source):
+        if entry.row == "M3" and entry.data.get("sample"):
+            return JobSample.model_validate(entry.data["sample"])
+    return None
+
+
+def _iterations(source: list[Entry]) -> int | None:
+    seen = [
+        n for e in source if e.row == "M3" and (n := (e.data.get("sample") or e.data).get("iteration")) is not None
+    ]
+    return max(seen, default=None)
+
+
+def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
+    """The report of one migration from both hosts' entries; also of one that has not ended yet."""
+    own = sorted((e for e in entries if e.migration_id == migration.id), key=lambda e: e.seq)
+    source = [e for e in own if e.role is Role.SOURCE]
+    job = _job([e for e in own if e.role is Role.DESTINATION]) or CompletedJob()
+    sample = _last_sample(source) or JobSample()
+    total_ms, total_reason = _total(source)
+    no_downtime = "" if job.downtime_ms is not None else "the destination's libvirt has not reported it"
+    return Report(
+        total_ms=total_ms,
+        total_reason=total_reason,
+        downtime_ms=job.downtime_ms,
+        downtime_net_ms=job.downtime_net_ms,
+        downtime_reason=no_downtime,
+        bytes_memory=_seen(job.memory_processed, sample.memory_processed),
+        bytes_disks=_seen(job.disk_processed, sample.disk_processed),
+        iterations=_seen(job.iterations, _iterations(source)),
+        phases=_phases(source),
+    )
+
+
+def _seen(final: int | None, running: int | None) -> int | None:
+    """The finished job's number, else the last one seen while it ran."""
+    return final if final is not None else running

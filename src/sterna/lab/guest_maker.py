@@ -1,0 +1,88 @@
+"""Makes lab guests: addresses, disks, domain. Called by `Lab.create_vm`."""
+
+import re
+import uuid
+from collections.abc import Sequence
+
+from sterna.lab.domain_xml import disk_path, domain_xml
+from sterna.lab.errors import LabError
+from sterna.lab.host import LabHost
+from sterna.lab.iscsi import IscsiTarget
+from sterna.lab.places import initiator_name
+from sterna.lab.record import DiskRecord, GuestRecord, LabRecord
+
+DISK_KINDS = ("shared", "local", "iscsi")
+VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256}
+FIRST_ADDRESS, LAST_ADDRESS = 20, 250
+
+
+def make_guest(
+    host: LabHost,
+    lab: LabRecord,
+    iscsi: IscsiTarget,
+    *,
+    name: str,
+    memory_mib: int,
+    dirty_mib_s: int,
+    disks: Sequence[str],
+) -> GuestRecord:
+    """Makes the disks of a new guest, then defines and starts it on `host`. Raises LabError."""
+    _check(lab, name, memory_mib, disks)
+    record = GuestRecord(
+        name=name,
+        uuid=str(uuid.uuid4()),
+        mac="",
+        address="",
+        port_id=str(uuid.uuid4()),
+        memory_mib=memory_mib,
+        dirty_mib_s=dirty_mib_s,
+        disks=[
+            DiskRecord(kind=kind, id=str(uuid.uuid4()), device=f"vd{'abcdefgh'[position]}")
+            for position, kind in enumerate(disks)
+        ],
+    )
+    number = _free_number(lab)
+    record.address = f"10.74.0.{number}"
+    record.mac = f"52:54:00:74:00:{number:02x}"
+    lab.guests_made += 1
+    for disk in record.disks:
+        _make_disk(host, iscsi, record, disk)
+    host.run(["sh", "-c", "cat >/run/domain.xml"], stdin=domain_xml(record, host.name, lab.accelerator))
+    host.virsh("define", "/run/domain.xml")
+    host.virsh("start", name)
+    return record
+
+
+def _check(lab: LabRecord, name: str, memory_mib: int, disks: Sequence[str]) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}", name):
+        raise LabError(f"{name!r} is no name for a guest: letters, digits, _ . - please")
+    if name in lab.guests:
+        raise LabError(f"there is a guest {name!r} in the lab already")
+    if memory_mib < 128:
+        raise LabError("a guest needs at least 128 MiB")
+    if unknown := [kind for kind in disks if kind not in DISK_KINDS]:
+        raise LabError(f"unknown kind of disk: {', '.join(unknown)}; there are {', '.join(DISK_KINDS)}")
+    if len(disks) > 8:
+        raise LabError("a guest has at most 8 disks")
+
+
+def _free_number(lab: LabRecord) -> int:
+    """The last byte of a guest's address, not used by another and not the one given out last."""
+    used = {int(guest.address.rpartition(".")[2]) for guest in lab.guests.values()}
+    span = LAST_ADDRESS - FIRST_ADDRESS
+    for step in range(span):
+        number = FIRST_ADDRESS + (lab.guests_made + step) % span
+        if number not in used:
+            return number
+    raise LabError(f"the lab has addresses for {span} guests only")
+
+
+def _make_disk(host: LabHost, iscsi: IscsiTarget, guest: GuestRecord, disk: DiskRecord) -> None:
+    size_mib = VOLUME_MIB[disk.kind]
+    path = disk_path(guest, disk)
+    if path is None:
+        iscsi.create(disk.id, size_mib)
+        iscsi.admit(disk.id, initiator_name(host.name))
+        return
+    host.run(["mkdir", "-p", path.rpartition("/")[0]])
+    host.run(["qemu-img", "create", "-q", "-f", "qcow2", path, f"{size_mib}M"])

@@ -1,0 +1,283 @@
+"""A lab: hosts made of namespaces on this machine, with a network, a bus and an iSCSI target between them.
+
+`Lab.up` makes one, `Lab.attach` finds one, `Lab.down` takes it down. Everything is in the state folder and in the
+lab's own namespaces; the machine's network, mounts, libvirt and Open vSwitch are not touched.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sterna.lab.building import build_lab, check_machine
+from sterna.lab.ending import clear_state, end_lab, locked, take_down
+from sterna.lab.errors import LabError
+from sterna.lab.guest_maker import make_guest
+from sterna.lab.guest_view import Guest, Ping
+from sterna.lab.host import LabHost
+from sterna.lab.iscsi import IscsiTarget
+from sterna.lab.namespaces import Namespaces
+from sterna.lab.places import NATS_URL, STATE, target_name
+from sterna.lab.record import GuestRecord, LabRecord, load_record
+from sterna.lab.snapshot import allocated_bytes, host_snapshot
+
+READY_SECONDS = 30.0
+"""From their start to the controller having heard every agent; it takes 2 s on an idle machine."""
+
+
+class Lab:
+    """A lab that is up."""
+
+    def __init__(self, state_dir: Path, record: LabRecord) -> None:
+        self.state_dir = state_dir
+        self._record = record
+        self.outer = Namespaces(record.outer.identity)
+        self.iscsi = IscsiTarget(self.outer, state_dir / "iscsi")
+        self.hosts: dict[str, LabHost] = {
+            host.name: LabHost(
+                host.name,
+                host.index,
+                host.address,
+                state_dir / "hosts" / host.name,
+                Namespaces(host.init.identity),
+            )
+            for host in record.hosts.values()
+        }
+
+    @classmethod
+    def up(cls, state_dir: Path | str = ".lab", hosts: int = 2, agents: bool = True, owner: bool = False) -> "Lab":
+        """Makes a lab, or returns the one that is up in `state_dir` (a dead or half-made one is cleared first).
+
+        With `owner` it dies with this process, however that ends. Raises LabError when the machine cannot have one.
+        """
+        state = Path(state_dir).absolute()
+        check_machine(state, hosts)
+        state.mkdir(parents=True, exist_ok=True)
+        with locked(state):
+            if (live := _live(state)) is not None:
+                return live
+            clear_state(state)
+            try:
+                lab = cls(state, build_lab(state, hosts, owner))
+                if agents:
+                    lab.start_controller()
+                    for name in lab.hosts:
+                        lab.start_agent(name)
+                    lab.wait_ready()
+                lab._record.complete = True
+                lab._record.save(state)
+            except BaseException:
+                with suppress(LabError):
+                    end_lab(state)
+                raise
+            return lab
+
+    @classmethod
+    def attach(cls, state_dir: Path | str = ".lab") -> "Lab":
+        """The lab that is up in `state_dir`; raises LabError when there is none."""
+        state = Path(state_dir).absolute()
+        live = _live(state)
+        if live is None:
+            raise LabError(f"no lab is up in {state}: `sterna lab up` makes one")
+        return live
+
+    def down(self) -> None:
+        """Kills everything in the lab, waits until it is gone, and deletes its disks. Logs stay."""
+        take_down(self.state_dir)
+
+    @property
+    def accelerator(self) -> str:
+        """What guests run under: kvm or tcg."""
+        return self._record.accelerator
+
+    @property
+    def controller_url(self) -> str | None:
+        """The controller's address on this machine, once one was started."""
+        return self._record.controller_url
+
+    def host(self, name: str) -> LabHost:
+        """A host by name; raises LabError naming those there are."""
+        if name not in self.hosts:
+            raise LabError(f"no host {name!r} in the lab; there are {', '.join(self.hosts)}")
+        return self.hosts[name]
+
+    def run(
+        self, argv: Sequence[str], check: bool = True, timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the lab's outer namespaces, on neither host."""
+        return self.outer.run(argv, check=check, timeout=timeout)
+
+    # Guests
+
+    def create_vm(
+        self,
+        name: str,
+        host: str,
+        memory_mib: int = 256,
+        dirty_mib_s: int = 20,
+        disks: Sequence[str] = ("shared",),
+        autostart: bool = False,
+    ) -> Guest:
+        """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order.
+
+        Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.
+        """
+        with locked(self.state_dir, "guests.lock"):
+            self._record = load_record(self.state_dir) or self._record
+            record = make_guest(
+                self.host(host),
+                self._record,
+                self.iscsi,
+                name=name,
+                memory_mib=memory_mib,
+                dirty_mib_s=dirty_mib_s,
+                disks=disks,
+            )
+            self._record.guests[name] = record
+            self._record.save(self.state_dir)
+        if autostart:
+            self.host(host).virsh("autostart", name)
+        guest = Guest(record, self.outer)
+        guest.status(timeout=60.0)
+        return guest
+
+    def guest(self, name: str) -> Guest:
+        """A guest by name; raises LabError naming those there are."""
+        guests = self.guest_records()
+        if name not in guests:
+            raise LabError(f"no guest {name!r} in the lab; there are: {', '.join(guests) or 'none'}")
+        return Guest(guests[name], self.outer)
+
+    def guest_records(self) -> dict[str, GuestRecord]:
+        """Every guest made in this lab, by name."""
+        return (load_record(self.state_dir) or self._record).guests
+
+    def hosts_running(self, guest: str) -> list[str]:
+        """The hosts whose libvirt says that the guest runs there. More than one is what must never happen."""
+        return [
+            name
+            for name, host in self.hosts.items()
+            if guest in host.virsh("list", "--name", "--state-running").split()
+        ]
+
+    def remove_vm(self, name: str) -> None:
+        """Destroys and undefines a guest wherever it is, and removes its disks."""
+        record = self.guest_records().get(name)
+        if record is None:
+            raise LabError(f"no guest {name!r} in the lab")
+        for host in self.hosts.values():
+            host.virsh("destroy", name, check=False)
+            host.virsh("undefine", name, check=False)
+            shutil.rmtree(host.root / "instances" / record.uuid, ignore_errors=True)
+        for disk in record.disks:
+            (self.state_dir / "shared" / f"{disk.id}.qcow2").unlink(missing_ok=True)
+            if disk.kind == "iscsi":
+                self.iscsi.remove(disk.id)
+        with locked(self.state_dir, "guests.lock"):
+            self._record = load_record(self.state_dir) or self._record
+            self._record.guests.pop(name, None)
+            self._record.save(self.state_dir)
+
+    @contextmanager
+    def ping(self, guest: Guest, interval_ms: float = 5.0) -> Iterator[Ping]:
+        """Pings `guest` for as long as the block lasts; the numbers are there when it is over."""
+        with Ping(guest, self.outer, interval_ms) as ping:
+            yield ping
+
+    def snapshot(self, host: str) -> dict[str, object]:
+        """What is really in the world on a host, comparable before and after; see `host_snapshot`."""
+        return host_snapshot(self.host(host), self.iscsi)
+
+    def allocated_bytes(self, host: str) -> dict[str, int]:
+        """Bytes on disk of each file in the host's instance folder (its path in it -> bytes)."""
+        return allocated_bytes(self.host(host))
+
+    # iSCSI
+
+    def create_iscsi_volume(self, name: str, size_mib: int) -> str:
+        """A sparse volume that admits nobody yet. Returns the target's name; the LUN is 1."""
+        return self.iscsi.create(name, size_mib)
+
+    def tgt_admitted(self, name: str) -> list[str]:
+        """The initiator names admitted to a volume."""
+        return self.iscsi.admitted(target_name(name))
+
+    def tgt_sessions(self, name: str) -> list[str]:
+        """The initiator names connected to a volume, once per session."""
+        return self.iscsi.sessions(target_name(name))
+
+    # Sterna's own processes
+
+    def start_agent(self, host: str) -> None:
+        """Starts the Sterna agent on a host, log in its state folder. Raises LabError if one runs already."""
+        chosen = self.host(host)
+        if chosen.agent_pid() is not None:
+            raise LabError(f"an agent runs on {host} already")
+        argv = [sys.executable, "-m", "sterna", "agent", "--config", f"{STATE}/agent.toml"]
+        chosen.inside.detach(argv, chosen.root / "state/agent.log")
+
+    def agent_pid(self, host: str) -> int | None:
+        """The machine's PID of a host's agent; None when there is none."""
+        return self.host(host).agent_pid()
+
+    def kill_agent(self, host: str, signal: int) -> None:
+        """Sends a signal to a host's agent; raises LabError when there is none."""
+        pid = self.agent_pid(host)
+        if pid is None:
+            raise LabError(f"no agent runs on {host}")
+        os.kill(pid, signal)
+
+    def start_controller(self) -> str:
+        """Starts the controller inside the lab, listening on a free port of this machine's 127.0.0.1; its URL."""
+        config = self.state_dir / "controller.toml"
+        database = f"sqlite:///{self.state_dir}/controller.db"
+        config.write_text(f'database = "{database}"\n[bus]\nurl = "{NATS_URL}"\n')
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self._record.controller_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            argv = [sys.executable, "-m", "sterna", "controller", "--config", str(config)]
+            argv += ["--fd", str(listening.fileno())]
+            self.outer.detach(argv, self.state_dir / "logs/controller.log", pass_fds=[listening.fileno()])
+        self._record.save(self.state_dir)
+        return self._record.controller_url
+
+    def wait_ready(self, timeout: float = READY_SECONDS) -> None:
+        """Until the controller has heard every host's agent. Raises LabError after `timeout` seconds."""
+        deadline, seen = time.monotonic() + timeout, "nothing"
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self.controller_url}/v1/hosts", timeout=5) as answer:  # noqa: S310
+                    up = {host["name"] for host in json.load(answer)["hosts"] if host["up"]}
+            except OSError as error:
+                seen = str(error)
+            else:
+                if up >= set(self.hosts):
+                    return
+                seen = f"only {', '.join(sorted(up)) or 'no host'} is up"
+            time.sleep(0.05)
+        raise LabError(f"the agents are not ready after {timeout:g} s ({seen}); see the logs in {self.state_dir}")
+
+    def controller_pid(self) -> int | None:
+        """The machine's PID of the controller; None when there is none."""
+        for pid, argv in self.outer.processes():
+            if argv[1:4] == ["-m", "sterna", "controller"]:
+                return pid
+        return None
+
+
+def _live(state: Path) -> Lab | None:
+    """The complete lab in `state` whose every PID 1 is alive; else None."""
+    try:
+        record = load_record(state)
+    except LabError:
+        return None
+    if record is None or not record.complete:
+        return None
+    well = all(process.identity.well for process in record.processes())
+    return Lab(state, record) if well else None

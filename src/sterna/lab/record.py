@@ -1,0 +1,94 @@
+"""`lab.json`: what has to be remembered of a lab between two commands."""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sterna.lab.errors import LabError
+from sterna.lab.namespaces import ProcessId
+
+
+class Process(BaseModel):
+    """PID 1 of a set of namespaces; the start time keeps a recycled PID from being taken for it."""
+
+    model_config = ConfigDict(frozen=True)
+    pid: int
+    started: int
+    boot: str
+
+    @classmethod
+    def of(cls, identity: ProcessId) -> "Process":
+        """What is recorded of a process."""
+        return cls(pid=identity.pid, started=identity.started, boot=identity.boot)
+
+    @property
+    def identity(self) -> ProcessId:
+        """The process, to ask whether it lives."""
+        return ProcessId(self.pid, self.started, self.boot)
+
+
+class HostRecord(BaseModel):
+    """One host of the lab."""
+
+    name: str
+    index: int
+    address: str
+    init: Process
+
+
+class DiskRecord(BaseModel):
+    """One disk of a guest. `id` is the volume's UUID, the disk's serial."""
+
+    kind: str
+    id: str
+    device: str
+
+
+class GuestRecord(BaseModel):
+    """One guest as it was made; where it runs now, only the hypervisors know."""
+
+    name: str
+    uuid: str
+    mac: str
+    address: str
+    port_id: str
+    memory_mib: int
+    dirty_mib_s: int
+    disks: list[DiskRecord]
+
+
+class LabRecord(BaseModel):
+    """The whole lab. `complete` is set when `up` came to its end."""
+
+    version: int = 1
+    owner_pid: int | None = None
+    outer: Process
+    complete: bool = False
+    accelerator: str = "tcg"
+    hosts: dict[str, HostRecord] = Field(default_factory=dict)
+    guests: dict[str, GuestRecord] = Field(default_factory=dict)
+    guests_made: int = 0
+    controller_url: str | None = None
+
+    def processes(self) -> list[Process]:
+        """PID 1 of the lab and of each host."""
+        return [self.outer, *(host.init for host in self.hosts.values())]
+
+    def save(self, state_dir: Path) -> None:
+        """Replaces lab.json in one go."""
+        path = state_dir / "lab.json"
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_text(self.model_dump_json(indent=2))
+        os.replace(fresh, path)
+
+
+def load_record(state_dir: Path) -> LabRecord | None:
+    """The record in a state folder; None where there is none. Raises LabError when it cannot be read."""
+    path = state_dir / "lab.json"
+    try:
+        return LabRecord.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as failure:
+        raise LabError(f"{path} is unreadable: {failure}") from None

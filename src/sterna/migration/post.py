@@ -1,0 +1,218 @@
+"""Phase 3, post_live_migration: the guest is the destination's; the source lets go. Only forward, until it holds.
+
+F1-F5, F10, F11 run on the source; F6-F9 on the destination when F5's cast reaches it.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.errors import Temporary
+from sterna.domain.journal import Kind
+from sterna.domain.model import Data, Disk, DiskKind, GuestState
+from sterna.domain.status import Status
+from sterna.domain.step import Step
+from sterna.domain.whereabouts import GONE
+from sterna.migration.context import Context
+from sterna.migration.rollback import wait_report
+from sterna.ports.storage import Created
+
+# ---------------------------------------------------------------- source
+
+
+class FindVolumes(Step[Context]):
+    """F1: the volumes to disconnect, from P2's snapshot. The status becomes `post-migrating`."""
+
+    row, name = "F1", "find-volumes-to-disconnect"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Every disk that was not copied."""
+        ctx.set_status(Status.POST_MIGRATING, f"the guest runs on {ctx.migration.destination}")
+        vm = ctx.vm_before()
+        return {"disks": [d.target for d in vm.disks if not d.local and d.kind is not DiskKind.EMPTY]}
+
+
+def volumes_to_release(ctx: Context) -> list[Disk]:
+    """F1's disks, as the source has them."""
+    targets = set(ctx.history.results["find-volumes-to-disconnect"]["disks"])
+    return [d for d in ctx.vm_before().disks if d.target in targets]
+
+
+class DisconnectVolumes(Step[Context]):
+    """F2: disconnect them here. From now on the guest cannot be reached on this host."""
+
+    row, name = "F2", "disconnect-volumes"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """One by one."""
+        for disk in volumes_to_release(ctx):
+            await ctx.host.volumes_for(disk).disconnect(disk)
+        return {}
+
+
+class DetachVolumes(Step[Context]):
+    """F3: withdraw this host's attachments at the volume service; storage itself refuses this host then."""
+
+    row, name = "F3", "detach-volumes"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """One by one."""
+        for disk in volumes_to_release(ctx):
+            await ctx.host.volumes_for(disk).detach(disk)
+        return {}
+
+
+class RemoveVifs(Step[Context]):
+    """F4: remove the VM's NICs from this host's bridges, whoever made them."""
+
+    row, name = "F4", "remove-vifs-at-source"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """libvirt removed its own taps with the guest; those made ahead of it are Sterna's to remove."""
+        removed = []
+        for nic in ctx.vm_before().nics:
+            port = await ctx.host.vif.describe(nic)
+            if port is None or port.device is None or port.port_id != nic.port_id:
+                continue  # gone already; a device of that name may be another VM's by now
+            await ctx.host.vif.unplug(port.device, bridge=port.bridge or "")
+            removed.append(port.device)
+        return {"removed": removed}
+
+
+class CastPostLiveMigration(Step[Context]):
+    """F5: the destination finishes its half, whenever it is there."""
+
+    row, name = "F5", "cast-post-live-migration"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Into the outbox."""
+        ctx.peer.cast("post_live_migration_at_destination", {}, key="F5")
+        return {}
+
+
+class RemoveVm(Step[Context]):
+    """F10: remove the VM's directory, disks and configuration here, after proof that the guest is dhost's."""
+
+    row, name = "F10", "remove-vm-at-source"
+
+    async def plan(self, ctx: Context) -> Data:
+        """Only what this host's journal says was local to it: the disks that were copied, and their folder."""
+        vm = ctx.vm_before()
+        files = tuple(d.path for d in vm.disks if d.local and d.path)
+        return {"files": files, "directories": await ctx.host.storage.directories_of(vm.uuid)}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Prove, then forget the definition, then remove the files. Raises Temporary while proof is missing."""
+        await self._prove(ctx)
+        await ctx.host.hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch)
+        for path in plan["files"]:
+            await self._must_be_private(ctx, path)
+        await ctx.host.storage.remove(Created.model_validate(plan))
+        return {"removed": plan["files"]}
+
+    async def _prove(self, ctx: Context) -> None:
+        here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+        if here.state not in GONE:
+            raise Temporary(f"the guest is {here.state} on {ctx.host.name}: nothing is removed")
+        if ctx.history.results["copy"].get("guest_ended"):
+            return  # it ran over there and ended: its disks are there
+        there = await ctx.observe_there()
+        if there.state is GuestState.UNKNOWN or (there.epoch != ctx.migration.epoch and not there.ran):
+            raise Temporary(f"no proof yet that {ctx.migration.destination} has the guest: {there.reason}")
+
+    async def _must_be_private(self, ctx: Context, path: str) -> None:
+        """Never remove what dhost can see: it would be the guest's own disk."""
+        if not await ctx.host.storage.readable(path):
+            return  # removed already
+        await ctx.host.storage.leave_token(path, ctx.token)
+        try:
+            seen = await ctx.peer_sees(path, ctx.token)
+        finally:
+            await ctx.host.storage.drop_token(path, ctx.token)
+        if seen:
+            raise Temporary(
+                f"{path} is visible on {ctx.migration.destination}: it is not removed", fix="unshare it"
+            )
+
+
+class ReleaseResources(Step[Context]):
+    """F11: release the VM's resources here. The migration is complete on the source."""
+
+    row, name = "F11", "release-resources"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The VM's lock here; what this host has free now."""
+        facts = await ctx.host.hypervisor.host()
+        ctx.write(Kind.RELEASED, row="F11")
+        return {"memory_free_bytes": facts.memory_free_bytes}
+
+
+class AwaitDestination(Step[Context]):
+    """`completed` when the destination has reported F9 as well."""
+
+    name = "await-destination"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Wait for the report, for as long as it takes."""
+        await wait_report(ctx, "dhost-reports-F9")
+        ctx.set_status(Status.COMPLETED, f"complete on {ctx.migration.destination} and {ctx.migration.source}")
+        ctx.write(Kind.CLOSED)
+        return {}
+
+
+# ---------------------------------------------------------------- destination
+
+
+class ReadNetworkInfo(Step[Context]):
+    """F6: the VM's network info, from what P10 plugged."""
+
+    row, name = "F6", "read-network-info-after"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The NICs that must be plugged now."""
+        return {"nics": ctx.history.results["plug-vifs"]["nics"]}
+
+
+class ActivateBindings(Step[Context]):
+    """F7: the ports are this host's now, at the network service and in the switch."""
+
+    row, name = "F7", "activate-bindings"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Activate, then look at the switch."""
+        await ctx.host.network.activate(ctx.incoming_vm(), ctx.host.name)
+        seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+        for tap in ctx.history.plans["plug-vifs"]["taps"]:
+            if seen.state not in GONE and not await ctx.host.vif.wired(tap["device"]):
+                raise Temporary(f"{tap['device']} is not wired")
+        return {}
+
+
+class UpdateVm(Step[Context]):
+    """F8: read the VM's state here; its host, power_state and task_state are updated. Autostart as it was."""
+
+    row, name = "F8", "update-vm"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """What this hypervisor says, and the finished job's statistics."""
+        seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+        if seen.state is GuestState.UNKNOWN:
+            raise Temporary("this host's hypervisor does not answer")
+        if ctx.incoming_vm().autostart and seen.state is not GuestState.ABSENT:
+            await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
+        job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
+        return {
+            "host": ctx.host.name,
+            "power_state": seen.state,
+            "task_state": None,
+            "job": job.model_dump(mode="json") if job else None,
+        }
+
+
+class UpdateResources(Step[Context]):
+    """F9: this host's resources are updated. The migration is complete on the destination."""
+
+    row, name = "F9", "update-resources"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """What this host has free now."""
+        facts = await ctx.host.hypervisor.host()
+        return {"memory_free_bytes": facts.memory_free_bytes}

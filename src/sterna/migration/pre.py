@@ -1,0 +1,265 @@
+"""Phase 1, pre_live_migration: everything the VM will need on the destination, and how each part is undone.
+
+P1-P3 and P12 run on the source, P4-P10 on the destination (which journals them itself). The undo of P3 is the
+destination's own rollback; the undos of P4-P10 are in rollback.py under R3 and R5-R7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from sterna.domain.errors import Permanent, Refused, Temporary
+from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
+from sterna.domain.status import Status
+from sterna.domain.step import Step
+from sterna.migration import rollback
+from sterna.migration.context import Context
+from sterna.ports.storage import Created, Storage
+
+# ---------------------------------------------------------------- source
+
+
+class SetPreparing(Step[Context]):
+    """P1: the migration's status becomes `preparing`."""
+
+    row, name = "P1", "set-preparing"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Journal the status."""
+        ctx.set_status(Status.PREPARING, f"preparing {ctx.migration.destination}")
+        return {}
+
+
+Ask = Callable[[str, str], Awaitable[bool]]
+"""Does the destination see this token beside this path?"""
+
+
+async def decide_local(storage: Storage, ask: Ask, disks: tuple[Disk, ...], token: str) -> tuple[Disk, ...]:
+    """Each disk with `local` decided by what the destination SEES, not by what its path looks like.
+
+    A token file is put beside each disk's file for a moment; a destination that sees it shares the storage.
+    Raises Unreachable or Unknown if the destination cannot be asked.
+    """
+    decided = []
+    for disk in disks:
+        local = False
+        if disk.kind is DiskKind.FILE and disk.path is not None:
+            await storage.leave_token(disk.path, token)
+            try:
+                local = not await ask(disk.path, token)
+            finally:
+                await storage.drop_token(disk.path, token)
+        decided.append(disk.model_copy(update={"local": local}))
+    return tuple(decided)
+
+
+class SnapshotVolumes(Step[Context]):
+    """P2: read the VM's volumes and NICs, and keep a snapshot of them.
+
+    Also settles which file disks only this host can see. Changes nothing.
+    """
+
+    row, name = "P2", "snapshot-volumes"
+    undo = (rollback.DropTokens,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """Which paths get a token for a moment, so that a crash in between can be swept."""
+        vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
+        return {"paths": [d.path for d in vm.disks if d.kind is DiskKind.FILE and d.path]}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The VM as it is now."""
+        vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
+        if vm.state is not GuestState.RUNNING:
+            raise Permanent(f"{vm.name} is {vm.state}, not running", fix="start or resume it first")
+        if vm.job_active:
+            raise Permanent(f"libvirt has another job on {vm.name}", fix="wait for it, or end it")
+        disks = await decide_local(ctx.host.storage, ctx.peer_sees, vm.disks, ctx.token)
+        nics = []
+        for nic in vm.nics:
+            port = await ctx.host.vif.describe(nic)
+            if port is None:
+                raise Permanent(f"NIC {nic.mac} is not plugged into any bridge here", fix="plug it, or detach it")
+            nics.append(port)
+        vm = vm.model_copy(update={"disks": disks, "nics": tuple(nics)})
+        return {"vm": vm.model_dump(mode="json")}
+
+
+class CallPreLiveMigration(Step[Context]):
+    """P3: ask the destination to prepare everything; P11 is its answer."""
+
+    row, name = "P3", "pre-live-migration"
+    undo = (rollback.FindConnections, rollback.RemoveVolumeConnection, rollback.CastRollback)
+    patience_s = 60.0  # a destination agent that was killed gets the time to be started again
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The destination's typed data per disk and NIC."""
+        vm = ctx.vm_before()
+        params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
+        answer = await ctx.peer.call("pre_live_migration", params)
+        ctx.note("P11", "pre-live-migration-result", answer)
+        return answer
+
+
+class WaitVifPlugged(Step[Context]):
+    """P12: wait until the destination's network forwards for the ports made ahead of the guest."""
+
+    row, name = "P12", "network-vif-plugged"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The destination watches its own switch; it says so as soon as it is true."""
+        return await ctx.peer.call("wait_vif_plugged", {})
+
+
+# ---------------------------------------------------------------- destination
+
+
+class AttachVolumes(Step[Context]):
+    """P4: the volumes as this host must reach them; this host is admitted at the volume service."""
+
+    row, name = "P4", "attach-volumes"
+    undo = (rollback.TerminateConnections,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """Which volumes are about to be attached here."""
+        disks = [d for d in ctx.incoming_vm().disks if not d.local and d.kind is not DiskKind.EMPTY]
+        return {"disks": [d.model_dump(mode="json") for d in disks]}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Attach them, one by one."""
+        attached = []
+        for raw in plan["disks"]:
+            disk = Disk.model_validate(raw)
+            attached.append(await ctx.host.volumes_for(disk).attach(disk))
+        return {"disks": [d.model_dump(mode="json") for d in attached]}
+
+
+class ReadNetworkInfo(Step[Context]):
+    """P5: the NICs as this host must plug them."""
+
+    row, name = "P5", "read-network-info"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Ask the network service; every bridge must be there."""
+        nics = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.host.name)
+        for nic in nics:
+            if nic.bridge is None or not await ctx.host.vif.bridge_exists(nic.bridge):
+                raise Permanent(f"bridge {nic.bridge} is missing on {ctx.host.name}", fix="create it there")
+        return {"nics": [n.model_dump(mode="json") for n in nics]}
+
+
+class PrepareDriver(Step[Context]):
+    """P6: hand over to the hypervisor's side: it must know no guest of this UUID that is not ours."""
+
+    row, name = "P6", "driver-pre-live-migration"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The hypervisor's own checks, once more, now that nothing else can come in between."""
+        refusals = await ctx.host.hypervisor.check_incoming(ctx.incoming_vm())
+        if refusals:
+            raise Refused(refusals)
+        return {}
+
+
+class ReadImageMetadata(Step[Context]):
+    """P7: the VM's image metadata, from the domain's own metadata."""
+
+    row, name = "P7", "read-image-metadata"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """What the source's definition carries."""
+        return {"image": ctx.incoming_vm().image}
+
+
+class CreateInstanceDirectory(Step[Context]):
+    """P8: the instance directory and the empty targets of local disks."""
+
+    row, name = "P8", "create-instance-directory"
+    undo = (rollback.RemoveInstanceDirectory,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """Exactly what will be made: it does not exist before, and only this will be removed again."""
+        vm = ctx.incoming_vm()
+        local = tuple(d for d in vm.disks if d.local)
+        return (await ctx.host.storage.plan_targets(vm.uuid, local)).model_dump()
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Make them."""
+        local = tuple(d for d in ctx.incoming_vm().disks if d.local)
+        await ctx.host.storage.create_targets(local, Created.model_validate(plan))
+        return plan
+
+
+class ConnectVolumes(Step[Context]):
+    """P9: make the volumes reachable from here, and prove it by opening them read-only."""
+
+    row, name = "P9", "connect-volumes"
+    undo = (rollback.DisconnectVolumes,)
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Connect them, one by one."""
+        connected = []
+        for raw in ctx.history.results["attach-volumes"]["disks"]:
+            disk = Disk.model_validate(raw)
+            connected.append(await ctx.host.volumes_for(disk).connect(disk))
+        return {"disks": [d.model_dump(mode="json") for d in connected]}
+
+
+def tap_name(nic: Nic) -> str:
+    """The tap's device name, as Nova names it: `tap` and the port id's first 11 characters."""
+    return f"tap{(nic.port_id or nic.mac.replace(':', ''))[:11]}"
+
+
+class PlugVifs(Step[Context]):
+    """P10: make each NIC's tap ahead of the guest and add it to its bridge."""
+
+    row, name = "P10", "plug-vifs"
+    undo = (rollback.RemoveVifs,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """The taps about to be made."""
+        nics = [Nic.model_validate(n) for n in ctx.history.results["read-network-info"]["nics"]]
+        return {"taps": [{"device": tap_name(n), "nic": n.model_dump(mode="json")} for n in nics]}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Plug them, one by one."""
+        plugged = []
+        for tap in plan["taps"]:
+            nic = Nic.model_validate(tap["nic"])
+            plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=tap["device"]))
+        return {"nics": [n.model_dump(mode="json") for n in plugged]}
+
+
+def pre_live_migration_result(ctx: Context) -> Data:
+    """P11: what the destination's domain XML must say, as typed data: `disks`, `nics`, `uri`."""
+    results = ctx.history.results
+    connected = [Disk.model_validate(d) for d in results["connect-volumes"]["disks"]]
+    disks = [DestinationDisk(target=d.target, kind=d.kind, path=d.path, iscsi=d.iscsi) for d in connected]
+    disks += [
+        DestinationDisk(target=d.target, kind=d.kind, path=d.path, copied=True)
+        for d in ctx.incoming_vm().disks
+        if d.local
+    ]
+    nics = [
+        DestinationNic(
+            mac=n.mac, device=n.device or "", bridge=n.bridge or "", port_id=n.port_id or "", mtu=n.mtu, vlan=n.vlan
+        )
+        for n in (Nic.model_validate(raw) for raw in results["plug-vifs"]["nics"])
+    ]
+    return {
+        "disks": [d.model_dump(mode="json") for d in disks],
+        "nics": [n.model_dump(mode="json") for n in nics],
+        "address": ctx.host.address,
+    }
+
+
+async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
+    """P12, the destination's half: until every tap made at P10 is wired. Raises Temporary after `patience_s`."""
+    devices = [t["device"] for t in ctx.history.plans["plug-vifs"]["taps"]]
+    deadline = ctx.clock.monotonic_ms() + patience_s * 1000
+    for device in devices:
+        while not await ctx.host.vif.wired(device):
+            if ctx.clock.monotonic_ms() > deadline:
+                raise Temporary(f"{device} is plugged but the switch does not forward for it yet")
+            await ctx.clock.sleep(0.05)
+    return {"wired": devices}

@@ -1,0 +1,267 @@
+"""The rollback: what undoes phase 1, and phase 2 before the switch-over.
+
+R0-R4 and R8 run on the source, R3 and R5-R7 on the destination.
+
+Every step is retried for as long as it takes and copes with a `do` that stopped anywhere, or never began.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.errors import NotFound, Temporary, Unknown, Unreachable
+from sterna.domain.journal import Kind
+from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
+from sterna.domain.status import Status
+from sterna.domain.step import Step
+from sterna.domain.whereabouts import Verdict, locate
+from sterna.migration.context import Context
+from sterna.ports.storage import Created
+
+R3_PATIENCE_S = 10.0
+
+# ---------------------------------------------------------------- source
+
+
+class AskBoth(Step[Context]):
+    """R0: ask both hypervisors; end the incoming guest only if it never ran there and the source's is alive."""
+
+    row, name = "R0", "ask-both-hypervisors"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """What both said. Raises Temporary until the guest is settled on the source."""
+        here, there = await ctx.observe_here(), await ctx.observe_there()
+        finding = locate(here, there, epoch=ctx.migration.epoch, started=True)
+        if here.job_active:
+            await ctx.host.hypervisor.abort(ctx.vm_uuid)
+            raise Temporary("waiting for libvirt to give the copy up", delay_s=0.2)
+        if finding.verdict is Verdict.STRANDED:
+            await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
+            raise Temporary("the source's guest was paused by the failed copy: resuming it")
+        settled = finding.verdict in (Verdict.STAYED, Verdict.ENDED_AT_SOURCE)
+        if not settled:
+            if finding.verdict in (Verdict.DOUBT, Verdict.ARRIVED):
+                ctx.set_status(Status.ERROR, finding.why)
+            raise Temporary(finding.why)
+        if there.state is GuestState.PAUSED and here.state is GuestState.RUNNING:
+            await ctx.peer.call("end_incoming", {"vm": ctx.vm_uuid})
+        return {"source": here.model_dump(mode="json"), "destination": there.model_dump(mode="json")}
+
+
+class SetRollingBack(Step[Context]):
+    """R1: the status becomes `rolling-back`."""
+
+    row, name = "R1", "set-rolling-back"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Journal the status with the reason it failed for."""
+        why = (ctx.history.turned or {}).get("error", {}).get("message", "")
+        ctx.set_status(Status.ROLLING_BACK, why)
+        return {}
+
+
+class DropTokens(Step[Context]):
+    """Undo of P2: no token file is left beside a disk."""
+
+    name = "drop-tokens"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Remove those this migration may have left."""
+        for path in ctx.history.plans.get("snapshot-volumes", {}).get("paths", ()):
+            await ctx.host.storage.drop_token(path, ctx.token)
+        return {}
+
+
+class RestoreAutostart(Step[Context]):
+    """Undo of the ownership step: autostart as it was."""
+
+    name = "restore-autostart"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Set it again where it was set."""
+        was_on = bool(ctx.history.plans.get("take-ownership", {}).get("autostart"))
+        if was_on:
+            await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
+        return {"autostart": was_on}
+
+
+class FindConnections(Step[Context]):
+    """R2: which of the VM's volumes the destination may have connected."""
+
+    row, name = "R2", "find-destination-connections"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those not copied: the copied ones are files the destination removes at R7."""
+        vm = ctx.vm_before()
+        return {"disks": [d.target for d in vm.disks if not d.local and d.kind is not DiskKind.EMPTY]}
+
+
+class RemoveVolumeConnection(Step[Context]):
+    """R3: the destination disconnects the volumes and terminates their connections.
+
+    A destination that cannot be asked for `R3_PATIENCE_S` does it when R4's cast reaches it.
+    """
+
+    row, name = "R3", "remove-volume-connection"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Call; or leave it to the cast."""
+        began = ctx.clock.monotonic_ms()
+        while True:
+            try:
+                return await ctx.peer.call("remove_volume_connection", {})
+            except (Unreachable, Unknown) as error:
+                if ctx.clock.monotonic_ms() - began > R3_PATIENCE_S * 1000:
+                    return {"deferred": error.message}
+            await ctx.clock.sleep(0.5)
+
+
+class CastRollback(Step[Context]):
+    """R4: the destination undoes the rest, whenever it is there."""
+
+    row, name = "R4", "cast-rollback"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Into the outbox."""
+        ctx.peer.cast("rollback_live_migration_at_destination", {}, key="R4")
+        return {}
+
+
+class ProveSource(Step[Context]):
+    """R8: the VM is exactly as it was; proven, it may migrate again."""
+
+    row, name = "R8", "prove-source"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Compare the VM with P2's snapshot. Raises Temporary while they differ."""
+        if "snapshot-volumes" in ctx.history.results:
+            await self._compare(ctx)
+        ctx.write(Kind.RELEASED, row="R8")
+        return {}
+
+    async def _compare(self, ctx: Context) -> None:
+        before, ended = ctx.vm_before(), self._ended(ctx)
+        try:
+            now = await ctx.host.hypervisor.vm(ctx.vm_uuid)
+        except NotFound:
+            if ended and not before.persistent:
+                return  # a transient guest whose QEMU ended leaves no definition
+            raise
+        if not ended and now.state is not before.state:
+            raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
+        for disk in before.disks:
+            found = next((d for d in now.disks if d.target == disk.target), None)
+            if found is None or (found.path, found.iscsi) != (disk.path, disk.iscsi):
+                raise Temporary(f"disk {disk.target} is not what it was before")
+        for nic in before.nics:
+            if not ended and await ctx.host.vif.describe(nic) is None:
+                raise Temporary(f"NIC {nic.mac} is not plugged on the source any more")
+
+    def _ended(self, ctx: Context) -> bool:
+        seen = ctx.history.results["ask-both-hypervisors"]["source"]["state"]
+        return seen in (GuestState.SHUTOFF, GuestState.ABSENT)
+
+
+class AwaitDestination(Step[Context]):
+    """After R8: `failed` (or `cancelled`) once the destination has reported R7; until then `rolling-back`."""
+
+    name = "await-rollback-at-destination"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Wait for the report, for as long as it takes; no destination was asked, no report is due."""
+        if "pre-live-migration" in ctx.history.plans:
+            await wait_report(ctx, "dhost-reports-R7")
+        error = (ctx.history.turned or {}).get("error", {})
+        final = Status.CANCELLED if error.get("code") == "cancelled" else Status.FAILED
+        ctx.set_status(final, str(error.get("message", "")))
+        ctx.write(Kind.CLOSED)
+        return {}
+
+
+async def wait_report(ctx: Context, note: str) -> None:
+    """Until the destination's report is in the journal; says what it waits for."""
+    while note not in ctx.history.notes:
+        ctx.note_once("", f"waiting-{note}", {"why": f"waiting for {ctx.migration.destination}: {note}"})
+        ctx.news.clear()
+        await ctx.news.wait()
+
+
+# ---------------------------------------------------------------- destination
+
+
+class DisconnectVolumes(Step[Context]):
+    """R3, undo of P9: this host lets go of the volumes."""
+
+    row, name = "R3", "disconnect-volumes-here"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those P9 may have connected."""
+        if "connect-volumes" not in ctx.history.plans:
+            return {}
+        for disk in attached_disks(ctx):
+            await ctx.host.volumes_for(disk).disconnect(disk)
+        return {}
+
+
+class TerminateConnections(Step[Context]):
+    """R3, undo of P4: this host's admissions are withdrawn."""
+
+    row, name = "R3", "terminate-connections"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those P4 meant to make, made or not."""
+        for disk in attached_disks(ctx):
+            await ctx.host.volumes_for(disk).detach(disk)
+        return {}
+
+
+def attached_disks(ctx: Context) -> list[Disk]:
+    """P4's intent on this host."""
+    return [Disk.model_validate(d) for d in ctx.history.plans.get("attach-volumes", {}).get("disks", ())]
+
+
+class RemoveConfiguration(Step[Context]):
+    """R5: nothing of the VM's configuration stays on this host; a guest that runs here is never touched."""
+
+    row, name = "R5", "remove-configuration"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """End what waits for its memory and never ran, undefine what is ours and inactive."""
+        uuid, epoch = ctx.vm_uuid, ctx.migration.epoch
+        seen = await ctx.host.hypervisor.observe(uuid)
+        if seen.state is GuestState.RUNNING or seen.ran:
+            raise Temporary(f"the guest runs on {ctx.host.name}: nothing is removed here")
+        if seen.state is GuestState.PAUSED:
+            await ctx.host.hypervisor.end_incoming(uuid, epoch)
+            seen = await ctx.host.hypervisor.observe(uuid)
+        if seen.state is GuestState.SHUTOFF and seen.epoch == epoch:
+            await ctx.host.hypervisor.undefine(uuid, epoch)
+        return {}
+
+
+class RemoveVifs(Step[Context]):
+    """R6, undo of P10: the taps made ahead, and this host's inactive bindings."""
+
+    row, name = "R6", "remove-vifs"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those P10 meant to make, made or not, and only if they are still this VM's."""
+        for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
+            nic = Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]})
+            port = await ctx.host.vif.describe(nic)
+            if port is not None and port.device == tap["device"] and port.port_id == nic.port_id:
+                await ctx.host.vif.unplug(tap["device"], bridge=port.bridge or nic.bridge or "")
+        if "read-network-info" in ctx.history.plans:
+            await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.host.name)
+        return {}
+
+
+class RemoveInstanceDirectory(Step[Context]):
+    """R7, undo of P8: only what P8's intent says was about to be made here."""
+
+    row, name = "R7", "remove-instance-directory"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Remove it."""
+        created = ctx.history.plans.get("create-instance-directory")
+        if created is not None:
+            await ctx.host.storage.remove(Created.model_validate(created))
+        return {}

@@ -1,0 +1,229 @@
+"""Phase 2: memory and local disks are copied; at its end the guest runs on the destination: the pivot.
+
+M4 is one libvirt call that goes on when this agent dies. So `Copy` never trusts what that call returns: it
+asks both hypervisors, lets `domain/whereabouts.py` decide, and is the same code whether it starts a copy,
+finds one that a former life of this agent started, or finds it finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from sterna.domain.errors import Cancelled, Permanent, SternaError
+from sterna.domain.model import CopyPlan, Data, DestinationDisk, DestinationNic, JobSample
+from sterna.domain.status import Status
+from sterna.domain.step import Step
+from sterna.domain.whereabouts import GONE, Finding, Verdict, locate
+from sterna.migration import rollback
+from sterna.migration.context import Context
+from sterna.ports.hypervisor import GuestEvent
+
+SAMPLE_EVERY_S = 0.5
+ASK_AGAIN_S = 0.1
+SLOWEST_ASK_S = 2.0
+
+
+class SetMigrating(Step[Context]):
+    """M1: the status becomes `migrating`."""
+
+    row, name = "M1", "set-migrating"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Journal the status."""
+        ctx.set_status(Status.MIGRATING, f"copying to {ctx.migration.destination}")
+        return {}
+
+
+class FindLocalDisks(Step[Context]):
+    """M2: the disks only the source can see are copied with the memory."""
+
+    row, name = "M2", "find-local-disks"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Both sides must agree on which disks are copied, or nothing is."""
+        ours = sorted(d.target for d in ctx.vm_before().disks if d.local)
+        answer = ctx.history.results["pre-live-migration"]
+        theirs = sorted(d["target"] for d in answer["disks"] if d["copied"])
+        if ours != theirs:
+            raise Permanent(f"the source would copy {ours}, the destination prepared {theirs}")
+        return {"copied": ours}
+
+
+class TakeOwnership(Step[Context]):
+    """Before M4: this migration's epoch into the domain's metadata, and autostart off.
+
+    The epoch is the proof of ownership both hosts check; a source that rebooted with autostart on would start
+    a second copy. Metadata cannot be changed while libvirt migrates.
+    """
+
+    name = "take-ownership"
+    undo = (rollback.RestoreAutostart,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """What autostart was."""
+        return {"autostart": ctx.vm_before().autostart}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Write both; repeating is harmless."""
+        await ctx.host.hypervisor.mark(ctx.vm_uuid, ctx.migration.id, ctx.migration.epoch)
+        if plan["autostart"]:
+            await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, False)
+        return {"epoch": ctx.migration.epoch}
+
+
+async def find_guest(ctx: Context) -> Finding:
+    """Ask both hypervisors where the guest is, source first."""
+    here = await ctx.observe_here()
+    there = await ctx.observe_there()
+    started = "copy-started" in ctx.history.notes
+    finding = locate(here, there, epoch=ctx.migration.epoch, started=started)
+    if finding.verdict is Verdict.ARRIVED and here.state not in GONE:
+        # The destination is proven to run it: what is left here is a paused shell (SPEC invariant 1).
+        await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, ctx.migration.epoch)
+        return Finding(Verdict.WAIT, "ending the source's paused copy")
+    return finding
+
+
+class Copy(Step[Context]):
+    """M4, with M3 (watch), M5 (success) and M6 (failure): the step whose end is the pivot."""
+
+    row, name = "M4", "copy"
+    undo = ()  # its compensation is R0, which every rollback begins with
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Start or join the copy and see it to its end.
+
+        Returns when the guest is the destination's. Raises Cancelled or Permanent when it stayed.
+        """
+        failure, delay = "", ASK_AGAIN_S
+        while True:
+            finding = await self._find(ctx)
+            if finding.verdict is Verdict.START:
+                if ctx.abort.is_set():
+                    raise Cancelled("aborted before the copy began")
+                failure, delay = await self._start(ctx), ASK_AGAIN_S
+                continue
+            if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION):
+                return self._arrived(ctx, finding)
+            if finding.verdict in (Verdict.STAYED, Verdict.ENDED_AT_SOURCE):
+                raise self._stayed(ctx, finding, failure)
+            if finding.verdict is Verdict.STRANDED:
+                await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
+                continue
+            delay = await self._wait(ctx, finding, delay)
+
+    async def _find(self, ctx: Context) -> Finding:
+        try:
+            finding = await find_guest(ctx)
+        except SternaError as error:  # a look that fails decides nothing
+            return Finding(Verdict.WAIT, error.message)
+        in_doubt = ctx.history.status == Status.ERROR
+        if finding.verdict is Verdict.DOUBT:
+            ctx.set_status(Status.ERROR, finding.why)
+        elif in_doubt and finding.verdict is not Verdict.WAIT:
+            ctx.set_status(Status.MIGRATING, finding.why)
+        return finding
+
+    async def _start(self, ctx: Context) -> str:
+        """Run the copy; what libvirt said if it did not like it ('' otherwise)."""
+        ctx.note("M3", "copy-started")
+        try:
+            await watch(ctx, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, copy_plan(ctx)))
+        except SternaError as error:
+            ctx.note("M4", "libvirt-said", {"error": error.to_wire()})
+            return error.message
+        return ""
+
+    async def _wait(self, ctx: Context, finding: Finding, delay: float) -> float:
+        if ctx.history.notes.get("waiting", {}).get("why") != finding.why:
+            ctx.note("M4", "waiting", {"why": finding.why})
+        here = await ctx.observe_here()
+        if here.job_active:  # a former life of this agent started it, and libvirt is at it
+            await watch(ctx, lambda: until_job_ends(ctx))
+            return ASK_AGAIN_S
+        await ctx.clock.sleep(delay)
+        return min(delay * 1.5, SLOWEST_ASK_S)
+
+    def _arrived(self, ctx: Context, finding: Finding) -> Data:
+        ended = finding.verdict is Verdict.ENDED_AT_DESTINATION
+        ctx.note("M5", "copy-succeeded", {"why": finding.why, "guest_ended": ended})
+        return {"guest_ended": ended}
+
+    def _stayed(self, ctx: Context, finding: Finding, failure: str) -> SternaError:
+        said = failure or ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("message", "")
+        ctx.note("M6", "copy-failed", {"why": finding.why, "libvirt": said})
+        if finding.verdict is Verdict.ENDED_AT_SOURCE:
+            return Permanent(finding.why, fix="start the VM again on the source")
+        if ctx.abort.is_set():
+            return Cancelled("aborted while copying")
+        return Permanent(f"the copy failed: {said or finding.why}")
+
+
+def copy_plan(ctx: Context) -> CopyPlan:
+    """All that libvirt must be told, from the snapshot (P2) and the destination's answer (P11)."""
+    answer = ctx.history.results["pre-live-migration"]
+    return CopyPlan(
+        migration_id=ctx.migration.id,
+        epoch=ctx.migration.epoch,
+        destination_uri=ctx.host.uri(answer["address"]),
+        migrate_uri=f"tcp://{answer['address']}",
+        disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
+        nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
+        persistent=ctx.vm_before().persistent,
+        bandwidth_bytes=ctx.migration.options.get("bandwidth_bytes"),
+    )
+
+
+async def watch(ctx: Context, copying: Callable[[], Awaitable[None]]) -> None:
+    """M3: while `copying` lasts, journal its iterations, announce samples, and obey an abort."""
+    async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
+        watchers = [
+            asyncio.ensure_future(_follow(ctx, events)),
+            asyncio.ensure_future(_sample(ctx)),
+            asyncio.ensure_future(_obey_abort(ctx)),
+        ]
+        try:
+            await copying()
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+
+
+async def until_job_ends(ctx: Context) -> None:
+    """Return when this host's libvirt has no migration job of the guest any more."""
+    while (await ctx.observe_here()).job_active:
+        await ctx.clock.sleep(ASK_AGAIN_S)
+
+
+async def _follow(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
+    async for event in events:
+        if event.kind == "iteration":
+            ctx.note("M3", "iteration", {"iteration": event.iteration})
+        else:
+            ctx.note("M3", f"saw-{event.kind}", {"detail": event.detail})
+
+
+async def _sample(ctx: Context) -> None:
+    topic = f"progress.{ctx.migration.id}"
+    while True:
+        await ctx.clock.sleep(SAMPLE_EVERY_S)
+        sample: JobSample | None = None
+        try:
+            sample = await ctx.host.hypervisor.sample(ctx.vm_uuid)
+        except SternaError:
+            continue  # no look this time; the next one is half a second away
+        if sample is not None:
+            data = {"sample": sample.model_dump(mode="json"), "at": ctx.clock.now().isoformat()}
+            await ctx.hints.announce(topic, data)
+
+
+async def _obey_abort(ctx: Context) -> None:
+    await ctx.abort.wait()
+    ctx.note_once("M4", "abort-requested")
+    while True:  # libvirt may not have begun yet: ask until the copy is over
+        with contextlib.suppress(SternaError):  # asked again
+            await ctx.host.hypervisor.abort(ctx.vm_uuid)
+        await ctx.clock.sleep(SAMPLE_EVERY_S)

@@ -1,0 +1,200 @@
+"""The controller's records: hosts, VMs as last seen, migrations, and the journals' entries as they were read.
+
+All of it but three things can be read again from the agents: which hosts are in maintenance, to which host UUID
+a name is pinned, and requests no agent has accepted yet. Everything else is a projection; the journals are the
+truth. Every method is one transaction. Raises Unreachable where the database is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from sterna.domain.journal import Entry, Migration
+from sterna.domain.model import Data, GuestState, HostFacts, JobSample, Value, VmSummary
+from sterna.domain.progress import Progress
+from sterna.domain.status import Status
+
+
+class HostRecord(Value):
+    """One host as the controller knows it."""
+
+    facts: HostFacts
+    """As its last beacon that was stored said; `facts.host_uuid` is what the name is pinned to."""
+    maintenance: bool = False
+    seen_at: str
+    """ISO 8601 UTC, the controller's clock, of the last beacon that was stored."""
+    boot: str = ""
+    """Of its agent."""
+    cursor: int = 0
+    """Position in its journal up to which everything has been taken."""
+    mark: str = ""
+    """What the entry at `cursor` looked like: a journal that says otherwise there is another journal."""
+    generation: int = 0
+    """How often this host's journal was found to be another one."""
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.facts.name
+
+
+class VmRecord(Value):
+    """One VM as last seen, and who moves it."""
+
+    uuid: str
+    name: str
+    host: str
+    state: GuestState
+    memory_bytes: int | None = None
+    vcpus: int | None = None
+    observed_at: str = ""
+    """ISO 8601 UTC, the controller's clock; '' where it was never listed."""
+    migration_id: str | None = None
+    """The migration that holds the VM: its task_state is `migrating`."""
+
+
+class MigrationRecord(Value):
+    """One migration as the journals tell it."""
+
+    number: int = 0
+    """In order of arrival; what pages are made of."""
+    migration: Migration
+    status: Status = Status.QUEUED
+    reason: str = ""
+    """Why it is in this status; what is being waited for."""
+    error: Data | None = None
+    """What turned it back, as errors cross the bus."""
+    progress: Progress = Progress()
+    accepted: bool = False
+    """The source's journal has it."""
+    updated_at: str = ""
+    finished_at: str | None = None
+    """ISO 8601 UTC, the source's clock, of its end."""
+    source_closed: bool = False
+    destination_closed: bool = False
+
+    @property
+    def id(self) -> str:
+        """The migration's UUID."""
+        return self.migration.id
+
+
+class EntryRecord(Value):
+    """One journal entry as stored; `id` orders all of them and is the event's id."""
+
+    id: int
+    host: str
+    entry: Entry
+
+
+class VmChange(Value):
+    """What an entry says of the VM itself (F8)."""
+
+    host: str
+    state: GuestState
+
+
+class Effect(Value):
+    """What one entry changes."""
+
+    record: MigrationRecord
+    vm: VmChange | None = None
+    holds: bool | None = None
+    """True: the VM is taken by this migration. False: it is free again. None: no change."""
+
+
+Apply = Callable[[MigrationRecord, str, Entry], Effect]
+"""The projector's rule: a record, the host, and the next entry of its journal."""
+
+
+class Batch(Value):
+    """Entries of one host's journal, in order, with the migrations they speak of."""
+
+    host: str
+    entries: tuple[Entry, ...]
+    migrations: tuple[Migration, ...]
+
+
+def mark_of(entry: Entry) -> str:
+    """What tells an entry from another one at the same place of another journal."""
+    return f"{entry.seq}/{entry.boot}/{entry.mono_ms}"
+
+
+class Page(Value):
+    """Which migrations to list, newest first."""
+
+    before: int | None = None
+    """Only those with a smaller number."""
+    limit: int = 50
+    vm: str | None = None
+    """UUID or name."""
+    statuses: tuple[Status, ...] = ()
+    id_prefix: str = ""
+
+
+class Fleet(Protocol):
+    """The controller's records."""
+
+    async def hosts(self) -> list[HostRecord]:
+        """All hosts ever accepted, by name."""
+
+    async def host(self, name: str) -> HostRecord:
+        """Raises NotFound."""
+
+    async def save_host(self, facts: HostFacts, boot: str, at: str) -> HostRecord:
+        """Store what a beacon said; the first one pins the name. Raises Conflict on another host UUID."""
+
+    async def set_maintenance(self, name: str, on: bool) -> HostRecord:
+        """Raises NotFound."""
+
+    async def vms(self) -> list[VmRecord]:
+        """All VMs as last seen."""
+
+    async def saw_vms(self, host: str, vms: Sequence[VmSummary], at: str) -> None:
+        """The complete list of one host's VMs; those it has no longer are forgotten, unless they migrate."""
+
+    async def admit(self, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
+        """Take the VM (compare-and-swap) and record the request; True where the id was known already.
+
+        Raises Conflict, naming the migration, where another one holds the VM.
+        """
+
+    async def withdraw(self, migration_id: str) -> None:
+        """Forget a request that no agent accepted, and free its VM. Does nothing once it was accepted."""
+
+    async def settle(self, migration_id: str, status: Status, reason: str, at: str) -> None:
+        """End a request that no agent accepted, keeping the record, and free its VM."""
+
+    async def explain(self, migration_id: str, reason: str, at: str) -> None:
+        """Say what is being waited for."""
+
+    async def migration(self, migration_id: str) -> MigrationRecord:
+        """Raises NotFound."""
+
+    async def migrations(self, page: Page) -> list[MigrationRecord]:
+        """Newest first."""
+
+    async def take(self, batch: Batch, apply: Apply, at: str) -> list[EntryRecord]:
+        """Store the entries not stored yet and what they change, and move the host's cursor; those stored.
+
+        Raises NotFound where the host is not known.
+        """
+
+    async def reread(self, host: str) -> None:
+        """The host's journal is another one: read it from its beginning."""
+
+    async def sampled(self, migration_id: str, sample: JobSample) -> MigrationRecord | None:
+        """Progress after one more look at the copy; None where there is no such migration."""
+
+    async def entries(self, migration_id: str) -> list[Entry]:
+        """Both hosts' entries of one migration."""
+
+    async def events(self, after: int, migration_id: str | None = None, limit: int = 200) -> list[EntryRecord]:
+        """Stored entries with a greater id, in order."""
+
+    async def last_event(self) -> int:
+        """The greatest id; 0 where there is none."""
+
+    async def close(self) -> None:
+        """Let the database go."""

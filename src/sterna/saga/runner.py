@@ -1,0 +1,134 @@
+"""Runs a flow from wherever its journal ends: the only place that writes intents and outcomes.
+
+Called by `agent/source.py` and `agent/destination.py`. Knows no SPEC row, no VM, no host: only steps, a
+journal, a clock, and what the three kinds of error ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import structlog
+
+from sterna.domain.errors import Cancelled, Permanent, SternaError
+from sterna.domain.journal import Kind
+from sterna.domain.model import Data
+from sterna.domain.step import Flow, History, Step
+from sterna.ports.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+FIRST_DELAY_S = 0.2
+LONGEST_DELAY_S = 10.0
+
+Strike = Callable[[str, str, str], Awaitable[None]]
+"""Test hook: called with a step's name, its row, and `before` or `after`; may raise, hang or kill."""
+
+
+async def no_strike(name: str, row: str, moment: str) -> None:
+    """The hook in production: nothing."""
+
+
+class SagaContext(Protocol):
+    """What the runner needs to know of a context; steps know more."""
+
+    history: History
+    abort: asyncio.Event
+
+    def write(self, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None) -> None:
+        """Append to the journal and to `history`, durably, before returning."""
+
+
+C = TypeVar("C", bound=SagaContext)
+
+
+class Runner:
+    """Drives flows. One instance serves all migrations of an agent."""
+
+    def __init__(self, clock: Clock, strike: Strike = no_strike) -> None:
+        self._clock = clock
+        self._strike = strike
+
+    async def drive(self, flow: Flow[C], ctx: C) -> None:
+        """Take the flow to its end: all steps done, or all compensated. Returns only then.
+
+        Before the pivot an error turns the flow back; after it, and in compensation, steps are retried for
+        as long as it takes. Cancelling the task (an agent that stops) leaves the journal as it is.
+        """
+        if ctx.history.turned is None:
+            try:
+                await self.run(flow.until_pivot, ctx)
+            except SternaError as error:
+                ctx.write(Kind.TURNED, data={"error": error.to_wire()})
+        while steps := flow.remaining(ctx.history):
+            await self.run(steps, ctx, forever=True)
+
+    async def run(self, steps: Sequence[type[Step[C]]], ctx: C, *, forever: bool = False) -> None:
+        """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`."""
+        for step in steps:
+            if step.name in ctx.history.results:
+                continue
+            if ctx.abort.is_set() and not forever:
+                raise Cancelled("aborted on request")
+            await self._take(step(), ctx, forever)
+
+    async def _take(self, step: Step[C], ctx: C, forever: bool) -> None:
+        began, delay, said = self._clock.monotonic_ms(), FIRST_DELAY_S, ""
+        interrupted = step.name in ctx.history.plans
+        while True:
+            try:
+                data = await self._attempt(step, ctx, interrupted)
+                ctx.write(Kind.DONE, row=step.row, name=step.name, data=data)
+                return
+            except Exception as raised:
+                error = _as_sterna(step, raised)
+            waited_s = (self._clock.monotonic_ms() - began) / 1000
+            final = not forever and (isinstance(error, Permanent) or waited_s >= step.patience_s)
+            if final or error.message != said:  # said once, not every ten seconds for a week
+                fact = {"error": error.to_wire(), "final": final}
+                ctx.write(Kind.FAILED, row=step.row, name=step.name, data=fact)
+                said = error.message
+            if final:
+                raise error
+            interrupted = True
+            await self._pause(delay, ctx, forever)
+            delay = min(delay * 2, LONGEST_DELAY_S)
+
+    async def _attempt(self, step: Step[C], ctx: C, interrupted: bool) -> Data:
+        plan = ctx.history.plans.get(step.name)
+        if plan is None:
+            plan = await step.plan(ctx)
+            ctx.write(Kind.INTENT, row=step.row, name=step.name, data=plan)
+        elif interrupted:
+            found = await step.probe(ctx, plan)
+            if found is not None:
+                return found | {"probed": True}
+        await self._strike(step.name, step.row, "before")
+        data = await step.do(ctx, plan)
+        await self._strike(step.name, step.row, "after")
+        return data
+
+    async def _pause(self, seconds: float, ctx: C, forever: bool) -> None:
+        """Wait before the next try; an abort ends the wait early where it still counts."""
+        if forever:
+            await self._clock.sleep(seconds)
+            return
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        aborted = asyncio.ensure_future(ctx.abort.wait())
+        try:
+            await asyncio.wait({sleeping, aborted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            aborted.cancel()
+        if ctx.abort.is_set():
+            raise Cancelled("aborted on request")
+
+
+def _as_sterna(step: Step[C], raised: Exception) -> SternaError:
+    """What the error asks for. A bug in a step is Permanent: it will not go away by itself."""
+    if isinstance(raised, SternaError):
+        return raised
+    log.error("step failed unexpectedly", step=step.name, exc_info=raised)
+    return Permanent(f"{step.name}: {type(raised).__name__}: {raised}", fix="this is a bug: please report it")

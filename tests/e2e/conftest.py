@@ -1,0 +1,98 @@
+"""A lab with agents and a controller, and the few words e2e tests speak: start, wait, force a failure, compare."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from sterna.lab.lab import Lab
+
+STATE = Path(".lab-test/e2e")
+FINAL = {"completed", "failed", "cancelled"}
+STEPS = ("shared", "local", "iscsi")
+
+
+class Fleet:
+    """The lab's two hosts through the eyes of a user of the REST API, and of a person on the hosts themselves."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30)
+
+    def start(self, vm: str, to: str, **more: str) -> httpx2.Response:
+        return self.api.post("/v1/migrations", json={"vm": vm, "destination": to, "id": str(uuid.uuid4()), **more})
+
+    def started(self, vm: str, to: str) -> str:
+        """Start a migration that must be accepted; its id."""
+        answer = self.start(vm, to)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def show(self, migration: str) -> dict:
+        return self.api.get(f"/v1/migrations/{migration}").json()
+
+    def timeline(self, migration: str) -> list[dict]:
+        return self.api.get(f"/v1/migrations/{migration}/timeline").json()["items"]
+
+    def wait(self, migration: str, until=FINAL, timeout: float = 120.0) -> dict:
+        """Poll until the status is one of `until`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            seen = self.show(migration)
+            if seen["status"] in until:
+                return seen
+            assert time.monotonic() < deadline, (
+                f"still {seen['status']}: {json.dumps(self.timeline(migration)[-6:])}"
+            )
+            time.sleep(0.1)
+
+    def wait_for_row(self, host: str, name: str, migration: str, timeout: float = 60.0) -> None:
+        """Until the agent's own journal on `host` has an entry of that name for the migration."""
+        import sqlite3
+
+        path = self.lab.hosts[host].root / "state" / "journal.db"
+        deadline = time.monotonic() + timeout
+        while True:
+            with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+                query = "select count(*) from entries where migration_id = ? and name = ?"
+                if db.execute(query, (migration, name)).fetchone()[0]:
+                    return
+            assert time.monotonic() < deadline, f"{host} never journaled {name}"
+            time.sleep(0.02)
+
+    def fault(self, host: str, rules: list[dict] | None) -> None:
+        """Set or clear (None) the forced failures of one agent."""
+        path = self.lab.hosts[host].root / "state" / "faults.json"
+        if rules is None:
+            path.unlink(missing_ok=True)
+            return
+        path.with_suffix(".new").write_text(json.dumps({"rules": rules}))
+        path.with_suffix(".new").rename(path)
+
+    def snapshots(self) -> dict[str, dict]:
+        return {name: self.lab.snapshot(name) for name in self.lab.hosts}
+
+    def other(self, host: str) -> str:
+        return next(name for name in self.lab.hosts if name != host)
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    lab = Lab.up(STATE, owner=True)
+    try:
+        yield Fleet(lab)
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def no_faults(fleet: Fleet) -> Iterator[None]:
+    yield
+    for host in fleet.lab.hosts:
+        fleet.fault(host, None)

@@ -1,0 +1,118 @@
+"""The main job on real parts, compared in the world: both hypervisors, br-int, the target, the files."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from sterna.migration.flow import DESTINATION, SOURCE
+
+pytestmark = pytest.mark.lab
+
+ROUNDS = 20
+
+
+@pytest.fixture(scope="module")
+def guest(fleet):
+    """One guest with a shared, a local and an iSCSI disk, writing memory and disks; and host1 without it."""
+    empty = fleet.snapshots()
+    guest = fleet.lab.create_vm("tern", "host1", memory_mib=256, dirty_mib_s=20, disks=("shared", "local", "iscsi"))
+    yield guest, empty
+    fleet.lab.remove_vm("tern")
+
+
+def where(fleet, guest) -> str:
+    running = fleet.lab.hosts_running(guest.name)
+    assert len(running) == 1, f"{guest.name} runs on {running}"
+    return running[0]
+
+
+def test_twenty_times_back_and_forth(fleet, guest):
+    guest, empty = guest
+    before = guest.status()
+    allocated = fleet.lab.allocated_bytes("host1")
+    with fleet.lab.ping(guest) as ping:
+        for _ in range(ROUNDS):
+            here = where(fleet, guest)
+            there = fleet.other(here)
+            migration = fleet.started(guest.name, there)
+            assert fleet.wait(migration)["status"] == "completed"
+            assert where(fleet, guest) == there
+            assert fleet.lab.snapshot(here) == empty[here]
+    after = guest.status()
+    assert after.boot_id == before.boot_id
+    assert after.clean, after.last_error
+    assert after.pages_verified > before.pages_verified
+    assert after.blocks_verified > before.blocks_verified
+    assert ping.longest_gap_ms < 1000
+    # thin stays thin: twenty copies have not filled the disk
+    grown = fleet.lab.allocated_bytes(where(fleet, guest))
+    for path, size in allocated.items():
+        assert grown[path] <= 2 * size + 2**20, f"{path} grew from {size} to {grown[path]}"
+
+
+def forced() -> list[tuple[str, str, str]]:
+    """Every step before the pivot, both sides, failing before and after it acted; the copy's end IS the pivot."""
+    cases = []
+    for side, flow in (("source", SOURCE), ("destination", DESTINATION)):
+        for step in flow.until_pivot:
+            moments = ("before",) if step.name == "copy" else ("before", "after")
+            cases += [(side, step.name, moment) for moment in moments]
+    return cases
+
+
+@pytest.mark.parametrize(("side", "step", "moment"), forced())
+def test_a_failure_forced_at_a_step_leaves_everything_as_it_was(fleet, guest, no_faults, side, step, moment):
+    guest, _ = guest
+    here = where(fleet, guest)
+    there = fleet.other(here)
+    before, boot = fleet.snapshots(), guest.status().boot_id
+    struck = here if side == "source" else there
+    fleet.fault(struck, [{"step": step, "moment": moment, "action": "permanent"}])
+    with fleet.lab.ping(guest) as ping:
+        migration = fleet.started(guest.name, there)
+        ended = fleet.wait(migration)
+    assert ended["status"] == "failed"
+    assert "forced at" in str(ended["reason"])
+    assert fleet.snapshots() == before
+    assert ping.longest_gap_ms < 1000
+    status = guest.status()
+    assert status.boot_id == boot
+    assert status.clean
+
+
+def test_the_source_agent_is_killed_while_memory_is_copied(fleet, guest):
+    guest, empty = guest
+    here = where(fleet, guest)
+    there = fleet.other(here)
+    boot = guest.status().boot_id
+    with fleet.lab.ping(guest) as ping:
+        migration = fleet.started(guest.name, there)
+        fleet.wait_for_row(here, "iteration", migration)
+        fleet.lab.kill_agent(here, signal.SIGKILL)
+        assert fleet.lab.agent_pid(here) is None
+        fleet.lab.start_agent(here)
+        assert fleet.wait(migration)["status"] == "completed"
+    assert where(fleet, guest) == there
+    assert fleet.lab.snapshot(here) == empty[here]
+    assert guest.status().boot_id == boot
+    assert guest.status().clean
+    assert ping.longest_gap_ms < 1000
+
+
+def test_an_abort_while_memory_is_copied(fleet, guest):
+    guest, _ = guest
+    here = where(fleet, guest)
+    there = fleet.other(here)
+    before = fleet.snapshots()
+    migration = fleet.started(guest.name, there)
+    fleet.wait_for_row(here, "copy-started", migration)
+    answer = fleet.api.post(f"/v1/migrations/{migration}/abort")
+    assert answer.status_code == 202, answer.text
+    ended = fleet.wait(migration)
+    assert ended["status"] == "cancelled"
+    assert fleet.snapshots() == before
+    assert guest.status().clean
+    late = fleet.api.post(f"/v1/migrations/{migration}/abort")
+    assert late.status_code == 409

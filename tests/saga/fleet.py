@@ -1,0 +1,172 @@
+"""Agents on a simulated world, on virtual time: the real agent, saga, RPC and journal; only the hosts are not."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from sterna.adapters.sim.bus import MemoryBroker
+from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.hypervisor import SimHypervisor
+from sterna.adapters.sim.life import add_vm
+from sterna.adapters.sim.network import SimNetwork
+from sterna.adapters.sim.storage import SimStorage
+from sterna.adapters.sim.vif import SimVif
+from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.adapters.sim.world import SimWorld
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.agent.daemon import Agent, AgentParts
+from sterna.domain.errors import Permanent, Unknown, Unreachable
+from sterna.domain.model import Data
+from sterna.domain.status import Status
+from sterna.domain.step import History
+from sterna.migration.context import HostPorts
+from sterna.rpc.client import RpcClient
+
+Strike = Callable[[str, str, str], Awaitable[None]]
+
+
+class SimAgent:
+    """One host's agent, which can be killed and started again; its journal is what survives."""
+
+    def __init__(self, fleet: SimFleet, name: str) -> None:
+        self.fleet, self.name = fleet, name
+        self.journal = SqlJournal.at(None, clock=fleet.clock)
+        self.rules: list[tuple[str, str, str]] = []
+        self.struck: list[tuple[str, str]] = []
+        self._agent: Agent | None = None
+        self._life = 0
+
+    async def start(self) -> None:
+        self._life += 1
+        self.journal.boot = f"{self.name}-{self._life}"
+        bus = self.fleet.broker.bus(f"{self.name}-{self._life}")
+        parts = AgentParts(self.ports(), self.journal, bus, self.journal.boot, self._strike)
+        self._agent = Agent(parts)
+        await self._agent.start()
+
+    async def kill(self) -> None:
+        """As kill -9 would: from now on it neither says nor does anything."""
+        agent, self._agent = self._agent, None
+        assert agent is not None
+        self.fleet.broker.cut(f"{self.name}-{self._life}")
+        await agent.stop()
+
+    @property
+    def alive(self) -> bool:
+        return self._agent is not None
+
+    def ports(self) -> HostPorts:
+        world, name = self.fleet.world, self.name
+        return HostPorts(
+            name=name,
+            address=world.hosts[name].address,
+            uri=lambda address: f"qemu+tcp://{address}/system",
+            hypervisor=SimHypervisor(world, name),
+            vif=SimVif(world, name),
+            network=SimNetwork(world),
+            volumes=(SimSharedFiles(world, name), SimIscsiVolumes(world, name)),
+            storage=SimStorage(world, name),
+            clock=self.fleet.clock,
+        )
+
+    async def _strike(self, step: str, row: str, moment: str) -> None:
+        """Rules are (step, moment, action); each strikes once, but `permanent` which stays."""
+        for rule in list(self.rules):
+            if rule[:2] != (step, moment):
+                continue
+            self.struck.append((step, moment))
+            if rule[2] == "permanent":
+                raise Permanent(f"forced at {step} ({moment})")
+            self.rules.remove(rule)
+            if rule[2] == "kill":
+                self.fleet.dying.append(self)
+                self.fleet.death.set()
+                await asyncio.Event().wait()
+            elif rule[2] == "abort":
+                await self.fleet.abort()
+
+    def history(self, migration: str) -> History:
+        return History.read(self.journal.entries(migration))
+
+
+class SimFleet:
+    """A world, its agents, and a client that does what the controller would."""
+
+    def __init__(self, hosts: tuple[str, ...] = ("host1", "host2")) -> None:
+        self.clock = SimClock()
+        self.world = SimWorld(self.clock)
+        self.broker = MemoryBroker()
+        for name in hosts:
+            self.world.add_host(name)
+        self.agents = {name: SimAgent(self, name) for name in hosts}
+        self.client = RpcClient(self.broker.bus("controller"), "controller", self.clock)
+        self.dying: list[SimAgent] = []
+        self.death = asyncio.Event()
+        self.migration = ""
+        self.down_s = 3.0
+        self._reaper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> SimFleet:
+        for agent in self.agents.values():
+            await agent.start()
+        self._reaper = asyncio.create_task(self._reap())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._reaper:
+            self._reaper.cancel()
+        for agent in self.agents.values():
+            if agent.alive:
+                await agent.kill()
+        await self.world.close()
+
+    def vm(self, name: str = "tern", **more: object) -> str:
+        return add_vm(self.world, "host1", name, disks=("shared", "local", "iscsi"), **more)  # type: ignore[arg-type]
+
+    async def start(self, vm: str, to: str = "host2", source: str = "host1", migration: str = "") -> Data:
+        self.migration = migration or str(uuid.uuid4())
+        params = {"id": self.migration, "vm": vm, "destination": to, "options": {}}
+        while True:
+            try:
+                return await self.client.call(source, "start_migration", params)
+            except (Unreachable, Unknown):  # the same id again: as the controller does
+                await self.clock.sleep(1)
+
+    async def abort(self, source: str = "host1") -> None:
+        await self.client.call(source, "abort_migration", {"id": self.migration})
+
+    async def ended(self, source: str = "host1", limit_s: float = 600.0) -> Status:
+        """Wait, in virtual time, until both journals have closed the migration; its final status."""
+        until = self.clock.monotonic_ms() + limit_s * 1000
+        while True:
+            history = self.agents[source].history(self.migration)
+            open_anywhere = any(m.id == self.migration for a in self.agents.values() for m, _ in a.journal.open())
+            if history.closed and not open_anywhere:
+                return Status(str(history.status))
+            if self.clock.monotonic_ms() > until:
+                raise AssertionError(
+                    f"still {history.status}: {self.agents[source].journal.entries(self.migration)[-4:]}"
+                )
+            await self.clock.sleep(0.5)
+
+    def snapshots(self) -> dict[str, object]:
+        return {name: self.world.snapshot(name) for name in self.agents}
+
+    def own(self, host: str) -> object:
+        """What is on this host alone: shared folders left out."""
+        seen = self.world.snapshot(host)
+        return replace(seen, files={p: f for p, f in seen.files.items() if not p.startswith("/srv/shared/")})
+
+    async def _reap(self) -> None:
+        """Agents that met a `kill` rule die, and are started again after a while."""
+        while True:
+            await self.death.wait()
+            self.death.clear()
+            while self.dying:
+                agent = self.dying.pop()
+                await agent.kill()
+                await self.clock.sleep(self.down_s)
+                await agent.start()

@@ -1,0 +1,188 @@
+"""Agents without hosts: they answer what real agents answer and write the journals real agents write."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sterna.controller.controller import Controller
+from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Unreachable
+from sterna.domain.journal import Entry, Kind, Migration, Role
+from sterna.domain.model import Data, GuestState, HostFacts, Refusal, Vm, VmSummary
+
+from ..domain.journals import Book
+
+GIB = 2**30
+Handler = Callable[[str, Data], Awaitable[None]]
+
+
+class HandClock:
+    """Moves when told; sleeping takes no time."""
+
+    def __init__(self) -> None:
+        self.ms = 1_000_000.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.ms)
+
+    def monotonic_ms(self) -> float:
+        return self.ms
+
+    async def sleep(self, seconds: float) -> None:
+        self.ms += seconds * 1000
+        await asyncio.sleep(0)
+
+
+def uuid(n: int) -> str:
+    return f"aaaaaaaa-0000-4000-8000-{n:012d}"
+
+
+@dataclass
+class FakeAgent:
+    name: str
+    number: int
+    free: int = 8 * GIB
+    vms: dict[str, VmSummary] = field(default_factory=dict)
+    against: list[Refusal] = field(default_factory=list)
+    """What `check_migration` to this host says."""
+    journal: list[Entry] = field(default_factory=list)
+    migrations: dict[str, Migration] = field(default_factory=dict)
+    boot: str = "life-1"
+    listening: bool = True
+
+    def facts(self) -> HostFacts:
+        return HostFacts(
+            name=self.name,
+            host_uuid=f"00000000-0000-4000-8000-{self.number:012d}",
+            address=f"10.0.0.{self.number}",
+            libvirt_version=11_003_000,
+            qemu_version=10_000_002,
+            memory_total_bytes=16 * GIB,
+            memory_free_bytes=self.free,
+            cpus=4,
+        )
+
+    def add_vm(self, name: str, n: int, state: GuestState = GuestState.RUNNING) -> str:
+        self.vms[uuid(n)] = VmSummary(uuid=uuid(n), name=name, state=state, memory_bytes=GIB, vcpus=1)
+        return uuid(n)
+
+    def write(self, book: Book) -> None:
+        """Append a book's entries, numbered as this journal goes on."""
+        for entry in book.entries:
+            self.journal.append(entry.model_copy(update={"seq": len(self.journal) + 1}))
+        self.migrations.setdefault(book.migration.id, book.migration)
+
+
+class FakeBus:
+    """Implements AgentCalls over fake agents."""
+
+    def __init__(self, *agents: FakeAgent) -> None:
+        self.agents = {a.name: a for a in agents}
+        self.calls: list[tuple[str, str, Data]] = []
+        self.faults: dict[str, list[SternaError | None]] = {}
+        """Per method: errors to raise AFTER the agent has acted (None: no error this time)."""
+        self.handlers: list[tuple[str, Handler]] = []
+        self.on_accept: Callable[[Migration], None] = lambda migration: None
+
+    async def call(
+        self, to: str, method: str, params: Data, *, migration_id: str = "", epoch: int = 0, silence_s: float = 5.0
+    ) -> Data:
+        await asyncio.sleep(0)
+        self.calls.append((to, method, params))
+        agent = self.agents.get(to)
+        if agent is None or not agent.listening:
+            raise Unreachable(f"nobody answers for {to}", fix=f"start the agent on {to}")
+        answer: Data = getattr(self, f"_{method}")(agent, params)
+        fault = (self.faults.get(method) or [None]).pop(0) if self.faults.get(method) else None
+        if fault is not None:
+            raise fault
+        return answer
+
+    async def listen(self, topic_pattern: str, handler: Handler) -> FakeSubscription:
+        self.handlers.append((topic_pattern, handler))
+        return FakeSubscription()
+
+    async def hint(self, topic: str, data: Data) -> None:
+        for pattern, handler in self.handlers:
+            if fnmatch.fnmatch(topic, pattern):
+                await handler(topic, data)
+
+    async def beat(self, controller: Controller, *names: str) -> None:
+        """One beacon of each named host (all that listen, if none is named)."""
+        for agent in self.agents.values():
+            if agent.name in names or (not names and agent.listening):
+                data = {"host": agent.facts().model_dump(), "boot": agent.boot, "journal_last": 0}
+                await controller.registry.beacon(f"host.{agent.name}", data)
+
+    def asked(self, method: str) -> int:
+        return sum(1 for _, m, _ in self.calls if m == method)
+
+    def _list_vms(self, agent: FakeAgent, params: Data) -> Data:
+        return {"vms": [v.model_dump(mode="json") for v in agent.vms.values()]}
+
+    def _show_vm(self, agent: FakeAgent, params: Data) -> Data:
+        summary = agent.vms.get(params["vm"])
+        if summary is None:
+            raise NotFound(f"no VM {params['vm']}")
+        return {"vm": Vm(**summary.model_dump()).model_dump(mode="json")}
+
+    def _check_migration(self, agent: FakeAgent, params: Data) -> Data:
+        vm = agent.vms[params["vm"]]
+        found = []
+        if params["destination"] == agent.name:
+            found.append(Refusal(code="same-host", message=f"{vm.name} is on {agent.name} already"))
+        if vm.state is GuestState.PAUSED:
+            found.append(Refusal(code="vm-paused", message=f"{vm.name} is paused", fix="resume it first"))
+        elif vm.state is not GuestState.RUNNING:
+            found.append(Refusal(code="vm-not-running", message=f"{vm.name} is {vm.state}", fix="start it first"))
+        if params["destination"] != agent.name:
+            found += self.agents[params["destination"]].against
+        return {"vm": {}, "refusals": [r.model_dump() for r in found]}
+
+    def _start_migration(self, agent: FakeAgent, params: Data) -> Data:
+        if params["id"] in agent.migrations:
+            return {"migration": agent.migrations[params["id"]].model_dump(mode="json"), "repeated": True}
+        refusals = [Refusal.model_validate(r) for r in self._check_migration(agent, params)["refusals"]]
+        if refusals:
+            raise Refused(refusals)
+        closed = {e.migration_id for e in agent.journal if e.kind in (Kind.CLOSED, Kind.RELEASED)}
+        for other in agent.migrations.values():
+            if other.vm_uuid == params["vm"] and other.id not in closed and other.source == agent.name:
+                raise Conflict(f"the VM is in migration {other.id} already")
+        vm = agent.vms[params["vm"]]
+        migration = Migration(
+            id=params["id"],
+            epoch=7,
+            vm_uuid=vm.uuid,
+            vm_name=vm.name,
+            source=agent.name,
+            destination=params["destination"],
+            created_at="2026-01-01T00:00:00+00:00",
+        )
+        agent.write(Book(Role.SOURCE, migration=migration).accepted().status("queued", "accepted"))
+        self.on_accept(migration)
+        return {"migration": migration.model_dump(mode="json"), "repeated": False}
+
+    def _abort_migration(self, agent: FakeAgent, params: Data) -> Data:
+        if params["id"] not in agent.migrations:
+            raise NotFound(f"no migration {params['id']} starts on {agent.name}")
+        if any(e.row == "M5" for e in agent.journal if e.migration_id == params["id"]):
+            raise Conflict("the VM is already on DHOST")
+        return {"accepted": True}
+
+    def _journal_since(self, agent: FakeAgent, params: Data) -> Data:
+        entries = [e for e in agent.journal if e.seq > params["cursor"]][: params["limit"]]
+        ids = {e.migration_id for e in entries}
+        return {
+            "entries": [e.model_dump(mode="json") for e in entries],
+            "migrations": [m.model_dump(mode="json") for i, m in agent.migrations.items() if i in ids],
+            "last": entries[-1].seq if entries else params["cursor"],
+        }
+
+
+class FakeSubscription:
+    async def close(self) -> None:
+        return None

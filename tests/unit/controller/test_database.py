@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from sterna.adapters.sql.fleet_database import open_database
+from sterna.adapters.sql.fleet_schema import metadata
+from sterna.domain.errors import Permanent, Unreachable
+
+
+def test_the_revisions_make_the_tables_the_code_uses(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/new/controller.db")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_opening_twice_is_harmless(tmp_path: Path) -> None:
+    open_database(f"sqlite:///{tmp_path}/c.db").dispose()
+    open_database(f"sqlite:///{tmp_path}/c.db").dispose()
+
+
+def test_a_database_of_a_newer_sterna_is_refused(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/c.db")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(Permanent, match="newer Sterna"):
+        open_database(f"sqlite:///{tmp_path}/c.db")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite+nosuchdriver:///x", "mysql://x/y"])
+def test_a_url_nobody_understands_is_refused(url: str) -> None:
+    with pytest.raises(Permanent, match="cannot be used"):
+        open_database(url)
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.db").write_text("this is a letter, not a database\n" * 100)
+    with pytest.raises(Permanent, match="not Sterna's"):
+        open_database(f"sqlite:///{tmp_path}/c.db")
+    with pytest.raises((Unreachable, Permanent)):
+        open_database(f"sqlite:///{tmp_path}")
+
+
+def test_memory_only_works_too() -> None:
+    with open_database("sqlite://").connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM hosts")).scalar() == 0

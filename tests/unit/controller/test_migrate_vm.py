@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sterna.controller.migrate_vm import MigrateRequest
+from sterna.controller.reasons import VmBusy, VmMissing
+from sterna.domain.errors import Conflict, Refused, Unknown, Unreachable
+from sterna.domain.model import GuestState, Refusal
+from sterna.domain.status import Status
+from sterna.ports.fleet import Page
+
+from .conftest import World
+
+ID = "22222222-2222-4222-8222-222222222222"
+
+
+def request(vm: str = "web1", to: str | None = "b", id: str = ID) -> MigrateRequest:
+    return MigrateRequest(id=id, vm=vm, destination=to)
+
+
+async def codes(world: World, asked: MigrateRequest, error: type[Exception] = Refused) -> list[str]:
+    with pytest.raises(error) as raised:
+        await world.controller.migrate(asked)
+    assert await world.fleet.migrations(Page()) == []  # a refusal leaves nothing behind
+    assert all(v.migration_id is None for v in await world.fleet.vms())
+    reasons: tuple[Refusal, ...] = raised.value.refusals  # type: ignore[attr-defined]
+    assert all(r.message and r.fix for r in reasons if r.code != "same-host")
+    return sorted(r.code for r in reasons)
+
+
+async def test_a_migration_is_accepted_and_holds_the_vm(world: World) -> None:
+    record, repeated = await world.controller.migrate(request())
+    assert not repeated and record.migration.epoch == 7 and record.status is Status.QUEUED
+    assert [v.migration_id for v in await world.fleet.vms()] == [ID]
+    assert (await world.controller.inventory.find("web1")).migration_id == ID
+
+
+async def test_without_an_id_one_is_made(world: World) -> None:
+    record, _ = await world.controller.migrate(request(id=""))
+    assert len(record.id) == 36
+
+
+@pytest.mark.parametrize(
+    "name", ["web1", "aaaaaaaa-0000-4000-8000-000000000001", "AAAAAAAA-0000-4000-8000-000000000001"]
+)
+async def test_a_vm_is_named_by_name_or_uuid(world: World, name: str) -> None:
+    record, _ = await world.controller.migrate(request(vm=name))
+    assert record.migration.vm_uuid == world.web1
+
+
+async def test_no_such_vm_and_no_such_host_together(world: World) -> None:
+    assert await codes(world, request(vm="nope", to="nowhere"), VmMissing) == ["no-such-host", "no-such-vm"]
+
+
+async def test_no_such_vm_names_the_hosts_that_could_not_be_asked(world: World) -> None:
+    world.c.listening = False
+    with pytest.raises(VmMissing) as raised:
+        await world.controller.migrate(request(vm="nope"))
+    assert "could not be asked: c" in raised.value.refusals[0].fix
+
+
+async def test_an_unknown_host_does_not_hide_what_the_vm_says(world: World) -> None:
+    world.a.add_vm("web1", 1, GuestState.PAUSED)
+    assert await codes(world, request(to="nowhere")) == ["no-such-host", "vm-paused"]
+
+
+async def test_destination_is_source(world: World) -> None:
+    world.a.add_vm("web1", 1, GuestState.SHUTOFF)
+    assert await codes(world, request(to="a")) == ["same-host", "vm-not-running"]
+
+
+async def test_destination_down_and_in_maintenance_and_the_vm_paused(world: World) -> None:
+    world.a.add_vm("web1", 1, GuestState.PAUSED)
+    await world.controller.registry.set_maintenance("b", True)
+    world.clock.ms += 6000
+    await world.bus.beat(world.controller, "a", "c")
+    found = await codes(world, request())
+    assert found == ["destination-down", "destination-in-maintenance", "vm-paused"]
+
+
+async def test_maintenance_ends(world: World) -> None:
+    await world.controller.registry.set_maintenance("b", True)
+    assert await codes(world, request()) == ["destination-in-maintenance"]
+    await world.controller.registry.set_maintenance("b", False)
+    await world.controller.migrate(request())
+
+
+async def test_all_that_the_agents_say(world: World) -> None:
+    world.b.against = [Refusal(code=c, message=c, fix="f") for c in ("bridge-missing", "memory-short")]
+    assert await codes(world, request()) == ["bridge-missing", "memory-short"]
+
+
+async def test_a_vm_on_a_host_that_is_down(world: World) -> None:
+    await world.controller.inventory.vms()
+    world.clock.ms += 6000
+    await world.bus.beat(world.controller, "b", "c")
+    assert await codes(world, request()) == ["source-down"]
+
+
+async def test_an_ambiguous_name_names_the_uuids(world: World) -> None:
+    other = world.b.add_vm("web1", 2)
+    assert await codes(world, request()) == ["vm-name-ambiguous"]
+    with pytest.raises(Refused, match=other):
+        await world.controller.migrate(request())
+    await world.controller.migrate(request(vm=world.web1))
+
+
+async def test_a_vm_that_runs_twice_is_refused(world: World) -> None:
+    world.b.add_vm("web1", 1)
+    assert await codes(world, request(to="c")) == ["vm-runs-twice"]
+
+
+async def test_a_busy_vm_is_a_conflict_that_names_the_migration(world: World) -> None:
+    await world.controller.migrate(request())
+    with pytest.raises(VmBusy, match=ID) as raised:
+        await world.controller.migrate(request(id="", to="nowhere"))
+    assert sorted(r.code for r in raised.value.refusals) == ["migration-under-way", "no-such-host"]
+
+
+async def test_a_lock_only_the_agent_knows_of_is_a_conflict_too(world: World) -> None:
+    world.bus.faults["start_migration"] = [Conflict("web1 is in migration x already")]
+    with pytest.raises(Conflict):
+        await world.controller.migrate(request())
+    assert [v.migration_id for v in await world.fleet.vms()] == [None]
+
+
+async def test_what_the_source_refuses_at_the_last_moment_leaves_nothing(world: World) -> None:
+    world.bus.faults["start_migration"] = [Refused([Refusal(code="memory-short", message="m", fix="f")])]
+    assert await codes(world, request()) == ["memory-short"]
+
+
+async def test_the_same_id_again_is_the_same_migration(world: World) -> None:
+    first, _ = await world.controller.migrate(request())
+    again, repeated = await world.controller.migrate(request(to=None))
+    assert repeated and again.id == first.id
+    assert world.bus.asked("start_migration") == 1
+
+
+async def test_the_same_id_for_something_else_is_a_conflict(world: World) -> None:
+    await world.controller.migrate(request())
+    with pytest.raises(Conflict, match="another request"):
+        await world.controller.migrate(request(to="c"))
+
+
+async def test_fifty_at_once_make_one_migration(world: World) -> None:
+    answers = await asyncio.gather(
+        *(world.controller.migrate(request(id="")) for _ in range(50)), return_exceptions=True
+    )
+    assert sum(1 for a in answers if isinstance(a, tuple)) == 1
+    assert sum(1 for a in answers if isinstance(a, Conflict)) == 49
+    assert len(await world.fleet.migrations(Page())) == 1
+
+
+async def test_fifty_times_the_same_request_at_once_is_one_migration(world: World) -> None:
+    answers = await asyncio.gather(*(world.controller.migrate(request()) for _ in range(50)))
+    assert {record.id for record, _ in answers} == {ID}
+    assert [repeated for _, repeated in answers].count(False) == 1
+    assert world.bus.asked("start_migration") == 1
+
+
+async def test_a_lost_answer_is_asked_for_again_with_the_same_id(world: World) -> None:
+    world.bus.faults["start_migration"] = [Unknown("lost"), Unknown("lost"), None]
+    record, _ = await world.controller.migrate(request())
+    assert record.migration.epoch == 7
+    assert {p["id"] for _, m, p in world.bus.calls if m == "start_migration"} == {ID}
+    assert len([m for m in world.a.migrations if m == ID]) == 1
+
+
+async def test_answers_that_stay_lost_leave_an_open_request_that_the_journal_decides(world: World) -> None:
+    world.bus.faults["start_migration"] = [Unknown("lost")] * 9
+    record, _ = await world.controller.migrate(request())
+    assert "waiting to hear" in record.reason
+    await world.pull()
+    assert (await world.fleet.migration(ID)).accepted
+
+
+async def test_a_request_nobody_accepted_is_ended_when_the_journal_proves_it(world: World) -> None:
+    await world.controller.inventory.vms()
+    async with asyncio.timeout(5):
+        world.bus.faults["start_migration"] = [Unknown("lost")] * 9
+        world.bus._start_migration = lambda agent, params: {}  # type: ignore[method-assign]
+        await world.controller.migrate(request())
+    await world.controller.follower.tidy()
+    assert (await world.fleet.migration(ID)).status is Status.QUEUED
+    world.clock.ms += 200_000
+    await world.bus.beat(world.controller)
+    await world.controller.follower.tidy()
+    assert (await world.fleet.migration(ID)).status is Status.FAILED
+    assert [v.migration_id for v in await world.fleet.vms()] == [None]
+
+
+async def test_a_source_that_was_never_reached_leaves_nothing(world: World) -> None:
+    async def call(to: str, method: str, *args: object, **more: object) -> dict[str, object]:
+        if method == "start_migration":
+            raise Unreachable("nobody listens")
+        return await real(to, method, *args, **more)  # type: ignore[arg-type]
+
+    real = world.bus.call
+    world.bus.call = call  # type: ignore[method-assign,assignment]
+    with pytest.raises(Unreachable):
+        await world.controller.migrate(request())
+    assert await world.fleet.migrations(Page()) == []
+
+
+async def test_a_source_that_falls_silent_during_the_check_is_a_reason(world: World) -> None:
+    world.bus.faults["check_migration"] = [Unknown("nothing heard for 15 s")]
+    assert "source-down" in [r.code for r in await _refusals(world, request())]
+
+
+async def _refusals(world: World, asked: MigrateRequest) -> tuple[Refusal, ...]:
+    with pytest.raises(Refused) as raised:
+        await world.controller.migrate(asked)
+    return raised.value.refusals
+
+
+# ------------------------------------------------------------ no destination given
+
+
+async def test_the_host_with_the_most_free_memory_is_chosen(world: World) -> None:
+    record, _ = await world.controller.migrate(request(to=None))
+    assert record.migration.destination == "b"
+
+
+async def test_hosts_with_reasons_against_them_are_passed_over(world: World) -> None:
+    world.b.against = [Refusal(code="bridge-missing", message="b has no br-int", fix="make it")]
+    record, _ = await world.controller.migrate(request(to=None))
+    assert record.migration.destination == "c"
+
+
+async def test_where_none_will_do_each_hosts_reasons_are_given(world: World) -> None:
+    await world.controller.registry.set_maintenance("c", True)
+    world.b.against = [Refusal(code="memory-short", message="too little memory", fix="free some")]
+    reasons = await _refusals(world, request(to=None))
+    assert [(r.code, r.message) for r in reasons] == [
+        ("memory-short", "b: too little memory"),
+        ("destination-in-maintenance", "c is in maintenance"),
+    ]
+
+
+async def test_what_is_wrong_with_the_vm_itself_is_said_once(world: World) -> None:
+    world.a.add_vm("web1", 1, GuestState.PAUSED)
+    assert [r.code for r in await _refusals(world, request(to=None))] == ["vm-paused"]
+
+
+async def test_no_other_host(world: World) -> None:
+    only = World(**(vars(world)))
+    world.clock.ms += 6000
+    await only.bus.beat(only.controller, "a")
+    reasons = await _refusals(world, request(to=None))
+    assert sorted(r.code for r in reasons) == ["destination-down", "destination-down"]

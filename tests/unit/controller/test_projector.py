@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.controller.controller import Controller
+from sterna.controller.migrate_vm import MigrateRequest
+from sterna.domain.journal import Kind, Migration, Role
+from sterna.domain.model import GuestState
+from sterna.domain.status import Status
+from sterna.ports.fleet import Page
+
+from ..domain.journals import Book, good_destination, good_source
+from .conftest import World
+from .fakes import uuid
+
+MOVE = Migration(id="m1", epoch=1, vm_uuid=uuid(1), vm_name="web1", source="a", destination="b")
+
+
+async def test_a_whole_run_is_projected(world: World) -> None:
+    await world.controller.inventory.vms()
+    world.a.write(good_source(MOVE))
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    record = await world.fleet.migration("m1")
+    assert (record.status, record.progress.percent, record.accepted) == (Status.COMPLETED, 100.0, True)
+    assert record.finished_at and record.source_closed and record.destination_closed
+    vm = next(v for v in await world.fleet.vms() if v.uuid == uuid(1))
+    assert (vm.host, vm.state, vm.migration_id) == ("b", GuestState.RUNNING, None)
+    assert (await world.controller.report(record)).downtime_ms == 48
+    assert [i.row for i in await world.controller.timeline("m1") if i.row == "F8"] == ["F8"]
+    assert "@startuml" in await world.controller.diagram("m1")
+
+
+async def test_the_vm_is_held_from_acceptance_to_release(world: World) -> None:
+    book = Book(Role.SOURCE, migration=MOVE).accepted().status("preparing")
+    world.a.write(book)
+    await world.pull()
+    assert [v.migration_id for v in await world.fleet.vms()] == ["m1"]
+    world.a.write(Book(Role.SOURCE, migration=MOVE).status("rolling-back").write(Kind.RELEASED, "R8"))
+    await world.pull()
+    assert [v.migration_id for v in await world.fleet.vms()] == [None]
+    assert (await world.fleet.migration("m1")).status is Status.ROLLING_BACK
+
+
+async def test_reading_again_changes_nothing(world: World) -> None:
+    world.a.write(good_source(MOVE))
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    before = (
+        await world.fleet.migrations(Page()),
+        await world.fleet.events(0, limit=1000),
+        await world.fleet.vms(),
+    )
+    for _ in range(3):
+        await world.pull()
+    again = (await world.fleet.migrations(Page()), await world.fleet.events(0, limit=1000), await world.fleet.vms())
+    assert before == again
+
+
+async def test_everything_is_rebuilt_from_zero(world: World, tmp_path: Path) -> None:
+    world.a.write(good_source(MOVE))
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    other = Controller(SqlFleet.open(f"sqlite:///{tmp_path}/second.db"), world.bus, world.clock)
+    await world.bus.beat(other)
+    for host in ("b", "a", "c"):  # the order of hosts does not matter in the end
+        await other.projector.pull(host)
+    assert (await other.fleet.migration("m1")).status is Status.COMPLETED
+    assert await other.timeline("m1") == await world.controller.timeline("m1")
+    assert await other.diagram("m1") == await world.controller.diagram("m1")
+    await other.stop()
+
+
+async def test_many_pages_are_read_at_once(world: World) -> None:
+    for n in range(30):
+        world.a.write(good_source(MOVE.model_copy(update={"id": f"m{n}"})))
+    stored = await world.controller.projector.pull("a")
+    assert stored == len(world.a.journal) > 400
+    assert (await world.fleet.host("a")).cursor == len(world.a.journal)
+
+
+async def test_a_journal_that_was_replaced_is_read_from_its_beginning(world: World) -> None:
+    world.a.write(good_source(MOVE))
+    await world.pull()
+    world.a.journal.clear()
+    world.a.migrations.clear()
+    other = MOVE.model_copy(update={"id": "m2"})
+    book = Book(Role.SOURCE, boot="new-life", migration=other).accepted().status("preparing")
+    world.a.write(book)
+    await world.pull()
+    assert (await world.fleet.migration("m2")).status is Status.PREPARING
+    assert (await world.fleet.migration("m1")).status is Status.COMPLETED
+
+
+async def test_a_migration_the_controller_did_not_start_is_known_from_the_journal(world: World) -> None:
+    world.b.write(good_destination(MOVE))  # the source is not read yet
+    await world.controller.projector.pull("b")
+    record = await world.fleet.migration("m1")
+    assert record.migration.source == "a" and not record.accepted
+
+
+async def test_progress_hints_move_the_percentage_and_only_forward(world: World) -> None:
+    world.a.write(Book(Role.SOURCE, migration=MOVE).accepted().status("preparing").status("migrating"))
+    await world.pull()
+    looks = [(100, 900), (600, 400), (500, 500)]
+    seen = []
+    for n, (done, left) in enumerate(looks):
+        sample = {"elapsed_ms": n * 500, "memory_total": 1000, "memory_processed": done, "memory_remaining": left}
+        await world.controller.projector.sampled("m1", {"sample": sample, "at": "x"})
+        seen.append((await world.fleet.migration("m1")).progress.percent)
+    assert seen == sorted(seen) and seen[1] > 50
+    await world.controller.projector.sampled("unknown", {"sample": {}})
+
+
+async def test_what_turned_it_back_is_kept(world: World) -> None:
+    book = Book(Role.SOURCE, migration=MOVE).accepted().status("preparing")
+    book.write(Kind.TURNED, data={"error": {"code": "permanent", "message": "no bridge", "fix": ""}})
+    world.a.write(book.status("rolling-back", "no bridge").status("failed", "no bridge").end())
+    await world.pull()
+    record = await world.fleet.migration("m1")
+    assert record.error is not None and record.error["message"] == "no bridge"
+    assert record.status is Status.FAILED and record.reason == "no bridge"
+
+
+async def test_an_admitted_request_is_not_reset_by_what_the_destination_says_first(world: World) -> None:
+    record, _ = await world.controller.migrate(MigrateRequest(id="m1", vm="web1", destination="b"))
+    world.b.write(good_destination(record.migration))
+    await world.pull()
+    assert (await world.fleet.migration("m1")).number == record.number

@@ -1,0 +1,19 @@
+import pytest
+
+from sterna.domain.status import ALLOWED, OWNER, Status, check_transition
+
+
+def test_every_status_says_who_owns_the_guest():
+    assert set(OWNER) == set(Status)
+
+
+def test_every_allowed_transition_has_a_reason_and_no_final_status_is_left():
+    assert all(ALLOWED.values())
+    assert not [pair for pair in ALLOWED if pair[0].final]
+
+
+def test_what_is_not_in_the_table_raises():
+    with pytest.raises(ValueError, match="completed to rolling-back"):
+        check_transition(Status.COMPLETED, Status.ROLLING_BACK)
+    with pytest.raises(ValueError, match="post-migrating to rolling-back"):
+        check_transition(Status.POST_MIGRATING, Status.ROLLING_BACK)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sterna.config import AgentSettings, ControllerSettings, load
+from sterna.domain.errors import BadRequest
+
+AGENT = """
+host = "host1"
+state_dir = "/srv/state"
+[bus]
+url = "nats://10.0.0.9:4222"
+[migration]
+address = "10.0.0.1"
+"""
+
+
+def file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_and_the_defaults(tmp_path: Path) -> None:
+    settings = load(AgentSettings, file(tmp_path, AGENT))
+    assert (settings.host, settings.state_dir, settings.bus.url) == (
+        "host1",
+        Path("/srv/state"),
+        "nats://10.0.0.9:4222",
+    )
+    assert (
+        settings.migration.uri_template.format(address=settings.migration.address) == "qemu+tcp://10.0.0.1/system"
+    )
+    assert settings.test.fault_file is None
+    assert load(ControllerSettings, file(tmp_path, "")).listen == "127.0.0.1:8774"
+
+
+def test_the_environment_wins_and_reaches_into_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STERNA_BUS__URL", "nats://elsewhere:1")
+    monkeypatch.setenv("STERNA_BUS__PASSWORD", "s3cret")
+    monkeypatch.setenv("STERNA_API", "http://ignored")
+    settings = load(AgentSettings, file(tmp_path, AGENT))
+    assert settings.bus.url == "nats://elsewhere:1"
+    assert "s3cret" not in repr(settings)
+    assert settings.bus.password is not None and settings.bus.password.get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (AGENT + "[volumes]\ninitiatr = 'x'\n", "volumes.initiatr"),
+        ("colour = 'blue'\n" + AGENT, "colour"),
+        ("host = 'a'\n", "migration"),
+        (AGENT.replace("host1", "a.b"), "host"),
+        ("host = \n", "not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(BadRequest, match=named):
+        load(AgentSettings, file(tmp_path, text))
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="no settings file"):
+        load(ControllerSettings, tmp_path / "none.toml")
