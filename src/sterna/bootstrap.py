@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import signal
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,6 +25,7 @@ from sterna.adapters.vif.ovs import OvsVif
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.config import AgentSettings, BusSettings, load
+from sterna.domain.errors import Conflict
 from sterna.migration.context import HostPorts
 from sterna.ports.volume import Volumes
 from sterna.saga.runner import no_strike
@@ -72,15 +76,30 @@ async def until_told_to_stop() -> None:
     await told.wait()
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: two agents on one journal would be two drivers of the same migrations.
+
+    Raises Conflict if another agent has it. The kernel lets go of it when the process dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "agent.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "stop it first, or give this one a state_dir of its own"
+            raise Conflict(f"another sterna agent already works in {folder}", fix=fix) from None
+        yield
+
+
 def run_agent(config: Path) -> None:
     """`sterna agent`: run until SIGTERM. A copy under way goes on in libvirt and is joined by the next life.
 
-    Raises BadRequest for wrong settings, Permanent for a damaged journal.
+    Raises BadRequest for wrong settings, Permanent for a damaged journal, Conflict where another agent has it.
     """
     settings = load(AgentSettings, config)
 
     async def run() -> None:
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
         boot = uuid4().hex
         clock = SystemClock()
         strike = FaultFile(settings.test.fault_file).strike if settings.test.fault_file else no_strike
@@ -98,4 +117,5 @@ def run_agent(config: Path) -> None:
         await agent.stop()
         await parts.bus.close()
 
-    asyncio.run(run())
+    with alone_in(settings.state_dir):
+        asyncio.run(run())
