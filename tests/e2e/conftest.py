@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from sterna.lab.lab import Lab
 
 STATE = Path(".lab-test/e2e")
 FINAL = {"completed", "failed", "cancelled"}
-STEPS = ("shared", "local", "iscsi")
 
 
 class Fleet:
@@ -25,12 +25,12 @@ class Fleet:
         self.lab = lab
         self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30)
 
-    def start(self, vm: str, to: str, **more: str) -> httpx2.Response:
+    def start(self, vm: str, to: str, **more: object) -> httpx2.Response:
         return self.api.post("/v1/migrations", json={"vm": vm, "destination": to, "id": str(uuid.uuid4()), **more})
 
-    def started(self, vm: str, to: str) -> str:
+    def started(self, vm: str, to: str, **more: object) -> str:
         """Start a migration that must be accepted; its id."""
-        answer = self.start(vm, to)
+        answer = self.start(vm, to, **more)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
@@ -54,8 +54,6 @@ class Fleet:
 
     def wait_for_row(self, host: str, name: str, migration: str, timeout: float = 60.0) -> None:
         """Until the agent's own journal on `host` has an entry of that name for the migration."""
-        import sqlite3
-
         path = self.lab.hosts[host].root / "state" / "journal.db"
         deadline = time.monotonic() + timeout
         while True:

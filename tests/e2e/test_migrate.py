@@ -11,6 +11,7 @@ from sterna.migration.flow import DESTINATION, SOURCE
 pytestmark = pytest.mark.lab
 
 ROUNDS = 20
+WRITTEN_BYTES = 4 << 20
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,6 @@ def where(fleet, guest) -> str:
 def test_twenty_times_back_and_forth(fleet, guest):
     guest, empty = guest
     before = guest.status()
-    allocated = fleet.lab.allocated_bytes("host1")
     with fleet.lab.ping(guest) as ping:
         for _ in range(ROUNDS):
             here = where(fleet, guest)
@@ -46,10 +46,9 @@ def test_twenty_times_back_and_forth(fleet, guest):
     assert after.pages_verified > before.pages_verified
     assert after.blocks_verified > before.blocks_verified
     assert ping.longest_gap_ms < 1000
-    # thin stays thin: twenty copies have not filled the disk
-    grown = fleet.lab.allocated_bytes(where(fleet, guest))
-    for path, size in allocated.items():
-        assert grown[path] <= 2 * size + 2**20, f"{path} grew from {size} to {grown[path]}"
+    # thin stays thin: the guest writes 4 MiB of its 1 GiB disk, and twenty copies have not filled the rest
+    files = fleet.lab.allocated_bytes(where(fleet, guest))
+    assert 0 < sum(files.values()) < 3 * WRITTEN_BYTES, files
 
 
 def forced() -> list[tuple[str, str, str]]:
@@ -106,8 +105,8 @@ def test_an_abort_while_memory_is_copied(fleet, guest):
     here = where(fleet, guest)
     there = fleet.other(here)
     before = fleet.snapshots()
-    migration = fleet.started(guest.name, there)
-    fleet.wait_for_row(here, "copy-started", migration)
+    migration = fleet.started(guest.name, there, bandwidth_bytes_s=4 << 20)
+    fleet.wait_for_row(here, "iteration", migration)
     answer = fleet.api.post(f"/v1/migrations/{migration}/abort")
     assert answer.status_code == 202, answer.text
     ended = fleet.wait(migration)
