@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import signal
 import socket
 import ssl
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from uuid import uuid4
@@ -29,6 +32,7 @@ from sterna.agent.faults import FaultFile
 from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, ControllerSettings, load
 from sterna.controller.controller import Controller
+from sterna.domain.errors import Conflict
 from sterna.migration.context import HostPorts
 from sterna.ports.volume import Volumes
 from sterna.rpc.client import RpcClient
@@ -85,16 +89,31 @@ async def until_told_to_stop() -> None:
     await told.wait()
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: two agents on one journal would be two drivers of the same migrations.
+
+    Raises Conflict if another agent has it. The kernel lets go of it when the process dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "agent.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "stop it first, or give this one a state_dir of its own"
+            raise Conflict(f"another sterna agent already works in {folder}", fix=fix) from None
+        yield
+
+
 def run_agent(config: Path) -> None:
     """`sterna agent`: run until SIGTERM. A copy under way goes on in libvirt and is joined by the next life.
 
-    Raises BadRequest for wrong settings, Permanent for a damaged journal.
+    Raises BadRequest for wrong settings, Permanent for a damaged journal, Conflict where another agent has it.
     """
     log_to_stderr()
     settings = load(AgentSettings, config)
 
     async def run() -> None:
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
         boot = uuid4().hex
         clock = SystemClock()
         strike = FaultFile(settings.test.fault_file).strike if settings.test.fault_file else no_strike
@@ -112,7 +131,8 @@ def run_agent(config: Path) -> None:
         await agent.stop()
         await parts.bus.close()
 
-    asyncio.run(run())
+    with alone_in(settings.state_dir):
+        asyncio.run(run())
 
 
 CLOSING_S = 3

@@ -81,9 +81,16 @@ def _paused_at_source(source: Observation, destination: Observation, epoch: int,
         if destination.ran:
             return Finding(Verdict.ARRIVED, "the guest ran on the destination and was paused there")
         return Finding(Verdict.WAIT, "paused on both hosts: libvirt is between handing over and starting")
-    if destination.ran or (destination.state is GuestState.SHUTOFF and destination.epoch == epoch):
+    if _ended_there(destination, epoch):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
     return Finding(Verdict.STRANDED, "paused on the source by a copy that failed; it never ran elsewhere")
+
+
+def _ended_there(destination: Observation, epoch: int) -> bool:
+    """A definition left by this migration's Finish, or the memory of it having run; a stale one proves nothing."""
+    if destination.state is GuestState.SHUTOFF:
+        return destination.epoch == epoch
+    return destination.ran
 
 
 def _gone_from_source(destination: Observation, epoch: int) -> Finding:
@@ -91,6 +98,6 @@ def _gone_from_source(destination: Observation, epoch: int) -> Finding:
         if destination.ran:
             return Finding(Verdict.ARRIVED, "the guest ran on the destination and was paused there")
         return Finding(Verdict.WAIT, "gone from the source, not yet running on the destination")
-    if destination.ran or (destination.state is GuestState.SHUTOFF and destination.epoch == epoch):
+    if _ended_there(destination, epoch):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
     return Finding(Verdict.ENDED_AT_SOURCE, "the guest's QEMU ended on the source; it never ran elsewhere")

@@ -4,11 +4,14 @@
 lab's own namespaces; the machine's network, mounts, libvirt and Open vSwitch are not touched.
 """
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +27,9 @@ from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import NATS_URL, STATE, target_name
 from sterna.lab.record import GuestRecord, LabRecord, load_record
 from sterna.lab.snapshot import allocated_bytes, host_snapshot
+
+READY_SECONDS = 30.0
+"""From their start to the controller having heard every agent; it takes 2 s on an idle machine."""
 
 
 class Lab:
@@ -64,6 +70,7 @@ class Lab:
                     lab.start_controller()
                     for name in lab.hosts:
                         lab.start_agent(name)
+                    lab.wait_ready()
                 lab._record.complete = True
                 lab._record.save(state)
             except BaseException:
@@ -239,6 +246,22 @@ class Lab:
             self.outer.detach(argv, self.state_dir / "logs/controller.log", pass_fds=[listening.fileno()])
         self._record.save(self.state_dir)
         return self._record.controller_url
+
+    def wait_ready(self, timeout: float = READY_SECONDS) -> None:
+        """Until the controller has heard every host's agent. Raises LabError after `timeout` seconds."""
+        deadline, seen = time.monotonic() + timeout, "nothing"
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self.controller_url}/v1/hosts", timeout=5) as answer:  # noqa: S310
+                    up = {host["name"] for host in json.load(answer)["hosts"] if host["up"]}
+            except OSError as error:
+                seen = str(error)
+            else:
+                if up >= set(self.hosts):
+                    return
+                seen = f"only {', '.join(sorted(up)) or 'no host'} is up"
+            time.sleep(0.05)
+        raise LabError(f"the agents are not ready after {timeout:g} s ({seen}); see the logs in {self.state_dir}")
 
     def controller_pid(self) -> int | None:
         """The machine's PID of the controller; None when there is none."""

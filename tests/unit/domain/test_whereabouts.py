@@ -43,6 +43,8 @@ TABLE = [
     (see(P), see(A), True, Verdict.STRANDED),
     (see(P), see(A), False, Verdict.STAYED),
     (see(P), see(S, epoch=EPOCH - 1), True, Verdict.STRANDED),
+    (see(P), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.STRANDED),
+    (see(S), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.ENDED_AT_SOURCE),
     (see(P), see(S), True, Verdict.ENDED_AT_DESTINATION),
     (see(S), see(S), True, Verdict.ENDED_AT_DESTINATION),
     (see(S), see(A), True, Verdict.ENDED_AT_SOURCE),

@@ -84,15 +84,17 @@ def own_metadata(xml: str, *, epoch: int, migration_id: str) -> str:
 
 
 def _facts(domain: Element, plan: CopyPlan) -> list[NicFacts]:
-    """What the next migration and a cold boot must know of each NIC. The VLAN is the source's."""
+    """What the next migration and a cold boot must know of each NIC. A plan without a VLAN keeps the source's."""
     vlans = {mac: fact.vlan for mac, fact in read_nics(find_own(domain)).items()}
     for interface in domain.iterfind("devices/interface"):
         if interface.find("vlan") is not None:
             vlans[_mac(interface)] = read_vlan(interface)
-    return [
-        NicFacts(mac=nic.mac.lower(), port_id=nic.port_id, bridge=nic.bridge, vlan=vlans.get(nic.mac.lower()))
-        for nic in plan.nics
-    ]
+    facts = []
+    for nic in plan.nics:
+        mac = nic.mac.lower()
+        vlan = nic.vlan if nic.vlan is not None else vlans.get(mac)
+        facts.append(NicFacts(mac=mac, port_id=nic.port_id, bridge=nic.bridge, vlan=vlan))
+    return facts
 
 
 def _mac(interface: Element) -> str:

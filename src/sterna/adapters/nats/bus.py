@@ -113,7 +113,8 @@ class NatsBus:
         A bus that is away is no error: it is tried for ever in the background, so that an agent may start first.
         """
         bus = cls(url, name=name, user=user, password=password, tls=tls)
-        await bus._try_to_join()
+        if not await bus._try_to_join():
+            _log.warning("the message bus does not answer yet", name=name, servers=bus._servers)
         bus._keeper = asyncio.create_task(bus._keep(), name=f"nats {name}")
         return bus
 
@@ -141,7 +142,7 @@ class NatsBus:
         if client is not None:
             try:
                 await self._open(client, subscription)
-                await client.flush(timeout=_PING_S)
+                await _settle(client)
             except (nats_errors.Error, OSError) as e:
                 _log.info("subscription waits for the bus", subject=subject, error=str(e))
         return subscription
@@ -235,7 +236,7 @@ class NatsBus:
                 while missing := [s for s in self.subscriptions if s.client is not client]:
                     for subscription in missing:
                         await self._open(client, subscription)
-                    await client.flush(timeout=_PING_S)  # meanwhile somebody may subscribe: look again
+                    await _settle(client)  # meanwhile somebody may subscribe: look again
         except Exception as e:  # whatever listens there may not even speak NATS: never a reason to stop trying
             _log.info("the message bus cannot be joined", name=self._name, servers=self._servers, error=repr(e))
             await client.close()
@@ -261,6 +262,14 @@ class NatsBus:
         queue = self._waiting.get(msg.subject.rpartition(".")[2])
         if queue is not None:  # else: the caller has gone
             queue.put_nowait(msg)
+
+
+async def _settle(client: Client) -> None:
+    """Return when the server has taken every subscription sent so far."""
+    # nats-py's flush writes its PING past the commands that still wait in its buffer, so the first PONG proves
+    # only that the buffer has been written; the second proves that the server has read it.
+    await client.flush(timeout=_PING_S)
+    await client.flush(timeout=_PING_S)
 
 
 async def _replies(queue: asyncio.Queue[Msg], subject: str) -> AsyncIterator[bytes]:

@@ -155,6 +155,9 @@ class SimCopy:
             await self._confirm()
         except _Ended:
             return
+        except Exception as error:
+            self._finish(f"the simulation itself failed: {error!r}")  # nobody must wait for ever
+            raise
 
     async def _prepare(self) -> None:
         await self._wait(self.world.pace.prepare_ms)
@@ -200,8 +203,8 @@ class SimCopy:
         domain = self.destination.domains[self.uuid]
         if self.plan.persistent:
             domain.inactive = persistent_definition(self.definition, source.inactive, self.plan)
-            self.world.tell(self.destination.name, "domain", self.uuid, "defined")
             self.world.emit(self.destination, self.uuid, "defined", "added")
+            self.world.tell(self.destination.name, "domain", self.uuid, "defined")
             self._live()
         domain.job = None
         domain.completed = self._statistics()

@@ -26,8 +26,9 @@ def start_incoming(world: SimWorld, host: SimHost, uuid: str, live: Definition) 
     domain.ran = False
     domain.completed = None
     _occupy(world, host, domain, live)
-    _change(world, host, domain, GuestState.PAUSED, INCOMING)
-    world.emit(host, uuid, "started-incoming", "migrated")
+    _check_alive(domain)
+    _change(world, host, domain, GuestState.PAUSED, INCOMING, ("started-incoming", "migrated"))
+    _check_alive(domain)
     return domain
 
 
@@ -38,20 +39,19 @@ def start(world: SimWorld, host: SimHost, uuid: str) -> None:
         raise LibvirtSays("Requested operation is not valid: domain is already running")
     _check_needs(world, host, domain.inactive)
     _occupy(world, host, domain, domain.inactive)
+    _check_alive(domain)
     run(world, host, domain, reason="booted", event="started")
 
 
 def run(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
     """Let its vCPUs run."""
     domain.ran = True
-    _change(world, host, domain, GuestState.RUNNING, reason)
-    world.emit(host, domain.uuid, event, detail)
+    _change(world, host, domain, GuestState.RUNNING, reason, (event, detail))
 
 
 def pause(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str) -> None:
     """Stop its vCPUs; its QEMU stays."""
-    _change(world, host, domain, GuestState.PAUSED, reason)
-    world.emit(host, domain.uuid, event)
+    _change(world, host, domain, GuestState.PAUSED, reason, (event, ""))
 
 
 def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
@@ -62,21 +62,25 @@ def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event
     live, copy = domain.live, domain.job
     if live is None:
         return
+    _open_files(host, domain.uuid, live, held=False)
     domain.live = None
     if domain.inactive is None:
         del host.domains[domain.uuid]
-    _change(world, host, domain, GuestState.SHUTOFF, reason)
+    _change(world, host, domain, GuestState.SHUTOFF, reason, (event, detail))
     for nic in live.nics:
         if nic.managed and nic.device:
             world.remove_port(host.name, nic.device)
     world.log_out(host.name, domain.uuid)
-    world.emit(host, domain.uuid, event, detail)
     if copy is not None:
         copy.qemu_gone(host)
 
 
-def _change(world: SimWorld, host: SimHost, domain: SimDomain, state: GuestState, reason: str) -> None:
+def _change(
+    world: SimWorld, host: SimHost, domain: SimDomain, state: GuestState, reason: str, event: tuple[str, str]
+) -> None:
+    """The event goes out first: what watchers do to the world because of this comes after it."""
     domain.state, domain.reason = state, reason
+    world.emit(host, domain.uuid, *event)
     world.tell(host.name, "domain", domain.uuid, f"{state} ({reason})")
 
 
@@ -123,14 +127,30 @@ def _check_disk(world: SimWorld, host: SimHost, disk: Disk) -> None:
             )
 
 
+def _check_alive(domain: SimDomain) -> None:
+    """A watcher may have ended the QEMU while it was starting."""
+    if domain.live is None:
+        raise LibvirtSays("internal error: process exited while connecting to monitor")
+
+
 def _occupy(world: SimWorld, host: SimHost, domain: SimDomain, live: Definition) -> None:
     """Take what the QEMU holds while it lives: taps that libvirt makes, logins, memory."""
     nics = tuple(_plugged_by_libvirt(world, host, domain.uuid, n) if n.managed else n for n in live.nics)
     domain.live = replace(live, nics=nics)
+    _open_files(host, domain.uuid, live, held=True)
     for disk in live.disks:
         if disk.kind is DiskKind.ISCSI and disk.iscsi:
             initiator = disk.iscsi.initiator or host.initiator
             world.log_in(Session(disk.iscsi.target, initiator, host.name, domain.uuid))
+
+
+def _open_files(host: SimHost, uuid: str, live: Definition, *, held: bool) -> None:
+    for path in (d.path for d in live.disks if d.kind is DiskKind.FILE and d.path):
+        users = host.folder(path).users
+        if held:
+            users.setdefault(path, set()).add((host.name, uuid))
+        else:
+            users.get(path, set()).discard((host.name, uuid))
 
 
 def _plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> Nic:

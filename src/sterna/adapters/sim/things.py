@@ -37,6 +37,8 @@ class SimFolder:
     files: dict[str, SimFile] = field(default_factory=dict)
     directories: set[str] = field(default_factory=set)
     capacity_bytes: int = 1024 * GIB
+    users: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    """Path -> (host, UUID) of the QEMUs that hold it open."""
 
     @property
     def free_bytes(self) -> int:

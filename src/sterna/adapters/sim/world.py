@@ -108,9 +108,8 @@ class SimWorld:
             host = self.hosts[change.host]
             return [(host, host.domains[change.subject])] if change.subject in host.domains else []
         if change.what == "file":
-            names = self.hosts[change.host].folder(change.subject).hosts
-            hosts = [self.hosts[n] for n in sorted(names)]
-            return [(h, d) for h in hosts for d in h.domains.values() if _uses(d, change.subject)]
+            users = self.hosts[change.host].folder(change.subject).users.get(change.subject, set())
+            return [(self.hosts[name], self.hosts[name].domains[uuid]) for name, uuid in sorted(users)]
         if change.what in ("admission", "session"):
             logged_in = {s.host for s in self.iscsi.sessions if s.target == change.subject}
             hosts = [self.hosts[n] for n in sorted(logged_in | {change.host} - {""})]
@@ -308,7 +307,3 @@ class SimWorld:
 
 def _reaches(domain: SimDomain, target: str) -> bool:
     return domain.live is not None and any(d.iscsi and d.iscsi.target == target for d in domain.live.disks)
-
-
-def _uses(domain: SimDomain, path: str) -> bool:
-    return domain.live is not None and any(d.path == path for d in domain.live.disks)

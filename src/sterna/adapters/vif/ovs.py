@@ -70,7 +70,8 @@ class OvsVif:
         """R6, F4: the port off its bridge and the tap gone. False where there was nothing.
 
         Only for taps Sterna made: libvirt reuses its own names (`vnet3`) for other guests at once.
-        Raises Conflict if the port is on another bridge than `bridge`, Unreachable.
+        A tap without a port, left by a plug that was interrupted in between, goes as well. Raises Conflict if the
+        port is on another bridge than `bridge`, or the tap is no port and in use; Unreachable.
         """
         return await self._run(lambda api: _unplug(api, device, bridge))
 
@@ -195,6 +196,8 @@ def _unplug(api: Any, device: str, bridge: str) -> bool:
     with _iproute() as ipr:
         link = _link(ipr, device)
         if link is not None:
+            if not interfaces and link["flags"] & _IFF_LOWER_UP:
+                raise Conflict(f"{device} is no port of a switch and a process has it open: left alone")
             with _gone_is_fine():
                 ipr.link("del", index=link["index"])
     return bool(interfaces) or link is not None

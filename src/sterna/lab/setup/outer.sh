@@ -19,7 +19,7 @@ for bridge in mgmt tenant; do
 done
 ip address add "$LAB_ADDRESS/24" dev mgmt
 ip address add "$TENANT_ADDRESS/24" dev tenant
-sysctl -qw net.ipv4.neigh.tenant.retrans_time_ms=50 # a guest that just came up is found soon
+sysctl -qw net.ipv4.neigh.tenant.retrans_time_ms=50 || true # a guest that just came up is found soon
 
 start() { # NAME COMMAND...: a daemon with its log
     name=$1

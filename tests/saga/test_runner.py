@@ -1,0 +1,190 @@
+"""The runner alone: what each kind of error asks for, and what is in the journal when."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pytest
+
+from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.domain.errors import Cancelled, Permanent, Temporary, Unknown
+from sterna.domain.journal import Kind, Migration, Role
+from sterna.domain.step import Flow, History, Step
+from sterna.saga.runner import Runner
+
+
+@dataclass
+class World:
+    """What the steps below do to it, and how they misbehave."""
+
+    journal: SqlJournal
+    errors: dict[str, list[Exception]] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    held: dict[str, dict] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    abort: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def write(self, kind, *, row="", name="", data=None):
+        self.history.add(self.journal.append("m", kind, row=row, name=name, data=data or {}))
+
+
+class Recorded(Step[World]):
+    async def do(self, ctx, plan):
+        for error in ctx.errors.get(self.name, [])[:1]:
+            ctx.errors[self.name].pop(0)
+            raise error
+        ctx.done.append(self.name)
+        return {"by": self.name}
+
+    async def probe(self, ctx, plan):
+        return ctx.held.get(self.name)
+
+
+class UndoA(Recorded):
+    name = "undo-a"
+
+
+class UndoB(Recorded):
+    name = "undo-b"
+
+
+class Before(Recorded):
+    name = "before-undo"
+
+
+class After(Recorded):
+    name = "after-undo"
+
+
+class A(Recorded):
+    name = "a"
+    undo: ClassVar = (UndoA,)
+
+
+class B(Recorded):
+    name = "b"
+    undo: ClassVar = (UndoB,)
+    patience_s = 5.0
+
+
+class C(Recorded):
+    name = "c"
+
+
+FLOW = Flow(until_pivot=(A, B), after_pivot=(C,), before_undo=(Before,), after_undo=(After,))
+
+
+@pytest.fixture
+def clock():
+    return SimClock()
+
+
+@pytest.fixture
+def world(clock):
+    journal = SqlJournal.at(None, clock=clock)
+    migration = Migration(id="m", epoch=0, vm_uuid="v", vm_name="v", source="s", destination="d")
+    journal.accept(migration, Role.SOURCE)
+    return World(journal)
+
+
+def kinds(world, name):
+    return [e.kind for e in world.journal.entries("m") if e.name == name]
+
+
+async def test_the_intent_is_in_the_journal_before_the_step_acts(world, clock):
+    seen = []
+
+    async def strike(name, row, moment):
+        seen.append((name, moment, kinds(world, name)))
+
+    await clock.run(Runner(clock, strike).drive(FLOW, world))
+    assert seen[0] == ("a", "before", [Kind.INTENT])
+    assert seen[1] == ("a", "after", [Kind.INTENT])
+    assert kinds(world, "a") == [Kind.INTENT, Kind.DONE]
+    assert world.done == ["a", "b", "c"]
+
+
+async def test_temporary_is_retried_with_back_off_and_said_once(world, clock):
+    world.errors["a"] = [Temporary("not yet")] * 4
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done == ["a", "b", "c"]
+    assert kinds(world, "a") == [Kind.INTENT, Kind.FAILED, Kind.DONE]
+    assert clock.monotonic_ms() == pytest.approx((0.2 + 0.4 + 0.8 + 1.6) * 1000)
+
+
+async def test_temporary_beyond_the_steps_patience_is_compensated_in_reverse(world, clock):
+    world.errors["b"] = [Temporary("never")] * 100
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done == ["a", "before-undo", "undo-b", "undo-a", "after-undo"]
+    assert world.history.turned["error"]["message"] == "never"
+
+
+async def test_what_was_never_begun_is_not_undone(world, clock):
+    world.errors["a"] = [Permanent("no")]
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done == ["before-undo", "undo-a", "after-undo"]
+
+
+async def test_an_unknown_outcome_is_probed_not_repeated(world, clock):
+    world.errors["a"] = [Unknown("answer lost")]
+    world.held["a"] = {"found": "in the world"}
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done == ["b", "c"]
+    assert world.history.results["a"] == {"found": "in the world", "probed": True}
+
+
+async def test_after_the_pivot_even_a_permanent_error_is_retried(world, clock):
+    world.errors["c"] = [Permanent("storage says no")] * 50
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done == ["a", "b", "c"]
+
+
+async def test_in_compensation_every_error_is_retried(world, clock):
+    world.errors["b"] = [Permanent("no")]
+    world.errors["undo-a"] = [Permanent("host away")] * 50
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done[-1] == "after-undo"
+
+
+async def test_a_bug_in_a_step_is_compensated_and_named(world, clock):
+    world.errors["b"] = [ZeroDivisionError("oops")]
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert "ZeroDivisionError" in world.history.turned["error"]["message"]
+    assert world.done[-1] == "after-undo"
+
+
+async def test_an_abort_ends_the_wait_between_two_tries(world, clock):
+    world.errors["b"] = [Temporary("not yet")] * 100
+
+    async def abort():
+        await clock.sleep(1)
+        world.abort.set()
+
+    await clock.run(asyncio.gather(Runner(clock).drive(FLOW, world), abort()))
+    assert world.history.turned["error"]["code"] == Cancelled.code
+    assert clock.monotonic_ms() < 5000
+
+
+@pytest.mark.parametrize("error", [None, "a", "b"])
+async def test_from_every_interrupted_prefix_the_same_end_is_reached(world, clock, error):
+    """Cut the journal after each entry and run again: what is left is done, what was done is not repeated."""
+    if error:
+        world.errors[error] = [Permanent("no")]
+    await clock.run(Runner(clock).drive(FLOW, world))
+    whole = world.journal.entries("m")
+    end = History.read(whole).results.keys()
+    for length in range(1, len(whole) + 1):
+        cut = World(SqlJournal.at(None, clock=clock), history=History())
+        migration = Migration(id="m", epoch=0, vm_uuid="v", vm_name="v", source="s", destination="d")
+        cut.journal.accept(migration, Role.SOURCE)
+        for entry in whole[1:length]:
+            cut.write(entry.kind, row=entry.row, name=entry.name, data=entry.data)
+        finished = set(cut.history.results)
+        if error and cut.history.turned is None:
+            cut.errors[error] = [Permanent("no")]
+        await clock.run(Runner(clock).drive(FLOW, cut))
+        assert cut.history.results.keys() == end
+        assert not finished & set(cut.done)

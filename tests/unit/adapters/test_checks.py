@@ -1,0 +1,99 @@
+"""Refusals of a host's libvirt, from capabilities as libvirt writes them; and what its statistics mean."""
+
+import libvirt
+import pytest
+
+from sterna.adapters.libvirt import checks
+from sterna.adapters.libvirt.custodian import to_completed
+from sterna.adapters.libvirt.events import lifecycle
+from sterna.adapters.libvirt.mover import to_sample
+from sterna.domain.model import GuestState, Vm
+
+CAPABILITIES = """<capabilities><host><uuid>h</uuid></host>
+  <guest><os_type>hvm</os_type><arch name='x86_64'><emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <machine maxCpus='255'>pc-i440fx-10.0</machine><machine canonical='pc-q35-10.0'>q35</machine>
+    <machine>pc-q35-10.0</machine><domain type='qemu'/></arch></guest></capabilities>"""
+DOMAIN_CAPABILITIES = """<domainCapabilities><cpu><mode name='custom' supported='yes'>
+    <model usable='yes'>qemu64</model><model usable='no'>Skylake-Server</model></mode></cpu></domainCapabilities>"""
+
+
+def vm(**more: object) -> Vm:
+    facts = {"uuid": "u", "name": "n", "state": GuestState.RUNNING, "memory_bytes": 1 << 30, "vcpus": 1}
+    facts |= {"virt_type": "qemu", "machine": "pc-q35-10.0", "emulator": "/usr/bin/qemu-system-x86_64"}
+    return Vm.model_validate(facts | more)
+
+
+def codes(vm: Vm, emulator_exists: bool = True) -> list[str]:
+    return [r.code for r in checks.against_capabilities(vm, CAPABILITIES, emulator_exists)]
+
+
+def test_what_the_host_has_is_fine() -> None:
+    assert codes(vm()) == []
+
+
+def test_every_reason_at_once() -> None:
+    bad = vm(machine="pc-q35-99.0", virt_type="kvm")
+    assert codes(bad, emulator_exists=False) == ["emulator-missing", "virt-type-missing", "machine-type-missing"]
+    assert codes(vm(arch="aarch64")) == ["arch-unsupported"]
+
+
+@pytest.mark.parametrize(
+    ("virt_type", "version", "refused"),
+    [("qemu", 7_002_019, True), ("qemu", 8_000_000, False), ("kvm", 7_002_019, False), ("qemu", 10_000_002, False)],
+)
+def test_software_emulation_needs_qemu_8(virt_type: str, version: int, refused: bool) -> None:
+    found = checks.against_version(vm(virt_type=virt_type), version)
+    assert [r.code for r in found] == (["qemu-too-old"] if refused else [])
+    assert all("7.2" in r.message for r in found)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "refused"),
+    [
+        ("", False),
+        ("<cpu mode='host-passthrough'/>", False),
+        ("<cpu mode='custom'><model>qemu64</model></cpu>", False),
+        ("<cpu mode='custom'><model>Skylake-Server</model></cpu>", True),
+        ("<cpu mode='custom'><model>NoSuch</model></cpu>", True),
+    ],
+)
+def test_cpu_models_of_software_emulation(cpu: str, refused: bool) -> None:
+    found = checks.against_cpu_model(vm(cpu_xml=cpu), DOMAIN_CAPABILITIES)
+    assert [r.code for r in found] == (["cpu-incompatible"] if refused else [])
+
+
+def test_the_end_of_a_migrated_qemu_is_no_shutdown_of_the_guest() -> None:
+    assert lifecycle(libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_HOST) is None
+    by_guest = lifecycle(libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST)
+    assert by_guest is not None
+    assert (by_guest.kind, by_guest.detail) == ("shutdown", "guest")
+
+
+def test_lifecycle_words() -> None:
+    started = lifecycle(libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED)
+    stopped = lifecycle(libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED)
+    assert started is not None
+    assert stopped is not None
+    assert (started.kind, stopped.kind, stopped.detail) == ("started-incoming", "stopped", "failed")
+    assert lifecycle(libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED, 0) is None
+
+
+def test_a_sample_in_bytes_and_unknown_where_nobody_counted() -> None:
+    stats = {"memory_dirty_rate": 0, "memory_page_size": 4096, "memory_iteration": 1, "memory_total": 10}
+    assert to_sample(stats).dirty_rate is None
+    assert to_sample(stats | {"memory_iteration": 2, "memory_dirty_rate": 10}).dirty_rate == 40960
+    assert to_sample(stats | {"memory_iteration": 2}).dirty_rate == 0
+    assert to_sample({}).memory_total is None
+    not_begun = to_sample({"memory_total": 0, "memory_remaining": 0, "memory_iteration": 0})
+    assert (not_begun.memory_total, not_begun.memory_remaining, not_begun.iteration) == (None, None, None)
+
+
+def test_disks_are_counted_on_the_source_only() -> None:
+    stats = {"operation": libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN, "disk_total": 0, "downtime": 5}
+    arrived = to_completed(stats)
+    assert arrived is not None
+    assert (arrived.downtime_ms, arrived.disk_total) == (5, None)
+    left = to_completed(stats | {"operation": libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT})
+    assert left is not None
+    assert left.disk_total == 0
+    assert to_completed({"operation": libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE}) is None

@@ -1,0 +1,175 @@
+"""Domain XML -> `Vm`, on definitions that libvirt 11.3 really wrote (xml/*.xml)."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sterna.adapters.libvirt.describe import describe
+from sterna.domain.errors import Permanent
+from sterna.domain.model import DiskKind
+
+XML = Path(__file__).with_name("xml")
+MAC = "52:54:00:74:00:14"
+HOSTDEV = """<hostdev mode='subsystem' type='pci'><source>
+  <address domain='0x0000' bus='0x01' slot='0x00' function='0x1'/></source></hostdev>"""
+VIRTIOFS = (
+    """<filesystem type='mount'><driver type='virtiofs'/><source dir='/data'/><target dir='tag'/></filesystem>"""
+)
+
+
+def read(name: str) -> str:
+    return (XML / f"{name}.xml").read_text()
+
+
+def small(devices: str = "", metadata: str = "", nic: str = "") -> str:
+    """A domain with little in it."""
+    return (
+        "<domain type='kvm'><name>a</name><uuid>u</uuid><memory unit='MiB'>1</memory><vcpu>2</vcpu>"
+        f"<metadata>{metadata}</metadata><os><type arch='x86_64' machine='pc'>hvm</type></os>"
+        f"<devices>{devices}{nic}</devices></domain>"
+    )
+
+
+@pytest.mark.parametrize("name", ["booted", "arrived"])
+def test_what_stays_the_same_wherever_the_guest_is(name: str) -> None:
+    vm = describe(read(name))
+    assert (vm.name, vm.memory_bytes, vm.vcpus, vm.virt_type, vm.machine) == (
+        "g1",
+        512 << 20,
+        1,
+        "qemu",
+        "pc-q35-10.0",
+    )
+    assert vm.emulator == "/usr/bin/qemu-system-x86_64"
+    assert "qemu64" in vm.cpu_xml
+    assert [(d.target, d.kind, d.format) for d in vm.disks] == [
+        ("vda", DiskKind.FILE, "qcow2"),
+        ("vdb", DiskKind.FILE, "qcow2"),
+        ("vdc", DiskKind.ISCSI, "raw"),
+    ]
+    assert all(d.volume_id and len(d.volume_id) == 36 and d.backing_path is None for d in vm.disks)
+    assert vm.disks[0].volume_id in (vm.disks[0].path or "")
+    assert vm.immovable == ()
+    (nic,) = vm.nics
+    assert (nic.mac, nic.plug, nic.bridge, nic.vlan) == (MAC, "ovs", "br-int", 100)
+    assert nic.port_id == describe(read("booted")).nics[0].port_id
+
+
+def test_a_guest_that_booted_here() -> None:
+    vm = describe(read("booted"))
+    assert vm.epoch == 0
+    assert (vm.nics[0].device, vm.nics[0].managed) == ("vnet0", True)
+    assert vm.disks[2].iscsi is not None
+    assert vm.disks[2].iscsi.initiator == "iqn.2026-11.lab.sterna:host1"
+    assert (vm.disks[2].iscsi.lun, vm.disks[2].iscsi.portal_port) == (1, 3260)
+
+
+def test_a_guest_that_arrived_here_knows_its_port_from_the_metadata() -> None:
+    vm = describe(read("arrived"))
+    assert vm.epoch == 1
+    assert vm.nics[0].managed is False
+    assert (vm.nics[0].device or "").startswith("tap")
+    assert vm.disks[2].iscsi is not None
+    assert vm.disks[2].iscsi.initiator == "iqn.2026-11.lab.sterna:host2"
+
+
+def test_devices_that_cannot_move_are_named() -> None:
+    vm = describe(small(HOSTDEV + VIRTIOFS + "<shmem name='ivshmem'/>"))
+    assert vm.immovable == ("hostdev 0000:01:00.1", "virtiofs share /data", "shared memory device ivshmem")
+
+
+@pytest.mark.parametrize(
+    ("nic", "plug"),
+    [
+        ("<interface type='bridge'><source bridge='br0'/></interface>", "other: bridge br0 with no virtualport"),
+        ("<interface type='direct'><source dev='eth0' mode='bridge'/></interface>", "other: direct eth0"),
+        ("<interface type='network'><source network='default'/></interface>", "other: network"),
+        (
+            "<interface type='ethernet'><target dev='x'/></interface>",
+            "other: ethernet with a tap that libvirt makes",
+        ),
+        (
+            "<interface type='bridge'><source bridge='b'/><virtualport type='openvswitch'/>"
+            "<driver queues='4'/></interface>",
+            "other: 4 queues, a tap made ahead of the guest has one",
+        ),
+        (
+            "<interface type='bridge'><source bridge='b'/><virtualport type='openvswitch'/>"
+            "<vlan trunk='yes'><tag id='1'/></vlan></interface>",
+            "other: VLAN trunk",
+        ),
+    ],
+)
+def test_plug_types_not_supported_say_what_they_are(nic: str, plug: str) -> None:
+    assert describe(small(nic=nic)).nics[0].plug == plug
+
+
+@pytest.mark.parametrize(
+    ("disk", "kind", "detail"),
+    [
+        ("<disk type='file' device='cdrom'><target dev='sda'/><readonly/></disk>", DiskKind.EMPTY, ""),
+        (
+            "<disk type='block'><source dev='/dev/vg/lv'/><target dev='sda'/></disk>",
+            DiskKind.OTHER,
+            "block disk /dev/vg/lv",
+        ),
+        (
+            "<disk type='network'><source protocol='rbd' name='p/i'/><target dev='sda'/></disk>",
+            DiskKind.OTHER,
+            "network disk over rbd: p/i",
+        ),
+        (
+            "<disk type='network'><source protocol='iscsi' name='iqn.x/1'/><target dev='sda'/></disk>",
+            DiskKind.OTHER,
+            "iSCSI with 0 portals",
+        ),
+        (
+            "<disk type='file'><source file='/a'/><transient/><target dev='sda'/></disk>",
+            DiskKind.OTHER,
+            "transient overlay: its changes live in a hidden file of this host",
+        ),
+    ],
+)
+def test_disks_not_supported_say_what_they_are(disk: str, kind: DiskKind, detail: str) -> None:
+    found = describe(small(disk)).disks[0]
+    assert (found.kind, found.detail) == (kind, detail)
+
+
+def test_a_backing_file_is_seen() -> None:
+    disk = (
+        "<disk type='file'><driver type='qcow2'/><source file='/a'/><backingStore type='file'>"
+        "<format type='raw'/><source file='/base'/><backingStore/></backingStore><target dev='vda'/></disk>"
+    )
+    assert describe(small(disk)).disks[0].backing_path == "/base"
+
+
+def test_image_metadata_as_nova_writes_it() -> None:
+    nova = """<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:name>web</nova:name>
+      <nova:image uuid="i-1"><nova:properties><nova:property name="hw_disk_bus">virtio</nova:property>
+      </nova:properties></nova:image><nova:root type="image" uuid="i-1"/></nova:instance>"""
+    assert describe(small(metadata=nova)).image == {"uuid": "i-1", "properties": {"hw_disk_bus": "virtio"}}
+    old = (
+        nova.replace("nova/1.1", "nova/1.0")
+        .replace("<nova:image", "<nova:other")
+        .replace("</nova:image", "</nova:other")
+    )
+    assert describe(small(metadata=old)).image == {"uuid": "i-1"}
+
+
+def test_external_entities_are_not_resolved(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("SECRET")
+    evil = f'<!DOCTYPE domain [<!ENTITY x SYSTEM "file://{secret}">]>' + small().replace("<name>a", "<name>&x;")
+    with pytest.raises(Permanent, match="DOCTYPE"):
+        describe(evil)
+    bomb = '<!DOCTYPE d [<!ENTITY a "aa"><!ENTITY b "&a;&a;&a;">]>' + small().replace("<name>a", "<name>&b;")
+    with pytest.raises(Permanent, match="DOCTYPE"):
+        describe(bomb)
+
+
+@given(st.text(max_size=60))
+def test_text_that_is_no_xml_is_one_of_our_errors(text: str) -> None:
+    with pytest.raises(Permanent):
+        describe(text)

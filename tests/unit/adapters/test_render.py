@@ -1,0 +1,181 @@
+"""DEST_XML and PERSIST_XML: what the guest sees stays, where things are changes, there and back for ever."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from sterna.adapters.libvirt.describe import describe
+from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
+from sterna.domain.errors import Permanent
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind
+
+XML = Path(__file__).with_name("xml")
+NIC_ABI = ("mac", "model", "driver", "address", "mtu", "alias", "boot", "rom", "link", "bandwidth", "filterref")
+
+
+def read(name: str) -> str:
+    return (XML / f"{name}.xml").read_text()
+
+
+def plan_for(
+    xml: str, *, epoch: int = 1, host: str = "host2", tap: str = "tap0f", vlan: int | None = None
+) -> CopyPlan:
+    vm = describe(xml)
+    disks = []
+    for disk in vm.disks:
+        iscsi = disk.iscsi.model_copy(update={"initiator": f"iqn.x:{host}"}) if disk.iscsi else None
+        copied = "/instances/" in (disk.path or "")
+        disks.append(
+            DestinationDisk(target=disk.target, kind=disk.kind, path=disk.path, iscsi=iscsi, copied=copied)
+        )
+    nics = tuple(
+        DestinationNic(mac=n.mac, device=tap, bridge=n.bridge or "", port_id=n.port_id or "", vlan=vlan)
+        for n in vm.nics
+    )
+    uri = f"qemu+tcp://{host}/system"
+    return CopyPlan(migration_id=f"m-{epoch}", epoch=epoch, destination_uri=uri, disks=tuple(disks), nics=nics)
+
+
+def guest_view(xml: str) -> str:
+    """The definition with everything taken out that says where things are, in canonical form."""
+    domain = etree.fromstring(xml)
+    for metadata in domain.findall("metadata"):
+        domain.remove(metadata)
+    for disk in domain.iterfind("devices/disk"):
+        for name in ("source", "backingStore"):
+            for child in disk.findall(name):
+                disk.remove(child)
+    for interface in domain.iterfind("devices/interface"):
+        interface.attrib.pop("type")
+        for child in list(interface):
+            if child.tag not in NIC_ABI:
+                interface.remove(child)
+    return re.sub(r">\s+<", "><", etree.tostring(domain, method="c14n").decode())
+
+
+@pytest.mark.parametrize("name", ["booted", "booted-migratable", "arrived", "arrived-migratable"])
+def test_the_guest_sees_no_difference(name: str) -> None:
+    xml = read(name)
+    assert guest_view(render_live(xml, plan_for(xml))) == guest_view(xml)
+
+
+@pytest.mark.parametrize("name", ["booted-inactive", "arrived-inactive"])
+def test_nor_at_its_next_cold_start(name: str) -> None:
+    xml = read(name)
+    assert guest_view(render_persistent(xml, plan_for(xml))) == guest_view(xml)
+
+
+@pytest.mark.parametrize("name", ["booted-migratable", "arrived-migratable"])
+def test_the_live_form(name: str) -> None:
+    xml = read(name)
+    domain = etree.fromstring(render_live(xml, plan_for(xml, epoch=7)))
+    (interface,) = domain.findall("devices/interface")
+    assert interface.get("type") == "ethernet"
+    (target,) = interface.findall("target")
+    assert dict(target.attrib) == {"dev": "tap0f", "managed": "no"}
+    for gone in ("source", "virtualport", "vlan"):
+        assert interface.find(gone) is None
+    (iqn,) = domain.findall("devices/disk/source/initiator/iqn")
+    assert iqn.get("name") == "iqn.x:host2"
+    assert "vnet" not in etree.tostring(domain).decode()
+    vm = describe(etree.tostring(domain).decode())
+    assert vm.epoch == 7
+    assert (vm.nics[0].bridge, vm.nics[0].vlan) == ("br-int", 100)
+    assert vm.nics[0].port_id == describe(xml).nics[0].port_id
+
+
+@pytest.mark.parametrize("name", ["booted-inactive", "arrived-inactive", "arrived-migratable"])
+def test_the_cold_form_plugs_itself(name: str) -> None:
+    xml = read(name)
+    domain = etree.fromstring(render_persistent(xml, plan_for(xml, epoch=7)))
+    (interface,) = domain.findall("devices/interface")
+    assert interface.get("type") == "bridge"
+    assert interface.find("target") is None
+    assert interface.find("source").get("bridge") == "br-int"
+    (virtualport,) = interface.findall("virtualport")
+    assert virtualport.get("type") == "openvswitch"
+    assert virtualport.find("parameters").get("interfaceid") == describe(xml).nics[0].port_id
+    assert interface.find("vlan/tag").get("id") == "100"
+
+
+def test_the_destinations_vlan_wins_over_the_remembered_one() -> None:
+    xml = read("arrived-inactive")
+    cold = etree.fromstring(render_persistent(xml, plan_for(xml, vlan=300)))
+    assert cold.find("devices/interface/vlan/tag").get("id") == "300"
+    assert describe(render_live(read("arrived"), plan_for(xml, vlan=300))).nics[0].vlan == 300
+
+
+@given(st.lists(st.sampled_from(["host1", "host2", "host3"]), min_size=1, max_size=8))
+def test_back_and_forth_for_ever(hosts: list[str]) -> None:
+    live, inactive = read("booted-migratable"), read("booted-inactive")
+    first = guest_view(live)
+    port = describe(live).nics[0].port_id
+    for epoch, host in enumerate(hosts, start=1):
+        plan = plan_for(live, epoch=epoch, host=host, tap=f"tap{epoch}")
+        live, inactive = render_live(live, plan), render_persistent(inactive, plan)
+        running, cold = describe(live), describe(inactive)
+        assert guest_view(live) == first
+        for vm in (running, cold):
+            assert (vm.epoch, vm.nics[0].port_id, vm.nics[0].vlan) == (epoch, port, 100)
+            assert vm.disks[2].iscsi is not None
+            assert vm.disks[2].iscsi.initiator == f"iqn.x:{host}"
+        assert live.count("<sterna:epoch>") == inactive.count("<sterna:epoch>") == 1
+        assert (running.nics[0].device, running.nics[0].managed) == (f"tap{epoch}", False)
+
+
+def test_a_copied_disk_may_get_another_path_and_loses_its_recorded_chain() -> None:
+    xml = read("booted")
+    plan = plan_for(xml)
+    moved = tuple(d.model_copy(update={"path": "/new/disk"}) if d.target == "vdb" else d for d in plan.disks)
+    domain = etree.fromstring(render_live(xml, plan.model_copy(update={"disks": moved})))
+    disk = domain.findall("devices/disk")[1]
+    assert disk.find("source").get("file") == "/new/disk"
+    assert disk.find("backingStore") is None
+    assert domain.findall("devices/disk")[0].find("backingStore") is not None
+
+
+def test_a_plan_that_does_not_fit_the_vm_is_refused() -> None:
+    xml = read("booted")
+    plan = plan_for(xml)
+    with pytest.raises(Permanent, match="nothing of NIC"):
+        render_live(xml, plan.model_copy(update={"nics": ()}))
+    stray = DestinationNic(mac="52:54:00:00:00:01", device="t", bridge="b", port_id="p")
+    with pytest.raises(Permanent, match="does not have"):
+        render_live(xml, plan.model_copy(update={"nics": (*plan.nics, stray)}))
+    with pytest.raises(Permanent, match="does not have: vdz"):
+        render_live(
+            xml, plan.model_copy(update={"disks": (DestinationDisk(target="vdz", kind=DiskKind.FILE, path="/x"),)})
+        )
+    with pytest.raises(Permanent, match="not a file"):
+        render_live(
+            xml, plan.model_copy(update={"disks": (DestinationDisk(target="vdc", kind=DiskKind.FILE, path="/x"),)})
+        )
+
+
+def test_marking_keeps_what_it_does_not_know() -> None:
+    xml = read("arrived")
+    marked = xml.replace("<sterna:epoch>", "<sterna:image uuid='i'/><sterna:epoch>")
+    own = own_metadata(marked, epoch=9, migration_id="m-9")
+    assert "xmlns" not in own  # libvirt adds the namespace itself and refuses one that is there
+    assert "<epoch>9</epoch>" in own
+    assert '<image uuid="i"' in own
+    assert own.count("<nic ") == 1
+
+
+def test_only_what_changes_is_touched() -> None:
+    """Everything outside <metadata>, <disk>, <interface> is byte for byte what libvirt wrote."""
+    xml = read("booted-migratable")
+    before, after = etree.fromstring(xml), etree.fromstring(render_live(xml, plan_for(xml)))
+    skip = ("metadata", "devices")
+    for old, new in zip(
+        [e for e in before if e.tag not in skip], [e for e in after if e.tag not in skip], strict=True
+    ):
+        assert etree.tostring(old) == etree.tostring(new)
+    others_old = [e for e in before.find("devices") if e.tag not in ("disk", "interface")]
+    others_new = [e for e in after.find("devices") if e.tag not in ("disk", "interface")]
+    for old, new in zip(others_old, others_new, strict=True):
+        assert etree.tostring(old) == etree.tostring(new)

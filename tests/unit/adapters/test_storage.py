@@ -1,0 +1,169 @@
+"""File storage on a temporary folder with the real qemu-img."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters.native.storage import FileStorage
+from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.model import Disk, DiskKind
+from sterna.ports.storage import Created
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "instances").mkdir()
+    return tmp_path / "instances"
+
+
+def contents(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def image_info(path: Path) -> tuple[str, int]:
+    command = ["qemu-img", "info", "--output=json", str(path)]
+    info = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return info["format"], info["virtual-size"]
+
+
+def disk(path: Path | str, **more: object) -> Disk:
+    facts = {"target": "vda", "kind": DiskKind.FILE, "path": str(path), "format": "qcow2"}
+    facts |= {"capacity_bytes": 64 * MIB, "allocation_bytes": MIB, "local": True}
+    return Disk.model_validate(facts | more)
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+async def test_makes_thin_targets_of_the_same_size_and_format(root: Path, form: str) -> None:
+    storage = FileStorage(root)
+    wanted = disk(root / "vm" / "disk", format=form)
+    created = await storage.plan_targets("vm", (wanted,))
+    assert created == Created(directories=(str(root / "vm"),), files=(str(root / "vm/disk"),))
+    assert not (root / "vm").exists()
+    await storage.create_targets((wanted,), created)
+    await storage.create_targets((wanted,), created)
+    assert image_info(root / "vm/disk") == (form, 64 * MIB)
+    assert (root / "vm/disk").stat().st_blocks * 512 < MIB
+    assert (root / "vm/disk").stat().st_mode & 0o777 == 0o600
+    await storage.remove(created)
+    await storage.remove(created)
+    assert contents(root) == []
+
+
+async def test_a_half_made_target_is_made_anew(root: Path) -> None:
+    storage, wanted = FileStorage(root), disk(root / "vm/disk")
+    created = await storage.plan_targets("vm", (wanted,))
+    (root / "vm").mkdir()
+    (root / "vm/disk").write_bytes(b"half")
+    await storage.create_targets((wanted,), created)
+    assert (root / "vm/disk").read_bytes()[:3] == b"QFI"
+
+
+async def test_what_is_there_already_is_not_touched(root: Path) -> None:
+    storage, wanted = FileStorage(root), disk(root / "vm/disk")
+    (root / "vm").mkdir()
+    (root / "vm/disk").write_text("precious")
+    assert [r.code for r in await storage.check_targets((wanted,))] == ["disk-file-exists"]
+    with pytest.raises(Conflict):
+        await storage.plan_targets("vm", (wanted,))
+    with pytest.raises(Conflict):
+        await storage.create_targets((wanted,), Created())
+    assert (root / "vm/disk").read_text() == "precious"
+
+
+async def test_every_reason_at_once(root: Path, tmp_path: Path) -> None:
+    storage = FileStorage(root)
+    bad = disk(
+        tmp_path / "elsewhere", format="vmdk", backing_path="/base", capacity_bytes=None, allocation_bytes=1 << 60
+    )
+    codes = {r.code for r in await storage.check_targets((bad,))}
+    assert codes == {
+        "disk-format",
+        "disk-backing-file",
+        "disk-size-unknown",
+        "disk-outside-instances",
+        "disk-space-short",
+    }
+    assert all(r.fix for r in await storage.check_targets((bad,)))
+    assert await storage.check_targets(()) == []
+
+
+@pytest.mark.parametrize("path", ["../outside", "vm/../../outside", "vm/./disk", "", ".", "vm//disk"])
+async def test_paths_that_leave_the_instances_directory(root: Path, path: str) -> None:
+    storage = FileStorage(root)
+    outside = root.parent / "outside"
+    outside.write_text("precious")
+    given = f"{root}/{path}" if path else ""
+    for act in (storage.remove(Created(files=(given,))), storage.remove(Created(directories=(given,)))):
+        with pytest.raises(Permanent):
+            await act
+    if given:
+        assert (await storage.check_targets((disk(given),)))[0].code == "disk-outside-instances"
+    assert outside.read_text() == "precious"
+    assert contents(root) == []
+
+
+async def test_links_are_not_followed(root: Path) -> None:
+    storage, outside = FileStorage(root), root.parent / "outside"
+    outside.mkdir()
+    (outside / "disk").write_text("precious")
+    (root / "vm").symlink_to(outside)
+    with pytest.raises(Permanent, match="symbolic link"):
+        await storage.remove(Created(files=(str(root / "vm/disk"),)))
+    with pytest.raises(Permanent, match="symbolic link"):
+        await storage.plan_targets("vm", (disk(root / "vm/disk2"),))
+    (root / "vm").unlink()
+    (root / "vm").mkdir()
+    (root / "vm/disk").symlink_to(outside / "disk")
+    with pytest.raises(Permanent, match="not a regular file"):
+        await storage.remove(Created(files=(str(root / "vm/disk"),)))
+    assert (outside / "disk").read_text() == "precious"
+    assert (await storage.check_targets((disk(root / "vm/disk"),)))[0].code == "disk-file-exists"
+
+
+async def test_an_instances_directory_that_is_itself_a_link_is_the_operators_choice(root: Path) -> None:
+    link = root.parent / "link"
+    link.symlink_to(root)
+    storage, wanted = FileStorage(link), disk(link / "vm/disk")
+    created = await storage.plan_targets("vm", (wanted,))
+    await storage.create_targets((wanted,), created)
+    assert (root / "vm/disk").exists()
+    await storage.remove(created)
+    assert contents(root) == []
+
+
+async def test_a_directory_with_something_else_in_it_stays(root: Path) -> None:
+    storage, wanted = FileStorage(root), disk(root / "vm/disk")
+    created = await storage.plan_targets("vm", (wanted,))
+    await storage.create_targets((wanted,), created)
+    (root / "vm/console.log").write_text("kept")
+    await storage.remove(created)
+    assert contents(root / "vm") == ["console.log"]
+
+
+async def test_tokens(root: Path, tmp_path: Path) -> None:
+    storage = FileStorage(root)
+    path = str(tmp_path / "shared.img")
+    assert not await storage.sees_token(path, "abc-1")
+    await storage.leave_token(path, "abc-1")
+    await storage.leave_token(path, "abc-1")
+    assert await storage.sees_token(path, "abc-1")
+    assert not await storage.sees_token(path, "abc-2")
+    await storage.drop_token(path, "abc-1")
+    await storage.drop_token(path, "abc-1")
+    assert not await storage.sees_token(path, "abc-1")
+    with pytest.raises(Permanent):
+        await storage.leave_token(path, "../../etc/x")
+    with pytest.raises(Permanent):
+        await storage.leave_token("/nowhere/at/all", "abc")
+
+
+async def test_readable(root: Path) -> None:
+    storage = FileStorage(root)
+    (root / "a").write_text("x")
+    assert await storage.readable(str(root / "a"))
+    assert not await storage.readable(str(root))
+    assert not await storage.readable(str(root / "b"))

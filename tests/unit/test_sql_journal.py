@@ -1,0 +1,345 @@
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary
+from sterna.domain.journal import Kind, Migration, Role
+from sterna.ports.records import Envelope, Journal
+
+S, D = Role.SOURCE, Role.DESTINATION
+
+
+def migration(id="m1", vm="vm-1", epoch=0, **more):
+    return Migration(id=id, epoch=epoch, vm_uuid=vm, vm_name=f"name of {vm}", source="a", destination="b", **more)
+
+
+def cast(id="c1", to="b", **more):
+    return Envelope(id=id, to=to, method="x", migration_id="m1", epoch=1, **more)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "deep" / "journal.db"
+
+
+@pytest.fixture
+def journal():
+    return SqlJournal.at(None, clock=SimClock(), boot="life-1")
+
+
+def test_it_is_a_journal(journal):
+    typed: Journal = journal
+    assert typed.open() == []
+    assert typed.get("m1") is None
+    assert typed.entries("m1") == []
+    assert typed.holder("vm-1") is None
+
+
+# accept
+
+
+def test_the_source_issues_epochs_that_only_grow(journal):
+    assert journal.accept(migration("m1"), S).epoch == 1
+    journal.append("m1", Kind.CLOSED)
+    assert journal.accept(migration("m2", epoch=7), S).epoch == 8  # the domain's metadata knew better
+    journal.append("m2", Kind.CLOSED)
+    assert journal.accept(migration("m3", epoch=2), S).epoch == 9
+    assert journal.accept(migration("m4", vm="vm-2"), S).epoch == 1
+
+
+def test_accept_again_returns_what_was_accepted_first(journal):
+    first = journal.accept(migration("m1", options={"a": 1}), S)
+    assert journal.accept(migration("m1", options={"a": 2}), S) == first
+    journal.append("m1", Kind.CLOSED)
+    assert journal.accept(migration("m1"), S) == first
+    assert [e.kind for e in journal.entries("m1")] == [Kind.ACCEPTED, Kind.CLOSED]
+
+
+def test_an_id_means_one_migration(journal):
+    journal.accept(migration("m1"), S)
+    with pytest.raises(Conflict, match="m1 is taken"):
+        journal.accept(migration("m1", vm="vm-2"), S)
+    with pytest.raises(Conflict, match="m1 is taken"):
+        journal.accept(migration("m1", epoch=9), D)
+
+
+@pytest.mark.parametrize("role", [S, D])
+def test_one_migration_per_vm(journal, role):
+    journal.accept(migration("m1", epoch=1), role)
+    assert journal.holder("vm-1").id == "m1"
+    with pytest.raises(Conflict, match="already migrating from a to b"):
+        journal.accept(migration("m2", epoch=5), S)
+    with pytest.raises(Conflict, match="m1"):
+        journal.accept(migration("m2", epoch=5), D)
+    assert journal.get("m2") is None
+    assert journal.accept(migration("m3", vm="vm-2", epoch=1), role)
+
+
+@pytest.mark.parametrize("end", [Kind.RELEASED, Kind.CLOSED])
+def test_the_lock_ends_with_release_or_close(journal, end):
+    journal.accept(migration("m1"), S)
+    journal.append("m1", Kind.NOTE, name="still held")
+    assert journal.holder("vm-1")
+    journal.append("m1", end)
+    assert journal.holder("vm-1") is None
+    assert [m.id for m, _ in journal.open()] == (["m1"] if end is Kind.RELEASED else [])
+    assert journal.accept(migration("m2"), S).epoch == 2
+    assert journal.holder("vm-1").id == "m2"
+
+
+def test_release_after_close_does_not_open_again(journal):
+    journal.accept(migration("m1"), S)
+    journal.append("m1", Kind.CLOSED)
+    journal.append("m1", Kind.RELEASED)
+    assert journal.open() == []
+
+
+def test_release_of_an_old_migration_does_not_free_the_new_one(journal):
+    journal.accept(migration("m1"), S)
+    journal.append("m1", Kind.RELEASED)
+    journal.accept(migration("m2"), S)
+    journal.append("m1", Kind.CLOSED)
+    assert journal.holder("vm-1").id == "m2"
+
+
+def test_the_destination_refuses_stale_epochs_for_ever(journal):
+    assert journal.accept(migration("m1", epoch=3), D).epoch == 3
+    journal.append("m1", Kind.CLOSED)
+    for stale in (0, 2, 3):
+        with pytest.raises(Conflict, match=f"epoch {stale} .* stale.* 3"):
+            journal.accept(migration("m2", epoch=stale), D)
+    assert journal.accept(migration("m2", epoch=4), D).epoch == 4
+    journal.append("m2", Kind.CLOSED)
+    assert journal.accept(migration("m3"), S).epoch == 5  # back again: epochs seen as destination count
+
+
+# entries
+
+
+async def test_entries_carry_time_life_and_role():
+    clock = SimClock()
+    journal = SqlJournal.at(None, clock=clock, boot="life-1")
+    journal.accept(migration("m1", epoch=1), D)
+    await clock.advance(1.5)
+    entry = journal.append("m1", Kind.DONE, row="P9", name="connect volumes", data={"n": [1, {"x": None}]})
+    assert entry == journal.entries("m1")[1]
+    assert entry.model_dump(mode="json") == {
+        "v": 1, "seq": 2, "migration_id": "m1", "epoch": 1, "role": "destination", "kind": "done", "row": "P9",
+        "name": "connect volumes", "at": "2026-01-01T00:00:01.500+00:00", "mono_ms": 1500.0, "boot": "life-1",
+        "data": {"n": [1, {"x": None}]},
+    }  # fmt: skip
+
+
+def test_accepted_is_the_first_entry_and_carries_the_migration(journal):
+    accepted = journal.accept(migration("m1"), S)
+    (entry,) = journal.entries("m1")
+    assert entry.kind is Kind.ACCEPTED
+    assert Migration.model_validate(entry.data) == accepted
+
+
+def test_append_to_a_stranger(journal):
+    with pytest.raises(NotFound):
+        journal.append("m9", Kind.NOTE)
+
+
+@pytest.mark.parametrize("data", [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}])
+def test_data_must_be_json(journal, data):
+    journal.accept(migration("m1"), S)
+    with pytest.raises(BadRequest, match="plain JSON"):
+        journal.append("m1", Kind.NOTE, data=data)
+    assert len(journal.entries("m1")) == 1
+
+
+def test_followers_use_a_cursor(journal):
+    journal.accept(migration("m1"), S)
+    journal.accept(migration("m2", vm="vm-2"), S)
+    for i in range(4):
+        journal.append(f"m{i % 2 + 1}", Kind.NOTE, name=str(i))
+    first = journal.since(0, limit=3)
+    assert [e.seq for e in first] == [1, 2, 3]
+    assert [e.seq for e in journal.since(3)] == [4, 5, 6]
+    assert journal.since(6) == []
+    assert [m.id for m, _ in journal.open()] == ["m1", "m2"]
+
+
+# outbox and inbox
+
+
+def test_outbox_keeps_until_done(journal):
+    for id, to in (("c1", "b"), ("c2", "c"), ("c3", "b")):
+        journal.outbox_put(cast(id, to, params={"n": id}))
+    journal.outbox_put(cast("c1", "b", params={"n": "again"}))
+    assert [e.id for e in journal.outbox()] == ["c1", "c2", "c3"]
+    assert [e.params["n"] for e in journal.outbox("b")] == ["c1", "c3"]
+    journal.outbox_done("c1")
+    journal.outbox_done("c1")
+    journal.outbox_done("never there")
+    journal.outbox_put(cast("c1"))
+    assert [e.id for e in journal.outbox("b")] == ["c3"]
+
+
+def test_inbox_knows_repeats(journal):
+    assert journal.inbox_put(cast("c1"))
+    assert not journal.inbox_put(cast("c1"))
+    assert journal.inbox_put(cast("c2"))
+    assert [e.id for e in journal.inbox()] == ["c1", "c2"]
+    journal.inbox_done("c1")
+    assert not journal.inbox_put(cast("c1"))
+    assert [e.id for e in journal.inbox()] == ["c2"]
+    assert journal.outbox() == []
+
+
+# the file
+
+
+def test_it_survives_closing(path):
+    journal = SqlJournal.at(path, boot="life-1")
+    accepted = journal.accept(migration("m1"), S)
+    journal.outbox_put(cast("c1"))
+    journal.inbox_put(cast("c2"))
+    before = journal.entries("m1")
+    journal.close()
+    again = SqlJournal.at(path, boot="life-2")
+    assert again.get("m1") == (accepted, S)
+    assert again.entries("m1") == before
+    assert (again.outbox(), again.inbox()) == ([cast("c1")], [cast("c2")])
+    assert again.append("m1", Kind.NOTE).boot == "life-2"
+
+
+def test_two_lives_have_two_ids():
+    assert SqlJournal.at(None).boot != SqlJournal.at(None).boot
+
+
+def test_another_process_reads_while_we_write(path):
+    journal = SqlJournal.at(path)
+    journal.accept(migration("m1"), S)
+    script = (
+        "import sys; from pathlib import Path; from sterna.adapters.sql.journal import SqlJournal\n"
+        "print(*[e.kind for e in SqlJournal.at(Path(sys.argv[1])).since(0)])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert out.stdout.strip() == "accepted"
+    journal.append("m1", Kind.NOTE)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.domain.journal import Kind, Migration, Role
+journal = SqlJournal.at(Path(sys.argv[1]))
+journal.accept(Migration(id="m1", epoch=0, vm_uuid="v", vm_name="v", source="a", destination="b"), Role.SOURCE)
+n = 0
+while True:
+    print(journal.append("m1", Kind.NOTE, data={"n": n}).seq, flush=True)
+    n += 1
+"""
+
+
+def test_kill_9_loses_nothing_that_was_written(path):
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
+    promised = 0
+    for _ in range(50):
+        promised = int(child.stdout.readline())
+    os.kill(child.pid, signal.SIGKILL)
+    rest = child.stdout.read().split("\n")
+    child.wait()
+    promised = int(rest[-2]) if len(rest) > 1 else promised  # the last whole line it had printed
+    journal = SqlJournal.at(path)
+    entries = journal.since(0, limit=100_000)
+    assert [e.seq for e in entries] == list(range(1, len(entries) + 1))
+    assert promised <= len(entries) <= promised + 1
+    assert journal.holder("v").id == "m1"
+    assert journal.append("m1", Kind.CLOSED).seq == len(entries) + 1
+
+
+def test_every_commit_is_synced(path):
+    journal = SqlJournal.at(path)
+    with journal._read() as db:
+        assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_a_failure_in_the_middle_leaves_nothing(path, monkeypatch):
+    journal = SqlJournal.at(path)
+
+    def die(*args, **kwargs):
+        raise RuntimeError("between two statements")
+
+    with monkeypatch.context() as m, pytest.raises(RuntimeError):
+        m.setattr(journal, "_write_entry", die)
+        journal.accept(migration("m1"), S)
+    assert journal.get("m1") is None
+    assert journal.accept(migration("m2"), S).epoch == 1
+
+
+@pytest.mark.parametrize("content", [b"hello, world\n" * 1000, os.urandom(8192)])
+def test_a_file_that_is_no_journal(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(Permanent, match=r"journal\.db is damaged or not a journal"):
+        SqlJournal.at(path)
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_page(path):
+    journal = SqlJournal.at(path)
+    journal.accept(migration("m1"), S)
+    for i in range(200):
+        journal.append("m1", Kind.NOTE, data={"n": str(i) * 100})
+    journal.close()
+    raw = bytearray(path.read_bytes())
+    raw[8192 : len(raw) - 4096] = os.urandom(len(raw) - 12288)
+    path.write_bytes(raw)
+    with pytest.raises(Permanent, match="damaged"):
+        SqlJournal.at(path)
+
+
+def test_somebody_elses_database(path):
+    path.parent.mkdir()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(Permanent, match="another program's"):
+        SqlJournal.at(path)
+
+
+def test_another_schema_version(path):
+    SqlJournal.at(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(Permanent, match=r"version 99.*reads version 1"):
+        SqlJournal.at(path)
+
+
+def test_a_folder_in_its_place(path):
+    path.mkdir(parents=True)
+    with pytest.raises(Temporary, match="cannot be opened"):
+        SqlJournal.at(path)
+
+
+def test_a_locked_file_is_temporary(path, monkeypatch):
+    monkeypatch.setattr("sterna.adapters.sql.file._BUSY_MS", 10)
+    journal = SqlJournal.at(path)
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Temporary, match="locked"):
+            journal.accept(migration("m1"), S)
+        other.execute("ROLLBACK")
+    assert journal.accept(migration("m1"), S).epoch == 1
+
+
+def test_unknown_fields_of_a_newer_version_are_ignored(journal):
+    journal.accept(migration("m1"), S)
+    with journal._write() as db:
+        body = json.dumps(migration("m1", epoch=1).model_dump(mode="json") | {"from_the_future": 1})
+        db.exec_driver_sql("UPDATE migrations SET body = ?", (body,))
+    assert journal.get("m1")[0].epoch == 1
