@@ -60,7 +60,6 @@ async def test_absent_is_an_answer(hosts: TwoHosts) -> None:
     assert await hosts.b.hypervisor.end_leftover(NOBODY, 1) is False
     assert await hosts.b.hypervisor.undefine(NOBODY, None) is False
     assert await hosts.b.hypervisor.completed_job(NOBODY) is None
-    assert await hosts.b.hypervisor.sample(NOBODY) is None
 
 
 async def test_who_may_come(hosts: TwoHosts) -> None:

@@ -174,8 +174,8 @@ class SimHypervisor:
         domain = (await self._called()).domains.get(uuid)
         if domain is None or not domain.active:
             return False
-        if domain.state is not GuestState.PAUSED:
-            raise Conflict(f"{self._host.name}: guest {uuid} is {domain.state}, not paused")
+        if domain.state is not GuestState.PAUSED or domain.incoming:
+            raise Conflict(f"{self._host.name}: guest {uuid} is {domain.state} ({domain.reason}): no leftover")
         self._check_epoch(domain, epoch)
         self._destroy(domain)
         return True
