@@ -12,6 +12,8 @@ from typing import NamedTuple
 from sterna.domain.model import GuestState, Observation
 
 GONE = (GuestState.SHUTOFF, GuestState.ABSENT)
+MIGRATION_PAUSES = ("", "migration", "postcopy", "postcopy-failed", "unknown")
+"""libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish."""
 
 
 class Verdict(StrEnum):
@@ -83,13 +85,15 @@ def _paused_at_source(source: Observation, destination: Observation, epoch: int,
         return Finding(Verdict.WAIT, "paused on both hosts: libvirt is between handing over and starting")
     if _ended_there(destination, epoch):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
+    if source.reason not in MIGRATION_PAUSES:
+        return Finding(Verdict.STAYED, f"the guest is on the source, paused by somebody ({source.reason})")
     return Finding(Verdict.STRANDED, "paused on the source by a copy that failed; it never ran elsewhere")
 
 
 def _ended_there(destination: Observation, epoch: int) -> bool:
     """A definition left by this migration's Finish, or the memory of it having run; a stale one proves nothing."""
     if destination.state is GuestState.SHUTOFF:
-        return destination.epoch == epoch
+        return destination.epoch == epoch and destination.reason != "failed"  # failed: its CPUs never started
     return destination.ran
 
 

@@ -12,7 +12,7 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.domain.whereabouts import Verdict, locate
+from sterna.domain.whereabouts import MIGRATION_PAUSES, Verdict, locate
 from sterna.migration.context import Context
 from sterna.ports.storage import Created
 
@@ -145,7 +145,8 @@ class ProveSource(Step[Context]):
             if ended and not before.persistent:
                 return  # a transient guest whose QEMU ended leaves no definition
             raise
-        if not ended and now.state is not before.state:
+        paused_by_somebody = now.state is GuestState.PAUSED and now.reason not in MIGRATION_PAUSES
+        if not ended and now.state is not before.state and not paused_by_somebody:
             raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
         for disk in before.disks:
             found = next((d for d in now.disks if d.target == disk.target), None)
@@ -247,8 +248,9 @@ class RemoveVifs(Step[Context]):
         for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
             nic = Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]})
             port = await ctx.host.vif.describe(nic)
-            if port is not None and port.device == tap["device"] and port.port_id == nic.port_id:
-                await ctx.host.vif.unplug(tap["device"], bridge=port.bridge or nic.bridge or "")
+            ours = port is None or (port.device == tap["device"] and port.port_id == nic.port_id)
+            if ours:  # a tap whose port was never added is ours as well
+                await ctx.host.vif.unplug(tap["device"], bridge=nic.bridge or "")
         if "read-network-info" in ctx.history.plans:
             await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.host.name)
         return {}

@@ -126,7 +126,7 @@ async def test_a_lost_answer_leaves_a_paused_copy_that_must_be_ended(
     assert (await a.hypervisor.observe(uuid)).state is GuestState.PAUSED
     with pytest.raises(Conflict, match="epoch"):
         await a.hypervisor.end_leftover(uuid, EPOCH + 1)
-    with pytest.raises(Conflict, match="not paused"):
+    with pytest.raises(Conflict, match="no leftover"):
         await b.hypervisor.end_leftover(uuid, EPOCH)
     assert await a.hypervisor.end_leftover(uuid, EPOCH)
     assert not await a.hypervisor.end_leftover(uuid, EPOCH)
