@@ -46,8 +46,10 @@ _UNFINISHED = "it has not ended"
 
 
 def _statuses(source: list[Entry]) -> list[Entry]:
-    """The entries at which the status changed; the first is the acceptance."""
-    return [e for e in source if e.kind in (Kind.STATUS, Kind.ACCEPTED)]
+    """The entries at which the status changed; the first is the acceptance, after which it is queued."""
+    first = [e for e in source if e.kind is Kind.ACCEPTED][:1]
+    queued = Status.QUEUED.value
+    return first + [e for e in source if e.kind is Kind.STATUS and not (first and e.data.get("status") == queued)]
 
 
 def _is_final(entry: Entry) -> bool:
