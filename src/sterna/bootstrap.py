@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import signal
+import socket
 import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from uuid import uuid4
 
 import structlog
+import uvicorn
 
 from sterna.adapters.clock import SystemClock
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
@@ -17,16 +24,26 @@ from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
 from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.vif.ovs import OvsVif
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
-from sterna.config import AgentSettings, BusSettings, load
+from sterna.api.app import create_app
+from sterna.config import AgentSettings, BusSettings, ControllerSettings, load
+from sterna.controller.controller import Controller
+from sterna.domain.errors import Conflict
 from sterna.migration.context import HostPorts
 from sterna.ports.volume import Volumes
+from sterna.rpc.client import RpcClient
 from sterna.saga.runner import no_strike
 
 log = structlog.get_logger(__name__)
+
+
+def log_to_stderr() -> None:
+    """Processes log to stderr, where systemd and the lab collect it; stdout is for answers."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 async def join_bus(settings: BusSettings, name: str) -> NatsBus:
@@ -72,15 +89,31 @@ async def until_told_to_stop() -> None:
     await told.wait()
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: two agents on one journal would be two drivers of the same migrations.
+
+    Raises Conflict if another agent has it. The kernel lets go of it when the process dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "agent.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "stop it first, or give this one a state_dir of its own"
+            raise Conflict(f"another sterna agent already works in {folder}", fix=fix) from None
+        yield
+
+
 def run_agent(config: Path) -> None:
     """`sterna agent`: run until SIGTERM. A copy under way goes on in libvirt and is joined by the next life.
 
-    Raises BadRequest for wrong settings, Permanent for a damaged journal.
+    Raises BadRequest for wrong settings, Permanent for a damaged journal, Conflict where another agent has it.
     """
+    log_to_stderr()
     settings = load(AgentSettings, config)
 
     async def run() -> None:
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
         boot = uuid4().hex
         clock = SystemClock()
         strike = FaultFile(settings.test.fault_file).strike if settings.test.fault_file else no_strike
@@ -97,5 +130,50 @@ def run_agent(config: Path) -> None:
         log.info("told to stop; running copies go on", host=settings.host)
         await agent.stop()
         await parts.bus.close()
+
+    with alone_in(settings.state_dir):
+        asyncio.run(run())
+
+
+CLOSING_S = 3
+"""How long answers under way may take when the controller is told to stop."""
+
+
+class _Server(uvicorn.Server):
+    """Ends the event streams when told to stop: they would never end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, controller: Controller) -> None:
+        super().__init__(config)
+        self._controller = controller
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._controller.events.close()
+        super().handle_exit(sig, frame)
+
+
+def run_controller(config: Path, fd: int | None = None) -> None:
+    """`sterna controller`: serve the REST API until SIGTERM, on `fd` (a listening socket) where one is given.
+
+    Raises BadRequest for wrong settings, Permanent or Unreachable for a database that cannot be used.
+    """
+    log_to_stderr()
+    settings = load(ControllerSettings, config)
+    fleet = SqlFleet.open(settings.database)
+
+    async def run() -> None:
+        bus = await join_bus(settings.bus, "controller")
+        clock = SystemClock()
+        controller = Controller(fleet, RpcClient(bus, "controller", clock), clock)
+        host, _, port = settings.listen.rpartition(":")
+        serving = uvicorn.Config(
+            create_app(controller),
+            host=host.strip("[]"),
+            port=int(port),
+            log_level="warning",
+            timeout_graceful_shutdown=CLOSING_S,
+        )
+        sockets = None if fd is None else [socket.socket(fileno=fd)]
+        await _Server(serving, controller).serve(sockets=sockets)
+        await bus.close()
 
     asyncio.run(run())

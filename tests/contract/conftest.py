@@ -4,7 +4,6 @@ import asyncio
 import shutil
 import signal
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,8 @@ class NatsWorld:
 
     max_payload = 1024 * 1024
 
-    def __init__(self):
+    def __init__(self, *options):
+        self.options = options
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -30,14 +30,24 @@ class NatsWorld:
     def url(self):
         return f"nats://127.0.0.1:{self.port}"
 
-    async def bus(self, name):
-        bus = await NatsBus.connect(self.url, name=name)
+    async def bus(self, name, **options):
+        bus = await NatsBus.connect(self.url, name=name, **options)
         self.buses.append(bus)
         return bus
 
     async def start(self):
         # pdeathsig: a test run that is killed takes its server along
-        args = ["setpriv", "--pdeathsig", "KILL", NATS_SERVER, "-a", "127.0.0.1", "-p", str(self.port)]
+        args = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            NATS_SERVER,
+            "-a",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            *self.options,
+        ]
         self.process = await asyncio.create_subprocess_exec(
             *args, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
         )
@@ -93,10 +103,11 @@ async def _listens(port):
 
 
 @pytest.fixture
-async def nats_world():
+async def guarded_nats():
+    """A nats-server that wants a password."""
     if NATS_SERVER is None:
         pytest.skip("nats-server is not installed (Debian: apt-get install nats-server)")
-    world = NatsWorld()
+    world = NatsWorld("--user", "agent", "--pass", "right")
     await world.start()
     yield world
     await world.end()
@@ -110,8 +121,3 @@ async def world(request):
     await world.start()
     yield world
     await world.end()
-
-
-@pytest.fixture
-def tmp_journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"

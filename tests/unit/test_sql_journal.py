@@ -316,7 +316,7 @@ def test_another_schema_version(path):
     SqlJournal.at(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(Permanent, match="version 99.*reads version 1"):
+    with pytest.raises(Permanent, match=r"version 99.*reads version 1"):
         SqlJournal.at(path)
 
 

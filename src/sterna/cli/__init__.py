@@ -1,0 +1,1 @@
+"""Commands a person types. Speaks the REST API only."""

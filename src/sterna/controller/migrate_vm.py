@@ -40,6 +40,13 @@ class MigrateRequest(Value):
     """Name or UUID."""
     destination: str | None = None
     """None: Sterna chooses."""
+    bandwidth_bytes_s: int | None = None
+    """The copy sends no more than this; None: as fast as it goes."""
+
+    @property
+    def options(self) -> Data:
+        """As the source's agent takes them."""
+        return {} if self.bandwidth_bytes_s is None else {"bandwidth_bytes": self.bandwidth_bytes_s}
 
 
 class MigrateVm:
@@ -82,6 +89,7 @@ class MigrateVm:
             vm_name=vm.name,
             source=vm.host,
             destination=destination,
+            options=request.options,
             created_at=self._clock.now().isoformat(),
         )
         try:

@@ -44,9 +44,10 @@ class RpcClient:
 
         Raises the remote error as its own class; Unreachable where the call was never delivered (nobody listens,
         or the bus is away); Unknown where it was or may have been, and its answer did not come: nothing at all
-        heard for `silence_s` seconds, or no result after `total_s` (None: as long as heartbeats come).
+        heard for `silence_s` seconds, or no result after `total_s` (None: as long as heartbeats come);
+        BadRequest where the call is too large or not plain JSON.
         """
-        request = Request(
+        request = Request.build(
             kind="call",
             id=uuid4().hex,
             method=method,

@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from sterna.domain.errors import BadRequest, SternaError, from_wire
 from sterna.domain.model import Data, Value
+from sterna.ports.records import Envelope
 
 PROTOCOL_VERSION = 1
 OLDEST_VERSION = max(1, PROTOCOL_VERSION - 1)
@@ -38,6 +39,23 @@ class Request(Value):
     migration_id: str = Field(default="", max_length=255)
     epoch: int = Field(default=0, ge=0, le=_MAX_EPOCH)
     params: Data = {}
+
+    @classmethod
+    def build(cls, **fields: Any) -> Request:
+        """A request of our own. Raises BadRequest saying which field is wrong."""
+        try:
+            return cls(**fields)
+        except ValidationError as e:
+            raise BadRequest(f"the message is malformed: {_what_is_wrong(e)}") from e
+
+    @classmethod
+    def of_cast(cls, envelope: Envelope) -> Request:
+        """The cast in this envelope. Raises BadRequest saying which field is wrong."""
+        return cls.build(kind="cast", **envelope.model_dump(exclude={"to"}))
+
+    def to_envelope(self, to: str) -> Envelope:
+        """The inverse of `of_cast`."""
+        return Envelope(to=to, **self.model_dump(exclude={"v", "kind"}))
 
 
 class Reply(Value):
@@ -109,10 +127,13 @@ def _decode(model: type[M], payload: bytes) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as e:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, x['loc'])) or 'message'}: {x['msg']}" for x in e.errors(include_input=False)
-        )
-        raise BadRequest(f"the message is malformed: {wrong}") from e
+        raise BadRequest(f"the message is malformed: {_what_is_wrong(e)}") from e
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, x['loc'])) or 'message'}: {x['msg']}" for x in error.errors(include_input=False)
+    )
 
 
 def _check_size(size: int) -> None:

@@ -69,7 +69,7 @@ class Lanes:
                     migration_id=envelope.migration_id,
                     retry_s=wait,
                     error=repr(e),
-                    exc_info=not isinstance(e, Temporary),
+                    exc_info=pause == _FIRST_S and not isinstance(e, Temporary),  # the first time is enough
                 )
             await self._clock.sleep(wait)
             pause = min(pause * 2, _LONGEST_S)

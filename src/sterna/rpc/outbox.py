@@ -46,7 +46,7 @@ class Outbox:
         large, not plain JSON, no receiver).
         """
         envelope = envelope.model_copy(update={"sender": self._host_name})
-        encode(_request(envelope))
+        encode(Request.of_cast(envelope))
         cast_subject(envelope.to)
         self._journal.outbox_put(envelope)
         if self._started:
@@ -109,7 +109,7 @@ class Outbox:
         self._empty.setdefault(to, asyncio.Event()).set()
 
     async def _send(self, envelope: Envelope) -> None:
-        async with self._bus.request(cast_subject(envelope.to), encode(_request(envelope))) as replies:
+        async with self._bus.request(cast_subject(envelope.to), encode(Request.of_cast(envelope))) as replies:
 
             async def first() -> bytes:
                 return await anext(replies)
@@ -122,15 +122,3 @@ class Outbox:
             raise reply.raised()
         if reply.kind != "ack":
             raise BadRequest(f"{envelope.to} answered the cast {envelope.method} with `{reply.kind}`")
-
-
-def _request(envelope: Envelope) -> Request:
-    return Request(
-        kind="cast",
-        id=envelope.id,
-        method=envelope.method,
-        sender=envelope.sender,
-        migration_id=envelope.migration_id,
-        epoch=envelope.epoch,
-        params=envelope.params,
-    )

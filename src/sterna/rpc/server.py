@@ -135,15 +135,7 @@ class RpcServer:
     async def _on_cast(self, incoming: Incoming) -> None:
         try:
             request = _decode(incoming.payload, "cast")
-            envelope = Envelope(
-                id=request.id,
-                to=self._host_name,
-                sender=request.sender,
-                method=request.method,
-                migration_id=request.migration_id,
-                epoch=request.epoch,
-                params=request.params,
-            )
+            envelope = request.to_envelope(self._host_name)
             # No await between the journal and the lane: that keeps the order of arrival.
             if self._journal.inbox_put(envelope):
                 self._lanes.add(envelope)
@@ -159,17 +151,7 @@ class RpcServer:
         handler = self._casts.get(envelope.method)
         if handler is None:
             raise BadRequest(f"{self._host_name} knows no cast {envelope.method!r}")
-        await handler(
-            Request(
-                kind="cast",
-                id=envelope.id,
-                method=envelope.method,
-                sender=envelope.sender or "unknown",
-                migration_id=envelope.migration_id,
-                epoch=envelope.epoch,
-                params=envelope.params,
-            )
-        )
+        await handler(Request.of_cast(envelope))
         self._journal.inbox_done(envelope.id)
 
 

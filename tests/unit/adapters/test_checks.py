@@ -33,7 +33,7 @@ def test_what_the_host_has_is_fine() -> None:
 
 def test_every_reason_at_once() -> None:
     bad = vm(machine="pc-q35-99.0", virt_type="kvm")
-    assert codes(bad, emulator_exists=False) == ["emulator-missing", "virt-type-unsupported", "machine-unsupported"]
+    assert codes(bad, emulator_exists=False) == ["emulator-missing", "virt-type-missing", "machine-type-missing"]
     assert codes(vm(arch="aarch64")) == ["arch-unsupported"]
 
 
@@ -43,13 +43,8 @@ def test_every_reason_at_once() -> None:
 )
 def test_software_emulation_needs_qemu_8(virt_type: str, version: int, refused: bool) -> None:
     found = checks.against_version(vm(virt_type=virt_type), version)
-    assert [r.code for r in found] == (["tcg-qemu-too-old"] if refused else [])
+    assert [r.code for r in found] == (["qemu-too-old"] if refused else [])
     assert all("7.2" in r.message for r in found)
-
-
-def test_memory() -> None:
-    assert checks.against_memory(vm(), 1 << 30) == []
-    assert checks.against_memory(vm(), (1 << 30) - 1)[0].code == "memory-short"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +84,8 @@ def test_a_sample_in_bytes_and_unknown_where_nobody_counted() -> None:
     assert to_sample(stats | {"memory_iteration": 2, "memory_dirty_rate": 10}).dirty_rate == 40960
     assert to_sample(stats | {"memory_iteration": 2}).dirty_rate == 0
     assert to_sample({}).memory_total is None
+    not_begun = to_sample({"memory_total": 0, "memory_remaining": 0, "memory_iteration": 0})
+    assert (not_begun.memory_total, not_begun.memory_remaining, not_begun.iteration) == (None, None, None)
 
 
 def test_disks_are_counted_on_the_source_only() -> None:

@@ -17,15 +17,7 @@ def against_version(vm: Vm, qemu_version: int) -> list[Refusal]:
         return []
     major, minor = divmod(qemu_version // 1000, 1000)
     message = f"QEMU {major}.{minor} loses memory pages when it migrates a software-emulated guest"
-    return [Refusal(code="tcg-qemu-too-old", message=message, fix="install QEMU 8 or newer, or use KVM")]
-
-
-def against_memory(vm: Vm, available_bytes: int) -> list[Refusal]:
-    """Memory the kernel says is available now; what other incoming guests were promised is the agent's to know."""
-    if vm.memory_bytes <= available_bytes:
-        return []
-    message = f"the VM needs {vm.memory_bytes} bytes of memory, {available_bytes} are available"
-    return [Refusal(code="memory-short", message=message, fix="free memory there, or choose another host")]
+    return [Refusal(code="qemu-too-old", message=message, fix="install QEMU 8 or newer, or use KVM")]
 
 
 def against_capabilities(vm: Vm, capabilities_xml: str, emulator_exists: bool) -> list[Refusal]:
@@ -42,14 +34,14 @@ def against_capabilities(vm: Vm, capabilities_xml: str, emulator_exists: bool) -
     if domain is None:
         message = f"this host has no virtualisation of type {vm.virt_type}"
         fix = "enable virtualisation in the firmware and load the kvm module" if vm.virt_type == "kvm" else ""
-        found.append(Refusal(code="virt-type-unsupported", message=message, fix=fix))
+        found.append(Refusal(code="virt-type-missing", message=message, fix=fix))
     machines = {m.text for m in guest.findall("machine")}
     if domain is not None:
         machines |= {m.text for m in domain.findall("machine")}
     if vm.machine and vm.machine not in machines:
         message = f"machine type {vm.machine} is not available on this host"
         fix = "install a QEMU that has it, or give the VM an older machine type while it is off"
-        found.append(Refusal(code="machine-unsupported", message=message, fix=fix))
+        found.append(Refusal(code="machine-type-missing", message=message, fix=fix))
     return found
 
 

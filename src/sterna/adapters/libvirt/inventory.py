@@ -58,7 +58,10 @@ class LibvirtInventory(LibvirtHost):
         return await self._ask(lambda conn: observe(conn, uuid, seen_running=self._events.seen_running(uuid)))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
-        """What this hypervisor has against running `vm`; every reason at once. Changes nothing."""
+        """What this hypervisor has against running `vm`; every reason at once. Changes nothing.
+
+        Memory is not among them: the agent knows what other incoming guests were promised.
+        """
         found = await self._ask(lambda conn: _against(conn, vm))
         if not any(refusal.code == "uuid-taken" for refusal in found):
             self._events.forget(vm.uuid)  # what ran here on an earlier stay says nothing of the next
@@ -171,8 +174,7 @@ def _against(conn: Connect, vm: Vm) -> list[Refusal]:
     found = _names_taken(conn, vm)
     found += checks.against_capabilities(vm, conn.getCapabilities(), os.access(vm.emulator or "/", os.X_OK))
     found += checks.against_version(vm, conn.getVersion())
-    found += checks.against_memory(vm, _meminfo()["MemAvailable"])
-    unsupported = {"arch-unsupported", "emulator-missing", "virt-type-unsupported", "machine-unsupported"}
+    unsupported = {"arch-unsupported", "emulator-missing", "virt-type-missing", "machine-type-missing"}
     if not any(refusal.code in unsupported for refusal in found):
         found += _against_cpu(conn, vm)
     return found

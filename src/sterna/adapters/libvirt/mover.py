@@ -169,14 +169,16 @@ def to_sample(stats: dict[str, Any]) -> JobSample:
     pages, page_size, iteration = get("MEMORY_DIRTY_RATE"), get("MEMORY_PAGE_SIZE"), get("MEMORY_ITERATION")
     if not pages and (iteration or 0) <= 1:
         pages = None  # QEMU counts at the end of each iteration: 0 in the first is not a measurement
+    # Until QEMU has begun, libvirt fills in zeros: 0 of 0 bytes means that nobody has counted yet.
+    counted = bool(get("MEMORY_TOTAL"))
     return JobSample(
         elapsed_ms=get("TIME_ELAPSED"),
-        memory_total=get("MEMORY_TOTAL"),
-        memory_processed=get("MEMORY_PROCESSED"),
-        memory_remaining=get("MEMORY_REMAINING"),
+        memory_total=get("MEMORY_TOTAL") if counted else None,
+        memory_processed=get("MEMORY_PROCESSED") if counted else None,
+        memory_remaining=get("MEMORY_REMAINING") if counted else None,
         memory_rate=get("MEMORY_BPS"),
         dirty_rate=pages * page_size if pages is not None and page_size is not None else None,
-        iteration=iteration,
+        iteration=iteration or None,
         disk_total=get("DISK_TOTAL"),
         disk_processed=get("DISK_PROCESSED"),
         disk_remaining=get("DISK_REMAINING"),

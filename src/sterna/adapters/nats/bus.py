@@ -113,7 +113,8 @@ class NatsBus:
         A bus that is away is no error: it is tried for ever in the background, so that an agent may start first.
         """
         bus = cls(url, name=name, user=user, password=password, tls=tls)
-        await bus._try_to_join()
+        if not await bus._try_to_join():
+            _log.warning("the message bus does not answer yet", name=name, servers=bus._servers)
         bus._keeper = asyncio.create_task(bus._keep(), name=f"nats {name}")
         return bus
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sterna.lab import Lab
 from sterna.lab.places import INSTANCES, TGT_SOCKET, initiator_name
+from sterna.ports.hypervisor import GuestEvent
 
 WORKER = Path(__file__).with_name("inside_host.py")
 
@@ -23,6 +24,10 @@ class Port:
     def __init__(self, adapters: "HostAdapters", name: str) -> None:
         self._adapters = adapters
         self._name = name
+
+    def events(self, uuid: str) -> Any:
+        """`Hypervisor.events`, over there; the iterator ends with the context."""
+        return self._adapters.follow(uuid)
 
     def __getattr__(self, method: str) -> Any:
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -39,6 +44,7 @@ class HostAdapters:
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._reading = asyncio.create_task(self._read())
+        self.instances = INSTANCES
         self.hypervisor = Port(self, "hypervisor")
         self.events = Port(self, "events")
         self.vif = Port(self, "vif")
@@ -54,6 +60,21 @@ class HostAdapters:
         line = base64.b64encode(pickle.dumps((number, name, method, args, kwargs)))
         self._process.stdin.write(line + b"\n")
         return await self._waiting[number]
+
+    @asynccontextmanager
+    async def follow(self, uuid: str) -> AsyncIterator[AsyncIterator[GuestEvent]]:
+        """Events of a guest, polled from where they are collected."""
+        await self.events.start(uuid)
+
+        async def seen() -> AsyncIterator[GuestEvent]:
+            given = 0
+            while True:
+                for _at_ms, event in (await self.events.seen(uuid))[given:]:
+                    given += 1
+                    yield event
+                await asyncio.sleep(0.02)
+
+        yield seen()
 
     async def _read(self) -> None:
         assert self._process.stdout is not None

@@ -1,0 +1,217 @@
+"""What `/v1` sends and takes. Sizes in bytes, rates in bytes/s, durations in ms or s, as the field's name says.
+
+A field nobody has observed is null, never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sterna.controller.registry import Host
+from sterna.domain.model import Vm
+from sterna.domain.progress import Progress
+from sterna.domain.report import Report
+from sterna.domain.rows import ROWS
+from sterna.domain.timeline import Item
+from sterna.ports.fleet import MigrationRecord, VmRecord
+
+_VM_ID = "aaaaaaaa-0000-4000-8000-000000000001"
+_ID = "11111111-1111-4111-8111-111111111111"
+
+
+def _version(encoded: int) -> str:
+    return f"{encoded // 1_000_000}.{encoded // 1000 % 1000}.{encoded % 1000}"
+
+
+class HostOut(BaseModel):
+    """One host."""
+
+    name: str = Field(examples=["host1"])
+    host_uuid: str = Field(description="libvirt's own host UUID; the name is pinned to it.")
+    address: str = Field(examples=["10.0.0.1"])
+    state: Literal["up", "down"]
+    maintenance: bool = Field(description="True: nobody's destination. What runs there stays.")
+    seen_at: str = Field(description="ISO 8601 UTC, of the last beacon.")
+    libvirt_version: str = Field(examples=["11.3.0"])
+    qemu_version: str = Field(examples=["10.0.2"])
+    memory_total_bytes: int
+    memory_free_bytes: int
+    disk_free_bytes: int | None
+    cpus: int
+    cpu_model: str
+
+    @classmethod
+    def of(cls, host: Host) -> HostOut:
+        """From the registry's view."""
+        facts = host.facts
+        return cls(
+            **facts.model_dump(include=set(cls.model_fields) - {"libvirt_version", "qemu_version", "maintenance"}),
+            state="up" if host.up else "down",
+            maintenance=host.maintenance,
+            seen_at=host.seen_at,
+            libvirt_version=_version(facts.libvirt_version),
+            qemu_version=_version(facts.qemu_version),
+        )
+
+
+class HostsOut(BaseModel):
+    """All hosts ever heard."""
+
+    hosts: list[HostOut]
+
+
+class HostPatch(BaseModel):
+    """What can be changed of a host."""
+
+    model_config = ConfigDict(extra="forbid")
+    maintenance: bool
+
+
+class VmOut(BaseModel):
+    """One VM, asked of its host at the moment of the request where the host is up."""
+
+    uuid: str = Field(examples=[_VM_ID])
+    name: str = Field(examples=["web1"])
+    host: str = Field(examples=["host1"])
+    state: str = Field(description="`unknown` where its host cannot be asked now.", examples=["running"])
+    memory_bytes: int | None
+    vcpus: int | None
+    task_state: Literal["migrating"] | None
+    migration_id: str | None = Field(description="The migration that holds the VM.")
+    observed_at: str | None = Field(description="ISO 8601 UTC; null where it was never seen.")
+
+    @classmethod
+    def of(cls, vm: VmRecord) -> VmOut:
+        """From the inventory's record."""
+        known = vm.model_dump(exclude={"observed_at"})
+        return cls(**known, task_state="migrating" if vm.migration_id else None, observed_at=vm.observed_at or None)
+
+
+class VmDetailOut(VmOut):
+    """One VM with its disks and NICs."""
+
+    details: Vm | None = Field(description="As its host's libvirt describes it; null where it cannot be asked now.")
+
+
+class VmsOut(BaseModel):
+    """All VMs."""
+
+    vms: list[VmOut]
+    silent_hosts: list[str] = Field(description="Hosts that could not be asked: their VMs are as last seen.")
+
+
+class MigrationIn(BaseModel):
+    """A request to migrate a VM."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"id": _ID, "vm": "web1", "destination": "host2"}]}
+    )
+    id: UUID | None = Field(default=None, description="Chosen by the client: the same again is the same migration.")
+    vm: str = Field(min_length=1, max_length=255, description="Name or UUID.")
+    destination: str | None = Field(
+        default=None, min_length=1, max_length=255, description="A host's name; null: Sterna chooses."
+    )
+    bandwidth_bytes_s: int | None = Field(
+        default=None, ge=2**20, description="The copy sends no more than this; null: as fast as it goes."
+    )
+
+
+class MigrationOut(BaseModel):
+    """One migration."""
+
+    id: str = Field(examples=[_ID])
+    vm_uuid: str = Field(examples=[_VM_ID])
+    vm_name: str = Field(examples=["web1"])
+    source: str = Field(examples=["host1"])
+    destination: str = Field(examples=["host2"])
+    epoch: int | None = Field(description="Null until the source has accepted it.")
+    status: str = Field(examples=["migrating"])
+    owner: str = Field(description="Which host owns the guest: `source`, `destination`, `undecided`.")
+    reason: str = Field(description="Why it is in this status, or what is waited for.")
+    error: dict[str, Any] | None = Field(description="What turned it back: code, message, fix.")
+    created_at: str
+    updated_at: str
+    finished_at: str | None
+    progress: Progress
+
+    @classmethod
+    def of(cls, record: MigrationRecord) -> MigrationOut:
+        """From the records."""
+        return cls(**_told(record))
+
+
+class MigrationDetailOut(MigrationOut):
+    """One migration with its report."""
+
+    report: Report
+
+    @classmethod
+    def with_report(cls, record: MigrationRecord, report: Report) -> MigrationDetailOut:
+        """From the records and what the journals say."""
+        return cls(**_told(record), report=report)
+
+
+def _told(record: MigrationRecord) -> dict[str, Any]:
+    migration = record.migration
+    return {
+        **migration.model_dump(include={"id", "vm_uuid", "vm_name", "source", "destination", "created_at"}),
+        "epoch": migration.epoch or None,
+        "status": record.status.value,
+        "owner": record.status.owner,
+        "reason": record.reason,
+        "error": record.error,
+        "updated_at": record.updated_at,
+        "finished_at": record.finished_at,
+        "progress": record.progress,
+    }
+
+
+class MigrationsOut(BaseModel):
+    """A page of migrations, newest first."""
+
+    migrations: list[MigrationOut]
+    next_cursor: str | None = Field(description="For the next page; null at the end.")
+
+
+class TimelineItemOut(BaseModel):
+    """One line of the timeline."""
+
+    host: str
+    role: str
+    what: str = Field(description="`step`, `note`, `status`, `restart` or `mark`.")
+    row: str = Field(description="Row of the protocol, or ''.", examples=["P9"])
+    name: str = Field(examples=["connect-volumes"])
+    label: str = Field(description="The row in words.", examples=["connect volumes"])
+    started_at: str = Field(description="ISO 8601 UTC, by the host's own clock.")
+    duration_ms: float | None = Field(description="Null where it was not seen in one life of one agent.")
+    result: str = Field(description="`done`, `failed`, `running`, `retrying`, `interrupted` or `noted`.")
+    tries: int
+    restarts: int
+    error: dict[str, Any] | None
+    status: str
+    reason: str
+
+    @classmethod
+    def of(cls, item: Item) -> TimelineItemOut:
+        """From the timeline."""
+        row = ROWS.get(item.row)
+        label = row.label if row else item.name.replace("-", " ")
+        return cls(**item.model_dump(mode="json", exclude={"data"}), label=label)
+
+
+class TimelineOut(BaseModel):
+    """Every step of both agents, in an order that can have been."""
+
+    items: list[TimelineItemOut]
+
+
+class HealthOut(BaseModel):
+    """Is this controller at work?"""
+
+    status: Literal["ok"]
+    version: str
+    hosts_up: int
+    hosts_down: int

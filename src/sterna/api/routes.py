@@ -1,0 +1,153 @@
+"""`/v1`: hosts, VMs, migrations."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from sterna.api.models import (
+    HealthOut,
+    HostOut,
+    HostPatch,
+    HostsOut,
+    MigrationDetailOut,
+    MigrationIn,
+    MigrationOut,
+    MigrationsOut,
+    TimelineItemOut,
+    TimelineOut,
+    VmDetailOut,
+    VmOut,
+    VmsOut,
+)
+from sterna.api.problems import documented
+from sterna.controller.controller import Controller
+from sterna.controller.migrate_vm import MigrateRequest
+from sterna.domain.errors import BadRequest
+from sterna.domain.status import Status
+from sterna.ports.fleet import Page
+
+router = APIRouter(prefix="/v1")
+
+
+def controller_of(request: Request) -> Controller:
+    """The controller this application serves."""
+    controller: Controller = request.app.state.controller
+    return controller
+
+
+Served = Annotated[Controller, Depends(controller_of)]
+MigrationId = Annotated[str, Path(description="The migration's UUID.")]
+
+
+@router.get("/health", summary="Is this controller at work?", tags=["health"], responses=documented(503))
+async def health(controller: Served) -> HealthOut:
+    """Answers only when its database does."""
+    up = [h.up for h in await controller.registry.hosts()]
+    return HealthOut(status="ok", version=version("sterna"), hosts_up=sum(up), hosts_down=len(up) - sum(up))
+
+
+@router.get("/hosts", summary="List hosts", tags=["hosts"])
+async def list_hosts(controller: Served) -> HostsOut:
+    """All hosts ever heard, by name."""
+    return HostsOut(hosts=[HostOut.of(h) for h in await controller.registry.hosts()])
+
+
+@router.get("/hosts/{name}", summary="Show a host", tags=["hosts"], responses=documented(404))
+async def show_host(name: str, controller: Served) -> HostOut:
+    """One host."""
+    return HostOut.of(await controller.registry.host(name))
+
+
+@router.patch("/hosts/{name}", summary="Put a host into maintenance, or out of it", tags=["hosts"],
+              responses=documented(404, 422))  # fmt: skip
+async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
+    """In maintenance a host is nobody's destination; what runs there stays."""
+    return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance))
+
+
+@router.get("/vms", summary="List VMs", tags=["VMs"])
+async def list_vms(controller: Served) -> VmsOut:
+    """All VMs, asked of every host that is up."""
+    listing = await controller.inventory.vms()
+    return VmsOut(vms=[VmOut.of(v) for v in listing.vms], silent_hosts=list(listing.silent))
+
+
+@router.get("/vms/{vm}", summary="Show a VM", tags=["VMs"], responses=documented(404, 422))
+async def show_vm(vm: str, controller: Served) -> VmDetailOut:
+    """One VM by name or UUID, with its disks and NICs."""
+    found, details = await controller.inventory.show(vm)
+    return VmDetailOut(**VmOut.of(found).model_dump(), details=details)
+
+
+@router.post("/migrations", status_code=202, summary="Migrate a VM", tags=["migrations"],
+             responses={200: {"model": MigrationOut, "description": "This id was accepted before"},
+                        **documented(404, 409, 422, 503)})  # fmt: skip
+async def start_migration(wanted: MigrationIn, response: Response, controller: Served) -> MigrationOut:
+    """Accepted, or refused with every reason at once. 409 where the VM is in a migration already."""
+    request = MigrateRequest(
+        id=str(wanted.id) if wanted.id else "",
+        vm=wanted.vm,
+        destination=wanted.destination,
+        bandwidth_bytes_s=wanted.bandwidth_bytes_s,
+    )
+    record, repeated = await controller.migrate(request)
+    response.status_code = 200 if repeated else 202
+    response.headers["Location"] = f"/v1/migrations/{record.id}"
+    return MigrationOut.of(record)
+
+
+@router.get("/migrations", summary="List migrations", tags=["migrations"], responses=documented(400, 422))
+async def list_migrations(
+    controller: Served,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    vm: Annotated[str | None, Query(description="Name or UUID.")] = None,
+    status: Annotated[list[Status] | None, Query(description="Any of these.")] = None,
+    id: Annotated[str, Query(description="Only ids that begin like this.", max_length=36)] = "",
+) -> MigrationsOut:
+    """Newest first."""
+    if cursor is not None and not cursor.isdecimal():
+        raise BadRequest(f"cursor {cursor!r} is not one of ours", fix="take next_cursor of the page before")
+    page = Page(
+        before=int(cursor) if cursor else None,
+        limit=limit + 1,
+        vm=vm,
+        statuses=tuple(status or ()),
+        id_prefix=id.lower(),
+    )
+    found = await controller.fleet.migrations(page)
+    more = str(found[limit - 1].number) if len(found) > limit else None
+    return MigrationsOut(migrations=[MigrationOut.of(r) for r in found[:limit]], next_cursor=more)
+
+
+@router.get("/migrations/{id}", summary="Show a migration", tags=["migrations"], responses=documented(404))
+async def show_migration(id: MigrationId, controller: Served) -> MigrationDetailOut:
+    """One migration with its progress and its report."""
+    record = await controller.fleet.migration(id)
+    return MigrationDetailOut.with_report(record, await controller.report(record))
+
+
+@router.get("/migrations/{id}/timeline", summary="Every step of both agents", tags=["migrations"],
+            responses=documented(404))  # fmt: skip
+async def show_timeline(id: MigrationId, controller: Served) -> TimelineOut:
+    """In an order that can have been: by causality, never by comparing two hosts' clocks."""
+    return TimelineOut(items=[TimelineItemOut.of(i) for i in await controller.timeline(id)])
+
+
+@router.get("/migrations/{id}/diagram", summary="The run as a PlantUML sequence diagram", tags=["migrations"],
+            response_class=PlainTextResponse, responses=documented(404))  # fmt: skip
+async def show_diagram(id: MigrationId, controller: Served) -> PlainTextResponse:
+    """What really happened, a rollback included; text for PlantUML."""
+    return PlainTextResponse(await controller.diagram(id))
+
+
+@router.post("/migrations/{id}/abort", status_code=202, summary="Abort a migration", tags=["migrations"],
+             responses=documented(404, 409, 503, 504))  # fmt: skip
+async def abort_migration(id: MigrationId, controller: Served) -> MigrationOut:
+    """Before the switch-over everything is rolled back and it ends `cancelled`; after it, 409: it is on the
+    destination already."""
+    return MigrationOut.of(await controller.abort(id))

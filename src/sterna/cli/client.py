@@ -1,0 +1,163 @@
+"""The REST API as the commands use it: the only module that knows httpx2, and how the API is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx2
+
+DEFAULT_API = "http://127.0.0.1:8774"
+FULL_ID = 36
+RESUME_S = 0.5
+"""How long to wait before a dropped event stream is opened again."""
+GIVE_UP_S = 60.0
+"""How long the API may be away while one watches."""
+
+Json = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The API answered with a problem."""
+
+    def __init__(self, problem: Json) -> None:
+        super().__init__(str(problem.get("detail", "")))
+        self.problem = problem
+        self.status = int(problem.get("status", 500))
+
+
+class ApiAway(Exception):
+    """Nobody answers at the API's address, or what answers is not Sterna."""
+
+    def __init__(self, api: str, why: str) -> None:
+        super().__init__(f"no Sterna controller answers at {api}: {why}")
+        self.api = api
+
+
+class NoSuchMigration(Exception):
+    """No migration's id begins like this, or several do."""
+
+
+def find_api(given: str | None) -> str:
+    """The API's address: as given, else STERNA_API, else the lab's in this folder or one above it, else the
+    default."""
+    found = given or os.environ.get("STERNA_API") or _lab_api(Path.cwd()) or DEFAULT_API
+    return found.rstrip("/")
+
+
+def _lab_api(start: Path) -> str | None:
+    for folder in (start, *start.parents):
+        path = folder / ".lab" / "lab.json"
+        try:
+            lab = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        found = lab.get("api") or lab.get("controller_url") if isinstance(lab, dict) else None
+        if found:
+            return str(found)
+    return None
+
+
+class Client:
+    """One API. Every method raises ApiError or ApiAway."""
+
+    def __init__(self, api: str, http: httpx2.Client | None = None) -> None:
+        self.api = api
+        self._http = http or httpx2.Client(base_url=api, timeout=60.0, trust_env=False)
+
+    def get(self, path: str, **query: Any) -> Json:
+        """GET a JSON document."""
+        return self._ask("GET", path, params={k: v for k, v in query.items() if v is not None})
+
+    def text(self, path: str) -> str:
+        """GET plain text."""
+        return self._send("GET", path).text
+
+    def post(self, path: str, body: Json | None = None) -> Json:
+        """POST, and the JSON that comes back."""
+        return self._ask("POST", path, json=body)
+
+    def patch(self, path: str, body: Json) -> Json:
+        """PATCH, and the JSON that comes back."""
+        return self._ask("PATCH", path, json=body)
+
+    def migration_id(self, begin: str) -> str:
+        """The full id of the one migration whose id begins like this. Raises NoSuchMigration."""
+        try:
+            return str(UUID(begin)) if len(begin) == FULL_ID else self._by_prefix(begin)
+        except ValueError:
+            return self._by_prefix(begin)
+
+    def events(self, migration_id: str) -> Iterator[tuple[str, Json]]:
+        """(event, data) of one migration until its `end`, across dropped connections.
+
+        Raises ApiAway when the API stays away for a minute.
+        """
+        last_id, lost_at = "", None
+        while True:
+            try:
+                for event, event_id, data in self._stream(migration_id, last_id):
+                    last_id, lost_at = event_id or last_id, None
+                    yield event, data
+                    if event == "end":
+                        return
+            except (httpx2.TransportError, ApiAway) as e:
+                now = time.monotonic()
+                lost_at = lost_at or now
+                if now - lost_at > GIVE_UP_S:
+                    raise ApiAway(self.api, str(e)) from e
+            time.sleep(RESUME_S)
+
+    def _stream(self, migration_id: str, last_id: str) -> Iterator[tuple[str, str, Json]]:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+        path = f"/v1/migrations/{migration_id}/events"
+        # the API sends a comment every 15 s: silence for twice that is a dead connection
+        with self._http.stream("GET", path, headers=headers, timeout=httpx2.Timeout(10.0, read=35.0)) as answer:
+            if answer.status_code != httpx2.codes.OK:
+                answer.read()
+                raise _problem(self.api, answer)
+            for event in httpx2.EventSource(answer):
+                if event.data:
+                    yield event.event, event.id, json.loads(event.data)
+
+    def _by_prefix(self, begin: str) -> str:
+        found = self.get("/v1/migrations", id=begin, limit=3)["migrations"]
+        if len(found) == 1:
+            return str(found[0]["id"])
+        if not found:
+            raise NoSuchMigration(f"there is no migration whose id begins with {begin}")
+        some = ", ".join(m["id"] for m in found)
+        raise NoSuchMigration(f"several migrations' ids begin with {begin}: {some}")
+
+    def _ask(self, method: str, path: str, **more: Any) -> Json:
+        answer = self._send(method, path, **more)
+        try:
+            return dict(answer.json())
+        except ValueError as e:
+            raise ApiAway(self.api, "what answers there is not Sterna") from e
+
+    def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        try:
+            answer = self._http.request(method, path, **more)
+        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as e:
+            raise ApiAway(self.api, str(e) or type(e).__name__) from e
+        if answer.status_code >= httpx2.codes.BAD_REQUEST:
+            raise _problem(self.api, answer)
+        return answer
+
+
+def _problem(api: str, answer: httpx2.Response) -> ApiError | ApiAway:
+    if answer.headers.get("content-type", "").startswith("application/problem+json"):
+        return ApiError(answer.json())
+    return ApiAway(api, f"what answers there is not Sterna (HTTP {answer.status_code})")
+
+
+def path_of(kind: str, name: str) -> str:
+    """`/v1/<kind>/<name>`, whatever the name contains."""
+    return f"/v1/{kind}/{quote(name, safe='')}"

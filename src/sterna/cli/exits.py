@@ -1,0 +1,82 @@
+"""Exit codes, and errors as a person reads them: on stderr, each reason with its fix, no tracebacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+from rich.console import Console
+
+from sterna.cli.client import ApiAway, ApiError, Json, NoSuchMigration
+
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+class Exit(IntEnum):
+    """What a script can tell apart."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    REFUSED = 3
+    CONFLICT = 4
+    NOT_FOUND = 5
+    UNREACHABLE = 6
+    FAILED = 7
+    CANCELLED = 8
+
+
+EPILOG = (
+    "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 refused, 4 conflict, 5 not found, 6 unreachable, "
+    "7 migration failed, 8 cancelled."
+)
+
+_BY_STATUS = {
+    400: Exit.USAGE,
+    404: Exit.NOT_FOUND,
+    409: Exit.CONFLICT,
+    422: Exit.REFUSED,
+    503: Exit.UNREACHABLE,
+    504: Exit.UNREACHABLE,
+}
+
+_BY_RESULT = {"completed": Exit.OK, "cancelled": Exit.CANCELLED, "failed": Exit.FAILED, "error": Exit.FAILED}
+
+
+def exit_for(migration: Json) -> Exit:
+    """The exit code of a migration that has come to its end."""
+    return _BY_RESULT.get(str(migration["status"]), Exit.UNEXPECTED)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What goes wrong is said on stderr and becomes an exit code."""
+    try:
+        yield
+    except ApiError as e:
+        _say_problem(e.problem)
+        raise typer.Exit(_BY_STATUS.get(e.status, Exit.UNEXPECTED)) from None
+    except NoSuchMigration as e:
+        err.print(f"sterna: {e}", style="red")
+        err.print("  fix: `sterna migrations` lists them")
+        raise typer.Exit(Exit.NOT_FOUND) from None
+    except ApiAway as e:
+        err.print(f"sterna: {e}", style="red")
+        err.print(
+            "  fix: start one with `sterna controller --config FILE`, or a whole lab with `sterna lab up`;\n"
+            "       or say where it is with --api URL or STERNA_API"
+        )
+        raise typer.Exit(Exit.UNREACHABLE) from None
+
+
+def _say_problem(problem: Json) -> None:
+    reasons = problem.get("reasons") or [{"message": problem.get("detail", ""), "fix": ""}]
+    kind = str(problem.get("type", "")).rpartition(":")[2] or "error"
+    count = f", {len(reasons)} reasons" if len(reasons) > 1 else ""
+    err.print(f"sterna: {kind}{count}:", style="red")
+    for reason in reasons:
+        err.print(f"  - {reason['message']}")
+        if reason.get("fix"):
+            err.print(f"    fix: {reason['fix']}")

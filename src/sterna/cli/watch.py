@@ -1,0 +1,128 @@
+"""Watch one migration: a live display on a terminal, one plain line per change everywhere else.
+
+The event stream may break at any time; it is taken up again behind the last event. What is shown is what the API
+said last, never a guess of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sterna.cli import words
+from sterna.cli.client import Client, Json
+from sterna.domain.progress import Progress, with_status
+from sterna.domain.status import Status
+
+
+class Display(Protocol):
+    """Where changes are shown."""
+
+    def changed(self, migration: Json, step: str) -> None:
+        """Show the migration, and the step that began last."""
+
+
+class PlainLines:
+    """One line per change."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: tuple[object, ...] = ()
+
+    def changed(self, migration: Json, step: str) -> None:
+        """A line if the status, its reason, the percentage (whole) or the iteration changed."""
+        progress = migration["progress"]
+        key = (migration["status"], migration["reason"], int(progress["percent"]), progress["iteration"])
+        if key == self._last:
+            return
+        new_status = key[:2] != self._last[:2]
+        self._last = key
+        if new_status:
+            reason = f": {migration['reason']}" if migration["reason"] else ""
+            self._console.print(f"{progress['percent']:3.0f} %  {migration['status']}{reason}", markup=False)
+        else:
+            self._console.print(f"{progress['percent']:3.0f} %  {facts(migration)}", markup=False)
+
+
+class LiveBar:
+    """A bar that moves, on a terminal."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def changed(self, migration: Json, step: str) -> None:
+        """Redraw."""
+        percent = migration["progress"]["percent"]
+        head = Table.grid(padding=(0, 1))
+        for _ in range(4):
+            head.add_column(no_wrap=True)
+        route = (
+            f"{escape(migration['vm_name'])}: {escape(migration['source'])} -> {escape(migration['destination'])}"
+        )
+        status = Text.from_markup(words.coloured(migration["status"]), style="bold")
+        head.add_row(Text.from_markup(route), status, ProgressBar(100, percent, width=30), f"{percent:5.1f} %")
+        self._live.update(Group(head, Text("  " + facts(migration)), Text("  " + step, style="dim")))
+
+
+def facts(migration: Json) -> str:
+    """Raw bytes, rates, what is left and for how long; in the words of the API where something is not known."""
+    progress = migration["progress"]
+    parts = []
+    if progress["iteration"] is not None:
+        parts.append(f"iteration {progress['iteration']}")
+    if progress["bytes_processed"] is not None:
+        parts.append(f"{words.size(progress['bytes_processed'])} sent")
+        parts.append(f"{words.size(progress['bytes_remaining'])} left")
+    if progress["rate_bytes_s"] is not None:
+        parts.append(words.rate(progress["rate_bytes_s"]))
+    if progress["dirty_rate_bytes_s"] is not None:
+        parts.append(f"dirtied {words.rate(progress['dirty_rate_bytes_s'])}")
+    if progress["eta_s"] is not None:
+        parts.append(f"ETA {progress['eta_s']:.0f} s")
+    elif progress["eta_reason"]:
+        parts.append(f"ETA unknown: {progress['eta_reason']}")
+    return ", ".join(parts)
+
+
+def watch(client: Client, migration: Json, console: Console) -> Json:
+    """Show what happens until the migration has ended; it as it is then. Raises ApiError and ApiAway."""
+    frame: AbstractContextManager[object] = nullcontext()
+    display: Display = PlainLines(console)
+    if console.is_terminal and not console.is_dumb_terminal:
+        live = Live(console=console, refresh_per_second=8)
+        frame, display = live, LiveBar(live)
+    with frame:
+        display.changed(migration, "")
+        if not Status(migration["status"]).final:
+            for seen, step in _changes(client, migration):
+                display.changed(seen, step)
+        ended = client.get(f"/v1/migrations/{migration['id']}")
+        display.changed(ended, "")
+    return ended
+
+
+def _changes(client: Client, migration: Json) -> Iterator[tuple[Json, str]]:
+    """The migration after each event, and the step that began last."""
+    step = ""
+    for event, data in client.events(migration["id"]):
+        if event == "progress":
+            migration = migration | {"progress": data["progress"]}
+        elif event == "status":
+            progress = with_status(Progress.model_validate(migration["progress"]), Status(data["status"]))
+            told = {
+                "status": data["status"],
+                "reason": data["reason"],
+                "progress": progress.model_dump(mode="json"),
+            }
+            migration = migration | told
+        elif event == "step" and data["kind"] == "intent":
+            step = f"{data['host']}: {data['row']} {data['name'].replace('-', ' ')}"
+        yield migration, step

@@ -1,0 +1,172 @@
+"""Numbers and documents as people read them: sizes, durations, tables, one migration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sterna.cli.client import Json
+
+out = Console(highlight=False, soft_wrap=True)
+
+_COLOURS = {
+    "completed": "green",
+    "up": "green",
+    "running": "green",
+    "failed": "red",
+    "error": "red",
+    "down": "red",
+    "cancelled": "yellow",
+    "rolling-back": "yellow",
+    "unknown": "yellow",
+    "interrupted": "yellow",
+    "retrying": "yellow",
+}
+UNKNOWN = "-"
+
+
+def size(count: float | None) -> str:
+    """Bytes: `1.5 GiB`."""
+    if count is None:
+        return UNKNOWN
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def rate(count: float | None) -> str:
+    """Bytes/s."""
+    return UNKNOWN if count is None else f"{size(count)}/s"
+
+
+def ms(duration: float | None) -> str:
+    """Milliseconds: `12.0 ms`, `3.4 s`."""
+    if duration is None:
+        return UNKNOWN
+    if duration < 100:
+        return f"{duration:.1f} ms"
+    return f"{duration:.0f} ms" if duration < 10_000 else f"{duration / 1000:.1f} s"
+
+
+def coloured(word: str) -> str:
+    """A state in its colour, as Rich markup."""
+    colour = _COLOURS.get(word)
+    return f"[{colour}]{escape(word)}[/]" if colour else escape(word)
+
+
+def table(*columns: str) -> Table:
+    """A plain table; a column that begins with `>` is aligned right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    return made
+
+
+def hosts(listed: list[Json]) -> Table:
+    """`sterna hosts`."""
+    made = table("HOST", "STATE", "MAINTENANCE", ">CPUS", ">MEMORY FREE", ">MEMORY", "ADDRESS", "LIBVIRT", "QEMU")
+    for h in listed:
+        made.add_row(
+            escape(h["name"]),
+            coloured(h["state"]),
+            "yes" if h["maintenance"] else "no",
+            str(h["cpus"]),
+            size(h["memory_free_bytes"]),
+            size(h["memory_total_bytes"]),
+            escape(h["address"]),
+            h["libvirt_version"],
+            h["qemu_version"],
+        )
+    return made
+
+
+def vms(listed: list[Json]) -> Table:
+    """`sterna vms`."""
+    made = table("VM", "HOST", "STATE", "TASK", ">VCPUS", ">MEMORY", "UUID")
+    for v in listed:
+        made.add_row(
+            escape(v["name"]),
+            escape(v["host"]),
+            coloured(v["state"]),
+            v["task_state"] or UNKNOWN,
+            str(v["vcpus"] if v["vcpus"] is not None else UNKNOWN),
+            size(v["memory_bytes"]),
+            v["uuid"],
+        )
+    return made
+
+
+def migrations(listed: list[Json]) -> Table:
+    """`sterna migrations`."""
+    made = table("ID", "VM", "FROM", "TO", "STATUS", ">DONE", "CREATED", "REASON")
+    for m in listed:
+        made.add_row(
+            m["id"][:8],
+            escape(m["vm_name"]),
+            escape(m["source"]),
+            escape(m["destination"]),
+            coloured(m["status"]),
+            f"{m['progress']['percent']:.0f} %",
+            m["created_at"][:19],
+            escape(m["reason"]),
+        )
+    return made
+
+
+def timeline(items: list[Json]) -> Table:
+    """`sterna show ID --timeline`."""
+    made = table("HOST", "ROW", "WHAT", ">DURATION", "RESULT", "")
+    for item in items:
+        more = []
+        if item["tries"] > 1:
+            more.append(f"{item['tries']} tries")
+        if item["restarts"]:
+            more.append("agent restarted meanwhile")
+        if item["error"]:
+            more.append(str(item["error"].get("message", "")))
+        what = f"status {item['status']}" if item["what"] == "status" else item["label"]
+        if item["what"] == "note" or (not item["row"] and item["what"] != "status"):
+            what = item["name"].replace("-", " ")
+        duration = ms(item["duration_ms"]) if item["what"] == "step" else ""
+        result = coloured(item["result"]) if item["what"] == "step" else ""
+        remark = escape("; ".join([*more, *([item["reason"]] if item["reason"] else [])]))
+        made.add_row(escape(item["host"]), item["row"], escape(what), duration, result, remark)
+    return made
+
+
+def _known(value: str, reason: str) -> str:
+    return f"unknown: {reason}" if value == UNKNOWN and reason else value
+
+
+def report(migration: Json) -> Table:
+    """One migration and what it cost."""
+    told: dict[str, Any] = migration["report"]
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column()
+    rows = [
+        ("migration", migration["id"]),
+        ("VM", f"{migration['vm_name']} ({migration['vm_uuid']})"),
+        ("from, to", f"{migration['source']} -> {migration['destination']}"),
+        ("status", migration["status"]),
+        ("because", migration["reason"]),
+        ("error", (migration["error"] or {}).get("message", "")),
+        ("fix", (migration["error"] or {}).get("fix", "")),
+        ("done", f"{migration['progress']['percent']:.0f} % of the estimated work"),
+        ("total time", _known(ms(told["total_ms"]), told["total_reason"])),
+        ("guest downtime", _known(ms(told["downtime_ms"]), told["downtime_reason"])),
+        ("  without talk between hosts", ms(told["downtime_net_ms"])),
+        ("memory moved", size(told["bytes_memory"])),
+        ("disks moved", size(told["bytes_disks"])),
+        ("iterations", str(told["iterations"]) if told["iterations"] is not None else UNKNOWN),
+    ]
+    rows += [(f"  {p['status']}", _known(ms(p["duration_ms"]), p["reason"])) for p in told["phases"]]
+    for name, value in rows:
+        if value:
+            made.add_row(name, coloured(value) if name == "status" else escape(value))
+    return made

@@ -1,0 +1,54 @@
+"""What every `ports.volume.Volumes` does, for iSCSI and for files on shared storage."""
+
+import pytest
+from two_hosts import TwoHosts, contract_lab, hosts
+
+from sterna.domain.errors import Temporary
+from sterna.domain.model import DiskKind
+
+__all__ = ["contract_lab", "hosts"]
+
+
+async def test_iscsi_needs_admission_and_storage_itself_refuses_without(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("iscsi")
+    (disk,) = vm.disks
+    there = hosts.b.iscsi
+    assert await there.check(disk) == []
+    with pytest.raises(Temporary):
+        await there.connect(disk)
+    attached = await there.attach(disk)
+    assert attached.iscsi.initiator != disk.iscsi.initiator
+    assert (await there.attach(disk)) == attached
+    assert (await there.connect(attached)).iscsi.initiator == attached.iscsi.initiator
+    await there.disconnect(attached)
+    for _ in range(2):
+        await there.detach(attached)
+    with pytest.raises(Temporary):
+        await there.connect(disk)
+    assert (await hosts.a.iscsi.connect(disk)).iscsi.initiator == disk.iscsi.initiator
+
+
+async def test_a_volume_that_is_gone(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("iscsi")
+    (disk,) = vm.disks
+    gone = disk.model_copy(
+        update={"iscsi": disk.iscsi.model_copy(update={"target": "iqn.2026-11.org.sterna:none"})}
+    )
+    assert [r.code for r in await hosts.b.iscsi.check(gone)] == ["volume-missing"]
+    await hosts.b.iscsi.detach(gone)
+
+
+async def test_shared_files(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("shared")
+    (disk,) = vm.disks
+    assert disk.kind is DiskKind.FILE
+    assert disk.local is False
+    for side in (hosts.a, hosts.b):
+        assert await side.files.check(disk) == []
+        attached = await side.files.attach(disk)
+        assert (await side.files.connect(attached)).path == disk.path
+    missing = disk.model_copy(update={"path": f"{disk.path}.none"})
+    (refusal,) = await hosts.b.files.check(missing)
+    assert refusal.fix
+    await hosts.b.files.disconnect(disk)
+    await hosts.b.files.detach(disk)

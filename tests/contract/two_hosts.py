@@ -1,0 +1,204 @@
+"""Two hosts with a guest maker, simulated and real, behind one small interface for the contract tests.
+
+The real ones are the lab's, driven from outside through `remote.py`; they need root and are marked `lab`.
+"""
+
+import uuid as uuids
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from remote import adapters_on
+
+from sterna.adapters.clock import SystemClock
+from sterna.adapters.sim import life
+from sterna.adapters.sim.hypervisor import SimHypervisor
+from sterna.adapters.sim.storage import SimStorage
+from sterna.adapters.sim.things import Pace
+from sterna.adapters.sim.vif import SimVif
+from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.adapters.sim.world import SimWorld
+from sterna.domain.errors import SternaError
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Vm
+from sterna.lab import Lab
+from sterna.ports.storage import Created
+
+ROOT = Path(__file__).resolve().parents[2] / ".lab-test"
+
+
+class Side:
+    """One host's adapters: `hypervisor`, `vif`, `iscsi`, `files`, `storage`."""
+
+    def __init__(self, name: str, uri: str, stream: str, instances: str, **adapters: Any) -> None:
+        self.name, self.uri, self.stream, self.instances = name, uri, stream, instances
+        self.hypervisor = adapters["hypervisor"]
+        self.vif = adapters["vif"]
+        self.iscsi = adapters["iscsi"]
+        self.files = adapters["files"]
+        self.storage = adapters["storage"]
+
+    def local(self, disk: Disk) -> Disk:
+        """The disk with `local` decided, as the agents would by tokens."""
+        mine = disk.kind is DiskKind.FILE and (disk.path or "").startswith(self.instances + "/")
+        return disk.model_copy(update={"local": mine if disk.kind is DiskKind.FILE else None})
+
+
+class TwoHosts:
+    """`a` has the guests that `vm` makes, `b` has room for them."""
+
+    def __init__(self, a: Side, b: Side) -> None:
+        self.a, self.b = a, b
+
+    def make_vm(self, disks: tuple[str, ...]) -> str:
+        """A running guest on `a` with disks of these kinds (shared, local, iscsi); its UUID."""
+        raise NotImplementedError
+
+    def cold_start(self, side: Side, uuid: str) -> None:
+        """Power a guest off and on again by its persistent definition."""
+        raise NotImplementedError
+
+    async def vm(self, *disks: str) -> Vm:
+        """As `make_vm`; described by its host, `local` decided."""
+        vm = await self.a.hypervisor.vm(self.make_vm(disks or ("shared",)))
+        return vm.model_copy(update={"disks": tuple(self.a.local(d) for d in vm.disks)})
+
+    async def prepare(self, vm: Vm, epoch: int, *, source: Side, destination: Side, **more: Any) -> CopyPlan:
+        """P4-P11 by hand, and the epoch written: everything M4 needs."""
+        migration_id = str(uuids.uuid4())
+        await source.hypervisor.mark(vm.uuid, migration_id, epoch)
+        copied = tuple(d for d in vm.disks if d.local)
+        created = await destination.storage.plan_targets(vm.uuid, copied)
+        await destination.storage.create_targets(copied, created)
+        disks = []
+        for disk in vm.disks:
+            if disk.kind is DiskKind.ISCSI:
+                disk = await destination.iscsi.connect(await destination.iscsi.attach(disk))  # noqa: PLW2901
+            facts = {"target": disk.target, "kind": disk.kind, "path": disk.path, "iscsi": disk.iscsi}
+            disks.append(DestinationDisk(**facts, copied=bool(disk.local)))
+        nics = []
+        for index, nic in enumerate(vm.nics):
+            known = await source.vif.describe(nic) or nic
+            tap = f"tap{vm.uuid[:8]}{index}"
+            plugged = await destination.vif.plug(known, vm_uuid=vm.uuid, device=tap)
+            facts = {"mac": nic.mac, "device": tap, "bridge": plugged.bridge, "port_id": plugged.port_id}
+            nics.append(DestinationNic(**facts, vlan=plugged.vlan))
+        return CopyPlan(
+            migration_id=migration_id,
+            epoch=epoch,
+            destination_uri=destination.uri,
+            migrate_uri=destination.stream,
+            disks=tuple(disks),
+            nics=tuple(nics),
+            **more,
+        )
+
+    async def clear(self, vm: Vm, epoch: int, side: Side) -> None:
+        """F2-F10 on `side` by hand."""
+        for disk in vm.disks:
+            if disk.kind is DiskKind.ISCSI:
+                await side.iscsi.disconnect(disk)
+                await side.iscsi.detach(disk)
+        for nic in vm.nics:
+            port = await side.vif.describe(nic)
+            if port is not None:
+                await side.vif.unplug(port.device, bridge=port.bridge)
+        await side.hypervisor.undefine(vm.uuid, epoch)
+        files = tuple(d.path for d in vm.disks if d.local and d.path)
+        await side.storage.remove(Created(files=files, directories=await side.storage.directories_of(vm.uuid)))
+
+    async def settled(self, side: Side, uuid: str) -> Any:
+        """What `side` sees once no migration job of the guest is left there."""
+        while (seen := await side.hypervisor.observe(uuid)).job_active:
+            pass
+        return seen
+
+
+class SimulatedHosts(TwoHosts):
+    def __init__(self, world: SimWorld) -> None:
+        self.world = world
+        super().__init__(*(self._side(name) for name in ("host1", "host2")))
+
+    def _side(self, name: str) -> Side:
+        host = self.world.add_host(name)
+        return Side(
+            name,
+            host.uri,
+            f"tcp://{host.address}",
+            host.instances_dir,
+            hypervisor=SimHypervisor(self.world, name),
+            vif=SimVif(self.world, name),
+            iscsi=SimIscsiVolumes(self.world, name),
+            files=SimSharedFiles(self.world, name),
+            storage=SimStorage(self.world, name),
+        )
+
+    def make_vm(self, disks: tuple[str, ...]) -> str:
+        return life.add_vm(self.world, "host1", f"g{len(self.world.guests)}", disks=disks)
+
+    def cold_start(self, side: Side, uuid: str) -> None:
+        life.kill_qemu(self.world, side.name, uuid)
+        life.start(self.world, side.name, uuid)
+
+
+class LabHosts(TwoHosts):
+    def __init__(self, lab: Lab, a: Side, b: Side) -> None:
+        super().__init__(a, b)
+        self.lab = lab
+
+    def make_vm(self, disks: tuple[str, ...]) -> str:
+        number = len(self.lab.guest_records())
+        return self.lab.create_vm(f"c{number}", self.a.name, memory_mib=256, dirty_mib_s=10, disks=disks).uuid
+
+    def cold_start(self, side: Side, uuid: str) -> None:
+        self.lab.host(side.name).virsh("destroy", uuid)
+        self.lab.host(side.name).virsh("start", uuid)
+
+    def remove_guests(self) -> None:
+        for name in list(self.lab.guest_records()):
+            self.lab.remove_vm(name)
+
+
+@pytest.fixture(scope="session")
+def contract_lab() -> Iterator[Lab]:
+    """Two hosts without agents; they die with the test run."""
+    ROOT.mkdir(exist_ok=True)
+    lab = Lab.up(ROOT / "contract", agents=False, owner=True)
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(params=["sim", pytest.param("lab", marks=pytest.mark.lab)])
+async def hosts(request: pytest.FixtureRequest) -> AsyncIterator[TwoHosts]:
+    """Each contract test runs against both."""
+    if request.param == "sim":
+        world = SimWorld(SystemClock(), pace=Pace(prepare_ms=30, confirm_ms=50))
+        yield SimulatedHosts(world)
+        await world.close()
+        return
+    lab: Lab = request.getfixturevalue("contract_lab")
+    async with AsyncExitStack() as stack:
+        sides = []
+        for name in ("host1", "host2"):
+            there = await stack.enter_async_context(adapters_on(lab, name))
+            host = lab.host(name)
+            ports = {"hypervisor": there.hypervisor, "vif": there.vif, "iscsi": there.tgt}
+            ports |= {"files": there.files, "storage": there.storage}
+            side = Side(name, host.peer_uri, f"tcp://{host.address}", there.instances, **ports)
+            sides.append(side)
+        both = LabHosts(lab, *sides)
+        try:
+            yield both
+        finally:
+            both.remove_guests()
+
+
+async def outcome(call: Any) -> str:
+    """The code of the error a call raises, else the repr of its answer."""
+    try:
+        return repr(await call)
+    except SternaError as error:
+        return error.code

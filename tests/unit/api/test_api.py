@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+
+from sterna.api.app import create_app
+from sterna.api.problems import STATUS, status_of
+from sterna.domain import errors
+from sterna.domain.journal import Role
+
+from ..controller.conftest import World, world
+from ..controller.test_projector import MOVE
+from ..domain.journals import Book, good_destination, good_source
+
+__all__ = ["world"]
+ID = "22222222-2222-4222-8222-222222222222"
+
+
+@dataclass
+class Api:
+    world: World
+    http: httpx2.AsyncClient
+
+    async def get(self, path: str, status: int = 200) -> dict:
+        answer = await self.http.get(path)
+        assert answer.status_code == status, answer.text
+        return dict(answer.json())
+
+    async def problem(self, method: str, path: str, status: int, **more: object) -> dict:
+        answer = await self.http.request(method, path, **more)  # type: ignore[arg-type]
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = dict(answer.json())
+        assert set(problem) == {"type", "title", "status", "detail", "instance", "reasons"}
+        assert problem["reasons"] and all(set(r) == {"code", "message", "fix"} for r in problem["reasons"])
+        return problem
+
+    async def run_to_the_end(self) -> None:
+        self.world.a.write(good_source(MOVE.model_copy(update={"id": ID})))
+        self.world.b.write(good_destination(MOVE.model_copy(update={"id": ID})))
+        await self.world.pull()
+
+
+@pytest.fixture
+async def api(world: World) -> AsyncIterator[Api]:
+    transport = httpx2.ASGITransport(create_app(world.controller), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna") as http:
+        yield Api(world, http)
+
+
+def body(**more: object) -> dict[str, object]:
+    return {"vm": "web1", "destination": "b", "id": ID, **more}
+
+
+async def test_hosts(api: Api) -> None:
+    hosts = (await api.get("/v1/hosts"))["hosts"]
+    assert [(h["name"], h["state"], h["libvirt_version"]) for h in hosts] == [
+        ("a", "up", "11.3.0"),
+        ("b", "up", "11.3.0"),
+        ("c", "up", "11.3.0"),
+    ]
+    assert (await api.get("/v1/hosts/a"))["qemu_version"] == "10.0.2"
+    assert (await api.problem("GET", "/v1/hosts/z", 404))["reasons"][0]["code"] == "not-found"
+
+
+async def test_maintenance(api: Api) -> None:
+    answer = await api.http.patch("/v1/hosts/b", json={"maintenance": True})
+    assert answer.json()["maintenance"] is True
+    problem = await api.problem("POST", "/v1/migrations", 422, json=body())
+    assert problem["type"] == "urn:sterna:problem:refused"
+    assert [r["code"] for r in problem["reasons"]] == ["destination-in-maintenance"]
+    assert "--off" in problem["reasons"][0]["fix"]
+    await api.problem("PATCH", "/v1/hosts/z", 404, json={"maintenance": True})
+    await api.problem("PATCH", "/v1/hosts/a", 422, json={"maintenance": "perhaps"})
+    await api.problem("PATCH", "/v1/hosts/a", 422, json={"maintenance": True, "colour": "blue"})
+
+
+async def test_vms(api: Api) -> None:
+    listed = await api.get("/v1/vms")
+    assert listed["silent_hosts"] == []
+    assert listed["vms"][0]["name"] == "web1" and listed["vms"][0]["task_state"] is None
+    assert (await api.get("/v1/vms/web1"))["details"]["disks"] == []
+    assert (await api.problem("GET", "/v1/vms/nope", 404))["reasons"][0]["code"] == "no-such-vm"
+
+
+async def test_a_migration_from_request_to_report(api: Api) -> None:
+    answer = await api.http.post("/v1/migrations", json=body())
+    assert answer.status_code == 202 and answer.headers["location"] == f"/v1/migrations/{ID}"
+    assert answer.json()["id"] == ID and answer.json()["status"] == "queued"
+    assert (await api.get("/v1/vms"))["vms"][0]["task_state"] == "migrating"
+    again = await api.http.post("/v1/migrations", json=body())
+    assert again.status_code == 200 and again.json()["id"] == ID
+    await api.run_to_the_end()
+    shown = await api.get(f"/v1/migrations/{ID}")
+    assert shown["status"] == "completed" and shown["progress"]["percent"] == 100
+    assert shown["report"]["downtime_ms"] == 48 and shown["report"]["bytes_memory"] == 300 * 2**20
+    items = (await api.get(f"/v1/migrations/{ID}/timeline"))["items"]
+    assert {"P9", "F11"} <= {i["row"] for i in items} and "data" not in items[0]
+    diagram = await api.http.get(f"/v1/migrations/{ID}/diagram")
+    assert diagram.headers["content-type"].startswith("text/plain") and "@enduml" in diagram.text
+
+
+async def test_bandwidth_is_handed_to_the_source(api: Api) -> None:
+    await api.http.post("/v1/migrations", json=body(bandwidth_bytes_s=5 * 2**20))
+    sent = next(p for _, m, p in api.world.bus.calls if m == "start_migration")
+    assert sent["options"] == {"bandwidth_bytes": 5 * 2**20}
+
+
+async def test_fifty_at_once_for_one_vm_make_one_migration_and_49_conflicts(api: Api) -> None:
+    answers = await asyncio.gather(
+        *(api.http.post("/v1/migrations", json={"vm": "web1", "destination": "b"}) for _ in range(50))
+    )
+    assert sorted(a.status_code for a in answers) == [202] + [409] * 49
+    accepted = next(a.json()["id"] for a in answers if a.status_code == 202)
+    assert all(accepted in a.json()["detail"] for a in answers if a.status_code == 409)
+    assert len((await api.get("/v1/migrations"))["migrations"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "codes"),
+    [
+        ({"vm": "nope"}, 404, ["no-such-vm"]),
+        ({"destination": "z"}, 422, ["no-such-host"]),
+        ({"destination": "a"}, 422, ["same-host"]),
+        ({"vm": "nope", "destination": "z"}, 404, ["no-such-host", "no-such-vm"]),
+        ({"vm": ""}, 422, ["invalid"]),
+        ({"id": "not-a-uuid"}, 422, ["invalid"]),
+        ({"force": True}, 422, ["invalid"]),
+        ({"bandwidth_bytes_s": 5}, 422, ["invalid"]),
+    ],
+)
+async def test_refusals(api: Api, change: dict[str, object], status: int, codes: list[str]) -> None:
+    problem = await api.problem("POST", "/v1/migrations", status, json=body(**change))
+    assert sorted(r["code"] for r in problem["reasons"]) == codes
+    assert (await api.get("/v1/migrations"))["migrations"] == []
+
+
+async def test_not_json_unknown_route_wrong_method(api: Api) -> None:
+    await api.problem(
+        "POST", "/v1/migrations", 422, content=b"{nonsense", headers={"content-type": "application/json"}
+    )
+    assert "/docs" in (await api.problem("GET", "/v1/nothing", 404))["reasons"][0]["fix"]
+    await api.problem("DELETE", "/v1/migrations", 405)
+
+
+async def test_a_bug_is_a_problem_too_and_tells_no_secrets(api: Api) -> None:
+    async def broken() -> None:
+        raise RuntimeError("password=hunter2")
+
+    api.world.controller.registry.hosts = broken  # type: ignore[method-assign,assignment]
+    problem = await api.problem("GET", "/v1/hosts", 500)
+    assert "hunter2" not in json.dumps(problem)
+
+
+async def test_pages(api: Api) -> None:
+    for n in range(5):
+        one = MOVE.model_copy(update={"id": f"m{n}"})
+        api.world.a.write(good_source(one) if n % 2 else Book(Role.SOURCE, migration=one).accepted())
+    await api.world.pull()
+    first = await api.get("/v1/migrations?limit=2")
+    assert [m["id"] for m in first["migrations"]] == ["m4", "m3"]
+    second = await api.get(f"/v1/migrations?limit=2&cursor={first['next_cursor']}")
+    third = await api.get(f"/v1/migrations?limit=2&cursor={second['next_cursor']}")
+    assert [m["id"] for m in third["migrations"]] == ["m0"] and third["next_cursor"] is None
+    completed = await api.get("/v1/migrations?status=completed&vm=web1")
+    assert [m["id"] for m in completed["migrations"]] == ["m3", "m1"]
+    assert [m["id"] for m in (await api.get("/v1/migrations?id=M2"))["migrations"]] == ["m2"]
+    assert (await api.get("/v1/migrations?id=%25"))["migrations"] == []
+    await api.problem("GET", "/v1/migrations?cursor=x", 400)
+    await api.problem("GET", "/v1/migrations?limit=0", 422)
+    await api.problem("GET", "/v1/migrations?status=lost", 422)
+
+
+async def test_abort(api: Api) -> None:
+    await api.http.post("/v1/migrations", json=body())
+    answer = await api.http.post(f"/v1/migrations/{ID}/abort")
+    assert answer.status_code == 202 and answer.json()["id"] == ID
+    await api.run_to_the_end()
+    problem = await api.problem("POST", f"/v1/migrations/{ID}/abort", 409)
+    assert "on b already" in problem["detail"]
+    await api.problem("POST", f"/v1/migrations/{'0' * 36}/abort", 404)
+
+
+async def test_a_source_that_is_away(api: Api) -> None:
+    await api.http.post("/v1/migrations", json=body())
+    api.world.a.listening = False
+    await api.problem("POST", f"/v1/migrations/{ID}/abort", 503)
+
+
+async def test_events_and_resuming(api: Api) -> None:
+    await api.http.post("/v1/migrations", json=body())
+    await api.run_to_the_end()
+    whole = (await api.http.get(f"/v1/migrations/{ID}/events")).text
+    ids = [line.removeprefix("id: ") for line in whole.splitlines() if line.startswith("id: ")]
+    assert whole.rstrip().endswith('"status":"completed"}') or "event: end" in whole.split("\n\n")[-2]
+    rest = await api.http.get(f"/v1/migrations/{ID}/events", headers={"Last-Event-ID": ids[3]})
+    assert rest.headers["content-type"].startswith("text/event-stream")
+    assert [x.removeprefix("id: ") for x in rest.text.splitlines() if x.startswith("id: ")] == ids[4:]
+    await api.problem("GET", "/v1/migrations/nope/events", 404)
+    await api.problem("GET", f"/v1/migrations/{ID}/events", 400, headers={"Last-Event-ID": "x"})
+
+
+async def test_health(api: Api) -> None:
+    assert (await api.get("/v1/health")) | {"version": ""} == {
+        "status": "ok",
+        "version": "",
+        "hosts_up": 3,
+        "hosts_down": 0,
+    }
+
+
+async def test_openapi_has_a_summary_for_every_route_and_documents_problems(api: Api) -> None:
+    spec = await api.get("/openapi.json")
+    for path, methods in spec["paths"].items():
+        for method, route in methods.items():
+            assert route["summary"] and route["description"], (method, path)
+    post = spec["paths"]["/v1/migrations"]["post"]
+    assert {"200", "202", "404", "409", "422", "503"} <= set(post["responses"])
+    assert spec["components"]["schemas"]["MigrationIn"]["examples"][0]["vm"] == "web1"
+
+
+def test_every_error_has_a_status() -> None:
+    kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.SternaError)]
+    assert set(kinds) == set(STATUS)
+    assert status_of(errors.Unreachable("x")) == 503 and status_of(errors.Refused([])) == 422

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from sterna.cli.client import Client, find_api
+from sterna.cli.main import app
+from sterna.cli.words import ms, rate, size
+
+from .served import Served, served
+
+ID = "33333333-3333-4333-8333-333333333333"
+
+
+@pytest.fixture
+def fleet() -> Iterator[Served]:
+    with served() as one:
+        yield one
+
+
+@pytest.fixture
+def sterna(fleet: Served, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("STERNA_API", fleet.api)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
+        assert "Traceback" not in result.output
+        return result
+
+    return invoke
+
+
+def document(result: Result) -> dict:  # type: ignore[type-arg]
+    return dict(json.loads(result.stdout))
+
+
+def test_hosts_and_vms(sterna) -> None:  # type: ignore[no-untyped-def]
+    assert re.search(r"^a +up +no +4 +8\.0 GiB +16\.0 GiB +10\.0\.0\.1 +11\.3\.0", sterna("hosts").stdout, re.M)
+    assert re.search(r"^web1 +a +running +- +1 +1\.0 GiB", sterna("vms").stdout, re.M)
+    assert [h["name"] for h in document(sterna("hosts", "--json"))["hosts"]] == ["a", "b", "c"]
+    assert [v["name"] for v in document(sterna("vms", "--json"))["vms"]] == ["idle", "web1"]
+
+
+def test_maintenance(sterna) -> None:  # type: ignore[no-untyped-def]
+    assert " yes " in sterna("host", "maintenance", "b", "--on").stdout
+    refused = sterna("migrate", "web1", "--to", "b", code=3)
+    assert refused.stdout == ""
+    assert "b is in maintenance" in refused.stderr and "fix: `sterna host maintenance b --off`" in refused.stderr
+    assert document(sterna("host", "maintenance", "b", "--off", "--json"))["maintenance"] is False
+    sterna("host", "maintenance", "z", "--on", code=5)
+
+
+def test_every_reason_is_listed_with_its_fix(sterna) -> None:  # type: ignore[no-untyped-def]
+    result = sterna("migrate", "idle", "--to", "nowhere", code=3)
+    assert "2 reasons" in result.stderr
+    assert "- there is no host nowhere" in result.stderr and "- idle is paused" in result.stderr
+    assert "fix: resume it first" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("migrate", "nope"), 5),
+        (("migrate", "web1", "--to", "a"), 3),
+        (("migrate",), 2),
+        (("migrate", "web1", "--id", "nonsense"), 2),
+        (("migrations", "--cursor", "x"), 2),
+        (("show", "abc"), 5),
+        (("show", ID), 5),
+        (("abort", ID), 5),
+        (("show", ID, "file.puml"), 2),
+        (("fly",), 2),
+    ],
+)
+def test_exit_codes(sterna, arguments: tuple[str, ...], code: int) -> None:  # type: ignore[no-untyped-def]
+    assert sterna(*arguments, code=code).stdout == ""
+
+
+def test_watching_a_migration_to_its_report(sterna, fleet: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    fleet.pace_s = 0.02
+    result = sterna("migrate", "web1", "--to", "b", "--id", ID, "--watch")
+    lines = result.stdout.splitlines()
+    percents = [float(m[1]) for line in lines if (m := re.match(r" *(\d+) %  ", line))]
+    assert percents == sorted(percents) and percents[-1] == 100
+    for word in ("preparing", "migrating", "post-migrating", "completed"):
+        assert any(word in line for line in lines)
+    assert any("iteration 2" in line and "/s" in line and "ETA" in line for line in lines)
+    assert re.search(r"guest downtime +48\.0 ms", result.stdout)
+    assert re.search(r"^web1 +b +running", sterna("vms").stdout, re.M)
+
+    assert ID[:8] in sterna("migrations").stdout
+    assert document(sterna("migrations", "--json"))["migrations"][0]["id"] == ID
+    assert document(sterna("show", ID[:4], "--json"))["report"]["downtime_ms"] == 48
+    assert re.search(r"^b +P9 +connect volumes +10\.0 ms +done", sterna("show", ID, "--timeline").stdout, re.M)
+    assert {i["row"] for i in document(sterna("show", ID, "--timeline", "--json"))["items"]} >= {"P9", "F11"}
+    text = sterna("show", ID, "--diagram").stdout
+    assert text.startswith("@startuml") and text.endswith("@enduml\n")
+    target = tmp_path / "run.puml"
+    assert str(target) in sterna("show", ID, "--diagram", str(target)).stdout
+    assert target.read_text() == text
+    assert document(sterna("show", ID, "--diagram", "--json"))["diagram"] == text
+    assert "cannot be written" in sterna("show", ID, "--diagram", str(tmp_path / "no/dir"), code=1).stderr
+    assert "on b already" in sterna("abort", ID, code=4).stderr
+
+
+def test_json_and_watch_print_one_document_on_stdout(sterna) -> None:  # type: ignore[no-untyped-def]
+    result = sterna("migrate", "web1", "--to", "b", "--watch", "--json")
+    assert document(result)["status"] == "completed"
+    assert "migrating" in result.stderr
+
+
+def test_without_watch_it_says_how_to_follow(sterna) -> None:  # type: ignore[no-untyped-def]
+    assert f"sterna show {ID}" in sterna("migrate", "web1", "--id", ID).stdout
+
+
+def test_a_busy_vm_is_a_conflict(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    fleet.outcome = "aborted"
+    sterna("migrate", "web1", "--id", ID)
+    assert ID in sterna("migrate", "web1", code=4).stderr
+    assert document(sterna("migrate", "web1", "--id", ID, "--json"))["id"] == ID
+
+
+def test_a_failed_migration(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    fleet.outcome = "failed"
+    result = sterna("migrate", "web1", "--to", "b", "--watch", "--id", ID, code=7)
+    assert "rolling-back: b has no bridge br-int" in result.stdout
+    assert re.search(r"fix +create br-int there", result.stdout)
+    assert "<color:red>P10" in sterna("show", ID, "--diagram").stdout
+
+
+def test_an_aborted_migration(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    fleet.outcome = "aborted"
+    sterna("migrate", "web1", "--id", ID)
+    result = sterna("abort", ID[:8], "--wait", "--json")
+    assert document(result)["status"] == "cancelled"
+    sterna("abort", ID, code=4)
+
+
+def test_a_stream_that_breaks_is_taken_up_again_without_loss(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    fleet.cut = [3, 0, 7, 1]
+    result = sterna("migrate", "web1", "--to", "b", "--watch", "--id", ID)
+    assert "completed" in result.stdout and fleet.cut == []
+    seen = [d for _, d in Client(fleet.api).events(ID)]
+    fleet.cut = [2, 5, 9]
+    assert [d for _, d in Client(fleet.api).events(ID)] == seen
+
+
+def test_ids_that_are_not_unique(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    sterna("migrate", "web1", "--to", "b", "--watch", "--id", ID)
+    fleet.a.add_vm("web2", 3)
+    sterna("migrate", "web2", "--to", "b", "--watch", "--id", ID[:-1] + "4")
+    assert "several" in sterna("show", "333", code=5).stderr
+    assert document(sterna("show", ID, "--json"))["vm_name"] == "web1"
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = CliRunner().invoke(app, ["hosts", "--api", "http://127.0.0.1:9"])
+    assert result.exit_code == 6 and "sterna lab up" in result.stderr and "Traceback" not in result.stderr
+    assert CliRunner().invoke(app, ["hosts", "--api", "nonsense://x"]).exit_code == 6
+
+
+def test_where_the_api_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STERNA_API", raising=False)
+    below = tmp_path / "x" / "y"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert find_api(None) == "http://127.0.0.1:8774"
+    (tmp_path / ".lab").mkdir()
+    (tmp_path / ".lab" / "lab.json").write_text('{"api": "http://127.0.0.1:5/"}')
+    assert find_api(None) == "http://127.0.0.1:5"
+    (tmp_path / ".lab" / "lab.json").write_text('{"controller_url": "http://127.0.0.1:6"}')
+    assert find_api(None) == "http://127.0.0.1:6"
+    (tmp_path / "x" / ".lab").mkdir()
+    (tmp_path / "x" / ".lab" / "lab.json").write_text("not json")
+    assert find_api(None) == "http://127.0.0.1:6"
+    monkeypatch.setenv("STERNA_API", "http://env")
+    assert find_api(None) == "http://env" and find_api("http://given") == "http://given"
+
+
+def test_help_names_the_exit_codes() -> None:
+    text = CliRunner().invoke(app, ["--help"]).stdout
+    assert "7 migration failed" in " ".join(text.split())
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert [size(n) for n in (None, 5, 2048, 3 * 2**20, 5 * 2**30)] == ["-", "5 B", "2.0 KiB", "3.0 MiB", "5.0 GiB"]
+    assert rate(2048) == "2.0 KiB/s"
+    assert [ms(n) for n in (None, 1.26, 150.0, 12_345)] == ["-", "1.3 ms", "150 ms", "12.3 s"]

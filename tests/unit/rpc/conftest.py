@@ -1,0 +1,47 @@
+"""Two hosts, `a` and `b`, on a bus in memory and on virtual time."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from sterna.adapters.sim.bus import MemoryBroker
+from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.rpc.client import RpcClient
+from sterna.rpc.outbox import Outbox
+from sterna.rpc.server import RpcServer
+
+
+class Host:
+    """One agent's rpc parts; `crash` and a new `life` stand for kill -9 and a restart."""
+
+    def __init__(self, world, name):
+        self.world, self.name = world, name
+        self.journal = SqlJournal.at(None, clock=world.clock)
+        self.life()
+
+    def life(self):
+        world = self.world
+        self.bus = world.broker.bus(self.name)
+        self.client = RpcClient(self.bus, self.name, world.clock)
+        self.server = RpcServer(self.bus, self.name, self.journal, world.clock)
+        self.outbox = Outbox(self.journal, self.bus, self.name, world.clock)
+
+    async def crash(self):
+        """Everything in memory is gone at once, nothing is said to anybody."""
+        self.world.broker.cut(self.name)
+        await self.server.stop()
+        await self.outbox.stop()
+        await self.bus.close()
+        self.world.broker.heal(self.name)
+        self.life()
+
+
+@pytest.fixture
+async def world():
+    world = SimpleNamespace(clock=SimClock(), broker=MemoryBroker())
+    world.a, world.b = Host(world, "a"), Host(world, "b")
+    world.c = Host(world, "c")
+    yield world
+    for host in (world.a, world.b, world.c):
+        await host.crash()

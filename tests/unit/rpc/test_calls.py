@@ -1,0 +1,298 @@
+import asyncio
+
+import pytest
+
+from sterna.domain.errors import (
+    BadRequest,
+    Cancelled,
+    Conflict,
+    NotFound,
+    Permanent,
+    Refused,
+    Temporary,
+    Unknown,
+    Unreachable,
+)
+from sterna.domain.model import Refusal
+from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Reply, Request, decode_reply, encode
+from sterna.rpc.presence import Beacon
+from sterna.rpc.subjects import call_subject, host_topic
+
+
+async def test_a_call_carries_everything_there_and_back(world):
+    seen = []
+
+    async def handler(request):
+        seen.append(request)
+        return {"answer": 42}
+
+    world.b.server.method("ask", handler)
+    await world.b.server.start()
+    assert await world.a.client.call("b", "ask", {"x": [1]}, migration_id="m1", epoch=7) == {"answer": 42}
+    (request,) = seen
+    assert (request.method, request.sender, request.migration_id, request.epoch, request.params) == (
+        "ask", "a", "m1", 7, {"x": [1]},
+    )  # fmt: skip
+
+
+async def test_slow_work_is_kept_alive_by_heartbeats(world):
+    async def hours(request):
+        await world.clock.sleep(10_000)
+        return {"done": True}
+
+    world.b.server.method("hours", hours)
+    await world.b.server.start()
+    assert await world.clock.run(world.a.client.call("b", "hours", {}, silence_s=3)) == {"done": True}
+    assert world.clock.monotonic_ms() == 10_000_000
+
+
+@pytest.mark.parametrize("silence_s", [2.0, 5.0])
+async def test_a_peer_that_dies_during_a_call_is_noticed(world, silence_s):
+    async def for_ever(request):
+        await asyncio.Event().wait()
+
+    world.b.server.method("hang", for_ever)
+    await world.b.server.start()
+    call = asyncio.create_task(world.a.client.call("b", "hang", {}, silence_s=silence_s))
+    await world.clock.advance(60.5)
+    assert not call.done()
+    world.broker.cut("b")
+    with pytest.raises(Unknown, match="nothing heard"):
+        await world.clock.run(call)
+    assert world.clock.monotonic_ms() == pytest.approx(60_000 + silence_s * 1000)  # from the last heartbeat
+
+
+async def test_total_time_ends_even_a_lively_call(world):
+    async def for_ever(request):
+        await asyncio.Event().wait()
+
+    world.b.server.method("hang", for_ever)
+    await world.b.server.start()
+    with pytest.raises(Unknown, match="no result after 30 s"):
+        await world.clock.run(world.a.client.call("b", "hang", {}, total_s=30))
+    assert world.clock.monotonic_ms() == pytest.approx(30_000)
+
+
+async def test_never_delivered_is_unreachable_at_once(world):
+    with pytest.raises(Unreachable, match="agent of b") as e:
+        await world.a.client.call("b", "ask", {})
+    assert "b" in e.value.fix
+    world.broker.stop()
+    with pytest.raises(Unreachable, match="bus"):
+        await world.a.client.call("b", "ask", {})
+    assert world.clock.monotonic_ms() == 0
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+async def test_lost_on_the_way_is_unknown(world, lost):
+    done = []
+
+    async def handler(request):
+        done.append(1)
+        return {}
+
+    world.b.server.method("act", handler)
+    await world.b.server.start()
+    world.broker.loses = lambda packet: packet.is_reply == (lost == "reply")
+    with pytest.raises(Unknown):
+        await world.clock.run(world.a.client.call("b", "act", {}))
+    assert len(done) == (lost == "reply")
+
+
+async def test_a_short_outage_does_not_lose_the_answer(world):
+    async def work(request):
+        await world.clock.sleep(10)
+        return {"done": True}
+
+    world.b.server.method("work", work)
+    await world.b.server.start()
+    call = asyncio.create_task(world.a.client.call("b", "work", {}))
+    await world.clock.advance(8.5)
+    world.broker.stop()  # the result falls into the outage
+    await world.clock.advance(3)
+    world.broker.start()
+    assert await world.clock.run(call) == {"done": True}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Temporary("t", fix="f"),
+        Unreachable("u"),
+        Permanent("p"),
+        NotFound("n"),
+        Conflict("c", fix="wait"),
+        Cancelled("x"),
+        BadRequest("b"),
+        Unknown("?"),
+        Refused([Refusal(code="a", message="one", fix="1"), Refusal(code="b", message="two")]),
+    ],
+)
+async def test_errors_come_back_as_themselves(world, error):
+    async def handler(request):
+        raise error
+
+    world.b.server.method("fail", handler)
+    await world.b.server.start()
+    with pytest.raises(type(error)) as e:
+        await world.a.client.call("b", "fail", {})
+    assert type(e.value) is type(error)
+    assert e.value.to_wire() == error.to_wire()
+
+
+async def test_a_bug_in_a_handler_is_permanent_and_the_agent_goes_on(world):
+    async def handler(request):
+        return {"x": 1 // request.params["n"]}
+
+    world.b.server.method("divide", handler)
+    await world.b.server.start()
+    with pytest.raises(Permanent, match="internal error in divide: ZeroDivisionError: integer division"):
+        await world.a.client.call("b", "divide", {"n": 0})
+    assert await world.a.client.call("b", "divide", {"n": 1}) == {"x": 1}
+
+
+@pytest.mark.parametrize("answer", [None, {"x": object()}, "text", {"x": "y" * MAX_MESSAGE_BYTES}])
+async def test_an_answer_that_cannot_be_sent_is_permanent(world, answer):
+    async def handler(request):
+        return answer
+
+    world.b.server.method("odd", handler)
+    await world.b.server.start()
+    with pytest.raises(Permanent):
+        await world.a.client.call("b", "odd", {})
+
+
+async def test_params_that_cannot_be_sent(world):
+    await world.b.server.start()
+    with pytest.raises(BadRequest, match="limit"):
+        await world.a.client.call("b", "x", {"x": "y" * MAX_MESSAGE_BYTES})
+    with pytest.raises(BadRequest, match="JSON"):
+        await world.a.client.call("b", "x", {"x": object()})
+    with pytest.raises(BadRequest):
+        await world.a.client.call("", "x", {})
+    with pytest.raises(BadRequest):
+        await world.a.client.call("b", "", {})
+
+
+async def test_an_unknown_method_tells_nothing_else(world):
+    world.b.server.method("secret", None)
+    await world.b.server.start()
+    with pytest.raises(BadRequest, match="knows no method 'nope'") as e:
+        await world.a.client.call("b", "nope", {})
+    assert "secret" not in str(e.value.to_wire())
+
+
+async def test_a_repeated_delivery_attaches_to_the_running_call(world):
+    runs, go_on = [], asyncio.Event()
+
+    async def handler(request):
+        runs.append(request.id)
+        await go_on.wait()
+        return {"run": len(runs)}
+
+    world.b.server.method("act", handler)
+    await world.b.server.start()
+    payload = encode(Request(kind="call", id="same", method="act", sender="a"))
+
+    async def ask():
+        async with world.a.bus.request(call_subject("b"), payload) as replies:
+            return decode_reply(await anext(replies)).data
+
+    asks = [asyncio.create_task(ask()) for _ in range(3)]
+    await world.clock.run_until_idle()
+    go_on.set()
+    assert await asyncio.gather(*asks) == [{"run": 1}] * 3
+    assert len(runs) == 1
+
+
+async def test_stopping_the_server_answers_unknown_at_once(world):
+    async def for_ever(request):
+        await asyncio.Event().wait()
+
+    world.b.server.method("hang", for_ever)
+    await world.b.server.start()
+    call = asyncio.create_task(world.a.client.call("b", "hang", {}))
+    await world.clock.run_until_idle()
+    await world.b.server.stop()
+    with pytest.raises(Unknown, match="stopped"):
+        await call
+
+
+async def test_a_cancelled_caller_leaves_the_handler_alone(world):
+    finished = asyncio.Event()
+
+    async def handler(request):
+        await world.clock.sleep(10)
+        finished.set()
+        return {}
+
+    world.b.server.method("work", handler)
+    await world.b.server.start()
+    call = asyncio.create_task(world.a.client.call("b", "work", {}))
+    await world.clock.advance(3)
+    call.cancel()
+    await world.clock.advance(10)
+    assert finished.is_set()
+
+
+async def test_a_reply_of_another_version_is_a_clear_error(world):
+    async def handler(incoming):
+        await incoming.reply(encode(Reply(kind="result", v=9)))
+
+    await world.b.bus.subscribe(call_subject("b"), handler)
+    with pytest.raises(BadRequest, match=r"version 9.*1 to 1"):
+        await world.a.client.call("b", "x", {})
+
+
+async def test_host_names_with_dots_and_stars_are_one_token(world):
+    await world.b.server.start()
+    for odd in ("b.example.org", "*", ">", "a b", "x\r\ny"):
+        with pytest.raises(Unreachable):
+            await world.a.client.call(odd, "x", {})
+
+
+# hints and presence
+
+
+async def test_hints_reach_listeners_and_failures_are_silent(world):
+    got = []
+
+    async def handler(topic, data):
+        got.append((topic, data))
+
+    subscription = await world.b.client.listen("host.*", handler)
+    await world.a.client.announce("host.a", {"n": 1})
+    await world.a.client.announce("other.a", {"n": 2})
+    await world.a.bus.publish("sterna.event.host.evil", b"\xff not json")
+    await world.a.client.announce("host.a", {"n": "x" * MAX_MESSAGE_BYTES})
+    await world.clock.run_until_idle()
+    world.broker.stop()
+    await world.a.client.announce("host.a", {"n": 3})
+    world.broker.start()
+    await subscription.close()
+    await world.a.client.announce("host.a", {"n": 4})
+    await world.clock.run_until_idle()
+    assert got == [("host.a", {"n": 1})]
+
+
+async def test_the_beacon_shines_and_survives_bad_facts(world):
+    got, count = [], 0
+
+    async def handler(topic, data):
+        got.append((topic, data["n"], world.clock.monotonic_ms()))
+
+    async def facts():
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise RuntimeError("libvirt is away")
+        return {"n": count}
+
+    await world.b.client.listen("host.*", handler)
+    beacon = Beacon(world.a.client, host_topic("a.example.org"), facts, every_s=2)
+    await beacon.start()
+    await world.clock.advance(5)
+    await beacon.stop()
+    await world.clock.advance(5)
+    topic = "host.a%2Eexample%2Eorg"
+    assert got == [(topic, 1, 0), (topic, 3, 4000)]

@@ -1,0 +1,318 @@
+import asyncio
+import itertools
+from collections import Counter
+
+import pytest
+
+from sterna.domain.errors import BadRequest, Temporary, Unknown
+from sterna.ports.records import Envelope
+from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Request, decode_reply, encode
+from sterna.rpc.subjects import cast_subject
+
+
+def cast(id, to="b", migration_id="m1", **params):
+    return Envelope(id=id, to=to, method="note", migration_id=migration_id, epoch=3, params=params)
+
+
+def recorder(host, fail=lambda request: None):
+    """A handler that writes down ids, after `fail` had its say."""
+    seen = []
+
+    async def handler(request):
+        fail(request)
+        seen.append(request.id)
+
+    host.server.cast("note", handler)
+    return seen
+
+
+async def test_a_cast_arrives_once_with_everything(world):
+    seen = []
+
+    async def handler(request):
+        seen.append(request)
+
+    world.b.server.cast("note", handler)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("c1", x=1))
+    world.a.outbox.put(cast("c1", x=1))
+    await world.clock.run(world.a.outbox.drained("b"))
+    await world.clock.run_until_idle()
+    (request,) = seen
+    assert (request.id, request.kind, request.method, request.sender) == ("c1", "cast", "note", "a")
+    assert (request.migration_id, request.epoch, request.params) == ("m1", 3, {"x": 1})
+    assert world.b.journal.inbox() == []
+
+
+async def test_a_cast_waits_for_a_receiver_that_comes_back(world):
+    seen = recorder(world.b)
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("c1"))
+    await world.clock.advance(3600)
+    assert [e.id for e in world.a.journal.outbox()] == ["c1"]
+    await world.b.server.start()
+    await world.clock.advance(5)  # the longest pause
+    assert seen == ["c1"]
+    await asyncio.wait_for(world.a.outbox.drained("b"), 1)
+
+
+async def test_hurry_ends_the_pause(world):
+    seen = recorder(world.b)
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("c1"))
+    await world.clock.advance(100)
+    await world.b.server.start()
+    world.a.outbox.hurry("b")
+    world.a.outbox.hurry("never heard of")
+    await world.clock.run_until_idle()
+    assert seen == ["c1"]
+
+
+async def test_a_cast_survives_the_senders_death(world):
+    seen = recorder(world.b)
+    world.a.outbox.put(cast("c1"))  # not even started
+    await world.a.crash()
+    await world.b.server.start()
+    await world.a.outbox.start()
+    await world.clock.run(world.a.outbox.drained("b"))
+    await world.clock.run_until_idle()
+    assert seen == ["c1"]
+
+
+async def test_an_outage_of_the_bus_delays_casts(world):
+    seen = recorder(world.b)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.broker.stop()
+    for i in range(3):
+        world.a.outbox.put(cast(f"c{i}"))
+    await world.clock.advance(60)
+    world.broker.start()
+    await world.clock.run(world.a.outbox.drained("b"))
+    await world.clock.run_until_idle()
+    assert seen == ["c0", "c1", "c2"]
+
+
+async def test_a_lost_ack_means_again_and_the_receiver_knows(world):
+    seen = recorder(world.b)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    lost = []
+    world.broker.loses = lambda packet: packet.is_reply and len(lost) < 3 and not lost.append(1)
+    world.a.outbox.put(cast("c1"))
+    await world.clock.run(world.a.outbox.drained("b"))
+    await world.clock.run_until_idle()
+    assert (len(lost), seen) == (3, ["c1"])
+
+
+async def test_a_dead_host_delays_only_its_own_casts(world):
+    seen = recorder(world.b)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    for i in range(5):
+        world.a.outbox.put(cast(f"dead{i}", to="c"))
+        world.a.outbox.put(cast(f"c{i}"))
+    await world.clock.run_until_idle()
+    assert world.clock.monotonic_ms() == 0
+    assert seen == [f"c{i}" for i in range(5)]
+    dead = recorder(world.c)
+    await world.c.server.start()
+    await world.clock.run(world.a.outbox.drained("c"))
+    await world.clock.run_until_idle()
+    assert dead == [f"dead{i}" for i in range(5)]
+
+
+async def test_a_crash_between_journal_and_handler(world):
+    """The ack is out, the handler has not run: the next life handles it, once, however often it is sent again."""
+    await world.b.server.start()  # knows no cast `note` yet, so that the handler cannot run
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("c1"))
+    await world.clock.run(world.a.outbox.drained("b"))
+    await world.b.crash()
+    assert [e.id for e in world.b.journal.inbox()] == ["c1"]
+    seen = recorder(world.b)
+    await world.b.server.start()
+    await _send(world, "c1")
+    await world.clock.run_until_idle()
+    assert seen == ["c1"]
+    await world.b.crash()
+    seen = recorder(world.b)
+    await world.b.server.start()
+    await _send(world, "c1")
+    await world.clock.advance(60)
+    assert seen == []
+
+
+async def test_a_crash_in_the_handler_means_again(world):
+    started = []
+
+    async def for_ever(request):
+        started.append(request.id)
+        await asyncio.Event().wait()
+
+    world.b.server.cast("note", for_ever)
+    await world.b.server.start()
+    await _send(world, "c1")
+    await world.clock.run_until_idle()
+    await world.b.crash()
+    seen = recorder(world.b)
+    await world.b.server.start()
+    await world.clock.run_until_idle()
+    assert (started, seen) == (["c1"], ["c1"])
+
+
+async def test_the_ack_comes_after_the_journal_and_before_the_handler(world):
+    order, go_on = [], asyncio.Event()
+    put = world.b.journal.inbox_put
+    world.b.journal.inbox_put = lambda e: (order.append("journal"), put(e))[1]
+
+    async def handler(request):
+        await go_on.wait()
+        order.append("handled")
+
+    world.b.server.cast("note", handler)
+    await world.b.server.start()
+    reply = await _send(world, "c1")
+    order.append(reply.kind)
+    go_on.set()
+    await world.clock.run_until_idle()
+    assert order == ["journal", "ack", "handled"]
+
+
+async def test_no_ack_without_the_journal(world):
+    seen = recorder(world.b)
+    put, tries = world.b.journal.inbox_put, []
+
+    def sometimes(envelope):
+        tries.append(1)
+        if len(tries) < 3:
+            raise Temporary("disk full")
+        return put(envelope)
+
+    world.b.journal.inbox_put = sometimes
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("c1"))
+    await world.clock.run(world.a.outbox.drained("b"))
+    await world.clock.run_until_idle()
+    assert (len(tries), seen) == (3, ["c1"])
+
+
+@pytest.mark.parametrize("error", [Temporary("busy"), RuntimeError("bug"), Unknown("?"), asyncio.CancelledError()])
+async def test_a_failing_handler_is_tried_until_it_succeeds(world, error):
+    times = []
+
+    def fail(request):
+        times.append(world.clock.monotonic_ms() / 1000)
+        if len(times) < 12:
+            raise error
+
+    seen = recorder(world.b, fail)
+    await world.b.server.start()
+    await _send(world, "c1")
+    await world.clock.advance(300)
+    assert seen == ["c1"]
+    pauses = [b - a for a, b in itertools.pairwise(times)]
+    assert max(pauses) <= 10.001
+    assert pauses[-1] > pauses[0]
+
+
+async def test_order_within_a_migration_and_none_between(world):
+    """m1's first cast fails for a while: m1's others wait behind it, m2's do not."""
+    failures = Counter()
+
+    def fail(request):
+        if request.id == "m1-0" and failures["m1-0"] < 3:
+            failures["m1-0"] += 1
+            raise Temporary("not yet")
+
+    seen = recorder(world.b, fail)
+    await world.b.server.start()
+    for i in range(3):
+        await _send(world, f"m1-{i}", migration_id="m1")
+        await _send(world, f"m2-{i}", migration_id="m2")
+    await world.clock.run_until_idle()
+    assert seen == ["m2-0", "m2-1", "m2-2"]
+    await world.clock.advance(60)
+    assert seen[3:] == ["m1-0", "m1-1", "m1-2"]
+
+
+async def test_casts_left_over_come_before_new_ones(world):
+    await world.b.server.start()
+    for i in range(3):
+        await _send(world, f"c{i}")
+    await world.b.crash()
+    seen = recorder(world.b)
+    await world.b.server.start()
+    await _send(world, "c3")
+    await world.clock.run_until_idle()
+    assert seen == ["c0", "c1", "c2", "c3"]
+
+
+async def test_a_cast_nobody_knows_waits_for_an_upgrade_and_blocks_only_its_migration(world):
+    seen = recorder(world.b)
+    await world.b.server.start()
+    future = Request(kind="cast", id="f", method="future", sender="a", migration_id="m9")
+    async with world.a.bus.request(cast_subject("b"), encode(future)) as replies:
+        assert decode_reply(await anext(replies)).kind == "ack"
+    await _send(world, "c1")
+    await world.clock.advance(60)
+    assert seen == ["c1"]
+    assert [e.id for e in world.b.journal.inbox()] == ["f"]
+
+
+async def test_what_can_never_be_sent_is_refused_before_the_journal(world):
+    for bad in (cast("c1", x="y" * MAX_MESSAGE_BYTES), cast("c1", x=object()), cast("c1", to=""), cast("")):
+        with pytest.raises(BadRequest):
+            world.a.outbox.put(bad)
+    assert world.a.journal.outbox() == []
+
+
+async def test_a_call_on_the_cast_subject_is_refused(world):
+    await world.b.server.start()
+    call = Request(kind="call", id="x", method="note", sender="a")
+    async with world.a.bus.request(cast_subject("b"), encode(call)) as replies:
+        reply = decode_reply(await anext(replies))
+    assert isinstance(reply.raised(), BadRequest)
+    assert world.b.journal.inbox() == []
+
+
+async def test_a_journal_that_fails_once_does_not_end_the_courier(world):
+    seen = recorder(world.b)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    waiting, failures = world.a.journal.outbox, []
+
+    def sometimes(to=None):
+        if not failures:
+            failures.append(1)
+            raise Temporary("locked")
+        return waiting(to)
+
+    world.a.journal.outbox = sometimes
+    world.a.outbox.put(cast("c1"))
+    await world.clock.advance(10)
+    assert (failures, seen) == ([1], ["c1"])
+
+
+async def _send(world, id, migration_id="m1"):
+    request = Request(kind="cast", id=id, method="note", sender="a", migration_id=migration_id)
+    async with world.a.bus.request(cast_subject("b"), encode(request)) as replies:
+        return decode_reply(await anext(replies))
+
+
+async def test_drained_waits_anew_each_time(world):
+    recorder(world.b)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("c1"))
+    await world.a.outbox.drained("b")
+    await world.a.outbox.drained("b")
+    await world.a.outbox.stop()
+    world.a.outbox.put(cast("c2"))
+    waiting = asyncio.create_task(world.a.outbox.drained("b"))
+    await world.clock.run_until_idle()
+    assert not waiting.done()
+    await world.a.outbox.start()
+    await world.clock.run(waiting)
