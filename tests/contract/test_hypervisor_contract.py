@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from two_hosts import Side, SimulatedHosts, TwoHosts, contract_lab, hosts, outcome
+from two_hosts import Side, TwoHosts, contract_lab, hosts, outcome
 
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Vm
@@ -180,8 +180,6 @@ async def test_a_cancelled_caller_does_not_end_the_copy_and_end_incoming_does(ho
 
 
 async def test_a_plan_with_another_epoch_is_refused(hosts: TwoHosts) -> None:
-    if isinstance(hosts, SimulatedHosts):
-        pytest.skip("the simulation takes any plan")
     vm = await hosts.vm("shared")
     plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b)
     with pytest.raises((Conflict, Unknown)):

@@ -19,7 +19,6 @@ from sterna.domain.model import CompletedJob, GuestState, Observation
 
 _NVRAM_DIR = "/var/lib/libvirt/qemu/nvram/"
 """libvirt's own directory, this host's alone. An NVRAM file elsewhere may be the destination's as well."""
-_MIGRATION_PAUSES = ("migration", "postcopy", "postcopy-failed", "unknown")
 
 
 class LibvirtCustodian(LibvirtHost):
@@ -62,7 +61,8 @@ class LibvirtCustodian(LibvirtHost):
     async def resume(self, uuid: str, epoch: int) -> None:
         """Let the source's guest, paused by a failed migration, run on. Running is success.
 
-        Raises NotFound; Conflict on another epoch, while a copy runs, or if somebody else paused it.
+        Whoever paused it: with `observe`'s reason the caller can tell. Raises NotFound; Conflict on another
+        epoch, while a copy runs or comes in, or if it has no QEMU.
         """
 
         def resume(conn: Connect) -> None:
@@ -74,8 +74,8 @@ class LibvirtCustodian(LibvirtHost):
                 return
             if seen.state is not GuestState.PAUSED:
                 raise Conflict(f"the guest is {seen.state} ({seen.reason}): Sterna starts no guest anew")
-            if seen.job_active or seen.reason not in _MIGRATION_PAUSES:
-                raise Conflict(f"the guest is paused ({seen.reason}), not by a migration that failed")
+            if seen.job_active:
+                raise Conflict(f"libvirt is still migrating the guest ({seen.reason})")
             domain.resume()
 
         await self._ask(resume)

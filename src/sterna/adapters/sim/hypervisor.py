@@ -31,7 +31,6 @@ BUSY = (
     "Timed out during operation: cannot acquire state change lock "
     "(held by monitor=remoteDispatchDomainMigratePerform3Params)"
 )
-_MIGRATION_PAUSES = ("migration", "postcopy", "postcopy-failed", "unknown")
 
 
 class SimHypervisor:
@@ -192,8 +191,8 @@ class SimHypervisor:
             return
         if not domain.active:
             raise Conflict(f"the guest is {domain.state} ({domain.reason}): Sterna starts no guest anew")
-        if domain.job is not None or domain.reason not in _MIGRATION_PAUSES:
-            raise Conflict(f"the guest is paused ({domain.reason}), not by a migration that failed")
+        if domain.job is not None:
+            raise Conflict(f"libvirt is still migrating the guest ({domain.reason})")
         qemu.run(self._world, self._host, domain, reason="unpaused", event="resumed", detail="unpaused")
 
     async def undefine(self, uuid: str, epoch: int | None) -> bool:
