@@ -253,7 +253,7 @@ class Lab:
         while time.monotonic() < deadline:
             try:
                 with urllib.request.urlopen(f"{self.controller_url}/v1/hosts", timeout=5) as answer:  # noqa: S310
-                    up = {host["name"] for host in json.load(answer)["hosts"] if host["up"]}
+                    up = {host["name"] for host in json.load(answer)["hosts"] if host["state"] == "up"}
             except OSError as error:
                 seen = str(error)
             else:
