@@ -209,7 +209,7 @@ class SimCopy:
         domain.job = None
         # Disks are counted on the source only.
         domain.completed = self._statistics().model_copy(update={"disk_processed": None, "disk_total": None})
-        self._enter(Phase.FINISHED)
+        self.phase = Phase.FINISHED  # told by the guest's own change: nothing can come between
         qemu.run(self.world, self.destination, domain, reason="migrated", event="resumed-migrated")
         self._live()
 
