@@ -106,7 +106,7 @@ def test_an_abort_while_memory_is_copied(fleet, guest):
     there = fleet.other(here)
     before = fleet.snapshots()
     migration = fleet.started(guest.name, there, bandwidth_bytes_s=4 << 20)
-    fleet.wait_for_row(here, "iteration", migration)
+    fleet.wait_for_row(here, "copy-started", migration)
     answer = fleet.api.post(f"/v1/migrations/{migration}/abort")
     assert answer.status_code == 202, answer.text
     ended = fleet.wait(migration)

@@ -225,10 +225,14 @@ class RemoveConfiguration(Step[Context]):
     row, name = "R5", "remove-configuration"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """End what waits for its memory and never ran, undefine what is ours and inactive."""
+        """End what waits for its memory and never ran, undefine what is ours and inactive.
+
+        R0 has settled that the guest is the source's: a definition of this epoch without a QEMU is left over.
+        """
         uuid, epoch = ctx.vm_uuid, ctx.migration.epoch
         seen = await ctx.host.hypervisor.observe(uuid)
-        if seen.state is GuestState.RUNNING or seen.ran:
+        active_and_ran = seen.state is GuestState.RUNNING or (seen.state is GuestState.PAUSED and seen.ran)
+        if active_and_ran:
             raise Temporary(f"the guest runs on {ctx.host.name}: nothing is removed here")
         if seen.state is GuestState.PAUSED:
             await ctx.host.hypervisor.end_incoming(uuid, epoch)
