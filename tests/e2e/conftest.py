@@ -64,6 +64,26 @@ class Fleet:
             assert time.monotonic() < deadline, f"{host} never journaled {name}"
             time.sleep(0.02)
 
+    def wait_closed(self, migration: str, timeout: float = 120.0) -> None:
+        """Until neither agent's own journal has anything left to do for the migration."""
+        deadline = time.monotonic() + timeout
+        while waiting := [h for h in self.lab.hosts if self._is_open(h, migration)]:
+            assert time.monotonic() < deadline, (
+                f"still open on {waiting}: {json.dumps(self.timeline(migration)[-6:])}"
+            )
+            time.sleep(0.05)
+
+    def _is_open(self, host: str, migration: str) -> bool:
+        path = self.lab.hosts[host].root / "state" / "journal.db"
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+            found = db.execute("select closed from migrations where id = ?", (migration,)).fetchone()
+        return found is not None and not found[0]
+
+    def restart_controller(self) -> None:
+        """Start the controller again, at a new address, and wait for it."""
+        self.api = httpx2.Client(base_url=self.lab.start_controller(), timeout=30)
+        self.lab.wait_ready()
+
     def fault(self, host: str, rules: list[dict] | None) -> None:
         """Set or clear (None) the forced failures of one agent."""
         path = self.lab.hosts[host].root / "state" / "faults.json"

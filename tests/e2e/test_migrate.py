@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
@@ -49,6 +50,33 @@ def test_twenty_times_back_and_forth(fleet, guest):
     # thin stays thin: the guest writes 4 MiB of its 1 GiB disk, and twenty copies have not filled the rest
     files = fleet.lab.allocated_bytes(where(fleet, guest))
     assert 0 < sum(files.values()) < 3 * WRITTEN_BYTES, files
+
+
+def rows_of(fleet, migration) -> set[str]:
+    """The SPEC rows on the arrows of a migration's diagram."""
+    diagram = fleet.api.get(f"/v1/migrations/{migration}/diagram").text
+    assert diagram.startswith("@startuml")
+    return set(re.findall(r"^\w+ -+>+ \w+ : (?:<[^>]*>)?([PMFR]\d+)", diagram, re.MULTILINE))
+
+
+def test_the_diagram_of_a_run_names_every_row_that_applies(fleet, guest):
+    guest, _ = guest
+    here = where(fleet, guest)
+    migration = fleet.started(guest.name, fleet.other(here))
+    fleet.wait(migration)
+    whole = {f"P{n}" for n in range(1, 13)} | {f"M{n}" for n in range(1, 6)} | {f"F{n}" for n in range(1, 12)}
+    assert rows_of(fleet, migration) == whole
+
+
+def test_the_diagram_of_a_failed_run_shows_the_rollback_that_happened(fleet, guest, no_faults):
+    guest, _ = guest
+    here = where(fleet, guest)
+    fleet.fault(here, [{"step": "M4", "moment": "before", "action": "permanent"}])
+    migration = fleet.started(guest.name, fleet.other(here))
+    assert fleet.wait(migration)["status"] == "failed"
+    rows = rows_of(fleet, migration)
+    assert {f"R{n}" for n in range(9)} <= rows
+    assert not rows & {"M5", "F1", "F5", "F9", "F11"}
 
 
 def forced() -> list[tuple[str, str, str]]:
