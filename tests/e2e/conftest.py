@@ -100,7 +100,7 @@ class Fleet:
         return next(name for name in self.lab.hosts if name != host)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # one lab at a time: the machine has two cores
 def fleet() -> Iterator[Fleet]:
     lab = Lab.up(STATE, owner=True)
     try:

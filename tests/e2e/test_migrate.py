@@ -143,3 +143,22 @@ def test_an_abort_while_memory_is_copied(fleet, guest):
     assert guest.status().clean
     late = fleet.api.post(f"/v1/migrations/{migration}/abort")
     assert late.status_code == 409
+
+
+def test_three_vms_at_once_two_there_and_one_back(fleet):
+    empty = fleet.snapshots()
+    starts = {"one": "host1", "two": "host1", "three": "host2"}
+    guests = {
+        name: fleet.lab.create_vm(name, host, memory_mib=192, dirty_mib_s=5, disks=("local", "iscsi"))
+        for name, host in starts.items()
+    }
+    try:
+        migrations = {name: fleet.started(name, fleet.other(host)) for name, host in starts.items()}
+        for name, migration in migrations.items():
+            assert fleet.wait(migration)["status"] == "completed"
+            assert fleet.lab.hosts_running(name) == [fleet.other(starts[name])]
+            assert guests[name].status().clean
+    finally:
+        for name in guests:
+            fleet.lab.remove_vm(name)
+    assert fleet.snapshots() == empty
