@@ -70,8 +70,6 @@ def play(case: Case, *, again: bool = True, make: Callable[[], Stage] = Stage) -
     """Play it; never raises for what the product does wrong."""
     stage = make()
     result = Result(case)
-    for key, fault in SCRIPTS[case.script] + case.faults:
-        stage.plans[key] = CATALOGUE[fault]
 
     async def scene() -> None:
         before = facts(stage.world, "")
@@ -80,6 +78,7 @@ def play(case: Case, *, again: bool = True, make: Callable[[], Stage] = Stage) -
         start = facts(stage.world, stage.vm)
         vm = start["host1"] - before["host1"]
         before["shared"] = start["shared"]
+        stage.begin({key: CATALOGUE[fault] for key, fault in SCRIPTS[case.script] + case.faults})
         result.verdict = await _migrate(stage, result, "host1", "host2", before, vm)
         result.trace, result.struck = list(stage.trace), len(stage.struck)
         stage.plans.clear()
@@ -101,7 +100,7 @@ async def _migrate(stage: Stage, result: Result, source: str, to: str, before: F
     """One migration to its end, audited. The world's verdict."""
     refused = await stage.start(source, to)
     await stage.settled()
-    verdict = stage.auditor.verdict(stage.vm, source, to, before, vm)
+    verdict = stage.auditor.verdict(stage.vm, source, to, before, vm, stage.closed_ms(to))
     status = stage.status(source)
     expected = {
         "completed": ("completed",),

@@ -91,6 +91,12 @@ class Stage:
             self.tell_story(host, f"*** {what} #{nth}: struck by {getattr(fault, '__name__', 'fault')}")
             fault(self, host)
 
+    def begin(self, plans: dict[str, Fault]) -> None:
+        """Moments count from here on."""
+        self.trace.clear()
+        self._seen.clear()
+        self.plans = plans
+
     def stirred(self) -> None:
         """The state of the world, a journal or the bus is another one now."""
         self._version += 1
@@ -278,6 +284,11 @@ class Stage:
         wanted = migration or self.migration
         lines = [e for e in self.journals[host].lines if e["migration_id"] == wanted and e["kind"] == "status"]
         return str(lines[-1]["name"]) if lines else ""
+
+    def closed_ms(self, host: str) -> float:
+        """When this host's half of the migration was closed; never: infinity."""
+        lines = [e for e in self.journals[host].lines if e["migration_id"] == self.migration and e["kind"] == "closed"]
+        return float(str(lines[-1]["mono_ms"])) if lines else float("inf")
 
     async def _close(self) -> None:
         for life in self.lives.values():

@@ -208,8 +208,10 @@ class SimCopy:
             self._live()
         domain.job = None
         domain.completed = self._statistics()
-        self._enter(Phase.FINISHED)
+        self.phase = Phase.FINISHED  # libvirt's Finish: what happens to the source no longer keeps it from running
         qemu.run(self.world, self.destination, domain, reason="migrated", event="resumed-migrated")
+        self._live()
+        self._tell("finished")
         self._live()
 
     async def _confirm(self) -> None:
