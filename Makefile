@@ -11,7 +11,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not lab"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not lab"
 
 test: check
 	$(BIN)/pytest -m lab

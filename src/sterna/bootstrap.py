@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from uuid import uuid4
 
 import structlog
@@ -32,7 +31,7 @@ from sterna.agent.faults import FaultFile
 from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, ControllerSettings, load
 from sterna.controller.controller import Controller
-from sterna.domain.errors import Conflict
+from sterna.domain.errors import Conflict, Permanent
 from sterna.migration.context import HostPorts
 from sterna.ports.volume import Volumes
 from sterna.rpc.client import RpcClient
@@ -140,15 +139,18 @@ CLOSING_S = 3
 
 
 class _Server(uvicorn.Server):
-    """Ends the event streams when told to stop: they would never end by themselves."""
+    """Leaves signals to `run_controller`: uvicorn would raise them again when all is done."""
 
-    def __init__(self, config: uvicorn.Config, controller: Controller) -> None:
-        super().__init__(config)
-        self._controller = controller
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._controller.events.close()
-        super().handle_exit(sig, frame)
+
+async def _stop_when_told(server: uvicorn.Server, controller: Controller) -> None:
+    await until_told_to_stop()
+    controller.events.close()  # event streams never end by themselves
+    server.should_exit = True
 
 
 def run_controller(config: Path, fd: int | None = None) -> None:
@@ -172,8 +174,12 @@ def run_controller(config: Path, fd: int | None = None) -> None:
             log_level="warning",
             timeout_graceful_shutdown=CLOSING_S,
         )
-        sockets = None if fd is None else [socket.socket(fileno=fd)]
-        await _Server(serving, controller).serve(sockets=sockets)
+        server = _Server(serving)
+        stopping = asyncio.create_task(_stop_when_told(server, controller))
+        await server.serve(sockets=None if fd is None else [socket.socket(fileno=fd)])
+        stopping.cancel()
         await bus.close()
+        if not server.started:
+            raise Permanent("the controller could not start", fix="its log, above, says why")
 
     asyncio.run(run())

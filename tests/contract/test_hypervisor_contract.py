@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from two_hosts import Side, SimulatedHosts, TwoHosts, contract_lab, hosts, outcome
+from two_hosts import Side, TwoHosts, contract_lab, hosts, outcome
 
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Vm
@@ -60,6 +60,7 @@ async def test_absent_is_an_answer(hosts: TwoHosts) -> None:
     assert await hosts.b.hypervisor.end_leftover(NOBODY, 1) is False
     assert await hosts.b.hypervisor.undefine(NOBODY, None) is False
     assert await hosts.b.hypervisor.completed_job(NOBODY) is None
+    assert await hosts.b.hypervisor.sample(NOBODY) is None
 
 
 async def test_who_may_come(hosts: TwoHosts) -> None:
@@ -179,8 +180,6 @@ async def test_a_cancelled_caller_does_not_end_the_copy_and_end_incoming_does(ho
 
 
 async def test_a_plan_with_another_epoch_is_refused(hosts: TwoHosts) -> None:
-    if isinstance(hosts, SimulatedHosts):
-        pytest.skip("the simulation takes any plan")
     vm = await hosts.vm("shared")
     plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b)
     with pytest.raises((Conflict, Unknown)):

@@ -160,7 +160,7 @@ class LabHosts(TwoHosts):
             self.lab.remove_vm(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def contract_lab() -> Iterator[Lab]:
     """Two hosts without agents; they die with the test run."""
     ROOT.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from sterna.lab.lab import Lab
 
 STATE = Path(".lab-test/e2e")
 FINAL = {"completed", "failed", "cancelled"}
-STEPS = ("shared", "local", "iscsi")
 
 
 class Fleet:
@@ -25,12 +25,12 @@ class Fleet:
         self.lab = lab
         self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30)
 
-    def start(self, vm: str, to: str, **more: str) -> httpx2.Response:
+    def start(self, vm: str, to: str, **more: object) -> httpx2.Response:
         return self.api.post("/v1/migrations", json={"vm": vm, "destination": to, "id": str(uuid.uuid4()), **more})
 
-    def started(self, vm: str, to: str) -> str:
+    def started(self, vm: str, to: str, **more: object) -> str:
         """Start a migration that must be accepted; its id."""
-        answer = self.start(vm, to)
+        answer = self.start(vm, to, **more)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
@@ -54,8 +54,6 @@ class Fleet:
 
     def wait_for_row(self, host: str, name: str, migration: str, timeout: float = 60.0) -> None:
         """Until the agent's own journal on `host` has an entry of that name for the migration."""
-        import sqlite3
-
         path = self.lab.hosts[host].root / "state" / "journal.db"
         deadline = time.monotonic() + timeout
         while True:
@@ -65,6 +63,26 @@ class Fleet:
                     return
             assert time.monotonic() < deadline, f"{host} never journaled {name}"
             time.sleep(0.02)
+
+    def wait_closed(self, migration: str, timeout: float = 120.0) -> None:
+        """Until neither agent's own journal has anything left to do for the migration."""
+        deadline = time.monotonic() + timeout
+        while waiting := [h for h in self.lab.hosts if self._is_open(h, migration)]:
+            assert time.monotonic() < deadline, (
+                f"still open on {waiting}: {json.dumps(self.timeline(migration)[-6:])}"
+            )
+            time.sleep(0.05)
+
+    def _is_open(self, host: str, migration: str) -> bool:
+        path = self.lab.hosts[host].root / "state" / "journal.db"
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+            found = db.execute("select closed from migrations where id = ?", (migration,)).fetchone()
+        return found is not None and not found[0]
+
+    def restart_controller(self) -> None:
+        """Start the controller again, at a new address, and wait for it."""
+        self.api = httpx2.Client(base_url=self.lab.start_controller(), timeout=30)
+        self.lab.wait_ready()
 
     def fault(self, host: str, rules: list[dict] | None) -> None:
         """Set or clear (None) the forced failures of one agent."""
@@ -82,7 +100,7 @@ class Fleet:
         return next(name for name in self.lab.hosts if name != host)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # one lab at a time: the machine has two cores
 def fleet() -> Iterator[Fleet]:
     lab = Lab.up(STATE, owner=True)
     try:

@@ -23,7 +23,7 @@ def lab_folder() -> Iterator[Path]:
         pytest.fail(f"a test left a lab behind: {lost}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bare_lab(lab_folder: Path) -> Iterator[Lab]:
     """Two hosts without agents or controller."""
     lab = Lab.up(lab_folder / "bare", agents=False, owner=True)

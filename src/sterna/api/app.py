@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from sterna.api import problems, routes, streams
+from sterna.api import fleet, migrations, problems, streams
 from sterna.controller.controller import Controller
 
 
@@ -32,6 +32,6 @@ def create_app(controller: Controller) -> FastAPI:
     )
     app.state.controller = controller
     problems.install(app)
-    app.include_router(routes.router)
-    app.include_router(streams.router)
+    for part in (fleet, migrations, streams):
+        app.include_router(part.router)
     return app

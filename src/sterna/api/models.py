@@ -14,8 +14,8 @@ from sterna.controller.registry import Host
 from sterna.domain.model import Vm
 from sterna.domain.progress import Progress
 from sterna.domain.report import Report
-from sterna.domain.rows import ROWS
-from sterna.domain.timeline import Item
+from sterna.domain.rows import row_for
+from sterna.domain.timeline import Item, What
 from sterna.ports.fleet import MigrationRecord, VmRecord
 
 _VM_ID = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -184,7 +184,7 @@ class TimelineItemOut(BaseModel):
     what: str = Field(description="`step`, `note`, `status`, `restart` or `mark`.")
     row: str = Field(description="Row of the protocol, or ''.", examples=["P9"])
     name: str = Field(examples=["connect-volumes"])
-    label: str = Field(description="The row in words.", examples=["connect volumes"])
+    label: str = Field(description="The step in words.", examples=["connect volumes"])
     started_at: str = Field(description="ISO 8601 UTC, by the host's own clock.")
     duration_ms: float | None = Field(description="Null where it was not seen in one life of one agent.")
     result: str = Field(description="`done`, `failed`, `running`, `retrying`, `interrupted` or `noted`.")
@@ -197,8 +197,8 @@ class TimelineItemOut(BaseModel):
     @classmethod
     def of(cls, item: Item) -> TimelineItemOut:
         """From the timeline."""
-        row = ROWS.get(item.row)
-        label = row.label if row else item.name.replace("-", " ")
+        words = item.name.replace("-", " ")
+        label = row_for(item.row, item.role, item.name).label if item.what is What.STEP else words
         return cls(**item.model_dump(mode="json", exclude={"data"}), label=label)
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from sterna.api.problems import documented
-from sterna.api.routes import MigrationId, Served
+from sterna.api.serving import MigrationId, Served
 from sterna.domain.errors import BadRequest
 
 router = APIRouter(prefix="/v1", tags=["events"])

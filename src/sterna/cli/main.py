@@ -51,7 +51,7 @@ def hosts(api: Api = None, as_json: AsJson = False) -> None:
     """List the hosts."""
     with plain_errors():
         answer = _client(api).get("/v1/hosts")
-        _print_json(answer) if as_json else out.print(words.hosts(answer["hosts"]))
+        _print_json(answer) if as_json else words.show(words.hosts(answer["hosts"]))
 
 
 @host_app.command()
@@ -64,7 +64,7 @@ def maintenance(
     """Put a host into maintenance, or take it out. What runs there stays."""
     with plain_errors():
         answer = _client(api).patch(path_of("hosts", name), {"maintenance": on})
-        _print_json(answer) if as_json else out.print(words.hosts([answer]))
+        _print_json(answer) if as_json else words.show(words.hosts([answer]))
 
 
 @app.command()
@@ -75,7 +75,7 @@ def vms(api: Api = None, as_json: AsJson = False) -> None:
         if as_json:
             _print_json(answer)
             return
-        out.print(words.vms(answer["vms"]))
+        words.show(words.vms(answer["vms"]))
         if answer["silent_hosts"]:
             err.print(f"not asked (VMs as last seen): {', '.join(answer['silent_hosts'])}", style="yellow")
 
@@ -124,7 +124,7 @@ def _watch(client: Client, migration: Json, as_json: bool) -> None:
     except KeyboardInterrupt:
         err.print(f"not watching any more; the migration goes on: sterna show {migration['id']}")
         raise typer.Exit(INTERRUPTED) from None
-    _print_json(ended) if as_json else out.print(words.report(ended))
+    _print_json(ended) if as_json else words.show(words.report(ended))
     raise typer.Exit(exit_for(ended))
 
 
@@ -143,7 +143,7 @@ def migrations(
         if as_json:
             _print_json(answer)
             return
-        out.print(words.migrations(answer["migrations"]))
+        words.show(words.migrations(answer["migrations"]))
         if answer["next_cursor"]:
             err.print(f"there are more: --cursor {answer['next_cursor']}")
 
@@ -167,10 +167,10 @@ def show(
             _show_diagram(client.text(f"{path}/diagram"), file, as_json)
         elif timeline:
             answer = client.get(f"{path}/timeline")
-            _print_json(answer) if as_json else out.print(words.timeline(answer["items"]))
+            _print_json(answer) if as_json else words.show(words.timeline(answer["items"]))
         else:
             answer = client.get(path)
-            _print_json(answer) if as_json else out.print(words.report(answer))
+            _print_json(answer) if as_json else words.show(words.report(answer))
 
 
 def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
@@ -207,7 +207,7 @@ def abort(
         if as_json:
             _print_json(migration)
         elif wait:
-            out.print(words.report(migration))
+            words.show(words.report(migration))
         else:
             out.print(f"asked {migration['source']} to roll back; follow it with: sterna show {migration['id']}")
         if wait:

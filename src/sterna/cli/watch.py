@@ -20,7 +20,10 @@ from rich.text import Text
 from sterna.cli import words
 from sterna.cli.client import Client, Json
 from sterna.domain.progress import Progress, with_status
+from sterna.domain.rows import ROWS
 from sterna.domain.status import Status
+
+_COPYING = {Status.MIGRATING, Status.POST_COPY, Status.RECOVERING}
 
 
 class Display(Protocol):
@@ -85,6 +88,8 @@ def facts(migration: Json) -> str:
         parts.append(words.rate(progress["rate_bytes_s"]))
     if progress["dirty_rate_bytes_s"] is not None:
         parts.append(f"dirtied {words.rate(progress['dirty_rate_bytes_s'])}")
+    if migration["status"] not in _COPYING:
+        return ", ".join(parts)
     if progress["eta_s"] is not None:
         parts.append(f"ETA {progress['eta_s']:.0f} s")
     elif progress["eta_reason"]:
@@ -124,5 +129,7 @@ def _changes(client: Client, migration: Json) -> Iterator[tuple[Json, str]]:
             }
             migration = migration | told
         elif event == "step" and data["kind"] == "intent":
-            step = f"{data['host']}: {data['row']} {data['name'].replace('-', ' ')}"
+            row = ROWS.get(data["row"])
+            label = row.label if row else data["name"].replace("-", " ")
+            step = f"{data['host']}: {data['row']} {label}"
         yield migration, step

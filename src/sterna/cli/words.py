@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from sterna.cli.client import Json
@@ -65,6 +66,12 @@ def table(*columns: str) -> Table:
     for column in columns:
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
     return made
+
+
+def show(made: Table) -> None:
+    """Print a table at the width it needs: a narrow terminal wraps its lines, nothing is cut off."""
+    needed = Measurement.get(out, out.options.update(width=10_000, max_width=10_000), made).maximum
+    Console(highlight=False, width=max(needed, out.width), file=out.file).print(made)
 
 
 def hosts(listed: list[Json]) -> Table:
@@ -162,7 +169,7 @@ def report(migration: Json) -> Table:
         ("guest downtime", _known(ms(told["downtime_ms"]), told["downtime_reason"])),
         ("  without talk between hosts", ms(told["downtime_net_ms"])),
         ("memory moved", size(told["bytes_memory"])),
-        ("disks moved", size(told["bytes_disks"])),
+        ("disks copied, holes counted", size(told["bytes_disks"])),
         ("iterations", str(told["iterations"]) if told["iterations"] is not None else UNKNOWN),
     ]
     rows += [(f"  {p['status']}", _known(ms(p["duration_ms"]), p["reason"])) for p in told["phases"]]

@@ -133,7 +133,8 @@ class MigrateVm:
             reasons.refuse(found)
         if request.destination is None:
             return vm, await self._choose(vm)
-        usable = not found
+        unusable = {reasons.NO_SUCH_HOST, reasons.SAME_HOST, reasons.DESTINATION_DOWN}
+        usable = not unusable & {r.code for r in found}
         # where the destination cannot be asked, the source still says what it has against it
         heard = await self._check(vm, request.destination if usable else vm.host)
         covered = {reasons.SAME_HOST, reasons.DESTINATION_DOWN} if not usable else set()

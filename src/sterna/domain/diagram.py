@@ -56,7 +56,7 @@ def _seen_of_the_copy(looks: Sequence[Data]) -> list[str]:
     facts = []
     iterations = [n for look in looks if (n := (look.get("sample") or look).get("iteration")) is not None]
     if iterations:
-        facts.append(f"{max(iterations)} iterations")
+        facts.append(f"iterations: {max(iterations)}")
     last: Data = next((look["sample"] for look in reversed(looks) if look.get("sample")), {})
     if last.get("memory_processed") is not None:
         facts.append(f"{last['memory_processed'] / 2**20:.0f} MiB of memory sent")
@@ -136,8 +136,9 @@ class _Sheet:
         if item.row == "M3":
             self.looks.append(item.data)
         elif ROWS[item.row].how is not How.RETURN if item.row in ROWS else True:
-            text = str(item.data.get("why") or _message(item.data.get("error")))
-            self.note(item.role, _plain(f"{item.row} {item.name.replace('-', ' ')}{': ' if text else ''}{text}"))
+            what, why = item.name.replace("-", " "), item.data.get("why") or _message(item.data.get("error"))
+            text = f"{what}: {why}" if why and not what.startswith("waiting") else why or what
+            self.note(item.role, _plain(f"{item.row} {text}"))
             return
         if item.row not in self.drawn:
             self.divider(item.row)

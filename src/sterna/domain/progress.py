@@ -89,7 +89,7 @@ def _eta(remaining: int | None, rate: float | None, dirty: int | None) -> tuple[
     if remaining is None:
         return None, "the hypervisor has not said how much is left"
     if not rate:
-        return None, "nothing has been sent yet"
+        return None, "the rate is not known yet"
     if dirty is not None and dirty >= rate and remaining > 0:
         return None, "the guest writes memory faster than it can be sent"
     return round(_future_bytes(remaining, rate, dirty) / rate, 1), ""

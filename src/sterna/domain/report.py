@@ -46,8 +46,10 @@ _UNFINISHED = "it has not ended"
 
 
 def _statuses(source: list[Entry]) -> list[Entry]:
-    """The entries at which the status changed; the first is the acceptance."""
-    return [e for e in source if e.kind in (Kind.STATUS, Kind.ACCEPTED)]
+    """The entries at which the status changed; the first is the acceptance, after which it is queued."""
+    first = [e for e in source if e.kind is Kind.ACCEPTED][:1]
+    queued = Status.QUEUED.value
+    return first + [e for e in source if e.kind is Kind.STATUS and not (first and e.data.get("status") == queued)]
 
 
 def _is_final(entry: Entry) -> bool:
@@ -92,6 +94,14 @@ def _job(destination: list[Entry]) -> CompletedJob | None:
     return None
 
 
+def _source_job(source: list[Entry]) -> CompletedJob | None:
+    """The finished job as the source saw it: only there are the disks counted."""
+    for entry in reversed(source):
+        if entry.row == "M5" and entry.data.get("job"):
+            return CompletedJob.model_validate(entry.data["job"])
+    return None
+
+
 def _last_sample(source: list[Entry]) -> JobSample | None:
     for entry in reversed(source):
         if entry.row == "M3" and entry.data.get("sample"):
@@ -111,6 +121,7 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
     own = sorted((e for e in entries if e.migration_id == migration.id), key=lambda e: e.seq)
     source = [e for e in own if e.role is Role.SOURCE]
     job = _job([e for e in own if e.role is Role.DESTINATION]) or CompletedJob()
+    sent = _source_job(source) or CompletedJob()
     sample = _last_sample(source) or JobSample()
     total_ms, total_reason = _total(source)
     no_downtime = "" if job.downtime_ms is not None else "the destination's libvirt has not reported it"
@@ -120,8 +131,8 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
         downtime_ms=job.downtime_ms,
         downtime_net_ms=job.downtime_net_ms,
         downtime_reason=no_downtime,
-        bytes_memory=_seen(job.memory_processed, sample.memory_processed),
-        bytes_disks=_seen(job.disk_processed, sample.disk_processed),
+        bytes_memory=_seen(_seen(job.memory_processed, sent.memory_processed), sample.memory_processed),
+        bytes_disks=_seen(sent.disk_processed, sample.disk_processed),
         iterations=_seen(job.iterations, _iterations(source)),
         phases=_phases(source),
     )

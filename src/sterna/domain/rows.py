@@ -113,7 +113,7 @@ ROWS: dict[str, Row] = {row.id: row for row in _TABLE}
 
 
 def row_for(row_id: str, role: Role, name: str) -> Row:
-    """The row as `role` journals it, named as it is there where the table's words are the other side's.
+    """The row as `role` journals it, named as it is there where the table's words are the caller's.
 
     What the table does not know (a step without a row, a newer version's row) is the agent's own work.
     """
@@ -121,7 +121,7 @@ def row_for(row_id: str, role: Role, name: str) -> Row:
     if known is None:
         return _own(row_id, _S if role is Role.SOURCE else _D, name.replace("-", " ") or row_id)
     seen = known.at(role)
-    if seen is not known and name:
+    if known.how is not How.SELF and seen is not known and name:
         return seen.model_copy(update={"label": name.replace("-", " ")})
     return seen
 

@@ -14,6 +14,8 @@ from sterna.domain.model import GuestState, Observation
 GONE = (GuestState.SHUTOFF, GuestState.ABSENT)
 MIGRATED = "migrated"
 """libvirt's reason for a SHUTOFF source whose destination confirmed that the guest runs there."""
+MIGRATION_PAUSES = ("", "migration", "postcopy", "postcopy-failed", "unknown")
+"""libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish."""
 
 
 class Verdict(StrEnum):
@@ -91,6 +93,8 @@ def _paused_at_source(source: Observation, destination: Observation, epoch: int,
         return Finding(Verdict.WAIT, "paused on both hosts: libvirt is between handing over and starting")
     if _ended_there(destination, epoch):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
+    if source.reason not in MIGRATION_PAUSES:
+        return Finding(Verdict.STAYED, f"the guest is on the source, paused by somebody ({source.reason})")
     return Finding(Verdict.STRANDED, "paused on the source by a copy that failed; it never ran elsewhere")
 
 
@@ -98,7 +102,7 @@ def _ended_there(destination: Observation, epoch: int) -> bool:
     """It is remembered to have run. A definition proves nothing: it may be an old one, and libvirt's Finish writes
     it before the vCPUs run."""
     if destination.state is GuestState.SHUTOFF:
-        return destination.ran and destination.epoch == epoch
+        return destination.ran and destination.epoch == epoch and destination.reason != "failed"
     return destination.ran
 
 

@@ -6,6 +6,7 @@ lab's own namespaces; the machine's network, mounts, libvirt and Open vSwitch ar
 
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -228,11 +229,18 @@ class Lab:
         return self.host(host).agent_pid()
 
     def kill_agent(self, host: str, signal: int) -> None:
-        """Sends a signal to a host's agent; raises LabError when there is none."""
+        """Sends a signal to a host's agent and waits until it has ended. Raises LabError when there is none, or
+        when it has not ended within 10 s."""
         pid = self.agent_pid(host)
         if pid is None:
             raise LabError(f"no agent runs on {host}")
-        os.kill(pid, signal)
+        watched = os.pidfd_open(pid)  # readable once the process is gone, and never another process's
+        try:
+            os.kill(pid, signal)
+            if not select.select([watched], [], [], 10)[0]:
+                raise LabError(f"the agent on {host} goes on after signal {signal}")
+        finally:
+            os.close(watched)
 
     def start_controller(self) -> str:
         """Starts the controller inside the lab, listening on a free port of this machine's 127.0.0.1; its URL."""

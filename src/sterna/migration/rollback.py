@@ -12,7 +12,7 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.domain.whereabouts import Verdict, locate
+from sterna.domain.whereabouts import MIGRATION_PAUSES, Verdict, locate
 from sterna.migration.context import Context
 from sterna.ports.storage import Created
 
@@ -147,7 +147,8 @@ class ProveSource(Step[Context]):
                 return  # a transient guest whose QEMU ended leaves no definition
             raise
         ended = now.state is GuestState.SHUTOFF  # R0 has proven that it ran nowhere else: it ended here, by itself
-        if not ended and now.state is not before.state:
+        paused_by_somebody = now.state is GuestState.PAUSED and now.reason not in MIGRATION_PAUSES
+        if not ended and now.state is not before.state and not paused_by_somebody:
             raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
         for disk in before.disks:
             found = next((d for d in now.disks if d.target == disk.target), None)
@@ -222,10 +223,14 @@ class RemoveConfiguration(Step[Context]):
     row, name = "R5", "remove-configuration"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """End what waits for its memory and never ran, undefine what is ours and inactive."""
+        """End what waits for its memory and never ran, undefine what is ours and inactive.
+
+        R0 has settled that the guest is the source's: a definition of this epoch without a QEMU is left over.
+        """
         uuid, epoch = ctx.vm_uuid, ctx.migration.epoch
         seen = await ctx.host.hypervisor.observe(uuid)
-        if seen.state is GuestState.RUNNING or seen.ran:
+        active_and_ran = seen.state is GuestState.RUNNING or (seen.state is GuestState.PAUSED and seen.ran)
+        if active_and_ran:
             raise Temporary(f"the guest runs on {ctx.host.name}: nothing is removed here")
         if seen.state is GuestState.PAUSED:
             await ctx.host.hypervisor.end_incoming(uuid, epoch)

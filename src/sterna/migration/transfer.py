@@ -107,7 +107,7 @@ class Copy(Step[Context]):
                 failure, delay = await self._start(ctx), ASK_AGAIN_S
                 continue
             if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION):
-                return self._arrived(ctx, finding)
+                return await self._arrived(ctx, finding)
             if finding.verdict in (Verdict.STAYED, Verdict.ENDED_AT_SOURCE):
                 raise self._stayed(ctx, finding, failure)
             if finding.verdict is Verdict.STRANDED:
@@ -147,9 +147,13 @@ class Copy(Step[Context]):
         await ctx.clock.sleep(delay)
         return min(delay * 1.5, SLOWEST_ASK_S)
 
-    def _arrived(self, ctx: Context, finding: Finding) -> Data:
+    async def _arrived(self, ctx: Context, finding: Finding) -> Data:
         ended = finding.verdict is Verdict.ENDED_AT_DESTINATION
-        ctx.note("M5", "copy-succeeded", {"why": finding.why, "guest_ended": ended})
+        job = None
+        with contextlib.suppress(SternaError):  # the disks are counted on this side only; not worth a failure
+            job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
+        data = {"why": finding.why, "guest_ended": ended, "job": job.model_dump(mode="json") if job else None}
+        ctx.note("M5", "copy-succeeded", data)
         return {"guest_ended": ended}
 
     def _stayed(self, ctx: Context, finding: Finding, failure: str) -> SternaError:
@@ -200,6 +204,16 @@ async def until_job_ends(ctx: Context) -> None:
 
 
 async def _follow(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
+    with contextlib.suppress(SternaError):
+        await _note_events(ctx, events)
+    while True:  # libvirtd was lost: listen again once it is back
+        await ctx.clock.sleep(SAMPLE_EVERY_S)
+        with contextlib.suppress(SternaError):
+            async with ctx.host.hypervisor.events(ctx.vm_uuid) as again:
+                await _note_events(ctx, again)
+
+
+async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
     async for event in events:
         if event.kind == "iteration":
             ctx.note("M3", "iteration", {"iteration": event.iteration})

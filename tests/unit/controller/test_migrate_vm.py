@@ -80,6 +80,12 @@ async def test_destination_down_and_in_maintenance_and_the_vm_paused(world: Worl
     assert found == ["destination-down", "destination-in-maintenance", "vm-paused"]
 
 
+async def test_a_destination_in_maintenance_is_asked_all_the_same(world: World) -> None:
+    world.b.against = [Refusal(code="memory-short", message="too little", fix="free some")]
+    await world.controller.registry.set_maintenance("b", True)
+    assert await codes(world, request()) == ["destination-in-maintenance", "memory-short"]
+
+
 async def test_maintenance_ends(world: World) -> None:
     await world.controller.registry.set_maintenance("b", True)
     assert await codes(world, request()) == ["destination-in-maintenance"]

@@ -48,7 +48,7 @@ def test_a_good_run_names_every_row_that_ran() -> None:
     assert "dlibvirt -> dlibvirt : P9 connect volumes (10 ms)" in text
     assert "shost ->> dhost : F5 post_live_migration_at_destination" in text
     assert "dlibvirt --> dhost : P11" in text and "dhost --> shost : P11" in text
-    assert "note over slibvirt : 2 iterations, 290 MiB of memory sent" in text
+    assert "note over slibvirt : iterations: 2, 290 MiB of memory sent" in text
     assert drawn.count("M3") == 1
     assert "note over shost : status **completed**" in text
     assert text.startswith("@startuml\n") and text.endswith("@enduml\n")
@@ -113,5 +113,5 @@ def test_remarks_about_a_step_are_notes_not_arrows() -> None:
     book.write(Kind.RELEASED, "F11")
     text = draw(MIGRATION, build_timeline(MIGRATION, book.entries))
     assert text.count("-> dlibvirt : M4") == 1 and text.count(" : M3 ") == 1
-    assert "note over shost : M4 waiting: no answer" in text and "note over slibvirt : 2 iterations" in text
+    assert "note over shost : M4 no answer" in text and "note over slibvirt : iterations: 2" in text
     assert "turned back: lost the link" in text and "F11" not in text

@@ -17,8 +17,8 @@ R, P, S, A, U = (
 EPOCH = 7
 
 
-def see(state, *, job=False, epoch=EPOCH, ran=False):
-    return Observation(state=state, job_active=job, epoch=epoch, ran=ran or state is R)
+def see(state, *, job=False, epoch=EPOCH, ran=False, reason=""):
+    return Observation(state=state, reason=reason, job_active=job, epoch=epoch, ran=ran or state is R)
 
 
 TABLE = [
@@ -45,11 +45,14 @@ TABLE = [
     (see(P), see(S, epoch=EPOCH - 1), True, Verdict.STRANDED),
     (see(P), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.STRANDED),
     (see(S), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.ENDED_AT_SOURCE),
+    (see(P, reason="migration"), see(A), True, Verdict.STRANDED),
+    (see(P, reason="user"), see(A), True, Verdict.STAYED),
+    (see(P), see(S, reason="failed", ran=True), True, Verdict.STRANDED),
     (see(P), see(S), True, Verdict.STRANDED),  # libvirt's Finish defines it before its vCPUs run
     (see(P), see(S, ran=True), True, Verdict.ENDED_AT_DESTINATION),
     (see(S), see(S), True, Verdict.ENDED_AT_SOURCE),
     (see(S), see(S, ran=True), True, Verdict.ENDED_AT_DESTINATION),
-    (see(S).model_copy(update={"reason": "migrated"}), see(A), True, Verdict.ENDED_AT_DESTINATION),
+    (see(S, reason="migrated"), see(A), True, Verdict.ENDED_AT_DESTINATION),
     (see(S), see(A), True, Verdict.ENDED_AT_SOURCE),
     (see(A), see(A), True, Verdict.ENDED_AT_SOURCE),
     (see(R), see(R), True, Verdict.DOUBT),

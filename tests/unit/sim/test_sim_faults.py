@@ -87,7 +87,7 @@ async def test_at_the_switch_over_what_libvirt_sees_lets_the_source_run_on(
         kinds = [(await anext(feed)).kind for _ in range(3)]
     assert kinds[-1] == "resumed-migrated", "the source's own event looks like an arrival"
     assert world.running(uuid) == ["a"]
-    assert (await a.hypervisor.observe(uuid)).reason == "migration canceled"
+    assert (await a.hypervisor.observe(uuid)).reason == "migration-canceled"
     assert before.diff(world.snapshot("a")) == []
 
 
@@ -126,7 +126,7 @@ async def test_a_lost_answer_leaves_a_paused_copy_that_must_be_ended(
     assert (await a.hypervisor.observe(uuid)).state is GuestState.PAUSED
     with pytest.raises(Conflict, match="epoch"):
         await a.hypervisor.end_leftover(uuid, EPOCH + 1)
-    with pytest.raises(Conflict, match="not paused"):
+    with pytest.raises(Conflict, match="no leftover"):
         await b.hypervisor.end_leftover(uuid, EPOCH)
     assert await a.hypervisor.end_leftover(uuid, EPOCH)
     assert not await a.hypervisor.end_leftover(uuid, EPOCH)
@@ -186,6 +186,34 @@ async def test_a_guest_that_dies_on_the_destination_after_the_pivot_ends_there(
     assert (there.state, there.reason, there.ran) == (GuestState.SHUTOFF, "crashed", True)
 
 
+async def test_what_an_agent_knows_dies_with_it(world: SimWorld, clock: SimClock, a: SimSide, b: SimSide) -> None:
+    """A transient guest that ran on the destination and died: only who saw it knows."""
+    uuid = world.add_vm("a", "vm1", persistent=False)
+    plan = await prepare(world, uuid, a, b)
+    at(world, "confirming", lambda: world.kill_qemu("b", uuid))
+    await clock.run(a.hypervisor.migrate(uuid, plan))
+    seen, unseen = await b.hypervisor.observe(uuid), await SimSide(world, "b").hypervisor.observe(uuid)
+    assert (seen.state, seen.ran) == (GuestState.ABSENT, True)
+    assert (unseen.state, unseen.ran) == (GuestState.ABSENT, False)
+    assert not (await a.hypervisor.observe(uuid)).ran, "moved away: its stay on the source is over"
+    assert not await b.hypervisor.undefine(uuid, EPOCH)
+    assert not (await b.hypervisor.observe(uuid)).ran
+
+
+async def test_a_finish_that_fails_leaves_a_definition_that_never_ran(
+    world: SimWorld, clock: SimClock, a: SimSide, b: SimSide
+) -> None:
+    """libvirt writes the destination's definition before it starts the CPUs."""
+    uuid = world.add_vm("a", "vm1")
+    plan = await prepare(world, uuid, a, b)
+    at(world, "defined", lambda: world.kill_qemu("b", uuid))
+    await fail(clock, a, uuid, plan)
+    assert world.running(uuid) == ["a"]
+    there = await b.hypervisor.observe(uuid)
+    assert (there.state, there.epoch, there.ran) == (GuestState.SHUTOFF, EPOCH, True), "wrong, to the safe side"
+    assert await b.hypervisor.undefine(uuid, EPOCH)
+
+
 async def test_ending_the_incoming_guest_fails_the_copy(
     world: SimWorld, clock: SimClock, a: SimSide, b: SimSide
 ) -> None:
@@ -196,7 +224,7 @@ async def test_ending_the_incoming_guest_fails_the_copy(
     await clock.advance(0.5)
     with pytest.raises(Conflict, match="epoch"):
         await b.hypervisor.end_incoming(uuid, EPOCH + 1)
-    with pytest.raises(Conflict, match="runs"):
+    with pytest.raises(Conflict, match="has run here"):
         await a.hypervisor.end_incoming(uuid, EPOCH)
     assert await b.hypervisor.end_incoming(uuid, EPOCH)
     with pytest.raises(Unknown):
@@ -210,7 +238,7 @@ async def test_a_guest_that_arrived_is_never_ended_as_incoming(
     uuid = world.add_vm("a", "vm1")
     plan = await prepare(world, uuid, a, b)
     await clock.run(a.hypervisor.migrate(uuid, plan))
-    with pytest.raises(Conflict, match="runs"):
+    with pytest.raises(Conflict, match="has run here"):
         await b.hypervisor.end_incoming(uuid, EPOCH)
     with pytest.raises(Conflict, match="active"):
         await b.hypervisor.undefine(uuid, EPOCH)

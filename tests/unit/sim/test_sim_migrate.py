@@ -10,7 +10,7 @@ import pytest
 from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sim.things import MIB
 from sterna.adapters.sim.world import SimWorld
-from sterna.domain.errors import Permanent, Unknown
+from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState
 from sterna.ports.hypervisor import GuestEvent
 from tests.sim_world import EPOCH, SimSide, prepare
@@ -150,7 +150,7 @@ async def test_mark_and_resume_are_refused_while_it_copies(
     asking = asyncio.create_task(a.hypervisor.migrate(uuid, plan))
     await clock.advance(0.4)
     for call in (a.hypervisor.mark(uuid, "m", 8), b.hypervisor.resume(uuid, EPOCH)):
-        with pytest.raises(Permanent, match="state change lock"):
+        with pytest.raises(Conflict):
             await call
     with pytest.raises(Unknown, match="state change lock"):
         await a.hypervisor.migrate(uuid, plan)
@@ -212,9 +212,21 @@ async def test_what_libvirt_refuses_at_once(world: SimWorld, clock: SimClock, a:
         "same host": plan.model_copy(update={"destination_uri": a.host.uri}),
         "Connection refused": plan.model_copy(update={"destination_uri": "qemu+tcp://10.9.9.9/system"}),
     }
+    cases["carries epoch 7"] = plan.model_copy(update={"epoch": EPOCH + 1})
     for words, refused in cases.items():
         with pytest.raises(Unknown, match=words):
             await a.hypervisor.migrate(uuid, refused)
+    for incomplete in ({"nics": ()}, {"nics": (*plan.nics, plan.nics[0].model_copy(update={"mac": "x"}))}):
+        with pytest.raises(Permanent, match="NIC"):
+            await a.hypervisor.migrate(uuid, plan.model_copy(update=incomplete))
+    with pytest.raises(Permanent, match="disks"):
+        spare = plan.disks[0].model_copy(update={"target": "vdz"})
+        await a.hypervisor.migrate(uuid, plan.model_copy(update={"disks": (*plan.disks, spare)}))
+    with pytest.raises(NotFound):
+        await b.hypervisor.migrate(uuid, plan)
+    with pytest.raises(Conflict, match="newer"):
+        await a.hypervisor.mark(uuid, "m", EPOCH - 1)
+    assert world.running(uuid) == ["a"] and world.copies == []
     world.shut_down_guest(uuid)
     with pytest.raises(Unknown, match="not running"):
         await a.hypervisor.migrate(uuid, plan)

@@ -62,6 +62,7 @@ class SimCopy:
         self.error: str | None = None
         assert domain.live is not None
         self.definition = domain.live
+        self._incoming = incoming_definition(domain.live, plan)
         self.bandwidth = min(plan.bandwidth_bytes or world.pace.bandwidth_bytes, world.pace.bandwidth_bytes)
         self.memory_total = self.definition.memory_bytes
         self.disk_total = sum(self._allocated(d.target) for d in plan.disks if d.copied)
@@ -161,12 +162,11 @@ class SimCopy:
 
     async def _prepare(self) -> None:
         await self._wait(self.world.pace.prepare_ms)
-        definition = incoming_definition(self.definition, self.plan)
         try:
             self._check_disk_copies()
             if not self.world.joined(self.source.name, self.destination.name, "stream"):
                 raise qemu.LibvirtSays("unable to connect to migration address: Connection timed out")
-            domain = qemu.start_incoming(self.world, self.destination, self.uuid, definition)
+            domain = qemu.start_incoming(self.world, self.destination, self.uuid, self._incoming)
         except qemu.LibvirtSays as refusal:
             self._fail(str(refusal))
             raise _Ended from refusal
@@ -201,13 +201,14 @@ class SimCopy:
         self._processed, self._sending = self._processed + self._sending, 0
         self._write_disk_copies()
         domain = self.destination.domains[self.uuid]
-        if self.plan.persistent:
+        if self.plan.persistent and source.inactive is not None:
             domain.inactive = persistent_definition(self.definition, source.inactive, self.plan)
             self.world.emit(self.destination, self.uuid, "defined", "added")
             self.world.tell(self.destination.name, "domain", self.uuid, "defined")
             self._live()
         domain.job = None
-        domain.completed = self._statistics()
+        # Disks are counted on the source only.
+        domain.completed = self._statistics().model_copy(update={"disk_processed": None, "disk_total": None})
         self.phase = Phase.FINISHED  # libvirt's Finish: what happens to the source no longer keeps it from running
         qemu.run(self.world, self.destination, domain, reason="migrated", event="resumed-migrated")
         self._live()
@@ -259,7 +260,7 @@ class SimCopy:
     def _resume_source(self) -> None:
         domain = self.source.domains.get(self.uuid)
         if domain is not None and domain.active and not domain.running:
-            qemu.run(self.world, self.source, domain, reason="migration canceled", event="resumed-migrated")
+            qemu.run(self.world, self.source, domain, reason="migration-canceled", event="resumed-migrated")
 
     def _finish(self, error: str | None) -> None:
         """The job is over for both libvirts."""

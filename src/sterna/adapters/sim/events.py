@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from sterna.domain.errors import Unreachable
 from sterna.ports.hypervisor import GuestEvent
 
+Follower = Callable[[str, GuestEvent], None]
 Feed = asyncio.Queue[GuestEvent | None]
 
 
@@ -18,11 +20,29 @@ class EventHub:
 
     def __init__(self) -> None:
         self._feeds: defaultdict[tuple[str, str], list[Feed]] = defaultdict(list)
+        self._followers: defaultdict[str, list[weakref.WeakMethod[Follower]]] = defaultdict(list)
+
+    def follow(self, host: str, callback: Follower) -> None:
+        """Call a bound method at every event of every guest of the host, for as long as its object lives."""
+        self._followers[host].append(weakref.WeakMethod(callback))
 
     def publish(self, host: str, uuid: str, event: GuestEvent) -> None:
         """Hand an event to everybody who listens to this guest on this host."""
+        self._remember(host, uuid, event)
         for feed in self._feeds.get((host, uuid), ()):
             feed.put_nowait(event)
+
+    def reconnect(self, host: str, running: Iterable[str]) -> None:
+        """libvirtd is back: followers look at what runs, as they have missed events."""
+        for uuid in running:
+            self._remember(host, uuid, GuestEvent(kind="resumed", detail="found running"))
+
+    def _remember(self, host: str, uuid: str, event: GuestEvent) -> None:
+        alive = [reference for reference in self._followers[host] if reference() is not None]
+        self._followers[host] = alive
+        for reference in alive:
+            if (callback := reference()) is not None:
+                callback(uuid, event)
 
     def disconnect(self, host: str) -> None:
         """The host's libvirtd is gone: end every subscription to it."""

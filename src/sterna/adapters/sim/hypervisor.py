@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
-from sterna.adapters.sim import checks, qemu
+from sterna.adapters.sim import checks, evidence, qemu
 from sterna.adapters.sim.copying import SimCopy
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import Definition, SimDomain
 from sterna.adapters.sim.world import SimWorld
-from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
+from sterna.domain.errors import Conflict, NotFound, Unknown
 from sterna.domain.model import (
     CompletedJob,
     CopyPlan,
@@ -34,11 +34,15 @@ BUSY = (
 
 
 class SimHypervisor:
-    """One simulated host's hypervisor (ports.hypervisor.Hypervisor). Each call takes `Pace.call_ms`."""
+    """One simulated host's hypervisor (ports.hypervisor.Hypervisor). Each call takes `Pace.call_ms`.
+
+    Make a new one for each life of an agent: it remembers which guests it has seen running.
+    """
 
     def __init__(self, world: SimWorld, host: str) -> None:
         self._world = world
         self._host = world.hosts[host]
+        self._memory = evidence.Memory(world, host)
 
     # -- Inventory -----------------------------------------------------------------------------------------
 
@@ -84,17 +88,7 @@ class SimHypervisor:
 
     async def observe(self, uuid: str) -> Observation:
         """What this libvirt says of the guest now."""
-        here = await self._called()
-        domain = here.domains.get(uuid)
-        if domain is None:
-            return Observation(state=GuestState.ABSENT)
-        return Observation(
-            state=domain.state,
-            reason=domain.reason,
-            job_active=domain.job is not None,
-            epoch=domain.definition.epoch,
-            ran=domain.ran,
-        )
+        return self._look(uuid, (await self._called()).domains.get(uuid))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """Everything this hypervisor has against running `vm`."""
@@ -115,8 +109,13 @@ class SimHypervisor:
     # -- Mover ---------------------------------------------------------------------------------------------
 
     async def mark(self, uuid: str, migration_id: str, epoch: int) -> None:
-        """Write the epoch into both definitions. Permanent during a copy."""
-        domain = self._free(await self._called(), uuid)
+        """Write the epoch into both definitions. Raises Conflict during a copy and for an older epoch."""
+        domain = self._require(await self._called(), uuid)
+        present = domain.definition.epoch
+        if present is not None and present > epoch:
+            raise Conflict(f"the domain carries epoch {present}, newer than {epoch}")
+        if domain.job is not None:
+            raise Conflict("the epoch cannot be written while libvirt migrates the guest")
         if domain.live is not None:
             domain.live = replace(domain.live, epoch=epoch)
         if domain.inactive is not None:
@@ -125,7 +124,10 @@ class SimHypervisor:
         self._world.tell(self._host.name, "domain", uuid, f"marked with epoch {epoch} for {migration_id}")
 
     async def migrate(self, uuid: str, plan: CopyPlan) -> None:
-        """Run the copy to its end; it goes on if the caller is cancelled. Raises Unknown on any libvirt error."""
+        """Run the copy to its end; it goes on if the caller is cancelled.
+
+        Raises Permanent if it cannot even be asked for, Unknown on any libvirt error.
+        """
         here = await self._called()
         try:
             copy = self._begin(here, uuid, plan)
@@ -137,12 +139,12 @@ class SimHypervisor:
 
     async def sample(self, uuid: str) -> JobSample | None:
         """Statistics of the copy this host sends; None where there is none."""
-        job = self._require(await self._called(), uuid).job
+        job = self._job(await self._called(), uuid)
         return job.sample() if job is not None and job.source is self._host else None
 
     async def abort(self, uuid: str) -> None:
         """Give the running copy up. No job is no error."""
-        job = self._require(await self._called(), uuid).job
+        job = self._job(await self._called(), uuid)
         if job is not None:
             job.abort()
 
@@ -163,9 +165,10 @@ class SimHypervisor:
         domain = (await self._called()).domains.get(uuid)
         if domain is None or not domain.active:
             return False
-        if domain.ran or not domain.incoming:
-            raise Conflict(f"{self._host.name}: guest {uuid} runs or ran here ({domain.state}, {domain.reason})")
         self._check_epoch(domain, epoch)
+        seen = self._look(uuid, domain)
+        if seen.state is not GuestState.PAUSED or seen.ran:
+            raise Conflict(f"the guest is {seen.state} ({seen.reason}) and has run here: not ended")
         self._destroy(domain)
         return True
 
@@ -174,21 +177,22 @@ class SimHypervisor:
         domain = (await self._called()).domains.get(uuid)
         if domain is None or not domain.active:
             return False
-        if domain.state is not GuestState.PAUSED or domain.incoming:
-            raise Conflict(f"{self._host.name}: guest {uuid} is {domain.state} ({domain.reason}): no leftover")
         self._check_epoch(domain, epoch)
+        if domain.state is not GuestState.PAUSED or domain.incoming:
+            raise Conflict(f"the guest is {domain.state} ({domain.reason}): no leftover of a migration")
         self._destroy(domain)
         return True
 
     async def resume(self, uuid: str, epoch: int) -> None:
-        """Let a guest paused by a failed migration run on."""
+        """Let a guest paused by a failed migration run on. Raises NotFound, Conflict."""
         domain = self._require(await self._called(), uuid)
         self._check_epoch(domain, epoch)
         if domain.running:
             return
-        self._free(self._host, uuid)
         if not domain.active:
-            raise Permanent("Requested operation is not valid: domain is not running")
+            raise Conflict(f"the guest is {domain.state} ({domain.reason}): Sterna starts no guest anew")
+        if domain.job is not None:
+            raise Conflict(f"libvirt is still migrating the guest ({domain.reason})")
         qemu.run(self._world, self._host, domain, reason="unpaused", event="resumed", detail="unpaused")
 
     async def undefine(self, uuid: str, epoch: int | None) -> bool:
@@ -196,6 +200,7 @@ class SimHypervisor:
         here = await self._called()
         domain = here.domains.get(uuid)
         if domain is None:
+            self._memory.forget(uuid)
             return False
         if domain.active:
             raise Conflict(f"{here.name}: guest {uuid} is active ({domain.state}): not undefined")
@@ -232,12 +237,12 @@ class SimHypervisor:
             raise NotFound(f"{here.name}: Domain not found: no domain with matching uuid '{uuid}'")
         return here.domains[uuid]
 
-    def _free(self, here: SimHost, uuid: str) -> SimDomain:
-        """The domain, if no job holds it."""
-        domain = self._require(here, uuid)
-        if domain.job is not None:
-            raise Permanent(BUSY)
-        return domain
+    def _look(self, uuid: str, domain: SimDomain | None) -> Observation:
+        return evidence.observe(domain, seen_running=self._memory.saw(uuid))
+
+    def _job(self, here: SimHost, uuid: str) -> SimCopy | None:
+        domain = here.domains.get(uuid)
+        return domain.job if domain is not None else None
 
     def _check_epoch(self, domain: SimDomain, epoch: int) -> None:
         if domain.definition.epoch != epoch:
@@ -257,9 +262,9 @@ class SimHypervisor:
         return peer
 
     def _begin(self, here: SimHost, uuid: str, plan: CopyPlan) -> SimCopy:
-        domain = here.domains.get(uuid)
-        if domain is None:
-            raise qemu.LibvirtSays(f"Domain not found: no domain with matching uuid '{uuid}'")
+        domain = self._require(here, uuid)
+        if domain.definition.epoch != plan.epoch:
+            raise qemu.LibvirtSays(f"the domain carries epoch {domain.definition.epoch}, the plan {plan.epoch}")
         if domain.job is not None:
             raise qemu.LibvirtSays(BUSY)
         if domain.live is None or not domain.running:

@@ -74,14 +74,14 @@ def guest_writes(world: SimWorld, uuid: str) -> None:
 
 def kill_qemu(world: SimWorld, host_name: str, uuid: str) -> bool:
     """kill -9 of a guest's QEMU; False where there is none."""
-    return _end(world, host_name, uuid, reason="crashed", detail="failed")
+    return _end(world, host_name, uuid, reason="crashed", event="stopped", detail="failed")
 
 
 def shut_down_guest(world: SimWorld, uuid: str) -> None:
     """The guest powers itself off, wherever it runs."""
     for name in world.running(uuid):
         world.emit(world.hosts[name], uuid, "shutdown", "guest")
-        _end(world, name, uuid, reason="shutdown", detail="shutdown")
+        _end(world, name, uuid, reason="shutdown", event="shutdown", detail="shutdown")
 
 
 def start(world: SimWorld, host_name: str, uuid: str) -> None:
@@ -97,7 +97,7 @@ def power_off(world: SimWorld, host_name: str) -> None:
     host.powered = False
     host.libvirtd_up = False
     for uuid in tuple(host.domains):
-        _end(world, host_name, uuid, reason="crashed", detail="failed")
+        _end(world, host_name, uuid, reason="crashed", event="stopped", detail="failed")
     for device in sorted(host.taps):
         world.remove_tap(host_name, device)
 
@@ -115,12 +115,12 @@ def power_on(world: SimWorld, host_name: str) -> None:
                 continue
 
 
-def _end(world: SimWorld, host_name: str, uuid: str, *, reason: str, detail: str) -> bool:
+def _end(world: SimWorld, host_name: str, uuid: str, *, reason: str, event: str, detail: str) -> bool:
     host = world.hosts[host_name]
     domain = host.domains.get(uuid)
     if domain is None or not domain.active:
         return False
-    qemu.end(world, host, domain, reason=reason, event="stopped", detail=detail)
+    qemu.end(world, host, domain, reason=reason, event=event, detail=detail)
     return True
 
 

@@ -40,7 +40,7 @@ def start(world: SimWorld, host: SimHost, uuid: str) -> None:
     _check_needs(world, host, domain.inactive)
     _occupy(world, host, domain, domain.inactive)
     _check_alive(domain)
-    run(world, host, domain, reason="booted", event="started")
+    run(world, host, domain, reason="booted", event="resumed", detail="booted")
 
 
 def run(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:

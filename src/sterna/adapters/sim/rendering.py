@@ -5,15 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sterna.adapters.sim.things import Definition
+from sterna.domain.errors import Permanent
 from sterna.domain.model import CopyPlan, DestinationNic, Disk, Nic
 
 
 def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
-    """DEST_XML: disks as the destination reaches them, NICs on the taps it made ahead of the guest."""
+    """DEST_XML: disks as the destination reaches them, NICs on the taps it made ahead of the guest.
+
+    Raises Permanent where the plan names a disk or NIC the VM does not have, or misses one of its NICs.
+    """
     made = {n.mac: n for n in plan.nics}
-    nics = tuple(
-        _on_tap(n, made[n.mac]) if n.mac in made else n.model_copy(update={"device": None}) for n in source.nics
-    )
+    for nic in source.nics:
+        if nic.mac not in made:
+            raise Permanent(f"the plan says nothing of NIC {nic.mac}", fix="prepare the destination again")
+    if spare := made.keys() - {n.mac for n in source.nics}:
+        raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(sorted(spare))}")
+    if spare := {d.target for d in plan.disks} - {d.target for d in source.disks}:
+        raise Permanent(f"the plan names disks the VM does not have: {', '.join(sorted(spare))}")
+    nics = tuple(_on_tap(n, made[n.mac]) for n in source.nics)
     return replace(source, nics=nics, disks=_disks(source.disks, plan), epoch=plan.epoch)
 
 

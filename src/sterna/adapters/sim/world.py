@@ -299,6 +299,10 @@ class SimWorld:
 
     def libvirtd_started(self, host: SimHost) -> None:
         """libvirtd is back: incoming guests nobody feeds any more are ended, as libvirt does when it restarts."""
+        for domain in host.domains.values():
+            if not domain.active:
+                domain.reason = "unknown"  # libvirt keeps no reason for a guest without QEMU across a restart
+        self.events.reconnect(host.name, [d.uuid for d in host.domains.values() if d.running])
         self.tell(host.name, "libvirtd", host.name, "up")
         for domain in tuple(host.domains.values()):
             if domain.incoming and domain.job is None:

@@ -1,89 +1,31 @@
-"""`/v1`: hosts, VMs, migrations."""
+"""`/v1/migrations`: start, list, show, abort."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
 
 from sterna.api.models import (
-    HealthOut,
-    HostOut,
-    HostPatch,
-    HostsOut,
     MigrationDetailOut,
     MigrationIn,
     MigrationOut,
     MigrationsOut,
     TimelineItemOut,
     TimelineOut,
-    VmDetailOut,
-    VmOut,
-    VmsOut,
 )
 from sterna.api.problems import documented
-from sterna.controller.controller import Controller
+from sterna.api.serving import MigrationId, Served
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.errors import BadRequest
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", tags=["migrations"])
 
 
-def controller_of(request: Request) -> Controller:
-    """The controller this application serves."""
-    controller: Controller = request.app.state.controller
-    return controller
-
-
-Served = Annotated[Controller, Depends(controller_of)]
-MigrationId = Annotated[str, Path(description="The migration's UUID.")]
-
-
-@router.get("/health", summary="Is this controller at work?", tags=["health"], responses=documented(503))
-async def health(controller: Served) -> HealthOut:
-    """Answers only when its database does."""
-    up = [h.up for h in await controller.registry.hosts()]
-    return HealthOut(status="ok", version=version("sterna"), hosts_up=sum(up), hosts_down=len(up) - sum(up))
-
-
-@router.get("/hosts", summary="List hosts", tags=["hosts"])
-async def list_hosts(controller: Served) -> HostsOut:
-    """All hosts ever heard, by name."""
-    return HostsOut(hosts=[HostOut.of(h) for h in await controller.registry.hosts()])
-
-
-@router.get("/hosts/{name}", summary="Show a host", tags=["hosts"], responses=documented(404))
-async def show_host(name: str, controller: Served) -> HostOut:
-    """One host."""
-    return HostOut.of(await controller.registry.host(name))
-
-
-@router.patch("/hosts/{name}", summary="Put a host into maintenance, or out of it", tags=["hosts"],
-              responses=documented(404, 422))  # fmt: skip
-async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
-    """In maintenance a host is nobody's destination; what runs there stays."""
-    return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance))
-
-
-@router.get("/vms", summary="List VMs", tags=["VMs"])
-async def list_vms(controller: Served) -> VmsOut:
-    """All VMs, asked of every host that is up."""
-    listing = await controller.inventory.vms()
-    return VmsOut(vms=[VmOut.of(v) for v in listing.vms], silent_hosts=list(listing.silent))
-
-
-@router.get("/vms/{vm}", summary="Show a VM", tags=["VMs"], responses=documented(404, 422))
-async def show_vm(vm: str, controller: Served) -> VmDetailOut:
-    """One VM by name or UUID, with its disks and NICs."""
-    found, details = await controller.inventory.show(vm)
-    return VmDetailOut(**VmOut.of(found).model_dump(), details=details)
-
-
-@router.post("/migrations", status_code=202, summary="Migrate a VM", tags=["migrations"],
+@router.post("/migrations", status_code=202, summary="Migrate a VM",
              responses={200: {"model": MigrationOut, "description": "This id was accepted before"},
                         **documented(404, 409, 422, 503)})  # fmt: skip
 async def start_migration(wanted: MigrationIn, response: Response, controller: Served) -> MigrationOut:
@@ -100,7 +42,7 @@ async def start_migration(wanted: MigrationIn, response: Response, controller: S
     return MigrationOut.of(record)
 
 
-@router.get("/migrations", summary="List migrations", tags=["migrations"], responses=documented(400, 422))
+@router.get("/migrations", summary="List migrations", responses=documented(400, 422))
 async def list_migrations(
     controller: Served,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
@@ -124,28 +66,28 @@ async def list_migrations(
     return MigrationsOut(migrations=[MigrationOut.of(r) for r in found[:limit]], next_cursor=more)
 
 
-@router.get("/migrations/{id}", summary="Show a migration", tags=["migrations"], responses=documented(404))
+@router.get("/migrations/{id}", summary="Show a migration", responses=documented(404))
 async def show_migration(id: MigrationId, controller: Served) -> MigrationDetailOut:
     """One migration with its progress and its report."""
     record = await controller.fleet.migration(id)
     return MigrationDetailOut.with_report(record, await controller.report(record))
 
 
-@router.get("/migrations/{id}/timeline", summary="Every step of both agents", tags=["migrations"],
+@router.get("/migrations/{id}/timeline", summary="Every step of both agents",
             responses=documented(404))  # fmt: skip
 async def show_timeline(id: MigrationId, controller: Served) -> TimelineOut:
     """In an order that can have been: by causality, never by comparing two hosts' clocks."""
     return TimelineOut(items=[TimelineItemOut.of(i) for i in await controller.timeline(id)])
 
 
-@router.get("/migrations/{id}/diagram", summary="The run as a PlantUML sequence diagram", tags=["migrations"],
+@router.get("/migrations/{id}/diagram", summary="The run as a PlantUML sequence diagram",
             response_class=PlainTextResponse, responses=documented(404))  # fmt: skip
 async def show_diagram(id: MigrationId, controller: Served) -> PlainTextResponse:
     """What really happened, a rollback included; text for PlantUML."""
     return PlainTextResponse(await controller.diagram(id))
 
 
-@router.post("/migrations/{id}/abort", status_code=202, summary="Abort a migration", tags=["migrations"],
+@router.post("/migrations/{id}/abort", status_code=202, summary="Abort a migration",
              responses=documented(404, 409, 503, 504))  # fmt: skip
 async def abort_migration(id: MigrationId, controller: Served) -> MigrationOut:
     """Before the switch-over everything is rolled back and it ends `cancelled`; after it, 409: it is on the

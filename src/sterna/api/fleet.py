@@ -1,0 +1,53 @@
+"""`/v1`: health, hosts, VMs."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import APIRouter
+
+from sterna.api.models import HealthOut, HostOut, HostPatch, HostsOut, VmDetailOut, VmOut, VmsOut
+from sterna.api.problems import documented
+from sterna.api.serving import Served
+
+router = APIRouter(prefix="/v1")
+
+
+@router.get("/health", summary="Is this controller at work?", tags=["health"], responses=documented(503))
+async def health(controller: Served) -> HealthOut:
+    """Answers only when its database does."""
+    up = [h.up for h in await controller.registry.hosts()]
+    return HealthOut(status="ok", version=version("sterna"), hosts_up=sum(up), hosts_down=len(up) - sum(up))
+
+
+@router.get("/hosts", summary="List hosts", tags=["hosts"])
+async def list_hosts(controller: Served) -> HostsOut:
+    """All hosts ever heard, by name."""
+    return HostsOut(hosts=[HostOut.of(h) for h in await controller.registry.hosts()])
+
+
+@router.get("/hosts/{name}", summary="Show a host", tags=["hosts"], responses=documented(404))
+async def show_host(name: str, controller: Served) -> HostOut:
+    """One host."""
+    return HostOut.of(await controller.registry.host(name))
+
+
+@router.patch("/hosts/{name}", summary="Put a host into maintenance, or out of it", tags=["hosts"],
+              responses=documented(404, 422))  # fmt: skip
+async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
+    """In maintenance a host is nobody's destination; what runs there stays."""
+    return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance))
+
+
+@router.get("/vms", summary="List VMs", tags=["VMs"])
+async def list_vms(controller: Served) -> VmsOut:
+    """All VMs, asked of every host that is up."""
+    listing = await controller.inventory.vms()
+    return VmsOut(vms=[VmOut.of(v) for v in listing.vms], silent_hosts=list(listing.silent))
+
+
+@router.get("/vms/{vm}", summary="Show a VM", tags=["VMs"], responses=documented(404, 422))
+async def show_vm(vm: str, controller: Served) -> VmDetailOut:
+    """One VM by name or UUID, with its disks and NICs."""
+    found, details = await controller.inventory.show(vm)
+    return VmDetailOut(**VmOut.of(found).model_dump(), details=details)

@@ -1,0 +1,163 @@
+"""The real controller over real agents on simulated hosts: what users are told is what happened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.adapters.sql.fleet_database import open_database
+from sterna.controller.controller import Controller
+from sterna.controller.migrate_vm import MigrateRequest
+from sterna.controller.reasons import VmBusy
+from sterna.domain.errors import Conflict, Refused
+from sterna.domain.model import GuestState
+from sterna.domain.status import Status
+from sterna.ports.fleet import MigrationRecord
+from tests.saga.fleet import SimFleet
+
+Scenario = Callable[[SimFleet, Controller], Awaitable[None]]
+
+GOOD = "P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 M1 M2 M3 M4 M5 F1 F2 F3 F4 F5 F6 F7 F8 F9 F10 F11"
+
+
+class HoldingFleet(SqlFleet):
+    """Virtual time stands still while the database's thread works."""
+
+    def __init__(self, path: Path, clock: SimClock) -> None:
+        super().__init__(open_database(f"sqlite:///{path}"))
+        self._clock = clock
+
+    async def _run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._clock.hold():
+            return await super()._run(work, *args, **kwargs)
+
+
+@pytest.fixture
+def play(tmp_path: Path):
+    async def run(scenario: Scenario) -> None:
+        fleet = SimFleet()
+        controller = Controller(HoldingFleet(tmp_path / "c.db", fleet.clock), fleet.client, fleet.clock)
+
+        async def inside() -> None:
+            async with fleet:
+                await controller.start()
+                await fleet.clock.sleep(2)  # two beacons
+                await scenario(fleet, controller)
+                await controller.stop()
+                assert not fleet.world.violations
+
+        await fleet.clock.run(inside())
+
+    return run
+
+
+async def started(fleet: SimFleet, controller: Controller, to: str | None = "host2") -> MigrationRecord:
+    record, repeated = await controller.migrate(MigrateRequest(vm="tern", destination=to))
+    assert not repeated
+    fleet.migration = record.id
+    return record
+
+
+async def read(controller: Controller, id: str) -> MigrationRecord:
+    for host in await controller.registry.hosts():
+        await controller.projector.pull(host.name)
+    return await controller.fleet.migration(id)
+
+
+def drawn(diagram: str) -> set[str]:
+    return set(re.findall(r" : (?:<color:red>)?([PMFR]\d+) ", diagram))
+
+
+async def test_a_migration_is_followed_to_its_end(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        record = await started(fleet, controller, to=None)
+        assert record.migration.destination == "host2"
+        with pytest.raises(VmBusy, match=record.id):
+            await controller.migrate(MigrateRequest(vm="tern"))
+        await fleet.ended()
+        record = await read(controller, record.id)
+        assert record.status is Status.COMPLETED and record.progress.percent == 100
+        assert record.source_closed and record.destination_closed
+        found = await controller.inventory.find(vm)
+        assert (found.host, found.state, found.migration_id) == ("host2", GuestState.RUNNING, None)
+        report = await controller.report(record)
+        assert report.total_ms and report.downtime_ms is not None and report.bytes_memory
+        assert [p.status for p in report.phases] == ["queued", "preparing", "migrating", "post-migrating"]
+        assert drawn(await controller.diagram(record.id)) == set(GOOD.split())
+        with pytest.raises(Conflict, match="on host2 already"):
+            await controller.abort(record.id)
+        await started(fleet, controller, to="host1")  # and back at once
+        await fleet.ended("host2")
+        assert (await read(controller, fleet.migration)).status is Status.COMPLETED
+
+    await play(scenario)
+
+
+async def test_a_forced_failure_is_told_as_it_was(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        fleet.agents["host2"].rules = [("connect-volumes", "after", "permanent")]
+        record = await started(fleet, controller)
+        await fleet.ended()
+        record = await read(controller, record.id)
+        assert record.status is Status.FAILED and "forced at connect-volumes" in record.reason
+        assert record.error is not None and "forced at connect-volumes" in record.error["message"]
+        diagram = await controller.diagram(record.id)
+        assert {"P9", "R0", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8"} <= drawn(diagram)
+        assert not {"P10", "M1", "M4", "F1"} & drawn(diagram)
+        assert "dlibvirt -[#red]> dlibvirt : <color:red>P9" in diagram
+        assert (await controller.inventory.find("tern")).migration_id is None
+
+    await play(scenario)
+
+
+async def test_a_source_agent_that_dies_is_told_too(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        fleet.agents["host1"].rules = [("copy", "after", "kill")]
+        record = await started(fleet, controller)
+        await fleet.ended()
+        record = await read(controller, record.id)
+        assert record.status is Status.COMPLETED
+        report = await controller.report(record)
+        assert report.total_ms is None and "restarted" in report.total_reason
+        assert "the agent was restarted" in await controller.diagram(record.id)
+
+    await play(scenario)
+
+
+async def test_an_abort_is_carried_out(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+
+        async def abort() -> None:
+            await controller.abort(record.id)
+
+        fleet.agents["host1"].rules = [("set-migrating", "before", "abort")]
+        fleet.abort = abort  # type: ignore[method-assign,assignment]
+        record = await started(fleet, controller)
+        await fleet.ended()
+        assert (await read(controller, record.id)).status is Status.CANCELLED
+
+    await play(scenario)
+
+
+async def test_what_both_agents_have_against_it_is_told_at_once(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        await controller.registry.set_maintenance("host2", True)
+        with pytest.raises(Refused) as refused:
+            await controller.migrate(MigrateRequest(vm="tern", destination="host2"))
+        assert [r.code for r in refused.value.refusals] == ["destination-in-maintenance"]
+        with pytest.raises(Refused) as refused:
+            await controller.migrate(MigrateRequest(vm="tern", destination="host1"))
+        assert [r.code for r in refused.value.refusals] == ["same-host"]
+
+    await play(scenario)

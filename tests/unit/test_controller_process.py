@@ -1,0 +1,50 @@
+"""`sterna controller` as a process: it serves without a bus, and ends when told to though somebody listens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+
+
+def start(config: Path, listening: socket.socket) -> subprocess.Popen[bytes]:
+    number = listening.fileno()
+    command = [sys.executable, "-m", "sterna", "controller", "--config", str(config), "--fd", str(number)]
+    return subprocess.Popen(command, pass_fds=[number], stderr=subprocess.PIPE)
+
+
+def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(tmp_path: Path) -> None:
+    config = tmp_path / "controller.toml"
+    config.write_text(f'database = "sqlite:///{tmp_path}/c.db"\n[bus]\nurl = "nats://127.0.0.1:9"\n')
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        api = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        process = start(config, listening)
+    try:
+        with httpx2.Client(base_url=api, timeout=30, trust_env=False) as http:
+            assert http.get("/v1/health").json()["status"] == "ok"
+            with http.stream("GET", "/v1/events") as events:
+                lines = events.iter_lines()
+                assert next(lines) == ": hello"
+                process.send_signal(signal.SIGTERM)
+                began = time.monotonic()
+                assert not [line for line in lines if line.startswith("data")]
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 5
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_wrong_settings_are_told_without_a_traceback(tmp_path: Path) -> None:
+    config = tmp_path / "controller.toml"
+    config.write_text("databse = 'x'\n")
+    command = [sys.executable, "-m", "sterna", "controller", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
+    assert done.returncode == 2 and "databse" in done.stderr and "fix:" in done.stderr
+    assert "Traceback" not in done.stderr
