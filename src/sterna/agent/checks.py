@@ -6,8 +6,7 @@ when it accepts one: between the two the world may have changed.
 
 from __future__ import annotations
 
-from uuid import uuid4
-
+from sterna.agent.tokens import CheckTokens
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Vm
@@ -63,6 +62,7 @@ class SourceChecks:
 
     def __init__(self, host: HostPorts, journal: Journal, client: RpcClient) -> None:
         self._host, self._journal, self._client = host, journal, client
+        self.tokens = CheckTokens(host)
 
     async def check(self, name_or_uuid: str, destination: str) -> tuple[Vm, HostFacts | None, list[Refusal]]:
         """The VM (disks with `local` decided where the destination answered), the destination's facts, and why not.
@@ -98,7 +98,8 @@ class SourceChecks:
             params = {"path": path, "token": token}
             return bool((await self._client.call(destination, "sees_token", params))["seen"])
 
-        return await decide_local(self._host.storage, ask, disks, f"check-{uuid4()}")
+        with self.tokens.fresh() as token:
+            return await decide_local(self._host.storage, ask, disks, token)
 
 
 class DestinationChecks:

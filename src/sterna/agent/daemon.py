@@ -61,6 +61,7 @@ class Agent:
         """Serve, deliver what is left in the outbox, take up what is open. Raises Unreachable without a bus."""
         self._register()
         self._hinting = asyncio.create_task(self._hint())
+        self.destination.resume_all()
         resumed = self.source.resume_all()
         await self._server.start()
         await self._outbox.start()
@@ -74,6 +75,7 @@ class Agent:
         await self._housekeeping.stop()
         await self._beacon.stop()
         await self.source.stop()
+        await self.destination.stop()
         await self._server.stop()
         await self._outbox.stop()
         if self._hinting is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
+from sterna.agent.arrivals import Arrivals
 from sterna.agent.checks import DestinationChecks
 from sterna.agent.peer import RpcPeer
 from sterna.domain.errors import BadRequest, Conflict, SternaError
@@ -47,6 +48,7 @@ class DestinationDesk:
         self._checks = DestinationChecks(host, journal)
         self._contexts: dict[str, Context] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._arrivals = Arrivals()
 
     # ------------------------------------------------------------ calls
 
@@ -63,6 +65,9 @@ class DestinationDesk:
     async def observe_guest(self, request: Request) -> Data:
         """`observe_guest {vm}`: what this host's hypervisor says of it now."""
         seen = await self._host.hypervisor.observe(str(request.params.get("vm", "")))
+        known = self._journal.get(request.migration_id)
+        if known is not None and known[1] is Role.DESTINATION:
+            seen = self._arrivals.remember(self._open(known[0]), seen)
         return {"observation": seen.model_dump(mode="json")}
 
     async def pre_live_migration(self, request: Request) -> Data:
@@ -74,6 +79,7 @@ class DestinationDesk:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
             ctx.note_once("P3", "incoming-vm", {"vm": _vm(request).model_dump(mode="json")})
             await self._runner.run(DESTINATION.until_pivot, ctx)
+            self._arrivals.watch(ctx)
             answer = pre.pre_live_migration_result(ctx)
             ctx.note_once("P11", "return-result", answer)
             return answer
@@ -129,12 +135,25 @@ class DestinationDesk:
             await self._runner.run(DESTINATION_POST.after_pivot, ctx, forever=True)
             self._finish(ctx, "F9")
 
+    # ------------------------------------------------------------ the agent's life
+
+    def resume_all(self) -> None:
+        """Look out again for the guests that an earlier life of this agent expected."""
+        for migration, role in self._journal.open():
+            if role is Role.DESTINATION:
+                self._arrivals.watch(self._open(migration))
+
+    async def stop(self) -> None:
+        """Look out no more."""
+        await self._arrivals.stop()
+
     # ------------------------------------------------------------ contexts
 
     def _finish(self, ctx: Context, row: str) -> None:
         """Report first: a crash in between repeats the cast's handling, and the report is sent once by its key."""
         ctx.peer.cast("destination_report", {"row": row}, key=f"{row}-report")
         ctx.write(Kind.CLOSED, row=row)
+        self._arrivals.forget(ctx)
         self._contexts.pop(ctx.migration.id, None)
 
     def _migration(self, request: Request) -> Migration:

@@ -103,7 +103,8 @@ class SourceDesk:
     # ------------------------------------------------------------ tasks
 
     def resume_all(self) -> int:
-        """Take up every open migration of the journal; how many there were."""
+        """Take up every open migration of the journal; how many there were. Sweeps what old checks left."""
+        self._checks.tokens.start()
         mine = [m for m, role in self._journal.open() if role is Role.SOURCE]
         for migration in mine:
             log.info("taking up a migration again", migration=migration.id, vm=migration.vm_name)
@@ -112,6 +113,7 @@ class SourceDesk:
 
     async def stop(self) -> None:
         """Stop driving; libvirt goes on copying, the journal stays as it is."""
+        await self._checks.tokens.stop()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

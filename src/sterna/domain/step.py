@@ -34,6 +34,8 @@ class Step(Generic[C]):
     undo: ClassVar[tuple[type[Step[C]], ...]] = ()
     patience_s: ClassVar[float] = 30.0
     """How long Temporary errors are retried before the pivot, in seconds."""
+    settles_abort: ClassVar[bool] = False
+    """Once begun, an abort is this step's own affair: the world may have gone on, so that it has to look first."""
 
     async def plan(self, ctx: C) -> Data:
         """What is about to be done, read-only: the intent's data. On a repeat the first intent is kept."""

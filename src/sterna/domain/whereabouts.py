@@ -12,6 +12,8 @@ from typing import NamedTuple
 from sterna.domain.model import GuestState, Observation
 
 GONE = (GuestState.SHUTOFF, GuestState.ABSENT)
+MIGRATED = "migrated"
+"""libvirt's reason for a SHUTOFF source whose destination confirmed that the guest runs there."""
 MIGRATION_PAUSES = ("", "migration", "postcopy", "postcopy-failed", "unknown")
 """libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish."""
 
@@ -44,8 +46,14 @@ class Finding(NamedTuple):
     why: str
 
 
-def locate(source: Observation, destination: Observation, *, epoch: int, started: bool) -> Finding:
-    """Where the guest of migration `epoch` is, as both hypervisors say; `started`: its copy was ever begun."""
+def locate(
+    source: Observation, destination: Observation, *, epoch: int, started: bool, handed_over: bool = False
+) -> Finding:
+    """Where the guest of migration `epoch` is, as both hypervisors say.
+
+    `started`: its copy was ever begun. `handed_over`: the source's libvirt was seen to end its QEMU because the
+    destination had confirmed that the guest runs there; the only trace a transient guest leaves.
+    """
     if destination.state is GuestState.RUNNING:
         return _runs_at_destination(source, destination, epoch)
     if source.state is GuestState.UNKNOWN:
@@ -60,7 +68,7 @@ def locate(source: Observation, destination: Observation, *, epoch: int, started
         return Finding(Verdict.WAIT, "the guest does not run on the source and the destination does not answer")
     if source.state is GuestState.PAUSED:
         return _paused_at_source(source, destination, epoch, started)
-    return _gone_from_source(destination, epoch)
+    return _gone_from_source(destination, epoch, handed_over or source.reason == MIGRATED)
 
 
 def _runs_at_destination(source: Observation, destination: Observation, epoch: int) -> Finding:
@@ -91,17 +99,18 @@ def _paused_at_source(source: Observation, destination: Observation, epoch: int,
 
 
 def _ended_there(destination: Observation, epoch: int) -> bool:
-    """A definition left by this migration's Finish, or the memory of it having run; a stale one proves nothing."""
+    """It is remembered to have run. A definition proves nothing: it may be an old one, and libvirt's Finish writes
+    it before the vCPUs run."""
     if destination.state is GuestState.SHUTOFF:
-        return destination.epoch == epoch and destination.reason != "failed"  # failed: its CPUs never started
+        return destination.ran and destination.epoch == epoch and destination.reason != "failed"
     return destination.ran
 
 
-def _gone_from_source(destination: Observation, epoch: int) -> Finding:
+def _gone_from_source(destination: Observation, epoch: int, handed_over: bool) -> Finding:
     if destination.state is GuestState.PAUSED:
         if destination.ran:
             return Finding(Verdict.ARRIVED, "the guest ran on the destination and was paused there")
         return Finding(Verdict.WAIT, "gone from the source, not yet running on the destination")
-    if _ended_there(destination, epoch):
+    if handed_over or _ended_there(destination, epoch):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
     return Finding(Verdict.ENDED_AT_SOURCE, "the guest's QEMU ended on the source; it never ran elsewhere")

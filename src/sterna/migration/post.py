@@ -12,7 +12,8 @@ from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import Context
-from sterna.migration.rollback import wait_report
+from sterna.migration.pre import tap_name
+from sterna.migration.rollback import unplug_taps, wait_report
 from sterna.ports.storage import Created
 
 # ---------------------------------------------------------------- source
@@ -66,14 +67,19 @@ class RemoveVifs(Step[Context]):
     row, name = "F4", "remove-vifs-at-source"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """libvirt removed its own taps with the guest; those made ahead of it are Sterna's to remove."""
+        """libvirt removed its own taps with the guest; those made ahead of it are Sterna's to remove.
+
+        Also the one of a guest that arrived here, ended, and was started again with a tap of libvirt's; and a bare
+        tap that a crash in the middle of this left without its port.
+        """
         removed = []
         for nic in ctx.vm_before().nics:
             port = await ctx.host.vif.describe(nic)
-            if port is None or port.device is None or port.port_id != nic.port_id:
-                continue  # gone already; a device of that name may be another VM's by now
-            await ctx.host.vif.unplug(port.device, bridge=port.bridge or "")
-            removed.append(port.device)
+            if port is not None and port.device is not None and port.port_id == nic.port_id:
+                await ctx.host.vif.unplug(port.device, bridge=port.bridge or "")
+                removed.append(port.device)  # else gone already; a device of that name may be another VM's by now
+            if await ctx.host.vif.unplug(tap_name(nic), bridge=nic.bridge or ""):
+                removed.append(tap_name(nic))
         return {"removed": removed}
 
 
@@ -112,11 +118,11 @@ class RemoveVm(Step[Context]):
         here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if here.state not in GONE:
             raise Temporary(f"the guest is {here.state} on {ctx.host.name}: nothing is removed")
-        if ctx.history.results["copy"].get("guest_ended"):
-            return  # it ran over there and ended: its disks are there
+        # That it ran over there was proven by both hypervisors at M5 and is in the journal; by now it may have
+        # ended there, or moved on to a third host. Only a destination that cannot be asked is waited for.
         there = await ctx.observe_there()
-        if there.state is GuestState.UNKNOWN or (there.epoch != ctx.migration.epoch and not there.ran):
-            raise Temporary(f"no proof yet that {ctx.migration.destination} has the guest: {there.reason}")
+        if there.state is GuestState.UNKNOWN:
+            raise Temporary(f"{ctx.migration.destination} cannot be asked about the guest: {there.reason}")
 
     async def _must_be_private(self, ctx: Context, path: str) -> None:
         """Never remove what dhost can see: it would be the guest's own disk."""
@@ -213,6 +219,8 @@ class UpdateResources(Step[Context]):
     row, name = "F9", "update-resources"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """What this host has free now."""
+        """What this host has free now. Of a guest that has ended here, the taps made ahead of it go too."""
+        if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state in GONE:
+            await unplug_taps(ctx)
         facts = await ctx.host.hypervisor.host()
         return {"memory_free_bytes": facts.memory_free_bytes}

@@ -44,8 +44,8 @@ async def decide_local(storage: Storage, ask: Ask, disks: tuple[Disk, ...], toke
     for disk in disks:
         local = False
         if disk.kind is DiskKind.FILE and disk.path is not None:
-            await storage.leave_token(disk.path, token)
             try:
+                await storage.leave_token(disk.path, token)
                 local = not await ask(disk.path, token)
             finally:
                 await storage.drop_token(disk.path, token)

@@ -29,7 +29,8 @@ class AskBoth(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """What both said. Raises Temporary until the guest is settled on the source."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
-        finding = locate(here, there, epoch=ctx.migration.epoch, started=True)
+        handed_over = "saw-stopped-migrated" in ctx.history.notes
+        finding = locate(here, there, epoch=ctx.migration.epoch, started=True, handed_over=handed_over)
         if here.job_active:
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
             raise Temporary("waiting for libvirt to give the copy up", delay_s=0.2)
@@ -138,13 +139,14 @@ class ProveSource(Step[Context]):
         return {}
 
     async def _compare(self, ctx: Context) -> None:
-        before, ended = ctx.vm_before(), self._ended(ctx)
+        before = ctx.vm_before()
         try:
             now = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         except NotFound:
-            if ended and not before.persistent:
+            if not before.persistent:
                 return  # a transient guest whose QEMU ended leaves no definition
             raise
+        ended = now.state is GuestState.SHUTOFF  # R0 has proven that it ran nowhere else: it ended here, by itself
         paused_by_somebody = now.state is GuestState.PAUSED and now.reason not in MIGRATION_PAUSES
         if not ended and now.state is not before.state and not paused_by_somebody:
             raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
@@ -155,10 +157,6 @@ class ProveSource(Step[Context]):
         for nic in before.nics:
             if not ended and await ctx.host.vif.describe(nic) is None:
                 raise Temporary(f"NIC {nic.mac} is not plugged on the source any more")
-
-    def _ended(self, ctx: Context) -> bool:
-        seen = ctx.history.results["ask-both-hypervisors"]["source"]["state"]
-        return seen in (GuestState.SHUTOFF, GuestState.ABSENT)
 
 
 class AwaitDestination(Step[Context]):
@@ -249,15 +247,21 @@ class RemoveVifs(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Those P10 meant to make, made or not, and only if they are still this VM's."""
-        for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
-            nic = Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]})
-            port = await ctx.host.vif.describe(nic)
-            ours = port is None or (port.device == tap["device"] and port.port_id == nic.port_id)
-            if ours:  # a tap whose port was never added is ours as well
-                await ctx.host.vif.unplug(tap["device"], bridge=nic.bridge or "")
+        await unplug_taps(ctx)
         if "read-network-info" in ctx.history.plans:
             await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.host.name)
         return {}
+
+
+async def unplug_taps(ctx: Context) -> None:
+    """Remove the taps P10 meant to make here, made or not, if they are still this VM's."""
+    for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
+        nic = Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]})
+        port = await ctx.host.vif.describe(nic)
+        if port is None or (port.device == tap["device"] and port.port_id == nic.port_id):
+            # without a port too: a crash in between may have left the bare tap
+            bridge = (port and port.bridge) or nic.bridge or ""
+            await ctx.host.vif.unplug(tap["device"], bridge=bridge)
 
 
 class RemoveInstanceDirectory(Step[Context]):

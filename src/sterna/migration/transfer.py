@@ -77,10 +77,10 @@ async def find_guest(ctx: Context) -> Finding:
     """Ask both hypervisors where the guest is, source first."""
     here = await ctx.observe_here()
     there = await ctx.observe_there()
-    started = "copy-started" in ctx.history.notes
-    finding = locate(here, there, epoch=ctx.migration.epoch, started=started)
-    if finding.verdict is Verdict.ARRIVED and here.state not in GONE:
-        # The destination is proven to run it: what is left here is a paused shell (SPEC invariant 1).
+    started, handed_over = "copy-started" in ctx.history.notes, "saw-stopped-migrated" in ctx.history.notes
+    finding = locate(here, there, epoch=ctx.migration.epoch, started=started, handed_over=handed_over)
+    if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION) and here.state not in GONE:
+        # It is proven to have run on the destination: what is left here is a paused shell (SPEC invariant 1).
         await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, ctx.migration.epoch)
         return Finding(Verdict.WAIT, "ending the source's paused copy")
     return finding
@@ -91,6 +91,7 @@ class Copy(Step[Context]):
 
     row, name = "M4", "copy"
     undo = ()  # its compensation is R0, which every rollback begins with
+    settles_abort = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Start or join the copy and see it to its end.

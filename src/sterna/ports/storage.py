@@ -45,5 +45,8 @@ class Storage(Protocol):
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
 
+    async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
+        """Remove every token beside `path` whose name begins with `prefix`, but those of `keep`."""
+
     async def readable(self, path: str) -> bool:
         """Does this host see the file and may it be opened for reading and writing?"""

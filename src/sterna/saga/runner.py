@@ -70,7 +70,8 @@ class Runner:
         for step in steps:
             if step.name in ctx.history.results:
                 continue
-            if ctx.abort.is_set() and not forever:
+            begun = step.name in ctx.history.plans
+            if ctx.abort.is_set() and not forever and not (begun and step.settles_abort):
                 raise Cancelled("aborted on request")
             await self._take(step(), ctx, forever)
 
@@ -93,7 +94,7 @@ class Runner:
             if final:
                 raise error
             interrupted = True
-            await self._pause(delay, ctx, forever)
+            await self._pause(delay, ctx, forever or step.settles_abort)
             delay = min(delay * 2, LONGEST_DELAY_S)
 
     async def _attempt(self, step: Step[C], ctx: C, interrupted: bool) -> Data:
@@ -110,9 +111,9 @@ class Runner:
         await self._strike(step.name, step.row, "after")
         return data
 
-    async def _pause(self, seconds: float, ctx: C, forever: bool) -> None:
+    async def _pause(self, seconds: float, ctx: C, deaf: bool) -> None:
         """Wait before the next try; an abort ends the wait early where it still counts."""
-        if forever:
+        if deaf:
             await self._clock.sleep(seconds)
             return
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))

@@ -47,9 +47,12 @@ TABLE = [
     (see(S), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.ENDED_AT_SOURCE),
     (see(P, reason="migration"), see(A), True, Verdict.STRANDED),
     (see(P, reason="user"), see(A), True, Verdict.STAYED),
-    (see(P), see(S, reason="failed"), True, Verdict.STRANDED),
-    (see(P), see(S), True, Verdict.ENDED_AT_DESTINATION),
-    (see(S), see(S), True, Verdict.ENDED_AT_DESTINATION),
+    (see(P), see(S, reason="failed", ran=True), True, Verdict.STRANDED),
+    (see(P), see(S), True, Verdict.STRANDED),  # libvirt's Finish defines it before its vCPUs run
+    (see(P), see(S, ran=True), True, Verdict.ENDED_AT_DESTINATION),
+    (see(S), see(S), True, Verdict.ENDED_AT_SOURCE),
+    (see(S), see(S, ran=True), True, Verdict.ENDED_AT_DESTINATION),
+    (see(S, reason="migrated"), see(A), True, Verdict.ENDED_AT_DESTINATION),
     (see(S), see(A), True, Verdict.ENDED_AT_SOURCE),
     (see(A), see(A), True, Verdict.ENDED_AT_SOURCE),
     (see(R), see(R), True, Verdict.DOUBT),
@@ -61,6 +64,11 @@ TABLE = [
 @pytest.mark.parametrize(("source", "destination", "started", "verdict"), TABLE)
 def test_each_row_of_the_table(source, destination, started, verdict):
     assert locate(source, destination, epoch=EPOCH, started=started).verdict is verdict
+
+
+def test_a_transient_guest_that_was_handed_over_and_is_gone_from_both_ended_at_the_destination():
+    found = locate(see(A), see(A), epoch=EPOCH, started=True, handed_over=True)
+    assert found.verdict is Verdict.ENDED_AT_DESTINATION
 
 
 def every_pair():

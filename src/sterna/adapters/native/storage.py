@@ -126,6 +126,18 @@ class FileStorage:
         place = _token_place(path, token)
         await _in_words(lambda: place.unlink(missing_ok=True), f"cannot remove the token beside {path}")
 
+    async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
+        """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
+        begins, kept = _token_place(path, prefix).name, {_token_place(path, token).name for token in keep}
+
+        def sweep() -> None:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                for name in os.listdir(Path(path).parent):
+                    if name.startswith(begins) and name not in kept:
+                        (Path(path).parent / name).unlink(missing_ok=True)
+
+        await _in_words(sweep, f"cannot sweep tokens beside {path}")
+
     async def readable(self, path: str) -> bool:
         """Does this host see the file, and may it be opened for reading and writing?"""
 

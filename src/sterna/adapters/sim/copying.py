@@ -209,8 +209,10 @@ class SimCopy:
         domain.job = None
         # Disks are counted on the source only.
         domain.completed = self._statistics().model_copy(update={"disk_processed": None, "disk_total": None})
-        self.phase = Phase.FINISHED  # told by the guest's own change: nothing can come between
+        self.phase = Phase.FINISHED  # libvirt's Finish: what happens to the source no longer keeps it from running
         qemu.run(self.world, self.destination, domain, reason="migrated", event="resumed-migrated")
+        self._live()
+        self._tell("finished")
         self._live()
 
     async def _confirm(self) -> None:

@@ -96,6 +96,13 @@ class SimStorage:
         """Remove it; missing is success."""
         self._world.remove_file((await self._called()).name, _token_place(path, token))
 
+    async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
+        """Remove tokens of this prefix."""
+        here = await self._called()
+        begins, kept = _token_place(path, prefix), {_token_place(path, token) for token in keep}
+        for found in [p for p in here.folder(path).files if p.startswith(begins) and p not in kept]:
+            self._world.remove_file(here.name, found)
+
     async def readable(self, path: str) -> bool:
         """Is the file here, and may it be opened?"""
         here = await self._called()

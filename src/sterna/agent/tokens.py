@@ -1,0 +1,75 @@
+"""The tokens that checks leave beside disks for a moment, and the broom for those a crash or an error left there.
+
+A check has no journal (nothing may be accepted yet), so its tokens carry this host in their name: whatever has it
+and belongs to no check of this life may go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from uuid import uuid4
+
+import structlog
+
+from sterna.domain.errors import SternaError
+from sterna.domain.model import DiskKind
+from sterna.migration.context import HostPorts
+
+SWEEP_AGAIN_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class CheckTokens:
+    """Names for tokens, and the task that sweeps what was left behind: when the agent starts, and after an error."""
+
+    def __init__(self, host: HostPorts) -> None:
+        self._host = host
+        self._prefix = f"check-{sha256(host.name.encode()).hexdigest()[:8]}-"
+        self._in_use: set[str] = set()
+        self._dirty = asyncio.Event()
+        self._dirty.set()  # who knows how the last life ended
+        self._task: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """A token for one check; an error inside may have left it beside a disk."""
+        token = f"{self._prefix}{uuid4()}"
+        self._in_use.add(token)
+        try:
+            yield token
+        except BaseException:
+            self._dirty.set()
+            raise
+        finally:
+            self._in_use.discard(token)
+
+    def start(self) -> None:
+        """Sweep now, and whenever there is a reason."""
+        self._task = asyncio.create_task(self._sweep_for_ever(), name="sweep tokens")
+
+    async def stop(self) -> None:
+        """Sweep no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            try:
+                await self._sweep()
+            except SternaError as error:
+                log.info("tokens of old checks cannot be swept yet", error=error.message)
+                self._dirty.set()
+                await self._host.clock.sleep(SWEEP_AGAIN_S)
+
+    async def _sweep(self) -> None:
+        for summary in await self._host.hypervisor.vms():
+            vm = await self._host.hypervisor.vm(summary.uuid)
+            for path in {d.path for d in vm.disks if d.kind is DiskKind.FILE and d.path}:
+                await self._host.storage.sweep_tokens(path, self._prefix, frozenset(self._in_use))

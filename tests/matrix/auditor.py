@@ -1,0 +1,246 @@
+"""The independent auditor: it looks at the simulated world only, and shares no code with Sterna's bookkeeping.
+
+`saw` is called at every change of the world; `verdict` at the end. It keeps its own memory of where a guest's
+vCPUs last ran, and its own idea of what a guest needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sterna.adapters.sim.host import SimHost
+from sterna.adapters.sim.things import Change, Definition, SimDomain
+from sterna.adapters.sim.world import SimWorld
+from sterna.domain.model import Disk, GuestState
+
+Facts = dict[str, frozenset[str]]
+"""Place (a host, or `shared`) -> one line per thing that is there."""
+
+
+@dataclass
+class Guest:
+    """What the auditor remembers of one guest."""
+
+    uuid: str
+    last_ran: str
+    definition: Definition
+    """As it last ran."""
+    was: dict[str, str] = field(default_factory=dict)
+    """Host -> running, paused, incoming, off."""
+    ran_until_ms: float = 0.0
+
+
+class Auditor:
+    """Watches one world from the moment it is told of its guests."""
+
+    def __init__(self, world: SimWorld) -> None:
+        self.world = world
+        self.findings: list[str] = []
+        self.guests: dict[str, Guest] = {}
+        self.commanded = False
+        """The test itself starts guests now."""
+        world.watch(self.saw)
+
+    def remember(self, uuid: str, host: str) -> None:
+        """A new guest runs on `host`."""
+        domain = self.world.hosts[host].domains[uuid]
+        self.guests[uuid] = Guest(uuid, host, domain.definition, {host: _condition(domain)})
+
+    # ------------------------------------------------------------ at every change
+
+    def saw(self, change: Change) -> None:
+        """Something changed: does everything that must always hold still hold?"""
+        for guest in self.guests.values():
+            running = self.running(guest.uuid)
+            if len(running) > 1:
+                self._find(f"TWO COPIES RUN of {guest.definition.name}: on {' and '.join(running)}")
+            for host in running:
+                for lack in lacks(self.world, self.world.hosts[host], guest.uuid):
+                    self._find(f"runs on {host} without {lack}")
+            self._check_destroyed(guest, change)
+            for host in self.world.hosts.values():
+                self._follow(guest, host)
+
+    def running(self, uuid: str) -> list[str]:
+        """Hosts where its vCPUs run."""
+        hosts = self.world.hosts.values()
+        return [h.name for h in hosts if uuid in h.domains and _condition(h.domains[uuid]) == "running"]
+
+    def _follow(self, guest: Guest, host: SimHost) -> None:
+        """Keep track of each copy; a guest goes on where it last ran, or where its memory was sent."""
+        domain = host.domains.get(guest.uuid)
+        now, before = _condition(domain), guest.was.get(host.name, "off")
+        guest.was[host.name] = now
+        if before == "running" and now == "off":
+            guest.ran_until_ms = self.world.clock.monotonic_ms()
+        if domain is None or now != "running":
+            return
+        if before != "running" and guest.last_ran != host.name and domain.reason != "migrated":
+            self._find(f"an old copy of {guest.definition.name} was set running on {host.name} ({domain.reason}) "
+                       f"though it last ran on {guest.last_ran}")  # fmt: skip
+        guest.last_ran, guest.definition = host.name, domain.definition
+
+    def _check_destroyed(self, guest: Guest, change: Change) -> None:
+        here, last = change.host, guest.last_ran
+        if change.subject == guest.uuid and change.what == "domain" and here == last:
+            if change.detail.endswith("(destroyed)"):
+                self._find(f"the guest itself was destroyed, on {here}")
+            if change.detail == "undefined":
+                self._find(f"its definition was removed on {here}, where it last ran")
+        if change.what == "file" and change.detail == "removed":
+            host = self.world.hosts[last]
+            if change.subject in _paths(guest.definition) and host.file(change.subject) is None:
+                self._find(f"its disk {change.subject} was removed")
+        if change.what == "admission" and change.detail == f"{self.world.hosts[last].initiator} withdrawn":
+            if any(d.iscsi and d.iscsi.target == change.subject for d in guest.definition.disks):
+                self._find(f"{last}, where it last ran, was locked out of {change.subject}")
+
+    def _find(self, text: str) -> None:
+        line = f"{self.world.clock.monotonic_ms():9.0f} ms  {text}"
+        if not any(known.endswith(text) for known in self.findings):
+            self.findings.append(line)
+
+    # ------------------------------------------------------------ at the end
+
+    def verdict(  # noqa: PLR0913
+        self, uuid: str, source: str, destination: str, before: Facts, vm: frozenset[str], over_ms: float
+    ) -> str:
+        """`completed`, `stayed` or `ended at HOST`; anything that is not as it must be becomes a finding.
+
+        `before`: everything without the VM; `vm`: what the VM adds to the side it is on; `over_ms`: when the
+        migration was complete on the destination: what a guest leaves that ends later is not the migration's.
+        """
+        guest = self.guests[uuid]
+        running = self.running(uuid)
+        side = running[0] if running else guest.last_ran
+        if guest.last_ran != side:
+            self._find(f"it runs on {side} but last ran on {guest.last_ran}")
+        now = facts(self.world, uuid)
+        for place in before:
+            expected = before[place] | (vm if place == side else frozenset())
+            if place == side == destination:  # its own folder has moved with it (P8), whether it holds a disk or not
+                now[place] -= {f"directory {self.world.hosts[side].instances_dir}/{uuid}"} - expected
+            if not running and place == side:
+                expected = frozenset(line for line in expected if not line.startswith("live "))
+                forgiven = ("live port", "live tap") if guest.ran_until_ms >= over_ms else ("live port",)
+                now[place] = frozenset(line for line in now[place] if not line.startswith(forgiven))
+                if not any(line.startswith("definition") for line in vm):
+                    expected = frozenset(line for line in expected if not line.startswith("domain "))
+            for line in sorted(now[place] - expected):
+                self._find(f"LEFT on {place}: {line}")
+            for line in sorted(expected - now[place]):
+                self._find(f"MISSING on {place}: {line}")
+        if self.world.copies:
+            self._find("a copy is still under way")
+        if not running:
+            return f"ended at {side}"
+        return "completed" if side == destination else "stayed"
+
+
+def lacks(world: SimWorld, host: SimHost, uuid: str) -> Iterator[str]:
+    """What the guest that runs here needs and has not."""
+    live = host.domains[uuid].live
+    assert live is not None
+    for nic in live.nics:
+        port = host.ports.get(nic.device or "")
+        if nic.device not in host.taps:
+            yield f"the tap of {nic.mac}"
+        if port is None or port.bridge not in host.bridges or port.external_ids.get("iface-id") != nic.port_id:
+            yield f"a port on a bridge for {nic.mac}"
+    for disk in live.disks:
+        wrote = world.guests[uuid].written.get(disk.target)
+        if disk.path is not None:
+            file = host.file(disk.path)
+            if file is None:
+                yield f"its disk {disk.path}"
+            elif wrote not in (None, file.content):
+                yield f"its own data on {disk.path}"
+        elif disk.iscsi is not None:
+            yield from _lacks_target(world, host, uuid, disk, wrote)
+
+
+def _lacks_target(world: SimWorld, host: SimHost, uuid: str, disk: Disk, wrote: str | None) -> Iterator[str]:
+    assert disk.iscsi is not None
+    target = world.iscsi.targets[disk.iscsi.target]
+    if host.initiator not in target.admitted:
+        yield f"being admitted to {target.name}"
+    if not any((s.target, s.host, s.uuid) == (target.name, host.name, uuid) for s in world.iscsi.sessions):
+        yield f"a session with {target.name}"
+    if wrote not in (None, target.volume.content):
+        yield f"its own data on {target.name}"
+
+
+def facts(world: SimWorld, uuid: str) -> Facts:
+    """Everything real, one line each, in words that do not depend on the host it is on."""
+    guest = world.guests.get(uuid)
+    found: Facts = {}
+    for host in world.hosts.values():
+        found[host.name] = frozenset(_host_lines(world, host))
+    shared: set[str] = set()
+    for folder in world.shared.values():
+        shared |= {f"directory {path}" for path in folder.directories}
+        for path, file in folder.files.items():
+            data = "guest's data" if guest and file.content in guest.written.values() else file.content
+            shared.add(f"file {path} {file.size_bytes} {file.format}: {data}")
+    found["shared"] = frozenset(shared)
+    return found
+
+
+def _host_lines(world: SimWorld, host: SimHost) -> Iterator[str]:
+    for domain in host.domains.values():
+        yield from _domain_lines(domain)
+    plugged = set()
+    for port in host.ports.values():
+        plugged.add(port.device)
+        ids = port.external_ids
+        words = f"{port.bridge} tag {port.tag} mtu {port.mtu} {ids.get('iface-id')} {ids.get('attached-mac')}"
+        yield f"live port {words}"
+    for tap in host.taps:
+        yield "live tap" if tap in plugged else f"tap {tap} on no bridge"
+    wrote = {content for guest in world.guests.values() for content in guest.written.values()}
+    for path, file in host.root.files.items():
+        data = "guest's data" if file.content in wrote else file.content
+        yield f"file {path} {file.size_bytes} {file.format}: {data}"
+    for path in host.root.directories:
+        yield f"directory {path}"
+    for target in world.iscsi.targets.values():
+        if host.initiator in target.admitted:
+            yield f"admitted to {target.name}"
+    for session in world.iscsi.sessions:
+        if session.host == host.name:
+            yield f"live session {session.target} for {session.uuid}"
+    for port_id, hosts in world.bindings.items():
+        if host.name in hosts:
+            yield f"binding {port_id} {'active' if hosts[host.name] else 'inactive'}"
+
+
+def _domain_lines(domain: SimDomain) -> Iterator[str]:
+    yield f"domain {domain.uuid}"
+    if domain.autostart:
+        yield f"autostart {domain.uuid}"
+    if domain.job is not None:
+        yield f"job of {domain.uuid}"
+    if domain.live is not None:
+        yield f"live domain {domain.uuid} {domain.state} {_words(domain.live)}"
+    if domain.inactive is not None:
+        nics = ",".join(f"{n.mac}:{'made by libvirt' if n.managed else n.device}" for n in domain.inactive.nics)
+        yield f"definition {domain.uuid} {_words(domain.inactive)} {nics}"
+
+
+def _words(definition: Definition) -> str:
+    disks = ",".join(f"{d.target}={d.path or (d.iscsi.target if d.iscsi else d.kind)}" for d in definition.disks)
+    nics = ",".join(f"{n.mac}/{n.port_id}" for n in definition.nics)
+    return f"{definition.name} {definition.memory_bytes} [{disks}] [{nics}]"
+
+
+def _condition(domain: SimDomain | None) -> str:
+    if domain is None or domain.live is None:
+        return "off"
+    if domain.state is GuestState.RUNNING:
+        return "running"
+    return "incoming" if domain.reason == "incoming" else "paused"
+
+
+def _paths(definition: Definition) -> set[str]:
+    return {d.path for d in definition.disks if d.path}

@@ -1,0 +1,125 @@
+"""Derives the cases from the flows: a fault-free run is recorded, and each of its moments meets each fault.
+
+So a step, a port call or a message that is new tomorrow is struck tomorrow. `test_singles.py` checks that every
+step of every flow is among the moments.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from sterna.migration import flow
+from tests.matrix.play import KINDS, SCRIPTS, Case, play
+from tests.matrix.stage import Moment
+
+STEPS = {
+    step.name
+    for listed in (flow.SOURCE, flow.DESTINATION, flow.DESTINATION_POST, flow.DESTINATION_ROLLBACK)
+    for step in (*listed.until_pivot, *listed.after_pivot, *listed.compensation([s.name for s in listed.until_pivot]))
+} | {step.name for step in flow.REMOVE_VOLUME_CONNECTION}
+
+ERRORS_BEFORE = ("temporary", "permanent", "bug")
+KILLS = ("kill-90s", "kill-peer-3s", "kill-peer-90s", "kill-both-3s")
+HANGS = ("hang-3s", "hang-20s", "hang-120s")
+LINKS = ("link-stream-5s", "link-control-5s", "link-both-60s")
+HOSTS = tuple(f"{what}-{host}{long}" for host in ("host1", "host2") for what, long in (
+    ("libvirtd", "-4s"), ("libvirtd", "-60s"), ("power", "-30s"), ("qemu", "")))  # fmt: skip
+MESSAGES = ("bus-away-2s", "bus-away-30s")
+
+
+@cache
+def moments(kind: str, script: str) -> tuple[Moment, ...]:
+    """What happens in this script when no other fault strikes; what only repeats a look is left out."""
+    trace = play(Case(kind, script), again=False).trace
+    planned = {key for key, _ in SCRIPTS[script]}
+    return tuple(m for m in trace if m.nth <= 2 and m.key not in planned and not m.what.startswith("-/"))
+
+
+def family(moment: Moment) -> str:
+    """`world`, `journal`, `message`, `step` or `port`."""
+    if moment.host == "world":
+        return "world"
+    if moment.what.startswith("journal "):
+        return "journal"
+    if moment.what.startswith(("call ", "cast ")) and "/" not in moment.what:
+        return "message"
+    return "port" if "/" in moment.what else "step"
+
+
+def faults_for(moment: Moment) -> Iterator[str]:
+    """The faults that make sense there, death at every distinguishable moment aside."""
+    end = moment.what.rpartition(" ")[2]
+    match family(moment), end:
+        case "port", "before":
+            yield from ("temporary", "permanent") if moment.nth == 1 else ()
+        case "port", "after":
+            yield from ("unknown",) if moment.nth == 1 else ()
+        case "step", "before":
+            yield from (*ERRORS_BEFORE, "abort", *KILLS, *HANGS, *HOSTS)
+        case "step", "after":
+            yield from ("unknown", "abort", "kill-90s", "kill-both-3s")
+        case "message", "sent":
+            yield from ("request-lost", *MESSAGES)
+        case "message", "replying":
+            yield from ("answer-lost", "kill-90s", *MESSAGES)
+        case "message", "received":
+            yield from ("kill-90s", *HANGS)
+        case "world", _:
+            yield from ("abort", "kill-both-3s", *LINKS, *HOSTS)
+
+
+def deaths(kind: str, script: str) -> Iterator[Case]:
+    """kill -9 of each agent at every moment at which the world, the journals or the bus are not as at another."""
+    seen: set[tuple[str, int]] = set()
+    for moment in moments(kind, script):
+        if moment.host == "world" or (moment.host, moment.version) in seen:
+            continue
+        seen.add((moment.host, moment.version))
+        yield Case(kind, script, ((moment.key, "kill-3s"),))
+
+
+def others(kind: str, script: str) -> Iterator[Case]:
+    """Every other fault at every moment where it makes sense."""
+    for moment in moments(kind, script):
+        for fault in faults_for(moment):
+            yield Case(kind, script, ((moment.key, fault),))
+
+
+def singles() -> list[Case]:
+    """One fault each. All of them for the full guest; for the others what the kind of guest can change."""
+    found: list[Case] = []
+    for kind in KINDS:
+        for script in SCRIPTS:
+            if kind in ("full", "transient") or script in ("forward", "failed-copy"):
+                found += deaths(kind, script)
+            if kind == "full" or (kind == "transient" and script == "forward"):
+                found += others(kind, script)
+            elif script == "forward":
+                found += (c for c in others(kind, script) if c.faults[0][0].startswith("world"))
+    return found
+
+
+def pairs(count: int, seed: int) -> list[Case]:
+    """A seeded sample of two faults in one run; the second at or after the first, on either host."""
+    chosen = random.Random(seed)  # noqa: S311 - a sample, not a secret
+    by_script = {
+        (kind, script): [*deaths(kind, script), *others(kind, script)]
+        for kind in ("full", "transient")
+        for script in SCRIPTS
+    }
+    found: dict[str, Case] = {}
+    while len(found) < count:
+        kind, script = chosen.choice(sorted(by_script))
+        one, two = chosen.sample(by_script[kind, script], 2)
+        if one.faults[0][0] != two.faults[0][0]:
+            case = Case(kind, script, one.faults + two.faults)
+            found[case.name] = case
+    return list(found.values())
+
+
+def covered(cases: Iterable[Case]) -> set[str]:
+    """Names of the steps at which some case strikes."""
+    words = " ".join(key for case in cases for key, _ in case.faults)
+    return {step for step in STEPS if f": {step} " in words or f": {step}/" in words}

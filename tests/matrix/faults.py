@@ -1,0 +1,173 @@
+"""The catalogue of faults. Each takes a parameter or none, and is made afresh for each strike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sterna.adapters.sim import life as fate
+from sterna.domain.errors import Permanent, Temporary, Unknown
+from tests.matrix.stage import Fault, Stage
+
+CATALOGUE: dict[str, Fault] = {}
+
+
+def _fault(name: str) -> Callable[[Fault], Fault]:
+    def enter(act: Fault) -> Fault:
+        act.__name__ = name
+        CATALOGUE[name] = act
+        return act
+
+    return enter
+
+
+def _each(name: str, values: tuple[float, ...], make: Callable[[float], Fault]) -> None:
+    for value in values:
+        _fault(f"{name}-{value:g}s")(make(value))
+
+
+# ---------------------------------------------------------------- processes
+
+
+def _kill(down_s: float) -> Fault:
+    return lambda stage, host: stage.kill(host, down_s)
+
+
+def _kill_peer(down_s: float) -> Fault:
+    return lambda stage, host: stage.kill(stage.peer_of(host), down_s)
+
+
+def _kill_both(down_s: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        for number, name in enumerate(stage.world.hosts):
+            stage.kill(name, down_s + 2 * number)
+
+    return act
+
+
+def _hang(seconds: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        life = stage.lives[host]
+        life.freeze()
+        stage.later(seconds, life.thaw)
+
+    return act
+
+
+_each("kill", (3, 90), _kill)
+_each("kill-peer", (3, 90), _kill_peer)
+_each("kill-both", (3,), _kill_both)
+_each("hang", (3, 20, 120), _hang)
+
+
+# ---------------------------------------------------------------- errors and aborts
+
+
+@_fault("temporary")
+def temporary(stage: Stage, host: str) -> None:
+    """It fails, once."""
+    raise Temporary("forced: not now")
+
+
+@_fault("permanent")
+def permanent(stage: Stage, host: str) -> None:
+    """It fails, and says that it always will."""
+    raise Permanent("forced: never")
+
+
+@_fault("unknown")
+def unknown(stage: Stage, host: str) -> None:
+    """Whatever happened, the answer is lost."""
+    raise Unknown("forced: the answer is lost")
+
+
+@_fault("bug")
+def bug(stage: Stage, host: str) -> None:
+    """An exception nobody thought of."""
+    raise ZeroDivisionError("forced: a bug")
+
+
+@_fault("abort")
+def abort(stage: Stage, host: str) -> None:
+    """A user aborts."""
+    stage.spawn(stage.abort())
+
+
+# ---------------------------------------------------------------- messages
+
+
+@_fault("request-lost")
+def request_lost(stage: Stage, host: str) -> None:
+    """The message just being sent never arrives."""
+    stage.losing.add(stage.trace[-1].what.removesuffix(" sent") + " request")
+
+
+@_fault("answer-lost")
+def answer_lost(stage: Stage, host: str) -> None:
+    """The answer just being sent never arrives."""
+    stage.losing.add(stage.trace[-1].what.removesuffix(" replying") + " answer")
+
+
+def _bus_away(seconds: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        stage.broker.stop()
+        stage.later(seconds, stage.broker.start)
+
+    return act
+
+
+_each("bus-away", (2, 30), _bus_away)
+
+
+# ---------------------------------------------------------------- hosts
+
+
+def _libvirtd(which: str, seconds: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        down = stage.world.hosts[which]
+        if down.libvirtd_up and down.powered:
+            down.libvirtd_up = False
+            stage.later(seconds, lambda: _up(stage, which))
+
+    return act
+
+
+def _up(stage: Stage, which: str) -> None:
+    if stage.world.hosts[which].powered:
+        stage.world.hosts[which].libvirtd_up = True
+
+
+def _power(which: str, seconds: float) -> Fault:
+    def on(stage: Stage) -> None:
+        stage.tell_story(which, "power is back")
+        fate.power_on(stage.world, which)
+        stage.revive(which)
+
+    def act(stage: Stage, host: str) -> None:
+        stage.tell_story(which, "POWER CUT")
+        stage.kill(which, 0)
+        fate.power_off(stage.world, which)
+        stage.later(seconds, lambda: on(stage))
+
+    return act
+
+
+def _qemu(which: str) -> Fault:
+    return lambda stage, host: None if fate.kill_qemu(stage.world, which, stage.vm) else stage.struck.remove(stage.struck[-1])  # noqa: E501
+
+
+def _link(kinds: tuple[str, ...], seconds: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        stage.world.cut("host1", "host2", kinds=kinds)
+        stage.later(seconds, lambda: stage.world.mend("host1", "host2"))
+
+    return act
+
+
+for _host in ("host1", "host2"):
+    for _s in (4.0, 60.0):
+        _fault(f"libvirtd-{_host}-{_s:g}s")(_libvirtd(_host, _s))
+    _fault(f"power-{_host}-30s")(_power(_host, 30.0))
+    _fault(f"qemu-{_host}")(_qemu(_host))
+_fault("link-stream-5s")(_link(("stream",), 5.0))
+_fault("link-control-5s")(_link(("control",), 5.0))
+_fault("link-both-60s")(_link(("stream", "control"), 60.0))

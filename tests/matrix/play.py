@@ -1,0 +1,127 @@
+"""Plays one case: a guest, a script (what is meant to happen), and faults at named moments; then the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sterna.adapters.sim import life as fate
+from sterna.adapters.sim.things import MIB
+from tests.matrix.auditor import Facts, facts
+from tests.matrix.faults import CATALOGUE
+from tests.matrix.stage import Moment, Stage, Unsettled
+
+KINDS: dict[str, dict[str, Any]] = {
+    "full": {"disks": ("shared", "local", "iscsi"), "autostart": True},
+    "shared": {"disks": ("shared",)},
+    "transient": {"disks": ("shared", "local", "iscsi"), "persistent": False},
+    "plain": {"disks": ("local", "iscsi"), "autostart": False},
+}
+SCRIPTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "forward": (),
+    "refused-at-copy": (("host1: copy before #1", "permanent"),),
+    "failed-copy": (("world: host1 job iteration 1 #1", "link-stream-5s"),),
+    "aborted-copy": (("world: host1 job iteration 1 #1", "abort"),),
+    "failed-at-P10": (("host2: plug-vifs after #1", "permanent"),),
+}
+"""Name -> the faults that make it what it is."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One guest, one script, and the faults added to it."""
+
+    kind: str
+    script: str
+    faults: tuple[tuple[str, str], ...] = ()
+    """(moment's key, fault's name)."""
+
+    @property
+    def name(self) -> str:
+        """What a failing case is replayed by."""
+        return "|".join([self.kind, self.script, *(f"{key}={fault}" for key, fault in self.faults)])
+
+    @classmethod
+    def named(cls, name: str) -> Case:
+        """The inverse of `name`."""
+        kind, script, *faults = name.split("|")
+        pairs = [fault.rpartition("=")[::2] for fault in faults]
+        return cls(kind, script, tuple((key, fault) for key, fault in pairs))
+
+
+@dataclass
+class Result:
+    """What became of a case."""
+
+    case: Case
+    verdict: str = ""
+    problems: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
+    trace: list[Moment] = field(default_factory=list)
+    struck: int = 0
+
+    def __str__(self) -> str:
+        head = f"\n=== {self.case.name}\n    replay: STERNA_CASE='{self.case.name}' pytest -s tests/matrix -k replay"
+        return "\n".join([head, *(f"  !! {p}" for p in self.problems), *(f"  {line}" for line in self.story)])
+
+
+def play(case: Case, *, again: bool = True, make: Callable[[], Stage] = Stage) -> Result:
+    """Play it; never raises for what the product does wrong."""
+    stage = make()
+    result = Result(case)
+
+    async def scene() -> None:
+        before = facts(stage.world, "")
+        stage.vm = fate.add_vm(stage.world, "host1", "tern", dirty_bytes_per_s=40 * MIB, **KINDS[case.kind])
+        stage.auditor.remember(stage.vm, "host1")
+        start = facts(stage.world, stage.vm)
+        vm = start["host1"] - before["host1"]
+        before["shared"] = start["shared"]
+        stage.begin({key: CATALOGUE[fault] for key, fault in SCRIPTS[case.script] + case.faults})
+        result.verdict = await _migrate(stage, result, "host1", "host2", before, vm)
+        result.trace, result.struck = list(stage.trace), len(stage.struck)
+        stage.plans.clear()
+        if again and not result.problems:
+            await _again(stage, result, before, vm)
+
+    try:
+        stage.run(scene)
+    except Unsettled as error:
+        result.problems.append(f"NEVER SETTLED: {error}")
+    except Exception as error:  # the harness's own fault, or the product's: both must be seen
+        result.problems.append(f"{type(error).__name__}: {error}")
+    result.problems[:0] = stage.auditor.findings
+    result.story = stage.story
+    return result
+
+
+async def _migrate(stage: Stage, result: Result, source: str, to: str, before: Facts, vm: frozenset[str]) -> str:
+    """One migration to its end, audited. The world's verdict."""
+    refused = await stage.start(source, to)
+    await stage.settled()
+    verdict = stage.auditor.verdict(stage.vm, source, to, before, vm, stage.closed_ms(to))
+    status = stage.status(source)
+    expected = {
+        "completed": ("completed",),
+        "stayed": ("failed", "cancelled"),
+        f"ended at {source}": ("failed", "cancelled"),
+        f"ended at {to}": ("completed",),
+    }[verdict]
+    if status not in expected and not (refused and not status and verdict in ("stayed", f"ended at {source}")):
+        result.problems.append(f"A LIE: the journal says {status or 'nothing'} ({refused}), the world says {verdict}")
+    return verdict
+
+
+async def _again(stage: Stage, result: Result, before: Facts, vm: frozenset[str]) -> None:
+    """The same VM migrates again: to the same place, or back."""
+    stage.tell_story("client", "--- again")
+    side = stage.auditor.guests[stage.vm].last_ran
+    if result.verdict.startswith("ended"):
+        if stage.vm not in stage.world.hosts[side].domains:
+            return  # a transient guest is gone for good
+        stage.world.start(side, stage.vm)
+    other = stage.peer_of(side)
+    verdict = await _migrate(stage, result, side, other, before, vm)
+    if verdict != "completed":
+        result.problems.append(f"migrating it again, from {side} to {other}: {verdict} ({stage.status(side)})")

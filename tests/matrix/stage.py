@@ -1,0 +1,299 @@
+"""The stage on which a case is played: a world, real agents in mortal lives, and moments at which faults strike."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid as uuids
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+from sterna.adapters.sim import life as fate
+from sterna.adapters.sim.bus import MemoryBroker
+from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.hypervisor import SimHypervisor
+from sterna.adapters.sim.network import SimNetwork
+from sterna.adapters.sim.storage import SimStorage
+from sterna.adapters.sim.things import Change, Pace
+from sterna.adapters.sim.vif import SimVif
+from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.adapters.sim.world import SimWorld
+from sterna.agent.daemon import Agent, AgentParts
+from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
+from sterna.migration.context import HostPorts
+from sterna.rpc.client import RpcClient
+from tests.matrix.auditor import Auditor
+from tests.matrix.life import LIFE, STEP, TOUCH, GuardedBus, GuardedClock, GuardedJournal, GuardedPort, Life
+from tests.matrix.life import task_factory as life_of_task
+from tests.matrix.notebook import Notebook
+
+IN_AGENT = ("storage", "vif", "volumes")
+"""Ports whose work is done by the agent's own process: it can die half-way through one call."""
+
+Fault = Callable[["Stage", str], None]
+"""Strikes on the host it is given; may raise what the port or step shall raise."""
+
+
+class Moment(NamedTuple):
+    """Something that happened in a fault-free run, at which a fault may strike."""
+
+    key: str
+    """Name, unique within a run: `host1: copy before #1`."""
+    host: str
+    what: str
+    nth: int
+    version: int
+    """How often world, journals and messages had changed: equal versions on one host look alike after a death."""
+
+
+class Unsettled(AssertionError):
+    """Virtual hours later something is still open."""
+
+
+class Stage:
+    """One world with its agents. `plans` says which fault strikes at which moment."""
+
+    def __init__(self, hosts: tuple[str, ...] = ("host1", "host2"), *, pace: Pace | None = None) -> None:
+        self.clock = SimClock()
+        self.world = SimWorld(self.clock, pace=pace)
+        self.auditor = Auditor(self.world)
+        self.broker = MemoryBroker()
+        for name in hosts:
+            self.world.add_host(name)
+        self.journals = {name: Notebook(self.clock) for name in hosts}
+        self.lives: dict[str, Life] = {}
+        self.agents: dict[str, Agent] = {}
+        self.client = RpcClient(self.broker.bus("controller"), "controller", self.clock)
+        self.plans: dict[str, Fault] = {}
+        self.struck: list[str] = []
+        self.trace: list[Moment] = []
+        self.story: list[str] = []
+        self.migration = ""
+        self.vm = ""
+        self.losing: set[str] = set()
+        self._version = 0
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._born: Counter[str] = Counter()
+        self._pending: set[asyncio.Task[Any]] = set()
+        self.world.watch(self._changed)
+
+    # ------------------------------------------------------------ moments
+
+    def moment(self, host: str, what: str) -> None:
+        """It happens now: record it, and let what is planned for it strike."""
+        self._seen[host, what] += 1
+        nth = self._seen[host, what]
+        key = f"{host}: {what} #{nth}"
+        self.trace.append(Moment(key, host, what, nth, self._version))
+        fault = self.plans.pop(key, None)
+        if fault is not None:
+            self.struck.append(key)
+            self.tell_story(host, f"*** {what} #{nth}: struck by {getattr(fault, '__name__', 'fault')}")
+            fault(self, host)
+
+    def begin(self, plans: dict[str, Fault]) -> None:
+        """Moments count from here on."""
+        self.trace.clear()
+        self._seen.clear()
+        self.plans = plans
+
+    def stirred(self) -> None:
+        """The state of the world, a journal or the bus is another one now."""
+        self._version += 1
+
+    def loses(self, message: str) -> bool:
+        """Is this message to be lost? Once."""
+        if message in self.losing:
+            self.losing.discard(message)
+            return True
+        return False
+
+    def tell_story(self, host: str, text: str) -> None:
+        """One more line of what happened."""
+        self.story.append(f"{self.clock.monotonic_ms():9.0f} ms  {host:6} {text}")
+
+    def _changed(self, change: Change) -> None:
+        self.stirred()
+        self.tell_story(change.host, f"world: {change.what} {change.subject} {change.detail}")
+        if change.what == "domain" and change.detail.startswith("running (migrated"):
+            self._guest_writes(change.subject)
+        host, _, label = TOUCH.get().partition("|")
+        if label and label.partition("/")[2].partition(".")[0] in IN_AGENT:
+            self.lives[host].moment(f"{label} change {change.what}")
+        elif change.what in ("job", "domain"):
+            self.moment("world", f"{change.host} {change.what} {change.detail}")
+
+    def _guest_writes(self, uuid: str) -> None:
+        if len(self.world.running(uuid)) == 1:
+            fate.guest_writes(self.world, uuid)
+
+    # ------------------------------------------------------------ agents
+
+    async def start_agent(self, host: str) -> None:
+        """A new life on the same journal; tried again, as systemd would, until it comes up."""
+        STEP.set("-")
+        TOUCH.set("")
+        while True:
+            self._born[host] += 1
+            life = self.lives[host] = Life(self, host, self._born[host])
+            token = LIFE.set(life)
+            try:
+                bus = GuardedBus(life, self.broker.bus(life.name))
+                agent = Agent(AgentParts(self._ports(life), GuardedJournal(life, self.journals[host]), bus, life.name, life.strike))  # type: ignore[arg-type]  # noqa: E501
+                self.agents[host] = agent
+                self.tell_story(host, f"agent starts ({life.name})")
+                await agent.start()
+                return
+            except SternaError as error:
+                self.tell_story(host, f"agent does not come up: {error}")
+                life.die()
+            except asyncio.CancelledError:
+                if not life.dead:
+                    raise
+                return  # killed while it came up; whoever killed it starts it again
+            finally:
+                LIFE.reset(token)
+            await self.clock.sleep(1.0)
+
+    def kill(self, host: str, down_s: float) -> None:
+        """kill -9, and a new start after `down_s` (0: never by itself)."""
+        life = self.lives[host]
+        if life.dead:
+            return
+        self.tell_story(host, f"agent dies, for {down_s:g} s")
+        life.die()
+        if down_s:
+            self.later(down_s, lambda: self.revive(host))
+
+    def revive(self, host: str) -> None:
+        """Start the agent again, if its host has power."""
+        if self.lives[host].dead and self.world.hosts[host].powered:
+            self.spawn(self.start_agent(host))
+
+    def peer_of(self, host: str) -> str:
+        """The other one of two hosts."""
+        return next(name for name in self.world.hosts if name != host)
+
+    def _ports(self, life: Life) -> HostPorts:
+        world, name = self.world, life.host
+        guard = lambda port, label: GuardedPort(life, port, label)  # noqa: E731
+        return HostPorts(
+            name=name,
+            address=world.hosts[name].address,
+            uri=lambda address: f"qemu+tcp://{address}/system",
+            hypervisor=guard(SimHypervisor(world, name), "hypervisor"),
+            vif=guard(SimVif(world, name), "vif"),
+            network=guard(SimNetwork(world), "network"),
+            volumes=(guard(SimSharedFiles(world, name), "volumes"), guard(SimIscsiVolumes(world, name), "volumes")),
+            storage=guard(SimStorage(world, name), "storage"),
+            clock=GuardedClock(life, self.clock),
+        )
+
+    # ------------------------------------------------------------ time
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do it after so many virtual seconds; a case is not over before that."""
+
+        async def wait() -> None:
+            await self.clock.sleep(seconds)
+            act()
+
+        self.spawn(wait())
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that belongs to the stage, to no agent."""
+        tokens = LIFE.set(None), TOUCH.set("")
+        task = asyncio.get_running_loop().create_task(work)
+        TOUCH.reset(tokens[1])
+        LIFE.reset(tokens[0])
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    # ------------------------------------------------------------ the play
+
+    def run(self, scene: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 86_400.0) -> None:
+        """Play `scene` on virtual time, from the agents' first start to the end of the world."""
+
+        async def inside() -> None:
+            asyncio.get_running_loop().set_task_factory(life_of_task)
+            try:
+                for host in self.world.hosts:
+                    await self.start_agent(host)
+                await scene()
+            finally:
+                await self._close()
+
+        async def outside() -> None:
+            await self.clock.run(inside(), limit_s)
+
+        asyncio.run(outside())
+
+    async def start(self, source: str, destination: str, migration: str = "", patience_s: float = 900.0) -> str:
+        """Ask for a migration as the controller does: the same id until there is an answer. '' or the refusal."""
+        self.migration = migration or str(uuids.uuid4())
+        params = {"id": self.migration, "vm": self.vm, "destination": destination, "options": {}}
+        until = self.clock.monotonic_ms() + patience_s * 1000
+        while True:
+            try:
+                await self.client.call(source, "start_migration", params)
+                return ""
+            except (Temporary, Unknown) as error:
+                if self.clock.monotonic_ms() > until:
+                    raise Unsettled(f"start_migration: {error}") from error
+                await self.clock.sleep(1.0)
+            except Permanent as error:
+                self.tell_story("client", f"refused: {error.message}")
+                return error.message
+
+    async def abort(self, source: str = "host1") -> None:
+        """A user aborts; what the answer is does not matter here."""
+        for _ in range(20):
+            try:
+                await self.client.call(source, "abort_migration", {"id": self.migration})
+                return
+            except (Temporary, Unknown):
+                await self.clock.sleep(1.0)
+            except Permanent as error:
+                self.tell_story("client", f"abort: {error.message}")
+                return
+
+    async def settled(self, limit_s: float = 3600.0) -> None:
+        """Wait until nothing is open, nothing waits and nothing is planned. Raises Unsettled."""
+        until = self.clock.monotonic_ms() + limit_s * 1000
+        while waiting := self.waits_for():
+            if self.clock.monotonic_ms() > until:
+                raise Unsettled("; ".join(waiting))
+            await self.clock.sleep(0.5)
+
+    def waits_for(self) -> list[str]:
+        """Everything that is not at rest, in words; from the journals' raw pages, not through Sterna's code."""
+        found = [f"the agent of {host} is dead" for host, life in self.lives.items() if life.dead]
+        found += ["the stage has plans"] if self._pending else []
+        found += ["libvirt copies"] if self.world.copies else []
+        for host, book in self.journals.items():
+            for key, page in book.pages.items():
+                if not page.closed or page.held:
+                    last = [f"{e['kind']}:{e['name'] or e['row']} {e['text']}" for e in book.lines if e["migration_id"] == key]  # noqa: E501
+                    found.append(f"{host}: {page.role} of {key[:8]} is open, last: {last[-3:]}")
+            found += [f"{host}: cast {key} not delivered" for key, (_, text) in book.casts_out.items() if text]
+            found += [f"{host}: cast {key} not handled" for key, text in book.casts_in.items() if text]
+        return found
+
+    def status(self, host: str, migration: str = "") -> str:
+        """The last status in a host's journal, read raw; '' for a migration it does not know."""
+        wanted = migration or self.migration
+        lines = [e for e in self.journals[host].lines if e["migration_id"] == wanted and e["kind"] == "status"]
+        return str(lines[-1]["name"]) if lines else ""
+
+    def closed_ms(self, host: str) -> float:
+        """When this host's half of the migration was closed; never: infinity."""
+        lines = [e for e in self.journals[host].lines if e["migration_id"] == self.migration and e["kind"] == "closed"]
+        return float(str(lines[-1]["mono_ms"])) if lines else float("inf")
+
+    async def _close(self) -> None:
+        for life in self.lives.values():
+            life.die()
+        for task in tuple(self._pending):
+            task.cancel()
+        await asyncio.gather(*self._pending, return_exceptions=True)
+        await self.world.close()
