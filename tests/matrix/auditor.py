@@ -119,7 +119,9 @@ class Auditor:
         now = facts(self.world, uuid)
         for place in before:
             expected = before[place] | (vm if place == side else frozenset())
-            if place == side == destination:  # its own folder has moved with it (P8), whether it holds a disk or not
+            if (
+                place == side == destination
+            ):  # its own folder has moved with it (P8), whether it holds a disk or not
                 now[place] -= {f"directory {self.world.hosts[side].instances_dir}/{uuid}"} - expected
             if not running and place == side:
                 expected = frozenset(line for line in expected if not line.startswith("live "))

@@ -17,7 +17,11 @@ from tests.matrix.stage import Moment
 STEPS = {
     step.name
     for listed in (flow.SOURCE, flow.DESTINATION, flow.DESTINATION_POST, flow.DESTINATION_ROLLBACK)
-    for step in (*listed.until_pivot, *listed.after_pivot, *listed.compensation([s.name for s in listed.until_pivot]))
+    for step in (
+        *listed.until_pivot,
+        *listed.after_pivot,
+        *listed.compensation([s.name for s in listed.until_pivot]),
+    )
 } | {step.name for step in flow.REMOVE_VOLUME_CONNECTION}
 
 ERRORS_BEFORE = ("temporary", "permanent", "bug")

@@ -152,7 +152,9 @@ def _power(which: str, seconds: float) -> Fault:
 
 
 def _qemu(which: str) -> Fault:
-    return lambda stage, host: None if fate.kill_qemu(stage.world, which, stage.vm) else stage.struck.remove(stage.struck[-1])  # noqa: E501
+    return lambda stage, host: (
+        None if fate.kill_qemu(stage.world, which, stage.vm) else stage.struck.remove(stage.struck[-1])
+    )  # noqa: E501
 
 
 def _link(kinds: tuple[str, ...], seconds: float) -> Fault:

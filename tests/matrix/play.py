@@ -62,7 +62,9 @@ class Result:
     struck: int = 0
 
     def __str__(self) -> str:
-        head = f"\n=== {self.case.name}\n    replay: STERNA_CASE='{self.case.name}' pytest -s tests/matrix -k replay"
+        head = (
+            f"\n=== {self.case.name}\n    replay: STERNA_CASE='{self.case.name}' pytest -s tests/matrix -k replay"
+        )
         return "\n".join([head, *(f"  !! {p}" for p in self.problems), *(f"  {line}" for line in self.story)])
 
 
@@ -109,7 +111,9 @@ async def _migrate(stage: Stage, result: Result, source: str, to: str, before: F
         f"ended at {to}": ("completed",),
     }[verdict]
     if status not in expected and not (refused and not status and verdict in ("stayed", f"ended at {source}")):
-        result.problems.append(f"A LIE: the journal says {status or 'nothing'} ({refused}), the world says {verdict}")
+        result.problems.append(
+            f"A LIE: the journal says {status or 'nothing'} ({refused}), the world says {verdict}"
+        )
     return verdict
 
 

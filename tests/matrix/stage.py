@@ -139,7 +139,11 @@ class Stage:
             token = LIFE.set(life)
             try:
                 bus = GuardedBus(life, self.broker.bus(life.name))
-                agent = Agent(AgentParts(self._ports(life), GuardedJournal(life, self.journals[host]), bus, life.name, life.strike))  # type: ignore[arg-type]  # noqa: E501
+                agent = Agent(
+                    AgentParts(
+                        self._ports(life), GuardedJournal(life, self.journals[host]), bus, life.name, life.strike
+                    )
+                )  # type: ignore[arg-type]  # noqa: E501
                 self.agents[host] = agent
                 self.tell_story(host, f"agent starts ({life.name})")
                 await agent.start()
@@ -273,7 +277,11 @@ class Stage:
         for host, book in self.journals.items():
             for key, page in book.pages.items():
                 if not page.closed or page.held:
-                    last = [f"{e['kind']}:{e['name'] or e['row']} {e['text']}" for e in book.lines if e["migration_id"] == key]  # noqa: E501
+                    last = [
+                        f"{e['kind']}:{e['name'] or e['row']} {e['text']}"
+                        for e in book.lines
+                        if e["migration_id"] == key
+                    ]  # noqa: E501
                     found.append(f"{host}: {page.role} of {key[:8]} is open, last: {last[-3:]}")
             found += [f"{host}: cast {key} not delivered" for key, (_, text) in book.casts_out.items() if text]
             found += [f"{host}: cast {key} not handled" for key, text in book.casts_in.items() if text]
@@ -287,7 +295,9 @@ class Stage:
 
     def closed_ms(self, host: str) -> float:
         """When this host's half of the migration was closed; never: infinity."""
-        lines = [e for e in self.journals[host].lines if e["migration_id"] == self.migration and e["kind"] == "closed"]
+        lines = [
+            e for e in self.journals[host].lines if e["migration_id"] == self.migration and e["kind"] == "closed"
+        ]
         return float(str(lines[-1]["mono_ms"])) if lines else float("inf")
 
     async def _close(self) -> None:
