@@ -134,4 +134,6 @@ class Notebook:
 
 
 def _entry(line: dict[str, object]) -> Entry:
-    return Entry.model_validate({k: v for k, v in line.items() if k != "text"} | {"data": json.loads(str(line["text"]))})
+    return Entry.model_validate(
+        {k: v for k, v in line.items() if k != "text"} | {"data": json.loads(str(line["text"]))}
+    )
