@@ -33,10 +33,15 @@ async def test_plug_describe_unplug_each_repeatable(hosts: TwoHosts) -> None:
             "iface-status": "active",
             "attached-mac": NIC.mac,
             "vm-uuid": "vm-1",
+            "made-by": "sterna",
         }
+        (made,) = await vif.made_ahead()
+        assert (made.device, made.bridge, made.port_id) == ("taptest0", "br-int", NIC.port_id)
+        assert made.external_ids["vm-uuid"] == "vm-1"
     finally:
         removed = await vif.unplug("taptest0", bridge="br-int")
     assert removed
+    assert await vif.made_ahead() == []
     assert not await vif.unplug("taptest0", bridge="br-int")
     assert await vif.describe(NIC) is None
     assert not await vif.wired("taptest0")

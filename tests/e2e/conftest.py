@@ -6,16 +6,25 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
 
 STATE = Path(".lab-test/e2e")
 FINAL = {"completed", "failed", "cancelled"}
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for something that no event tells of."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never held"
+        time.sleep(0.1)
 
 
 class Fleet:
@@ -83,6 +92,16 @@ class Fleet:
         """Start the controller again, at a new address, and wait for it."""
         self.api = httpx2.Client(base_url=self.lab.start_controller(), timeout=30)
         self.lab.wait_ready()
+
+    def taps(self, host: str, guest: Guest) -> list[dict]:
+        """The guest's ports on a host's bridge."""
+        ports = self.lab.snapshot(host)["ports"]
+        return [p for p in ports if p["external_ids"].get("iface-id") == guest.port_id]
+
+    def remove(self, guest: Guest) -> None:
+        """End and undefine a guest, and wait until the agents have taken its taps away."""
+        self.lab.remove_vm(guest.name)
+        eventually(lambda: not any(self.taps(host, guest) for host in self.lab.hosts))
 
     def fault(self, host: str, rules: list[dict] | None) -> None:
         """Set or clear (None) the forced failures of one agent."""

@@ -25,7 +25,7 @@ def guest(fleet):
     empty = fleet.snapshots()
     guest = fleet.lab.create_vm("chaos", "host1", memory_mib=256, dirty_mib_s=10, disks=("shared", "iscsi"))
     yield guest, empty
-    fleet.lab.remove_vm("chaos")
+    fleet.remove(guest)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import re
 import signal
 
 import pytest
+from conftest import eventually
 
 from sterna.migration.flow import DESTINATION, SOURCE
 
@@ -21,7 +22,7 @@ def guest(fleet):
     empty = fleet.snapshots()
     guest = fleet.lab.create_vm("tern", "host1", memory_mib=256, dirty_mib_s=20, disks=("shared", "local", "iscsi"))
     yield guest, empty
-    fleet.lab.remove_vm("tern")
+    fleet.remove(guest)
 
 
 def where(fleet, guest) -> str:
@@ -159,6 +160,25 @@ def test_three_vms_at_once_two_there_and_one_back(fleet):
             assert fleet.lab.hosts_running(name) == [fleet.other(starts[name])]
             assert guests[name].status().clean
     finally:
-        for name in guests:
-            fleet.lab.remove_vm(name)
+        for guest in guests.values():
+            fleet.remove(guest)
     assert fleet.snapshots() == empty
+
+
+def test_a_guest_that_moved_stops_and_starts_again_with_one_tap_on_the_bridge(fleet):
+    """PERSIST_XML boots from cold, and the tap made ahead does not stay behind."""
+    guest = fleet.lab.create_vm("cold", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared",))
+    host2 = fleet.lab.hosts["host2"]
+    try:
+        assert fleet.wait(fleet.started("cold", "host2"))["status"] == "completed"
+        host2.virsh("destroy", "cold")
+        eventually(lambda: not fleet.taps("host2", guest))
+        host2.virsh("start", "cold")
+        guest.status(timeout=60)
+        (port,) = fleet.taps("host2", guest)
+        assert port["tag"] == 100
+        assert port["external_ids"]["iface-id"] == guest.port_id
+        assert fleet.wait(fleet.started("cold", "host1"))["status"] == "completed"
+        assert not fleet.taps("host2", guest)
+    finally:
+        fleet.remove(guest)

@@ -18,7 +18,7 @@ def guest(fleet):
     """A guest with a local disk on host1."""
     guest = fleet.lab.create_vm("stay", "host1", memory_mib=256, dirty_mib_s=5, disks=("local",))
     yield guest
-    fleet.lab.remove_vm("stay")
+    fleet.remove(guest)
 
 
 def refused(fleet, vm, to, status):

@@ -247,3 +247,19 @@ async def test_every_reason_at_once_and_nothing_changed():
         assert fleet.snapshots() == before
 
     await run(scenario)
+
+
+async def test_the_tap_made_ahead_goes_when_its_guest_ends_and_not_before():
+    async def scenario(fleet):
+        vm = fleet.vm()
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        host2 = fleet.world.hosts["host2"]
+        await fleet.clock.sleep(60)
+        assert len(host2.taps) == 1
+        fleet.world.shut_down_guest(vm)
+        await fleet.clock.sleep(60)
+        assert not host2.taps
+        assert not host2.ports
+
+    await run(scenario)

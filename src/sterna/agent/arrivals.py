@@ -12,6 +12,7 @@ import structlog
 
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
+from sterna.domain.whereabouts import GONE
 from sterna.migration.context import Context
 
 RAN = "guest-ran-here"
@@ -51,8 +52,8 @@ class Arrivals:
         mine = seen.epoch == ctx.migration.epoch
         if mine and seen.state is GuestState.RUNNING and not ctx.history.closed:
             ctx.note_once("", RAN)
-        if RAN in ctx.history.notes and seen.state is GuestState.ABSENT:
-            return seen.model_copy(update={"ran": True})
+        if RAN in ctx.history.notes and seen.state in GONE:
+            return seen.model_copy(update={"ran": True, "reason": "ran here"})
         return seen
 
     async def _look_out(self, ctx: Context) -> None:

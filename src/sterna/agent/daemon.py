@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from sterna.agent.destination import DestinationDesk
+from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.source import SourceDesk
 from sterna.domain.journal import Entry
 from sterna.domain.model import Data
@@ -51,6 +52,7 @@ class Agent:
         runner = Runner(clock, parts.strike)
         self.source = SourceDesk(host, journal, runner, self._client, self._outbox, self._wrote)
         self.destination = DestinationDesk(host, journal, runner, self._client, self._outbox, self._wrote)
+        self._housekeeping = Housekeeping(host, journal)
         self._last_written = 0
         self._written = asyncio.Event()
         self._hinting: asyncio.Task[None] | None = None
@@ -65,10 +67,12 @@ class Agent:
         await self._outbox.start()
         await self._client.listen("host.*", self._saw_host)
         await self._beacon.start()
+        self._housekeeping.start()
         log.info("agent is up", host=self._host.name, resumed=resumed)
 
     async def stop(self) -> None:
         """Leave: running copies go on in libvirt, the journal says where to go on (ARCHITECTURE: abort)."""
+        await self._housekeeping.stop()
         await self._beacon.stop()
         await self.source.stop()
         await self.destination.stop()

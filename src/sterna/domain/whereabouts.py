@@ -14,6 +14,8 @@ from sterna.domain.model import GuestState, Observation
 GONE = (GuestState.SHUTOFF, GuestState.ABSENT)
 MIGRATED = "migrated"
 """libvirt's reason for a SHUTOFF source whose destination confirmed that the guest runs there."""
+FORGOTTEN = "unknown"
+"""libvirt's reason for a SHUTOFF guest after its restart."""
 MIGRATION_PAUSES = ("", "migration", "postcopy", "postcopy-failed", "unknown")
 """libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish."""
 
@@ -91,6 +93,11 @@ def _paused_at_source(source: Observation, destination: Observation, epoch: int,
         if destination.ran:
             return Finding(Verdict.ARRIVED, "the guest ran on the destination and was paused there")
         return Finding(Verdict.WAIT, "paused on both hosts: libvirt is between handing over and starting")
+    if _outcome_forgotten(destination, epoch):
+        why = "the destination has a definition of this migration, and its libvirt has forgotten whether it ran"
+        return Finding(
+            Verdict.DOUBT, f"{why}; the source's guest is paused: look at its disks, then resume or end it"
+        )
     if _ended_there(destination, epoch):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
     if source.reason not in MIGRATION_PAUSES:
@@ -104,6 +111,12 @@ def _ended_there(destination: Observation, epoch: int) -> bool:
     if destination.state is GuestState.SHUTOFF:
         return destination.ran and destination.epoch == epoch and destination.reason != "failed"
     return destination.ran
+
+
+def _outcome_forgotten(destination: Observation, epoch: int) -> bool:
+    """A libvirtd that was restarted says `unknown` of a guest without a QEMU, unless the agent remembers more."""
+    ours = destination.state is GuestState.SHUTOFF and destination.epoch == epoch
+    return ours and destination.reason == FORGOTTEN
 
 
 def _gone_from_source(destination: Observation, epoch: int, handed_over: bool) -> Finding:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from sterna.domain.model import Nic
+
+MADE_BY: Final = {"made-by": "sterna"}
+"""In the external_ids of a port whose tap Sterna made ahead of the guest: libvirt does not remove it."""
 
 
 class Vif(Protocol):
@@ -19,7 +22,7 @@ class Vif(Protocol):
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10: make the tap `device` ahead of the guest and add it to the NIC's bridge, with external_ids as
-        Nova writes them (iface-id, iface-status=active, attached-mac, vm-uuid), VLAN tag and MTU kept.
+        Nova writes them (iface-id, iface-status=active, attached-mac, vm-uuid) and MADE_BY, VLAN tag and MTU kept.
         The same tap already there is success. Raises Conflict if `device` belongs to something else."""
 
     async def wired(self, device: str) -> bool:
@@ -27,3 +30,6 @@ class Vif(Protocol):
 
     async def unplug(self, device: str, *, bridge: str) -> bool:
         """R6, F4: take the port off the bridge and delete the tap. False where there was nothing."""
+
+    async def made_ahead(self) -> list[Nic]:
+        """The ports of this host whose tap `plug` made, whoever's VM they are for (`external_ids` has vm-uuid)."""

@@ -46,6 +46,9 @@ TABLE = [
     (see(P), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.STRANDED),
     (see(S), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.ENDED_AT_SOURCE),
     (see(P, reason="migration"), see(A), True, Verdict.STRANDED),
+    (see(P), see(S, reason="unknown", ran=True), True, Verdict.DOUBT),
+    (see(P), see(S, reason="unknown"), True, Verdict.DOUBT),
+    (see(P), see(S, reason="ran here", ran=True), True, Verdict.ENDED_AT_DESTINATION),
     (see(P, reason="user"), see(A), True, Verdict.STAYED),
     (see(P), see(S, reason="failed", ran=True), True, Verdict.STRANDED),
     (see(P), see(S), True, Verdict.STRANDED),  # libvirt's Finish defines it before its vCPUs run

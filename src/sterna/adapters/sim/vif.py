@@ -7,6 +7,7 @@ from sterna.adapters.sim.things import SimPort
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic
+from sterna.ports.vif import MADE_BY
 
 
 class SimVif:
@@ -51,7 +52,7 @@ class SimVif:
             "vm-uuid": vm_uuid,
         }
         _check_free(here, device, nic.bridge, ids)
-        external_ids = nic.external_ids | ids
+        external_ids = nic.external_ids | ids | MADE_BY
         wanted = SimPort(device, nic.bridge, nic.vlan, nic.mtu, external_ids)
         if here.ports.get(device) != wanted or device not in here.taps:
             self._world.add_port(here.name, wanted)
@@ -69,6 +70,24 @@ class SimVif:
         if port is not None and port.bridge != bridge:
             raise Conflict(f"{device} is a port of {port.bridge}, not {bridge}: left alone")
         return self._world.remove_port(here.name, device)
+
+    async def made_ahead(self) -> list[Nic]:
+        """The ports whose tap was made by `plug`."""
+        here = await self._called()
+        return [
+            Nic(
+                mac=p.external_ids.get("attached-mac", ""),
+                plug="ovs",
+                port_id=p.external_ids.get("iface-id"),
+                bridge=p.bridge,
+                vlan=p.tag,
+                device=p.device,
+                managed=False,
+                external_ids=dict(p.external_ids),
+            )
+            for p in here.ports.values()
+            if p.external_ids.items() >= MADE_BY.items()
+        ]
 
     async def _called(self) -> SimHost:
         await self._world.clock.sleep(self._world.pace.call_ms / 1000)

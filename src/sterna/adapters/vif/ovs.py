@@ -24,6 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from sterna.adapters.threads import Worker
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
 from sterna.domain.model import Nic
+from sterna.ports.vif import MADE_BY
 
 _TIMEOUT_S = 10
 """A transaction takes 3-7 ms, and some more until ovs-vswitchd has applied it; a dead one never answers."""
@@ -74,6 +75,10 @@ class OvsVif:
         port is on another bridge than `bridge`, or the tap is no port and in use; Unreachable.
         """
         return await self._run(lambda api: _unplug(api, device, bridge))
+
+    async def made_ahead(self) -> list[Nic]:
+        """The ports whose tap Sterna made. Raises Unreachable."""
+        return await self._run(_made_ahead)
 
     async def close(self) -> None:
         """Drop the database connection and end the thread."""
@@ -133,7 +138,7 @@ class OvsVif:
             _make_tap(ipr, device, nic, ours=bool(_rows(api, "Interface", name=device)))
         with api.transaction(check_error=True) as txn:
             txn.add(api.add_port(nic.bridge, device, may_exist=True))
-            columns: list[tuple[str, Any]] = [("external_ids", nic.external_ids | ids)]
+            columns: list[tuple[str, Any]] = [("external_ids", nic.external_ids | ids | MADE_BY)]
             if nic.mtu:
                 # Without it ovs-vswitchd sets the port's MTU to the bridge's.
                 columns.append(("mtu_request", nic.mtu))
@@ -171,6 +176,18 @@ def _describe(api: Any, nic: Nic) -> Nic | None:
             "external_ids": dict(interface.external_ids),
         }
     )
+
+
+def _made_ahead(api: Any) -> list[Nic]:
+    found = []
+    for row in _rows(api, "Interface"):
+        ids = dict(row.external_ids)
+        bridge, port = _bridge_of(api, row)
+        if bridge is not None and ids.items() >= MADE_BY.items():
+            nic = Nic(mac=ids.get("attached-mac", ""), plug="ovs", port_id=ids.get("iface-id"), device=row.name)
+            seen = {"bridge": bridge.name, "vlan": _first(port.tag), "managed": False, "external_ids": ids}
+            found.append(nic.model_copy(update=seen))
+    return found
 
 
 def _check_free(api: Any, device: str, bridge: str, ids: dict[str, str]) -> None:

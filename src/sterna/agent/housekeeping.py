@@ -1,0 +1,72 @@
+"""Taps that Sterna made ahead of a guest outlive the guest's own end: libvirt leaves them (`managed='no'`).
+
+This looks after them once the migration is over: a tap whose guest has no QEMU here any more is taken away, so that
+a guest that is shut down and started again is not on the bridge twice. Made and started by `daemon.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from sterna.domain.errors import SternaError
+from sterna.domain.model import Nic
+from sterna.domain.whereabouts import GONE
+from sterna.migration.context import HostPorts
+from sterna.ports.records import Journal
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 5.0
+"""A guest that stops may be started again at once: so long may its old tap stay beside the new one."""
+
+
+class Housekeeping:
+    """One host's leftover taps."""
+
+    def __init__(self, host: HostPorts, journal: Journal) -> None:
+        self._host, self._journal = host, journal
+        self._suspects: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look every EVERY_S seconds."""
+        self._task = asyncio.create_task(self._run(), name="housekeeping")
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def sweep(self) -> list[str]:
+        """Take away the taps seen without a guest at this look and the one before; their names.
+
+        VMs in an open migration on this host are left alone: their taps are that migration's. Raises Unreachable.
+        """
+        moving = {migration.vm_uuid for migration, _ in self._journal.open()}
+        removed, suspects = [], set()
+        for nic in await self._host.vif.made_ahead():
+            device, vm = nic.device or "", nic.external_ids.get("vm-uuid", "")
+            if not vm or vm in moving or (await self._host.hypervisor.observe(vm)).state not in GONE:
+                continue
+            if device in self._suspects:
+                await self._remove(nic)
+                removed.append(device)
+            else:
+                suspects.add(device)
+        self._suspects = suspects
+        return removed
+
+    async def _remove(self, nic: Nic) -> None:
+        await self._host.vif.unplug(nic.device or "", bridge=nic.bridge or "")
+        log.info("removed the tap of a guest that ended", device=nic.device, vm=nic.external_ids.get("vm-uuid"))
+
+    async def _run(self) -> None:
+        while True:
+            await self._host.clock.sleep(EVERY_S)
+            try:
+                await self.sweep()
+            except SternaError as error:
+                log.warning("could not look for leftover taps", why=error.message)
