@@ -92,9 +92,10 @@ class Auditor:
             host = self.world.hosts[last]
             if change.subject in _paths(guest.definition) and host.file(change.subject) is None:
                 self._find(f"its disk {change.subject} was removed")
-        if change.what == "admission" and change.detail == f"{self.world.hosts[last].initiator} withdrawn":
-            if any(d.iscsi and d.iscsi.target == change.subject for d in guest.definition.disks):
-                self._find(f"{last}, where it last ran, was locked out of {change.subject}")
+        targets = {d.iscsi.target for d in guest.definition.disks if d.iscsi}
+        locked_out = change.detail == f"{self.world.hosts[last].initiator} withdrawn"
+        if change.what == "admission" and locked_out and change.subject in targets:
+            self._find(f"{last}, where it last ran, was locked out of {change.subject}")
 
     def _find(self, text: str) -> None:
         line = f"{self.world.clock.monotonic_ms():9.0f} ms  {text}"
@@ -103,7 +104,7 @@ class Auditor:
 
     # ------------------------------------------------------------ at the end
 
-    def verdict(  # noqa: PLR0913
+    def verdict(
         self, uuid: str, source: str, destination: str, before: Facts, vm: frozenset[str], over_ms: float
     ) -> str:
         """`completed`, `stayed` or `ended at HOST`; anything that is not as it must be becomes a finding.
@@ -192,14 +193,14 @@ def facts(world: SimWorld, uuid: str) -> Facts:
 def _host_lines(world: SimWorld, host: SimHost) -> Iterator[str]:
     for domain in host.domains.values():
         yield from _domain_lines(domain)
-    plugged = set()
+    plugged = {}
     for port in host.ports.values():
-        plugged.add(port.device)
         ids = port.external_ids
+        plugged[port.device] = ids.get("iface-id")
         words = f"{port.bridge} tag {port.tag} mtu {port.mtu} {ids.get('iface-id')} {ids.get('attached-mac')}"
         yield f"live port {words}"
     for tap in host.taps:
-        yield "live tap" if tap in plugged else f"tap {tap} on no bridge"
+        yield f"live tap of {plugged[tap]}" if tap in plugged else f"tap {tap} on no bridge"
     wrote = {content for guest in world.guests.values() for content in guest.written.values()}
     for path, file in host.root.files.items():
         data = "guest's data" if file.content in wrote else file.content

@@ -7,11 +7,17 @@ import logging
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
-from tests.matrix.play import Case, Result, play
+from tests.matrix.cases import pair
+from tests.matrix.exclusions import why_not
+from tests.matrix.play import SCRIPTS, Case, Result, play
+
+T = TypeVar("T")
 
 
 def silence() -> None:
@@ -33,18 +39,34 @@ def _prepare() -> None:
     gc.freeze()
 
 
+def _play_pair(seed: int, number: int) -> Result:
+    case = pair(number, seed)
+    return Result(case, "left out") if why_not(case) else _play(case)
+
+
 def play_all(cases: Sequence[Case]) -> list[Result]:
     """The results, in the cases' order."""
+    return _spread(_play, cases)
+
+
+def play_pairs(count: int, seed: int) -> list[Result]:
+    """The first `count` pairs of a seed; those that exclusions.py names come back as `left out`."""
+    return _spread(partial(_play_pair, seed), range(count))
+
+
+def _spread(work: Callable[[T], Result], items: Sequence[T]) -> list[Result]:
     workers = int(os.environ.get("STERNA_WORKERS", "0")) or os.cpu_count() or 1
     with multiprocessing.get_context("fork").Pool(workers, _prepare) as pool:
-        return pool.map(_play, cases, chunksize=8)
+        return pool.map(work, items, chunksize=8)
 
 
 def report(title: str, results: Sequence[Result]) -> str:
     """Counts, and the whole story of the first failures."""
     ends = Counter(r.verdict or "?" for r in results)
     bad = [r for r in results if r.problems]
-    lines = [f"{title}: {len(results)} cases, {len(bad)} failed; " + ", ".join(f"{n} {e}" for e, n in ends.items())]
+    hit = sum(r.struck == len(SCRIPTS[r.case.script]) + len(r.case.faults) for r in results)
+    head = f"{title}: {len(results)} cases, {hit} of them with every fault struck, {len(bad)} failed"
+    lines = [f"{head}; " + ", ".join(f"{n} {end}" for end, n in ends.most_common())]
     lines += [str(r) for r in bad[:3]]
     lines += [f"{r.case.name}: {r.problems[0][:200]}" for r in bad[3:60]]
     return "\n".join(lines)

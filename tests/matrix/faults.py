@@ -152,9 +152,11 @@ def _power(which: str, seconds: float) -> Fault:
 
 
 def _qemu(which: str) -> Fault:
-    return lambda stage, host: (
-        None if fate.kill_qemu(stage.world, which, stage.vm) else stage.struck.remove(stage.struck[-1])
-    )  # noqa: E501
+    def act(stage: Stage, host: str) -> None:
+        if not fate.kill_qemu(stage.world, which, stage.vm):
+            stage.struck.pop()  # there is none now: no fault
+
+    return act
 
 
 def _link(kinds: tuple[str, ...], seconds: float) -> Fault:

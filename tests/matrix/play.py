@@ -62,10 +62,14 @@ class Result:
     struck: int = 0
 
     def __str__(self) -> str:
-        head = (
-            f"\n=== {self.case.name}\n    replay: STERNA_CASE='{self.case.name}' pytest -s tests/matrix -k replay"
+        replay = f"STERNA_CASE='{self.case.name}' pytest -s tests/matrix -k replay"
+        return "\n".join(
+            [
+                f"\n=== {self.case.name}\n    replay: {replay}",
+                *(f"  !! {p}" for p in self.problems),
+                *(f"  {line}" for line in self.story),
+            ]
         )
-        return "\n".join([head, *(f"  !! {p}" for p in self.problems), *(f"  {line}" for line in self.story)])
 
 
 def play(case: Case, *, again: bool = True, make: Callable[[], Stage] = Stage) -> Result:
@@ -110,10 +114,10 @@ async def _migrate(stage: Stage, result: Result, source: str, to: str, before: F
         f"ended at {source}": ("failed", "cancelled"),
         f"ended at {to}": ("completed",),
     }[verdict]
-    if status not in expected and not (refused and not status and verdict in ("stayed", f"ended at {source}")):
-        result.problems.append(
-            f"A LIE: the journal says {status or 'nothing'} ({refused}), the world says {verdict}"
-        )
+    never_began = refused and not status and verdict in ("stayed", f"ended at {source}")
+    if status not in expected and not never_began:
+        said = status or "nothing"
+        result.problems.append(f"A LIE: the journal says {said} ({refused}), the world says {verdict}")
     return verdict
 
 

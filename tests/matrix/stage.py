@@ -139,11 +139,8 @@ class Stage:
             token = LIFE.set(life)
             try:
                 bus = GuardedBus(life, self.broker.bus(life.name))
-                agent = Agent(
-                    AgentParts(
-                        self._ports(life), GuardedJournal(life, self.journals[host]), bus, life.name, life.strike
-                    )
-                )  # type: ignore[arg-type]  # noqa: E501
+                book = GuardedJournal(life, self.journals[host])
+                agent = Agent(AgentParts(self._ports(life), book, bus, life.name, life.strike))
                 self.agents[host] = agent
                 self.tell_story(host, f"agent starts ({life.name})")
                 await agent.start()
@@ -180,7 +177,10 @@ class Stage:
 
     def _ports(self, life: Life) -> HostPorts:
         world, name = self.world, life.host
-        guard = lambda port, label: GuardedPort(life, port, label)  # noqa: E731
+
+        def guard(port: object, label: str) -> Any:
+            return GuardedPort(life, port, label)
+
         return HostPorts(
             name=name,
             address=world.hosts[name].address,
@@ -274,15 +274,14 @@ class Stage:
         found = [f"the agent of {host} is dead" for host, life in self.lives.items() if life.dead]
         found += ["the stage has plans"] if self._pending else []
         found += ["libvirt copies"] if self.world.copies else []
+        for place in self.world.hosts.values():  # a check that nobody waits for any more may still hold one
+            found += [f"{place.name}: {path}" for path, _ in place.files() if "/.sterna-" in path]
         for host, book in self.journals.items():
             for key, page in book.pages.items():
                 if not page.closed or page.held:
-                    last = [
-                        f"{e['kind']}:{e['name'] or e['row']} {e['text']}"
-                        for e in book.lines
-                        if e["migration_id"] == key
-                    ]  # noqa: E501
-                    found.append(f"{host}: {page.role} of {key[:8]} is open, last: {last[-3:]}")
+                    lines = [e for e in book.lines if e["migration_id"] == key][-3:]
+                    last = [f"{e['kind']}:{e['name'] or e['row']} {e['text']}" for e in lines]
+                    found.append(f"{host}: {page.role} of {key[:8]} is open, last: {last}")
             found += [f"{host}: cast {key} not delivered" for key, (_, text) in book.casts_out.items() if text]
             found += [f"{host}: cast {key} not handled" for key, text in book.casts_in.items() if text]
         return found
@@ -295,9 +294,8 @@ class Stage:
 
     def closed_ms(self, host: str) -> float:
         """When this host's half of the migration was closed; never: infinity."""
-        lines = [
-            e for e in self.journals[host].lines if e["migration_id"] == self.migration and e["kind"] == "closed"
-        ]
+        mine = [e for e in self.journals[host].lines if e["migration_id"] == self.migration]
+        lines = [e for e in mine if e["kind"] == "closed"]
         return float(str(lines[-1]["mono_ms"])) if lines else float("inf")
 
     async def _close(self) -> None:

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class CheckTokens:
-    """Names for tokens, and the task that sweeps what was left behind: when the agent starts, and after an error."""
+    """Names for tokens, and the task that sweeps what was left: when the agent starts, and after an error."""
 
     def __init__(self, host: HostPorts) -> None:
         self._host = host

@@ -1,0 +1,167 @@
+"""The harness itself: a death must be a death, the notebook a journal, and the auditor must not be blind."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sterna.adapters.sim import life as fate
+from sterna.adapters.sim import qemu
+from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.world import SimWorld
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.domain.errors import Conflict, SternaError
+from sterna.domain.journal import Kind, Migration, Role
+from sterna.ports.records import Envelope
+from tests.matrix.auditor import Auditor, facts
+from tests.matrix.life import LIFE, STEP, Died
+from tests.matrix.notebook import Notebook
+from tests.matrix.play import Case
+from tests.matrix.stage import Stage
+
+
+def test_a_case_is_replayed_by_its_name():
+    case = Case("full", "forward", (("host1: call x/y.z before #1", "kill-3s"), ("world: a b #2", "hang-3s")))
+    assert Case.named(case.name) == case
+
+
+def test_after_its_death_no_finally_of_that_life_has_any_effect():
+    stage, tried = Stage(), []
+
+    async def scene():
+        life = stage.lives["host1"]
+        storage = stage._ports(life).storage
+
+        async def work():
+            try:
+                await storage.leave_token("/srv/shared/x.img", "t")
+                life.die()
+                await asyncio.sleep(0)
+            finally:
+                tried.append("finally")
+                await storage.drop_token("/srv/shared/x.img", "t")
+
+        token = LIFE.set(life)
+        task = asyncio.get_running_loop().create_task(work())
+        LIFE.reset(token)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert tried == ["finally"]
+        assert stage.world.hosts["host1"].file("/srv/shared/.sterna-t") is not None
+        with pytest.raises(Died):
+            life.moment("anything")
+        STEP.set("-")
+        await stage.start_agent("host1")
+
+    stage.run(scene)
+
+
+def test_a_killed_agent_is_out_of_reach_and_a_new_life_answers():
+    stage = Stage()
+
+    async def scene():
+        await stage.client.call("host1", "describe_host", {})
+        stage.kill("host1", 2.0)
+        with pytest.raises(SternaError):
+            await stage.client.call("host1", "describe_host", {})
+        await stage.clock.sleep(3.0)
+        await stage.client.call("host1", "describe_host", {})
+
+    stage.run(scene)
+
+
+def world_with_a_guest() -> tuple[SimWorld, Auditor, str]:
+    world = SimWorld(SimClock())
+    world.add_host("host1")
+    world.add_host("host2")
+    auditor = Auditor(world)
+    vm = fate.add_vm(world, "host1", "tern", disks=("shared", "iscsi"))
+    auditor.remember(vm, "host1")
+    return world, auditor, vm
+
+
+def test_the_auditor_sees_two_copies_for_an_instant():
+    world, auditor, vm = world_with_a_guest()
+    other = world.hosts["host2"]
+    domain = other.domains.setdefault(vm, qemu.SimDomain(vm, inactive=world.hosts["host1"].domains[vm].inactive))
+    world.admit(domain.inactive.disks[1].iscsi.target, other.initiator, "host2")
+    qemu.start(world, other, vm)
+    fate.kill_qemu(world, "host2", vm)
+    assert any("TWO COPIES" in text for text in auditor.findings)
+    assert any("old copy" in text for text in auditor.findings)
+
+
+def test_the_auditor_sees_a_lost_tap_a_lost_admission_and_a_lost_disk():
+    world, auditor, vm = world_with_a_guest()
+    live = world.hosts["host1"].domains[vm].live
+    world.remove_tap("host1", live.nics[0].device)
+    world.withdraw(live.disks[1].iscsi.target, world.hosts["host1"].initiator, "host1")
+    world.remove_file("host1", live.disks[0].path)
+    text = "\n".join(auditor.findings)
+    for part in ("the tap of", "being admitted", "locked out", "was removed"):
+        assert part in text
+
+
+def test_the_auditor_sees_what_is_left():
+    world, auditor, vm = world_with_a_guest()
+    before = {place: frozenset() for place in facts(world, vm)}
+    auditor.verdict(vm, "host1", "host2", before, frozenset(), 0.0)
+    text = "\n".join(auditor.findings)
+    for part in ("live port", "admitted to", "live session", "binding", "definition", "autostart"):
+        assert (part in text) is (part != "autostart")
+
+
+WRITES = st.lists(
+    st.tuples(
+        st.sampled_from(["accept", "note", "release", "close", "out", "out-done", "in", "in-done"]),
+        st.integers(0, 3),
+        st.sampled_from(list(Role)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(WRITES)
+def test_the_notebook_is_a_journal_like_the_one_on_sqlite(writes):
+    clock = SimClock()
+    books = Notebook(clock), SqlJournal.at(None, clock=clock, boot="boot")
+    for what, number, role in writes:
+        outcomes = [_write(book, what, number, role) for book in books]
+        assert outcomes[0] == outcomes[1]
+        for look in (lambda b: b.open(), lambda b: b.since(0), lambda b: b.outbox(), lambda b: b.inbox()):
+            assert list(look(books[0])) == list(look(books[1]))
+        for name in ("vm-0", "vm-1"):
+            assert books[0].holder(name) == books[1].holder(name)
+    books[1].close()
+
+
+def _write(book, what: str, number: int, role: Role) -> object:
+    key = str(uuid.UUID(int=number))
+    cast = Envelope(id=f"{key}/x", to=f"host{number % 2}", method="m", migration_id=key, epoch=1)
+    migration = Migration(
+        id=key, epoch=number, vm_uuid=f"vm-{number % 2}", vm_name="t", source="a", destination="b"
+    )
+    try:
+        match what:
+            case "accept":
+                return book.accept(migration, role).epoch
+            case "note" | "release" | "close":
+                kind = {"note": Kind.NOTE, "release": Kind.RELEASED, "close": Kind.CLOSED}[what]
+                return book.append(key, kind, row="P1", name=what, data={"n": number}).seq
+            case "out":
+                return book.outbox_put(cast)
+            case "out-done":
+                return book.outbox_done(cast.id)
+            case "in":
+                return book.inbox_put(cast)
+            case _:
+                return book.inbox_done(cast.id)
+    except Conflict:
+        return "conflict"
+    except SternaError as error:
+        return type(error).__name__
