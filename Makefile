@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; both install what is missing first (scripts/setup).
 BIN := .venv/bin
 
-.PHONY: setup check test demo lock clean
+.PHONY: setup check test matrix demo lock clean
 
 setup:
 	@scripts/setup
@@ -11,10 +11,15 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not lab"
+	$(BIN)/pytest -n 2 -m "not lab" --ignore tests/matrix
 
 test: check
+	$(BIN)/pytest -s tests/matrix
 	$(BIN)/pytest -m lab
+
+# every pair of faults, many stories: long
+matrix: setup
+	STERNA_MATRIX=1 STERNA_STORIES=2000 $(BIN)/pytest -s tests/matrix
 
 demo: setup
 	$(BIN)/python -m sterna.lab.demo
@@ -23,4 +28,4 @@ lock:
 	scripts/lock
 
 clean:
-	rm -rf .venv .cache .lab .lab-test .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out
+	rm -rf .venv .cache .lab* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out
