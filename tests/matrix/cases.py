@@ -16,7 +16,7 @@ from tests.matrix.stage import Moment
 
 STEPS = {
     step.name
-    for listed in (flow.SOURCE, flow.DESTINATION, flow.DESTINATION_POST, flow.DESTINATION_ROLLBACK)
+    for listed in (flow.SOURCE, flow.DESTINATION, flow.DESTINATION_POST)
     for step in (
         *listed.until_pivot,
         *listed.after_pivot,

@@ -55,7 +55,8 @@ def play_pairs(count: int, seed: int) -> list[Result]:
 
 
 def _spread(work: Callable[[T], Result], items: Sequence[T]) -> list[Result]:
-    workers = int(os.environ.get("STERNA_WORKERS", "0")) or os.cpu_count() or 1
+    beside_others = "PYTEST_XDIST_WORKER" in os.environ  # which keep the other processors busy
+    workers = int(os.environ.get("STERNA_WORKERS", "0")) or (1 if beside_others else os.cpu_count() or 1)
     with multiprocessing.get_context("fork").Pool(workers, _prepare) as pool:
         return pool.map(work, items, chunksize=8)
 

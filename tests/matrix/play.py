@@ -60,6 +60,8 @@ class Result:
     story: list[str] = field(default_factory=list)
     trace: list[Moment] = field(default_factory=list)
     struck: int = 0
+    statuses: dict[str, str] = field(default_factory=dict)
+    """Host -> the last status in its journal."""
 
     def __str__(self) -> str:
         replay = f"STERNA_CASE='{self.case.name}' pytest -s tests/matrix -k replay"
@@ -99,6 +101,7 @@ def play(case: Case, *, again: bool = True, make: Callable[[], Stage] = Stage) -
         result.problems.append(f"{type(error).__name__}: {error}")
     result.problems[:0] = stage.auditor.findings
     result.story = stage.story
+    result.statuses = {host: stage.status(host) for host in stage.world.hosts}
     return result
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis tells stories: three hosts, several guests, overlapping migrations, aborts, deaths; the auditor watches.
+"""Hypothesis tells stories: three hosts, overlapping migrations, aborts, deaths. The auditor watches.
 
 Each story is a list of acts with pauses between them. At its end everything is mended, and must come to rest with
 each guest whole on exactly one side and nothing of it on any other.

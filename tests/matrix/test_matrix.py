@@ -14,7 +14,7 @@ import pytest
 
 from tests.matrix import cases
 from tests.matrix.crew import play_all, play_pairs, report
-from tests.matrix.exclusions import EXCLUDED, why_not
+from tests.matrix.exclusions import EXCLUDED, IN_DOUBT, why_not
 from tests.matrix.play import KINDS, SCRIPTS, Case, Result, play
 
 SEED = int(os.environ.get("STERNA_SEED", "20261122"))
@@ -24,11 +24,13 @@ QUICK_SINGLES, QUICK_PAIRS = 300, 80
 PAIRS = int(os.environ.get("STERNA_PAIRS", "6000"))
 
 
-def judged(title: str, results: Sequence[Result], left_out: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Print the count, fail with the stories."""
+Record = Callable[[str, object], None]
+
+
+def judged(title: str, results: Sequence[Result], left_out: int, record: Record) -> None:
+    """Count, for the end of the run; fail with the stories."""
     text = report(title, results)
-    with capsys.disabled():
-        print(f"\n{text.splitlines()[0]}; {left_out} left out (exclusions.py); seed {SEED}")
+    record("counted", f"{text.splitlines()[0]}; {left_out} left out (exclusions.py); seed {SEED}")
     if any(r.problems for r in results):
         pytest.fail(text, pytrace=False)
 
@@ -39,15 +41,15 @@ def some(every: Callable[[], list[Case]], count: int) -> list[Case]:
     return found if WHOLE or len(found) <= count else random.Random(SEED).sample(found, count)
 
 
-def test_one_fault(capsys):
+def test_one_fault(record_property: Record):
     chosen = some(cases.singles, QUICK_SINGLES)
     wanted = [case for case in chosen if not why_not(case)]
-    judged("singles", play_all(wanted), len(chosen) - len(wanted), capsys)
+    judged("singles", play_all(wanted), len(chosen) - len(wanted), record_property)
 
 
-def test_two_faults(capsys):
+def test_two_faults(record_property: Record):
     results = play_pairs(PAIRS if WHOLE else QUICK_PAIRS, SEED)
-    judged("pairs", results, sum(r.verdict == "left out" for r in results), capsys)
+    judged("pairs", results, sum(r.verdict == "left out" for r in results), record_property)
 
 
 def test_every_step_of_every_flow_is_struck():
@@ -69,6 +71,15 @@ def test_exclusions_cover_little():
     every = cases.singles()
     assert sum(bool(why_not(case)) for case in every) < len(every) / 500
     assert all(e.reason for e in EXCLUDED)
+
+
+@pytest.mark.parametrize("case", IN_DOUBT, ids=lambda case: case.name)
+def test_in_doubt_it_holds_and_says_so(case):
+    result = play(case, again=False)
+    assert len(result.problems) == 1, str(result)
+    assert result.problems[0].startswith("NEVER SETTLED: host1: source of ")
+    assert result.statuses["host1"] == "error"
+    assert not any(word in line for line in result.story for word in ("destroyed", "unpaused", "undefined"))
 
 
 def test_replay(capsys):

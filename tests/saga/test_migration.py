@@ -7,7 +7,7 @@ import pytest
 from sterna.domain.errors import Conflict, Refused
 from sterna.domain.journal import Kind
 from sterna.domain.status import Status
-from sterna.migration.flow import DESTINATION, DESTINATION_POST, DESTINATION_ROLLBACK, SOURCE
+from sterna.migration.flow import DESTINATION, DESTINATION_POST, SOURCE
 from tests.saga.fleet import SimFleet
 
 SOURCE_ROWS = ["P1", "P2", "P3", "P11", "P12", "M1", "M2", "M4", "M5", "F1", "F2", "F3", "F4", "F5", "F10", "F11"]
@@ -68,7 +68,8 @@ def forward() -> list[tuple[str, str, str]]:
 
 def backward() -> list[tuple[str, str, str]]:
     undo = SOURCE.compensation([s.name for s in SOURCE.until_pivot])
-    flows = (("host1", undo), ("host2", DESTINATION_ROLLBACK.after_pivot))
+    undo_there = DESTINATION.compensation([s.name for s in DESTINATION.until_pivot])
+    flows = (("host1", undo), ("host2", undo_there))
     return [(host, s.name, moment) for host, steps in flows for s in steps for moment in ("before", "after")]
 
 

@@ -21,7 +21,7 @@ from sterna.domain.model import Data, Vm
 from sterna.domain.step import History
 from sterna.migration import pre
 from sterna.migration.context import Context, HostPorts
-from sterna.migration.flow import DESTINATION, DESTINATION_POST, DESTINATION_ROLLBACK, REMOVE_VOLUME_CONNECTION
+from sterna.migration.flow import DESTINATION, DESTINATION_POST, REMOVE_VOLUME_CONNECTION
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -122,7 +122,8 @@ class DestinationDesk:
         async with self._lock(migration.id):
             if ctx.history.closed:
                 return
-            await self._runner.run(DESTINATION_ROLLBACK.after_pivot, _backwards(ctx), forever=True)
+            steps = DESTINATION.compensation(ctx.history.plans)
+            await self._runner.run(steps, _backwards(ctx), forever=True)
             self._finish(ctx, "R7")
 
     async def post_live_migration(self, request: Request) -> None:

@@ -49,6 +49,7 @@ DESTINATION: Flow[Context] = Flow(
         pre.ConnectVolumes,  # P9
         pre.PlugVifs,  # P10
     ),
+    before_undo=(rollback.RemoveConfiguration,),  # R5; then R6, R3 and R7: the undo of P10, P9, P8, P5 and P4
 )
 
 DESTINATION_POST: Flow[Context] = Flow(
@@ -61,14 +62,4 @@ DESTINATION_POST: Flow[Context] = Flow(
     ),
 )
 
-DESTINATION_ROLLBACK: Flow[Context] = Flow(
-    until_pivot=(),
-    after_pivot=(
-        rollback.RemoveConfiguration,  # R5
-        rollback.RemoveVifs,  # R6
-        rollback.DisconnectVolumes,  # R3, if the call never came
-        rollback.TerminateConnections,  # R3
-        rollback.RemoveInstanceDirectory,  # R7
-    ),
-)
 REMOVE_VOLUME_CONNECTION = (rollback.DisconnectVolumes, rollback.TerminateConnections)  # R3

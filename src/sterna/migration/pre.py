@@ -138,6 +138,7 @@ class ReadNetworkInfo(Step[Context]):
     """P5: the NICs as this host must plug them."""
 
     row, name = "P5", "read-network-info"
+    undo = (rollback.WithdrawBindings,)
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Ask the network service; every bridge must be there."""

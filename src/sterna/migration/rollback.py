@@ -241,15 +241,24 @@ class RemoveConfiguration(Step[Context]):
 
 
 class RemoveVifs(Step[Context]):
-    """R6, undo of P10: the taps made ahead, and this host's inactive bindings."""
+    """R6, undo of P10: the taps made ahead."""
 
     row, name = "R6", "remove-vifs"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Those P10 meant to make, made or not, and only if they are still this VM's."""
         await unplug_taps(ctx)
-        if "read-network-info" in ctx.history.plans:
-            await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.host.name)
+        return {}
+
+
+class WithdrawBindings(Step[Context]):
+    """R6, undo of P5: this host's inactive bindings."""
+
+    row, name = "R6", "withdraw-bindings"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those P5 meant to make, made or not."""
+        await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.host.name)
         return {}
 
 

@@ -303,6 +303,9 @@ class SimWorld:
             if not domain.active:
                 domain.reason = "unknown"  # libvirt keeps no reason for a guest without QEMU across a restart
         self.events.reconnect(host.name, [d.uuid for d in host.domains.values() if d.running])
+        for domain in host.domains.values():
+            if not domain.active:
+                domain.reason = "unknown"  # it does not remember how a guest ended
         self.tell(host.name, "libvirtd", host.name, "up")
         for domain in tuple(host.domains.values()):
             if domain.incoming and domain.job is None:
