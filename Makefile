@@ -17,14 +17,10 @@ test: check
 	$(BIN)/pytest -s tests/matrix
 	$(BIN)/pytest -m lab
 
-# every pair of faults, many stories: long
-matrix: setup
-	STERNA_MATRIX=1 STERNA_STORIES=2000 $(BIN)/pytest -s tests/matrix
-
 demo: setup
 	$(BIN)/python -m sterna.lab.demo
 
-# Every single fault, 6,000 pairs, 600 stories (about ten minutes on two processors; `make check` plays a sample).
+# Every single fault, 6,000 pairs, 600 stories (about ten minutes on two processors; `make test` plays a sample).
 matrix: setup
 	STERNA_MATRIX=1 STERNA_STORIES=600 $(BIN)/pytest -s tests/matrix
 
