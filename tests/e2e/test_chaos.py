@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from conftest import eventually
 
 from sterna.lab import sabotage
 
@@ -19,13 +20,22 @@ pytestmark = pytest.mark.lab
 SLOW = 48 << 20  # bytes/s: the copy of 256 MiB lasts some seconds
 
 
+@pytest.fixture(scope="module")
+def empty(fleet):
+    """Both hosts without any guest."""
+    return fleet.snapshots()
+
+
 @pytest.fixture
-def guest(fleet):
+def guest(fleet, empty):
     """A new guest on host1 for each case, as some cases kill it; and the hosts without it."""
-    empty = fleet.snapshots()
     guest = fleet.lab.create_vm("chaos", "host1", memory_mib=256, dirty_mib_s=10, disks=("shared", "iscsi"))
+    # the agents have taken the last case's taps away meanwhile
+    eventually(
+        lambda: fleet.lab.snapshot("host2") == empty["host2"] and len(fleet.lab.snapshot("host1")["links"]) == 1
+    )
     yield guest, empty
-    fleet.remove(guest)
+    fleet.lab.remove_vm("chaos")
 
 
 @dataclass(frozen=True)

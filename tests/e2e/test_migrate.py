@@ -160,9 +160,9 @@ def test_three_vms_at_once_two_there_and_one_back(fleet):
             assert fleet.lab.hosts_running(name) == [fleet.other(starts[name])]
             assert guests[name].status().clean
     finally:
-        for guest in guests.values():
-            fleet.remove(guest)
-    assert fleet.snapshots() == empty
+        for name in guests:
+            fleet.lab.remove_vm(name)
+    eventually(lambda: fleet.snapshots() == empty)
 
 
 def test_a_guest_that_moved_stops_and_starts_again_with_one_tap_on_the_bridge(fleet):

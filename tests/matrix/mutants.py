@@ -30,7 +30,7 @@ from tests.matrix.crew import _play, _play_pair, _prepare, silence
 from tests.matrix.exclusions import why_not
 from tests.matrix.play import Case
 
-CASES, PAIRS, SEED = int(os.environ.get("STERNA_CASES", "1500")), 400, 5
+CASES, PAIRS, SEED = int(os.environ.get("STERNA_CASES", "800")), 150, 5
 FLOWS = (flow.SOURCE, flow.DESTINATION, flow.DESTINATION_POST)
 
 Mutant = Callable[[], Any]

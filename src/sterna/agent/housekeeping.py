@@ -18,7 +18,7 @@ from sterna.ports.records import Journal
 
 log = structlog.get_logger(__name__)
 
-EVERY_S = 5.0
+EVERY_S = 3.0
 """A guest that stops may be started again at once: so long may its old tap stay beside the new one."""
 
 

@@ -53,13 +53,15 @@ FAULTS: dict[str, Callable[[SimWorld, str], object]] = {
 }
 
 
-@pytest.mark.parametrize("moment", BEFORE_SWITCH)
-@pytest.mark.parametrize("fault", FAULTS)
+def faults_and_moments() -> list[tuple[str, str]]:
+    """Every pair but one: when the copy has just started there is no destination QEMU yet."""
+    return [(f, m) for f in FAULTS for m in BEFORE_SWITCH if (f, m) != ("destination qemu", "started")]
+
+
+@pytest.mark.parametrize(("fault", "moment"), faults_and_moments())
 async def test_before_the_switch_over_the_source_runs_on_and_nothing_arrives(
     world: SimWorld, clock: SimClock, a: SimSide, b: SimSide, fault: str, moment: str
 ) -> None:
-    if (fault, moment) == ("destination qemu", "started"):
-        pytest.skip("there is none yet")
     uuid = world.add_vm("a", "vm1", disks=("shared", "local", "iscsi"))
     before = world.snapshot("a")
     plan = await prepare(world, uuid, a, b)

@@ -46,6 +46,7 @@ async def test_plug_describe_unplug(world: SimWorld, b: SimSide) -> None:
         "iface-status": "active",
         "attached-mac": NIC.mac,
         "vm-uuid": VM,
+        "made-by": "sterna",
     }
     found = await b.vif.describe(NIC.model_copy(update={"bridge": None, "vlan": None}))
     assert found is not None and (found.bridge, found.vlan, found.device) == ("br-int", 100, "tap1")
