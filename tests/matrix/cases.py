@@ -96,7 +96,7 @@ def singles() -> list[Case]:
     found: list[Case] = []
     for kind in KINDS:
         for script in SCRIPTS:
-            if kind in ("full", "transient") or script in ("forward", "failed-copy"):
+            if kind in ("full", "transient") or script in ("forward", "failed-copy") or kind == "large":
                 found += deaths(kind, script)
             if kind == "full" or (kind == "transient" and script == "forward"):
                 found += others(kind, script)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -17,3 +18,12 @@ def quiet() -> Iterator[None]:
     silence()
     yield
     structlog.configure(**before)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line for each `record_property("counted", line)`."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, line in getattr(report, "user_properties", ()):
+                if name == "counted" and report.when == "call":
+                    terminalreporter.write_line(line)

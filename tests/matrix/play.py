@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sterna.adapters.sim import life as fate
-from sterna.adapters.sim.things import MIB
+from sterna.adapters.sim.things import GIB, MIB
 from tests.matrix.auditor import Facts, facts
 from tests.matrix.faults import CATALOGUE
 from tests.matrix.stage import Moment, Stage, Unsettled
@@ -17,15 +17,26 @@ KINDS: dict[str, dict[str, Any]] = {
     "shared": {"disks": ("shared",)},
     "transient": {"disks": ("shared", "local", "iscsi"), "persistent": False},
     "plain": {"disks": ("local", "iscsi"), "autostart": False},
+    "large": {"disks": ("shared",), "memory_bytes": 8 * GIB},
 }
 SCRIPTS: dict[str, tuple[tuple[str, str], ...]] = {
     "forward": (),
     "refused-at-copy": (("host1: copy before #1", "permanent"),),
     "failed-copy": (("world: host1 job iteration 1 #1", "link-stream-5s"),),
     "aborted-copy": (("world: host1 job iteration 1 #1", "abort"),),
+    "turned-while-copying": (
+        ("world: host1 job iteration 1 #1", "kill-both-3s"),
+        ("host1: copy before #2", "permanent"),
+    ),
     "failed-at-P10": (("host2: plug-vifs after #1", "permanent"),),
 }
 """Name -> the faults that make it what it is."""
+COMPLETES = {(kind, "forward") for kind in KINDS} | {
+    (kind, "turned-while-copying")
+    for kind in KINDS
+    if kind != "large"  # its copy takes longer than the agents are dead
+}
+"""Where the guest reaches the destination; elsewhere it stays."""
 
 
 @dataclass(frozen=True)

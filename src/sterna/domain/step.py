@@ -16,6 +16,11 @@ from sterna.domain.model import Data
 C = TypeVar("C")
 
 
+class Onward(Exception):
+    """Raised by a compensation's step that finds the pivot passed after all: there is no way back from there, so
+    the flow goes forward again. Says what was seen."""
+
+
 class Step(Generic[C]):
     """One row of SPEC (or a few) as something that can be done, looked at, and compensated.
 
@@ -112,7 +117,7 @@ class History:
         elif entry.kind is Kind.DONE:
             self.results[entry.name] = entry.data
         elif entry.kind is Kind.TURNED:
-            self.turned = self.turned or entry.data
+            self.turned = None if "forward" in entry.data else self.turned or entry.data
         elif entry.kind is Kind.NOTE:
             self.notes[entry.name] = entry.data
         elif entry.kind is Kind.STATUS:

@@ -11,7 +11,7 @@ from sterna.domain.errors import NotFound, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
 from sterna.domain.status import Status
-from sterna.domain.step import Step
+from sterna.domain.step import Onward, Step
 from sterna.domain.whereabouts import MIGRATION_PAUSES, Verdict, locate
 from sterna.migration.context import Context
 from sterna.ports.storage import Created
@@ -27,7 +27,7 @@ class AskBoth(Step[Context]):
     row, name = "R0", "ask-both-hypervisors"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """What both said. Raises Temporary until the guest is settled on the source."""
+        """What both said. Raises Temporary until the guest is settled on the source, Onward if it has arrived."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
         handed_over = "saw-stopped-migrated" in ctx.history.notes
         finding = locate(here, there, epoch=ctx.migration.epoch, started=True, handed_over=handed_over)
@@ -37,9 +37,11 @@ class AskBoth(Step[Context]):
         if finding.verdict is Verdict.STRANDED:
             await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
             raise Temporary("the source's guest was paused by the failed copy: resuming it")
+        if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION):
+            raise Onward(finding.why)  # no rollback from there, whatever turned it back
         settled = finding.verdict in (Verdict.STAYED, Verdict.ENDED_AT_SOURCE)
         if not settled:
-            if finding.verdict in (Verdict.DOUBT, Verdict.ARRIVED):
+            if finding.verdict is Verdict.DOUBT:
                 ctx.set_status(Status.ERROR, finding.why)
             raise Temporary(finding.why)
         if there.state is GuestState.PAUSED and here.state is GuestState.RUNNING:

@@ -15,13 +15,15 @@ import structlog
 from sterna.domain.errors import Cancelled, Permanent, SternaError
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
-from sterna.domain.step import Flow, History, Step
+from sterna.domain.step import Flow, History, Onward, Step
 from sterna.ports.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 10.0
+ONWARD_DELAY_S = 1.0
+"""Before a compensation that goes forward again: whatever turned it back may do so again."""
 
 Strike = Callable[[str, str, str], Awaitable[None]]
 """Test hook: called with a step's name, its row, and `before` or `after`; may raise, hang or kill."""
@@ -57,13 +59,17 @@ class Runner:
         Before the pivot an error turns the flow back; after it, and in compensation, steps are retried for
         as long as it takes. Cancelling the task (an agent that stops) leaves the journal as it is.
         """
-        if ctx.history.turned is None:
+        while flow.remaining(ctx.history):
+            if ctx.history.turned is None:
+                try:
+                    await self.run(flow.until_pivot, ctx)
+                except SternaError as error:
+                    ctx.write(Kind.TURNED, data={"error": error.to_wire()})
             try:
-                await self.run(flow.until_pivot, ctx)
-            except SternaError as error:
-                ctx.write(Kind.TURNED, data={"error": error.to_wire()})
-        while steps := flow.remaining(ctx.history):
-            await self.run(steps, ctx, forever=True)
+                await self.run(flow.remaining(ctx.history), ctx, forever=True)
+            except Onward as found:
+                ctx.write(Kind.TURNED, data={"forward": str(found)})
+                await self._clock.sleep(ONWARD_DELAY_S)
 
     async def run(self, steps: Sequence[type[Step[C]]], ctx: C, *, forever: bool = False) -> None:
         """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`."""
@@ -83,6 +89,8 @@ class Runner:
                 data = await self._attempt(step, ctx, interrupted)
                 ctx.write(Kind.DONE, row=step.row, name=step.name, data=data)
                 return
+            except Onward:
+                raise
             except Exception as raised:
                 error = _as_sterna(step, raised)
             waited_s = (self._clock.monotonic_ms() - began) / 1000
