@@ -51,7 +51,7 @@ class Arrivals:
         """What is seen now, and whether the guest ever ran here for this migration."""
         mine = seen.epoch == ctx.migration.epoch
         if mine and seen.state is GuestState.RUNNING and not ctx.history.closed:
-            ctx.note_once("", RAN)
+            ctx.note_once("M4", RAN)
         if RAN in ctx.history.notes and seen.state in GONE:
             return seen.model_copy(update={"ran": True, "reason": "ran here"})
         return seen
@@ -64,7 +64,7 @@ class Arrivals:
                     self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
                     async for event in events:
                         if event.kind == "resumed-migrated":
-                            ctx.note_once("", RAN)
+                            ctx.note_once("M4", RAN)
                             return
             except SternaError as error:
                 log.info("cannot look out for a guest now", vm=ctx.migration.vm_name, error=error.message)

@@ -82,7 +82,7 @@ def test_a_sample_in_bytes_and_unknown_where_nobody_counted() -> None:
     stats = {"memory_dirty_rate": 0, "memory_page_size": 4096, "memory_iteration": 1, "memory_total": 10}
     assert to_sample(stats).dirty_rate is None
     assert to_sample(stats | {"memory_iteration": 2, "memory_dirty_rate": 10}).dirty_rate == 40960
-    assert to_sample(stats | {"memory_iteration": 2}).dirty_rate == 0
+    assert to_sample(stats | {"memory_iteration": 2}).dirty_rate is None
     assert to_sample({}).memory_total is None
     not_begun = to_sample({"memory_total": 0, "memory_remaining": 0, "memory_iteration": 0})
     assert (not_begun.memory_total, not_begun.memory_remaining, not_begun.iteration) == (None, None, None)

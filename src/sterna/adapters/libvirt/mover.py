@@ -167,8 +167,9 @@ def to_sample(stats: dict[str, Any]) -> JobSample:
         return int(value) if value is not None else None
 
     pages, page_size, iteration = get("MEMORY_DIRTY_RATE"), get("MEMORY_PAGE_SIZE"), get("MEMORY_ITERATION")
-    if not pages and (iteration or 0) <= 1:
-        pages = None  # QEMU counts at the end of each iteration: 0 in the first is not a measurement
+    # QEMU counts a second into the copy and at the ends of iterations; until then it says 0, which is no
+    # measurement. An idle guest's rate is unknown, too, rather than 0.
+    pages = pages or None
     # Until QEMU has begun, libvirt fills in zeros: 0 of 0 bytes means that nobody has counted yet.
     counted = bool(get("MEMORY_TOTAL"))
     return JobSample(
