@@ -106,7 +106,7 @@ async def _listens(port):
 async def guarded_nats():
     """A nats-server that wants a password."""
     if NATS_SERVER is None:
-        pytest.skip("nats-server is not installed (Debian: apt-get install nats-server)")
+        pytest.fail("nats-server is not installed (Debian: apt-get install nats-server)")
     world = NatsWorld("--user", "agent", "--pass", "right")
     await world.start()
     yield world
@@ -116,7 +116,7 @@ async def guarded_nats():
 @pytest.fixture(params=["memory", "nats"])
 async def world(request):
     if request.param == "nats" and NATS_SERVER is None:
-        pytest.skip("nats-server is not installed (Debian: apt-get install nats-server)")
+        pytest.fail("nats-server is not installed (Debian: apt-get install nats-server)")
     world = MemoryWorld() if request.param == "memory" else NatsWorld()
     await world.start()
     yield world

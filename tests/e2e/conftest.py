@@ -19,20 +19,19 @@ STATE = Path(".lab-test/e2e")
 FINAL = {"completed", "failed", "cancelled"}
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait for something that no event tells of."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never held"
-        time.sleep(0.1)
-
-
 class Fleet:
     """The lab's two hosts through the eyes of a user of the REST API, and of a person on the hosts themselves."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30)
+
+    def eventually(self, holds: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Wait for something that no event tells of."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, "it never held"
+            time.sleep(0.1)
 
     def start(self, vm: str, to: str, **more: object) -> httpx2.Response:
         return self.api.post("/v1/migrations", json={"vm": vm, "destination": to, "id": str(uuid.uuid4()), **more})
@@ -101,7 +100,7 @@ class Fleet:
     def remove(self, guest: Guest) -> None:
         """End and undefine a guest, and wait until the agents have taken its taps away."""
         self.lab.remove_vm(guest.name)
-        eventually(lambda: not any(self.taps(host, guest) for host in self.lab.hosts))
+        self.eventually(lambda: not any(self.taps(host, guest) for host in self.lab.hosts))
 
     def fault(self, host: str, rules: list[dict] | None) -> None:
         """Set or clear (None) the forced failures of one agent."""

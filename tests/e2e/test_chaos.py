@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from conftest import eventually
 
 from sterna.lab import sabotage
 
@@ -31,7 +30,7 @@ def guest(fleet, empty):
     """A new guest on host1 for each case, as some cases kill it; and the hosts without it."""
     guest = fleet.lab.create_vm("chaos", "host1", memory_mib=256, dirty_mib_s=10, disks=("shared", "iscsi"))
     # the agents have taken the last case's taps away meanwhile
-    eventually(
+    fleet.eventually(
         lambda: fleet.lab.snapshot("host2") == empty["host2"] and len(fleet.lab.snapshot("host1")["links"]) == 1
     )
     yield guest, empty

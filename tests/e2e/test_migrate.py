@@ -6,7 +6,6 @@ import re
 import signal
 
 import pytest
-from conftest import eventually
 
 from sterna.migration.flow import DESTINATION, SOURCE
 
@@ -162,7 +161,7 @@ def test_three_vms_at_once_two_there_and_one_back(fleet):
     finally:
         for name in guests:
             fleet.lab.remove_vm(name)
-    eventually(lambda: fleet.snapshots() == empty)
+    fleet.eventually(lambda: fleet.snapshots() == empty)
 
 
 def test_a_guest_that_moved_stops_and_starts_again_with_one_tap_on_the_bridge(fleet):
@@ -172,7 +171,7 @@ def test_a_guest_that_moved_stops_and_starts_again_with_one_tap_on_the_bridge(fl
     try:
         assert fleet.wait(fleet.started("cold", "host2"))["status"] == "completed"
         host2.virsh("destroy", "cold")
-        eventually(lambda: not fleet.taps("host2", guest))
+        fleet.eventually(lambda: not fleet.taps("host2", guest))
         host2.virsh("start", "cold")
         guest.status(timeout=60)
         (port,) = fleet.taps("host2", guest)
