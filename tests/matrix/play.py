@@ -24,6 +24,7 @@ SCRIPTS: dict[str, tuple[tuple[str, str], ...]] = {
     "refused-at-copy": (("host1: copy before #1", "permanent"),),
     "failed-copy": (("world: host1 job iteration 1 #1", "link-stream-5s"),),
     "aborted-copy": (("world: host1 job iteration 1 #1", "abort"),),
+    "aborted-at-P2": (("host1: snapshot-volumes before #1", "abort"),),
     "turned-while-copying": (
         ("world: host1 job iteration 1 #1", "kill-both-3s"),
         ("host1: copy before #2", "permanent"),
