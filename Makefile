@@ -20,7 +20,7 @@ test: check
 demo: setup
 	$(BIN)/python -m sterna.lab.demo
 
-# Every single fault, 6,000 pairs, 600 stories (about ten minutes on two processors; `make test` plays a sample).
+# Every single fault, 6,000 seeded pairs (STERNA_PAIRS, STERNA_SEED), 600 stories: long. `make test` plays a sample.
 matrix: setup
 	STERNA_MATRIX=1 STERNA_STORIES=600 $(BIN)/pytest -s tests/matrix
 

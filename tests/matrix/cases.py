@@ -70,6 +70,8 @@ def faults_for(moment: Moment) -> Iterator[str]:
             yield from ("answer-lost", "kill-90s", *MESSAGES)
         case "message", "received":
             yield from ("kill-90s", *HANGS)
+        case "journal", "after":
+            yield from (f"power-{moment.host}-30s",) if " note:" in moment.what else ()
         case "world", _:
             yield from ("abort", "kill-both-3s", *LINKS, *HOSTS)
 

@@ -137,6 +137,7 @@ def _unsent(self: Outbox, envelope: Any) -> None:
 
 
 SAFEGUARDS: dict[str, Mutant] = {
+    "intents are not journaled": lambda: _unwritten(Kind.INTENT),
     "outcomes are not journaled": lambda: _unwritten(Kind.DONE),
     "the turn back is not journaled": lambda: _unwritten(Kind.TURNED),
     "the start of the copy is not journaled": lambda: _unwritten(Kind.NOTE, "copy-started"),

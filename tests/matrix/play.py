@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,8 @@ SCRIPTS: dict[str, tuple[tuple[str, str], ...]] = {
     "refused-at-copy": (("host1: copy before #1", "permanent"),),
     "failed-copy": (("world: host1 job iteration 1 #1", "link-stream-5s"),),
     "aborted-copy": (("world: host1 job iteration 1 #1", "abort"),),
+    "lost-finish": (("world: host1 job finished #1", "link-control-5s"),),
+    "aborted-at-P2": (("host1: snapshot-volumes before #1", "abort"),),
     "turned-while-copying": (
         ("world: host1 job iteration 1 #1", "kill-both-3s"),
         ("host1: copy before #2", "permanent"),
@@ -31,7 +32,7 @@ SCRIPTS: dict[str, tuple[tuple[str, str], ...]] = {
     "failed-at-P10": (("host2: plug-vifs after #1", "permanent"),),
 }
 """Name -> the faults that make it what it is."""
-COMPLETES = {(kind, "forward") for kind in KINDS} | {
+COMPLETES = {(kind, script) for kind in KINDS for script in ("forward", "lost-finish")} | {
     (kind, "turned-while-copying")
     for kind in KINDS
     if kind != "large"  # its copy takes longer than the agents are dead
@@ -85,9 +86,10 @@ class Result:
         )
 
 
-def play(case: Case, *, again: bool = True, make: Callable[[], Stage] = Stage) -> Result:
-    """Play it; never raises for what the product does wrong."""
-    stage = make()
+def play(case: Case, *, again: bool = True, limit_s: float = 1800.0) -> Result:
+    """Play it, `limit_s` virtual seconds at the most. Never raises for what the product does wrong."""
+    stage = Stage()
+    stage.limit_s = limit_s
     result = Result(case)
 
     async def scene() -> None:
@@ -132,6 +134,9 @@ async def _migrate(stage: Stage, result: Result, source: str, to: str, before: F
     if status not in expected and not never_began:
         said = status or "nothing"
         result.problems.append(f"A LIE: the journal says {said} ({refused}), the world says {verdict}")
+    if stage.aborted_in_time and verdict == "completed":
+        result.problems.append("A LIE: an abort was accepted before the copy began, and it completed all the same")
+    stage.aborted_in_time = False
     return verdict
 
 

@@ -70,7 +70,10 @@ class Stage:
         self.story: list[str] = []
         self.migration = ""
         self.vm = ""
+        self.limit_s = 1800.0
         self.losing: set[str] = set()
+        self.aborted_in_time = False
+        """An abort was accepted while libvirt had not begun to copy."""
         self._version = 0
         self._seen: Counter[tuple[str, str]] = Counter()
         self._born: Counter[str] = Counter()
@@ -254,6 +257,8 @@ class Stage:
         for _ in range(20):
             try:
                 await self.client.call(source, "abort_migration", {"id": self.migration})
+                began = any("world: job" in line and line.endswith(" started") for line in self.story)
+                self.aborted_in_time = not began
                 return
             except (Temporary, Unknown):
                 await self.clock.sleep(1.0)
@@ -261,9 +266,9 @@ class Stage:
                 self.tell_story("client", f"abort: {error.message}")
                 return
 
-    async def settled(self, limit_s: float = 3600.0) -> None:
+    async def settled(self) -> None:
         """Wait until nothing is open, nothing waits and nothing is planned. Raises Unsettled."""
-        until = self.clock.monotonic_ms() + limit_s * 1000
+        until = self.clock.monotonic_ms() + self.limit_s * 1000
         while waiting := self.waits_for():
             if self.clock.monotonic_ms() > until:
                 raise Unsettled("; ".join(waiting))

@@ -75,7 +75,7 @@ def test_exclusions_cover_little():
 
 @pytest.mark.parametrize("case", IN_DOUBT, ids=lambda case: case.name)
 def test_in_doubt_it_holds_and_says_so(case):
-    result = play(case, again=False)
+    result = play(case, again=False, limit_s=120.0)
     assert len(result.problems) == 1, str(result)
     assert result.problems[0].startswith("NEVER SETTLED: host1: source of ")
     assert result.statuses["host1"] == "error"
