@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; both install what is missing first (scripts/setup).
 BIN := .venv/bin
 
-.PHONY: setup check test matrix mutants demo lock clean
+.PHONY: setup check test matrix mutants chaos bench demo lock clean
 
 setup:
 	@scripts/setup
@@ -20,13 +20,22 @@ test: check
 demo: setup
 	$(BIN)/python -m sterna.lab.demo
 
-# Every single fault, 6,000 seeded pairs (STERNA_PAIRS, STERNA_SEED), 600 stories: long. `make test` plays a sample.
+# Every single fault, every pair (or STERNA_PAIRS of them, evenly spread), 2,000 stories: hours. `make test` plays a
+# sample (STERNA_SEED).
 matrix: setup
-	STERNA_MATRIX=1 STERNA_STORIES=600 $(BIN)/pytest -s tests/matrix
+	STERNA_MATRIX=1 STERNA_STORIES=2000 $(BIN)/pytest -s tests/matrix tests/saga/test_power_cuts.py
 
 # Takes one safeguard at a time out of the product: the matrix must notice.
 mutants: setup
 	$(BIN)/python -m tests.matrix.mutants
+
+# Real faults on real hosts, every case on one lab. To replay one: make chaos CASE='bus dies, copying'
+chaos: setup
+	$(BIN)/python -m tests.chaos $(if $(CASE),"$(CASE)")
+
+# Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. Some five minutes.
+bench: setup
+	$(BIN)/python -m bench $(ROUNDS)
 
 lock:
 	scripts/lock

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from sterna.adapters.sim.attached import SimAttachedVolumes
 from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.network import SimNetwork
@@ -36,6 +37,7 @@ class SimSide:
         self.storage = SimStorage(world, name)
         self.shared_files = SimSharedFiles(world, name)
         self.iscsi = SimIscsiVolumes(world, name)
+        self.attached = SimAttachedVolumes(world, name)
         self.network = SimNetwork(world)
 
 

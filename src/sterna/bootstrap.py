@@ -77,6 +77,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         volumes=tuple(volumes),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        more_addresses=settings.migration.more_addresses,
     )
 
 

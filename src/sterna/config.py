@@ -51,6 +51,9 @@ class MigrationSettings(_Section):
 
     address: str
     """No default: only the operator knows which of a host's networks carries migrations."""
+    more_addresses: tuple[str, ...] = ()
+    """This host's addresses on further networks: where a memory stream that broke in post-copy is joined again when
+    the first network is away. None by default."""
     uri_template: str = "qemu+tcp://{address}/system"
     """TCP, since that needs no certificates; `qemu+tls://{address}/system` once libvirt has them."""
 

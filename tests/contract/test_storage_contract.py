@@ -44,9 +44,11 @@ async def test_tokens_prove_what_is_shared(hosts: TwoHosts) -> None:
     for disk, shared in zip(vm.disks, (True, False), strict=True):
         path = disk.path or ""
         await hosts.a.storage.leave_token(path, "token-1")
+        assert await hosts.a.storage.tokens(path) == ("token-1",)
         assert await hosts.a.storage.sees_token(path, "token-1")
         assert await hosts.b.storage.sees_token(path, "token-1") is shared
         assert not await hosts.b.storage.sees_token(path, "token-2")
         for _ in range(2):
             await hosts.a.storage.drop_token(path, "token-1")
         assert not await hosts.a.storage.sees_token(path, "token-1")
+        assert await hosts.a.storage.tokens(path) == ()

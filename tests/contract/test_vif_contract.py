@@ -47,6 +47,20 @@ async def test_plug_describe_unplug_each_repeatable(hosts: TwoHosts) -> None:
     assert not await vif.wired("taptest0")
 
 
+async def test_the_network_is_told_where_a_guest_is(hosts: TwoHosts) -> None:
+    vif = hosts.b.vif
+    await vif.plug(NIC.model_copy(update={"vlan": 100}), vm_uuid="vm-1", device="taptest3")  # what uplinks carry
+    try:
+        assert not hosts.knows_behind_link(hosts.a, NIC.mac)
+        await vif.announce("taptest3", bridge="br-int", mac=NIC.mac)
+        assert any(hosts.knows_behind_link(hosts.a, NIC.mac) for _ in range(100)), "the frame never got there"
+        for device, bridge in (("taptest4", "br-int"), ("taptest3", "br-none")):
+            with pytest.raises(NotFound):
+                await vif.announce(device, bridge=bridge, mac=NIC.mac)
+    finally:
+        await vif.unplug("taptest3", bridge="br-int")
+
+
 async def test_a_device_of_something_else_is_a_conflict(hosts: TwoHosts) -> None:
     vif = hosts.b.vif
     await vif.plug(NIC, vm_uuid="vm-1", device="taptest1")

@@ -16,13 +16,17 @@ async def test_iscsi_needs_admission_and_storage_itself_refuses_without(hosts: T
     assert await there.check(disk) == []
     with pytest.raises(Temporary):
         await there.connect(disk)
+    assert not await there.admitted(disk)
+    assert await hosts.a.iscsi.admitted(disk)
     attached = await there.attach(disk)
+    assert await there.admitted(disk)
     assert attached.iscsi.initiator != disk.iscsi.initiator
     assert (await there.attach(disk)) == attached
     assert (await there.connect(attached)).iscsi.initiator == attached.iscsi.initiator
     await there.disconnect(attached)
     for _ in range(2):
         await there.detach(attached)
+    assert not await there.admitted(disk)
     with pytest.raises(Temporary):
         await there.connect(disk)
     assert (await hosts.a.iscsi.connect(disk)).iscsi.initiator == disk.iscsi.initiator
@@ -35,6 +39,7 @@ async def test_a_volume_that_is_gone(hosts: TwoHosts) -> None:
         update={"iscsi": disk.iscsi.model_copy(update={"target": "iqn.2026-11.org.sterna:none"})}
     )
     assert [r.code for r in await hosts.b.iscsi.check(gone)] == ["volume-missing"]
+    assert not await hosts.b.iscsi.admitted(gone)
     await hosts.b.iscsi.detach(gone)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
+import uuid
+from collections import Counter
 
+import httpx2
 import pytest
 
 pytestmark = pytest.mark.lab
 
+CROWD = 1_000
 IDLE = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>
 <os><type arch='x86_64'>hvm</type></os></domain>"""
 
@@ -90,6 +95,30 @@ def test_a_vm_in_another_migration_and_the_same_id_again(fleet, guest):
     assert again.json()["id"] == migration
     fleet.api.post(f"/v1/migrations/{migration}/abort")
     assert fleet.wait(migration)["status"] == "cancelled"
+
+
+def test_a_thousand_requests_at_once_make_one_migration(fleet, guest):
+    async def crowd() -> list[httpx2.Response]:
+        limits = httpx2.Limits(max_connections=CROWD)
+        base = str(fleet.api.base_url)
+        async with httpx2.AsyncClient(base_url=base, timeout=120, limits=limits) as http:
+            bodies = [
+                {"vm": guest.name, "destination": "host2", "bandwidth_bytes_s": 8 << 20, "id": str(uuid.uuid4())}
+                for _ in range(CROWD)
+            ]
+            return await asyncio.gather(*(http.post("/v1/migrations", json=body) for body in bodies))
+
+    began = time.monotonic()
+    answers = asyncio.run(crowd())
+    print(f"{CROWD} requests answered in {time.monotonic() - began:.1f} s")
+    assert Counter(a.status_code for a in answers) == {202: 1, 409: CROWD - 1}
+    (winner,) = [a.json()["id"] for a in answers if a.status_code == 202]
+    assert all(winner in a.json()["reasons"][0]["message"] and a.json()["reasons"][0]["fix"] for a in answers
+               if a.status_code == 409)  # fmt: skip
+    assert fleet.api.get("/v1/migrations", params={"vm": guest.name}).json()["migrations"][0]["id"] == winner
+    fleet.api.post(f"/v1/migrations/{winner}/abort")
+    assert fleet.wait(winner)["status"] == "cancelled"
+    fleet.wait_closed(winner)
 
 
 def test_the_destinations_agent_is_down(fleet, guest):

@@ -29,6 +29,8 @@ class Guest:
     was: dict[str, str] = field(default_factory=dict)
     """Host -> running, paused, incoming, off."""
     ran_until_ms: float = 0.0
+    lost: bool = False
+    """It was in post-copy, and the QEMU that held the other part of its memory is gone: it can run nowhere."""
 
 
 class Auditor:
@@ -54,13 +56,29 @@ class Auditor:
         for guest in self.guests.values():
             running = self.running(guest.uuid)
             if len(running) > 1:
-                self._find(f"TWO COPIES RUN of {guest.definition.name}: on {' and '.join(running)}")
+                self.find(f"TWO COPIES RUN of {guest.definition.name}: on {' and '.join(running)}")
             for host in running:
                 for lack in lacks(self.world, self.world.hosts[host], guest.uuid):
-                    self._find(f"runs on {host} without {lack}")
+                    self.find(f"runs on {host} without {lack}")
             self._check_destroyed(guest, change)
+            halves = [d for h in self.world.hosts.values() if (d := h.domains.get(guest.uuid)) and d.live]
+            guest.lost = len(halves) == 1 and halves[0].reason.startswith("postcopy")
             for host in self.world.hosts.values():
                 self._follow(guest, host)
+
+    def by_agent(self, change: Change) -> None:
+        """An agent did that: in post-copy nothing but the stream may be touched, on either side."""
+        stream = change.what == "job" or (change.what == "domain" and "(postcopy" in change.detail)
+        if stream or change.detail == "guest wrote" or "/.sterna-" in change.subject:
+            return
+        for guest in self.guests.values():
+            if self.in_postcopy(guest.uuid):
+                self.find(f"in post-copy, {change.what} {change.subject} of {change.host}: {change.detail}")
+
+    def in_postcopy(self, uuid: str) -> bool:
+        """Does it run on one host while another's QEMU still holds pages of it?"""
+        held = [h for h in self.world.hosts.values() if _holds_pages(h.domains.get(uuid))]
+        return bool(held) and bool(self.running(uuid))
 
     def running(self, uuid: str) -> list[str]:
         """Hosts where its vCPUs run."""
@@ -76,28 +94,30 @@ class Auditor:
             guest.ran_until_ms = self.world.clock.monotonic_ms()
         if domain is None or now != "running":
             return
-        if before != "running" and guest.last_ran != host.name and domain.reason != "migrated":
-            self._find(f"an old copy of {guest.definition.name} was set running on {host.name} ({domain.reason}) "
+        arrives = domain.reason in ("migrated", "postcopy")
+        if before != "running" and guest.last_ran != host.name and not arrives:
+            self.find(f"an old copy of {guest.definition.name} was set running on {host.name} ({domain.reason}) "
                        f"though it last ran on {guest.last_ran}")  # fmt: skip
         guest.last_ran, guest.definition = host.name, domain.definition
 
     def _check_destroyed(self, guest: Guest, change: Change) -> None:
         here, last = change.host, guest.last_ran
         if change.subject == guest.uuid and change.what == "domain" and here == last:
-            if change.detail.endswith("(destroyed)"):
-                self._find(f"the guest itself was destroyed, on {here}")
+            if change.detail.endswith("(destroyed)") and not guest.lost:
+                self.find(f"the guest itself was destroyed, on {here}")
             if change.detail == "undefined":
-                self._find(f"its definition was removed on {here}, where it last ran")
+                self.find(f"its definition was removed on {here}, where it last ran")
         if change.what == "file" and change.detail == "removed":
             host = self.world.hosts[last]
             if change.subject in _paths(guest.definition) and host.file(change.subject) is None:
-                self._find(f"its disk {change.subject} was removed")
+                self.find(f"its disk {change.subject} was removed")
         targets = {d.iscsi.target for d in guest.definition.disks if d.iscsi}
         locked_out = change.detail == f"{self.world.hosts[last].initiator} withdrawn"
         if change.what == "admission" and locked_out and change.subject in targets:
-            self._find(f"{last}, where it last ran, was locked out of {change.subject}")
+            self.find(f"{last}, where it last ran, was locked out of {change.subject}")
 
-    def _find(self, text: str) -> None:
+    def find(self, text: str) -> None:
+        """Something is not as it must be; said once."""
         line = f"{self.world.clock.monotonic_ms():9.0f} ms  {text}"
         if not any(known.endswith(text) for known in self.findings):
             self.findings.append(line)
@@ -116,7 +136,7 @@ class Auditor:
         running = self.running(uuid)
         side = running[0] if running else guest.last_ran
         if guest.last_ran != side:
-            self._find(f"it runs on {side} but last ran on {guest.last_ran}")
+            self.find(f"it runs on {side} but last ran on {guest.last_ran}")
         now = facts(self.world, uuid)
         for place in before:
             expected = before[place] | (vm if place == side else frozenset())
@@ -131,11 +151,11 @@ class Auditor:
                 if not any(line.startswith("definition") for line in vm):
                     expected = frozenset(line for line in expected if not line.startswith("domain "))
             for line in sorted(now[place] - expected):
-                self._find(f"LEFT on {place}: {line}")
+                self.find(f"LEFT on {place}: {line}")
             for line in sorted(expected - now[place]):
-                self._find(f"MISSING on {place}: {line}")
+                self.find(f"MISSING on {place}: {line}")
         if self.world.copies:
-            self._find("a copy is still under way")
+            self.find("a copy is still under way")
         if not running:
             return f"ended at {side}"
         return "completed" if side == destination else "stayed"
@@ -153,14 +173,14 @@ def lacks(world: SimWorld, host: SimHost, uuid: str) -> Iterator[str]:
             yield f"a port on a bridge for {nic.mac}"
     for disk in live.disks:
         wrote = world.guests[uuid].written.get(disk.target)
-        if disk.path is not None:
+        if disk.iscsi is not None:
+            yield from _lacks_target(world, host, uuid, disk, wrote)
+        elif disk.path is not None:
             file = host.file(disk.path)
             if file is None:
                 yield f"its disk {disk.path}"
             elif wrote not in (None, file.content):
                 yield f"its own data on {disk.path}"
-        elif disk.iscsi is not None:
-            yield from _lacks_target(world, host, uuid, disk, wrote)
 
 
 def _lacks_target(world: SimWorld, host: SimHost, uuid: str, disk: Disk, wrote: str | None) -> Iterator[str]:
@@ -168,7 +188,10 @@ def _lacks_target(world: SimWorld, host: SimHost, uuid: str, disk: Disk, wrote: 
     target = world.iscsi.targets[disk.iscsi.target]
     if host.initiator not in target.admitted:
         yield f"being admitted to {target.name}"
-    if not any((s.target, s.host, s.uuid) == (target.name, host.name, uuid) for s in world.iscsi.sessions):
+    holder = "" if disk.path else uuid  # a device is the host's, a login without one is QEMU's own
+    if disk.path and host.devices.get(disk.path) != target.name:
+        yield f"the device {disk.path}"
+    if not any((s.target, s.host, s.uuid) == (target.name, host.name, holder) for s in world.iscsi.sessions):
         yield f"a session with {target.name}"
     if wrote not in (None, target.volume.content):
         yield f"its own data on {target.name}"
@@ -212,7 +235,11 @@ def _host_lines(world: SimWorld, host: SimHost) -> Iterator[str]:
             yield f"admitted to {target.name}"
     for session in world.iscsi.sessions:
         if session.host == host.name:
-            yield f"live session {session.target} for {session.uuid}"
+            yield f"live session {session.target} for {session.uuid}" if session.uuid else f"login {session.target}"
+    for path, name in host.devices.items():
+        yield f"device {path} of {name}"
+    for uuid in getattr(host, "doors", ()):
+        yield f"recovery monitor of {uuid}"
     for port_id, hosts in world.bindings.items():
         if host.name in hosts:
             yield f"binding {port_id} {'active' if hosts[host.name] else 'inactive'}"
@@ -222,6 +249,8 @@ def _domain_lines(domain: SimDomain) -> Iterator[str]:
     yield f"domain {domain.uuid}"
     if domain.autostart:
         yield f"autostart {domain.uuid}"
+    if domain.interlocked:
+        yield f"interlock on {domain.uuid}"
     if domain.job is not None:
         yield f"job of {domain.uuid}"
     if domain.live is not None:
@@ -235,6 +264,11 @@ def _words(definition: Definition) -> str:
     disks = ",".join(f"{d.target}={d.path or (d.iscsi.target if d.iscsi else d.kind)}" for d in definition.disks)
     nics = ",".join(f"{n.mac}/{n.port_id}" for n in definition.nics)
     return f"{definition.name} {definition.memory_bytes} [{disks}] [{nics}]"
+
+
+def _holds_pages(domain: SimDomain | None) -> bool:
+    paused = domain is not None and domain.live is not None and domain.state is GuestState.PAUSED
+    return domain is not None and paused and domain.reason.startswith("postcopy")
 
 
 def _condition(domain: SimDomain | None) -> str:

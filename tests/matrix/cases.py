@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from sterna.migration import flow
-from tests.matrix.play import KINDS, SCRIPTS, Case, play
+from tests.matrix.office import NAME
+from tests.matrix.play import Case, play
+from tests.matrix.scripts import KINDS, OPTIONS, THROUGH_CONTROLLER, planned, scripts_for
 from tests.matrix.stage import Moment
 
 STEPS = {
@@ -25,25 +27,36 @@ STEPS = {
 } | {step.name for step in flow.REMOVE_VOLUME_CONNECTION}
 
 ERRORS_BEFORE = ("temporary", "permanent", "bug")
-KILLS = ("kill-90s", "kill-peer-3s", "kill-peer-90s", "kill-both-3s")
-HANGS = ("hang-3s", "hang-20s", "hang-120s")
+KILLS = ("kill-70s", "kill-peer-3s", "kill-peer-70s", "kill-both-3s")
+HANGS = ("hang-3s", "hang-20s", "hang-70s")
+"""Shorter and longer than a call is waited for in silence; longer than every step's patience."""
 LINKS = ("link-stream-5s", "link-control-5s", "link-both-60s")
 HOSTS = tuple(f"{what}-{host}{long}" for host in ("host1", "host2") for what, long in (
     ("libvirtd", "-4s"), ("libvirtd", "-60s"), ("power", "-30s"), ("qemu", "")))  # fmt: skip
-MESSAGES = ("bus-away-2s", "bus-away-30s")
+CLOCKS = ("clock+9h", "clock-9h")
+MESSAGES = ("bus-away-2s", "bus-away-30s", "hang-20s")
+ASKED = ("start_migration", "check_migration", "abort_migration", "list_vms", "journal_since")
+"""What a controller asks an agent."""
+DURING = ("hang-20s", "kill-peer-3s", "kill-both-3s", "bus-away-30s")
+"""Half-way through what an agent does to the world."""
 
 
 @cache
 def moments(kind: str, script: str) -> tuple[Moment, ...]:
-    """What happens in this script when no other fault strikes; what only repeats a look is left out."""
+    """What happens in this script when no other fault strikes, from its own first fault on.
+
+    What was before that is a moment of `forward`; what only repeats a look is left out.
+    """
     trace = play(Case(kind, script), again=False).trace
-    planned = {key for key, _ in SCRIPTS[script]}
-    return tuple(m for m in trace if m.nth <= 2 and m.key not in planned and not m.what.startswith("-/"))
+    own = {key for key, _ in planned(script)}
+    first = next((i for i, m in enumerate(trace) if m.key in own), -1)
+    late = trace[first + 1 :]
+    return tuple(m for m in late if m.nth <= 2 and m.key not in own and not m.what.startswith("-/"))
 
 
 def family(moment: Moment) -> str:
     """`world`, `journal`, `message`, `step` or `port`."""
-    if moment.host == "world":
+    if moment.host in ("world", "client"):
         return "world"
     if moment.what.startswith("journal "):
         return "journal"
@@ -60,16 +73,18 @@ def faults_for(moment: Moment) -> Iterator[str]:
             yield from ("temporary", "permanent") if moment.nth == 1 else ()
         case "port", "after":
             yield from ("unknown",) if moment.nth == 1 else ()
+        case "port", _:  # `change WHAT`
+            yield from DURING if moment.nth == 1 else ()
         case "step", "before":
-            yield from (*ERRORS_BEFORE, "abort", *KILLS, *HANGS, *HOSTS)
+            yield from (*ERRORS_BEFORE, "abort", *KILLS, *HANGS, "bus-away-30s", *CLOCKS, *HOSTS)
         case "step", "after":
-            yield from ("unknown", "abort", "kill-90s", "kill-both-3s")
+            yield from ("unknown", "abort", "kill-70s", "kill-both-3s")
         case "message", "sent":
             yield from ("request-lost", *MESSAGES)
         case "message", "replying":
-            yield from ("answer-lost", "kill-90s", *MESSAGES)
+            yield from ("answer-lost", "kill-70s", *MESSAGES)
         case "message", "received":
-            yield from ("kill-90s", *HANGS)
+            yield from ("kill-70s", "bus-away-30s", *HANGS)
         case "journal", "after":
             yield from (f"power-{moment.host}-30s",) if " note:" in moment.what else ()
         case "world", _:
@@ -80,7 +95,7 @@ def deaths(kind: str, script: str) -> Iterator[Case]:
     """kill -9 of each agent at every moment at which the world, the journals or the bus are not as at another."""
     seen: set[tuple[str, int]] = set()
     for moment in moments(kind, script):
-        if moment.host == "world" or (moment.host, moment.version) in seen:
+        if moment.host in ("world", "client") or (moment.host, moment.version) in seen:
             continue
         seen.add((moment.host, moment.version))
         yield Case(kind, script, ((moment.key, "kill-3s"),))
@@ -97,13 +112,37 @@ def singles() -> list[Case]:
     """One fault each. All of them for the full guest; for the others what the kind of guest can change."""
     found: list[Case] = []
     for kind in KINDS:
-        for script in SCRIPTS:
-            if kind in ("full", "transient") or script in ("forward", "failed-copy") or kind == "large":
+        for script in scripts_for(kind):
+            whole = kind == "full" or (kind, script) in (("transient", "forward"), ("postcopy", "switched"))
+            varied = kind in ("transient", "volumes") or (kind in OPTIONS and script != "forward")
+            if whole or varied or (script in ("forward", "failed-copy") and kind not in OPTIONS):
                 found += deaths(kind, script)
-            if kind == "full" or (kind == "transient" and script == "forward"):
+            if whole or (kind in OPTIONS and script == "switched-and-cut"):
                 found += others(kind, script)
-            elif script == "forward":
+            elif script == "forward" and kind not in OPTIONS:
                 found += (c for c in others(kind, script) if c.faults[0][0].startswith("world"))
+    return found
+
+
+def of_the_controller(kind: str = "full") -> list[Case]:
+    """The controller dies at every moment that changes its records or its messages, hangs, or loses its database;
+    and is away, or its database is, or an agent dies under its eyes, at every step."""
+    found: list[Case] = []
+    for script in THROUGH_CONTROLLER:
+        seen: set[int] = set()
+        for moment in moments(kind, script):
+            faults: list[str] = []
+            if moment.host == NAME:
+                if moment.version not in seen:
+                    faults += ["controller-away-5s", "controller-away-60s"]
+                    seen.add(moment.version)
+                if moment.nth == 1 and moment.what.endswith((" before", " sent")):
+                    faults += ["controller-hangs-20s", "database-away-5s", "database-away-60s"]
+            elif family(moment) == "step" and moment.nth == 1 and moment.what.endswith(" before"):
+                faults += ["controller-away-60s", "database-away-60s", "kill-both-3s", "bus-away-30s"]
+            elif family(moment) == "message" and moment.nth == 1 and any(w in moment.what for w in ASKED):
+                faults += [f for f in ("request-lost", "answer-lost") if f in faults_for(moment)] + ["kill-3s"]
+            found += [Case(kind, script, ((moment.key, fault),)) for fault in faults]
     return found
 
 
@@ -113,15 +152,16 @@ def pair(number: int, seed: int) -> Case:
     So the second one strikes the recovery from the first as often as anything else.
     """
     chosen = random.Random(f"{seed}/{number}")
-    kind = chosen.choice(("full", "full", "transient", "shared"))
-    script = chosen.choice(("forward", "forward", "forward", *(s for s in SCRIPTS if s != "forward")))
+    kind = chosen.choice(("full", "full", "transient", "volumes", *OPTIONS))
+    usual = "switched" if kind in OPTIONS else "forward"
+    script = chosen.choice((usual, usual, usual, *(s for s in scripts_for(kind) if s != usual)))
     first = chosen.choice(_all(kind, script))
     trace = play(first, again=False).trace
     struck = next((i for i, m in enumerate(trace) if m.key == first.faults[0][0]), 0)
     later = [m for m in trace[struck + 1 :] if not m.what.startswith("-/")]
     while later:
         moment = chosen.choice(later)
-        faults = [*faults_for(moment), *(() if moment.host == "world" else ("kill-3s", "kill-3s"))]
+        faults = [*faults_for(moment), *(() if family(moment) == "world" else ("kill-3s", "kill-3s"))]
         if faults:
             return Case(kind, script, (*first.faults, (moment.key, chosen.choice(faults))))
     return first

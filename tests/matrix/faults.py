@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from sterna.adapters.sim import life as fate
 from sterna.domain.errors import Permanent, Temporary, Unknown
@@ -44,6 +45,16 @@ def _kill_both(down_s: float) -> Fault:
     return act
 
 
+def _kill_that(which: str, down_s: float, in_s: float = 0.0) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        if in_s:
+            stage.later(in_s, lambda: stage.kill(which, down_s))
+        else:
+            stage.kill(which, down_s)
+
+    return act
+
+
 def _hang(seconds: float) -> Fault:
     def act(stage: Stage, host: str) -> None:
         life = stage.lives[host]
@@ -53,10 +64,42 @@ def _hang(seconds: float) -> Fault:
     return act
 
 
-_each("kill", (3, 90), _kill)
-_each("kill-peer", (3, 90), _kill_peer)
+_each("kill", (3, 70), _kill)
+_each("kill-peer", (3, 70), _kill_peer)
 _each("kill-both", (3,), _kill_both)
-_each("hang", (3, 20, 120), _hang)
+_each("hang", (3, 20, 70), _hang)
+for _host in ("host1", "host2"):
+    _fault(f"kill-{_host}-20s")(_kill_that(_host, 20.0))
+    _fault(f"kill-{_host}-0.2s")(_kill_that(_host, 0.2))
+    _fault(f"kill-{_host}-in-1s")(_kill_that(_host, 3.0, in_s=1.0))
+
+
+def _controller_away(seconds: float) -> Fault:
+    return lambda stage, host: stage.kill("controller", seconds)
+
+
+def _controller_hangs(seconds: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        if stage.office is not None and stage.office.life is not None:
+            stage.office.life.freeze()
+            stage.later(seconds, stage.office.life.thaw)
+
+    return act
+
+
+def _database_away(seconds: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        office = stage.office
+        if office is not None:
+            office.database_up = False
+            stage.later(seconds, lambda: setattr(office, "database_up", True))
+
+    return act
+
+
+_each("controller-away", (5, 60), _controller_away)
+_each("controller-hangs", (20,), _controller_hangs)
+_each("database-away", (5, 60), _database_away)
 
 
 # ---------------------------------------------------------------- errors and aborts
@@ -90,6 +133,12 @@ def bug(stage: Stage, host: str) -> None:
 def abort(stage: Stage, host: str) -> None:
     """A user aborts."""
     stage.spawn(stage.abort())
+
+
+@_fault("switch")
+def switch(stage: Stage, host: str) -> None:
+    """A user asks for post-copy."""
+    stage.spawn(stage.switch())
 
 
 # ---------------------------------------------------------------- messages
@@ -159,6 +208,14 @@ def _qemu(which: str) -> Fault:
     return act
 
 
+def _clock_jumps(hours: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        for name in stage.clocks if host in ("world", "client") else (host,):
+            stage.clocks[name].ahead += timedelta(hours=hours)
+
+    return act
+
+
 def _link(kinds: tuple[str, ...], seconds: float) -> Fault:
     def act(stage: Stage, host: str) -> None:
         stage.world.cut("host1", "host2", kinds=kinds)
@@ -172,6 +229,9 @@ for _host in ("host1", "host2"):
         _fault(f"libvirtd-{_host}-{_s:g}s")(_libvirtd(_host, _s))
     _fault(f"power-{_host}-30s")(_power(_host, 30.0))
     _fault(f"qemu-{_host}")(_qemu(_host))
+_fault("clock+9h")(_clock_jumps(9))
+_fault("clock-9h")(_clock_jumps(-9))
 _fault("link-stream-5s")(_link(("stream",), 5.0))
+_fault("link-stream-20s")(_link(("stream",), 20.0))
 _fault("link-control-5s")(_link(("control",), 5.0))
 _fault("link-both-60s")(_link(("stream", "control"), 60.0))

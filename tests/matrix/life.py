@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from contextvars import ContextVar, copy_context
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import from_json
 
 from sterna.adapters.sim.bus import MemoryBus
-from sterna.domain.errors import SternaError
 from sterna.ports.bus import Handler, Incoming, Subscription
-from sterna.rpc.envelope import Reply, Request, decode_reply, decode_request
+from sterna.rpc.subjects import event_subject
 
 if TYPE_CHECKING:
     from tests.matrix.stage import Stage
@@ -28,6 +30,14 @@ STEP: ContextVar[str] = ContextVar("step", default="-")
 """Which step that code works on, for the names of moments."""
 TOUCH: ContextVar[str] = ContextVar("touch", default="")
 """Which port call is under way, so that changes of the world inside it can be named."""
+
+
+class Wire(NamedTuple):
+    """As much of a message on the bus as a moment's name needs."""
+
+    kind: str
+    method: str
+    id: str
 
 
 class Died(asyncio.CancelledError):
@@ -62,6 +72,11 @@ class Life:
         """Go on."""
         self._thawed.set()
 
+    @property
+    def frozen(self) -> bool:
+        """Does it stand still?"""
+        return not self._thawed.is_set()
+
     def check(self) -> None:
         """Raises Died."""
         if self.dead:
@@ -89,6 +104,9 @@ class Life:
     async def strike(self, name: str, row: str, moment: str) -> None:
         """The runner's own hook: before and after each step."""
         STEP.set(name)
+        self.check()
+        if moment == "before":
+            self.stage.ledger.begins(self.host, name, self.name)
         self.moment(f"{name} {moment}")
         await self.gate()
 
@@ -102,8 +120,11 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 def task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> asyncio.Task[Any]:
     """Tasks made by the code of a life belong to it."""
-    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **more)
     life = LIFE.get()
+    if life is None and TOUCH.get():  # what a port call set going in the world is no longer the agent's doing
+        more["context"] = copy_context()
+        more["context"].run(TOUCH.set, "")
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **more)
     if life is not None:
         life.tasks.add(task)
         task.add_done_callback(life.tasks.discard)
@@ -161,6 +182,19 @@ class GuardedPort:
             yield event
 
 
+class HostClock:
+    """A host's own clock: its wall may jump, its monotonic time does not."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self.ahead = timedelta()
+        self.sleep = clock.sleep
+        self.monotonic_ms = clock.monotonic_ms
+
+    def now(self) -> datetime:
+        return self._clock.now() + self.ahead
+
+
 class GuardedClock:
     """The clock as one life sees it."""
 
@@ -201,6 +235,7 @@ class GuardedJournal:
             self._life.moment(f"journal {label} before")
             result = found(*args, **named)
             self._life.stage.stirred()
+            self._life.stage.ledger.read(self._life.host)
             self._life.stage.tell_story(self._life.host, f"wrote {label}")
             self._life.moment(f"journal {label} after")
             return result
@@ -231,12 +266,14 @@ class GuardedBus:
             LIFE.set(life)
             life.adopt_current_task()
             await life.gate()
-            label = label_of(incoming.payload)
-            if label:
-                STEP.set(label)
-                life.moment(f"{label} received")
-                await life.gate()
-            await handler(GuardedIncoming(life, incoming, label))
+            request = request_in(incoming.subject, incoming.payload)
+            if request is None:
+                await handler(incoming)
+                return
+            STEP.set(label_of(request))
+            life.moment(f"{label_of(request)} received")
+            await life.gate()
+            await handler(GuardedIncoming(life, incoming, request))
 
         return await self._bus.subscribe(subject, on_message)
 
@@ -246,10 +283,15 @@ class GuardedBus:
 
     @asynccontextmanager
     async def request(self, subject: str, payload: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
-        life, label = self._life, label_of(payload)
+        life, request = self._life, _peek(payload)
+        label = label_of(request)
         await life.gate()
         life.moment(f"{label} sent")
         await life.gate()
+        if request.kind == "cast":
+            life.stage.ledger.casts(life.host, request.id)
+        else:
+            life.stage.ledger.calls(life.host, STEP.get(), label)
         if life.stage.loses(f"{label} request"):
             yield _never()
             return
@@ -264,7 +306,7 @@ class GuardedBus:
     async def _answers(self, replies: AsyncIterator[bytes], label: str) -> AsyncIterator[bytes]:
         async for payload in replies:
             await self._life.gate()
-            if decode_reply(payload).kind != "heartbeat":
+            if _peek(payload).kind != "heartbeat":
                 self._life.stage.stirred()
                 self._life.moment(f"{label} answered")
                 await self._life.gate()
@@ -274,8 +316,9 @@ class GuardedBus:
 class GuardedIncoming:
     """A message as its receiver sees it; its answer may be lost on the way."""
 
-    def __init__(self, life: Life, incoming: Incoming, label: str) -> None:
-        self._life, self._incoming, self._label = life, incoming, label
+    def __init__(self, life: Life, incoming: Incoming, request: Wire) -> None:
+        self._life, self._incoming, self._request = life, incoming, request
+        self._label = label_of(request)
 
     @property
     def subject(self) -> str:
@@ -287,20 +330,32 @@ class GuardedIncoming:
 
     async def reply(self, payload: bytes) -> None:
         await self._life.gate()
-        if decode_reply(payload).kind != "heartbeat":
+        kind = _peek(payload).kind
+        if kind != "heartbeat":
             self._life.moment(f"{self._label} replying")
             await self._life.gate()
+            if kind == "ack":
+                self._life.stage.ledger.acknowledges(self._life.host, self._request.id)
             if self._life.stage.loses(f"{self._label} answer"):
                 return
         await self._incoming.reply(payload)
 
 
-def label_of(payload: bytes) -> str:
-    """`call pre_live_migration`, `cast destination_report`; '' for hints."""
-    with suppress(SternaError):
-        request: Request = decode_request(payload)
-        return f"{request.kind} {request.method}"
-    return ""
+def request_in(subject: str, payload: bytes) -> Wire | None:
+    """The call or cast in a message; None for hints."""
+    if subject.startswith(event_subject("")):
+        return None
+    return _peek(payload)
+
+
+def _peek(payload: bytes) -> Wire:
+    raw = from_json(payload)
+    return Wire(str(raw.get("kind")), str(raw.get("method", "")), str(raw.get("id", "")))
+
+
+def label_of(request: Wire) -> str:
+    """`call pre_live_migration`, `cast destination_report`."""
+    return f"{request.kind} {request.method}"
 
 
 async def _never() -> AsyncIterator[bytes]:
@@ -308,4 +363,4 @@ async def _never() -> AsyncIterator[bytes]:
     yield b""
 
 
-__all__ = ["LIFE", "STEP", "TOUCH", "Died", "Life", "Reply"]
+__all__ = ["LIFE", "STEP", "TOUCH", "Died", "Life"]

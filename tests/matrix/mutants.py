@@ -18,19 +18,25 @@ from typing import Any
 from unittest.mock import patch
 
 from sterna.agent.arrivals import Arrivals
+from sterna.agent.destination import DestinationDesk
+from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.source import SourceDesk
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.step import Flow
+from sterna.domain.whereabouts import Finding, Verdict, locate
 from sterna.migration import flow, post, rollback, transfer
 from sterna.migration.context import Context
 from sterna.rpc.outbox import Outbox
 from tests.matrix import cases
 from tests.matrix.crew import _play, _play_pair, _prepare, silence
-from tests.matrix.exclusions import why_not
-from tests.matrix.play import KINDS, SCRIPTS, Case
+from tests.matrix.exclusions import IN_DOUBT, not_held, why_not
+from tests.matrix.notebook import Notebook
+from tests.matrix.play import Case, play
+from tests.matrix.scripts import KINDS, scripts_for
 
-CASES, PAIRS, SEED = int(os.environ.get("STERNA_CASES", "400")), 100, 5
+CASES, PAIRS, SEED = int(os.environ.get("STERNA_CASES", "1500")), 200, 5
+WORKERS = int(os.environ.get("STERNA_WORKERS", "0")) or os.cpu_count() or 1
 FLOWS = (flow.SOURCE, flow.DESTINATION, flow.DESTINATION_POST)
 
 Mutant = Callable[[], Any]
@@ -57,6 +63,9 @@ def every_mutant() -> Iterator[tuple[str, Mutant]]:
     framed = {*flow.SOURCE.before_undo, *flow.SOURCE.after_undo, *flow.DESTINATION.before_undo}
     for name in sorted({s.name for s in steps | undone | framed}):
         yield f"intent of {name}", lambda n=name: _unwritten(Kind.INTENT, n)
+        yield f"outcome of {name}", lambda n=name: _unwritten(Kind.DONE, n)
+    for note in NOTES:
+        yield f"note {note}", lambda n=note: _unwritten(Kind.NOTE, n)
     yield from SAFEGUARDS.items()
 
 
@@ -136,14 +145,101 @@ def _unsent(self: Outbox, envelope: Any) -> None:
     self.__dict__.setdefault("keep", set()).add(task)
 
 
+NOTES = (
+    "abort-asked",
+    "copy-started",
+    "copy-succeeded",
+    "dhost-reports-F9",
+    "dhost-reports-R7",
+    "guest-ran-here",
+    "incoming-vm",
+    "libvirt-said",
+    "saw-stopped-migrated",
+    "waiting",
+)
+"""Every note that some decision reads."""
+
+
+async def _nothing(ctx: Context) -> None:
+    """Nothing."""
+
+
+async def _at_once(ctx: Context, note: str) -> None:
+    """A report that is not waited for."""
+
+
+@contextmanager
+def _no_wait() -> Iterator[None]:
+    with patch.object(post, "wait_report", _at_once), patch.object(rollback, "wait_report", _at_once):
+        yield
+
+
+def _twice(self: Notebook, envelope: Any) -> bool:
+    """An inbox that recognises no repeat."""
+    self.casts_in[envelope.id] = envelope.model_dump_json()
+    return True
+
+
+def _volatile(self: Notebook, envelope: Any) -> bool:
+    """An inbox that is not on disk."""
+    seen = self.__dict__.setdefault("seen", set())
+    new = envelope.id not in seen
+    seen.add(envelope.id)
+    return new
+
+
+def _deaf(self: Any, ctx: Context) -> Context:
+    """The destination does not note that it is to go back."""
+    ctx.abort.set()
+    return ctx
+
+
+def _settle_arrived(source: Any, destination: Any, **more: Any) -> Finding:
+    """R0 takes a guest that has arrived for one that stayed."""
+    found = locate(source, destination, **more)
+    return Finding(Verdict.STAYED, found.why) if found.verdict is Verdict.ARRIVED else found
+
+
+def _blind_locate(hidden: Verdict, shown: Verdict) -> Mutant:
+    """A verdict that is taken for another one, wherever it is decided."""
+
+    def wrong(source: Any, destination: Any, **more: Any) -> Finding:
+        found = locate(source, destination, **more)
+        return Finding(shown, found.why) if found.verdict is hidden else found
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with patch.object(transfer, "locate", wrong), patch.object(rollback, "locate", wrong):
+            yield
+
+    return both
+
+
 SAFEGUARDS: dict[str, Mutant] = {
     "intents are not journaled": lambda: _unwritten(Kind.INTENT),
     "outcomes are not journaled": lambda: _unwritten(Kind.DONE),
     "the turn back is not journaled": lambda: _unwritten(Kind.TURNED),
-    "the start of the copy is not journaled": lambda: _unwritten(Kind.NOTE, "copy-started"),
-    "an abort is not journaled": lambda: _unwritten(Kind.NOTE, "abort-asked"),
-    "P3's description of the VM is not journaled": lambda: _unwritten(Kind.NOTE, "incoming-vm"),
-    "the destination's report is not journaled": lambda: _unwritten(Kind.NOTE, "dhost-reports-F9"),
+    "R8 does not free the VM": lambda: _unwritten(Kind.RELEASED),
+    "reports are not waited for": _no_wait,
+    "an inbox takes a cast twice": lambda: patch.object(Notebook, "inbox_put", _twice),
+    "an inbox is not on disk": lambda: patch.object(Notebook, "inbox_put", _volatile),
+    "casts left from an earlier life are not sent": _never(Outbox, "start"),
+    "the destination does not journal that it goes back": lambda: patch.object(DestinationDesk, "_turn", _deaf),
+    "the destination does not look out again after a restart": lambda: patch.object(
+        DestinationDesk, "resume_all", lambda self: None
+    ),
+    "R0 takes a guest that has arrived for one that stayed": lambda: patch.object(
+        rollback, "locate", _settle_arrived
+    ),
+    "a doubt is taken for a copy that failed": _blind_locate(Verdict.DOUBT, Verdict.STRANDED),
+    "a missing answer is taken for a guest that stayed": _blind_locate(Verdict.WAIT, Verdict.STAYED),
+    "a stranded guest is not let run on": _blind_locate(Verdict.STRANDED, Verdict.WAIT),
+    "a guest that ended over there is started over here": _blind_locate(
+        Verdict.ENDED_AT_DESTINATION, Verdict.STRANDED
+    ),
+    "F10 removes a file without asking whether it is shared": _never(post.RemoveVm, "_must_be_private"),
+    "leftover taps are not swept": _never(Housekeeping, "sweep", ()),
+    "taps of a guest that ended over there are left": lambda: patch.object(post, "unplug_taps", _nothing),
     "casts are sent but not journaled": lambda: patch.object(Outbox, "put", _unsent),
     "an abort found after a restart turns a copy back": lambda: patch.object(transfer.Copy, "settles_abort", False),
     "the destination forgets that the guest ran": _never(Arrivals, "_look_out"),
@@ -163,10 +259,13 @@ SAFEGUARDS: dict[str, Mutant] = {
 
 def trial(chosen: list[Case], pairs: int) -> str:
     """The name of the first case that fails, '' if all pass."""
-    with multiprocessing.get_context("fork").Pool(os.cpu_count() or 1, _prepare) as pool:
+    with multiprocessing.get_context("fork").Pool(WORKERS, _prepare) as pool:
         for result in pool.imap_unordered(_play, chosen, chunksize=4):
             if result.problems:
                 return f"{result.case.name}: {result.problems[0].strip()[:100]}"
+        for case, problem in pool.imap_unordered(_in_doubt, IN_DOUBT):
+            if problem:
+                return f"{case.name}: {problem[:100]}"
         for result in pool.imap_unordered(_pair, range(pairs), chunksize=4):
             if result.problems:
                 return f"{result.case.name}: {result.problems[0].strip()[:100]}"
@@ -182,6 +281,10 @@ def _chosen(every: list[Case], name: str) -> list[Case]:
     return [*about[:CASES], *shuffled.sample(every, min(CASES, len(every)))]
 
 
+def _in_doubt(case: Case) -> tuple[Case, str]:
+    return case, not_held(play(case, again=False, limit_s=120.0))
+
+
 def _pair(number: int) -> Any:
     return _play_pair(SEED, number)
 
@@ -191,7 +294,7 @@ def main() -> int:
     silence()
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     every = [case for case in cases.singles() if not why_not(case)]
-    scripts = [Case(kind, script) for kind in KINDS for script in SCRIPTS]
+    scripts = [Case(kind, script) for kind in KINDS for script in scripts_for(kind)]
     tried, survivors = 0, []
     for name, mutant in every_mutant():
         if word not in name:

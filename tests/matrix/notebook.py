@@ -134,6 +134,5 @@ class Notebook:
 
 
 def _entry(line: dict[str, object]) -> Entry:
-    return Entry.model_validate(
-        {k: v for k, v in line.items() if k != "text"} | {"data": json.loads(str(line["text"]))}
-    )
+    told = {k: v for k, v in line.items() if k != "text"}
+    return Entry.model_construct(**told, data=json.loads(str(line["text"])))  # its own words: nothing to check

@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from sterna.adapters.sim import life as fate
-from sterna.adapters.sim.things import GIB, MIB
+from sterna.adapters.sim.things import MIB
 from tests.matrix.auditor import Facts, facts
 from tests.matrix.faults import CATALOGUE
+from tests.matrix.office import Office
+from tests.matrix.scripts import KINDS, OPTIONS, THROUGH_CONTROLLER, expected, planned
 from tests.matrix.stage import Moment, Stage, Unsettled
-
-KINDS: dict[str, dict[str, Any]] = {
-    "full": {"disks": ("shared", "local", "iscsi"), "autostart": True},
-    "shared": {"disks": ("shared",)},
-    "transient": {"disks": ("shared", "local", "iscsi"), "persistent": False},
-    "plain": {"disks": ("local", "iscsi"), "autostart": False},
-    "large": {"disks": ("shared",), "memory_bytes": 8 * GIB},
-}
-SCRIPTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "forward": (),
-    "refused-at-copy": (("host1: copy before #1", "permanent"),),
-    "failed-copy": (("world: host1 job iteration 1 #1", "link-stream-5s"),),
-    "aborted-copy": (("world: host1 job iteration 1 #1", "abort"),),
-    "lost-finish": (("world: host1 job finished #1", "link-control-5s"),),
-    "aborted-at-P2": (("host1: snapshot-volumes before #1", "abort"),),
-    "turned-while-copying": (
-        ("world: host1 job iteration 1 #1", "kill-both-3s"),
-        ("host1: copy before #2", "permanent"),
-    ),
-    "failed-at-P10": (("host2: plug-vifs after #1", "permanent"),),
-}
-"""Name -> the faults that make it what it is."""
-COMPLETES = {(kind, script) for kind in KINDS for script in ("forward", "lost-finish")} | {
-    (kind, "turned-while-copying")
-    for kind in KINDS
-    if kind != "large"  # its copy takes longer than the agents are dead
-}
-"""Where the guest reaches the destination; elsewhere it stays."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +59,16 @@ class Result:
         )
 
 
-def play(case: Case, *, again: bool = True, limit_s: float = 1800.0) -> Result:
-    """Play it, `limit_s` virtual seconds at the most. Never raises for what the product does wrong."""
+def play(case: Case, *, again: bool = True, limit_s: float = 1800.0, states: bool = False) -> Result:
+    """Play it, `limit_s` virtual seconds at the most. Never raises for what the product does wrong.
+
+    `states`: the trace says in which state each moment found everything.
+    """
     stage = Stage()
+    stage.fingerprinting = states
+    stage.options = OPTIONS.get(case.kind, {})
+    if case.script in THROUGH_CONTROLLER:
+        stage.office = Office(stage)
     stage.limit_s = limit_s
     result = Result(case)
 
@@ -99,10 +79,14 @@ def play(case: Case, *, again: bool = True, limit_s: float = 1800.0) -> Result:
         start = facts(stage.world, stage.vm)
         vm = start["host1"] - before["host1"]
         before["shared"] = start["shared"]
-        stage.begin({key: CATALOGUE[fault] for key, fault in SCRIPTS[case.script] + case.faults})
+        stage.begin({key: CATALOGUE[fault] for key, fault in planned(case.script) + case.faults})
         result.verdict = await _migrate(stage, result, "host1", "host2", before, vm)
         result.trace, result.struck = list(stage.trace), len(stage.struck)
         stage.plans.clear()
+        if result.verdict == "stayed" and stage.status("host1") and _outlived(case):
+            result.problems.append("agents were away for seconds, and the migration was given up")
+        if not case.faults and result.verdict != expected(case.kind, case.script):
+            result.problems.append(f"it should have {expected(case.kind, case.script)}, and {result.verdict}")
         if again and not result.problems:
             await _again(stage, result, before, vm)
 
@@ -118,20 +102,31 @@ def play(case: Case, *, again: bool = True, limit_s: float = 1800.0) -> Result:
     return result
 
 
+def _outlived(case: Case) -> bool:
+    """Agents that die for seconds fail nothing that was accepted: libvirt copies on, and is joined again.
+
+    But between saying that libvirt is asked, and asking it, a death is taken for a copy that failed.
+    """
+    if case.script not in ("forward", "switched") or len(case.faults) != 1:
+        return False
+    (key, fault), *_ = case.faults
+    return fault in ("kill-3s", "kill-peer-3s", "kill-both-3s") and "note:copy-started after" not in key
+
+
 async def _migrate(stage: Stage, result: Result, source: str, to: str, before: Facts, vm: frozenset[str]) -> str:
     """One migration to its end, audited. The world's verdict."""
     refused = await stage.start(source, to)
     await stage.settled()
     verdict = stage.auditor.verdict(stage.vm, source, to, before, vm, stage.closed_ms(to))
-    status = stage.status(source)
-    expected = {
+    status = stage.status(source) or (stage.office.told(stage.migration) if stage.office else "")
+    allowed = {
         "completed": ("completed",),
         "stayed": ("failed", "cancelled"),
         f"ended at {source}": ("failed", "cancelled"),
         f"ended at {to}": ("completed",),
     }[verdict]
     never_began = refused and not status and verdict in ("stayed", f"ended at {source}")
-    if status not in expected and not never_began:
+    if status not in allowed and not never_began:
         said = status or "nothing"
         result.problems.append(f"A LIE: the journal says {said} ({refused}), the world says {verdict}")
     if stage.aborted_in_time and verdict == "completed":

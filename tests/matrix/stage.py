@@ -6,9 +6,11 @@ import asyncio
 import uuid as uuids
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sterna.adapters.sim import life as fate
+from sterna.adapters.sim.attached import SimAttachedVolumes
 from sterna.adapters.sim.bus import MemoryBroker
 from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sim.hypervisor import SimHypervisor
@@ -22,10 +24,24 @@ from sterna.agent.daemon import Agent, AgentParts
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
+from tests.matrix import virtual
 from tests.matrix.auditor import Auditor
-from tests.matrix.life import LIFE, STEP, TOUCH, GuardedBus, GuardedClock, GuardedJournal, GuardedPort, Life
+from tests.matrix.ledger import Ledger
+from tests.matrix.life import (
+    LIFE,
+    STEP,
+    TOUCH,
+    GuardedBus,
+    GuardedClock,
+    GuardedJournal,
+    GuardedPort,
+    HostClock,
+    Life,
+)
 from tests.matrix.life import task_factory as life_of_task
 from tests.matrix.notebook import Notebook
+from tests.matrix.office import NAME, Office
+from tests.matrix.state import fingerprint
 
 IN_AGENT = ("storage", "vif", "volumes")
 """Ports whose work is done by the agent's own process: it can die half-way through one call."""
@@ -44,6 +60,8 @@ class Moment(NamedTuple):
     nth: int
     version: int
     """How often world, journals and messages had changed: equal versions on one host look alike after a death."""
+    state: int = 0
+    """Equal for moments that find everything that lasts alike (state.py)."""
 
 
 class Unsettled(AssertionError):
@@ -60,21 +78,30 @@ class Stage:
         self.broker = MemoryBroker()
         for name in hosts:
             self.world.add_host(name)
-        self.journals = {name: Notebook(self.clock) for name in hosts}
+        self.clocks = {name: HostClock(self.clock) for name in hosts}
+        self.journals = {name: Notebook(self.clocks[name]) for name in hosts}
+        self.ledger = Ledger(self.world, self.journals, self.auditor.find)
         self.lives: dict[str, Life] = {}
         self.agents: dict[str, Agent] = {}
         self.client = RpcClient(self.broker.bus("controller"), "controller", self.clock)
+        self.office: Office | None = None
+        """The controller, where a case has one; else the client asks the agents itself."""
         self.plans: dict[str, Fault] = {}
         self.struck: list[str] = []
         self.trace: list[Moment] = []
         self.story: list[str] = []
         self.migration = ""
         self.vm = ""
+        self.options: dict[str, Any] = {}
+        """Of the migrations asked for."""
         self.limit_s = 1800.0
         self.losing: set[str] = set()
         self.aborted_in_time = False
         """An abort was accepted while libvirt had not begun to copy."""
-        self._version = 0
+        self.fingerprinting = False
+        """Each moment knows the state it finds."""
+        self._version = self._asked = 0
+        self._state = (-1, 0)
         self._seen: Counter[tuple[str, str]] = Counter()
         self._born: Counter[str] = Counter()
         self._pending: set[asyncio.Task[Any]] = set()
@@ -87,12 +114,24 @@ class Stage:
         self._seen[host, what] += 1
         nth = self._seen[host, what]
         key = f"{host}: {what} #{nth}"
-        self.trace.append(Moment(key, host, what, nth, self._version))
+        self.trace.append(Moment(key, host, what, nth, self._version, self._fingerprint()))
         fault = self.plans.pop(key, None)
         if fault is not None:
             self.struck.append(key)
             self.tell_story(host, f"*** {what} #{nth}: struck by {getattr(fault, '__name__', 'fault')}")
-            fault(self, host)
+            self.stirred()
+            token = TOUCH.set("")  # what a fault does to the world is no agent's doing
+            try:
+                fault(self, host)
+            finally:
+                TOUCH.reset(token)
+
+    def _fingerprint(self) -> int:
+        if not self.fingerprinting:
+            return 0
+        if self._state[0] != self._version:
+            self._state = self._version, fingerprint(self)
+        return self._state[1]
 
     def begin(self, plans: dict[str, Fault]) -> None:
         """Moments count from here on."""
@@ -118,9 +157,14 @@ class Stage:
     def _changed(self, change: Change) -> None:
         self.stirred()
         self.tell_story(change.host, f"world: {change.what} {change.subject} {change.detail}")
-        if change.what == "domain" and change.detail.startswith("running (migrated"):
+        if change.what == "domain" and change.detail.startswith(("running (migrated", "running (postcopy)")):
             self._guest_writes(change.subject)
         host, _, label = TOUCH.get().partition("|")
+        if label:
+            self.ledger.changed(host, label, change)
+            self.auditor.by_agent(change)
+        if change.what == "job" and change.detail == "started":
+            self.ledger.job_started(change.host)
         if label and label.partition("/")[2].partition(".")[0] in IN_AGENT:
             self.lives[host].moment(f"{label} change {change.what}")
         elif change.what in ("job", "domain"):
@@ -161,6 +205,9 @@ class Stage:
 
     def kill(self, host: str, down_s: float) -> None:
         """kill -9, and a new start after `down_s` (0: never by itself)."""
+        if host == NAME and self.office is not None:
+            self.office.kill(down_s)
+            return
         life = self.lives[host]
         if life.dead:
             return
@@ -191,9 +238,12 @@ class Stage:
             hypervisor=guard(SimHypervisor(world, name), "hypervisor"),
             vif=guard(SimVif(world, name), "vif"),
             network=guard(SimNetwork(world), "network"),
-            volumes=(guard(SimSharedFiles(world, name), "volumes"), guard(SimIscsiVolumes(world, name), "volumes")),
+            volumes=tuple(
+                guard(kind(world, name), "volumes")
+                for kind in (SimSharedFiles, SimIscsiVolumes, SimAttachedVolumes)
+            ),
             storage=guard(SimStorage(world, name), "storage"),
-            clock=GuardedClock(life, self.clock),
+            clock=GuardedClock(life, self.clocks[name]),
         )
 
     # ------------------------------------------------------------ time
@@ -203,6 +253,7 @@ class Stage:
 
         async def wait() -> None:
             await self.clock.sleep(seconds)
+            self.stirred()
             act()
 
         self.spawn(wait())
@@ -222,23 +273,24 @@ class Stage:
         """Play `scene` on virtual time, from the agents' first start to the end of the world."""
 
         async def inside() -> None:
-            asyncio.get_running_loop().set_task_factory(life_of_task)
             try:
                 for host in self.world.hosts:
                     await self.start_agent(host)
+                if self.office is not None:
+                    await self.office.start()
                 await scene()
             finally:
                 await self._close()
 
-        async def outside() -> None:
-            await self.clock.run(inside(), limit_s)
-
-        asyncio.run(outside())
+        virtual.run(self.clock, limit_s, life_of_task, inside())
 
     async def start(self, source: str, destination: str, migration: str = "", patience_s: float = 900.0) -> str:
         """Ask for a migration as the controller does: the same id until there is an answer. '' or the refusal."""
-        self.migration = migration or str(uuids.uuid4())
-        params = {"id": self.migration, "vm": self.vm, "destination": destination, "options": {}}
+        self._asked += 1
+        self.migration = migration or str(uuids.UUID(int=self._asked))
+        if self.office is not None:
+            return await self.office.migrate(self.migration, self.vm, destination)
+        params = {"id": self.migration, "vm": self.vm, "destination": destination, "options": self.options}
         until = self.clock.monotonic_ms() + patience_s * 1000
         while True:
             try:
@@ -254,11 +306,15 @@ class Stage:
 
     async def abort(self, source: str = "host1") -> None:
         """A user aborts; what the answer is does not matter here."""
+        if self.office is not None:
+            await self.office.abort(self.migration)
+            return
         for _ in range(20):
             try:
                 await self.client.call(source, "abort_migration", {"id": self.migration})
                 began = any("world: job" in line and line.endswith(" started") for line in self.story)
                 self.aborted_in_time = not began
+                self.moment("client", "abort accepted")
                 return
             except (Temporary, Unknown):
                 await self.clock.sleep(1.0)
@@ -266,13 +322,19 @@ class Stage:
                 self.tell_story("client", f"abort: {error.message}")
                 return
 
+    async def switch(self, source: str = "host1") -> None:
+        """A user asks for post-copy; what the answer is does not matter here."""
+        with suppress(SternaError):
+            await self.client.call(source, "switch_to_postcopy", {"id": self.migration})
+
     async def settled(self) -> None:
         """Wait until nothing is open, nothing waits and nothing is planned. Raises Unsettled."""
-        until = self.clock.monotonic_ms() + self.limit_s * 1000
+        began = self.clock.monotonic_ms()
         while waiting := self.waits_for():
-            if self.clock.monotonic_ms() > until:
+            waited_s = (self.clock.monotonic_ms() - began) / 1000
+            if waited_s > self.limit_s:
                 raise Unsettled("; ".join(waiting))
-            await self.clock.sleep(0.5)
+            await self.clock.sleep(0.5 + waited_s / 10)
 
     def waits_for(self) -> list[str]:
         """Everything that is not at rest, in words; from the journals' raw pages, not through Sterna's code."""
@@ -281,6 +343,9 @@ class Stage:
         found += ["libvirt copies"] if self.world.copies else []
         for place in self.world.hosts.values():  # a check that nobody waits for any more may still hold one
             found += [f"{place.name}: {path}" for path, _ in place.files() if "/.sterna-" in path]
+            for device in place.taps & place.ports.keys():  # made ahead of a guest that has ended since
+                guest = place.domains.get(place.ports[device].external_ids.get("vm-uuid", ""))
+                found += [f"{place.name}: tap {device} of no guest"] if guest and not guest.active else []
         for host, book in self.journals.items():
             for key, page in book.pages.items():
                 if not page.closed or page.held:
@@ -289,6 +354,9 @@ class Stage:
                     found.append(f"{host}: {page.role} of {key[:8]} is open, last: {last}")
             found += [f"{host}: cast {key} not delivered" for key, (_, text) in book.casts_out.items() if text]
             found += [f"{host}: cast {key} not handled" for key, text in book.casts_in.items() if text]
+        for host, life in self.lives.items():
+            found += [f"{host}: no outcome of {step}" for step in self.ledger.awaited(host, life.name)]
+        found += self.office.wrong() if self.office is not None else []
         return found
 
     def status(self, host: str, migration: str = "") -> str:
@@ -304,6 +372,8 @@ class Stage:
         return float(str(lines[-1]["mono_ms"])) if lines else float("inf")
 
     async def _close(self) -> None:
+        if self.office is not None:
+            self.office.close()
         for life in self.lives.values():
             life.die()
         for task in tuple(self._pending):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from sterna.adapters.sim import life as fate
 from sterna.adapters.sim import qemu
 from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.things import Change
 from sterna.adapters.sim.world import SimWorld
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import Conflict, SternaError
@@ -20,7 +23,7 @@ from sterna.ports.records import Envelope
 from tests.matrix.auditor import Auditor, facts
 from tests.matrix.life import LIFE, STEP, Died
 from tests.matrix.notebook import Notebook
-from tests.matrix.play import Case
+from tests.matrix.play import Case, play
 from tests.matrix.stage import Stage
 
 
@@ -106,6 +109,21 @@ def test_the_auditor_sees_a_lost_tap_a_lost_admission_and_a_lost_disk():
         assert part in text
 
 
+def test_the_auditor_sees_what_an_agent_touches_in_post_copy():
+    world, auditor, vm = world_with_a_guest()
+    here, there = (world.hosts[name] for name in ("host1", "host2"))
+    world.admit("iqn.2026-11.org.sterna:tern-vdb", there.initiator, "host2")
+    incoming = replace(here.domains[vm].inactive, nics=())
+    qemu.pause(world, here, here.domains[vm], reason="postcopy", event="suspended-postcopy")
+    domain = qemu.start_incoming(world, there, vm, incoming)
+    qemu.run(world, there, domain, reason="postcopy", event="resumed-postcopy")
+    assert auditor.in_postcopy(vm) and auditor.findings == []
+    auditor.by_agent(Change(0.0, "host1", "admission", "iqn.2026-11.org.sterna:tern-vdb", "withdrawn"))
+    assert "in post-copy, admission" in auditor.findings[0]
+    qemu.end(world, there, domain, reason="destroyed", event="stopped", detail="destroyed")
+    assert any("the guest itself was destroyed, on host2" in text for text in auditor.findings)
+
+
 def test_the_auditor_sees_what_is_left():
     world, auditor, vm = world_with_a_guest()
     before = {place: frozenset() for place in facts(world, vm)}
@@ -113,6 +131,32 @@ def test_the_auditor_sees_what_is_left():
     text = "\n".join(auditor.findings)
     for part in ("live port", "admitted to", "live session", "binding", "definition", "autostart"):
         assert (part in text) is (part != "autostart")
+
+
+def played_without(journaled: Kind, name: str, script: str = "forward") -> str:
+    """What the auditors say when entries of this kind and name never reach the disk."""
+    write = Notebook.append
+
+    def forgetful(self, migration_id, kind, **more):
+        entry = write(self, migration_id, kind, **more)
+        if kind is journaled and more.get("name") == name:
+            self.lines[-1] |= {"kind": Kind.NOTE, "name": "lost"}
+        return entry
+
+    with patch.object(Notebook, "append", forgetful):
+        return "\n".join(play(Case("volumes", script), again=False, limit_s=60).problems)
+
+
+def test_the_auditor_of_the_journals_misses_an_intent_an_outcome_and_a_row():
+    said = played_without(Kind.INTENT, "connect-volumes")
+    assert "host2: connect-volumes acts, and the journal has no open intent of it" in said
+    assert "host2: connect-volumes changes session" in said
+    said = played_without(Kind.DONE, "connect-volumes")
+    assert "host2: plug-vifs begins, and the journal has no outcome of connect-volumes" in said
+    assert "host2: closed as completed destination with P4 P5 P6 P7 P8 P10" in said
+    assert "libvirt copies, and the journal does not say" in played_without(Kind.NOTE, "copy-started")
+    assert "sends call pre_live_migration" in played_without(Kind.INTENT, "pre-live-migration")
+    assert "still admitted" in played_without(Kind.DONE, "remove-volume-connection", "deferred-R3")
 
 
 WRITES = st.lists(

@@ -1,6 +1,6 @@
 """The fault matrix: every moment of a migration meets every fault, and an independent auditor looks on.
 
-Quick (`make check`): a seeded sample of the singles and of the pairs. `make matrix`: all singles, many pairs.
+Quick (`make test`): a seeded sample of the singles and of the pairs. `make matrix`: all of both.
 One case: `STERNA_CASE='full|forward|host1: copy before #1=kill-3s' pytest -s tests/matrix -k replay`.
 """
 
@@ -13,15 +13,17 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.matrix import cases
-from tests.matrix.crew import play_all, play_pairs, report
-from tests.matrix.exclusions import EXCLUDED, IN_DOUBT, why_not
-from tests.matrix.play import COMPLETES, KINDS, SCRIPTS, Case, Result, play
+from tests.matrix.crew import play_all, play_every_pair, play_pairs, report
+from tests.matrix.exclusions import EXCLUDED, IN_DOUBT, not_held, why_not
+from tests.matrix.play import Case, Result, play
+from tests.matrix.scripts import KINDS, OPTIONS, expected, planned, scripts_for
 
 SEED = int(os.environ.get("STERNA_SEED", "20261122"))
 """Of the samples; another one plays other cases."""
 WHOLE = bool(os.environ.get("STERNA_MATRIX"))
-QUICK_SINGLES, QUICK_PAIRS = 300, 80
-PAIRS = int(os.environ.get("STERNA_PAIRS", "6000"))
+QUICK_SINGLES, QUICK_PAIRS, QUICK_CONTROLLER = 1500, 200, 40
+PAIRS = int(os.environ.get("STERNA_PAIRS", "0"))
+"""In the whole run: so many, evenly spread; 0 for all of them."""
 
 
 Record = Callable[[str, object], None]
@@ -44,12 +46,21 @@ def some(every: Callable[[], list[Case]], count: int) -> list[Case]:
 def test_one_fault(record_property: Record):
     chosen = some(cases.singles, QUICK_SINGLES)
     wanted = [case for case in chosen if not why_not(case)]
-    judged("singles", play_all(wanted), len(chosen) - len(wanted), record_property)
+    judged("singles", play_all(wanted, always_again=WHOLE), len(chosen) - len(wanted), record_property)
 
 
 def test_two_faults(record_property: Record):
-    results = play_pairs(PAIRS if WHOLE else QUICK_PAIRS, SEED)
+    if WHOLE:
+        results, before = play_every_pair(PAIRS)
+        judged(f"pairs ({before} before those were merged that go on alike)", results, 0, record_property)
+        return
+    results = play_pairs(QUICK_PAIRS, SEED)
     judged("pairs", results, sum(r.verdict == "left out" for r in results), record_property)
+
+
+def test_the_controller_or_its_database_away(record_property: Record):
+    results = play_all(some(cases.of_the_controller, QUICK_CONTROLLER))
+    judged("controller", results, 0, record_property)
 
 
 def test_every_step_of_every_flow_is_struck():
@@ -58,28 +69,47 @@ def test_every_step_of_every_flow_is_struck():
     assert cases.covered(case for case in every if case.faults[0][1] == "kill-3s") == cases.STEPS
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(("kind", "script"), [(kind, script) for kind in KINDS for script in scripts_for(kind)])
 def test_each_script_by_itself(kind, script):
     result = play(Case(kind, script))
     assert not result.problems, str(result)
-    assert result.verdict == ("completed" if (kind, script) in COMPLETES else "stayed")
-    assert result.struck == len(SCRIPTS[script])
+    assert result.verdict == expected(kind, script)
+    assert result.struck == len(planned(script))
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_a_stream_that_breaks_in_post_copy_is_told_and_mended(kind):
+    told = [line.rpartition("wrote status:")[2] for line in play(Case(kind, "switched-and-cut"), again=False).story]
+    wanted = ["recovering", "post-copy", "post-migrating", "completed"]
+    assert [s for s in told if s in wanted] == wanted
 
 
 def test_exclusions_cover_little():
     every = cases.singles()
-    assert sum(bool(why_not(case)) for case in every) < len(every) / 500
+    assert sum(bool(why_not(case)) for case in every) < len(every) / 300
     assert all(e.reason for e in EXCLUDED)
 
 
 @pytest.mark.parametrize("case", IN_DOUBT, ids=lambda case: case.name)
 def test_in_doubt_it_holds_and_says_so(case):
     result = play(case, again=False, limit_s=120.0)
-    assert len(result.problems) == 1, str(result)
-    assert result.problems[0].startswith("NEVER SETTLED: host1: source of ")
-    assert result.statuses["host1"] == "error"
-    assert not any(word in line for line in result.story for word in ("destroyed", "unpaused", "undefined"))
+    assert not not_held(result), str(result)
+
+
+ONCE_FAILED = (
+    "large|forward|world: host2 domain defined #1=qemu-host2",
+    "postcopy|switched|world: host2 domain defined #1=qemu-host2",
+    "postcopy|switched|world: host1 domain shutoff (migrated) #1=link-stream-5s",
+    "postcopy|switched|world: host2 domain running (migrated) #1=link-both-60s",
+    "postcopy|switched-and-cut|world: host1 domain paused (postcopy) #2=qemu-host1",
+    "postcopy-transient|switched-and-cut|world: host1 domain paused (postcopy) #2=power-host1-30s",
+)
+
+
+@pytest.mark.parametrize("name", ONCE_FAILED)
+def test_what_once_failed(name):
+    result = play(Case.named(name))
+    assert not result.problems, str(result)
 
 
 def test_replay(capsys):

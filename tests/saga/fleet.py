@@ -6,7 +6,9 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
+from sterna.adapters.sim.attached import SimAttachedVolumes
 from sterna.adapters.sim.bus import MemoryBroker
 from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sim.hypervisor import SimHypervisor
@@ -28,12 +30,30 @@ from sterna.rpc.client import RpcClient
 Strike = Callable[[str, str, str], Awaitable[None]]
 
 
+class HostClock:
+    """One host's clock: the fleet's time, and a wall clock that can be set wrong."""
+
+    def __init__(self, clock: SimClock) -> None:
+        self._clock = clock
+        self.wrong_by_s = 0.0
+
+    def now(self) -> datetime:
+        return self._clock.now() + timedelta(seconds=self.wrong_by_s)
+
+    def monotonic_ms(self) -> float:
+        return self._clock.monotonic_ms()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+
 class SimAgent:
     """One host's agent, which can be killed and started again; its journal is what survives."""
 
     def __init__(self, fleet: SimFleet, name: str) -> None:
         self.fleet, self.name = fleet, name
-        self.journal = SqlJournal.at(None, clock=fleet.clock)
+        self.clock = HostClock(fleet.clock)
+        self.journal = SqlJournal.at(None, clock=self.clock)
         self.rules: list[tuple[str, str, str]] = []
         self.struck: list[tuple[str, str]] = []
         self._agent: Agent | None = None
@@ -67,9 +87,9 @@ class SimAgent:
             hypervisor=SimHypervisor(world, name),
             vif=SimVif(world, name),
             network=SimNetwork(world),
-            volumes=(SimSharedFiles(world, name), SimIscsiVolumes(world, name)),
+            volumes=(SimSharedFiles(world, name), SimIscsiVolumes(world, name), SimAttachedVolumes(world, name)),
             storage=SimStorage(world, name),
-            clock=self.fleet.clock,
+            clock=self.clock,
         )
 
     async def _strike(self, step: str, row: str, moment: str) -> None:
@@ -126,9 +146,11 @@ class SimFleet:
     def vm(self, name: str = "tern", **more: object) -> str:
         return add_vm(self.world, "host1", name, disks=("shared", "local", "iscsi"), **more)  # type: ignore[arg-type]
 
-    async def start(self, vm: str, to: str = "host2", source: str = "host1", migration: str = "") -> Data:
+    async def start(
+        self, vm: str, to: str = "host2", source: str = "host1", migration: str = "", **options: object
+    ) -> Data:
         self.migration = migration or str(uuid.uuid4())
-        params = {"id": self.migration, "vm": vm, "destination": to, "options": {}}
+        params = {"id": self.migration, "vm": vm, "destination": to, "options": options}
         while True:
             try:
                 return await self.client.call(source, "start_migration", params)

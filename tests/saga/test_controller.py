@@ -83,6 +83,7 @@ async def test_a_migration_is_followed_to_its_end(play) -> None:
             await controller.migrate(MigrateRequest(vm="tern"))
         await fleet.ended()
         record = await read(controller, record.id)
+        assert record.migration.epoch == 1 and record.migration.source_address  # as the source's journal has it
         assert record.status is Status.COMPLETED and record.progress.percent == 100
         assert record.source_closed and record.destination_closed
         found = await controller.inventory.find(vm)

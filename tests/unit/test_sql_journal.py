@@ -11,7 +11,7 @@ from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary
 from sterna.domain.journal import Kind, Migration, Role
-from sterna.ports.records import Envelope, Journal
+from sterna.ports.records import Envelope, Journal, Keep
 
 S, D = Role.SOURCE, Role.DESTINATION
 
@@ -343,3 +343,59 @@ def test_unknown_fields_of_a_newer_version_are_ignored(journal):
         body = json.dumps(migration("m1", epoch=1).model_dump(mode="json") | {"from_the_future": 1})
         db.exec_driver_sql("UPDATE migrations SET body = ?", (body,))
     assert journal.get("m1")[0].epoch == 1
+
+
+def closed(journal, id, vm, entries=3):
+    journal.accept(migration(id, vm), Role.SOURCE)
+    for n in range(entries):
+        journal.append(id, Kind.NOTE, name=f"n{n}")
+    journal.append(id, Kind.CLOSED)
+
+
+def test_old_migrations_are_forgotten_once_they_are_read_and_nothing_depends_on_them(journal):
+    for n in range(6):
+        closed(journal, f"m{n}", f"vm-{n}")
+        if n == 1:
+            journal.append("m1", Kind.NOTE, name="spare-me")
+    journal.outbox_put(cast("m2/R4"))
+    journal.accept(migration("open", "vm-9"), Role.SOURCE)
+    last = journal.since(0, 1000)[-1].seq
+    keep = Keep(migrations=2)
+    assert journal.prune(0, spare="spare-me", keep=keep) == 0  # nobody has read anything
+    assert journal.prune(journal.entries("m0")[-1].seq, spare="spare-me", keep=keep) == 0  # its last one: not yet
+    assert journal.prune(last, spare="spare-me", keep=keep) == 2
+    left = {e.migration_id for e in journal.since(0, 1000)}
+    assert left == {"m1", "m2", "m4", "m5", "open"}  # m1 is spared; m2: a cast is under way
+    assert journal.get("m0") is None and journal.entries("m0") == []
+    journal.outbox_done("m2/R4")
+    assert journal.prune(last, spare="spare-me", keep=keep) == 1
+    assert journal.get("m2") is None
+    assert journal.prune(last, spare="spare-me", keep=keep) == 0
+    # what was seen of a VM is not forgotten with its migrations
+    with pytest.raises(Conflict, match="stale"):
+        journal.accept(migration("late", "vm-0", epoch=1), Role.DESTINATION)
+    assert [m.id for m, _ in journal.open()] == ["open"]
+
+
+def test_casts_that_are_done_are_forgotten_but_the_newest(journal):
+    for n in range(8):
+        journal.inbox_put(cast(f"in{n}"))
+        journal.outbox_put(cast(f"out{n}"))
+        if n != 1:
+            journal.inbox_done(f"in{n}")
+            journal.outbox_done(f"out{n}")
+    for _ in range(2):
+        journal.prune(0, spare="x", keep=Keep(casts=3))
+    assert [e.id for e in journal.inbox()] == ["in1"] and [e.id for e in journal.outbox()] == ["out1"]
+    assert not journal.inbox_put(cast("in7")) and not journal.inbox_put(cast("in1"))
+    assert journal.inbox_put(cast("in0"))  # so long ago that it is forgotten
+
+
+def test_the_journal_stays_small_however_many_migrations_there_were(path):
+    journal = SqlJournal.at(path)
+    sizes = []
+    for n in range(300):
+        closed(journal, f"m{n}", f"vm-{n % 7}")
+        journal.prune(journal.since(0, 10_000)[-1].seq, spare="x", keep=Keep(migrations=20, casts=20))
+        sizes.append(len(journal.since(0, 10_000)))
+    assert max(sizes) <= 21 * 5

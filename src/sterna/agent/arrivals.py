@@ -1,12 +1,16 @@
 """The destination's memory of guests that ran here: a transient guest that ends leaves no other trace.
 
 From P3 until its half is closed, the destination listens for the moment the guest's vCPUs run and journals it.
-`observe_guest` answers with what is seen now and what is remembered.
+It journals, too, that an incoming QEMU ended without it: QEMU says that it resumes before any vCPU runs, and
+libvirt tells in order, so who listened from its start to its end without a break knows that it never ran here,
+although libvirt's Finish may have written its definition already. `observe_guest` answers with what is seen now and
+what is remembered.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import structlog
 
@@ -14,9 +18,15 @@ from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import Context
+from sterna.ports.hypervisor import GuestEvent
 
 RAN = "guest-ran-here"
+NEVER_RAN = "guest-ended-before-it-ran"
+_RUNS = ("resumed-migrated", "resumed-postcopy", "resumed")
+_ENDS = ("stopped", "crashed", "shutdown", "stopped-migrated")
 LOOK_AGAIN_S = 2.0
+ANNOUNCE_AFTER_S = (0.0, 0.1, 0.4, 1.5)
+"""A frame may be lost, or come before the fabric is ready: each wait is about four times the one before."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,8 +62,12 @@ class Arrivals:
         mine = seen.epoch == ctx.migration.epoch
         if mine and seen.state is GuestState.RUNNING and not ctx.history.closed:
             ctx.note_once("M4", RAN)
+        if RAN in ctx.history.notes and seen.state is GuestState.UNKNOWN:
+            return seen.model_copy(update={"ran": True})
         if RAN in ctx.history.notes and seen.state in GONE:
             return seen.model_copy(update={"ran": True, "reason": "ran here"})
+        if NEVER_RAN in ctx.history.notes and RAN not in ctx.history.notes and seen.state in GONE:
+            return seen.model_copy(update={"ran": False, "reason": "ended before it ran"})
         return seen
 
     async def _look_out(self, ctx: Context) -> None:
@@ -61,11 +75,40 @@ class Arrivals:
         while RAN not in ctx.history.notes:
             try:
                 async with hypervisor.events(ctx.vm_uuid) as events:
-                    self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
-                    async for event in events:
-                        if event.kind == "resumed-migrated":
-                            ctx.note_once("M4", RAN)
-                            return
+                    seen = self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
+                    if ctx.postcopy:
+                        await hypervisor.open_recovery(ctx.vm_uuid)
+                    await self._listen(ctx, events, came=_waits_for_memory(seen, ctx.migration.epoch))
             except SternaError as error:
                 log.info("cannot look out for a guest now", vm=ctx.migration.vm_name, error=error.message)
                 await ctx.clock.sleep(LOOK_AGAIN_S)
+
+    async def _listen(self, ctx: Context, events: AsyncIterator[GuestEvent], *, came: bool) -> None:
+        """Until it ran; `came`: its QEMU waits here already. Raises Unreachable when events may be missing."""
+        async for event in events:
+            if event.kind == "started-incoming":
+                came = True
+                if ctx.postcopy:
+                    await ctx.host.hypervisor.open_recovery(ctx.vm_uuid)
+            if event.kind in _RUNS:
+                ctx.note_once("M4", RAN)
+                await _announce(ctx)
+                return
+            if came and event.kind in _ENDS:
+                ctx.note_once("M4", NEVER_RAN)
+
+
+def _waits_for_memory(seen: Observation, epoch: int) -> bool:
+    return seen.state is GuestState.PAUSED and seen.epoch == epoch and not seen.ran
+
+
+async def _announce(ctx: Context) -> None:
+    """Tell the network that the guest is here (SPEC F7): QEMU does as well, but later. Nobody depends on it."""
+    for wait_s in ANNOUNCE_AFTER_S:
+        await ctx.clock.sleep(wait_s)
+        for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
+            nic = tap["nic"]
+            try:
+                await ctx.host.vif.announce(tap["device"], bridge=nic["bridge"], mac=nic["mac"])
+            except SternaError as error:
+                log.info("the network was not told of a guest", device=tap["device"], error=error.message)

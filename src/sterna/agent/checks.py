@@ -10,7 +10,7 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Vm
-from sterna.migration.context import HostPorts
+from sterna.migration.context import POSTCOPY, HostPorts
 from sterna.migration.pre import decide_local
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -64,7 +64,9 @@ class SourceChecks:
         self._host, self._journal, self._client = host, journal, client
         self.tokens = CheckTokens(host)
 
-    async def check(self, name_or_uuid: str, destination: str) -> tuple[Vm, HostFacts | None, list[Refusal]]:
+    async def check(
+        self, name_or_uuid: str, destination: str, may: tuple[str, ...] = ()
+    ) -> tuple[Vm, HostFacts | None, list[Refusal]]:
         """The VM (disks with `local` decided where the destination answered), the destination's facts, and why not.
 
         Raises NotFound where this host has no such VM.
@@ -77,7 +79,8 @@ class SourceChecks:
         try:
             facts = HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
             vm = vm.model_copy(update={"disks": await self._decide_local(vm.disks, destination)})
-            answer = await self._client.call(destination, "check_destination", {"vm": vm.model_dump(mode="json")})
+            params = {"vm": vm.model_dump(mode="json"), "may": list(may)}
+            answer = await self._client.call(destination, "check_destination", params)
         except (Temporary, Unknown) as error:
             message = f"{destination}'s agent does not answer: {error.message}"
             down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
@@ -108,9 +111,11 @@ class DestinationChecks:
     def __init__(self, host: HostPorts, journal: Journal) -> None:
         self._host, self._journal = host, journal
 
-    async def check(self, vm: Vm) -> list[Refusal]:
-        """All this host has against taking `vm` now."""
+    async def check(self, vm: Vm, may: tuple[str, ...] = ()) -> list[Refusal]:
+        """All this host has against taking `vm` now, in the ways the user permits."""
         found = list(await self._host.hypervisor.check_incoming(vm))
+        if POSTCOPY in may:
+            found += await self._host.hypervisor.check_postcopy()
         found += await self._check_memory(vm)
         for nic in vm.nics:
             if nic.bridge is not None and not await self._host.vif.bridge_exists(nic.bridge):

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from sterna.agent.audit import Audit
 from sterna.agent.destination import DestinationDesk
+from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
+from sterna.agent.measuring import Measuring
 from sterna.agent.source import SourceDesk
+from sterna.agent.tuning import Tuning
 from sterna.domain.journal import Entry
 from sterna.domain.model import Data
 from sterna.migration.context import HostPorts
@@ -52,8 +56,12 @@ class Agent:
         runner = Runner(clock, parts.strike)
         self.source = SourceDesk(host, journal, runner, self._client, self._outbox, self._wrote)
         self.destination = DestinationDesk(host, journal, runner, self._client, self._outbox, self._wrote)
-        self._housekeeping = Housekeeping(host, journal)
+        self.fencing = Fencing(journal, self.source, self.destination, self._client, clock)
+        self.audit = Audit(host, journal, self._client, self.source.tokens)
+        self._housekeeping = Housekeeping(host, journal, lambda: self._read_to)
         self._last_written = 0
+        self._read_to = 0
+        """Where the controller last read on from: it has everything before."""
         self._written = asyncio.Event()
         self._hinting: asyncio.Task[None] | None = None
 
@@ -63,6 +71,7 @@ class Agent:
         self._hinting = asyncio.create_task(self._hint())
         self.destination.resume_all()
         resumed = self.source.resume_all()
+        self.fencing.resume_all()
         await self._server.start()
         await self._outbox.start()
         await self._client.listen("host.*", self._saw_host)
@@ -74,6 +83,7 @@ class Agent:
         """Leave: running copies go on in libvirt, the journal says where to go on (ARCHITECTURE: abort)."""
         await self._housekeeping.stop()
         await self._beacon.stop()
+        await self.fencing.stop()
         await self.source.stop()
         await self.destination.stop()
         await self._server.stop()
@@ -83,10 +93,13 @@ class Agent:
 
     def _register(self) -> None:
         server, source, destination = self._server, self.source, self.destination
+        server.method("ping", self._ping)
         server.method("describe_host", self._describe_host)
         server.method("list_vms", self._list_vms)
         server.method("show_vm", self._show_vm)
         server.method("journal_since", self._journal_since)
+        server.method("measure_load", Measuring(self._host, self._journal).measure_load)
+        server.method("tune_migration", Tuning(self._host, self._journal, self._wrote).tune_migration)
         server.method("check_migration", source.check_migration)
         server.method("start_migration", source.start_migration)
         server.method("abort_migration", source.abort_migration)
@@ -96,8 +109,18 @@ class Agent:
         server.method("observe_guest", destination.observe_guest)
         server.method("pre_live_migration", destination.pre_live_migration)
         server.method("wait_vif_plugged", destination.wait_vif_plugged)
+        server.method("switch_to_postcopy", source.switch_to_postcopy)
+        server.method("listen_again", destination.listen_again)
+        server.method("end_lost", destination.end_lost)
         server.method("end_incoming", destination.end_incoming)
         server.method("remove_volume_connection", destination.remove_volume_connection)
+        server.method("audit", self.audit.audit)
+        server.method("refuse_migration", destination.refuse_migration)
+        server.method("fencing_plan", self.fencing.plan)
+        server.method("declare_dead", self.fencing.declare_dead)
+        server.method("declare_alive", self.fencing.declare_alive)
+        server.method("migration_ending", self.fencing.ending)
+        server.method("migration_fate", self.fencing.fate)
         server.cast("rollback_live_migration_at_destination", destination.rollback)
         server.cast("post_live_migration_at_destination", destination.post_live_migration)
 
@@ -106,6 +129,10 @@ class Agent:
     async def _facts(self) -> Data:
         host = await self._host.hypervisor.host()
         return {"host": host.model_dump(mode="json"), "boot": self._boot, "journal_last": self._last_written}
+
+    async def _ping(self, request: Request) -> Data:
+        """A sign of life that needs nothing else to work: no libvirt, no disk."""
+        return {}
 
     async def _describe_host(self, request: Request) -> Data:
         return {"host": (await self._host.hypervisor.host()).model_dump(mode="json")}
@@ -119,6 +146,7 @@ class Agent:
 
     async def _journal_since(self, request: Request) -> Data:
         cursor = int(request.params.get("cursor", 0))
+        self._read_to = cursor
         limit = min(int(request.params.get("limit", JOURNAL_PAGE)), JOURNAL_PAGE)
         entries = self._journal.since(cursor, limit)
         ids = dict.fromkeys(e.migration_id for e in entries)

@@ -12,16 +12,20 @@ from collections.abc import Callable
 
 import structlog
 
-from sterna.agent.arrivals import Arrivals
+from sterna.agent.arrivals import RAN, Arrivals
 from sterna.agent.checks import DestinationChecks
 from sterna.agent.peer import RpcPeer
 from sterna.domain.errors import BadRequest, Conflict, SternaError
+from sterna.domain.fencing import Decision, Survivor, without_source
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data, Vm
+from sterna.domain.model import Data, GuestState, Observation, Vm
+from sterna.domain.status import Status
 from sterna.domain.step import History
+from sterna.domain.whereabouts import GONE
 from sterna.migration import pre
-from sterna.migration.context import Context, HostPorts
+from sterna.migration.context import WROTE_OFF, Context, HostPorts
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, REMOVE_VOLUME_CONNECTION
+from sterna.migration.rollback import unplug_taps
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -54,7 +58,8 @@ class DestinationDesk:
 
     async def check_destination(self, request: Request) -> Data:
         """`check_destination {vm}`: every reason this host has against it."""
-        refusals = await self._checks.check(_vm(request))
+        may = tuple(str(word) for word in request.params.get("may", ()))
+        refusals = await self._checks.check(_vm(request), may)
         return {"refusals": [r.model_dump() for r in refusals]}
 
     async def sees_token(self, request: Request) -> Data:
@@ -64,17 +69,29 @@ class DestinationDesk:
 
     async def observe_guest(self, request: Request) -> Data:
         """`observe_guest {vm}`: what this host's hypervisor says of it now."""
-        seen = await self._host.hypervisor.observe(str(request.params.get("vm", "")))
+        seen = await self._observe(str(request.params.get("vm", "")))
         known = self._journal.get(request.migration_id)
         if known is not None and known[1] is Role.DESTINATION:
-            seen = self._arrivals.remember(self._open(known[0]), seen)
+            ctx = self.context(known[0])
+            seen = self._arrivals.remember(ctx, seen)
+            return {
+                "observation": seen.model_dump(mode="json"),
+                "written_off": ctx.history.notes.get(WROTE_OFF),
+            }
         return {"observation": seen.model_dump(mode="json")}
+
+    async def _observe(self, vm: str) -> Observation:
+        """The hypervisor's word; UNKNOWN where it does not answer: what the journal remembers may still help."""
+        try:
+            return await self._host.hypervisor.observe(vm)
+        except SternaError as error:
+            return Observation(state=GuestState.UNKNOWN, reason=error.message)
 
     async def pre_live_migration(self, request: Request) -> Data:
         """P3: prepare everything (P4-P10); the answer is P11. Raises Conflict for a stale or closed migration."""
         migration = self._migration(request)
         async with self._lock(migration.id):
-            ctx = self._open(migration)
+            ctx = self.context(migration)
             if ctx.history.turned is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
             ctx.note_once("P3", "incoming-vm", {"vm": _vm(request).model_dump(mode="json")})
@@ -95,11 +112,34 @@ class DestinationDesk:
         ctx.note("R0", "ended-incoming", {"ended": ended})
         return {"ended": ended}
 
+    async def listen_again(self, request: Request) -> Data:
+        """`listen_again {address}`: the stream broke in post-copy; wait for the source's half.
+
+        Raises Conflict where the guest is not in post-copy here, BadRequest for an address that is not ours.
+        """
+        ctx = self._known(request)
+        address = str(request.params.get("address", ""))
+        if address not in (self._host.address, *self._host.more_addresses):
+            raise BadRequest(f"{address!r} is no migration address of {self._host.name}")
+        uri = await self._host.hypervisor.listen_again(ctx.vm_uuid, ctx.migration.epoch, address)
+        ctx.note("M4", "listening-again", {"uri": uri})
+        return {"uri": uri}
+
+    async def end_lost(self, request: Request) -> Data:
+        """`end_lost {}`: the source asked both sides: the rest of its memory is gone, it can never run on."""
+        ctx = self._known(request)
+        ctx.note_once("M4", "guest-lost-in-postcopy")
+        ended = await self._host.hypervisor.end_lost(ctx.vm_uuid, ctx.migration.epoch)
+        return {"ended": ended}
+
     async def remove_volume_connection(self, request: Request) -> Data:
         """R3: disconnect the volumes and terminate their connections."""
         if self._journal.get(request.migration_id) is None:
             return {"removed": False}  # P3 never came; if it comes late, R4 has written the migration off
-        ctx = self._turn(self._known(request))
+        known = self._known(request)
+        if known.history.closed:
+            return {"removed": False}  # undone already, or the guest was taken over while its source was dead
+        ctx = self._turn(known)
         async with self._lock(ctx.migration.id):
             await self._runner.run(REMOVE_VOLUME_CONNECTION, _backwards(ctx))
             return {"removed": True}
@@ -111,7 +151,7 @@ class DestinationDesk:
         migration = self._migration(request)
         try:
             ctx = self._turn(
-                self._open(migration)
+                self.context(migration)
             )  # never heard of: accepted only to be closed, a late P3 is refused
         except Conflict:
             if self._journal.get(migration.id) is not None:
@@ -120,21 +160,107 @@ class DestinationDesk:
             self._peer(migration).cast("destination_report", {"row": "R7"}, key="R7-report")
             return
         async with self._lock(migration.id):
-            if ctx.history.closed:
+            if ctx.history.closed or await self._abandoned(ctx):
                 return
-            steps = DESTINATION.compensation(ctx.history.plans)
-            await self._runner.run(steps, _backwards(ctx), forever=True)
+            await self._undo(ctx)
             self._finish(ctx, "R7")
 
     async def post_live_migration(self, request: Request) -> None:
         """F5 arrived: F6-F9, then the report."""
         migration = self._migration(request)
+        try:
+            ctx = self.context(migration)
+        except Conflict:
+            if self._journal.get(migration.id) is not None:
+                raise
+            log.info("a cast about a migration forgotten here", migration=migration.id)
+            return  # a repeat from long ago: its epoch is stale, and what was done has been reported
         async with self._lock(migration.id):
-            ctx = self._open(migration)
-            if ctx.history.closed:
+            if ctx.history.closed or await self._abandoned(ctx):
                 return
             await self._runner.run(DESTINATION_POST.after_pivot, ctx, forever=True)
             self._finish(ctx, "F9")
+
+    # ------------------------------------------------------------ when one of the two hosts was declared dead
+
+    async def settle_alone(self, ctx: Context) -> Decision:
+        """The source is dead and fenced: end this half by what is true here (ADR 7), if it can be told.
+
+        The decision is journaled before it is acted on; a restart goes on with it.
+        """
+        if "plug-vifs" not in ctx.history.results:
+            ctx.abort.set()  # a preparation that is still under way stops at its next step
+        async with self._lock(ctx.migration.id):
+            decision = await self.decide_alone(ctx)
+            if ctx.history.closed or decision.act in (Survivor.HOLD, Survivor.WAIT):
+                return decision
+            taken = decision.act is Survivor.TAKE_OVER
+            ctx.write_off("completed" if taken else "failed", decision.why)
+            if taken:
+                await self._runner.run(DESTINATION_POST.after_pivot, _backwards(ctx), forever=True)
+            else:
+                await self._undo(self._turn(ctx))
+            self._tell_end(ctx, Status.COMPLETED if taken else Status.FAILED, decision.why)
+            self._finish(ctx, "F9" if taken else "R7")
+            return decision
+
+    async def refuse_migration(self, request: Request) -> Data:
+        """`refuse_migration {migration}`: its source was declared dead before P3 came here. Closed unopened: a late
+        P3 is refused, and the source learns why."""
+        migration = self._migration(request)
+        try:
+            ctx = self.context(migration)
+        except Conflict:
+            return {"refused": True}  # its epoch is stale: P3 would be refused as well
+        async with self._lock(migration.id):
+            if ctx.history.plans or ctx.history.closed:
+                return {"refused": ctx.history.closed}  # P3 has come after all
+            ctx.write_off("failed", "nothing had been prepared")
+            self._tell_end(self._turn(ctx), Status.FAILED, "nothing had been prepared")
+            self._finish(ctx, "R7")
+        return {"refused": True}
+
+    async def decide_alone(self, ctx: Context) -> Decision:
+        """What `settle_alone` would do now."""
+        told = ctx.history.notes.get(WROTE_OFF)
+        if told is not None:
+            taken = told["outcome"] == "completed"
+            return Decision(Survivor.TAKE_OVER if taken else Survivor.CLEAN_UP, told["why"])
+        here = await ctx.observe_here()
+        return without_source(here, epoch=ctx.migration.epoch, ran=RAN in ctx.history.notes)
+
+    def _tell_end(self, ctx: Context, status: Status, why: str) -> None:
+        """The source's journal cannot say how it ended: this one does."""
+        host = ctx.migration.source
+        lost = "its own half is written off" if status is Status.COMPLETED else f"the guest was on {host} then"
+        reason = f"{host} was declared dead; {why}; {lost}"
+        ctx.write(Kind.STATUS, name=status, data={"status": status, "reason": reason})
+
+    async def _abandoned(self, ctx: Context) -> bool:
+        """Was this host declared dead with the guest on it? Then its half ends without being carried out.
+
+        Asked only where the guest left a trace here and runs here no more: what is left may be the last of it.
+        Nothing is started, and its definition and disks are kept.
+        """
+        here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+        ours = here.state is GuestState.SHUTOFF and here.epoch == ctx.migration.epoch
+        if here.state not in GONE or not (ours or RAN in ctx.history.notes):
+            return False
+        fate = await ctx.ask_fate()
+        if fate is None:
+            return False
+        if here.state is GuestState.SHUTOFF:
+            await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, False)
+        await unplug_taps(ctx)
+        if fate.outcome == "failed":
+            await self._runner.run(REMOVE_VOLUME_CONNECTION, _backwards(ctx), forever=True)
+        ctx.note("", "abandoned", fate.model_dump())
+        self._close(ctx, "")
+        return True
+
+    async def _undo(self, ctx: Context) -> None:
+        steps = DESTINATION.compensation(ctx.history.plans)
+        await self._runner.run(steps, _backwards(ctx), forever=True)
 
     # ------------------------------------------------------------ the agent's life
 
@@ -142,7 +268,7 @@ class DestinationDesk:
         """Look out again for the guests that an earlier life of this agent expected."""
         for migration, role in self._journal.open():
             if role is Role.DESTINATION:
-                self._arrivals.watch(self._open(migration))
+                self._arrivals.watch(self.context(migration))
 
     async def stop(self) -> None:
         """Look out no more."""
@@ -152,10 +278,15 @@ class DestinationDesk:
 
     def _finish(self, ctx: Context, row: str) -> None:
         """Report first: a crash in between repeats the cast's handling, and the report is sent once by its key."""
-        ctx.peer.cast("destination_report", {"row": row}, key=f"{row}-report")
+        report = {"row": row, "written_off": ctx.history.notes.get(WROTE_OFF)}
+        ctx.peer.cast("destination_report", report, key=f"{row}-report")
+        self._close(ctx, row)
+
+    def _close(self, ctx: Context, row: str) -> None:
         ctx.write(Kind.CLOSED, row=row)
         self._arrivals.forget(ctx)
         self._contexts.pop(ctx.migration.id, None)
+        self._locks.pop(ctx.migration.id, None)
 
     def _migration(self, request: Request) -> Migration:
         migration = Migration.model_validate(request.params.get("migration") or {})
@@ -163,25 +294,27 @@ class DestinationDesk:
             raise BadRequest("the message's migration id and epoch are not those of its migration")
         return migration
 
-    def _open(self, migration: Migration) -> Context:
+    def context(self, migration: Migration) -> Context:
         """The context of a migration, accepted now if it never was. Raises Conflict where it may not be."""
-        if migration.id not in self._contexts:
-            accepted = self._journal.accept(migration, Role.DESTINATION)
-            if accepted.epoch != migration.epoch:
-                raise Conflict(f"migration {migration.id} was accepted with epoch {accepted.epoch}")
-            history = History.read(self._journal.entries(migration.id))
-            peer = self._peer(accepted)
-            self._contexts[migration.id] = Context(
-                accepted,
-                Role.DESTINATION,
-                self._host,
-                peer,
-                self._client,
-                self._journal,
-                history,
-                on_write=self._on_write,
-            )
-        return self._contexts[migration.id]
+        if migration.id in self._contexts:
+            return self._contexts[migration.id]
+        accepted = self._journal.accept(migration, Role.DESTINATION)
+        if accepted.epoch != migration.epoch:
+            raise Conflict(f"migration {migration.id} was accepted with epoch {accepted.epoch}")
+        history = History.read(self._journal.entries(migration.id))
+        ctx = Context(
+            accepted,
+            Role.DESTINATION,
+            self._host,
+            self._peer(accepted),
+            self._client,
+            self._journal,
+            history,
+            on_write=self._on_write,
+        )
+        if not history.closed:
+            self._contexts[migration.id] = ctx
+        return ctx
 
     def _peer(self, migration: Migration) -> RpcPeer:
         return RpcPeer(self._client, self._outbox, migration, migration.source)
@@ -193,7 +326,7 @@ class DestinationDesk:
             raise Conflict(f"{self._host.name} has not prepared for migration {request.migration_id}")
         if known[0].epoch != request.epoch:
             raise Conflict(f"stale epoch {request.epoch}: migration {known[0].id} has epoch {known[0].epoch}")
-        return self._open(known[0])
+        return self.context(known[0])
 
     def _turn(self, ctx: Context) -> Context:
         """From here on this half is compensated: a preparation still under way stops at its next step."""

@@ -1,4 +1,6 @@
-"""Taps that Sterna made ahead of a guest outlive the guest's own end: libvirt leaves them (`managed='no'`).
+"""What an agent clears up by itself: taps of guests that ended, and what its journal need not keep.
+
+Taps that Sterna made ahead of a guest outlive the guest's own end: libvirt leaves them (`managed='no'`).
 
 This looks after them once the migration is over: a tap whose guest has no QEMU here any more is taken away, so that
 a guest that is shut down and started again is not on the bridge twice. Made and started by `daemon.py`.
@@ -7,26 +9,29 @@ a guest that is shut down and started again is not on the bridge twice. Made and
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
 from sterna.domain.errors import SternaError
 from sterna.domain.model import Nic
 from sterna.domain.whereabouts import GONE
-from sterna.migration.context import HostPorts
+from sterna.migration.context import WROTE_OFF, HostPorts
 from sterna.ports.records import Journal
 
 log = structlog.get_logger(__name__)
 
+PRUNE_EVERY_S = 300.0
 EVERY_S = 3.0
 """A guest that stops may be started again at once: so long may its old tap stay beside the new one."""
 
 
 class Housekeeping:
-    """One host's leftover taps."""
+    """One host's leftover taps and old entries."""
 
-    def __init__(self, host: HostPorts, journal: Journal) -> None:
-        self._host, self._journal = host, journal
+    def __init__(self, host: HostPorts, journal: Journal, read_to: Callable[[], int]) -> None:
+        """`read_to`: up to which position the controller has read the journal."""
+        self._host, self._journal, self._read_to = host, journal, read_to
         self._suspects: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -59,14 +64,25 @@ class Housekeeping:
         self._suspects = suspects
         return removed
 
+    def prune(self) -> int:
+        """Forget migrations that ended long ago and that the controller has read; how many. See `ports.records`."""
+        forgotten = self._journal.prune(self._read_to(), spare=WROTE_OFF)
+        if forgotten:
+            log.info("forgot old migrations", count=forgotten)
+        return forgotten
+
     async def _remove(self, nic: Nic) -> None:
         await self._host.vif.unplug(nic.device or "", bridge=nic.bridge or "")
         log.info("removed the tap of a guest that ended", device=nic.device, vm=nic.external_ids.get("vm-uuid"))
 
     async def _run(self) -> None:
+        pruned_ms = self._host.clock.monotonic_ms()
         while True:
             await self._host.clock.sleep(EVERY_S)
             try:
                 await self.sweep()
+                if self._host.clock.monotonic_ms() - pruned_ms >= PRUNE_EVERY_S * 1000:
+                    pruned_ms = self._host.clock.monotonic_ms()
+                    self.prune()
             except SternaError as error:
-                log.warning("could not look for leftover taps", why=error.message)
+                log.warning("housekeeping is tried again", why=error.message)

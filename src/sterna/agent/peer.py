@@ -8,6 +8,11 @@ from sterna.ports.records import Envelope
 from sterna.rpc.client import RpcClient
 from sterna.rpc.outbox import Outbox
 
+LONGEST_S = 60.0
+"""What the other agent does for a call: questions to its libvirt and files, a disconnect. Seconds at most."""
+LONG_CALLS_S = {"pre_live_migration": 600.0}
+"""P4-P10: each of its steps may be retried for 30 s."""
+
 
 class RpcPeer:
     """Every message carries the migration's id and epoch; a cast also the migration itself, as a receiver that
@@ -19,7 +24,8 @@ class RpcPeer:
     async def call(self, method: str, params: Data) -> Data:
         """See `ports.peer.Peer.call`."""
         m = self._migration
-        return await self._client.call(self._to, method, params, migration_id=m.id, epoch=m.epoch)
+        total_s = LONG_CALLS_S.get(method, LONGEST_S)
+        return await self._client.call(self._to, method, params, migration_id=m.id, epoch=m.epoch, total_s=total_s)
 
     def cast(self, method: str, params: Data, *, key: str) -> None:
         """See `ports.peer.Peer.cast`."""

@@ -12,12 +12,15 @@ import structlog
 
 from sterna.agent.checks import SourceChecks
 from sterna.agent.peer import RpcPeer
+from sterna.agent.tokens import CheckTokens
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, HostFacts, Vm
+from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.domain.step import History
-from sterna.migration.context import Context, HostPorts
+from sterna.migration import postcopy
+from sterna.migration.context import RUNS_THERE, WRITTEN_OFF, Context, HostPorts
 from sterna.migration.flow import SOURCE
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -50,7 +53,9 @@ class SourceDesk:
 
     async def check_migration(self, request: Request) -> Data:
         """`check_migration {vm, destination}`: the VM and every reason why not."""
-        vm, _, refusals = await self._checks.check(_text(request, "vm"), _text(request, "destination"))
+        vm, _, refusals = await self._checks.check(
+            _text(request, "vm"), _text(request, "destination"), _permitted(request)
+        )
         return {"vm": vm.model_dump(mode="json"), "refusals": [r.model_dump() for r in refusals]}
 
     async def start_migration(self, request: Request) -> Data:
@@ -61,7 +66,9 @@ class SourceDesk:
         known = self._journal.get(_text(request, "id"))
         if known is not None:
             return self._known(known[0], known[1])
-        vm, facts, refusals = await self._checks.check(_text(request, "vm"), _text(request, "destination"))
+        vm, facts, refusals = await self._checks.check(
+            _text(request, "vm"), _text(request, "destination"), _permitted(request)
+        )
         holder = self._journal.holder(vm.uuid)
         if holder is not None and holder.id != request.params["id"]:
             raise Conflict(f"{vm.name} is in migration {holder.id} already", fix="wait for it, or abort it")
@@ -81,7 +88,8 @@ class SourceDesk:
         history = History.read(self._journal.entries(wanted))
         if history.turned is not None:
             return {"accepted": True}  # on its way back already
-        if history.closed or "copy" in history.results or "copy-succeeded" in history.notes:
+        left = {"copy-succeeded", "saw-suspended-postcopy", RUNS_THERE} & history.notes.keys()
+        if history.closed or "copy" in history.results or left:
             raise Conflict(
                 f"{known[0].vm_name} runs on {known[0].destination} already",
                 fix="migrate it back if you want it here",
@@ -92,13 +100,45 @@ class SourceDesk:
             ctx.abort.set()
         return {"accepted": True}
 
+    async def switch_to_postcopy(self, request: Request) -> Data:
+        """`switch_to_postcopy {id}`: as soon as libvirt can; asking again is nothing.
+
+        Raises NotFound; Conflict where it was not permitted, has not come to the copy, or is past it.
+        """
+        wanted = _text(request, "id")
+        ctx = self._contexts.get(wanted)
+        if ctx is None:
+            raise NotFound(f"no open migration {wanted} starts on {self._host.name}")
+        name = ctx.migration.vm_name
+        if not ctx.postcopy:
+            fix = "start it with --may postcopy"
+            raise Conflict(f"the migration of {name} was not permitted to go to post-copy", fix=fix)
+        history = ctx.history
+        if history.turned is not None or ctx.abort.is_set():
+            raise Conflict(f"the migration of {name} is being rolled back")
+        if "copy" in history.results:
+            raise Conflict(f"{name} runs on {ctx.migration.destination} already")
+        ctx.note_once("M4", postcopy.ASKED)
+        return {"accepted": True}
+
     async def destination_report(self, request: Request) -> None:
         """Cast `destination_report {row}`: the destination has finished F9 or R7."""
         ctx = self._contexts.get(request.migration_id)
         if ctx is None or ctx.history.closed:
             return  # a repeat after the end
         row = _text(request, "row")
+        if request.params.get("written_off"):  # this host was declared dead meanwhile
+            ctx.note_once("", WRITTEN_OFF, request.params["written_off"])
         ctx.note_once(row, f"dhost-reports-{row}", request.params)
+
+    @property
+    def tokens(self) -> CheckTokens:
+        """The tokens of this host's checks."""
+        return self._checks.tokens
+
+    def context(self, migration_id: str) -> Context | None:
+        """What drives this migration now; None where nothing does."""
+        return self._contexts.get(migration_id)
 
     # ------------------------------------------------------------ tasks
 
@@ -165,3 +205,13 @@ def _text(request: Request, key: str) -> str:
     if not isinstance(value, str) or not value:
         raise BadRequest(f"{request.method} needs {key!r}, a string")
     return value
+
+
+def _permitted(request: Request) -> tuple[str, ...]:
+    """What the user lets the migration do (option `may`). Raises BadRequest for what this version does not know."""
+    may = (request.params.get("options") or {}).get("may", ())
+    known = sorted(May)
+    unknown = [str(word) for word in may if word not in known]
+    if unknown:
+        raise BadRequest(f"a migration may not {', '.join(unknown)}", fix=f"known is: {', '.join(known)}")
+    return tuple(may)

@@ -47,6 +47,10 @@ class CheckTokens:
         finally:
             self._in_use.discard(token)
 
+    def is_left_over(self, token: str) -> bool:
+        """Did a check of this host leave it, and does none of this life use it?"""
+        return token.startswith(self._prefix) and token not in self._in_use
+
     def start(self) -> None:
         """Sweep now, and whenever there is a reason."""
         self._task = asyncio.create_task(self._sweep_for_ever(), name="sweep tokens")

@@ -6,7 +6,19 @@ from importlib.metadata import version
 
 from fastapi import APIRouter
 
-from sterna.api.models import HealthOut, HostOut, HostPatch, HostsOut, VmDetailOut, VmOut, VmsOut
+from sterna.api.models import (
+    AuditIn,
+    AuditOut,
+    DeadIn,
+    DeathOut,
+    HealthOut,
+    HostOut,
+    HostPatch,
+    HostsOut,
+    VmDetailOut,
+    VmOut,
+    VmsOut,
+)
 from sterna.api.problems import documented
 from sterna.api.serving import Served
 
@@ -37,6 +49,35 @@ async def show_host(name: str, controller: Served) -> HostOut:
 async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
     """In maintenance a host is nobody's destination; what runs there stays."""
     return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance))
+
+
+@router.get("/hosts/{name}/declare-dead", summary="What declaring a host dead would do", tags=["hosts"],
+            responses=documented(404))  # fmt: skip
+async def plan_death(name: str, controller: Served) -> DeathOut:
+    """Per migration, as the agents that are left see it now. Changes nothing."""
+    return DeathOut.of(await controller.deaths.plan(name))
+
+
+@router.post("/hosts/{name}/declare-dead", summary="Declare a host dead and fenced", tags=["hosts"],
+             responses=documented(404, 422))  # fmt: skip
+async def declare_dead(name: str, word: DeadIn, controller: Served) -> DeathOut:
+    """For a host that is gone for good: the other halves of its migrations are ended without it. Refused while it
+    answers, and unless `fenced` is true. May be repeated."""
+    return DeathOut.of(await controller.deaths.declare(name, fenced=word.fenced))
+
+
+@router.post("/hosts/{name}/declare-alive", summary="Take back that a host is dead", tags=["hosts"],
+             responses=documented(404))  # fmt: skip
+async def declare_alive(name: str, controller: Served) -> HostOut:
+    """What has been done on that word stays done; nothing more is."""
+    return HostOut.of(await controller.deaths.take_back(name))
+
+
+@router.post("/audit", summary="Look for what is left over", tags=["hosts"], responses=documented(404, 422))
+async def audit(wanted: AuditIn, controller: Served) -> AuditOut:
+    """Everything that no open migration owns, explained. With `repair`, what is proven safe is looked at once more
+    and removed; all else is left alone, with the reason."""
+    return AuditOut.of(await controller.audits.audit(wanted.host, repair=wanted.repair))
 
 
 @router.get("/vms", summary="List VMs", tags=["VMs"])

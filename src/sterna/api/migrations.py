@@ -34,7 +34,7 @@ async def start_migration(wanted: MigrationIn, response: Response, controller: S
         id=str(wanted.id) if wanted.id else "",
         vm=wanted.vm,
         destination=wanted.destination,
-        bandwidth_bytes_s=wanted.bandwidth_bytes_s,
+        asked=wanted.asked(),
     )
     record, repeated = await controller.migrate(request)
     response.status_code = 200 if repeated else 202
@@ -93,3 +93,11 @@ async def abort_migration(id: MigrationId, controller: Served) -> MigrationOut:
     """Before the switch-over everything is rolled back and it ends `cancelled`; after it, 409: it is on the
     destination already."""
     return MigrationOut.of(await controller.abort(id))
+
+
+@router.post("/migrations/{id}/post-copy", status_code=202, summary="Switch to post-copy",
+             responses=documented(404, 409, 503, 504))  # fmt: skip
+async def switch_to_postcopy(id: MigrationId, controller: Served) -> MigrationOut:
+    """As soon as the memory is being copied, the guest runs on the destination and the rest follows. 409 where the
+    migration was not started with `may: ["postcopy"]`, or is over."""
+    return MigrationOut.of(await controller.switch_to_postcopy(id))

@@ -10,8 +10,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sterna.controller.audit import Findings
+from sterna.controller.declare_dead import Death
 from sterna.controller.registry import Host
+from sterna.domain.audit import Leftover
 from sterna.domain.model import Vm
+from sterna.domain.objective import Asked
+from sterna.domain.policies import DEFAULT, POLICIES, May
 from sterna.domain.progress import Progress
 from sterna.domain.report import Report
 from sterna.domain.rows import row_for
@@ -32,9 +37,13 @@ class HostOut(BaseModel):
     name: str = Field(examples=["host1"])
     host_uuid: str = Field(description="libvirt's own host UUID; the name is pinned to it.")
     address: str = Field(examples=["10.0.0.1"])
-    state: Literal["up", "down"]
+    state: Literal["up", "down", "dead"] = Field(
+        description="`dead`: declared so by an operator, and silent since."
+    )
     maintenance: bool = Field(description="True: nobody's destination. What runs there stays.")
     seen_at: str = Field(description="ISO 8601 UTC, of the last beacon.")
+    declared_dead_at: str | None = Field(description="ISO 8601 UTC; null where nobody declared it dead.")
+    back_at: str | None = Field(description="ISO 8601 UTC: heard again after it was declared dead.")
     libvirt_version: str = Field(examples=["11.3.0"])
     qemu_version: str = Field(examples=["10.0.2"])
     memory_total_bytes: int
@@ -49,7 +58,9 @@ class HostOut(BaseModel):
         facts = host.facts
         return cls(
             **facts.model_dump(include=set(cls.model_fields) - {"libvirt_version", "qemu_version", "maintenance"}),
-            state="up" if host.up else "down",
+            state="up" if host.up else "dead" if host.dead else "down",
+            declared_dead_at=host.dead_at or None,
+            back_at=host.back_at or None,
             maintenance=host.maintenance,
             seen_at=host.seen_at,
             libvirt_version=_version(facts.libvirt_version),
@@ -68,6 +79,58 @@ class HostPatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     maintenance: bool
+
+
+class DeadIn(BaseModel):
+    """An operator's word about a host."""
+
+    model_config = ConfigDict(extra="forbid")
+    fenced: bool = Field(description="True: it is powered off, and will not come back on by itself.")
+
+
+class PlannedOut(BaseModel):
+    """What is done about one migration."""
+
+    id: str = Field(examples=[_ID])
+    vm: str = Field(examples=["web1"])
+    host: str = Field(description="Whose agent does it.", examples=["host2"])
+    role: str = Field(description="Which half of the migration that is.", examples=["destination"])
+    will: str = Field(examples=["take the guest over and end it as completed: the guest runs here"])
+
+
+class DeathOut(BaseModel):
+    """What declaring a host dead means."""
+
+    host: str = Field(examples=["host1"])
+    migrations: list[PlannedOut]
+    silent_hosts: list[str] = Field(description="Could not be asked or told: they are told when they are back.")
+
+    @classmethod
+    def of(cls, death: Death) -> DeathOut:
+        """From the controller's answer."""
+        planned = [PlannedOut(**m.model_dump()) for m in death.migrations]
+        return cls(host=death.host, migrations=planned, silent_hosts=list(death.silent))
+
+
+class AuditIn(BaseModel):
+    """Where to look for leftovers, and whether to remove them."""
+
+    model_config = ConfigDict(extra="forbid")
+    host: str | None = Field(default=None, min_length=1, max_length=255, description="Null: every host.")
+    repair: bool = Field(default=False, description="True: what is proven safe is removed.")
+
+
+class AuditOut(BaseModel):
+    """What is left over that no open migration owns."""
+
+    clean: bool = Field(description="Nothing is left over, or all of it has been removed.")
+    leftovers: list[Leftover]
+    silent_hosts: list[str] = Field(description="Could not be asked.")
+
+    @classmethod
+    def of(cls, findings: Findings) -> AuditOut:
+        """From the controller's answer."""
+        return cls(clean=findings.clean, leftovers=list(findings.leftovers), silent_hosts=list(findings.silent))
 
 
 class VmOut(BaseModel):
@@ -103,7 +166,27 @@ class VmsOut(BaseModel):
     silent_hosts: list[str] = Field(description="Hosts that could not be asked: their VMs are as last seen.")
 
 
-class MigrationIn(BaseModel):
+class ObjectiveIn(BaseModel):
+    """What is wanted of the copy. Null: as the policy has it."""
+
+    model_config = ConfigDict(extra="forbid")
+    policy: str = Field(default=DEFAULT, description=f"One of {', '.join(sorted(POLICIES))}.", max_length=64)
+    max_downtime_ms: int | None = Field(default=None, description="The guest stands still no longer at the switch.")
+    finish_within_s: float | None = Field(default=None, description="From the request to the end of the copy.")
+    may: list[May] | None = Field(
+        default=None, max_length=3, description="What may be done to a guest whose copy does not converge."
+    )
+    bandwidth_bytes_s: int | None = Field(
+        default=None, ge=2**20, description="The copy sends no more than this; null: as fast as it goes."
+    )
+
+    def asked(self) -> Asked:
+        """In the domain's words."""
+        told = self.model_dump(include=set(ObjectiveIn.model_fields))
+        return Asked(**told | {"may": None if self.may is None else frozenset(self.may)})
+
+
+class MigrationIn(ObjectiveIn):
     """A request to migrate a VM."""
 
     model_config = ConfigDict(
@@ -113,9 +196,6 @@ class MigrationIn(BaseModel):
     vm: str = Field(min_length=1, max_length=255, description="Name or UUID.")
     destination: str | None = Field(
         default=None, min_length=1, max_length=255, description="A host's name; null: Sterna chooses."
-    )
-    bandwidth_bytes_s: int | None = Field(
-        default=None, ge=2**20, description="The copy sends no more than this; null: as fast as it goes."
     )
 
 

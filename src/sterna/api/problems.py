@@ -22,6 +22,7 @@ from sterna.domain.errors import (
     Refused,
     SternaError,
     Temporary,
+    Undelivered,
     Unknown,
     Unreachable,
 )
@@ -35,6 +36,7 @@ STATUS: dict[type[SternaError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     Cancelled: HTTPStatus.CONFLICT,
     Refused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Undelivered: HTTPStatus.SERVICE_UNAVAILABLE,
     Unreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     Temporary: HTTPStatus.SERVICE_UNAVAILABLE,
     Unknown: HTTPStatus.GATEWAY_TIMEOUT,

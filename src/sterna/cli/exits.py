@@ -26,11 +26,12 @@ class Exit(IntEnum):
     UNREACHABLE = 6
     FAILED = 7
     CANCELLED = 8
+    LEFTOVERS = 9
 
 
 EPILOG = (
     "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 refused, 4 conflict, 5 not found, 6 unreachable, "
-    "7 migration failed, 8 cancelled."
+    "7 migration failed, 8 cancelled, 9 something is left over."
 )
 
 _BY_STATUS = {

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID, uuid4
 
 import typer
 
 from sterna.cli import words
-from sterna.cli.client import ApiAway, Client, Json, find_api, path_of
+from sterna.cli.client import ApiAway, Client, Json, path_of
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors
+from sterna.cli.host import host_app
+from sterna.cli.options import (
+    Api,
+    AsJson,
+    Bandwidth,
+    FinishWithin,
+    MaxDowntime,
+    MayDo,
+    MigrationArg,
+    PolicyName,
+    client_of,
+    print_json,
+)
+from sterna.cli.plan import accuracy as accuracy_table
+from sterna.cli.plan import shown as shown_plan
+from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.watch import watch as watch_until_end
 from sterna.cli.words import out
 from sterna.domain.errors import BadRequest, SternaError
@@ -24,87 +39,136 @@ app = typer.Typer(
     epilog=EPILOG,
     pretty_exceptions_enable=False,
 )
-host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
 app.add_typer(host_app, name="host")
-
-Api = Annotated[
-    str | None,
-    typer.Option("--api", metavar="URL", help="The controller. Else STERNA_API, the lab's, http://127.0.0.1:8774."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else on stdout.")]
-MigrationArg = Annotated[str, typer.Argument(metavar="ID", help="A migration's id, or the beginning of one.")]
 
 INTERRUPTED = 130
 """As shells say it: ended by SIGINT."""
-
-
-def _client(api: str | None) -> Client:
-    return Client(find_api(api))
-
-
-def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @app.command()
 def hosts(api: Api = None, as_json: AsJson = False) -> None:
     """List the hosts."""
     with plain_errors():
-        answer = _client(api).get("/v1/hosts")
-        _print_json(answer) if as_json else words.show(words.hosts(answer["hosts"]))
+        answer = client_of(api).get("/v1/hosts")
+        print_json(answer) if as_json else words.show(words.hosts(answer["hosts"]))
 
 
-@host_app.command()
-def maintenance(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The host.")],
-    on: Annotated[bool, typer.Option("--on/--off", help="In maintenance a host is nobody's destination.")] = True,
+@app.command()
+def audit(
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only this host.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove what is proven safe to remove.")] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a host into maintenance, or take it out. What runs there stays."""
+    """List what is left over that no open migration owns, and why it is thought to be.
+
+    Exit code 0 when nothing is left over (or all of it has been repaired), 9 when something is.
+    """
     with plain_errors():
-        answer = _client(api).patch(path_of("hosts", name), {"maintenance": on})
-        _print_json(answer) if as_json else words.show(words.hosts([answer]))
+        answer = client_of(api).post("/v1/audit", {"host": host, "repair": repair})
+        if as_json:
+            print_json(answer)
+        else:
+            for line in words.audit(answer):
+                out.print(line)
+        if answer["silent_hosts"]:
+            err.print(f"not asked: {', '.join(answer['silent_hosts'])}", style="yellow")
+        raise typer.Exit(Exit.OK if answer["clean"] else Exit.LEFTOVERS)
 
 
 @app.command()
 def vms(api: Api = None, as_json: AsJson = False) -> None:
     """List the VMs of all hosts."""
     with plain_errors():
-        answer = _client(api).get("/v1/vms")
+        answer = client_of(api).get("/v1/vms")
         if as_json:
-            _print_json(answer)
+            print_json(answer)
             return
         words.show(words.vms(answer["vms"]))
         if answer["silent_hosts"]:
             err.print(f"not asked (VMs as last seen): {', '.join(answer['silent_hosts'])}", style="yellow")
 
 
+def _objective(
+    policy: str | None, max_downtime: float | None, finish_within: float | None, may: list[str] | None
+) -> Json:
+    """The part of a request that says what is wanted; only what was said."""
+    told: Json = {}
+    if policy is not None:
+        told["policy"] = policy
+    if max_downtime is not None:
+        told["max_downtime_ms"] = round(max_downtime)
+    if finish_within is not None:
+        told["finish_within_s"] = finish_within / 1000
+    if may is not None:
+        told["may"] = sorted({word.strip() for words_ in may for word in words_.split(",") if word.strip()})
+    return told
+
+
 @app.command()
-def migrate(
+def plan(  # noqa: PLR0913 - one option per thing a user may say
     vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
+    *,
+    to: Annotated[str | None, typer.Option("--to", metavar="HOST", help="Where to; else Sterna chooses.")] = None,
+    max_downtime: MaxDowntime = None,
+    finish_within: FinishWithin = None,
+    may: MayDo = None,
+    policy: PolicyName = None,
+    bandwidth: Bandwidth = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a migration would meet and what it would cost; change nothing.
+
+    Takes some seconds: the guest's dirty rate is measured. Exit code 3 when something is in the way.
+    """
+    body: Json = {"vm": vm, "destination": to} | _objective(policy, max_downtime, finish_within, may)
+    if bandwidth is not None:
+        body["bandwidth_bytes_s"] = bandwidth
+    with plain_errors():
+        answer = client_of(api).post("/v1/plans", body)
+        print_json(answer) if as_json else out.print(shown_plan(answer))
+        if answer["blockers"]:
+            raise typer.Exit(Exit.REFUSED)
+
+
+@app.command()
+def accuracy(api: Api = None, as_json: AsJson = False) -> None:
+    """Say how good the forecasts of the last migrations were."""
+    with plain_errors():
+        answer = client_of(api).get("/v1/accuracy")
+        print_json(answer) if as_json else words.show(accuracy_table(answer))
+
+
+@app.command()
+def migrate(  # noqa: PLR0913 - one option per thing a user may say
+    vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
+    *,
     to: Annotated[str | None, typer.Option("--to", metavar="HOST", help="Where to; else Sterna chooses.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show the progress until it has ended.")] = False,
     id: Annotated[
         UUID | None, typer.Option("--id", help="The migration's id: the same again is the same migration.")
     ] = None,
-    bandwidth: Annotated[
-        int | None, typer.Option("--bandwidth", min=1, metavar="MIB/S", help="Send no more than this.")
-    ] = None,
+    max_downtime: MaxDowntime = None,
+    finish_within: FinishWithin = None,
+    may: MayDo = None,
+    policy: PolicyName = None,
+    bandwidth: Bandwidth = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Migrate a running VM to another host."""
     body: Json = {"id": str(id or uuid4()), "vm": vm, "destination": to}
+    body |= _objective(policy, max_downtime, finish_within, may)
     if bandwidth is not None:
-        body["bandwidth_bytes_s"] = bandwidth * 2**20
+        body["bandwidth_bytes_s"] = bandwidth
     with plain_errors():
-        client = _client(api)
+        client = client_of(api)
         migration = _start(client, body)
         if watch:
             _watch(client, migration, as_json)
         elif as_json:
-            _print_json(migration)
+            print_json(migration)
         else:
             out.print(f"{migration['vm_name']}: {migration['source']} -> {migration['destination']}, accepted")
             out.print(f"follow it with: sterna show {migration['id']}")
@@ -124,7 +188,7 @@ def _watch(client: Client, migration: Json, as_json: bool) -> None:
     except KeyboardInterrupt:
         err.print(f"not watching any more; the migration goes on: sterna show {migration['id']}")
         raise typer.Exit(INTERRUPTED) from None
-    _print_json(ended) if as_json else words.show(words.report(ended))
+    print_json(ended) if as_json else words.show(words.report(ended))
     raise typer.Exit(exit_for(ended))
 
 
@@ -139,9 +203,9 @@ def migrations(
 ) -> None:
     """List the migrations, newest first."""
     with plain_errors():
-        answer = _client(api).get("/v1/migrations", vm=vm, status=status, limit=limit, cursor=cursor)
+        answer = client_of(api).get("/v1/migrations", vm=vm, status=status, limit=limit, cursor=cursor)
         if as_json:
-            _print_json(answer)
+            print_json(answer)
             return
         words.show(words.migrations(answer["migrations"]))
         if answer["next_cursor"]:
@@ -161,16 +225,16 @@ def show(
     if file is not None and not diagram:
         raise typer.BadParameter("FILE is for --diagram")
     with plain_errors():
-        client = _client(api)
+        client = client_of(api)
         path = path_of("migrations", client.migration_id(id))
         if diagram:
             _show_diagram(client.text(f"{path}/diagram"), file, as_json)
         elif timeline:
             answer = client.get(f"{path}/timeline")
-            _print_json(answer) if as_json else words.show(words.timeline(answer["items"]))
+            print_json(answer) if as_json else words.show(words.timeline(answer["items"]))
         else:
             answer = client.get(path)
-            _print_json(answer) if as_json else words.show(words.report(answer))
+            print_json(answer) if as_json else words.show(words.report(answer))
 
 
 def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
@@ -181,7 +245,7 @@ def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
             err.print(f"sterna: {file} cannot be written: {e.strerror}", style="red")
             raise typer.Exit(Exit.UNEXPECTED) from None
     if as_json:
-        _print_json({"diagram": text, "file": str(file) if file else None})
+        print_json({"diagram": text, "file": str(file) if file else None})
     elif file is None:
         typer.echo(text, nl=False)
     else:
@@ -200,12 +264,12 @@ def abort(
     With --wait: exit code 0 when it is cancelled, 4 when it was too late and it completed, 7 when it failed.
     """
     with plain_errors():
-        client = _client(api)
+        client = client_of(api)
         migration = client.post(f"{path_of('migrations', client.migration_id(id))}/abort")
         if wait:
             migration = watch_until_end(client, migration, err)
         if as_json:
-            _print_json(migration)
+            print_json(migration)
         elif wait:
             words.show(words.report(migration))
         else:
@@ -213,6 +277,41 @@ def abort(
         if wait:
             ends = {"cancelled": Exit.OK, "completed": Exit.CONFLICT}
             raise typer.Exit(ends.get(migration["status"], Exit.FAILED))
+
+
+@app.command()
+def tune(
+    id: MigrationArg,
+    bandwidth: Annotated[
+        str, typer.Option("--bandwidth", metavar="RATE", help="Send no more than this: 200MiB/s; `none`: no limit.")
+    ],
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change the bandwidth limit of a copy that is running; it takes effect at once."""
+    limit = None if bandwidth == "none" else rate_bytes_s(bandwidth)
+    with plain_errors():
+        client = client_of(api)
+        body: Json = {"bandwidth_bytes_s": limit}
+        migration = client.post(f"{path_of('migrations', client.migration_id(id))}/tune", body)
+        told = words.rate(limit) if limit else "as much as goes"
+        print_json(migration) if as_json else out.print(f"{migration['vm_name']}: {told} from now on")
+
+
+@app.command(name="post-copy")
+def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> None:
+    """Let the guest run on the destination now, before all of its memory is there.
+
+    For a migration that was started with --may postcopy and does not come to its end. There is no way back: until
+    the rest of the memory has come, the guest needs both hosts.
+    """
+    with plain_errors():
+        client = client_of(api)
+        migration = client.post(f"{path_of('migrations', client.migration_id(id))}/post-copy")
+        if as_json:
+            print_json(migration)
+        else:
+            out.print(f"asked {migration['source']} to switch; follow it with: sterna show {migration['id']}")
 
 
 def run() -> None:

@@ -43,16 +43,19 @@ class PlainLines:
     def changed(self, migration: Json, step: str) -> None:
         """A line if the status, its reason, the percentage (whole) or the iteration changed."""
         progress = migration["progress"]
-        key = (migration["status"], migration["reason"], int(progress["percent"]), progress["iteration"])
+        moved = progress.get("eta_change", "")
+        key = (migration["status"], migration["reason"], int(progress["percent"]), progress["iteration"], moved)
         if key == self._last:
             return
-        new_status = key[:2] != self._last[:2]
+        new_status, newly_moved = key[:2] != self._last[:2], moved and moved not in self._last
         self._last = key
         if new_status:
             reason = f": {migration['reason']}" if migration["reason"] else ""
             self._console.print(f"{progress['percent']:3.0f} %  {migration['status']}{reason}", markup=False)
         else:
             self._console.print(f"{progress['percent']:3.0f} %  {facts(migration)}", markup=False)
+        if newly_moved:
+            self._console.print(f"       the end has moved: {moved}", markup=False)
 
 
 class LiveBar:
@@ -72,7 +75,11 @@ class LiveBar:
         )
         status = Text.from_markup(words.coloured(migration["status"]), style="bold")
         head.add_row(Text.from_markup(route), status, ProgressBar(100, percent, width=30), f"{percent:5.1f} %")
-        self._live.update(Group(head, Text("  " + facts(migration)), Text("  " + step, style="dim")))
+        moved = migration["progress"].get("eta_change", "")
+        lines = [Text("  " + facts(migration)), Text("  " + step, style="dim")]
+        if moved:
+            lines.insert(1, Text("  the end has moved: " + moved, style="dim"))
+        self._live.update(Group(head, *lines))
 
 
 def facts(migration: Json) -> str:

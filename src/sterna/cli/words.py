@@ -20,6 +20,7 @@ _COLOURS = {
     "failed": "red",
     "error": "red",
     "down": "red",
+    "dead": "red",
     "cancelled": "yellow",
     "rolling-back": "yellow",
     "unknown": "yellow",
@@ -76,7 +77,9 @@ def show(made: Table) -> None:
 
 def hosts(listed: list[Json]) -> Table:
     """`sterna hosts`."""
-    made = table("HOST", "STATE", "MAINTENANCE", ">CPUS", ">MEMORY FREE", ">MEMORY", "ADDRESS", "LIBVIRT", "QEMU")
+    columns = ["HOST", "STATE", "MAINTENANCE", ">CPUS", ">MEMORY FREE", ">MEMORY", "ADDRESS", "LIBVIRT", "QEMU"]
+    remarks = any(_remark(h) for h in listed)
+    made = table(*columns, *(["REMARK"] if remarks else []))
     for h in listed:
         made.add_row(
             escape(h["name"]),
@@ -88,8 +91,43 @@ def hosts(listed: list[Json]) -> Table:
             escape(h["address"]),
             h["libvirt_version"],
             h["qemu_version"],
+            *([escape(_remark(h))] if remarks else []),
         )
     return made
+
+
+def _remark(host: Json) -> str:
+    """What was said of a host's death."""
+    if not host.get("declared_dead_at"):
+        return ""
+    said = f"declared dead {host['declared_dead_at'][:19]}"
+    if host.get("back_at"):
+        said += f", BACK since {host['back_at'][:19]}: sterna host declare-alive {host['name']}"
+    return said
+
+
+def death(told: Json) -> Table:
+    """What declaring a host dead does, per migration."""
+    made = table("MIGRATION", "VM", "ON", "AS", "WILL")
+    for m in told["migrations"]:
+        made.add_row(m["id"][:8], escape(m["vm"]), escape(m["host"]), m["role"], escape(m["will"]))
+    return made
+
+
+def audit(told: Json) -> list[str]:
+    """`sterna audit`, line by line, as Rich markup."""
+    lines = []
+    for f in told["leftovers"]:
+        done = f" -> {f['done']}" if f["done"] else ""
+        colour = {"safe": "yellow", "waiting": "dim"}.get(f["safety"], "red")
+        what = escape(f"{f['host']}: {f['kind']} {f['subject']}")
+        lines.append(f"[{colour}]{what}[/]: {escape(f['why'] + done)}")
+        if f["repair"] and not done:
+            may = {"safe": "--repair would", "waiting": "what helps"}.get(f["safety"], "not repaired; by hand")
+            lines.append(f"    {may}: {escape(f['repair'])}")
+    if told["clean"]:
+        lines.append("nothing is left over" + (" on the hosts that were asked" if told["silent_hosts"] else ""))
+    return lines
 
 
 def vms(listed: list[Json]) -> Table:

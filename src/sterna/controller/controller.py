@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from sterna.controller.abort_migration import AbortMigration
+from sterna.controller.audit import AuditFleet
 from sterna.controller.calls import AgentCalls
+from sterna.controller.declare_dead import DeclareDead
 from sterna.controller.events import Event, Events
 from sterna.controller.follower import Follower
 from sterna.controller.inventory import Inventory
 from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
+from sterna.controller.plan_migration import Forecasting, Plan, PlanMigration
 from sterna.controller.projector import Projector
 from sterna.controller.registry import Registry
+from sterna.controller.switch_to_postcopy import SwitchToPostcopy
+from sterna.controller.tune_migration import TuneMigration
 from sterna.domain.diagram import draw
+from sterna.domain.objective import Asked
 from sterna.domain.report import Report, build_report
 from sterna.domain.timeline import Item, build_timeline
 from sterna.ports.clock import Clock
@@ -30,7 +36,12 @@ class Controller:
         self.projector = Projector(fleet, calls, self.events, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock)
         self._abort = AbortMigration(fleet, calls, clock)
-        self.follower = Follower(fleet, self.registry, self.projector, self.inventory, calls, clock)
+        self._tune = TuneMigration(fleet, calls, clock)
+        self._plan = PlanMigration(fleet, self.registry, self.inventory, calls, self._migrate)
+        self._switch = SwitchToPostcopy(fleet, calls)
+        self.audits = AuditFleet(self.registry, calls)
+        self.deaths = DeclareDead(fleet, self.registry, calls, clock)
+        self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)
 
     async def start(self) -> None:
         """Follow the agents. Raises Unreachable without a bus or a database."""
@@ -48,9 +59,27 @@ class Controller:
         self.follower.look(record.migration.source)
         return record, repeated
 
+    async def plan(self, vm: str, destination: str | None, asked: Asked) -> Plan:
+        """See PlanMigration.plan."""
+        return await self._plan.plan(vm, destination, asked)
+
+    async def accuracy(self) -> Forecasting:
+        """See PlanMigration.accuracy."""
+        return await self._plan.accuracy()
+
     async def abort(self, migration_id: str) -> MigrationRecord:
         """See AbortMigration.abort."""
         record = await self._abort.abort(migration_id)
+        self.follower.look(record.migration.source)
+        return record
+
+    async def tune(self, migration_id: str, bandwidth_bytes_s: int | None) -> MigrationRecord:
+        """See TuneMigration.tune."""
+        return await self._tune.tune(migration_id, bandwidth_bytes_s)
+
+    async def switch_to_postcopy(self, migration_id: str) -> MigrationRecord:
+        """See SwitchToPostcopy.switch."""
+        record = await self._switch.switch(migration_id)
         self.follower.look(record.migration.source)
         return record
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
 
 import structlog
 from pydantic import ValidationError
 
 from sterna.controller.calls import AgentCalls
+from sterna.controller.declare_dead import DeclareDead
 from sterna.controller.inventory import Inventory
 from sterna.controller.projector import Projector
 from sterna.controller.registry import Registry
@@ -28,8 +28,9 @@ PULL_EVERY_S = 2.0
 LIST_EVERY_S = 15.0
 """How old the last sight of a VM is at most when its host goes down."""
 TIDY_EVERY_S = 10.0
-GIVE_UP_AFTER = timedelta(seconds=120)
-"""A request the source never accepted is ended after this time; asking it takes at most 80 s."""
+GIVE_UP_AFTER_MS = 120_000.0
+"""A request the source never accepted is ended when this controller has known it for so long; asking takes at most
+80 s. Measured by the monotonic clock: the wall clock may jump."""
 
 
 class Follower:
@@ -41,12 +42,15 @@ class Follower:
         registry: Registry,
         projector: Projector,
         inventory: Inventory,
+        deaths: DeclareDead,
         calls: AgentCalls,
         clock: Clock,
     ) -> None:
         self._fleet, self._registry, self._projector = fleet, registry, projector
-        self._inventory, self._calls, self._clock = inventory, calls, clock
+        self._inventory, self._deaths, self._calls, self._clock = inventory, deaths, calls, clock
         self._wanted: dict[str, asyncio.Event] = {}
+        self._queued: dict[str, float] = {}
+        """Requests not accepted yet, and when this controller saw each first (monotonic ms)."""
         self._tasks: list[asyncio.Task[None]] = []
         self._subscriptions: list[Subscription] = []
 
@@ -62,6 +66,8 @@ class Follower:
             self._follow(host.name)
         self._tasks.append(asyncio.create_task(self._every(LIST_EVERY_S, self._list), name="list-vms"))
         self._tasks.append(asyncio.create_task(self._every(TIDY_EVERY_S, self.tidy), name="tidy"))
+        dead = self._every(TIDY_EVERY_S, self._deaths.tell_again)
+        self._tasks.append(asyncio.create_task(dead, name="dead-hosts"))
 
     async def stop(self) -> None:
         """Stop listening and looking."""
@@ -78,11 +84,13 @@ class Follower:
 
     async def tidy(self) -> None:
         """End requests that no source ever accepted, once the source's journal proves it."""
-        now = self._clock.now()
+        now_ms, queued = self._clock.monotonic_ms(), {}
         for record in await self._fleet.migrations(Page(statuses=(Status.QUEUED,), limit=500)):
-            old = now - datetime.fromisoformat(record.updated_at) > GIVE_UP_AFTER
+            since_ms = queued[record.id] = self._queued.get(record.id, now_ms)
+            old = now_ms - since_ms > GIVE_UP_AFTER_MS
             if old and not record.accepted and self._registry.is_up(record.migration.source):
                 await self._end_request(record)
+        self._queued = queued
 
     async def _end_request(self, record: MigrationRecord) -> None:
         source = record.migration.source

@@ -8,6 +8,8 @@ the same migration.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import structlog
@@ -16,9 +18,10 @@ from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls
 from sterna.controller.inventory import Inventory
 from sterna.controller.registry import Host, Registry
-from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Unknown, Unreachable
+from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Migration
 from sterna.domain.model import Data, Refusal, Value
+from sterna.domain.objective import Asked, objective
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
 
@@ -27,6 +30,8 @@ log = structlog.get_logger(__name__)
 START_TRIES = 5
 """How often the source is asked when its answers are lost, before the request is left to be looked after later."""
 ASK_AGAIN_S = 1.0
+MOST_WAITING = 5_000
+"""Requests that wait their turn; each is a connection and a few kB. More are told to come back."""
 CHECK_SILENCE_S = 15.0
 """A check makes both agents look at disks and libvirt; they send heartbeats meanwhile."""
 
@@ -40,13 +45,19 @@ class MigrateRequest(Value):
     """Name or UUID."""
     destination: str | None = None
     """None: Sterna chooses."""
-    bandwidth_bytes_s: int | None = None
-    """The copy sends no more than this; None: as fast as it goes."""
+    asked: Asked = Asked()
+    """What is wanted of the copy."""
 
     @property
     def options(self) -> Data:
-        """As the source's agent takes them."""
-        return {} if self.bandwidth_bytes_s is None else {"bandwidth_bytes": self.bandwidth_bytes_s}
+        """As the source's agent takes them. Raises Refused where what is asked makes no sense."""
+        wanted, wrong = objective(self.asked)
+        if wanted is None:
+            raise Refused(wrong)
+        options: Data = {"objective": wanted.model_dump(mode="json"), "may": sorted(m.value for m in wanted.may)}
+        if wanted.bandwidth_bytes_s is not None:
+            options["bandwidth_bytes"] = wanted.bandwidth_bytes_s
+        return options
 
 
 class MigrateVm:
@@ -57,6 +68,8 @@ class MigrateVm:
     ) -> None:
         self._fleet, self._registry, self._inventory = fleet, registry, inventory
         self._calls, self._clock = calls, clock
+        self._gates: dict[str, asyncio.Lock] = {}
+        self._waiting = 0
         self._under_way: dict[str, tuple[MigrateRequest, asyncio.Task[tuple[MigrationRecord, bool]]]] = {}
 
     async def start(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
@@ -81,6 +94,38 @@ class MigrateVm:
         known = await self._known(request)
         if known is not None:
             return known, True
+        async with self._gate(request.vm):
+            await self._refuse_busy(request)
+            return await self._admit(request)
+
+    @asynccontextmanager
+    async def _gate(self, vm: str) -> AsyncIterator[None]:
+        """One request at a time for what a user calls a VM: judging one means asking every host, and of a thousand
+        that come at once only one can be admitted. Raises Temporary where too many wait already."""
+        if self._waiting >= MOST_WAITING:
+            fix = "try again in a moment"
+            raise Temporary(f"{self._waiting} requests to migrate are waiting already", fix=fix)
+        self._waiting += 1
+        gate = self._gates.setdefault(vm, asyncio.Lock())
+        try:
+            async with gate:
+                yield
+        finally:
+            self._waiting -= 1
+            if not gate.locked():
+                self._gates.pop(vm, None)
+
+    async def _refuse_busy(self, request: MigrateRequest) -> None:
+        """Say at once that a VM is taken, without asking any host. Raises VmBusy with what else is known here."""
+        found = await self._fleet.vms_called(request.vm)
+        if len(found) == 1 and found[0].migration_id is not None:
+            busy = reasons.under_way(found[0].name, found[0].migration_id)
+            more: list[Refusal] = []
+            if request.destination is not None:
+                more = await self._against_destination(request.destination, found[0])
+            reasons.refuse([busy, *more])
+
+    async def _admit(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
         vm, destination = await self._judge(request)
         proposal = Migration(
             id=request.id,
@@ -112,6 +157,10 @@ class MigrateVm:
 
     # ------------------------------------------------------------ may it go, and where to
 
+    async def judge(self, request: MigrateRequest) -> tuple[VmRecord, str]:
+        """The VM and where it would go, changing nothing. Raises as `start` does, every reason at once."""
+        return await self._judge(request)
+
     async def _judge(self, request: MigrateRequest) -> tuple[VmRecord, str]:
         """The VM and its destination. Raises with every reason at once."""
         vm: VmRecord | None = None
@@ -132,11 +181,11 @@ class MigrateVm:
             found.append(reasons.source_down(vm.name, vm.host, vm.observed_at))
             reasons.refuse(found)
         if request.destination is None:
-            return vm, await self._choose(vm)
+            return vm, await self._choose(vm, request.options)
         unusable = {reasons.NO_SUCH_HOST, reasons.SAME_HOST, reasons.DESTINATION_DOWN}
         usable = not unusable & {r.code for r in found}
         # where the destination cannot be asked, the source still says what it has against it
-        heard = await self._check(vm, request.destination if usable else vm.host)
+        heard = await self._check(vm, request.destination if usable else vm.host, request.options)
         covered = {reasons.SAME_HOST, reasons.DESTINATION_DOWN} if not usable else set()
         reasons.refuse(reasons.unique([*found, *(r for r in heard if r.code not in covered)]))
         return vm, request.destination
@@ -155,9 +204,9 @@ class MigrateVm:
             found.append(reasons.in_maintenance(name))
         return found
 
-    async def _check(self, vm: VmRecord, destination: str) -> list[Refusal]:
+    async def _check(self, vm: VmRecord, destination: str, options: Data) -> list[Refusal]:
         """What the source's agent, and through it the destination's, has against it."""
-        params: Data = {"vm": vm.uuid, "destination": destination}
+        params: Data = {"vm": vm.uuid, "destination": destination, "options": options}
         try:
             answer = await self._calls.call(vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S)
         except (Unreachable, Unknown) as e:
@@ -165,23 +214,23 @@ class MigrateVm:
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
         return [Refusal.model_validate(r) for r in answer.get("refusals", ())]
 
-    async def _choose(self, vm: VmRecord) -> str:
+    async def _choose(self, vm: VmRecord, options: Data) -> str:
         """The host with the most free memory among those nobody has anything against. Raises with each one's
         reasons."""
         others = [h for h in await self._registry.hosts() if h.name != vm.host]
         if not others:
-            heard = await self._check(vm, vm.host)
+            heard = await self._check(vm, vm.host, options)
             against = [r for r in heard if r.code != reasons.SAME_HOST]
             reasons.refuse([reasons.no_destination(vm.name), *against])
-        verdicts = await asyncio.gather(*(self._verdict(vm, host) for host in others))
+        verdicts = await asyncio.gather(*(self._verdict(vm, host, options) for host in others))
         free = [host for host, against in zip(others, verdicts, strict=True) if not against]
         if free:
             return max(free, key=lambda h: h.facts.memory_free_bytes).name
         reasons.refuse(_by_host(others, verdicts))
         raise NotFound("no destination")  # pragma: no cover - refuse() has raised
 
-    async def _verdict(self, vm: VmRecord, host: Host) -> list[Refusal]:
-        return await self._against_destination(host.name, vm) or await self._check(vm, host.name)
+    async def _verdict(self, vm: VmRecord, host: Host, options: Data) -> list[Refusal]:
+        return await self._against_destination(host.name, vm) or await self._check(vm, host.name, options)
 
     # ------------------------------------------------------------ the word to the source
 
@@ -194,7 +243,8 @@ class MigrateVm:
                 answer = await self._calls.call(
                     told.source, "start_migration", params, migration_id=told.id, silence_s=CHECK_SILENCE_S
                 )
-                return record.model_copy(update={"migration": Migration.model_validate(answer["migration"])})
+                accepted = Migration.model_validate(answer["migration"])
+                return await self._fleet.accepted(accepted, self._clock.now().isoformat())
             except Unknown as e:
                 doubt = e.message
             except Unreachable as e:

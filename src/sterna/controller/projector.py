@@ -13,7 +13,7 @@ import structlog
 
 from sterna.controller.calls import AgentCalls
 from sterna.controller.events import Events
-from sterna.domain.journal import Entry, Kind, Migration, Role
+from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
 from sterna.domain.model import Data, GuestState, JobSample
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
@@ -36,8 +36,7 @@ def apply(record: MigrationRecord, host: str, entry: Entry) -> Effect:
 def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
     match entry.kind:
         case Kind.ACCEPTED:
-            told = entry.data.get("migration")
-            migration = Migration.model_validate(told) if told else record.migration
+            migration = accepted_migration(entry) or record.migration
             accepted = record.model_copy(update={"migration": migration, "accepted": True, "reason": "accepted"})
             return Effect(record=accepted, holds=True)
         case Kind.STATUS:
@@ -48,6 +47,13 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=record, holds=False)
         case Kind.CLOSED:
             return Effect(record=record.model_copy(update={"source_closed": True}), holds=False)
+        case Kind.NOTE if entry.name.startswith("waiting") and entry.data.get("why"):
+            return _explained(record, str(entry.data["why"]))
+        case Kind.FAILED if not entry.data.get("final"):
+            error = entry.data.get("error") or {}
+            return _explained(record, f"{entry.row or entry.name} is tried again: {error.get('message', '')}")
+        case Kind.DONE:
+            return _explained(record, record.told)
         case Kind.NOTE if entry.row == "M3" and entry.data.get("sample"):
             sample = JobSample.model_validate(entry.data["sample"])
             progress = with_sample(record.progress, sample)
@@ -56,15 +62,25 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=record)
 
 
+def _explained(record: MigrationRecord, reason: str) -> Effect:
+    """What is waited for, while it lasts."""
+    if record.status.final or record.reason == reason:
+        return Effect(record=record)
+    return Effect(record=record.model_copy(update={"reason": reason}))
+
+
 def _status(record: MigrationRecord, entry: Entry) -> Effect:
     try:
         status = Status(str(entry.data.get("status")))
     except ValueError:
         log.warning("status not known to this version", migration=record.id, status=entry.data.get("status"))
         return Effect(record=record)
+    if record.written_off and not status.final:
+        return Effect(record=record)  # its source was declared dead, and goes through the rest now that it is back
     change = {
         "status": status,
         "reason": str(entry.data.get("reason", "")),
+        "told": str(entry.data.get("reason", "")),
         "progress": with_status(record.progress, status),
         "finished_at": entry.at if status.final else None,
     }
@@ -74,6 +90,8 @@ def _status(record: MigrationRecord, entry: Entry) -> Effect:
 def _from_destination(record: MigrationRecord, host: str, entry: Entry) -> Effect:
     if entry.kind is Kind.CLOSED:
         return Effect(record=record.model_copy(update={"destination_closed": True}))
+    if entry.kind is Kind.STATUS:  # the source is dead and fenced: this half has ended it alone
+        return _status(record.model_copy(update={"written_off": True}), entry)
     if entry.kind is Kind.DONE and entry.row == "F8":
         return Effect(record=record, vm=_arrived(host, entry.data))
     return Effect(record=record)

@@ -33,6 +33,17 @@ class Host(Value):
     maintenance: bool
     seen_at: str
     """ISO 8601 UTC, the controller's clock, of the last beacon."""
+    boot: str = ""
+    """Of its agent, as last heard."""
+    dead_at: str = ""
+    """When an operator declared it dead; '' where nobody did."""
+    back_at: str = ""
+    """When it was heard again after that."""
+
+    @property
+    def dead(self) -> bool:
+        """Declared dead, and not heard since."""
+        return bool(self.dead_at) and not self.back_at and not self.up
 
     @property
     def name(self) -> str:
@@ -101,6 +112,12 @@ class Registry:
         log.info("maintenance changed", host=name, on=on)
         return host
 
+    async def set_dead(self, name: str, at: str) -> Host:
+        """An operator's word that it is gone and fenced; '' takes it back. Raises NotFound."""
+        host = self._view(await self._fleet.set_dead(name, at))
+        log.warning("host declared dead" if at else "host no longer declared dead", host=name)
+        return host
+
     def _view(self, record: HostRecord) -> Host:
         heard = self._heard.get(record.name)
         return Host(
@@ -108,11 +125,15 @@ class Registry:
             up=self.is_up(record.name),
             maintenance=record.maintenance,
             seen_at=heard.at if heard else record.seen_at,
+            boot=heard.boot if heard else record.boot,
+            dead_at=record.dead_at,
+            back_at=record.back_at,
         )
 
     def _worth_storing(self, old: _Heard, new: _Heard) -> bool:
         changed = old.facts.model_dump(exclude=_FLEETING) != new.facts.model_dump(exclude=_FLEETING)
-        return changed or old.boot != new.boot or new.at_ms - old.stored_ms >= STORE_EVERY_MS
+        was_silent = new.at_ms - old.at_ms > UP_FOR_MS
+        return changed or was_silent or old.boot != new.boot or new.at_ms - old.stored_ms >= STORE_EVERY_MS
 
     def _refuse(self, topic: str, host_uuid: str, why: str, fix: str = "") -> None:
         if (topic, host_uuid) not in self._refused:

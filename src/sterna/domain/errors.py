@@ -3,6 +3,7 @@
     SternaError                 what went wrong, and what would fix it
     +-- Temporary               may go away by itself: retried after `delay_s`
     |   +-- Unreachable         the other process did not answer (nobody listens, or its heartbeats stopped)
+    |       +-- Undelivered     a call that nobody received: whatever it asks for was certainly not done
     +-- Permanent               will not go away: before the pivot the migration is compensated
     |   +-- NotFound            a VM, host, migration or port that does not exist
     |   +-- Conflict            somebody else holds it: a migration under way, a stale epoch, a name taken
@@ -57,6 +58,13 @@ class Unreachable(Temporary):
     """The other process did not answer."""
 
     code = "unreachable"
+
+
+class Undelivered(Unreachable):
+    """This call reached nobody, so nothing of it was done.
+
+    Never crosses the bus (it keeps its parent's code): whoever answers with an error has received the call.
+    """
 
 
 class Permanent(SternaError):

@@ -79,3 +79,8 @@ class Entry(Value):
     boot: str
     """Random id of the agent's life: mono_ms compares only within one."""
     data: Data = {}
+
+
+def accepted_migration(entry: Entry) -> Migration | None:
+    """The migration an ACCEPTED entry carries, with the epoch it was given; None for any other entry."""
+    return Migration.model_validate(entry.data) if entry.kind is Kind.ACCEPTED else None

@@ -62,6 +62,8 @@ class DiskKind(StrEnum):
 
     FILE = "file"
     ISCSI = "iscsi"
+    BLOCK = "block"
+    """A device of the host, which attaches it before QEMU opens it (as os-brick does)."""
     EMPTY = "empty"
     """A removable drive without a medium."""
     OTHER = "other"
@@ -194,6 +196,18 @@ class JobSample(Value):
     disk_remaining: int | None = None
     downtime_ms: int | None = None
     """QEMU's expected downtime while it runs."""
+    throttle_percent: int | None = None
+    """How much QEMU slows the guest's vCPUs down (auto-converge)."""
+
+
+class GuestLoad(Value):
+    """What a running guest was measured to do to its memory."""
+
+    dirty_bytes: int
+    """Different bytes dirtied within the period."""
+    period_s: float
+    allocated_bytes: int | None = None
+    """Memory of the host that its QEMU holds: what the guest has ever touched, and QEMU's own."""
 
 
 class CompletedJob(Value):
@@ -244,3 +258,8 @@ class CopyPlan(Value):
     nics: tuple[DestinationNic, ...] = ()
     persistent: bool = True
     bandwidth_bytes: int | None = None
+    """bytes/s, in pre-copy and in post-copy."""
+    postcopy: bool = False
+    """The copy may be switched to post-copy."""
+    throttle: bool = False
+    """QEMU may slow the guest down where the copy does not converge (auto-converge)."""

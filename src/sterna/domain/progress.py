@@ -4,6 +4,9 @@ Work is estimated, not known: a guest that goes on writing makes more of it. The
 the estimated total work done (bytes sent, plus the bytes still to send, plus those the guest is expected to
 dirty meanwhile); where the estimate grows, the percentage stands still. 100 only when the migration is
 completed. The raw bytes stand beside it, untouched.
+
+The end that was promised stands: the time left counts down to it, and comes closer when the copy is faster. It
+moves away only when the estimate is clearly later, and then `eta_change` says when that was and why.
 """
 
 from __future__ import annotations
@@ -17,6 +20,12 @@ _RATE_MEMORY_S = 3.0
 """Time constant of the smoothing: long enough to hide one odd sample, short enough to show a slow link."""
 _WORST_DIRTY_SHARE = 0.95
 """Estimates treat a guest that dirties faster than this share of the rate as if it were this share."""
+
+_LATER_SHARE, _LATER_S = 0.2, 2.0
+"""An estimate later by less than this share of the time left, or by less than so many seconds, moves nothing: rates
+swing by as much from sample to sample."""
+_CLEARLY = 1.2
+"""A rate that changed by this factor is a reason."""
 
 _FLOOR: dict[Status, float] = {
     Status.QUEUED: 0.0,
@@ -46,6 +55,8 @@ class Progress(Value):
     """Smoothed."""
     dirty_rate_bytes_s: int | None = None
     iteration: int | None = None
+    pass_began_ms: int | None = None
+    """When this iteration was first seen, as `elapsed_ms`."""
     expected_downtime_ms: int | None = None
     elapsed_ms: int | None = None
     """Of the copy, as the hypervisor counts."""
@@ -53,6 +64,8 @@ class Progress(Value):
     """Seconds until the guest is on the destination; None where that cannot be said."""
     eta_reason: str = "the copy has not begun"
     """Why `eta_s` is None; '' where it is not."""
+    eta_change: str = ""
+    """When and why the promised end last moved away: `at 12.5 s: the guest writes 70 MiB/s, 10 MiB/s before`."""
 
 
 def _sum(*parts: int | None) -> int | None:
@@ -78,21 +91,66 @@ def _smooth(old: Progress, sample: JobSample, processed: int | None) -> float | 
     return old.rate_bytes_s + weight * (rate - old.rate_bytes_s)
 
 
-def _future_bytes(remaining: int, rate: float | None, dirty: int | None) -> float:
-    """Bytes still to be sent, with those the guest is expected to write again meanwhile (a geometric series)."""
-    if not rate or not dirty:
-        return float(remaining)
-    return remaining / (1 - min(dirty / rate, _WORST_DIRTY_SHARE))
+def _future_bytes(sample: JobSample, rate: float | None, pass_ms: int) -> float:
+    """Bytes still to be sent: disks once; memory left in this pass, what has been dirtied again since it began
+    `pass_ms` ago, and what each later pass leaves, the same share of the one before (a geometric series)."""
+    disks, memory = sample.disk_remaining or 0, sample.memory_remaining or 0
+    if not rate or not sample.dirty_rate:
+        return float(disks + memory)
+    again = sample.dirty_rate * pass_ms / 1000
+    if sample.memory_total is not None:
+        again = min(again, max(0, sample.memory_total - memory))
+    return disks + (memory + again) / (1 - min(sample.dirty_rate / rate, _WORST_DIRTY_SHARE))
 
 
-def _eta(remaining: int | None, rate: float | None, dirty: int | None) -> tuple[float | None, str]:
+def _pass_began_ms(old: Progress, sample: JobSample) -> int | None:
+    if sample.iteration != old.iteration or old.pass_began_ms is None:
+        return sample.elapsed_ms
+    return old.pass_began_ms
+
+
+def _estimate(sample: JobSample, rate: float | None, future: float) -> tuple[float | None, str]:
+    """Seconds from now, or why that cannot be said."""
+    remaining, dirty = _sum(sample.memory_remaining, sample.disk_remaining), sample.dirty_rate
     if remaining is None:
         return None, "the hypervisor has not said how much is left"
     if not rate:
         return None, "the rate is not known yet"
     if dirty is not None and dirty >= rate and remaining > 0:
         return None, "the guest writes memory faster than it can be sent"
-    return round(_future_bytes(remaining, rate, dirty) / rate, 1), ""
+    return round(future / rate, 1), ""
+
+
+def _promise(old: Progress, sample: JobSample, estimate: float, rate: float | None) -> tuple[float, str]:
+    """Seconds left, counted down to the end promised before unless there is reason to move it; and that reason."""
+    if old.eta_s is None:
+        return estimate, old.eta_change
+    gap_s = 0.0
+    if sample.elapsed_ms is not None and old.elapsed_ms is not None:
+        gap_s = max(0, sample.elapsed_ms - old.elapsed_ms) / 1000
+    held = old.eta_s - gap_s
+    if estimate <= held:
+        return estimate, old.eta_change
+    if estimate <= held + max(_LATER_S, _LATER_SHARE * held):
+        return round(max(0.0, held), 1), old.eta_change
+    return estimate, _reason(old, sample, rate)
+
+
+def _reason(old: Progress, sample: JobSample, rate: float | None) -> str:
+    when = f"at {(sample.elapsed_ms or 0) / 1000:.1f} s"
+    if rate and old.rate_bytes_s and rate * _CLEARLY < old.rate_bytes_s:
+        return f"{when}: the link carries {_mib(rate)}, {_mib(old.rate_bytes_s)} before"
+    before, now = old.dirty_rate_bytes_s, sample.dirty_rate
+    if now and now > (before or 0) * _CLEARLY:
+        known = f"{_mib(before)} before" if before else "which was not known before"
+        return f"{when}: the guest writes {_mib(now)}, {known}"
+    if sample.iteration != old.iteration:
+        return f"{when}: pass {sample.iteration} has more to send than was expected"
+    return f"{when}: it goes more slowly than was expected"
+
+
+def _mib(rate: float) -> str:
+    return f"{rate / 2**20:.0f} MiB/s"
 
 
 def _copied(sample: JobSample, processed: int | None, remaining: int | None, future: float) -> float:
@@ -113,10 +171,15 @@ def with_sample(old: Progress, sample: JobSample) -> Progress:
     processed = _sum(sample.memory_processed, sample.disk_processed)
     remaining = _sum(sample.memory_remaining, sample.disk_remaining)
     rate = _smooth(old, sample, processed)
-    future = _future_bytes(remaining or 0, rate, sample.dirty_rate)
+    began = _pass_began_ms(old, sample)
+    pass_ms = max(0, sample.elapsed_ms - began) if sample.elapsed_ms is not None and began is not None else 0
+    future = _future_bytes(sample, rate, pass_ms)
     share = min(1.0, _copied(sample, processed, remaining, future))
     percent = _COPY_FROM + (_COPY_TO - _COPY_FROM) * share
-    eta_s, eta_reason = _eta(remaining, rate, sample.dirty_rate)
+    eta_s, eta_reason = _estimate(sample, rate, future)
+    eta_change = old.eta_change
+    if eta_s is not None:
+        eta_s, eta_change = _promise(old, sample, eta_s, rate)
     return old.model_copy(
         update={
             "percent": round(max(old.percent, min(percent, _CEILING)), 1),
@@ -126,10 +189,12 @@ def with_sample(old: Progress, sample: JobSample) -> Progress:
             "rate_bytes_s": rate,
             "dirty_rate_bytes_s": sample.dirty_rate,
             "iteration": sample.iteration,
+            "pass_began_ms": began,
             "expected_downtime_ms": sample.downtime_ms,
             "elapsed_ms": sample.elapsed_ms,
             "eta_s": eta_s,
             "eta_reason": eta_reason,
+            "eta_change": eta_change,
         }
     )
 

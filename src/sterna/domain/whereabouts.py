@@ -16,8 +16,16 @@ MIGRATED = "migrated"
 """libvirt's reason for a SHUTOFF source whose destination confirmed that the guest runs there."""
 FORGOTTEN = "unknown"
 """libvirt's reason for a SHUTOFF guest after its restart."""
-MIGRATION_PAUSES = ("", "migration", "postcopy", "postcopy-failed", "unknown")
+MIGRATION_PAUSES = ("", "migration", "unknown")
 """libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish."""
+BROKEN_POSTCOPY = "postcopy-failed"
+"""libvirt's reason, on either side, when the stream broke in post-copy: both QEMUs wait to be joined again."""
+POSTCOPY = ("postcopy", BROKEN_POSTCOPY)
+"""The source's guest is paused for one of these, or the destination's runs with one: the source still holds pages.
+A source paused so has sent its CPUs away: it must never run again."""
+
+
+_STALE = "the guest ran on the destination, and libvirt let the source's old copy run again"
 
 
 class Verdict(StrEnum):
@@ -37,8 +45,28 @@ class Verdict(StrEnum):
     """Its QEMU is gone, and it last ran on the source: roll back, recorded as stopped."""
     ENDED_AT_DESTINATION = "ended-at-destination"
     """Its QEMU is gone, and it last ran on the destination: forward, recorded as stopped."""
+    IN_POSTCOPY = "in-postcopy"
+    """It runs on the destination, and the source still holds pages of it: nothing is removed on either side."""
+    BROKEN = "broken"
+    """The same, but the stream is broken: join the two halves again."""
+    LOST = "lost"
+    """It ran on the destination in post-copy, and the QEMU that held the rest of its memory is gone: it can never
+    run on. What is left on the destination is a shell."""
+    STALE = "stale"
+    """It ran on the destination, and libvirt let the source's old copy run again: hold that copy at once."""
     DOUBT = "doubt"
     """An invariant may be broken: touch nothing, say so, ask again."""
+
+
+PASSED = (
+    Verdict.ARRIVED,
+    Verdict.ENDED_AT_DESTINATION,
+    Verdict.IN_POSTCOPY,
+    Verdict.BROKEN,
+    Verdict.LOST,
+    Verdict.STALE,
+)
+"""The pivot lies behind: only forward."""
 
 
 class Finding(NamedTuple):
@@ -49,23 +77,39 @@ class Finding(NamedTuple):
 
 
 def locate(
-    source: Observation, destination: Observation, *, epoch: int, started: bool, handed_over: bool = False
+    source: Observation,
+    destination: Observation,
+    *,
+    epoch: int,
+    started: bool,
+    handed_over: bool = False,
+    switching: bool = False,
 ) -> Finding:
     """Where the guest of migration `epoch` is, as both hypervisors say.
 
-    `started`: its copy was ever begun. `handed_over`: the source's libvirt was seen to end its QEMU because the
-    destination had confirmed that the guest runs there; the only trace a transient guest leaves.
+    `started`: its copy was ever begun. `handed_over`: the guest was seen to run on the destination, or the source's
+    libvirt to end its QEMU because the destination had confirmed that; the only trace a transient guest leaves.
+    `switching`: the source's guest was seen to be paused for the switch-over: the destination may have run it.
     """
     if destination.state is GuestState.RUNNING:
         return _runs_at_destination(source, destination, epoch)
     if source.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the source's hypervisor does not answer")
-    if source.job_active:
-        return Finding(Verdict.WAIT, "libvirt is copying")
     if source.state is GuestState.RUNNING:
+        if source.job_active:
+            return Finding(Verdict.WAIT, "libvirt is copying")
+        if started and destination.ran and destination.state is GuestState.UNKNOWN:
+            return Finding(Verdict.STALE, _STALE)
+        if switching and destination.state is GuestState.UNKNOWN:
+            why = "the guest runs on the source after a switch-over had begun, and the destination cannot be asked"
+            return Finding(Verdict.WAIT, why)
         if not started:
             return Finding(Verdict.START, "the guest runs on the source, nothing is under way")
         return Finding(Verdict.STAYED, "the guest runs on the source and no copy is under way")
+    if source.state is GuestState.PAUSED and source.reason in POSTCOPY:
+        return _sent_in_postcopy(destination, epoch, handed_over)
+    if source.job_active:
+        return Finding(Verdict.WAIT, "libvirt is copying")
     if destination.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the guest does not run on the source and the destination does not answer")
     if source.state is GuestState.PAUSED:
@@ -79,11 +123,47 @@ def _runs_at_destination(source: Observation, destination: Observation, epoch: i
         return Finding(Verdict.DOUBT, f"the destination runs this guest with epoch {seen}, not {epoch}")
     if source.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the guest runs on the destination; the source does not answer")
+    if destination.reason in POSTCOPY or (destination.job_active and source.reason in POSTCOPY):
+        return _in_postcopy(source, destination)
     if source.job_active:
         return Finding(Verdict.WAIT, "the guest runs on the destination; libvirt is finishing on the source")
     if source.state is GuestState.RUNNING:
-        return Finding(Verdict.DOUBT, "both hypervisors say the guest runs")
+        return Finding(Verdict.STALE, _STALE)
     return Finding(Verdict.ARRIVED, "the guest runs on the destination")
+
+
+def _in_postcopy(source: Observation, destination: Observation) -> Finding:
+    """The destination runs the guest, as far as its memory has come."""
+    if source.state is GuestState.RUNNING:
+        return Finding(Verdict.DOUBT, "both hypervisors say the guest runs")
+    if BROKEN_POSTCOPY in (source.reason, destination.reason) and source.state is GuestState.PAUSED:
+        return Finding(Verdict.BROKEN, "the guest runs on the destination, and the stream of its memory is broken")
+    if source.state is GuestState.PAUSED:
+        return Finding(Verdict.IN_POSTCOPY, "the guest runs on the destination; the source still holds pages")
+    if source.reason != MIGRATED and destination.reason == BROKEN_POSTCOPY:
+        why = "the guest ran on the destination, and the source's QEMU ended with the rest of its memory"
+        return Finding(Verdict.LOST, why)
+    why = "the source's QEMU is gone; the destination does not say yet whether all of the memory has come"
+    return Finding(Verdict.WAIT, why)
+
+
+def _sent_in_postcopy(destination: Observation, epoch: int, handed_over: bool) -> Finding:
+    """The source is paused in post-copy, and the destination does not say that the guest runs."""
+    if destination.state is GuestState.UNKNOWN:
+        return Finding(Verdict.WAIT, "the guest was handed over in post-copy and the destination does not answer")
+    if destination.state is GuestState.PAUSED:
+        if not destination.ran:
+            return Finding(Verdict.WAIT, "libvirt is between handing over and starting")
+        if destination.reason == BROKEN_POSTCOPY:
+            return Finding(Verdict.BROKEN, "the stream of the guest's memory is broken")
+        if destination.job_active or destination.reason in POSTCOPY:
+            return Finding(Verdict.IN_POSTCOPY, "the guest was paused on the destination in post-copy")
+        return Finding(Verdict.ARRIVED, "the guest ran on the destination and was paused there")
+    if handed_over or _ended_there(destination, epoch) or _outcome_forgotten(destination, epoch):
+        return Finding(
+            Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination in post-copy and ended there"
+        )
+    return Finding(Verdict.ENDED_AT_SOURCE, "the destination's QEMU ended in post-copy before the guest ran there")
 
 
 def _paused_at_source(source: Observation, destination: Observation, epoch: int, started: bool) -> Finding:
@@ -99,7 +179,8 @@ def _paused_at_source(source: Observation, destination: Observation, epoch: int,
             Verdict.DOUBT, f"{why}; the source's guest is paused: look at its disks, then resume or end it"
         )
     if _ended_there(destination, epoch):
-        return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
+        why = "the guest was handed to the destination, where it may have run, and ended there"
+        return Finding(Verdict.ENDED_AT_DESTINATION, why)
     if source.reason not in MIGRATION_PAUSES:
         return Finding(Verdict.STAYED, f"the guest is on the source, paused by somebody ({source.reason})")
     return Finding(Verdict.STRANDED, "paused on the source by a copy that failed; it never ran elsewhere")
@@ -127,3 +208,13 @@ def _gone_from_source(destination: Observation, epoch: int, handed_over: bool) -
     if handed_over or _ended_there(destination, epoch):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
     return Finding(Verdict.ENDED_AT_SOURCE, "the guest's QEMU ended on the source; it never ran elsewhere")
+
+
+def left_behind(source: Observation, destination: Observation, *, epoch: int) -> bool:
+    """Does libvirt still hold the source's paused guest of a pre-copy although the destination runs it?
+
+    So it is for a moment in every hand-over. Where it stays so, the destination's answer was lost, and libvirt is
+    about to let the source's guest run again.
+    """
+    paused = source.state is GuestState.PAUSED and source.reason == "migration"
+    return paused and source.job_active and destination.state is GuestState.RUNNING and destination.epoch == epoch

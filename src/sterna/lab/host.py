@@ -10,7 +10,16 @@ from pathlib import Path
 from sterna.lab import namespaces
 from sterna.lab.errors import LabError
 from sterna.lab.namespaces import Namespaces
-from sterna.lab.places import INSTANCES, LAB_ADDRESS, NATS_URL, SHARED, STATE, TGT_SOCKET, initiator_name
+from sterna.lab.places import (
+    INSTANCES,
+    LAB_ADDRESS,
+    NATS_URL,
+    SHARED,
+    STATE,
+    TGT_SOCKET,
+    initiator_name,
+    second_address,
+)
 
 LIBVIRTD_CONF = """\
 listen_tls = 0
@@ -46,6 +55,7 @@ libvirt_uri = "qemu:///system"
 url = "{nats}"
 [migration]
 address = "{address}"
+more_addresses = ["{second_address}"]
 [network]
 ovsdb = "unix:/run/openvswitch/db.sock"
 [volumes]
@@ -112,6 +122,7 @@ def write_host_files(root: Path, name: str, address: str) -> None:
         instances=INSTANCES,
         nats=NATS_URL,
         address=address,
+        second_address=second_address(address),
         initiator=initiator_name(name),
         tgt_socket=TGT_SOCKET,
     )
@@ -139,6 +150,7 @@ def furnish_host(host: LabHost, lab_dir: Path, image: Path, vlan: int) -> None:
         "LAB": str(lab_dir),
         "HOST": host.name,
         "ADDRESS": host.address,
+        "SECOND_ADDRESS": second_address(host.address),
         "GUEST_IMAGE": str(image),
         "VLAN": str(vlan),
         "DATAPATH": "system" if Path("/sys/module/openvswitch").exists() else "netdev",

@@ -27,7 +27,7 @@ from sterna.lab.iscsi import IscsiTarget
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import NATS_URL, STATE, target_name
 from sterna.lab.record import GuestRecord, LabRecord, load_record
-from sterna.lab.snapshot import allocated_bytes, host_snapshot
+from sterna.lab.snapshot import allocated_bytes, epochs, host_snapshot
 
 READY_SECONDS = 30.0
 """From their start to the controller having heard every agent; it takes 2 s on an idle machine."""
@@ -169,13 +169,18 @@ class Lab:
         ]
 
     def remove_vm(self, name: str) -> None:
-        """Destroys and undefines a guest wherever it is, and removes its disks."""
+        """Destroys and undefines a guest wherever it is, and removes its disks.
+
+        Raises LabError, its disks still there, where a libvirt does not let go of it.
+        """
         record = self.guest_records().get(name)
         if record is None:
             raise LabError(f"no guest {name!r} in the lab")
         for host in self.hosts.values():
             host.virsh("destroy", name, check=False)
             host.virsh("undefine", name, check=False)
+            if name in host.virsh("list", "--all", "--name").split():
+                raise LabError(f"libvirt on {host.name} does not let go of {name}: restarting its libvirtd helps")
             shutil.rmtree(host.root / "instances" / record.uuid, ignore_errors=True)
         for disk in record.disks:
             (self.state_dir / "shared" / f"{disk.id}.qcow2").unlink(missing_ok=True)
@@ -195,6 +200,14 @@ class Lab:
     def snapshot(self, host: str) -> dict[str, object]:
         """What is really in the world on a host, comparable before and after; see `host_snapshot`."""
         return host_snapshot(self.host(host), self.iscsi)
+
+    def epochs(self, host: str) -> dict[str, list[int | None]]:
+        """Sterna's epoch in the definitions of each domain on a host; see `snapshot.epochs`."""
+        return epochs(self.host(host))
+
+    def shared_files(self) -> list[str]:
+        """What lies in the folder all hosts share: disks, and any token left beside them."""
+        return sorted(path.name for path in (self.state_dir / "shared").iterdir())
 
     def allocated_bytes(self, host: str) -> dict[str, int]:
         """Bytes on disk of each file in the host's instance folder (its path in it -> bytes)."""

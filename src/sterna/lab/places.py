@@ -45,3 +45,9 @@ def initiator_name(host: str) -> str:
 def target_name(volume: str) -> str:
     """The iSCSI target name of a volume."""
     return f"{IQN_PREFIX}:{volume}"
+
+
+def second_address(address: str) -> str:
+    """A host's further address, on a network of its own over the same link: `10.73.1.11` beside `10.73.0.11`."""
+    first, second, _, last = address.split(".")
+    return f"{first}.{second}.1.{last}"

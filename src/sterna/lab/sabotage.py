@@ -1,4 +1,5 @@
-"""Kill and restart the parts of a lab, for fault tests. Called by tests; a lab on its own never does this."""
+"""Kill, freeze, fill and restart the parts of a lab, for fault tests. Called by tests; a lab on its own never does
+this. Links are broken in links.py."""
 
 import os
 import select
@@ -8,9 +9,10 @@ from collections.abc import Callable
 from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
 from sterna.lab.namespaces import Namespaces
-from sterna.lab.places import LAB_ADDRESS
+from sterna.lab.places import INSTANCES, LAB_ADDRESS
 
 GONE_SECONDS = 10
+FILLER = "filler-of-a-fault-test"
 
 
 def kill_all(inside: Namespaces, is_victim: Callable[[list[str]], bool]) -> int:
@@ -65,6 +67,47 @@ def start_nats(lab: Lab) -> None:
 def kill_controller(lab: Lab) -> None:
     """The controller dies."""
     _some(kill_all(lab.outer, lambda argv: argv[1:4] == ["-m", "sterna", "controller"]), "controller")
+
+
+def freeze_agent(lab: Lab, host: str) -> None:
+    """The agent hangs: it exists, holds its connections, and does nothing. Raises LabError when there is none."""
+    pid = lab.agent_pid(host)
+    if pid is None:
+        raise LabError(f"no agent runs on {host}")
+    os.kill(pid, signal.SIGSTOP)
+
+
+def thaw_agent(lab: Lab, host: str) -> None:
+    """And goes on."""
+    pid = lab.agent_pid(host)
+    if pid is None:
+        raise LabError(f"no agent runs on {host}")
+    os.kill(pid, signal.SIGCONT)
+
+
+def give_small_disk(lab: Lab, host: str, size_mib: int) -> None:
+    """A file system of its own, in memory, over the host's instances folder. Raises LabError if that fails.
+
+    Disks opened past the page cache (cache=none) need Linux 6.6 or newer on it.
+    """
+    lab.hosts[host].run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", INSTANCES])
+
+
+def fill_disk(lab: Lab, host: str) -> None:
+    """Write until the small disk is full."""
+    done = lab.hosts[host].run(["dd", "if=/dev/zero", f"of={INSTANCES}/{FILLER}", "bs=64k"], check=False)
+    if "No space left" not in done.stderr:
+        raise LabError(f"the disk of {host} is not full: {done.stderr.strip()}")
+
+
+def free_disk(lab: Lab, host: str) -> None:
+    """Remove what `fill_disk` wrote."""
+    lab.hosts[host].run(["rm", "-f", f"{INSTANCES}/{FILLER}"])
+
+
+def take_small_disk(lab: Lab, host: str) -> None:
+    """The instances folder is what it was. Raises LabError while something is in use on the small disk."""
+    lab.hosts[host].run(["umount", INSTANCES])
 
 
 def _some(found: int, what: str) -> None:

@@ -4,11 +4,12 @@ For comparisons before and after: what changes by itself (PIDs, ids, times, size
 """
 
 import json
+import re
 from pathlib import Path
 
 from sterna.lab.host import LabHost, open_vswitch_ports
 from sterna.lab.iscsi import IscsiTarget
-from sterna.lab.places import initiator_name
+from sterna.lab.places import INSTANCES, initiator_name
 
 OVS_OWN_LINKS = {"br-int", "ovs-netdev"}
 
@@ -16,7 +17,8 @@ OVS_OWN_LINKS = {"br-int", "ovs-netdev"}
 def host_snapshot(host: LabHost, iscsi: IscsiTarget) -> dict[str, object]:
     """Everything a migration may leave on a host, as plain data that compares equal while nothing changes.
 
-    Keys: domains, ports, links, instances (paths), qemu (guest names of running processes), iscsi.
+    Keys: domains, ports, links, instances (paths), qemu (guest names of running processes), iscsi,
+    monitors (sockets of guests that may be in post-copy), interlocks (guests whose QEMU could not run on).
     """
     return {
         "domains": _domains(host),
@@ -25,12 +27,30 @@ def host_snapshot(host: LabHost, iscsi: IscsiTarget) -> dict[str, object]:
         "instances": sorted(allocated_bytes(host)),
         "qemu": _qemu_processes(host),
         "iscsi": _iscsi(host, iscsi),
+        "interlocks": _interlocks(host),
+        "monitors": sorted(path.name for path in (host.root / "lib/libvirt/qemu").glob("sterna-*")),
     }
 
 
+def epochs(host: LabHost) -> dict[str, list[int | None]]:
+    """Sterna's epoch in each domain's definitions: the live one, if it runs, and the persistent one, if it has one.
+
+    Not part of the snapshot: every migration accepted raises it, also one that fails.
+    """
+    found: dict[str, list[int | None]] = {}
+    for name in host.virsh("list", "--all", "--name").split():
+        texts = [host.virsh("dumpxml", name, *which, check=False) for which in ((), ("--inactive",))]
+        marks = [re.search(r"<sterna:epoch>(\d+)</sterna:epoch>", text) for text in texts if text]
+        found[name] = [int(mark[1]) if mark else None for mark in marks]
+    return found
+
+
 def allocated_bytes(host: LabHost) -> dict[str, int]:
-    """Bytes on disk of each file and folder (0) in the host's instance folder, by its path in it."""
-    root = host.root / "instances"
+    """Bytes on disk of each file and folder (0) in the host's instance folder, by its path in it.
+
+    As the host itself sees the folder: a test may have mounted something over it.
+    """
+    root = Path(f"/proc/{host.inside.init.pid}/root{INSTANCES}")
     found: dict[str, int] = {}
     for path in sorted(root.rglob("*")):
         try:
@@ -68,6 +88,14 @@ def _qemu_processes(host: LabHost) -> list[str]:
             name = argv[argv.index("-name") + 1]
             names.append(name.removeprefix("guest=").partition(",")[0])
     return sorted(names)
+
+
+def _interlocks(host: LabHost) -> list[str]:
+    """Guests whose QEMU has a block node that Sterna put there."""
+    names = host.virsh("list", "--name").split()
+    ask = ("--cmd", '{"execute": "query-named-block-nodes", "arguments": {"flat": true}}')
+    nodes = {name: host.virsh("qemu-monitor-command", name, *ask, check=False) for name in names}
+    return [name for name in names if '"sterna-' in nodes[name]]
 
 
 def _iscsi(host: LabHost, iscsi: IscsiTarget) -> dict[str, dict[str, object]]:

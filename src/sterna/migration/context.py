@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
+from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Disk, GuestState, Observation, Vm
 from sterna.domain.status import Status, check_transition
@@ -19,6 +20,21 @@ from sterna.ports.records import Journal
 from sterna.ports.storage import Storage
 from sterna.ports.vif import Vif
 from sterna.ports.volume import Volumes
+
+POSTCOPY = "postcopy"
+"""In a migration's option `may`: what the user permits."""
+HELD = "held-old-copy"
+"""Note: libvirt let the source's old copy run again; it was paused here, by Sterna and by nobody else."""
+RUNS_THERE = "runs-on-destination"
+"""Note: in post-copy, the guest was seen to run on the destination."""
+DECLARED = "peer-declared-dead"
+"""Note: an operator says that the other host is gone and fenced (`dead`: false once it was heard again)."""
+WROTE_OFF = "wrote-off-peer"
+"""Note: this half acted on that word. From here on the other half complies with this one, should it come back."""
+WRITTEN_OFF = "written-off-by-peer"
+"""Note: this host was declared dead, and the other half has settled the migration (a `WriteOff`)."""
+P3_TRIED = "asking-destination"
+P3_UNDELIVERED = "destination-not-reached"
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,8 @@ class HostPorts:
     volumes: Sequence[Volumes]
     storage: Storage
     clock: Clock
+    more_addresses: Sequence[str] = ()
+    """Further addresses of this host at which a memory stream may arrive."""
 
     def volumes_for(self, disk: Disk) -> Volumes:
         """The adapter that knows this disk. Raises Permanent where none does."""
@@ -97,6 +115,44 @@ class Context:
         check_transition(current, status)
         self.write(Kind.STATUS, name=status, data={"status": status, "reason": reason})
 
+    def count(self, name: str) -> None:
+        """Journal that it happened once more."""
+        self.note("", name, {"times": self.times(name) + 1})
+
+    def times(self, name: str) -> int:
+        """How often `count` has journaled it."""
+        return int(self.history.notes.get(name, {}).get("times", 0))
+
+    @property
+    def untouched(self) -> bool:
+        """No try of P3 ever reached the destination: it has prepared nothing and has nothing to undo.
+
+        A try whose outcome is not in the journal (this agent died) counts as one that arrived.
+        """
+        return 0 < self.times(P3_TRIED) == self.times(P3_UNDELIVERED)
+
+    @property
+    def peer_fenced(self) -> bool:
+        """An operator declared the other host dead, and it has not been heard since."""
+        return bool(self.history.notes.get(DECLARED, {}).get("dead"))
+
+    @property
+    def written_off(self) -> WriteOff | None:
+        """What the other half settled while this host was thought dead."""
+        told = self.history.notes.get(WRITTEN_OFF)
+        return WriteOff.model_validate(told) if told else None
+
+    def write_off(self, outcome: str, why: str) -> None:
+        """Journal, before acting on it, that this half ends the migration without the other one."""
+        word = WriteOff(outcome=outcome, why=why)
+        self.note_once("", WROTE_OFF, word.model_dump() | {"host": self.peer_name})
+
+    @property
+    def peer_name(self) -> str:
+        """The other host."""
+        m = self.migration
+        return m.destination if self.role is Role.SOURCE else m.source
+
     def vm_before(self) -> Vm:
         """P2's snapshot: the VM as it was, with every disk's `local` decided."""
         return Vm.model_validate(self.history.results["snapshot-volumes"]["vm"])
@@ -104,6 +160,25 @@ class Context:
     def incoming_vm(self) -> Vm:
         """On the destination: the VM as the source described it at P3."""
         return Vm.model_validate(self.history.notes["incoming-vm"]["vm"])
+
+    @property
+    def postcopy(self) -> bool:
+        """May the copy be switched to post-copy?"""
+        return POSTCOPY in self.migration.options.get("may", ())
+
+    @property
+    def handed_over(self) -> bool:
+        """Was the guest seen to run on the destination, or libvirt to end the source's QEMU because it did?"""
+        return (
+            RUNS_THERE in self.history.notes
+            or HELD in self.history.notes
+            or "saw-stopped-migrated" in self.history.notes
+        )
+
+    @property
+    def switching(self) -> bool:
+        """Was the source's guest ever paused for the switch-over?"""
+        return "saw-suspended-migrated" in self.history.notes
 
     @property
     def token(self) -> str:
@@ -117,9 +192,12 @@ class Context:
     async def observe_here(self) -> Observation:
         """This host's word about the guest; UNKNOWN where its libvirt does not answer."""
         try:
-            return await self.host.hypervisor.observe(self.vm_uuid)
+            seen = await self.host.hypervisor.observe(self.vm_uuid)
         except SternaError as error:
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
+        if HELD in self.history.notes and seen.state is GuestState.PAUSED and seen.reason == "user":
+            return seen.model_copy(update={"reason": "migration"})  # nobody's wish but ours
+        return seen
 
     async def observe_there(self) -> Observation:
         """The other host's word about the guest; UNKNOWN where its agent or libvirt does not answer."""
@@ -127,4 +205,19 @@ class Context:
             answer = await self.peer.call("observe_guest", {"vm": self.vm_uuid})
         except (Temporary, Unknown) as error:
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
+        self.peer_answered(answer)
         return Observation.model_validate(answer["observation"])
+
+    def peer_answered(self, answer: Data) -> None:
+        """The other host is alive: what was believed of it holds no longer, and its word on us is taken."""
+        if self.peer_fenced and WROTE_OFF not in self.history.notes:
+            self.note("", DECLARED, {"dead": False, "why": f"{self.peer_name} answers again"})
+        if answer.get("written_off"):
+            self.note_once("", WRITTEN_OFF, answer["written_off"])
+
+    async def ask_fate(self) -> WriteOff | None:
+        """Did the other half settle the migration while this host was thought dead? Asked before anything is done
+        here for a guest that no longer runs here. Raises Unreachable or Unknown while nobody answers."""
+        if self.written_off is None and not self.peer_fenced:
+            self.peer_answered(await self.peer.call("migration_fate", {}))
+        return self.written_off

@@ -1,8 +1,8 @@
 """The table of contents. Each step names its SPEC row; each file holds a phase, do and undo side by side.
 
-    source        P1 P2 P3 P12 | M1 M2 . M4 | pivot | F1 F2 F3 F4 F5 F10 F11
+    source        P1 P2 P3 P12 | M1 M2 . . M4 | pivot | F1 F2 F3 F4 F5 F10 F11
     destination   P4 P5 P6 P7 P8 P9 P10 (P11 is the answer)     F6 F7 F8 F9
-    rollback      R0 R1 . R2 R3 R4 R8 on the source, R3 R5 R6 R7 on the destination
+    rollback      R0 R1 . . R2 R3 R4 R8 on the source, R3 R5 R6 R7 on the destination
 
 Read `pre.py`, `transfer.py`, `post.py`, `rollback.py` in this order. `agent/source.py` and
 `agent/destination.py` give these flows to the saga runner.
@@ -11,18 +11,20 @@ Read `pre.py`, `transfer.py`, `post.py`, `rollback.py` in this order. `agent/sou
 from __future__ import annotations
 
 from sterna.domain.step import Flow
-from sterna.migration import post, pre, rollback, transfer
+from sterna.migration import post, pre, rollback, steering, transfer
 from sterna.migration.context import Context
 
 SOURCE: Flow[Context] = Flow(
     until_pivot=(
         pre.SetPreparing,  # P1
+        steering.MeasureLoad,  # what the guest dirties, while the destination is prepared
         pre.SnapshotVolumes,  # P2
         pre.CallPreLiveMigration,  # P3, P11
         pre.WaitVifPlugged,  # P12
         transfer.SetMigrating,  # M1
         transfer.FindLocalDisks,  # M2
         transfer.TakeOwnership,  # the epoch, and autostart off
+        transfer.Interlock,  # from the hand-over on nobody but Sterna can let it run here
         transfer.Copy,  # M3, M4, M5, M6: the pivot
     ),
     after_pivot=(

@@ -106,23 +106,37 @@ class RemoveVm(Step[Context]):
         return {"files": files, "directories": await ctx.host.storage.directories_of(vm.uuid)}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Prove, then forget the definition, then remove the files. Raises Temporary while proof is missing."""
-        await self._prove(ctx)
+        """Prove, then forget the definition, then remove the files. Raises Temporary while proof is missing.
+
+        Where the guest was on a host that is gone for good, what is here may be the last that is left of it: the
+        definition and the disks as they were at the switch-over are kept.
+        """
+        kept = await self._prove(ctx)
+        if kept:
+            return {"removed": [], "kept": plan["files"], "why": kept}
         await ctx.host.hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch)
         for path in plan["files"]:
             await self._must_be_private(ctx, path)
         await ctx.host.storage.remove(Created.model_validate(plan))
         return {"removed": plan["files"]}
 
-    async def _prove(self, ctx: Context) -> None:
+    async def _prove(self, ctx: Context) -> str:
+        """'' once it is proven; why everything is kept, where the other host is gone or has lost the guest."""
         here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if here.state not in GONE:
             raise Temporary(f"the guest is {here.state} on {ctx.host.name}: nothing is removed")
         # That it ran over there was proven by both hypervisors at M5 and is in the journal; by now it may have
         # ended there, or moved on to a third host. Only a destination that cannot be asked is waited for.
         there = await ctx.observe_there()
+        if there.state is GuestState.UNKNOWN and ctx.peer_fenced:
+            why = f"the guest was on {ctx.migration.destination} when that host died"
+            ctx.write_off("completed", why)
+            return why
+        if ctx.written_off is not None and ctx.written_off.outcome != "completed":
+            return f"this host was declared dead, and {ctx.written_off.why} on {ctx.migration.destination}"
         if there.state is GuestState.UNKNOWN:
             raise Temporary(f"{ctx.migration.destination} cannot be asked about the guest: {there.reason}")
+        return ""
 
     async def _must_be_private(self, ctx: Context, path: str) -> None:
         """Never remove what dhost can see: it would be the guest's own disk."""
@@ -158,8 +172,14 @@ class AwaitDestination(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Wait for the report, for as long as it takes."""
-        await wait_report(ctx, "dhost-reports-F9")
-        ctx.set_status(Status.COMPLETED, f"complete on {ctx.migration.destination} and {ctx.migration.source}")
+        reported = await wait_report(ctx, "F9", "completed")
+        why = f"complete on {ctx.migration.destination} and {ctx.migration.source}"
+        kept = ctx.history.results["remove-vm-at-source"].get("why", "")
+        if kept:
+            why = f"{kept}; its definition and copied disks are kept on {ctx.migration.source}, as last seen there"
+        elif not reported:
+            why = f"complete on {ctx.migration.source}; {ctx.migration.destination} was declared dead afterwards"
+        ctx.set_status(Status.COMPLETED, why)
         ctx.write(Kind.CLOSED)
         return {}
 
@@ -222,5 +242,6 @@ class UpdateResources(Step[Context]):
         """What this host has free now. Of a guest that has ended here, the taps made ahead of it go too."""
         if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state in GONE:
             await unplug_taps(ctx)
+        await ctx.host.hypervisor.close_recovery(ctx.vm_uuid)
         facts = await ctx.host.hypervisor.host()
         return {"memory_free_bytes": facts.memory_free_bytes}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from sterna.domain.errors import Permanent, Refused, Temporary
+from sterna.domain.errors import Permanent, Refused, Temporary, Undelivered
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration import rollback
-from sterna.migration.context import Context
+from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
 from sterna.ports.storage import Created, Storage
 
 # ---------------------------------------------------------------- source
@@ -96,7 +96,12 @@ class CallPreLiveMigration(Step[Context]):
         """The destination's typed data per disk and NIC."""
         vm = ctx.vm_before()
         params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
-        answer = await ctx.peer.call("pre_live_migration", params)
+        ctx.count(P3_TRIED)
+        try:
+            answer = await ctx.peer.call("pre_live_migration", params)
+        except Undelivered:
+            ctx.count(P3_UNDELIVERED)
+            raise
         ctx.note("P11", "pre-live-migration-result", answer)
         return answer
 
@@ -251,6 +256,7 @@ def pre_live_migration_result(ctx: Context) -> Data:
         "disks": [d.model_dump(mode="json") for d in disks],
         "nics": [n.model_dump(mode="json") for n in nics],
         "address": ctx.host.address,
+        "addresses": [ctx.host.address, *ctx.host.more_addresses],
     }
 
 

@@ -12,8 +12,9 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
 from sterna.domain.status import Status
 from sterna.domain.step import Onward, Step
-from sterna.domain.whereabouts import MIGRATION_PAUSES, Verdict, locate
-from sterna.migration.context import Context
+from sterna.domain.whereabouts import GONE, MIGRATION_PAUSES, PASSED, Verdict, locate
+from sterna.migration import fenced
+from sterna.migration.context import WROTE_OFF, Context
 from sterna.ports.storage import Created
 
 R3_PATIENCE_S = 10.0
@@ -29,16 +30,21 @@ class AskBoth(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """What both said. Raises Temporary until the guest is settled on the source, Onward if it has arrived."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
-        handed_over = "saw-stopped-migrated" in ctx.history.notes
-        finding = locate(here, there, epoch=ctx.migration.epoch, started=True, handed_over=handed_over)
+        epoch = ctx.migration.epoch
+        finding = fenced.judge(ctx, here, there) or locate(
+            here, there, epoch=epoch, started=True, handed_over=ctx.handed_over, switching=ctx.switching
+        )
+        if finding.verdict in PASSED:
+            raise Onward(finding.why)  # no rollback from there, whatever turned it back
+        if finding.verdict is Verdict.ENDED_AT_SOURCE and here.state is GuestState.PAUSED:
+            await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, epoch)
+            raise Temporary("ending the source's paused copy", delay_s=0.2)
         if here.job_active:
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
             raise Temporary("waiting for libvirt to give the copy up", delay_s=0.2)
         if finding.verdict is Verdict.STRANDED:
             await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
             raise Temporary("the source's guest was paused by the failed copy: resuming it")
-        if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION):
-            raise Onward(finding.why)  # no rollback from there, whatever turned it back
         settled = finding.verdict in (Verdict.STAYED, Verdict.ENDED_AT_SOURCE)
         if not settled:
             if finding.verdict is Verdict.DOUBT:
@@ -73,17 +79,35 @@ class DropTokens(Step[Context]):
         return {}
 
 
+class ReleaseInterlock(Step[Context]):
+    """Undo of the interlock: R0 has proven that the guest is the source's."""
+
+    name = "release-interlock"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Take it away."""
+        await ctx.host.hypervisor.release_interlock(ctx.vm_uuid, ctx.migration.epoch)
+        return {}
+
+
 class RestoreAutostart(Step[Context]):
     """Undo of the ownership step: autostart as it was."""
 
     name = "restore-autostart"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Set it again where it was set."""
+        """Set it again where it was set: not for a guest that is off and may be started elsewhere by now."""
         was_on = bool(ctx.history.plans.get("take-ownership", {}).get("autostart"))
+        if was_on and await self._may_be_elsewhere(ctx):
+            return {"autostart": False, "why": "the guest is off, and one of the two hosts was declared dead"}
         if was_on:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
         return {"autostart": was_on}
+
+    async def _may_be_elsewhere(self, ctx: Context) -> bool:
+        if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
+            return False
+        return ctx.peer_fenced or await ctx.ask_fate() is not None
 
 
 class FindConnections(Step[Context]):
@@ -107,12 +131,14 @@ class RemoveVolumeConnection(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Call; or leave it to the cast."""
+        if ctx.untouched:
+            return {"untouched": True}
         began = ctx.clock.monotonic_ms()
         while True:
             try:
                 return await ctx.peer.call("remove_volume_connection", {})
             except (Unreachable, Unknown) as error:
-                if ctx.clock.monotonic_ms() - began > R3_PATIENCE_S * 1000:
+                if ctx.peer_fenced or ctx.clock.monotonic_ms() - began > R3_PATIENCE_S * 1000:
                     return {"deferred": error.message}
             await ctx.clock.sleep(0.5)
 
@@ -123,7 +149,9 @@ class CastRollback(Step[Context]):
     row, name = "R4", "cast-rollback"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Into the outbox."""
+        """Into the outbox; a destination that P3 never reached has nothing to undo."""
+        if ctx.untouched:
+            return {"untouched": True}
         ctx.peer.cast("rollback_live_migration_at_destination", {}, key="R4")
         return {}
 
@@ -167,22 +195,36 @@ class AwaitDestination(Step[Context]):
     name = "await-rollback-at-destination"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Wait for the report, for as long as it takes; no destination was asked, no report is due."""
-        if "pre-live-migration" in ctx.history.plans:
-            await wait_report(ctx, "dhost-reports-R7")
+        """Wait for the report, for as long as it takes; a destination that P3 never reached has none to give."""
+        if "pre-live-migration" in ctx.history.plans and not ctx.untouched:
+            await wait_report(ctx, "R7", "failed")
         error = (ctx.history.turned or {}).get("error", {})
         final = Status.CANCELLED if error.get("code") == "cancelled" else Status.FAILED
-        ctx.set_status(final, str(error.get("message", "")))
+        why = str(error.get("message", ""))
+        if WROTE_OFF in ctx.history.notes:
+            why += f"; {ctx.migration.destination} was declared dead and undoes its half if it ever comes back"
+        ctx.set_status(final, why)
         ctx.write(Kind.CLOSED)
         return {}
 
 
-async def wait_report(ctx: Context, note: str) -> None:
-    """Until the destination's report is in the journal; says what it waits for."""
+async def wait_report(ctx: Context, row: str, outcome: str) -> bool:
+    """Until the destination's report of `row` is in the journal; says what it waits for.
+
+    False where none will come: the destination is fenced, or it settled the migration as something else than
+    `outcome` while this host was thought dead.
+    """
+    note = f"dhost-reports-{row}"
     while note not in ctx.history.notes:
-        ctx.note_once("", f"waiting-{note}", {"why": f"waiting for {ctx.migration.destination}: {note}"})
+        if ctx.peer_fenced:
+            ctx.write_off(outcome, f"{ctx.migration.destination} was declared dead before it reported {row}")
+            return False
+        if ctx.written_off is not None and ctx.written_off.outcome != outcome:
+            return False
+        ctx.note_once("", f"waiting-{note}", {"why": f"waiting for {ctx.migration.destination} to report {row}"})
         ctx.news.clear()
         await ctx.news.wait()
+    return True
 
 
 # ---------------------------------------------------------------- destination
@@ -239,6 +281,7 @@ class RemoveConfiguration(Step[Context]):
             seen = await ctx.host.hypervisor.observe(uuid)
         if seen.state is GuestState.SHUTOFF and seen.epoch == epoch:
             await ctx.host.hypervisor.undefine(uuid, epoch)
+        await ctx.host.hypervisor.close_recovery(uuid)
         return {}
 
 

@@ -12,12 +12,12 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sterna.domain.errors import Cancelled, Permanent, SternaError
-from sterna.domain.model import CopyPlan, Data, DestinationDisk, DestinationNic, JobSample
+from sterna.domain.model import CopyPlan, Data, DestinationDisk, DestinationNic, GuestState, JobSample, Observation
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.domain.whereabouts import GONE, Finding, Verdict, locate
-from sterna.migration import rollback
-from sterna.migration.context import Context
+from sterna.domain.whereabouts import GONE, POSTCOPY, Finding, Verdict, locate
+from sterna.migration import fenced, handover, postcopy, rollback, steering
+from sterna.migration.context import HELD, RUNS_THERE, Context
 from sterna.ports.hypervisor import GuestEvent
 
 SAMPLE_EVERY_S = 0.5
@@ -73,16 +73,46 @@ class TakeOwnership(Step[Context]):
         return {"epoch": ctx.migration.epoch}
 
 
+class Interlock(Step[Context]):
+    """Before M4: once the guest's state has left, its QEMU here cannot let it run again, whoever asks.
+
+    libvirt would, where the destination's answer is lost on the way. From here on only Sterna can, and does so when
+    both hosts have shown that the guest never ran on the destination.
+    """
+
+    name = "interlock"
+    undo = (rollback.ReleaseInterlock,)
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Set it; repeating is harmless."""
+        await ctx.host.hypervisor.interlock(ctx.vm_uuid, ctx.migration.epoch)
+        return {}
+
+
 async def find_guest(ctx: Context) -> Finding:
     """Ask both hypervisors where the guest is, source first."""
     here = await ctx.observe_here()
     there = await ctx.observe_there()
-    started, handed_over = "copy-started" in ctx.history.notes, "saw-stopped-migrated" in ctx.history.notes
-    finding = locate(here, there, epoch=ctx.migration.epoch, started=started, handed_over=handed_over)
-    if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION) and here.state not in GONE:
-        # It is proven to have run on the destination: what is left here is a paused shell (SPEC invariant 1).
-        await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, ctx.migration.epoch)
+    started, epoch = "copy-started" in ctx.history.notes, ctx.migration.epoch
+    finding = fenced.judge(ctx, here, there) or locate(
+        here, there, epoch=epoch, started=started, handed_over=ctx.handed_over, switching=ctx.switching
+    )
+    if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.LOST):
+        ctx.note_once("M4", RUNS_THERE)
+    sent_away = here.state is GuestState.PAUSED and here.reason in POSTCOPY
+    arrived = finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION)
+    if (arrived and here.state not in GONE) or (finding.verdict is Verdict.ENDED_AT_SOURCE and sent_away):
+        # It is proven to have run on the destination, or to be gone from there after its CPUs were sent: what is
+        # left here is a paused shell (SPEC invariant 1).
+        await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, "ending the source's paused copy")
+    if finding.verdict is Verdict.STALE:
+        ctx.note_once("M4", HELD, {"why": finding.why})  # first: the next life must know whose pause it is
+        await ctx.host.hypervisor.hold(ctx.vm_uuid, epoch)
+        return Finding(Verdict.WAIT, finding.why)
+    if finding.verdict is Verdict.LOST:
+        await ctx.peer.call("end_lost", {"vm": ctx.vm_uuid})
+        return Finding(Verdict.WAIT, finding.why)
     return finding
 
 
@@ -129,9 +159,10 @@ class Copy(Step[Context]):
 
     async def _start(self, ctx: Context) -> str:
         """Run the copy; what libvirt said if it did not like it ('' otherwise)."""
+        plan = copy_plan(ctx, throttle=await steering.prepare(ctx))
         ctx.note("M3", "copy-started")
         try:
-            await watch(ctx, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, copy_plan(ctx)))
+            await watch(ctx, self._find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan))
         except SternaError as error:
             ctx.note("M4", "libvirt-said", {"error": error.to_wire()})
             return error.message
@@ -140,9 +171,8 @@ class Copy(Step[Context]):
     async def _wait(self, ctx: Context, finding: Finding, delay: float) -> float:
         if ctx.history.notes.get("waiting", {}).get("why") != finding.why:
             ctx.note("M4", "waiting", {"why": finding.why})
-        here = await ctx.observe_here()
-        if here.job_active:  # a former life of this agent started it, and libvirt is at it
-            await watch(ctx, lambda: until_job_ends(ctx))
+        if under_way(await ctx.observe_here()):  # a former life started it, or its stream broke in post-copy
+            await watch(ctx, self._find, lambda: until_over(ctx))
             return ASK_AGAIN_S
         await ctx.clock.sleep(delay)
         return min(delay * 1.5, SLOWEST_ASK_S)
@@ -163,10 +193,13 @@ class Copy(Step[Context]):
             return Permanent(finding.why, fix="start the VM again on the source")
         if ctx.abort.is_set():
             return Cancelled("aborted while copying")
+        if steering.GAVE_UP in ctx.history.notes:
+            why = ctx.history.notes[steering.GAVE_UP]["why"]
+            return Permanent(f"the copy was given up: {why}", fix=steering.MORE_LEEWAY)
         return Permanent(f"the copy failed: {said or finding.why}")
 
 
-def copy_plan(ctx: Context) -> CopyPlan:
+def copy_plan(ctx: Context, *, throttle: bool = False) -> CopyPlan:
     """All that libvirt must be told, from the snapshot (P2) and the destination's answer (P11)."""
     answer = ctx.history.results["pre-live-migration"]
     return CopyPlan(
@@ -178,28 +211,38 @@ def copy_plan(ctx: Context) -> CopyPlan:
         nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
         persistent=ctx.vm_before().persistent,
         bandwidth_bytes=ctx.migration.options.get("bandwidth_bytes"),
+        postcopy=ctx.postcopy,
+        throttle=throttle,
     )
 
 
-async def watch(ctx: Context, copying: Callable[[], Awaitable[None]]) -> None:
-    """M3: while `copying` lasts, journal its iterations, announce samples, and obey an abort."""
+async def watch(
+    ctx: Context, find: Callable[[Context], Awaitable[Finding]], copying: Callable[[], Awaitable[None]]
+) -> None:
+    """M3: while `copying` lasts, journal its iterations, announce its samples and steer by them, obey an abort, and
+    keep a guest in post-copy whole. Returns earlier where the guest has arrived, or ended, and libvirt does not
+    notice."""
     async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
-        watchers = [
-            asyncio.ensure_future(_follow(ctx, events)),
-            asyncio.ensure_future(_sample(ctx)),
-            asyncio.ensure_future(_obey_abort(ctx)),
-        ]
+        deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
+        watchers = [asyncio.ensure_future(w) for w in (_follow(ctx, events), _sample(ctx), _obey_abort(ctx))]
         try:
-            await copying()
+            done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
         finally:
-            for watcher in watchers:
-                watcher.cancel()
-            await asyncio.gather(*watchers, return_exceptions=True)
+            for task in (*deciding, *watchers):
+                task.cancel()
+            await asyncio.gather(*deciding, *watchers, return_exceptions=True)
 
 
-async def until_job_ends(ctx: Context) -> None:
-    """Return when this host's libvirt has no migration job of the guest any more."""
-    while (await ctx.observe_here()).job_active:
+def under_way(here: Observation) -> bool:
+    """Is this host's libvirt, or QEMU by itself, still at it?"""
+    return here.job_active or (here.state is GuestState.PAUSED and here.reason in POSTCOPY)
+
+
+async def until_over(ctx: Context) -> None:
+    """Return when nothing is under way here any more."""
+    while under_way(await ctx.observe_here()):
         await ctx.clock.sleep(ASK_AGAIN_S)
 
 
@@ -222,7 +265,7 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
 
 
 async def _sample(ctx: Context) -> None:
-    topic = f"progress.{ctx.migration.id}"
+    topic, steered = f"progress.{ctx.migration.id}", steering.Steering(ctx)
     while True:
         await ctx.clock.sleep(SAMPLE_EVERY_S)
         sample: JobSample | None = None
@@ -233,12 +276,14 @@ async def _sample(ctx: Context) -> None:
         if sample is not None:
             data = {"sample": sample.model_dump(mode="json"), "at": ctx.clock.now().isoformat()}
             await ctx.hints.announce(topic, data)
+            if not postcopy.begun(ctx):
+                await steered.take(sample)
 
 
 async def _obey_abort(ctx: Context) -> None:
     await ctx.abort.wait()
     ctx.note_once("M4", "abort-requested")
-    while True:  # libvirt may not have begun yet: ask until the copy is over
+    while not postcopy.begun(ctx):  # libvirt may not have begun yet: ask until the copy is over
         with contextlib.suppress(SternaError):  # asked again
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
         await ctx.clock.sleep(SAMPLE_EVERY_S)

@@ -26,6 +26,10 @@ class HostRecord(Value):
     """ISO 8601 UTC, the controller's clock, of the last beacon that was stored."""
     boot: str = ""
     """Of its agent."""
+    dead_at: str = ""
+    """ISO 8601 UTC: an operator declared it dead and fenced; '' where nobody did."""
+    back_at: str = ""
+    """ISO 8601 UTC: it was heard again after that."""
     cursor: int = 0
     """Position in its journal up to which everything has been taken."""
     mark: str = ""
@@ -63,6 +67,8 @@ class MigrationRecord(Value):
     status: Status = Status.QUEUED
     reason: str = ""
     """Why it is in this status; what is being waited for."""
+    told: str = ""
+    """The reason as the status gave it: what `reason` says again when a trouble is over."""
     error: Data | None = None
     """What turned it back, as errors cross the bus."""
     progress: Progress = Progress()
@@ -73,6 +79,8 @@ class MigrationRecord(Value):
     """ISO 8601 UTC, the source's clock, of its end."""
     source_closed: bool = False
     destination_closed: bool = False
+    written_off: bool = False
+    """It was ended without its source, which was declared dead: what that says of it later changes nothing."""
 
     @property
     def id(self) -> str:
@@ -148,8 +156,14 @@ class Fleet(Protocol):
     async def set_maintenance(self, name: str, on: bool) -> HostRecord:
         """Raises NotFound."""
 
+    async def set_dead(self, name: str, at: str) -> HostRecord:
+        """An operator declared it dead at that time; '' takes it back. Raises NotFound."""
+
     async def vms(self) -> list[VmRecord]:
         """All VMs as last seen."""
+
+    async def vms_called(self, name_or_uuid: str) -> list[VmRecord]:
+        """The VM of that UUID, else all of that name, as last seen."""
 
     async def saw_vms(self, host: str, vms: Sequence[VmSummary], at: str) -> None:
         """The complete list of one host's VMs; those it has no longer are forgotten, unless they migrate."""
@@ -160,11 +174,18 @@ class Fleet(Protocol):
         Raises Conflict, naming the migration, where another one holds the VM.
         """
 
+    async def accepted(self, migration: Migration, at: str) -> MigrationRecord:
+        """The source said that it has accepted it, with this epoch. Raises NotFound."""
+
     async def withdraw(self, migration_id: str) -> None:
         """Forget a request that no agent accepted, and free its VM. Does nothing once it was accepted."""
 
     async def settle(self, migration_id: str, status: Status, reason: str, at: str) -> None:
         """End a request that no agent accepted, keeping the record, and free its VM."""
+
+    async def write_off(self, migration_id: str, status: Status, reason: str, at: str) -> None:
+        """End a migration whose source is dead and whose end no journal can tell, and free its VM. One that has
+        ended is left alone."""
 
     async def explain(self, migration_id: str, reason: str, at: str) -> None:
         """Say what is being waited for."""

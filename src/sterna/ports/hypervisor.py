@@ -13,6 +13,7 @@ from typing import Protocol
 from sterna.domain.model import (
     CompletedJob,
     CopyPlan,
+    GuestLoad,
     HostFacts,
     JobSample,
     Observation,
@@ -28,7 +29,8 @@ class GuestEvent(Value):
 
     kind: str
     """`started-incoming`, `suspended-migrated`, `resumed-migrated`, `stopped-migrated`, `stopped`, `crashed`,
-    `shutdown`, `iteration`, `job-completed`, `job-failed`, `defined`, `undefined`, `suspended`, `resumed`."""
+    `shutdown`, `iteration`, `job-completed`, `job-failed`, `defined`, `undefined`, `suspended`, `resumed`, and in
+    post-copy `suspended-postcopy` (source), `resumed-postcopy` (destination), `postcopy-failed` (either)."""
     detail: str = ""
     iteration: int | None = None
 
@@ -58,6 +60,17 @@ class Inventory(Protocol):
         """What this hypervisor has against running `vm`: name or UUID taken, CPU, machine type, emulator,
         virtualisation type, software-emulated guest on QEMU < 8. Changes nothing."""
 
+    async def measure_load(self, uuid: str, seconds: int) -> None:
+        """Begin to measure what a running guest dirties; does not wait. Not during a copy. Raises as `load`."""
+
+    async def load(self, uuid: str) -> GuestLoad | None:
+        """What was measured last; None where nothing has been, or it is not finished yet.
+
+        Raises NotFound, Permanent (not running), Unreachable."""
+
+    async def check_postcopy(self) -> list[Refusal]:
+        """Why no guest could arrive here by post-copy: its QEMU must be allowed to handle page faults."""
+
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this host's side dial the other's libvirtd? None where it can."""
 
@@ -68,6 +81,12 @@ class Mover(Protocol):
     async def mark(self, uuid: str, migration_id: str, epoch: int) -> None:
         """Write Sterna's epoch into the domain's metadata, live and persistent. Not possible during a copy."""
 
+    async def interlock(self, uuid: str, epoch: int) -> None:
+        """From the hand-over on nobody, libvirt included, can let this host's guest run again until
+        `release_interlock` or `resume`. Again is nothing; not during a copy.
+
+        Raises NotFound, Conflict on another epoch, Permanent where it has no QEMU or that cannot do it."""
+
     async def migrate(self, uuid: str, plan: CopyPlan) -> None:
         """Run the copy to its end (M4). Returns when libvirt returns; raises Unknown on any libvirt error:
         the return code is not evidence, the caller must observe both hosts."""
@@ -77,6 +96,27 @@ class Mover(Protocol):
 
     async def abort(self, uuid: str) -> None:
         """Ask libvirt to give the running copy up. No job is no error."""
+
+    async def set_max_downtime(self, uuid: str, ms: int) -> None:
+        """How long the guest may stand still at the switch-over: before a copy, and while it runs.
+
+        QEMU switches over once what is left can be sent within it. Raises NotFound, Permanent, Unreachable."""
+
+    async def set_bandwidth(self, uuid: str, bytes_s: int | None) -> None:
+        """The running copy sends no more than this from now on, memory and disks; None: as fast as it goes.
+
+        Raises NotFound, Permanent (no copy runs), Unreachable."""
+
+    async def switch_to_postcopy(self, uuid: str) -> None:
+        """Let the guest run on the destination now, its memory follow. Only for a copy whose plan permits it.
+
+        Raises Permanent while libvirt cannot (the memory is not being copied yet, or not any more)."""
+
+    async def send_again(self, uuid: str, uri: str) -> None:
+        """Source, post-copy with a broken stream: connect to `uri`, where the destination's half listens.
+
+        A stream that only seems whole is given up first. Raises Permanent, Unreachable; whether it worked is
+        seen by observing both hosts."""
 
     def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
         """Events of one guest on this host from now on, without loss while the context is open."""
@@ -97,14 +137,47 @@ class Custodian(Protocol):
         Raises Conflict if it runs or carries another epoch.
         """
 
+    async def hold(self, uuid: str, epoch: int) -> None:
+        """Stop the vCPUs of the source's old copy, which libvirt let run again though the guest ran on dhost.
+
+        Paused is success. Raises NotFound; Conflict on another epoch, or if it has no QEMU."""
+
     async def resume(self, uuid: str, epoch: int) -> None:
-        """Let the source's guest, paused by a failed migration, run on. Raises Conflict on another epoch."""
+        """Let the source's guest, paused by a failed migration, run on; the interlock goes.
+
+        Raises Conflict on another epoch."""
+
+    async def release_interlock(self, uuid: str, epoch: int) -> None:
+        """Take the interlock from a guest that has proven to be this host's. Missing, of either, is success.
+
+        Raises Conflict on another epoch or during a copy."""
+
+    async def interlocked(self, uuid: str) -> bool:
+        """Is it set? False too where there is no QEMU."""
 
     async def undefine(self, uuid: str, epoch: int | None) -> bool:
         """F10, R5: forget an INACTIVE domain (with its NVRAM and managed save). False where there is none.
 
         Raises Conflict if it is active, or carries another epoch (None: any).
         """
+
+    async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
+        """Destination, post-copy with a broken stream: wait for the source's half on `address`; the URI.
+
+        A stream that only seems whole is given up first. Raises Conflict if no guest of this epoch is in post-copy
+        here; Permanent where its QEMU refuses (the address is not this host's)."""
+
+    async def end_lost(self, uuid: str, epoch: int) -> bool:
+        """End what is left of a guest in post-copy whose other half is gone for good. False where there is none.
+
+        Raises Conflict if it is not in broken post-copy, or carries another epoch."""
+
+    async def open_recovery(self, uuid: str) -> None:
+        """Destination: be able to reach the incoming guest by `listen_again` later on, whatever dies meanwhile.
+        To be called before its stream can break; without such a guest, or again, it is nothing."""
+
+    async def close_recovery(self, uuid: str) -> None:
+        """Destination: take away the door through which `listen_again` reaches the guest. Missing is success."""
 
     async def set_autostart(self, uuid: str, on: bool) -> None:
         """Set or clear autostart; a transient domain has none and is left alone."""

@@ -11,7 +11,7 @@ class Peer(Protocol):
     """The other side of one migration. Every message carries its id and epoch."""
 
     async def call(self, method: str, params: Data) -> Data:
-        """Ask and wait. Raises Unreachable if it was never delivered, Unknown if the answer was lost, or the
+        """Ask and wait. Raises Undelivered if it reached nobody, Unknown if the answer was lost, or the
         error the other side raised."""
 
     def cast(self, method: str, params: Data, *, key: str) -> None:

@@ -23,6 +23,19 @@ class Envelope(Value):
     params: Data = {}
 
 
+class Keep(Value):
+    """How much of the past a journal keeps. Counted, not timed: a clock that jumps deletes nothing."""
+
+    migrations: int = 1_000
+    """About 40 entries and 20 kB each on one host; a copy that goes on for long has more."""
+    casts: int = 5_000
+    """A sender has at most one cast whose acknowledgement it may have missed, its last: enough for the repeats of
+    5,000 hosts. An older repeat finds its migration closed, or its epoch stale, and does nothing."""
+
+
+KEEP = Keep()
+
+
 class Journal(Protocol):
     """One host's journal, outbox and inbox. Survives kill -9 of the agent at any moment."""
 
@@ -46,6 +59,9 @@ class Journal(Protocol):
     def entries(self, migration_id: str) -> list[Entry]:
         """All entries of one migration, in order."""
 
+    def settled(self, name: str) -> list[Entry]:
+        """Entries of that name of all migrations CLOSED here, in order: what was done here in the past."""
+
     def open(self) -> list[tuple[Migration, Role]]:
         """Migrations not CLOSED here, oldest first."""
 
@@ -54,6 +70,14 @@ class Journal(Protocol):
 
     def holder(self, vm_uuid: str) -> Migration | None:
         """The open migration that holds the VM's lock here."""
+
+    def prune(self, read_to: int, *, spare: str, keep: Keep = KEEP) -> int:
+        """Forget what nobody needs any more; how many migrations that were.
+
+        Of closed migrations beyond the newest `keep.migrations`: those whose every entry has a seq below `read_to`
+        (the controller has it), whose casts have all been delivered, and that have no note named `spare`. Of
+        handled inbox and delivered outbox casts: all but the newest `keep.casts`. Epochs are kept for ever.
+        """
 
     # outbox and inbox: casts are never lost
 

@@ -45,6 +45,9 @@ class Storage(Protocol):
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
 
+    async def tokens(self, path: str) -> tuple[str, ...]:
+        """The tokens beside `path`, whoever left them. A missing folder holds none."""
+
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove every token beside `path` whose name begins with `prefix`, but those of `keep`."""
 

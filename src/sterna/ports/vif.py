@@ -28,6 +28,10 @@ class Vif(Protocol):
     async def wired(self, device: str) -> bool:
         """P12: does the switch forward for this port (ofport assigned, no error)?"""
 
+    async def announce(self, device: str, *, bridge: str, mac: str) -> None:
+        """The guest of this port runs here now: tell the network, as the guest would, so that its switches send
+        its frames here. May be repeated. Raises NotFound where there is no such port on that bridge."""
+
     async def unplug(self, device: str, *, bridge: str) -> bool:
         """R6, F4: take the port off the bridge and delete the tap. False where there was nothing."""
 

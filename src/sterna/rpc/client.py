@@ -7,13 +7,16 @@ from uuid import uuid4
 
 import structlog
 
-from sterna.domain.errors import BadRequest, SternaError, Unknown, Unreachable
+from sterna.domain.errors import BadRequest, SternaError, Undelivered, Unknown, Unreachable
 from sterna.domain.model import Data
 from sterna.ports.bus import Bus, Incoming, Subscription
 from sterna.ports.clock import Clock
 from sterna.rpc.deadline import within
 from sterna.rpc.envelope import Event, Reply, Request, decode_event, decode_reply, encode
 from sterna.rpc.subjects import call_subject, event_subject, topic_of
+
+LONGEST_CALL_S = 300.0
+"""An agent whose libvirt hangs goes on sending heartbeats: no call is waited for longer than this."""
 
 EventHandler = Callable[[str, Data], Awaitable[None]]
 """Gets the topic and the data."""
@@ -38,13 +41,14 @@ class RpcClient:
         migration_id: str = "",
         epoch: int = 0,
         silence_s: float = 5.0,
-        total_s: float | None = None,
+        total_s: float | None = LONGEST_CALL_S,
     ) -> Data:
         """Have the agent of host `to` run `method`, and wait for its result.
 
-        Raises the remote error as its own class; Unreachable where the call was never delivered (nobody listens,
-        or the bus is away); Unknown where it was or may have been, and its answer did not come: nothing at all
-        heard for `silence_s` seconds, or no result after `total_s` (None: as long as heartbeats come);
+        Raises the remote error as its own class; Undelivered where the call reached nobody (nobody listens, or
+        the bus is away); Unknown where it was or may have been, and its answer did not come: nothing at all
+        heard for `silence_s` seconds, or no result after `total_s` although it says that it works (None: as long
+        as heartbeats come);
         BadRequest where the call is too large or not plain JSON.
         """
         request = Request.build(
@@ -61,7 +65,7 @@ class RpcClient:
             async with self._bus.request(call_subject(to), payload) as replies:
                 reply = await self._result(replies, f"{to}: {method}", silence_s, total_s)
         except Unreachable as e:
-            raise Unreachable(f"the agent of {to} cannot be reached: {e.message}", fix=e.fix or _start(to)) from e
+            raise Undelivered(f"the agent of {to} cannot be reached: {e.message}", fix=e.fix or _start(to)) from e
         if reply.kind == "error":
             raise reply.raised()
         if reply.kind != "result":
@@ -101,9 +105,9 @@ class RpcClient:
                 reply = decode_reply(await within(self.clock, patience_s, _next(replies)))
             except TimeoutError:
                 why = (
-                    f"nothing heard for {silence_s:g} s"
+                    f"nothing heard for {silence_s:g} s, it hangs or is cut off"
                     if patience_s == silence_s
-                    else f"no result after {total_s:g} s"
+                    else f"no result after {total_s:g} s, though its agent lives and says that it works on it"
                 )
                 raise Unknown(f"{what}: {why}; whether it was done is not known") from None
             if reply.kind != "heartbeat":

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from sterna.domain.errors import BadRequest, Permanent, SternaError, Unknown, Unreachable
+from sterna.domain.errors import BadRequest, Permanent, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.model import Data
 from sterna.ports.bus import Bus, Incoming, Subscription
 from sterna.ports.clock import Clock
@@ -26,6 +26,9 @@ CastHandler = Callable[[Request], Awaitable[None]]
 
 _REPLY_TRIES = 5
 """An answer is offered this often, one heartbeat's time apart, to a bus that is away."""
+
+MOST_CALLS = 1_000
+"""Calls worked on at once. A caller that finds no place tries again, as after any Temporary error."""
 
 _log = structlog.get_logger()
 
@@ -84,6 +87,10 @@ class RpcServer:
             return
         key = (request.sender, request.id)
         task = self._running.get(key)
+        if task is None and len(self._running) >= MOST_CALLS:
+            full = Temporary(f"{self._host_name} works on {len(self._running)} calls already", fix="try again")
+            await self._send(incoming, Reply.of_error(request.id, full))
+            return
         if task is None:
             task = asyncio.create_task(self._answer(request), name=f"call {request.method}")
             self._running[key] = task

@@ -179,3 +179,25 @@ def test_only_what_changes_is_touched() -> None:
     others_new = [e for e in after.find("devices") if e.tag not in ("disk", "interface")]
     for old, new in zip(others_old, others_new, strict=True):
         assert etree.tostring(old) == etree.tostring(new)
+
+
+def test_a_second_monitor_only_where_post_copy_may_be_and_only_once() -> None:
+    xml = read("booted-migratable")
+    own = (
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+        "<qemu:arg value='-chardev'/><qemu:arg value='null,id=mine'/></qemu:commandline></domain>"
+    )
+    xml = xml.replace("</domain>", own)
+    permitted = plan_for(xml).model_copy(update={"postcopy": True})
+    for _ in range(2):  # the second time from a host it came to in post-copy
+        xml = render_live(xml, permitted)
+        assert arguments(xml)[:2] == ["-chardev", "null,id=mine"]
+        assert len([a for a in arguments(xml) if "sterna-recovery" in a]) == 2
+        assert any(f"sterna-{describe(xml).uuid}.sock,server=on,wait=off" in a for a in arguments(xml))
+    assert arguments(render_live(xml, plan_for(xml))) == ["-chardev", "null,id=mine"]
+    assert arguments(render_live(read("booted-migratable"), plan_for(read("booted-migratable")))) == []
+
+
+def arguments(xml: str) -> list[str]:
+    """The QEMU arguments of a definition."""
+    return [arg.get("value", "") for arg in etree.fromstring(xml).iter("{*}arg")]

@@ -12,6 +12,8 @@ from sterna.api.app import create_app
 from sterna.api.problems import STATUS, status_of
 from sterna.domain import errors
 from sterna.domain.journal import Role
+from sterna.domain.objective import Objective
+from sterna.ports.fleet import Page
 
 from ..controller.conftest import World, world
 from ..controller.test_projector import MOVE
@@ -105,10 +107,37 @@ async def test_a_migration_from_request_to_report(api: Api) -> None:
     assert diagram.headers["content-type"].startswith("text/plain") and "@enduml" in diagram.text
 
 
-async def test_bandwidth_is_handed_to_the_source(api: Api) -> None:
-    await api.http.post("/v1/migrations", json=body(bandwidth_bytes_s=5 * 2**20))
-    sent = next(p for _, m, p in api.world.bus.calls if m == "start_migration")
-    assert sent["options"] == {"bandwidth_bytes": 5 * 2**20}
+async def test_what_is_wanted_is_handed_to_the_source(api: Api) -> None:
+    said = {"max_downtime_ms": 200, "finish_within_s": 60, "may": ["pause", "throttle"], "policy": "gentle"}
+    await api.http.post("/v1/migrations", json=body(bandwidth_bytes_s=5 * 2**20, **said))
+    sent = next(p for _, m, p in api.world.bus.calls if m == "start_migration")["options"]
+    assert (sent["bandwidth_bytes"], sent["may"]) == (5 * 2**20, ["pause", "throttle"])
+    wanted = Objective.model_validate(sent["objective"])
+    assert (wanted.policy, wanted.max_downtime_ms, wanted.finish_within_s) == ("gentle", 200, 60)
+    assert wanted.first_downtime_ms <= 200
+
+
+async def test_a_request_that_says_nothing_gets_the_default_policy(api: Api) -> None:
+    await api.http.post("/v1/migrations", json=body())
+    sent = next(p for _, m, p in api.world.bus.calls if m == "start_migration")["options"]
+    assert Objective.model_validate(sent["objective"]).policy == "default"
+    assert "bandwidth_bytes" not in sent
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ({"policy": "hasty"}, "policy-unknown"),
+        ({"max_downtime_ms": 0}, "downtime-out-of-range"),
+        ({"finish_within_s": -1}, "deadline-out-of-range"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_with_a_fix(api: Api, said: dict, code: str) -> None:
+    answer = await api.http.post("/v1/migrations", json=body(**said))
+    assert answer.status_code == 422
+    (reason,) = answer.json()["reasons"]
+    assert reason["code"] == code and reason["fix"]
+    assert await api.world.fleet.migrations(Page()) == []
 
 
 async def test_fifty_at_once_for_one_vm_make_one_migration_and_49_conflicts(api: Api) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from sterna.cli import host
 from sterna.cli.client import Client, find_api
 from sterna.cli.main import app
 from sterna.cli.words import ms, rate, size
+from sterna.controller import registry
 
-from .served import Served, served
+from .served import MIB, Served, served
 
 ID = "33333333-3333-4333-8333-333333333333"
 
@@ -28,8 +30,8 @@ def sterna(fleet: Served, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
     monkeypatch.setenv("STERNA_API", fleet.api)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, list(arguments))
+    def invoke(*arguments: str, code: int = 0, input: str | None = None) -> Result:
+        result = CliRunner().invoke(app, list(arguments), input=input)
         assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
         assert "Traceback" not in result.output
         return result
@@ -55,6 +57,66 @@ def test_maintenance(sterna) -> None:  # type: ignore[no-untyped-def]
     assert "b is in maintenance" in refused.stderr and "fix: `sterna host maintenance b --off`" in refused.stderr
     assert document(sterna("host", "maintenance", "b", "--off", "--json"))["maintenance"] is False
     sterna("host", "maintenance", "z", "--on", code=5)
+
+
+def test_a_dead_host(sterna, fleet, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    will = "take the guest over and end it as completed: the guest runs here"
+    fleet.b.shared = [{"id": ID, "vm": "web1", "role": "destination", "will": will}]
+    lives = sterna("host", "declare-dead", "a", "--fenced", code=3)
+    assert "the agent of a answers" in lives.stderr and "fix: " in lives.stderr
+    sterna("host", "declare-dead", "z", "--fenced", code=5)
+    monkeypatch.setattr(registry, "UP_FOR_MS", 1500)
+    fleet.a.listening = False
+    while document(sterna("hosts", "--json"))["hosts"][0]["state"] != "down":
+        pass  # its last beacon grows old
+    unsure = sterna("host", "declare-dead", "a", code=3)  # nobody to ask here: not confirmed
+    assert "not confirmed that a is fenced" in unsure.stderr and "--fenced" in unsure.stderr
+    assert fleet.b.told_dead == []
+    done = sterna("host", "declare-dead", "a", "--fenced")
+    assert re.search(rf"^{ID[:8]} +web1 +b +destination +{will}", done.stdout, re.M)
+    assert fleet.b.told_dead == ["a"]
+    assert document(sterna("host", "declare-dead", "a", "--fenced", "--json"))["silent_hosts"] == []
+    assert re.search(r"^a +dead .* declared dead 20", sterna("hosts").stdout, re.M)
+    fleet.a.listening = True
+    while document(sterna("hosts", "--json"))["hosts"][0]["state"] != "up":
+        pass
+    assert "BACK since" in sterna("hosts").stdout
+    assert "declared dead" not in sterna("host", "declare-alive", "a").stdout
+    assert fleet.b.told_dead == []
+
+
+def test_audit(sterna, fleet) -> None:  # type: ignore[no-untyped-def]
+    assert sterna("audit").stdout == "nothing is left over\n"
+    why = "made ahead of a guest that has no QEMU here"
+    tap = {"kind": "tap", "host": "b", "subject": "tap1", "why": why, "safety": "safe", "repair": "delete it"}
+    fleet.b.leftovers = [tap]
+    found = sterna("audit", code=9).stdout
+    assert f"b: tap tap1: {why}\n" in found and "--repair would: delete it" in found
+    assert document(sterna("audit", "--json", code=9))["clean"] is False
+    assert sterna("audit", "--host", "a").stdout == "nothing is left over\n"
+    sterna("audit", "--host", "z", code=5)
+    done = sterna("audit", "--repair").stdout
+    assert f"b: tap tap1: {why} -> done" in done and "nothing is left over" in done
+    assert sterna("audit").stdout == "nothing is left over\n"
+
+
+def test_two_copies_are_shouted_and_never_repaired(sterna, fleet) -> None:  # type: ignore[no-untyped-def]
+    fleet.b.add_vm("web1", 1)
+    found = sterna("audit", "--repair", code=9).stdout
+    assert "a, b: runs-twice web1: THE SAME VM RUNS ON a AND b" in found
+    assert fleet.a.vms.keys() & fleet.b.vms.keys()
+
+
+def test_the_word_about_a_dead_host_is_asked_for(sterna, fleet, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(registry, "UP_FOR_MS", 1500)
+    monkeypatch.setattr(host, "_asks", lambda: True)
+    fleet.a.listening = False
+    while document(sterna("hosts", "--json"))["hosts"][0]["state"] != "down":
+        pass
+    wrong = sterna("host", "declare-dead", "a", code=3, input="b\n")
+    assert "nothing runs on it" in wrong.stderr and fleet.b.told_dead == []
+    sterna("host", "declare-dead", "a", input="a\n")
+    assert fleet.b.told_dead == ["a"]
 
 
 def test_every_reason_is_listed_with_its_fix(sterna) -> None:  # type: ignore[no-untyped-def]
@@ -193,3 +255,39 @@ def test_numbers_as_people_read_them() -> None:
     assert [size(n) for n in (None, 5, 2048, 3 * 2**20, 5 * 2**30)] == ["-", "5 B", "2.0 KiB", "3.0 MiB", "5.0 GiB"]
     assert rate(2048) == "2.0 KiB/s"
     assert [ms(n) for n in (None, 1.26, 150.0, 12_345)] == ["-", "1.3 ms", "150 ms", "12.3 s"]
+
+
+def test_a_plan_names_what_is_in_the_way_and_what_it_would_cost(sterna) -> None:  # type: ignore[no-untyped-def]
+    shown = sterna("plan", "web1", "--to", "b", "--bandwidth", "50MiB/s", "--may", "throttle,postcopy").stdout
+    assert "web1: a -> b" in shown and "nothing is in the way" in shown
+    assert "600.0 MiB of memory, 10.0 MiB/s dirtied" in shown and "50.0 MiB/s (asked)" in shown
+    assert re.search(r"^as it is +yes +\d+ % +\d+\.\d s", shown, re.M)
+    plan = document(sterna("plan", "web1", "--to", "b", "--bandwidth", "50", "--json"))
+    assert (plan["bandwidth_bytes_s"], plan["blockers"]) == (50 * 2**20, [])
+    assert document(sterna("migrations", "--json"))["migrations"] == []
+
+
+def test_a_plan_with_blockers_ends_with_3_and_nonsense_is_refused(sterna) -> None:  # type: ignore[no-untyped-def]
+    shown = sterna("plan", "idle", "--to", "b", code=3).stdout
+    assert "blocked: idle is paused" in shown and "fix: resume it first" in shown
+    assert "there is no policy" in sterna("plan", "web1", "--policy", "hasty", code=3).stderr
+    assert "300ms" in sterna("plan", "web1", "--max-downtime", "soon", code=2).stderr
+    assert "may" in sterna("plan", "web1", "--may", "anything", code=3).stderr
+    sterna("plan", "none", code=5)
+
+
+def test_accuracy_without_anything_to_compare(sterna) -> None:  # type: ignore[no-untyped-def]
+    assert re.search(r"^total time +0 +- +- +-", sterna("accuracy").stdout, re.M)
+    assert document(sterna("accuracy", "--json"))["downtime"]["compared"] == 0
+
+
+def test_tuning_a_copy(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    fleet.outcome = "aborted"
+    sterna("migrate", "web1", "--to", "b", "--id", ID)
+    assert "web1: 200.0 MiB/s from now on" in sterna("tune", ID[:8], "--bandwidth", "200MiB/s").stdout
+    assert document(sterna("tune", ID, "--bandwidth", "none", "--json"))["id"] == ID
+    assert fleet.a.limits == [200 * MIB, None]
+    assert "no rate" in sterna("tune", ID, "--bandwidth", "fast", code=2).stderr
+    assert "bandwidth_bytes_s" in sterna("tune", ID, "--bandwidth", "1kib", code=3).stderr
+    sterna("abort", ID, "--wait")
+    assert "ended already" in sterna("tune", ID, "--bandwidth", "1", code=4).stderr

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sterna.controller.controller import Controller
-from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Unreachable
+from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Undelivered
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data, GuestState, HostFacts, Refusal, Vm, VmSummary
+from sterna.domain.model import Data, GuestLoad, GuestState, HostFacts, Refusal, Vm, VmSummary
 
 from ..domain.journals import Book
 
@@ -24,9 +24,11 @@ class HandClock:
 
     def __init__(self) -> None:
         self.ms = 1_000_000.0
+        self.jump_s = 0.0
+        """How far the wall clock alone was set forward (or back)."""
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.ms)
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.ms, seconds=self.jump_s)
 
     def monotonic_ms(self) -> float:
         return self.ms
@@ -52,6 +54,18 @@ class FakeAgent:
     migrations: dict[str, Migration] = field(default_factory=dict)
     boot: str = "life-1"
     listening: bool = True
+    limits: list[int | None] = field(default_factory=list)
+    loads: list[GuestLoad] = field(
+        default_factory=lambda: [
+            GuestLoad(dirty_bytes=10 * 2**20, period_s=1, allocated_bytes=600 * 2**20),
+            GuestLoad(dirty_bytes=40 * 2**20, period_s=4, allocated_bytes=600 * 2**20),
+        ]
+    )
+    shared: list[Data] = field(default_factory=list)
+    """What it would do about migrations it has in common with a dead host."""
+    told_dead: list[str] = field(default_factory=list)
+    leftovers: list[Data] = field(default_factory=list)
+    """What its audit finds; with `repair` it is gone afterwards."""
 
     def facts(self) -> HostFacts:
         return HostFacts(
@@ -94,7 +108,7 @@ class FakeBus:
         self.calls.append((to, method, params))
         agent = self.agents.get(to)
         if agent is None or not agent.listening:
-            raise Unreachable(f"nobody answers for {to}", fix=f"start the agent on {to}")
+            raise Undelivered(f"nobody answers for {to}", fix=f"start the agent on {to}")
         answer: Data = getattr(self, f"_{method}")(agent, params)
         fault = (self.faults.get(method) or [None]).pop(0) if self.faults.get(method) else None
         if fault is not None:
@@ -129,6 +143,10 @@ class FakeBus:
             raise NotFound(f"no VM {params['vm']}")
         return {"vm": Vm(**summary.model_dump()).model_dump(mode="json")}
 
+    def _measure_load(self, agent: FakeAgent, params: Data) -> Data:
+        assert params["vm"] in agent.vms
+        return {"windows": [load.model_dump(mode="json") for load in agent.loads]}
+
     def _check_migration(self, agent: FakeAgent, params: Data) -> Data:
         vm = agent.vms[params["vm"]]
         found = []
@@ -140,7 +158,7 @@ class FakeBus:
             found.append(Refusal(code="vm-not-running", message=f"{vm.name} is {vm.state}", fix="start it first"))
         if params["destination"] != agent.name:
             found += self.agents[params["destination"]].against
-        return {"vm": {}, "refusals": [r.model_dump() for r in found]}
+        return {"vm": Vm(**vm.model_dump()).model_dump(mode="json"), "refusals": [r.model_dump() for r in found]}
 
     def _start_migration(self, agent: FakeAgent, params: Data) -> Data:
         if params["id"] in agent.migrations:
@@ -166,12 +184,39 @@ class FakeBus:
         self.on_accept(migration)
         return {"migration": migration.model_dump(mode="json"), "repeated": False}
 
+    def _tune_migration(self, agent: FakeAgent, params: Data) -> Data:
+        if params["id"] not in agent.migrations:
+            raise NotFound(f"no migration {params['id']} starts on {agent.name}")
+        agent.limits.append(params["bandwidth_bytes_s"])
+        return {"accepted": True}
+
     def _abort_migration(self, agent: FakeAgent, params: Data) -> Data:
         if params["id"] not in agent.migrations:
             raise NotFound(f"no migration {params['id']} starts on {agent.name}")
         if any(e.row == "M5" for e in agent.journal if e.migration_id == params["id"]):
             raise Conflict("the VM is already on DHOST")
         return {"accepted": True}
+
+    def _ping(self, agent: FakeAgent, params: Data) -> Data:
+        return {}
+
+    def _fencing_plan(self, agent: FakeAgent, params: Data) -> Data:
+        return {"migrations": agent.shared, "answers": False}
+
+    def _declare_dead(self, agent: FakeAgent, params: Data) -> Data:
+        agent.told_dead.append(params["host"])
+        return {"migrations": agent.shared}
+
+    def _declare_alive(self, agent: FakeAgent, params: Data) -> Data:
+        agent.told_dead.remove(params["host"])
+        return {"migrations": []}
+
+    def _audit(self, agent: FakeAgent, params: Data) -> Data:
+        found = list(agent.leftovers)
+        if params["repair"]:
+            agent.leftovers.clear()
+            found = [f | {"done": "done"} for f in found]
+        return {"leftovers": found}
 
     def _journal_since(self, agent: FakeAgent, params: Data) -> Data:
         entries = [e for e in agent.journal if e.seq > params["cursor"]][: params["limit"]]

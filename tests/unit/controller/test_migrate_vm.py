@@ -190,6 +190,10 @@ async def test_a_request_nobody_accepted_is_ended_when_the_journal_proves_it(wor
         await world.controller.migrate(request())
     await world.controller.follower.tidy()
     assert (await world.fleet.migration(ID)).status is Status.QUEUED
+    world.clock.jump_s = 86_400.0  # the wall clock jumps: no time has passed
+    await world.bus.beat(world.controller)
+    await world.controller.follower.tidy()
+    assert (await world.fleet.migration(ID)).status is Status.QUEUED
     world.clock.ms += 200_000
     await world.bus.beat(world.controller)
     await world.controller.follower.tidy()

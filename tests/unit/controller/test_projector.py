@@ -5,6 +5,7 @@ from pathlib import Path
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.controller import Controller
 from sterna.controller.migrate_vm import MigrateRequest
+from sterna.domain.errors import Unknown
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
@@ -30,6 +31,27 @@ async def test_a_whole_run_is_projected(world: World) -> None:
     assert (await world.controller.report(record)).downtime_ms == 48
     assert [i.row for i in await world.controller.timeline("m1") if i.row == "F8"] == ["F8"]
     assert "@startuml" in await world.controller.diagram("m1")
+
+
+async def test_the_reason_says_what_is_tried_again_or_waited_for_while_it_is(world: World) -> None:
+    def told() -> Book:
+        return Book(Role.SOURCE, migration=MOVE)
+
+    async def reason() -> str:
+        await world.pull()
+        return (await world.fleet.migration("m1")).reason
+
+    world.a.write(told().accepted().status("preparing", "preparing b").intent("P3"))
+    assert await reason() == "preparing b"
+    world.a.write(told().failed("P3", Unknown("b: nothing heard for 5 s, it hangs or is cut off"), final=False))
+    assert await reason() == "P3 is tried again: b: nothing heard for 5 s, it hangs or is cut off"
+    world.a.write(told().done("P3"))
+    assert await reason() == "preparing b"
+    waiting = {"why": "waiting for b to report F9"}
+    world.a.write(told().status("post-migrating", "on b").write(Kind.NOTE, "", "waiting-dhost-reports-F9", waiting))
+    assert await reason() == "waiting for b to report F9"
+    world.a.write(told().status("completed", "complete").write(Kind.NOTE, "", "waiting", {"why": "late"}))
+    assert await reason() == "complete"
 
 
 async def test_the_vm_is_held_from_acceptance_to_release(world: World) -> None:

@@ -51,7 +51,7 @@ class Book:
         return self
 
     def accepted(self) -> Book:
-        return self.write(Kind.ACCEPTED, data={"migration": self.migration.model_dump()})
+        return self.write(Kind.ACCEPTED, data=self.migration.model_dump())
 
     def step(self, *rows: str, data: Data | None = None) -> Book:
         for row in rows:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sterna.domain.model import JobSample
 from sterna.domain.progress import Progress, with_sample, with_status
 from sterna.domain.status import Status
+from tests.unit.domain.copy_simulator import Copy, steady
 
 MIB = 2**20
 sizes = st.none() | st.integers(0, 2**42)
@@ -86,6 +87,85 @@ def test_dirtying_makes_the_estimate_longer() -> None:
     quiet, busy = fed(Status.MIGRATING, JobSample(**facts)), fed(Status.MIGRATING, JobSample(**facts, dirty_rate=5))
     assert quiet.eta_s is not None and busy.eta_s is not None and busy.eta_s == 2 * quiet.eta_s
     assert busy.percent < quiet.percent
+
+
+def test_disks_are_sent_once_however_much_memory_is_dirtied() -> None:
+    sample = JobSample(
+        elapsed_ms=1000, memory_remaining=100, memory_rate=10, dirty_rate=5, disk_remaining=100, disk_total=200
+    )
+    assert fed(Status.MIGRATING, sample).eta_s == 30
+
+
+def test_the_promised_end_is_counted_down_to() -> None:
+    first = JobSample(elapsed_ms=1000, memory_remaining=1000, memory_rate=100)
+    second = JobSample(
+        elapsed_ms=2000, memory_remaining=1000, memory_rate=100
+    )  # nothing sent, but only a second lost
+    progress = fed(Status.MIGRATING, first, second)
+    assert (progress.eta_s, progress.eta_change) == (9.0, "")
+
+
+def test_an_end_that_comes_closer_needs_no_reason() -> None:
+    first = JobSample(elapsed_ms=1000, memory_remaining=10_000, memory_rate=100)
+    progress = fed(Status.MIGRATING, first, JobSample(elapsed_ms=2000, memory_remaining=1000, memory_rate=100))
+    assert (progress.eta_s, progress.eta_change) == (10.0, "")
+
+
+def test_a_link_that_slows_down_is_the_reason() -> None:
+    first = JobSample(elapsed_ms=1000, memory_remaining=1000 * MIB, memory_rate=100 * MIB)
+    slow = [JobSample(elapsed_ms=1000 * n, memory_remaining=900 * MIB, memory_rate=10 * MIB) for n in range(2, 6)]
+    progress = fed(Status.MIGRATING, first, *slow)
+    assert progress.eta_s is not None and progress.eta_s > 10
+    assert "the link carries" in progress.eta_change
+
+
+def test_a_guest_that_writes_more_is_the_reason() -> None:
+    facts = {"memory_remaining": 1000 * MIB, "memory_rate": 100 * MIB}
+    first = JobSample(elapsed_ms=1000, **facts, dirty_rate=10 * MIB)
+    progress = fed(Status.MIGRATING, first, JobSample(elapsed_ms=1500, **facts, dirty_rate=70 * MIB))
+    assert progress.eta_change == "at 1.5 s: the guest writes 70 MiB/s, 10 MiB/s before"
+
+
+def test_a_pass_with_more_to_send_is_the_reason() -> None:
+    first = JobSample(elapsed_ms=1000, memory_remaining=10 * MIB, memory_rate=10 * MIB, iteration=1)
+    progress = fed(Status.MIGRATING, first, first.model_copy(update={
+        "elapsed_ms": 2000, "memory_remaining": 200 * MIB, "iteration": 2}))  # fmt: skip
+    assert "pass 2 has more to send" in progress.eta_change
+
+
+@given(feeds)
+def test_the_end_moves_away_only_with_a_new_reason(items: list[JobSample | Status]) -> None:
+    progress = Progress()
+    for item in items:
+        before = progress
+        progress = with_status(progress, item) if isinstance(item, Status) else with_sample(progress, item)
+        if isinstance(item, Status) or None in (before.eta_s, progress.eta_s, before.elapsed_ms, item.elapsed_ms):
+            continue
+        end = progress.elapsed_ms / 1000 + progress.eta_s
+        promised = before.elapsed_ms / 1000 + before.eta_s
+        later = end > max(promised, progress.elapsed_ms / 1000) + 0.1  # rounding
+        backwards = progress.elapsed_ms < before.elapsed_ms
+        assert not later or backwards or progress.eta_change.startswith(f"at {item.elapsed_ms / 1000:.1f} s")
+
+
+@given(st.floats(0, 0.6), st.integers(64, 2048), st.floats(0.05, 1))
+@settings(max_examples=60, deadline=None)
+def test_on_a_steady_copy_progress_and_end_are_true(ratio: float, memory_mib: int, share: float) -> None:
+    link, memory = 100 * MIB, memory_mib * MIB
+    copy = Copy(memory, max(MIB, int(memory * share)), steady(ratio * link), steady(link), limit_ms=100)
+    progress, seen = fed(Status.PREPARING, Status.MIGRATING), []
+    while not copy.ended:
+        copy.advance(500)
+        if not copy.ended:
+            progress = with_sample(progress, copy.sample())
+            seen.append((copy.now_ms, progress))
+    assert [p.percent for _, p in seen] == sorted(p.percent for _, p in seen)
+    moved = [p.eta_change for _, p in seen if p.eta_change]
+    assert len(set(moved)) <= 2  # the dirty rate is first known after the first pass
+    known = [(ms, p) for ms, p in seen if p.dirty_rate_bytes_s is not None and p.eta_s is not None]
+    for ms, p in known[:1]:
+        left_s = (copy.now_ms - ms) / 1000
+        assert p.eta_s <= 2 * left_s + 2.5  # a geometric series has no end, a copy has
 
 
 def test_one_odd_sample_is_smoothed() -> None:

@@ -14,6 +14,7 @@ from sterna.domain.errors import (
     Unreachable,
 )
 from sterna.domain.model import Refusal
+from sterna.rpc import server
 from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Reply, Request, decode_reply, encode
 from sterna.rpc.presence import Beacon
 from sterna.rpc.subjects import call_subject, host_topic
@@ -42,8 +43,44 @@ async def test_slow_work_is_kept_alive_by_heartbeats(world):
 
     world.b.server.method("hours", hours)
     await world.b.server.start()
-    assert await world.clock.run(world.a.client.call("b", "hours", {}, silence_s=3)) == {"done": True}
+    assert await world.clock.run(world.a.client.call("b", "hours", {}, silence_s=3, total_s=None)) == {"done": True}
     assert world.clock.monotonic_ms() == 10_000_000
+
+
+async def test_an_agent_works_on_so_many_calls_and_no_more(world, monkeypatch):
+    monkeypatch.setattr(server, "MOST_CALLS", 3)
+    gate = asyncio.Event()
+
+    async def wait(request):
+        await gate.wait()
+        return {}
+
+    world.b.server.method("wait", wait)
+    await world.b.server.start()
+    calls = [asyncio.create_task(world.a.client.call("b", "wait", {})) for _ in range(3)]
+    await world.clock.advance(0.5)
+    with pytest.raises(Temporary, match="3 calls already"):
+        await world.a.client.call("b", "wait", {})
+    gate.set()
+    await world.clock.advance(1)
+    assert await asyncio.gather(*calls) == [{}, {}, {}]
+    assert await world.clock.run(world.a.client.call("b", "wait", {})) == {}
+
+
+async def test_no_call_is_waited_for_without_end_and_a_living_peer_is_told_from_one_that_hangs(world):
+    async def for_ever(request):
+        await asyncio.Event().wait()
+
+    world.b.server.method("hang", for_ever)
+    await world.b.server.start()
+    with pytest.raises(Unknown, match="no result after 300 s, though its agent lives"):
+        await world.clock.run(world.a.client.call("b", "hang", {}))
+    assert world.clock.monotonic_ms() == 300_000
+    world.broker.cut("b")
+    world.broker.heal("b")
+    world.broker.loses = lambda packet: packet.is_reply
+    with pytest.raises(Unknown, match="nothing heard for 5 s, it hangs or is cut off"):
+        await world.clock.run(world.a.client.call("b", "hang", {}))
 
 
 @pytest.mark.parametrize("silence_s", [2.0, 5.0])

@@ -99,6 +99,7 @@ async def test_at_the_switch_over_a_lost_libvirtd_leaves_the_source_paused(
 ) -> None:
     uuid = world.add_vm("a", "vm1")
     plan = await prepare(world, uuid, a, b)
+    await a.hypervisor.interlock(uuid, EPOCH)
     at(world, PAUSED_AT_SOURCE, lambda: FAULTS[fault](world, uuid))
     await fail(clock, a, uuid, plan)
     assert world.running(uuid) == []
@@ -120,6 +121,7 @@ async def test_a_lost_answer_leaves_a_paused_copy_that_must_be_ended(
 ) -> None:
     uuid = world.add_vm("a", "vm1")
     plan = await prepare(world, uuid, a, b)
+    await a.hypervisor.interlock(uuid, EPOCH)
     at(world, RUNS_AT_DESTINATION, lambda: FAULTS[fault](world, uuid))
     await fail(clock, a, uuid, plan)
     libvirtd(world, "a", True)
@@ -135,18 +137,40 @@ async def test_a_lost_answer_leaves_a_paused_copy_that_must_be_ended(
     assert world.running(uuid) == ["b"]
 
 
-async def test_libvirts_own_habit_can_run_two_copies_and_the_world_sees_it(clock: SimClock) -> None:
+@pytest.mark.parametrize("interlocked", [False, True])
+async def test_libvirts_own_habit_runs_two_copies_unless_the_interlock_is_set(
+    clock: SimClock, interlocked: bool
+) -> None:
     world = SimWorld(clock)
     a, b = (SimSide(world, world.add_host(name).name) for name in "ab")
-    world.pace.resume_on_lost_finish = True
     auditor = Auditor(world)
     uuid = world.add_vm("a", "vm1")
     plan = await prepare(world, uuid, a, b)
+    if interlocked:
+        await a.hypervisor.interlock(uuid, EPOCH)
     at(world, RUNS_AT_DESTINATION, lambda: libvirtd(world, "b", False))
     await fail(clock, a, uuid, plan)
+    if interlocked:
+        assert world.running(uuid) == ["b"]
+        assert not auditor.twins
+        return
     assert world.running(uuid) == ["a", "b"]
     assert auditor.twins
     assert any("two copies run" in v.text for v in world.violations)
+
+
+async def test_a_hand_over_that_failed_is_taken_back_by_whoever_releases_the_interlock(
+    world: SimWorld, clock: SimClock, a: SimSide, b: SimSide
+) -> None:
+    uuid = world.add_vm("a", "vm1")
+    plan = await prepare(world, uuid, a, b)
+    await a.hypervisor.interlock(uuid, EPOCH)
+    at(world, PAUSED_AT_SOURCE, lambda: world.kill_qemu("b", uuid))
+    await fail(clock, a, uuid, plan)
+    assert world.running(uuid) == []
+    await a.hypervisor.resume(uuid, EPOCH)
+    assert world.running(uuid) == ["a"]
+    assert not await a.hypervisor.interlocked(uuid)
 
 
 @pytest.mark.parametrize("moment", ["started", "iteration 1", PAUSED_AT_SOURCE])
@@ -314,6 +338,7 @@ async def test_whatever_happens_when_there_are_never_two_copies(clock: SimClock)
             auditor = Auditor(world)
             uuid = world.add_vm("a", "vm1", disks=("shared", "local", "iscsi"))
             plan = await prepare(world, uuid, a, b)
+            await a.hypervisor.interlock(uuid, EPOCH)
             seen = len(auditor.changes)
             fired: list[int] = []
 

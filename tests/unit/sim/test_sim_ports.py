@@ -102,6 +102,31 @@ async def test_iscsi_admission(world: SimWorld, a: SimSide, b: SimSide) -> None:
     await b.iscsi.detach(gone)
 
 
+async def test_a_volume_the_host_attaches_leaves_a_device_until_it_is_disconnected(
+    world: SimWorld, a: SimSide, b: SimSide
+) -> None:
+    uuid = world.add_vm("a", "vm1", disks=("block",))
+    (disk,) = (await a.hypervisor.vm(uuid)).disks
+    assert b.attached.handles(disk) and not b.iscsi.handles(disk)
+    with pytest.raises(Temporary, match="Target not found"):
+        await b.attached.connect(disk)
+    mine = await b.attached.attach(disk)
+    assert world.snapshot("b").devices == {}
+    for _ in range(2):
+        await b.attached.connect(mine)
+    assert world.snapshot("b").devices == {disk.path: mine.iscsi.target}
+    assert world.snapshot("b").sessions == ((mine.iscsi.target, ""),)
+    for _ in range(2):
+        await b.attached.disconnect(mine)
+    assert world.snapshot("b").devices == {} and world.snapshot("b").sessions == ()
+    await b.attached.detach(mine)
+    assert world.snapshot("a").devices and world.snapshot("a").admissions
+    await a.attached.disconnect(disk)
+    for words in ("its device", "its session was cut"):
+        assert any(words in v.text for v in world.violations)
+    world.violations.clear()
+
+
 async def test_shared_files(world: SimWorld, a: SimSide, b: SimSide) -> None:
     uuid = world.add_vm("a", "vm1", disks=("shared", "local"))
     shared, local = (

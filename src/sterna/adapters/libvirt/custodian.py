@@ -10,15 +10,20 @@ from typing import Any
 
 import libvirt
 
+from sterna.adapters.libvirt import interlock, recovery
 from sterna.adapters.libvirt.connection import Connect
 from sterna.adapters.libvirt.host import LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import epoch_of, find, observe_domain
-from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.errors import Conflict, NotFound, Temporary
 from sterna.domain.model import CompletedJob, GuestState, Observation
+from sterna.domain.whereabouts import BROKEN_POSTCOPY, GONE, POSTCOPY
 
 _NVRAM_DIR = "/var/lib/libvirt/qemu/nvram/"
 """libvirt's own directory, this host's alone. An NVRAM file elsewhere may be the destination's as well."""
+
+_RESTART = "restart libvirtd on this host: it holds a job of a QEMU that is gone (running guests go on)"
+"""Seen where the source's QEMU dies in post-copy: the domain is off, its migration job stays (libvirt 11.3)."""
 
 
 class LibvirtCustodian(LibvirtHost):
@@ -58,11 +63,26 @@ class LibvirtCustodian(LibvirtHost):
 
         return await self._ask(end)
 
+    async def hold(self, uuid: str, epoch: int) -> None:
+        """Stop the vCPUs of the source's old copy. Paused is success. Raises NotFound, Conflict."""
+
+        def hold(conn: Connect) -> None:
+            domain, seen = self._look(conn, uuid)
+            if seen.state is GuestState.ABSENT:
+                raise NotFound(f"no VM {uuid} on this host")
+            _same_epoch(seen, epoch)
+            if seen.state is GuestState.SHUTOFF:
+                raise Conflict("the guest has no QEMU here: there is nothing to hold")
+            if seen.state is GuestState.RUNNING:
+                domain.suspend()
+
+        await self._ask(hold)
+
     async def resume(self, uuid: str, epoch: int) -> None:
         """Let the source's guest, paused by a failed migration, run on. Running is success.
 
-        Whoever paused it: with `observe`'s reason the caller can tell. Raises NotFound; Conflict on another
-        epoch, while a copy runs or comes in, or if it has no QEMU.
+        Whoever paused it: with `observe`'s reason the caller can tell. The interlock goes. Raises NotFound;
+        Conflict on another epoch, while a copy runs or comes in, or if it has no QEMU.
         """
 
         def resume(conn: Connect) -> None:
@@ -74,11 +94,37 @@ class LibvirtCustodian(LibvirtHost):
                 return
             if seen.state is not GuestState.PAUSED:
                 raise Conflict(f"the guest is {seen.state} ({seen.reason}): Sterna starts no guest anew")
+            if seen.reason in POSTCOPY:
+                raise Conflict("the guest was sent away in post-copy: it runs nowhere but on the destination")
             if seen.job_active:
                 raise Conflict(f"libvirt is still migrating the guest ({seen.reason})")
+            interlock.release(domain)
             domain.resume()
 
         await self._ask(resume)
+
+    async def release_interlock(self, uuid: str, epoch: int) -> None:
+        """Take the interlock away. Missing, or no QEMU, is success. Raises Conflict."""
+
+        def release(conn: Connect) -> None:
+            domain, seen = self._look(conn, uuid)
+            if seen.state in GONE:
+                return
+            _same_epoch(seen, epoch)
+            if seen.job_active:
+                raise Conflict(f"libvirt is still migrating the guest ({seen.reason})")
+            interlock.release(domain)
+
+        await self._ask(release)
+
+    async def interlocked(self, uuid: str) -> bool:
+        """Is it set? False too where there is no QEMU."""
+
+        def look(conn: Connect) -> bool:
+            domain = find(conn, uuid)
+            return domain is not None and bool(domain.isActive()) and interlock.engaged(domain)
+
+        return await self._ask(look)
 
     async def undefine(self, uuid: str, epoch: int | None) -> bool:
         """F10, R5: forget an INACTIVE domain, with its NVRAM and managed save. False where there is none.
@@ -96,11 +142,49 @@ class LibvirtCustodian(LibvirtHost):
             present = epoch_of(domain)
             if epoch is not None and present != epoch:
                 raise Conflict(f"the domain carries epoch {present}, not {epoch}")
-            domain.undefineFlags(_undefine_flags(domain))
+            try:
+                domain.undefineFlags(_undefine_flags(domain))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+                    raise Temporary(f"libvirt will not let the domain go: {error}", fix=_RESTART) from error
+                raise
             self._events.forget(uuid)
             return True
 
         return await self._ask(undefine)
+
+    async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
+        """Destination: wait for the source's half of a guest in post-copy; the URI.
+
+        Raises Conflict where there is no guest of this epoch in post-copy, Permanent, Unreachable.
+        """
+        _, seen = await self._ask(lambda conn: self._look(conn, uuid))
+        _same_epoch(seen, epoch)
+        if not seen.job_active and seen.reason not in POSTCOPY:
+            raise Conflict(f"the guest is {seen.state} ({seen.reason}): not in post-copy")
+        return await recovery.listen_again(uuid, address)
+
+    async def end_lost(self, uuid: str, epoch: int) -> bool:
+        """End what is left of a guest whose other half is gone. False where there is none. Raises Conflict."""
+
+        def end(conn: Connect) -> bool:
+            domain, seen = self._look(conn, uuid)
+            if seen.state in GONE:
+                return False
+            _same_epoch(seen, epoch)
+            if seen.reason != BROKEN_POSTCOPY:
+                raise Conflict(f"the guest is {seen.state} ({seen.reason}): not lost in post-copy")
+            return _destroy(domain)
+
+        return await self._ask(end)
+
+    async def close_recovery(self, uuid: str) -> None:
+        """Take away the second monitor, if there is one."""
+        recovery.close_door(uuid)
+
+    async def open_recovery(self, uuid: str) -> None:
+        """Have the second monitor held, if there is one. Not waited for."""
+        await recovery.open_door(uuid)
 
     async def set_autostart(self, uuid: str, on: bool) -> None:
         """Set or clear autostart; a transient domain has none and is left alone. Raises NotFound."""

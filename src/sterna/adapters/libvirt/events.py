@@ -27,8 +27,12 @@ _KINDS: dict[tuple[int, int | None], str] = {
     (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED): "started-incoming",
     (libvirt.VIR_DOMAIN_EVENT_STARTED, None): "resumed",
     (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED): "suspended-migrated",
+    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY): "suspended-postcopy",
+    (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY_FAILED): "postcopy-failed",
     (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, None): "suspended",
     (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED): "resumed-migrated",
+    (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_POSTCOPY): "resumed-postcopy",
+    (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_POSTCOPY_FAILED): "postcopy-failed",
     (libvirt.VIR_DOMAIN_EVENT_RESUMED, None): "resumed",
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED): "stopped-migrated",
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED): "crashed",
@@ -147,7 +151,7 @@ class EventHub:
             return
         uuid = domain.UUIDString()
         with self._lock:
-            if seen.kind in ("resumed", "resumed-migrated"):
+            if seen.kind in ("resumed", "resumed-migrated", "resumed-postcopy"):
                 self._ran.add(uuid)
             elif seen.kind in ("started-incoming", "stopped-migrated", "undefined"):
                 self._ran.discard(uuid)

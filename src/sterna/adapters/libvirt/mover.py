@@ -8,11 +8,14 @@ from typing import Any
 
 import libvirt
 
+from sterna.adapters.libvirt import interlock, recovery
 from sterna.adapters.libvirt.connection import Connect, Connection
 from sterna.adapters.libvirt.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.metadata import NAMESPACE, PREFIX
+from sterna.adapters.libvirt.monitor import Refused
 from sterna.adapters.libvirt.observe import epoch_of, job_of
 from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
+from sterna.domain.convergence import THROTTLE_FIRST, THROTTLE_STEP
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
 from sterna.domain.model import CopyPlan, JobSample, Value
 from sterna.ports.hypervisor import GuestEvent
@@ -51,6 +54,24 @@ class LibvirtMover(LibvirtHost):
         domain's; NotFound, Unreachable, Permanent.
         """
         await self._ask(lambda conn: _mark(conn, uuid, migration_id, epoch))
+
+    async def interlock(self, uuid: str, epoch: int) -> None:
+        """From the hand-over on this host's guest cannot run again. Raises NotFound, Conflict, Permanent."""
+
+        def engage(conn: Connect) -> None:
+            domain = conn.lookupByUUIDString(uuid)
+            present = epoch_of(domain)
+            if present != epoch:
+                raise Conflict(f"the domain carries epoch {present}, not {epoch}")
+            if job_of(domain).active:
+                raise Conflict("the interlock cannot be set while libvirt migrates the guest")
+            try:
+                interlock.engage(domain)
+            except Refused as error:
+                why = f"the guest's QEMU cannot be kept from running twice: {error.message}"
+                raise Permanent(why, fix="docs/reliability.md, interlock, says what QEMU needs for it") from error
+
+        await self._ask(engage)
 
     async def migrate(self, uuid: str, plan: CopyPlan) -> None:
         """M4: run the copy to its end. Cancelling the caller does not end it: that is `abort`.
@@ -97,6 +118,33 @@ class LibvirtMover(LibvirtHost):
 
         await self._ask(give_up)
 
+    async def set_max_downtime(self, uuid: str, ms: int) -> None:
+        """How long the guest may stand still at the switch-over. Raises NotFound, Permanent, Unreachable."""
+        await self._ask(lambda conn: conn.lookupByUUIDString(uuid).migrateSetMaxDowntime(ms, 0))
+
+    async def set_bandwidth(self, uuid: str, bytes_s: int | None) -> None:
+        """The running copy's limit from now on. Raises NotFound, Permanent, Unreachable."""
+        mib_s = _UNLIMITED_MIB_S if bytes_s is None else max(1, bytes_s // _MIB)
+
+        def limit(conn: Connect) -> None:
+            domain = conn.lookupByUUIDString(uuid)
+            if not job_of(domain).active:
+                raise Permanent("libvirt copies nothing of this guest now")
+            if to_sample(_job_stats(conn, uuid) or {}).memory_processed is None:
+                # libvirt sets the limit it was given with the copy when QEMU begins: this one would be lost
+                raise Permanent("the copy has not begun to send yet", fix="try again in a moment")
+            domain.migrateSetMaxSpeed(mib_s, 0)
+
+        await self._ask(limit)
+
+    async def switch_to_postcopy(self, uuid: str) -> None:
+        """Let the guest run on the destination. Raises Permanent while libvirt cannot, NotFound, Unreachable."""
+        await self._ask(lambda conn: conn.lookupByUUIDString(uuid).migrateStartPostCopy(0))
+
+    async def send_again(self, uuid: str, uri: str) -> None:
+        """Source: join the destination's half at `uri`. Raises Permanent, NotFound, Unreachable."""
+        await self._ask(lambda conn: recovery.send_again(conn, uuid, uri))
+
     def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
         """Events of one guest on this host from now on. The iterator raises Unreachable if libvirtd is lost."""
         return self._events.subscribe(uuid)
@@ -132,6 +180,14 @@ def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
         inactive = domain.XMLDesc(readable | libvirt.VIR_DOMAIN_XML_INACTIVE)
         flags |= libvirt.VIR_MIGRATE_PERSIST_DEST
         params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = render_persistent(inactive, plan)
+    if plan.throttle:
+        flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
+        params[libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INITIAL] = THROTTLE_FIRST
+        params[libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INCREMENT] = THROTTLE_STEP
+    if plan.postcopy:
+        flags |= libvirt.VIR_MIGRATE_POSTCOPY
+        if plan.bandwidth_bytes is not None:
+            params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY] = limit
     copied = [disk.target for disk in plan.disks if disk.copied]
     if copied:
         # Never without the list: libvirt would copy every writable disk, the shared ones onto themselves.
@@ -184,4 +240,5 @@ def to_sample(stats: dict[str, Any]) -> JobSample:
         disk_processed=get("DISK_PROCESSED"),
         disk_remaining=get("DISK_REMAINING"),
         downtime_ms=get("DOWNTIME"),
+        throttle_percent=get("AUTO_CONVERGE_THROTTLE"),
     )

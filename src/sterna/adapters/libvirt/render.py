@@ -22,6 +22,7 @@ from sterna.adapters.libvirt.metadata import (
     read_nics,
     to_text,
 )
+from sterna.adapters.libvirt.recovery import put_door, remove_door
 from sterna.domain.errors import Permanent
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, IscsiSource
 
@@ -46,6 +47,9 @@ def render_live(xml: str, plan: CopyPlan) -> str:
     if plugged:
         raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(plugged)}")
     put_own(domain, build_own(find_own(domain), epoch=plan.epoch, migration_id=plan.migration_id, nics=facts))
+    remove_door(domain)
+    if plan.postcopy:
+        put_door(domain, domain.findtext("uuid") or "")
     return to_text(domain)
 
 

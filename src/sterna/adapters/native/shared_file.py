@@ -35,6 +35,10 @@ class SharedFileVolumes:
         fix = f"make {disk.path} available on this host, at the same path and with the same access"
         return [Refusal(code="shared-file-unusable", message=f"disk {disk.target}: {problem}", fix=fix)]
 
+    async def admitted(self, disk: Disk) -> bool:
+        """A folder admits nobody in particular."""
+        return False
+
     async def attach(self, disk: Disk) -> Disk:
         """P4: a folder admits nobody in particular; the disk is the same on every host."""
         return disk

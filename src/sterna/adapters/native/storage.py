@@ -28,6 +28,7 @@ _MARGIN = 0.1
 _RESERVE_BYTES = 64 << 20
 """Left free beyond the copies, for the host's own sake."""
 _FORMATS = ("raw", "qcow2")
+_TOKEN_BEGINS = ".sterna-"  # noqa: S105 - a file name
 _TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 T = TypeVar("T")
@@ -125,6 +126,17 @@ class FileStorage:
         """Remove it; missing is success."""
         place = _token_place(path, token)
         await _in_words(lambda: place.unlink(missing_ok=True), f"cannot remove the token beside {path}")
+
+    async def tokens(self, path: str) -> tuple[str, ...]:
+        """The tokens beside `path`, by their names. A missing folder holds none."""
+
+        def read() -> tuple[str, ...]:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found = (n.removeprefix(_TOKEN_BEGINS) for n in os.listdir(Path(path).parent) if _is_token(n))
+                return tuple(sorted(found))
+            return ()
+
+        return await _in_words(read, f"cannot look for tokens beside {path}")
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
@@ -323,7 +335,11 @@ def _make_empty(path: Path) -> None:
 def _token_place(path: str, token: str) -> Path:
     if not _TOKEN.fullmatch(token):
         raise Permanent(f"{token!r} is no token: letters, digits and '-', at most 64")
-    return Path(path).parent / f".sterna-{token}"
+    return Path(path).parent / f"{_TOKEN_BEGINS}{token}"
+
+
+def _is_token(name: str) -> bool:
+    return name.startswith(_TOKEN_BEGINS) and bool(_TOKEN.fullmatch(name.removeprefix(_TOKEN_BEGINS)))
 
 
 async def _in_words(act: Callable[[], T], what: str) -> T:

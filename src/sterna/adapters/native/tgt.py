@@ -67,6 +67,13 @@ class TgtVolumes:
             ]
         return _against(disk, source, target)
 
+    async def admitted(self, disk: Disk) -> bool:
+        """Is this host's initiator on the target's list? Raises Unreachable if tgtd is away."""
+        try:
+            return self._initiator in (await self._target(_source(disk))).admitted
+        except NotFound:
+            return False
+
     async def attach(self, disk: Disk) -> Disk:
         """P4: admit this host's initiator; the disk with this initiator in it. Already admitted is success.
 

@@ -233,6 +233,7 @@ class NatsBus:
                     error_cb=_log_error,
                 )
                 await client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+                await _settle(client)  # else an answer that comes at once finds nobody
                 while missing := [s for s in self.subscriptions if s.client is not client]:
                     for subscription in missing:
                         await self._open(client, subscription)

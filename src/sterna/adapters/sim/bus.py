@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import NamedTuple
 
 import structlog
@@ -218,6 +219,7 @@ def _check_subject(subject: str, *, wildcards: bool = False) -> None:
         raise BadRequest(f"{subject!r} is not a subject of the bus")
 
 
+@lru_cache(4096)
 def _matches(pattern: str, subject: str) -> bool:
     wanted, given = pattern.split("."), subject.split(".")
     if wanted[-1] == ">":

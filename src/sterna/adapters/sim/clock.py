@@ -60,8 +60,8 @@ class SimClock:
         """Move time on by `seconds`, waking each sleeper at its own moment and letting its work settle."""
         target = self._elapsed_s + seconds
         await self.run_until_idle()
-        while (due := self._next_due()) is not None and due <= target:
-            self._wake_next()
+        while (due := self.next_due()) is not None and due <= target:
+            self.wake_next()
             await self.run_until_idle()
         self._elapsed_s = target
 
@@ -96,7 +96,7 @@ class SimClock:
     async def _drive(self, end_s: float) -> None:
         while True:
             await self.run_until_idle()
-            due = self._next_due()
+            due = self.next_due()
             if due is None:
                 self._asleep.clear()
                 await self._asleep.wait()
@@ -105,20 +105,26 @@ class SimClock:
             elif due > end_s:
                 self._fail_all(f"nothing ended the wait within the virtual time allowed (now {self.now()})")
             else:
-                self._wake_next()
+                self.wake_next()
 
-    def _next_due(self) -> float | None:
+    def next_due(self) -> float | None:
+        """When the next sleeper wakes, in virtual seconds; None where nobody sleeps."""
         while self._sleepers and self._sleepers[0][2].done():  # cancelled while it slept
             heapq.heappop(self._sleepers)
         return self._sleepers[0][0] if self._sleepers else None
 
-    def _wake_next(self) -> None:
+    def move_to(self, seconds: float) -> None:
+        """Time moves on to that many virtual seconds; nobody is woken."""
+        self._elapsed_s = max(self._elapsed_s, seconds)
+
+    def wake_next(self) -> None:
+        """Time jumps to the next sleeper, who wakes."""
         due, _, woken = heapq.heappop(self._sleepers)
-        self._elapsed_s = max(self._elapsed_s, due)
+        self.move_to(due)
         woken.set_result(None)
 
     def _fail_all(self, why: str) -> None:
-        while self._next_due() is not None:
+        while self.next_due() is not None:
             heapq.heappop(self._sleepers)[2].set_exception(TimeoutError(why))
 
 

@@ -8,20 +8,24 @@ The phases, and what ends the copy in each:
                                                              a libvirtd or control link lost: outcome unknown
     FINISHED     destination runs, its answer travels        libvirtd or control link lost: outcome unknown
     CONFIRMING   the source's libvirt ends its paused QEMU   source's libvirtd lost: that QEMU stays, paused
+    POSTCOPY     destination runs, source still holds pages  stream lost: both wait to be joined again; a libvirtd
+                                                             lost: the QEMUs go on, only the caller's answer is lost
     OVER
 
-"Outcome unknown": the source's guest stays paused (`Pace.resume_on_lost_finish` for libvirt's own habit).
+"Outcome unknown": the source's libvirt lets its guest run again (`Pace.resume_on_lost_finish`), unless the
+interlock keeps the QEMU from it, as it does wherever the source "runs again" once its state has been sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from sterna.adapters.sim import qemu
+from sterna.adapters.sim.postcopying import LOST, Ended, Phase, Postcopying
 from sterna.adapters.sim.rendering import incoming_definition, persistent_definition
+from sterna.adapters.sim.sending import Sending
 from sterna.adapters.sim.things import SimDomain
 from sterna.domain.model import CompletedJob, CopyPlan, JobSample
 
@@ -29,30 +33,14 @@ if TYPE_CHECKING:
     from sterna.adapters.sim.host import SimHost
     from sterna.adapters.sim.world import SimWorld
 
-LOST = "operation failed: Lost connection to destination host"
 
-
-class Phase(IntEnum):
-    """How far a copy is; see the module's table."""
-
-    PREPARING = 0
-    COPYING = 1
-    SWITCHING = 2
-    FINISHED = 3
-    CONFIRMING = 4
-    OVER = 5
-
-
-class _Ended(Exception):
-    """Somebody ended the copy while its own task was waiting."""
-
-
-class SimCopy:
+class SimCopy(Sending, Postcopying):
     """A migration under way. `start` it, then `wait` for it; `error` is None if it completed."""
 
     def __init__(
         self, world: SimWorld, source: SimHost, destination: SimHost, domain: SimDomain, plan: CopyPlan
     ) -> None:
+        super().__init__()
         self.world = world
         self.source = source
         self.destination = destination
@@ -64,6 +52,7 @@ class SimCopy:
         self.definition = domain.live
         self._incoming = incoming_definition(domain.live, plan)
         self.bandwidth = min(plan.bandwidth_bytes or world.pace.bandwidth_bytes, world.pace.bandwidth_bytes)
+        self.max_downtime_ms = domain.max_downtime_ms or world.pace.max_downtime_ms
         self.memory_total = self.definition.memory_bytes
         self.disk_total = sum(self._allocated(d.target) for d in plan.disks if d.copied)
         self.iteration = 0
@@ -89,13 +78,13 @@ class SimCopy:
 
     def abort(self) -> None:
         """`virsh domjobabort`: before the destination runs, the source runs on. Later it does nothing."""
-        if self.phase < Phase.FINISHED:
+        if self.phase < Phase.FINISHED and not self._switch.is_set():
             self._fail("operation aborted: migration out job: canceled by client")
 
     def sample(self) -> JobSample:
         """Statistics as they are now."""
         now = self.world.clock.monotonic_ms()
-        sent = min(self._sending, int((now - self._stage_ms) / 1000 * self.bandwidth))
+        sent = max(0, min(self._sending, int(max(now - self._stage_ms, 0) / 1000 * self.bandwidth)))
         on_disk = self.phase is Phase.COPYING and self.iteration == 0
         disk_done = self._disk_done + (sent if on_disk else 0)
         processed = self._processed + (0 if on_disk else sent)
@@ -112,7 +101,8 @@ class SimCopy:
             disk_total=self.disk_total,
             disk_processed=disk_done,
             disk_remaining=self.disk_total - disk_done,
-            downtime_ms=int(self.world.pace.max_downtime_ms) if self.iteration > 1 else None,
+            downtime_ms=int(self.max_downtime_ms) if self.iteration > 1 else None,
+            throttle_percent=self.throttle or None,
         )
 
     # -- for the world: faults -----------------------------------------------------------------------------
@@ -121,6 +111,12 @@ class SimCopy:
         """A link was cut somewhere."""
         stream = self.world.joined(self.source.name, self.destination.name, "stream")
         control = self.world.joined(self.source.name, self.destination.name, "control")
+        if self.phase is Phase.POSTCOPY:
+            if not control:
+                self._lose_call(LOST)
+            if not stream:
+                self._break()
+            return
         if not control:
             self._destination_lost(reachable=True)
         elif not stream and self.phase < Phase.FINISHED:
@@ -128,7 +124,9 @@ class SimCopy:
 
     def libvirtd_lost(self, host: SimHost) -> None:
         """A libvirtd went down: the source's drives the copy, the destination's holds the incoming guest."""
-        if host is self.destination:
+        if self.phase is Phase.POSTCOPY:
+            self._lose_call("Cannot recv data: Connection reset by peer")
+        elif host is self.destination:
             self._destination_lost(reachable=False)
         elif host is self.source and self.phase < Phase.OVER:
             self._finish("Cannot recv data: Connection reset by peer")
@@ -137,6 +135,9 @@ class SimCopy:
     def qemu_gone(self, host: SimHost) -> None:
         """The guest's QEMU on one of the two hosts is gone, whoever ended it."""
         if self.phase is Phase.OVER:
+            return
+        if self.phase is Phase.POSTCOPY:
+            self._half_gone(host)
             return
         if host is self.source and self.phase >= Phase.FINISHED:
             self._finish(None)
@@ -152,9 +153,12 @@ class SimCopy:
         try:
             await self._prepare()
             await self._copy()
-            await self._switch_over()
-            await self._confirm()
-        except _Ended:
+            if self._switch.is_set():
+                await self._post_copy()
+            else:
+                await self._switch_over()
+                await self._confirm()
+        except Ended:
             return
         except Exception as error:
             self._finish(f"the simulation itself failed: {error!r}")  # nobody must wait for ever
@@ -169,11 +173,13 @@ class SimCopy:
             domain = qemu.start_incoming(self.world, self.destination, self.uuid, self._incoming)
         except qemu.LibvirtSays as refusal:
             self._fail(str(refusal))
-            raise _Ended from refusal
+            raise Ended from refusal
         if self.phase is Phase.OVER:  # a watcher ended it at that very change: nobody feeds the guest now
             self._drop_incoming()
-            raise _Ended
+            raise Ended
         domain.job = self
+        if self.plan.postcopy:
+            self.destination.doors.add(self.uuid)
         self._prepared_ms = self.world.clock.monotonic_ms()
         self._enter(Phase.COPYING)
 
@@ -183,22 +189,34 @@ class SimCopy:
             self._disk_done, self._processed = self.disk_total, 0
         guest = self.world.guests[self.uuid]
         remaining = self.memory_total
-        while self.iteration == 0 or self._ms_for(remaining) > self.world.pace.max_downtime_ms:
+        while self.iteration == 0 or self._ms_for(remaining) > self.max_downtime_ms:
             self.iteration += 1
             self.world.emit(self.source, self.uuid, "iteration", iteration=self.iteration)
             self._tell(f"iteration {self.iteration}")
-            took_ms = await self._send(remaining)
-            remaining = min(guest.working_set_bytes, int(guest.dirty_bytes_per_s * took_ms / 1000))
+            took_ms, left = await self._send_until(remaining, self._counts_again)
+            self._counts_again.clear()
+            written = guest.dirty_bytes_per_s * (1 - self.throttle / 100) * took_ms / 1000
+            dirtied = min(guest.working_set_bytes, int(written))
+            self._auto_converge(dirtied, remaining - left)
+            remaining = min(left + dirtied, self.memory_total)
+            if self._switch.is_set():
+                break
         self._sending = remaining
 
-    async def _switch_over(self) -> None:
+    def _whole(self) -> SimCopy:
+        return self
+
+    async def _pause(self) -> SimDomain:
+        """The source's vCPUs stop: the switch-over begins."""
         source = self.source.domains[self.uuid]
         self._enter(Phase.SWITCHING)
         self._paused_ms = self.world.clock.monotonic_ms()
         qemu.pause(self.world, self.source, source, reason="migration", event="suspended-migrated")
         self._live()
-        await self._wait(self.world.pace.switch_ms + self._ms_for(self._sending))
-        self._processed, self._sending = self._processed + self._sending, 0
+        return source
+
+    def _define(self, source: SimDomain) -> SimDomain:
+        """libvirt's Finish: the disks are complete, the definition is there, the vCPUs do not run yet."""
         self._write_disk_copies()
         domain = self.destination.domains[self.uuid]
         if self.plan.persistent and source.inactive is not None:
@@ -206,6 +224,13 @@ class SimCopy:
             self.world.emit(self.destination, self.uuid, "defined", "added")
             self.world.tell(self.destination.name, "domain", self.uuid, "defined")
             self._live()
+        return domain
+
+    async def _switch_over(self) -> None:
+        source = await self._pause()
+        await self._wait(self.world.pace.switch_ms + self._ms_for(self._sending))
+        self._processed, self._sending = self._processed + self._sending, 0
+        domain = self._define(source)
         domain.job = None
         # Disks are counted on the source only.
         domain.completed = self._statistics().model_copy(update={"disk_processed": None, "disk_total": None})
@@ -259,7 +284,7 @@ class SimCopy:
 
     def _resume_source(self) -> None:
         domain = self.source.domains.get(self.uuid)
-        if domain is not None and domain.active and not domain.running:
+        if domain is not None and domain.active and not domain.running and not domain.interlocked:
             qemu.run(self.world, self.source, domain, reason="migration-canceled", event="resumed-migrated")
 
     def _finish(self, error: str | None) -> None:
@@ -267,7 +292,10 @@ class SimCopy:
         if self.phase is Phase.OVER:
             return
         self._all_sent = self.phase >= Phase.SWITCHING
-        self.error, self.phase = error, Phase.OVER
+        self._joined.set()
+        self.phase = Phase.OVER
+        if not self._over.is_set():
+            self.error = error
         self.world.copies.remove(self)
         for host in (self.source, self.destination):
             domain = host.domains.get(self.uuid)
@@ -288,21 +316,11 @@ class SimCopy:
 
     def _live(self) -> None:
         if self.phase is Phase.OVER:
-            raise _Ended
+            raise Ended
 
     async def _wait(self, ms: float) -> None:
         await self.world.clock.sleep(ms / 1000)
         self._live()
-
-    async def _send(self, amount: int) -> float:
-        self._sending, self._stage_ms = amount, self.world.clock.monotonic_ms()
-        ms = max(self._ms_for(amount), 1.0)
-        await self._wait(ms)
-        self._processed, self._sending = self._processed + amount, 0
-        return ms
-
-    def _ms_for(self, amount: int) -> float:
-        return amount / self.bandwidth * 1000
 
     def _allocated(self, target: str) -> int:
         path = next((d.path for d in self.definition.disks if d.target == target), None)

@@ -11,7 +11,7 @@ from sterna.adapters.sim.world import SimWorld
 from sterna.domain.model import GuestState, Observation
 from sterna.ports.hypervisor import GuestEvent
 
-_RUNS = ("resumed", "resumed-migrated")
+_RUNS = ("resumed", "resumed-migrated", "resumed-postcopy")
 _COMES_OR_WENT = ("started-incoming", "stopped-migrated", "undefined")
 
 

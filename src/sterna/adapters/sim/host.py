@@ -32,12 +32,18 @@ class SimHost:
         self.emulators = {"/usr/bin/qemu-system-x86_64"}
         self.refused_cpus: set[str] = set()
         self.maintenance = False
+        self.userfaultfd = True
+        """May QEMU handle page faults here?"""
+        self.doors: set[str] = set()
+        """UUIDs of the guests that came in with a second monitor, as far as its socket is still there."""
         self.powered = True
         self.domains: dict[str, SimDomain] = {}
         self.bridges: dict[str, int] = {}
         self.ports: dict[str, SimPort] = {}
         self.taps: set[str] = set()
         self.switch_forwards = True
+        self.devices: dict[str, str] = {}
+        """Path -> iSCSI target, of the volumes this host has attached by itself."""
         self.denied: set[str] = set()
         """Paths that may not be opened here."""
         self.root = SimFolder("/", hosts={name}, capacity_bytes=1024 * GIB)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
@@ -11,12 +11,13 @@ from sterna.adapters.sim.copying import SimCopy
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import Definition, SimDomain
 from sterna.adapters.sim.world import SimWorld
-from sterna.domain.errors import Conflict, NotFound, Unknown
+from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import (
     CompletedJob,
     CopyPlan,
     Disk,
     DiskKind,
+    GuestLoad,
     GuestState,
     HostFacts,
     JobSample,
@@ -25,6 +26,7 @@ from sterna.domain.model import (
     Vm,
     VmSummary,
 )
+from sterna.domain.whereabouts import BROKEN_POSTCOPY, POSTCOPY
 from sterna.ports.hypervisor import GuestEvent
 
 BUSY = (
@@ -94,6 +96,30 @@ class SimHypervisor:
         """Everything this hypervisor has against running `vm`."""
         return list(checks.refusals(await self._called(), vm))
 
+    async def measure_load(self, uuid: str, seconds: int) -> None:
+        """Measured at once: the simulation knows."""
+        domain = self._require(await self._called(), uuid)
+        if not domain.running:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        guest = self._world.guests[uuid]
+        dirty = min(guest.working_set_bytes, guest.dirty_bytes_per_s * seconds)
+        domain.load = GuestLoad(dirty_bytes=dirty, period_s=seconds, allocated_bytes=domain.definition.memory_bytes)
+
+    async def load(self, uuid: str) -> GuestLoad | None:
+        """See ports.hypervisor.Inventory.load."""
+        domain = self._require(await self._called(), uuid)
+        if not domain.active:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        return domain.load
+
+    async def check_postcopy(self) -> list[Refusal]:
+        """Why no guest could arrive here by post-copy."""
+        here = await self._called()
+        if here.userfaultfd:
+            return []
+        message = f"{here.name}'s kernel does not let QEMU handle page faults, as post-copy needs it"
+        return [Refusal(code="postcopy-impossible", message=message, fix="sysctl vm.unprivileged_userfaultfd=1")]
+
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this libvirtd dial the other?"""
         try:
@@ -123,6 +149,16 @@ class SimHypervisor:
         domain.ran = domain.running
         self._world.tell(self._host.name, "domain", uuid, f"marked with epoch {epoch} for {migration_id}")
 
+    async def interlock(self, uuid: str, epoch: int) -> None:
+        """From the hand-over on this host's guest cannot run again. Raises NotFound, Conflict, Permanent."""
+        domain = self._require(await self._called(), uuid)
+        self._check_epoch(domain, epoch)
+        if not domain.active:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        if domain.job is not None:
+            raise Conflict("the interlock cannot be set while libvirt migrates the guest")
+        self._set_interlock(domain, True)
+
     async def migrate(self, uuid: str, plan: CopyPlan) -> None:
         """Run the copy to its end; it goes on if the caller is cancelled.
 
@@ -147,6 +183,38 @@ class SimHypervisor:
         job = self._job(await self._called(), uuid)
         if job is not None:
             job.abort()
+
+    async def set_max_downtime(self, uuid: str, ms: int) -> None:
+        """See ports.hypervisor.Mover.set_max_downtime."""
+        domain = self._require(await self._called(), uuid)
+        if not domain.active:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        domain.max_downtime_ms = ms
+        if domain.job is not None:
+            domain.job.set_max_downtime(ms)
+
+    async def set_bandwidth(self, uuid: str, bytes_s: int | None) -> None:
+        """See ports.hypervisor.Mover.set_bandwidth."""
+        here = await self._called()
+        self._require(here, uuid)
+        job = self._job(here, uuid)
+        if job is None:
+            raise Permanent("libvirt copies nothing of this guest now")
+        job.set_bandwidth(bytes_s)
+
+    async def switch_to_postcopy(self, uuid: str) -> None:
+        """Let the guest run on the destination now. Raises Permanent while libvirt cannot."""
+        job = self._job(await self._called(), uuid)
+        if job is None:
+            raise Permanent("libvirt refused: there is no migration under way")
+        _ask(job.switch)
+
+    async def send_again(self, uuid: str, uri: str) -> None:
+        """Source: join the destination's half."""
+        job = self._job(await self._called(), uuid)
+        if job is None:
+            raise Permanent("QEMU refused: there is no migration under way")
+        _ask(job.join)
 
     def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
         """Events of one guest on this host. Raises Unreachable on entry, or on iteration once libvirtd is gone."""
@@ -183,6 +251,15 @@ class SimHypervisor:
         self._destroy(domain)
         return True
 
+    async def hold(self, uuid: str, epoch: int) -> None:
+        """Stop the vCPUs of the source's old copy. Paused is success. Raises NotFound, Conflict."""
+        domain = self._require(await self._called(), uuid)
+        self._check_epoch(domain, epoch)
+        if not domain.active:
+            raise Conflict("the guest has no QEMU here: there is nothing to hold")
+        if domain.running:
+            qemu.pause(self._world, self._host, domain, reason="user", event="suspended")
+
     async def resume(self, uuid: str, epoch: int) -> None:
         """Let a guest paused by a failed migration run on. Raises NotFound, Conflict."""
         domain = self._require(await self._called(), uuid)
@@ -191,9 +268,27 @@ class SimHypervisor:
             return
         if not domain.active:
             raise Conflict(f"the guest is {domain.state} ({domain.reason}): Sterna starts no guest anew")
+        if domain.reason in POSTCOPY:
+            raise Conflict("the guest was sent away in post-copy: it runs nowhere but on the destination")
         if domain.job is not None:
             raise Conflict(f"libvirt is still migrating the guest ({domain.reason})")
+        self._set_interlock(domain, False)
         qemu.run(self._world, self._host, domain, reason="unpaused", event="resumed", detail="unpaused")
+
+    async def release_interlock(self, uuid: str, epoch: int) -> None:
+        """Take the interlock away. Missing, or no QEMU, is success. Raises Conflict."""
+        domain = (await self._called()).domains.get(uuid)
+        if domain is None or not domain.active:
+            return
+        self._check_epoch(domain, epoch)
+        if domain.job is not None:
+            raise Conflict(f"libvirt is still migrating the guest ({domain.reason})")
+        self._set_interlock(domain, False)
+
+    async def interlocked(self, uuid: str) -> bool:
+        """Is it set?"""
+        domain = (await self._called()).domains.get(uuid)
+        return domain is not None and domain.interlocked
 
     async def undefine(self, uuid: str, epoch: int | None) -> bool:
         """F10, R5: forget an inactive domain."""
@@ -210,6 +305,35 @@ class SimHypervisor:
         self._world.tell(here.name, "domain", uuid, "undefined")
         self._world.emit(here, uuid, "undefined", "removed")
         return True
+
+    async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
+        """Destination: wait for the source's half; the URI. Raises Conflict, Permanent."""
+        here = await self._called()
+        domain = self._require(here, uuid)
+        self._check_epoch(domain, epoch)
+        job = domain.job
+        if job is None or domain.incoming:
+            raise Conflict(f"the guest is {domain.state} ({domain.reason}): not in post-copy")
+        _ask(job.listen)
+        return f"tcp:{address}:49152"
+
+    async def end_lost(self, uuid: str, epoch: int) -> bool:
+        """End what is left of a guest whose other half is gone. Raises Conflict."""
+        domain = (await self._called()).domains.get(uuid)
+        if domain is None or not domain.active:
+            return False
+        self._check_epoch(domain, epoch)
+        if domain.reason != BROKEN_POSTCOPY:
+            raise Conflict(f"the guest is {domain.state} ({domain.reason}): not lost in post-copy")
+        self._destroy(domain)
+        return True
+
+    async def open_recovery(self, uuid: str) -> None:
+        """Nothing to hold: a simulated QEMU always listens."""
+
+    async def close_recovery(self, uuid: str) -> None:
+        """Take away the second monitor, if there is one."""
+        self._host.doors.discard(uuid)
 
     async def set_autostart(self, uuid: str, on: bool) -> None:
         """Set or clear autostart; a transient domain is left alone."""
@@ -250,6 +374,11 @@ class SimHypervisor:
                 f"{self._host.name}: guest {domain.uuid} carries epoch {domain.definition.epoch}, not {epoch}"
             )
 
+    def _set_interlock(self, domain: SimDomain, on: bool) -> None:
+        if domain.interlocked != on:
+            domain.interlocked = on
+            self._world.tell(self._host.name, "domain", domain.uuid, f"interlock {'set' if on else 'released'}")
+
     def _destroy(self, domain: SimDomain) -> None:
         qemu.end(self._world, self._host, domain, reason="destroyed", event="stopped", detail="destroyed")
 
@@ -287,6 +416,14 @@ def _check_safe(here: SimHost, live: Definition, plan: CopyPlan) -> None:
             raise qemu.LibvirtSays(
                 f"Unsafe migration: Migration without shared storage is unsafe: disk {disk.target} ({disk.path})"
             )
+
+
+def _ask(act: Callable[[], None]) -> None:
+    """libvirt's refusal in our words."""
+    try:
+        act()
+    except qemu.LibvirtSays as refusal:
+        raise Permanent(f"libvirt refused: {refusal}") from refusal
 
 
 def _describe(here: SimHost, domain: SimDomain) -> Vm:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 from sterna.adapters.sim.things import SimFile
 
+THE_HOST = ""
+"""`Session.uuid` of a login that is the host's own, not a QEMU's."""
+
 
 @dataclass(frozen=True, order=True)
 class Session:
-    """A login, held by the QEMU of one guest on one host."""
+    """A login, held by the QEMU of one guest on one host, or by the host itself."""
 
     target: str
     initiator: str

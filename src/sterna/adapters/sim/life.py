@@ -135,12 +135,17 @@ def _make_nic(world: SimWorld, host: SimHost, uuid: str, index: int, vlan: int |
 def _make_disk(world: SimWorld, host: SimHost, name: str, target: str, kind: str) -> Disk:
     serial = str(uuids.uuid5(uuids.NAMESPACE_DNS, f"{name}-{target}"))
     file = SimFile(DISK_BYTES, "raw", f"{name}/{target}#0", WRITTEN_BYTES)
-    if kind == "iscsi":
+    if kind in ("iscsi", "block"):
         iqn = f"iqn.2026-11.org.sterna:{name}-{target}"
         world.iscsi.targets[iqn] = SimTarget(iqn, file)
         world.admit(iqn, host.initiator, host.name)
         source = IscsiSource(target=iqn, lun=1, portal_host=world.iscsi.portal_host, initiator=host.initiator)
-        return Disk(target=target, kind=DiskKind.ISCSI, volume_id=serial, iscsi=source, capacity_bytes=DISK_BYTES)
+        disk = Disk(target=target, kind=DiskKind.ISCSI, volume_id=serial, iscsi=source, capacity_bytes=DISK_BYTES)
+        if kind == "block":
+            path = f"/dev/disk/by-id/wwn-0x{uuids.UUID(serial).hex[:16]}"
+            disk = disk.model_copy(update={"kind": DiskKind.BLOCK, "path": path})
+            world.attach_device(host.name, path, iqn)
+        return disk
     folder = "/srv/shared" if kind == "shared" else f"{host.instances_dir}/{uuid_of(name)}"
     path = f"{folder}/{name}-{target}.img"
     world.make_directory(host.name, folder)
@@ -151,6 +156,6 @@ def _make_disk(world: SimWorld, host: SimHost, name: str, target: str, kind: str
 def _file_of(world: SimWorld, host: SimHost, disk: Disk) -> SimFile | None:
     if disk.kind is DiskKind.FILE and disk.path:
         return host.file(disk.path)
-    if disk.kind is DiskKind.ISCSI and disk.iscsi and disk.iscsi.target in world.iscsi.targets:
+    if disk.iscsi and disk.iscsi.target in world.iscsi.targets:
         return world.iscsi.targets[disk.iscsi.target].volume
     return None

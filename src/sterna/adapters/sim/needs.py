@@ -23,6 +23,12 @@ def missing(host: SimHost, iscsi: SimIscsi, guest: SimGuest, domain: SimDomain) 
             held = (s for s in iscsi.sessions if s.host == host.name and s.uuid == domain.uuid)
             if disk.iscsi and not any(s.target == disk.iscsi.target for s in held):
                 yield f"disk {disk.target}: its session was cut"
+        elif disk.kind is DiskKind.BLOCK:
+            yield from _iscsi(host, iscsi, guest, disk)
+            if disk.path not in host.devices:
+                yield f"disk {disk.target}: its device {disk.path} is gone"
+            if disk.iscsi and not any((s.host, s.target) == (host.name, disk.iscsi.target) for s in iscsi.sessions):
+                yield f"disk {disk.target}: its session was cut"
 
 
 def _nic(host: SimHost, nic: Nic) -> Iterator[str]:

@@ -63,7 +63,7 @@ def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event
     if live is None:
         return
     _open_files(host, domain.uuid, live, held=False)
-    domain.live = None
+    domain.live, domain.interlocked = None, False
     if domain.inactive is None:
         del host.domains[domain.uuid]
     _change(world, host, domain, GuestState.SHUTOFF, reason, (event, detail))
@@ -72,6 +72,7 @@ def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event
             world.remove_port(host.name, nic.device)
     world.log_out(host.name, domain.uuid)
     if copy is not None:
+        domain.job = None
         copy.qemu_gone(host)
 
 
@@ -117,6 +118,8 @@ def _check_disk(world: SimWorld, host: SimHost, disk: Disk) -> None:
             raise LibvirtSays(f"internal error: Could not open '{disk.path}': No such file or directory")
         if disk.path in host.denied:
             raise LibvirtSays(f"internal error: Could not open '{disk.path}': Permission denied")
+    elif disk.kind is DiskKind.BLOCK and disk.path not in host.devices:
+        raise LibvirtSays(f"internal error: Could not open '{disk.path}': No such file or directory")
     elif disk.kind is DiskKind.ISCSI and disk.iscsi:
         if not world.iscsi.up:
             raise LibvirtSays("internal error: iSCSI: Failed to connect to LUN : Connection refused")

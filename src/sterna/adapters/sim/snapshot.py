@@ -17,7 +17,7 @@ class HostSnapshot:
 
     host: str
     domains: dict[str, Any] = field(default_factory=dict)
-    """UUID -> name, state, persistent, autostart, job, live and inactive definition (without the epoch)."""
+    """UUID -> name, state, persistent, autostart, job, interlocked, live and inactive definition (no epoch)."""
     ports: dict[str, Any] = field(default_factory=dict)
     """Device -> bridge, tag, mtu, external_ids."""
     taps: tuple[str, ...] = ()
@@ -27,7 +27,11 @@ class HostSnapshot:
     admissions: tuple[str, ...] = ()
     """iSCSI targets that admit this host's initiator."""
     sessions: tuple[tuple[str, str], ...] = ()
-    """(target, UUID) of the logins QEMUs of this host hold."""
+    """(target, UUID) of the logins QEMUs of this host hold; UUID '' of the host's own."""
+    devices: dict[str, str] = field(default_factory=dict)
+    """Path -> target of the volumes the host has attached."""
+    doors: tuple[str, ...] = ()
+    """UUIDs of guests whose second monitor's socket is there."""
     bindings: dict[str, str] = field(default_factory=dict)
     """Port id -> `active` or `inactive`, where bound to this host."""
 
@@ -63,6 +67,8 @@ def take(world: SimWorld, name: str) -> HostSnapshot:
         directories=tuple(sorted(path for folder in host.folders for path in folder.directories)),
         admissions=tuple(sorted(t.name for t in world.iscsi.targets.values() if host.initiator in t.admitted)),
         sessions=tuple(sorted((s.target, s.uuid) for s in world.iscsi.sessions if s.host == name)),
+        devices=dict(sorted(host.devices.items())),
+        doors=tuple(sorted(host.doors)),
         bindings={
             port: "active" if hosts[name] else "inactive"
             for port, hosts in sorted(world.bindings.items())
@@ -78,6 +84,7 @@ def _domain(domain: SimDomain) -> dict[str, Any]:
         "persistent": domain.inactive is not None,
         "autostart": domain.autostart,
         "job": domain.job is not None,
+        "interlocked": domain.interlocked,
         "live": _definition(domain.live),
         "inactive": _definition(domain.inactive),
     }

@@ -96,6 +96,12 @@ class SimStorage:
         """Remove it; missing is success."""
         self._world.remove_file((await self._called()).name, _token_place(path, token))
 
+    async def tokens(self, path: str) -> tuple[str, ...]:
+        """The tokens beside `path`."""
+        here = await self._called()
+        begins = _token_place(path, "")
+        return tuple(sorted(p.removeprefix(begins) for p in here.folder(path).files if p.startswith(begins)))
+
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove tokens of this prefix."""
         here = await self._called()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sterna.domain.model import CompletedJob, Data, Disk, GuestState, Nic
+from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, Nic
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.copying import SimCopy
@@ -90,6 +90,12 @@ class SimDomain:
     """Its vCPUs have run on this host since the epoch was written."""
     job: SimCopy | None = None
     completed: CompletedJob | None = None
+    load: GuestLoad | None = None
+    """What was measured last."""
+    interlocked: bool = False
+    """This QEMU, once its guest's state has left, cannot let it run again."""
+    max_downtime_ms: int | None = None
+    """As somebody set it on this QEMU; None: the default."""
 
     @property
     def definition(self) -> Definition:
@@ -147,10 +153,10 @@ class Pace:
     """From that answer to the end of the source's QEMU; measured at 1.2-1.6 s."""
     call_ms: float = 0.0
     """Every call to a libvirtd, switch or storage."""
-    resume_on_lost_finish: bool = False
-    """What the source's libvirt does when the destination's answer is lost. False: leaves its guest paused.
-    True: lets it run again, although the destination's may run too, which is what libvirt's own comment admits
-    ("the lock manager plugins should take care of safety in this scenario"): two copies, by libvirt's hand."""
+    resume_on_lost_finish: bool = True
+    """What the source's libvirt tries when the destination's answer is lost. False: leaves its guest paused.
+    True: lets it run again, which without the interlock makes two copies where the destination's runs too;
+    libvirt's own comment says so ("the lock manager plugins should take care of safety in this scenario")."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ class Change:
     at_ms: float
     host: str
     what: str
-    """`domain`, `job`, `port`, `tap`, `file`, `directory`, `admission`, `session`, `binding`,
+    """`domain`, `job`, `port`, `tap`, `file`, `directory`, `admission`, `session`, `device`, `binding`,
     `libvirtd`, `link`."""
     subject: str
     """A domain's UUID, a device, a path, ..."""

@@ -63,6 +63,14 @@ class SimVif:
         here = await self._called()
         return device in here.ports and device in here.taps and here.switch_forwards
 
+    async def announce(self, device: str, *, bridge: str, mac: str) -> None:
+        """The network knows the address here. Raises NotFound without the port."""
+        here = await self._called()
+        port = here.ports.get(device)
+        if port is None or port.bridge != bridge or device not in here.taps:
+            raise NotFound(f"{device} is no working port of {bridge}")
+        self._world.learnt[mac.lower()] = here.name
+
     async def unplug(self, device: str, *, bridge: str) -> bool:
         """R6, F4. Raises Conflict if the port is on another bridge."""
         here = await self._called()

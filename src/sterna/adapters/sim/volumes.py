@@ -29,6 +29,10 @@ class SimSharedFiles:
         fix = f"make {disk.path} available on this host, at the same path and with the same access"
         return [Refusal(code="shared-file-unusable", message=f"disk {disk.target}: {problem}", fix=fix)]
 
+    async def admitted(self, disk: Disk) -> bool:
+        """A folder admits nobody in particular."""
+        return False
+
     async def attach(self, disk: Disk) -> Disk:
         """P4: the same on every host."""
         return disk
@@ -80,6 +84,13 @@ class SimIscsiVolumes:
             message = f"disk {disk.target}: {error.message}"
             return [Refusal(code="volume-service-down", message=message, fix=error.fix)]
         return []
+
+    async def admitted(self, disk: Disk) -> bool:
+        """Is this host's initiator on the target's list? Raises Unreachable."""
+        try:
+            return self._host.initiator in (await self._target(disk)).admitted
+        except NotFound:
+            return False
 
     async def attach(self, disk: Disk) -> Disk:
         """P4: admit this host's initiator. Raises NotFound, Unreachable."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sterna.adapters.sim import life, needs, qemu, snapshot
 from sterna.adapters.sim.events import EventHub
 from sterna.adapters.sim.host import SimHost
-from sterna.adapters.sim.iscsi import Session, SimIscsi
+from sterna.adapters.sim.iscsi import THE_HOST, Session, SimIscsi
 from sterna.adapters.sim.things import (
     GIB,
     Change,
@@ -26,6 +26,7 @@ from sterna.adapters.sim.things import (
     SimPort,
     Violation,
 )
+from sterna.domain.model import Disk
 from sterna.ports.clock import Clock
 from sterna.ports.hypervisor import GuestEvent
 
@@ -47,6 +48,8 @@ class SimWorld:
         self.guests: dict[str, SimGuest] = {}
         self.bindings: dict[str, dict[str, bool]] = {}
         """Port id -> host -> is its binding the active one?"""
+        self.learnt: dict[str, str] = {}
+        """MAC -> the host where the network was told that it is."""
         self.events = EventHub()
         self.copies: list[SimCopy] = []
         """Migrations under way."""
@@ -110,6 +113,9 @@ class SimWorld:
         if change.what == "file":
             users = self.hosts[change.host].folder(change.subject).users.get(change.subject, set())
             return [(self.hosts[name], self.hosts[name].domains[uuid]) for name, uuid in sorted(users)]
+        if change.what == "device":
+            here = self.hosts[change.host]
+            return [(here, d) for d in here.domains.values() if d.live and _opens(d.live.disks, change.subject)]
         if change.what in ("admission", "session"):
             logged_in = {s.host for s in self.iscsi.sessions if s.target == change.subject}
             hosts = [self.hosts[n] for n in sorted(logged_in | {change.host} - {""})]
@@ -275,6 +281,24 @@ class SimWorld:
             self.iscsi.sessions.discard(session)
             self.tell(session.host, "session", target, "cut")
 
+    def attach_device(self, host: str, path: str, target: str) -> None:
+        """The host itself logs in and its kernel makes a device, as far as either is missing."""
+        session = Session(target, self.hosts[host].initiator, host, THE_HOST)
+        if session not in self.iscsi.sessions:
+            self.log_in(session)
+        if path not in self.hosts[host].devices:
+            self.hosts[host].devices[path] = target
+            self.tell(host, "device", path, "made")
+
+    def detach_device(self, host: str, path: str, target: str) -> None:
+        """Remove the device and log the host out, as far as either is there."""
+        if self.hosts[host].devices.pop(path, None) is not None:
+            self.tell(host, "device", path, "removed")
+        session = Session(target, self.hosts[host].initiator, host, THE_HOST)
+        if session in self.iscsi.sessions:
+            self.iscsi.sessions.discard(session)
+            self.tell(host, "session", target, "closed")
+
     def bind(self, port_id: str, host: str, active: bool | None) -> None:
         """Set a port's binding on a host; None removes it."""
         hosts = self.bindings.setdefault(port_id, {})
@@ -310,6 +334,10 @@ class SimWorld:
         for domain in tuple(host.domains.values()):
             if domain.incoming and domain.job is None:
                 qemu.end(self, host, domain, reason="failed", event="stopped", detail="failed")
+
+
+def _opens(disks: tuple[Disk, ...], path: str) -> bool:
+    return any(d.path == path for d in disks)
 
 
 def _reaches(domain: SimDomain, target: str) -> bool:

@@ -18,7 +18,7 @@ from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
 from sterna.domain.errors import Conflict, NotFound, Unreachable
-from sterna.domain.journal import Entry, Migration
+from sterna.domain.journal import Entry, Migration, accepted_migration
 from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
@@ -82,9 +82,17 @@ class SqlFleet:
         """Raises NotFound."""
         return await self._run(_set_maintenance, name, on)
 
+    async def set_dead(self, name: str, at: str) -> HostRecord:
+        """Raises NotFound."""
+        return await self._run(_set_dead, name, at)
+
     async def vms(self) -> list[VmRecord]:
         """All VMs as last seen."""
         return await self._run(lambda c: [rows.vm(r) for r in c.execute(select(vms).order_by(vms.c.name))])
+
+    async def vms_called(self, name_or_uuid: str) -> list[VmRecord]:
+        """The VM of that UUID, else all of that name."""
+        return await self._run(_vms_called, name_or_uuid)
 
     async def saw_vms(self, host: str, vms: Sequence[VmSummary], at: str) -> None:
         """The complete list of one host's VMs."""
@@ -94,6 +102,10 @@ class SqlFleet:
         """Take the VM and record the request. Raises Conflict."""
         return await self._run(_admit, migration, at)
 
+    async def accepted(self, migration: Migration, at: str) -> MigrationRecord:
+        """The source has it. Raises NotFound."""
+        return await self._run(_accepted, migration, at)
+
     async def withdraw(self, migration_id: str) -> None:
         """Forget a request that no agent accepted."""
         await self._run(_withdraw, migration_id)
@@ -101,6 +113,10 @@ class SqlFleet:
     async def settle(self, migration_id: str, status: Status, reason: str, at: str) -> None:
         """End a request that no agent accepted."""
         await self._run(_settle, migration_id, status, reason, at)
+
+    async def write_off(self, migration_id: str, status: Status, reason: str, at: str) -> None:
+        """End a migration whose source is dead."""
+        await self._run(_write_off, migration_id, status, reason, at)
 
     async def explain(self, migration_id: str, reason: str, at: str) -> None:
         """Say what is being waited for."""
@@ -175,7 +191,8 @@ def _save_host(c: Connection, facts: HostFacts, boot: str, at: str) -> HostRecor
             f"the name {facts.name} belongs to host {old.facts.host_uuid}; host {facts.host_uuid} uses it too",
             fix="give one of them another name in its agent's settings",
         )
-    new = old.model_copy(update={"facts": facts, "boot": boot, "seen_at": at})
+    back = old.back_at or at if old.dead_at else ""
+    new = old.model_copy(update={"facts": facts, "boot": boot, "seen_at": at, "back_at": back})
     c.execute(update(hosts).where(hosts.c.name == facts.name).values(document=rows.host_values(new)["document"]))
     return new
 
@@ -186,7 +203,21 @@ def _set_maintenance(c: Connection, name: str, on: bool) -> HostRecord:
     return old.model_copy(update={"maintenance": on})
 
 
+def _set_dead(c: Connection, name: str, at: str) -> HostRecord:
+    new = _required_host(c, name).model_copy(update={"dead_at": at, "back_at": ""})
+    c.execute(update(hosts).where(hosts.c.name == name).values(document=rows.host_values(new)["document"]))
+    return new
+
+
 # ------------------------------------------------------------ VMs
+
+
+def _vms_called(c: Connection, name_or_uuid: str) -> list[VmRecord]:
+    for column, value in ((vms.c.uuid, name_or_uuid.lower()), (vms.c.name, name_or_uuid)):
+        found = [rows.vm(r) for r in c.execute(select(vms).where(column == value))]
+        if found:
+            return found
+    return []
 
 
 def _saw_vms(c: Connection, host: str, seen: Sequence[VmSummary], at: str) -> None:
@@ -265,6 +296,14 @@ def _admit(c: Connection, migration: Migration, at: str) -> tuple[MigrationRecor
     return _insert(c, MigrationRecord(migration=migration, reason="asking the source", updated_at=at)), False
 
 
+def _accepted(c: Connection, migration: Migration, at: str) -> MigrationRecord:
+    known = _required(c, migration.id)
+    if not known.accepted:
+        known = known.model_copy(update={"migration": migration, "accepted": True, "updated_at": at})
+        _save(c, known)
+    return known
+
+
 def _withdraw(c: Connection, migration_id: str) -> None:
     known = _known(c, migration_id)
     if known is not None and not known.accepted:
@@ -274,12 +313,21 @@ def _withdraw(c: Connection, migration_id: str) -> None:
 
 def _settle(c: Connection, migration_id: str, status: Status, reason: str, at: str) -> None:
     known = _known(c, migration_id)
-    if known is None or known.accepted:
-        return
+    if known is not None and not known.accepted:
+        _end(c, known, status, reason, at)
+
+
+def _write_off(c: Connection, migration_id: str, status: Status, reason: str, at: str) -> None:
+    known = _required(c, migration_id)
+    if not known.status.final:
+        _end(c, known.model_copy(update={"written_off": True}), status, reason, at)
+
+
+def _end(c: Connection, known: MigrationRecord, status: Status, reason: str, at: str) -> None:
     progress = with_status(known.progress, status)
     change = {"status": status, "reason": reason, "progress": progress, "updated_at": at, "finished_at": at}
     _save(c, known.model_copy(update=change))
-    _free(c, migration_id)
+    _free(c, known.id)
 
 
 def _explain(c: Connection, migration_id: str, reason: str, at: str) -> None:
@@ -334,7 +382,7 @@ def _take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecor
 def _project(c: Connection, known: dict[str, Migration], apply: Apply, host: str, entry: Entry, at: str) -> None:
     record = _known(c, entry.migration_id)
     if record is None:
-        migration = known.get(entry.migration_id) or rows.migration_in(entry)
+        migration = known.get(entry.migration_id) or accepted_migration(entry)
         if migration is None:
             return  # an entry about nothing: kept, but there is no record to change
         record = _insert(c, MigrationRecord(migration=migration, updated_at=at))

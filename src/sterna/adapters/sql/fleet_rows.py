@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from sterna.domain.journal import Entry, Migration
+from sterna.domain.journal import Entry
 from sterna.domain.model import VmSummary
 from sterna.ports.fleet import EntryRecord, HostRecord, MigrationRecord, VmRecord
 
@@ -60,12 +60,6 @@ def migration_values(record: MigrationRecord) -> dict[str, Any]:
         "status": record.status.value,
         "document": document,
     }
-
-
-def migration_in(entry: Entry) -> Migration | None:
-    """The migration an ACCEPTED entry carries."""
-    told = entry.data.get("migration")
-    return Migration.model_validate(told) if told else None
 
 
 def entry(row: Row[Any]) -> EntryRecord:

@@ -12,7 +12,7 @@ from datetime import UTC
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Row, Table, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -23,7 +23,7 @@ from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
 from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role
 from sterna.domain.model import Data
 from sterna.ports.clock import Clock
-from sterna.ports.records import Envelope
+from sterna.ports.records import KEEP, Envelope, Keep
 
 
 class SqlJournal:
@@ -124,6 +124,13 @@ class SqlJournal:
             query = select(entries).where(entries.c.migration_id == migration_id).order_by(entries.c.seq)
             return [_entry(r) for r in db.execute(query)]
 
+    def settled(self, name: str) -> list[Entry]:
+        """Entries of that name of all closed migrations, in order."""
+        closed = select(migrations.c.id).where(migrations.c.closed.is_(True))
+        with self._read() as db:
+            query = select(entries).where(entries.c.name == name, entries.c.migration_id.in_(closed))
+            return [_entry(r) for r in db.execute(query.order_by(entries.c.seq))]
+
     def open(self) -> list[tuple[Migration, Role]]:
         """Migrations not CLOSED here, oldest first."""
         with self._read() as db:
@@ -141,6 +148,16 @@ class SqlJournal:
         with self._read() as db:
             held = self._held(db, vm_uuid)
         return _migration(held)[0] if held is not None else None
+
+    def prune(self, read_to: int, *, spare: str, keep: Keep = KEEP) -> int:
+        """Forget what nobody needs any more; at most 100 migrations at a time, so that nobody waits for it."""
+        with self._write() as db:
+            for table in (outbox, inbox):
+                _forget_casts(db, table, keep.casts)
+            old = _forgettable(db, read_to, spare, keep.migrations)
+            db.execute(delete(entries).where(entries.c.migration_id.in_(old)))
+            db.execute(delete(migrations).where(migrations.c.id.in_(old)))
+            return len(old)
 
     # outbox and inbox
 
@@ -261,6 +278,39 @@ class SqlJournal:
             raise Temporary(f"journal {self._where}: {e.orig}", fix="check free space and locks") from e
         except DatabaseError as e:
             raise damaged(self._where, str(e.orig)) from e
+
+
+_AT_ONCE = 100
+
+
+def _forget_casts(db: Connection, table: Table, keep: int) -> None:
+    newest = select(table.c.n).where(table.c.done.is_(True)).order_by(table.c.n.desc()).offset(keep).limit(1)
+    last = db.execute(newest).scalar()
+    if last is not None:
+        db.execute(delete(table).where(table.c.done.is_(True), table.c.n <= last))
+
+
+def _forgettable(db: Connection, read_to: int, spare: str, keep: int) -> list[str]:
+    """Closed, beyond the newest `keep`, read, with every cast delivered, and without that note."""
+    closed = select(func.count()).select_from(migrations).where(migrations.c.closed.is_(True))
+    if (db.execute(closed).scalar() or 0) <= keep:
+        return []
+    last = func.max(entries.c.seq)
+    ended = (
+        select(entries.c.migration_id, last.label("last"))
+        .join(migrations, migrations.c.id == entries.c.migration_id)
+        .where(migrations.c.closed.is_(True))
+        .group_by(entries.c.migration_id)
+        .order_by(last.desc())
+        .offset(keep)
+        .subquery()
+    )
+    spared = select(entries.c.migration_id).where(entries.c.name == spare)
+    pending = select(outbox.c.n).where(outbox.c.done.is_(False), outbox.c.id.startswith(ended.c.migration_id))
+    query = select(ended.c.migration_id).where(
+        ended.c.last < read_to, ended.c.migration_id.not_in(spared), ~pending.exists()
+    )
+    return list(db.execute(query.order_by(ended.c.last).limit(_AT_ONCE)).scalars())
 
 
 def _same(asked: Migration, role: Role, known: Row[tuple[object, ...]]) -> Migration:

@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from sterna.adapters.threads import Worker
+from sterna.adapters.vif.announce import rarp, send_as
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
 from sterna.domain.model import Nic
 from sterna.ports.vif import MADE_BY
@@ -66,6 +67,21 @@ class OvsVif:
             return bool(interfaces) and (_first(interfaces[0].ofport) or 0) > 0 and not _first(interfaces[0].error)
 
         return await self._run(look)
+
+    async def announce(self, device: str, *, bridge: str, mac: str) -> None:
+        """One RARP with the guest's address, in through its port and out as the switch sees fit.
+
+        Raises NotFound where the port is not on that bridge, Permanent, Temporary, Unreachable.
+        """
+
+        def number(api: Any) -> int:
+            for interface in _rows(api, "Interface", name=device):
+                on, _ = _bridge_of(api, interface)
+                if on is not None and on.name == bridge and (port := _first(interface.ofport) or 0) > 0:
+                    return int(port)
+            raise NotFound(f"{device} is no working port of {bridge}")
+
+        await send_as(self._ovsdb, bridge, await self._run(number), rarp(mac))
 
     async def unplug(self, device: str, *, bridge: str) -> bool:
         """R6, F4: the port off its bridge and the tap gone. False where there was nothing.

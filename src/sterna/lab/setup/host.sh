@@ -1,5 +1,5 @@
 # Runs in a host's namespaces: its folders, its network, its Open vSwitch, its libvirt.
-# In: LAB (state folder), HOST, ADDRESS, GUEST_IMAGE, VLAN, DATAPATH
+# In: LAB (state folder), HOST, ADDRESS, SECOND_ADDRESS, GUEST_IMAGE, VLAN, DATAPATH
 set -eu
 own=$LAB/hosts/$HOST
 
@@ -31,6 +31,7 @@ ip link set lo up
 ip link set mgmt0 up
 ip link set uplink up
 ip address add "$ADDRESS/24" dev mgmt0
+ip address add "$SECOND_ADDRESS/24" dev mgmt0 # another way for a memory stream
 ethtool -K uplink tx off tso off gso off gro off >/dev/null
 
 virtlogd -d

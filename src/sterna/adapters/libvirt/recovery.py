@@ -1,0 +1,174 @@
+"""Joining the two halves of a guest again after its stream broke in post-copy.
+
+libvirt's own way (VIR_MIGRATE_POSTCOPY_RESUME) is not taken: libvirt 11.3's destination libvirtd crashes on it,
+and any libvirt refuses it while one of the two QEMUs has not noticed yet that the link is gone
+(docs/field-notes.md). So we ask QEMU itself, and libvirt, which follows QEMU's events, finishes the migration when
+all pages have come. On the source QEMU is asked through libvirt. On the destination libvirt lets nobody ask while a
+guest comes in: a guest that may be switched to post-copy gets a second monitor for it, a socket beside libvirt's
+own, held by `keeper.py` and taken away when the guest has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import time
+from asyncio.subprocess import DEVNULL
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from lxml import etree
+
+from sterna.adapters.libvirt.connection import Connect
+from sterna.adapters.libvirt.metadata import Element
+from sterna.adapters.libvirt.monitor import Refused, ask
+from sterna.domain.errors import Conflict, Permanent, Unreachable
+
+_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+_ID = "sterna-recovery"
+_FOLDER = Path("/var/lib/libvirt/qemu")
+PORTS = range(49152, 49216)
+"""libvirt's own range for memory streams: what a firewall lets through."""
+_PAUSED = "postcopy-paused"
+_ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
+"""QEMU's names for a migration that is, or is about to be, joined."""
+_SETTLE_S = 5.0
+_LOOK_S = 0.05
+
+
+def door(uuid: str) -> Path:
+    """The second monitor's socket."""
+    return _FOLDER / f"sterna-{uuid}.sock"
+
+
+def _held(uuid: str) -> Path:
+    """Where `keeper.py` takes commands for it."""
+    return _FOLDER / f"sterna-{uuid}.held"
+
+
+def put_door(domain: Element, uuid: str) -> None:
+    """Give the incoming QEMU a second monitor. A user's own QEMU arguments stay."""
+    remove_door(domain)
+    line = domain.find(f"{{{_QEMU}}}commandline")
+    if line is None:
+        line = etree.SubElement(domain, f"{{{_QEMU}}}commandline", nsmap={"qemu": _QEMU})
+    for value in _arguments(uuid):
+        etree.SubElement(line, f"{{{_QEMU}}}arg", {"value": value})
+
+
+def remove_door(domain: Element) -> None:
+    """Take out what an earlier migration put in: on this host the guest has none."""
+    line = domain.find(f"{{{_QEMU}}}commandline")
+    if line is None:
+        return
+    arguments = list(line)
+    for option, value in pairwise(arguments):
+        if _ID in (value.get("value") or "").replace("=", ",").split(","):
+            line.remove(option)
+            line.remove(value)
+    if len(line) == 0:
+        domain.remove(line)
+
+
+def _arguments(uuid: str) -> Iterator[str]:
+    yield from ("-chardev", f"socket,id={_ID},path={door(uuid)},server=on,wait=off")
+    yield from ("-mon", f"chardev={_ID},mode=control")
+
+
+# ---------------------------------------------------------------- destination
+
+
+async def open_door(uuid: str) -> None:
+    """Have the guest's second monitor opened and held, if it has one that nobody holds yet. Not waited for."""
+    if door(uuid).exists() and await _ask_keeper(uuid, "x-is-anybody-there") is None:
+        argv = [sys.executable, "-m", "sterna.adapters.libvirt.keeper", str(door(uuid)), str(_held(uuid))]
+        await asyncio.create_subprocess_exec(
+            *argv, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
+        )
+
+
+def close_door(uuid: str) -> None:
+    """Take both sockets away; whoever holds the monitor ends within a second. Missing is success."""
+    _held(uuid).unlink(missing_ok=True)
+    door(uuid).unlink(missing_ok=True)
+
+
+async def listen_again(uuid: str, address: str) -> str:
+    """Wait for the source's half on a free port of `address`; the URI.
+
+    Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses, Unreachable while
+    nobody holds the monitor.
+    """
+    if not door(uuid).exists():
+        raise Conflict(
+            "the guest has no monitor for recovery here: it did not come in as one that may be in post-copy"
+        )
+    uri = f"tcp:{address}:{_free_port(address)}"
+    deadline = time.monotonic() + _SETTLE_S
+    while (said := await _ask_keeper(uuid, "migrate-recover", uri=uri)) is not None:
+        if not said:
+            return uri
+        if time.monotonic() > deadline:
+            raise Permanent(f"QEMU cannot take the migration up again at {uri}: {said}")
+        await _ask_keeper(uuid, "migrate-pause")  # a stream that only seems whole, or is just being joined
+        await asyncio.sleep(_LOOK_S)
+    await open_door(uuid)
+    raise Unreachable("nobody holds the guest's second monitor: it is being opened")
+
+
+async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | None:
+    """What QEMU said against it, '' if nothing; None where nobody holds the monitor."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(_held(uuid))
+    except OSError:
+        return None
+    try:
+        request = {"execute": command} | ({"arguments": arguments} if arguments else {})
+        writer.write(json.dumps(request).encode() + b"\n")
+        line = await reader.readline()
+    except OSError:
+        return None
+    finally:
+        writer.close()
+    return str(json.loads(line).get("error", "")) if line else None
+
+
+def _free_port(address: str) -> int:
+    """Raises Permanent where the address is not this host's, or no port of libvirt's range is free on it."""
+    for port in PORTS:
+        with socket.socket() as trial:
+            try:
+                trial.bind((address, port))
+            except OSError as error:
+                said = error
+                continue
+        return port
+    raise Permanent(f"cannot listen on {address}: {said}", fix="mend migration.addresses in the agent's settings")
+
+
+# ---------------------------------------------------------------- source
+
+
+def send_again(conn: Connect, uuid: str, uri: str) -> None:
+    """Connect to the destination's half and go on. Blocks, 5 s at the most. Raises libvirtError, Permanent."""
+    domain = conn.lookupByUUIDString(uuid)
+    deadline = time.monotonic() + _SETTLE_S
+    while (status := ask(domain, "query-migrate").get("status")) != _PAUSED:
+        if status not in _ON_ITS_WAY or time.monotonic() > deadline:
+            raise Permanent(f"the source's QEMU cannot take the migration up again: it is {status}")
+        with contextlib.suppress(Refused):  # while it is being joined, or is falling apart by itself
+            ask(domain, "migrate-pause")
+        time.sleep(_LOOK_S)  # in this connection's own thread
+    ask(domain, "migrate", uri=uri, resume=True)
+
+
+def qemu_runs_as_root(capabilities: Element) -> bool:
+    """Does libvirt start guests as root here (its `dac` base label)?"""
+    for model in capabilities.iterfind("host/secmodel"):
+        if model.findtext("model") == "dac":
+            return any((label.text or "").startswith("+0:") for label in model.iterfind("baselabel"))
+    return False

@@ -1,0 +1,203 @@
+"""An operator says that another host is gone for good and fenced: this host ends their common migrations (ADR 7).
+
+The word is journaled per migration, so it survives this agent and says nothing of migrations to come. It stands in
+for the dead host's silence only: as soon as that host is heard again, what has not been done yet is not done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from sterna.agent.destination import DestinationDesk
+from sterna.agent.source import SourceDesk
+from sterna.domain.errors import BadRequest, Refused, SternaError, Undelivered, Unknown
+from sterna.domain.fencing import Survivor, without_destination
+from sterna.domain.journal import Kind, Migration, Role
+from sterna.domain.model import Data, GuestState, Refusal
+from sterna.domain.step import History
+from sterna.domain.whereabouts import Finding, Verdict
+from sterna.migration.context import DECLARED, WROTE_OFF, Context
+from sterna.migration.fenced import source_facts
+from sterna.ports.clock import Clock
+from sterna.ports.records import Journal
+from sterna.rpc.client import RpcClient
+from sterna.rpc.envelope import Request
+
+AGAIN_S = 2.0
+"""Between two looks of a half that cannot be ended yet."""
+SIGN_OF_LIFE_S = 2.0
+"""An agent that lives answers in milliseconds; heartbeats come every second."""
+
+_SOURCE_PLAN = {
+    Verdict.STAYED: "roll back: {why}",
+    Verdict.STRANDED: "set the guest running here again and roll back: {why}",
+    Verdict.ENDED_AT_SOURCE: "roll back, the VM stopped: {why}",
+    Verdict.ENDED_AT_DESTINATION: "end it as completed, starting nothing and keeping what is left here: {why}",
+    Verdict.DOUBT: "hold: {why}",
+    Verdict.WAIT: "wait: {why}",
+}
+_DESTINATION_PLAN = {
+    Survivor.TAKE_OVER: "take the guest over and end it as completed: {why}",
+    Survivor.CLEAN_UP: "remove all that was prepared here, unfinished copies of disks included, and end it as "
+    "failed: {why}",
+    Survivor.HOLD: "hold: {why}",
+    Survivor.WAIT: "wait: {why}",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Fencing:
+    """The RPC methods about dead hosts, and the tasks that end destination halves alone."""
+
+    def __init__(
+        self, journal: Journal, source: SourceDesk, destination: DestinationDesk, client: RpcClient, clock: Clock
+    ) -> None:
+        self._journal, self._client, self._clock = journal, client, clock
+        self._source, self._destination = source, destination
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    # ------------------------------------------------------------ RPC methods
+
+    async def plan(self, request: Request) -> Data:
+        """`fencing_plan {host}`: per open migration with that host, what would be done here, and whether that
+        host answers. Changes nothing."""
+        common = self._common(_host(request))
+        answers = bool(common) and await self._lives(_host(request))
+        return {"migrations": [await self._planned(m, r) for m, r in common], "answers": answers}
+
+    async def ending(self, request: Request) -> Data:
+        """`migration_ending {}`: how that migration ended here: `open`, `unknown`, or the row that closed it."""
+        if self._journal.get(request.migration_id) is None:
+            return {"ending": "unknown"}
+        entries = self._journal.entries(request.migration_id)
+        return {"ending": next((e.row for e in entries if e.kind is Kind.CLOSED), "open")}
+
+    async def declare_dead(self, request: Request) -> Data:
+        """`declare_dead {host, at}`: it is gone and fenced. May be repeated. Raises Refused if it answers here."""
+        host, done = _host(request), []
+        common = self._common(host)
+        if common and await self._lives(host):
+            fix = "if it must be given up all the same, power it off first"
+            raise Refused([Refusal(code="host-answers", message=f"the agent of {host} answers", fix=fix)])
+        for migration, role in common:
+            done.append(await self._planned(migration, role))
+            ctx = self._context(migration, role)
+            if ctx is not None and not ctx.peer_fenced:
+                ctx.note("", DECLARED, {"dead": True, "host": host, "at": str(request.params.get("at", ""))})
+            if role is Role.DESTINATION and ctx is not None:
+                self._settle(ctx)
+        return {"migrations": done}
+
+    async def declare_alive(self, request: Request) -> Data:
+        """`declare_alive {host}`: take the word back where nothing has been done on it yet."""
+        back = []
+        for migration, role in self._common(_host(request)):
+            ctx = self._context(migration, role)
+            if ctx is not None and ctx.peer_fenced and WROTE_OFF not in ctx.history.notes:
+                ctx.note("", DECLARED, {"dead": False, "why": "taken back by an operator"})
+                back.append(migration.id)
+        return {"migrations": back}
+
+    async def fate(self, request: Request) -> Data:
+        """`migration_fate {}`: did this half settle the migration because the asking host was declared dead?"""
+        known = self._journal.get(request.migration_id)
+        if known is None or request.sender not in (known[0].source, known[0].destination):
+            return {"written_off": None}
+        history = History.read(self._journal.entries(request.migration_id))
+        return {"written_off": history.notes.get(WROTE_OFF)}
+
+    # ------------------------------------------------------------ the agent's life
+
+    def resume_all(self) -> None:
+        """Go on with the halves that an earlier life of this agent was told to end alone."""
+        for migration, role in self._journal.open():
+            if role is Role.DESTINATION:
+                ctx = self._destination.context(migration)
+                if ctx.peer_fenced:
+                    self._settle(ctx)
+
+    async def stop(self) -> None:
+        """End nothing more in this life."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------ details
+
+    def _common(self, host: str) -> list[tuple[Migration, Role]]:
+        """Open migrations whose other half is that host's."""
+        return [
+            (m, role)
+            for m, role in self._journal.open()
+            if host == (m.destination if role is Role.SOURCE else m.source)
+        ]
+
+    def _context(self, migration: Migration, role: Role) -> Context | None:
+        return self._source.context(migration.id) if role is Role.SOURCE else self._destination.context(migration)
+
+    async def _planned(self, migration: Migration, role: Role) -> Data:
+        ctx = self._context(migration, role)
+        will = "nothing: it has just ended"
+        if ctx is not None and role is Role.DESTINATION:
+            decision = await self._destination.decide_alone(ctx)
+            will = _DESTINATION_PLAN[decision.act].format(why=decision.why)
+        elif ctx is not None:
+            finding = await _source_finding(ctx)
+            will = _SOURCE_PLAN[finding.verdict].format(why=finding.why)
+        return {"id": migration.id, "vm": migration.vm_name, "role": role, "will": will}
+
+    async def _lives(self, host: str) -> bool:
+        """Does its agent say anything at all?"""
+        try:
+            await self._client.call(host, "ping", {}, silence_s=SIGN_OF_LIFE_S)
+        except (Undelivered, Unknown):
+            return False
+        except SternaError:
+            return True  # it answered, if only with an error
+        return True
+
+    def _settle(self, ctx: Context) -> None:
+        key = ctx.migration.id
+        if key not in self._tasks:
+            self._tasks[key] = asyncio.create_task(self._until_settled(ctx), name=f"end {key} alone")
+            self._tasks[key].add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _until_settled(self, ctx: Context) -> None:
+        while ctx.peer_fenced and not ctx.history.closed:
+            if WROTE_OFF not in ctx.history.notes and await self._lives(ctx.peer_name):
+                ctx.peer_answered({})
+                return
+            try:
+                decision = await self._destination.settle_alone(ctx)
+                why = decision.why
+            except SternaError as error:
+                why = error.message
+            except Exception as error:
+                log.exception("a half cannot be ended alone", migration=ctx.migration.id)
+                why = f"this is a bug: {type(error).__name__}: {error}"
+            if not ctx.history.closed:
+                if ctx.history.notes.get("waiting", {}).get("why") != why:
+                    ctx.note("", "waiting", {"why": why})
+                await self._clock.sleep(AGAIN_S)
+
+
+async def _source_finding(ctx: Context) -> Finding:
+    if "copy" in ctx.history.results and ctx.history.turned is None:
+        return Finding(Verdict.ENDED_AT_DESTINATION, "the guest is on the other host")
+    if "prove-source" in ctx.history.results:
+        return Finding(Verdict.STAYED, "only the other host's clean-up is still open")
+    here = await ctx.observe_here()
+    if here.state is GuestState.RUNNING and not here.job_active:
+        return Finding(Verdict.STAYED, "the guest runs here")
+    return without_destination(here, source_facts(ctx))
+
+
+def _host(request: Request) -> str:
+    host = request.params.get("host")
+    if not isinstance(host, str) or not host:
+        raise BadRequest(f"{request.method} needs 'host', a string")
+    return host

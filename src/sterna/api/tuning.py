@@ -1,0 +1,28 @@
+"""`/v1/migrations/{id}/tune`: change a running copy."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from sterna.api.models import MigrationOut
+from sterna.api.problems import documented
+from sterna.api.serving import MigrationId, Served
+
+router = APIRouter(prefix="/v1", tags=["migrations"])
+
+
+class TuneIn(BaseModel):
+    """What is to be changed."""
+
+    model_config = ConfigDict(extra="forbid")
+    bandwidth_bytes_s: int | None = Field(
+        ge=2**20, description="The copy sends no more than this from now on; null: as fast as it goes."
+    )
+
+
+@router.post("/migrations/{id}/tune", status_code=202, summary="Change a running copy",
+             responses=documented(404, 409, 503, 504))  # fmt: skip
+async def tune_migration(id: MigrationId, wanted: TuneIn, controller: Served) -> MigrationOut:
+    """It takes effect at once. 409 where nothing is being copied."""
+    return MigrationOut.of(await controller.tune(id, wanted.bandwidth_bytes_s))

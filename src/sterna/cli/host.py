@@ -1,0 +1,83 @@
+"""`sterna host ...`: what an operator says of a host."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sterna.cli import words
+from sterna.cli.client import Json, path_of
+from sterna.cli.exits import err, plain_errors
+from sterna.cli.options import Api, AsJson, HostArg, client_of, print_json
+from sterna.cli.words import out
+
+host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
+
+
+@host_app.command()
+def maintenance(
+    name: HostArg,
+    on: Annotated[bool, typer.Option("--on/--off", help="In maintenance a host is nobody's destination.")] = True,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a host into maintenance, or take it out. What runs there stays."""
+    with plain_errors():
+        answer = client_of(api).patch(path_of("hosts", name), {"maintenance": on})
+        print_json(answer) if as_json else words.show(words.hosts([answer]))
+
+
+@host_app.command("declare-dead")
+def declare_dead(
+    name: HostArg,
+    fenced: Annotated[
+        bool, typer.Option("--fenced", help="It is powered off and stays off. Without this you are asked.")
+    ] = False,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that a host is gone for good and fenced: its migrations are ended without it.
+
+    First shows what each remaining host will do. Exit code 3 while the host answers, or if it is not confirmed.
+    """
+    with plain_errors():
+        client = client_of(api)
+        path = path_of("hosts", name) + "/declare-dead"
+        if not fenced and not as_json and _asks():
+            _show_death(client.get(path))
+            fenced = _confirmed(name)
+        answer = client.post(path, {"fenced": fenced})
+        print_json(answer) if as_json else _show_death(answer)
+
+
+def _show_death(told: Json) -> None:
+    if told["migrations"]:
+        words.show(words.death(told))
+    else:
+        out.print(f"no host that answers has an open migration with {told['host']}", markup=False)
+    if told["silent_hosts"]:
+        err.print(f"told when they are back: {', '.join(told['silent_hosts'])}", style="yellow")
+
+
+def _asks() -> bool:
+    """Is there a person to ask?"""
+    return sys.stdin.isatty()
+
+
+def _confirmed(name: str) -> bool:
+    err.print(
+        f"This will be believed: {name} is powered off, nothing runs on it, and it will not come back by itself.\n"
+        "If that is wrong, a VM may run twice and destroy its disks.",
+        style="red",
+    )
+    return bool(typer.prompt("Type the host's name to confirm", default="", show_default=False) == name)
+
+
+@host_app.command("declare-alive")
+def declare_alive(name: HostArg, api: Api = None, as_json: AsJson = False) -> None:
+    """Take back that a host is dead. What has been done on that word stays done."""
+    with plain_errors():
+        answer = client_of(api).post(path_of("hosts", name) + "/declare-alive")
+        print_json(answer) if as_json else words.show(words.hosts([answer]))

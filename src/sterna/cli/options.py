@@ -1,0 +1,63 @@
+"""Options and arguments that several commands share, and what each of them begins with."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from sterna.cli.client import Client, find_api
+from sterna.cli.quantities import duration_ms, rate_bytes_s
+
+Api = Annotated[
+    str | None,
+    typer.Option("--api", metavar="URL", help="The controller. Else STERNA_API, the lab's, http://127.0.0.1:8774."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else on stdout.")]
+MigrationArg = Annotated[str, typer.Argument(metavar="ID", help="A migration's id, or the beginning of one.")]
+HostArg = Annotated[str, typer.Argument(metavar="NAME", help="The host.")]
+
+Bandwidth = Annotated[
+    int | None,
+    typer.Option(
+        "--bandwidth",
+        parser=rate_bytes_s,
+        metavar="RATE",
+        help="Send no more than this: 200MiB/s (a number is MiB/s).",
+    ),
+]
+MaxDowntime = Annotated[
+    float | None,
+    typer.Option(
+        "--max-downtime",
+        parser=duration_ms,
+        metavar="TIME",
+        help="The guest stands still no longer than this: 300ms.",
+    ),
+]
+FinishWithin = Annotated[
+    float | None,
+    typer.Option("--finish-within", parser=duration_ms, metavar="TIME", help="Or it is given up: 10m."),
+]
+MayDo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--may",
+        metavar="WHAT",
+        help="What may be done to a guest whose copy does not end: throttle,postcopy,pause (or repeated).",
+    ),
+]
+PolicyName = Annotated[
+    str | None, typer.Option("--policy", metavar="NAME", help="What else to want: gentle, default, urgent.")
+]
+
+
+def client_of(api: str | None) -> Client:
+    """The controller's client. Raises BadRequest where none can be found."""
+    return Client(find_api(api))
+
+
+def print_json(document: Any) -> None:
+    """As it came, on stdout."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,0 +1,76 @@
+"""`sterna plan`: what a migration would meet, in words and numbers."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from sterna.cli import words
+from sterna.cli.client import Json
+
+_MODES = {
+    "precopy": "as it is",
+    "throttle": "slowing the guest down",
+    "postcopy": "with post-copy",
+    "pause": "stopping the guest",
+}
+
+
+def shown(plan: Json) -> Group:
+    """Blockers first, then what the copy would be, then each way to its end."""
+    vm, to = plan["vm"], plan["destination"] or "no host"
+    head = [f"[bold]{escape(vm['name'])}[/]: {escape(vm['host'])} -> {escape(to)}"]
+    if not plan["blockers"]:
+        head.append("[green]nothing is in the way[/]")
+    for refusal in plan["blockers"]:
+        head.append(f"[red]blocked:[/] {escape(refusal['message'])}")
+        if refusal["fix"]:
+            head.append(f"  fix: {escape(refusal['fix'])}")
+    head += [f"[yellow]warning:[/] {escape(w)}" for w in plan["warnings"]]
+    head += [f"[dim]{escape(r)}[/]" for r in plan["reasons"]]
+    head += [_load(plan), f"bandwidth: {_bandwidth(plan)}"]
+    return Group(*head, _ways(plan["forecasts"])) if plan["forecasts"] else Group(*head)
+
+
+def _load(plan: Json) -> str:
+    load = plan["load"]
+    if load is None:
+        return f"load: unknown: {escape(plan['load_reason'])}"
+    dirtied = words.rate(load["dirty_bytes"] / load["dirty_period_s"])
+    within = f" within {words.size(load['working_set_bytes'])}" if load["working_set_bytes"] else ""
+    disks = f", {words.size(load['disk_bytes'])} of local disks" if load["disk_bytes"] else ""
+    touched = words.size(load["allocated_bytes"] or load["memory_bytes"])
+    return f"load: {touched} of memory{disks}, {dirtied} dirtied{within}"
+
+
+def _bandwidth(plan: Json) -> str:
+    if plan["bandwidth_bytes_s"] is None:
+        return f"unknown: {escape(plan['bandwidth_from'])}"
+    return f"{words.rate(plan['bandwidth_bytes_s'])} ({plan['bandwidth_from']})"
+
+
+def _ways(forecasts: list[Json]) -> Table:
+    made = words.table("THE COPY", "ENDS", ">ODDS", ">TIME", ">DOWNTIME", ">SENT", "")
+    for seen in forecasts:
+        made.add_row(
+            _MODES.get(seen["mode"], seen["mode"]),
+            "yes" if seen["ends"] else "no",
+            f"{seen['odds'] * 100:.0f} %",
+            words.ms(seen["total_ms"]),
+            words.ms(seen["downtime_ms"]),
+            words.size(seen["bytes_sent"]),
+            escape(seen["why"]),
+        )
+    return made
+
+
+def accuracy(seen: Json) -> Table:
+    """`sterna accuracy`."""
+    made = words.table("FORECAST OF", ">COMPARED", ">WITHIN 10 %", ">WITHIN 25 %", ">TYPICAL ERROR")
+    for what, name in (("time", "total time"), ("downtime", "downtime"), ("bytes_sent", "bytes sent")):
+        told = seen[what]
+        shares = [told["within_10_percent"], told["within_25_percent"], told["median_error"]]
+        known = [words.UNKNOWN if s is None else f"{s * 100:.0f} %" for s in shares]
+        made.add_row(name, str(told["compared"]), *known)
+    return made

@@ -1,0 +1,201 @@
+"""Plan a migration: what is in the way, and what it would cost. Changes nothing.
+
+Every blocker at once, as `migrate_vm` would name them; the dirty rate measured on the running guest; the bandwidth
+asked for, or learnt from finished migrations between the two hosts; then each way of ending the copy with its time,
+downtime, bytes and odds.
+"""
+
+from __future__ import annotations
+
+from sterna.controller import reasons
+from sterna.controller.calls import AgentCalls
+from sterna.controller.inventory import Inventory
+from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
+from sterna.controller.registry import Registry
+from sterna.domain.capabilities import Capabilities, Guest, Pair
+from sterna.domain.errors import Refused, SternaError
+from sterna.domain.experience import Accuracy, Experience, accuracy, outcome_of
+from sterna.domain.forecast import Forecast, Load, forecasts, working_set
+from sterna.domain.model import Data, GuestLoad, GuestState, Refusal, Value, Vm
+from sterna.domain.objective import Asked, Objective, Solution, objective, solve
+from sterna.domain.policies import May
+from sterna.domain.status import Status
+from sterna.ports.fleet import Fleet, Page, VmRecord
+
+MEASURE_SILENCE_S = 10.0
+"""The agent sends heartbeats while it measures."""
+NO_POSTCOPY = "postcopy-impossible"
+"""The destination's refusal where its QEMU may not handle page faults."""
+LOOK_BACK = 100
+"""How many completed migrations are looked through for what they taught."""
+
+
+class Plan(Value):
+    """What a migration would meet."""
+
+    vm: VmRecord
+    destination: str | None
+    """None where every host has something against it."""
+    blockers: tuple[Refusal, ...] = ()
+    """Why it would be refused now."""
+    warnings: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    """Why the copy would be made as it would."""
+    load: Load | None = None
+    load_reason: str = ""
+    """Why the load is not known."""
+    bandwidth_bytes_s: int | None = None
+    bandwidth_from: str = ""
+    """`asked`, `learnt`, or why it is not known."""
+    forecasts: tuple[Forecast, ...] = ()
+
+
+class Forecasting(Value):
+    """Forecast against actual, of migrations whose load and bandwidth were known when they began."""
+
+    time: Accuracy
+    """From the request to the end."""
+    downtime: Accuracy
+    bytes_sent: Accuracy
+
+
+class PlanMigration:
+    """The intent "what if"."""
+
+    def __init__(
+        self, fleet: Fleet, registry: Registry, inventory: Inventory, calls: AgentCalls, migrate: MigrateVm
+    ) -> None:
+        self._fleet, self._registry, self._inventory = fleet, registry, inventory
+        self._calls, self._migrate = calls, migrate
+
+    async def plan(self, vm: str, destination: str | None, asked: Asked) -> Plan:
+        """Raises VmMissing where there is no such VM; Refused where what is asked makes no sense."""
+        wanted, wrong = objective(asked)
+        if wanted is None:
+            raise Refused(wrong)
+        found, details = await self._inventory.show(vm)
+        chosen, blockers = await self._judge(found, destination, asked)
+        details = await self._with_local_disks(found, chosen, details)
+        plan = Plan(vm=found, destination=chosen, blockers=tuple(blockers))
+        plan = await self._foreseen(plan, wanted, details)
+        return await self._solved(plan, wanted, details)
+
+    async def accuracy(self) -> Forecasting:
+        """How good the forecasts of the last completed migrations were."""
+        done = await self._fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK))
+        seen = [outcome_of(r.migration, await self._fleet.entries(r.id)) for r in done]
+        outcomes = [o for o in seen if o is not None]
+        return Forecasting(
+            time=accuracy(outcomes, "total_ms"),
+            downtime=accuracy(outcomes, "downtime_ms"),
+            bytes_sent=accuracy(outcomes, "bytes_sent"),
+        )
+
+    async def _judge(
+        self, vm: VmRecord, destination: str | None, asked: Asked
+    ) -> tuple[str | None, tuple[Refusal, ...]]:
+        request = MigrateRequest(vm=vm.uuid, destination=destination, asked=asked)
+        try:
+            _, chosen = await self._migrate.judge(request)
+        except (Refused, reasons.VmBusy, reasons.VmMissing) as e:
+            return destination, tuple(e.refusals)
+        return chosen, ()
+
+    async def _with_local_disks(self, vm: VmRecord, destination: str | None, details: Vm | None) -> Vm | None:
+        """The VM with what only its host can see marked as such, as far as both hosts can be asked."""
+        if details is None or destination is None:
+            return details
+        params: Data = {"vm": vm.uuid, "destination": destination}
+        try:
+            answer = await self._calls.call(vm.host, "check_migration", params, silence_s=MEASURE_SILENCE_S)
+        except SternaError:
+            return details
+        return Vm.model_validate(answer["vm"]) if "vm" in answer else details
+
+    async def _solved(self, plan: Plan, wanted: Objective, details: Vm | None) -> Plan:
+        """With what the copy would be made of, where both hosts and the VM are known."""
+        hosts = await self._pair(plan, wanted)
+        if hosts is None or details is None:
+            return plan
+        converges = plan.forecasts[0].ends if plan.forecasts else None
+        answer: Solution = solve(wanted, hosts, Guest.of(details), converges=converges)
+        return plan.model_copy(
+            update={
+                "blockers": (*plan.blockers, *answer.refusals),
+                "warnings": answer.warnings,
+                "reasons": answer.reasons,
+            }
+        )
+
+    async def _pair(self, plan: Plan, wanted: Objective) -> Pair | None:
+        known = {h.name: h.facts for h in await self._registry.hosts()}
+        ends = [known.get(name) for name in (plan.vm.host, plan.destination or "")]
+        if ends[0] is None or ends[1] is None:
+            return None
+        source, destination = (
+            Capabilities(host=f.name, libvirt_version=f.libvirt_version, qemu_version=f.qemu_version, cpus=f.cpus)
+            for f in ends
+            if f is not None
+        )
+        # The destination was asked whether its QEMU may handle page faults if post-copy was a matter at all.
+        able = May.POSTCOPY in wanted.may and NO_POSTCOPY not in {r.code for r in plan.blockers}
+        return Pair(source=source, destination=destination.model_copy(update={"userfaultfd": able}))
+
+    async def _foreseen(self, plan: Plan, wanted: Objective, details: Vm | None) -> Plan:
+        """With the forecasts, as far as load and bandwidth are known."""
+        load, why = await self._measured(plan.vm, details)
+        taught = await self._experience(plan)
+        road = taught.road(
+            plan.vm.uuid, plan.vm.host, plan.destination or "", bandwidth_bytes_s=wanted.bandwidth_bytes_s
+        )
+        seen: tuple[Forecast, ...] = ()
+        if load is not None and road is not None:
+            told = {"max_downtime_ms": wanted.max_downtime_ms, "within_s": wanted.finish_within_s}
+            seen = forecasts(load, road, **told)  # type: ignore[arg-type]
+        unknown = "no migration between these hosts has been seen yet: --bandwidth says what to reckon with"
+        limited = road is not None and road.bandwidth_bytes_s == wanted.bandwidth_bytes_s
+        return plan.model_copy(
+            update={
+                "load": load,
+                "load_reason": why,
+                "bandwidth_bytes_s": road.bandwidth_bytes_s if road else None,
+                "bandwidth_from": unknown if road is None else "asked" if limited else "learnt",
+                "forecasts": seen,
+            }
+        )
+
+    async def _measured(self, vm: VmRecord, details: Vm | None) -> tuple[Load | None, str]:
+        if details is None or not self._registry.is_up(vm.host):
+            return None, f"{vm.host} does not answer"
+        if details.state is not GuestState.RUNNING:
+            return None, f"{vm.name} is {details.state}"
+        try:
+            answer = await self._calls.call(vm.host, "measure_load", {"vm": vm.uuid}, silence_s=MEASURE_SILENCE_S)
+        except SternaError as e:
+            return None, e.message
+        return load_of(details, [GuestLoad.model_validate(w) for w in answer["windows"]]), ""
+
+    async def _experience(self, plan: Plan) -> Experience:
+        """What completed migrations of this VM, or between these hosts, taught; oldest first."""
+        taught = Experience()
+        done = await self._fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK))
+        for record in reversed(done):
+            told = record.migration
+            same_way = (told.source, told.destination) == (plan.vm.host, plan.destination)
+            if same_way or told.vm_uuid == plan.vm.uuid:
+                outcome = outcome_of(told, await self._fleet.entries(record.id))
+                taught = taught.learn(outcome) if outcome is not None else taught
+        return taught
+
+
+def load_of(vm: Vm, windows: list[GuestLoad]) -> Load:
+    """The load from one measurement or several of different length."""
+    short, long = min(windows, key=lambda w: w.period_s), max(windows, key=lambda w: w.period_s)
+    return Load(
+        memory_bytes=vm.memory_bytes,
+        allocated_bytes=short.allocated_bytes,
+        dirty_bytes=short.dirty_bytes,
+        dirty_period_s=short.period_s,
+        working_set_bytes=working_set((short.period_s, short.dirty_bytes), (long.period_s, long.dirty_bytes)),
+        disk_bytes=sum(d.allocation_bytes or 0 for d in vm.disks if d.local),
+    )

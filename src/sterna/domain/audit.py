@@ -1,0 +1,132 @@
+"""What is left over that no open migration owns, and may it be removed? Pure; called by `agent/leftovers.py`.
+
+Nothing is removed because it looks old: only where what is seen on all hosts proves that nobody needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from sterna.domain.model import GuestState, Observation, Value
+from sterna.domain.whereabouts import GONE
+
+
+class Safety(StrEnum):
+    """May it be repaired?"""
+
+    SAFE = "safe"
+    """Proven to be needed by nobody."""
+    CANNOT_TELL = "cannot-tell"
+    """A host could not be asked, or what is seen does not prove enough: never repaired."""
+    NEVER = "never"
+    """Only a person may."""
+    WAITING = "waiting"
+    """No leftover: something that is still under way, and what it waits for."""
+
+
+class Leftover(Value):
+    """One thing on one host, and why it is thought to be left over."""
+
+    kind: str
+    """`tap`, `incoming-guest`, `definition`, `runs-twice`, `files`, `admission`, `token`, `migration`, `cast`."""
+    host: str
+    subject: str
+    """Device, UUID, path, target or id: what a person would look for."""
+    vm: str = ""
+    """UUID, where it is about one."""
+    why: str
+    safety: Safety
+    repair: str = ""
+    """What a repair does, in words."""
+    done: str = ""
+    """What was done, or why it was not; '' where nothing was asked for."""
+
+
+class Judgement(NamedTuple):
+    """May it go, and the sentence that says why."""
+
+    safety: Safety
+    why: str
+
+
+class Elsewhere(NamedTuple):
+    """What all other hosts say of one guest."""
+
+    seen: Mapping[str, Observation]
+    silent: Sequence[str] = ()
+    """Hosts that could not be asked."""
+
+    @property
+    def running(self) -> dict[str, Observation]:
+        """Where its vCPUs run."""
+        return {host: o for host, o in self.seen.items() if o.state is GuestState.RUNNING}
+
+
+def _not_asked(silent: Sequence[str]) -> str:
+    return f"{', '.join(silent)} cannot be asked"
+
+
+def judge_definition(here: Observation, elsewhere: Elsewhere) -> Judgement | None:
+    """A guest that is off here and carries Sterna's epoch: left behind by a move? None: it is simply off."""
+    if here.state is not GuestState.SHUTOFF or here.epoch is None:
+        return None
+    running = elsewhere.running
+    if len(running) == 1 and not elsewhere.silent:
+        ((host, there),) = running.items()
+        if there.epoch is not None and there.epoch >= here.epoch:
+            why = f"the same VM runs on {host} with epoch {there.epoch}; this definition has {here.epoch}"
+            return Judgement(Safety.SAFE, why)
+        why = (
+            f"a VM of this UUID runs on {host} with epoch {there.epoch}, older than this definition's {here.epoch}"
+        )
+        return Judgement(Safety.NEVER, why)
+    if elsewhere.silent and not running:
+        return Judgement(Safety.CANNOT_TELL, f"off here; {_not_asked(elsewhere.silent)} whether it runs there")
+    if running:
+        also = f"; {_not_asked(elsewhere.silent)}" if elsewhere.silent else ""
+        return Judgement(Safety.CANNOT_TELL, f"the same VM runs on {', '.join(sorted(running))}{also}")
+    return None
+
+
+def judge_incoming(here: Observation, elsewhere: Elsewhere) -> Judgement | None:
+    """A guest that waits here for its memory and never ran, with no open migration of Sterna's."""
+    if here.state is not GuestState.PAUSED or here.ran or here.epoch is None:
+        return None
+    sending = [host for host, o in elsewhere.seen.items() if o.job_active]
+    if sending:
+        return None  # somebody migrates it, if not Sterna
+    if elsewhere.silent:
+        return Judgement(
+            Safety.CANNOT_TELL, f"it waits for its memory; {_not_asked(elsewhere.silent)} who sends it"
+        )
+    running = elsewhere.running
+    if not running:
+        return Judgement(Safety.NEVER, "it waits for its memory, never ran here, and runs nowhere else")
+    return Judgement(Safety.SAFE, f"it waits for memory nobody sends; the VM runs on {', '.join(sorted(running))}")
+
+
+def judge_files(elsewhere: Elsewhere) -> Judgement:
+    """Disks Sterna made here for a migration that did not bring the guest; nothing defined here uses them."""
+    running = elsewhere.running
+    if len(running) == 1 and not elsewhere.silent:
+        return Judgement(Safety.SAFE, f"made for a migration that ended; the VM runs on {next(iter(running))}")
+    if elsewhere.silent:
+        return Judgement(Safety.CANNOT_TELL, f"made for a migration that ended; {_not_asked(elsewhere.silent)}")
+    why = "made for a migration that ended, and the VM runs nowhere: they may be the last copy of its disks"
+    return Judgement(Safety.NEVER, why)
+
+
+def runs_twice(seen: Mapping[str, Observation]) -> Judgement | None:
+    """Invariant 1."""
+    running = sorted(host for host, o in seen.items() if o.state is GuestState.RUNNING)
+    if len(running) < 2:
+        return None
+    why = f"THE SAME VM RUNS ON {' AND '.join(running)}: end the copy that is not the true one, by hand, now"
+    return Judgement(Safety.NEVER, why)
+
+
+def off(observation: Observation) -> bool:
+    """It has no QEMU here."""
+    return observation.state in GONE

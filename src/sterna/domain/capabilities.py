@@ -1,0 +1,101 @@
+"""What two hosts can do for a copy, and what the guest asks of them: the solver's facts.
+
+A field nobody has observed is None, never False: the solver does without the feature and says that it did not know.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.model import Value, Vm
+
+
+def version(major: int, minor: int = 0) -> int:
+    """A version as libvirt encodes it: major * 1,000,000 + minor * 1,000."""
+    return major * 1_000_000 + minor * 1_000
+
+
+def spoken(encoded: int) -> str:
+    """`11.3` from libvirt's encoding."""
+    return f"{encoded // 1_000_000}.{encoded // 1000 % 1000}"
+
+
+class Capabilities(Value):
+    """One host's side of a copy."""
+
+    host: str
+    libvirt_version: int
+    qemu_version: int
+    cpus: int
+    userfaultfd: bool | None = None
+    """QEMU, as the user it runs as here, may open a userfaultfd."""
+    userfaultfd_hugepages: bool | None = None
+    """The kernel's userfaultfd serves hugetlbfs memory too."""
+    tls: bool | None = None
+    """Certificates for QEMU's migration stream are in place."""
+    zstd: bool | None = None
+    """This QEMU was built with zstd."""
+    locked_memory: bool | None = None
+    """QEMU may lock as much memory as zero-copy sending pins."""
+    link_bytes_s: int | None = None
+    """What the migration network carries, in bytes/s: measured or learnt, not the number on the card."""
+
+
+class Pair(Value):
+    """The two hosts of one copy."""
+
+    source: Capabilities
+    destination: Capabilities
+
+    @property
+    def both(self) -> tuple[Capabilities, Capabilities]:
+        """Source first."""
+        return self.source, self.destination
+
+    @property
+    def libvirt(self) -> int:
+        """The older libvirt of the two."""
+        return min(h.libvirt_version for h in self.both)
+
+    @property
+    def qemu(self) -> int:
+        """The older QEMU of the two."""
+        return min(h.qemu_version for h in self.both)
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of the smaller host."""
+        return min(h.cpus for h in self.both)
+
+    @property
+    def link_bytes_s(self) -> int | None:
+        """The slower of the two ends; None where neither is known."""
+        known = [h.link_bytes_s for h in self.both if h.link_bytes_s is not None]
+        return min(known) if known else None
+
+    def lacking(self, what: str) -> list[str]:
+        """Hosts that are not known to have the capability of this field name."""
+        return [h.host for h in self.both if not getattr(h, what)]
+
+
+class Guest(Value):
+    """What matters of a VM to the choice of the copy's parameters."""
+
+    name: str
+    vcpus: int
+    memory_bytes: int
+    local_disks: tuple[str, ...] = ()
+    """Targets of the disks that are copied with the memory."""
+    hugepages: bool = False
+    host_devices: tuple[str, ...] = ()
+    """Devices of the host that hold guest memory pinned (VFIO)."""
+    nvdimm: bool = False
+
+    @classmethod
+    def of(cls, vm: Vm) -> Guest:
+        """From the VM as its host's libvirt describes it, `local` decided."""
+        return cls(
+            name=vm.name,
+            vcpus=vm.vcpus,
+            memory_bytes=vm.memory_bytes,
+            local_disks=tuple(d.target for d in vm.disks if d.local),
+            host_devices=tuple(d for d in vm.immovable if d.startswith("hostdev")),
+        )

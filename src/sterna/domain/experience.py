@@ -1,0 +1,179 @@
+"""What finished migrations taught: robust estimates per VM and per pair of hosts, and how good the forecasts are.
+
+Medians over the last few, so that one odd migration changes nothing; kept as plain values. Pure. Fed with records
+at the end of each migration; read before the next forecast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from sterna.domain.forecast import SETUP_MS, SPREAD, SWITCH_MS, Forecast, Mode, Road
+from sterna.domain.journal import Entry, Kind, Migration, Role
+from sterna.domain.model import CompletedJob, Value
+from sterna.domain.report import build_report
+
+REMEMBERED = 15
+"""Newest observations kept of anything: enough for a median, few enough to follow a change."""
+NORMAL_MAD = 1.4826
+"""Median absolute deviation to standard deviation, of a normal distribution."""
+LEAST_SPREAD = 0.05
+"""Nobody is more certain than this of the next migration."""
+
+
+class Running(Value):
+    """The last few observations of one positive quantity."""
+
+    values: tuple[float, ...] = ()
+
+    def plus(self, value: float | None) -> Running:
+        """One more; None and what is not positive teach nothing."""
+        if value is None or not 0 < value < math.inf:
+            return self
+        return Running(values=(*self.values, value)[-REMEMBERED:])
+
+    def typical(self, otherwise: float) -> float:
+        """The median; `otherwise` before the first observation."""
+        return median(self.values) if self.values else otherwise
+
+    @property
+    def spread(self) -> float | None:
+        """Robust standard deviation of the logarithm; None below three observations."""
+        if len(self.values) < 3:
+            return None
+        logs = [math.log(v) for v in self.values]
+        middle = median(logs)
+        return max(LEAST_SPREAD, NORMAL_MAD * median(abs(v - middle) for v in logs))
+
+
+class Actual(Value):
+    """What a migration really was. None: not observed."""
+
+    total_ms: float | None = None
+    copy_ms: float | None = None
+    downtime_ms: float | None = None
+    bytes_sent: int | None = None
+    switch_ms: float | None = None
+    """Standstill beside the last pass."""
+
+
+class Outcome(Value):
+    """One finished migration: forecast against actual."""
+
+    vm: str
+    source: str
+    destination: str
+    forecast: Forecast
+    actual: Actual
+    limited: bool = False
+    """It was not to send faster: what it sent says nothing of the link."""
+
+
+class OfPair(Value):
+    """Learnt of one source and destination."""
+
+    bandwidth: Running = Running()
+    setup_ms: Running = Running()
+    switch_ms: Running = Running()
+
+
+class Experience(Value):
+    """Everything learnt."""
+
+    pairs: dict[str, OfPair] = {}
+    """By `source>destination`."""
+    corrections: dict[str, Running] = {}
+    """By VM: how many times the model's time its copies took."""
+
+    def learn(self, outcome: Outcome, *, correction: float = 1.0) -> Experience:
+        """With one more finished migration. `correction`: the one that its forecast was made with."""
+        actual, told = outcome.actual, outcome.forecast
+        key = f"{outcome.source}>{outcome.destination}"
+        old = self.pairs.get(key, OfPair())
+        rate = _ratio(actual.bytes_sent, actual.copy_ms, 1000)
+        setup = actual.total_ms - actual.copy_ms if actual.total_ms and actual.copy_ms else None
+        pair = OfPair(
+            bandwidth=old.bandwidth if outcome.limited else old.bandwidth.plus(rate),
+            setup_ms=old.setup_ms.plus(setup),
+            switch_ms=old.switch_ms.plus(actual.switch_ms),
+        )
+        off = _ratio(actual.copy_ms, told.copy_ms, correction)
+        known = self.corrections.get(outcome.vm, Running()).plus(off)
+        return Experience(
+            pairs=self.pairs | {key: pair},
+            corrections=self.corrections | ({outcome.vm: known} if known.values else {}),
+        )
+
+    def road(self, vm: str, source: str, destination: str, *, bandwidth_bytes_s: int | None = None) -> Road | None:
+        """What to expect of the next copy; None where no bandwidth is known. `bandwidth_bytes_s`: a limit."""
+        pair = self.pairs.get(f"{source}>{destination}", OfPair())
+        learnt = pair.bandwidth.typical(math.inf)
+        bandwidth = min(learnt, bandwidth_bytes_s or math.inf)
+        if bandwidth == math.inf:
+            return None
+        own = self.corrections.get(vm, Running())
+        return Road(
+            bandwidth_bytes_s=max(1, int(bandwidth)),
+            setup_ms=pair.setup_ms.typical(SETUP_MS),
+            switch_ms=pair.switch_ms.typical(SWITCH_MS),
+            correction=own.typical(1.0),
+            spread=own.spread or SPREAD,
+        )
+
+
+def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None:
+    """What a completed migration teaches, from both hosts' journals; None where its copy's end was not seen."""
+    own = [e for e in entries if e.migration_id == migration.id]
+    notes = {e.name: e.data for e in own if e.kind is Kind.NOTE and e.role is Role.SOURCE}
+    jobs = [CompletedJob.model_validate(e.data["job"]) for e in own if e.row in ("M5", "F8") and e.data.get("job")]
+    copy_ms = next((j.total_ms for j in jobs if j.total_ms is not None), None)
+    if copy_ms is None:
+        return None
+    report, told = build_report(migration, own), notes.get("load", {}).get("forecast")
+    return Outcome(
+        vm=migration.vm_uuid,
+        source=migration.source,
+        destination=migration.destination,
+        forecast=Forecast.model_validate(told) if told else Forecast(mode=Mode.PRECOPY, ends=True, odds=1),
+        actual=Actual(
+            total_ms=report.total_ms,
+            copy_ms=copy_ms,
+            downtime_ms=report.downtime_ms,
+            bytes_sent=(report.bytes_memory or 0) + (report.bytes_disks or 0) or None,
+        ),
+        limited=migration.options.get("bandwidth_bytes") is not None,
+    )
+
+
+class Accuracy(Value):
+    """How good forecasts were. None without any that can be compared."""
+
+    compared: int
+    within_10_percent: float | None = None
+    """Share, 0..1."""
+    within_25_percent: float | None = None
+    median_error: float | None = None
+    """Share by which the actual differed: 0.1 for a tenth."""
+
+
+def accuracy(outcomes: Sequence[Outcome], of: str = "total_ms") -> Accuracy:
+    """Of all forecasts that can be compared; `of`: `total_ms`, `copy_ms`, `downtime_ms` or `bytes_sent`."""
+    errors = []
+    for outcome in outcomes:
+        told, seen = getattr(outcome.forecast, of), getattr(outcome.actual, of)
+        if told and seen:
+            errors.append(abs(seen - told) / told)
+    if not errors:
+        return Accuracy(compared=0)
+    return Accuracy(
+        compared=len(errors),
+        within_10_percent=sum(e <= 0.10 for e in errors) / len(errors),
+        within_25_percent=sum(e <= 0.25 for e in errors) / len(errors),
+        median_error=median(errors),
+    )
+
+
+def _ratio(above: float | None, below: float | None, times: float) -> float | None:
+    return above / below * times if above and below else None

@@ -1,0 +1,232 @@
+"""How long a copy will take, how long the guest will stand still, what travels, and how likely it ends: before it.
+
+A model of QEMU's passes: each sends what the one before left dirty, and what a pass of t seconds leaves is
+W * (1 - exp(-w * t / W)) of a working set W written at w bytes/s. Pure. What was learnt (`experience.py`) goes in
+as the road's numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from statistics import NormalDist
+
+from sterna.domain.convergence import THROTTLE_FIRST, THROTTLE_MOST, THROTTLE_STEP
+from sterna.domain.model import Value
+
+SETUP_MS = 1700
+"""Around libvirt's job: starting the incoming QEMU, finishing, confirming. 1.7 s with virsh (field notes)."""
+SWITCH_MS = 60
+"""Standstill beside the last pass: stop, device state, resume. 38-71 ms for idle guests (field notes)."""
+POSTCOPY_SWITCH_MS = 500
+"""Until a guest switched to post-copy runs on the destination (field notes)."""
+SPREAD = 0.35
+"""Natural logarithm: rate measured and rate met differ by this much, one standard deviation, before anything is
+learnt. One-second samples of the lab's steady guest differed by a factor of 1.9 (14 to 26 MiB/s)."""
+MOST_PASSES = 500
+STANDSTILL = 0.995
+"""A pass that leaves more than this share of what the pass before left gets nowhere."""
+COMES_ROUND = 0.95
+"""A longer window that dirtied less than this share of what the short one promised has met its own pages again."""
+HIGH_SHARE = 0.5
+"""QEMU throttles after two passes that left more than this share of what they sent."""
+
+
+class Mode(StrEnum):
+    """How a copy ends."""
+
+    PRECOPY = "precopy"
+    THROTTLE = "throttle"
+    POSTCOPY = "postcopy"
+    PAUSE = "pause"
+
+
+class Load(Value):
+    """What there is to copy. Sizes in bytes."""
+
+    memory_bytes: int
+    allocated_bytes: int | None = None
+    """Memory the guest has ever touched: pages of zeros cost next to nothing. None: all of it."""
+    dirty_bytes: int = 0
+    """Different bytes dirtied within `dirty_period_s`, as measured on the running guest."""
+    dirty_period_s: float = 1.0
+    working_set_bytes: int | None = None
+    """What it writes into. None: perhaps all it has touched."""
+    disk_bytes: int = 0
+    """To be copied with the memory."""
+
+    @property
+    def touched(self) -> int:
+        """Bytes of the first pass."""
+        known = self.memory_bytes if self.allocated_bytes is None else self.allocated_bytes
+        return min(known, self.memory_bytes)
+
+    @property
+    def working_set(self) -> int:
+        """In bytes, never less than what was seen dirtied."""
+        known = self.touched if self.working_set_bytes is None else self.working_set_bytes
+        return max(1, self.dirty_bytes, min(known, self.memory_bytes))
+
+    @property
+    def write_rate(self) -> float:
+        """Bytes/s the guest writes into its working set, the same bytes counted again each time."""
+        share = min(self.dirty_bytes / self.working_set, 0.999)
+        return -math.log(1 - share) * self.working_set / self.dirty_period_s
+
+    def dirtied(self, seconds: float, *, factor: float = 1.0) -> float:
+        """Different bytes dirtied within so many seconds; `factor` times the write rate."""
+        w = self.working_set
+        return w * (1 - math.exp(-self.write_rate * factor * seconds / w))
+
+
+class Road(Value):
+    """What the two hosts and the network between them give."""
+
+    bandwidth_bytes_s: int
+    setup_ms: float = SETUP_MS
+    switch_ms: float = SWITCH_MS
+    correction: float = 1.0
+    """Copies of this VM took so many times the model's time."""
+    spread: float = SPREAD
+
+
+class Forecast(Value):
+    """One mode's prospects. None where the copy does not end."""
+
+    mode: Mode
+    ends: bool
+    """At the rates measured."""
+    odds: float
+    """0..1: that it ends (within the deadline, where there is one), the rates being as uncertain as they are."""
+    total_ms: float | None = None
+    """From the request to the end."""
+    copy_ms: float | None = None
+    """Of that, disks and memory."""
+    downtime_ms: float | None = None
+    bytes_sent: int | None = None
+    passes: int | None = None
+    why: str = ""
+
+
+class _Copied(Value):
+    ms: float
+    sent: float
+    left: float
+    passes: int
+    converged: bool
+    throttle: int = 0
+
+
+def forecast(
+    load: Load, road: Road, mode: Mode, *, max_downtime_ms: int, within_s: float | None = None
+) -> Forecast:
+    """The prospects of one mode."""
+    plain = _predict(load, road, mode, max_downtime_ms, strain=1.0)
+    strain = _bearable(load, road, mode, max_downtime_ms, within_s)
+    odds = round(NormalDist().cdf(math.log(strain) / max(road.spread, 0.01)), 3) if strain > 0 else 0.0
+    return plain.model_copy(update={"odds": odds})
+
+
+def forecasts(
+    load: Load, road: Road, *, max_downtime_ms: int, within_s: float | None = None
+) -> tuple[Forecast, ...]:
+    """Every mode's, the mildest first."""
+    return tuple(forecast(load, road, m, max_downtime_ms=max_downtime_ms, within_s=within_s) for m in Mode)
+
+
+def working_set(first: tuple[float, int], second: tuple[float, int]) -> int | None:
+    """The working set in bytes from what was dirtied in a short and a long window, each (seconds, different bytes).
+
+    None where the longer one shows no sign of an end: it is at least that large, and may be all.
+    """
+    (t1, u1), (t2, u2) = sorted((first, second))
+    if t1 <= 0 or u1 <= 0 or t2 <= t1 or u2 >= COMES_ROUND * u1 * t2 / t1:
+        return None
+    low, high = float(max(u1, u2)) * 1.001, float(max(u1, u2)) * 1000
+    for _ in range(60):  # what it would dirty in t2 grows with its size
+        size = (low + high) / 2
+        expected = size * (1 - (1 - u1 / size) ** (t2 / t1))
+        low, high = (size, high) if expected < u2 else (low, size)
+    return int(high)
+
+
+# -- the model ------------------------------------------------------------------------------------------------
+
+
+def _predict(load: Load, road: Road, mode: Mode, max_downtime_ms: float, strain: float) -> Forecast:
+    """The prospects when the guest writes `strain` times as much in relation to the bandwidth."""
+    rate = road.bandwidth_bytes_s / math.sqrt(strain)
+    if mode is Mode.POSTCOPY:
+        done = _one_pass(load, rate, strain)
+        return _told(load, road, mode, done, downtime_ms=POSTCOPY_SWITCH_MS, rate=rate)
+    if mode is Mode.PAUSE:
+        done = _passes(load, rate, strain, road_ms=max_downtime_ms, throttle=False)
+        if not done.converged:
+            done = _one_pass(load, rate, strain)
+        return _told(load, road, mode, done, downtime_ms=done.left / rate * 1000 + road.switch_ms, rate=rate)
+    done = _passes(load, rate, strain, road_ms=max_downtime_ms, throttle=mode is Mode.THROTTLE)
+    if not done.converged:
+        why = f"each pass leaves about {int(done.left) // 2**20} MiB, {done.left / rate * 1000:.0f} ms of sending"
+        return Forecast(mode=mode, ends=False, odds=0, passes=done.passes, why=why)
+    return _told(load, road, mode, done, downtime_ms=done.left / rate * 1000 + road.switch_ms, rate=rate)
+
+
+def _told(load: Load, road: Road, mode: Mode, done: _Copied, *, downtime_ms: float, rate: float) -> Forecast:
+    disks_ms = load.disk_bytes / rate * 1000
+    copy_ms = (done.ms + done.left / rate * 1000 + disks_ms) * road.correction
+    why = f"slowed down by {done.throttle} %" if done.throttle else ""
+    return Forecast(
+        mode=mode,
+        ends=True,
+        odds=1,
+        total_ms=round(copy_ms + road.setup_ms, 1),
+        copy_ms=round(copy_ms, 1),
+        downtime_ms=round(downtime_ms, 1),
+        bytes_sent=int(done.sent + done.left + load.disk_bytes),
+        passes=done.passes,
+        why=why,
+    )
+
+
+def _one_pass(load: Load, rate: float, strain: float) -> _Copied:
+    seconds = load.touched / rate
+    left = load.dirtied(seconds, factor=math.sqrt(strain))
+    return _Copied(ms=seconds * 1000, sent=load.touched, left=left, passes=1, converged=True)
+
+
+def _passes(load: Load, rate: float, strain: float, *, road_ms: float, throttle: bool) -> _Copied:
+    """Pass after pass until the rest fits the downtime, or nothing is gained any more."""
+    left, sent, ms, slow, high = float(load.touched), 0.0, 0.0, 0, 0
+    for number in range(1, MOST_PASSES + 1):
+        seconds, before = left / rate, left
+        factor = math.sqrt(strain) * (1 - slow / 100)
+        left, sent, ms = load.dirtied(seconds, factor=factor), sent + left, ms + seconds * 1000
+        if left / rate * 1000 <= road_ms:
+            return _Copied(ms=ms, sent=sent, left=left, passes=number, converged=True, throttle=slow)
+        if throttle and left > HIGH_SHARE * before:
+            high += 1
+            if high == 2:
+                high, slow = 0, min(THROTTLE_MOST, slow + THROTTLE_STEP if slow else THROTTLE_FIRST)
+        spent = not throttle or slow == THROTTLE_MOST
+        if number > 1 and spent and left > STANDSTILL * before:
+            break
+    return _Copied(ms=ms, sent=sent, left=left, passes=number, converged=False, throttle=slow)
+
+
+def _bearable(load: Load, road: Road, mode: Mode, max_downtime_ms: float, within_s: float | None) -> float:
+    """How many times worse than measured it may be, and still end (in time): 0 for not even a hundredth."""
+
+    def ends(strain: float) -> bool:
+        seen = _predict(load, road, mode, max_downtime_ms, strain)
+        in_time = within_s is None or (seen.total_ms is not None and seen.total_ms <= within_s * 1000)
+        return seen.ends and in_time
+
+    low, high = 0.01, 100.0
+    if ends(high):
+        return high
+    if not ends(low):
+        return 0.0
+    for _ in range(24):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if ends(middle) else (low, middle)
+    return low

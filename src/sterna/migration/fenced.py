@@ -1,0 +1,46 @@
+"""What an operator's word about a dead host settles for the source's half (ADR 7). Read beside `transfer.py`.
+
+Called wherever the source has asked both hypervisors; the decisions themselves are `domain/fencing.py`.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.fencing import SourceFacts, after_return, without_destination
+from sterna.domain.model import DiskKind, GuestState, Observation
+from sterna.domain.whereabouts import Finding, Verdict
+from sterna.migration.context import WROTE_OFF, Context
+
+_OUTCOME = {
+    Verdict.ENDED_AT_DESTINATION: "completed",
+    Verdict.ENDED_AT_SOURCE: "failed",
+    Verdict.STRANDED: "failed",
+}
+"""Verdicts that rest on the operator's word; the others stand on what is seen here."""
+
+
+def source_facts(ctx: Context) -> SourceFacts:
+    """What this journal knows of the copy."""
+    notes = ctx.history.notes
+    handed_over = ctx.handed_over or "copy-succeeded" in notes or "copy" in ctx.history.results
+    settled = notes.get(WROTE_OFF, {}).get("outcome") == "completed"
+    shared = False
+    if "snapshot-volumes" in ctx.history.results:
+        disks = ctx.vm_before().disks
+        shared = any(not d.local and not d.read_only and d.kind is not DiskKind.EMPTY for d in disks)
+    return SourceFacts(
+        started="copy-started" in notes,
+        handed_over=handed_over or settled,
+        shared_disks=shared,
+    )
+
+
+def judge(ctx: Context, here: Observation, there: Observation) -> Finding | None:
+    """Where the guest is, if one of the two hosts was declared dead; None where the observations decide."""
+    if ctx.written_off is not None:
+        return after_return(here, ctx.written_off)
+    if not ctx.peer_fenced or there.state is not GuestState.UNKNOWN:
+        return None
+    finding = without_destination(here, source_facts(ctx))
+    if finding.verdict in _OUTCOME:
+        ctx.write_off(_OUTCOME[finding.verdict], finding.why)
+    return finding

@@ -1,0 +1,41 @@
+"""The hand-over that libvirt does not finish: the destination runs the guest, its answer never reaches the source.
+
+libvirt's source then waits for its keep-alive to run out (some 30 s), takes the hand-over for failed, and lets its
+own paused guest run again: two copies, unless a lock on a disk's file stops it (libvirt leaves that to
+"the lock manager plugins"; a volume over the network has none). Sterna can ask the destination by another way, and
+ends what waits on the source before that. Called by `transfer.py` while it watches a copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from sterna.domain.errors import SternaError
+from sterna.domain.whereabouts import left_behind
+from sterna.migration.context import Context
+
+LOOK_EVERY_S = 3.0
+"""A healthy hand-over is over within two seconds of the source's pause. Seen twice in a row it is late, and 6 s are
+well within libvirt's keep-alive."""
+
+
+async def guard(ctx: Context) -> None:
+    """Return when the source's paused guest was ended here as libvirt did not; in a healthy hand-over never."""
+    looked = late = False
+    while True:
+        await ctx.clock.sleep(LOOK_EVERY_S)
+        # Once without a reason: if the source was paused before this life of the agent, no event told it.
+        if looked and not late and "saw-suspended-migrated" not in ctx.history.notes:
+            continue
+        was_late, looked = late, True
+        late = await _left_behind(ctx)
+        if late and was_late:
+            with contextlib.suppress(SternaError):  # tried again
+                await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, ctx.migration.epoch)
+                ctx.note_once("M5", "hand-over-late", {"why": f"{ctx.migration.destination} runs the guest"})
+                return
+
+
+async def _left_behind(ctx: Context) -> bool:
+    here = await ctx.observe_here()
+    return left_behind(here, await ctx.observe_there(), epoch=ctx.migration.epoch)

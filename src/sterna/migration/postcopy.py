@@ -1,0 +1,120 @@
+"""Post-copy: the guest runs on the destination while the source still holds pages of it.
+
+Used by `transfer.py` while a copy lasts. The pivot lies behind, so there is no way back; phase 3 has not begun, so
+nothing is removed on either side. A broken stream is `recovering`: both QEMUs wait, and are joined again over any
+of the destination's addresses, for as long as it takes. Nothing here ever ends a guest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from sterna.domain.errors import SternaError
+from sterna.domain.model import Data
+from sterna.domain.status import Status
+from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict
+from sterna.migration.context import RUNS_THERE, Context
+
+Find = Callable[[Context], Awaitable[Finding]]
+
+ASKED = "postcopy-asked"
+"""Note: the user asked for the switch."""
+LOOK_S = 0.5
+STALLED_S = 5.0
+"""A stream over which nothing has come for so long is taken for broken: behind a link that swallows packets neither
+QEMU notices before TCP gives up, a quarter of an hour later. If it was only slow, joining again costs a moment."""
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 10.0
+
+
+def begun(ctx: Context) -> bool:
+    """Has the guest been seen to leave in post-copy?"""
+    return "saw-suspended-postcopy" in ctx.history.notes or RUNS_THERE in ctx.history.notes
+
+
+async def attend(ctx: Context, find: Find) -> None:
+    """Switch when asked to, then keep the two halves joined. Returns when post-copy is over, and only then."""
+    await _until_begun(ctx)
+    joining = _Joining(ctx)
+    while True:
+        finding = await find(ctx)
+        if finding.verdict is Verdict.IN_POSTCOPY:
+            if await joining.stalled():
+                finding = Finding(Verdict.BROKEN, f"no page of the guest has come for {STALLED_S:g} s")
+            else:
+                told = f"the guest runs on {ctx.migration.destination}; {ctx.migration.source} still holds pages"
+                ctx.set_status(Status.POST_COPY, told)
+        if finding.verdict is Verdict.BROKEN:
+            ctx.set_status(Status.RECOVERING, finding.why)
+            await joining.join()
+        elif finding.verdict in (Verdict.IN_POSTCOPY, Verdict.WAIT, Verdict.DOUBT):
+            await ctx.clock.sleep(LOOK_S)
+        else:
+            return
+
+
+async def _until_begun(ctx: Context) -> None:
+    """Obey the wish to switch, as soon as libvirt can; return once the guest has left."""
+    while not begun(ctx):
+        here = await ctx.observe_here() if ctx.postcopy else None
+        if here is not None and here.reason in POSTCOPY:  # the event was missed
+            return
+        if ASKED in ctx.history.notes:
+            with contextlib.suppress(SternaError):  # the disks come first, or libvirtd is away: asked again
+                await ctx.host.hypervisor.switch_to_postcopy(ctx.vm_uuid)
+        await ctx.clock.sleep(LOOK_S)
+
+
+class _Joining:
+    """The two halves of one guest: is anything coming, and joining them again."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._delay_s = FIRST_RETRY_S
+        self._tries = 0
+        self._seen: tuple[int | None, int | None] | None = None
+        self._seen_ms = self._next_ms = 0.0
+        self._told: set[tuple[str, str]] = set()
+
+    async def stalled(self) -> bool:
+        """Has nothing come for STALLED_S? A look that fails is no proof of anything."""
+        now = self._ctx.clock.monotonic_ms()
+        try:
+            sample = await self._ctx.host.hypervisor.sample(self._ctx.vm_uuid)
+        except SternaError:
+            return False
+        seen = (sample.memory_processed, sample.memory_remaining) if sample is not None else None
+        if seen is None or seen != self._seen:
+            if self._seen is not None:  # pages come again
+                self._delay_s = FIRST_RETRY_S
+                self._told.clear()
+            self._seen, self._seen_ms = seen, now
+        return now - self._seen_ms >= STALLED_S * 1000
+
+    async def join(self) -> None:
+        """One try, over the next of the destination's addresses; between tries only a look, so that a stream that
+        is whole again is soon told."""
+        ctx = self._ctx
+        if ctx.clock.monotonic_ms() < self._next_ms:
+            await ctx.clock.sleep(LOOK_S)
+            return
+        answer = ctx.history.results["pre-live-migration"]
+        addresses = answer.get("addresses") or [answer["address"]]
+        address = addresses[self._tries % len(addresses)]
+        self._tries += 1
+        try:
+            listening = await ctx.peer.call("listen_again", {"vm": ctx.vm_uuid, "address": address})
+            await ctx.host.hypervisor.send_again(ctx.vm_uuid, listening["uri"])
+            self._tell("joining-again", address, listening)
+        except SternaError as error:
+            self._tell("not-joined", address, {"error": error.to_wire()})
+        self._seen_ms = ctx.clock.monotonic_ms()
+        self._next_ms = self._seen_ms + self._delay_s * 1000
+        await ctx.clock.sleep(LOOK_S)
+        self._delay_s = min(self._delay_s * 2, LONGEST_RETRY_S)
+
+    def _tell(self, name: str, address: str, more: Data) -> None:
+        """Journal it once per address and outage: the link may be away for days."""
+        if (name, address) not in self._told:
+            self._told.add((name, address))
+            self._ctx.note("M4", name, {"address": address, "tries": self._tries} | more)

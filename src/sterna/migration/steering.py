@@ -1,0 +1,183 @@
+"""The promise kept while the copy runs: samples go to `domain/convergence`, its verdicts to the hypervisor.
+
+Beside M3 in `transfer.py`, which takes the samples. Nothing here decides: the rules come from the migration's
+objective, the verdicts from a pure function. An agent that was restarted goes on with the next sample; what it has
+given up stays given up, as the journal says. A migration without an objective (an older controller's) is only
+watched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime
+
+from sterna.domain.convergence import Action, Rules, State, Verdict, judge
+from sterna.domain.errors import SternaError
+from sterna.domain.forecast import Forecast, Load, Mode, Road, forecast
+from sterna.domain.model import Data, GuestLoad, JobSample
+from sterna.domain.objective import LONGEST_DOWNTIME_MS, Objective
+from sterna.domain.policies import May
+from sterna.domain.step import Step
+from sterna.migration import postcopy
+from sterna.migration.context import Context
+
+OBJECTIVE = "objective"
+"""In a migration's options: the `Objective` it is to meet."""
+STEERED = "steered"
+"""Note: the last thing done to the copy, and why."""
+GAVE_UP = "gave-up"
+"""Note: the copy is ended because its objective cannot be met; and why."""
+LOAD = "load"
+"""Note: what the guest was measured to dirty, and the forecast made of it; `experience.outcome_of` reads it."""
+MORE_LEEWAY = (
+    "allow more: --max-downtime, --finish-within, --may throttle,postcopy,pause; or migrate when it is quieter"
+)
+MEASURED_FOR_S = 1
+"""libvirt's shortest. It is over long before the destination is prepared, and nothing waits for it."""
+
+
+def objective_of(ctx: Context) -> Objective | None:
+    """What the user wants of this copy; None where nobody said."""
+    told = ctx.migration.options.get(OBJECTIVE)
+    return Objective.model_validate(told) if told else None
+
+
+class MeasureLoad(Step[Context]):
+    """Before P2: have the guest's dirty rate measured while the destination is prepared. Never during the copy: it
+    would disturb it (kubevirt#17504)."""
+
+    name = "measure-load"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Begin; a guest that cannot be measured is copied all the same."""
+        wanted = objective_of(ctx)
+        if wanted is None or (wanted.finish_within_s is None and May.THROTTLE not in wanted.may):
+            return {"measured": False}  # nothing would be decided by it
+        try:
+            await ctx.host.hypervisor.measure_load(ctx.vm_uuid, MEASURED_FOR_S)
+        except SternaError as error:
+            return {"measured": False, "why": error.message}
+        return {"measured": True}
+
+
+async def load_of(ctx: Context) -> GuestLoad | None:
+    """What `MeasureLoad` has found; None where it has nothing, or not yet."""
+    if not ctx.history.results.get(MeasureLoad.name, {}).get("measured"):
+        return None
+    with contextlib.suppress(SternaError):
+        return await ctx.host.hypervisor.load(ctx.vm_uuid)
+    return None
+
+
+async def prepare(ctx: Context) -> bool:
+    """Right before the copy: the downtime it may begin with. Shall QEMU slow the guest down where it has to?
+
+    Not where the forecast says that it converges by itself: QEMU would slow down any guest that dirties more than
+    half of what is sent.
+    """
+    wanted = objective_of(ctx)
+    if wanted is None:
+        return False
+    with contextlib.suppress(SternaError):  # told again with the first sample
+        await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, wanted.first_downtime_ms)
+    load = await load_of(ctx)
+    seen = _forecast(ctx, wanted, load)
+    told = {"load": load, "forecast": seen}
+    ctx.note("M3", LOAD, {name: value.model_dump(mode="json") for name, value in told.items() if value is not None})
+    return May.THROTTLE in wanted.may and not (seen is not None and seen.ends)
+
+
+def _forecast(ctx: Context, wanted: Objective, load: GuestLoad | None) -> Forecast | None:
+    """Of pre-copy. None where the load or the bandwidth is not known."""
+    if load is None or wanted.bandwidth_bytes_s is None:
+        return None
+    what = Load(
+        memory_bytes=ctx.vm_before().memory_bytes,
+        allocated_bytes=load.allocated_bytes,
+        dirty_bytes=load.dirty_bytes,
+        dirty_period_s=load.period_s,
+        disk_bytes=sum(d.allocation_bytes or 0 for d in ctx.vm_before().disks if d.local),
+    )
+    road = Road(bandwidth_bytes_s=wanted.bandwidth_bytes_s)
+    return forecast(what, road, Mode.PRECOPY, max_downtime_ms=wanted.max_downtime_ms)
+
+
+class Steering:
+    """One copy, from its first sample in this life of the agent to its last."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._wanted = objective_of(ctx)
+        self._rules: Rules | None = None
+        self._state = State()
+
+    async def take(self, sample: JobSample) -> None:
+        """Judge one sample and act. What libvirt refuses is tried again with the next one."""
+        if self._wanted is None or sample.elapsed_ms is None:
+            return
+        if self._rules is None:
+            self._rules = await self._begin(self._wanted, sample.elapsed_ms)
+        state, verdict = judge(self._rules, self._state, sample)
+        if verdict.action is not Action.CONTINUE:
+            self._say(verdict)
+            try:
+                await self._act(verdict)
+            except SternaError:
+                return  # the state stays: the verdict comes again
+        self._state = state
+
+    async def _begin(self, wanted: Objective, elapsed_ms: int) -> Rules:
+        before = self._ctx.history.notes.get(STEERED, {})
+        limit = int(before.get("downtime_ms") or wanted.first_downtime_ms)
+        with contextlib.suppress(SternaError):  # told before the copy began; the deadline counts all the same
+            await self._ctx.host.hypervisor.set_max_downtime(self._ctx.vm_uuid, limit)
+        gave_up = self._ctx.history.notes.get(GAVE_UP)
+        ended = Verdict(action=Action.GIVE_UP, why=str(gave_up["why"])) if gave_up else None
+        self._state = State(downtime_ms=limit, ended=ended)
+        return self._make_rules(wanted, elapsed_ms)
+
+    def _make_rules(self, wanted: Objective, elapsed_ms: int) -> Rules:
+        load = self._ctx.history.notes.get(LOAD, {}).get("load")
+        known = GuestLoad.model_validate(load) if load else None
+        return Rules(
+            first_downtime_ms=wanted.first_downtime_ms,
+            max_downtime_ms=wanted.max_downtime_ms,
+            deadline_ms=self._deadline_ms(wanted, elapsed_ms),
+            may=self._can(wanted),
+            patience_ms=int(wanted.patience_s * 1000),
+            dirty_rate=int(known.dirty_bytes / known.period_s) if known else None,
+        )
+
+    def _can(self, wanted: Objective) -> frozenset[May]:
+        """What can be done while it runs. Throttling is QEMU's own affair, once the copy was begun for it."""
+        allowed = wanted.may - {May.THROTTLE}
+        return allowed if self._ctx.postcopy else allowed - {May.POSTCOPY}
+
+    def _deadline_ms(self, wanted: Objective, elapsed_ms: int) -> int | None:
+        """On the copy's own count: what the migration took before it is gone. Both times are this host's clock."""
+        if wanted.finish_within_s is None:
+            return None
+        accepted = datetime.fromisoformat(self._ctx.migration.created_at)
+        so_far_ms = (self._ctx.clock.now() - accepted).total_seconds() * 1000
+        return max(1, int(wanted.finish_within_s * 1000 - so_far_ms + elapsed_ms))
+
+    def _say(self, verdict: Verdict) -> None:
+        """Into the journal before it is done, once."""
+        told = {k: v for k, v in verdict.model_dump(mode="json").items() if v is not None}
+        if verdict.action is Action.GIVE_UP:
+            self._ctx.note_once("M3", GAVE_UP, {"why": verdict.why})
+        elif self._ctx.history.notes.get(STEERED) != told:
+            self._ctx.note("M3", STEERED, told)
+
+    async def _act(self, verdict: Verdict) -> None:
+        mover, vm = self._ctx.host.hypervisor, self._ctx.vm_uuid
+        if verdict.action is Action.RAISE_DOWNTIME and verdict.downtime_ms is not None:
+            await mover.set_max_downtime(vm, verdict.downtime_ms)
+        elif verdict.action is Action.PAUSE:
+            # QEMU itself stops the guest and sends the rest, in one piece: unlike a guest that we had paused, it is
+            # set running again by whoever sees the copy fail.
+            await mover.set_max_downtime(vm, LONGEST_DOWNTIME_MS)
+        elif verdict.action is Action.POSTCOPY:
+            self._ctx.note_once("M4", postcopy.ASKED)  # `postcopy.attend` does it, as if a user had asked
+        elif verdict.action is Action.GIVE_UP:
+            await mover.abort(vm)

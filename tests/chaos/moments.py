@@ -1,0 +1,98 @@
+"""Named moments of a migration, for which a case waits before it strikes or heals. Never a time.
+
+Most are entries in an agent's own journal; the others are things seen in the world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sterna.lab import links
+
+if TYPE_CHECKING:
+    from tests.chaos.scene import Scene
+
+MIB = 1 << 20
+
+
+class Moment(Protocol):
+    """Something that is reached once and stays reached, or is waited for while it is true."""
+
+    def reached(self, scene: Scene) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of this name (and kind, where one is given) is in the journal of the source or the destination."""
+
+    role: str
+    name: str
+    kind: str | None = None
+
+    def reached(self, scene: Scene) -> bool:
+        return scene.journals[scene.host(self.role)].has(scene.migration, self.name, self.kind)
+
+    def __str__(self) -> str:
+        return f"{self.name}{f' {self.kind}' if self.kind else ''} ({self.role})"
+
+
+@dataclass(frozen=True)
+class FirstOf:
+    """Whichever of these comes first, where libvirt does not always do the same."""
+
+    moments: tuple[Moment, ...]
+
+    def reached(self, scene: Scene) -> bool:
+        return any(moment.reached(scene) for moment in self.moments)
+
+    def __str__(self) -> str:
+        return " or ".join(str(moment) for moment in self.moments)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """So many MiB of the local disk have reached the destination's file."""
+
+    mib: int
+
+    def reached(self, scene: Scene) -> bool:
+        return sum(scene.lab.allocated_bytes(scene.destination).values()) >= self.mib * MIB
+
+    def __str__(self) -> str:
+        return f"{self.mib} MiB of the disk copied"
+
+
+@dataclass(frozen=True)
+class InVain:
+    """The kernel has repeated a segment on the broken link so often without an answer."""
+
+    times: int
+    link: str
+
+    def reached(self, scene: Scene) -> bool:
+        return links.retransmissions(scene.link(self.link)) >= self.times
+
+    def __str__(self) -> str:
+        return f"{self.times} retransmissions on the {self.link} link"
+
+
+ACCEPTED = Entry("source", "set-preparing")
+PREPARING = Entry("destination", "attach-volumes")
+DIRECTORY_MADE = Entry("destination", "create-instance-directory", "done")
+PREPARED = Entry("destination", "plug-vifs")
+COPYING = Entry("source", "iteration")
+SWITCHING = Entry("source", "saw-suspended-migrated")
+RESUMED = Entry("destination", "guest-ran-here")
+LETTING_GO = FirstOf(
+    (Entry("source", "remove-vm-at-source", "failed"), Entry("source", "release-resources", "done"))
+)
+"""The source has let the guest go, or libvirt will not let it."""
+ARRIVED = Entry("source", "copy-succeeded")
+ROLLING_BACK = Entry("source", "set-rolling-back")
+ROLLED_BACK_THERE = Entry("destination", "remove-configuration")
+IN_POSTCOPY = Entry("source", "post-copy")
+RECOVERING = Entry("source", "recovering")
+JOINING = Entry("source", "joining-again")
+"""The agent has told both QEMUs to join the stream again."""
+ABORTING = Entry("source", "abort-requested")

@@ -1,0 +1,248 @@
+"""`sterna audit` over real agents on simulated hosts: each kind of leftover planted, found, and repaired; no other
+thing touched."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from sterna.adapters.sim import life
+from sterna.adapters.sim.things import SimDomain, SimFile, SimPort
+from sterna.controller.controller import Controller
+from sterna.domain.audit import Leftover, Safety
+from sterna.domain.journal import Kind, Migration, Role
+from sterna.domain.model import GuestState
+from sterna.domain.status import Status
+from sterna.ports.records import Envelope
+from sterna.ports.storage import Created
+from sterna.ports.vif import MADE_BY
+from tests.saga.fleet import SimFleet
+from tests.saga.test_controller import play, started  # noqa: F401 - play is a fixture
+from tests.saga.test_declare_dead import power_back, power_cut
+
+
+def kinds(found: tuple[Leftover, ...]) -> list[tuple[str, str]]:
+    return sorted((f.host, f.kind) for f in found)
+
+
+async def there_and_back(fleet: SimFleet, vm: str) -> None:
+    """The VM has been on host2, whose journal therefore knows its volumes."""
+    for source, to in (("host1", "host2"), ("host2", "host1")):
+        await fleet.start(vm, to=to, source=source)
+        assert await fleet.ended(source) is Status.COMPLETED
+
+
+def plant_tap(fleet: SimFleet, host: str, vm: str) -> None:
+    ids = {"iface-id": "p", "attached-mac": "52:54:00:00:00:01", "vm-uuid": vm} | dict(MADE_BY)
+    fleet.world.add_port(host, SimPort("tapleft", "br-int", external_ids=ids))
+
+
+def plant_definition(fleet: SimFleet, host: str, vm: str) -> None:
+    running = fleet.world.hosts["host1"].domains[vm]
+    domain = SimDomain(uuid=vm, inactive=running.inactive, reason="unknown")
+    fleet.world.hosts[host].domains[vm] = domain
+
+
+def plant_incoming(fleet: SimFleet, host: str, vm: str) -> None:
+    running = fleet.world.hosts["host1"].domains[vm]
+    live = replace(running.definition, disks=(), nics=())
+    domain = SimDomain(uuid=vm, live=live, state=GuestState.PAUSED, reason="incoming")
+    fleet.world.hosts[host].domains[vm] = domain
+
+
+def plant_files(fleet: SimFleet, host: str, vm: str) -> Created:
+    """A half that was given up, not undone: in the journal P8's intent, no R7."""
+    folder = f"{fleet.world.hosts[host].instances_dir}/{vm}"
+    made = Created(directories=(folder,), files=(f"{folder}/tern-vdb.img",))
+    journal = fleet.agents[host].journal
+    known = Migration(
+        id="00000000-0000-4000-8000-0000000000aa", epoch=99, vm_uuid=vm, vm_name="tern",
+        source="host1", destination=host,
+    )  # fmt: skip
+    journal.accept(known, Role.DESTINATION)
+    journal.append(known.id, Kind.INTENT, row="P8", name="create-instance-directory", data=made.model_dump())
+    journal.append(known.id, Kind.NOTE, name="abandoned")
+    journal.append(known.id, Kind.CLOSED)
+    fleet.world.make_directory(host, folder)
+    fleet.world.put_file(host, made.files[0], SimFile(1, content="old"))
+    return made
+
+
+def plant_token(fleet: SimFleet, host: str, vm: str) -> str:
+    """Of the migration that brought the VM back: host2 was its source."""
+    (accepted,) = [e for e in fleet.agents[host].journal.settled("snapshot-volumes") if e.kind is Kind.INTENT]
+    path = next(p for p in accepted.data["paths"] if p.startswith("/srv/shared"))
+    place = f"{path.rpartition('/')[0]}/.sterna-{accepted.migration_id}-source"
+    fleet.world.put_file(host, place, SimFile(1, content="x"))
+    return place
+
+
+async def test_each_kind_is_found_and_exactly_that_is_repaired(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        await there_and_back(fleet, vm)
+        clean = fleet.snapshots()
+        found = await controller.audits.audit()
+        assert found.clean and not found.leftovers and not found.silent
+        plant_tap(fleet, "host2", vm)
+        plant_definition(fleet, "host2", vm)
+        plant_token(fleet, "host2", vm)
+        target = next(iter(fleet.world.iscsi.targets))
+        fleet.world.admit(target, fleet.world.hosts["host2"].initiator)
+        fleet.agents["host1"].journal.outbox_put(
+            Envelope(id="x/R4", to="host9", sender="host1", method="rollback", migration_id="x", epoch=1)
+        )
+        planted = fleet.snapshots()
+        found = await controller.audits.audit()
+        # the definition still names the volume: nothing is withdrawn from under it
+        expected = [("host1", "cast"), ("host2", "definition"), ("host2", "tap"), ("host2", "token")]
+        assert kinds(found.leftovers) == expected
+        assert not found.clean and fleet.snapshots() == planted
+        assert all(f.why for f in found.leftovers)
+        repaired = await controller.audits.audit("host2", repair=True)
+        assert kinds(repaired.leftovers) == [
+            ("host2", "admission"), ("host2", "definition"), ("host2", "tap"), ("host2", "token")
+        ]  # fmt: skip
+        assert {f.done for f in repaired.leftovers} == {"done"} and repaired.clean
+        assert fleet.snapshots() == clean
+        found = await controller.audits.audit()
+        assert found.clean and kinds(found.leftovers) == [("host1", "cast")]
+        assert fleet.world.running(vm) == ["host1"]
+
+    await play(scenario)
+
+
+async def test_an_incoming_guest_nobody_feeds_and_files_that_were_given_up(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        await there_and_back(fleet, vm)
+        clean = fleet.own("host2")
+        made = plant_files(fleet, "host2", vm)
+        found = await controller.audits.audit()
+        assert kinds(found.leftovers) == [("host2", "files")]
+        assert made.files[0] in found.leftovers[0].subject
+        plant_incoming(fleet, "host2", vm)
+        found = await controller.audits.audit()
+        assert kinds(found.leftovers) == [("host2", "incoming-guest")]  # its files may be this guest's
+        repaired = await controller.audits.audit(repair=True)
+        assert kinds(repaired.leftovers) == [("host2", "files"), ("host2", "incoming-guest")]
+        assert {f.done for f in repaired.leftovers} == {"done"}
+        assert fleet.own("host2") == clean
+
+    await play(scenario)
+
+
+async def test_nothing_is_repaired_without_proof(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        await there_and_back(fleet, vm)
+        plant_files(fleet, "host2", vm)
+        fleet.world.shut_down_guest(vm)
+        (left,) = (await controller.audits.audit("host2", repair=True)).leftovers
+        assert (left.kind, left.safety, left.done) == ("files", Safety.NEVER, "left alone")
+        assert "last copy" in left.why
+        await fleet.agents["host1"].kill()
+        await fleet.clock.sleep(10)
+        plant_definition(fleet, "host2", vm)
+        planted = fleet.snapshots()
+        found = await controller.audits.audit(repair=True)
+        assert found.silent == ("host1",)
+        assert {f.safety for f in found.leftovers} == {Safety.CANNOT_TELL}
+        assert all("host1 cannot be asked" in f.why and f.done == "left alone" for f in found.leftovers)
+        assert fleet.snapshots() == planted
+
+    await play(scenario)
+
+
+async def test_what_an_open_migration_owns_is_no_leftover(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm(dirty_bytes_per_s=0, memory_bytes=8 << 30)
+        await started(fleet, controller)
+        while not fleet.agents["host1"].history(fleet.migration).closed:
+            found = await controller.audits.audit(repair=True)
+            assert not found.leftovers, found
+            await fleet.clock.sleep(0.1)
+        assert fleet.agents["host1"].history(fleet.migration).status == Status.COMPLETED
+
+    await play(scenario)
+
+
+async def test_a_tap_whose_guest_starts_between_the_look_and_the_repair_stays(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        plant_tap(fleet, "host2", "00000000-0000-4000-8000-00000000dead")
+        asked = asyncio.ensure_future(controller.audits.audit("host2", repair=True))
+        port = fleet.world.hosts["host2"].ports["tapleft"]
+        hypervisor = fleet.agents["host2"]._agent._host.hypervisor  # type: ignore[union-attr]
+        observe, seen = hypervisor.observe, []
+
+        async def observe_once(uuid: str):
+            seen.append(uuid)
+            found = await observe(uuid)
+            if uuid == port.external_ids["vm-uuid"] and seen.count(uuid) > 1:
+                return found.model_copy(update={"state": GuestState.RUNNING})
+            return found
+
+        hypervisor.observe = observe_once
+        (left,) = (await asked).leftovers
+        assert left.done == "left alone: it has changed meanwhile"
+        assert "tapleft" in fleet.world.hosts["host2"].taps and vm
+
+    await play(scenario)
+
+
+async def test_the_leftovers_of_a_dead_destination_that_came_back(play) -> None:  # noqa: F811
+    """The real story behind given-up files: it died at the switch-over, the source's copy was set running again."""
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = life.add_vm(fleet.world, "host1", "tern", disks=("local",))
+        empty = fleet.own("host2")
+        arrived = asyncio.Event()
+
+        def watch(change) -> None:
+            found = fleet.world.hosts["host2"].domains.get(vm)
+            if found is not None and found.running:
+                arrived.set()
+
+        fleet.world.watch(watch)
+        await fleet.start(vm)
+        await arrived.wait()
+        await power_cut(fleet, "host2")
+        await fleet.clock.sleep(10)
+        await controller.deaths.declare("host2", fenced=True)
+        while not fleet.agents["host1"].history(fleet.migration).closed:
+            await fleet.clock.sleep(0.5)
+        await power_back(fleet, "host2")
+        assert await fleet.ended() is Status.FAILED
+        await fleet.clock.sleep(5)
+        found = await controller.audits.audit()
+        assert ("host2", "definition") in kinds(found.leftovers)
+        repaired = await controller.audits.audit(repair=True)
+        assert {f.done for f in repaired.leftovers} == {"done"}, repaired
+        assert kinds(repaired.leftovers) == [("host2", "definition"), ("host2", "files")]
+        assert fleet.own("host2").domains == empty.domains
+        assert fleet.own("host2").files == empty.files
+        assert fleet.world.running(vm) == ["host1"]
+
+    await play(scenario)
+
+
+async def test_what_is_open_for_long_is_told_with_what_it_waits_for(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        fleet.agents["host1"].rules = [("copy", "before", "permanent")]
+        fleet.agents["host2"].rules = [("disconnect-volumes-here", "before", "kill")]
+        fleet.down_s = 3600
+        await started(fleet, controller)
+        await fleet.clock.sleep(1200)
+        found = await controller.audits.audit()
+        assert found.silent == ("host2",)
+        told = {f.kind: f for f in found.leftovers}
+        assert "waiting for host2 to report R7; nothing new for" in told["migration"].why
+        assert "declare-dead" in told["migration"].repair
+        assert "until host2 is back" in told["cast"].why
+        assert {f.safety for f in found.leftovers} == {Safety.WAITING} and found.clean
+        assert await fleet.ended(limit_s=4000) is Status.FAILED
+        assert not (await controller.audits.audit()).leftovers
+
+    await play(scenario)

@@ -1,0 +1,167 @@
+"""Post-copy on simulated hosts: the switch, a link that breaks, agents, libvirtds and QEMUs that die in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from sterna.adapters.sim import life
+from sterna.adapters.sim.things import MIB
+from sterna.domain.errors import Conflict
+from sterna.domain.model import GuestState
+from sterna.domain.status import Status
+from tests.saga.fleet import SimFleet
+from tests.saga.test_migration import run
+
+SLOW = 16 * MIB
+"""bytes/s: 512 MiB take half a minute, and 80 MiB/s of writes never converge."""
+
+
+async def in_postcopy(fleet: SimFleet, **more: object) -> str:
+    """A guest that runs on host2 while host1 still holds most of its memory; its UUID."""
+    vm = fleet.vm(**more)
+    await fleet.start(vm, may=["postcopy"], bandwidth_bytes=SLOW)
+    await fleet.client.call("host1", "switch_to_postcopy", {"id": fleet.migration})
+    await status(fleet, Status.POST_COPY)
+    assert fleet.world.running(vm) == ["host2"]
+    return vm
+
+
+async def status(fleet: SimFleet, wanted: Status, limit_s: float = 120.0) -> None:
+    """Wait, in virtual time, until the source's journal says so."""
+    until = fleet.clock.monotonic_ms() + limit_s * 1000
+    while fleet.agents["host1"].history(fleet.migration).status != wanted:
+        assert fleet.clock.monotonic_ms() < until, fleet.agents["host1"].journal.entries(fleet.migration)[-3:]
+        await fleet.clock.sleep(0.1)
+
+
+def statuses(fleet: SimFleet) -> list[str]:
+    entries = fleet.agents["host1"].journal.entries(fleet.migration)
+    return [str(e.data["status"]) for e in entries if "status" in e.data]
+
+
+ALL_WELL = ["queued", "preparing", "migrating", "post-copy", "post-migrating", "completed"]
+ONE_BREAK = [*ALL_WELL[:4], "recovering", "post-copy", *ALL_WELL[4:]]
+
+
+async def test_a_guest_that_does_not_converge_is_switched_and_arrives():
+    async def scenario(fleet):
+        empty = fleet.own("host1")
+        vm = await in_postcopy(fleet, autostart=True)
+        with pytest.raises(Conflict, match="runs on host2"):
+            await fleet.abort()
+        assert await fleet.ended() is Status.COMPLETED
+        assert statuses(fleet) == ALL_WELL
+        assert fleet.world.running(vm) == ["host2"]
+        assert fleet.own("host1") == empty
+        assert not fleet.world.hosts["host2"].doors
+
+    await run(scenario)
+
+
+async def test_it_must_have_been_permitted():
+    async def scenario(fleet):
+        vm = fleet.vm()
+        await fleet.start(vm, bandwidth_bytes=SLOW)
+        await status(fleet, Status.MIGRATING)
+        with pytest.raises(Conflict, match="not permitted") as said:
+            await fleet.client.call("host1", "switch_to_postcopy", {"id": fleet.migration})
+        assert "--may postcopy" in said.value.fix
+        await fleet.abort()
+        assert await fleet.ended() is Status.CANCELLED
+
+    await run(scenario)
+
+
+async def test_a_host_without_userfaultfd_refuses():
+    async def scenario(fleet):
+        fleet.world.hosts["host2"].userfaultfd = False
+        with pytest.raises(Exception, match="page faults"):
+            await fleet.start(fleet.vm(), may=["postcopy"])
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("away_s", [1.0, 45.0])
+async def test_a_broken_link_is_recovering_until_it_is_whole_again(away_s):
+    async def scenario(fleet):
+        empty = fleet.own("host1")
+        vm = await in_postcopy(fleet)
+        fleet.world.cut("host1", "host2", kinds=("stream",))
+        await status(fleet, Status.RECOVERING)
+        await fleet.clock.sleep(away_s)
+        fleet.world.mend("host1", "host2")
+        assert await fleet.ended() is Status.COMPLETED
+        assert statuses(fleet) == ONE_BREAK
+        assert fleet.world.running(vm) == ["host2"]
+        assert fleet.own("host1") == empty
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("dead", [("host1",), ("host2",), ("host1", "host2")])
+@pytest.mark.parametrize("cut", [False, True])
+async def test_agents_may_die_in_it(dead, cut):
+    async def scenario(fleet):
+        empty = fleet.own("host1")
+        vm = await in_postcopy(fleet)
+        for host in dead:
+            await fleet.agents[host].kill()
+        if cut:
+            fleet.world.cut("host1", "host2", kinds=("stream",))
+        await fleet.clock.sleep(5)
+        for host in dead:
+            await fleet.agents[host].start()
+        await fleet.clock.sleep(3)
+        fleet.world.mend("host1", "host2")
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.running(vm) == ["host2"]
+        assert fleet.own("host1") == empty
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+async def test_libvirtds_may_die_in_it(host):
+    async def scenario(fleet):
+        empty = fleet.own("host1")
+        vm = await in_postcopy(fleet)
+        fleet.world.hosts[host].libvirtd_up = False
+        await fleet.clock.sleep(60)
+        fleet.world.hosts[host].libvirtd_up = True
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.running(vm) == ["host2"]
+        assert fleet.own("host1") == empty
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_a_guest_that_loses_one_half_has_ended_on_the_destination_and_is_not_started(host, persistent):
+    async def scenario(fleet):
+        empty = fleet.own("host1")
+        vm = await in_postcopy(fleet, persistent=persistent)
+        life.kill_qemu(fleet.world, host, vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.running(vm) == []
+        assert fleet.own("host1") == empty
+        there = fleet.world.hosts["host2"].domains.get(vm)
+        assert (there is not None and there.state is GuestState.SHUTOFF) if persistent else there is None
+
+    await run(scenario)
+
+
+async def test_nothing_is_removed_while_the_link_is_broken():
+    async def scenario(fleet):
+        vm = await in_postcopy(fleet)
+        fleet.world.cut("host1", "host2", kinds=("stream",))
+        await status(fleet, Status.RECOVERING)
+        before = fleet.snapshots()
+        await fleet.clock.sleep(3600)
+        assert fleet.agents["host1"].history(fleet.migration).status == Status.RECOVERING
+        assert fleet.snapshots() == before
+        fleet.world.mend("host1", "host2")
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.running(vm) == ["host2"]
+
+    await run(scenario)

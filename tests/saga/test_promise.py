@@ -1,0 +1,215 @@
+"""A copy is measured before it, tuned while it runs, and steered to its objective; on simulated hosts."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from sterna.controller.migrate_vm import MigrateRequest
+from sterna.domain.errors import BadRequest, Conflict, NotFound
+from sterna.domain.model import Data
+from sterna.domain.objective import Asked
+from sterna.domain.policies import May
+from sterna.domain.status import Status
+
+from .fleet import SimFleet
+
+MIB = 2**20
+LINK = 100 * MIB
+
+
+def slow_fleet() -> SimFleet:
+    """A link that a guest can outwrite."""
+    fleet = SimFleet()
+    fleet.world.pace.bandwidth_bytes = LINK
+    return fleet
+
+
+async def begin(fleet: SimFleet, vm: str, **options: object) -> None:
+    """Start a migration with these options; return once it is copying."""
+    fleet.migration = str(uuid.uuid4())
+    params = {"id": fleet.migration, "vm": vm, "destination": "host2", "options": options}
+    await fleet.client.call("host1", "start_migration", params)
+    while fleet.agents["host1"].history(fleet.migration).status != Status.MIGRATING:
+        await fleet.clock.sleep(0.1)
+
+
+async def tune(fleet: SimFleet, limit: object) -> Data:
+    return await fleet.client.call("host1", "tune_migration", {"id": fleet.migration, "bandwidth_bytes_s": limit})
+
+
+async def test_a_guest_is_measured_in_two_windows_and_never_during_its_migration() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm(memory_bytes=1024 * MIB, dirty_bytes_per_s=30 * MIB)
+        answer = await fleet.client.call("host1", "measure_load", {"vm": vm}, silence_s=10)
+        assert [(w["period_s"], w["dirty_bytes"]) for w in answer["windows"]] == [(1, 30 * MIB), (4, 64 * MIB)]
+        await begin(fleet, vm)
+        with pytest.raises(Conflict, match="not measured"):
+            await fleet.client.call("host1", "measure_load", {"vm": vm})
+        assert await fleet.ended() is Status.COMPLETED
+
+
+async def test_a_running_copy_is_tuned() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm(memory_bytes=1000 * MIB, dirty_bytes_per_s=5 * MIB)
+        await begin(fleet, vm, bandwidth_bytes=1 * MIB)  # would take a quarter of an hour
+        with pytest.raises(BadRequest, match="no limit"):
+            await tune(fleet, 5)
+        while True:  # the incoming QEMU is still being started
+            try:
+                await tune(fleet, 50 * MIB)
+                break
+            except Conflict:
+                await fleet.clock.sleep(0.1)
+        began = fleet.clock.monotonic_ms()
+        assert await fleet.ended() is Status.COMPLETED
+        assert 15_000 < fleet.clock.monotonic_ms() - began < 30_000
+        notes = fleet.agents["host1"].history(fleet.migration).notes
+        assert notes["tuned"] == {"bandwidth_bytes_s": 50 * MIB}
+        with pytest.raises(Conflict, match="not being copied"):
+            await tune(fleet, None)
+
+
+async def test_there_is_nothing_to_tune() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        fleet.migration = str(uuid.uuid4())
+        with pytest.raises(NotFound):
+            await tune(fleet, None)
+
+
+# ------------------------------------------------------------ steered to its objective
+
+ALL = frozenset(May)
+
+
+async def steer(fleet: SimFleet, vm: str, asked: Asked, within_s: float = 900.0) -> Status:
+    """A whole migration with this objective; its final status."""
+    fleet.migration = str(uuid.uuid4())
+    options = MigrateRequest(vm=vm, asked=asked).options
+    params = {"id": fleet.migration, "vm": vm, "destination": "host2", "options": options}
+    await fleet.client.call("host1", "start_migration", params)
+    return await fleet.ended(limit_s=within_s)
+
+
+def notes(fleet: SimFleet, name: str) -> list[Data]:
+    entries = fleet.agents["host1"].journal.entries(fleet.migration)
+    return [e.data for e in entries if e.name == name]
+
+
+def busy(fleet: SimFleet, ratio: float, working_set: int = 1024 * MIB) -> str:
+    """A guest that writes `ratio` times what the link carries."""
+    vm = fleet.vm(memory_bytes=1024 * MIB, dirty_bytes_per_s=int(ratio * LINK))
+    fleet.world.guests[vm].working_set_bytes = working_set
+    return vm
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.4, 0.8])
+async def test_a_converging_guest_is_left_alone(ratio: float) -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm = busy(fleet, ratio)
+        asked = Asked(may=ALL, bandwidth_bytes_s=LINK, finish_within_s=300)
+        assert await steer(fleet, vm, asked) is Status.COMPLETED
+        assert notes(fleet, "steered") == []
+        job = fleet.world.hosts["host2"].domains[vm].completed
+        assert job is not None and job.downtime_ms is not None and job.downtime_ms <= 100 + 60
+        (known,) = notes(fleet, "load")
+        assert known["forecast"]["ends"] is True
+        assert known["load"]["dirty_bytes"] == int(ratio * LINK)
+
+
+async def test_a_hopeless_guest_ends_in_time_by_post_copy() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
+        asked = Asked(may=frozenset({May.POSTCOPY}), finish_within_s=60)
+        assert await steer(fleet, vm, asked) is Status.COMPLETED
+        assert fleet.clock.monotonic_ms() - began < 62_000
+        assert fleet.world.running(vm) == ["host2"]
+        assert "post-copy" in [
+            str(e.data.get("status")) for e in fleet.agents["host1"].journal.entries(fleet.migration)
+        ]
+        assert not fleet.world.violations
+
+
+async def test_a_hopeless_guest_ends_in_time_by_standing_still() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
+        asked = Asked(may=frozenset({May.PAUSE}), finish_within_s=60)
+        assert await steer(fleet, vm, asked) is Status.COMPLETED
+        assert fleet.clock.monotonic_ms() - began < 62_000
+        assert notes(fleet, "steered")[-1]["action"] == "pause"
+
+
+async def test_a_hopeless_guest_that_may_be_slowed_down_is() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        assert await steer(fleet, busy(fleet, 1.2), Asked(may=frozenset({May.THROTTLE}))) is Status.COMPLETED
+
+
+@pytest.mark.parametrize(("within_s", "at_most_s"), [(45.0, 47.0), (None, 240.0)])
+async def test_a_hopeless_guest_that_may_not_be_touched_is_given_up_and_runs_on(within_s, at_most_s) -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
+        empty = fleet.own("host2")
+        assert await steer(fleet, vm, Asked(may=frozenset(), finish_within_s=within_s)) is Status.FAILED
+        assert fleet.clock.monotonic_ms() - began < at_most_s * 1000
+        assert fleet.world.running(vm) == ["host1"]
+        assert fleet.own("host2") == empty
+        (turned,) = [
+            e.data["error"] for e in fleet.agents["host1"].journal.entries(fleet.migration) if e.kind == "turned"
+        ]
+        assert "given up" in turned["message"]
+        assert "--may" in turned["fix"]
+
+
+async def test_a_rest_that_stays_gets_more_downtime_as_far_as_allowed() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm = busy(fleet, 3, working_set=30 * MIB)  # 0.3 s of sending, written over and over
+        assert await steer(fleet, vm, Asked(may=frozenset(), max_downtime_ms=600)) is Status.COMPLETED
+        assert [n["action"] for n in notes(fleet, "steered")] == ["raise-downtime"]
+        job = fleet.world.hosts["host2"].domains[vm].completed
+        assert job is not None and job.downtime_ms is not None and 300 <= job.downtime_ms <= 600
+
+
+@pytest.mark.parametrize("down_s", [1.0, 20.0, 60.0])
+async def test_an_agent_that_dies_meanwhile_still_keeps_the_deadline(down_s: float) -> None:
+    """Dead past it, it gives the copy up as soon as it is back: libvirt went on meanwhile."""
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
+        fleet.migration = str(uuid.uuid4())
+        asked = Asked(may=frozenset(), finish_within_s=45)
+        params = {"id": fleet.migration, "vm": vm, "destination": "host2"}
+        await fleet.client.call(
+            "host1", "start_migration", params | {"options": MigrateRequest(vm=vm, asked=asked).options}
+        )
+        await fleet.clock.sleep(15)
+        await fleet.agents["host1"].kill()
+        await fleet.clock.sleep(down_s)
+        await fleet.agents["host1"].start()
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.clock.monotonic_ms() - began < (max(45, 15 + down_s) + 4) * 1000
+        assert fleet.world.running(vm) == ["host1"]
+        assert not fleet.world.violations
+
+
+async def test_what_was_given_up_stays_given_up_after_a_restart() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm = busy(fleet, 1.2)
+        fleet.migration = str(uuid.uuid4())
+        asked = Asked(may=frozenset(), finish_within_s=30)
+        params = {"id": fleet.migration, "vm": vm, "destination": "host2"}
+        await fleet.client.call(
+            "host1", "start_migration", params | {"options": MigrateRequest(vm=vm, asked=asked).options}
+        )
+        while not notes(fleet, "gave-up"):
+            await fleet.clock.sleep(0.05)
+        await fleet.agents["host1"].kill()
+        await fleet.agents["host1"].start()
+        assert await fleet.ended() is Status.FAILED
+        assert len(notes(fleet, "gave-up")) == 1
+
+
+async def test_a_request_without_an_objective_is_only_watched() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        await fleet.start(busy(fleet, 0.5))
+        assert await fleet.ended() is Status.COMPLETED
+        assert notes(fleet, "steered") == notes(fleet, "load") == []

@@ -1,0 +1,314 @@
+"""The solver: every incompatible pair is known before the start; what was not demanded gives way and says so."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sterna.domain.capabilities import Capabilities, Guest, Pair, version
+from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
+from sterna.domain.model import Disk, DiskKind, GuestState, Vm
+from sterna.domain.objective import MIB, Asked, Solution, Transport, objective, solve
+from sterna.domain.policies import POLICIES, May
+
+GIGABIT = 125_000_000
+NEW = {"libvirt_version": version(11, 3), "qemu_version": version(10, 1), "cpus": 32}
+ABLE = {"userfaultfd": True, "userfaultfd_hugepages": True, "tls": True, "zstd": True, "locked_memory": True}
+
+
+def pair(source: dict | None = None, destination: dict | None = None, **both) -> Pair:
+    return Pair(
+        source=Capabilities(host="a", **NEW | both | (source or {})),
+        destination=Capabilities(host="b", **NEW | both | (destination or {})),
+    )
+
+
+def guest(**more) -> Guest:
+    return Guest(**{"name": "tern", "vcpus": 2, "memory_bytes": 2**30} | more)
+
+
+def solved(hosts: Pair, vm: Guest | None = None, *, converges: bool | None = None, **asked) -> Solution:
+    wanted, wrong = objective(Asked(**asked))
+    assert wanted is not None, wrong
+    return solve(wanted, hosts, vm or guest(), converges=converges)
+
+
+def flags(solution: Solution) -> set[str]:
+    assert solution.parameters is not None, solution.refusals
+    return set(solution.parameters.flags)
+
+
+# ------------------------------------------------------------ policies and what a user says
+
+
+def test_each_policy_makes_an_objective_that_can_be_solved():
+    for name in POLICIES:
+        answer = solved(pair(**ABLE), policy=name)
+        assert answer.parameters is not None
+        assert answer.parameters.first_downtime_ms <= answer.parameters.max_downtime_ms
+
+
+def test_what_the_user_says_stands_over_the_policy():
+    wanted, _ = objective(Asked(policy="urgent", max_downtime_ms=80, may=frozenset(), finish_within_s=60))
+    assert wanted is not None
+    assert (wanted.max_downtime_ms, wanted.first_downtime_ms, wanted.may) == (80, 80, frozenset())
+    assert wanted.finish_within_s == 60
+    assert wanted.patience_s == POLICIES["urgent"].patience_s
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"policy": "gentel"}, "policy-unknown"),
+        ({"max_downtime_ms": 0}, "downtime-out-of-range"),
+        ({"max_downtime_ms": 2_000_001}, "downtime-out-of-range"),
+        ({"finish_within_s": 0}, "deadline-out-of-range"),
+        ({"finish_within_s": float("nan")}, "deadline-out-of-range"),
+        ({"bandwidth_bytes_s": MIB - 1}, "bandwidth-out-of-range"),
+    ],
+)
+def test_nonsense_is_refused_with_a_fix(asked, code):
+    wanted, found = objective(Asked(**asked))
+    assert wanted is None
+    assert [r.code for r in found] == [code]
+    assert all(r.fix for r in found)
+
+
+def test_all_nonsense_is_named_at_once():
+    _, found = objective(Asked(policy="x", max_downtime_ms=-1, finish_within_s=-1, bandwidth_bytes_s=1))
+    assert len(found) == 4
+
+
+def test_it_crosses_the_bus():
+    asked = Asked(may=frozenset({May.POSTCOPY}), demands=frozenset({Feature.TLS}), transport=Transport.TLS)
+    assert Asked.model_validate_json(asked.model_dump_json()) == asked
+
+
+# ------------------------------------------------------------ single rules, by name
+
+POSTCOPY = {"may": frozenset({May.POSTCOPY})}
+WITHOUT = [
+    # hosts, guest, asked -> the feature that is left out, a word of the reason
+    (pair(**ABLE | {"userfaultfd": False}), guest(), POSTCOPY, Feature.POSTCOPY, "userfaultfd"),
+    (pair(**ABLE, destination={"userfaultfd": None}), guest(), POSTCOPY, Feature.POSTCOPY, "b may not use"),
+    (pair(**ABLE, libvirt_version=version(8, 4)), guest(), POSTCOPY, Feature.POSTCOPY, "8.4"),
+    (pair(**ABLE), guest(host_devices=("hostdev 0000:01:00.0",)), POSTCOPY, Feature.POSTCOPY, "pinned"),
+    (pair(**ABLE), guest(nvdimm=True), POSTCOPY, Feature.POSTCOPY, "NVDIMM"),
+    (pair(**ABLE | {"userfaultfd_hugepages": None}), guest(hugepages=True), POSTCOPY, Feature.POSTCOPY, "huge"),
+    (pair(**ABLE), guest(), POSTCOPY | {"transport": Transport.TUNNELLED}, Feature.POSTCOPY, "own connection"),
+    (pair(**ABLE, libvirt_version=version(10, 2)), guest(local_disks=("vda",)),
+     POSTCOPY, Feature.POSTCOPY, "older than 10.3"),
+    (pair(**ABLE, qemu_version=version(10, 0), link_bytes_s=10 * GIGABIT * 4), guest(),
+     POSTCOPY, Feature.PARALLEL, "older than 10.1"),
+    (pair(**ABLE, link_bytes_s=400 * GIGABIT), guest(),
+     {"transport": Transport.TUNNELLED}, Feature.PARALLEL, "one connection"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("hosts", "vm", "asked", "feature", "word"), WITHOUT)
+def test_what_cannot_be_is_left_out_with_a_warning(hosts, vm, asked, feature, word):
+    answer = solved(hosts, vm, **asked)
+    assert answer.parameters is not None
+    warning = next(w for w in answer.warnings if w.startswith(f"{feature} is left out"))
+    assert word in warning
+    assert not any(r.startswith(f"{feature}: ") for r in answer.reasons)
+
+
+@pytest.mark.parametrize(("hosts", "vm", "asked", "feature", "word"), WITHOUT)
+def test_and_refused_with_a_fix_where_it_was_demanded(hosts, vm, asked, feature, word):
+    others = frozenset({Feature.POSTCOPY} if asked == POSTCOPY else set())
+    answer = solved(hosts, vm, **asked, demands=others | {feature})
+    gone = {r.code for r in answer.refusals} | {w.split()[0] for w in answer.warnings}
+    assert f"no-{feature}" in gone or (feature is Feature.POSTCOPY and "tls" in gone)
+    assert all(r.fix for r in answer.refusals)
+
+
+def test_disks_do_not_go_through_the_tunnel():
+    answer = solved(pair(**ABLE), guest(local_disks=("vda", "vdb")), transport=Transport.TUNNELLED)
+    assert [r.code for r in answer.refusals] == ["no-disks"]
+    assert "shared storage" in answer.refusals[0].fix
+    assert answer.parameters is None
+
+
+def test_multifd_and_postcopy_go_together_from_qemu_10_1():
+    link = {"link_bytes_s": 40 * GIGABIT}
+    assert {"PARALLEL", "POSTCOPY"} <= flags(solved(pair(**ABLE, **link), **POSTCOPY))
+    old = solved(pair(**ABLE, **link, source={"qemu_version": version(10, 0)}), **POSTCOPY)
+    assert "PARALLEL" not in flags(old)
+    assert "POSTCOPY" in flags(old)
+
+
+def test_who_demands_connections_gets_them_instead_of_postcopy():
+    hosts = pair(**ABLE, link_bytes_s=40 * GIGABIT, qemu_version=version(10, 0))
+    answer = solved(hosts, **POSTCOPY, demands=frozenset({Feature.PARALLEL}))
+    assert "PARALLEL" in flags(answer)
+    assert "POSTCOPY" not in flags(answer)
+    assert any(w.startswith("postcopy is left out") for w in answer.warnings)
+
+
+def test_who_demands_both_is_refused():
+    hosts = pair(**ABLE, qemu_version=version(10, 0))
+    answer = solved(hosts, demands=frozenset({Feature.PARALLEL, Feature.POSTCOPY}))
+    assert [r.code for r in answer.refusals] == ["no-parallel"]
+
+
+def test_zero_copy_stands_on_parallel_connections_and_takes_the_place_of_a_tls_nobody_demanded():
+    asked = frozenset({Feature.ZEROCOPY, Feature.PARALLEL})
+    answer = solved(pair(**ABLE, link_bytes_s=100 * GIGABIT), demands=asked)
+    assert {"ZEROCOPY", "PARALLEL"} <= flags(answer)
+    assert any(w.startswith("tls is left out") for w in answer.warnings)
+    assert any("unencrypted" in w for w in answer.warnings)
+    with_tls = solved(pair(**ABLE), demands=asked, transport=Transport.TLS)
+    assert [r.code for r in with_tls.refusals] == ["no-zerocopy"]
+
+
+def test_tls_is_never_dropped_from_under_a_user_who_asked_for_it():
+    for hosts in (pair(), pair(**ABLE, source={"tls": None})):
+        answer = solved(hosts, transport=Transport.TLS)
+        assert [r.code for r in answer.refusals] == ["no-tls"]
+
+
+def test_who_wants_tls_and_the_tunnel_is_refused():
+    answer = solved(pair(**ABLE), transport=Transport.TUNNELLED, demands=frozenset({Feature.TLS}))
+    assert [r.code for r in answer.refusals] == ["no-tls"]
+
+
+def test_an_unencrypted_stream_is_said():
+    assert any("unencrypted" in w for w in solved(pair()).warnings)
+    assert not any("unencrypted" in w for w in solved(pair(**ABLE)).warnings)
+
+
+# ------------------------------------------------------------ numbers
+
+
+def test_the_number_of_connections_follows_link_cpus_and_encryption():
+    def connections(**more) -> object:
+        answer = solved(pair(**more), may=frozenset())
+        return answer.parameters.parameters.get("parallel.connections")
+
+    assert connections(link_bytes_s=GIGABIT * 10) is None
+    assert connections(link_bytes_s=GIGABIT * 25) == 3
+    assert connections(link_bytes_s=GIGABIT * 10, tls=True) == 5
+    assert connections(link_bytes_s=GIGABIT * 400) == 16
+    assert connections(link_bytes_s=GIGABIT * 400, cpus=4) == 4
+    assert connections() is None
+
+
+def test_a_slow_link_is_compressed_where_there_are_cpus():
+    answer = solved(pair(**ABLE, link_bytes_s=GIGABIT), may=frozenset())
+    assert answer.parameters.parameters["compression"] == "zstd"
+    assert {"COMPRESSED", "PARALLEL"} <= flags(answer)
+    assert "COMPRESSED" not in flags(solved(pair(**ABLE | {"cpus": 2}, link_bytes_s=GIGABIT), may=frozenset()))
+    old = solved(pair(**ABLE, link_bytes_s=GIGABIT, qemu_version=version(10, 0)), **POSTCOPY)
+    assert "COMPRESSED" not in flags(old)  # it stands on parallel, which gave way to post-copy
+
+
+def test_a_limit_counts_for_postcopy_too_and_the_switch_over_knows_the_link():
+    answer = solved(pair(**ABLE, link_bytes_s=1000 * MIB), bandwidth_bytes_s=200 * MIB, **POSTCOPY)
+    numbers = answer.parameters.parameters
+    assert (numbers["bandwidth"], numbers["bandwidth.postcopy"]) == (200, 200)
+    assert numbers["bandwidth.avail.switchover"] == 1000
+    old = solved(pair(**ABLE, link_bytes_s=1000 * MIB, libvirt_version=version(11, 0)), bandwidth_bytes_s=200 * MIB)
+    assert "bandwidth.avail.switchover" not in old.parameters.parameters
+
+
+def test_a_gentle_copy_takes_half_of_a_link_that_is_known():
+    assert solved(pair(link_bytes_s=1000 * MIB), policy="gentle").parameters.parameters["bandwidth"] == 500
+    assert "bandwidth" not in solved(pair(), policy="gentle").parameters.parameters
+
+
+def test_a_guest_that_converges_by_itself_is_not_throttled():
+    throttle = {"may": frozenset({May.THROTTLE})}
+    assert "AUTO_CONVERGE" not in flags(solved(pair(), converges=True, **throttle))
+    for unsure in (None, False):
+        answer = solved(pair(), converges=unsure, **throttle)
+        assert "AUTO_CONVERGE" in flags(answer)
+        assert answer.parameters.parameters["auto_converge.initial"] == 20
+
+
+def test_a_guest_from_its_description():
+    disks = (Disk(target="vda", kind=DiskKind.FILE, local=True), Disk(target="vdb", kind=DiskKind.FILE))
+    vm = Vm(
+        uuid="u", name="tern", state=GuestState.RUNNING, memory_bytes=5, vcpus=2, disks=disks,
+        immovable=("hostdev 0000:01:00.0", "virtiofs share /x"),
+    )  # fmt: skip
+    assert Guest.of(vm) == Guest(
+        name="tern", vcpus=2, memory_bytes=5, local_disks=("vda",), host_devices=("hostdev 0000:01:00.0",)
+    )
+
+
+# ------------------------------------------------------------ laws over everything
+
+versions = st.sampled_from(
+    [version(*v) for v in ((4, 0), (7, 2), (8, 5), (9, 4), (10, 0), (10, 1), (11, 3), (12, 0))]
+)
+maybe = st.none() | st.booleans()
+hosts = st.builds(
+    Capabilities,
+    host=st.sampled_from(["a", "b"]),
+    libvirt_version=versions,
+    qemu_version=versions,
+    cpus=st.integers(1, 128),
+    userfaultfd=maybe,
+    userfaultfd_hugepages=maybe,
+    tls=maybe,
+    zstd=maybe,
+    locked_memory=maybe,
+    link_bytes_s=st.none() | st.integers(1, 10**11),
+)
+pairs = st.builds(Pair, source=hosts, destination=hosts)
+guests = st.builds(
+    Guest,
+    name=st.just("tern"),
+    vcpus=st.integers(1, 64),
+    memory_bytes=st.integers(1, 2**42),
+    local_disks=st.sampled_from([(), ("vda",)]),
+    hugepages=st.booleans(),
+    host_devices=st.sampled_from([(), ("hostdev x",)]),
+    nvdimm=st.booleans(),
+)
+wishes = st.builds(
+    Asked,
+    policy=st.sampled_from(sorted(POLICIES)),
+    may=st.none() | st.frozensets(st.sampled_from(May)),
+    transport=st.none() | st.sampled_from(Transport),
+    bandwidth_bytes_s=st.none() | st.integers(MIB, 10**11),
+    demands=st.frozensets(st.sampled_from([f for f in Feature if f is not Feature.DISKS])),
+)
+FLAG_OF = {"TLS": Feature.TLS, "TUNNELLED": Feature.TUNNELLED, "POSTCOPY": Feature.POSTCOPY,
+           "AUTO_CONVERGE": Feature.THROTTLE, "PARALLEL": Feature.PARALLEL, "COMPRESSED": Feature.ZSTD,
+           "ZEROCOPY": Feature.ZEROCOPY, "NON_SHARED_DISK": Feature.DISKS,
+           "NON_SHARED_SYNCHRONOUS_WRITES": Feature.SYNC_WRITES}  # fmt: skip
+
+
+@given(wishes, pairs, guests, maybe)
+@settings(max_examples=400)
+def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(asked, hosts, vm, converges):
+    wanted, _ = objective(asked)
+    answer = solve(wanted, hosts, vm, converges=converges)
+    assert (answer.parameters is None) == bool(answer.refusals)
+    assert all(r.fix for r in answer.refusals)
+    assert all(a.code != b.code for a, b in itertools.combinations(answer.refusals, 2))
+    if answer.parameters is None:
+        return
+    on = {FLAG_OF[f] for f in answer.parameters.flags if f in FLAG_OF}
+    if "bandwidth.avail.switchover" in answer.parameters.parameters:
+        on.add(Feature.SWITCHOVER_BANDWIDTH)
+    assert not [n for n in NEEDS if n.feature in on and n.missing(hosts, vm)]
+    assert not [c for c in CLASHES if {c.keeps, c.yields, *c.given} <= on and c.when(hosts, vm)]
+    assert not [x for x, ground, _ in LEANS if x in on and ground not in on]
+    assert wanted.demands - {Feature.SWITCHOVER_BANDWIDTH} <= on
+    assert (Feature.DISKS in on) == bool(vm.local_disks)
+    assert asked.transport is not Transport.TLS or Feature.TLS in on
+    assert asked.transport is not Transport.TUNNELLED or Feature.TUNNELLED in on
+    assert Feature.POSTCOPY not in on or May.POSTCOPY in wanted.may or Feature.POSTCOPY in wanted.demands
+    limit = asked.bandwidth_bytes_s
+    assert limit is None or answer.parameters.parameters["bandwidth"] == limit // MIB
+
+
+def test_every_rule_names_its_source():
+    assert all(rule.source and rule.fix for rule in (*NEEDS, *CLASHES))
+    assert all(source for _, _, source in LEANS)
