@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from two_hosts import Side, TwoHosts, contract_lab, hosts, outcome
 
-from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
+from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Vm
 
 __all__ = ["contract_lab", "hosts"]
@@ -244,16 +244,6 @@ async def until_reason(side: Side, uuid: str, *reasons: str) -> Any:
             await asyncio.sleep(0.02)
 
 
-async def listening(side: Side, uuid: str, address: str) -> Any:
-    """The URI, once somebody can speak to its QEMU."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                return await side.hypervisor.listen_again(uuid, 1, address)
-            except Unreachable:
-                await asyncio.sleep(0.1)
-
-
 async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared", "local", "iscsi")
     plan = await hosts.prepare(
@@ -280,7 +270,7 @@ async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts)
     assert await outcome(hosts.b.hypervisor.listen_again(vm.uuid, 9, "127.0.0.1")) == "conflict"
     address = hosts.b.stream.removeprefix("tcp://")
     for _ in range(2):  # the second time while the first one's stream is whole, or was just joined
-        uri = await listening(hosts.b, vm.uuid, address)
+        uri = await hosts.b.hypervisor.listen_again(vm.uuid, 1, address)
         await hosts.a.hypervisor.send_again(vm.uuid, uri)
     there = await until_reason(hosts.b, vm.uuid, "migrated")
     assert (there.state, there.ran) == (GuestState.RUNNING, True)

@@ -35,6 +35,7 @@ QUESTIONS = ("migration_fate", "observe_guest", "describe_host")
 """Calls that change nothing: anybody may ask."""
 ON_BEHALF = {
     "call end_incoming": "ask-both-hypervisors",
+    "call open_recovery": "copy",
     "call listen_again": "copy",
     "call end_lost": "copy",
 }

@@ -165,3 +165,24 @@ async def test_nothing_is_removed_while_the_link_is_broken():
         assert fleet.world.running(vm) == ["host2"]
 
     await run(scenario)
+
+
+async def test_the_switch_waits_until_a_broken_stream_could_be_joined_again():
+    async def scenario(fleet):
+        vm = fleet.vm()
+        await fleet.start(vm, may=["postcopy"], bandwidth_bytes=SLOW)
+        await status(fleet, Status.MIGRATING)
+        await fleet.clock.sleep(5)
+        await fleet.agents["host2"].kill()  # nobody there who could hold the guest's monitor
+        await fleet.client.call("host1", "switch_to_postcopy", {"id": fleet.migration})
+        await fleet.clock.sleep(20)
+        assert fleet.world.running(vm) == ["host1"]
+        await fleet.agents["host2"].start()
+        await status(fleet, Status.POST_COPY)
+        fleet.world.cut("host1", "host2", kinds=("stream",))
+        await status(fleet, Status.RECOVERING)
+        fleet.world.mend("host1", "host2")
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.running(vm) == ["host2"]
+
+    await run(scenario)

@@ -76,8 +76,6 @@ class Arrivals:
             try:
                 async with hypervisor.events(ctx.vm_uuid) as events:
                     seen = self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
-                    if ctx.postcopy:
-                        await hypervisor.open_recovery(ctx.vm_uuid)
                     await self._listen(ctx, events, came=_waits_for_memory(seen, ctx.migration.epoch))
             except SternaError as error:
                 log.info("cannot look out for a guest now", vm=ctx.migration.vm_name, error=error.message)
@@ -88,8 +86,6 @@ class Arrivals:
         async for event in events:
             if event.kind == "started-incoming":
                 came = True
-                if ctx.postcopy:
-                    await ctx.host.hypervisor.open_recovery(ctx.vm_uuid)
             if event.kind in _RUNS:
                 ctx.note_once("M4", RAN)
                 await _announce(ctx)

@@ -110,6 +110,7 @@ class Agent:
         server.method("pre_live_migration", destination.pre_live_migration)
         server.method("wait_vif_plugged", destination.wait_vif_plugged)
         server.method("switch_to_postcopy", source.switch_to_postcopy)
+        server.method("open_recovery", destination.open_recovery)
         server.method("listen_again", destination.listen_again)
         server.method("end_lost", destination.end_lost)
         server.method("end_incoming", destination.end_incoming)

@@ -112,6 +112,15 @@ class DestinationDesk:
         ctx.note("R0", "ended-incoming", {"ended": ended})
         return {"ended": ended}
 
+    async def open_recovery(self, request: Request) -> Data:
+        """`open_recovery {}`: post-copy is about to begin; answer once a broken stream could be joined again.
+
+        Raises Unreachable while it could not.
+        """
+        ctx = self._known(request)
+        await self._host.hypervisor.open_recovery(ctx.vm_uuid)
+        return {}
+
     async def listen_again(self, request: Request) -> Data:
         """`listen_again {address}`: the stream broke in post-copy; wait for the source's half.
 

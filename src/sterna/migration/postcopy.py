@@ -54,13 +54,17 @@ async def attend(ctx: Context, find: Find) -> None:
 
 
 async def _until_begun(ctx: Context) -> None:
-    """Obey the wish to switch, as soon as libvirt can; return once the guest has left."""
+    """Obey the wish to switch, as soon as both sides can; return once the guest has left.
+
+    The destination comes first: a stream that breaks before its guest can be reached there could never be joined.
+    """
     while not begun(ctx):
         here = await ctx.observe_here() if ctx.postcopy else None
         if here is not None and here.reason in POSTCOPY:  # the event was missed
             return
         if ASKED in ctx.history.notes:
-            with contextlib.suppress(SternaError):  # the disks come first, or libvirtd is away: asked again
+            with contextlib.suppress(SternaError):  # the disks come first, or somebody is away: asked again
+                await ctx.peer.call("open_recovery", {"vm": ctx.vm_uuid})
                 await ctx.host.hypervisor.switch_to_postcopy(ctx.vm_uuid)
         await ctx.clock.sleep(LOOK_S)
 

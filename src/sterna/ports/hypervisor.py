@@ -174,7 +174,9 @@ class Custodian(Protocol):
 
     async def open_recovery(self, uuid: str) -> None:
         """Destination: be able to reach the incoming guest by `listen_again` later on, whatever dies meanwhile.
-        To be called before its stream can break; without such a guest, or again, it is nothing."""
+
+        Returns once that holds. To be called before its stream can break; without such a guest, or again, it is
+        nothing. Raises Unreachable while it does not hold."""
 
     async def close_recovery(self, uuid: str) -> None:
         """Destination: take away the door through which `listen_again` reaches the guest. Missing is success."""

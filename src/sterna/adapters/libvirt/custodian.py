@@ -183,7 +183,7 @@ class LibvirtCustodian(LibvirtHost):
         recovery.close_door(uuid)
 
     async def open_recovery(self, uuid: str) -> None:
-        """Have the second monitor held, if there is one. Not waited for."""
+        """Have the second monitor held, if there is one. Raises Unreachable."""
         await recovery.open_door(uuid)
 
     async def set_autostart(self, uuid: str, on: bool) -> None:

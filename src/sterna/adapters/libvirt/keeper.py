@@ -11,6 +11,7 @@ guest's QEMU, or when its own socket is taken away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
+HELD = b"held\n"
+"""What it prints once it holds the monitor and takes commands."""
 CONNECT_S = 10.0
 LOOK_S = 1.0
 ANSWER_S = 4.0
@@ -47,10 +50,18 @@ async def keep(monitor: str, path: Path) -> None:
     _gone(path)
     server = await asyncio.start_unix_server(pass_on, path)
     os.chmod(path, 0o600)
+    _say_so()
     async with server:
         while _is_there(path) and client.runstate is Runstate.RUNNING:  # noqa: ASYNC110 - no event tells of a file
             await asyncio.sleep(LOOK_S)
     _gone(path)
+
+
+def _say_so() -> None:
+    """To whoever started it, who may be gone; nothing is said after it."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stdout.fileno(), HELD)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_there(path: Path) -> bool:

@@ -16,7 +16,7 @@ import json
 import socket
 import sys
 import time
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from pathlib import Path
 from lxml import etree
 
 from sterna.adapters.libvirt.connection import Connect
+from sterna.adapters.libvirt.keeper import HELD
 from sterna.adapters.libvirt.metadata import Element
 from sterna.adapters.libvirt.monitor import Refused, ask
 from sterna.domain.errors import Conflict, Permanent, Unreachable
@@ -83,12 +84,19 @@ def _arguments(uuid: str) -> Iterator[str]:
 
 
 async def open_door(uuid: str) -> None:
-    """Have the guest's second monitor opened and held, if it has one that nobody holds yet. Not waited for."""
-    if door(uuid).exists() and await _ask_keeper(uuid, "x-is-anybody-there") is None:
-        argv = [sys.executable, "-m", "sterna.adapters.libvirt.keeper", str(door(uuid)), str(_held(uuid))]
-        await asyncio.create_subprocess_exec(
-            *argv, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
-        )
+    """Have the guest's second monitor opened and held; returns once it is. A guest without one is nothing.
+
+    Raises Unreachable where it does not open, in about 10 s.
+    """
+    if not door(uuid).exists() or await _ask_keeper(uuid, "x-is-anybody-there") is not None:
+        return
+    argv = [sys.executable, "-m", "sterna.adapters.libvirt.keeper", str(door(uuid)), str(_held(uuid))]
+    keeper = await asyncio.create_subprocess_exec(
+        *argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+    )
+    assert keeper.stdout is not None
+    if await keeper.stdout.readline() != HELD:  # it ended
+        raise Unreachable("the guest's second monitor does not open: its QEMU is busy, or somebody else holds it")
 
 
 def close_door(uuid: str) -> None:
@@ -100,8 +108,8 @@ def close_door(uuid: str) -> None:
 async def listen_again(uuid: str, address: str) -> str:
     """Wait for the source's half on a free port of `address`; the URI.
 
-    Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses, Unreachable while
-    nobody holds the monitor.
+    Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses, Unreachable where
+    nobody holds the monitor and it does not open.
     """
     if not door(uuid).exists():
         raise Conflict(
@@ -109,15 +117,15 @@ async def listen_again(uuid: str, address: str) -> str:
         )
     uri = f"tcp:{address}:{_free_port(address)}"
     deadline = time.monotonic() + _SETTLE_S
-    while (said := await _ask_keeper(uuid, "migrate-recover", uri=uri)) is not None:
-        if not said:
-            return uri
+    while (said := await _ask_keeper(uuid, "migrate-recover", uri=uri)) != "":
         if time.monotonic() > deadline:
-            raise Permanent(f"QEMU cannot take the migration up again at {uri}: {said}")
+            raise Permanent(f"QEMU cannot take the migration up again at {uri}: {said or 'it does not answer'}")
+        if said is None:
+            await open_door(uuid)
+            continue
         await _ask_keeper(uuid, "migrate-pause")  # a stream that only seems whole, or is just being joined
         await asyncio.sleep(_LOOK_S)
-    await open_door(uuid)
-    raise Unreachable("nobody holds the guest's second monitor: it is being opened")
+    return uri
 
 
 async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | None:

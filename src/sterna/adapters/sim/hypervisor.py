@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from sterna.adapters.sim import checks, evidence, qemu
 from sterna.adapters.sim.copying import SimCopy
+from sterna.adapters.sim.describe import describe
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import Definition, SimDomain
 from sterna.adapters.sim.world import SimWorld
-from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
+from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
 from sterna.domain.model import (
     CompletedJob,
     CopyPlan,
-    Disk,
     DiskKind,
     GuestLoad,
     GuestState,
@@ -86,7 +86,7 @@ class SimHypervisor:
         found = [d for d in here.domains.values() if name_or_uuid in (d.uuid, d.definition.name)]
         if not found:
             raise NotFound(f"{here.name}: Domain not found: no domain with matching name or UUID '{name_or_uuid}'")
-        return _describe(here, found[0])
+        return describe(here, found[0])
 
     async def observe(self, uuid: str) -> Observation:
         """What this libvirt says of the guest now."""
@@ -314,6 +314,8 @@ class SimHypervisor:
         job = domain.job
         if job is None or domain.incoming:
             raise Conflict(f"the guest is {domain.state} ({domain.reason}): not in post-copy")
+        if not domain.held:
+            raise Unreachable(f"{here.name}: nobody holds the guest's second monitor")
         _ask(job.listen)
         return f"tcp:{address}:49152"
 
@@ -329,7 +331,14 @@ class SimHypervisor:
         return True
 
     async def open_recovery(self, uuid: str) -> None:
-        """Nothing to hold: a simulated QEMU always listens."""
+        """Hold the second monitor, if there is one. Raises Unreachable where its QEMU no longer lets anybody in."""
+        here = await self._called()
+        domain = here.domains.get(uuid)
+        if domain is None or not domain.active or uuid not in here.doors or domain.held:
+            return
+        if domain.reason in POSTCOPY:  # QEMU's main thread may stand still by now: the worst case is simulated
+            raise Unreachable(f"{here.name}: the guest's second monitor does not open")
+        domain.held = True
 
     async def close_recovery(self, uuid: str) -> None:
         """Take away the second monitor, if there is one."""
@@ -424,36 +433,3 @@ def _ask(act: Callable[[], None]) -> None:
         act()
     except qemu.LibvirtSays as refusal:
         raise Permanent(f"libvirt refused: {refusal}") from refusal
-
-
-def _describe(here: SimHost, domain: SimDomain) -> Vm:
-    definition = domain.definition
-    return Vm(
-        uuid=domain.uuid,
-        name=definition.name,
-        state=domain.state,
-        reason=domain.reason,
-        job_active=domain.job is not None,
-        persistent=domain.inactive is not None,
-        autostart=domain.autostart,
-        memory_bytes=definition.memory_bytes,
-        vcpus=definition.vcpus,
-        virt_type=definition.virt_type,
-        arch=definition.arch,
-        machine=definition.machine,
-        emulator=definition.emulator,
-        cpu_xml=definition.cpu_xml,
-        disks=tuple(_sized(here, d) for d in definition.disks),
-        nics=definition.nics,
-        immovable=definition.immovable,
-        epoch=definition.epoch or 0,
-        image=definition.image,
-    )
-
-
-def _sized(here: SimHost, disk: Disk) -> Disk:
-    """The disk with its sizes as the host's storage has them now."""
-    file = here.file(disk.path) if disk.kind is DiskKind.FILE and disk.path else None
-    if file is None:
-        return disk
-    return disk.model_copy(update={"capacity_bytes": file.size_bytes, "allocation_bytes": file.allocated_bytes})

@@ -63,7 +63,7 @@ def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event
     if live is None:
         return
     _open_files(host, domain.uuid, live, held=False)
-    domain.live, domain.interlocked = None, False
+    domain.live, domain.interlocked, domain.held = None, False, False
     if domain.inactive is None:
         del host.domains[domain.uuid]
     _change(world, host, domain, GuestState.SHUTOFF, reason, (event, detail))

@@ -94,6 +94,8 @@ class SimDomain:
     """What was measured last."""
     interlocked: bool = False
     """This QEMU, once its guest's state has left, cannot let it run again."""
+    held: bool = False
+    """Somebody holds this QEMU's second monitor."""
     max_downtime_ms: int | None = None
     """As somebody set it on this QEMU; None: the default."""
 

@@ -1,0 +1,41 @@
+"""What a simulated libvirt tells of one of its domains."""
+
+from __future__ import annotations
+
+from sterna.adapters.sim.host import SimHost
+from sterna.adapters.sim.things import SimDomain
+from sterna.domain.model import Disk, DiskKind, Vm
+
+
+def describe(here: SimHost, domain: SimDomain) -> Vm:
+    """The VM as this host's libvirt has it."""
+    definition = domain.definition
+    return Vm(
+        uuid=domain.uuid,
+        name=definition.name,
+        state=domain.state,
+        reason=domain.reason,
+        job_active=domain.job is not None,
+        persistent=domain.inactive is not None,
+        autostart=domain.autostart,
+        memory_bytes=definition.memory_bytes,
+        vcpus=definition.vcpus,
+        virt_type=definition.virt_type,
+        arch=definition.arch,
+        machine=definition.machine,
+        emulator=definition.emulator,
+        cpu_xml=definition.cpu_xml,
+        disks=tuple(_sized(here, d) for d in definition.disks),
+        nics=definition.nics,
+        immovable=definition.immovable,
+        epoch=definition.epoch or 0,
+        image=definition.image,
+    )
+
+
+def _sized(here: SimHost, disk: Disk) -> Disk:
+    """The disk with its sizes as the host's storage has them now."""
+    file = here.file(disk.path) if disk.kind is DiskKind.FILE and disk.path else None
+    if file is None:
+        return disk
+    return disk.model_copy(update={"capacity_bytes": file.size_bytes, "allocation_bytes": file.allocated_bytes})
