@@ -151,6 +151,7 @@ NOTES = (
     "copy-succeeded",
     "dhost-reports-F9",
     "dhost-reports-R7",
+    "guest-ended-before-it-ran",
     "guest-ran-here",
     "incoming-vm",
     "libvirt-said",
@@ -216,6 +217,8 @@ def _blind_locate(hidden: Verdict, shown: Verdict) -> Mutant:
 
 
 SAFEGUARDS: dict[str, Mutant] = {
+    "no interlock": _never(transfer.Interlock, "do", {}),
+    "post-copy begins before a broken stream could be joined again": _never(DestinationDesk, "open_recovery", {}),
     "intents are not journaled": lambda: _unwritten(Kind.INTENT),
     "outcomes are not journaled": lambda: _unwritten(Kind.DONE),
     "the turn back is not journaled": lambda: _unwritten(Kind.TURNED),
