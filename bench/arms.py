@@ -101,7 +101,7 @@ class Arm:
         spent = self.agents_cpu_ms()
         for guest, was in zip(self.guests, before, strict=True):
             after = guest.status()
-            if self.lab.hosts_running(guest.name) != [there] or not after.clean or after.boot_id != was.boot_id:
+            if self.runs_on(guest) != [there] or not after.clean or after.boot_id != was.boot_id:
                 raise LabError(f"{guest.name} is not whole after {self.name} moved it: {after}")
         self.here = there
         jobs = [self.job(guest) for guest in self.guests]
@@ -115,6 +115,10 @@ class Arm:
             blackout_ms=max(ping.longest_gap_ms for ping in pings),
             agents_cpu_ms=None if cpu is None or spent is None else spent - cpu,
         )
+
+    def runs_on(self, guest: Guest) -> list[str]:
+        """The hosts where it runs."""
+        return self.lab.hosts_running(guest.name)
 
     @contextmanager
     def pinging(self) -> Iterator[list[Any]]:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from bench.arms import Arm, Load, Sample, Sterna, Virsh
 from bench.figures import SEED, compare
+from bench.qmp import Qmp
 from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
 
@@ -50,10 +51,10 @@ def _interleaved(arms: Sequence[Arm], rounds: int, console: Console) -> list[Sam
 
 
 def one(lab: Lab, rounds: int, console: Console) -> Result:
-    """One guest, Sterna against virsh."""
+    """One guest: Sterna, virsh, and QEMU alone."""
     shape(lab, LINK_MIB_S)
     load = Load()
-    samples = _interleaved([Virsh(lab, load), Sterna(lab, load)], rounds, console)
+    samples = _interleaved([Qmp(lab, load), Virsh(lab, load), Sterna(lab, load)], rounds, console)
     title = f"{rounds} rounds: {load.memory_mib} MiB dirtying {load.dirty_mib_s} MiB/s, link of {LINK_MIB_S} MiB/s"
     return [s.row() for s in samples], compare(title, samples)
 

@@ -35,17 +35,18 @@ def ratio(mine: Sequence[float], theirs: Sequence[float], chance: random.Random)
 
 
 def compare(title: str, samples: list[Sample], figures: Sequence[str] = tuple(FIGURES)) -> Table:
-    """Medians of virsh and Sterna, and the ratio of each figure."""
+    """Medians of each arm, and of each figure the ratio of Sterna to virsh."""
     chance = random.Random(SEED)  # noqa: S311
-    by_arm = {name: [s for s in samples if s.arm == name] for name in ("virsh", "sterna")}
+    arms = [name for name in ("qmp", "virsh", "sterna") if any(s.arm == name for s in samples)]
+    by_arm = {name: [s for s in samples if s.arm == name] for name in arms}
     shown = Table(title=title)
-    for heading in ("median", "virsh", "sterna", "ratio", "95 % interval"):
+    for heading in ("median", *arms, "sterna / virsh", "95 % interval"):
         shown.add_column(heading, justify="left" if heading == "median" else "right")
     for name in figures:
-        theirs, mine = ([FIGURES[name](s) for s in by_arm[arm]] for arm in ("virsh", "sterna"))
-        medians = (f"{statistics.median(theirs):.0f}", f"{statistics.median(mine):.0f}")
-        middle, low, high = ratio(mine, theirs, chance)
+        values = {arm: [FIGURES[name](s) for s in by_arm[arm]] for arm in arms}
+        medians = [f"{statistics.median(values[arm]):.0f}" for arm in arms]
+        middle, low, high = ratio(values["sterna"], values["virsh"], chance)
         shown.add_row(name, *medians, f"{middle:.2f}", f"{low:.2f} - {high:.2f}")
     cpu = [s.agents_cpu_ms for s in by_arm["sterna"] if s.agents_cpu_ms is not None]
-    shown.add_row("both agents' CPU, ms", "-", f"{statistics.median(cpu):.0f}", "", "")
+    shown.add_row("both agents' CPU, ms", *["-"] * (len(arms) - 1), f"{statistics.median(cpu):.0f}", "", "")
     return shown
