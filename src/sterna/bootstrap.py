@@ -63,6 +63,8 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         address=settings.migration.address,
         initiator=settings.volumes.initiator,
         instances_dir=str(settings.instances_dir),
+        link_bytes_s=settings.migration.link_bytes_s,
+        transport=settings.migration.transport,
     )
     volumes: list[Volumes] = [SharedFileVolumes()]
     if settings.volumes.initiator:
@@ -71,6 +73,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         name=settings.host,
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
+        tunnel_uri=lambda address: settings.migration.ssh_uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
         vif=OvsVif(settings.network.ovsdb),
         network=NativeNetwork(),

@@ -97,7 +97,8 @@ class DestinationDesk:
             ctx.note_once("P3", "incoming-vm", {"vm": _vm(request).model_dump(mode="json")})
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)
-            answer = pre.pre_live_migration_result(ctx)
+            facts = await self._host.hypervisor.host()
+            answer = pre.pre_live_migration_result(ctx) | {"host": facts.model_dump(mode="json")}
             ctx.note_once("P11", "return-result", answer)
             return answer
 

@@ -121,7 +121,7 @@ class PlanMigration:
         answer: Solution = solve(wanted, hosts, Guest.of(details), converges=converges)
         return plan.model_copy(
             update={
-                "blockers": (*plan.blockers, *answer.refusals),
+                "blockers": tuple(reasons.unique([*plan.blockers, *answer.refusals])),
                 "warnings": answer.warnings,
                 "reasons": answer.reasons,
             }
@@ -132,14 +132,12 @@ class PlanMigration:
         ends = [known.get(name) for name in (plan.vm.host, plan.destination or "")]
         if ends[0] is None or ends[1] is None:
             return None
-        source, destination = (
-            Capabilities(host=f.name, libvirt_version=f.libvirt_version, qemu_version=f.qemu_version, cpus=f.cpus)
-            for f in ends
-            if f is not None
-        )
-        # The destination was asked whether its QEMU may handle page faults if post-copy was a matter at all.
-        able = May.POSTCOPY in wanted.may and NO_POSTCOPY not in {r.code for r in plan.blockers}
-        return Pair(source=source, destination=destination.model_copy(update={"userfaultfd": able}))
+        source, destination = (Capabilities.of(f) for f in ends if f is not None)
+        if destination.userfaultfd is None:
+            # An older agent: it was asked whether its QEMU may handle page faults if post-copy was a matter at all.
+            able = May.POSTCOPY in wanted.may and NO_POSTCOPY not in {r.code for r in plan.blockers}
+            destination = destination.model_copy(update={"userfaultfd": able})
+        return Pair(source=source, destination=destination)
 
     async def _foreseen(self, plan: Plan, wanted: Objective, details: Vm | None) -> Plan:
         """With the forecasts, as far as load and bandwidth are known."""

@@ -144,9 +144,42 @@ class Vm(Value):
     nics: tuple[Nic, ...] = ()
     immovable: tuple[str, ...] = ()
     """Devices that cannot move, in words: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
+    hugepages: bool = False
+    """Its memory is in huge pages."""
+    nvdimm: bool = False
     epoch: int = 0
     image: Data = {}
     """Image metadata from the domain's own metadata element (SPEC P7)."""
+
+
+class Transport(StrEnum):
+    """How the memory travels from host to host."""
+
+    TCP = "tcp"
+    """From QEMU to QEMU, unencrypted."""
+    TLS = "tls"
+    """From QEMU to QEMU, encrypted by them."""
+    SSH = "ssh"
+    """Inside libvirt's own connection, which goes through SSH: where no other port is open."""
+
+
+class Abilities(Value):
+    """What a host can do for a copy, and how its operator wants memory to travel. None: not known."""
+
+    userfaultfd: bool | None = None
+    """QEMU, as the user it runs as here, may open a userfaultfd."""
+    userfaultfd_hugepages: bool | None = None
+    """The kernel's userfaultfd serves hugetlbfs memory too."""
+    tls: bool | None = None
+    """Certificates for QEMU's migration stream are in place."""
+    zstd: bool | None = None
+    """This QEMU was built with zstd."""
+    locked_memory: bool | None = None
+    """QEMU may lock as much memory as zero-copy sending pins."""
+    link_bytes_s: int | None = None
+    """What the migration network carries, in bytes/s: what can be had, not the number on the card."""
+    transport: Transport | None = None
+    """How memory is to travel to and from this host; None: TLS where both hosts have certificates, else TCP."""
 
 
 class VmSummary(Value):
@@ -178,6 +211,7 @@ class HostFacts(Value):
     instances_dir: str = ""
     disk_free_bytes: int | None = None
     maintenance: bool = False
+    abilities: Abilities = Abilities()
 
 
 class JobSample(Value):
@@ -263,3 +297,7 @@ class CopyPlan(Value):
     """The copy may be switched to post-copy."""
     throttle: bool = False
     """QEMU may slow the guest down where the copy does not converge (auto-converge)."""
+    flags: tuple[str, ...] = ()
+    """What else the stream is made of: libvirt's VIR_MIGRATE_ names without the prefix (`domain/objective.py`)."""
+    parameters: dict[str, int | str] = {}
+    """libvirt's own parameter names, values in libvirt's units."""

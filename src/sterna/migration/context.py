@@ -33,6 +33,8 @@ WROTE_OFF = "wrote-off-peer"
 """Note: this half acted on that word. From here on the other half complies with this one, should it come back."""
 WRITTEN_OFF = "written-off-by-peer"
 """Note: this host was declared dead, and the other half has settled the migration (a `WriteOff`)."""
+STREAM = "stream"
+"""Note: what the copy's stream is made of, with the reasons (a `Solution`)."""
 P3_TRIED = "asking-destination"
 P3_UNDELIVERED = "destination-not-reached"
 
@@ -51,6 +53,8 @@ class HostPorts:
     volumes: Sequence[Volumes]
     storage: Storage
     clock: Clock
+    tunnel_uri: Callable[[str], str] = "qemu+ssh://root@{}/system".format
+    """The same through SSH, for a copy that travels inside libvirt's own connection."""
     more_addresses: Sequence[str] = ()
     """Further addresses of this host at which a memory stream may arrive."""
 
@@ -163,8 +167,9 @@ class Context:
 
     @property
     def postcopy(self) -> bool:
-        """May the copy be switched to post-copy?"""
-        return POSTCOPY in self.migration.options.get("may", ())
+        """May the copy be switched to post-copy? Not where the hosts cannot, whatever the user permits."""
+        chosen = self.history.notes.get(STREAM, {}).get("parameters", {})
+        return POSTCOPY in self.migration.options.get("may", ()) and bool(chosen.get("postcopy", True))
 
     @property
     def handed_over(self) -> bool:

@@ -12,11 +12,21 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sterna.domain.errors import Cancelled, Permanent, SternaError
-from sterna.domain.model import CopyPlan, Data, DestinationDisk, DestinationNic, GuestState, JobSample, Observation
+from sterna.domain.model import (
+    CopyPlan,
+    Data,
+    DestinationDisk,
+    DestinationNic,
+    GuestState,
+    JobSample,
+    Observation,
+    Transport,
+)
+from sterna.domain.objective import CopyParameters
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, POSTCOPY, Finding, Verdict, locate
-from sterna.migration import fenced, handover, postcopy, rollback, steering
+from sterna.migration import fenced, handover, postcopy, rollback, steering, stream
 from sterna.migration.context import HELD, RUNS_THERE, Context
 from sterna.ports.hypervisor import GuestEvent
 
@@ -159,7 +169,7 @@ class Copy(Step[Context]):
 
     async def _start(self, ctx: Context) -> str:
         """Run the copy; what libvirt said if it did not like it ('' otherwise)."""
-        plan = copy_plan(ctx, throttle=await steering.prepare(ctx))
+        plan = copy_plan(ctx, await steering.prepare(ctx))
         ctx.note("M3", "copy-started")
         try:
             await watch(ctx, self._find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan))
@@ -199,20 +209,23 @@ class Copy(Step[Context]):
         return Permanent(f"the copy failed: {said or finding.why}")
 
 
-def copy_plan(ctx: Context, *, throttle: bool = False) -> CopyPlan:
-    """All that libvirt must be told, from the snapshot (P2) and the destination's answer (P11)."""
+def copy_plan(ctx: Context, made_of: CopyParameters | None = None) -> CopyPlan:
+    """All that libvirt must be told, from the snapshot (P2), the destination's answer (P11) and the solver's."""
     answer = ctx.history.results["pre-live-migration"]
+    transport = made_of.transport if made_of is not None else Transport.TCP
     return CopyPlan(
         migration_id=ctx.migration.id,
         epoch=ctx.migration.epoch,
-        destination_uri=ctx.host.uri(answer["address"]),
-        migrate_uri=f"tcp://{answer['address']}",
+        destination_uri=stream.control_uri(ctx.host, answer["address"], transport),
+        migrate_uri=None if transport is Transport.SSH else f"tcp://{answer['address']}",
         disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
         nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
         persistent=ctx.vm_before().persistent,
         bandwidth_bytes=ctx.migration.options.get("bandwidth_bytes"),
         postcopy=ctx.postcopy,
-        throttle=throttle,
+        throttle=made_of is not None and made_of.throttled,
+        flags=made_of.flags if made_of is not None else (),
+        parameters=made_of.parameters if made_of is not None else {},
     )
 
 

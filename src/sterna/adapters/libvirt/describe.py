@@ -54,6 +54,8 @@ def describe_domain(domain: Element) -> Vm:
         disks=tuple(read_disk(disk) for disk in domain.iterfind("devices/disk")),
         nics=tuple(read_nic(nic, read_nics(own)) for nic in domain.iterfind("devices/interface")),
         immovable=tuple(_immovable(domain)),
+        hugepages=domain.find("memoryBacking/hugepages") is not None,
+        nvdimm=domain.find("devices/memory[@model='nvdimm']") is not None,
         epoch=read_epoch(own) or 0,
         image=read_image(domain),
     )

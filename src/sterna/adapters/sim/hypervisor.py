@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
-from sterna.adapters.sim import checks, evidence, qemu
+from sterna.adapters.sim import checks, evidence, qemu, streams
 from sterna.adapters.sim.copying import SimCopy
 from sterna.adapters.sim.describe import describe
 from sterna.adapters.sim.host import SimHost
@@ -64,6 +64,7 @@ class SimHypervisor:
             instances_dir=here.instances_dir,
             disk_free_bytes=here.folder(here.instances_dir).free_bytes,
             maintenance=here.maintenance,
+            abilities=here.abilities.model_copy(update={"userfaultfd": here.userfaultfd}),
         )
 
     async def vms(self) -> list[VmSummary]:
@@ -410,6 +411,7 @@ class SimHypervisor:
         peer = self._dial(here, plan.destination_uri)
         if peer is here:
             raise qemu.LibvirtSays("internal error: Attempt to migrate guest to the same host " + here.host_uuid)
+        streams.check_flags(plan)
         _check_safe(here, domain.live, plan)
         copy = SimCopy(self._world, here, peer, domain, plan)
         copy.start()

@@ -156,7 +156,8 @@ class SimWorld:
 
     def host_at(self, uri: str) -> SimHost | None:
         """The host whose libvirtd a URI names, by address or by name."""
-        return next((h for h in self.hosts.values() if f"//{h.address}/" in uri or f"//{h.name}/" in uri), None)
+        named = uri.partition("//")[2].partition("/")[0].rpartition("@")[2]
+        return next((h for h in self.hosts.values() if named in (h.address, h.name)), None)
 
     def cut(self, a: str, b: str, *, kinds: tuple[str, ...] = ("stream", "control")) -> None:
         """Cut the path between two hosts: QEMU's `stream`, libvirt's `control` connection, or both."""
