@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from two_hosts import TwoHosts, contract_lab, hosts
 
+from sterna.domain.downtime import SourceTimes
 from sterna.domain.errors import Permanent, Unknown
 from sterna.domain.model import GuestState
 
@@ -65,16 +66,22 @@ async def test_each_way_carries_a_guest(hosts: TwoHosts, way: str) -> None:
     more, made_of = WAYS[way]
     vm = await hosts.vm(*(("shared", "local") if way in WITH_DISK else ("shared",)))
     plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=SLOW, **more)
-    async with hosts.a.hypervisor.events(vm.uuid) as events, asyncio.timeout(30):
+    seen: set[str] = set()
+    times, record = SourceTimes(), None
+    async with hosts.a.hypervisor.events(vm.uuid) as events, asyncio.timeout(60):
         copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
         async for event in events:
-            if event.kind == "iteration":
+            if event.kind == "iteration" and not seen:
+                seen = hosts.stream_of(vm)
+                await unbounded(hosts, vm.uuid)
+            record = times.take(event.kind, event.at_ms)
+            if record is not None:
                 break
-    seen = hosts.stream_of(vm)
+    await copy
     assert made_of <= seen
     assert not ({"tls", "tunnelled", "parallel", "compressed", "zerocopy", "postcopy"} - made_of) & seen
-    await unbounded(hosts, vm.uuid)
-    await copy
+    assert record is not None
+    assert None not in record.values()  # what the standstill was made of
     there = await hosts.b.hypervisor.observe(vm.uuid)
     assert (there.state, there.epoch, there.ran) == (GuestState.RUNNING, 1, True)
     assert (await hosts.settled(hosts.a, vm.uuid)).state is GuestState.SHUTOFF

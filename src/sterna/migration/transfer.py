@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
 from sterna.domain.errors import Cancelled, Permanent, SternaError
 from sterna.domain.model import (
     CopyPlan,
@@ -270,10 +271,14 @@ async def _follow(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
 
 
 async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
+    times = SourceTimes()
     async for event in events:
+        record = times.take(event.kind, event.at_ms)
+        if record is not None:
+            ctx.note("M4", SWITCHED, record)
         if event.kind == "iteration":
             ctx.note("M3", "iteration", {"iteration": event.iteration})
-        else:
+        elif event.kind not in TOLD_BY_QEMU:
             ctx.note("M3", f"saw-{event.kind}", {"detail": event.detail})
 
 

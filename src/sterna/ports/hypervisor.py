@@ -30,9 +30,12 @@ class GuestEvent(Value):
     kind: str
     """`started-incoming`, `suspended-migrated`, `resumed-migrated`, `stopped-migrated`, `stopped`, `crashed`,
     `shutdown`, `iteration`, `job-completed`, `job-failed`, `defined`, `undefined`, `suspended`, `resumed`, and in
-    post-copy `suspended-postcopy` (source), `resumed-postcopy` (destination), `postcopy-failed` (either)."""
+    post-copy `suspended-postcopy` (source), `resumed-postcopy` (destination), `postcopy-failed` (either).
+    `migration-device` (source) and `migration-completed` (either) are QEMU's own word on its stream."""
     detail: str = ""
     iteration: int | None = None
+    at_ms: float | None = None
+    """When it was seen, by this host's monotonic clock."""
 
 
 class Inventory(Protocol):

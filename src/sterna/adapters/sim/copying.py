@@ -229,8 +229,11 @@ class SimCopy(Sending, Postcopying):
 
     async def _switch_over(self) -> None:
         source = await self._pause()
+        self.world.emit(self.source, self.uuid, "migration-device")
         await self._wait(self.world.pace.switch_ms + self._ms_for(self._sending))
         self._processed, self._sending = self._processed + self._sending, 0
+        for host in (self.source, self.destination):
+            self.world.emit(host, self.uuid, "migration-completed")
         domain = self._define(source)
         domain.job = None
         # Disks are counted on the source only.

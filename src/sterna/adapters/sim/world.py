@@ -78,7 +78,8 @@ class SimWorld:
     def emit(self, host: SimHost, uuid: str, kind: str, detail: str = "", iteration: int | None = None) -> None:
         """A libvirt event; one whose libvirtd is down is seen by nobody."""
         if host.libvirtd_up:
-            self.events.publish(host.name, uuid, GuestEvent(kind=kind, detail=detail, iteration=iteration))
+            told = {"kind": kind, "detail": detail, "iteration": iteration, "at_ms": self.clock.monotonic_ms()}
+            self.events.publish(host.name, uuid, GuestEvent.model_validate(told))
 
     def running(self, uuid: str) -> list[str]:
         """Hosts on which this guest's vCPUs run now: at most one, always."""
