@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 
 from sterna.adapters.clock import SystemClock
+from sterna.adapters.libvirt.handshake import TlsHandshake
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.network import NativeNetwork
 from sterna.adapters.native.shared_file import SharedFileVolumes
@@ -80,6 +81,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         volumes=tuple(volumes),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        handshake=TlsHandshake(settings.migration.address),
         more_addresses=settings.migration.more_addresses,
     )
 

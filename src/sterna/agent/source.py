@@ -21,8 +21,8 @@ from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.migration import postcopy
-from sterna.migration.context import RUNS_THERE, WRITTEN_OFF, Context, HostPorts
-from sterna.migration.flow import SOURCE
+from sterna.migration.context import ABORT_ASKED, REHEARSE, RUNS_THERE, WRITTEN_OFF, Context, HostPorts
+from sterna.migration.flow import REHEARSAL, SOURCE
 from sterna.migration.steering import OBJECTIVE
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -98,7 +98,7 @@ class SourceDesk:
             )
         ctx = self._contexts.get(wanted)
         if ctx is not None:
-            ctx.note_once("", "abort-asked")
+            ctx.note_once("", ABORT_ASKED)
             ctx.abort.set()
         return {"accepted": True}
 
@@ -168,10 +168,11 @@ class SourceDesk:
         )
         if history.status is None:
             ctx.write(Kind.STATUS, name=Status.QUEUED, data={"status": Status.QUEUED, "reason": "accepted"})
-        if "abort-asked" in history.notes:
+        if ABORT_ASKED in history.notes:
             ctx.abort.set()
         self._contexts[migration.id] = ctx
-        task = asyncio.create_task(self._runner.drive(SOURCE, ctx), name=f"migration-{migration.id}")
+        flow = REHEARSAL if migration.options.get(REHEARSE) else SOURCE
+        task = asyncio.create_task(self._runner.drive(flow, ctx), name=f"migration-{migration.id}")
         self._tasks[migration.id] = task
         task.add_done_callback(lambda done: self._ended(migration.id, done))
 

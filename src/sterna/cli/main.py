@@ -117,19 +117,27 @@ def plan(  # noqa: PLR0913 - one option per thing a user may say
     policy: PolicyName = None,
     bandwidth: Bandwidth = None,
     transport: TransportName = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="Do all of it up to the copy, and undo it.")] = False,
+    with_copy: Annotated[
+        bool, typer.Option("--with-copy", help="And begin the copy, slowly; it ends at its first sample.")
+    ] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a migration would meet and what it would cost; change nothing.
 
-    Takes some seconds: the guest's dirty rate is measured. Exit code 3 when something is in the way.
+    Takes some seconds: the guest's dirty rate is measured. Exit code 3 when something is in the way, or a rehearsal
+    did not go well.
     """
     wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport}
     body: Json = {"vm": vm, "destination": to} | _objective(policy, max_downtime, finish_within, may, **wanted)
+    if rehearse or with_copy:
+        body |= {"rehearse": True, "with_copy": with_copy}
     with plain_errors():
         answer = client_of(api).post("/v1/plans", body)
         print_json(answer) if as_json else out.print(shown_plan(answer))
-        if answer["blockers"]:
+        rehearsed = answer.get("rehearsal")
+        if answer["blockers"] or (rehearsed is not None and not rehearsed["passed"]):
             raise typer.Exit(Exit.REFUSED)
 
 

@@ -12,6 +12,7 @@ from sterna.controller.calls import AgentCalls
 from sterna.controller.inventory import Inventory
 from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
 from sterna.controller.registry import Registry
+from sterna.controller.rehearse_migration import Rehearsal
 from sterna.domain.capabilities import Capabilities, Guest, Pair
 from sterna.domain.errors import Refused, SternaError
 from sterna.domain.experience import Accuracy, Experience, accuracy, outcome_of
@@ -48,6 +49,8 @@ class Plan(Value):
     bandwidth_from: str = ""
     """`asked`, `learnt`, or why it is not known."""
     forecasts: tuple[Forecast, ...] = ()
+    rehearsal: Rehearsal | None = None
+    """What was tried for real, where that was asked for and nothing was in the way."""
 
 
 class Forecasting(Value):

@@ -32,6 +32,8 @@ LOAD = "load"
 MORE_LEEWAY = (
     "allow more: --max-downtime, --finish-within, --may throttle,postcopy,pause; or migrate when it is quieter"
 )
+NO_SWITCH_MS = 1
+"""No leave to switch over: at the slowest bandwidth, a rest of a kilobyte would do."""
 MEASURED_FOR_S = 1
 """libvirt's shortest. It is over long before the destination is prepared, and nothing waits for it."""
 
@@ -78,7 +80,8 @@ async def prepare(ctx: Context) -> CopyParameters | None:
     if wanted is None:
         return None
     with contextlib.suppress(SternaError):  # told again with the first sample
-        await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, wanted.first_downtime_ms)
+        first_ms = NO_SWITCH_MS if ctx.rehearses_copy else wanted.first_downtime_ms
+        await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, first_ms)
     load = await load_of(ctx)
     seen = _forecast(ctx, wanted, load)
     told = {"load": load, "forecast": seen}

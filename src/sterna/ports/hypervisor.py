@@ -74,6 +74,12 @@ class Inventory(Protocol):
     async def check_postcopy(self) -> list[Refusal]:
         """Why no guest could arrive here by post-copy: its QEMU must be allowed to handle page faults."""
 
+    async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
+        """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
+
+    async def check_definition(self, xml: str) -> list[Refusal]:
+        """Does this hypervisor make a QEMU's command line of it, and has it the huge pages? Changes nothing."""
+
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this host's side dial the other's libvirtd? None where it can."""
 

@@ -9,15 +9,27 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt import abilities, checks
+from sterna.adapters.libvirt import abilities, checks, translating
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.host import LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import NO_JOB, find, job_of, observe, state_of
+from sterna.adapters.libvirt.render import render_live
 from sterna.adapters.threads import in_thread
 from sterna.domain.errors import NotFound, Unreachable
-from sterna.domain.model import Abilities, Disk, DiskKind, GuestLoad, HostFacts, Observation, Refusal, Vm, VmSummary
+from sterna.domain.model import (
+    Abilities,
+    CopyPlan,
+    Disk,
+    DiskKind,
+    GuestLoad,
+    HostFacts,
+    Observation,
+    Refusal,
+    Vm,
+    VmSummary,
+)
 
 _RUN_DIR = Path("/run/libvirt/qemu")
 """Where libvirt keeps the process ids of its guests."""
@@ -91,6 +103,18 @@ class LibvirtInventory(LibvirtHost):
         message = f"{self._settings.name}'s kernel does not let QEMU handle page faults, as post-copy needs it"
         fix = "sysctl vm.unprivileged_userfaultfd=1 there, or migrate without --may postcopy"
         return [Refusal(code="postcopy-impossible", message=message, fix=fix)]
+
+    async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
+        """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
+
+        def render(conn: Connect) -> str:
+            return render_live(conn.lookupByUUIDString(uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE), plan)
+
+        return await self._ask(render)
+
+    async def check_definition(self, xml: str) -> list[Refusal]:
+        """Does this libvirt make a QEMU's command line of it, and has it the huge pages? Raises Unreachable."""
+        return await self._ask(lambda conn: translating.against_definition(conn, xml))
 
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this host dial the other's libvirtd, and is it another one? None where all is well."""

@@ -37,6 +37,10 @@ class SimHost:
         """May QEMU handle page faults here?"""
         self.abilities = Abilities(userfaultfd_hugepages=True, tls=False, zstd=True, locked_memory=True)
         """What else it can do for a copy; `userfaultfd` stands over it."""
+        self.authority = "the operators"
+        """Who has signed its certificates."""
+        self.untranslatable: set[str] = set()
+        """What its libvirt refuses in a definition."""
         self.doors: set[str] = set()
         """UUIDs of the guests that came in with a second monitor, as far as its socket is still there."""
         self.powered = True

@@ -10,6 +10,7 @@ from sterna.adapters.sim import checks, evidence, qemu, streams
 from sterna.adapters.sim.copying import SimCopy
 from sterna.adapters.sim.describe import describe
 from sterna.adapters.sim.host import SimHost
+from sterna.adapters.sim.rendering import incoming_definition
 from sterna.adapters.sim.things import Definition, SimDomain
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
@@ -120,6 +121,21 @@ class SimHypervisor:
             return []
         message = f"{here.name}'s kernel does not let QEMU handle page faults, as post-copy needs it"
         return [Refusal(code="postcopy-impossible", message=message, fix="sysctl vm.unprivileged_userfaultfd=1")]
+
+    async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
+        """The incoming definition, as text nobody but `check_definition` reads."""
+        domain = self._require(await self._called(), uuid)
+        if domain.live is None:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        return repr(incoming_definition(domain.live, plan))
+
+    async def check_definition(self, xml: str) -> list[Refusal]:
+        """See ports.hypervisor.Inventory.check_definition."""
+        here = await self._called()
+        found = [word for word in sorted(here.untranslatable) if word in xml]
+        message = f"{here.name}'s libvirt cannot start it: unsupported configuration: {', '.join(found)}"
+        fix = "see what its libvirt or QEMU lacks"
+        return [Refusal(code="definition-refused", message=message, fix=fix)] if found else []
 
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this libvirtd dial the other?"""
