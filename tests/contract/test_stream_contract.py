@@ -31,9 +31,10 @@ WAYS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"parallel", "zerocopy", "parallel.connections=2"},
     ),
     "post-copy over tls": ({"flags": ("TLS",), "postcopy": True}, {"tls", "postcopy"}),
+    "synchronous writes": ({"flags": ("NON_SHARED_SYNCHRONOUS_WRITES",)}, set()),
     "link known": ({"parameters": {"bandwidth.avail.switchover": 500}}, {"bandwidth.avail.switchover=500"}),
 }
-WITH_DISK = {"post-copy over tls", "tls"}
+WITH_DISK = {"post-copy over tls", "tls", "synchronous writes"}
 IMPOSSIBLE: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "parallel in the tunnel": (("shared",), {"flags": ("TUNNELLED", "PARALLEL")}),
     "post-copy in the tunnel": (("shared",), {"flags": ("TUNNELLED",), "postcopy": True}),

@@ -162,6 +162,7 @@ class _Solver:
         self._wish_endings()
         if self.guest.local_disks:
             self._demand(Feature.DISKS, f"{', '.join(self.guest.local_disks)} only the source can see")
+            self._wish_sync_writes()
         self._wish_connections()
         self._wish_compression()
         for feature in sorted(self.wanted.demands - self.on):
@@ -200,6 +201,11 @@ class _Solver:
             self.reasons.append("no throttle: the forecast is that it converges by itself")
         if self.wanted.finish_within_s is not None and not may:
             self.warnings.append("nothing may be done to a copy that does not converge: it is given up in the end")
+
+    def _wish_sync_writes(self) -> None:
+        # A disk written to faster than the link carries is never whole; slowing its writer is what throttling is.
+        if self.wanted.finish_within_s is not None and May.THROTTLE in self.wanted.may:
+            self._want(Feature.SYNC_WRITES, "there is a deadline, and the guest may be slowed down")
 
     def _wish_connections(self) -> None:
         speed = self._speed()

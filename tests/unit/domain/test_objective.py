@@ -199,6 +199,19 @@ def test_the_number_of_connections_follows_link_cpus_vcpus_and_encryption():
     assert connections() is None
 
 
+def test_a_disk_must_be_whole_by_the_deadline_where_its_writer_may_be_slowed_down():
+    disk, may = guest(local_disks=("vda",)), frozenset({May.THROTTLE})
+    flag = "NON_SHARED_SYNCHRONOUS_WRITES"
+    assert flag in flags(solved(pair(), disk, may=may, finish_within_s=60))
+    for answer in (
+        solved(pair(), disk, may=may),
+        solved(pair(), disk, may=frozenset(), finish_within_s=60),
+        solved(pair(), may=may, finish_within_s=60),
+        solved(pair(libvirt_version=version(7, 9)), disk, may=may, finish_within_s=60),
+    ):
+        assert flag not in flags(answer)
+
+
 def test_what_may_be_pinned_is_sent_without_a_copy_of_it():
     fast = {"link_bytes_s": GIGABIT * 40}
     assert "ZEROCOPY" in flags(solved(pair(locked_memory=True, **fast), may=frozenset()))
