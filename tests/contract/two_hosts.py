@@ -48,7 +48,10 @@ class Side:
     def local(self, disk: Disk) -> Disk:
         """The disk with `local` decided, as the agents would by tokens."""
         mine = disk.kind is DiskKind.FILE and (disk.path or "").startswith(self.instances + "/")
-        return disk.model_copy(update={"local": mine if disk.kind is DiskKind.FILE else None})
+        base = True if mine and disk.backing_path else None  # the bases made here are shared
+        return disk.model_copy(
+            update={"local": mine if disk.kind is DiskKind.FILE else None, "backing_shared": base}
+        )
 
 
 class TwoHosts:
@@ -58,7 +61,7 @@ class TwoHosts:
         self.a, self.b = a, b
 
     def make_vm(self, disks: tuple[str, ...]) -> str:
-        """A running guest on `a` with disks of these kinds (shared, local, iscsi); its UUID."""
+        """A running guest on `a` with disks of these kinds (shared, local, iscsi, overlay); its UUID."""
         raise NotImplementedError
 
     unhurried: int
@@ -101,7 +104,7 @@ class TwoHosts:
             if disk.kind is DiskKind.ISCSI:
                 disk = await destination.iscsi.connect(await destination.iscsi.attach(disk))  # noqa: PLW2901
             facts = {"target": disk.target, "kind": disk.kind, "path": disk.path, "iscsi": disk.iscsi}
-            disks.append(DestinationDisk(**facts, copied=bool(disk.local)))
+            disks.append(DestinationDisk(**facts, copied=bool(disk.local), from_base=bool(disk.backing_shared)))
         if "TUNNELLED" in more.get("flags", ()):
             more = {"destination_uri": destination.tunnel_uri, "migrate_uri": None} | more
         nics = []

@@ -98,9 +98,20 @@ class Disk(Value):
     capacity_bytes: int | None = None
     allocation_bytes: int | None = None
     backing_path: str | None = None
+    backing_format: str | None = None
+    backing_shared: bool | None = None
+    """The other host sees the backing file, too: only what differs from it is copied. None: not yet decided."""
     detail: str = ""
     local: bool | None = None
     """True: on storage only its host can see, so it is copied with the memory (M2). None: not yet decided."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its file and its backing file: where a token may show whether they are shared."""
+        if self.kind is not DiskKind.FILE:
+            return ()
+        backing = self.backing_path if (self.backing_path or "").startswith("/") else None
+        return tuple(path for path in (self.path, backing) if path)
 
 
 class Nic(Value):
@@ -266,6 +277,8 @@ class DestinationDisk(Value):
     path: str | None = None
     iscsi: IscsiSource | None = None
     copied: bool = False
+    from_base: bool = False
+    """Copied but for what is in its backing file, which both hosts see."""
 
 
 class DestinationNic(Value):

@@ -81,8 +81,14 @@ def read_disk(disk: Element) -> Disk:
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
         backing_path=_any_location(backing) if backing is not None else None,
+        backing_format=_backing_format(disk),
         detail=detail,
     )
+
+
+def _backing_format(disk: Element) -> str | None:
+    found = disk.find("backingStore/format")
+    return found.get("type") if found is not None else None
 
 
 def _disk_source(disk: Element, source: Element | None) -> tuple[DiskKind, str | None, IscsiSource | None, str]:

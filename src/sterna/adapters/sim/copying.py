@@ -341,6 +341,10 @@ class SimCopy(Sending, Postcopying):
             mine, copy = self.source.file(here), self.destination.file(there)
             if mine is not None and copy is not None and copy.size_bytes != mine.size_bytes:
                 raise qemu.LibvirtSays(f"internal error: unable to mirror '{target}': image sizes differ")
+        for disk in self.definition.disks:
+            planned = next((d for d in self.plan.disks if d.target == disk.target), None)
+            if planned and planned.copied and disk.backing_path and not self.destination.file(disk.backing_path):
+                raise qemu.LibvirtSays(f"internal error: Could not open backing file '{disk.backing_path}'")
 
     def _write_disk_copies(self) -> None:
         """The mirrors are complete: what the guest wrote is on the destination's disks too."""
