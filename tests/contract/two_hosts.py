@@ -179,6 +179,7 @@ class SimulatedHosts(TwoHosts):
         job = self.world.hosts["host1"].domains[vm.uuid].job
         assert job is not None
         found = {f.lower() for f in streams.features(job.plan)} - {"live", "peer2peer"}
+        found |= {"preempt"} if "postcopy" in found else set()  # libvirt's own choice
         found |= {f"{name}={value}" for name, value in job.plan.parameters.items()}
         return found
 

@@ -18,13 +18,16 @@ _ASK_QEMU_S = 20.0
 """QEMU starts in a tenth of a second; on a host that swaps, in some."""
 _HUGEPAGES_SINCE = (4, 11)
 """The kernel whose userfaultfd serves hugetlbfs."""
+_DAEMONS = ("/run/libvirtd.pid", "/run/libvirt/libvirtd.pid", "/run/virtqemud.pid")
+"""Where whoever starts guests leaves its process id; monolithic or modular."""
+_CAP_SYS_RESOURCE = 24
 _ASK = b'{"execute": "qmp_capabilities"}\n{"execute": "query-qmp-schema"}\n{"execute": "quit"}\n'
 
 
 async def read(capabilities: Element, *, privileged: bool, settings: Abilities) -> Abilities:
     """This host's; `settings` says what nobody can be asked: the link, and how memory is to travel.
 
-    `capabilities`: libvirt's. `privileged`: the system's libvirtd, which raises QEMU's memory lock limit itself.
+    `capabilities`: libvirt's. `privileged`: it is the system's libvirtd.
     """
     emulator = capabilities.findtext("guest/arch[@name='x86_64']/emulator") or capabilities.findtext(
         "guest/arch/emulator"
@@ -35,9 +38,22 @@ async def read(capabilities: Element, *, privileged: bool, settings: Abilities) 
             "userfaultfd_hugepages": _kernel() >= _HUGEPAGES_SINCE,
             "tls": not certificates.of_migration().missing,
             "zstd": await _has_zstd(emulator) if emulator else None,
-            "locked_memory": privileged or None,
+            "locked_memory": _may_raise_limits() if privileged else None,
         }
     )
+
+
+def _may_raise_limits() -> bool | None:
+    """May libvirtd raise QEMU's memory lock limit, as it does for zero-copy? Root in a container often may not."""
+    for place in _DAEMONS:
+        try:
+            pid = int(Path(place).read_text())
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (OSError, ValueError):
+            continue
+        capabilities = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+        return bool(int(capabilities, 16) >> _CAP_SYS_RESOURCE & 1)
+    return None
 
 
 def may_handle_faults(capabilities: Element) -> bool:
