@@ -75,7 +75,7 @@ class Controller:
         except Refused as error:
             return plan.model_copy(update={"rehearsal": refused(error)})
         self.follower.look(record.migration.source)
-        return plan.model_copy(update={"rehearsal": await self._rehearse.result(record)})
+        return plan.model_copy(update={"rehearsal": await self._rehearse.result(record, with_copy=with_copy)})
 
     async def accuracy(self) -> Forecasting:
         """See PlanMigration.accuracy."""

@@ -48,24 +48,23 @@ class RehearseMigration:
         record, _ = await self._migrate.start(request)
         return record
 
-    async def result(self, started: MigrationRecord) -> Rehearsal:
+    async def result(self, started: MigrationRecord, *, with_copy: bool) -> Rehearsal:
         """How it ended; said after `PATIENCE_S` at the latest."""
         until = self._clock.monotonic_ms() + PATIENCE_S * 1000
         while True:
             record = await self._fleet.migration(started.id)
             if record.status.final or self._clock.monotonic_ms() > until:
-                return await self._read(record)
+                return await self._read(record, with_copy)
             await self._clock.sleep(LOOK_EVERY_S)
 
-    async def _read(self, record: MigrationRecord) -> Rehearsal:
+    async def _read(self, record: MigrationRecord, with_copy: bool) -> Rehearsal:
         own = [e for e in await self._fleet.entries(record.id) if e.role is Role.SOURCE and e.kind is Kind.NOTE]
         notes: dict[str, Data] = {e.name: e.data for e in own}
         told, copied = notes.get("rehearsed", {}), notes.get("rehearsed-copy")
         undone = record.status is Status.CANCELLED
-        wanted_copy = record.migration.options.get("rehearse") == "copy"
         return Rehearsal(
             migration_id=record.id,
-            passed=undone and bool(told) and (copied is not None or not wanted_copy),
+            passed=undone and bool(told) and (copied is not None or not with_copy),
             copied=copied is not None,
             why=record.reason if record.status.final else f"still {record.status}: {record.reason}",
             tried=tuple(told.get("tried", ())),
