@@ -225,8 +225,8 @@ class _Solver:
             self._want(Feature.ZEROCOPY, f"QEMU on {self.hosts.source.host} may lock the guest's memory")
 
     def _wish_compression(self) -> None:
-        speed = self._speed()
-        slow = speed is not None and speed <= ZSTD_PAYS_BELOW_BYTES_S
+        link = self.hosts.link_bytes_s  # a limit alone makes no wire dear
+        slow = link is not None and link <= ZSTD_PAYS_BELOW_BYTES_S
         if slow and self.hosts.cpus >= ZSTD_CPUS and not self.hosts.lacking("zstd"):
             self._want(Feature.ZSTD, "the link is slower than one core compresses")
             self._want(Feature.PARALLEL, "libvirt compresses with zstd on parallel connections only")

@@ -254,6 +254,8 @@ def test_a_slow_link_is_compressed_where_there_are_cpus():
     answer = solved(pair(**ABLE, link_bytes_s=GIGABIT), may=frozenset())
     assert answer.parameters.parameters["compression"] == "zstd"
     assert {"COMPRESSED", "PARALLEL"} <= flags(answer)
+    assert answer.parameters.parameters["parallel.connections"] == 2
+    assert "COMPRESSED" not in flags(solved(pair(**ABLE), bandwidth_bytes_s=40 * MIB, may=frozenset()))
     assert "COMPRESSED" not in flags(solved(pair(**ABLE | {"cpus": 2}, link_bytes_s=GIGABIT), may=frozenset()))
     old = solved(pair(**ABLE, link_bytes_s=GIGABIT, qemu_version=version(10, 0)), **POSTCOPY)
     assert "COMPRESSED" not in flags(old)  # it stands on parallel, which gave way to post-copy
