@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 
 from sterna.adapters.clock import SystemClock
+from sterna.adapters.libvirt.handshake import TlsHandshake
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.network import NativeNetwork
 from sterna.adapters.native.shared_file import SharedFileVolumes
@@ -63,6 +64,8 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         address=settings.migration.address,
         initiator=settings.volumes.initiator,
         instances_dir=str(settings.instances_dir),
+        link_bytes_s=settings.migration.link_bytes_s,
+        transport=settings.migration.transport,
     )
     volumes: list[Volumes] = [SharedFileVolumes()]
     if settings.volumes.initiator:
@@ -71,12 +74,14 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         name=settings.host,
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
+        tunnel_uri=lambda address: settings.migration.ssh_uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
         vif=OvsVif(settings.network.ovsdb),
         network=NativeNetwork(),
         volumes=tuple(volumes),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        handshake=TlsHandshake(settings.migration.address),
         more_addresses=settings.migration.more_addresses,
     )
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+from sterna.domain.downtime import ARRIVED, DestinationTimes
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE
@@ -83,12 +84,14 @@ class Arrivals:
 
     async def _listen(self, ctx: Context, events: AsyncIterator[GuestEvent], *, came: bool) -> None:
         """Until it ran; `came`: its QEMU waits here already. Raises Unreachable when events may be missing."""
+        times = DestinationTimes()
         async for event in events:
+            times.take(event.kind, event.at_ms)
             if event.kind == "started-incoming":
                 came = True
             if event.kind in _RUNS:
                 ctx.note_once("M4", RAN)
-                await _announce(ctx)
+                await _announce(ctx, times)
                 return
             if came and event.kind in _ENDS:
                 ctx.note_once("M4", NEVER_RAN)
@@ -98,8 +101,11 @@ def _waits_for_memory(seen: Observation, epoch: int) -> bool:
     return seen.state is GuestState.PAUSED and seen.epoch == epoch and not seen.ran
 
 
-async def _announce(ctx: Context) -> None:
-    """Tell the network that the guest is here (SPEC F7): QEMU does as well, but later. Nobody depends on it."""
+async def _announce(ctx: Context, times: DestinationTimes) -> None:
+    """Tell the network that the guest is here (SPEC F7): QEMU does as well, but later. Nobody depends on it.
+
+    What the first time took is journaled.
+    """
     for wait_s in ANNOUNCE_AFTER_S:
         await ctx.clock.sleep(wait_s)
         for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
@@ -108,3 +114,6 @@ async def _announce(ctx: Context) -> None:
                 await ctx.host.vif.announce(tap["device"], bridge=nic["bridge"], mac=nic["mac"])
             except SternaError as error:
                 log.info("the network was not told of a guest", device=tap["device"], error=error.message)
+        record = times.record(ctx.clock.monotonic_ms())
+        if record is not None and not ctx.history.closed:
+            ctx.note_once("M4", ARRIVED, record)

@@ -126,7 +126,8 @@ class Lab:
         disks: Sequence[str] = ("shared",),
         autostart: bool = False,
     ) -> Guest:
-        """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order.
+        """Defines and starts a guest on `host` and returns when it answers. Disks, in order: shared, local, iscsi,
+        overlay.
 
         Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.
         """
