@@ -140,7 +140,7 @@ async def prepare(world: SimWorld, uuid: str, source: SimSide, destination: SimS
     for disk in vm.disks:
         if destination.iscsi.handles(disk):
             await destination.iscsi.connect(await destination.iscsi.attach(disk))
-    for i, nic in enumerate(await destination.network.nics_for(vm, destination.name)):
+    for i, nic in enumerate(vm.nics):
         await destination.vif.plug(nic, vm_uuid=uuid, device=tap_of(vm, i))
     await source.hypervisor.mark(uuid, MIGRATION, EPOCH)
     return plan_for(world, vm, source.name, destination.name)

@@ -88,7 +88,7 @@ class Arrivals:
                 came = True
             if event.kind in _RUNS:
                 ctx.note_once("M4", RAN)
-                await _announce(ctx)
+                await asyncio.gather(_announce(ctx), _confirm(ctx))
                 return
             if came and event.kind in _ENDS:
                 ctx.note_once("M4", NEVER_RAN)
@@ -96,6 +96,14 @@ class Arrivals:
 
 def _waits_for_memory(seen: Observation, epoch: int) -> bool:
     return seen.state is GuestState.PAUSED and seen.epoch == epoch and not seen.ran
+
+
+async def _confirm(ctx: Context) -> None:
+    """The ports are this host's: the source has said so already, unless it could not. F7 sees to the rest."""
+    try:
+        await ctx.host.network.switch(ctx.incoming_vm(), ctx.migration.source, ctx.host.name)
+    except SternaError as error:
+        log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
 
 
 async def _announce(ctx: Context) -> None:

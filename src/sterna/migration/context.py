@@ -79,6 +79,8 @@ class Context:
     abort: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever something was written: a step that waits for a report looks again."""
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
+    """On the source: the guest was paused for the switch-over, in this life of the agent."""
     on_write: Callable[[Entry], None] = lambda entry: None
 
     @property

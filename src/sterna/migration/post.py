@@ -203,8 +203,8 @@ class ActivateBindings(Step[Context]):
     row, name = "F7", "activate-bindings"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Activate, then look at the switch."""
-        await ctx.host.network.activate(ctx.incoming_vm(), ctx.host.name)
+        """Confirm what was activated at the switch-over, drop the source's, then look at the switch."""
+        await ctx.host.network.settle(ctx.incoming_vm(), ctx.migration.source, ctx.host.name)
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         for tap in ctx.history.plans["plug-vifs"]["taps"]:
             if seen.state not in GONE and not await ctx.host.vif.wired(tap["device"]):

@@ -85,6 +85,19 @@ class SnapshotVolumes(Step[Context]):
         return {"vm": vm.model_dump(mode="json")}
 
 
+class PrepareBindings(Step[Context]):
+    """Before P3: each port has a binding for the destination, not yet active, and says where it goes."""
+
+    name = "prepare-bindings"
+    undo = (rollback.WithdrawDestinationBindings,)
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Ask the network service; without one it is nothing."""
+        m = ctx.migration
+        await ctx.host.network.prepare(ctx.vm_before(), m.source, m.destination)
+        return {}
+
+
 class CallPreLiveMigration(Step[Context]):
     """P3: ask the destination to prepare everything; P11 is its answer."""
 

@@ -18,6 +18,8 @@ from sterna.migration.context import WROTE_OFF, Context
 from sterna.ports.storage import Created
 
 R3_PATIENCE_S = 10.0
+WIRED_PATIENCE_S = 10.0
+"""A network agent wires a port within about two seconds; one that is away must not hold the rest up."""
 
 # ---------------------------------------------------------------- source
 
@@ -108,6 +110,49 @@ class RestoreAutostart(Step[Context]):
         if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
             return False
         return ctx.peer_fenced or await ctx.ask_fate() is not None
+
+
+class GiveBindingsBack(Step[Context]):
+    """R6, the first part: what was activated for the destination at the switch-over is the source's again.
+
+    A network agent takes the port of a deactivated binding off its switch: it is put back as P2 found it.
+    """
+
+    row, name = "R6", "give-bindings-back"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Before all else: the guest runs here, and until this holds nobody reaches it."""
+        vm, m = ctx.vm_before(), ctx.migration
+        await ctx.host.network.give_back(vm, m.source, m.destination)
+        began = ctx.clock.monotonic_ms()
+        plugged = await replug(ctx)
+        while not await ctx.host.network.wired(vm, m.source):
+            if ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000:
+                return {"plugged": plugged, "wired": False}  # its agent is away; nothing else waits for it
+            await ctx.clock.sleep(0.2)
+            plugged += await replug(ctx)
+        return {"plugged": plugged, "wired": True}
+
+
+async def replug(ctx: Context) -> list[str]:
+    """Put the guest's NICs that lost their port back on their switch, where their device is still there."""
+    put_back = []
+    for nic in ctx.vm_before().nics:
+        if await ctx.host.vif.describe(nic) is None and await ctx.host.vif.put_back(nic):
+            put_back.append(nic.mac)
+    return put_back
+
+
+class WithdrawDestinationBindings(Step[Context]):
+    """R6, undo of the bindings made before P3: the destination's are deleted, nothing says that the ports migrate."""
+
+    row, name = "R6", "withdraw-destination-bindings"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Made or not. The destination does the same at its own R6, in case this host never can."""
+        m = ctx.migration
+        await ctx.host.network.withdraw(ctx.vm_before(), m.source, m.destination)
+        return {}
 
 
 class FindConnections(Step[Context]):
@@ -302,8 +347,8 @@ class WithdrawBindings(Step[Context]):
     row, name = "R6", "withdraw-bindings"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Those P5 meant to make, made or not."""
-        await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.host.name)
+        """Those the source made for it, if they are still there."""
+        await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.migration.source, ctx.host.name)
         return {}
 
 

@@ -35,5 +35,9 @@ class Vif(Protocol):
     async def unplug(self, device: str, *, bridge: str) -> bool:
         """R6, F4: take the port off the bridge and delete the tap. False where there was nothing."""
 
+    async def put_back(self, nic: Nic) -> bool:
+        """R6: the NIC's device, where it is still there, is a port again as `nic` (a `describe`) says: same bridge,
+        external_ids, VLAN and MTU. False where the device is gone. The same port already there is success."""
+
     async def made_ahead(self) -> list[Nic]:
         """The ports of this host whose tap `plug` made, whoever's VM they are for (`external_ids` has vm-uuid)."""

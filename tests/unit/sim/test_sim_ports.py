@@ -222,15 +222,29 @@ async def test_bindings(world: SimWorld, a: SimSide, b: SimSide) -> None:
     uuid = world.add_vm("a", "vm1", nics=2)
     vm = await a.hypervisor.vm(uuid)
     before = world.snapshot("a"), world.snapshot("b")
+    with pytest.raises(Refused, match="not bound"):
+        await b.network.nics_for(vm, "b")
+    await a.network.prepare(vm, "a", "b")
+    await a.network.prepare(vm, "a", "b")
     assert await b.network.nics_for(vm, "b") == vm.nics
-    assert await b.network.nics_for(vm, "b") == vm.nics
+    assert set(world.snapshot("a").bindings.values()) == {"active migrating to b"}
     assert set(world.snapshot("b").bindings.values()) == {"inactive"}
-    await b.network.withdraw(vm, "b")
-    await b.network.withdraw(vm, "a")
-    assert before == (world.snapshot("a"), world.snapshot("b")), "the active one is left alone"
-    await b.network.nics_for(vm, "b")
-    await b.network.activate(vm, "b")
-    await b.network.activate(vm, "b")
+    await b.network.withdraw(vm, "a", "b")
+    await a.network.withdraw(vm, "a", "b")
+    assert before == (world.snapshot("a"), world.snapshot("b"))
+    await a.network.prepare(vm, "a", "b")
+    await a.network.switch(vm, "a", "b")
+    await b.network.switch(vm, "a", "b")
+    assert set(world.snapshot("a").bindings.values()) == {"inactive unbound migrating to b"}
+    await a.network.give_back(vm, "a", "b")
+    assert set(world.snapshot("a").bindings.values()) == {"active"}
+    await a.network.prepare(vm, "a", "b")
+    await a.network.switch(vm, "a", "b")
+    await b.network.withdraw(vm, "a", "b")
+    assert before == (world.snapshot("a"), world.snapshot("b")), "an active one is given back first"
+    await a.network.prepare(vm, "a", "b")
+    await b.network.settle(vm, "a", "b")
+    await b.network.settle(vm, "a", "b")
     assert set(world.snapshot("b").bindings.values()) == {"active"}
     assert world.snapshot("a").bindings == {}
     macvtap = vm.model_copy(update={"nics": (NIC.model_copy(update={"plug": "other: direct eth0"}),)})

@@ -19,11 +19,24 @@ class NativeNetwork:
             raise Refused(refusals)
         return vm.nics
 
-    async def activate(self, vm: Vm, host: str) -> None:
-        """F7: nothing to do, no service knows where the port is."""
+    async def prepare(self, vm: Vm, source: str, destination: str) -> None:
+        """Nothing to do, no service knows where a port is."""
 
-    async def withdraw(self, vm: Vm, host: str) -> None:
+    async def switch(self, vm: Vm, source: str, destination: str) -> None:
+        """Nothing to do."""
+
+    async def settle(self, vm: Vm, source: str, destination: str) -> None:
+        """F7: nothing to do."""
+
+    async def give_back(self, vm: Vm, source: str, destination: str) -> None:
         """R6: nothing to do."""
+
+    async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
+        """R6: nothing to do."""
+
+    async def wired(self, vm: Vm, host: str) -> bool:
+        """Nobody to ask: what the switch says is all there is to know."""
+        return True
 
 
 def _against(nic: Nic, host: str) -> list[Refusal]:

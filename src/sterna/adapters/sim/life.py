@@ -107,6 +107,9 @@ def power_on(world: SimWorld, host_name: str) -> None:
     host = world.hosts[host_name]
     host.powered = True
     host.libvirtd_up = True
+    for port_id, hosts in world.bindings.items():
+        if hosts.get(host_name):
+            world.rebind(port_id, host_name)  # its network agent asks for its ports' details
     for domain in tuple(host.domains.values()):
         if domain.autostart and not domain.active:
             try:

@@ -33,7 +33,7 @@ class HostSnapshot:
     doors: tuple[str, ...] = ()
     """UUIDs of guests whose second monitor's socket is there."""
     bindings: dict[str, str] = field(default_factory=dict)
-    """Port id -> `active` or `inactive`, where bound to this host."""
+    """Port id -> `active` or `inactive`, where bound to this host, and what else its binding says."""
 
     def mentions(self, text: str) -> bool:
         """Does anything here carry this text (a VM's UUID, a device)? For "nothing is left"."""
@@ -70,11 +70,20 @@ def take(world: SimWorld, name: str) -> HostSnapshot:
         devices=dict(sorted(host.devices.items())),
         doors=tuple(sorted(host.doors)),
         bindings={
-            port: "active" if hosts[name] else "inactive"
+            port: " ".join(_binding(world, port, name, hosts[name]))
             for port, hosts in sorted(world.bindings.items())
             if name in hosts
         },
     )
+
+
+def _binding(world: SimWorld, port: str, host: str, active: bool) -> list[str]:
+    words = ["active" if active else "inactive"]
+    if (port, host) in world.unbound:
+        words.append("unbound")
+    if (port, host) in world.migrating_to:
+        words.append(f"migrating to {world.migrating_to[port, host]}")
+    return words
 
 
 def _domain(domain: SimDomain) -> dict[str, Any]:

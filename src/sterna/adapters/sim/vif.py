@@ -79,6 +79,17 @@ class SimVif:
             raise Conflict(f"{device} is a port of {port.bridge}, not {bridge}: left alone")
         return self._world.remove_port(here.name, device)
 
+    async def put_back(self, nic: Nic) -> bool:
+        """R6: the port of a tap that lost it."""
+        here = await self._called()
+        device = nic.device or ""
+        if device not in here.taps:
+            return False
+        if device not in here.ports:
+            port = SimPort(device, nic.bridge or "", nic.vlan, nic.mtu, dict(nic.external_ids))
+            self._world.add_port(here.name, port)
+        return True
+
     async def made_ahead(self) -> list[Nic]:
         """The ports whose tap was made by `plug`."""
         here = await self._called()

@@ -92,6 +92,10 @@ class OvsVif:
         """
         return await self._run(lambda api: _unplug(api, device, bridge))
 
+    async def put_back(self, nic: Nic) -> bool:
+        """R6: a port again, as `nic` was described. False without its device. Raises Permanent, Unreachable."""
+        return await self._run(lambda api: _put_back(api, nic))
+
     async def made_ahead(self) -> list[Nic]:
         """The ports whose tap Sterna made. Raises Unreachable."""
         return await self._run(_made_ahead)
@@ -234,6 +238,21 @@ def _unplug(api: Any, device: str, bridge: str) -> bool:
             with _gone_is_fine():
                 ipr.link("del", index=link["index"])
     return bool(interfaces) or link is not None
+
+
+def _put_back(api: Any, nic: Nic) -> bool:
+    with _iproute() as ipr:
+        if not nic.device or not nic.bridge or _link(ipr, nic.device) is None:
+            return False
+    with api.transaction(check_error=True) as txn:
+        txn.add(api.add_port(nic.bridge, nic.device, may_exist=True))
+        columns: list[tuple[str, Any]] = [("external_ids", nic.external_ids)]
+        if nic.mtu:
+            columns.append(("mtu_request", nic.mtu))
+        txn.add(api.db_set("Interface", nic.device, *columns))
+        if nic.vlan is not None:
+            txn.add(api.db_set("Port", nic.device, ("tag", nic.vlan)))
+    return True
 
 
 def _make_tap(ipr: Any, device: str, nic: Nic, *, ours: bool) -> None:
