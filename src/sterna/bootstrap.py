@@ -23,6 +23,7 @@ from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
 from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.vif.ovs import OvsVif
@@ -31,8 +32,9 @@ from sterna.agent.faults import FaultFile
 from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, ControllerSettings, load
 from sterna.controller.controller import Controller
-from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.errors import BadRequest, Conflict, Permanent
 from sterna.migration.context import HostPorts
+from sterna.ports.network import Network
 from sterna.ports.volume import Volumes
 from sterna.rpc.client import RpcClient
 from sterna.saga.runner import no_strike
@@ -56,25 +58,65 @@ async def join_bus(settings: BusSettings, name: str) -> NatsBus:
     return await NatsBus.connect(settings.url, name=name, user=settings.user, password=password, tls=tls)
 
 
+def cloud_of(settings: AgentSettings) -> Cloud | None:
+    """The cloud whose providers these settings choose; None where they choose none. Raises BadRequest without the
+    extra `openstack`."""
+    told = settings.openstack
+    if not settings.needs_cloud or told.auth_url is None or told.username is None or told.password is None:
+        return None
+    return Cloud(
+        CloudAccess(
+            auth_url=told.auth_url,
+            username=told.username,
+            password=told.password.get_secret_value(),
+            project=told.project,
+            user_domain=told.user_domain,
+            project_domain=told.project_domain,
+            region=told.region,
+            interface=told.interface,
+            ca_file=str(told.ca_file) if told.ca_file else None,
+            timeout_s=told.timeout_s,
+        )
+    )
+
+
+def network_of(settings: AgentSettings, cloud: Cloud | None) -> Network:
+    """Who knows the VMs' ports."""
+    if settings.network.provider == "native" or cloud is None:
+        return NativeNetwork()
+    raise BadRequest("provider neutron is not part of this version", fix="set `provider` in `[network]` to native")
+
+
+def volumes_of(settings: AgentSettings, cloud: Cloud | None) -> tuple[Volumes, ...]:
+    """Who knows the VMs' volumes: the first that handles a disk has it."""
+    volumes: list[Volumes] = []
+    if settings.volumes.provider == "cinder" and cloud is not None:
+        raise BadRequest(
+            "provider cinder is not part of this version", fix="set `provider` in `[volumes]` to native"
+        )
+    volumes.append(SharedFileVolumes())
+    if settings.volumes.initiator:
+        volumes.append(TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket))
+    return tuple(volumes)
+
+
 def host_ports(settings: AgentSettings) -> HostPorts:
-    """The real adapters of one compute host."""
+    """The real adapters of one compute host. Raises BadRequest where an optional part is missing."""
+    cloud = cloud_of(settings)
     about = HostSettings(
         name=settings.host,
         address=settings.migration.address,
         initiator=settings.volumes.initiator,
         instances_dir=str(settings.instances_dir),
     )
-    volumes: list[Volumes] = [SharedFileVolumes()]
-    if settings.volumes.initiator:
-        volumes.append(TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket))
     return HostPorts(
         name=settings.host,
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
         vif=OvsVif(settings.network.ovsdb),
-        network=NativeNetwork(),
-        volumes=tuple(volumes),
+        network=network_of(settings, cloud),
+        volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
         more_addresses=settings.migration.more_addresses,

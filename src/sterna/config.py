@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -63,6 +63,8 @@ class NetworkSettings(_Section):
 
     ovsdb: str = "unix:/run/openvswitch/db.sock"
     """Where every distribution's Open vSwitch listens."""
+    provider: Literal["native", "neutron"] = "native"
+    """Who knows the ports. `native`: the domain XML alone. `neutron`: the cloud of `[openstack]`."""
 
 
 class VolumeSettings(_Section):
@@ -72,6 +74,35 @@ class VolumeSettings(_Section):
     """This host's iSCSI initiator name. None: it has none and cannot take VMs with iSCSI disks."""
     tgt_socket: str | None = None
     """tgt's management socket, where the iSCSI target is this machine's own tgt (the lab). None: no such target."""
+    provider: Literal["native", "cinder"] = "native"
+    """Who admits hosts to volumes. `native`: tgt or nobody. `cinder`: the cloud of `[openstack]`, for every disk
+    whose serial is a volume id."""
+
+
+class OpenStackSettings(_Section):
+    """The cloud whose Neutron or Cinder this host's VMs use. Read only where a `provider` asks for it."""
+
+    auth_url: str | None = None
+    """Keystone, `https://cloud.example:5000/v3`. No default: it is every cloud's own."""
+    username: str | None = None
+    """No default: a user of Sterna's own, with the roles `admin` and `service` in `project`."""
+    password: SecretStr | None = None
+    host: str | None = None
+    """This host's name in the cloud, as Nova and Neutron's agent call it. None: `host` of the agent."""
+    project: str = "service"
+    """Where every installer puts the services' users."""
+    user_domain: str = "Default"
+    """The name Keystone gives its first domain."""
+    project_domain: str = "Default"
+    """As `user_domain`."""
+    region: str | None = None
+    """None: the catalog has one region."""
+    interface: Literal["internal", "public", "admin"] = "internal"
+    """Compute hosts reach the services over the internal network."""
+    ca_file: Path | None = None
+    """None: the system's certificate authorities."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """How long a service may take to answer, in seconds: Cinder's own limit for its storage back end is 60."""
 
 
 class TestSettings(_Section):
@@ -98,7 +129,21 @@ class AgentSettings(BaseSettings):
     migration: MigrationSettings
     network: NetworkSettings = NetworkSettings()
     volumes: VolumeSettings = VolumeSettings()
+    openstack: OpenStackSettings = OpenStackSettings()
     test: TestSettings = TestSettings()
+
+    @property
+    def needs_cloud(self) -> bool:
+        """Does a provider ask an OpenStack cloud?"""
+        return self.network.provider == "neutron" or self.volumes.provider == "cinder"
+
+    @model_validator(mode="after")
+    def _cloud_is_named(self) -> Self:
+        missing = [key for key in ("auth_url", "username", "password") if getattr(self.openstack, key) is None]
+        if self.needs_cloud and missing:
+            wanted = ", ".join(f"openstack.{key}" for key in missing)
+            raise ValueError(f"provider neutron or cinder needs {wanted}")
+        return self
 
     @classmethod
     def settings_customise_sources(
