@@ -23,6 +23,7 @@ from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
 from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
@@ -84,7 +85,7 @@ def network_of(settings: AgentSettings, cloud: Cloud | None) -> Network:
     """Who knows the VMs' ports."""
     if settings.network.provider == "native" or cloud is None:
         return NativeNetwork()
-    raise BadRequest("provider neutron is not part of this version", fix="set `provider` in `[network]` to native")
+    return NeutronNetwork(cloud)
 
 
 def volumes_of(settings: AgentSettings, cloud: Cloud | None) -> tuple[Volumes, ...]:
@@ -119,6 +120,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        network_host=settings.openstack.host or "",
         more_addresses=settings.migration.more_addresses,
     )
 

@@ -20,7 +20,8 @@ COMPLETED = {
 }
 """The rows each side of a completed migration has done, in this order."""
 UNDONE_BY = {
-    "P3": ("R2", "R3", "R4"), "P4": ("R3",), "P5": ("R6",), "P8": ("R7",), "P9": ("R3",), "P10": ("R6",), "M4": ("R6",),
+    "P3": ("R2", "R3", "R4"), "P4": ("R3",), "P5": ("R6",), "P8": ("R7",), "P9": ("R3",), "P10": ("R6",),
+    "M4": ("R6",),
 }  # fmt: skip
 """What a row that was begun needs in a rollback, on the side that began it."""
 ROLLED_BACK = {"source": ("R0", "R1", "R8"), "destination": ("R5",)}

@@ -101,7 +101,7 @@ def _waits_for_memory(seen: Observation, epoch: int) -> bool:
 async def _confirm(ctx: Context) -> None:
     """The ports are this host's: the source has said so already, unless it could not. F7 sees to the rest."""
     try:
-        await ctx.host.network.switch(ctx.incoming_vm(), ctx.migration.source, ctx.host.name)
+        await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
     except SternaError as error:
         log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
 

@@ -136,7 +136,9 @@ class Agent:
         return {}
 
     async def _describe_host(self, request: Request) -> Data:
-        return {"host": (await self._host.hypervisor.host()).model_dump(mode="json")}
+        facts = await self._host.hypervisor.host()
+        named = facts.model_copy(update={"network_host": self._host.network_host})
+        return {"host": named.model_dump(mode="json")}
 
     async def _list_vms(self, request: Request) -> Data:
         return {"vms": [vm.model_dump(mode="json") for vm in await self._host.hypervisor.vms()]}

@@ -2,8 +2,8 @@
 
 A network service with multiple bindings has, for each port, one binding per host, of which exactly one is ACTIVE.
 `next_act` looks at what the service says now and names the next change towards a goal, or None once the goal
-holds. Whoever carries it out looks again after each change, so that a lost answer, a crash, a binding that an earlier
-crash left or a change by somebody else is nothing special. Pure; used by every adapter of ports.network.
+holds. Whoever carries it out looks again after each change, so that a lost answer, a crash, a binding that an
+earlier crash left or a change by somebody else is nothing special. Pure; used by every adapter of ports.network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sterna.domain.errors import Conflict
 from sterna.domain.model import Data, Value
 
 MIGRATING_TO = "migrating_to"
-"""Key in a binding's profile: the host the VM is on its way to. Networks agents read it too."""
+"""Key in a binding's profile: the host the VM is on its way to. Network agents read it too."""
 NOT_BOUND = ("unbound", "binding_failed", "")
 """vif types of a binding that says nothing of how to plug."""
 

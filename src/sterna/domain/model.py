@@ -178,6 +178,8 @@ class HostFacts(Value):
     instances_dir: str = ""
     disk_free_bytes: int | None = None
     maintenance: bool = False
+    network_host: str = ""
+    """What the network service calls this host; '' for its name."""
 
 
 class JobSample(Value):

@@ -51,6 +51,8 @@ class HostPorts:
     volumes: Sequence[Volumes]
     storage: Storage
     clock: Clock
+    network_host: str = ""
+    """What the network service calls this host; '' for `name`."""
     more_addresses: Sequence[str] = ()
     """Further addresses of this host at which a memory stream may arrive."""
 
@@ -82,6 +84,12 @@ class Context:
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     """On the source: the guest was paused for the switch-over, in this life of the agent."""
     on_write: Callable[[Entry], None] = lambda entry: None
+
+    @property
+    def network_hosts(self) -> tuple[str, str]:
+        """Source and destination as the network service calls them (agreed when the migration was accepted)."""
+        source, destination = self.migration.options.get("network_hosts") or ("", "")
+        return source or self.migration.source, destination or self.migration.destination
 
     @property
     def clock(self) -> Clock:

@@ -50,10 +50,9 @@ async def switch_network(ctx: Context) -> None:
     """At the switch-over, the ports become the destination's at the network service. Nothing waits for it: the
     destination asks for the same when the guest runs there, and F7 until it holds."""
     await ctx.leaves.wait()
-    m = ctx.migration
     while True:
         with contextlib.suppress(SternaError):  # asked again
-            await ctx.host.network.switch(ctx.vm_before(), m.source, m.destination)
+            await ctx.host.network.switch(ctx.vm_before(), *ctx.network_hosts)
             return
         await ctx.clock.sleep(LOOK_EVERY_S / 10)
 

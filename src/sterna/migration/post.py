@@ -204,7 +204,7 @@ class ActivateBindings(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Confirm what was activated at the switch-over, drop the source's, then look at the switch."""
-        await ctx.host.network.settle(ctx.incoming_vm(), ctx.migration.source, ctx.host.name)
+        await ctx.host.network.settle(ctx.incoming_vm(), *ctx.network_hosts)
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         for tap in ctx.history.plans["plug-vifs"]["taps"]:
             if seen.state not in GONE and not await ctx.host.vif.wired(tap["device"]):

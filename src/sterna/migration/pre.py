@@ -93,8 +93,7 @@ class PrepareBindings(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Ask the network service; without one it is nothing."""
-        m = ctx.migration
-        await ctx.host.network.prepare(ctx.vm_before(), m.source, m.destination)
+        await ctx.host.network.prepare(ctx.vm_before(), *ctx.network_hosts)
         return {}
 
 
@@ -160,7 +159,7 @@ class ReadNetworkInfo(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Ask the network service; every bridge must be there."""
-        nics = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.host.name)
+        nics = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.network_hosts[1])
         for nic in nics:
             if nic.bridge is None or not await ctx.host.vif.bridge_exists(nic.bridge):
                 raise Permanent(f"bridge {nic.bridge} is missing on {ctx.host.name}", fix="create it there")

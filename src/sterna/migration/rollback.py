@@ -122,11 +122,11 @@ class GiveBindingsBack(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Before all else: the guest runs here, and until this holds nobody reaches it."""
-        vm, m = ctx.vm_before(), ctx.migration
-        await ctx.host.network.give_back(vm, m.source, m.destination)
+        vm = ctx.vm_before()
+        await ctx.host.network.give_back(vm, *ctx.network_hosts)
         began = ctx.clock.monotonic_ms()
         plugged = await replug(ctx)
-        while not await ctx.host.network.wired(vm, m.source):
+        while not await ctx.host.network.wired(vm, ctx.network_hosts[0]):
             if ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000:
                 return {"plugged": plugged, "wired": False}  # its agent is away; nothing else waits for it
             await ctx.clock.sleep(0.2)
@@ -144,14 +144,13 @@ async def replug(ctx: Context) -> list[str]:
 
 
 class WithdrawDestinationBindings(Step[Context]):
-    """R6, undo of the bindings made before P3: the destination's are deleted, nothing says that the ports migrate."""
+    """R6, undo of the bindings made before P3: the destination's go, nothing says that the ports migrate."""
 
     row, name = "R6", "withdraw-destination-bindings"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Made or not. The destination does the same at its own R6, in case this host never can."""
-        m = ctx.migration
-        await ctx.host.network.withdraw(ctx.vm_before(), m.source, m.destination)
+        await ctx.host.network.withdraw(ctx.vm_before(), *ctx.network_hosts)
         return {}
 
 
@@ -348,7 +347,7 @@ class WithdrawBindings(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Those the source made for it, if they are still there."""
-        await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.migration.source, ctx.host.name)
+        await ctx.host.network.withdraw(ctx.incoming_vm(), *ctx.network_hosts)
         return {}
 
 

@@ -28,7 +28,7 @@ class Network(Protocol):
         """At the switch-over: the destination's bindings are the ACTIVE ones; the source's stay until F7."""
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
-        """F7: the ports are the destination's, other hosts' bindings are deleted, nothing says that they migrate."""
+        """F7: the ports are the destination's, other hosts' bindings are gone, nothing says that they migrate."""
 
     async def give_back(self, vm: Vm, source: str, destination: str) -> None:
         """R6, first: the source's bindings are the ACTIVE ones again, if the destination's were activated early."""

@@ -17,7 +17,7 @@ KINDS = (
 
 
 def ports() -> list[Port]:
-    """Every combination of bindings on a (the source), b (the destination) and c, with one or none of them ACTIVE."""
+    """Every combination of bindings on a (the source), b (the destination) and c, at most one of them ACTIVE."""
     found = []
     for kinds in product(KINDS, KINDS, (None, {"active": False, "vif_type": "unbound", "profile": {}})):
         bindings = tuple(Binding(host=h, **k) for h, k in zip("abc", kinds, strict=True) if k)
@@ -72,7 +72,11 @@ def test_every_goal_is_reached_from_everywhere(port: Port) -> None:
         settled = reached(state, Goal.SETTLED)
         assert [(b.host, b.active, MIGRATING_TO in b.profile) for b in settled.bindings] == [("b", True, False)]
         assert [s.host for s in settled.subports] == ["b"]
-    for state in (prepared, reached(prepared, Goal.SWITCHED), reached(reached(prepared, Goal.SWITCHED), Goal.RETURNED)):
+    for state in (
+        prepared,
+        reached(prepared, Goal.SWITCHED),
+        reached(reached(prepared, Goal.SWITCHED), Goal.RETURNED),
+    ):
         back = reached(state, Goal.RESTORED)
         here = back.on("a")
         assert here is not None and here.active and here.bound and MIGRATING_TO not in here.profile

@@ -1,8 +1,8 @@
 """The Network port on the simulated world: a service with bindings as Neutron has them, request by request.
 
-It refuses to activate twice (409), to bind to a host whose agent is dead (500), and does not answer while it is down
-(`world.network_up`); a binding that was ACTIVE and is so no more is unbound. What each request changes is told to the
-world, so that a test can lose its answer, or kill its caller, in the middle.
+It refuses to activate twice (409), to bind to a host whose agent is dead (500), and does not answer while it is
+down (`world.network_up`); a binding that was ACTIVE and is so no more is unbound. What each request changes is told
+to the world, so that a test can lose its answer, or kill its caller, in the middle.
 """
 
 from __future__ import annotations
