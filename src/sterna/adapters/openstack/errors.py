@@ -19,6 +19,7 @@ _LATER = (413, 429, 503)
 def meaning(error: Exception, what: str, *, changing: bool) -> SternaError | None:
     """The domain's word for what openstacksdk or keystoneauth raised while doing `what`; None for anything else."""
     from keystoneauth1 import exceptions as auth
+
     from openstack import exceptions as sdk
 
     if isinstance(error, SternaError):
