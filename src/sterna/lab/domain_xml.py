@@ -87,7 +87,8 @@ def _interface(devices: etree._Element, guest: GuestRecord) -> None:
     _child(nic, "mac", address=guest.mac)
     _child(nic, "source", bridge="br-int")
     _child(_child(nic, "virtualport", type="openvswitch"), "parameters", interfaceid=guest.port_id)
-    _child(_child(nic, "vlan"), "tag", id=str(TENANT_VLAN))
+    if not guest.wired_by_agent:
+        _child(_child(nic, "vlan"), "tag", id=str(TENANT_VLAN))
     _child(nic, "model", type="virtio")
     # User-space Open vSwitch passes unfinished checksums and oversized segments on as they are.
     driver = _child(nic, "driver", name="qemu")

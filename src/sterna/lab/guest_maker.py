@@ -25,6 +25,7 @@ def make_guest(
     memory_mib: int,
     dirty_mib_s: int,
     disks: Sequence[str],
+    port_id: str | None = None,
 ) -> GuestRecord:
     """Makes the disks of a new guest, then defines and starts it on `host`. Raises LabError."""
     _check(lab, name, memory_mib, disks)
@@ -33,7 +34,8 @@ def make_guest(
         uuid=str(uuid.uuid4()),
         mac="",
         address="",
-        port_id=str(uuid.uuid4()),
+        port_id=port_id or str(uuid.uuid4()),
+        wired_by_agent=port_id is not None,
         memory_mib=memory_mib,
         dirty_mib_s=dirty_mib_s,
         disks=[

@@ -125,8 +125,10 @@ class Lab:
         dirty_mib_s: int = 20,
         disks: Sequence[str] = ("shared",),
         autostart: bool = False,
+        port_id: str | None = None,
     ) -> Guest:
         """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order.
+        `port_id`: its NIC is this port of a network service, whose agent wires it.
 
         Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.
         """
@@ -140,6 +142,7 @@ class Lab:
                 memory_mib=memory_mib,
                 dirty_mib_s=dirty_mib_s,
                 disks=disks,
+                port_id=port_id,
             )
             self._record.guests[name] = record
             self._record.save(self.state_dir)

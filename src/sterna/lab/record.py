@@ -56,6 +56,8 @@ class GuestRecord(BaseModel):
     memory_mib: int
     dirty_mib_s: int
     disks: list[DiskRecord]
+    wired_by_agent: bool = False
+    """Its port is a network service's: the VLAN tag of its tap is an agent's business, not its definition's."""
 
 
 class LabRecord(BaseModel):

@@ -1,0 +1,86 @@
+"""A lab VM with a port of a real Neutron, wired by real Open vSwitch agents, moves; Neutron's word is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sterna.lab.guest_view import Guest
+from tests.e2e.conftest import Fleet
+from tests.openstack.neutron_hosts import FIRST_GUEST, NeutronHosts
+
+pytestmark = pytest.mark.lab
+STATE = Path(".lab-test/neutron")
+ROUNDS = 5
+
+
+class Scene:
+    """The hosts, one guest, its port."""
+
+    def __init__(self, hosts: NeutronHosts) -> None:
+        self.hosts, self.fleet = hosts, Fleet(hosts.lab)
+        self.port_id = hosts.make_port("host1", *FIRST_GUEST)
+        self.guest: Guest = hosts.lab.create_vm("tern", "host1", dirty_mib_s=20, port_id=self.port_id)
+        hosts.servers.ask(lambda c: c.network.update_port(self.port_id, device_id=self.guest.uuid))
+        self.fleet.eventually(lambda: hosts.port(self.port_id)["status"] == "ACTIVE")
+
+    def here(self) -> str:
+        (host,) = self.hosts.lab.hosts_running("tern")
+        return host
+
+    def must_be_bound_to(self, host: str) -> None:
+        """Exactly one binding, ACTIVE, there; nothing says that it migrates."""
+        assert self.hosts.bindings(self.port_id) == [(host, "ACTIVE", "ovs")]
+        assert "migrating_to" not in self.hosts.port(self.port_id)["binding:profile"]
+        self.fleet.eventually(lambda: self.hosts.port(self.port_id)["status"] == "ACTIVE")
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    hosts = NeutronHosts.up(STATE)
+    try:
+        yield Scene(hosts)
+    finally:
+        hosts.down()
+
+
+def test_there_and_back(scene: Scene, record_property) -> None:
+    fleet, numbers = scene.fleet, []
+    for _ in range(2 * ROUNDS):
+        here = scene.here()
+        there = fleet.other(here)
+        scene.must_be_bound_to(here)
+        with fleet.lab.ping(scene.guest) as ping:
+            migration = fleet.started("tern", there)
+            seen = fleet.wait(migration)
+            assert seen["status"] == "completed", seen
+            fleet.eventually(lambda: scene.hosts.port(scene.port_id)["status"] == "ACTIVE")
+        fleet.wait_closed(migration)
+        assert scene.here() == there
+        scene.must_be_bound_to(there)
+        assert not [p for p in fleet.taps(here, scene.guest)], "the source's port is gone"
+        downtime = (seen.get("report") or {}).get("downtime_ms")
+        numbers.append((round(ping.longest_gap_ms), downtime))
+    record_property("blackout and downtime, ms", numbers)
+    print("blackout, downtime (ms):", numbers)
+    status = scene.guest.status()
+    assert status.clean, status.last_error
+
+
+@pytest.mark.parametrize(("host", "step"), [("host1", "P3"), ("host2", "P5"), ("host2", "P10"), ("host1", "M4")])
+def test_a_rollback_leaves_the_port_as_it_was(scene: Scene, host: str, step: str) -> None:
+    fleet = scene.fleet
+    assert scene.here() == "host1"
+    before = fleet.taps("host1", scene.guest)
+    fleet.fault(host, [{"step": step, "moment": "after" if host == "host2" else "before", "action": "permanent"}])
+    try:
+        migration = fleet.started("tern", "host2")
+        assert fleet.wait(migration)["status"] == "failed"
+        fleet.wait_closed(migration)
+    finally:
+        fleet.fault(host, None)
+    scene.must_be_bound_to("host1")
+    assert fleet.taps("host1", scene.guest) == before
+    assert fleet.taps("host2", scene.guest) == []
