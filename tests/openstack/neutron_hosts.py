@@ -33,6 +33,7 @@ lock_path = {state}
 datapath_type = netdev
 bridge_mappings = physnet1:br-phys
 integration_bridge = br-int
+ovsdb_connection = unix:/run/openvswitch/db.sock
 [agent]
 polling_interval = 2
 extensions =
@@ -60,7 +61,7 @@ class NeutronHosts:
         """Everything, running; it ends with this process or with `down`. Raises LabError."""
         lab = Lab.up(state, agents=False, owner=True)
         try:
-            hosts = cls(lab, Servers.up(lab.outer, state / "openstack"), firewall)
+            hosts = cls(lab, Servers.up(lab.outer, state.absolute() / "openstack"), firewall)
             for host in lab.hosts.values():
                 hosts.start_network_agent(host)
             hosts.servers.eventually(lambda: set(lab.hosts) <= hosts.servers.ask(_live), "the network agents")

@@ -60,7 +60,7 @@ def test_there_and_back(scene: Scene, record_property) -> None:
         fleet.wait_closed(migration)
         assert scene.here() == there
         scene.must_be_bound_to(there)
-        assert not [p for p in fleet.taps(here, scene.guest)], "the source's port is gone"
+        assert fleet.taps(here, scene.guest) == [], "the source's port is gone"
         downtime = (seen.get("report") or {}).get("downtime_ms")
         numbers.append((round(ping.longest_gap_ms), downtime))
     record_property("blackout and downtime, ms", numbers)

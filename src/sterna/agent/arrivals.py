@@ -17,7 +17,7 @@ import structlog
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE
-from sterna.migration.context import Context
+from sterna.migration.context import PORTS_SWITCHED, Context
 from sterna.ports.hypervisor import GuestEvent
 
 RAN = "guest-ran-here"
@@ -102,6 +102,8 @@ async def _confirm(ctx: Context) -> None:
     """The ports are this host's: the source has said so already, unless it could not. F7 sees to the rest."""
     try:
         await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
+        if ctx.asked_network:
+            ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
     except SternaError as error:
         log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
 

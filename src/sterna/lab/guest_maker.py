@@ -16,7 +16,7 @@ VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256}
 FIRST_ADDRESS, LAST_ADDRESS = 20, 250
 
 
-def make_guest(
+def make_guest(  # noqa: PLR0913 - what a guest is made of
     host: LabHost,
     lab: LabRecord,
     iscsi: IscsiTarget,

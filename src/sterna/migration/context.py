@@ -33,6 +33,8 @@ WROTE_OFF = "wrote-off-peer"
 """Note: this half acted on that word. From here on the other half complies with this one, should it come back."""
 WRITTEN_OFF = "written-off-by-peer"
 """Note: this host was declared dead, and the other half has settled the migration (a `WriteOff`)."""
+PORTS_SWITCHED = "ports-switched"
+"""Note: the network service has made the ports the destination's, at the switch-over."""
 P3_TRIED = "asking-destination"
 P3_UNDELIVERED = "destination-not-reached"
 
@@ -90,6 +92,11 @@ class Context:
         """Source and destination as the network service calls them (agreed when the migration was accepted)."""
         source, destination = self.migration.options.get("network_hosts") or ("", "")
         return source or self.migration.source, destination or self.migration.destination
+
+    @property
+    def asked_network(self) -> Data:
+        """For the outcome of a step that asked a network service: who that was; nothing without one."""
+        return {"network": self.host.network.service} if self.host.network.service else {}
 
     @property
     def clock(self) -> Clock:

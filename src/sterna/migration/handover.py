@@ -13,7 +13,7 @@ import contextlib
 
 from sterna.domain.errors import SternaError
 from sterna.domain.whereabouts import left_behind
-from sterna.migration.context import Context
+from sterna.migration.context import PORTS_SWITCHED, Context
 
 LEAVES = ("suspended-migrated", "suspended-postcopy")
 """The source's events that tell the switch-over: the earliest there are."""
@@ -53,6 +53,8 @@ async def switch_network(ctx: Context) -> None:
     while True:
         with contextlib.suppress(SternaError):  # asked again
             await ctx.host.network.switch(ctx.vm_before(), *ctx.network_hosts)
+            if ctx.asked_network:
+                ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
             return
         await ctx.clock.sleep(LOOK_EVERY_S / 10)
 

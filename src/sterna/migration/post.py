@@ -209,7 +209,7 @@ class ActivateBindings(Step[Context]):
         for tap in ctx.history.plans["plug-vifs"]["taps"]:
             if seen.state not in GONE and not await ctx.host.vif.wired(tap["device"]):
                 raise Temporary(f"{tap['device']} is not wired")
-        return {}
+        return ctx.asked_network
 
 
 class UpdateVm(Step[Context]):

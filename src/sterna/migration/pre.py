@@ -94,7 +94,7 @@ class PrepareBindings(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Ask the network service; without one it is nothing."""
         await ctx.host.network.prepare(ctx.vm_before(), *ctx.network_hosts)
-        return {}
+        return ctx.asked_network
 
 
 class CallPreLiveMigration(Step[Context]):
@@ -163,7 +163,7 @@ class ReadNetworkInfo(Step[Context]):
         for nic in nics:
             if nic.bridge is None or not await ctx.host.vif.bridge_exists(nic.bridge):
                 raise Permanent(f"bridge {nic.bridge} is missing on {ctx.host.name}", fix="create it there")
-        return {"nics": [n.model_dump(mode="json") for n in nics]}
+        return {"nics": [n.model_dump(mode="json") for n in nics]} | ctx.asked_network
 
 
 class PrepareDriver(Step[Context]):

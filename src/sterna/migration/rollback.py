@@ -128,10 +128,13 @@ class GiveBindingsBack(Step[Context]):
         plugged = await replug(ctx)
         while not await ctx.host.network.wired(vm, ctx.network_hosts[0]):
             if ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000:
-                return {"plugged": plugged, "wired": False}  # its agent is away; nothing else waits for it
+                return {
+                    "plugged": plugged,
+                    "wired": False,
+                } | ctx.asked_network  # its agent is away; nothing else waits for it
             await ctx.clock.sleep(0.2)
             plugged += await replug(ctx)
-        return {"plugged": plugged, "wired": True}
+        return {"plugged": plugged, "wired": True} | ctx.asked_network
 
 
 async def replug(ctx: Context) -> list[str]:
@@ -151,7 +154,7 @@ class WithdrawDestinationBindings(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Made or not. The destination does the same at its own R6, in case this host never can."""
         await ctx.host.network.withdraw(ctx.vm_before(), *ctx.network_hosts)
-        return {}
+        return ctx.asked_network
 
 
 class FindConnections(Step[Context]):
@@ -348,7 +351,7 @@ class WithdrawBindings(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Those the source made for it, if they are still there."""
         await ctx.host.network.withdraw(ctx.incoming_vm(), *ctx.network_hosts)
-        return {}
+        return ctx.asked_network
 
 
 async def unplug_taps(ctx: Context) -> None:

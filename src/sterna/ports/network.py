@@ -14,6 +14,10 @@ class Network(Protocol):
     answer was lost, and NotFound for a port it does not know.
     """
 
+    @property
+    def service(self) -> str:
+        """Whom it asks: `neutron`; '' for nobody."""
+
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3, on the source: an INACTIVE binding for the destination, and the ports say where they go.
 

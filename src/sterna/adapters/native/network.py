@@ -9,6 +9,8 @@ from sterna.domain.model import Nic, Refusal, Vm
 class NativeNetwork:
     """`ports.network.Network` without a network service: there are no bindings to make, move or withdraw."""
 
+    service = ""
+
     async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
         """P5, F6: the VM's NICs as it describes them; the same bridge and VLAN on every host.
 

@@ -23,6 +23,8 @@ class NeutronNetwork:
     def __init__(self, cloud: Cloud) -> None:
         self._ports = NeutronPorts(cloud)
 
+    service = "neutron"
+
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3. Raises Conflict, NotFound, Temporary, Unknown; Refused for NICs without a port."""
         nameless = [nic.mac for nic in vm.nics if not nic.port_id]

@@ -78,6 +78,8 @@ class SimNetwork:
     def __init__(self, world: SimWorld) -> None:
         self._service = SimNeutron(world)
 
+    service = "neutron"
+
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3. Raises Conflict, Temporary."""
         await self._reach(vm, Goal.PREPARED, source, destination)
