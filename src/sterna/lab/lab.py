@@ -126,7 +126,8 @@ class Lab:
         disks: Sequence[str] = ("shared",),
         autostart: bool = False,
     ) -> Guest:
-        """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order.
+        """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order;
+        `volume:ID` is an iSCSI volume that somebody else made in the lab's tgt.
 
         Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.
         """
