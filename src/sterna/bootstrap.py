@@ -16,6 +16,7 @@ from uuid import uuid4
 import structlog
 import uvicorn
 
+from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.clock import SystemClock
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.network import NativeNetwork
@@ -92,9 +93,9 @@ def volumes_of(settings: AgentSettings, cloud: Cloud | None) -> tuple[Volumes, .
     """Who knows the VMs' volumes: the first that handles a disk has it."""
     volumes: list[Volumes] = []
     if settings.volumes.provider == "cinder" and cloud is not None:
-        raise BadRequest(
-            "provider cinder is not part of this version", fix="set `provider` in `[volumes]` to native"
-        )
+        name = settings.openstack.host or settings.host
+        me = Connector(name, settings.migration.address, settings.volumes.initiator)
+        volumes.append(CinderVolumes(cloud, me))
     volumes.append(SharedFileVolumes())
     if settings.volumes.initiator:
         volumes.append(TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket))

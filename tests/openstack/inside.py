@@ -22,7 +22,7 @@ class Inside:
     """One thread in the network of `outer`, and a login in it."""
 
     def __init__(self, outer: Namespaces, user: str = "sterna", project: str = "service") -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, initializer=lambda: _enter(outer))
+        self._pool = ThreadPoolExecutor(max_workers=1, initializer=lambda: enter(outer))
         self._login: dict[str, Any] = {"username": user, "project_name": project}
         self._connection: Connection | None = None
 
@@ -50,7 +50,8 @@ class Inside:
         return self._connection
 
 
-def _enter(outer: Namespaces) -> None:
+def enter(outer: Namespaces) -> None:
+    """From now on the calling thread's sockets are in `outer`'s network."""
     with Path(f"/proc/{outer.init.pid}/ns/net").open() as net:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.setns(net.fileno(), CLONE_NEWNET) != 0:

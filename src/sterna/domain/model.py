@@ -92,6 +92,10 @@ class Disk(Value):
     format: str = "raw"
     volume_id: str | None = None
     """The XML's <serial>, else None."""
+    vm_uuid: str | None = None
+    """Whose disk it is: what a volume service calls the instance. None where nobody said."""
+    attachment_id: str | None = None
+    """The volume service's own id of this host's admission, once it made one (P4)."""
     iscsi: IscsiSource | None = None
     read_only: bool = False
     shareable: bool = False

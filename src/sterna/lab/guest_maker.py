@@ -11,7 +11,7 @@ from sterna.lab.iscsi import IscsiTarget
 from sterna.lab.places import initiator_name
 from sterna.lab.record import DiskRecord, GuestRecord, LabRecord
 
-DISK_KINDS = ("shared", "local", "iscsi")
+DISK_KINDS = ("shared", "local", "iscsi", "volume")
 VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256}
 FIRST_ADDRESS, LAST_ADDRESS = 20, 250
 
@@ -39,8 +39,8 @@ def make_guest(  # noqa: PLR0913 - what a guest is made of
         memory_mib=memory_mib,
         dirty_mib_s=dirty_mib_s,
         disks=[
-            DiskRecord(kind=kind, id=str(uuid.uuid4()), device=f"vd{'abcdefgh'[position]}")
-            for position, kind in enumerate(disks)
+            DiskRecord(kind=kind, id=made or str(uuid.uuid4()), device=f"vd{'abcdefgh'[position]}")
+            for position, (kind, _, made) in enumerate(spec.partition(":") for spec in disks)
         ],
     )
     number = _free_number(lab)
@@ -62,7 +62,7 @@ def _check(lab: LabRecord, name: str, memory_mib: int, disks: Sequence[str]) -> 
         raise LabError(f"there is a guest {name!r} in the lab already")
     if memory_mib < 128:
         raise LabError("a guest needs at least 128 MiB")
-    if unknown := [kind for kind in disks if kind not in DISK_KINDS]:
+    if unknown := [spec for spec in disks if spec.partition(":")[0] not in DISK_KINDS]:
         raise LabError(f"unknown kind of disk: {', '.join(unknown)}; there are {', '.join(DISK_KINDS)}")
     if len(disks) > 8:
         raise LabError("a guest has at most 8 disks")
@@ -80,11 +80,12 @@ def _free_number(lab: LabRecord) -> int:
 
 
 def _make_disk(host: LabHost, iscsi: IscsiTarget, guest: GuestRecord, disk: DiskRecord) -> None:
-    size_mib = VOLUME_MIB[disk.kind]
     path = disk_path(guest, disk)
     if path is None:
-        iscsi.create(disk.id, size_mib)
+        if disk.kind == "iscsi":
+            iscsi.create(disk.id, VOLUME_MIB[disk.kind])
         iscsi.admit(disk.id, initiator_name(host.name))
         return
+    size_mib = VOLUME_MIB[disk.kind]
     host.run(["mkdir", "-p", path.rpartition("/")[0]])
     host.run(["qemu-img", "create", "-q", "-f", "qcow2", path, f"{size_mib}M"])

@@ -127,7 +127,8 @@ class Lab:
         autostart: bool = False,
         port_id: str | None = None,
     ) -> Guest:
-        """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order.
+        """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order;
+        `volume:ID` is an iSCSI volume that somebody else made in the lab's tgt.
         `port_id`: its NIC is this port of a network service, whose agent wires it.
 
         Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.

@@ -51,7 +51,7 @@ def describe_domain(domain: Element) -> Vm:
         machine=os_type.get("machine", "") if os_type is not None else "",
         emulator=domain.findtext("devices/emulator", ""),
         cpu_xml=etree.tostring(cpu, encoding="unicode", with_tail=False) if cpu is not None else "",
-        disks=tuple(read_disk(disk) for disk in domain.iterfind("devices/disk")),
+        disks=tuple(read_disk(disk, vm_uuid=domain.findtext("uuid")) for disk in domain.iterfind("devices/disk")),
         nics=tuple(read_nic(nic, read_nics(own)) for nic in domain.iterfind("devices/interface")),
         immovable=tuple(_immovable(domain)),
         epoch=read_epoch(own) or 0,
@@ -59,8 +59,8 @@ def describe_domain(domain: Element) -> Vm:
     )
 
 
-def read_disk(disk: Element) -> Disk:
-    """One <disk>. What Sterna does not know becomes OTHER, with the XML's own word in `detail`."""
+def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
+    """One <disk> of a VM. What Sterna does not know becomes OTHER, with the XML's own word in `detail`."""
     target = disk.find("target")
     driver = disk.find("driver")
     source = disk.find("source")
@@ -75,6 +75,7 @@ def read_disk(disk: Element) -> Disk:
         path=path,
         format=driver.get("type", "raw") if driver is not None else "raw",
         volume_id=disk.findtext("serial"),
+        vm_uuid=vm_uuid,
         iscsi=iscsi,
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary, Unknown, Unreachable
+from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 
 
 class Server:
