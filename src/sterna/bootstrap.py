@@ -25,7 +25,7 @@ from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.adapters.vif.ovs import OvsVif
+from sterna.adapters.vif.plugs import Plugs
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.api.app import create_app
@@ -72,7 +72,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
-        vif=OvsVif(settings.network.ovsdb),
+        vif=Plugs(settings.network.ovsdb),
         network=NativeNetwork(),
         volumes=tuple(volumes),
         storage=FileStorage(settings.instances_dir),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sterna.adapters.sim.world import SimWorld
+from sterna.domain import plugs
 from sterna.domain.errors import Refused
-from sterna.domain.model import Nic, Refusal, Vm
+from sterna.domain.model import Nic, Vm
 
 
 class SimNetwork:
@@ -16,7 +17,7 @@ class SimNetwork:
     async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
         """P5, F6: the VM's NICs; an inactive binding for `host` where it has none yet. Raises Refused."""
         await self._called()
-        refusals = [r for nic in vm.nics for r in _against(nic, host)]
+        refusals = [r for nic in vm.nics for r in plugs.refusals(nic) or plugs.unknowns(nic)]
         if refusals:
             raise Refused(refusals)
         for port in _ports(vm):
@@ -45,11 +46,3 @@ class SimNetwork:
 
 def _ports(vm: Vm) -> list[str]:
     return [nic.port_id for nic in vm.nics if nic.port_id]
-
-
-def _against(nic: Nic, host: str) -> list[Refusal]:
-    if nic.plug == "ovs":
-        return []
-    message = f"NIC {nic.mac} cannot be plugged on {host}: {nic.plug}"
-    fix = "attach it to an Open vSwitch bridge with an openvswitch virtualport"
-    return [Refusal(code="nic-unsupported", message=message, fix=fix)]
