@@ -28,13 +28,13 @@ from sterna.adapters.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.adapters.vif.ovs import OvsVif
+from sterna.adapters.vif.plugs import Plugs
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, ControllerSettings, load
 from sterna.controller.controller import Controller
-from sterna.domain.errors import BadRequest, Conflict, Permanent
+from sterna.domain.errors import Conflict, Permanent
 from sterna.migration.context import HostPorts
 from sterna.ports.network import Network
 from sterna.ports.volume import Volumes
@@ -116,7 +116,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
-        vif=OvsVif(settings.network.ovsdb),
+        vif=Plugs(settings.network.ovsdb),
         network=network_of(settings, cloud),
         volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),

@@ -62,7 +62,7 @@ class NetworkSettings(_Section):
     """This host's switch."""
 
     ovsdb: str = "unix:/run/openvswitch/db.sock"
-    """Where every distribution's Open vSwitch listens."""
+    """Where every distribution's Open vSwitch listens. '': this host has none, only Linux bridges and macvtap."""
     provider: Literal["native", "neutron"] = "native"
     """Who knows the ports. `native`: the domain XML alone. `neutron`: the cloud of `[openstack]`."""
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from sterna.domain.errors import SternaError
-from sterna.domain.model import GuestState, Observation
+from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import PORTS_SWITCHED, Context
 from sterna.ports.hypervisor import GuestEvent
@@ -112,9 +112,9 @@ async def _announce(ctx: Context) -> None:
     """Tell the network that the guest is here (SPEC F7): QEMU does as well, but later. Nobody depends on it."""
     for wait_s in ANNOUNCE_AFTER_S:
         await ctx.clock.sleep(wait_s)
-        for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
-            nic = tap["nic"]
+        for raw in ctx.history.results.get("plug-vifs", {}).get("nics", ()):
+            nic = Nic.model_validate(raw)
             try:
-                await ctx.host.vif.announce(tap["device"], bridge=nic["bridge"], mac=nic["mac"])
+                await ctx.host.vif.announce(nic)
             except SternaError as error:
-                log.info("the network was not told of a guest", device=tap["device"], error=error.message)
+                log.info("the network was not told of a guest", mac=nic.mac, error=error.message)

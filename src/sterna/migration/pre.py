@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable
 
 from sterna.domain.errors import Permanent, Refused, Temporary, Undelivered
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
+from sterna.domain.plugs import MADE_AHEAD, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration import rollback
 from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
+from sterna.migration.rollback import taps_made
 from sterna.ports.storage import Created, Storage
 
 # ---------------------------------------------------------------- source
@@ -158,11 +160,11 @@ class ReadNetworkInfo(Step[Context]):
     undo = (rollback.WithdrawBindings,)
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Ask the network service; every bridge must be there."""
+        """Ask the network service; what each plug type needs must be here. Raises Refused with every reason."""
         nics = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.network_hosts[1])
-        for nic in nics:
-            if nic.bridge is None or not await ctx.host.vif.bridge_exists(nic.bridge):
-                raise Permanent(f"bridge {nic.bridge} is missing on {ctx.host.name}", fix="create it there")
+        refusals = [refusal for nic in nics for refusal in await ctx.host.vif.check(nic)]
+        if refusals:
+            raise Refused(refusals)
         return {"nics": [n.model_dump(mode="json") for n in nics]} | ctx.asked_network
 
 
@@ -223,13 +225,9 @@ class ConnectVolumes(Step[Context]):
         return {"disks": [d.model_dump(mode="json") for d in connected]}
 
 
-def tap_name(nic: Nic) -> str:
-    """The tap's device name, as Nova names it: `tap` and the port id's first 11 characters."""
-    return f"tap{(nic.port_id or nic.mac.replace(':', ''))[:11]}"
-
-
 class PlugVifs(Step[Context]):
-    """P10: make each NIC's tap ahead of the guest and add it to its bridge."""
+    """P10: make each NIC's tap ahead of the guest and add it to its bridge; of a NIC whose device libvirt makes
+    with the guest, look whether it can."""
 
     row, name = "P10", "plug-vifs"
     undo = (rollback.RemoveVifs,)
@@ -237,14 +235,16 @@ class PlugVifs(Step[Context]):
     async def plan(self, ctx: Context) -> Data:
         """The taps about to be made."""
         nics = [Nic.model_validate(n) for n in ctx.history.results["read-network-info"]["nics"]]
-        return {"taps": [{"device": tap_name(n), "nic": n.model_dump(mode="json")} for n in nics]}
+        taps = [n for n in nics if n.plug in MADE_AHEAD]
+        return {"taps": [{"device": tap_name(n), "nic": n.model_dump(mode="json")} for n in taps]}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Plug them, one by one."""
         plugged = []
-        for tap in plan["taps"]:
-            nic = Nic.model_validate(tap["nic"])
-            plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=tap["device"]))
+        devices = {tap["nic"]["mac"]: tap["device"] for tap in plan["taps"]}
+        for raw in ctx.history.results["read-network-info"]["nics"]:
+            nic = Nic.model_validate(raw)
+            plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=devices.get(nic.mac, "")))
         return {"nics": [n.model_dump(mode="json") for n in plugged]}
 
 
@@ -260,7 +260,15 @@ def pre_live_migration_result(ctx: Context) -> Data:
     ]
     nics = [
         DestinationNic(
-            mac=n.mac, device=n.device or "", bridge=n.bridge or "", port_id=n.port_id or "", mtu=n.mtu, vlan=n.vlan
+            mac=n.mac,
+            plug=n.plug,
+            device=n.device or "",
+            bridge=n.bridge or "",
+            port_id=n.port_id or "",
+            mtu=n.mtu,
+            vlan=n.vlan,
+            parent=n.parent,
+            mode=n.mode,
         )
         for n in (Nic.model_validate(raw) for raw in results["plug-vifs"]["nics"])
     ]
@@ -274,11 +282,11 @@ def pre_live_migration_result(ctx: Context) -> Data:
 
 async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
     """P12, the destination's half: until every tap made at P10 is wired. Raises Temporary after `patience_s`."""
-    devices = [t["device"] for t in ctx.history.plans["plug-vifs"]["taps"]]
+    nics = taps_made(ctx)
     deadline = ctx.clock.monotonic_ms() + patience_s * 1000
-    for device in devices:
-        while not await ctx.host.vif.wired(device):
+    for nic in nics:
+        while not await ctx.host.vif.wired(nic):
             if ctx.clock.monotonic_ms() > deadline:
-                raise Temporary(f"{device} is plugged but the switch does not forward for it yet")
+                raise Temporary(f"{nic.device} is plugged but the switch does not forward for it yet")
             await ctx.clock.sleep(0.05)
-    return {"wired": devices}
+    return {"wired": [nic.device for nic in nics]}

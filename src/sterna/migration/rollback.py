@@ -354,15 +354,20 @@ class WithdrawBindings(Step[Context]):
         return ctx.asked_network
 
 
-async def unplug_taps(ctx: Context) -> None:
+def taps_made(ctx: Context) -> list[Nic]:
+    """The NICs whose tap P10 meant to make here, each with its `device`."""
+    taps = ctx.history.plans.get("plug-vifs", {}).get("taps", ())
+    return [Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]}) for tap in taps]
+
+
+async def unplug_taps(ctx: Context, *, for_good: bool = True) -> None:
     """Remove the taps P10 meant to make here, made or not, if they are still this VM's."""
-    for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
-        nic = Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]})
+    for nic in taps_made(ctx):
         port = await ctx.host.vif.describe(nic)
-        if port is None or (port.device == tap["device"] and port.port_id == nic.port_id):
-            # without a port too: a crash in between may have left the bare tap
-            bridge = (port and port.bridge) or nic.bridge or ""
-            await ctx.host.vif.unplug(tap["device"], bridge=bridge)
+        # without a port too: a crash in between may have left the bare tap
+        if port is None or (port.device in (None, nic.device) and port.port_id == nic.port_id):
+            bridge = (port and port.bridge) or nic.bridge
+            await ctx.host.vif.unplug(nic.model_copy(update={"bridge": bridge}), for_good=for_good)
 
 
 class RemoveInstanceDirectory(Step[Context]):

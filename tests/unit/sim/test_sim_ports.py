@@ -50,13 +50,13 @@ async def test_plug_describe_unplug(world: SimWorld, b: SimSide) -> None:
     }
     found = await b.vif.describe(NIC.model_copy(update={"bridge": None, "vlan": None}))
     assert found is not None and (found.bridge, found.vlan, found.device) == ("br-int", 100, "tap1")
-    assert await b.vif.wired("tap1") and not await b.vif.wired("tap2")
+    assert await b.vif.wired(made) and not await b.vif.wired(made.model_copy(update={"device": "tap2"}))
     b.host.switch_forwards = False
-    assert not await b.vif.wired("tap1")
+    assert not await b.vif.wired(made)
     with pytest.raises(Conflict, match="left alone"):
-        await b.vif.unplug("tap1", bridge="br-ex")
-    assert await b.vif.unplug("tap1", bridge="br-int")
-    assert not await b.vif.unplug("tap1", bridge="br-int")
+        await b.vif.unplug(made.model_copy(update={"bridge": "br-ex"}))
+    assert await b.vif.unplug(made)
+    assert not await b.vif.unplug(made)
     assert not b.host.taps and not b.host.ports
 
 
@@ -69,7 +69,7 @@ async def test_plug_refuses_what_belongs_to_something_else(world: SimWorld, b: S
         await b.vif.plug(NIC, vm_uuid=VM.replace("a", "b"), device="tap1")
     with pytest.raises(NotFound, match="br-ex"):
         await b.vif.plug(NIC.model_copy(update={"bridge": "br-ex"}), vm_uuid=VM, device="tap2")
-    assert not await b.vif.bridge_exists("br-ex")
+    assert [r.code for r in await b.vif.check(NIC.model_copy(update={"bridge": "br-ex"}))] == ["bridge-missing"]
 
 
 async def test_a_name_alone_proves_nothing(world: SimWorld, a: SimSide) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sterna.domain import plugs
 from sterna.domain.errors import Refused
-from sterna.domain.model import Nic, Refusal, Vm
+from sterna.domain.model import Nic, Vm
 
 
 class NativeNetwork:
@@ -16,7 +17,7 @@ class NativeNetwork:
 
         Raises Refused, with every reason, for NICs that no host could plug.
         """
-        refusals = [r for nic in vm.nics for r in _against(nic, host)]
+        refusals = [r for nic in vm.nics for r in plugs.refusals(nic) or plugs.unknowns(nic)]
         if refusals:
             raise Refused(refusals)
         return vm.nics
@@ -39,32 +40,3 @@ class NativeNetwork:
     async def wired(self, vm: Vm, host: str) -> bool:
         """Nobody to ask: what the switch says is all there is to know."""
         return True
-
-
-def _against(nic: Nic, host: str) -> list[Refusal]:
-    found = []
-    if nic.plug != "ovs":
-        found.append(
-            Refusal(
-                code="nic-unsupported",
-                message=f"NIC {nic.mac} cannot be plugged on {host}: {nic.plug}",
-                fix="attach it to an Open vSwitch bridge with an openvswitch virtualport",
-            )
-        )
-    elif not nic.bridge:
-        found.append(
-            Refusal(
-                code="nic-bridge-unknown",
-                message=f"nothing says which bridge NIC {nic.mac} belongs to on {host}",
-                fix="add its tap to an Open vSwitch bridge on the source",
-            )
-        )
-    if nic.plug == "ovs" and not nic.port_id:
-        found.append(
-            Refusal(
-                code="nic-port-unknown",
-                message=f"NIC {nic.mac} has no port id",
-                fix="set external_ids:iface-id on its Open vSwitch interface",
-            )
-        )
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sterna.domain.bindings import Binding
 from sterna.domain.model import Nic, Refusal
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS
 
 _INTEGRATION_BRIDGE = "br-int"
 """What an ML2/OVS or OVN binding means that names no bridge (before Neutron 13)."""
@@ -28,12 +29,13 @@ def nic_for(nic: Nic, binding: Binding | None, host: str, *, mtu: int | None) ->
     details = binding.vif_details
     found = nic.model_copy(update={"vlan": None, "device": None, "managed": True, "mtu": mtu or nic.mtu})
     if binding.vif_type == "ovs":
-        plug = "ovs-hybrid" if details.get("ovs_hybrid_plug") else "ovs"
+        plug = HYBRID if details.get("ovs_hybrid_plug") else OVS
         return found.model_copy(update={"plug": plug, "bridge": details.get("bridge_name") or _INTEGRATION_BRIDGE})
     if binding.vif_type == "bridge" and details.get("bridge_name"):
-        return found.model_copy(update={"plug": "bridge", "bridge": details["bridge_name"]})
+        return found.model_copy(update={"plug": BRIDGE, "bridge": details["bridge_name"]})
     if binding.vif_type == "macvtap" and details.get("macvtap_source"):
-        return found.model_copy(update={"plug": "macvtap", "bridge": details["macvtap_source"]})
+        below = {"parent": details["macvtap_source"], "mode": details.get("macvtap_mode") or "bridge"}
+        return found.model_copy(update={"plug": MACVTAP, "bridge": None} | below)
     if not binding.bound:
         message = f"port {nic.port_id} of NIC {nic.mac} could not be bound on {host}: {binding.vif_type}"
         fix = f"see that the network agent on {host} is alive and has the port's physical network"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sterna.adapters.bindings import CannotBind, reach, switch_at_once
 from sterna.adapters.sim.world import SimWorld
+from sterna.domain import plugs
 from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Goal, Port, Verb
 from sterna.domain.errors import Conflict, NotFound, Refused, Unreachable
 from sterna.domain.model import Nic, Refusal, Vm
@@ -86,7 +87,7 @@ class SimNetwork:
 
     async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
         """P5, F6: the VM's NICs. Raises Refused where one cannot be plugged or has no binding here."""
-        refusals = [r for nic in vm.nics for r in _against(nic, host)]
+        refusals = [r for nic in vm.nics for r in plugs.refusals(nic) or plugs.unknowns(nic)]
         for port_id in _ports(vm) if not refusals else ():
             binding = (await self._service.port(port_id)).on(host)
             if binding is None or not binding.bound:
@@ -123,11 +124,3 @@ class SimNetwork:
 
 def _ports(vm: Vm) -> list[str]:
     return [nic.port_id for nic in vm.nics if nic.port_id]
-
-
-def _against(nic: Nic, host: str) -> list[Refusal]:
-    if nic.plug == "ovs":
-        return []
-    message = f"NIC {nic.mac} cannot be plugged on {host}: {nic.plug}"
-    fix = "attach it to an Open vSwitch bridge with an openvswitch virtualport"
-    return [Refusal(code="nic-unsupported", message=message, fix=fix)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from sterna.adapters.sim.things import Definition, SimDomain
+from sterna.domain.plugs import OVS
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.world import SimWorld
@@ -21,6 +22,8 @@ class HostSnapshot:
     ports: dict[str, Any] = field(default_factory=dict)
     """Device -> bridge, tag, mtu, external_ids."""
     taps: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    """Bridges and veths of hybrid plugs."""
     files: dict[str, Any] = field(default_factory=dict)
     """Path -> size, format, content; shared folders included."""
     directories: tuple[str, ...] = ()
@@ -60,9 +63,11 @@ def take(world: SimWorld, name: str) -> HostSnapshot:
         domains={uuid: _domain(domain) for uuid, domain in sorted(host.domains.items())},
         ports={
             p.device: {"bridge": p.bridge, "tag": p.tag, "mtu": p.mtu, "external_ids": dict(p.external_ids)}
+            | ({"plug": p.plug, "mac": p.mac, "mode": p.mode} if p.plug != OVS else {})
             for p in host.ports.values()
         },
         taps=tuple(sorted(host.taps)),
+        links=tuple(sorted(host.links)),
         files={path: (f.size_bytes, f.format, f.content) for path, f in sorted(host.files())},
         directories=tuple(sorted(path for folder in host.folders for path in folder.directories)),
         admissions=tuple(sorted(t.name for t in world.iscsi.targets.values() if host.initiator in t.admitted)),

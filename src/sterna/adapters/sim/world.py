@@ -241,6 +241,25 @@ class SimWorld:
         self.hosts[host].ports[port.device] = port
         self.tell(host, "port", port.device, "added")
 
+    def put_port(self, host: str, port: SimPort) -> None:
+        """Only the switch's record: its device is no tap."""
+        self.hosts[host].ports[port.device] = port
+        self.tell(host, "port", port.device, "added")
+
+    def add_link(self, host: str, name: str) -> None:
+        """A bridge or veth of a hybrid plug; there already is nothing."""
+        if name not in self.hosts[host].links:
+            self.hosts[host].links.add(name)
+            self.tell(host, "link", name, "made")
+
+    def remove_link(self, host: str, name: str) -> bool:
+        """Delete it; False where there is none."""
+        if name not in self.hosts[host].links:
+            return False
+        self.hosts[host].links.discard(name)
+        self.tell(host, "link", name, "removed")
+        return True
+
     def remove_port(self, host: str, device: str) -> bool:
         """Take it off its bridge and delete the tap; False where there was neither."""
         had_port = self.hosts[host].ports.pop(device, None) is not None
