@@ -121,6 +121,8 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        vif_plugging_timeout_s=settings.network.vif_plugging_timeout_s,
+        vif_plugging_is_fatal=settings.network.vif_plugging_is_fatal,
         network_host=settings.openstack.host or "",
         more_addresses=settings.migration.more_addresses,
     )

@@ -7,6 +7,7 @@ The lab's guests' network becomes a flat provider network: `br-phys` holds the h
 from __future__ import annotations
 
 import json
+import signal
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,17 @@ class NeutronHosts:
         path = f"PATH={home()}/neutron/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         log = self.servers.places.log / f"ovs-agent-{host.name}.log"
         host.inside.detach(["env", path, *argv, "--config-file", str(own)], log)
+
+    def restart_agents(self, **settings: float) -> None:
+        """Sterna's agents begin anew with these settings of `[network]`."""
+        for host in self.lab.hosts.values():
+            file = host.root / "state/agent.toml"
+            lines = [line for line in file.read_text().splitlines() if line.split(" =")[0] not in settings]
+            at = lines.index("[network]") + 1
+            file.write_text("\n".join([*lines[:at], *(f"{k} = {v}" for k, v in settings.items()), *lines[at:], ""]))
+            self.lab.kill_agent(host.name, signal.SIGTERM)
+            self.lab.start_agent(host.name)
+        self.lab.wait_ready()
 
     def make_port(self, host: str, address: str, mac: str) -> str:
         """A VM's port, bound to `host`; its id."""

@@ -15,7 +15,12 @@ from sterna.domain.errors import Conflict
 from sterna.domain.model import Data, Value
 
 MIGRATING_TO = "migrating_to"
-"""Key in a binding's profile: the host the VM is on its way to. Network agents read it too."""
+"""Key in a binding's profile: the host the VM is on its way to.
+
+Network agents read it, of the ACTIVE binding: the named host's agent wires the port although its binding is
+INACTIVE, every other host's leaves it alone. While there is an INACTIVE binding, no agent does anything for an
+ACTIVE one that does not name its own host. So each binding but a settled one names the host its port is to run on.
+"""
 NOT_BOUND = ("unbound", "binding_failed", "")
 """vif types of a binding that says nothing of how to plug."""
 
@@ -63,13 +68,13 @@ class Goal(StrEnum):
     """What a part of a migration wants to be true of each port."""
 
     PREPARED = "prepared"
-    """Before P3: ACTIVE on the source, whose profile says where it goes; INACTIVE and bound on the destination."""
+    """Before P3: ACTIVE on the source, INACTIVE and bound on the destination; both say that it goes there."""
     SWITCHED = "switched"
     """At the switch-over: ACTIVE on the destination; the source's is still there."""
     SETTLED = "settled"
     """F7: ACTIVE on the destination, bound nowhere else; nothing says that it migrates; subports follow."""
     RETURNED = "returned"
-    """R6, first: ACTIVE on the source, whatever was activated early."""
+    """R6, first: ACTIVE on the source, whatever was activated early; still marked as on its way (back)."""
     RESTORED = "restored"
     """R6: as before P3."""
 
@@ -80,12 +85,14 @@ class Verb(StrEnum):
     CREATE = "create"
     """A binding for the host: INACTIVE where another one is ACTIVE."""
     BIND = "bind"
-    """Have the service work out again how the port is plugged on the host, its profile without MIGRATING_TO."""
+    """Have the service work out again how the port is plugged on the host, for a port that is on its way there."""
     ACTIVATE = "activate"
     DELETE = "delete"
     MARK = "mark"
     """MIGRATING_TO into the profile of the host's ACTIVE binding."""
     UNMARK = "unmark"
+    """No MIGRATING_TO in the ACTIVE binding any more. The last change of all: from it agents hear, and from nothing
+    else, that another binding was deleted."""
     MOVE_SUBPORT = "move-subport"
 
 
@@ -124,10 +131,14 @@ def _active_on(port: Port, host: str, unbindable: frozenset[str]) -> Act | None:
         return Act(verb=Verb.CREATE, host=host)
     if binding.active:
         return None
-    if host not in unbindable and (not binding.bound or MIGRATING_TO in binding.profile):
+    if host not in unbindable and not _ready(binding):
         # One that was ACTIVE before has lost all it knew: activated as it is, no agent could wire it.
         return Act(verb=Verb.BIND, host=host)
     return Act(verb=Verb.ACTIVATE, host=host)
+
+
+def _ready(binding: Binding) -> bool:
+    return binding.bound and binding.profile.get(MIGRATING_TO) == binding.host
 
 
 def _prepared(port: Port, source: str, destination: str, unbindable: frozenset[str]) -> Act | None:
@@ -143,7 +154,7 @@ def _prepared(port: Port, source: str, destination: str, unbindable: frozenset[s
     there, here = port.on(destination), port.on(source)
     if there is None:
         return Act(verb=Verb.CREATE, host=destination)
-    if not there.bound or MIGRATING_TO in there.profile:
+    if not _ready(there):
         return Act(verb=Verb.BIND, host=destination)
     if here is not None and here.profile.get(MIGRATING_TO) != destination:
         return Act(verb=Verb.MARK, host=source)
@@ -182,11 +193,11 @@ def _restored(port: Port, source: str, destination: str, unbindable: frozenset[s
     if act is not None:
         return act
     here = port.on(source)
-    if here is not None and here.profile.get(MIGRATING_TO) == destination:
-        return Act(verb=Verb.UNMARK, host=source)
     if port.on(destination) is not None:
         return Act(verb=Verb.DELETE, host=destination)
     if here is not None and here.active:
+        if MIGRATING_TO in here.profile:
+            return Act(verb=Verb.UNMARK, host=source)
         for subport in port.subports:
             if subport.host == destination:
                 return Act(verb=Verb.MOVE_SUBPORT, host=source, port_id=subport.port_id)

@@ -41,6 +41,23 @@ def hybrid_names(port_id: str) -> tuple[str, str, str]:
     return f"qbr{port_id[:_NAME]}", f"qvb{port_id[:_NAME]}", f"qvo{port_id[:_NAME]}"
 
 
+_DEAD_VLAN = 4095
+"""An Open vSwitch agent's tag for a port that must not forward."""
+
+
+def is_wired_by_agent(seen: Nic | None) -> bool:
+    """Has the host's network agent wired the port? `seen`: the NIC as its switch has it.
+
+    An Open vSwitch agent gives the port the local VLAN of its network; OVN's controller says so in the interface's
+    external_ids. What needs no agent is wired.
+    """
+    if seen is None:
+        return False
+    if seen.plug not in (OVS, HYBRID):
+        return True
+    return seen.vlan not in (None, _DEAD_VLAN) or seen.external_ids.get("ovn-installed") == "true"
+
+
 def needs(nic: Nic) -> str:
     """In words: what a host must have for this NIC."""
     if nic.plug == MACVTAP:

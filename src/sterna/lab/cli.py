@@ -127,7 +127,8 @@ def vm_create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """Boot a guest and wait until it answers."""
     with _plain_errors():
         lab = Lab.attach(state_dir)
-        guest = lab.create_vm(name, host, memory, dirty, tuple(disk or ("shared",)), autostart, tuple(nic or ()))
+        disks, nics = tuple(disk or ("shared",)), tuple(nic or ())
+        guest = lab.create_vm(name, host, memory, dirty, disks, autostart=autostart, nics=nics)
         typer.echo(f"{guest.name} {guest.uuid} runs on {host} with address {guest.address}.")
 
 

@@ -53,6 +53,10 @@ class HostPorts:
     volumes: Sequence[Volumes]
     storage: Storage
     clock: Clock
+    vif_plugging_timeout_s: float = 10.0
+    """How long P12 waits for this host's network agent, in seconds."""
+    vif_plugging_is_fatal: bool = False
+    """Does a migration fail where that was too short?"""
     network_host: str = ""
     """What the network service calls this host; '' for `name`."""
     more_addresses: Sequence[str] = ()

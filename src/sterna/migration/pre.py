@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from sterna.domain.errors import Permanent, Refused, Temporary, Undelivered
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
-from sterna.domain.plugs import MADE_AHEAD, tap_name
+from sterna.domain.plugs import MADE_AHEAD, is_wired_by_agent, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration import rollback
@@ -31,6 +31,9 @@ class SetPreparing(Step[Context]):
         ctx.set_status(Status.PREPARING, f"preparing {ctx.migration.destination}")
         return {}
 
+
+AGENT_LOOK_S = 0.05
+"""How closely a network agent is followed: a look at the local copy of the switch's records."""
 
 Ask = Callable[[str, str], Awaitable[bool]]
 """Does the destination see this token beside this path?"""
@@ -289,4 +292,24 @@ async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
             if ctx.clock.monotonic_ms() > deadline:
                 raise Temporary(f"{nic.device} is plugged but the switch does not forward for it yet")
             await ctx.clock.sleep(0.05)
-    return {"wired": [nic.device for nic in nics]}
+    told = await _wait_for_agent(ctx, nics) if ctx.host.network.service else {}
+    return {"wired": [nic.device for nic in nics]} | told
+
+
+async def _wait_for_agent(ctx: Context, nics: list[Nic]) -> Data:
+    """Until this host's network agent has wired the ports too: what is wired before the guest arrives costs it
+    nothing. The switch itself is where that is seen first. Raises Permanent where that is fatal."""
+    began, limit_ms = ctx.clock.monotonic_ms(), ctx.host.vif_plugging_timeout_s * 1000
+    for nic in nics:
+        while not is_wired_by_agent(await ctx.host.vif.describe(nic)):
+            if ctx.clock.monotonic_ms() - began > limit_ms:
+                why = (
+                    f"the network agent of {ctx.host.name} has not wired {nic.device} within {limit_ms / 1000:g} s"
+                )
+                if ctx.host.vif_plugging_is_fatal:
+                    raise Permanent(
+                        why, fix="see its log; or let a migration go on all the same (vif_plugging_is_fatal)"
+                    )
+                return {"by_agent": False, "why": why}
+            await ctx.clock.sleep(AGENT_LOOK_S)
+    return {"by_agent": True}

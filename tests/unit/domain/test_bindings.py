@@ -12,7 +12,7 @@ from sterna.domain.errors import Conflict
 KINDS = (
     None,
     *({"active": a, "vif_type": t, "profile": p} for a in (True, False) for t in ("ovs", "unbound")
-      for p in ({}, {MIGRATING_TO: "b"}, {"capabilities": []}))
+      for p in ({}, {MIGRATING_TO: "b"}, {MIGRATING_TO: "a"}))
 )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def answer(port: Port, act: Act) -> Port:
         return port.model_copy(update={"subports": (Subport(port_id=act.port_id, host=act.host),)})
     if act.verb is Verb.CREATE:
         assert mine is None
-        new = Binding(host=act.host, active=port.active is None)
+        new = Binding(host=act.host, active=port.active is None, profile={MIGRATING_TO: act.host})
         return port.model_copy(update={"bindings": (*others, new)})
     assert mine is not None
     if act.verb is Verb.DELETE:
@@ -49,6 +49,8 @@ def answer(port: Port, act: Act) -> Port:
     if act.verb is Verb.MARK:
         assert mine.active
         rest[MIGRATING_TO] = "b"
+    if act.verb is Verb.BIND:
+        rest[MIGRATING_TO] = act.host
     changed = mine.model_copy(update={"profile": rest, "vif_type": "ovs"})
     return port.model_copy(update={"bindings": (*others, changed)})
 
@@ -67,7 +69,7 @@ def test_every_goal_is_reached_from_everywhere(port: Port) -> None:
     prepared = reached(port, Goal.PREPARED)
     here, there = prepared.on("a"), prepared.on("b")
     assert here is not None and here.active and here.profile[MIGRATING_TO] == "b"
-    assert there is not None and not there.active and there.bound and MIGRATING_TO not in there.profile
+    assert there is not None and not there.active and there.bound and there.profile[MIGRATING_TO] == "b"
     for state in (port, prepared, reached(prepared, Goal.SWITCHED)):
         settled = reached(state, Goal.SETTLED)
         assert [(b.host, b.active, MIGRATING_TO in b.profile) for b in settled.bindings] == [("b", True, False)]

@@ -74,6 +74,7 @@ class NeutronPorts:
         path = f"/ports/{act.port_id}/bindings"
         mine, what = port.on(act.host), f"{act.verb} the binding of port {act.port_id} on {act.host}"
         profile = {k: v for k, v in (mine.profile if mine else {}).items() if k != MIGRATING_TO}
+        own = profile | {MIGRATING_TO: act.host}
         match act.verb:
             case Verb.CREATE:
                 await self._send("post", path, {"binding": _new(act.host, port)}, what)
@@ -83,13 +84,13 @@ class NeutronPorts:
                 await self._send("delete", f"{path}/{act.host}", None, what)
             case Verb.MOVE_SUBPORT:
                 await self.bind_to(act.port_id, act.host)
-            case Verb.MARK | Verb.UNMARK if mine is not None and mine.active:
+            case Verb.MARK | Verb.UNMARK:
                 if act.verb is Verb.MARK:
                     profile[MIGRATING_TO] = destination
-                # Of the port, not of its binding: only so do all mechanism drivers hear of it.
+                # Of the port, not of its binding: only so do mechanism drivers and agents hear of it.
                 await self._send("put", f"/ports/{act.port_id}", {"port": {"binding:profile": profile}}, what)
-            case _:
-                await self._send("put", f"{path}/{act.host}", {"binding": {"profile": profile}}, what)
+            case _:  # BIND
+                await self._send("put", f"{path}/{act.host}", {"binding": {"profile": own}}, what)
 
     async def _get(self, path: str, what: str) -> Data:
         return await self._cloud.ask(what, lambda c: _read(c.network.get(path)))
@@ -130,4 +131,4 @@ def _new(host: str, port: Port) -> Data:
     """What a new binding takes over from the one that is ACTIVE."""
     profile = port.active.profile if port.active else {}
     kept = {k: v for k, v in profile.items() if k not in _OF_ONE_HOST}
-    return {"host": host} | ({"profile": kept} if kept else {})
+    return {"host": host, "profile": kept | {MIGRATING_TO: host}}

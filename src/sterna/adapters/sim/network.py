@@ -36,6 +36,7 @@ class SimNeutron:
                 raise Conflict(f"port {act.port_id} has a binding on {act.host} already")
             self._must_be_alive(act)
             world.bind(act.port_id, act.host, not any(hosts.values()))
+            world.mark_binding(act.port_id, act.host, act.host)
         elif act.verb is Verb.DELETE:
             world.bind(act.port_id, act.host, None)
         elif act.host not in hosts:
@@ -43,7 +44,7 @@ class SimNeutron:
         elif act.verb is Verb.BIND:
             self._must_be_alive(act)
             world.rebind(act.port_id, act.host)
-            world.mark_binding(act.port_id, act.host, "")
+            world.mark_binding(act.port_id, act.host, act.host)
         elif act.verb is Verb.ACTIVATE:
             if hosts[act.host]:
                 raise Conflict(f"the binding of port {act.port_id} on {act.host} is already active")

@@ -51,7 +51,7 @@ async def test_a_move_and_what_each_part_leaves() -> None:
         await network.prepare(vm(), *MOVE)
         assert bindings(neutron) == [
             ("host1", "ACTIVE", "ovs", {"migrating_to": "host2"}),
-            ("host2", "INACTIVE", "ovs", {}),
+            ("host2", "INACTIVE", "ovs", {"migrating_to": "host2"}),
         ]
         (nic,) = await network.nics_for(vm(), "host2")
         assert (nic.plug, nic.bridge, nic.vlan, nic.mtu, nic.device) == ("ovs", "br-int", None, 1450, None)
@@ -66,6 +66,7 @@ async def test_a_move_and_what_each_part_leaves() -> None:
             ("PUT", ""),
             ("PUT", "/bindings/host2/activate"),
             ("DELETE", "/bindings/host1"),
+            ("PUT", ""),
         ], "one request each: the activation is not preceded by a look"
 
 
@@ -91,10 +92,16 @@ async def test_any_answer_may_be_lost(part: str, moment: int) -> None:
         except Unknown:
             await getattr(network, part)(vm(), *MOVE)
     expected = {
-        "prepare": [("host1", "ACTIVE", "ovs", {"migrating_to": "host2"}), ("host2", "INACTIVE", "ovs", {})],
+        "prepare": [
+            ("host1", "ACTIVE", "ovs", {"migrating_to": "host2"}),
+            ("host2", "INACTIVE", "ovs", {"migrating_to": "host2"}),
+        ],
         "settle": SETTLED,
         "withdraw": AS_BEFORE,
-        "give_back": [("host1", "ACTIVE", "ovs", {}), ("host2", "INACTIVE", "unbound", {})],
+        "give_back": [
+            ("host1", "ACTIVE", "ovs", {"migrating_to": "host1"}),
+            ("host2", "INACTIVE", "unbound", {"migrating_to": "host2"}),
+        ],
     }
     if part == "switch":
         assert neutron.active["host"] == "host2"
@@ -130,7 +137,7 @@ async def test_what_an_earlier_crash_left_is_adopted() -> None:
         await network.prepare(vm(), *MOVE)
         assert bindings(neutron) == [
             ("host1", "ACTIVE", "ovs", {"migrating_to": "host2"}),
-            ("host2", "INACTIVE", "ovs", {}),
+            ("host2", "INACTIVE", "ovs", {"migrating_to": "host2"}),
         ]
 
 
