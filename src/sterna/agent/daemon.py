@@ -75,6 +75,7 @@ class Agent:
         await self._server.start()
         await self._outbox.start()
         await self._client.listen("host.*", self._saw_host)
+        await self._client.listen("external.*", self._heard)
         await self._beacon.start()
         self._housekeeping.start()
         log.info("agent is up", host=self._host.name, resumed=resumed)
@@ -165,6 +166,10 @@ class Agent:
     async def _saw_host(self, topic: str, data: Data) -> None:
         """A host is back: what waits for it in the outbox goes now."""
         self._outbox.hurry(str((data.get("host") or {}).get("name", "")))
+
+    async def _heard(self, topic: str, data: Data) -> None:
+        """Another service reports something of a VM."""
+        self.destination.heard(data)
 
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq
