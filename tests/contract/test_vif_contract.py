@@ -161,3 +161,21 @@ async def test_a_guests_own_port(hosts: TwoHosts) -> None:
     by_id = await hosts.a.vif.describe(vm.nics[0].model_copy(update={"device": None}))
     assert by_id is not None
     assert by_id.device == port.device
+
+
+@pytest.mark.parametrize("plug", [OVS, HYBRID])
+async def test_a_port_that_an_agent_took_away_is_put_back(hosts: TwoHosts, plug: str) -> None:
+    """R6: the binding was activated elsewhere and is the source's again; the guest's device was there all along."""
+    vif, nic = hosts.b.vif, NICS[plug]
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="taptest5")
+    try:
+        before = await vif.describe(plugged)
+        assert before is not None
+        hosts.drop_port(hosts.b, "taptest5" if plug == OVS else hybrid_names(PORT)[2])
+        assert await vif.describe(plugged) is None
+        assert await vif.put_back(before)
+        assert await vif.put_back(before)
+        assert await vif.describe(plugged) == before
+    finally:
+        await vif.unplug(plugged)
+    assert not await vif.put_back(before), "without a device there is nothing to put back"

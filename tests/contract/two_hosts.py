@@ -84,6 +84,10 @@ class TwoHosts:
         """The devices and ports on this side that are named after that port."""
         raise NotImplementedError
 
+    def drop_port(self, side: Side, port: str) -> None:
+        """A network agent takes a port off the integration bridge; its device stays."""
+        raise NotImplementedError
+
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
         """A macvtap of somebody else's, in bridge mode."""
         raise NotImplementedError
@@ -188,6 +192,9 @@ class SimulatedHosts(TwoHosts):
         host = self.world.hosts[side.name]
         return {name for name in host.taps | host.links | set(host.ports) if name.endswith(port_id[:11])}
 
+    def drop_port(self, side: Side, port: str) -> None:
+        del self.world.hosts[side.name].ports[port]
+
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
         self.world.add_port(side.name, SimPort("macvtap7", parent, plug=MACVTAP, mac=mac, mode="bridge"))
 
@@ -244,6 +251,9 @@ class LabHosts(TwoHosts):
         names = {path.rpartition("/")[2] for path in host.run(["ls", "/sys/class/net"]).stdout.split()}
         names |= set(host.run(["ovs-vsctl", "list-ports", "br-int"]).stdout.split())
         return {name for name in names if name.endswith(port_id[:11])}
+
+    def drop_port(self, side: Side, port: str) -> None:
+        self.lab.hosts[side.name].run(["ovs-vsctl", "del-port", "br-int", port])
 
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
         add = ["ip", "link", "add", "macvtap7", "link", parent, "address", mac, "type", "macvtap", "mode", "bridge"]

@@ -42,6 +42,7 @@ root_helper =
 root_helper_daemon =
 [securitygroup]
 enable_security_group = {groups}
+enable_ipset = false
 firewall_driver = {firewall}
 """
 SWITCH = """

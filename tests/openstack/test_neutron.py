@@ -37,9 +37,10 @@ class Scene:
         self.fleet.eventually(lambda: self.hosts.port(self.port_id)["status"] == "ACTIVE")
 
 
-@pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    hosts = NeutronHosts.up(STATE)
+@pytest.fixture(scope="module", params=["noop", "iptables_hybrid"])
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """The agents' firewall driver decides how Neutron says to plug: OVS normal plug, or hybrid plug."""
+    hosts = NeutronHosts.up(STATE, firewall=request.param)
     try:
         yield Scene(hosts)
     finally:
