@@ -74,7 +74,8 @@ class NeutronPorts:
         path = f"/ports/{act.port_id}/bindings"
         mine, what = port.on(act.host), f"{act.verb} the binding of port {act.port_id} on {act.host}"
         profile = {k: v for k, v in (mine.profile if mine else {}).items() if k != MIGRATING_TO}
-        own = profile | {MIGRATING_TO: act.host}
+        if act.verb in (Verb.MARK, Verb.BIND):
+            profile[MIGRATING_TO] = destination if act.verb is Verb.MARK else act.host
         match act.verb:
             case Verb.CREATE:
                 await self._send("post", path, {"binding": _new(act.host, port)}, what)
@@ -84,13 +85,10 @@ class NeutronPorts:
                 await self._send("delete", f"{path}/{act.host}", None, what)
             case Verb.MOVE_SUBPORT:
                 await self.bind_to(act.port_id, act.host)
-            case Verb.MARK | Verb.UNMARK:
-                if act.verb is Verb.MARK:
-                    profile[MIGRATING_TO] = destination
-                # Of the port, not of its binding: only so do mechanism drivers and agents hear of it.
-                await self._send("put", f"/ports/{act.port_id}", {"port": {"binding:profile": profile}}, what)
-            case _:  # BIND
-                await self._send("put", f"{path}/{act.host}", {"binding": {"profile": own}}, what)
+            case Verb.BIND | Verb.MARK | Verb.UNMARK:
+                # Never through the port's own `binding:profile`: Neutron unbinds the port, tells the agents, and binds
+                # it again. An agent that looks in between kills the port, and the guest is silent until its next look.
+                await self._send("put", f"{path}/{act.host}", {"binding": {"profile": profile}}, what)
 
     async def _get(self, path: str, what: str) -> Data:
         return await self._cloud.ask(what, lambda c: _read(c.network.get(path)))

@@ -63,10 +63,10 @@ async def test_a_move_and_what_each_part_leaves() -> None:
         changed = [(method, path.rpartition(PORT)[2]) for method, path in cloud.changes()]
         assert changed == [
             ("POST", "/bindings"),
-            ("PUT", ""),
+            ("PUT", "/bindings/host1"),
             ("PUT", "/bindings/host2/activate"),
             ("DELETE", "/bindings/host1"),
-            ("PUT", ""),
+            ("PUT", "/bindings/host2"),
         ], "one request each: the activation is not preceded by a look"
 
 
