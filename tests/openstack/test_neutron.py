@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openstack.connection import Connection
 
 from sterna.lab.guest_view import Guest
 from tests.e2e.conftest import Fleet
 from tests.openstack.neutron_hosts import FIRST_GUEST, NeutronHosts
+from tests.scripted_cloud import Asked
+from tests.unit.adapters.neutron.scripted_neutron import PORT, ScriptedNeutron
 
 pytestmark = pytest.mark.lab
 STATE = Path(".lab-test/neutron")
@@ -52,6 +55,67 @@ def test_there_and_back(scene: Scene) -> None:
     moved = move(scene, 2 * ROUNDS)
     print("ahead: blackout, downtime (ms):", moved)
     assert all(blackout <= downtime + 50 for blackout, downtime in moved), moved
+
+
+def test_the_scripted_neutron_answers_as_the_real_one(scene: Scene) -> None:
+    """What `make test` runs the provider against, request by request; the port here is nobody's."""
+    port = scene.hosts.make_port("host1", "10.74.0.99", "52:54:00:74:00:63")
+
+    def real(method: str, path: str, body: dict | None) -> tuple[int, dict]:
+        def act(cloud: Connection) -> tuple[int, dict]:
+            more = {} if body is None else {"json": body}
+            answer = getattr(cloud.network, method.lower())(f"/ports/{port}{path}", **more)
+            return answer.status_code, answer.json() if answer.content else {}
+
+        return scene.hosts.servers.ask(act)
+
+    neutron = ScriptedNeutron()
+    neutron.dead_hosts.add("nowhere")
+
+    def scripted(method: str, path: str, body: dict | None) -> tuple[int, dict]:
+        answer = neutron(Asked(method, f"/v2.0/ports/{PORT}{path}", body, {}))
+        assert answer is not None
+        return answer.status, answer.body or {}
+
+    try:
+        for number, (method, path, body) in enumerate(CONVERSATION):
+            told = told_by(real(method, path, body))
+            assert told_by(scripted(method, path, body)) == told, (number, method, path)
+    finally:
+        scene.hosts.servers.ask(lambda c: c.network.delete_port(port))
+
+
+MARKED = {"binding": {"profile": {"migrating_to": "host2"}}}
+CONVERSATION: list[tuple[str, str, dict | None]] = [
+    ("GET", "/bindings", None),
+    ("POST", "/bindings", {"binding": {"host": "host2", "profile": {"migrating_to": "host2"}}}),
+    ("POST", "/bindings", {"binding": {"host": "host2"}}),
+    ("PUT", "/bindings/host1", MARKED),
+    ("GET", "/bindings", None),
+    ("PUT", "/bindings/host2/activate", None),
+    ("PUT", "/bindings/host2/activate", None),
+    ("GET", "/bindings", None),
+    ("PUT", "/bindings/host1", {"binding": {"profile": {"migrating_to": "host1"}}}),
+    ("GET", "/bindings", None),
+    ("PUT", "/bindings/host1/activate", None),
+    ("DELETE", "/bindings/host2", None),
+    ("DELETE", "/bindings/host2", None),
+    ("PUT", "/bindings/host1", {"binding": {"profile": {}}}),
+    ("PUT", "/bindings/host2/activate", None),
+    ("POST", "/bindings", {"binding": {"host": "nowhere"}}),
+    ("GET", "/bindings", None),
+]
+
+
+def told_by(answer: tuple[int, dict]) -> object:
+    """Status, and of an error its type, of bindings what the provider reads."""
+    status, body = answer
+    if "NeutronError" in body:
+        return status, body["NeutronError"]["type"]
+    wrapped = sorted(body.keys() & {"binding", "bindings"})
+    found = body.get("bindings") or [body["binding"] if "binding" in body else body]
+    keys = ("host", "status", "vif_type", "profile")
+    return status, wrapped, sorted([b.get(k) for k in keys] for b in found) if body else []
 
 
 def test_what_it_costs_not_to_wait_for_the_agent(scene: Scene) -> None:

@@ -86,8 +86,9 @@ class NeutronPorts:
             case Verb.MOVE_SUBPORT:
                 await self.bind_to(act.port_id, act.host)
             case Verb.BIND | Verb.MARK | Verb.UNMARK:
-                # Never through the port's own `binding:profile`: Neutron unbinds the port, tells the agents, and binds
-                # it again. An agent that looks in between kills the port, and the guest is silent until its next look.
+                # Never through the port's own `binding:profile`: Neutron unbinds the port, tells the agents, and
+                # binds it again. An agent that looks in between kills the port: the guest is silent until it looks
+                # again.
                 await self._send("put", f"{path}/{act.host}", {"binding": {"profile": profile}}, what)
 
     async def _get(self, path: str, what: str) -> Data:

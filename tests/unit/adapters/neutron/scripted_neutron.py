@@ -99,7 +99,8 @@ class ScriptedNeutron:
             return Answer(404, error("PortBindingNotFound", missing))
         mine = self.bindings[host]
         if not activate:
-            if mine["vif_type"] == "unbound" and host in self.dead_hosts:
+            if host in self.dead_hosts:  # the profile is changed all the same
+                mine.update(profile=asked.body["binding"]["profile"], vif_type="binding_failed", vif_details={})
                 return _cannot(host)
             mine.update(_binding(host, mine["status"]), profile=asked.body["binding"]["profile"])
             return Answer(200, {"binding": mine})
