@@ -20,7 +20,7 @@ test: check
 # The `cinder` and `neutron` providers against real Keystone, Neutron and Cinder, which it installs into .cache.
 test-openstack:
 	@scripts/setup openstack
-	STERNA_OPENSTACK=1 $(BIN)/pytest $(if $(CASE),-k "$(CASE)") tests/openstack
+	STERNA_WITH_OPENSTACK=1 $(BIN)/pytest $(if $(CASE),-k "$(CASE)") tests/openstack
 
 demo: setup
 	$(BIN)/python -m sterna.lab.demo

@@ -2,4 +2,4 @@
 
 import os
 
-collect_ignore_glob = [] if os.environ.get("STERNA_OPENSTACK") else ["test_*.py"]
+collect_ignore_glob = [] if os.environ.get("STERNA_WITH_OPENSTACK") else ["test_*.py"]

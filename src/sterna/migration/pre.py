@@ -240,7 +240,9 @@ def pre_live_migration_result(ctx: Context) -> Data:
     """P11: what the destination's domain XML must say, as typed data: `disks`, `nics`, `uri`."""
     results = ctx.history.results
     connected = [Disk.model_validate(d) for d in results["connect-volumes"]["disks"]]
-    disks = [DestinationDisk(target=d.target, kind=d.kind, path=d.path, iscsi=d.iscsi) for d in connected]
+    disks = [
+        DestinationDisk(target=d.target, kind=d.kind, path=d.path, iscsi=d.iscsi, rbd=d.rbd) for d in connected
+    ]
     disks += [
         DestinationDisk(target=d.target, kind=d.kind, path=d.path, copied=True)
         for d in ctx.incoming_vm().disks

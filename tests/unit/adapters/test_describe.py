@@ -116,9 +116,9 @@ def test_plug_types_not_supported_say_what_they_are(nic: str, plug: str) -> None
             "block disk /dev/vg/lv",
         ),
         (
-            "<disk type='network'><source protocol='rbd' name='p/i'/><target dev='sda'/></disk>",
+            "<disk type='network'><source protocol='gluster' name='p/i'/><target dev='sda'/></disk>",
             DiskKind.OTHER,
-            "network disk over rbd: p/i",
+            "network disk over gluster: p/i",
         ),
         (
             "<disk type='network'><source protocol='iscsi' name='iqn.x/1'/><target dev='sda'/></disk>",
