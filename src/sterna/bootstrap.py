@@ -18,6 +18,7 @@ import uvicorn
 
 from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.clock import SystemClock
+from sterna.adapters.glance.images import GlanceImages
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.network import NativeNetwork
 from sterna.adapters.native.shared_file import SharedFileVolumes
@@ -120,6 +121,8 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        images=GlanceImages(cloud) if cloud is not None and settings.openstack.images else None,
+        traits=settings.traits,
         more_addresses=settings.migration.more_addresses,
     )
 

@@ -11,6 +11,7 @@ from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Vm
 from sterna.migration.context import POSTCOPY, HostPorts
+from sterna.migration.image import against, image_of
 from sterna.migration.pre import decide_local
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -117,6 +118,7 @@ class DestinationChecks:
         if POSTCOPY in may:
             found += await self._host.hypervisor.check_postcopy()
         found += await self._check_memory(vm)
+        found += await self._check_image(vm)
         for nic in vm.nics:
             if nic.bridge is not None and not await self._host.vif.bridge_exists(nic.bridge):
                 message = f"{self._host.name} has no bridge {nic.bridge} (NIC {nic.mac})"
@@ -138,6 +140,12 @@ class DestinationChecks:
             return await self._host.volumes_for(disk).check(disk)
         except SternaError as error:
             return [Refusal(code="disk-unreachable", message=f"{disk.target}: {error.message}", fix=error.fix)]
+
+    async def _check_image(self, vm: Vm) -> list[Refusal]:
+        try:
+            return await against(self._host, await image_of(self._host, vm))
+        except SternaError as error:
+            return [Refusal(code="image-unknown", message=error.message, fix=error.fix)]
 
     async def _check_memory(self, vm: Vm) -> list[Refusal]:
         """Free now, less what migrations already under way to this host will still fill."""

@@ -14,6 +14,7 @@ from sterna.domain.status import Status, check_transition
 from sterna.domain.step import History
 from sterna.ports.clock import Clock
 from sterna.ports.hypervisor import Hypervisor
+from sterna.ports.image import Images
 from sterna.ports.network import Network
 from sterna.ports.peer import Hints, Peer
 from sterna.ports.records import Journal
@@ -51,6 +52,10 @@ class HostPorts:
     volumes: Sequence[Volumes]
     storage: Storage
     clock: Clock
+    images: Images | None = None
+    """None: there is no image service; the domain's own metadata is all there is."""
+    traits: Sequence[str] = ()
+    """What the operator says of this host in the words images demand things in."""
     more_addresses: Sequence[str] = ()
     """Further addresses of this host at which a memory stream may arrive."""
 

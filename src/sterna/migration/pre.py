@@ -14,6 +14,7 @@ from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration import rollback
 from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
+from sterna.migration.image import against, image_of
 from sterna.ports.storage import Created, Storage
 
 # ---------------------------------------------------------------- source
@@ -168,13 +169,17 @@ class PrepareDriver(Step[Context]):
 
 
 class ReadImageMetadata(Step[Context]):
-    """P7: the VM's image metadata, from the domain's own metadata."""
+    """P7: the VM's image metadata, and whether this host is what the image demands."""
 
     row, name = "P7", "read-image-metadata"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """What the source's definition carries."""
-        return {"image": ctx.incoming_vm().image}
+        """What the source's definition carries, else what the image service says."""
+        image = await image_of(ctx.host, ctx.incoming_vm())
+        refusals = await against(ctx.host, image)
+        if refusals:
+            raise Refused(refusals)
+        return {"image": image}
 
 
 class CreateInstanceDirectory(Step[Context]):
