@@ -6,6 +6,10 @@ when it accepts one: between the two the world may have changed.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
@@ -58,6 +62,19 @@ def _cannot_tell(error: SternaError, destination: str) -> Refusal:
     return Refusal(code="check-failed", message=f"{destination} cannot be checked: {error.message}", fix=error.fix)
 
 
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
+    """Both at once. Raises what the first of them raises, once neither goes on."""
+    done = await asyncio.gather(one, other, return_exceptions=True)
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return done  # type: ignore[return-value]  # no exception is left among them
+
+
 class SourceChecks:
     """The source agent's side of a check; asks the destination's side itself."""
 
@@ -78,10 +95,13 @@ class SourceChecks:
             same = Refusal(code="same-host", message=message, fix="name another host")
             return vm, None, [same, *check_vm(vm, self._journal.holder(vm.uuid))]
         try:
-            facts = HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
-            vm = vm.model_copy(update={"disks": await self._decide_local(vm.disks, destination)})
+            facts, disks = await both(self._facts(destination), self._decide_local(vm.disks, destination))
+            vm = vm.model_copy(update={"disks": disks})
             params = {"vm": vm.model_dump(mode="json"), "may": list(may)}
-            answer = await self._client.call(destination, "check_destination", params)
+            answer, unreachable = await both(
+                self._client.call(destination, "check_destination", params),
+                self._host.hypervisor.check_peer(self._host.uri(facts.address)),
+            )
         except (Temporary, Unknown) as error:
             message = f"{destination}'s agent does not answer: {error.message}"
             down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
@@ -90,10 +110,12 @@ class SourceChecks:
             return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
-        unreachable = await self._host.hypervisor.check_peer(self._host.uri(facts.address))
         if unreachable is not None:
             refusals.append(unreachable)
         return vm, facts, refusals
+
+    async def _facts(self, destination: str) -> HostFacts:
+        return HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""

@@ -96,12 +96,21 @@ class Context:
         """The guest's UUID."""
         return self.migration.vm_uuid
 
-    def write(self, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None) -> None:
-        """Append to the journal, durably, then to `history`."""
-        entry = self.journal.append(self.migration.id, kind, row=row, name=name, data=data or {})
+    def write(
+        self, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None, lazily: bool = False
+    ) -> None:
+        """Append to the journal, then to `history`: durably, or `lazily`, with whatever is written next."""
+        entry = self.journal.append(self.migration.id, kind, row=row, name=name, data=data or {}, lazily=lazily)
         self.history.add(entry)
         self.news.set()
-        self.on_write(entry)
+        if not lazily:
+            self.on_write(entry)
+
+    def flush(self) -> None:
+        """What was written lazily is durable now. Raises Temporary where the journal cannot be written."""
+        last = self.journal.flush()
+        if last is not None:
+            self.on_write(last)
 
     def note(self, row: str, name: str, data: Data | None = None) -> None:
         """Journal something seen or sent."""

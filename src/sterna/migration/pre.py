@@ -24,6 +24,7 @@ class SetPreparing(Step[Context]):
     """P1: the migration's status becomes `preparing`."""
 
     row, name = "P1", "set-preparing"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Journal the status."""
@@ -159,6 +160,7 @@ class PrepareDriver(Step[Context]):
     """P6: hand over to the hypervisor's side: it must know no guest of this UUID that is not ours."""
 
     row, name = "P6", "driver-pre-live-migration"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The hypervisor's own checks, once more, now that nothing else can come in between."""
@@ -172,6 +174,7 @@ class ReadImageMetadata(Step[Context]):
     """P7: the VM's image metadata, and whether this host is what the image demands."""
 
     row, name = "P7", "read-image-metadata"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """What the source's definition carries, else what the image service says."""

@@ -114,6 +114,7 @@ class FindConnections(Step[Context]):
     """R2: which of the VM's volumes the destination may have connected."""
 
     row, name = "R2", "find-destination-connections"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Those not copied: the copied ones are files the destination removes at R7."""
