@@ -40,7 +40,7 @@ chaos: setup
 
 # Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. Some five minutes.
 bench: setup
-	$(BIN)/python -m bench $(ROUNDS)
+	$(BIN)/python -m bench $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 lock:
 	scripts/lock

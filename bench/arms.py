@@ -1,7 +1,7 @@
-"""The arms of the benchmark: one way each to move the same kind of guest between the same two hosts.
+"""The arms of the benchmark: one way each to move guests between the same two hosts.
 
-Called by `__main__.py`. Each arm has a guest of its own, as Sterna plugs NICs another way than virsh does; the one
-that is not being measured is paused. Both copy with the same bandwidth and downtime limits.
+Called by the experiments. Each arm has guests of its own, as Sterna plugs NICs another way than virsh does; those
+that are not being measured are paused. Both copy over the same link with the same downtime limit.
 """
 
 from __future__ import annotations
@@ -9,30 +9,38 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import httpx2
-
+from sterna.cli.client import Client
 from sterna.lab.errors import LabError
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
 
-BANDWIDTH_MIB_S = 100
 MAX_DOWNTIME_MS = 100
-POLL_S = 0.005
-"""Between two looks at a migration's record: the most that it adds to Sterna's time."""
-LONGEST_S = 60.0
+LONGEST_S = 90.0
+
+
+@dataclass
+class Load:
+    """What the guests are and how many."""
+
+    guests: int = 1
+    memory_mib: int = 512
+    dirty_mib_s: int = 20
+    disks: Sequence[str] = ("shared",)
 
 
 @dataclass
 class Sample:
-    """One migration as seen from outside. Times in ms."""
+    """One move of all of an arm's guests as seen from outside. Times in ms; of several guests the worst."""
 
     arm: str
     number: int
     total_ms: float
-    """From the request to the end of the command (virsh), to `completed` in the records (Sterna)."""
+    """From the request to the end of the command (virsh), to the end of the event stream (Sterna)."""
     job_ms: float
     """libvirt's own job, as the destination tells."""
     downtime_ms: float
@@ -48,108 +56,139 @@ class Sample:
 
 
 class Arm:
-    """A guest and a way to move it."""
+    """Guests and a way to move them."""
 
     name = ""
 
-    def __init__(self, lab: Lab, *, memory_mib: int, dirty_mib_s: int) -> None:
-        self.lab = lab
-        self.guest: Guest = lab.create_vm(
-            f"bench-{self.name}", "host1", memory_mib=memory_mib, dirty_mib_s=dirty_mib_s, disks=("shared",)
-        )
+    def __init__(self, lab: Lab, load: Load) -> None:
+        self.lab, self.load = lab, load
+        self.guests: list[Guest] = []
         self.here = "host1"
+        for number in range(load.guests):
+            name = f"bench-{self.name}-{number}"
+            self.guests.append(
+                lab.create_vm(
+                    name, "host1", memory_mib=load.memory_mib, dirty_mib_s=load.dirty_mib_s, disks=load.disks
+                )
+            )
         self.rest()
 
+    @property
+    def there(self) -> str:
+        """Where the guests are not."""
+        return next(name for name in self.lab.hosts if name != self.here)
+
     def rest(self) -> None:
-        """Pause the guest: it costs the other arm nothing."""
-        self.lab.hosts[self.here].virsh("suspend", self.guest.name)
+        """Pause the guests: they cost the other arm nothing."""
+        for guest in self.guests:
+            self.lab.hosts[self.here].virsh("suspend", guest.name)
+
+    def wake(self) -> None:
+        """Let them run again."""
+        for guest in self.guests:
+            self.lab.hosts[self.here].virsh("resume", guest.name)
 
     def measure(self, number: int) -> Sample:
-        """Move the guest to the other host. Raises LabError if anything about it is wrong afterwards."""
-        there = next(name for name in self.lab.hosts if name != self.here)
-        self.lab.hosts[self.here].virsh("resume", self.guest.name)
-        before = self.guest.status()
+        """Move the guests to the other host. Raises LabError if anything about them is wrong afterwards."""
+        there = self.there
+        self.wake()
+        before = [guest.status() for guest in self.guests]
         cpu = self.agents_cpu_ms()
-        with self.lab.ping(self.guest) as ping:
+        with self.pinging() as pings:
             began = time.monotonic()
             self.move(there)
             total_ms = (time.monotonic() - began) * 1000
         spent = self.agents_cpu_ms()
-        after = self.guest.status()
-        if self.lab.hosts_running(self.guest.name) != [there] or not after.clean or after.boot_id != before.boot_id:
-            raise LabError(f"{self.guest.name} is not whole after {self.name} moved it: {after}")
+        for guest, was in zip(self.guests, before, strict=True):
+            after = guest.status()
+            if self.runs_on(guest) != [there] or not after.clean or after.boot_id != was.boot_id:
+                raise LabError(f"{guest.name} is not whole after {self.name} moved it: {after}")
         self.here = there
-        job = self._job()
+        jobs = [self.job(guest) for guest in self.guests]
         self.rest()
         return Sample(
             arm=self.name,
             number=number,
             total_ms=total_ms,
-            job_ms=job["Time elapsed"],
-            downtime_ms=job["Total downtime"],
-            blackout_ms=ping.longest_gap_ms,
+            job_ms=max(job["Time elapsed"] for job in jobs),
+            downtime_ms=max(job["Total downtime"] for job in jobs),
+            blackout_ms=max(ping.longest_gap_ms for ping in pings),
             agents_cpu_ms=None if cpu is None or spent is None else spent - cpu,
         )
 
+    def runs_on(self, guest: Guest) -> list[str]:
+        """The hosts where it runs."""
+        return self.lab.hosts_running(guest.name)
+
+    @contextmanager
+    def pinging(self) -> Iterator[list[Any]]:
+        """Ping the first guest: pinging all of them would be a load of its own."""
+        with self.lab.ping(self.guests[0]) as ping:
+            yield [ping]
+
     def move(self, there: str) -> None:
-        """Return when it has moved and everything is cleaned up."""
+        """Return when all have moved and everything is cleaned up."""
         raise NotImplementedError
 
     def agents_cpu_ms(self) -> float | None:
         """Processor time that both agents have used so far."""
         return None
 
-    def _job(self) -> dict[str, float]:
+    def job(self, guest: Guest) -> dict[str, float]:
         """The last finished job's numbers of milliseconds."""
-        text = self.lab.hosts[self.here].virsh("domjobinfo", "--completed", self.guest.name)
+        text = self.lab.hosts[self.here].virsh("domjobinfo", "--completed", guest.name)
         lines = (line.partition(":") for line in text.splitlines())
         return {key.strip(): float(value.split()[0]) for key, _, value in lines if value.strip().endswith(" ms")}
 
 
 class Virsh(Arm):
-    """`virsh migrate --live --p2p`, and nothing around it."""
+    """`virsh migrate --live --p2p`, one guest after another, and nothing around it."""
 
     name = "virsh"
 
     def move(self, there: str) -> None:
-        """One command on the source."""
+        """One command each on the source."""
+        for guest in self.guests:
+            self.migrate(guest, there)
+
+    def migrate(self, guest: Guest, there: str, *, longest_s: float = LONGEST_S) -> None:
+        """One command. Raises LabError where virsh fails, or is not done in time."""
         here, to = self.lab.hosts[self.here], self.lab.hosts[there]
-        here.virsh("migrate-setmaxdowntime", self.guest.name, str(MAX_DOWNTIME_MS))
-        flags = ("--live", "--p2p", "--persistent", "--undefinesource", "--bandwidth", str(BANDWIDTH_MIB_S))
-        here.virsh(
-            "migrate",
-            *flags,
-            self.guest.name,
-            to.peer_uri,
-            "--migrateuri",
-            f"tcp://{to.address}",
-            timeout=LONGEST_S,
-        )
+        here.virsh("migrate-setmaxdowntime", guest.name, str(MAX_DOWNTIME_MS))
+        flags = ("--live", "--p2p", "--persistent", "--undefinesource")
+        stream = ("--migrateuri", f"tcp://{to.address}")
+        here.virsh("migrate", *flags, guest.name, to.peer_uri, *stream, timeout=longest_s)
 
 
 class Sterna(Arm):
-    """A request to the API, until both halves are reported done."""
+    """A request to the API for each, all at once, until both halves of each are reported done."""
 
     name = "sterna"
 
-    def __init__(self, lab: Lab, *, memory_mib: int, dirty_mib_s: int) -> None:
-        super().__init__(lab, memory_mib=memory_mib, dirty_mib_s=dirty_mib_s)
-        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30)
+    def __init__(self, lab: Lab, load: Load) -> None:
+        super().__init__(lab, load)
+        self.api = Client(lab.controller_url or "")
 
     def move(self, there: str) -> None:
-        """Ask, and look until it is `completed`."""
-        objective = {"max_downtime_ms": MAX_DOWNTIME_MS, "bandwidth_bytes_s": BANDWIDTH_MIB_S << 20}
-        request = {"id": str(uuid.uuid4()), "vm": self.guest.name, "destination": there} | objective
-        answer = self.api.post("/v1/migrations", json=request)
-        if answer.status_code != 202:
-            raise LabError(f"refused: {answer.text}")
-        deadline = time.monotonic() + LONGEST_S
-        while (seen := self.api.get(f"/v1/migrations/{request['id']}").json())["status"] != "completed":
-            if seen["status"] in ("failed", "cancelled", "error") or time.monotonic() > deadline:
-                raise LabError(f"migration {request['id']} is {seen['status']}: {seen.get('reason')}")
-            time.sleep(POLL_S)
+        """Ask, and listen until each has ended: as `sterna migrate` does."""
+        asked = [self.ask(guest, there) for guest in self.guests]
+        for migration in asked:
+            self.await_end(migration)
 
-    def agents_cpu_ms(self) -> float | None:
+    def ask(self, guest: Guest, there: str, **more: Any) -> str:
+        """The new migration's id."""
+        request = {"id": str(uuid.uuid4()), "vm": guest.name, "destination": there}
+        objective = {"max_downtime_ms": MAX_DOWNTIME_MS} | more
+        return str(self.api.post("/v1/migrations", request | objective)["id"])
+
+    def await_end(self, migration: str) -> None:
+        """Raises LabError where it ends as anything but `completed`."""
+        for event, data in self.api.events(migration):
+            if event == "end" and data["status"] != "completed":
+                told = self.api.get(f"/v1/migrations/{migration}")
+                raise LabError(f"migration {migration} is {data['status']}: {told.get('reason')}")
+
+    def agents_cpu_ms(self) -> float:
         """Of both agents, from the kernel: user and system time."""
         tick_ms = 1000 / os.sysconf("SC_CLK_TCK")
         total = 0.0

@@ -18,6 +18,7 @@ import uvicorn
 
 from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.clock import SystemClock
+from sterna.adapters.glance.images import GlanceImages
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.network import NativeNetwork
 from sterna.adapters.native.shared_file import SharedFileVolumes
@@ -124,6 +125,8 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         vif_plugging_timeout_s=settings.network.vif_plugging_timeout_s,
         vif_plugging_is_fatal=settings.network.vif_plugging_is_fatal,
         network_host=settings.openstack.host or "",
+        images=GlanceImages(cloud) if cloud is not None and settings.openstack.images else None,
+        traits=settings.traits,
         more_addresses=settings.migration.more_addresses,
     )
 

@@ -95,6 +95,9 @@ class OpenStackSettings(_Section):
     password: SecretStr | None = None
     host: str | None = None
     """This host's name in the cloud, as Nova and Neutron's agent call it. None: `host` of the agent."""
+    images: bool = True
+    """Ask Glance what a VM's image demands, where the VM's own metadata names the image and no more. False for a
+    cloud without Glance."""
     project: str = "service"
     """Where every installer puts the services' users."""
     user_domain: str = "Default"
@@ -131,6 +134,8 @@ class AgentSettings(BaseSettings):
     """libvirt's own folder for disks. Sterna creates and removes files nowhere else."""
     libvirt_uri: str = "qemu:///system"
     """The host's system libvirtd."""
+    traits: tuple[str, ...] = ()
+    """What this host has of what images demand (`trait:CUSTOM_X=required`). None by default: nobody else knows."""
     bus: BusSettings = BusSettings()
     migration: MigrationSettings
     network: NetworkSettings = NetworkSettings()

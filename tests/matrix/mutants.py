@@ -84,9 +84,11 @@ def _unwritten(kind: Kind, name: str = "") -> Any:
     """Entries of this kind (and name) stay in this life's memory and never reach the journal."""
     write = Context.write
 
-    def forgetful(self: Context, given: Kind, *, row: str = "", name: str = "", data: Any = None) -> None:
+    def forgetful(
+        self: Context, given: Kind, *, row: str = "", name: str = "", data: Any = None, lazily: bool = False
+    ) -> None:
         if given is not kind or wanted not in ("", name):
-            write(self, given, row=row, name=name, data=data)
+            write(self, given, row=row, name=name, data=data, lazily=lazily)
             return
         lost = Entry(seq=0, migration_id="", epoch=0, role=Role.SOURCE, kind=given, row=row, name=name,
                      at="", mono_ms=0, boot="", data=data or {})  # fmt: skip
@@ -151,6 +153,7 @@ NOTES = (
     "copy-succeeded",
     "dhost-reports-F9",
     "dhost-reports-R7",
+    "guest-ended-before-it-ran",
     "guest-ran-here",
     "incoming-vm",
     "libvirt-said",
@@ -216,6 +219,8 @@ def _blind_locate(hidden: Verdict, shown: Verdict) -> Mutant:
 
 
 SAFEGUARDS: dict[str, Mutant] = {
+    "no interlock": _never(transfer.Interlock, "do", {}),
+    "post-copy begins before a broken stream could be joined again": _never(DestinationDesk, "open_recovery", {}),
     "intents are not journaled": lambda: _unwritten(Kind.INTENT),
     "outcomes are not journaled": lambda: _unwritten(Kind.DONE),
     "the turn back is not journaled": lambda: _unwritten(Kind.TURNED),

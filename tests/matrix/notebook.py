@@ -61,8 +61,16 @@ class Notebook:
         return migration
 
     def append(
-        self, migration_id: str, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None
+        self,
+        migration_id: str,
+        kind: Kind,
+        *,
+        row: str = "",
+        name: str = "",
+        data: Data | None = None,
+        lazily: bool = False,
     ) -> Entry:
+        """`lazily` is `life.GuardedJournal`'s affair: what is here is on disk."""
         text = json.dumps(data or {}, allow_nan=False)
         if migration_id not in self.pages:
             raise NotFound(f"migration {migration_id} was never accepted on this host")
@@ -71,6 +79,10 @@ class Notebook:
             page.held = False
             page.closed = page.closed or kind is Kind.CLOSED
         return self._write(migration_id, kind, row, name, text)
+
+    def flush(self) -> Entry | None:
+        """Nothing is put off here."""
+        return None
 
     def get(self, migration_id: str) -> tuple[Migration, Role] | None:
         page = self.pages.get(migration_id)

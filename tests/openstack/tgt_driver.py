@@ -51,6 +51,7 @@ class TgtDriver(driver.BaseVD):
     def create_volume(self, volume):
         with open(self._path(volume), "wb") as file:
             file.truncate(volume["size"] << 30)
+        return self.create_export(context=None, volume=volume)  # a guest may be started before Cinder knows of it
 
     def delete_volume(self, volume):
         self.remove_export(None, volume)

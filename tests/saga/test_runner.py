@@ -27,8 +27,11 @@ class World:
     history: History = field(default_factory=History)
     abort: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def write(self, kind, *, row="", name="", data=None):
-        self.history.add(self.journal.append("m", kind, row=row, name=name, data=data or {}))
+    def write(self, kind, *, row="", name="", data=None, lazily=False):
+        self.history.add(self.journal.append("m", kind, row=row, name=name, data=data or {}, lazily=lazily))
+
+    def flush(self):
+        self.journal.flush()
 
 
 class Recorded(Step[World]):

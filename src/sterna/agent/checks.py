@@ -6,12 +6,17 @@ when it accepts one: between the two the world may have changed.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
 from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Vm
 from sterna.migration.context import POSTCOPY, HostPorts
+from sterna.migration.image import against, image_of
 from sterna.migration.pre import decide_local
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -51,6 +56,19 @@ def _cannot_tell(error: SternaError, destination: str) -> Refusal:
     return Refusal(code="check-failed", message=f"{destination} cannot be checked: {error.message}", fix=error.fix)
 
 
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
+    """Both at once. Raises what the first of them raises, once neither goes on."""
+    done = await asyncio.gather(one, other, return_exceptions=True)
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return done  # type: ignore[return-value]  # no exception is left among them
+
+
 class SourceChecks:
     """The source agent's side of a check; asks the destination's side itself."""
 
@@ -71,10 +89,13 @@ class SourceChecks:
             same = Refusal(code="same-host", message=message, fix="name another host")
             return vm, None, [same, *check_vm(vm, self._journal.holder(vm.uuid))]
         try:
-            facts = HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
-            vm = vm.model_copy(update={"disks": await self._decide_local(vm.disks, destination)})
+            facts, disks = await both(self._facts(destination), self._decide_local(vm.disks, destination))
+            vm = vm.model_copy(update={"disks": disks})
             params = {"vm": vm.model_dump(mode="json"), "may": list(may)}
-            answer = await self._client.call(destination, "check_destination", params)
+            answer, unreachable = await both(
+                self._client.call(destination, "check_destination", params),
+                self._host.hypervisor.check_peer(self._host.uri(facts.address)),
+            )
         except (Temporary, Unknown) as error:
             message = f"{destination}'s agent does not answer: {error.message}"
             down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
@@ -83,7 +104,6 @@ class SourceChecks:
             return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
-        unreachable = await self._host.hypervisor.check_peer(self._host.uri(facts.address))
         if unreachable is not None:
             refusals.append(unreachable)
         return vm, facts, refusals
@@ -97,6 +117,9 @@ class SourceChecks:
             except SternaError:
                 nics.append(nic)  # P2 will say so; what is known of it can be checked
         return vm.model_copy(update={"nics": tuple(nics)})
+
+    async def _facts(self, destination: str) -> HostFacts:
+        return HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""
@@ -121,6 +144,7 @@ class DestinationChecks:
         if POSTCOPY in may:
             found += await self._host.hypervisor.check_postcopy()
         found += await self._check_memory(vm)
+        found += await self._check_image(vm)
         for nic in vm.nics:
             found += await self._check_nic(nic)
         for disk in vm.disks:
@@ -149,6 +173,12 @@ class DestinationChecks:
             return await self._host.volumes_for(disk).check(disk)
         except SternaError as error:
             return [Refusal(code="disk-unreachable", message=f"{disk.target}: {error.message}", fix=error.fix)]
+
+    async def _check_image(self, vm: Vm) -> list[Refusal]:
+        try:
+            return await against(self._host, await image_of(self._host, vm))
+        except SternaError as error:
+            return [Refusal(code="image-unknown", message=error.message, fix=error.fix)]
 
     async def _check_memory(self, vm: Vm) -> list[Refusal]:
         """Free now, less what migrations already under way to this host will still fill."""

@@ -14,7 +14,7 @@ from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.measuring import Measuring
 from sterna.agent.source import SourceDesk
 from sterna.agent.tuning import Tuning
-from sterna.domain.journal import Entry
+from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import Data
 from sterna.migration.context import HostPorts
 from sterna.ports.bus import Bus
@@ -30,6 +30,8 @@ from sterna.saga.runner import Runner, Strike, no_strike
 log = structlog.get_logger(__name__)
 
 JOURNAL_PAGE = 500
+HINT_EVERY_S = 0.1
+"""A hint makes the controller read, write and tell: for every step's two entries that was work for its own sake."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Agent:
         self._read_to = 0
         """Where the controller last read on from: it has everything before."""
         self._written = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._hinting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -174,10 +177,21 @@ class Agent:
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq
         self._written.set()
+        if entry.kind in (Kind.ACCEPTED, Kind.STATUS, Kind.CLOSED):
+            self._urgent.set()
 
     async def _hint(self) -> None:
-        """Tell whoever follows that there is more to read; many writes, one hint."""
+        """Tell whoever follows that there is more to read: a change of status at once, steps by the handful."""
         while True:
             await self._written.wait()
+            if not self._urgent.is_set():
+                pause = asyncio.ensure_future(self._host.clock.sleep(HINT_EVERY_S))
+                urgent = asyncio.ensure_future(self._urgent.wait())
+                try:
+                    await asyncio.wait({pause, urgent}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    pause.cancel()
+                    urgent.cancel()
             self._written.clear()
+            self._urgent.clear()
             await self._client.announce(f"journal.{self._host.name}", {"last": self._last_written})

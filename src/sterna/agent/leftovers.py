@@ -207,6 +207,8 @@ async def admissions(around: Surroundings) -> list[Found]:
 
 
 def _volume(disk: Disk) -> str:
+    if disk.rbd is not None:
+        return disk.rbd.name
     return disk.iscsi.target if disk.iscsi is not None else disk.path or disk.target
 
 

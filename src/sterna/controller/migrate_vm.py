@@ -20,7 +20,7 @@ from sterna.controller.inventory import Inventory
 from sterna.controller.registry import Host, Registry
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Migration
-from sterna.domain.model import Data, Refusal, Value
+from sterna.domain.model import Data, GuestState, Refusal, Value
 from sterna.domain.objective import Asked, objective
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
@@ -126,7 +126,7 @@ class MigrateVm:
             reasons.refuse([busy, *more])
 
     async def _admit(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
-        vm, destination = await self._judge(request)
+        vm, destination = await self._judge(request, accepting=True)
         proposal = Migration(
             id=request.id,
             epoch=0,  # the source's journal issues it
@@ -161,8 +161,12 @@ class MigrateVm:
         """The VM and where it would go, changing nothing. Raises as `start` does, every reason at once."""
         return await self._judge(request)
 
-    async def _judge(self, request: MigrateRequest) -> tuple[VmRecord, str]:
-        """The VM and its destination. Raises with every reason at once."""
+    async def _judge(self, request: MigrateRequest, *, accepting: bool = False) -> tuple[VmRecord, str]:
+        """The VM and its destination. Raises with every reason at once.
+
+        `accepting`: the source is asked to accept right afterwards and checks everything itself; where nothing
+        speaks against it here, it is not asked twice.
+        """
         vm: VmRecord | None = None
         found: list[Refusal] = []
         try:
@@ -184,6 +188,8 @@ class MigrateVm:
             return vm, await self._choose(vm, request.options)
         unusable = {reasons.NO_SUCH_HOST, reasons.SAME_HOST, reasons.DESTINATION_DOWN}
         usable = not unusable & {r.code for r in found}
+        if accepting and not found and vm.state is not GuestState.UNKNOWN:
+            return vm, request.destination
         # where the destination cannot be asked, the source still says what it has against it
         heard = await self._check(vm, request.destination if usable else vm.host, request.options)
         covered = {reasons.SAME_HOST, reasons.DESTINATION_DOWN} if not usable else set()
@@ -252,6 +258,10 @@ class MigrateVm:
                     await self._fleet.withdraw(told.id)
                     raise
                 doubt = e.message
+            except Refused as e:
+                await self._fleet.withdraw(told.id)
+                reasons.refuse(reasons.unique(e.refusals))
+                raise
             except SternaError:
                 await self._fleet.withdraw(told.id)
                 raise

@@ -62,6 +62,8 @@ class DiskKind(StrEnum):
 
     FILE = "file"
     ISCSI = "iscsi"
+    RBD = "rbd"
+    """A Ceph image, reached by QEMU itself."""
     BLOCK = "block"
     """A device of the host, which attaches it before QEMU opens it (as os-brick does)."""
     EMPTY = "empty"
@@ -78,6 +80,16 @@ class IscsiSource(Value):
     portal_host: str
     portal_port: int = 3260
     initiator: str | None = None
+
+
+class RbdSource(Value):
+    """A Ceph image reached by QEMU itself (libvirt network disk). Who may open it is the <auth> of the disk, which
+    names a secret that every host's libvirt knows by the same UUID: it stays as it is."""
+
+    name: str
+    """`pool/image`."""
+    monitors: tuple[str, ...] = ()
+    """`host:port` each."""
 
 
 class Disk(Value):
@@ -97,6 +109,7 @@ class Disk(Value):
     attachment_id: str | None = None
     """The volume service's own id of this host's admission, once it made one (P4)."""
     iscsi: IscsiSource | None = None
+    rbd: RbdSource | None = None
     read_only: bool = False
     shareable: bool = False
     capacity_bytes: int | None = None
@@ -241,6 +254,7 @@ class DestinationDisk(Value):
     kind: DiskKind
     path: str | None = None
     iscsi: IscsiSource | None = None
+    rbd: RbdSource | None = None
     copied: bool = False
 
 

@@ -39,6 +39,8 @@ class Step(Generic[C]):
     undo: ClassVar[tuple[type[Step[C]], ...]] = ()
     patience_s: ClassVar[float] = 30.0
     """How long Temporary errors are retried before the pivot, in seconds."""
+    reads_only: ClassVar[bool] = False
+    """It changes nothing, waits for nothing and has no undo: its intent need not be on disk before it begins."""
     settles_abort: ClassVar[bool] = False
     """Once begun, an abort is this step's own affair: the world may have gone on, so that it has to look first."""
 

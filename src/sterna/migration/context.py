@@ -14,6 +14,7 @@ from sterna.domain.status import Status, check_transition
 from sterna.domain.step import History
 from sterna.ports.clock import Clock
 from sterna.ports.hypervisor import Hypervisor
+from sterna.ports.image import Images
 from sterna.ports.network import Network
 from sterna.ports.peer import Hints, Peer
 from sterna.ports.records import Journal
@@ -59,6 +60,10 @@ class HostPorts:
     """Does a migration fail where that was too short?"""
     network_host: str = ""
     """What the network service calls this host; '' for `name`."""
+    images: Images | None = None
+    """None: there is no image service; the domain's own metadata is all there is."""
+    traits: Sequence[str] = ()
+    """What the operator says of this host in the words images demand things in."""
     more_addresses: Sequence[str] = ()
     """Further addresses of this host at which a memory stream may arrive."""
 
@@ -112,12 +117,21 @@ class Context:
         """The guest's UUID."""
         return self.migration.vm_uuid
 
-    def write(self, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None) -> None:
-        """Append to the journal, durably, then to `history`."""
-        entry = self.journal.append(self.migration.id, kind, row=row, name=name, data=data or {})
+    def write(
+        self, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None, lazily: bool = False
+    ) -> None:
+        """Append to the journal, then to `history`: durably, or `lazily`, with whatever is written next."""
+        entry = self.journal.append(self.migration.id, kind, row=row, name=name, data=data or {}, lazily=lazily)
         self.history.add(entry)
         self.news.set()
-        self.on_write(entry)
+        if not lazily:
+            self.on_write(entry)
+
+    def flush(self) -> None:
+        """What was written lazily is durable now. Raises Temporary where the journal cannot be written."""
+        last = self.journal.flush()
+        if last is not None:
+            self.on_write(last)
 
     def note(self, row: str, name: str, data: Data | None = None) -> None:
         """Journal something seen or sent."""

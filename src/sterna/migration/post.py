@@ -23,6 +23,7 @@ class FindVolumes(Step[Context]):
     """F1: the volumes to disconnect, from P2's snapshot. The status becomes `post-migrating`."""
 
     row, name = "F1", "find-volumes-to-disconnect"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Every disk that was not copied."""
@@ -193,6 +194,7 @@ class ReadNetworkInfo(Step[Context]):
     """F6: the VM's network info, from what P10 plugged."""
 
     row, name = "F6", "read-network-info-after"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The NICs that must be plugged now."""

@@ -15,6 +15,7 @@ from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration import rollback
 from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
+from sterna.migration.image import against, image_of
 from sterna.migration.rollback import taps_made
 from sterna.ports.storage import Created, Storage
 
@@ -25,6 +26,7 @@ class SetPreparing(Step[Context]):
     """P1: the migration's status becomes `preparing`."""
 
     row, name = "P1", "set-preparing"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Journal the status."""
@@ -175,6 +177,7 @@ class PrepareDriver(Step[Context]):
     """P6: hand over to the hypervisor's side: it must know no guest of this UUID that is not ours."""
 
     row, name = "P6", "driver-pre-live-migration"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The hypervisor's own checks, once more, now that nothing else can come in between."""
@@ -185,13 +188,18 @@ class PrepareDriver(Step[Context]):
 
 
 class ReadImageMetadata(Step[Context]):
-    """P7: the VM's image metadata, from the domain's own metadata."""
+    """P7: the VM's image metadata, and whether this host is what the image demands."""
 
     row, name = "P7", "read-image-metadata"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """What the source's definition carries."""
-        return {"image": ctx.incoming_vm().image}
+        """What the source's definition carries, else what the image service says."""
+        image = await image_of(ctx.host, ctx.incoming_vm())
+        refusals = await against(ctx.host, image)
+        if refusals:
+            raise Refused(refusals)
+        return {"image": image}
 
 
 class CreateInstanceDirectory(Step[Context]):
@@ -255,7 +263,9 @@ def pre_live_migration_result(ctx: Context) -> Data:
     """P11: what the destination's domain XML must say, as typed data: `disks`, `nics`, `uri`."""
     results = ctx.history.results
     connected = [Disk.model_validate(d) for d in results["connect-volumes"]["disks"]]
-    disks = [DestinationDisk(target=d.target, kind=d.kind, path=d.path, iscsi=d.iscsi) for d in connected]
+    disks = [
+        DestinationDisk(target=d.target, kind=d.kind, path=d.path, iscsi=d.iscsi, rbd=d.rbd) for d in connected
+    ]
     disks += [
         DestinationDisk(target=d.target, kind=d.kind, path=d.path, copied=True)
         for d in ctx.incoming_vm().disks

@@ -161,6 +161,7 @@ class FindConnections(Step[Context]):
     """R2: which of the VM's volumes the destination may have connected."""
 
     row, name = "R2", "find-destination-connections"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Those not copied: the copied ones are files the destination removes at R7."""
@@ -229,7 +230,7 @@ class ProveSource(Step[Context]):
             raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
         for disk in before.disks:
             found = next((d for d in now.disks if d.target == disk.target), None)
-            if found is None or (found.path, found.iscsi) != (disk.path, disk.iscsi):
+            if found is None or (found.path, found.iscsi, found.rbd) != (disk.path, disk.iscsi, disk.rbd):
                 raise Temporary(f"disk {disk.target} is not what it was before")
         for nic in before.nics:
             if not ended and await ctx.host.vif.describe(nic) is None:

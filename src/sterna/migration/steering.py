@@ -47,6 +47,7 @@ class MeasureLoad(Step[Context]):
     would disturb it (kubevirt#17504)."""
 
     name = "measure-load"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Begin; a guest that cannot be measured is copied all the same."""

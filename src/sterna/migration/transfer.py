@@ -29,6 +29,7 @@ class SetMigrating(Step[Context]):
     """M1: the status becomes `migrating`."""
 
     row, name = "M1", "set-migrating"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Journal the status."""
@@ -40,6 +41,7 @@ class FindLocalDisks(Step[Context]):
     """M2: the disks only the source can see are copied with the memory."""
 
     row, name = "M2", "find-local-disks"
+    reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Both sides must agree on which disks are copied, or nothing is."""

@@ -49,9 +49,22 @@ class Journal(Protocol):
         """
 
     def append(
-        self, migration_id: str, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None
+        self,
+        migration_id: str,
+        kind: Kind,
+        *,
+        row: str = "",
+        name: str = "",
+        data: Data | None = None,
+        lazily: bool = False,
     ) -> Entry:
-        """Write one entry, durably. RELEASED frees the VM's lock, CLOSED closes the migration here."""
+        """Write one entry, durably. RELEASED frees the VM's lock, CLOSED closes the migration here.
+
+        `lazily`: together with whatever is written or read next, before it; lost if the process dies earlier. Its
+        `seq` is 0 until then. Not for RELEASED and CLOSED."""
+
+    def flush(self) -> Entry | None:
+        """Make durable what was written lazily; the last of it, None where there was nothing."""
 
     def get(self, migration_id: str) -> tuple[Migration, Role] | None:
         """The migration as accepted, None if this host never accepted it."""

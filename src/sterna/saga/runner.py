@@ -7,6 +7,7 @@ journal, a clock, and what the three kinds of error ask for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -39,8 +40,13 @@ class SagaContext(Protocol):
     history: History
     abort: asyncio.Event
 
-    def write(self, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None) -> None:
-        """Append to the journal and to `history`, durably, before returning."""
+    def write(
+        self, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None, lazily: bool = False
+    ) -> None:
+        """Append to the journal and to `history`; durably before returning, or `lazily`, with the next write."""
+
+    def flush(self) -> None:
+        """What was written lazily is durable now. Raises Temporary."""
 
 
 C = TypeVar("C", bound=SagaContext)
@@ -72,7 +78,11 @@ class Runner:
                 await self._clock.sleep(ONWARD_DELAY_S)
 
     async def run(self, steps: Sequence[type[Step[C]]], ctx: C, *, forever: bool = False) -> None:
-        """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`."""
+        """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`.
+
+        A step's outcome is on disk before the next one acts, in one write with that one's intent: a disk's fsync is
+        most of what a step costs. What reads only has its intent there as well.
+        """
         for step in steps:
             if step.name in ctx.history.results:
                 continue
@@ -80,6 +90,8 @@ class Runner:
             if ctx.abort.is_set() and not forever and not (begun and step.settles_abort):
                 raise Cancelled("aborted on request")
             await self._take(step(), ctx, forever)
+        with contextlib.suppress(SternaError):  # a full disk: it goes with the next write, or the step is repeated
+            ctx.flush()
 
     async def _take(self, step: Step[C], ctx: C, forever: bool) -> None:
         began, delay, said = self._clock.monotonic_ms(), FIRST_DELAY_S, ""
@@ -87,7 +99,7 @@ class Runner:
         while True:
             try:
                 data = await self._attempt(step, ctx, interrupted)
-                ctx.write(Kind.DONE, row=step.row, name=step.name, data=data)
+                ctx.write(Kind.DONE, row=step.row, name=step.name, data=data, lazily=True)
                 return
             except Onward:
                 raise
@@ -109,11 +121,13 @@ class Runner:
         plan = ctx.history.plans.get(step.name)
         if plan is None:
             plan = await step.plan(ctx)
-            ctx.write(Kind.INTENT, row=step.row, name=step.name, data=plan)
+            ctx.write(Kind.INTENT, row=step.row, name=step.name, data=plan, lazily=step.reads_only)
         elif interrupted:
             found = await step.probe(ctx, plan)
             if found is not None:
                 return found | {"probed": True}
+        if not step.reads_only:
+            ctx.flush()  # where the intent is an earlier life's: the outcome of the step before comes first, too
         await self._strike(step.name, step.row, "before")
         data = await step.do(ctx, plan)
         await self._strike(step.name, step.row, "after")

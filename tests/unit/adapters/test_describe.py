@@ -187,9 +187,9 @@ def test_a_tap_made_ahead_is_plugged_as_the_metadata_remembers(remembered: str, 
             "block disk /dev/vg/lv",
         ),
         (
-            "<disk type='network'><source protocol='rbd' name='p/i'/><target dev='sda'/></disk>",
+            "<disk type='network'><source protocol='gluster' name='p/i'/><target dev='sda'/></disk>",
             DiskKind.OTHER,
-            "network disk over rbd: p/i",
+            "network disk over gluster: p/i",
         ),
         (
             "<disk type='network'><source protocol='iscsi' name='iqn.x/1'/><target dev='sda'/></disk>",

@@ -11,7 +11,7 @@ from lxml import etree
 from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
 from sterna.domain.errors import Permanent
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, RbdSource
 
 XML = Path(__file__).with_name("xml")
 NIC_ABI = ("mac", "model", "driver", "address", "mtu", "alias", "boot", "rom", "link", "bandwidth", "filterref")
@@ -265,3 +265,35 @@ def test_a_nic_may_change_its_plug_type_with_its_host() -> None:
     for plug in ("bridge", "macvtap", "ovs-hybrid"):
         assert [n.plug for n in describe(render_live(plugged(plug), plan)).nics] == ["ovs"]
         assert [n.plug for n in describe(render_persistent(plugged(plug), plan)).nics] == ["ovs"]
+
+
+RBD = """
+<domain type='kvm'><name>c</name><uuid>537bed83-11e9-4076-a18a-954640d53db6</uuid><memory>1</memory>
+<devices><disk type='network' device='disk'>
+  <driver name='qemu' type='raw' cache='writeback'/>
+  <auth username='cinder'><secret type='ceph' uuid='457eb676-33da-42ec-9a8c-9293d545c337'/></auth>
+  <source protocol='rbd' name='volumes/volume-1'><host name='10.0.0.9' port='6789'/><config file='/c'/></source>
+  <target dev='vda' bus='virtio'/><serial>f1435e20-3d68-479a-b6ed-68c2d3f147ee</serial>
+</disk></devices></domain>
+"""
+
+
+def test_a_ceph_image_may_get_other_monitors_and_keeps_who_may_open_it() -> None:
+    (disk,) = describe(RBD).disks
+    assert disk.kind is DiskKind.RBD
+    assert disk.rbd == RbdSource(name="volumes/volume-1", monitors=("10.0.0.9:6789",))
+    assert disk.vm_uuid == "537bed83-11e9-4076-a18a-954640d53db6"
+    there = RbdSource(name="volumes/volume-1", monitors=("10.0.0.1:6789", "10.0.0.2:3300"))
+    planned = DestinationDisk(target="vda", kind=DiskKind.RBD, rbd=there)
+    plan = CopyPlan(migration_id="m", epoch=1, destination_uri="qemu:///system", disks=(planned,))
+    for render in (render_live, render_persistent):
+        text = render(RBD, plan)
+        assert describe(text).disks[0].rbd == there
+        rendered = etree.fromstring(text).find("devices/disk")
+        before = etree.fromstring(RBD).find("devices/disk")
+        for name in ("auth", "driver", "source/config"):
+            assert etree.tostring(rendered.find(name), with_tail=False) == etree.tostring(
+                before.find(name), with_tail=False
+            )
+    with pytest.raises(Permanent):
+        render_live(RBD, plan.model_copy(update={"disks": (planned.model_copy(update={"rbd": None}),)}))

@@ -215,8 +215,22 @@ async def test_a_source_that_was_never_reached_leaves_nothing(world: World) -> N
 
 
 async def test_a_source_that_falls_silent_during_the_check_is_a_reason(world: World) -> None:
-    world.bus.faults["check_migration"] = [Unknown("nothing heard for 15 s")]
-    assert "source-down" in [r.code for r in await _refusals(world, request())]
+    world.bus.faults["check_migration"] = [Unknown("nothing heard for 15 s")] * 3
+    assert "source-down" in [r.code for r in await _refusals(world, request(to=None))]
+
+
+async def test_a_source_that_is_to_accept_checks_once(world: World) -> None:
+    await world.controller.migrate(request())
+    assert (world.bus.asked("check_migration"), world.bus.asked("start_migration")) == (0, 1)
+
+
+async def test_what_the_source_refuses_to_accept_leaves_the_vm_free(world: World) -> None:
+    world.b.against = [Refusal(code="memory-short", message="too little memory", fix="free some")]
+    assert [r.code for r in await _refusals(world, request())] == ["memory-short"]
+    assert [v.migration_id for v in await world.fleet.vms()] == [None]
+    world.b.against = []
+    record, known = await world.controller.migrate(request())
+    assert (record.migration.destination, known) == ("b", False)
 
 
 async def _refusals(world: World, asked: MigrateRequest) -> tuple[Refusal, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sterna.adapters.cinder.attachments import ATTACHED, ATTACHING, Attachment, VolumeSeen
-from sterna.domain.model import Disk, DiskKind, Refusal
+from sterna.domain.model import Disk, Refusal
 
 _BRICK = "os-brick would have to connect it, which is not built"
 _RESTING = ("in-use", "reserved")
@@ -54,12 +54,14 @@ def undone(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) ->
 def _transport(disk: Disk, source: Attachment, initiator: str | None) -> list[tuple[str, str, str]]:
     """Can QEMU itself reach what the driver offers? Judged by what the source was offered."""
     kind = str(source.connection.get("driver_volume_type"))
-    if kind != "iscsi":
+    if kind not in ("iscsi", "rbd"):
         return [("volume-transport", f"its volume is connected over {kind}", f"detach it first: {_BRICK}")]
     found = []
-    if disk.kind is not DiskKind.ISCSI:
-        message = "its host attached it for the guest (os-brick), QEMU's own initiator cannot take it over"
+    if disk.kind.value != kind:
+        message = f"its host attached it for the guest (os-brick): QEMU has it as {disk.kind}, not over {kind}"
         found.append(("volume-host-attached", message, f"start the VM with a network disk instead: {_BRICK}"))
+    if kind == "rbd":
+        return found
     if source.connection.get("auth_method"):
         message = f"its target wants {source.connection['auth_method']}, whose password cannot be carried yet"
         found.append(("volume-chap", message, "set use_chap_auth = false in Cinder's back end, or detach it first"))

@@ -22,7 +22,7 @@ from sterna.adapters.cinder.refusals import refusals, undone
 from sterna.adapters.native.lun import prove_lun
 from sterna.adapters.openstack.session import Cloud
 from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary
-from sterna.domain.model import Disk, DiskKind, IscsiSource, Refusal
+from sterna.domain.model import Disk, DiskKind, IscsiSource, RbdSource, Refusal
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,17 @@ class CinderVolumes:
                 raise Permanent(why.message, fix=why.fix)
             await self._sweep(seen, instance)
             mine = await self._cinder.create(seen.id, instance, self._me.words())
-        source = reached(disk, mine.connection, self._me.initiator)
-        return disk.model_copy(update={"kind": DiskKind.ISCSI, "iscsi": source, "attachment_id": mine.id})
+        return reached(disk, mine.connection, self._me.initiator).model_copy(update={"attachment_id": mine.id})
 
     async def connect(self, disk: Disk) -> Disk:
         """P9: open it with this host's initiator, then tell Cinder that it is in use.
 
+        A Ceph image is opened by the guest's own QEMU alone, which has the key: before the switch-over, at M4.
+
         Raises Temporary (it does not open yet), Permanent (another size; the attachment is gone) or Unknown.
         """
-        if disk.iscsi is None:
-            raise Permanent(f"disk {disk.target} has no way to it: it was not attached here")
-        await prove_lun(disk, disk.iscsi, qemu_img=self._qemu_img)
+        if disk.iscsi is not None:
+            await prove_lun(disk, disk.iscsi, qemu_img=self._qemu_img)
         seen = await self._cinder.look(_volume(disk))
         mine = next((a for a in seen.attachments if a.id == disk.attachment_id), None)
         if mine is None:
@@ -148,19 +148,27 @@ class CinderVolumes:
                 await self._cinder.delete(attachment.id)
 
 
-def reached(disk: Disk, connection: Mapping[str, Any], initiator: str | None) -> IscsiSource:
-    """Cinder's connection info as a LUN for QEMU's own initiator. Raises Permanent where it is something else."""
+def reached(disk: Disk, connection: Mapping[str, Any], initiator: str | None) -> Disk:
+    """The disk as Cinder's connection info says that this host reaches it, by QEMU's own initiators.
+
+    Raises Permanent where it is neither iSCSI nor RBD, or not of the kind that the source has.
+    """
+    kind = connection.get("driver_volume_type")
     portal = re.fullmatch(r"\[?(.+?)\]?:(\d+)", str(connection.get("target_portal", "")))
-    if connection.get("driver_volume_type") != "iscsi" or portal is None:
-        kind = connection.get("driver_volume_type")
-        raise Permanent(f"disk {disk.target}: Cinder would connect it over {kind}, which is not supported")
-    return IscsiSource(
-        target=str(connection["target_iqn"]),
-        lun=int(connection["target_lun"]),
-        portal_host=portal[1],
-        portal_port=int(portal[2]),
-        initiator=initiator,
-    )
+    if kind == "iscsi" and disk.kind is DiskKind.ISCSI and portal is not None:
+        source = IscsiSource(
+            target=str(connection["target_iqn"]),
+            lun=int(connection["target_lun"]),
+            portal_host=portal[1],
+            portal_port=int(portal[2]),
+            initiator=initiator,
+        )
+        return disk.model_copy(update={"iscsi": source})
+    if kind == "rbd" and disk.kind is DiskKind.RBD:
+        ports = zip(connection.get("hosts") or (), connection.get("ports") or (), strict=False)
+        monitors = tuple(f"{host}:{port}" for host, port in ports)
+        return disk.model_copy(update={"rbd": RbdSource(name=str(connection["name"]), monitors=monitors)})
+    raise Permanent(f"disk {disk.target}: Cinder connects it over {kind}, the VM has it as {disk.kind}")
 
 
 def _instance(disk: Disk, seen: VolumeSeen) -> str:

@@ -16,7 +16,7 @@ from sterna.adapters.libvirt.metadata import (
     read_image,
     read_nics,
 )
-from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, Vm
 from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER
 
 _UNITS = {
@@ -78,6 +78,7 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         volume_id=disk.findtext("serial"),
         vm_uuid=vm_uuid,
         iscsi=iscsi,
+        rbd=_rbd(source) if source is not None and kind is DiskKind.RBD else None,
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
         backing_path=_any_location(backing) if backing is not None else None,
@@ -95,6 +96,10 @@ def _disk_source(disk: Element, source: Element | None) -> tuple[DiskKind, str |
     if kind == "network" and source.get("protocol") == "iscsi":
         iscsi, problem = _iscsi(source)
         return (DiskKind.ISCSI if iscsi else DiskKind.OTHER), None, iscsi, problem
+    if kind == "network" and source.get("protocol") == "rbd":
+        if source.find("snapshot") is not None:
+            return DiskKind.OTHER, None, None, f"a snapshot of the Ceph image {source.get('name')}"
+        return DiskKind.RBD, None, None, ""
     if kind == "network":
         return DiskKind.OTHER, None, None, f"network disk over {source.get('protocol')}: {source.get('name')}"
     return DiskKind.OTHER, None, None, f"{kind} disk {_any_location(source)}"
@@ -117,6 +122,12 @@ def _iscsi(source: Element) -> tuple[IscsiSource | None, str]:
         portal_port=int(hosts[0].get("port", "3260")),
         initiator=iqn.get("name") if iqn is not None else None,
     ), ""
+
+
+def _rbd(source: Element) -> RbdSource:
+    hosts = source.findall("host")
+    monitors = tuple(f"{host.get('name', '')}:{host.get('port', '6789')}" for host in hosts)
+    return RbdSource(name=source.get("name", ""), monitors=monitors)
 
 
 def _any_location(source: Element) -> str:

@@ -24,7 +24,7 @@ from sterna.adapters.libvirt.metadata import (
 )
 from sterna.adapters.libvirt.recovery import put_door, remove_door
 from sterna.domain.errors import Permanent
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, IscsiSource
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, IscsiSource, RbdSource
 from sterna.domain.plugs import HYBRID, MACVTAP, MADE_AHEAD, OVS, SUPPORTED, hybrid_names
 
 _WHERE = ("source", "virtualport", "vlan", "target", "script", "port")
@@ -173,6 +173,10 @@ def _replace_disk(disk: Element, planned: DestinationDisk) -> None:
         if source is None or source.get("protocol") != "iscsi" or planned.iscsi is None:
             raise Permanent(f"disk {planned.target} is not iSCSI on the source, or the plan has no target for it")
         _set_iscsi(source, planned.iscsi)
+    elif planned.kind is DiskKind.RBD:
+        if source is None or source.get("protocol") != "rbd" or planned.rbd is None:
+            raise Permanent(f"disk {planned.target} is not RBD on the source, or the plan has no image for it")
+        _set_rbd(source, planned.rbd)
     elif planned.kind is not DiskKind.EMPTY:
         raise Permanent(f"disk {planned.target}: cannot render kind {planned.kind}")
 
@@ -188,6 +192,18 @@ def _set_iscsi(source: Element, iscsi: IscsiSource) -> None:
         initiator = etree.Element("initiator")
         etree.SubElement(initiator, "iqn", {"name": iscsi.initiator})
         source.insert(1, initiator)
+
+
+def _set_rbd(source: Element, rbd: RbdSource) -> None:
+    """Other monitors, maybe; <auth>, <config> and the rest stay."""
+    source.set("name", rbd.name)
+    if not rbd.monitors:
+        return
+    for child in source.findall("host"):
+        _drop(source, child)
+    for position, monitor in enumerate(rbd.monitors):
+        name, _, port = monitor.rpartition(":")
+        source.insert(position, etree.Element("host", {"name": name, "port": port}))
 
 
 def _children(parent: Element, *names: str) -> Iterator[Element]:

@@ -5,6 +5,7 @@ Every public method is one transaction, so that kill -9 leaves either all of it 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ class SqlJournal:
         self._clock = clock
         self.boot = boot
         """This life's random id, in every entry it writes."""
+        self._lazy: list[tuple[dict[str, object], str]] = []
+        """Columns and data of the entries that go with the next transaction."""
 
     @classmethod
     def at(cls, path: Path | None, *, clock: Clock | None = None, boot: str = "") -> SqlJournal:
@@ -89,9 +92,16 @@ class SqlJournal:
             return migration
 
     def append(
-        self, migration_id: str, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None
+        self,
+        migration_id: str,
+        kind: Kind,
+        *,
+        row: str = "",
+        name: str = "",
+        data: Data | None = None,
+        lazily: bool = False,
     ) -> Entry:
-        """Write one entry, durably; RELEASED and CLOSED take effect in the same transaction.
+        """Write one entry, durably; RELEASED and CLOSED take effect in the same transaction. See ports.records.
 
         Raises NotFound where the migration was never accepted here, BadRequest where `data` is not plain JSON.
         """
@@ -99,10 +109,15 @@ class SqlJournal:
             data_json = json.dumps(data or {}, allow_nan=False)
         except (TypeError, ValueError) as e:
             raise BadRequest(f"a journal entry's data must be plain JSON: {e}") from e
-        with self._write() as db:
+        with self._transaction("BEGIN") if lazily else self._write() as db:
             known = db.execute(select(migrations).where(migrations.c.id == migration_id)).first()
             if known is None:
                 raise NotFound(f"migration {migration_id} was never accepted on this host")
+            if lazily:
+                assert kind not in (Kind.RELEASED, Kind.CLOSED), "what frees a VM is not put off"
+                columns = self._columns(migration_id, known.epoch, Role(known.role), kind, row=row, name=name)
+                self._lazy.append((columns, data_json))
+                return Entry.model_validate(columns | {"seq": 0, "data": json.loads(data_json)})
             if kind in (Kind.RELEASED, Kind.CLOSED):
                 closed = known.closed or kind is Kind.CLOSED
                 db.execute(
@@ -111,6 +126,15 @@ class SqlJournal:
             return self._write_entry(
                 db, migration_id, known.epoch, Role(known.role), kind, row=row, name=name, data_json=data_json
             )
+
+    def flush(self) -> Entry | None:
+        """Make durable what was written lazily; see ports.records."""
+        if not self._lazy:
+            return None
+        last = Entry.model_validate(self._lazy[-1][0] | {"seq": 0, "data": json.loads(self._lazy[-1][1])})
+        with self._write() as db:
+            seq = db.execute(select(func.max(entries.c.seq))).scalar()
+        return last.model_copy(update={"seq": seq})
 
     def get(self, migration_id: str) -> tuple[Migration, Role] | None:
         """The migration as accepted, None if this host never accepted it."""
@@ -234,7 +258,17 @@ class SqlJournal:
         name: str = "",
         data_json: str = "{}",
     ) -> Entry:
-        columns = {
+        columns = self._columns(migration_id, epoch, role, kind, row=row, name=name)
+        result = db.execute(insert(entries).values(**columns, data=data_json))
+        key = result.inserted_primary_key
+        assert key is not None
+        return Entry.model_validate(columns | {"seq": key[0], "data": json.loads(data_json)})
+
+    def _columns(
+        self, migration_id: str, epoch: int, role: Role, kind: Kind, *, row: str, name: str
+    ) -> dict[str, object]:
+        """As of now: what is written lazily keeps the time at which it was true."""
+        return {
             "v": JOURNAL_VERSION,
             "migration_id": migration_id,
             "epoch": epoch,
@@ -246,19 +280,21 @@ class SqlJournal:
             "mono_ms": self._clock.monotonic_ms(),
             "boot": self.boot,
         }
-        result = db.execute(insert(entries).values(**columns, data=data_json))
-        key = result.inserted_primary_key
-        assert key is not None
-        return Entry.model_validate(columns | {"seq": key[0], "data": json.loads(data_json)})
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
+        """One transaction, what was put off first. Where it fails, that stays put off."""
         # IMMEDIATE: take the write lock before reading, or two processes could both read "free"
         with self._transaction("BEGIN IMMEDIATE") as db:
+            for columns, data_json in self._lazy:
+                db.execute(insert(entries).values(**columns, data=data_json))
             yield db
+        self._lazy.clear()
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
+        with contextlib.suppress(Temporary):  # a full disk: what is on it can be read
+            self.flush()
         with self._transaction("BEGIN") as db:
             yield db
 

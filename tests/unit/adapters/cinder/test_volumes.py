@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sterna.domain.errors import Permanent, Temporary, Unknown, Unreachable
-from sterna.domain.model import DiskKind
+from sterna.domain.model import DiskKind, RbdSource
 from tests.scripted_cloud import Answer, ScriptedCloud
-from tests.unit.adapters.cinder.scripted_cinder import ScriptedCinder, disk, initiator, provider
+from tests.unit.adapters.cinder.scripted_cinder import VOLUME, ScriptedCinder, disk, initiator, provider
 
 FAULTS = {
     "500, not done": (Answer(500, {"computeFault": {"code": 500, "message": "boom"}}), False),
@@ -182,3 +182,30 @@ async def test_ipv6_portals(cinder: ScriptedCinder, cloud, qemu_img) -> None:
     assert attached.iscsi is not None
     assert (attached.iscsi.portal_host, attached.iscsi.portal_port) == ("fd00::1", 3261)
     assert attached.iscsi.initiator == initiator("host2")
+
+
+CEPH = {
+    "driver_volume_type": "rbd",
+    "name": f"volumes/volume-{VOLUME}",
+    "hosts": ["10.0.0.1", "10.0.0.2"],
+    "ports": ["6789", "6789"],
+    "auth_enabled": True,
+    "auth_username": "cinder",
+    "secret_type": "ceph",
+    "keyring": "verysecret",
+}
+
+
+async def test_a_ceph_image_needs_no_initiator_and_no_key_of_ours(cinder: ScriptedCinder, cloud, qemu_img) -> None:
+    cinder.connection = dict(CEPH)
+    cinder.attachments.clear()
+    cinder.add("host1", "attached")
+    ours = RbdSource(name=CEPH["name"], monitors=("10.0.0.9:6789",))
+    ceph = disk(kind=DiskKind.RBD, iscsi=None, rbd=ours)
+    host2 = provider(cloud, "host2", qemu_img)
+    assert await host2.check(ceph) == []
+    attached = await host2.connect(await host2.attach(ceph))
+    assert attached.rbd == RbdSource(name=CEPH["name"], monitors=("10.0.0.1:6789", "10.0.0.2:6789"))
+    assert "verysecret" not in attached.model_dump_json()
+    assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
+    assert [r.code for r in await host2.check(disk())] == ["volume-host-attached"]
