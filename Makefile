@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; both install what is missing first (scripts/setup).
 BIN := .venv/bin
 
-.PHONY: setup check test matrix mutants chaos bench demo lock clean
+.PHONY: setup check test test-openstack matrix mutants chaos bench demo lock clean
 
 setup:
 	@scripts/setup
@@ -16,6 +16,11 @@ check: setup
 test: check
 	$(BIN)/pytest -s tests/matrix
 	$(BIN)/pytest -m lab
+
+# The `cinder` and `neutron` providers against real Keystone, Neutron and Cinder, which it installs into .cache.
+test-openstack:
+	@scripts/setup openstack
+	STERNA_WITH_OPENSTACK=1 $(BIN)/pytest $(if $(CASE),-k "$(CASE)") tests/openstack
 
 demo: setup
 	$(BIN)/python -m sterna.lab.demo

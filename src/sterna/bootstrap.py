@@ -16,7 +16,9 @@ from uuid import uuid4
 import structlog
 import uvicorn
 
+from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.clock import SystemClock
+from sterna.adapters.glance.images import GlanceImages
 from sterna.adapters.libvirt.handshake import TlsHandshake
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.network import NativeNetwork
@@ -24,9 +26,11 @@ from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
 from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.neutron.network import NeutronNetwork
+from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.adapters.vif.ovs import OvsVif
+from sterna.adapters.vif.plugs import Plugs
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.api.app import create_app
@@ -34,6 +38,7 @@ from sterna.config import AgentSettings, BusSettings, ControllerSettings, load
 from sterna.controller.controller import Controller
 from sterna.domain.errors import Conflict, Permanent
 from sterna.migration.context import HostPorts
+from sterna.ports.network import Network
 from sterna.ports.volume import Volumes
 from sterna.rpc.client import RpcClient
 from sterna.saga.runner import no_strike
@@ -57,8 +62,51 @@ async def join_bus(settings: BusSettings, name: str) -> NatsBus:
     return await NatsBus.connect(settings.url, name=name, user=settings.user, password=password, tls=tls)
 
 
+def cloud_of(settings: AgentSettings) -> Cloud | None:
+    """The cloud whose providers these settings choose; None where they choose none. Raises BadRequest without the
+    extra `openstack`."""
+    told = settings.openstack
+    if not settings.needs_cloud or told.auth_url is None or told.username is None or told.password is None:
+        return None
+    return Cloud(
+        CloudAccess(
+            auth_url=told.auth_url,
+            username=told.username,
+            password=told.password.get_secret_value(),
+            project=told.project,
+            user_domain=told.user_domain,
+            project_domain=told.project_domain,
+            region=told.region,
+            interface=told.interface,
+            ca_file=str(told.ca_file) if told.ca_file else None,
+            timeout_s=told.timeout_s,
+        )
+    )
+
+
+def network_of(settings: AgentSettings, cloud: Cloud | None) -> Network:
+    """Who knows the VMs' ports."""
+    if settings.network.provider == "native" or cloud is None:
+        return NativeNetwork()
+    return NeutronNetwork(cloud)
+
+
+def volumes_of(settings: AgentSettings, cloud: Cloud | None) -> tuple[Volumes, ...]:
+    """Who knows the VMs' volumes: the first that handles a disk has it."""
+    volumes: list[Volumes] = []
+    if settings.volumes.provider == "cinder" and cloud is not None:
+        name = settings.openstack.host or settings.host
+        me = Connector(name, settings.migration.address, settings.volumes.initiator)
+        volumes.append(CinderVolumes(cloud, me))
+    volumes.append(SharedFileVolumes())
+    if settings.volumes.initiator:
+        volumes.append(TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket))
+    return tuple(volumes)
+
+
 def host_ports(settings: AgentSettings) -> HostPorts:
-    """The real adapters of one compute host."""
+    """The real adapters of one compute host. Raises BadRequest where an optional part is missing."""
+    cloud = cloud_of(settings)
     about = HostSettings(
         name=settings.host,
         address=settings.migration.address,
@@ -67,21 +115,23 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         link_bytes_s=settings.migration.link_bytes_s,
         transport=settings.migration.transport,
     )
-    volumes: list[Volumes] = [SharedFileVolumes()]
-    if settings.volumes.initiator:
-        volumes.append(TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket))
     return HostPorts(
         name=settings.host,
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
         tunnel_uri=lambda address: settings.migration.ssh_uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
-        vif=OvsVif(settings.network.ovsdb),
-        network=NativeNetwork(),
-        volumes=tuple(volumes),
+        vif=Plugs(settings.network.ovsdb),
+        network=network_of(settings, cloud),
+        volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
         handshake=TlsHandshake(settings.migration.address),
+        vif_plugging_timeout_s=settings.network.vif_plugging_timeout_s,
+        vif_plugging_is_fatal=settings.network.vif_plugging_is_fatal,
+        network_host=settings.openstack.host or "",
+        images=GlanceImages(cloud) if cloud is not None and settings.openstack.images else None,
+        traits=settings.traits,
         more_addresses=settings.migration.more_addresses,
     )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -72,7 +72,15 @@ class NetworkSettings(_Section):
     """This host's switch."""
 
     ovsdb: str = "unix:/run/openvswitch/db.sock"
-    """Where every distribution's Open vSwitch listens."""
+    """Where every distribution's Open vSwitch listens. '': this host has none, only Linux bridges and macvtap."""
+    provider: Literal["native", "neutron"] = "native"
+    """Who knows the ports. `native`: the domain XML alone. `neutron`: the cloud of `[openstack]`."""
+    vif_plugging_timeout_s: float = Field(default=10.0, ge=0)
+    """Provider neutron: how long a migration waits, before anything is copied, for the destination's network agent
+    to wire the ports, in seconds. An agent looks every two seconds and needs one; 0 does not wait."""
+    vif_plugging_is_fatal: bool = False
+    """Does the migration fail if the agent was slower? By default it goes on: the guest is then unreachable after
+    its switch-over until the agent is done, as with Neutron servers that wire only what is active."""
 
 
 class VolumeSettings(_Section):
@@ -82,6 +90,38 @@ class VolumeSettings(_Section):
     """This host's iSCSI initiator name. None: it has none and cannot take VMs with iSCSI disks."""
     tgt_socket: str | None = None
     """tgt's management socket, where the iSCSI target is this machine's own tgt (the lab). None: no such target."""
+    provider: Literal["native", "cinder"] = "native"
+    """Who admits hosts to volumes. `native`: tgt or nobody. `cinder`: the cloud of `[openstack]`, for every disk
+    whose serial is a volume id."""
+
+
+class OpenStackSettings(_Section):
+    """The cloud whose Neutron or Cinder this host's VMs use. Read only where a `provider` asks for it."""
+
+    auth_url: str | None = None
+    """Keystone, `https://cloud.example:5000/v3`. No default: it is every cloud's own."""
+    username: str | None = None
+    """No default: a user of Sterna's own, with the roles `admin` and `service` in `project`."""
+    password: SecretStr | None = None
+    host: str | None = None
+    """This host's name in the cloud, as Nova and Neutron's agent call it. None: `host` of the agent."""
+    images: bool = True
+    """Ask Glance what a VM's image demands, where the VM's own metadata names the image and no more. False for a
+    cloud without Glance."""
+    project: str = "service"
+    """Where every installer puts the services' users."""
+    user_domain: str = "Default"
+    """The name Keystone gives its first domain."""
+    project_domain: str = "Default"
+    """As `user_domain`."""
+    region: str | None = None
+    """None: the catalog has one region."""
+    interface: Literal["internal", "public", "admin"] = "internal"
+    """Compute hosts reach the services over the internal network."""
+    ca_file: Path | None = None
+    """None: the system's certificate authorities."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """How long a service may take to answer, in seconds: Cinder's own limit for its storage back end is 60."""
 
 
 class TestSettings(_Section):
@@ -104,11 +144,27 @@ class AgentSettings(BaseSettings):
     """libvirt's own folder for disks. Sterna creates and removes files nowhere else."""
     libvirt_uri: str = "qemu:///system"
     """The host's system libvirtd."""
+    traits: tuple[str, ...] = ()
+    """What this host has of what images demand (`trait:CUSTOM_X=required`). None by default: nobody else knows."""
     bus: BusSettings = BusSettings()
     migration: MigrationSettings
     network: NetworkSettings = NetworkSettings()
     volumes: VolumeSettings = VolumeSettings()
+    openstack: OpenStackSettings = OpenStackSettings()
     test: TestSettings = TestSettings()
+
+    @property
+    def needs_cloud(self) -> bool:
+        """Does a provider ask an OpenStack cloud?"""
+        return self.network.provider == "neutron" or self.volumes.provider == "cinder"
+
+    @model_validator(mode="after")
+    def _cloud_is_named(self) -> Self:
+        missing = [key for key in ("auth_url", "username", "password") if getattr(self.openstack, key) is None]
+        if self.needs_cloud and missing:
+            wanted = ", ".join(f"openstack.{key}" for key in missing)
+            raise ValueError(f"provider neutron or cinder needs {wanted}")
+        return self
 
     @classmethod
     def settings_customise_sources(

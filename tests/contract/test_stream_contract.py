@@ -95,7 +95,7 @@ async def refused(hosts: TwoHosts, vm: Vm, epoch: int, **more: Any) -> str:
         await hosts.a.hypervisor.migrate(vm.uuid, plan)
     assert (await hosts.settled(hosts.a, vm.uuid)).state is GuestState.RUNNING
     assert (await hosts.b.hypervisor.observe(vm.uuid)).state is GuestState.ABSENT
-    await hosts.b.vif.unplug(plan.nics[0].device, bridge=plan.nics[0].bridge)
+    await hosts.unplug(hosts.b, plan)
     return error.value.message
 
 

@@ -65,3 +65,29 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="no settings file"):
         load(ControllerSettings, tmp_path / "none.toml")
+
+
+CLOUD = """
+[volumes]
+provider = "cinder"
+[openstack]
+auth_url = "http://10.0.0.1:5000/v3"
+username = "sterna"
+"""
+
+
+def test_a_provider_needs_to_know_its_cloud(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest) as caught:
+        load(AgentSettings, file(tmp_path, AGENT + CLOUD))
+    assert "openstack.password" in caught.value.message
+    assert "auth_url" not in caught.value.message
+    settings = load(AgentSettings, file(tmp_path, AGENT + CLOUD + "password = 's3cret'\n"))
+    assert settings.needs_cloud
+    assert "s3cret" not in repr(settings)
+    with pytest.raises(BadRequest) as caught:
+        load(AgentSettings, file(tmp_path, AGENT + "[network]\nprovider = 'nova'\n"))
+    assert "network.provider" in caught.value.message
+
+
+def test_without_a_provider_no_cloud_is_asked(tmp_path: Path) -> None:
+    assert not load(AgentSettings, file(tmp_path, AGENT)).needs_cloud

@@ -62,6 +62,8 @@ class DiskKind(StrEnum):
 
     FILE = "file"
     ISCSI = "iscsi"
+    RBD = "rbd"
+    """A Ceph image, reached by QEMU itself."""
     BLOCK = "block"
     """A device of the host, which attaches it before QEMU opens it (as os-brick does)."""
     EMPTY = "empty"
@@ -80,6 +82,16 @@ class IscsiSource(Value):
     initiator: str | None = None
 
 
+class RbdSource(Value):
+    """A Ceph image reached by QEMU itself (libvirt network disk). Who may open it is the <auth> of the disk, which
+    names a secret that every host's libvirt knows by the same UUID: it stays as it is."""
+
+    name: str
+    """`pool/image`."""
+    monitors: tuple[str, ...] = ()
+    """`host:port` each."""
+
+
 class Disk(Value):
     """One disk of a VM: a "block device mapping" (SPEC P2)."""
 
@@ -92,7 +104,12 @@ class Disk(Value):
     format: str = "raw"
     volume_id: str | None = None
     """The XML's <serial>, else None."""
+    vm_uuid: str | None = None
+    """Whose disk it is: what a volume service calls the instance. None where nobody said."""
+    attachment_id: str | None = None
+    """The volume service's own id of this host's admission, once it made one (P4)."""
     iscsi: IscsiSource | None = None
+    rbd: RbdSource | None = None
     read_only: bool = False
     shareable: bool = False
     capacity_bytes: int | None = None
@@ -119,7 +136,7 @@ class Nic(Value):
 
     mac: str
     plug: str
-    """`ovs` (normal plug), else what the XML says and Sterna does not support yet."""
+    """One of `domain/plugs.py`, else what the XML says and Sterna does not support."""
     port_id: str | None = None
     bridge: str | None = None
     vlan: int | None = None
@@ -129,7 +146,11 @@ class Nic(Value):
     managed: bool = True
     """False: the tap was made ahead of the guest and outlives it (`managed='no'`); whoever made it removes it."""
     external_ids: dict[str, str] = {}
-    """As in the switch's Interface row."""
+    """As in the switch's Interface row; of a tap on a Linux bridge, as in its alias."""
+    parent: str | None = None
+    """The host's own device that a macvtap hangs on."""
+    mode: str | None = None
+    """Of a macvtap: `bridge`, `passthrough`, `vepa`, `private`."""
 
 
 class Vm(Value):
@@ -223,6 +244,8 @@ class HostFacts(Value):
     disk_free_bytes: int | None = None
     maintenance: bool = False
     abilities: Abilities = Abilities()
+    network_host: str = ""
+    """What the network service calls this host; '' for its name."""
 
 
 class JobSample(Value):
@@ -276,20 +299,25 @@ class DestinationDisk(Value):
     kind: DiskKind
     path: str | None = None
     iscsi: IscsiSource | None = None
+    rbd: RbdSource | None = None
     copied: bool = False
     from_base: bool = False
     """Copied but for what is in its backing file, which both hosts see."""
 
 
 class DestinationNic(Value):
-    """How the destination plugged one NIC: a tap made ahead of the guest."""
+    """How the destination plugged one NIC, or how libvirt shall plug it there."""
 
     mac: str
-    device: str
-    bridge: str
-    port_id: str
+    plug: str = "ovs"
+    device: str = ""
+    """The tap made ahead of the guest; '' where libvirt makes the device with it."""
+    bridge: str = ""
+    port_id: str = ""
     mtu: int | None = None
     vlan: int | None = None
+    parent: str | None = None
+    mode: str | None = None
 
 
 class CopyPlan(Value):

@@ -15,6 +15,7 @@ from sterna.domain.step import History
 from sterna.ports.clock import Clock
 from sterna.ports.handshake import Handshake
 from sterna.ports.hypervisor import Hypervisor
+from sterna.ports.image import Images
 from sterna.ports.network import Network
 from sterna.ports.peer import Hints, Peer
 from sterna.ports.records import Journal
@@ -42,6 +43,8 @@ REHEARSE = "rehearse"
 """Option: `prepare`, or `copy`: everything is to be undone again."""
 REHEARSED, REHEARSED_COPY = "rehearsed", "rehearsed-copy"
 """Notes: what a rehearsal has tried, and how far its copy came."""
+PORTS_SWITCHED = "ports-switched"
+"""Note: the network service has made the ports the destination's, at the switch-over."""
 P3_TRIED = "asking-destination"
 P3_UNDELIVERED = "destination-not-reached"
 
@@ -64,6 +67,16 @@ class HostPorts:
     """The same through SSH, for a copy that travels inside libvirt's own connection."""
     handshake: Handshake | None = None
     """None: TLS is not tried before it is needed."""
+    vif_plugging_timeout_s: float = 10.0
+    """How long P12 waits for this host's network agent, in seconds."""
+    vif_plugging_is_fatal: bool = False
+    """Does a migration fail where that was too short?"""
+    network_host: str = ""
+    """What the network service calls this host; '' for `name`."""
+    images: Images | None = None
+    """None: there is no image service; the domain's own metadata is all there is."""
+    traits: Sequence[str] = ()
+    """What the operator says of this host in the words images demand things in."""
     more_addresses: Sequence[str] = ()
     """Further addresses of this host at which a memory stream may arrive."""
 
@@ -92,7 +105,20 @@ class Context:
     abort: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever something was written: a step that waits for a report looks again."""
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
+    """On the source: the guest was paused for the switch-over, in this life of the agent."""
     on_write: Callable[[Entry], None] = lambda entry: None
+
+    @property
+    def network_hosts(self) -> tuple[str, str]:
+        """Source and destination as the network service calls them (agreed when the migration was accepted)."""
+        source, destination = self.migration.options.get("network_hosts") or ("", "")
+        return source or self.migration.source, destination or self.migration.destination
+
+    @property
+    def asked_network(self) -> Data:
+        """For the outcome of a step that asked a network service: who that was; nothing without one."""
+        return {"network": self.host.network.service} if self.host.network.service else {}
 
     @property
     def clock(self) -> Clock:

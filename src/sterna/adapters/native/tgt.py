@@ -7,18 +7,16 @@ Needs `tgtadm` with access to the target's control socket, and `qemu-img` with i
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
 from sterna.adapters.native.command import Finished, run
+from sterna.adapters.native.lun import prove_lun
 from sterna.domain.errors import NotFound, Permanent, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind, IscsiSource, Refusal
 
 _TGTADM_S = 5.0
 """tgtadm talks over a local socket; milliseconds when tgtd is well."""
-_PROOF_S = 10.0
-"""A login and one READ CAPACITY; libiscsi itself would try for ever."""
 _ADMISSION_FIX = "see that tgtd runs and that `tgt_socket` in the agent's settings is its control socket"
 
 
@@ -92,27 +90,9 @@ class TgtVolumes:
 
         Raises Temporary (no answer, not admitted yet) or Permanent (another size than the VM's disk).
         """
-        source = _source(disk)
-        options = {
-            "driver": "iscsi",
-            "transport": "tcp",
-            "portal": f"{source.portal_host}:{source.portal_port}",
-            "target": source.target,
-            "lun": str(source.lun),
-            "initiator-name": self._initiator,
-        }
-        # A comma ends a value in --image-opts; doubled, it is a comma.
-        image = ",".join(f"{key}={value.replace(',', ',,')}" for key, value in options.items())
-        done = await run([self._qemu_img, "info", "--output=json", "--image-opts", image], limit_s=_PROOF_S)
-        if done.code != 0:
-            if "Unknown driver" in done.words or "Unknown protocol" in done.words:
-                raise Permanent(f"qemu-img cannot speak iSCSI: {done.words}", fix="install qemu-block-extra")
-            fix = "see that the portal is reachable from this host and that the initiator is admitted"
-            raise Temporary(f"disk {disk.target}: {source.target} cannot be opened: {done.words}", fix=fix)
-        size = int(json.loads(done.out)["virtual-size"])
-        if disk.capacity_bytes is not None and size != disk.capacity_bytes:
-            raise Permanent(f"disk {disk.target}: LUN has {size} bytes here, the VM's disk {disk.capacity_bytes}")
-        return disk.model_copy(update={"iscsi": source.model_copy(update={"initiator": self._initiator})})
+        source = _source(disk).model_copy(update={"initiator": self._initiator})
+        await prove_lun(disk, source, qemu_img=self._qemu_img)
+        return disk.model_copy(update={"iscsi": source})
 
     async def disconnect(self, disk: Disk) -> None:
         """R3, F2: QEMU's initiator logs out when its QEMU ends; the host itself holds no session."""

@@ -25,7 +25,7 @@ def describe(here: SimHost, domain: SimDomain) -> Vm:
         machine=definition.machine,
         emulator=definition.emulator,
         cpu_xml=definition.cpu_xml,
-        disks=tuple(_sized(here, d) for d in definition.disks),
+        disks=tuple(_sized(here, d.model_copy(update={"vm_uuid": domain.uuid})) for d in definition.disks),
         nics=definition.nics,
         immovable=definition.immovable,
         epoch=definition.epoch or 0,

@@ -1,0 +1,33 @@
+"""Glance (`ports.image.Images`): asked where the domain's metadata names an image and no more (SPEC P7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sterna.adapters.openstack.session import Cloud
+from sterna.domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
+
+
+class GlanceImages:
+    """Images of one cloud."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    async def properties(self, image: str) -> dict[str, str] | None:
+        """Every property whose value is text; None where the image was deleted: its VMs live on."""
+
+        def read(cloud: Connection) -> dict[str, str]:
+            from openstack.exceptions import raise_from_response
+
+            response = cloud.image.get(f"/images/{image}")
+            raise_from_response(response)
+            return {name: value for name, value in response.json().items() if isinstance(value, str)}
+
+        try:
+            return await self._cloud.ask(f"read image {image}", read)
+        except NotFound:
+            return None

@@ -1,0 +1,191 @@
+"""A lab VM on two of Cinder's volumes, behind a real cinder-volume with tgt: there and back, and turned back."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from sterna.lab.guest_view import Guest
+from sterna.lab.lab import Lab
+from sterna.lab.places import initiator_name, target_name
+from sterna.migration.flow import DESTINATION, SOURCE
+from tests.openstack.servers import Servers
+from tests.openstack.texts import AUTH_URL, PASSWORD
+
+pytestmark = pytest.mark.lab
+STATE = Path(".lab-test/openstack")
+FINAL = {"completed", "failed", "cancelled"}
+CLOUD = f"""
+[openstack]
+auth_url = "{AUTH_URL}"
+username = "sterna"
+password = "{PASSWORD}"
+"""
+
+
+class Scene:
+    """One lab with agents that ask the cloud, and a guest on two of its volumes."""
+
+    def __init__(self, lab: Lab, servers: Servers) -> None:
+        self.lab, self.servers = lab, servers
+        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30)
+        self.volumes = [servers.ask(_make_volume) for _ in range(2)]
+        specs = [f"volume:{volume}" for volume in self.volumes]
+        self.guest: Guest = lab.create_vm("c1", "host1", memory_mib=128, dirty_mib_s=5, disks=specs)
+        for volume in self.volumes:
+            servers.ask(lambda cloud, v=volume: _attach(cloud, v, self.guest.uuid, "host1"))
+
+    def migrate(self, to: str) -> dict[str, Any]:
+        """Start one and wait for its end; the record."""
+        return self.wait(self.start(to))
+
+    def start(self, to: str) -> str:
+        """Start one that must be accepted; its id."""
+        answer = self.api.post("/v1/migrations", json={"vm": "c1", "destination": to, "id": str(uuid.uuid4())})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def wait(self, migration: str) -> dict[str, Any]:
+        """Until it has ended, and neither agent has anything left to do for it."""
+        deadline = time.monotonic() + 150
+        while True:
+            seen = self.api.get(f"/v1/migrations/{migration}").json()
+            if seen["status"] in FINAL:
+                return dict(seen)
+            assert time.monotonic() < deadline, seen
+            time.sleep(0.1)
+
+    def await_death(self, host: str) -> None:
+        """Until that agent is gone."""
+        deadline = time.monotonic() + 60
+        while self.lab.agent_pid(host) is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def fault(self, host: str, rules: list[dict[str, Any]]) -> None:
+        """Forced failures of one agent; none clears them."""
+        path = self.lab.hosts[host].root / "state" / "faults.json"
+        path.with_suffix(".new").write_text(json.dumps({"rules": rules}))
+        path.with_suffix(".new").rename(path)
+
+    def attachments(self) -> list[list[tuple[str, str, str]]]:
+        """(id, host, status) of each volume's, by Cinder's word."""
+        return [self.servers.ask(lambda cloud, v=volume: _attachments(cloud, v)) for volume in self.volumes]
+
+    def hosts(self) -> list[list[tuple[str, str]]]:
+        """The same without the ids."""
+        return [[(host, status) for _, host, status in found] for found in self.attachments()]
+
+    def admitted(self) -> list[list[str]]:
+        """By tgt's word."""
+        return [self.lab.iscsi.admitted(target_name(volume)) for volume in self.volumes]
+
+    def only(self, host: str) -> None:
+        """Cinder and tgt agree: this host, and nobody else."""
+        assert self.hosts() == [[(host, "attached")]] * 2
+        assert self.admitted() == [[initiator_name(host)]] * 2
+        assert self.lab.hosts_running("c1") == [host]
+        self.guest.status(timeout=30.0)
+
+
+def _make_volume(cloud: Any) -> str:
+    made = cloud.block_storage.create_volume(size=1, volume_type="plain")
+    cloud.block_storage.wait_for_status(made, "available", interval=0.2, wait=60)
+    return str(made.id)
+
+
+def _attach(cloud: Any, volume: str, vm: str, host: str) -> None:
+    words = {"host": host, "initiator": initiator_name(host), "ip": "10.73.0.11", "multipath": False}
+    storage = cloud.block_storage
+    storage.complete_attachment(storage.create_attachment(volume, instance=vm, connector=words))
+
+
+def _attachments(cloud: Any, volume: str) -> list[tuple[str, str, str]]:
+    hosts = {a["attachment_id"]: a["host_name"] for a in cloud.block_storage.get_volume(volume).attachments}
+    found = cloud.block_storage.attachments(volume_id=volume, all_projects=True)
+    return sorted((a.id, hosts.get(a.id, "?"), a.status) for a in found)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    lab = Lab.up(STATE, agents=False, owner=True)
+    try:
+        servers = Servers.up(lab.outer, lab.state_dir / "openstack")
+        for host in lab.hosts.values():
+            file = host.root / "state/agent.toml"
+            text = file.read_text().replace("[volumes]", '[volumes]\nprovider = "cinder"')
+            file.write_text(text + CLOUD)
+        lab.start_controller()
+        for name in lab.hosts:
+            lab.start_agent(name)
+        lab.wait_ready()
+        yield Scene(lab, servers)
+        servers.close()
+    finally:
+        lab.down()
+
+
+def test_there_and_back(scene: Scene) -> None:
+    scene.only("host1")
+    for _ in range(int(os.environ.get("STERNA_ROUNDS", "1"))):
+        for host in ("host2", "host1"):
+            before = scene.attachments()
+            done = scene.migrate(host)
+            assert done["status"] == "completed", done
+            scene.only(host)
+            assert not {a[0][0] for a in before} & {a[0][0] for a in scene.attachments()}
+
+
+def forced() -> list[tuple[str, str, str]]:
+    """Every step before the pivot, on both hosts; the copy's end IS the pivot."""
+    return [
+        (host, step.name, moment)
+        for host, flow in (("host1", SOURCE), ("host2", DESTINATION))
+        for step in flow.until_pivot
+        for moment in ("before", "after")
+        if (step.name, moment) != ("copy", "after")
+    ]
+
+
+@pytest.mark.parametrize(("host", "step", "moment"), forced())
+def test_a_forced_failure_leaves_the_sources_attachments_alone(
+    scene: Scene, host: str, step: str, moment: str
+) -> None:
+    before = scene.attachments()
+    scene.fault(host, [{"step": step, "moment": moment, "action": "permanent"}])
+    done = scene.migrate("host2")
+    scene.fault(host, [])
+    assert done["status"] == "failed", done
+    assert scene.attachments() == before
+    scene.only("host1")
+
+
+@pytest.mark.parametrize(
+    ("host", "row", "moment", "ends"),
+    [
+        ("host2", "P4", "after", "host2"),
+        ("host2", "P9", "after", "host2"),
+        ("host1", "F3", "before", "host2"),
+        ("host1", "F3", "after", "host2"),
+    ],
+)
+def test_an_agent_killed_while_it_deals_with_cinder(
+    scene: Scene, host: str, row: str, moment: str, ends: str
+) -> None:
+    scene.fault(host, [{"step": row, "moment": moment, "action": "kill"}])
+    migration = scene.start("host2")
+    scene.await_death(host)
+    scene.fault(host, [])
+    scene.lab.start_agent(host)
+    assert scene.wait(migration)["status"] == "completed"
+    scene.only(ends)
+    assert scene.migrate("host1")["status"] == "completed"
+    scene.only("host1")

@@ -1,0 +1,211 @@
+"""Whatever Cinder answers or fails to: one attachment at the end, on the right host, the source's untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from sterna.domain.errors import Permanent, Temporary, Unknown, Unreachable
+from sterna.domain.model import DiskKind, RbdSource
+from tests.scripted_cloud import Answer, ScriptedCloud
+from tests.unit.adapters.cinder.scripted_cinder import VOLUME, ScriptedCinder, disk, initiator, provider
+
+FAULTS = {
+    "500, not done": (Answer(500, {"computeFault": {"code": 500, "message": "boom"}}), False),
+    "500, done": (Answer(500, {"computeFault": {"code": 500, "message": "boom"}}), True),
+    "503": (Answer(503, {}), False),
+    "504, done": (Answer(504, {}), True),
+    "lost before": (Answer(lost=True), False),
+    "lost after": (Answer(lost=True), True),
+}
+
+
+async def insist(act: Callable[[], Awaitable[Any]]) -> Any:
+    """As the runner does it: again after what is Temporary or Unknown."""
+    for _ in range(5):
+        try:
+            return await act()
+        except (Temporary, Unknown):
+            continue
+    raise AssertionError("it never held")
+
+
+@pytest.mark.parametrize("request_hit", ["create", "complete", "delete"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_move_ends_with_one_attachment(cinder, cloud, qemu_img, request_hit, fault) -> None:
+    host1, host2 = provider(cloud, "host1", qemu_img), provider(cloud, "host2", qemu_img)
+    cinder.faults[request_hit] = FAULTS[fault]
+    attached = await insist(lambda: host2.attach(disk()))
+    await insist(lambda: host2.connect(attached))
+    assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
+    await insist(lambda: host1.detach(disk()))
+    assert cinder.hosts() == [("host2", "attached")]
+    assert cinder.faults == {}
+
+
+@pytest.mark.parametrize("request_hit", ["create", "complete", "delete"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_rollback_leaves_the_sources_alone(cinder, cloud, qemu_img, request_hit, fault) -> None:
+    (source,) = cinder.attachments
+    host2 = provider(cloud, "host2", qemu_img)
+    cinder.faults[request_hit] = FAULTS[fault]
+    try:
+        attached = await host2.attach(disk())
+        await host2.connect(attached)
+    except (Temporary, Unknown):
+        pass  # the migration is turned back there and then
+    await insist(lambda: host2.detach(disk()))
+    assert list(cinder.attachments) == [source]
+    assert cinder.hosts() == [("host1", "attached")]
+    assert not any(source in path for method, path in cloud.changes() if method != "GET")
+
+
+async def test_a_conflict_turns_the_migration_back(cinder, cloud, qemu_img) -> None:
+    host2 = provider(cloud, "host2", qemu_img)
+    cinder.faults["create"] = (Answer(409, {"conflictingRequest": {"code": 409, "message": "duplicate"}}), False)
+    with pytest.raises(Permanent) as caught:
+        await host2.attach(disk())
+    assert "duplicate" in caught.value.message
+    await host2.detach(disk())
+    assert cinder.hosts() == [("host1", "attached")]
+
+
+async def test_what_fell_over_inside_cinder_is_swept_away(cinder, cloud, qemu_img) -> None:
+    cinder.add("host2", "reserved", connection_info={})
+    cinder.add("host2", "error_attaching", connection_info={})
+    host2 = provider(cloud, "host2", qemu_img)
+    await host2.connect(await host2.attach(disk()))
+    assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
+    assert len(cinder.attachments) == 2
+
+
+async def test_an_unfinished_one_of_a_third_host_is_not_taken_for_ours(cinder, cloud, qemu_img) -> None:
+    cinder.add("host3", "attaching")
+    cinder.volume["status"] = "attaching"
+    with pytest.raises(Permanent) as caught:
+        await provider(cloud, "host2", qemu_img).attach(disk())
+    assert "host1, host3" in caught.value.message
+    await provider(cloud, "host2", qemu_img).detach(disk())
+    assert cinder.hosts() == [("host1", "attached"), ("host3", "attached")]
+
+
+async def test_a_token_that_is_revoked_meanwhile(cinder, cloud, qemu_img) -> None:
+    host2 = provider(cloud, "host2", qemu_img)
+    attached = await host2.attach(disk())
+    cloud.revoked = cloud.logins
+    await host2.connect(attached)
+    assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
+
+
+async def test_the_only_attachment_is_the_guests(cinder, cloud, qemu_img) -> None:
+    with pytest.raises(Temporary) as caught:
+        await provider(cloud, "host1", qemu_img).detach(disk())
+    assert caught.value.fix
+    assert cinder.hosts() == [("host1", "attached")]
+
+
+async def test_a_volume_that_is_gone_needs_no_detaching(cloud, qemu_img) -> None:
+    gone = disk(volume_id="11111111-2222-4333-8444-555555555555")
+    host2 = provider(cloud, "host2", qemu_img)
+    await host2.detach(gone)
+    assert not await host2.admitted(gone)
+    assert [r.code for r in await host2.check(gone)] == ["volume-missing"]
+
+
+async def test_size_is_compared(cinder, cloud, qemu_img) -> None:
+    host2 = provider(cloud, "host2", qemu_img)
+    attached = await host2.attach(disk(capacity_bytes=5))
+    with pytest.raises(Permanent):
+        await host2.connect(attached)
+    assert cinder.hosts() == [("host1", "attached"), ("host2", "attaching")]
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("volume-multiattach", lambda c: c.volume.update(multiattach=True)),
+        ("volume-encrypted", lambda c: c.volume.update(encrypted=True)),
+        ("volume-read-only", lambda c: c.volume.update(metadata={"readonly": "True"})),
+        ("volume-state", lambda c: c.volume.update(status="error")),
+        ("volume-state", lambda c: c.volume.update(status="attaching")),
+        ("volume-state", lambda c: c.volume.update({"os-vol-mig-status-attr:migstat": "migrating"})),
+        ("volume-attachments", lambda c: c.attachments.clear()),
+        ("volume-attachments", lambda c: c.add("host3", "attached")),
+        ("volume-transport", lambda c: c.add_transport("fibre_channel")),
+        ("volume-transport", lambda c: c.add_transport("nfs")),
+        ("volume-chap", lambda c: c.connect(auth_method="CHAP", auth_username="u", auth_password="verysecret")),
+    ],
+)
+async def test_what_cannot_move_is_refused_with_a_fix(cinder, cloud, qemu_img, code, change) -> None:
+    cinder.connect = lambda **more: next(iter(cinder.attachments.values()))["connection_info"].update(more)
+    cinder.add_transport = lambda kind: cinder.connect(driver_volume_type=kind)
+    change(cinder)
+    host2 = provider(cloud, "host2", qemu_img)
+    (refusal,) = await host2.check(disk())
+    assert refusal.code == code
+    assert refusal.fix
+    assert "verysecret" not in refusal.message + refusal.fix
+    before = cinder.hosts()
+    with pytest.raises(Permanent):
+        await host2.attach(disk())
+    assert cinder.hosts() == before
+
+
+async def test_what_the_host_attached_is_refused(cloud, qemu_img) -> None:
+    block = disk(kind=DiskKind.BLOCK, iscsi=None, path="/dev/sdb")
+    assert [r.code for r in await provider(cloud, "host2", qemu_img).check(block)] == ["volume-host-attached"]
+
+
+async def test_cinder_away_is_a_reason_too(cloud: ScriptedCloud, qemu_img) -> None:
+    host2 = provider(cloud, "host2", qemu_img)
+    assert await host2.check(disk()) == []
+    cloud.stop()
+    assert [r.code for r in await host2.check(disk())] == ["volume-service-down"]
+    with pytest.raises(Unreachable):
+        await host2.admitted(disk())
+
+
+def test_only_uuids_are_cinders(cloud, qemu_img) -> None:
+    host2 = provider(cloud, "host2", qemu_img)
+    assert host2.handles(disk())
+    assert host2.handles(disk(kind=DiskKind.FILE, iscsi=None, path="/x"))
+    assert not host2.handles(disk(volume_id="WD-1234"))
+    assert not host2.handles(disk(volume_id=None))
+    assert not host2.handles(disk(kind=DiskKind.EMPTY))
+
+
+async def test_ipv6_portals(cinder: ScriptedCinder, cloud, qemu_img) -> None:
+    cinder.connection["target_portal"] = "[fd00::1]:3261"
+    attached = await provider(cloud, "host2", qemu_img).attach(disk())
+    assert attached.iscsi is not None
+    assert (attached.iscsi.portal_host, attached.iscsi.portal_port) == ("fd00::1", 3261)
+    assert attached.iscsi.initiator == initiator("host2")
+
+
+CEPH = {
+    "driver_volume_type": "rbd",
+    "name": f"volumes/volume-{VOLUME}",
+    "hosts": ["10.0.0.1", "10.0.0.2"],
+    "ports": ["6789", "6789"],
+    "auth_enabled": True,
+    "auth_username": "cinder",
+    "secret_type": "ceph",
+    "keyring": "verysecret",
+}
+
+
+async def test_a_ceph_image_needs_no_initiator_and_no_key_of_ours(cinder: ScriptedCinder, cloud, qemu_img) -> None:
+    cinder.connection = dict(CEPH)
+    cinder.attachments.clear()
+    cinder.add("host1", "attached")
+    ours = RbdSource(name=CEPH["name"], monitors=("10.0.0.9:6789",))
+    ceph = disk(kind=DiskKind.RBD, iscsi=None, rbd=ours)
+    host2 = provider(cloud, "host2", qemu_img)
+    assert await host2.check(ceph) == []
+    attached = await host2.connect(await host2.attach(ceph))
+    assert attached.rbd == RbdSource(name=CEPH["name"], monitors=("10.0.0.1:6789", "10.0.0.2:6789"))
+    assert "verysecret" not in attached.model_dump_json()
+    assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
+    assert [r.code for r in await host2.check(disk())] == ["volume-host-attached"]

@@ -1,0 +1,153 @@
+"""What a cloud's answers, and its silence, mean to us."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary, Unknown, Unreachable
+from tests.scripted_cloud import Answer, Asked, ScriptedCloud
+
+
+class Server:
+    """One answer for everything."""
+
+    def __init__(self) -> None:
+        self.answer = Answer(200, {"attachments": []})
+
+    def __call__(self, asked: Asked) -> Answer:
+        return self.answer
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def scripted(server: Server) -> Iterator[ScriptedCloud]:
+    with ScriptedCloud(server) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def cloud(scripted: ScriptedCloud) -> Cloud:
+    return Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw"))
+
+
+def read(connection):
+    return list(connection.block_storage.attachments())
+
+
+def delete(connection):
+    return connection.block_storage.delete_attachment("a1", ignore_missing=False)
+
+
+async def test_every_request_carries_a_service_token(cloud: Cloud, scripted: ScriptedCloud) -> None:
+    assert await cloud.ask("list attachments", read) == []
+    (asked,) = scripted.asked
+    assert asked.headers["x-service-token"] == asked.headers["x-auth-token"] == "token-1"
+    assert asked.headers["openstack-api-version"] == "volume 3.44"
+
+
+async def test_a_token_that_is_refused_is_renewed_once(cloud: Cloud, scripted: ScriptedCloud) -> None:
+    await cloud.ask("list attachments", read)
+    scripted.revoked = 1
+    await cloud.ask("list attachments", read)
+    assert scripted.logins == 2
+    assert scripted.asked[-1].headers["x-service-token"] == "token-2"
+
+
+@pytest.mark.parametrize(
+    ("status", "reading", "changing"),
+    [
+        (400, Permanent, Permanent),
+        (403, Permanent, Permanent),
+        (404, NotFound, NotFound),
+        (409, Conflict, Conflict),
+        (429, Temporary, Temporary),
+        (500, Temporary, Unknown),
+        (502, Unreachable, Unknown),
+        (503, Temporary, Temporary),
+        (504, Unreachable, Unknown),
+    ],
+)
+async def test_answers(cloud: Cloud, server: Server, status, reading, changing) -> None:
+    server.answer = Answer(status, {"badRequest": {"code": status, "message": "so says Cinder"}})
+    for act, kind in ((read, reading), (delete, changing)):
+        run = cloud.ask if act is read else cloud.change
+        with pytest.raises(kind) as caught:
+            await run("look after volume 7", act)
+        assert type(caught.value) is kind
+        assert "so says Cinder" in caught.value.message
+        assert "look after volume 7" in caught.value.message
+
+
+async def test_the_service_says_when_to_come_back(cloud: Cloud, server: Server) -> None:
+    server.answer = Answer(503, {}, headers={"Retry-After": "7"})
+    with pytest.raises(Temporary) as caught:
+        await cloud.ask("read", read)
+    assert caught.value.delay_s == 7
+
+
+async def test_a_lost_answer_is_unknown_only_where_something_may_have_changed(cloud, server, scripted) -> None:
+    server.answer = Answer(lost=True)
+    with pytest.raises(Unreachable):
+        await cloud.ask("read", read)
+    with pytest.raises(Unknown):
+        await cloud.change("delete", delete)
+    assert ("DELETE", "/v3/attachments/a1") in scripted.changes()
+
+
+async def test_a_keystone_that_is_away_was_never_asked_and_may_come_back() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cloud = Cloud(CloudAccess(auth_url=f"http://127.0.0.1:{port}/identity/v3", username="sterna", password="pw"))
+    for run, act in ((cloud.change, delete), (cloud.ask, read)):
+        with pytest.raises(Unreachable) as caught:
+            await run("try", act)
+        assert "`[openstack]`" in caught.value.fix
+    with ScriptedCloud(Server(), port=port):
+        assert await cloud.ask("read", read) == []
+
+
+async def test_a_service_that_is_away_was_never_asked(cloud: Cloud, scripted: ScriptedCloud) -> None:
+    await cloud.ask("read", read)
+    scripted.stop()
+    with pytest.raises(Unreachable):
+        await cloud.change("delete", delete)
+
+
+async def test_a_wrong_password(cloud: Cloud, scripted: ScriptedCloud) -> None:
+    scripted.refuse_login = Answer(401, {"error": {"code": 401, "message": "The request requires authentication"}})
+    with pytest.raises(Permanent) as caught:
+        await cloud.ask("read", read)
+    assert "password" in caught.value.fix
+
+
+async def test_a_catalog_without_the_service(cloud: Cloud, scripted: ScriptedCloud) -> None:
+    scripted.services = {}
+    with pytest.raises(Permanent) as caught:
+        await cloud.ask("read", read)
+    assert "catalog" in caught.value.fix
+
+
+async def test_a_bug_stays_a_bug(cloud: Cloud) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await cloud.ask("divide", lambda connection: 1 / 0)
+
+
+def test_the_password_is_not_shown() -> None:
+    assert "secret" not in repr(CloudAccess(auth_url="http://x", username="u", password="secret"))
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openstack.connection", None)
+    with pytest.raises(BadRequest) as caught:
+        Cloud(CloudAccess(auth_url="http://x", username="u", password="p"))
+    assert "sterna[openstack]" in caught.value.fix
