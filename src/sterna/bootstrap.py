@@ -72,7 +72,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
-        vif=Plugs(settings.network.ovsdb),
+        vif=Plugs(settings.network.ovsdb, settings.network.physical_networks),
         network=NativeNetwork(),
         volumes=tuple(volumes),
         storage=FileStorage(settings.instances_dir),

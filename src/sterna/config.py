@@ -63,6 +63,9 @@ class NetworkSettings(_Section):
 
     ovsdb: str = "unix:/run/openvswitch/db.sock"
     """Where every distribution's Open vSwitch listens. '': this host has none, only Linux bridges and macvtap."""
+    physical_networks: dict[str, tuple[str, ...]] = {}
+    """Each SR-IOV network's physical functions on this host, by network device: `physnet1 = ["enp59s0f0"]`. None by
+    default: only the operator knows what a cable is plugged into."""
 
 
 class VolumeSettings(_Section):
