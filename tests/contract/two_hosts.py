@@ -248,8 +248,9 @@ class LabHosts(TwoHosts):
 
     def open_tap(self, side: Side, device: str) -> None:
         hold = (
-            "import fcntl, os, struct, sys; fd = os.open('/dev/net/tun', os.O_RDWR); "
-            f"fcntl.ioctl(fd, 0x400454CA, struct.pack('16sH22x', b'{device}', 0x5002)); print(); sys.stdin.read()"
+            "import fcntl, os, signal, struct; fd = os.open('/dev/net/tun', os.O_RDWR); "
+            f"fcntl.ioctl(fd, 0x400454CA, struct.pack('16sH22x', b'{device}', 0x5002)); "
+            "print(flush=True); signal.pause()"
         )
         process = self.lab.host(side.name).popen([sys.executable, "-c", hold])
         self.opened.append(process)

@@ -24,6 +24,7 @@ SOURCE: Flow[Context] = Flow(
         pre.PrepareBindings,  # the network service learns where the ports go
         pre.CallPreLiveMigration,  # P3, P11
         pre.WaitVifPlugged,  # P12
+        pre.DetachDevices,  # virtual functions, which QEMU cannot copy
         transfer.SetMigrating,  # M1
         transfer.FindLocalDisks,  # M2
         transfer.TakeOwnership,  # the epoch, and autostart off
@@ -57,6 +58,7 @@ DESTINATION: Flow[Context] = Flow(
         pre.PrepareDriver,  # P6
         pre.ReadImageMetadata,  # P7
         pre.CreateInstanceDirectory,  # P8
+        pre.ClaimDevices,  # P8
         pre.ConnectVolumes,  # P9
         pre.PlugVifs,  # P10
     ),
