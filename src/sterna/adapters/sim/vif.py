@@ -134,6 +134,10 @@ class SimHostdev:
         """Nothing."""
         return False
 
+    def put_back(self, nic: Nic) -> bool:
+        """No agent takes such a device from its place."""
+        return False
+
     def made_ahead(self) -> list[Nic]:
         """None, ever."""
         return []

@@ -80,6 +80,10 @@ class HostdevVif:
         """Nothing: libvirt gave it back with the guest."""
         return False
 
+    async def put_back(self, nic: Nic) -> bool:
+        """R6: no agent takes such a device from its place."""
+        return False
+
     async def made_ahead(self) -> list[Nic]:
         """None, ever."""
         return []
