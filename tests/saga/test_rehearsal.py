@@ -43,7 +43,7 @@ async def test_everything_is_done_and_undone(how: str) -> None:
         assert fleet.world.running(vm) == ["host1"]
         told = notes(fleet)["rehearsed"]
         assert told["refusals"] == []
-        assert [w.split()[0] for w in told["tried"]] == ["volumes", "the", "TLS"]
+        assert [w.split()[0] for w in told["tried"]] == ["volumes", "the", "userfaultfd", "TLS"]
         assert ("rehearsed-copy" in notes(fleet)) is (how == "copy")
         assert "suspended" not in str(sorted(notes(fleet)))  # the guest never stood still
         entries = [e for a in fleet.agents.values() for e in a.journal.entries(fleet.migration)]
@@ -53,13 +53,6 @@ async def test_everything_is_done_and_undone(how: str) -> None:
         await fleet.start(vm, **options(""))
         assert await fleet.ended() is Status.COMPLETED
         assert notes(fleet)["stream"]["parameters"]["transport"] == "tls"
-
-
-async def test_userfaultfd_is_tried_where_post_copy_may_come() -> None:
-    async with SimFleet() as fleet, fleet.clock.auto():
-        await fleet.start(fleet.vm(), **options("prepare", may=frozenset({May.POSTCOPY})))
-        assert await fleet.ended() is Status.CANCELLED
-        assert any("userfaultfd" in what for what in notes(fleet)["rehearsed"]["tried"])
 
 
 async def test_what_would_fail_at_the_copy_is_found_before_it() -> None:

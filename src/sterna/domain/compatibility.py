@@ -170,10 +170,9 @@ CLASHES: tuple[Clash, ...] = (
     Clash(Feature.ZSTD, Feature.ZEROCOPY, _always("QEMU compresses into a copy of the page, so there is one"),
           "choose one of them", "string: QEMU 'Zero copy only available for non-compressed non-TLS multifd'"),
     Clash(Feature.DISKS, Feature.TLS, _libvirt(version(4, 4)), "update libvirt", "news: libvirt 4.4"),
-    Clash(Feature.TLS, Feature.POSTCOPY, _always("a TLS stream that breaks in post-copy cannot be joined again"),
-          "ask for --transport tcp, on a network that is safe without",
-          "measured: QEMU 10.0.2, the destination's QEMU answers nobody any more once its TLS connection is cut"),
     Clash(Feature.TLS, Feature.PARALLEL, _libvirt(version(10, 3)), "update libvirt", _EMPTY_HOSTNAME,
+          given=(Feature.DISKS,)),
+    Clash(Feature.TLS, Feature.POSTCOPY, _libvirt(version(10, 3)), "update libvirt", _EMPTY_HOSTNAME,
           given=(Feature.DISKS,)),
 )  # fmt: skip
 
