@@ -264,15 +264,26 @@ async def until_reason(side: Side, uuid: str, *reasons: str) -> Any:
             await asyncio.sleep(0.02)
 
 
-async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts) -> None:
+async def until_sending(side: Side, uuid: str) -> None:
+    """Until something is under way: the destination's QEMU is there, with all its monitors."""
+    async with asyncio.timeout(30):
+        while True:
+            sample = await side.hypervisor.sample(uuid)
+            if sample is not None and (sample.disk_processed or sample.memory_processed):
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("flags", [(), ("TLS",)], ids=["tcp", "tls"])
+async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts, flags: tuple[str, ...]) -> None:
     vm = await hosts.vm("shared", "local", "iscsi")
-    plan = await hosts.prepare(
-        vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=hosts.unhurried, postcopy=True
-    )
+    more = {"bandwidth_bytes": hosts.unhurried, "postcopy": True, "flags": flags}
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, **more)
     with pytest.raises(Permanent):
         await hosts.a.hypervisor.switch_to_postcopy(vm.uuid)
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     await until_incoming(hosts.b, vm.uuid)
+    await until_sending(hosts.a, vm.uuid)
     await hosts.b.hypervisor.open_recovery(vm.uuid)
     assert await outcome(hosts.b.hypervisor.end_lost(vm.uuid, 1)) == "conflict"
     await switched(hosts.a, vm.uuid)
