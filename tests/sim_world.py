@@ -21,6 +21,7 @@ from sterna.adapters.sim.vif import SimVif
 from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Vm
+from sterna.domain.plugs import MADE_AHEAD
 
 EPOCH = 7
 MIGRATION = "11111111-2222-4333-8444-555555555555"
@@ -117,7 +118,15 @@ def plan_for(world: SimWorld, vm: Vm, source: str, destination: str, *, epoch: i
     )
     nics = tuple(
         DestinationNic(
-            mac=n.mac, device=tap_of(vm, i), bridge=n.bridge or "", port_id=n.port_id or "", mtu=n.mtu, vlan=n.vlan
+            mac=n.mac,
+            plug=n.plug,
+            device=tap_of(vm, i) if n.plug in MADE_AHEAD else "",
+            bridge=n.bridge or "",
+            port_id=n.port_id or "",
+            mtu=n.mtu,
+            vlan=n.vlan,
+            parent=n.parent,
+            mode=n.mode,
         )
         for i, n in enumerate(vm.nics)
     )
@@ -140,7 +149,7 @@ async def prepare(world: SimWorld, uuid: str, source: SimSide, destination: SimS
     for disk in vm.disks:
         if destination.iscsi.handles(disk):
             await destination.iscsi.connect(await destination.iscsi.attach(disk))
-    for i, nic in enumerate(await destination.network.nics_for(vm, destination.name)):
+    for i, nic in enumerate(vm.nics):
         await destination.vif.plug(nic, vm_uuid=uuid, device=tap_of(vm, i))
     await source.hypervisor.mark(uuid, MIGRATION, EPOCH)
     return plan_for(world, vm, source.name, destination.name)

@@ -25,16 +25,17 @@ from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
 from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.adapters.vif.ovs import OvsVif
+from sterna.adapters.vif.plugs import Plugs
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, ControllerSettings, load
 from sterna.controller.controller import Controller
-from sterna.domain.errors import BadRequest, Conflict, Permanent
+from sterna.domain.errors import Conflict, Permanent
 from sterna.migration.context import HostPorts
 from sterna.ports.network import Network
 from sterna.ports.volume import Volumes
@@ -86,7 +87,7 @@ def network_of(settings: AgentSettings, cloud: Cloud | None) -> Network:
     """Who knows the VMs' ports."""
     if settings.network.provider == "native" or cloud is None:
         return NativeNetwork()
-    raise BadRequest("provider neutron is not part of this version", fix="set `provider` in `[network]` to native")
+    return NeutronNetwork(cloud)
 
 
 def volumes_of(settings: AgentSettings, cloud: Cloud | None) -> tuple[Volumes, ...]:
@@ -116,11 +117,14 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
-        vif=OvsVif(settings.network.ovsdb),
+        vif=Plugs(settings.network.ovsdb),
         network=network_of(settings, cloud),
         volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        vif_plugging_timeout_s=settings.network.vif_plugging_timeout_s,
+        vif_plugging_is_fatal=settings.network.vif_plugging_is_fatal,
+        network_host=settings.openstack.host or "",
         images=GlanceImages(cloud) if cloud is not None and settings.openstack.images else None,
         traits=settings.traits,
         more_addresses=settings.migration.more_addresses,

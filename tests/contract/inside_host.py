@@ -18,7 +18,7 @@ from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
 from sterna.adapters.native.tgt import TgtVolumes
-from sterna.adapters.vif.ovs import OvsVif
+from sterna.adapters.vif.plugs import Plugs
 from sterna.ports.hypervisor import GuestEvent
 
 
@@ -69,7 +69,7 @@ async def main() -> None:
     objects: dict[str, Any] = {
         "hypervisor": hypervisor,
         "events": Events(hypervisor),
-        "vif": OvsVif(),
+        "vif": Plugs(),
         "tgt": TgtVolumes(given["host"]["initiator"], tgt_socket=given["tgt_socket"]),
         "files": SharedFileVolumes(),
         "storage": FileStorage(given["host"]["instances_dir"]),

@@ -126,7 +126,7 @@ async def test_before_the_hand_over_the_interlock_stops_nothing(hosts: TwoHosts)
     await hosts.a.hypervisor.resume(vm.uuid, 1)
     assert (await hosts.a.hypervisor.observe(vm.uuid)).state is GuestState.RUNNING
     assert not await hosts.a.hypervisor.interlocked(vm.uuid)
-    await hosts.b.vif.unplug(plan.nics[0].device, bridge=plan.nics[0].bridge)
+    await hosts.unplug(hosts.b, plan)
 
 
 async def test_there_and_back_with_every_kind_of_disk(hosts: TwoHosts) -> None:
@@ -201,7 +201,7 @@ async def test_while_a_copy_runs_and_when_it_is_aborted(hosts: TwoHosts) -> None
     assert (there.state, there.ran) == (GuestState.ABSENT, False)
     assert await hosts.a.hypervisor.sample(vm.uuid) is None
     await hosts.a.hypervisor.abort(vm.uuid)
-    await hosts.b.vif.unplug(plan.nics[0].device, bridge=plan.nics[0].bridge)
+    await hosts.unplug(hosts.b, plan)
 
 
 async def test_a_cancelled_caller_does_not_end_the_copy_and_end_incoming_does(hosts: TwoHosts) -> None:
@@ -217,7 +217,7 @@ async def test_a_cancelled_caller_does_not_end_the_copy_and_end_incoming_does(ho
     here = await hosts.settled(hosts.a, vm.uuid)
     assert here.state is GuestState.RUNNING
     assert (await hosts.b.hypervisor.observe(vm.uuid)).state is GuestState.ABSENT
-    await hosts.b.vif.unplug(plan.nics[0].device, bridge=plan.nics[0].bridge)
+    await hosts.unplug(hosts.b, plan)
 
 
 async def switched(side: Side, uuid: str) -> None:
@@ -313,7 +313,7 @@ async def test_a_plan_with_another_epoch_is_refused(hosts: TwoHosts) -> None:
         await hosts.a.hypervisor.migrate(vm.uuid, plan.model_copy(update={"epoch": 2}))
     assert (await hosts.a.hypervisor.observe(vm.uuid)).state is GuestState.RUNNING
     assert (await hosts.b.hypervisor.observe(vm.uuid)).state is GuestState.ABSENT
-    await hosts.b.vif.unplug(plan.nics[0].device, bridge=plan.nics[0].bridge)
+    await hosts.unplug(hosts.b, plan)
 
 
 async def test_a_cold_start_after_a_migration_plugs_the_nic_again(hosts: TwoHosts) -> None:
@@ -327,7 +327,7 @@ async def test_a_cold_start_after_a_migration_plugs_the_nic_again(hosts: TwoHost
     port = await hosts.b.vif.describe(again.nics[0])
     assert port is not None
     assert (port.port_id, port.bridge, port.vlan) == (vm.nics[0].port_id, "br-int", 100)
-    await hosts.b.vif.unplug(f"tap{vm.uuid[:8]}0", bridge="br-int")
+    await hosts.b.vif.unplug(port.model_copy(update={"device": f"tap{vm.uuid[:8]}0"}))
     await move(hosts, again, 2, hosts.b, hosts.a)
     assert (await hosts.a.hypervisor.observe(vm.uuid)).ran
 

@@ -1,84 +1,156 @@
-"""What every `ports.vif.Vif` does."""
+"""What every `ports.vif.Vif` does, for each plug type."""
 
 import pytest
 from two_hosts import TwoHosts, contract_lab, hosts
 
-from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER, hybrid_names
 
 __all__ = ["contract_lab", "hosts"]
-NIC = Nic(
-    mac="52:54:00:00:00:aa",
-    plug="ovs",
-    port_id="7d1c64c4-0000-4000-8000-0000000000aa",
-    bridge="br-int",
-    vlan=7,
-    mtu=1400,
-)
+PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
+MAC = "52:54:00:00:00:aa"
+NICS = {
+    OVS: Nic(mac=MAC, plug=OVS, port_id=PORT, bridge="br-int", vlan=7, mtu=1400),
+    HYBRID: Nic(mac=MAC, plug=HYBRID, port_id=PORT, bridge="br-int", vlan=7, mtu=1400),
+    BRIDGE: Nic(mac=MAC, plug=BRIDGE, bridge="br-lan", mtu=1400),
+}
+PARENT = Nic(mac=MAC, plug=MACVTAP, parent="phys0", mode="bridge")
+MADE_AHEAD = pytest.mark.parametrize("plug", list(NICS))
 
 
-async def test_plug_describe_unplug_each_repeatable(hosts: TwoHosts) -> None:
-    vif = hosts.b.vif
-    assert await vif.describe(NIC) is None
+def on(nic: Nic, device: str) -> Nic:
+    return nic.model_copy(update={"device": device})
+
+
+@MADE_AHEAD
+async def test_plug_describe_unplug_each_repeatable(hosts: TwoHosts, plug: str) -> None:
+    vif, nic = hosts.b.vif, NICS[plug]
+    assert await vif.describe(nic) is None
+    assert await vif.check(nic) == []
     try:
-        first = await vif.plug(NIC, vm_uuid="vm-1", device="taptest0")
-        assert (first.device, first.managed, first.vlan) == ("taptest0", False, 7)
-        assert (await vif.plug(NIC, vm_uuid="vm-1", device="taptest0")) == first
-        assert await vif.wired("taptest0")
-        found = await vif.describe(NIC)
-        assert found is not None
-        assert (found.device, found.bridge, found.vlan, found.mtu) == ("taptest0", "br-int", 7, 1400)
-        assert found.external_ids == {
-            "iface-id": NIC.port_id,
-            "iface-status": "active",
-            "attached-mac": NIC.mac,
-            "vm-uuid": "vm-1",
-            "made-by": "sterna",
-        }
+        first = await vif.plug(nic, vm_uuid="vm-1", device="taptest0")
+        assert (first.device, first.managed, first.vlan) == ("taptest0", False, nic.vlan)
+        assert (await vif.plug(nic, vm_uuid="vm-1", device="taptest0")) == first
+        assert await vif.wired(first)
+        for known in (nic, on(nic, "taptest0"), on(nic, "vnet77")):
+            found = await vif.describe(known)
+            assert found is not None
+            assert (found.device, found.bridge, found.vlan, found.mtu) == ("taptest0", nic.bridge, nic.vlan, 1400)
+        marks = {"attached-mac": MAC, "vm-uuid": "vm-1", "made-by": "sterna"}
+        marks |= {} if plug == BRIDGE else {"iface-id": PORT, "iface-status": "active"}
+        assert found.external_ids == marks
         (made,) = await vif.made_ahead()
-        assert (made.device, made.bridge, made.port_id) == ("taptest0", "br-int", NIC.port_id)
+        assert (made.plug, made.device, made.bridge, made.port_id) == (plug, "taptest0", nic.bridge, nic.port_id)
         assert made.external_ids["vm-uuid"] == "vm-1"
     finally:
-        removed = await vif.unplug("taptest0", bridge="br-int")
+        removed = await vif.unplug(on(nic, "taptest0"))
     assert removed
     assert await vif.made_ahead() == []
-    assert not await vif.unplug("taptest0", bridge="br-int")
-    assert await vif.describe(NIC) is None
-    assert not await vif.wired("taptest0")
+    assert not await vif.unplug(on(nic, "taptest0"))
+    assert await vif.describe(nic) is None
+    assert not await vif.wired(on(nic, "taptest0"))
 
 
-async def test_the_network_is_told_where_a_guest_is(hosts: TwoHosts) -> None:
-    vif = hosts.b.vif
-    await vif.plug(NIC.model_copy(update={"vlan": 100}), vm_uuid="vm-1", device="taptest3")  # what uplinks carry
+@MADE_AHEAD
+async def test_the_network_is_told_where_a_guest_is(hosts: TwoHosts, plug: str) -> None:
+    vlan = None if plug == BRIDGE else 100  # what uplinks carry
+    mac = f"52:54:00:00:01:{list(NICS).index(plug):02x}"  # switches remember the one before
+    vif, nic = hosts.b.vif, NICS[plug].model_copy(update={"vlan": vlan, "mac": mac})
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="taptest3")
     try:
-        assert not hosts.knows_behind_link(hosts.a, NIC.mac)
-        await vif.announce("taptest3", bridge="br-int", mac=NIC.mac)
-        assert any(hosts.knows_behind_link(hosts.a, NIC.mac) for _ in range(100)), "the frame never got there"
-        for device, bridge in (("taptest4", "br-int"), ("taptest3", "br-none")):
-            with pytest.raises(NotFound):
-                await vif.announce(device, bridge=bridge, mac=NIC.mac)
+        if plug == BRIDGE:
+            hosts.open_tap(hosts.b, "taptest3")  # as QEMU has it: the bridge learns nothing of a dead port
+        assert not hosts.knows_behind_link(hosts.a, nic)
+        await vif.announce(plugged)
+        assert any(hosts.knows_behind_link(hosts.a, nic) for _ in range(100)), "the frame never got there"
+        with pytest.raises(NotFound):
+            await vif.announce(plugged.model_copy(update={"bridge": "br-none"}))
     finally:
-        await vif.unplug("taptest3", bridge="br-int")
-
-
-async def test_a_device_of_something_else_is_a_conflict(hosts: TwoHosts) -> None:
-    vif = hosts.b.vif
-    await vif.plug(NIC, vm_uuid="vm-1", device="taptest1")
-    try:
-        with pytest.raises(Conflict):
-            await vif.plug(NIC, vm_uuid="vm-2", device="taptest1")
-        with pytest.raises(Conflict):
-            await vif.plug(NIC.model_copy(update={"port_id": "another"}), vm_uuid="vm-1", device="taptest1")
-    finally:
-        await vif.unplug("taptest1", bridge="br-int")
-
-
-async def test_bridges(hosts: TwoHosts) -> None:
-    assert await hosts.b.vif.bridge_exists("br-int")
-    assert not await hosts.b.vif.bridge_exists("br-none")
+        hosts.close_taps()
+        await vif.unplug(plugged)
     with pytest.raises(NotFound):
-        await hosts.b.vif.plug(NIC.model_copy(update={"bridge": "br-none"}), vm_uuid="v", device="taptest2")
-    assert await hosts.b.vif.describe(NIC) is None
+        await vif.announce(plugged)
+
+
+@MADE_AHEAD
+async def test_a_device_of_something_else_is_a_conflict(hosts: TwoHosts, plug: str) -> None:
+    vif, nic = hosts.b.vif, NICS[plug]
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="taptest1")
+    try:
+        with pytest.raises(Conflict):
+            await vif.plug(nic, vm_uuid="vm-2", device="taptest1")
+        other = nic.model_copy(update={"port_id": f"{PORT[:-1]}b"})
+        with pytest.raises(Conflict):
+            await vif.plug(other, vm_uuid="vm-1", device="taptest1")
+        with pytest.raises(Conflict):
+            await vif.unplug(plugged.model_copy(update={"bridge": "br-other"}))
+        assert await vif.describe(nic) == plugged.model_copy(update={"managed": True})
+    finally:
+        await vif.unplug(plugged)
+
+
+@MADE_AHEAD
+async def test_a_bridge_that_is_missing(hosts: TwoHosts, plug: str) -> None:
+    nowhere = NICS[plug].model_copy(update={"bridge": "br-none"})
+    (refusal,) = await hosts.b.vif.check(nowhere)
+    assert refusal.code == "bridge-missing"
+    assert "br-none" in refusal.message and MAC in refusal.message and refusal.fix
+    with pytest.raises(NotFound):
+        await hosts.b.vif.plug(nowhere, vm_uuid="v", device="taptest2")
+    assert await hosts.b.vif.describe(nowhere) is None
+    assert hosts.devices(hosts.b, PORT) == set()
+
+
+async def test_a_hybrid_plug_is_four_devices_and_all_of_them_go(hosts: TwoHosts) -> None:
+    vif, nic = hosts.b.vif, NICS[HYBRID]
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="tap7d1c64c4-00")
+    between = set(hybrid_names(PORT))
+    assert hosts.devices(hosts.b, PORT) == between | {"tap7d1c64c4-00"}
+    assert await vif.unplug(plugged, for_good=False)
+    assert hosts.devices(hosts.b, PORT) == between, "libvirt plugs a guest that starts here again into them"
+    (kept,) = await vif.made_ahead()
+    assert kept.device is None
+    assert not await vif.wired(plugged)
+    assert not await vif.unplug(kept, for_good=False)
+    again = await vif.plug(nic, vm_uuid="vm-1", device="tap7d1c64c4-00")
+    assert await vif.wired(again)
+    assert await vif.unplug(again)
+    assert hosts.devices(hosts.b, PORT) == set()
+
+
+async def test_a_macvtap_needs_its_parent_and_in_passthrough_all_of_it(hosts: TwoHosts) -> None:
+    vif = hosts.b.vif
+    assert await vif.check(PARENT) == []
+    assert (await vif.plug(PARENT, vm_uuid="vm-1", device="")).device is None
+    assert not await vif.wired(PARENT)
+    missing = PARENT.model_copy(update={"parent": "phys9"})
+    assert [r.code for r in await vif.check(missing)] == ["parent-missing"]
+    with pytest.raises(NotFound):
+        await vif.plug(missing, vm_uuid="vm-1", device="")
+    hosts.add_macvtap(hosts.b, "phys0", "52:54:00:00:00:bb")
+    try:
+        assert await vif.check(PARENT) == []
+        alone = PARENT.model_copy(update={"mode": "passthrough"})
+        assert [r.code for r in await vif.check(alone)] == ["parent-busy"]
+        with pytest.raises(Conflict):
+            await vif.plug(alone, vm_uuid="vm-1", device="")
+        seen = await vif.describe(PARENT.model_copy(update={"mac": "52:54:00:00:00:bb", "parent": None}))
+        assert seen is not None
+        assert (seen.parent, seen.mode) == ("phys0", "bridge")
+        assert await vif.describe(PARENT) is None
+    finally:
+        assert await vif.unplug(seen)
+    assert not await vif.unplug(seen)
+    assert await vif.made_ahead() == []
+
+
+async def test_a_type_nobody_can_plug(hosts: TwoHosts) -> None:
+    nic = Nic(mac=MAC, plug=VHOSTUSER, device="/run/vhu0")
+    assert await hosts.b.vif.describe(nic) is None
+    assert await hosts.b.vif.check(nic) == []  # the VM's own check refuses it, with the reason
+    with pytest.raises(Permanent):
+        await hosts.b.vif.plug(nic, vm_uuid="vm-1", device="taptest4")
 
 
 async def test_a_guests_own_port(hosts: TwoHosts) -> None:
@@ -89,3 +161,21 @@ async def test_a_guests_own_port(hosts: TwoHosts) -> None:
     by_id = await hosts.a.vif.describe(vm.nics[0].model_copy(update={"device": None}))
     assert by_id is not None
     assert by_id.device == port.device
+
+
+@pytest.mark.parametrize("plug", [OVS, HYBRID])
+async def test_a_port_that_an_agent_took_away_is_put_back(hosts: TwoHosts, plug: str) -> None:
+    """R6: the binding was activated elsewhere and is the source's again; the guest's device was there all along."""
+    vif, nic = hosts.b.vif, NICS[plug]
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="taptest5")
+    try:
+        before = await vif.describe(plugged)
+        assert before is not None
+        hosts.drop_port(hosts.b, "taptest5" if plug == OVS else hybrid_names(PORT)[2])
+        assert await vif.describe(plugged) is None
+        assert await vif.put_back(before)
+        assert await vif.put_back(before)
+        assert await vif.describe(plugged) == before
+    finally:
+        await vif.unplug(plugged)
+    assert not await vif.put_back(before), "without a device there is nothing to put back"

@@ -3,6 +3,8 @@
 The real ones are the lab's, driven from outside through `remote.py`; they need root and are marked `lab`.
 """
 
+import subprocess
+import sys
 import uuid as uuids
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -16,12 +18,13 @@ from sterna.adapters.clock import SystemClock
 from sterna.adapters.sim import life
 from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.storage import SimStorage
-from sterna.adapters.sim.things import Pace
+from sterna.adapters.sim.things import Pace, SimPort
 from sterna.adapters.sim.vif import SimVif
 from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import SternaError
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Vm
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Nic, Vm
+from sterna.domain.plugs import BRIDGE, MACVTAP
 from sterna.lab import Lab, sabotage
 from sterna.lab.errors import LabError
 from sterna.ports.storage import Created
@@ -67,8 +70,26 @@ class TwoHosts:
         """Its QEMU dies (-9) on this side."""
         raise NotImplementedError
 
-    def knows_behind_link(self, side: Side, mac: str) -> bool:
-        """Does this side's switch send frames for that address to the other host?"""
+    def knows_behind_link(self, side: Side, nic: Nic) -> bool:
+        """Does this side's switch or bridge send frames for that NIC to the other host?"""
+        raise NotImplementedError
+
+    def open_tap(self, side: Side, device: str) -> None:
+        """A process opens a tap, as QEMU does, until `close_taps`."""
+
+    def close_taps(self) -> None:
+        """Those processes end."""
+
+    def devices(self, side: Side, port_id: str) -> set[str]:
+        """The devices and ports on this side that are named after that port."""
+        raise NotImplementedError
+
+    def drop_port(self, side: Side, port: str) -> None:
+        """A network agent takes a port off the integration bridge; its device stays."""
+        raise NotImplementedError
+
+    def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
+        """A macvtap of somebody else's, in bridge mode."""
         raise NotImplementedError
 
     def break_stream(self) -> None:
@@ -98,8 +119,9 @@ class TwoHosts:
             known = await source.vif.describe(nic) or nic
             tap = f"tap{vm.uuid[:8]}{index}"
             plugged = await destination.vif.plug(known, vm_uuid=vm.uuid, device=tap)
-            facts = {"mac": nic.mac, "device": tap, "bridge": plugged.bridge, "port_id": plugged.port_id}
-            nics.append(DestinationNic(**facts, vlan=plugged.vlan))
+            facts = {"mac": nic.mac, "device": plugged.device or "", "bridge": plugged.bridge or ""}
+            facts |= {"port_id": plugged.port_id or "", "plug": plugged.plug, "parent": plugged.parent}
+            nics.append(DestinationNic(**facts, vlan=plugged.vlan, mode=plugged.mode))
         return CopyPlan(
             migration_id=migration_id,
             epoch=epoch,
@@ -110,6 +132,11 @@ class TwoHosts:
             **more,
         )
 
+    async def unplug(self, side: Side, plan: CopyPlan) -> None:
+        """R6 on `side` by hand."""
+        for nic in plan.nics:
+            await side.vif.unplug(Nic.model_validate(nic.model_dump()))
+
     async def clear(self, vm: Vm, epoch: int, side: Side) -> None:
         """F2-F10 on `side` by hand."""
         for disk in vm.disks:
@@ -119,7 +146,7 @@ class TwoHosts:
         for nic in vm.nics:
             port = await side.vif.describe(nic)
             if port is not None:
-                await side.vif.unplug(port.device, bridge=port.bridge)
+                await side.vif.unplug(port)
         await side.hypervisor.undefine(vm.uuid, epoch)
         files = tuple(d.path for d in vm.disks if d.local and d.path)
         await side.storage.remove(Created(files=files, directories=await side.storage.directories_of(vm.uuid)))
@@ -158,8 +185,18 @@ class SimulatedHosts(TwoHosts):
     def kill_qemu(self, side: Side, vm: Vm) -> None:
         life.kill_qemu(self.world, side.name, vm.uuid)
 
-    def knows_behind_link(self, side: Side, mac: str) -> bool:
-        return self.world.learnt.get(mac, side.name) != side.name
+    def knows_behind_link(self, side: Side, nic: Nic) -> bool:
+        return self.world.learnt.get(nic.mac, side.name) != side.name
+
+    def devices(self, side: Side, port_id: str) -> set[str]:
+        host = self.world.hosts[side.name]
+        return {name for name in host.taps | host.links | set(host.ports) if name.endswith(port_id[:11])}
+
+    def drop_port(self, side: Side, port: str) -> None:
+        del self.world.hosts[side.name].ports[port]
+
+    def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
+        self.world.add_port(side.name, SimPort("macvtap7", parent, plug=MACVTAP, mac=mac, mode="bridge"))
 
     def break_stream(self) -> None:
         self.world.cut("host1", "host2", kinds=("stream",))
@@ -174,6 +211,7 @@ class LabHosts(TwoHosts):
     def __init__(self, lab: Lab, a: Side, b: Side) -> None:
         super().__init__(a, b)
         self.lab = lab
+        self.opened: list[subprocess.Popen[str]] = []
 
     def make_vm(self, disks: tuple[str, ...]) -> str:
         number = len(self.lab.guest_records())
@@ -184,13 +222,42 @@ class LabHosts(TwoHosts):
     def kill_qemu(self, side: Side, vm: Vm) -> None:
         sabotage.kill_qemu(self.lab, side.name, vm.name)
 
-    def knows_behind_link(self, side: Side, mac: str) -> bool:
-        return (
-            mac
-            in self.lab.host(side.name)
-            .run(["ovs-appctl", "-t", "/run/openvswitch/ovs-vswitchd.ctl", "fdb/show", "br-int"])
-            .stdout
+    def knows_behind_link(self, side: Side, nic: Nic) -> bool:
+        ask = ["ovs-appctl", "-t", "/run/openvswitch/ovs-vswitchd.ctl", "fdb/show", "br-int"]
+        if nic.plug == BRIDGE:
+            ask = ["bridge", "fdb", "show", "br", nic.bridge or ""]
+        return nic.mac in self.lab.host(side.name).run(ask).stdout
+
+    def open_tap(self, side: Side, device: str) -> None:
+        hold = (
+            "import fcntl, os, struct, sys; fd = os.open('/dev/net/tun', os.O_RDWR); "
+            f"fcntl.ioctl(fd, 0x400454CA, struct.pack('16sH22x', b'{device}', 0x5002)); print(); sys.stdin.read()"
         )
+        process = self.lab.host(side.name).popen([sys.executable, "-c", hold])
+        self.opened.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        state = f"/sys/class/net/{device}/brport/state"
+        self.lab.host(side.name).run(["sh", "-c", f"until [ $(cat {state}) = 3 ]; do sleep 0.02; done"], timeout=5)
+
+    def close_taps(self) -> None:
+        while self.opened:
+            process = self.opened.pop()
+            process.kill()
+            process.wait()
+
+    def devices(self, side: Side, port_id: str) -> set[str]:
+        host = self.lab.host(side.name)
+        names = {path.rpartition("/")[2] for path in host.run(["ls", "/sys/class/net"]).stdout.split()}
+        names |= set(host.run(["ovs-vsctl", "list-ports", "br-int"]).stdout.split())
+        return {name for name in names if name.endswith(port_id[:11])}
+
+    def drop_port(self, side: Side, port: str) -> None:
+        self.lab.hosts[side.name].run(["ovs-vsctl", "del-port", "br-int", port])
+
+    def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
+        add = ["ip", "link", "add", "macvtap7", "link", parent, "address", mac, "type", "macvtap", "mode", "bridge"]
+        self.lab.host(side.name).run(add)
 
     def break_stream(self) -> None:
         there = self.lab.host(self.b.name).address

@@ -67,8 +67,8 @@ class Auditor:
                 self._follow(guest, host)
 
     def by_agent(self, change: Change) -> None:
-        """An agent did that: in post-copy nothing but the stream may be touched, on either side."""
-        stream = change.what == "job" or (change.what == "domain" and "(postcopy" in change.detail)
+        """An agent did that: in post-copy nothing but the stream and the port bindings may be touched."""
+        stream = change.what in ("job", "binding") or (change.what == "domain" and "(postcopy" in change.detail)
         if stream or change.detail == "guest wrote" or "/.sterna-" in change.subject:
             return
         for guest in self.guests.values():
@@ -242,7 +242,10 @@ def _host_lines(world: SimWorld, host: SimHost) -> Iterator[str]:
         yield f"recovery monitor of {uuid}"
     for port_id, hosts in world.bindings.items():
         if host.name in hosts:
-            yield f"binding {port_id} {'active' if hosts[host.name] else 'inactive'}"
+            bound = "unbound" if (port_id, host.name) in world.unbound else "bound"
+            yield f"binding {port_id} {'active' if hosts[host.name] else 'inactive'} {bound}"
+        if (port_id, host.name) in world.migrating_to:
+            yield f"binding {port_id} says that it migrates"
 
 
 def _domain_lines(domain: SimDomain) -> Iterator[str]:

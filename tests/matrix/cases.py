@@ -35,6 +35,8 @@ HOSTS = tuple(f"{what}-{host}{long}" for host in ("host1", "host2") for what, lo
     ("libvirtd", "-4s"), ("libvirtd", "-60s"), ("power", "-30s"), ("qemu", "")))  # fmt: skip
 CLOCKS = ("clock+9h", "clock-9h")
 MESSAGES = ("bus-away-2s", "bus-away-30s", "hang-20s")
+SERVICES = ("network-away-1s", "network-away-70s")
+"""The network service: away for less and for longer than anybody waits for it."""
 ASKED = ("start_migration", "check_migration", "abort_migration", "list_vms", "journal_since")
 """What a controller asks an agent."""
 DURING = ("hang-20s", "kill-peer-3s", "kill-both-3s", "bus-away-30s")
@@ -75,8 +77,10 @@ def faults_for(moment: Moment) -> Iterator[str]:
             yield from ("unknown",) if moment.nth == 1 else ()
         case "port", _:  # `change WHAT`
             yield from DURING if moment.nth == 1 else ()
+            yield from ("unknown", "network-away-20s") if end == "binding" else ()
         case "step", "before":
             yield from (*ERRORS_BEFORE, "abort", *KILLS, *HANGS, "bus-away-30s", *CLOCKS, *HOSTS)
+            yield from SERVICES if moment.nth == 1 else ()
         case "step", "after":
             yield from ("unknown", "abort", "kill-70s", "kill-both-3s")
         case "message", "sent":
@@ -88,7 +92,7 @@ def faults_for(moment: Moment) -> Iterator[str]:
         case "journal", "after":
             yield from (f"power-{moment.host}-30s",) if " note:" in moment.what else ()
         case "world", _:
-            yield from ("abort", "kill-both-3s", *LINKS, *HOSTS)
+            yield from ("abort", "kill-both-3s", *LINKS, *HOSTS, *SERVICES)
 
 
 def deaths(kind: str, script: str) -> Iterator[Case]:

@@ -180,6 +180,14 @@ def _libvirtd(which: str, seconds: float) -> Fault:
     return act
 
 
+def _network_away(seconds: float) -> Fault:
+    def act(stage: Stage, host: str) -> None:
+        stage.world.network_up = False
+        stage.later(seconds, lambda: setattr(stage.world, "network_up", True))
+
+    return act
+
+
 def _up(stage: Stage, which: str) -> None:
     if stage.world.hosts[which].powered:
         stage.world.hosts[which].libvirtd_up = True
@@ -229,6 +237,7 @@ for _host in ("host1", "host2"):
         _fault(f"libvirtd-{_host}-{_s:g}s")(_libvirtd(_host, _s))
     _fault(f"power-{_host}-30s")(_power(_host, 30.0))
     _fault(f"qemu-{_host}")(_qemu(_host))
+_each("network-away", (1, 20, 70), _network_away)
 _fault("clock+9h")(_clock_jumps(9))
 _fault("clock-9h")(_clock_jumps(-9))
 _fault("link-stream-5s")(_link(("stream",), 5.0))

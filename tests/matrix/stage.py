@@ -43,7 +43,7 @@ from tests.matrix.notebook import Notebook
 from tests.matrix.office import NAME, Office
 from tests.matrix.state import fingerprint
 
-IN_AGENT = ("storage", "vif", "volumes")
+IN_AGENT = ("storage", "vif", "volumes", "network")
 """Ports whose work is done by the agent's own process: it can die half-way through one call."""
 
 Fault = Callable[["Stage", str], None]

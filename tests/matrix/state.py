@@ -29,7 +29,11 @@ def fingerprint(stage: Stage) -> int:
     lives = tuple((life.dead, life.frozen) for life in stage.lives.values())
     books = tuple(_meaning(book) for book in stage.journals.values())
     pairs = [(a, b, kind) for a, b in combinations(stage.world.hosts, 2) for kind in ("stream", "control")]
-    away = (stage.broker.reaches("anybody"), tuple(stage.world.joined(*pair) for pair in pairs))
+    away = (
+        stage.world.network_up,
+        stage.broker.reaches("anybody"),
+        tuple(stage.world.joined(*pair) for pair in pairs),
+    )
     return hash((world, hosts, copies, lives, books, away, frozenset(stage.plans)))
 
 

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 import structlog
 
 from sterna.domain.errors import SternaError
-from sterna.domain.model import GuestState, Observation
+from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.whereabouts import GONE
-from sterna.migration.context import Context
+from sterna.migration.context import PORTS_SWITCHED, Context
 from sterna.ports.hypervisor import GuestEvent
 
 RAN = "guest-ran-here"
@@ -88,7 +88,7 @@ class Arrivals:
                 came = True
             if event.kind in _RUNS:
                 ctx.note_once("M4", RAN)
-                await _announce(ctx)
+                await asyncio.gather(_announce(ctx), _confirm(ctx))
                 return
             if came and event.kind in _ENDS:
                 ctx.note_once("M4", NEVER_RAN)
@@ -98,13 +98,23 @@ def _waits_for_memory(seen: Observation, epoch: int) -> bool:
     return seen.state is GuestState.PAUSED and seen.epoch == epoch and not seen.ran
 
 
+async def _confirm(ctx: Context) -> None:
+    """The ports are this host's: the source has said so already, unless it could not. F7 sees to the rest."""
+    try:
+        await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
+        if ctx.asked_network:
+            ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
+    except SternaError as error:
+        log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
+
+
 async def _announce(ctx: Context) -> None:
     """Tell the network that the guest is here (SPEC F7): QEMU does as well, but later. Nobody depends on it."""
     for wait_s in ANNOUNCE_AFTER_S:
         await ctx.clock.sleep(wait_s)
-        for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
-            nic = tap["nic"]
+        for raw in ctx.history.results.get("plug-vifs", {}).get("nics", ()):
+            nic = Nic.model_validate(raw)
             try:
-                await ctx.host.vif.announce(tap["device"], bridge=nic["bridge"], mac=nic["mac"])
+                await ctx.host.vif.announce(nic)
             except SternaError as error:
-                log.info("the network was not told of a guest", device=tap["device"], error=error.message)
+                log.info("the network was not told of a guest", mac=nic.mac, error=error.message)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from sterna.agent.tokens import CheckTokens
+from sterna.domain import plugs
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Vm
@@ -36,7 +37,7 @@ def check_vm(vm: Vm, holder: Migration | None) -> list[Refusal]:
         found.append(Refusal(code="migration-under-way", message=message, fix="wait for it, or abort it"))
     for what in vm.immovable:
         found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
-    return found + [r for d in vm.disks for r in _check_disk(d)] + [r for n in vm.nics for r in _check_nic(n)]
+    return found + [r for d in vm.disks for r in _check_disk(d)] + [r for n in vm.nics for r in plugs.refusals(n)]
 
 
 def _check_disk(disk: Disk) -> list[Refusal]:
@@ -48,13 +49,6 @@ def _check_disk(disk: Disk) -> list[Refusal]:
         fix = "eject it, or put it on shared storage"
         return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
     return []
-
-
-def _check_nic(nic: Nic) -> list[Refusal]:
-    if nic.plug == "ovs":
-        return []
-    message = f"NIC {nic.mac}: plug type {nic.plug!r} is not supported yet"
-    return [Refusal(code="nic-unsupported", message=message, fix="detach it, or put it on an Open vSwitch bridge")]
 
 
 def _cannot_tell(error: SternaError, destination: str) -> Refusal:
@@ -89,7 +83,7 @@ class SourceChecks:
 
         Raises NotFound where this host has no such VM.
         """
-        vm = await self._host.hypervisor.vm(name_or_uuid)
+        vm = await self._as_plugged(await self._host.hypervisor.vm(name_or_uuid))
         if destination == self._host.name:
             message = f"{vm.name} is on {destination} already"
             same = Refusal(code="same-host", message=message, fix="name another host")
@@ -113,6 +107,16 @@ class SourceChecks:
         if unreachable is not None:
             refusals.append(unreachable)
         return vm, facts, refusals
+
+    async def _as_plugged(self, vm: Vm) -> Vm:
+        """Its NICs as they are plugged here, which the domain's XML need not say; as P2 does it."""
+        nics = []
+        for nic in vm.nics:
+            try:
+                nics.append(await self._host.vif.describe(nic) or nic)
+            except SternaError:
+                nics.append(nic)  # P2 will say so; what is known of it can be checked
+        return vm.model_copy(update={"nics": tuple(nics)})
 
     async def _facts(self, destination: str) -> HostFacts:
         return HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
@@ -142,9 +146,7 @@ class DestinationChecks:
         found += await self._check_memory(vm)
         found += await self._check_image(vm)
         for nic in vm.nics:
-            if nic.bridge is not None and not await self._host.vif.bridge_exists(nic.bridge):
-                message = f"{self._host.name} has no bridge {nic.bridge} (NIC {nic.mac})"
-                found.append(Refusal(code="bridge-missing", message=message, fix=f"create {nic.bridge} there"))
+            found += await self._check_nic(nic)
         for disk in vm.disks:
             if not disk.local and disk.kind not in (DiskKind.EMPTY, DiskKind.OTHER):
                 found += await self._check_volume(disk)
@@ -156,6 +158,15 @@ class DestinationChecks:
             message = f"{self._host.name} still cleans up after migration {holder.id} of this VM"
             found.append(Refusal(code="destination-not-clean", message=message, fix="wait until it has finished"))
         return found
+
+    async def _check_nic(self, nic: Nic) -> list[Refusal]:
+        if plugs.unknowns(nic):
+            return []  # a VM that is off, or plugged by nobody: said by others
+        try:
+            refusals = await self._host.vif.check(nic)
+        except SternaError as error:
+            return [Refusal(code="nic-unchecked", message=f"NIC {nic.mac}: {error.message}", fix=error.fix)]
+        return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in refusals]
 
     async def _check_volume(self, disk: Disk) -> list[Refusal]:
         try:

@@ -78,6 +78,7 @@ class Agent:
         await self._server.start()
         await self._outbox.start()
         await self._client.listen("host.*", self._saw_host)
+        await self._client.listen("external.*", self._heard)
         await self._beacon.start()
         self._housekeeping.start()
         log.info("agent is up", host=self._host.name, resumed=resumed)
@@ -139,7 +140,9 @@ class Agent:
         return {}
 
     async def _describe_host(self, request: Request) -> Data:
-        return {"host": (await self._host.hypervisor.host()).model_dump(mode="json")}
+        facts = await self._host.hypervisor.host()
+        named = facts.model_copy(update={"network_host": self._host.network_host})
+        return {"host": named.model_dump(mode="json")}
 
     async def _list_vms(self, request: Request) -> Data:
         return {"vms": [vm.model_dump(mode="json") for vm in await self._host.hypervisor.vms()]}
@@ -166,6 +169,10 @@ class Agent:
     async def _saw_host(self, topic: str, data: Data) -> None:
         """A host is back: what waits for it in the outbox goes now."""
         self._outbox.hurry(str((data.get("host") or {}).get("name", "")))
+
+    async def _heard(self, topic: str, data: Data) -> None:
+        """Another service reports something of a VM."""
+        self.destination.heard(data)
 
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq

@@ -25,7 +25,7 @@ from sterna.domain.whereabouts import GONE
 from sterna.migration import pre
 from sterna.migration.context import WROTE_OFF, Context, HostPorts
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, REMOVE_VOLUME_CONNECTION
-from sterna.migration.rollback import unplug_taps
+from sterna.migration.rollback import taps_made, unplug_taps
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -104,6 +104,14 @@ class DestinationDesk:
     async def wait_vif_plugged(self, request: Request) -> Data:
         """P12: answer when every port made ahead is wired."""
         return await pre.wait_wired(self._known(request))
+
+    def heard(self, event: Data) -> None:
+        """Another service's report of a VM's port: noted where this host prepares for that VM, once per port."""
+        vm, port, name = (str(event.get(key, "")) for key in ("vm", "port", "name"))
+        for ctx in list(self._contexts.values()):
+            expected = "plug-vifs" in ctx.history.plans and any(n.port_id == port for n in taps_made(ctx))
+            if ctx.vm_uuid == vm and expected and not ctx.history.closed:
+                ctx.note_once("P12", f"{name}-{port}", event)
 
     async def end_incoming(self, request: Request) -> Data:
         """R0: the source asked both sides; end what waits for its memory here and never ran."""

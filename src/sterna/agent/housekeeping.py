@@ -14,7 +14,8 @@ from collections.abc import Callable
 import structlog
 
 from sterna.domain.errors import SternaError
-from sterna.domain.model import Nic
+from sterna.domain.model import GuestState, Nic
+from sterna.domain.plugs import tap_name
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import WROTE_OFF, HostPorts
 from sterna.ports.records import Journal
@@ -53,11 +54,15 @@ class Housekeeping:
         moving = {migration.vm_uuid for migration, _ in self._journal.open()}
         removed, suspects = [], set()
         for nic in await self._host.vif.made_ahead():
-            device, vm = nic.device or "", nic.external_ids.get("vm-uuid", "")
-            if not vm or vm in moving or (await self._host.hypervisor.observe(vm)).state not in GONE:
+            device, vm = nic.device or tap_name(nic), nic.external_ids.get("vm-uuid", "")
+            if not vm or vm in moving:
+                continue
+            state = (await self._host.hypervisor.observe(vm)).state
+            startable = state is GuestState.SHUTOFF
+            if state not in GONE or (startable and nic.device is None):
                 continue
             if device in self._suspects:
-                await self._remove(nic)
+                await self._remove(nic, for_good=not startable)
                 removed.append(device)
             else:
                 suspects.add(device)
@@ -71,8 +76,8 @@ class Housekeeping:
             log.info("forgot old migrations", count=forgotten)
         return forgotten
 
-    async def _remove(self, nic: Nic) -> None:
-        await self._host.vif.unplug(nic.device or "", bridge=nic.bridge or "")
+    async def _remove(self, nic: Nic, *, for_good: bool) -> None:
+        await self._host.vif.unplug(nic, for_good=for_good)
         log.info("removed the tap of a guest that ended", device=nic.device, vm=nic.external_ids.get("vm-uuid"))
 
     async def _run(self) -> None:

@@ -15,6 +15,7 @@ from sterna.domain.audit import Elsewhere, Leftover, Safety, judge_definition, j
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.model import Disk, GuestState, Observation
+from sterna.domain.plugs import tap_name
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 from sterna.ports.storage import Created
@@ -83,14 +84,17 @@ async def taps(around: Surroundings) -> list[Found]:
     """Ports Sterna made ahead of a guest that has no QEMU here. The agent removes them by itself in a while."""
     found = []
     for nic in await around.host.vif.made_ahead():
-        device, vm = nic.device or "", nic.external_ids.get("vm-uuid", "")
+        device, vm = nic.device or tap_name(nic), nic.external_ids.get("vm-uuid", "")
         if not vm:
             why = "made by Sterna, but it does not say for which VM"
             found.append(Found(around.leftover("tap", device, why, Safety.CANNOT_TELL)))
-        elif off(await around.host.hypervisor.observe(vm)) and vm not in around.moving:
+            continue
+        here = await around.host.hypervisor.observe(vm)
+        startable = here.state is GuestState.SHUTOFF  # then only the tap is too much
+        if off(here) and vm not in around.moving and not (startable and nic.device is None):
             why = "made ahead of a guest that has no QEMU here"
             words = {"vm": vm, "repair": f"take {device} off {nic.bridge} and delete it"}
-            unplug = _later(around.host.vif.unplug, device, bridge=nic.bridge or "")
+            unplug = _later(around.host.vif.unplug, nic, for_good=not startable)
             found.append(Found(around.leftover("tap", device, why, Safety.SAFE, **words), unplug))
     return found
 

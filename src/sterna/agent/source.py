@@ -194,7 +194,9 @@ class SourceDesk:
             destination=facts.name,
             source_address=self._host.address,
             destination_address=facts.address,
-            options=dict(request.params.get("options") or {}) | {"memory_bytes": vm.memory_bytes},
+            options=dict(request.params.get("options") or {})
+            | {"memory_bytes": vm.memory_bytes}
+            | {"network_hosts": [self._host.network_host, facts.network_host]},
             created_at=self._host.clock.now().isoformat(),
         )
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from sterna.api import fleet, migrations, plans, problems, streams, tuning
+from sterna.api import external_events, fleet, migrations, plans, problems, streams, tuning
 from sterna.controller.controller import Controller
 
 
@@ -32,6 +32,6 @@ def create_app(controller: Controller) -> FastAPI:
     )
     app.state.controller = controller
     problems.install(app)
-    for part in (fleet, migrations, plans, streams, tuning):
+    for part in (fleet, migrations, plans, streams, tuning, external_events):
         app.include_router(part.router)
     return app

@@ -20,5 +20,8 @@ class AgentCalls(Protocol):
         Raises Unreachable if it was never delivered, Unknown if the answer was lost, or the agent's own error.
         """
 
+    async def announce(self, topic: str, data: Data) -> None:
+        """Tell whoever listens. May be lost; raises nothing."""
+
     async def listen(self, topic_pattern: str, handler: Callable[[str, Data], Awaitable[None]]) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` matches one token of the topic."""

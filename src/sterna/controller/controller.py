@@ -9,6 +9,7 @@ from sterna.controller.audit import AuditFleet
 from sterna.controller.calls import AgentCalls
 from sterna.controller.declare_dead import DeclareDead
 from sterna.controller.events import Event, Events
+from sterna.controller.external_events import ExternalEvent, pass_on
 from sterna.controller.follower import Follower
 from sterna.controller.inventory import Inventory
 from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
@@ -39,6 +40,7 @@ class Controller:
         self._tune = TuneMigration(fleet, calls, clock)
         self._plan = PlanMigration(fleet, self.registry, self.inventory, calls, self._migrate)
         self._switch = SwitchToPostcopy(fleet, calls)
+        self._calls = calls
         self.audits = AuditFleet(self.registry, calls)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
         self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)
@@ -76,6 +78,10 @@ class Controller:
     async def tune(self, migration_id: str, bandwidth_bytes_s: int | None) -> MigrationRecord:
         """See TuneMigration.tune."""
         return await self._tune.tune(migration_id, bandwidth_bytes_s)
+
+    async def external_event(self, event: ExternalEvent) -> None:
+        """See external_events.pass_on."""
+        await pass_on(self._calls, event)
 
     async def switch_to_postcopy(self, migration_id: str) -> MigrationRecord:
         """See SwitchToPostcopy.switch."""

@@ -21,6 +21,16 @@ _PHASES = {
     "F": "Phase 3: post_live_migration",
     "R": "Rollback",
 }
+_ASKED = {
+    "prepare-bindings": "bind the ports to the destination (INACTIVE)",
+    "read-network-info": "read the destination's bindings",
+    "ports-switched": "activate the destination's bindings",
+    "activate-bindings": "confirm, delete the source's bindings",
+    "give-bindings-back": "activate the source's bindings again",
+    "withdraw-destination-bindings": "delete the destination's bindings",
+    "withdraw-bindings": "delete the destination's bindings",
+}
+"""What a step or note, by its name, has asked of the network service its outcome names."""
 _MAX_TEXT = 160
 """Characters of an error shown on an arrow; the whole text is in the timeline."""
 
@@ -83,6 +93,8 @@ class _Sheet:
         """Red answers of failed calls, drawn when the caller goes on."""
         self.looks: list[Data] = []
         """What M3 saw, summed up in one note."""
+        self.network = ""
+        """The network service that was asked; '' where there is none."""
         self.drawn: set[str] = set()
         """Rows that have their arrow; those that many entries are about are drawn once."""
 
@@ -131,6 +143,13 @@ class _Sheet:
         if not failed and item.error:
             self.note(item.role, f"{_plain(row.id)} failed before: {_error_text(item.error)}", red=True)
 
+    def asked(self, item: Item) -> None:
+        """The arrow to the network service, if the item's outcome names one."""
+        self.network = str(item.data["network"])
+        who = Participant.SHOST if item.role is Role.SOURCE else Participant.DHOST
+        label = _ASKED.get(item.name, item.name.replace("-", " "))
+        self.lines.append(f"{who} -> network : {_plain(label)}")
+
     def remark(self, item: Item) -> None:
         """Something seen or sent: an answer is an arrow, M3 one arrow in all, the rest a note."""
         if item.row == "M3":
@@ -154,6 +173,10 @@ class _Sheet:
             case What.STEP:
                 self.divider(item.row)
                 self.arrows(item)
+                if item.data.get("network"):
+                    self.asked(item)
+            case What.NOTE if item.data.get("network"):
+                self.asked(item)
             case What.NOTE:
                 self.remark(item)
             case What.STATUS:
@@ -182,4 +205,6 @@ def draw(migration: Migration, timeline: Sequence[Item]) -> str:
         f'participant "dhost\\n{destination}" as dhost',
         f'participant "dlibvirt\\n{destination}" as dlibvirt',
     ]
+    if sheet.network:
+        head.append(f'participant "{_plain(sheet.network.capitalize())}" as network')
     return "\n".join([*head, *sheet.lines, "@enduml"]) + "\n"

@@ -125,7 +125,7 @@ class Nic(Value):
 
     mac: str
     plug: str
-    """`ovs` (normal plug), else what the XML says and Sterna does not support yet."""
+    """One of `domain/plugs.py`, else what the XML says and Sterna does not support."""
     port_id: str | None = None
     bridge: str | None = None
     vlan: int | None = None
@@ -135,7 +135,11 @@ class Nic(Value):
     managed: bool = True
     """False: the tap was made ahead of the guest and outlives it (`managed='no'`); whoever made it removes it."""
     external_ids: dict[str, str] = {}
-    """As in the switch's Interface row."""
+    """As in the switch's Interface row; of a tap on a Linux bridge, as in its alias."""
+    parent: str | None = None
+    """The host's own device that a macvtap hangs on."""
+    mode: str | None = None
+    """Of a macvtap: `bridge`, `passthrough`, `vepa`, `private`."""
 
 
 class Vm(Value):
@@ -195,6 +199,8 @@ class HostFacts(Value):
     instances_dir: str = ""
     disk_free_bytes: int | None = None
     maintenance: bool = False
+    network_host: str = ""
+    """What the network service calls this host; '' for its name."""
 
 
 class JobSample(Value):
@@ -253,14 +259,18 @@ class DestinationDisk(Value):
 
 
 class DestinationNic(Value):
-    """How the destination plugged one NIC: a tap made ahead of the guest."""
+    """How the destination plugged one NIC, or how libvirt shall plug it there."""
 
     mac: str
-    device: str
-    bridge: str
-    port_id: str
+    plug: str = "ovs"
+    device: str = ""
+    """The tap made ahead of the guest; '' where libvirt makes the device with it."""
+    bridge: str = ""
+    port_id: str = ""
     mtu: int | None = None
     vlan: int | None = None
+    parent: str | None = None
+    mode: str | None = None
 
 
 class CopyPlan(Value):

@@ -19,6 +19,7 @@ from sterna.lab.guest_image import build_guest_image
 from sterna.lab.host import etc_hosts, furnish_host, run_setup, start_host, write_host_files
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import (
+    FURTHER_NICS,
     ISCSI_PORTAL_PORT,
     LAB_ADDRESS,
     TENANT_ADDRESS,
@@ -64,6 +65,7 @@ def build_lab(state: Path, count: int, owner: bool) -> LabRecord:
     )
     record.save(state)
     variables = {"LAB": str(state), "LAB_ADDRESS": LAB_ADDRESS, "TENANT_ADDRESS": TENANT_ADDRESS}
+    variables["MORE_ADDRESSES"] = " ".join(f"{network}={subnet}.1" for network, subnet in FURTHER_NICS.values())
     run_setup("outer", outer, variables)
     hosts = [
         start_host(state, name, index, address, outer)

@@ -111,19 +111,24 @@ def down(state_dir: StateDir = DEFAULT_STATE) -> None:
 
 
 @vm_app.command("create")
-def vm_create(
+def vm_create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     name: str,
     host: Annotated[str, typer.Option(help="Where it starts.")] = "host1",
     memory: Annotated[int, typer.Option(help="MiB.")] = 256,
     dirty: Annotated[int, typer.Option(help="MiB/s of memory that it writes.")] = 20,
     disk: Annotated[list[str] | None, typer.Option(help="shared, local or iscsi; may be repeated.")] = None,
     autostart: Annotated[bool, typer.Option(help="Mark it for start with its host.")] = False,
+    nic: Annotated[
+        list[str] | None,
+        typer.Option(help="Besides the first: ovs-hybrid, bridge, macvtap, macvtap-passthrough; may be repeated."),
+    ] = None,
     state_dir: StateDir = DEFAULT_STATE,
 ) -> None:
     """Boot a guest and wait until it answers."""
     with _plain_errors():
         lab = Lab.attach(state_dir)
-        guest = lab.create_vm(name, host, memory, dirty, tuple(disk or ("shared",)), autostart)
+        disks, nics = tuple(disk or ("shared",)), tuple(nic or ())
+        guest = lab.create_vm(name, host, memory, dirty, disks, autostart=autostart, nics=nics)
         typer.echo(f"{guest.name} {guest.uuid} runs on {host} with address {guest.address}.")
 
 

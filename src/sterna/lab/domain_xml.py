@@ -12,7 +12,7 @@ from sterna.lab.places import (
     initiator_name,
     target_name,
 )
-from sterna.lab.record import DiskRecord, GuestRecord
+from sterna.lab.record import DiskRecord, GuestRecord, NicRecord
 
 CMDLINE = "console=ttyS0 panic=0 quiet nokaslr mitigations=off tsc=reliable random.trust_cpu=on"
 
@@ -39,6 +39,8 @@ def domain_xml(guest: GuestRecord, host: str, accelerator: str) -> str:
     for disk in guest.disks:
         _disk(devices, guest, disk, host)
     _interface(devices, guest)
+    for nic in guest.nics:
+        _further_interface(devices, nic)
     serial = _child(devices, "serial", type="file")
     _child(serial, "source", path=serial_log(guest.name), append="on")
     _child(devices, "panic", model="isa")
@@ -49,7 +51,8 @@ def domain_xml(guest: GuestRecord, host: str, accelerator: str) -> str:
 def command_line(guest: GuestRecord) -> str:
     """The guest kernel's command line, with the workload's settings."""
     area = max(8, guest.memory_mib // 4)
-    return f"{CMDLINE} sterna.address={guest.address}/24 sterna.rate={guest.dirty_mib_s} sterna.area={area}"
+    more = "".join(f" sterna.address{n}={nic.address}/24" for n, nic in enumerate(guest.nics, start=1))
+    return f"{CMDLINE} sterna.address={guest.address}/24{more} sterna.rate={guest.dirty_mib_s} sterna.area={area}"
 
 
 def serial_log(name: str) -> str:
@@ -87,7 +90,24 @@ def _interface(devices: etree._Element, guest: GuestRecord) -> None:
     _child(nic, "mac", address=guest.mac)
     _child(nic, "source", bridge="br-int")
     _child(_child(nic, "virtualport", type="openvswitch"), "parameters", interfaceid=guest.port_id)
-    _child(_child(nic, "vlan"), "tag", id=str(TENANT_VLAN))
+    if not guest.wired_by_agent:
+        _child(_child(nic, "vlan"), "tag", id=str(TENANT_VLAN))
+    _model(nic)
+
+
+def _further_interface(devices: etree._Element, nic: NicRecord) -> None:
+    macvtap = nic.kind.startswith("macvtap")
+    interface = _child(devices, "interface", type="direct" if macvtap else "bridge")
+    _child(interface, "mac", address=nic.mac)
+    if macvtap:
+        alone = nic.kind.endswith("passthrough")
+        _child(interface, "source", dev="phys1" if alone else "phys0", mode="passthrough" if alone else "bridge")
+    else:
+        _child(interface, "source", bridge=f"qbr{nic.port_id[:11]}" if nic.kind == "ovs-hybrid" else "br-lan")
+    _model(interface)
+
+
+def _model(nic: etree._Element) -> None:
     _child(nic, "model", type="virtio")
     # User-space Open vSwitch passes unfinished checksums and oversized segments on as they are.
     driver = _child(nic, "driver", name="qemu")

@@ -8,15 +8,15 @@ from sterna.lab.domain_xml import disk_path, domain_xml
 from sterna.lab.errors import LabError
 from sterna.lab.host import LabHost
 from sterna.lab.iscsi import IscsiTarget
-from sterna.lab.places import initiator_name
-from sterna.lab.record import DiskRecord, GuestRecord, LabRecord
+from sterna.lab.places import FURTHER_NICS, TENANT_VLAN, initiator_name
+from sterna.lab.record import DiskRecord, GuestRecord, LabRecord, NicRecord
 
 DISK_KINDS = ("shared", "local", "iscsi", "volume")
 VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256}
 FIRST_ADDRESS, LAST_ADDRESS = 20, 250
 
 
-def make_guest(
+def make_guest(  # noqa: PLR0913 - every keyword is one fact about the guest
     host: LabHost,
     lab: LabRecord,
     iscsi: IscsiTarget,
@@ -25,15 +25,20 @@ def make_guest(
     memory_mib: int,
     dirty_mib_s: int,
     disks: Sequence[str],
+    nics: Sequence[str] = (),
+    port_id: str | None = None,
 ) -> GuestRecord:
     """Makes the disks of a new guest, then defines and starts it on `host`. Raises LabError."""
     _check(lab, name, memory_mib, disks)
+    if unknown := [kind for kind in nics if kind not in FURTHER_NICS]:
+        raise LabError(f"unknown kind of NIC: {', '.join(unknown)}; there are {', '.join(FURTHER_NICS)}")
     record = GuestRecord(
         name=name,
         uuid=str(uuid.uuid4()),
         mac="",
         address="",
-        port_id=str(uuid.uuid4()),
+        port_id=port_id or str(uuid.uuid4()),
+        wired_by_agent=port_id is not None,
         memory_mib=memory_mib,
         dirty_mib_s=dirty_mib_s,
         disks=[
@@ -44,13 +49,48 @@ def make_guest(
     number = _free_number(lab)
     record.address = f"10.74.0.{number}"
     record.mac = f"52:54:00:74:00:{number:02x}"
+    record.nics = [
+        NicRecord(
+            kind=kind,
+            mac=f"52:54:00:74:{position:02x}:{number:02x}",
+            address=f"{FURTHER_NICS[kind][1]}.{number}",
+            port_id=str(uuid.uuid4()),
+        )
+        for position, kind in enumerate(nics, start=1)
+    ]
     lab.guests_made += 1
     for disk in record.disks:
         _make_disk(host, iscsi, record, disk)
+    for nic in record.nics:
+        if nic.kind == "ovs-hybrid":
+            _plug_hybrid(host, record, nic)
     host.run(["sh", "-c", "cat >/run/domain.xml"], stdin=domain_xml(record, host.name, lab.accelerator))
     host.virsh("define", "/run/domain.xml")
     host.virsh("start", name)
     return record
+
+
+def unplug_hybrid(host: LabHost, nic: NicRecord) -> None:
+    """Removes what `_plug_hybrid`, or Sterna, made for a NIC on `host`; nothing there is no error."""
+    name = nic.port_id[:11]
+    lines = [f"ip link del {kind}{name} 2>/dev/null || true" for kind in ("qvb", "qbr")]
+    host.run(["sh", "-c", "; ".join([*lines, f"ovs-vsctl --if-exists del-port qvo{name}"])])
+
+
+def _plug_hybrid(host: LabHost, guest: GuestRecord, nic: NicRecord) -> None:
+    """What Nova makes before it starts a guest with OVS hybrid plug."""
+    bridge, inner, outer = (f"{kind}{nic.port_id[:11]}" for kind in ("qbr", "qvb", "qvo"))
+    ids = {"iface-id": nic.port_id, "iface-status": "active", "attached-mac": nic.mac, "vm-uuid": guest.uuid}
+    written = " ".join(f"external_ids:{key}='\"{value}\"'" for key, value in ids.items())
+    lines = (
+        f"ip link add {bridge} type bridge forward_delay 0 stp_state 0 ageing_time 0 mcast_snooping 0",
+        f"ip link add {inner} type veth peer name {outer}",
+        f"ip link set {inner} master {bridge} up",
+        f"ip link set {outer} up",
+        f"ip link set {bridge} up",
+        f"ovs-vsctl add-port br-int {outer} tag={TENANT_VLAN} -- set Interface {outer} {written}",
+    )
+    host.run(["sh", "-ec", "\n".join(lines)])
 
 
 def _check(lab: LabRecord, name: str, memory_mib: int, disks: Sequence[str]) -> None:

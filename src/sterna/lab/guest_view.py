@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sterna.lab.errors import LabError
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import GUEST_STATUS_PORT
-from sterna.lab.record import DiskRecord, GuestRecord
+from sterna.lab.record import DiskRecord, GuestRecord, NicRecord
 
 ANSWER_SECONDS = 0.2
 
@@ -93,6 +93,11 @@ class Guest:
         """As it was made, in the order vda, vdb, ..."""
         return self._record.disks
 
+    @property
+    def nics(self) -> list[NicRecord]:
+        """Besides the first, in the order eth1, eth2, ..."""
+        return self._record.nics
+
     def status(self, timeout: float = 5.0) -> GuestStatus:
         """The guest's report. Raises LabError when it does not answer within `timeout` seconds."""
         return self.send("status", timeout)
@@ -135,8 +140,9 @@ class PingResult(BaseModel):
 class Ping:
     """Pings a guest every 5 ms from the tenant side for as long as the `with` block lasts."""
 
-    def __init__(self, guest: Guest, outer: Namespaces, interval_ms: float = 5.0) -> None:
+    def __init__(self, guest: Guest, outer: Namespaces, interval_ms: float = 5.0, address: str = "") -> None:
         self._guest = guest
+        self._address = address or guest.address
         self._outer = outer
         self._interval_ms = interval_ms
         self._process: subprocess.Popen[str] | None = None
@@ -144,14 +150,14 @@ class Ping:
 
     def __enter__(self) -> "Ping":
         pinger = str(Path(__file__).with_name("pinger.py"))
-        argv = [sys.executable, "-I", pinger, self._guest.address, str(self._interval_ms)]
+        argv = [sys.executable, "-I", pinger, self._address, str(self._interval_ms)]
         self._process = subprocess.Popen(
             self._outer.command(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         if self._process.stdout is None or self._process.stdout.readline().strip() != "first reply":
             self._process.kill()
             self._process.communicate()
-            raise LabError(f"guest {self._guest.name} ({self._guest.address}) does not answer pings")
+            raise LabError(f"guest {self._guest.name} ({self._address}) does not answer pings")
         return self
 
     def __exit__(

@@ -20,7 +20,7 @@ from pathlib import Path
 from sterna.lab.building import build_lab, check_machine
 from sterna.lab.ending import clear_state, end_lab, locked, take_down
 from sterna.lab.errors import LabError
-from sterna.lab.guest_maker import make_guest
+from sterna.lab.guest_maker import make_guest, unplug_hybrid
 from sterna.lab.guest_view import Guest, Ping
 from sterna.lab.host import LabHost
 from sterna.lab.iscsi import IscsiTarget
@@ -117,17 +117,22 @@ class Lab:
 
     # Guests
 
-    def create_vm(
+    def create_vm(  # noqa: PLR0913 - every keyword is one fact about the guest
         self,
         name: str,
         host: str,
         memory_mib: int = 256,
         dirty_mib_s: int = 20,
         disks: Sequence[str] = ("shared",),
+        *,
         autostart: bool = False,
+        nics: Sequence[str] = (),
+        port_id: str | None = None,
     ) -> Guest:
         """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order;
         `volume:ID` is an iSCSI volume that somebody else made in the lab's tgt.
+        `nics`: kinds of `places.FURTHER_NICS`, besides the first on Open vSwitch.
+        `port_id`: its NIC is this port of a network service, whose agent wires it.
 
         Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.
         """
@@ -141,6 +146,8 @@ class Lab:
                 memory_mib=memory_mib,
                 dirty_mib_s=dirty_mib_s,
                 disks=disks,
+                nics=nics,
+                port_id=port_id,
             )
             self._record.guests[name] = record
             self._record.save(self.state_dir)
@@ -183,6 +190,9 @@ class Lab:
             if name in host.virsh("list", "--all", "--name").split():
                 raise LabError(f"libvirt on {host.name} does not let go of {name}: restarting its libvirtd helps")
             shutil.rmtree(host.root / "instances" / record.uuid, ignore_errors=True)
+            for nic in record.nics:
+                if nic.kind == "ovs-hybrid":
+                    unplug_hybrid(host, nic)
         for disk in record.disks:
             (self.state_dir / "shared" / f"{disk.id}.qcow2").unlink(missing_ok=True)
             if disk.kind == "iscsi":
@@ -193,9 +203,10 @@ class Lab:
             self._record.save(self.state_dir)
 
     @contextmanager
-    def ping(self, guest: Guest, interval_ms: float = 5.0) -> Iterator[Ping]:
-        """Pings `guest` for as long as the block lasts; the numbers are there when it is over."""
-        with Ping(guest, self.outer, interval_ms) as ping:
+    def ping(self, guest: Guest, interval_ms: float = 5.0, address: str = "") -> Iterator[Ping]:
+        """Pings `guest` (at the address of its first NIC, or another) for as long as the block lasts; the numbers
+        are there when it is over."""
+        with Ping(guest, self.outer, interval_ms, address) as ping:
             yield ping
 
     def snapshot(self, host: str) -> dict[str, object]:

@@ -10,6 +10,14 @@ TENANT_ADDRESS = "10.74.0.1"
 NATS_URL = f"nats://{LAB_ADDRESS}:4222"
 ISCSI_PORTAL_PORT = 3260
 TENANT_VLAN = 100
+FURTHER_NICS = {
+    "ovs-hybrid": ("tenant", "10.77.0"),
+    "bridge": ("lan", "10.75.0"),
+    "macvtap": ("phys", "10.76.0"),
+    "macvtap-passthrough": ("phys", "10.78.0"),
+}
+"""Kinds of NIC a guest may have besides its first, each with the lab's network it ends on and a subnet of its own;
+the lab's own address there is number 1."""
 GUEST_STATUS_PORT = 7000
 IQN_PREFIX = "iqn.2026-11.lab.sterna"
 

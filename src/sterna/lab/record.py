@@ -45,6 +45,15 @@ class DiskRecord(BaseModel):
     device: str
 
 
+class NicRecord(BaseModel):
+    """A further NIC of a guest; `kind` is one of `places.FURTHER_NICS`."""
+
+    kind: str
+    mac: str
+    address: str
+    port_id: str
+
+
 class GuestRecord(BaseModel):
     """One guest as it was made; where it runs now, only the hypervisors know."""
 
@@ -56,6 +65,10 @@ class GuestRecord(BaseModel):
     memory_mib: int
     dirty_mib_s: int
     disks: list[DiskRecord]
+    nics: list[NicRecord] = Field(default_factory=list)
+    """Besides the first, which `mac`, `address` and `port_id` are about."""
+    wired_by_agent: bool = False
+    """Its port is a network service's: the VLAN tag of its tap is an agent's business, not its definition's."""
 
 
 class LabRecord(BaseModel):

@@ -70,13 +70,16 @@ def _domains(host: LabHost) -> dict[str, dict[str, str]]:
 
 
 def _links(host: LabHost) -> list[dict[str, str]]:
-    """Taps and macvtaps, whoever made them."""
+    """Taps, macvtaps, Linux bridges and veths, whoever made them, and what they are a port of or hang on."""
     text = host.run(["ip", "-json", "-details", "link", "show"]).stdout
     links = []
     for link in json.loads(text):
         kind = link.get("linkinfo", {}).get("info_kind", "")
-        if kind in {"tun", "macvtap"} and link["ifname"] not in OVS_OWN_LINKS:
-            links.append({"name": link["ifname"], "kind": kind, "address": link.get("address", "")})
+        if kind in {"tun", "macvtap", "bridge", "veth"} and link["ifname"] not in OVS_OWN_LINKS:
+            # A bridge has the address of one of its ports, a veth a random one, a passthrough parent its guest's.
+            address = link.get("address", "") if kind in {"tun", "macvtap"} else ""
+            on = link.get("master") or (link.get("link", "") if kind == "macvtap" else "")
+            links.append({"name": link["ifname"], "kind": kind, "address": address, "on": on})
     return sorted(links, key=lambda link: link["name"])
 
 

@@ -34,6 +34,8 @@ WROTE_OFF = "wrote-off-peer"
 """Note: this half acted on that word. From here on the other half complies with this one, should it come back."""
 WRITTEN_OFF = "written-off-by-peer"
 """Note: this host was declared dead, and the other half has settled the migration (a `WriteOff`)."""
+PORTS_SWITCHED = "ports-switched"
+"""Note: the network service has made the ports the destination's, at the switch-over."""
 P3_TRIED = "asking-destination"
 P3_UNDELIVERED = "destination-not-reached"
 
@@ -52,6 +54,12 @@ class HostPorts:
     volumes: Sequence[Volumes]
     storage: Storage
     clock: Clock
+    vif_plugging_timeout_s: float = 10.0
+    """How long P12 waits for this host's network agent, in seconds."""
+    vif_plugging_is_fatal: bool = False
+    """Does a migration fail where that was too short?"""
+    network_host: str = ""
+    """What the network service calls this host; '' for `name`."""
     images: Images | None = None
     """None: there is no image service; the domain's own metadata is all there is."""
     traits: Sequence[str] = ()
@@ -84,7 +92,20 @@ class Context:
     abort: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever something was written: a step that waits for a report looks again."""
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
+    """On the source: the guest was paused for the switch-over, in this life of the agent."""
     on_write: Callable[[Entry], None] = lambda entry: None
+
+    @property
+    def network_hosts(self) -> tuple[str, str]:
+        """Source and destination as the network service calls them (agreed when the migration was accepted)."""
+        source, destination = self.migration.options.get("network_hosts") or ("", "")
+        return source or self.migration.source, destination or self.migration.destination
+
+    @property
+    def asked_network(self) -> Data:
+        """For the outcome of a step that asked a network service: who that was; nothing without one."""
+        return {"network": self.host.network.service} if self.host.network.service else {}
 
     @property
     def clock(self) -> Clock:

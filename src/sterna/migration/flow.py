@@ -19,6 +19,7 @@ SOURCE: Flow[Context] = Flow(
         pre.SetPreparing,  # P1
         steering.MeasureLoad,  # what the guest dirties, while the destination is prepared
         pre.SnapshotVolumes,  # P2
+        pre.PrepareBindings,  # the network service learns where the ports go
         pre.CallPreLiveMigration,  # P3, P11
         pre.WaitVifPlugged,  # P12
         transfer.SetMigrating,  # M1

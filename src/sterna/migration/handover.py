@@ -8,12 +8,17 @@ ends what waits on the source before that. Called by `transfer.py` while it watc
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 from sterna.domain.errors import SternaError
 from sterna.domain.whereabouts import left_behind
-from sterna.migration.context import Context
+from sterna.migration.context import PORTS_SWITCHED, Context
 
+LEAVES = ("suspended-migrated", "suspended-postcopy")
+"""The source's events that tell the switch-over: the earliest there are."""
+NETWORK_GRACE_S = 3.0
+"""How long a copy that succeeded waits for the network service's answer; F7 asks again in any case."""
 LOOK_EVERY_S = 3.0
 """A healthy hand-over is over within two seconds of the source's pause. Seen twice in a row it is late, and 6 s are
 well within libvirt's keep-alive."""
@@ -39,3 +44,27 @@ async def guard(ctx: Context) -> None:
 async def _left_behind(ctx: Context) -> bool:
     here = await ctx.observe_here()
     return left_behind(here, await ctx.observe_there(), epoch=ctx.migration.epoch)
+
+
+async def switch_network(ctx: Context) -> None:
+    """At the switch-over, the ports become the destination's at the network service. Nothing waits for it: the
+    destination asks for the same when the guest runs there, and F7 until it holds."""
+    await ctx.leaves.wait()
+    while True:
+        with contextlib.suppress(SternaError):  # asked again
+            await ctx.host.network.switch(ctx.vm_before(), *ctx.network_hosts)
+            if ctx.asked_network:
+                ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
+            return
+        await ctx.clock.sleep(LOOK_EVERY_S / 10)
+
+
+async def let_end(ctx: Context, network: asyncio.Future[None]) -> None:
+    """Wait a little for `switch_network`, if the guest has left."""
+    if not ctx.leaves.is_set():
+        return
+    patience = asyncio.ensure_future(ctx.clock.sleep(NETWORK_GRACE_S))
+    try:
+        await asyncio.wait((network, patience), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        patience.cancel()

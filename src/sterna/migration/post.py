@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from sterna.domain.errors import Temporary
 from sterna.domain.journal import Kind
-from sterna.domain.model import Data, Disk, DiskKind, GuestState
+from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
+from sterna.domain.plugs import MADE_AHEAD, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import Context
-from sterna.migration.pre import tap_name
 from sterna.migration.rollback import unplug_taps, wait_report
 from sterna.ports.storage import Created
 
@@ -76,11 +76,13 @@ class RemoveVifs(Step[Context]):
         removed = []
         for nic in ctx.vm_before().nics:
             port = await ctx.host.vif.describe(nic)
-            if port is not None and port.device is not None and port.port_id == nic.port_id:
-                await ctx.host.vif.unplug(port.device, bridge=port.bridge or "")
-                removed.append(port.device)  # else gone already; a device of that name may be another VM's by now
-            if await ctx.host.vif.unplug(tap_name(nic), bridge=nic.bridge or ""):
-                removed.append(tap_name(nic))
+            # else gone already; a device of that name may be another VM's by now
+            if port is not None and port.port_id == nic.port_id and await ctx.host.vif.unplug(port):
+                removed.append(port.device or f"what {nic.mac} was plugged into")
+            if nic.plug in MADE_AHEAD:
+                bare = tap_name(nic)
+                if await ctx.host.vif.unplug(nic.model_copy(update={"device": bare})):
+                    removed.append(bare)
         return {"removed": removed}
 
 
@@ -205,13 +207,13 @@ class ActivateBindings(Step[Context]):
     row, name = "F7", "activate-bindings"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Activate, then look at the switch."""
-        await ctx.host.network.activate(ctx.incoming_vm(), ctx.host.name)
+        """Confirm what was activated at the switch-over, drop the source's, then look at the switch."""
+        await ctx.host.network.settle(ctx.incoming_vm(), *ctx.network_hosts)
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
-        for tap in ctx.history.plans["plug-vifs"]["taps"]:
-            if seen.state not in GONE and not await ctx.host.vif.wired(tap["device"]):
-                raise Temporary(f"{tap['device']} is not wired")
-        return {}
+        for nic in (Nic.model_validate(n) for n in ctx.history.results["plug-vifs"]["nics"]):
+            if seen.state not in GONE and not await ctx.host.vif.wired(nic):
+                raise Temporary(f"{nic.device or nic.mac} is not wired")
+        return ctx.asked_network
 
 
 class UpdateVm(Step[Context]):
@@ -242,8 +244,9 @@ class UpdateResources(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """What this host has free now. Of a guest that has ended here, the taps made ahead of it go too."""
-        if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state in GONE:
-            await unplug_taps(ctx)
+        state = (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state
+        if state in GONE:  # one that is defined here may be started again
+            await unplug_taps(ctx, for_good=state is GuestState.ABSENT)
         await ctx.host.hypervisor.close_recovery(ctx.vm_uuid)
         facts = await ctx.host.hypervisor.host()
         return {"memory_free_bytes": facts.memory_free_bytes}

@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable
 
 from sterna.domain.errors import Permanent, Refused, Temporary, Undelivered
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
+from sterna.domain.plugs import MADE_AHEAD, is_wired_by_agent, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration import rollback
 from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
 from sterna.migration.image import against, image_of
+from sterna.migration.rollback import taps_made
 from sterna.ports.storage import Created, Storage
 
 # ---------------------------------------------------------------- source
@@ -31,6 +33,9 @@ class SetPreparing(Step[Context]):
         ctx.set_status(Status.PREPARING, f"preparing {ctx.migration.destination}")
         return {}
 
+
+AGENT_LOOK_S = 0.05
+"""How closely a network agent is followed: a look at the local copy of the switch's records."""
 
 Ask = Callable[[str, str], Awaitable[bool]]
 """Does the destination see this token beside this path?"""
@@ -85,6 +90,18 @@ class SnapshotVolumes(Step[Context]):
             nics.append(port)
         vm = vm.model_copy(update={"disks": disks, "nics": tuple(nics)})
         return {"vm": vm.model_dump(mode="json")}
+
+
+class PrepareBindings(Step[Context]):
+    """Before P3: each port has a binding for the destination, not yet active, and says where it goes."""
+
+    name = "prepare-bindings"
+    undo = (rollback.WithdrawDestinationBindings,)
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Ask the network service; without one it is nothing."""
+        await ctx.host.network.prepare(ctx.vm_before(), *ctx.network_hosts)
+        return ctx.asked_network
 
 
 class CallPreLiveMigration(Step[Context]):
@@ -148,12 +165,12 @@ class ReadNetworkInfo(Step[Context]):
     undo = (rollback.WithdrawBindings,)
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Ask the network service; every bridge must be there."""
-        nics = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.host.name)
-        for nic in nics:
-            if nic.bridge is None or not await ctx.host.vif.bridge_exists(nic.bridge):
-                raise Permanent(f"bridge {nic.bridge} is missing on {ctx.host.name}", fix="create it there")
-        return {"nics": [n.model_dump(mode="json") for n in nics]}
+        """Ask the network service; what each plug type needs must be here. Raises Refused with every reason."""
+        nics = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.network_hosts[1])
+        refusals = [refusal for nic in nics for refusal in await ctx.host.vif.check(nic)]
+        if refusals:
+            raise Refused(refusals)
+        return {"nics": [n.model_dump(mode="json") for n in nics]} | ctx.asked_network
 
 
 class PrepareDriver(Step[Context]):
@@ -219,13 +236,9 @@ class ConnectVolumes(Step[Context]):
         return {"disks": [d.model_dump(mode="json") for d in connected]}
 
 
-def tap_name(nic: Nic) -> str:
-    """The tap's device name, as Nova names it: `tap` and the port id's first 11 characters."""
-    return f"tap{(nic.port_id or nic.mac.replace(':', ''))[:11]}"
-
-
 class PlugVifs(Step[Context]):
-    """P10: make each NIC's tap ahead of the guest and add it to its bridge."""
+    """P10: make each NIC's tap ahead of the guest and add it to its bridge; of a NIC whose device libvirt makes
+    with the guest, look whether it can."""
 
     row, name = "P10", "plug-vifs"
     undo = (rollback.RemoveVifs,)
@@ -233,14 +246,16 @@ class PlugVifs(Step[Context]):
     async def plan(self, ctx: Context) -> Data:
         """The taps about to be made."""
         nics = [Nic.model_validate(n) for n in ctx.history.results["read-network-info"]["nics"]]
-        return {"taps": [{"device": tap_name(n), "nic": n.model_dump(mode="json")} for n in nics]}
+        taps = [n for n in nics if n.plug in MADE_AHEAD]
+        return {"taps": [{"device": tap_name(n), "nic": n.model_dump(mode="json")} for n in taps]}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Plug them, one by one."""
         plugged = []
-        for tap in plan["taps"]:
-            nic = Nic.model_validate(tap["nic"])
-            plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=tap["device"]))
+        devices = {tap["nic"]["mac"]: tap["device"] for tap in plan["taps"]}
+        for raw in ctx.history.results["read-network-info"]["nics"]:
+            nic = Nic.model_validate(raw)
+            plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=devices.get(nic.mac, "")))
         return {"nics": [n.model_dump(mode="json") for n in plugged]}
 
 
@@ -258,7 +273,15 @@ def pre_live_migration_result(ctx: Context) -> Data:
     ]
     nics = [
         DestinationNic(
-            mac=n.mac, device=n.device or "", bridge=n.bridge or "", port_id=n.port_id or "", mtu=n.mtu, vlan=n.vlan
+            mac=n.mac,
+            plug=n.plug,
+            device=n.device or "",
+            bridge=n.bridge or "",
+            port_id=n.port_id or "",
+            mtu=n.mtu,
+            vlan=n.vlan,
+            parent=n.parent,
+            mode=n.mode,
         )
         for n in (Nic.model_validate(raw) for raw in results["plug-vifs"]["nics"])
     ]
@@ -272,11 +295,31 @@ def pre_live_migration_result(ctx: Context) -> Data:
 
 async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
     """P12, the destination's half: until every tap made at P10 is wired. Raises Temporary after `patience_s`."""
-    devices = [t["device"] for t in ctx.history.plans["plug-vifs"]["taps"]]
+    nics = taps_made(ctx)
     deadline = ctx.clock.monotonic_ms() + patience_s * 1000
-    for device in devices:
-        while not await ctx.host.vif.wired(device):
+    for nic in nics:
+        while not await ctx.host.vif.wired(nic):
             if ctx.clock.monotonic_ms() > deadline:
-                raise Temporary(f"{device} is plugged but the switch does not forward for it yet")
+                raise Temporary(f"{nic.device} is plugged but the switch does not forward for it yet")
             await ctx.clock.sleep(0.05)
-    return {"wired": devices}
+    told = await _wait_for_agent(ctx, nics) if ctx.host.network.service else {}
+    return {"wired": [nic.device for nic in nics]} | told
+
+
+async def _wait_for_agent(ctx: Context, nics: list[Nic]) -> Data:
+    """Until this host's network agent has wired the ports too: what is wired before the guest arrives costs it
+    nothing. The switch itself is where that is seen first. Raises Permanent where that is fatal."""
+    began, limit_ms = ctx.clock.monotonic_ms(), ctx.host.vif_plugging_timeout_s * 1000
+    for nic in nics:
+        while not is_wired_by_agent(await ctx.host.vif.describe(nic)):
+            if ctx.clock.monotonic_ms() - began > limit_ms:
+                why = (
+                    f"the network agent of {ctx.host.name} has not wired {nic.device} within {limit_ms / 1000:g} s"
+                )
+                if ctx.host.vif_plugging_is_fatal:
+                    raise Permanent(
+                        why, fix="see its log; or let a migration go on all the same (vif_plugging_is_fatal)"
+                    )
+                return {"by_agent": False, "why": why}
+            await ctx.clock.sleep(AGENT_LOOK_S)
+    return {"by_agent": True}

@@ -18,6 +18,8 @@ from sterna.migration.context import WROTE_OFF, Context
 from sterna.ports.storage import Created
 
 R3_PATIENCE_S = 10.0
+WIRED_PATIENCE_S = 10.0
+"""A network agent wires a port within about two seconds; one that is away must not hold the rest up."""
 
 # ---------------------------------------------------------------- source
 
@@ -108,6 +110,51 @@ class RestoreAutostart(Step[Context]):
         if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
             return False
         return ctx.peer_fenced or await ctx.ask_fate() is not None
+
+
+class GiveBindingsBack(Step[Context]):
+    """R6, the first part: what was activated for the destination at the switch-over is the source's again.
+
+    A network agent takes the port of a deactivated binding off its switch: it is put back as P2 found it.
+    """
+
+    row, name = "R6", "give-bindings-back"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Before all else: the guest runs here, and until this holds nobody reaches it."""
+        vm = ctx.vm_before()
+        await ctx.host.network.give_back(vm, *ctx.network_hosts)
+        began = ctx.clock.monotonic_ms()
+        plugged = await replug(ctx)
+        while not await ctx.host.network.wired(vm, ctx.network_hosts[0]):
+            if ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000:
+                return {
+                    "plugged": plugged,
+                    "wired": False,
+                } | ctx.asked_network  # its agent is away; nothing else waits for it
+            await ctx.clock.sleep(0.2)
+            plugged += await replug(ctx)
+        return {"plugged": plugged, "wired": True} | ctx.asked_network
+
+
+async def replug(ctx: Context) -> list[str]:
+    """Put the guest's NICs that lost their port back on their switch, where their device is still there."""
+    put_back = []
+    for nic in ctx.vm_before().nics:
+        if await ctx.host.vif.describe(nic) is None and await ctx.host.vif.put_back(nic):
+            put_back.append(nic.mac)
+    return put_back
+
+
+class WithdrawDestinationBindings(Step[Context]):
+    """R6, undo of the bindings made before P3: the destination's go, nothing says that the ports migrate."""
+
+    row, name = "R6", "withdraw-destination-bindings"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Made or not. The destination does the same at its own R6, in case this host never can."""
+        await ctx.host.network.withdraw(ctx.vm_before(), *ctx.network_hosts)
+        return ctx.asked_network
 
 
 class FindConnections(Step[Context]):
@@ -303,20 +350,25 @@ class WithdrawBindings(Step[Context]):
     row, name = "R6", "withdraw-bindings"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Those P5 meant to make, made or not."""
-        await ctx.host.network.withdraw(ctx.incoming_vm(), ctx.host.name)
-        return {}
+        """Those the source made for it, if they are still there."""
+        await ctx.host.network.withdraw(ctx.incoming_vm(), *ctx.network_hosts)
+        return ctx.asked_network
 
 
-async def unplug_taps(ctx: Context) -> None:
+def taps_made(ctx: Context) -> list[Nic]:
+    """The NICs whose tap P10 meant to make here, each with its `device`."""
+    taps = ctx.history.plans.get("plug-vifs", {}).get("taps", ())
+    return [Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]}) for tap in taps]
+
+
+async def unplug_taps(ctx: Context, *, for_good: bool = True) -> None:
     """Remove the taps P10 meant to make here, made or not, if they are still this VM's."""
-    for tap in ctx.history.plans.get("plug-vifs", {}).get("taps", ()):
-        nic = Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]})
+    for nic in taps_made(ctx):
         port = await ctx.host.vif.describe(nic)
-        if port is None or (port.device == tap["device"] and port.port_id == nic.port_id):
-            # without a port too: a crash in between may have left the bare tap
-            bridge = (port and port.bridge) or nic.bridge or ""
-            await ctx.host.vif.unplug(tap["device"], bridge=bridge)
+        # without a port too: a crash in between may have left the bare tap
+        if port is None or (port.device in (None, nic.device) and port.port_id == nic.port_id):
+            bridge = (port and port.bridge) or nic.bridge
+            await ctx.host.vif.unplug(nic.model_copy(update={"bridge": bridge}), for_good=for_good)
 
 
 class RemoveInstanceDirectory(Step[Context]):

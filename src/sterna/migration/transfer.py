@@ -122,7 +122,7 @@ class Copy(Step[Context]):
     """M4, with M3 (watch), M5 (success) and M6 (failure): the step whose end is the pivot."""
 
     row, name = "M4", "copy"
-    undo = ()  # its compensation is R0, which every rollback begins with
+    undo = (rollback.GiveBindingsBack,)  # the guest itself: R0, which every rollback begins with
     settles_abort = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
@@ -226,15 +226,17 @@ async def watch(
     notice."""
     async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
         deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
+        network = asyncio.ensure_future(handover.switch_network(ctx))
         watchers = [asyncio.ensure_future(w) for w in (_follow(ctx, events), _sample(ctx), _obey_abort(ctx))]
         try:
             done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
                 ended.result()
+            await handover.let_end(ctx, network)  # the copy succeeded: nothing here is in a hurry any more
         finally:
-            for task in (*deciding, *watchers):
+            for task in (*deciding, *watchers, network):
                 task.cancel()
-            await asyncio.gather(*deciding, *watchers, return_exceptions=True)
+            await asyncio.gather(*deciding, *watchers, network, return_exceptions=True)
 
 
 def under_way(here: Observation) -> bool:
@@ -263,6 +265,9 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
         if event.kind == "iteration":
             ctx.note("M3", "iteration", {"iteration": event.iteration})
         else:
+            if event.kind in handover.LEAVES:
+                ctx.leaves.set()
+                await asyncio.sleep(0)  # the network hears of it before the journal: it is the guest's silence
             ctx.note("M3", f"saw-{event.kind}", {"detail": event.detail})
 
 

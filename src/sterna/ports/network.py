@@ -8,14 +8,37 @@ from sterna.domain.model import Nic, Vm
 
 
 class Network(Protocol):
-    """Bindings of one VM's ports. Every method may be repeated."""
+    """Bindings of one VM's ports. Every method may be repeated, after any partial run, and by either host.
+
+    All of them raise Temporary (Unreachable, Unknown) where the service does not answer, refuses for now, or its
+    answer was lost, and NotFound for a port it does not know.
+    """
+
+    @property
+    def service(self) -> str:
+        """Whom it asks: `neutron`; '' for nobody."""
+
+    async def prepare(self, vm: Vm, source: str, destination: str) -> None:
+        """Before P3, on the source: an INACTIVE binding for the destination, and the ports say where they go.
+
+        One that an earlier crash left is adopted. Raises Conflict for a port bound to a third host."""
 
     async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
-        """P5, F6: the VM's NICs as `host` must plug them; makes an inactive binding for `host` where the service
-        has bindings."""
+        """P5, F6: the VM's NICs as `host` must plug them, from its bindings where the service has bindings.
 
-    async def activate(self, vm: Vm, host: str) -> None:
-        """F7: the ports are `host`'s now; other hosts' bindings are deleted."""
+        Raises Refused with every NIC that cannot be plugged there."""
 
-    async def withdraw(self, vm: Vm, host: str) -> None:
-        """R6: delete `host`'s inactive bindings; the active one elsewhere is left alone."""
+    async def switch(self, vm: Vm, source: str, destination: str) -> None:
+        """At the switch-over: the destination's bindings are the ACTIVE ones; the source's stay until F7."""
+
+    async def settle(self, vm: Vm, source: str, destination: str) -> None:
+        """F7: the ports are the destination's, other hosts' bindings are gone, nothing says that they migrate."""
+
+    async def give_back(self, vm: Vm, source: str, destination: str) -> None:
+        """R6, first: the source's bindings are the ACTIVE ones again, if the destination's were activated early."""
+
+    async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
+        """R6: as before `prepare`. An ACTIVE binding is never deleted: it is given back first."""
+
+    async def wired(self, vm: Vm, host: str) -> bool:
+        """Does the service say that every port is wired on `host`? True where there is no service to ask."""

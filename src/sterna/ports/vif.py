@@ -1,39 +1,55 @@
-"""Plugging NICs into one host's switch. Three verbs, as os-vif has them, and a look at the bridge."""
+"""Plugging NICs into one host, each by its own plug type (`Nic.plug`, `domain/plugs.py`)."""
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-from sterna.domain.model import Nic
+from sterna.domain.model import Nic, Refusal
 
 MADE_BY: Final = {"made-by": "sterna"}
 """In the external_ids of a port whose tap Sterna made ahead of the guest: libvirt does not remove it."""
 
 
 class Vif(Protocol):
-    """One plug type on one host. Every method may be repeated."""
+    """One host's switches, bridges and devices. Every method may be repeated, and raises Unreachable where Open
+    vSwitch is needed and does not answer."""
 
     async def describe(self, nic: Nic) -> Nic | None:
-        """The NIC's port as the switch has it now (bridge, vlan, mtu, external_ids, device), found by its
-        device or, failing that, by port id; None where it is not plugged here."""
+        """The NIC as it is plugged here now (bridge or parent, vlan, mtu, external_ids, device), found by its
+        device or, failing that, by port id, else by MAC; None where it is not plugged here."""
 
-    async def bridge_exists(self, bridge: str) -> bool:
-        """Is there such a bridge on this host?"""
+    async def check(self, nic: Nic) -> list[Refusal]:
+        """What this host lacks to plug this NIC: its bridge, its parent, a parent that is free. Changes nothing."""
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
-        """P10: make the tap `device` ahead of the guest and add it to the NIC's bridge, with external_ids as
-        Nova writes them (iface-id, iface-status=active, attached-mac, vm-uuid) and MADE_BY, VLAN tag and MTU kept.
-        The same tap already there is success. Raises Conflict if `device` belongs to something else."""
+        """P10: make the tap `device` ahead of the guest and put it where its plug type says, marked with iface-id,
+        iface-status=active, attached-mac and vm-uuid as Nova does, and MADE_BY; VLAN tag and MTU kept. The same
+        already there is success. Of a plug type that is not made ahead: look whether libvirt can make it.
 
-    async def wired(self, device: str) -> bool:
-        """P12: does the switch forward for this port (ofport assigned, no error)?"""
+        Raises Conflict if `device` or the parent belongs to something else, NotFound without bridge or parent,
+        Permanent.
+        """
 
-    async def announce(self, device: str, *, bridge: str, mac: str) -> None:
+    async def wired(self, nic: Nic) -> bool:
+        """P12, F7: is `nic.device` where it belongs, and does the host forward for it? Of a plug type that is not
+        made ahead: is the device there and up?"""
+
+    async def announce(self, nic: Nic) -> None:
         """The guest of this port runs here now: tell the network, as the guest would, so that its switches send
         its frames here. May be repeated. Raises NotFound where there is no such port on that bridge."""
 
-    async def unplug(self, device: str, *, bridge: str) -> bool:
-        """R6, F4: take the port off the bridge and delete the tap. False where there was nothing."""
+    async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
+        """R6, F4: take `nic.device` out of `nic.bridge` and delete it, with all that its plug type put between the
+        two. False where there was nothing.
+
+        Not `for_good`: the guest is off but may be started here again, so what libvirt itself plugs into stays
+        (bridge and veth of a hybrid plug). Raises Conflict if the device is another's or elsewhere.
+        """
+
+    async def put_back(self, nic: Nic) -> bool:
+        """R6: the NIC's device, where it is still there, is a port again as `nic` (a `describe`) says: same bridge,
+        external_ids, VLAN and MTU. False where the device is gone. The same port already there is success."""
 
     async def made_ahead(self) -> list[Nic]:
-        """The ports of this host whose tap `plug` made, whoever's VM they are for (`external_ids` has vm-uuid)."""
+        """The ports of this host that `plug` made, whoever's VM they are for (`external_ids` has vm-uuid). Without
+        `device`: the tap itself is gone."""

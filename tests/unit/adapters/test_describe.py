@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sterna.adapters.libvirt.describe import describe
 from sterna.domain.errors import Permanent
-from sterna.domain.model import DiskKind
+from sterna.domain.model import DiskKind, Nic
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER
 
 XML = Path(__file__).with_name("xml")
 MAC = "52:54:00:74:00:14"
@@ -83,8 +84,22 @@ def test_devices_that_cannot_move_are_named() -> None:
 @pytest.mark.parametrize(
     ("nic", "plug"),
     [
-        ("<interface type='bridge'><source bridge='br0'/></interface>", "other: bridge br0 with no virtualport"),
-        ("<interface type='direct'><source dev='eth0' mode='bridge'/></interface>", "other: direct eth0"),
+        (
+            "<interface type='bridge'><source bridge='br0'/><virtualport type='midonet'/></interface>",
+            "other: bridge br0 with virtualport midonet",
+        ),
+        (
+            "<interface type='bridge'><source bridge='br0'/><vlan><tag id='7'/></vlan></interface>",
+            "other: VLAN 7 of the Linux bridge br0",
+        ),
+        (
+            "<interface type='bridge'><source bridge='br0'/><port isolated='yes'/></interface>",
+            "other: isolated port of br0",
+        ),
+        (
+            "<interface type='direct'><source dev='eth0' mode='vepa'/><virtualport type='802.1Qbh'/></interface>",
+            "other: direct eth0",
+        ),
         ("<interface type='network'><source network='default'/></interface>", "other: network"),
         (
             "<interface type='ethernet'><target dev='x'/></interface>",
@@ -104,6 +119,62 @@ def test_devices_that_cannot_move_are_named() -> None:
 )
 def test_plug_types_not_supported_say_what_they_are(nic: str, plug: str) -> None:
     assert describe(small(nic=nic)).nics[0].plug == plug
+
+
+def one_nic(xml: str, metadata: str = "") -> Nic:
+    (nic,) = describe(small(nic=xml, metadata=metadata)).nics
+    return nic
+
+
+def test_a_linux_bridge() -> None:
+    nic = one_nic(
+        f"<interface type='bridge'><mac address='{MAC}'/><source bridge='br0'/><target dev='vnet3'/>"
+        "<mtu size='1400'/></interface>"
+    )
+    assert (nic.plug, nic.bridge, nic.device, nic.port_id, nic.mtu) == (BRIDGE, "br0", "vnet3", None, 1400)
+
+
+def test_a_hybrid_plug_as_nova_writes_it_names_its_own_bridge_and_not_the_switch() -> None:
+    nic = one_nic(
+        f"<interface type='bridge'><mac address='{MAC}'/><source bridge='qbr7d1c64c4-00'/>"
+        "<target dev='vnet3'/></interface>"
+    )
+    assert (nic.plug, nic.bridge, nic.device, nic.port_id) == (HYBRID, None, "vnet3", None)
+
+
+@pytest.mark.parametrize(("said", "mode"), [("mode='bridge'", "bridge"), ("mode='passthrough'", "passthrough")])
+def test_a_macvtap_may_have_queues(said: str, mode: str) -> None:
+    nic = one_nic(
+        f"<interface type='direct'><mac address='{MAC}'/><source dev='eth0' {said}/>"
+        "<target dev='macvtap0'/><driver queues='4'/></interface>"
+    )
+    assert (nic.plug, nic.parent, nic.mode, nic.device, nic.bridge) == (MACVTAP, "eth0", mode, "macvtap0", None)
+
+
+def test_a_macvtap_that_says_no_mode_is_libvirts_own_default() -> None:
+    assert one_nic("<interface type='direct'><source dev='eth0'/></interface>").mode == "vepa"
+
+
+def test_a_vhost_user_port() -> None:
+    nic = one_nic(
+        "<interface type='vhostuser'><source type='unix' path='/run/vhu1' mode='server'/>"
+        "<driver queues='4'/></interface>"
+    )
+    assert (nic.plug, nic.device) == (VHOSTUSER, "/run/vhu1")
+
+
+@pytest.mark.parametrize(
+    ("remembered", "plug"), [("", OVS), ("plug='ovs-hybrid'", HYBRID), ("plug='bridge'", BRIDGE)]
+)
+def test_a_tap_made_ahead_is_plugged_as_the_metadata_remembers(remembered: str, plug: str) -> None:
+    own = (
+        "<s:domain xmlns:s='https://sterna.dev/xmlns/domain/1'><s:epoch>1</s:epoch>"
+        f"<s:nic mac='{MAC}' port='p-1' bridge='b0' {remembered}/></s:domain>"
+    )
+    nic = one_nic(
+        f"<interface type='ethernet'><mac address='{MAC}'/><target dev='tap1' managed='no'/></interface>", own
+    )
+    assert (nic.plug, nic.bridge, nic.port_id, nic.managed) == (plug, "b0", "p-1", False)
 
 
 @pytest.mark.parametrize(

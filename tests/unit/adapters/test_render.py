@@ -203,6 +203,70 @@ def arguments(xml: str) -> list[str]:
     return [arg.get("value", "") for arg in etree.fromstring(xml).iter("{*}arg")]
 
 
+PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
+MAC = "52:54:00:00:00:aa"
+FORMS = {
+    "ovs": "<source bridge='br-int'/><virtualport type='openvswitch'><parameters interfaceid='{port}'/>"
+    "</virtualport>",
+    "ovs-hybrid": "<source bridge='qbr7d1c64c4-00'/>",
+    "bridge": "<source bridge='br0'/>",
+    "macvtap": "<source dev='eth0' mode='passthrough'/>",
+}
+PLANNED = {
+    "ovs": DestinationNic(mac=MAC, plug="ovs", device="tapx", bridge="br-int", port_id=PORT, vlan=7),
+    "ovs-hybrid": DestinationNic(mac=MAC, plug="ovs-hybrid", device="tapx", bridge="br-int", port_id=PORT, vlan=7),
+    "bridge": DestinationNic(mac=MAC, plug="bridge", device="tapx", bridge="br0"),
+    "macvtap": DestinationNic(mac=MAC, plug="macvtap", parent="eth9", mode="passthrough"),
+}
+
+
+def plugged(plug: str) -> str:
+    kind = "direct" if plug == "macvtap" else "bridge"
+    return (
+        "<domain type='kvm'><name>a</name><uuid>u</uuid><memory unit='MiB'>1</memory><vcpu>2</vcpu>"
+        "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"
+        f"<interface type='{kind}'><mac address='{MAC}'/>{FORMS[plug].format(port=PORT)}<target dev='vnet3'/>"
+        "<model type='virtio'/><mtu size='1400'/><address type='pci' slot='0x03'/></interface></devices></domain>"
+    )
+
+
+@pytest.mark.parametrize("plug", FORMS)
+def test_each_plug_type_arrives_and_boots_from_cold_as_itself(plug: str) -> None:
+    xml, nic = plugged(plug), PLANNED[plug]
+    plan = CopyPlan(migration_id="m", epoch=3, destination_uri="x", nics=(nic,))
+    live, cold = render_live(xml, plan), render_persistent(xml, plan)
+    assert guest_view(live) == guest_view(cold) == guest_view(xml)
+    (arrived,), (booted,) = describe(live).nics, describe(cold).nics
+    for seen in (arrived, booted):
+        assert (seen.plug, seen.port_id) == (plug, nic.port_id or None)
+        assert (seen.bridge, seen.vlan, seen.parent) == (nic.bridge or None, nic.vlan, nic.parent)
+    made_ahead = plug != "macvtap"
+    assert (arrived.device, arrived.managed) == (("tapx", False) if made_ahead else (None, True))
+    assert (booted.device, booted.managed) == (None, True)
+    if plug == "ovs-hybrid":
+        source = etree.fromstring(cold).find("devices/interface/source")
+        assert source is not None
+        assert dict(source.attrib) == {"bridge": "qbr7d1c64c4-00"}
+
+
+@pytest.mark.parametrize("plug", FORMS)
+def test_the_form_it_arrived_in_moves_on_like_the_first(plug: str) -> None:
+    plan = CopyPlan(migration_id="m", epoch=3, destination_uri="x", nics=(PLANNED[plug],))
+    onward = plan.model_copy(update={"epoch": 4})
+    arrived = render_live(plugged(plug), plan)
+    assert render_live(arrived, onward) == render_live(plugged(plug), plan).replace("epoch>3<", "epoch>4<")
+    marked = own_metadata(arrived, epoch=4, migration_id="m")
+    for word in (f'mac="{MAC}"', f'plug="{plug}"' if plug != "ovs" else "port="):
+        assert word in marked
+
+
+def test_a_nic_may_change_its_plug_type_with_its_host() -> None:
+    plan = CopyPlan(migration_id="m", epoch=3, destination_uri="x", nics=(PLANNED["ovs"],))
+    for plug in ("bridge", "macvtap", "ovs-hybrid"):
+        assert [n.plug for n in describe(render_live(plugged(plug), plan)).nics] == ["ovs"]
+        assert [n.plug for n in describe(render_persistent(plugged(plug), plan)).nics] == ["ovs"]
+
+
 RBD = """
 <domain type='kvm'><name>c</name><uuid>537bed83-11e9-4076-a18a-954640d53db6</uuid><memory>1</memory>
 <devices><disk type='network' device='disk'>

@@ -257,3 +257,29 @@ def test_every_error_has_a_status() -> None:
     kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.SternaError)]
     assert set(kinds) == set(STATUS)
     assert status_of(errors.Unreachable("x")) == 503 and status_of(errors.Refused([])) == 422
+
+
+EVENT = {"name": "network-vif-plugged", "server_uuid": "aaaaaaaa-0000-4000-8000-000000000001", "tag": "p-1"}
+
+
+async def test_neutron_s_notifier_is_answered_as_nova_would(api: Api) -> None:
+    """The body is the notifier's own, `status` and all; it looks at each event's `code`."""
+    posted = {
+        "events": [EVENT | {"status": "completed"}, EVENT | {"name": "network-changed", "status": "completed"}]
+    }
+    for path in ("/v2.1/os-server-external-events", "/os-server-external-events"):
+        answer = await api.http.post(path, json=posted)
+        assert answer.status_code == 200
+        assert [(e["name"], e["code"]) for e in answer.json()["events"]] == [
+            ("network-vif-plugged", 200),
+            ("network-changed", 200),
+        ]
+    topic, told = api.world.bus.announced[0]
+    assert topic == f"external.{EVENT['server_uuid']}"
+    assert told == {"name": EVENT["name"], "vm": EVENT["server_uuid"], "port": "p-1", "status": "completed"}
+
+
+@pytest.mark.parametrize("wrong", [{"server_uuid": "x.>"}, {"tag": "*"}, {"name": "A b"}, {"status": "perhaps"}])
+async def test_events_that_are_none(api: Api, wrong: dict) -> None:
+    await api.problem("POST", "/v2.1/os-server-external-events", 422, json={"events": [EVENT | wrong]})
+    assert api.world.bus.announced == []

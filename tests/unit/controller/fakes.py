@@ -99,6 +99,7 @@ class FakeBus:
         self.faults: dict[str, list[SternaError | None]] = {}
         """Per method: errors to raise AFTER the agent has acted (None: no error this time)."""
         self.handlers: list[tuple[str, Handler]] = []
+        self.announced: list[tuple[str, Data]] = []
         self.on_accept: Callable[[Migration], None] = lambda migration: None
 
     async def call(
@@ -114,6 +115,9 @@ class FakeBus:
         if fault is not None:
             raise fault
         return answer
+
+    async def announce(self, topic: str, data: Data) -> None:
+        self.announced.append((topic, data))
 
     async def listen(self, topic_pattern: str, handler: Handler) -> FakeSubscription:
         self.handlers.append((topic_pattern, handler))

@@ -115,3 +115,19 @@ def test_remarks_about_a_step_are_notes_not_arrows() -> None:
     assert text.count("-> dlibvirt : M4") == 1 and text.count(" : M3 ") == 1
     assert "note over shost : M4 no answer" in text and "note over slibvirt : iterations: 2" in text
     assert "turned back: lost the link" in text and "F11" not in text
+
+
+def test_a_network_service_has_a_lifeline_where_it_was_asked() -> None:
+    asked = {"network": "neutron"}
+    source = Book(Role.SOURCE).accepted().write(Kind.INTENT, "", "prepare-bindings")
+    source.write(Kind.DONE, "", "prepare-bindings", asked).step("P3").intent("M4")
+    source.write(Kind.NOTE, "", "ports-switched", asked).done("M4")
+    target = Book(Role.DESTINATION, boot="d").accepted().write(Kind.INTENT, "F7", "activate-bindings")
+    target.write(Kind.DONE, "F7", "activate-bindings", asked)
+    lines = draw(MIGRATION, build_timeline(MIGRATION, [*source.entries, *target.entries])).splitlines()
+    assert 'participant "Neutron" as network' in lines
+    assert "shost -> network : bind the ports to the destination (INACTIVE)" in lines
+    assert "shost -> network : activate the destination's bindings" in lines
+    assert "dhost -> network : confirm, delete the source's bindings" in lines
+    without = draw(MIGRATION, build_timeline(MIGRATION, good_source().entries))
+    assert "network" not in without

@@ -11,7 +11,7 @@ from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sim.things import MIB
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
-from sterna.domain.model import GuestState
+from sterna.domain.model import GuestState, Nic
 from sterna.ports.hypervisor import GuestEvent
 from tests.sim_world import EPOCH, SimSide, prepare
 
@@ -82,7 +82,7 @@ async def test_the_cold_definition_plugs_by_itself(
     await clock.run(a.hypervisor.migrate(uuid, plan))
     world.shut_down_guest(uuid)
     assert (await b.hypervisor.observe(uuid)).reason == "shutdown"
-    await b.vif.unplug(plan.nics[0].device, bridge="br-int")
+    await b.vif.unplug(Nic.model_validate(plan.nics[0].model_dump()))
     world.start("b", uuid)
     (nic,) = (await b.hypervisor.vm(uuid)).nics
     assert nic.managed and nic.device == "vnet0" and world.hosts["b"].ports["vnet0"].tag == 100

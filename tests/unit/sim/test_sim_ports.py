@@ -50,13 +50,13 @@ async def test_plug_describe_unplug(world: SimWorld, b: SimSide) -> None:
     }
     found = await b.vif.describe(NIC.model_copy(update={"bridge": None, "vlan": None}))
     assert found is not None and (found.bridge, found.vlan, found.device) == ("br-int", 100, "tap1")
-    assert await b.vif.wired("tap1") and not await b.vif.wired("tap2")
+    assert await b.vif.wired(made) and not await b.vif.wired(made.model_copy(update={"device": "tap2"}))
     b.host.switch_forwards = False
-    assert not await b.vif.wired("tap1")
+    assert not await b.vif.wired(made)
     with pytest.raises(Conflict, match="left alone"):
-        await b.vif.unplug("tap1", bridge="br-ex")
-    assert await b.vif.unplug("tap1", bridge="br-int")
-    assert not await b.vif.unplug("tap1", bridge="br-int")
+        await b.vif.unplug(made.model_copy(update={"bridge": "br-ex"}))
+    assert await b.vif.unplug(made)
+    assert not await b.vif.unplug(made)
     assert not b.host.taps and not b.host.ports
 
 
@@ -69,7 +69,7 @@ async def test_plug_refuses_what_belongs_to_something_else(world: SimWorld, b: S
         await b.vif.plug(NIC, vm_uuid=VM.replace("a", "b"), device="tap1")
     with pytest.raises(NotFound, match="br-ex"):
         await b.vif.plug(NIC.model_copy(update={"bridge": "br-ex"}), vm_uuid=VM, device="tap2")
-    assert not await b.vif.bridge_exists("br-ex")
+    assert [r.code for r in await b.vif.check(NIC.model_copy(update={"bridge": "br-ex"}))] == ["bridge-missing"]
 
 
 async def test_a_name_alone_proves_nothing(world: SimWorld, a: SimSide) -> None:
@@ -222,15 +222,29 @@ async def test_bindings(world: SimWorld, a: SimSide, b: SimSide) -> None:
     uuid = world.add_vm("a", "vm1", nics=2)
     vm = await a.hypervisor.vm(uuid)
     before = world.snapshot("a"), world.snapshot("b")
+    with pytest.raises(Refused, match="not bound"):
+        await b.network.nics_for(vm, "b")
+    await a.network.prepare(vm, "a", "b")
+    await a.network.prepare(vm, "a", "b")
     assert await b.network.nics_for(vm, "b") == vm.nics
-    assert await b.network.nics_for(vm, "b") == vm.nics
-    assert set(world.snapshot("b").bindings.values()) == {"inactive"}
-    await b.network.withdraw(vm, "b")
-    await b.network.withdraw(vm, "a")
-    assert before == (world.snapshot("a"), world.snapshot("b")), "the active one is left alone"
-    await b.network.nics_for(vm, "b")
-    await b.network.activate(vm, "b")
-    await b.network.activate(vm, "b")
+    assert set(world.snapshot("a").bindings.values()) == {"active migrating to b"}
+    assert set(world.snapshot("b").bindings.values()) == {"inactive migrating to b"}
+    await b.network.withdraw(vm, "a", "b")
+    await a.network.withdraw(vm, "a", "b")
+    assert before == (world.snapshot("a"), world.snapshot("b"))
+    await a.network.prepare(vm, "a", "b")
+    await a.network.switch(vm, "a", "b")
+    await b.network.switch(vm, "a", "b")
+    assert set(world.snapshot("a").bindings.values()) == {"inactive unbound migrating to b"}
+    await a.network.give_back(vm, "a", "b")
+    assert set(world.snapshot("a").bindings.values()) == {"active migrating to a"}
+    await a.network.prepare(vm, "a", "b")
+    await a.network.switch(vm, "a", "b")
+    await b.network.withdraw(vm, "a", "b")
+    assert before == (world.snapshot("a"), world.snapshot("b")), "an active one is given back first"
+    await a.network.prepare(vm, "a", "b")
+    await b.network.settle(vm, "a", "b")
+    await b.network.settle(vm, "a", "b")
     assert set(world.snapshot("b").bindings.values()) == {"active"}
     assert world.snapshot("a").bindings == {}
     macvtap = vm.model_copy(update={"nics": (NIC.model_copy(update={"plug": "other: direct eth0"}),)})

@@ -17,6 +17,7 @@ from sterna.adapters.libvirt.metadata import (
     read_nics,
 )
 from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, Vm
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER
 
 _UNITS = {
     "b": 1, "bytes": 1,
@@ -138,24 +139,28 @@ def _any_location(source: Element) -> str:
 
 
 def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
-    """One <interface>. `ovs` is a bridge with an Open vSwitch virtualport, or a tap made ahead of the guest.
+    """One <interface>, its plug type one of `domain/plugs.py` where Sterna supports it.
 
-    Port id: Sterna's metadata, else the XML's interfaceid. Bridge and VLAN: the XML where it says them.
+    Port id: Sterna's metadata, else the XML's interfaceid. Bridge and VLAN: the XML where it says them. The bridge
+    of a hybrid plug is the switch's, which only the metadata names.
     """
     mac = _attr(interface, "mac", "address").lower()
     fact = remembered.get(mac, NicFacts(mac=mac))
     vport = interface.find("virtualport")
     params = vport.find("parameters") if vport is not None else None
     mtu = _attr(interface, "mtu", "size")
+    plug = _plug(interface, fact.plug)
     return Nic(
         mac=mac,
-        plug=_plug(interface),
+        plug=plug,
         port_id=fact.port_id or (params.get("interfaceid") if params is not None else None),
-        bridge=_attr(interface, "source", "bridge") or fact.bridge,
+        bridge=fact.bridge if plug == HYBRID else (_attr(interface, "source", "bridge") or fact.bridge),
         vlan=read_vlan(interface) if interface.find("vlan") is not None else fact.vlan,
         mtu=int(mtu) if mtu else None,
-        device=_attr(interface, "target", "dev") or None,
+        device=_device(interface, plug),
         managed=_attr(interface, "target", "managed") != "no",
+        parent=_attr(interface, "source", "dev") or None if plug == MACVTAP else None,
+        mode=_attr(interface, "source", "mode") or "vepa" if plug == MACVTAP else None,
     )
 
 
@@ -165,25 +170,46 @@ def read_vlan(interface: Element) -> int | None:
     return int(tags[0].get("id", "0")) if len(tags) == 1 else None
 
 
-def _plug(interface: Element) -> str:
-    kind = interface.get("type", "")
+def _device(interface: Element, plug: str) -> str | None:
+    if plug == VHOSTUSER:
+        return _attr(interface, "source", "path") or None
+    return _attr(interface, "target", "dev") or None
+
+
+def _plug(interface: Element, remembered: str | None) -> str:
+    kind, port = interface.get("type", ""), _attr(interface, "virtualport", "type")
+    if kind == "vhostuser":
+        return VHOSTUSER
+    if kind == "direct" and not port and interface.find("vlan") is None:
+        return MACVTAP
     queues = _attr(interface, "driver", "queues")
     if queues and int(queues) > 1:
         return f"other: {queues} queues, a tap made ahead of the guest has one"
     if len(interface.findall("vlan/tag")) > 1 or _attr(interface, "vlan", "trunk") == "yes":
         return "other: VLAN trunk"
-    if kind == "bridge" and _attr(interface, "virtualport", "type") == "openvswitch":
-        return "ovs"
+    if kind == "bridge" and port == "openvswitch":
+        return OVS
+    if kind == "bridge" and not port:
+        return _linux_bridge(interface)
     if kind == "ethernet" and _attr(interface, "target", "managed") == "no":
-        return "ovs"
+        return remembered or OVS
     return f"other: {_unplugged_kind(interface, kind)}".rstrip()
+
+
+def _linux_bridge(interface: Element) -> str:
+    name = _attr(interface, "source", "bridge")
+    if interface.find("vlan") is not None:
+        return f"other: VLAN {read_vlan(interface)} of the Linux bridge {name}"
+    if _attr(interface, "port", "isolated") == "yes":
+        return f"other: isolated port of {name}"
+    return HYBRID if name.startswith("qbr") else BRIDGE
 
 
 def _unplugged_kind(interface: Element, kind: str) -> str:
     """In words: the plug type that is not supported."""
     if kind == "bridge":
         port = _attr(interface, "virtualport", "type")
-        return f"bridge {_attr(interface, 'source', 'bridge')} with {port or 'no'} virtualport"
+        return f"bridge {_attr(interface, 'source', 'bridge')} with virtualport {port}"
     if kind == "ethernet":
         return "ethernet with a tap that libvirt makes"
     source = interface.find("source")

@@ -3,12 +3,13 @@
     <sterna:domain xmlns:sterna="https://sterna.dev/xmlns/domain/1">
       <sterna:epoch>3</sterna:epoch>
       <sterna:migration>UUID</sterna:migration>
-      <sterna:nic mac="52:54:00:.." port="UUID" bridge="br-int" vlan="100"/>
+      <sterna:nic mac="52:54:00:.." port="UUID" bridge="br-int" vlan="100" plug="ovs-hybrid"/>
       <sterna:image uuid="..."><sterna:property name="hw_disk_bus">virtio</sterna:property></sterna:image>
     </sterna:domain>
 
-A tap that was made ahead of the guest appears as `<interface type='ethernet'>`: bridge, VLAN and port id are
-not in that form, so they travel here. Children this version does not know are carried along untouched.
+A tap that was made ahead of the guest appears as `<interface type='ethernet'>`: plug type (where it is not `ovs`),
+bridge, VLAN and port id are not in that form, so they travel here. Children this version does not know are carried
+along untouched.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lxml import etree
 
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Data, Value
+from sterna.domain.plugs import OVS
 
 NAMESPACE = "https://sterna.dev/xmlns/domain/1"
 PREFIX = "sterna"
@@ -34,6 +36,8 @@ class NicFacts(Value):
     port_id: str | None = None
     bridge: str | None = None
     vlan: int | None = None
+    plug: str | None = None
+    """None: `ovs`, as the versions wrote it that knew nothing else."""
 
 
 def parse_xml(text: str) -> Element:
@@ -87,6 +91,7 @@ def read_nics(own: Element | None) -> dict[str, NicFacts]:
             port_id=nic.get("port"),
             bridge=nic.get("bridge"),
             vlan=int(vlan) if vlan and vlan.isdigit() else None,
+            plug=nic.get("plug"),
         )
     return facts
 
@@ -121,6 +126,7 @@ def build_own(old: Element | None, *, epoch: int, migration_id: str, nics: Itera
     etree.SubElement(own, f"{{{NAMESPACE}}}migration").text = migration_id
     for nic in nics:
         values = {"mac": nic.mac, "port": nic.port_id, "bridge": nic.bridge}
+        values["plug"] = nic.plug if nic.plug != OVS else None
         values["vlan"] = str(nic.vlan) if nic.vlan is not None else None
         etree.SubElement(own, f"{{{NAMESPACE}}}nic", {k: v for k, v in values.items() if v})
     replaced = {f"{{{NAMESPACE}}}{name}" for name in ("epoch", "migration", "nic")}

@@ -25,9 +25,10 @@ from sterna.adapters.libvirt.metadata import (
 from sterna.adapters.libvirt.recovery import put_door, remove_door
 from sterna.domain.errors import Permanent
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, IscsiSource, RbdSource
+from sterna.domain.plugs import HYBRID, MACVTAP, MADE_AHEAD, OVS, SUPPORTED, hybrid_names
 
-_NOT_IN_ETHERNET = ("source", "virtualport", "vlan", "target", "script", "port")
-"""Children of a bridge-form interface that an `ethernet` one may not or must not have."""
+_WHERE = ("source", "virtualport", "vlan", "target", "script", "port")
+"""Children of an interface that say where it is plugged: replaced by what the destination's plug type needs."""
 
 
 def render_live(xml: str, plan: CopyPlan) -> str:
@@ -43,7 +44,7 @@ def render_live(xml: str, plan: CopyPlan) -> str:
         mac = _mac(interface)
         if mac not in plugged:
             raise Permanent(f"the plan says nothing of NIC {mac}", fix="prepare the destination again")
-        _to_ethernet(interface, plugged.pop(mac))
+        _to_live(interface, plugged.pop(mac))
     if plugged:
         raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(plugged)}")
     put_own(domain, build_own(find_own(domain), epoch=plan.epoch, migration_id=plan.migration_id, nics=facts))
@@ -56,7 +57,7 @@ def render_live(xml: str, plan: CopyPlan) -> str:
 def render_persistent(xml: str, plan: CopyPlan) -> str:
     """PERSIST_XML from the source's inactive XML: the form that boots from cold on the destination.
 
-    NICs are bridge-form with an Open vSwitch virtualport, so that libvirt plugs them itself at a cold start. A
+    NICs are in the form of their plug type in which libvirt plugs them itself at a cold start. A
     disk or NIC that only the running guest has (hot-plugged, not persisted) is not added; one that only the
     inactive definition has stays as it is.
     """
@@ -68,7 +69,7 @@ def render_persistent(xml: str, plan: CopyPlan) -> str:
     for interface in domain.iterfind("devices/interface"):
         mac = _mac(interface)
         if mac in plugged:
-            _to_bridge(interface, plugged[mac], known[mac])
+            _to_cold(interface, plugged[mac], known[mac])
     put_own(domain, build_own(find_own(domain), epoch=plan.epoch, migration_id=plan.migration_id, nics=facts))
     return to_text(domain)
 
@@ -80,9 +81,9 @@ def own_metadata(xml: str, *, epoch: int, migration_id: str) -> str:
     """
     domain = parse_xml(xml)
     nics = [
-        NicFacts(mac=nic.mac, port_id=nic.port_id, bridge=nic.bridge, vlan=nic.vlan)
+        NicFacts(mac=nic.mac, port_id=nic.port_id, bridge=nic.bridge, vlan=nic.vlan, plug=nic.plug)
         for nic in describe_domain(domain).nics
-        if nic.plug == "ovs"
+        if nic.plug in SUPPORTED
     ]
     return bare_text(build_own(find_own(domain), epoch=epoch, migration_id=migration_id, nics=nics))
 
@@ -97,7 +98,7 @@ def _facts(domain: Element, plan: CopyPlan) -> list[NicFacts]:
     for nic in plan.nics:
         mac = nic.mac.lower()
         vlan = nic.vlan if nic.vlan is not None else vlans.get(mac)
-        facts.append(NicFacts(mac=mac, port_id=nic.port_id, bridge=nic.bridge, vlan=vlan))
+        facts.append(NicFacts(mac=mac, port_id=nic.port_id, bridge=nic.bridge, vlan=vlan, plug=nic.plug))
     return facts
 
 
@@ -106,30 +107,44 @@ def _mac(interface: Element) -> str:
     return (mac.get("address") or "").lower() if mac is not None else ""
 
 
-def _to_ethernet(interface: Element, nic: DestinationNic) -> None:
-    """The live form: libvirt opens the tap that is there and leaves it alone afterwards."""
-    interface.set("type", "ethernet")
-    for name in _NOT_IN_ETHERNET:
-        for child in interface.findall(name):
-            _drop(interface, child)
-    target = etree.Element("target", {"dev": nic.device, "managed": "no"})
-    _after(interface, "mac", target)
+def _to_live(interface: Element, nic: DestinationNic) -> None:
+    """The live form. A tap made ahead: libvirt opens what is there and leaves it alone afterwards. A macvtap:
+    libvirt makes it on the destination's parent."""
+    made_ahead = nic.plug in MADE_AHEAD
+    interface.set("type", "ethernet" if made_ahead else "direct")
+    _drop_all(interface, _WHERE)
+    if made_ahead:
+        _after(interface, "mac", etree.Element("target", {"dev": nic.device, "managed": "no"}))
+    else:
+        _after(interface, "mac", _macvtap_source(nic))
 
 
-def _to_bridge(interface: Element, nic: DestinationNic, fact: NicFacts) -> None:
-    """The cold form. Keeps what is there where it is bridge-form already, as it is on every host but the first."""
-    interface.set("type", "bridge")
-    for name in ("source", "virtualport", "vlan", "target"):
-        for child in interface.findall(name):
-            _drop(interface, child)
-    vport = etree.Element("virtualport", {"type": "openvswitch"})
-    etree.SubElement(vport, "parameters", {"interfaceid": nic.port_id})
-    vlan = etree.Element("vlan")
-    if fact.vlan is not None:
-        etree.SubElement(vlan, "tag", {"id": str(fact.vlan)})
-        _after(interface, "mac", vlan)
-    _after(interface, "mac", vport)
-    _after(interface, "mac", etree.Element("source", {"bridge": nic.bridge}))
+def _to_cold(interface: Element, nic: DestinationNic, fact: NicFacts) -> None:
+    """The cold form, whatever form is there: a NIC may change its plug type with its host."""
+    _drop_all(interface, _WHERE)
+    interface.set("type", "direct" if nic.plug == MACVTAP else "bridge")
+    if nic.plug == MACVTAP:
+        _after(interface, "mac", _macvtap_source(nic))
+        return
+    if nic.plug == OVS:
+        if fact.vlan is not None:
+            vlan = etree.Element("vlan")
+            etree.SubElement(vlan, "tag", {"id": str(fact.vlan)})
+            _after(interface, "mac", vlan)
+        vport = etree.Element("virtualport", {"type": "openvswitch"})
+        etree.SubElement(vport, "parameters", {"interfaceid": nic.port_id})
+        _after(interface, "mac", vport)
+    bridge = hybrid_names(nic.port_id)[0] if nic.plug == HYBRID else nic.bridge
+    _after(interface, "mac", etree.Element("source", {"bridge": bridge}))
+
+
+def _macvtap_source(nic: DestinationNic) -> Element:
+    return etree.Element("source", {"dev": nic.parent or "", "mode": nic.mode or "vepa"})
+
+
+def _drop_all(interface: Element, names: tuple[str, ...]) -> None:
+    for child in list(_children(interface, *names)):
+        _drop(interface, child)
 
 
 def _replace_disks(domain: Element, plan: CopyPlan, *, strict: bool) -> None:

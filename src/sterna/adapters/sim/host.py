@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sterna.adapters.sim.things import GIB, SimDomain, SimFile, SimFolder, SimPort
 from sterna.domain.errors import Unreachable
+from sterna.domain.plugs import MACVTAP
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.world import SimWorld
@@ -39,6 +40,12 @@ class SimHost:
         self.powered = True
         self.domains: dict[str, SimDomain] = {}
         self.bridges: dict[str, int] = {}
+        """Open vSwitch's, and their MTU."""
+        self.linux_bridges: set[str] = {"br-lan"}
+        self.parents: set[str] = {"phys0", "phys1"}
+        """Devices of its own on which a macvtap can hang."""
+        self.links: set[str] = set()
+        """What hybrid plugs put between a tap and the switch: bridges and veths."""
         self.ports: dict[str, SimPort] = {}
         self.taps: set[str] = set()
         self.switch_forwards = True
@@ -111,6 +118,14 @@ class SimHost:
         name = f"vnet{self._next_vnet}"
         self._next_vnet += 1
         return name
+
+    def free_macvtap(self) -> str:
+        """The lowest name of a macvtap that is not taken, as libvirt chooses it."""
+        return next(name for n in range(1000) if (name := f"macvtap{n}") not in self.taps)
+
+    def on_parent(self, parent: str) -> list[SimPort]:
+        """The macvtaps that hang on a device."""
+        return [p for p in self.ports.values() if p.plug == MACVTAP and p.bridge == parent]
 
     def users_of(self, device: str) -> list[SimDomain]:
         """Active domains whose NIC is that device."""

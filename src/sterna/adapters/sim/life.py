@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid as uuids
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sterna.adapters.sim import qemu
 from sterna.adapters.sim.iscsi import SimTarget
-from sterna.adapters.sim.things import MIB, Definition, SimDomain, SimFile, SimGuest
+from sterna.adapters.sim.things import MIB, Definition, SimDomain, SimFile, SimGuest, SimPort
 from sterna.domain.errors import NotFound
 from sterna.domain.model import Disk, DiskKind, IscsiSource, Nic
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, PASSTHROUGH, hybrid_names
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.host import SimHost
@@ -37,15 +39,19 @@ def add_vm(  # noqa: PLR0913 - a convenience for tests: every keyword is one fac
     autostart: bool = False,
     running: bool = True,
     vlan: int | None = 100,
+    plugs: tuple[str, ...] = (),
 ) -> str:
-    """A VM as the lab makes them: its files, targets and admissions, ports with a tag, bindings. Its UUID."""
+    """A VM as the lab makes them: its files, targets and admissions, ports with a tag, bindings. Its UUID.
+
+    `plugs`: a NIC of each of these plug types, instead of `nics` of OVS normal plug.
+    """
     host, uuid = world.hosts[host_name], uuid_of(name)
     made = tuple(_make_disk(world, host, name, f"vd{chr(ord('a') + i)}", kind) for i, kind in enumerate(disks))
     definition = Definition(
         name=name,
         memory_bytes=memory_bytes,
         disks=made,
-        nics=tuple(_make_nic(world, host, uuid, i, vlan) for i in range(nics)),
+        nics=tuple(_make_nic(world, host, uuid, i, vlan, plug) for i, plug in enumerate(plugs or (OVS,) * nics)),
     )
     world.guests[uuid] = SimGuest(uuid, dirty_bytes_per_s)
     domain = host.domains[uuid] = SimDomain(uuid, inactive=definition, autostart=autostart and persistent)
@@ -92,14 +98,20 @@ def start(world: SimWorld, host_name: str, uuid: str) -> None:
 
 
 def power_off(world: SimWorld, host_name: str) -> None:
-    """Pull the plug: libvirtd, QEMUs and taps are gone at once; files, the switch's records and admissions stay."""
+    """Pull the plug: libvirtd, QEMUs, taps and Linux bridges' ports are gone at once; files, Open vSwitch's records
+    and admissions stay."""
     host = world.hosts[host_name]
     host.powered = False
     host.libvirtd_up = False
     for uuid in tuple(host.domains):
         _end(world, host_name, uuid, reason="crashed", event="stopped", detail="failed")
     for device in sorted(host.taps):
-        world.remove_tap(host_name, device)
+        if device in host.ports and host.ports[device].plug in (BRIDGE, MACVTAP):
+            world.remove_port(host_name, device)
+        else:
+            world.remove_tap(host_name, device)
+    for name in sorted(host.links):
+        world.remove_link(host_name, name)
 
 
 def power_on(world: SimWorld, host_name: str) -> None:
@@ -107,6 +119,9 @@ def power_on(world: SimWorld, host_name: str) -> None:
     host = world.hosts[host_name]
     host.powered = True
     host.libvirtd_up = True
+    for port_id, hosts in world.bindings.items():
+        if hosts.get(host_name):
+            world.rebind(port_id, host_name)  # its network agent asks for its ports' details
     for domain in tuple(host.domains.values()):
         if domain.autostart and not domain.active:
             try:
@@ -124,12 +139,33 @@ def _end(world: SimWorld, host_name: str, uuid: str, *, reason: str, event: str,
     return True
 
 
-def _make_nic(world: SimWorld, host: SimHost, uuid: str, index: int, vlan: int | None) -> Nic:
+def _make_nic(world: SimWorld, host: SimHost, uuid: str, index: int, vlan: int | None, plug: str) -> Nic:
     seed = uuids.UUID(uuid).hex
     mac = f"52:54:00:{seed[0:2]}:{seed[2:4]}:{index:02x}"
     port_id = str(uuids.uuid5(uuids.UUID(uuid), f"port-{index}"))
+    if plug == BRIDGE:
+        return Nic(mac=mac, plug=BRIDGE, bridge="br-lan", mtu=1500)
+    if plug.startswith(MACVTAP):
+        mode = plug.partition(":")[2] or "bridge"
+        parent = "phys1" if mode == PASSTHROUGH else "phys0"
+        return Nic(mac=mac, plug=MACVTAP, parent=parent, mode=mode, mtu=1500)
     world.bind(port_id, host.name, True)
+    if plug == HYBRID:
+        _plug_hybrid(
+            world, host, SimPort("", "br-int", vlan, 1500, {"iface-id": port_id, "vm-uuid": uuid}, mac=mac)
+        )
+        return Nic(mac=mac, plug=HYBRID, port_id=port_id, mtu=1500)
     return Nic(mac=mac, plug="ovs", port_id=port_id, bridge="br-int", vlan=vlan, mtu=1500)
+
+
+def _plug_hybrid(world: SimWorld, host: SimHost, like: SimPort) -> None:
+    """What Nova makes before it starts the guest."""
+    names = hybrid_names(like.external_ids["iface-id"])
+    for name in names:
+        world.add_link(host.name, name)
+    ids = {"iface-status": "active", "attached-mac": like.mac}
+    port = replace(like, device=names[2], plug=HYBRID, external_ids=like.external_ids | ids)
+    world.put_port(host.name, port)
 
 
 def _make_disk(world: SimWorld, host: SimHost, name: str, target: str, kind: str) -> Disk:

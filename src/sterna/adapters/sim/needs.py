@@ -8,6 +8,7 @@ from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.iscsi import SimIscsi
 from sterna.adapters.sim.things import SimDomain, SimGuest
 from sterna.domain.model import Disk, DiskKind, Nic
+from sterna.domain.plugs import HYBRID, hybrid_names
 
 
 def missing(host: SimHost, iscsi: SimIscsi, guest: SimGuest, domain: SimDomain) -> Iterator[str]:
@@ -37,6 +38,10 @@ def _nic(host: SimHost, nic: Nic) -> Iterator[str]:
         yield f"NIC {nic.mac}: its tap {device} is gone"
     if device not in host.ports:
         yield f"NIC {nic.mac}: its tap {device} is on no bridge"
+    if nic.plug == HYBRID:
+        between, inner, outer = hybrid_names(nic.port_id or "")
+        if outer not in host.ports or not {between, inner, outer} <= host.links:
+            yield f"NIC {nic.mac}: nothing joins {between} and the switch"
 
 
 def _file(host: SimHost, guest: SimGuest, disk: Disk) -> Iterator[str]:

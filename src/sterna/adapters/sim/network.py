@@ -1,55 +1,127 @@
-"""The Network port on the simulated world: a service with one binding per port and host, as Neutron has them."""
+"""The Network port on the simulated world: a service with bindings as Neutron has them, request by request.
+
+It refuses to activate twice (409), to bind to a host whose agent is dead (500), and does not answer while it is
+down (`world.network_up`); a binding that was ACTIVE and is so no more is unbound. What each request changes is told
+to the world, so that a test can lose its answer, or kill its caller, in the middle.
+"""
 
 from __future__ import annotations
 
+from sterna.adapters.bindings import CannotBind, reach, switch_at_once
 from sterna.adapters.sim.world import SimWorld
-from sterna.domain.errors import Refused
+from sterna.domain import plugs
+from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Goal, Port, Verb
+from sterna.domain.errors import Conflict, NotFound, Refused, Unreachable
 from sterna.domain.model import Nic, Refusal, Vm
+
+
+class SimNeutron:
+    """The simulated service (adapters.bindings.BindingService)."""
+
+    def __init__(self, world: SimWorld) -> None:
+        self._world = world
+
+    async def port(self, port_id: str) -> Port:
+        """As it is now. Raises NotFound, Unreachable."""
+        await self._called()
+        hosts = self._hosts(port_id)
+        return Port(id=port_id, bindings=tuple(self._binding(port_id, host, on) for host, on in hosts.items()))
+
+    async def act(self, act: Act, port: Port, destination: str) -> None:
+        """One request. Raises as Neutron answers."""
+        await self._called()
+        hosts, world = self._hosts(act.port_id), self._world
+        if act.verb is Verb.CREATE:
+            if act.host in hosts:
+                raise Conflict(f"port {act.port_id} has a binding on {act.host} already")
+            self._must_be_alive(act)
+            world.bind(act.port_id, act.host, not any(hosts.values()))
+            world.mark_binding(act.port_id, act.host, act.host)
+        elif act.verb is Verb.DELETE:
+            world.bind(act.port_id, act.host, None)
+        elif act.host not in hosts:
+            raise NotFound(f"port {act.port_id} has no binding on {act.host}")
+        elif act.verb is Verb.BIND:
+            self._must_be_alive(act)
+            world.rebind(act.port_id, act.host)
+            world.mark_binding(act.port_id, act.host, act.host)
+        elif act.verb is Verb.ACTIVATE:
+            if hosts[act.host]:
+                raise Conflict(f"the binding of port {act.port_id} on {act.host} is already active")
+            world.activate_binding(act.port_id, act.host)
+        elif act.verb in (Verb.MARK, Verb.UNMARK):
+            world.mark_binding(act.port_id, act.host, destination if act.verb is Verb.MARK else "")
+
+    def _hosts(self, port_id: str) -> dict[str, bool]:
+        try:
+            return self._world.bindings[port_id]
+        except KeyError:
+            raise NotFound(f"the network service knows no port {port_id}") from None
+
+    def _binding(self, port_id: str, host: str, active: bool) -> Binding:
+        to = self._world.migrating_to.get((port_id, host))
+        unbound = (port_id, host) in self._world.unbound
+        profile = {MIGRATING_TO: to} if to else {}
+        return Binding(host=host, active=active, vif_type="unbound" if unbound else "ovs", profile=profile)
+
+    def _must_be_alive(self, act: Act) -> None:
+        if not self._world.hosts[act.host].powered:
+            raise CannotBind(f"port {act.port_id} cannot be bound on {act.host}: its network agent is dead")
+
+    async def _called(self) -> None:
+        await self._world.clock.sleep(self._world.pace.call_ms / 1000)
+        if not self._world.network_up:
+            raise Unreachable("the network service does not answer", fix="see that its API runs")
 
 
 class SimNetwork:
     """One simulated network service (ports.network.Network)."""
 
     def __init__(self, world: SimWorld) -> None:
-        self._world = world
+        self._service = SimNeutron(world)
+
+    service = "neutron"
+
+    async def prepare(self, vm: Vm, source: str, destination: str) -> None:
+        """Before P3. Raises Conflict, Temporary."""
+        await self._reach(vm, Goal.PREPARED, source, destination)
 
     async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
-        """P5, F6: the VM's NICs; an inactive binding for `host` where it has none yet. Raises Refused."""
-        await self._called()
-        refusals = [r for nic in vm.nics for r in _against(nic, host)]
+        """P5, F6: the VM's NICs. Raises Refused where one cannot be plugged or has no binding here."""
+        refusals = [r for nic in vm.nics for r in plugs.refusals(nic) or plugs.unknowns(nic)]
+        for port_id in _ports(vm) if not refusals else ():
+            binding = (await self._service.port(port_id)).on(host)
+            if binding is None or not binding.bound:
+                refusals.append(Refusal(code="nic-not-bound", message=f"port {port_id} is not bound on {host}"))
         if refusals:
             raise Refused(refusals)
-        for port in _ports(vm):
-            if host not in self._world.bindings.get(port, {}):
-                self._world.bind(port, host, False)
         return vm.nics
 
-    async def activate(self, vm: Vm, host: str) -> None:
-        """F7: the ports are `host`'s; every other binding is deleted."""
-        await self._called()
-        for port in _ports(vm):
-            self._world.bind(port, host, True)
-            for other in sorted(self._world.bindings[port].keys() - {host}):
-                self._world.bind(port, other, None)
+    async def switch(self, vm: Vm, source: str, destination: str) -> None:
+        """At the switch-over."""
+        for port_id in _ports(vm):
+            await switch_at_once(self._service, port_id, source, destination)
 
-    async def withdraw(self, vm: Vm, host: str) -> None:
-        """R6: delete `host`'s inactive bindings."""
-        await self._called()
-        for port in _ports(vm):
-            if self._world.bindings.get(port, {}).get(host) is False:
-                self._world.bind(port, host, None)
+    async def settle(self, vm: Vm, source: str, destination: str) -> None:
+        """F7."""
+        await self._reach(vm, Goal.SETTLED, source, destination)
 
-    async def _called(self) -> None:
-        await self._world.clock.sleep(self._world.pace.call_ms / 1000)
+    async def give_back(self, vm: Vm, source: str, destination: str) -> None:
+        """R6, first."""
+        await self._reach(vm, Goal.RETURNED, source, destination)
+
+    async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
+        """R6."""
+        await self._reach(vm, Goal.RESTORED, source, destination)
+
+    async def wired(self, vm: Vm, host: str) -> bool:
+        """The simulated agents are quick."""
+        return True
+
+    async def _reach(self, vm: Vm, goal: Goal, source: str, destination: str) -> None:
+        for port_id in _ports(vm):
+            await reach(self._service, port_id, goal, source, destination)
 
 
 def _ports(vm: Vm) -> list[str]:
     return [nic.port_id for nic in vm.nics if nic.port_id]
-
-
-def _against(nic: Nic, host: str) -> list[Refusal]:
-    if nic.plug == "ovs":
-        return []
-    message = f"NIC {nic.mac} cannot be plugged on {host}: {nic.plug}"
-    fix = "attach it to an Open vSwitch bridge with an openvswitch virtualport"
-    return [Refusal(code="nic-unsupported", message=message, fix=fix)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sterna.adapters.sim.iscsi import Session
 from sterna.adapters.sim.things import INCOMING, Definition, SimDomain, SimPort
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, PASSTHROUGH, hybrid_names
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.host import SimHost
@@ -103,13 +105,31 @@ def _check_needs(world: SimWorld, host: SimHost, live: Definition) -> None:
 
 
 def _check_nic(host: SimHost, nic: Nic) -> None:
-    if nic.managed:
-        if nic.bridge not in host.bridges:
-            raise LibvirtSays(f"Cannot get interface MTU on '{nic.bridge}': No such device")
+    if nic.plug == MACVTAP:
+        _check_parent(host, nic)
+    elif nic.managed:
+        bridge, there = _bridge_for(host, nic)
+        if bridge not in there:
+            raise LibvirtSays(f"Cannot get interface MTU on '{bridge}': No such device")
     elif nic.device not in host.taps:
         raise LibvirtSays("unsupported configuration: target managed='no' but specified dev doesn't exist")
     elif host.users_of(nic.device or ""):
         raise LibvirtSays(f"Unable to create tap device {nic.device}: Device or resource busy")
+
+
+def _bridge_for(host: SimHost, nic: Nic) -> tuple[str | None, Container[str | None]]:
+    """The bridge that libvirt would put a tap of its own on, and the bridges of that kind."""
+    if nic.plug == HYBRID:
+        return hybrid_names(nic.port_id or "")[0], host.links
+    return nic.bridge, host.linux_bridges if nic.plug == BRIDGE else host.bridges
+
+
+def _check_parent(host: SimHost, nic: Nic) -> None:
+    if nic.parent not in host.parents:
+        raise LibvirtSays(f"Cannot get interface flags on '{nic.parent}': No such device")
+    above = host.on_parent(nic.parent)
+    if above and (nic.mode == PASSTHROUGH or any(p.mode == PASSTHROUGH for p in above)):
+        raise LibvirtSays(f"error creating macvtap interface on {nic.parent}: Device or resource busy")
 
 
 def _check_disk(world: SimWorld, host: SimHost, disk: Disk) -> None:
@@ -157,7 +177,16 @@ def _open_files(host: SimHost, uuid: str, live: Definition, *, held: bool) -> No
 
 
 def _plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> Nic:
+    if nic.plug == MACVTAP:
+        device = host.free_macvtap()
+        port = SimPort(device, nic.parent or "", mtu=nic.mtu, plug=MACVTAP, mac=nic.mac, mode=nic.mode)
+        world.add_port(host.name, port)
+        return nic.model_copy(update={"device": device})
     device = host.free_vnet()
+    if nic.plug in (BRIDGE, HYBRID):
+        bridge, _ = _bridge_for(host, nic)
+        world.add_port(host.name, SimPort(device, bridge or "", mtu=nic.mtu, plug=BRIDGE, mac=nic.mac))
+        return nic.model_copy(update={"device": device})
     external_ids = {
         "attached-mac": nic.mac,
         "iface-id": nic.port_id or "",
@@ -165,5 +194,5 @@ def _plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> 
         "vm-id": uuid,
     }
     assert nic.bridge is not None
-    world.add_port(host.name, SimPort(device, nic.bridge, nic.vlan, nic.mtu, external_ids))
+    world.add_port(host.name, SimPort(device, nic.bridge, nic.vlan, nic.mtu, external_ids, mac=nic.mac))
     return nic.model_copy(update={"device": device, "external_ids": external_ids})

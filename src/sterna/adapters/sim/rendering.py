@@ -7,6 +7,7 @@ from dataclasses import replace
 from sterna.adapters.sim.things import Definition
 from sterna.domain.errors import Permanent
 from sterna.domain.model import CopyPlan, DestinationNic, Disk, Nic
+from sterna.domain.plugs import MACVTAP
 
 
 def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
@@ -35,11 +36,14 @@ def persistent_definition(live: Definition, inactive: Definition | None, plan: C
 
 
 def _on_tap(nic: Nic, made: DestinationNic) -> Nic:
-    """`<interface type='ethernet'>` with `managed='no'`; bridge and VLAN are in Sterna's metadata."""
+    """`<interface type='ethernet'>` with `managed='no'`; bridge and VLAN are in Sterna's metadata. A macvtap is
+    libvirt's to make."""
+    if made.plug == MACVTAP:
+        return _macvtap(nic, made)
     return Nic(
         mac=nic.mac,
-        plug=nic.plug,
-        port_id=made.port_id,
+        plug=made.plug,
+        port_id=made.port_id or None,
         bridge=made.bridge,
         vlan=nic.vlan if made.vlan is None else made.vlan,
         mtu=made.mtu,
@@ -48,11 +52,18 @@ def _on_tap(nic: Nic, made: DestinationNic) -> Nic:
     )
 
 
+def _macvtap(nic: Nic, made: DestinationNic) -> Nic:
+    port = made.port_id or nic.port_id
+    return Nic(mac=nic.mac, plug=made.plug, parent=made.parent, mode=made.mode, mtu=made.mtu, port_id=port)
+
+
 def _cold(nic: Nic, made: DestinationNic | None) -> Nic:
-    """Bridge form: libvirt plugs it itself."""
+    """The form in which libvirt plugs it itself."""
+    if made is not None and made.plug == MACVTAP:
+        return _macvtap(nic, made)
     update: dict[str, object] = {"device": None, "managed": True}
     if made is not None:
-        update |= {"bridge": made.bridge, "port_id": made.port_id, "mtu": made.mtu}
+        update |= {"plug": made.plug, "bridge": made.bridge, "port_id": made.port_id or None, "mtu": made.mtu}
         update["vlan"] = nic.vlan if made.vlan is None else made.vlan
     return nic.model_copy(update=update)
 

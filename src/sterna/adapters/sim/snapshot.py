@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from sterna.adapters.sim.things import Definition, SimDomain
+from sterna.domain.plugs import OVS
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.world import SimWorld
@@ -21,6 +22,8 @@ class HostSnapshot:
     ports: dict[str, Any] = field(default_factory=dict)
     """Device -> bridge, tag, mtu, external_ids."""
     taps: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    """Bridges and veths of hybrid plugs."""
     files: dict[str, Any] = field(default_factory=dict)
     """Path -> size, format, content; shared folders included."""
     directories: tuple[str, ...] = ()
@@ -33,7 +36,7 @@ class HostSnapshot:
     doors: tuple[str, ...] = ()
     """UUIDs of guests whose second monitor's socket is there."""
     bindings: dict[str, str] = field(default_factory=dict)
-    """Port id -> `active` or `inactive`, where bound to this host."""
+    """Port id -> `active` or `inactive`, where bound to this host, and what else its binding says."""
 
     def mentions(self, text: str) -> bool:
         """Does anything here carry this text (a VM's UUID, a device)? For "nothing is left"."""
@@ -60,9 +63,11 @@ def take(world: SimWorld, name: str) -> HostSnapshot:
         domains={uuid: _domain(domain) for uuid, domain in sorted(host.domains.items())},
         ports={
             p.device: {"bridge": p.bridge, "tag": p.tag, "mtu": p.mtu, "external_ids": dict(p.external_ids)}
+            | ({"plug": p.plug, "mac": p.mac, "mode": p.mode} if p.plug != OVS else {})
             for p in host.ports.values()
         },
         taps=tuple(sorted(host.taps)),
+        links=tuple(sorted(host.links)),
         files={path: (f.size_bytes, f.format, f.content) for path, f in sorted(host.files())},
         directories=tuple(sorted(path for folder in host.folders for path in folder.directories)),
         admissions=tuple(sorted(t.name for t in world.iscsi.targets.values() if host.initiator in t.admitted)),
@@ -70,11 +75,20 @@ def take(world: SimWorld, name: str) -> HostSnapshot:
         devices=dict(sorted(host.devices.items())),
         doors=tuple(sorted(host.doors)),
         bindings={
-            port: "active" if hosts[name] else "inactive"
+            port: " ".join(_binding(world, port, name, hosts[name]))
             for port, hosts in sorted(world.bindings.items())
             if name in hosts
         },
     )
+
+
+def _binding(world: SimWorld, port: str, host: str, active: bool) -> list[str]:
+    words = ["active" if active else "inactive"]
+    if (port, host) in world.unbound:
+        words.append("unbound")
+    if (port, host) in world.migrating_to:
+        words.append(f"migrating to {world.migrating_to[port, host]}")
+    return words
 
 
 def _domain(domain: SimDomain) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, Nic
+from sterna.domain.plugs import OVS
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.copying import SimCopy
@@ -48,13 +49,25 @@ class SimFolder:
 
 @dataclass
 class SimPort:
-    """A port of the host's switch, as Open vSwitch stores it. It forwards only while its tap exists."""
+    """A port of one of the host's switches or bridges. It forwards only while its tap exists."""
 
     device: str
     bridge: str
     tag: int | None = None
     mtu: int | None = None
     external_ids: dict[str, str] = field(default_factory=dict)
+    plug: str = OVS
+    """How it is plugged: a port of Open vSwitch (`ovs`; `ovs-hybrid`: the veth's end), a tap on a Linux bridge
+    (`bridge`), a macvtap (`bridge` is its parent)."""
+    mac: str = ""
+    """Of the guest's NIC behind it, as the device itself shows it."""
+    mode: str | None = None
+    """Of a macvtap."""
+
+    @property
+    def guest_mac(self) -> str:
+        """Lower case; of the guest's NIC behind it."""
+        return (self.mac or self.external_ids.get("attached-mac", "")).lower()
 
 
 @dataclass(frozen=True)

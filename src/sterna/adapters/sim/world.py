@@ -48,6 +48,12 @@ class SimWorld:
         self.guests: dict[str, SimGuest] = {}
         self.bindings: dict[str, dict[str, bool]] = {}
         """Port id -> host -> is its binding the active one?"""
+        self.unbound: set[tuple[str, str]] = set()
+        """(port, host) of bindings that say nothing of how to plug: those that were active before."""
+        self.migrating_to: dict[tuple[str, str], str] = {}
+        """(port, host) -> the host that binding's profile names as where it goes."""
+        self.network_up = True
+        """Does the network service answer?"""
         self.learnt: dict[str, str] = {}
         """MAC -> the host where the network was told that it is."""
         self.events = EventHub()
@@ -235,6 +241,25 @@ class SimWorld:
         self.hosts[host].ports[port.device] = port
         self.tell(host, "port", port.device, "added")
 
+    def put_port(self, host: str, port: SimPort) -> None:
+        """Only the switch's record: its device is no tap."""
+        self.hosts[host].ports[port.device] = port
+        self.tell(host, "port", port.device, "added")
+
+    def add_link(self, host: str, name: str) -> None:
+        """A bridge or veth of a hybrid plug; there already is nothing."""
+        if name not in self.hosts[host].links:
+            self.hosts[host].links.add(name)
+            self.tell(host, "link", name, "made")
+
+    def remove_link(self, host: str, name: str) -> bool:
+        """Delete it; False where there is none."""
+        if name not in self.hosts[host].links:
+            return False
+        self.hosts[host].links.discard(name)
+        self.tell(host, "link", name, "removed")
+        return True
+
     def remove_port(self, host: str, device: str) -> bool:
         """Take it off its bridge and delete the tap; False where there was neither."""
         had_port = self.hosts[host].ports.pop(device, None) is not None
@@ -306,9 +331,33 @@ class SimWorld:
             return
         if active is None:
             del hosts[host]
+            self.unbound.discard((port_id, host))
+            self.migrating_to.pop((port_id, host), None)
         else:
             hosts[host] = active
         self.tell(host, "binding", port_id, {None: "removed", True: "active", False: "inactive"}[active])
+
+    def activate_binding(self, port_id: str, host: str) -> None:
+        """Make it the active one, at once; the one that was loses all it knew."""
+        hosts = self.bindings[port_id]
+        for other in [name for name, active in hosts.items() if active]:
+            hosts[other] = False
+            self.unbound.add((port_id, other))
+        self.bind(port_id, host, True)
+
+    def rebind(self, port_id: str, host: str) -> None:
+        """The service works out again how it is plugged there."""
+        if (port_id, host) in self.unbound:
+            self.unbound.discard((port_id, host))
+            self.tell(host, "binding", port_id, "bound again")
+
+    def mark_binding(self, port_id: str, host: str, to: str) -> None:
+        """Its profile names the host it migrates to; '' for none."""
+        if self.migrating_to.get((port_id, host), "") != to:
+            self.migrating_to[port_id, host] = to
+            if not to:
+                del self.migrating_to[port_id, host]
+            self.tell(host, "binding", port_id, f"migrating to {to}" if to else "migrating no more")
 
     # -- libvirtd (through SimHost.libvirtd_up) ------------------------------------------------------------
 

@@ -30,6 +30,11 @@ sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
 ip link set lo up
 ip link set mgmt0 up
 ip link set uplink up
+ip link add br-lan type bridge forward_delay 0 stp_state 0 mcast_snooping 0
+ip link set lan0 master br-lan up
+ip link set br-lan up
+ip link set phys0 up
+ip link set phys1 up
 ip address add "$ADDRESS/24" dev mgmt0
 ip address add "$SECOND_ADDRESS/24" dev mgmt0 # another way for a memory stream
 ethtool -K uplink tx off tso off gso off gro off >/dev/null

@@ -1,5 +1,5 @@
 # Runs in the lab's outer namespaces: the networks, the bus and the iSCSI target.
-# In: LAB (state folder), LAB_ADDRESS, TENANT_ADDRESS, NATS_STORE
+# In: LAB (state folder), LAB_ADDRESS, TENANT_ADDRESS, MORE_ADDRESSES (network=address ...), NATS_STORE
 set -eu
 
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -13,12 +13,15 @@ mount --bind "$LAB/hosts/etc-hosts" /etc/hosts
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 || true
 
 ip link set lo up
-for bridge in mgmt tenant; do
+for bridge in mgmt tenant lan phys; do
     ip link add "$bridge" type bridge forward_delay 0 stp_state 0 mcast_snooping 0
     ip link set "$bridge" up
 done
 ip address add "$LAB_ADDRESS/24" dev mgmt
 ip address add "$TENANT_ADDRESS/24" dev tenant
+for more in $MORE_ADDRESSES; do
+    ip address add "${more#*=}/24" dev "${more%%=*}"
+done
 sysctl -qw net.ipv4.neigh.tenant.retrans_time_ms=50 || true # a guest that just came up is found soon
 
 start() { # NAME COMMAND...: a daemon with its log

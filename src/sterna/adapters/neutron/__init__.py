@@ -1,0 +1,1 @@
+"""The network service of an OpenStack cloud: port bindings (SPEC "Network hand-over")."""

@@ -1,0 +1,162 @@
+"""The kernel's network devices, through netlink: taps made ahead of a guest, and Linux bridges.
+
+Called by the plug types, each action with a socket of its own, in a worker's thread. What Sterna must remember of a
+tap on a Linux bridge stands in its alias: `sterna vm-uuid=... attached-mac=...`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.model import Nic
+
+IFF_UP = 0x1
+IFF_LOWER_UP = 0x10000
+_SIGN = "sterna "
+
+
+@contextmanager
+def iproute() -> Iterator[Any]:
+    """A netlink socket for one action; what the kernel refuses becomes Permanent."""
+    try:
+        with IPRoute() as ipr:
+            yield ipr
+    except NetlinkError as error:
+        raise Permanent(f"the kernel refused: {error}") from error
+    except OSError as error:
+        raise Permanent(f"the kernel refused: {error.strerror or error}") from error
+
+
+@contextmanager
+def gone_is_fine() -> Iterator[None]:
+    """A device that somebody removed meanwhile is no error."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+
+
+def link_of(ipr: Any, device: str) -> Any:
+    """The device's message; None where there is none."""
+    found = ipr.link_lookup(ifname=device) if device else ()
+    return link_at(ipr, found[0]) if found else None
+
+
+def link_at(ipr: Any, index: int) -> Any:
+    """The same by index."""
+    try:
+        return next(iter(ipr.get_links(index)), None)
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
+
+
+def name(link: Any) -> str:
+    """`tap0f2a...`."""
+    return str(link.get("ifname"))
+
+
+def kind(link: Any) -> str:
+    """`tun`, `bridge`, `veth`, `macvtap`, '' for hardware."""
+    return link.get(("linkinfo", "kind")) or ""
+
+
+def master(ipr: Any, link: Any) -> str | None:
+    """The name of the bridge the device is a port of."""
+    index = link.get("master")
+    above = link_at(ipr, index) if index else None
+    return name(above) if above is not None else None
+
+
+def is_bridge(ipr: Any, device: str) -> bool:
+    """Is there a Linux bridge of that name?"""
+    link = link_of(ipr, device)
+    return link is not None and kind(link) == "bridge"
+
+
+def is_open(link: Any) -> bool:
+    """Does a process have this tap open?"""
+    return bool(link["flags"] & IFF_LOWER_UP)
+
+
+def make_tap(ipr: Any, device: str, nic: Nic, *, ours: bool) -> Any:
+    """The tap, up, with its MTU. One of an interrupted attempt is taken over unless a process has it open.
+
+    Raises Conflict where the name belongs to something else.
+    """
+    link = link_of(ipr, device)
+    if link is None:
+        # vnet_hdr: QEMU's virtio-net offloads need it, and it cannot be changed on a tap that exists.
+        ipr.link("add", ifname=device, kind="tuntap", mode="tap", ifr={"vnet_hdr": 1, "no_pi": 1})
+        link = link_of(ipr, device)
+        if link is None:
+            raise Permanent(f"{device} was made and is gone again")
+    elif not ours:
+        if kind(link) != "tun":
+            raise Conflict(f"{device} exists and is no tap")
+        if is_open(link):
+            raise Conflict(f"{device} exists and a process has it open")
+    quieten(device)
+    # As libvirt does: the guest's MAC with 0xfe in front. A bridge takes the lowest MAC of its ports for its own.
+    settings: dict[str, Any] = {"address": f"fe{nic.mac[2:]}"} | ({"mtu": nic.mtu} if nic.mtu else {})
+    ipr.link("set", index=link["index"], state="up", **settings)
+    return link
+
+
+def quieten(device: str) -> None:
+    """The host has no business on the guest's network: without this, the kernel gives the device an IPv6 address as
+    soon as the guest is there, and sends router solicitations into it."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
+
+
+def put_marks(ipr: Any, link: Any, marks: dict[str, str]) -> None:
+    """Write what Sterna must remember of this device into its alias."""
+    ipr.link("set", index=link["index"], ifalias=_SIGN + " ".join(f"{k}={v}" for k, v in marks.items()))
+
+
+def read_marks(link: Any) -> dict[str, str]:
+    """What `put_marks` wrote; {} where the alias is none of Sterna's."""
+    alias = link.get("ifalias") or ""
+    if not alias.startswith(_SIGN):
+        return {}
+    pairs = (word.partition("=") for word in alias.removeprefix(_SIGN).split())
+    return {key: value for key, _, value in pairs}
+
+
+def delete(ipr: Any, link: Any) -> None:
+    """Delete the device; gone already is fine."""
+    with gone_is_fine():
+        ipr.link("del", index=link["index"])
+
+
+def delete_free_tap(ipr: Any, device: str) -> bool:
+    """Delete a tap that no bridge or switch has, left by a plug that was interrupted; False where there is none.
+
+    Raises Conflict if a process has it open.
+    """
+    link = link_of(ipr, device)
+    if link is None:
+        return False
+    if is_open(link):
+        raise Conflict(f"{device} is no port of a switch and a process has it open: left alone")
+    delete(ipr, link)
+    return True
+
+
+def belongs_to(link: Any, mac: str) -> bool:
+    """Is this the tap of a guest's NIC with that MAC? By Sterna's marks, else by the MAC libvirt gives a tap."""
+    marked = read_marks(link).get("attached-mac")
+    own = str(link.get("address") or "")
+    return marked.lower() == mac.lower() if marked else own[:2] == "fe" and own[2:] == mac.lower()[2:]

@@ -1,0 +1,205 @@
+"""One connection to Open vSwitch's database, followed by its own thread, and what its rows say.
+
+Called by the plug types that end on an integration bridge (`ovs.py`, `hybrid.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ovsdbapp import exceptions as ovsdb_errors
+from ovsdbapp.backend.ovs_idl import connection
+from ovsdbapp.schema.open_vswitch import impl_idl
+
+from sterna.adapters.threads import Worker
+from sterna.adapters.vif import links
+from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
+from sterna.domain.model import Nic
+from sterna.ports.vif import MADE_BY
+
+TIMEOUT_S = 10
+"""A transaction takes 3-7 ms, and some more until ovs-vswitchd has applied it; a dead one never answers."""
+
+T = TypeVar("T")
+
+
+class OvsDb:
+    """The connection. `run` gives an action the API of a connection that is up."""
+
+    def __init__(self, remote: str = "unix:/run/openvswitch/db.sock", *, timeout_s: int = TIMEOUT_S) -> None:
+        self.remote = remote
+        self._timeout_s = timeout_s
+        self._worker = Worker("sterna-ovs")
+        self._api: Any = None
+
+    async def run(self, act: Callable[[Any], T]) -> T:
+        """`act(api)`'s answer. Raises Unreachable, Permanent, and what `act` raises."""
+        return await self._worker.run(lambda: self._attempt(act))
+
+    async def close(self) -> None:
+        """Drop the database connection and end the thread."""
+        await self._worker.run(self._forget)
+        self._worker.stop()
+
+    def _attempt(self, act: Callable[[Any], T]) -> T:
+        """With a connection that is up now: a cut one would answer reads from an old copy."""
+        try:
+            return act(self._connected())
+        except (ovsdb_errors.TimeoutException, TimeoutError) as error:
+            self._forget()
+            fix = "see that ovsdb-server and ovs-vswitchd run"
+            raise Unreachable(
+                f"Open vSwitch gave no answer within {self._timeout_s} s: {error}", fix=fix
+            ) from error
+        except ovsdb_errors.OvsdbAppException as error:
+            raise Permanent(f"Open vSwitch refused: {error}") from error
+
+    def _connected(self) -> Any:
+        if self._api is not None and not self._api.idl._session.is_connected():
+            # The IDL would reconnect by itself after a back-off of up to 8 s; a new one is there at once.
+            self._forget()
+        if self._api is None:
+            try:
+                idl = connection.OvsdbIdl.from_server(self.remote, "Open_vSwitch")
+                # ovsdbapp keeps the connection on the class, the first one for good: a class for each.
+                api_class = type("Api", (impl_idl.OvsdbIdl,), {})
+                self._api = api_class(connection.Connection(idl, timeout=self._timeout_s))
+            except Exception as error:  # the library raises bare Exception and its own kinds alike
+                fix = f"see that ovsdb-server runs and listens on {self.remote}"
+                raise Unreachable(f"no connection to {self.remote}: {error}", fix=fix) from error
+        return self._api
+
+    def _forget(self) -> None:
+        if self._api is not None:
+            old, self._api = self._api.ovsdb_connection, None
+            # Its thread may sit in poll() until the next update; it is a daemon and must not be waited for here.
+            threading.Thread(target=old.stop, args=(1,), name="sterna-ovs-close", daemon=True).start()
+
+
+def rows(api: Any, table: str, **columns: str) -> list[Any]:
+    """Rows of the local copy. The copy is replaced by the connection's thread, hence the lock."""
+    with api.ovsdb_connection.lock:
+        found = list(api.idl.tables[table].rows.values())
+        return [row for row in found if all(getattr(row, k) == v for k, v in columns.items())]
+
+
+def bridge_of(api: Any, interface: Any) -> tuple[Any, Any]:
+    """The Bridge and Port rows an Interface row hangs on; (None, None) where it hangs on none."""
+    for bridge in rows(api, "Bridge"):
+        for port in bridge.ports:
+            if any(i.uuid == interface.uuid for i in port.interfaces):
+                return bridge, port
+    return None, None
+
+
+def first(column: Any) -> Any:
+    """An optional column: the IDL shows it as a list of none or one."""
+    if isinstance(column, list):
+        return column[0] if column else None
+    return column
+
+
+def ids_for(nic: Nic, vm_uuid: str) -> dict[str, str]:
+    """The external_ids of a guest's port, as Nova's os-vif writes them. Raises Permanent, NotFound."""
+    if not nic.bridge or not nic.port_id:
+        raise Permanent(f"NIC {nic.mac} has no bridge or no port id to be plugged with")
+    return {
+        "iface-id": nic.port_id,
+        "iface-status": "active",
+        "attached-mac": nic.mac,
+        "vm-uuid": vm_uuid,
+    }
+
+
+def check_free(api: Any, port: str, bridge: str, ids: dict[str, str]) -> None:
+    """Raises NotFound without the bridge, Conflict if the port is somebody else's, or on another bridge."""
+    if not rows(api, "Bridge", name=bridge):
+        raise NotFound(f"there is no bridge {bridge} on this host", fix=f"ovs-vsctl add-br {bridge}")
+    for interface in rows(api, "Interface", name=port):
+        for key in ("iface-id", "vm-uuid"):
+            other = interface.external_ids.get(key)
+            if other != ids[key]:
+                raise Conflict(f"{port} is already a port with {key} {other or 'unset'}, not {ids[key]}")
+        on, _ = bridge_of(api, interface)
+        if on is not None and on.name != bridge:
+            raise Conflict(f"{port} is already a port of {on.name}, not {bridge}")
+
+
+def add_port(api: Any, port: str, nic: Nic, ids: dict[str, str]) -> None:
+    """The device's port on the NIC's bridge, with its ids, MTU and VLAN tag, in one transaction."""
+    with api.transaction(check_error=True) as txn:
+        txn.add(api.add_port(nic.bridge, port, may_exist=True))
+        columns: list[tuple[str, Any]] = [("external_ids", nic.external_ids | ids | MADE_BY)]
+        if nic.mtu:
+            # Without it ovs-vswitchd sets the port's MTU to the bridge's.
+            columns.append(("mtu_request", nic.mtu))
+        txn.add(api.db_set("Interface", port, *columns))
+        if nic.vlan is not None:
+            txn.add(api.db_set("Port", port, ("tag", nic.vlan)))
+
+
+def put_back(api: Any, port: str, nic: Nic) -> bool:
+    """A device that lost its port has it again, as `nic` says. False without the device."""
+    with links.iproute() as ipr:
+        if not nic.bridge or links.link_of(ipr, port) is None:
+            return False
+    with api.transaction(check_error=True) as txn:
+        txn.add(api.add_port(nic.bridge, port, may_exist=True))
+        columns: list[tuple[str, Any]] = [("external_ids", nic.external_ids)]
+        if nic.mtu:
+            columns.append(("mtu_request", nic.mtu))
+        txn.add(api.db_set("Interface", port, *columns))
+        if nic.vlan is not None:
+            txn.add(api.db_set("Port", port, ("tag", nic.vlan)))
+    return True
+
+
+def remove_port(api: Any, port: str, bridge: str) -> bool:
+    """Take it off; False where there was none. Raises Conflict if it is on another bridge."""
+    interfaces = rows(api, "Interface", name=port)
+    if not interfaces:
+        return False
+    on, _ = bridge_of(api, interfaces[0])
+    if on is not None and on.name != bridge:
+        raise Conflict(f"{port} is a port of {on.name}, not {bridge}: left alone")
+    with api.transaction(check_error=True) as txn:
+        txn.add(api.del_port(port, if_exists=True))
+    return True
+
+
+def as_seen(api: Any, nic: Nic, interface: Any, **more: Any) -> Nic | None:
+    """The NIC as an Interface row has it; None where the row hangs on no bridge."""
+    bridge, port = bridge_of(api, interface)
+    if bridge is None:
+        return None
+    seen = {
+        "bridge": bridge.name,
+        "vlan": first(port.tag),
+        "mtu": first(interface.mtu) or nic.mtu,
+        "device": interface.name,
+        "port_id": interface.external_ids.get("iface-id", nic.port_id),
+        "external_ids": dict(interface.external_ids),
+    }
+    return nic.model_copy(update=seen | more)
+
+
+def forwards(api: Any, port: str) -> bool:
+    """Has ovs-vswitchd given the port a number, without an error?"""
+    found = rows(api, "Interface", name=port)
+    return bool(found) and (first(found[0].ofport) or 0) > 0 and not first(found[0].error)
+
+
+def number_of(api: Any, port: str, bridge: str) -> int:
+    """The port's OpenFlow number. Raises NotFound where it does not work on that bridge."""
+    for interface in rows(api, "Interface", name=port):
+        on, _ = bridge_of(api, interface)
+        if on is not None and on.name == bridge and (number := first(interface.ofport) or 0) > 0:
+            return int(number)
+    raise NotFound(f"{port} is no working port of {bridge}")
+
+
+def made_by_sterna(api: Any) -> list[Any]:
+    """Interface rows on a bridge that Sterna made."""
+    return [row for row in rows(api, "Interface") if dict(row.external_ids).items() >= MADE_BY.items()]

@@ -1,0 +1,99 @@
+"""The ways a NIC can be plugged into its host, and what each of them means for a move. Pure.
+
+docs/network.md tells the same as a table: what happens at P10, F4 and R6 of the protocol.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sterna.domain.model import Nic, Refusal
+
+OVS: Final = "ovs"
+"""OVS normal plug: the guest's tap is a port of the integration bridge."""
+HYBRID: Final = "ovs-hybrid"
+"""OVS hybrid plug: tap - Linux bridge `qbr...` - veth `qvb...`/`qvo...` - integration bridge."""
+BRIDGE: Final = "bridge"
+"""The guest's tap is a port of a Linux bridge."""
+MACVTAP: Final = "macvtap"
+"""A device on top of one of the host's own NICs, made by libvirt with the guest."""
+VHOSTUSER: Final = "vhostuser"
+"""A socket to a user-space switch: named, and refused."""
+
+MADE_AHEAD: Final = frozenset({OVS, HYBRID, BRIDGE})
+"""Their tap is made ahead of the guest (P10), and outlives it."""
+SUPPORTED: Final = MADE_AHEAD | {MACVTAP}
+PASSTHROUGH: Final = "passthrough"
+"""The macvtap mode in which the guest has the parent for itself."""
+
+_NAME = 11
+"""Characters of a port id that fit into a device's name, as Nova cuts it."""
+
+
+def tap_name(nic: Nic) -> str:
+    """The tap's device name, as Nova names it: `tap` and the port id's first 11 characters; without a port id all
+    12 digits of its MAC, which just fit."""
+    return f"tap{nic.port_id[:_NAME]}" if nic.port_id else f"tap{nic.mac.replace(':', '').lower()}"
+
+
+def hybrid_names(port_id: str) -> tuple[str, str, str]:
+    """Bridge, veth on the bridge, veth on the switch of a port's hybrid plug, as Nova names them."""
+    return f"qbr{port_id[:_NAME]}", f"qvb{port_id[:_NAME]}", f"qvo{port_id[:_NAME]}"
+
+
+_DEAD_VLAN = 4095
+"""An Open vSwitch agent's tag for a port that must not forward."""
+
+
+def is_wired_by_agent(seen: Nic | None) -> bool:
+    """Has the host's network agent wired the port? `seen`: the NIC as its switch has it.
+
+    An Open vSwitch agent gives the port the local VLAN of its network; OVN's controller says so in the interface's
+    external_ids. What needs no agent is wired.
+    """
+    if seen is None:
+        return False
+    if seen.plug not in (OVS, HYBRID):
+        return True
+    return seen.vlan not in (None, _DEAD_VLAN) or seen.external_ids.get("ovn-installed") == "true"
+
+
+def needs(nic: Nic) -> str:
+    """In words: what a host must have for this NIC."""
+    if nic.plug == MACVTAP:
+        return f"the network device {nic.parent}"
+    return f"the {'Linux ' if nic.plug == BRIDGE else ''}bridge {nic.bridge}"
+
+
+def refusals(nic: Nic) -> list[Refusal]:
+    """Why no host could be given this NIC, as far as its description says; empty for one that can move."""
+    if nic.plug == VHOSTUSER:
+        message = (
+            f"NIC {nic.mac} is plugged as vhost-user ({nic.device or 'a socket'}): the switch of the destination "
+            "would have to serve that socket before the guest is there, which Sterna does not ask it for"
+        )
+        fix = "plug it as a tap (Open vSwitch normal plug), or detach it for the move"
+        return [Refusal(code="nic-vhostuser", message=message, fix=fix)]
+    if nic.plug not in SUPPORTED:
+        message = f"NIC {nic.mac}: plug type {nic.plug!r} is not supported"
+        fix = "detach it, or put it on an Open vSwitch bridge, a Linux bridge or a macvtap"
+        return [Refusal(code="nic-unsupported", message=message, fix=fix)]
+    return []
+
+
+def unknowns(nic: Nic) -> list[Refusal]:
+    """What must be known of a NIC of a supported type before a host can plug it, and is not."""
+    found = []
+    if nic.plug == MACVTAP:
+        if not nic.parent:
+            message = f"nothing says which device NIC {nic.mac} hangs on"
+            found.append(Refusal(code="nic-parent-unknown", message=message, fix="name it: <source dev='...'/>"))
+        return found
+    if not nic.bridge:
+        message = f"nothing says which bridge NIC {nic.mac} belongs to"
+        found.append(Refusal(code="nic-bridge-unknown", message=message, fix="add its tap to a bridge"))
+    if nic.plug in (OVS, HYBRID) and not nic.port_id:
+        message = f"NIC {nic.mac} has no port id"
+        fix = "set external_ids:iface-id on its Open vSwitch interface"
+        found.append(Refusal(code="nic-port-unknown", message=message, fix=fix))
+    return found

@@ -1,0 +1,85 @@
+"""P12 with a network service: the copy begins when the destination's agent has wired the port, or time is up."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.network import SimNetwork
+from sterna.adapters.sim.vif import SimVif
+from sterna.adapters.sim.world import SimWorld
+from sterna.domain.errors import Permanent
+from sterna.domain.model import Nic
+from sterna.migration.context import Context
+from sterna.migration.pre import wait_wired
+
+PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
+NIC = Nic(mac="52:54:00:00:00:aa", plug="ovs", port_id=PORT, bridge="br-int", mtu=1500)
+
+
+class Destination:
+    """Its half of P12, for one port that no agent has wired yet."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = SimClock()
+        self.world = SimWorld(self.clock)
+        self.world.add_host("a")
+        told = {"vif_plugging_timeout_s": 10.0, "vif_plugging_is_fatal": False} | settings
+        network = SimNetwork(self.world)
+        host = SimpleNamespace(name="a", vif=SimVif(self.world, "a"), network=network, **told)
+        taps = {"taps": [{"device": "tap0", "nic": NIC.model_dump(mode="json")}]}
+        history = SimpleNamespace(plans={"plug-vifs": taps})
+        self.ctx = cast(Context, SimpleNamespace(host=host, clock=self.clock, history=history))
+
+    async def waits(self, agent_after_s: float | None) -> dict[str, Any]:
+        """P12's answer, and `ms`: how long it took."""
+
+        async def agent() -> None:
+            if agent_after_s is not None:
+                await self.clock.sleep(agent_after_s)
+                ports = self.world.hosts["a"].ports
+                ports["tap0"] = replace(ports["tap0"], tag=3)
+
+        async def both() -> dict[str, Any]:
+            await self.ctx.host.vif.plug(NIC, vm_uuid="vm", device="tap0")
+            began = self.clock.monotonic_ms()
+            working = asyncio.ensure_future(agent())
+            answer = await wait_wired(self.ctx)
+            taken = self.clock.monotonic_ms() - began
+            await working
+            return answer | {"ms": taken}
+
+        return await self.clock.run(both())
+
+
+async def test_the_copy_waits_for_the_agent_and_no_longer() -> None:
+    answer = await Destination().waits(agent_after_s=1.7)
+    assert answer["by_agent"] is True
+    assert 1700 <= answer["ms"] < 1800
+
+
+async def test_an_agent_that_does_not_wire_ahead_holds_nothing_up_for_good() -> None:
+    answer = await Destination().waits(agent_after_s=None)
+    assert (answer["by_agent"], answer["wired"]) == (False, ["tap0"])
+    assert "network agent of a" in answer["why"]
+    assert 10_000 <= answer["ms"] < 10_200
+    assert (await Destination(vif_plugging_timeout_s=0).waits(agent_after_s=None))["ms"] < 200
+
+
+async def test_or_the_migration_fails_where_that_is_wanted() -> None:
+    with pytest.raises(Permanent, match="within 10 s") as raised:
+        await Destination(vif_plugging_is_fatal=True).waits(agent_after_s=None)
+    assert raised.value.fix
+
+
+async def test_without_a_network_service_nobody_is_waited_for() -> None:
+    answer = await Destination().waits(agent_after_s=0)
+    native = Destination()
+    native.ctx.host.network.service = ""  # type: ignore[misc]
+    without = await native.waits(agent_after_s=None)
+    assert "by_agent" not in without and without["ms"] <= answer["ms"]

@@ -1,0 +1,135 @@
+"""A VM with NICs of every plug type moves in one piece, or stays in one piece."""
+
+import pytest
+
+from sterna.adapters.sim.life import add_vm
+from sterna.adapters.sim.things import Definition
+from sterna.domain.errors import Refused
+from sterna.domain.model import Nic
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, PASSTHROUGH, VHOSTUSER
+from sterna.domain.status import Status
+from sterna.migration.flow import DESTINATION, SOURCE
+from tests.saga.fleet import SimFleet
+from tests.saga.test_migration import run
+
+STEPS = [step.name for step in (*DESTINATION.until_pivot, *SOURCE.until_pivot) if step.name != "copy"]
+MIXED = (OVS, HYBRID, BRIDGE, MACVTAP)
+
+
+def mixed(fleet: SimFleet) -> str:
+    return add_vm(fleet.world, "host1", "vm1", disks=("shared",), plugs=(*MIXED, f"{MACVTAP}:{PASSTHROUGH}"))
+
+
+def plugged(fleet: SimFleet, host: str) -> set[str]:
+    """The devices of guests on a host."""
+    here = fleet.world.hosts[host]
+    return here.taps | here.links | set(here.ports)
+
+
+async def test_there_and_back_in_one_piece():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        for _ in range(2):
+            for here, there in (("host1", "host2"), ("host2", "host1")):
+                await fleet.start(vm, to=there, source=here)
+                assert await fleet.ended(here) is Status.COMPLETED
+                assert fleet.world.running(vm) == [there]
+                assert not plugged(fleet, here)
+                live = fleet.world.hosts[there].domains[vm].live
+                assert live is not None
+                assert [n.plug for n in live.nics] == [*MIXED, MACVTAP]
+                assert [p.mode for p in fleet.world.hosts[there].on_parent("phys1")] == [PASSTHROUGH]
+                assert {fleet.world.learnt[n.mac] for n in live.nics} == {there}
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("action", ["permanent", "kill"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_failure_or_a_death_at_a_step_leaves_every_nic_as_it_was(step: str, moment: str, action: str):
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        before = fleet.snapshots()
+        side = "host2" if step in {s.name for s in DESTINATION.until_pivot} else "host1"
+        fleet.agents[side].rules = [(step, moment, action)]
+        if action == "kill":
+            fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.agents[side].struck
+        assert fleet.snapshots() == before
+
+    await run(scenario)
+
+
+async def test_a_guest_that_stops_keeps_what_libvirt_needs_to_start_it_again():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        there = fleet.world.hosts["host2"]
+        fleet.world.shut_down_guest(vm)
+        await fleet.clock.sleep(60)
+        assert not there.taps
+        assert {name[:3] for name in plugged(fleet, "host2")} == {"qbr", "qvb", "qvo"}
+        fleet.world.start("host2", vm)
+        await fleet.start(vm, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
+        assert not plugged(fleet, "host2")
+
+    await run(scenario)
+
+
+async def test_every_nics_reason_at_once():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        there = fleet.world.hosts["host2"]
+        there.bridges.clear()
+        there.linux_bridges.clear()
+        there.parents.remove("phys0")
+        add_vm(fleet.world, "host2", "other", plugs=(f"{MACVTAP}:{PASSTHROUGH}",))
+        before = fleet.snapshots()
+        with pytest.raises(Refused) as refused:
+            await fleet.start(vm)
+        codes = [r.code for r in refused.value.refusals]
+        assert sorted(codes) == ["bridge-missing"] * 3 + ["parent-busy", "parent-missing"]
+        assert all(r.fix and r.message.startswith("host2: ") for r in refused.value.refusals)
+        assert fleet.snapshots() == before
+
+    await run(scenario)
+
+
+async def test_a_parent_taken_after_the_check_turns_it_back():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        before = fleet.snapshots()
+
+        def take(change: object) -> None:
+            there = fleet.world.hosts["host2"]
+            if there.taps and "phys1" in there.parents:
+                there.parents.remove("phys1")
+
+        fleet.world.watch(take)
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.snapshots() == before
+
+    await run(scenario)
+
+
+async def test_a_vhost_user_nic_is_refused_by_name_with_a_way_out():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        domain = fleet.world.hosts["host1"].domains[vm]
+        assert isinstance(domain.live, Definition)
+        nic = Nic(mac="52:54:00:00:00:99", plug=VHOSTUSER, device="/run/vhu0")
+        domain.live = Definition(**{**domain.live.__dict__, "nics": (*domain.live.nics, nic)})
+        with pytest.raises(Refused) as refused:
+            await fleet.start(vm)
+        (refusal,) = refused.value.refusals
+        assert refusal.code == "nic-vhostuser"
+        assert "/run/vhu0" in refusal.message
+        assert "tap" in refusal.fix
+
+    await run(scenario)

@@ -1,0 +1,249 @@
+"""The Neutron provider against Neutron's own answers: refusals, lost answers, leftovers, old servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from sterna.adapters.neutron.network import NeutronNetwork
+from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unknown
+from sterna.domain.model import GuestState, Nic, Vm
+from tests.scripted_cloud import Answer, ScriptedCloud
+from tests.unit.adapters.neutron.scripted_neutron import PORT, ScriptedNeutron, error
+
+MAC = "52:54:00:74:00:14"
+MOVE = ("host1", "host2")
+
+
+def vm(port_id: str | None = PORT) -> Vm:
+    nic = Nic(mac=MAC, plug="ovs", port_id=port_id, bridge="br-int", vlan=3, mtu=1500, device="vnet0")
+    return Vm(uuid="u", name="tern", state=GuestState.RUNNING, memory_bytes=1, vcpus=1, nics=(nic,))
+
+
+@contextmanager
+def serving(neutron: ScriptedNeutron) -> Iterator[tuple[NeutronNetwork, ScriptedCloud]]:
+    with ScriptedCloud(neutron) as scripted:
+        cloud = Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw"))
+        yield NeutronNetwork(cloud), scripted
+
+
+def bindings(neutron: ScriptedNeutron) -> list[tuple[str, str, str, dict]]:
+    return sorted((b["host"], b["status"], b["vif_type"], b["profile"]) for b in neutron.bindings.values())
+
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "prepare": (),
+    "switch": ("prepare",),
+    "settle": ("prepare",),
+    "give_back": ("prepare", "switch"),
+    "withdraw": ("prepare", "switch"),
+}
+"""Each part of a move, and those before it."""
+SETTLED = [("host2", "ACTIVE", "ovs", {})]
+AS_BEFORE = [("host1", "ACTIVE", "ovs", {})]
+
+
+async def test_a_move_and_what_each_part_leaves() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, cloud):
+        await network.prepare(vm(), *MOVE)
+        assert bindings(neutron) == [
+            ("host1", "ACTIVE", "ovs", {"migrating_to": "host2"}),
+            ("host2", "INACTIVE", "ovs", {"migrating_to": "host2"}),
+        ]
+        (nic,) = await network.nics_for(vm(), "host2")
+        assert (nic.plug, nic.bridge, nic.vlan, nic.mtu, nic.device) == ("ovs", "br-int", None, 1450, None)
+        await network.switch(vm(), *MOVE)
+        assert neutron.active["host"] == "host2"
+        await network.settle(vm(), *MOVE)
+        assert bindings(neutron) == SETTLED
+        assert cloud.asked[-1].headers["x-service-token"]
+        changed = [(method, path.rpartition(PORT)[2]) for method, path in cloud.changes()]
+        assert changed == [
+            ("POST", "/bindings"),
+            ("PUT", "/bindings/host1"),
+            ("PUT", "/bindings/host2/activate"),
+            ("DELETE", "/bindings/host1"),
+            ("PUT", "/bindings/host2"),
+        ], "one request each: the activation is not preceded by a look"
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("moment", range(4))
+async def test_any_answer_may_be_lost(part: str, moment: int) -> None:
+    """The n-th change is made, its answer is lost; the same part asked for again ends where it would have."""
+    neutron = ScriptedNeutron()
+    with serving(neutron) as (network, cloud):
+        for before in PARTS[part]:
+            await getattr(network, before)(vm(), *MOVE)
+        done = len(cloud.changes())
+
+        def lose(asked):
+            if asked.method != "GET" and len(cloud.changes()) == done + moment + 1:
+                neutron(asked)
+                return Answer(lost=True)
+            return neutron(asked)
+
+        cloud.script = lose
+        try:
+            await getattr(network, part)(vm(), *MOVE)
+        except Unknown:
+            await getattr(network, part)(vm(), *MOVE)
+    expected = {
+        "prepare": [
+            ("host1", "ACTIVE", "ovs", {"migrating_to": "host2"}),
+            ("host2", "INACTIVE", "ovs", {"migrating_to": "host2"}),
+        ],
+        "settle": SETTLED,
+        "withdraw": AS_BEFORE,
+        "give_back": [
+            ("host1", "ACTIVE", "ovs", {"migrating_to": "host1"}),
+            ("host2", "INACTIVE", "unbound", {"migrating_to": "host2"}),
+        ],
+    }
+    if part == "switch":
+        assert neutron.active["host"] == "host2"
+    else:
+        assert bindings(neutron) == expected[part]
+
+
+async def test_a_rollback_after_an_early_activation_gives_the_port_back_bound() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, _):
+        await network.prepare(vm(), *MOVE)
+        await network.switch(vm(), *MOVE)
+        await network.give_back(vm(), *MOVE)
+        assert neutron.active["host"] == "host1" and neutron.active["vif_type"] == "ovs"
+        await network.withdraw(vm(), *MOVE)
+        await network.withdraw(vm(), *MOVE)
+        assert bindings(neutron) == AS_BEFORE
+
+
+async def test_a_dead_source_gets_its_port_back_all_the_same() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, _):
+        await network.prepare(vm(), *MOVE)
+        await network.switch(vm(), *MOVE)
+        neutron.dead_hosts.add("host1")
+        await network.withdraw(vm(), *MOVE)
+        assert [(b["host"], b["status"]) for b in neutron.bindings.values()] == [("host1", "ACTIVE")]
+
+
+async def test_what_an_earlier_crash_left_is_adopted() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, _):
+        neutron._create({"host": "host2", "profile": {"migrating_to": "host9"}})
+        neutron.bindings["host1"]["status"], neutron.bindings["host2"]["status"] = "INACTIVE", "ACTIVE"
+        neutron.bindings["host1"]["vif_type"] = "unbound"
+        await network.prepare(vm(), *MOVE)
+        assert bindings(neutron) == [
+            ("host1", "ACTIVE", "ovs", {"migrating_to": "host2"}),
+            ("host2", "INACTIVE", "ovs", {"migrating_to": "host2"}),
+        ]
+
+
+async def test_a_destination_whose_network_agent_is_dead() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, _):
+        neutron.dead_hosts.add("host2")
+        with pytest.raises(Temporary, match="no network agent") as raised:
+            await network.prepare(vm(), *MOVE)
+        assert "network agent list" in raised.value.fix
+        assert bindings(neutron) == AS_BEFORE
+
+
+async def test_a_port_that_is_bound_to_a_third_host_is_not_ours() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, _):
+        with pytest.raises(Conflict, match="bound to host1"):
+            await network.prepare(vm(), "host3", "host2")
+        assert bindings(neutron) == AS_BEFORE
+
+
+async def test_without_multiple_bindings_the_host_changes_at_the_end() -> None:
+    with serving(neutron := ScriptedNeutron(extended=False)) as (network, cloud):
+        await network.prepare(vm(), *MOVE)
+        (nic,) = await network.nics_for(vm(), "host2")
+        assert (nic.plug, nic.bridge) == ("ovs", "br-int")
+        await network.switch(vm(), *MOVE)
+        assert cloud.changes() == []
+        await network.settle(vm(), *MOVE)
+        await network.settle(vm(), *MOVE)
+        assert bindings(neutron) == SETTLED and len(cloud.changes()) == 1
+        await network.withdraw(vm(), *MOVE)
+        assert bindings(neutron) == AS_BEFORE
+
+
+async def test_subports_go_along_and_come_back() -> None:
+    with serving(neutron := ScriptedNeutron(trunk=True)) as (network, _):
+        await network.prepare(vm(), *MOVE)
+        assert neutron.subport_host == "host1"
+        await network.settle(vm(), *MOVE)
+        assert neutron.subport_host == "host2"
+        await network.prepare(vm(), "host2", "host1")
+        neutron.subport_host = "host1"  # the network agent's own trunk driver was faster
+        await network.withdraw(vm(), "host2", "host1")
+        assert neutron.subport_host == "host2"
+
+
+@pytest.mark.parametrize(
+    ("vif", "details", "plug", "bridge"),
+    [
+        ("ovs", {"ovs_hybrid_plug": True}, "ovs-hybrid", "br-int"),
+        ("ovs", {"bridge_name": "tbr-1"}, "ovs", "tbr-1"),
+        ("bridge", {"bridge_name": "brq5c5b1a3e-00"}, "bridge", "brq5c5b1a3e-00"),
+        ("macvtap", {"macvtap_source": "eth1"}, "macvtap", "eth1"),
+    ],
+)
+async def test_how_a_binding_says_to_plug(vif: str, details: dict, plug: str, bridge: str) -> None:
+    neutron = ScriptedNeutron()
+    neutron.bindings["host1"] |= {"vif_type": vif, "vif_details": details}
+    with serving(neutron) as (network, _):
+        (nic,) = await network.nics_for(vm(), "host1")
+        assert (nic.plug, nic.bridge or nic.parent) == (plug, bridge)
+
+
+@pytest.mark.parametrize("vif", ["vhostuser", "hw_veb", "binding_failed", "unbound", "tomorrow"])
+async def test_what_cannot_be_plugged_is_refused_by_name(vif: str) -> None:
+    neutron = ScriptedNeutron()
+    neutron.bindings["host1"]["vif_type"] = vif
+    with serving(neutron) as (network, _):
+        with pytest.raises(Refused, match=vif) as raised:
+            await network.nics_for(vm(), "host1")
+        assert raised.value.fix
+        with pytest.raises(Refused, match="no binding on host7"):
+            await network.nics_for(vm(), "host7")
+
+
+async def test_ports_nobody_knows() -> None:
+    with serving(ScriptedNeutron()) as (network, _):
+        with pytest.raises(Refused, match="no port of Neutron"):
+            await network.prepare(vm(None), *MOVE)
+        with pytest.raises(NotFound):
+            await network.prepare(vm("gone"), *MOVE)
+        with pytest.raises(Refused, match=MAC):
+            await network.nics_for(vm("gone"), "host2")
+        await network.settle(vm("gone"), *MOVE)
+        await network.withdraw(vm("gone"), *MOVE)
+
+
+async def test_wired_is_what_the_agent_reported() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, _):
+        assert await network.wired(vm(), "host1")
+        assert not await network.wired(vm(), "host2")
+        neutron.status = "DOWN"
+        assert not await network.wired(vm(), "host1")
+
+
+async def test_a_user_without_the_role_is_told_which() -> None:
+    neutron = ScriptedNeutron()
+    neutron.answers.append(("POST", "/bindings", Answer(403, error("HTTPForbidden", "rule:create_port_binding"))))
+    with serving(neutron) as (network, _):
+        with pytest.raises(Permanent, match="HTTP 403") as raised:
+            await network.prepare(vm(), *MOVE)
+        assert "service" in raised.value.fix
+
+
+async def test_a_token_that_ran_out_is_renewed() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, cloud):
+        await network.prepare(vm(), *MOVE)
+        cloud.revoked = cloud.logins
+        await network.switch(vm(), *MOVE)
+        assert neutron.active["host"] == "host2" and cloud.logins == 2
