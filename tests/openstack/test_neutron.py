@@ -98,6 +98,8 @@ CONVERSATION: list[tuple[str, str, dict | None]] = [
     ("PUT", "/bindings/host2/activate", None),
     ("GET", "/bindings", None),
     ("PUT", "/bindings/host1", {"binding": {"profile": {"migrating_to": "host1"}}}),
+    ("DELETE", "/bindings/host1", None),
+    ("POST", "/bindings", {"binding": {"host": "host1", "profile": {"migrating_to": "host1"}}}),
     ("GET", "/bindings", None),
     ("PUT", "/bindings/host1/activate", None),
     ("DELETE", "/bindings/host2", None),
