@@ -19,6 +19,7 @@ import uvicorn
 from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.clock import SystemClock
 from sterna.adapters.glance.images import GlanceImages
+from sterna.adapters.libvirt.handshake import TlsHandshake
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.network import NativeNetwork
 from sterna.adapters.native.shared_file import SharedFileVolumes
@@ -111,17 +112,21 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         address=settings.migration.address,
         initiator=settings.volumes.initiator,
         instances_dir=str(settings.instances_dir),
+        link_bytes_s=settings.migration.link_bytes_s,
+        transport=settings.migration.transport,
     )
     return HostPorts(
         name=settings.host,
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
+        tunnel_uri=lambda address: settings.migration.ssh_uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
         vif=Plugs(settings.network.ovsdb),
         network=network_of(settings, cloud),
         volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        handshake=TlsHandshake(settings.migration.address),
         vif_plugging_timeout_s=settings.network.vif_plugging_timeout_s,
         vif_plugging_is_fatal=settings.network.vif_plugging_is_fatal,
         network_host=settings.openstack.host or "",

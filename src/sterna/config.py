@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from sterna.domain.errors import BadRequest
+from sterna.domain.model import Transport
 
 
 class _Section(BaseModel):
@@ -56,6 +57,15 @@ class MigrationSettings(_Section):
     the first network is away. None by default."""
     uri_template: str = "qemu+tcp://{address}/system"
     """TCP, since that needs no certificates; `qemu+tls://{address}/system` once libvirt has them."""
+    transport: Transport | None = None
+    """How memory travels to and from this host: `tcp`, `tls` (QEMU's own; refused where it cannot be had) or `ssh`
+    (inside libvirt's connection, where nothing else is open). None: TLS where both hosts have certificates,
+    else TCP, since a lab without certificates must work and a host with them was given them for this."""
+    ssh_uri_template: str = "qemu+ssh://root@{address}/system"
+    """For `transport = "ssh"`: the system's libvirtd is root's. Keys are ssh's affair, or the URI names them."""
+    link_bytes_s: int | None = Field(default=None, ge=2**20)
+    """What the migration network carries, in bytes/s. None: not known; then a copy has one connection, as one fills
+    10 Gb/s, is not compressed, and QEMU reckons its downtime by what it sees."""
 
 
 class NetworkSettings(_Section):

@@ -10,6 +10,7 @@ from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Vm
 
 __all__ = ["contract_lab", "hosts"]
+BASE_BYTES = 32 << 20
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 SLOW = 4 << 20
 """bytes/s: slow enough that a copy never ends by itself within a test."""
@@ -156,6 +157,24 @@ async def test_there_and_back_with_every_kind_of_disk(hosts: TwoHosts) -> None:
         assert [d.volume_id for d in now.disks] == [d.volume_id for d in vm.disks]
         assert now.persistent
         assert now.memory_bytes == vm.memory_bytes
+
+
+async def test_of_a_disk_on_a_base_both_hosts_see_only_what_differs_travels(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("overlay", "local")
+    assert vm.disks[0].backing_path and vm.disks[0].backing_format
+    assert await hosts.b.storage.check_targets((vm.disks[0],)) == []
+    unseen = vm.disks[0].model_copy(update={"backing_shared": False})
+    assert [r.code for r in await hosts.b.storage.check_targets((unseen,))] == ["disk-backing-file"]
+    sides = (hosts.a, hosts.b)
+    for epoch, (source, destination) in enumerate((sides, sides[::-1]), start=1):
+        await move(hosts, vm, epoch, source, destination)
+        assert (await destination.hypervisor.observe(vm.uuid)).state is GuestState.RUNNING
+        await hosts.settled(source, vm.uuid)
+        await hosts.clear(vm, epoch, source)
+        now = await destination.hypervisor.vm(vm.uuid)
+        assert now.disks[0].backing_path == vm.disks[0].backing_path
+        assert now.disks[0].allocation_bytes is not None
+        assert now.disks[0].allocation_bytes < BASE_BYTES  # the base has more than that
 
 
 async def test_a_guest_that_runs_is_not_ended(hosts: TwoHosts) -> None:

@@ -3,6 +3,7 @@
 The real ones are the lab's, driven from outside through `remote.py`; they need root and are marked `lab`.
 """
 
+import json
 import subprocess
 import sys
 import uuid as uuids
@@ -15,7 +16,7 @@ import pytest
 from remote import adapters_on
 
 from sterna.adapters.clock import SystemClock
-from sterna.adapters.sim import life
+from sterna.adapters.sim import life, streams
 from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.storage import SimStorage
 from sterna.adapters.sim.things import Pace, SimPort
@@ -26,6 +27,7 @@ from sterna.domain.errors import SternaError
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Nic, Vm
 from sterna.domain.plugs import BRIDGE, MACVTAP
 from sterna.lab import Lab, sabotage
+from sterna.lab.credentials import SSH
 from sterna.lab.errors import LabError
 from sterna.ports.storage import Created
 
@@ -34,6 +36,9 @@ ROOT = Path(__file__).resolve().parents[2] / ".lab-test"
 
 class Side:
     """One host's adapters: `hypervisor`, `vif`, `iscsi`, `files`, `storage`."""
+
+    tunnel_uri = ""
+    """What the other side's libvirtd calls this one through SSH."""
 
     def __init__(self, name: str, uri: str, stream: str, instances: str, **adapters: Any) -> None:
         self.name, self.uri, self.stream, self.instances = name, uri, stream, instances
@@ -46,7 +51,10 @@ class Side:
     def local(self, disk: Disk) -> Disk:
         """The disk with `local` decided, as the agents would by tokens."""
         mine = disk.kind is DiskKind.FILE and (disk.path or "").startswith(self.instances + "/")
-        return disk.model_copy(update={"local": mine if disk.kind is DiskKind.FILE else None})
+        base = True if mine and disk.backing_path else None  # the bases made here are shared
+        return disk.model_copy(
+            update={"local": mine if disk.kind is DiskKind.FILE else None, "backing_shared": base}
+        )
 
 
 class TwoHosts:
@@ -56,7 +64,7 @@ class TwoHosts:
         self.a, self.b = a, b
 
     def make_vm(self, disks: tuple[str, ...]) -> str:
-        """A running guest on `a` with disks of these kinds (shared, local, iscsi); its UUID."""
+        """A running guest on `a` with disks of these kinds (shared, local, iscsi, overlay); its UUID."""
         raise NotImplementedError
 
     unhurried: int
@@ -96,6 +104,10 @@ class TwoHosts:
         """The memory stream from `a` to `b` is lost; the link is whole again afterwards."""
         raise NotImplementedError
 
+    def stream_of(self, vm: Vm) -> set[str]:
+        """What the stream of the copy under way on `a` is made of, by what QEMU itself is set to."""
+        raise NotImplementedError
+
     async def vm(self, *disks: str) -> Vm:
         """As `make_vm`; described by its host, `local` decided."""
         vm = await self.a.hypervisor.vm(self.make_vm(disks or ("shared",)))
@@ -113,7 +125,9 @@ class TwoHosts:
             if disk.kind is DiskKind.ISCSI:
                 disk = await destination.iscsi.connect(await destination.iscsi.attach(disk))  # noqa: PLW2901
             facts = {"target": disk.target, "kind": disk.kind, "path": disk.path, "iscsi": disk.iscsi}
-            disks.append(DestinationDisk(**facts, copied=bool(disk.local)))
+            disks.append(DestinationDisk(**facts, copied=bool(disk.local), from_base=bool(disk.backing_shared)))
+        if "TUNNELLED" in more.get("flags", ()):
+            more = {"destination_uri": destination.tunnel_uri, "migrate_uri": None} | more
         nics = []
         for index, nic in enumerate(vm.nics):
             known = await source.vif.describe(nic) or nic
@@ -122,15 +136,8 @@ class TwoHosts:
             facts = {"mac": nic.mac, "device": plugged.device or "", "bridge": plugged.bridge or ""}
             facts |= {"port_id": plugged.port_id or "", "plug": plugged.plug, "parent": plugged.parent}
             nics.append(DestinationNic(**facts, vlan=plugged.vlan, mode=plugged.mode))
-        return CopyPlan(
-            migration_id=migration_id,
-            epoch=epoch,
-            destination_uri=destination.uri,
-            migrate_uri=destination.stream,
-            disks=tuple(disks),
-            nics=tuple(nics),
-            **more,
-        )
+        uris = {"destination_uri": destination.uri, "migrate_uri": destination.stream}
+        return CopyPlan(migration_id=migration_id, epoch=epoch, disks=tuple(disks), nics=tuple(nics), **uris | more)
 
     async def unplug(self, side: Side, plan: CopyPlan) -> None:
         """R6 on `side` by hand."""
@@ -165,7 +172,8 @@ class SimulatedHosts(TwoHosts):
 
     def _side(self, name: str) -> Side:
         host = self.world.add_host(name)
-        return Side(
+        host.abilities = host.abilities.model_copy(update={"tls": True})
+        side = Side(
             name,
             host.uri,
             f"tcp://{host.address}",
@@ -176,6 +184,8 @@ class SimulatedHosts(TwoHosts):
             files=SimSharedFiles(self.world, name),
             storage=SimStorage(self.world, name),
         )
+        side.tunnel_uri = f"qemu+ssh://root@{host.address}/system"
+        return side
 
     def make_vm(self, disks: tuple[str, ...]) -> str:
         return life.add_vm(self.world, "host1", f"g{len(self.world.guests)}", disks=disks)
@@ -201,6 +211,14 @@ class SimulatedHosts(TwoHosts):
     def break_stream(self) -> None:
         self.world.cut("host1", "host2", kinds=("stream",))
         self.world.mend("host1", "host2")
+
+    def stream_of(self, vm: Vm) -> set[str]:
+        job = self.world.hosts["host1"].domains[vm.uuid].job
+        assert job is not None
+        found = {f.lower() for f in streams.features(job.plan)} - {"live", "peer2peer"}
+        found |= {"preempt"} if "postcopy" in found else set()  # libvirt's own choice
+        found |= {f"{name}={value}" for name, value in job.plan.parameters.items()}
+        return found
 
     def cold_start(self, side: Side, uuid: str) -> None:
         life.kill_qemu(self.world, side.name, uuid)
@@ -263,6 +281,31 @@ class LabHosts(TwoHosts):
         there = self.lab.host(self.b.name).address
         self.lab.host(self.a.name).run(["ss", "-K", "dst", there, "dport", ">=", "49152"])
 
+    def _qmp(self, vm: Vm, command: str) -> Any:
+        said = self.lab.host(self.a.name).virsh("qemu-monitor-command", vm.name, json.dumps({"execute": command}))
+        return json.loads(said)["return"]
+
+    def stream_of(self, vm: Vm) -> set[str]:
+        on = {c["capability"] for c in self._qmp(vm, "query-migrate-capabilities") if c["state"]}
+        told = self._qmp(vm, "query-migrate-parameters")
+        sockets = self.lab.host(self.a.name).run(["ss", "-Htnp", "state", "established"]).stdout.splitlines()
+        there = self.lab.host(self.b.name).address
+        outside = any(there in line and "qemu" in line for line in sockets)
+        return {
+            *({"tls"} if told.get("tls-creds") else set()),
+            *({"tunnelled"} if not outside else set()),
+            *({"postcopy"} if "postcopy-ram" in on else set()),
+            *({"preempt"} if "postcopy-preempt" in on else set()),
+            *({"parallel", f"parallel.connections={told['multifd-channels']}"} if "multifd" in on else set()),
+            *({"zerocopy"} if "zero-copy-send" in on else set()),
+            *(
+                {"compressed", f"compression={told['multifd-compression']}"}
+                if told["multifd-compression"] != "none"
+                else set()
+            ),
+            f"bandwidth.avail.switchover={told['avail-switchover-bandwidth'] >> 20}",
+        }
+
     def cold_start(self, side: Side, uuid: str) -> None:
         self.lab.host(side.name).virsh("destroy", uuid)
         self.lab.host(side.name).virsh("start", uuid)
@@ -306,6 +349,7 @@ async def hosts(request: pytest.FixtureRequest) -> AsyncIterator[TwoHosts]:
             ports = {"hypervisor": there.hypervisor, "vif": there.vif, "iscsi": there.tgt}
             ports |= {"files": there.files, "storage": there.storage}
             side = Side(name, host.peer_uri, f"tcp://{host.address}", there.instances, **ports)
+            side.tunnel_uri = f"qemu+ssh://root@{host.address}/system?command={SSH}/ssh"
             sides.append(side)
         both = LabHosts(lab, *sides)
         try:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sterna.adapters.sim.attached import SimAttachedVolumes
 from sterna.adapters.sim.bus import MemoryBroker
 from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.handshake import SimHandshake
 from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sim.network import SimNetwork
@@ -90,6 +91,7 @@ class SimAgent:
             volumes=(SimSharedFiles(world, name), SimIscsiVolumes(world, name), SimAttachedVolumes(world, name)),
             storage=SimStorage(world, name),
             clock=self.clock,
+            handshake=SimHandshake(world, name),
         )
 
     async def _strike(self, step: str, row: str, moment: str) -> None:

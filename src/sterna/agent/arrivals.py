@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+from sterna.domain.downtime import ARRIVED, DestinationTimes
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.whereabouts import GONE
@@ -83,12 +84,14 @@ class Arrivals:
 
     async def _listen(self, ctx: Context, events: AsyncIterator[GuestEvent], *, came: bool) -> None:
         """Until it ran; `came`: its QEMU waits here already. Raises Unreachable when events may be missing."""
+        times = DestinationTimes()
         async for event in events:
+            times.take(event.kind, event.at_ms)
             if event.kind == "started-incoming":
                 came = True
             if event.kind in _RUNS:
                 ctx.note_once("M4", RAN)
-                await asyncio.gather(_announce(ctx), _confirm(ctx))
+                await asyncio.gather(_announce(ctx, times), _confirm(ctx))
                 return
             if came and event.kind in _ENDS:
                 ctx.note_once("M4", NEVER_RAN)
@@ -108,8 +111,11 @@ async def _confirm(ctx: Context) -> None:
         log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
 
 
-async def _announce(ctx: Context) -> None:
-    """Tell the network that the guest is here (SPEC F7): QEMU does as well, but later. Nobody depends on it."""
+async def _announce(ctx: Context, times: DestinationTimes) -> None:
+    """Tell the network that the guest is here (SPEC F7): QEMU does as well, but later. Nobody depends on it.
+
+    What the first time took is journaled.
+    """
     for wait_s in ANNOUNCE_AFTER_S:
         await ctx.clock.sleep(wait_s)
         for raw in ctx.history.results.get("plug-vifs", {}).get("nics", ()):
@@ -118,3 +124,6 @@ async def _announce(ctx: Context) -> None:
                 await ctx.host.vif.announce(nic)
             except SternaError as error:
                 log.info("the network was not told of a guest", mac=nic.mac, error=error.message)
+        record = times.record(ctx.clock.monotonic_ms())
+        if record is not None and not ctx.history.closed:
+            ctx.note_once("M4", ARRIVED, record)

@@ -14,7 +14,9 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
-from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
+from sterna.domain.objective import Objective
+from sterna.migration import stream
 from sterna.migration.context import POSTCOPY, HostPorts
 from sterna.migration.image import against, image_of
 from sterna.migration.pre import decide_local
@@ -69,6 +71,16 @@ async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
     return done  # type: ignore[return-value]  # no exception is left among them
 
 
+def _check_stream(
+    vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective | None
+) -> tuple[Transport, list[Refusal]]:
+    """How the memory would travel, and what of what was asked for cannot be."""
+    if wanted is None:
+        return Transport.TCP, []
+    found = stream.solution(wanted, here, there, vm)
+    return found.parameters.transport if found.parameters else Transport.TCP, list(found.refusals)
+
+
 class SourceChecks:
     """The source agent's side of a check; asks the destination's side itself."""
 
@@ -77,13 +89,16 @@ class SourceChecks:
         self.tokens = CheckTokens(host)
 
     async def check(
-        self, name_or_uuid: str, destination: str, may: tuple[str, ...] = ()
+        self, name_or_uuid: str, destination: str, may: tuple[str, ...] = (), wanted: Objective | None = None
     ) -> tuple[Vm, HostFacts | None, list[Refusal]]:
         """The VM (disks with `local` decided where the destination answered), the destination's facts, and why not.
 
+        `wanted`: what is wanted of the copy, where the user said it.
+
         Raises NotFound where this host has no such VM.
         """
-        vm = await self._as_plugged(await self._host.hypervisor.vm(name_or_uuid))
+        vm, here = await both(self._host.hypervisor.vm(name_or_uuid), self._host.hypervisor.host())
+        vm = await self._as_plugged(vm)
         if destination == self._host.name:
             message = f"{vm.name} is on {destination} already"
             same = Refusal(code="same-host", message=message, fix="name another host")
@@ -91,10 +106,11 @@ class SourceChecks:
         try:
             facts, disks = await both(self._facts(destination), self._decide_local(vm.disks, destination))
             vm = vm.model_copy(update={"disks": disks})
+            transport, against = _check_stream(vm, here, facts, wanted)
             params = {"vm": vm.model_dump(mode="json"), "may": list(may)}
             answer, unreachable = await both(
                 self._client.call(destination, "check_destination", params),
-                self._host.hypervisor.check_peer(self._host.uri(facts.address)),
+                self._host.hypervisor.check_peer(stream.control_uri(self._host, facts.address, transport)),
             )
         except (Temporary, Unknown) as error:
             message = f"{destination}'s agent does not answer: {error.message}"
@@ -104,6 +120,7 @@ class SourceChecks:
             return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
+        refusals += against
         if unreachable is not None:
             refusals.append(unreachable)
         return vm, facts, refusals

@@ -22,7 +22,7 @@ from sterna.domain.model import Data, GuestState, Observation, Vm
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.domain.whereabouts import GONE
-from sterna.migration import pre
+from sterna.migration import pre, rehearsal
 from sterna.migration.context import WROTE_OFF, Context, HostPorts
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, REMOVE_VOLUME_CONNECTION
 from sterna.migration.rollback import taps_made, unplug_taps
@@ -97,13 +97,20 @@ class DestinationDesk:
             ctx.note_once("P3", "incoming-vm", {"vm": _vm(request).model_dump(mode="json")})
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)
-            answer = pre.pre_live_migration_result(ctx)
+            facts = await self._host.hypervisor.host()
+            answer = pre.pre_live_migration_result(ctx) | {"host": facts.model_dump(mode="json")}
             ctx.note_once("P11", "return-result", answer)
             return answer
 
     async def wait_vif_plugged(self, request: Request) -> Data:
         """P12: answer when every port made ahead is wired."""
         return await pre.wait_wired(self._known(request))
+
+    async def rehearse(self, request: Request) -> Data:
+        """`rehearse {xml, postcopy, tls}`: try, after P11, what M4 would need; changes nothing."""
+        ctx, told = self._known(request), request.params
+        wishes = {name: bool(told.get(name)) for name in ("postcopy", "tls")}
+        return await rehearsal.rehearse_here(ctx, str(told.get("xml", "")), **wishes)
 
     def heard(self, event: Data) -> None:
         """Another service's report of a VM's port: noted where this host prepares for that VM, once per port."""

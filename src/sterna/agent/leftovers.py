@@ -223,7 +223,7 @@ async def tokens(around: Surroundings) -> list[Found]:
     paths = {p for e in around.journal.settled("snapshot-volumes") for p in e.data.get("paths", ())}
     hypervisor = around.host.hypervisor
     for summary in await hypervisor.vms():
-        paths |= {d.path for d in (await hypervisor.vm(summary.uuid)).disks if d.path}
+        paths |= {path for d in (await hypervisor.vm(summary.uuid)).disks for path in d.files}
     found: dict[str, Found] = {}
     for path in sorted(paths):
         for token in await around.host.storage.tokens(path):

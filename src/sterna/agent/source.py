@@ -16,12 +16,14 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, HostFacts, Vm
+from sterna.domain.objective import Objective
 from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.migration import postcopy
-from sterna.migration.context import RUNS_THERE, WRITTEN_OFF, Context, HostPorts
-from sterna.migration.flow import SOURCE
+from sterna.migration.context import ABORT_ASKED, REHEARSE, RUNS_THERE, WRITTEN_OFF, Context, HostPorts
+from sterna.migration.flow import REHEARSAL, SOURCE
+from sterna.migration.steering import OBJECTIVE
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -54,7 +56,7 @@ class SourceDesk:
     async def check_migration(self, request: Request) -> Data:
         """`check_migration {vm, destination}`: the VM and every reason why not."""
         vm, _, refusals = await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), _permitted(request)
+            _text(request, "vm"), _text(request, "destination"), _permitted(request), _wanted(request)
         )
         return {"vm": vm.model_dump(mode="json"), "refusals": [r.model_dump() for r in refusals]}
 
@@ -67,7 +69,7 @@ class SourceDesk:
         if known is not None:
             return self._known(known[0], known[1])
         vm, facts, refusals = await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), _permitted(request)
+            _text(request, "vm"), _text(request, "destination"), _permitted(request), _wanted(request)
         )
         holder = self._journal.holder(vm.uuid)
         if holder is not None and holder.id != request.params["id"]:
@@ -96,7 +98,7 @@ class SourceDesk:
             )
         ctx = self._contexts.get(wanted)
         if ctx is not None:
-            ctx.note_once("", "abort-asked")
+            ctx.note_once("", ABORT_ASKED)
             ctx.abort.set()
         return {"accepted": True}
 
@@ -166,10 +168,11 @@ class SourceDesk:
         )
         if history.status is None:
             ctx.write(Kind.STATUS, name=Status.QUEUED, data={"status": Status.QUEUED, "reason": "accepted"})
-        if "abort-asked" in history.notes:
+        if ABORT_ASKED in history.notes:
             ctx.abort.set()
         self._contexts[migration.id] = ctx
-        task = asyncio.create_task(self._runner.drive(SOURCE, ctx), name=f"migration-{migration.id}")
+        flow = REHEARSAL if migration.options.get(REHEARSE) else SOURCE
+        task = asyncio.create_task(self._runner.drive(flow, ctx), name=f"migration-{migration.id}")
         self._tasks[migration.id] = task
         task.add_done_callback(lambda done: self._ended(migration.id, done))
 
@@ -207,6 +210,15 @@ def _text(request: Request, key: str) -> str:
     if not isinstance(value, str) or not value:
         raise BadRequest(f"{request.method} needs {key!r}, a string")
     return value
+
+
+def _wanted(request: Request) -> Objective | None:
+    """What is wanted of the copy (option `objective`). Raises BadRequest."""
+    told = (request.params.get("options") or {}).get(OBJECTIVE)
+    try:
+        return Objective.model_validate(told) if told else None
+    except ValueError as error:
+        raise BadRequest(f"{request.method}: no objective: {error}") from error
 
 
 def _permitted(request: Request) -> tuple[str, ...]:

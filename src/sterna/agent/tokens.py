@@ -15,7 +15,6 @@ from uuid import uuid4
 import structlog
 
 from sterna.domain.errors import SternaError
-from sterna.domain.model import DiskKind
 from sterna.migration.context import HostPorts
 
 SWEEP_AGAIN_S = 5.0
@@ -75,5 +74,5 @@ class CheckTokens:
     async def _sweep(self) -> None:
         for summary in await self._host.hypervisor.vms():
             vm = await self._host.hypervisor.vm(summary.uuid)
-            for path in {d.path for d in vm.disks if d.kind is DiskKind.FILE and d.path}:
+            for path in {path for d in vm.disks for path in d.files}:
                 await self._host.storage.sweep_tokens(path, self._prefix, frozenset(self._in_use))

@@ -14,7 +14,7 @@ from sterna.controller.audit import Findings
 from sterna.controller.declare_dead import Death
 from sterna.controller.registry import Host
 from sterna.domain.audit import Leftover
-from sterna.domain.model import Vm
+from sterna.domain.model import Transport, Vm
 from sterna.domain.objective import Asked
 from sterna.domain.policies import DEFAULT, POLICIES, May
 from sterna.domain.progress import Progress
@@ -178,6 +178,10 @@ class ObjectiveIn(BaseModel):
     )
     bandwidth_bytes_s: int | None = Field(
         default=None, ge=2**20, description="The copy sends no more than this; null: as fast as it goes."
+    )
+    transport: Transport | None = Field(
+        default=None,
+        description="How memory travels; null: as the hosts are set, else TLS where both have certificates.",
     )
 
     def asked(self) -> Asked:

@@ -20,12 +20,24 @@ class PlanIn(ObjectiveIn):
     destination: str | None = Field(
         default=None, min_length=1, max_length=255, description="A host's name; null: Sterna chooses."
     )
+    rehearse: bool = Field(
+        default=False, description="Do all that can be undone for real, and undo it: it is recorded as a migration."
+    )
+    with_copy: bool = Field(
+        default=False, description="Begin the copy as well, as slowly as it goes, and end it at its first sample."
+    )
 
 
 @router.post("/plans", summary="Plan a migration", responses=documented(404, 422, 503))
 async def plan_migration(wanted: PlanIn, controller: Served) -> Plan:
-    """Changes nothing; takes some seconds, in which the guest's dirty rate is measured. Every blocker at once."""
-    return await controller.plan(wanted.vm, wanted.destination, wanted.asked())
+    """Changes nothing; takes some seconds, in which the guest's dirty rate is measured. Every blocker at once.
+
+    With `rehearse` what a migration would do is done, up to the copy, and undone.
+    """
+    plan = await controller.plan(wanted.vm, wanted.destination, wanted.asked())
+    if wanted.rehearse or wanted.with_copy:
+        plan = await controller.rehearse(plan, wanted.asked(), with_copy=wanted.with_copy)
+    return plan
 
 
 @router.get("/accuracy", summary="How good the forecasts were")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import typer
@@ -23,6 +23,7 @@ from sterna.cli.options import (
     MayDo,
     MigrationArg,
     PolicyName,
+    TransportName,
     client_of,
     print_json,
 )
@@ -90,10 +91,10 @@ def vms(api: Api = None, as_json: AsJson = False) -> None:
 
 
 def _objective(
-    policy: str | None, max_downtime: float | None, finish_within: float | None, may: list[str] | None
+    policy: str | None, max_downtime: float | None, finish_within: float | None, may: list[str] | None, **more: Any
 ) -> Json:
     """The part of a request that says what is wanted; only what was said."""
-    told: Json = {}
+    told: Json = {name: value for name, value in more.items() if value is not None}
     if policy is not None:
         told["policy"] = policy
     if max_downtime is not None:
@@ -115,20 +116,28 @@ def plan(  # noqa: PLR0913 - one option per thing a user may say
     may: MayDo = None,
     policy: PolicyName = None,
     bandwidth: Bandwidth = None,
+    transport: TransportName = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="Do all of it up to the copy, and undo it.")] = False,
+    with_copy: Annotated[
+        bool, typer.Option("--with-copy", help="And begin the copy, slowly; it ends at its first sample.")
+    ] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a migration would meet and what it would cost; change nothing.
 
-    Takes some seconds: the guest's dirty rate is measured. Exit code 3 when something is in the way.
+    Takes some seconds: the guest's dirty rate is measured. Exit code 3 when something is in the way, or a rehearsal
+    did not go well.
     """
-    body: Json = {"vm": vm, "destination": to} | _objective(policy, max_downtime, finish_within, may)
-    if bandwidth is not None:
-        body["bandwidth_bytes_s"] = bandwidth
+    wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport}
+    body: Json = {"vm": vm, "destination": to} | _objective(policy, max_downtime, finish_within, may, **wanted)
+    if rehearse or with_copy:
+        body |= {"rehearse": True, "with_copy": with_copy}
     with plain_errors():
         answer = client_of(api).post("/v1/plans", body)
         print_json(answer) if as_json else out.print(shown_plan(answer))
-        if answer["blockers"]:
+        rehearsed = answer.get("rehearsal")
+        if answer["blockers"] or (rehearsed is not None and not rehearsed["passed"]):
             raise typer.Exit(Exit.REFUSED)
 
 
@@ -154,14 +163,14 @@ def migrate(  # noqa: PLR0913 - one option per thing a user may say
     may: MayDo = None,
     policy: PolicyName = None,
     bandwidth: Bandwidth = None,
+    transport: TransportName = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Migrate a running VM to another host."""
     body: Json = {"id": str(id or uuid4()), "vm": vm, "destination": to}
-    body |= _objective(policy, max_downtime, finish_within, may)
-    if bandwidth is not None:
-        body["bandwidth_bytes_s"] = bandwidth
+    wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport}
+    body |= _objective(policy, max_downtime, finish_within, may, **wanted)
     with plain_errors():
         client = client_of(api)
         migration = _start(client, body)

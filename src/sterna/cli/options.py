@@ -53,6 +53,14 @@ PolicyName = Annotated[
 ]
 
 
+TransportName = Annotated[
+    str | None,
+    typer.Option(
+        "--transport", metavar="NAME", help="How memory travels: tcp, tls, ssh; else as the hosts are set."
+    ),
+]
+
+
 def client_of(api: str | None) -> Client:
     """The controller's client. Raises BadRequest where none can be found."""
     return Client(find_api(api))

@@ -29,8 +29,20 @@ def shown(plan: Json) -> Group:
             head.append(f"  fix: {escape(refusal['fix'])}")
     head += [f"[yellow]warning:[/] {escape(w)}" for w in plan["warnings"]]
     head += [f"[dim]{escape(r)}[/]" for r in plan["reasons"]]
+    head += _rehearsal(plan.get("rehearsal"))
     head += [_load(plan), f"bandwidth: {_bandwidth(plan)}"]
     return Group(*head, _ways(plan["forecasts"])) if plan["forecasts"] else Group(*head)
+
+
+def _rehearsal(told: Json | None) -> list[str]:
+    """What was tried for real."""
+    if told is None:
+        return []
+    lines = [f"[{'green' if told['passed'] else 'red'}]rehearsal:[/] {escape(told['why'])}"]
+    for refusal in told["refusals"]:
+        lines += [f"  [red]failed:[/] {escape(refusal['message'])}", f"    fix: {escape(refusal['fix'])}"]
+    lines += [f"  [dim]tried: {escape(what)}[/]" for what in told["tried"]]
+    return lines + ([f"  [dim]all of it: sterna show {told['migration_id']}[/]"] if told["migration_id"] else [])
 
 
 def _load(plan: Json) -> str:

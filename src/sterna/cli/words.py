@@ -188,6 +188,35 @@ def _known(value: str, reason: str) -> str:
     return f"unknown: {reason}" if value == UNKNOWN and reason else value
 
 
+_PARTS = {
+    "last_pass_ms": "last pass, guest still running",
+    "stop_ms": "stopping it, on the source",
+    "device_state_ms": "the rest and its devices, sent",
+    "resume_ms": "handed over and resumed",
+    "network_ms": "until the network was told",
+}
+
+
+def _standstill(told: Json) -> list[tuple[str, str]]:
+    """What the downtime was made of, as far as it was seen."""
+    return [(f"  {words}", ms(told[name])) for name, words in _PARTS.items() if told.get(name) is not None]
+
+
+def _stream(told: Json | None) -> list[tuple[str, str]]:
+    """What the copy was made of, and what was left out of it."""
+    if told is None or told.get("parameters") is None:
+        return []
+    parameters = told["parameters"]
+    numbers = [f"{name} {value}" for name, value in sorted(parameters["parameters"].items())]
+    made_of = ", ".join([parameters["transport"], *(f.lower() for f in parameters["flags"] if f not in _ALWAYS)])
+    lines = [("the stream", "; ".join([made_of, *numbers]))]
+    lines += [("  because", reason) for reason in told["reasons"]]
+    return lines + [("  but", warning) for warning in told["warnings"]]
+
+
+_ALWAYS = ("LIVE", "PEER2PEER", "TLS", "TUNNELLED")
+
+
 def report(migration: Json) -> Table:
     """One migration and what it cost."""
     told: dict[str, Any] = migration["report"]
@@ -206,6 +235,8 @@ def report(migration: Json) -> Table:
         ("total time", _known(ms(told["total_ms"]), told["total_reason"])),
         ("guest downtime", _known(ms(told["downtime_ms"]), told["downtime_reason"])),
         ("  without talk between hosts", ms(told["downtime_net_ms"])),
+        *_standstill(told.get("downtime") or {}),
+        *_stream(told.get("stream")),
         ("memory moved", size(told["bytes_memory"])),
         ("disks copied, holes counted", size(told["bytes_disks"])),
         ("iterations", str(told["iterations"]) if told["iterations"] is not None else UNKNOWN),

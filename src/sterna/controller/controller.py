@@ -16,9 +16,11 @@ from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
 from sterna.controller.plan_migration import Forecasting, Plan, PlanMigration
 from sterna.controller.projector import Projector
 from sterna.controller.registry import Registry
+from sterna.controller.rehearse_migration import RehearseMigration, refused
 from sterna.controller.switch_to_postcopy import SwitchToPostcopy
 from sterna.controller.tune_migration import TuneMigration
 from sterna.domain.diagram import draw
+from sterna.domain.errors import Refused
 from sterna.domain.objective import Asked
 from sterna.domain.report import Report, build_report
 from sterna.domain.timeline import Item, build_timeline
@@ -39,6 +41,7 @@ class Controller:
         self._abort = AbortMigration(fleet, calls, clock)
         self._tune = TuneMigration(fleet, calls, clock)
         self._plan = PlanMigration(fleet, self.registry, self.inventory, calls, self._migrate)
+        self._rehearse = RehearseMigration(fleet, self._migrate, clock)
         self._switch = SwitchToPostcopy(fleet, calls)
         self._calls = calls
         self.audits = AuditFleet(self.registry, calls)
@@ -64,6 +67,17 @@ class Controller:
     async def plan(self, vm: str, destination: str | None, asked: Asked) -> Plan:
         """See PlanMigration.plan."""
         return await self._plan.plan(vm, destination, asked)
+
+    async def rehearse(self, plan: Plan, asked: Asked, *, with_copy: bool) -> Plan:
+        """The plan with what a rehearsal of it found; as it is where something is in the way already."""
+        if plan.blockers or plan.destination is None:
+            return plan
+        try:
+            record = await self._rehearse.start(plan.vm.uuid, plan.destination, asked, with_copy=with_copy)
+        except Refused as error:
+            return plan.model_copy(update={"rehearsal": refused(error)})
+        self.follower.look(record.migration.source)
+        return plan.model_copy(update={"rehearsal": await self._rehearse.result(record, with_copy=with_copy)})
 
     async def accuracy(self) -> Forecasting:
         """See PlanMigration.accuracy."""

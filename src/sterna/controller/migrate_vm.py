@@ -47,6 +47,8 @@ class MigrateRequest(Value):
     """None: Sterna chooses."""
     asked: Asked = Asked()
     """What is wanted of the copy."""
+    rehearse: str = ""
+    """`prepare` or `copy`: everything up to there is done and undone again."""
 
     @property
     def options(self) -> Data:
@@ -57,6 +59,8 @@ class MigrateRequest(Value):
         options: Data = {"objective": wanted.model_dump(mode="json"), "may": sorted(m.value for m in wanted.may)}
         if wanted.bandwidth_bytes_s is not None:
             options["bandwidth_bytes"] = wanted.bandwidth_bytes_s
+        if self.rehearse:
+            options["rehearse"] = self.rehearse
         return options
 
 

@@ -12,6 +12,7 @@ from sterna.controller.calls import AgentCalls
 from sterna.controller.inventory import Inventory
 from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
 from sterna.controller.registry import Registry
+from sterna.controller.rehearse_migration import Rehearsal
 from sterna.domain.capabilities import Capabilities, Guest, Pair
 from sterna.domain.errors import Refused, SternaError
 from sterna.domain.experience import Accuracy, Experience, accuracy, outcome_of
@@ -48,6 +49,8 @@ class Plan(Value):
     bandwidth_from: str = ""
     """`asked`, `learnt`, or why it is not known."""
     forecasts: tuple[Forecast, ...] = ()
+    rehearsal: Rehearsal | None = None
+    """What was tried for real, where that was asked for and nothing was in the way."""
 
 
 class Forecasting(Value):
@@ -121,7 +124,7 @@ class PlanMigration:
         answer: Solution = solve(wanted, hosts, Guest.of(details), converges=converges)
         return plan.model_copy(
             update={
-                "blockers": (*plan.blockers, *answer.refusals),
+                "blockers": tuple(reasons.unique([*plan.blockers, *answer.refusals])),
                 "warnings": answer.warnings,
                 "reasons": answer.reasons,
             }
@@ -132,14 +135,12 @@ class PlanMigration:
         ends = [known.get(name) for name in (plan.vm.host, plan.destination or "")]
         if ends[0] is None or ends[1] is None:
             return None
-        source, destination = (
-            Capabilities(host=f.name, libvirt_version=f.libvirt_version, qemu_version=f.qemu_version, cpus=f.cpus)
-            for f in ends
-            if f is not None
-        )
-        # The destination was asked whether its QEMU may handle page faults if post-copy was a matter at all.
-        able = May.POSTCOPY in wanted.may and NO_POSTCOPY not in {r.code for r in plan.blockers}
-        return Pair(source=source, destination=destination.model_copy(update={"userfaultfd": able}))
+        source, destination = (Capabilities.of(f) for f in ends if f is not None)
+        if destination.userfaultfd is None:
+            # An older agent: it was asked whether its QEMU may handle page faults if post-copy was a matter at all.
+            able = May.POSTCOPY in wanted.may and NO_POSTCOPY not in {r.code for r in plan.blockers}
+            destination = destination.model_copy(update={"userfaultfd": able})
+        return Pair(source=source, destination=destination)
 
     async def _foreseen(self, plan: Plan, wanted: Objective, details: Vm | None) -> Plan:
         """With the forecasts, as far as load and bandwidth are known."""

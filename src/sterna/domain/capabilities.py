@@ -5,7 +5,7 @@ A field nobody has observed is None, never False: the solver does without the fe
 
 from __future__ import annotations
 
-from sterna.domain.model import Value, Vm
+from sterna.domain.model import Abilities, HostFacts, Transport, Value, Vm
 
 
 def version(major: int, minor: int = 0) -> int:
@@ -18,25 +18,24 @@ def spoken(encoded: int) -> str:
     return f"{encoded // 1_000_000}.{encoded // 1000 % 1000}"
 
 
-class Capabilities(Value):
+class Capabilities(Abilities):
     """One host's side of a copy."""
 
     host: str
     libvirt_version: int
     qemu_version: int
     cpus: int
-    userfaultfd: bool | None = None
-    """QEMU, as the user it runs as here, may open a userfaultfd."""
-    userfaultfd_hugepages: bool | None = None
-    """The kernel's userfaultfd serves hugetlbfs memory too."""
-    tls: bool | None = None
-    """Certificates for QEMU's migration stream are in place."""
-    zstd: bool | None = None
-    """This QEMU was built with zstd."""
-    locked_memory: bool | None = None
-    """QEMU may lock as much memory as zero-copy sending pins."""
-    link_bytes_s: int | None = None
-    """What the migration network carries, in bytes/s: measured or learnt, not the number on the card."""
+
+    @classmethod
+    def of(cls, facts: HostFacts) -> Capabilities:
+        """From what the host's agent says of it."""
+        return cls(
+            **facts.abilities.model_dump(),
+            host=facts.name,
+            libvirt_version=facts.libvirt_version,
+            qemu_version=facts.qemu_version,
+            cpus=facts.cpus,
+        )
 
 
 class Pair(Value):
@@ -71,6 +70,16 @@ class Pair(Value):
         known = [h.link_bytes_s for h in self.both if h.link_bytes_s is not None]
         return min(known) if known else None
 
+    @property
+    def transport(self) -> tuple[Transport, str] | None:
+        """How the operators want memory to travel between these hosts, and which host says so; the one that
+        encrypts where they differ. None where nobody said."""
+        for wanted in (Transport.TLS, Transport.SSH, Transport.TCP):
+            for host in self.both:
+                if host.transport is wanted:
+                    return wanted, host.host
+        return None
+
     def lacking(self, what: str) -> list[str]:
         """Hosts that are not known to have the capability of this field name."""
         return [h.host for h in self.both if not getattr(h, what)]
@@ -97,5 +106,7 @@ class Guest(Value):
             vcpus=vm.vcpus,
             memory_bytes=vm.memory_bytes,
             local_disks=tuple(d.target for d in vm.disks if d.local),
+            hugepages=vm.hugepages,
             host_devices=tuple(d for d in vm.immovable if d.startswith("hostdev")),
+            nvdimm=vm.nvdimm,
         )

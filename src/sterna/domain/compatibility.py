@@ -92,6 +92,13 @@ def _both_have(field: str, what: str) -> Hosts:
     return missing
 
 
+def _source_may_lock(pair: Pair, guest: Guest) -> str:
+    # Only who sends pins the guest's memory.
+    return (
+        "" if pair.source.locked_memory else f"the right to lock the guest's memory not seen on {pair.source.host}"
+    )
+
+
 def _always(why: str) -> Hosts:
     return lambda pair, guest: why
 
@@ -135,7 +142,7 @@ NEEDS: tuple[Need, ...] = (
     Need(Feature.ZSTD, _both_have("zstd", "zstd in QEMU"), "install a QEMU built with zstd", "read: QEMU qapi"),
     Need(Feature.ZEROCOPY, _libvirt(version(8, 5)), "update libvirt", "news: libvirt 8.5"),
     Need(Feature.ZEROCOPY, _qemu(version(7, 1)), "update QEMU", "news: libvirt 8.5 names QEMU 7.1"),
-    Need(Feature.ZEROCOPY, _both_have("locked_memory", "the right to lock the guest's memory"),
+    Need(Feature.ZEROCOPY, _source_may_lock,
          "raise the memory lock limit of QEMU", "read: QEMU qapi, zero-copy-send"),
     Need(Feature.SYNC_WRITES, _libvirt(version(8, 0)), "update libvirt", "news: libvirt 8.0"),
     Need(Feature.SWITCHOVER_BANDWIDTH, _libvirt(version(11, 1)), "update libvirt",

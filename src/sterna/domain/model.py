@@ -115,9 +115,20 @@ class Disk(Value):
     capacity_bytes: int | None = None
     allocation_bytes: int | None = None
     backing_path: str | None = None
+    backing_format: str | None = None
+    backing_shared: bool | None = None
+    """The other host sees the backing file, too: only what differs from it is copied. None: not yet decided."""
     detail: str = ""
     local: bool | None = None
     """True: on storage only its host can see, so it is copied with the memory (M2). None: not yet decided."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its file and its backing file: where a token may show whether they are shared."""
+        if self.kind is not DiskKind.FILE:
+            return ()
+        backing = self.backing_path if (self.backing_path or "").startswith("/") else None
+        return tuple(path for path in (self.path, backing) if path)
 
 
 class Nic(Value):
@@ -165,9 +176,42 @@ class Vm(Value):
     nics: tuple[Nic, ...] = ()
     immovable: tuple[str, ...] = ()
     """Devices that cannot move, in words: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
+    hugepages: bool = False
+    """Its memory is in huge pages."""
+    nvdimm: bool = False
     epoch: int = 0
     image: Data = {}
     """Image metadata from the domain's own metadata element (SPEC P7)."""
+
+
+class Transport(StrEnum):
+    """How the memory travels from host to host."""
+
+    TCP = "tcp"
+    """From QEMU to QEMU, unencrypted."""
+    TLS = "tls"
+    """From QEMU to QEMU, encrypted by them."""
+    SSH = "ssh"
+    """Inside libvirt's own connection, which goes through SSH: where no other port is open."""
+
+
+class Abilities(Value):
+    """What a host can do for a copy, and how its operator wants memory to travel. None: not known."""
+
+    userfaultfd: bool | None = None
+    """QEMU, as the user it runs as here, may open a userfaultfd."""
+    userfaultfd_hugepages: bool | None = None
+    """The kernel's userfaultfd serves hugetlbfs memory too."""
+    tls: bool | None = None
+    """Certificates for QEMU's migration stream are in place."""
+    zstd: bool | None = None
+    """This QEMU was built with zstd."""
+    locked_memory: bool | None = None
+    """QEMU may lock as much memory as zero-copy sending pins."""
+    link_bytes_s: int | None = None
+    """What the migration network carries, in bytes/s: what can be had, not the number on the card."""
+    transport: Transport | None = None
+    """How memory is to travel to and from this host; None: TLS where both hosts have certificates, else TCP."""
 
 
 class VmSummary(Value):
@@ -199,6 +243,7 @@ class HostFacts(Value):
     instances_dir: str = ""
     disk_free_bytes: int | None = None
     maintenance: bool = False
+    abilities: Abilities = Abilities()
     network_host: str = ""
     """What the network service calls this host; '' for its name."""
 
@@ -256,6 +301,8 @@ class DestinationDisk(Value):
     iscsi: IscsiSource | None = None
     rbd: RbdSource | None = None
     copied: bool = False
+    from_base: bool = False
+    """Copied but for what is in its backing file, which both hosts see."""
 
 
 class DestinationNic(Value):
@@ -291,3 +338,7 @@ class CopyPlan(Value):
     """The copy may be switched to post-copy."""
     throttle: bool = False
     """QEMU may slow the guest down where the copy does not converge (auto-converge)."""
+    flags: tuple[str, ...] = ()
+    """What else the stream is made of: libvirt's VIR_MIGRATE_ names without the prefix (`domain/objective.py`)."""
+    parameters: dict[str, int | str] = {}
+    """libvirt's own parameter names, values in libvirt's units."""

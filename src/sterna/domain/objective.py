@@ -7,11 +7,9 @@ VIR_MIGRATE_PARAM_BANDWIDTH): the adapter looks them up. Nothing is found out la
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from sterna.domain.capabilities import Guest, Pair
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
-from sterna.domain.model import Refusal, Value
+from sterna.domain.model import Refusal, Transport, Value
 from sterna.domain.policies import DEFAULT, POLICIES, May
 
 MIB = 2**20
@@ -27,16 +25,12 @@ ZSTD_PAYS_BELOW_BYTES_S = 125_000_000
 """1 Gb/s. zstd's own table has about 500 MB/s per core at its fastest level: there one core outruns the wire."""
 ZSTD_CPUS = 4
 """Compressing takes about a core at that rate, on both sides: not where that is half of the host."""
+ZSTD_CONNECTIONS = 2
+"""One thread compresses while the other one's pages are on the wire."""
+FEWEST_THREADS = 2
+"""QEMU's sending threads run in the guest's own share of the host: a guest of one vCPU gets two, not sixteen."""
 THROTTLE_INITIAL, THROTTLE_STEP = 20, 10
 """Percent: QEMU's own defaults of auto-converge, said explicitly so that another build's do not surprise."""
-
-
-class Transport(StrEnum):
-    """How the stream travels."""
-
-    TCP = "tcp"
-    TLS = "tls"
-    TUNNELLED = "tunnelled"
 
 
 class Asked(Value):
@@ -64,7 +58,7 @@ class Objective(Value):
     link_share: float = 1.0
     patience_s: float = 40.0
     transport: Transport | None = None
-    """None: TLS where both hosts have it, else TCP."""
+    """None: as the hosts' operators set it, else TLS where both hosts have certificates, else TCP."""
     demands: frozenset[Feature] = frozenset()
     """Features it must have, or is refused. Others are chosen."""
 
@@ -168,19 +162,32 @@ class _Solver:
         self._wish_endings()
         if self.guest.local_disks:
             self._demand(Feature.DISKS, f"{', '.join(self.guest.local_disks)} only the source can see")
+            self._wish_sync_writes()
         self._wish_connections()
         self._wish_compression()
         for feature in sorted(self.wanted.demands - self.on):
             self._want(feature, "it was asked for")
 
     def _wish_transport(self) -> None:
-        chosen = self.wanted.transport
+        chosen, why = self._transport()
         if chosen is Transport.TLS or Feature.TLS in self.wanted.demands:
-            self._demand(Feature.TLS, "it was asked for")
-        if chosen is Transport.TUNNELLED or Feature.TUNNELLED in self.wanted.demands:
-            self._demand(Feature.TUNNELLED, "it was asked for")
+            self._demand(Feature.TLS, why)
+        if chosen is Transport.SSH or Feature.TUNNELLED in self.wanted.demands:
+            self._demand(Feature.TUNNELLED, why)
         if chosen is None and not self.on and not self.hosts.lacking("tls"):
             self._want(Feature.TLS, "both hosts have certificates")
+
+    def _transport(self) -> tuple[Transport | None, str]:
+        """What was asked for, else what the hosts' operators set; a host that is set to TLS sends nothing in the
+        clear."""
+        asked, settled = self.wanted.transport, self.hosts.transport
+        if settled is None or asked is not None:
+            if asked is Transport.TCP and settled is not None and settled[0] is Transport.TLS:
+                message = f"{settled[1]} is set to encrypt what is migrated, and tcp was asked for"
+                fix = f"leave --transport out, or change [migration] transport on {settled[1]}"
+                self.refusals.append(Refusal(code="transport-unencrypted", message=message, fix=fix))
+            return asked, "it was asked for"
+        return settled[0], f"{settled[1]} is set to it"
 
     def _wish_endings(self) -> None:
         may = self.wanted.may
@@ -195,20 +202,35 @@ class _Solver:
         if self.wanted.finish_within_s is not None and not may:
             self.warnings.append("nothing may be done to a copy that does not converge: it is given up in the end")
 
+    def _wish_sync_writes(self) -> None:
+        # A disk written to faster than the link carries is never whole; slowing its writer is what throttling is.
+        if self.wanted.finish_within_s is not None and May.THROTTLE in self.wanted.may:
+            self._want(Feature.SYNC_WRITES, "there is a deadline, and the guest may be slowed down")
+
     def _wish_connections(self) -> None:
         speed = self._speed()
         one = ONE_TLS_STREAM_BYTES_S if Feature.TLS in self.on else ONE_STREAM_BYTES_S
         enough = -(-speed // one) if speed is not None else 1
-        self.connections = max(1, min(enough, self.hosts.cpus, MOST_CONNECTIONS))
+        self.connections = max(1, min(enough, self._threads(), MOST_CONNECTIONS))
         if self.connections > 1:
             self._want(Feature.PARALLEL, f"{speed} bytes/s takes {self.connections} connections")
+            self._wish_zerocopy()
+
+    def _threads(self) -> int:
+        """How many connections QEMU's threads can feed: a host's CPUs, and no more than a guest's share of them."""
+        return min(self.hosts.cpus, max(FEWEST_THREADS, self.guest.vcpus))
+
+    def _wish_zerocopy(self) -> None:
+        if self.hosts.source.locked_memory and Feature.TLS not in self.on:
+            self._want(Feature.ZEROCOPY, f"QEMU on {self.hosts.source.host} may lock the guest's memory")
 
     def _wish_compression(self) -> None:
-        speed = self._speed()
-        slow = speed is not None and speed <= ZSTD_PAYS_BELOW_BYTES_S
+        link = self.hosts.link_bytes_s  # a limit alone makes no wire dear
+        slow = link is not None and link <= ZSTD_PAYS_BELOW_BYTES_S
         if slow and self.hosts.cpus >= ZSTD_CPUS and not self.hosts.lacking("zstd"):
             self._want(Feature.ZSTD, "the link is slower than one core compresses")
             self._want(Feature.PARALLEL, "libvirt compresses with zstd on parallel connections only")
+            self.connections = max(self.connections, min(ZSTD_CONNECTIONS, self._threads()))
         if self._link_is_capped():
             self._want(
                 Feature.SWITCHOVER_BANDWIDTH, "the limit does not count at the switch-over, and QEMU can know"
@@ -278,7 +300,7 @@ class _Solver:
         on = self.on
         transport = Transport.TLS if Feature.TLS in on else Transport.TCP
         if Feature.TUNNELLED in on:
-            transport = Transport.TUNNELLED
+            transport = Transport.SSH
         if transport is Transport.TCP:
             self.warnings.append("the guest's memory travels unencrypted")
         return CopyParameters(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sterna.domain.downtime import ARRIVED, SWITCHED, Downtime, downtime
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import CompletedJob, JobSample, Value
+from sterna.domain.model import CompletedJob, Data, JobSample, Value
+from sterna.domain.objective import Solution
 from sterna.domain.status import Status
 
 
@@ -35,6 +37,10 @@ class Report(Value):
     """The same without the time the hosts needed to tell each other."""
     downtime_reason: str = ""
     """Why `downtime_ms` is None."""
+    downtime: Downtime = Downtime()
+    """What it was made of, as each host saw it."""
+    stream: Solution | None = None
+    """What the copy was made of, and why; None where nobody said what was wanted, or it has not begun."""
     bytes_memory: int | None = None
     bytes_disks: int | None = None
     iterations: int | None = None
@@ -124,6 +130,7 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
     sent = _source_job(source) or CompletedJob()
     sample = _last_sample(source) or JobSample()
     total_ms, total_reason = _total(source)
+    made_of = _noted(source, "stream")
     no_downtime = "" if job.downtime_ms is not None else "the destination's libvirt has not reported it"
     return Report(
         total_ms=total_ms,
@@ -131,11 +138,20 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
         downtime_ms=job.downtime_ms,
         downtime_net_ms=job.downtime_net_ms,
         downtime_reason=no_downtime,
+        downtime=downtime(
+            _noted(source, SWITCHED), _noted([e for e in own if e.role is Role.DESTINATION], ARRIVED)
+        ),
+        stream=Solution.model_validate(made_of) if made_of else None,
         bytes_memory=_seen(_seen(job.memory_processed, sent.memory_processed), sample.memory_processed),
         bytes_disks=_seen(sent.disk_processed, sample.disk_processed),
         iterations=_seen(job.iterations, _iterations(source)),
         phases=_phases(source),
     )
+
+
+def _noted(entries: list[Entry], name: str) -> Data | None:
+    """The last note of that name."""
+    return next((e.data for e in reversed(entries) if e.kind is Kind.NOTE and e.name == name), None)
 
 
 def _seen(final: int | None, running: int | None) -> int | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sterna.lab import ending, namespaces
 from sterna.lab.accelerator import choose_accelerator
+from sterna.lab.credentials import write_credentials
 from sterna.lab.errors import LabError
 from sterna.lab.guest_image import build_guest_image
 from sterna.lab.host import etc_hosts, furnish_host, run_setup, start_host, write_host_files
@@ -32,7 +33,18 @@ from sterna.lab.record import HostRecord, LabRecord, Process
 MOST_HOSTS = 40
 SERVICES_SECONDS = 20.0
 HIDDEN = ("/run", "/srv", "/proc", "/sys", "/dev")
-TOOLS = ("libvirtd", "virtlogd", "ovs-vswitchd", "ovsdb-server", "tgtd", "nats-server", "tini", "ethtool")
+TOOLS = (
+    "libvirtd",
+    "virtlogd",
+    "ovs-vswitchd",
+    "ovsdb-server",
+    "tgtd",
+    "nats-server",
+    "tini",
+    "ethtool",
+    "openssl",
+    "sshd",
+)
 
 
 def check_machine(state: Path, hosts: int) -> None:
@@ -88,6 +100,7 @@ def _write_files(state: Path, addresses: dict[str, str]) -> None:
         (state / folder).mkdir()
     for name, address in addresses.items():
         write_host_files(state / "hosts" / name, name, address)
+    write_credentials({name: (at, state / "hosts" / name / "etc/libvirt") for name, at in addresses.items()})
     (state / "hosts/etc-hosts").write_text(etc_hosts(addresses))
 
 

@@ -67,6 +67,8 @@ def disk_path(guest: GuestRecord, disk: DiskRecord) -> str | None:
     if disk.kind == "local":
         first = next(other for other in guest.disks if other.kind == "local") == disk
         return f"{INSTANCES}/{guest.uuid}/disk{'' if first else '-' + disk.device}.qcow2"
+    if disk.kind == "overlay":
+        return f"{INSTANCES}/{guest.uuid}/overlay-{disk.device}.qcow2"
     return None
 
 

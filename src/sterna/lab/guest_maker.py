@@ -8,11 +8,13 @@ from sterna.lab.domain_xml import disk_path, domain_xml
 from sterna.lab.errors import LabError
 from sterna.lab.host import LabHost
 from sterna.lab.iscsi import IscsiTarget
-from sterna.lab.places import FURTHER_NICS, TENANT_VLAN, initiator_name
+from sterna.lab.places import FURTHER_NICS, SHARED, TENANT_VLAN, initiator_name
 from sterna.lab.record import DiskRecord, GuestRecord, LabRecord, NicRecord
 
-DISK_KINDS = ("shared", "local", "iscsi", "volume")
-VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256}
+DISK_KINDS = ("shared", "local", "iscsi", "overlay", "volume")
+VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256, "overlay": 1024}
+BASE_MIB = 64
+"""How much of an overlay's base is data: none of it must travel."""
 FIRST_ADDRESS, LAST_ADDRESS = 20, 250
 
 
@@ -126,4 +128,15 @@ def _make_disk(host: LabHost, iscsi: IscsiTarget, guest: GuestRecord, disk: Disk
         return
     size_mib = VOLUME_MIB[disk.kind]
     host.run(["mkdir", "-p", path.rpartition("/")[0]])
+    if disk.kind == "overlay":
+        _make_overlay(host, path, f"{SHARED}/{disk.id}.qcow2", size_mib)
+        return
     host.run(["qemu-img", "create", "-q", "-f", "qcow2", path, f"{size_mib}M"])
+
+
+def _make_overlay(host: LabHost, path: str, base: str, size_mib: int) -> None:
+    """A local disk on a base that all hosts see, the end of which is data."""
+    host.run(["qemu-img", "create", "-q", "-f", "qcow2", base, f"{size_mib}M"])
+    fill = f"write -q -P 90 {size_mib - BASE_MIB}M {BASE_MIB}M"
+    host.run(["qemu-io", "-f", "qcow2", "-c", fill, base])
+    host.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", path])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sterna.lab import namespaces
+from sterna.lab.credentials import PKI, SSH
 from sterna.lab.errors import LabError
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import (
@@ -44,6 +45,7 @@ remember_owner = 0
 migration_host = "{address}"
 migration_address = "{address}"
 shared_filesystems = [ "{shared}" ]
+migrate_tls_x509_cert_dir = "{pki}"
 """
 
 AGENT_TOML = """\
@@ -56,6 +58,8 @@ url = "{nats}"
 [migration]
 address = "{address}"
 more_addresses = ["{second_address}"]
+transport = "tcp"  # as virsh by default; a migration may ask for tls or ssh
+ssh_uri_template = "qemu+ssh://root@{{address}}/system?command={ssh}/ssh"
 [network]
 ovsdb = "unix:/run/openvswitch/db.sock"
 [volumes]
@@ -115,7 +119,7 @@ def write_host_files(root: Path, name: str, address: str) -> None:
     host_uuid = uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{root}")
     conf = root / "etc/libvirt"
     (conf / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(address=address, host_uuid=host_uuid))
-    (conf / "qemu.conf").write_text(QEMU_CONF.format(address=address, shared=SHARED))
+    (conf / "qemu.conf").write_text(QEMU_CONF.format(address=address, shared=SHARED, pki=PKI))
     agent = AGENT_TOML.format(
         host=name,
         state=STATE,
@@ -125,6 +129,7 @@ def write_host_files(root: Path, name: str, address: str) -> None:
         second_address=second_address(address),
         initiator=initiator_name(name),
         tgt_socket=TGT_SOCKET,
+        ssh=SSH,
     )
     (root / "state/agent.toml").write_text(agent)
 

@@ -129,8 +129,8 @@ class Lab:
         nics: Sequence[str] = (),
         port_id: str | None = None,
     ) -> Guest:
-        """Defines and starts a guest on `host` and returns when it answers. Disks: shared, local, iscsi, in order;
-        `volume:ID` is an iSCSI volume that somebody else made in the lab's tgt.
+        """Defines and starts a guest on `host` and returns when it answers. Disks, in order: shared, local, iscsi,
+        overlay; `volume:ID` is an iSCSI volume that somebody else made in the lab's tgt.
         `nics`: kinds of `places.FURTHER_NICS`, besides the first on Open vSwitch.
         `port_id`: its NIC is this port of a network service, whose agent wires it.
 

@@ -13,6 +13,7 @@ from sterna.domain.model import Data, Disk, GuestState, Observation, Vm
 from sterna.domain.status import Status, check_transition
 from sterna.domain.step import History
 from sterna.ports.clock import Clock
+from sterna.ports.handshake import Handshake
 from sterna.ports.hypervisor import Hypervisor
 from sterna.ports.image import Images
 from sterna.ports.network import Network
@@ -34,6 +35,14 @@ WROTE_OFF = "wrote-off-peer"
 """Note: this half acted on that word. From here on the other half complies with this one, should it come back."""
 WRITTEN_OFF = "written-off-by-peer"
 """Note: this host was declared dead, and the other half has settled the migration (a `WriteOff`)."""
+STREAM = "stream"
+"""Note: what the copy's stream is made of, with the reasons (a `Solution`)."""
+ABORT_ASKED = "abort-asked"
+"""Note: whoever drives it next ends it, too."""
+REHEARSE = "rehearse"
+"""Option: `prepare`, or `copy`: everything is to be undone again."""
+REHEARSED, REHEARSED_COPY = "rehearsed", "rehearsed-copy"
+"""Notes: what a rehearsal has tried, and how far its copy came."""
 PORTS_SWITCHED = "ports-switched"
 """Note: the network service has made the ports the destination's, at the switch-over."""
 P3_TRIED = "asking-destination"
@@ -54,6 +63,10 @@ class HostPorts:
     volumes: Sequence[Volumes]
     storage: Storage
     clock: Clock
+    tunnel_uri: Callable[[str], str] = "qemu+ssh://root@{}/system".format
+    """The same through SSH, for a copy that travels inside libvirt's own connection."""
+    handshake: Handshake | None = None
+    """None: TLS is not tried before it is needed."""
     vif_plugging_timeout_s: float = 10.0
     """How long P12 waits for this host's network agent, in seconds."""
     vif_plugging_is_fatal: bool = False
@@ -198,8 +211,14 @@ class Context:
 
     @property
     def postcopy(self) -> bool:
-        """May the copy be switched to post-copy?"""
-        return POSTCOPY in self.migration.options.get("may", ())
+        """May the copy be switched to post-copy? Not where the hosts cannot, whatever the user permits."""
+        chosen = self.history.notes.get(STREAM, {}).get("parameters", {})
+        return POSTCOPY in self.migration.options.get("may", ()) and bool(chosen.get("postcopy", True))
+
+    @property
+    def rehearses_copy(self) -> bool:
+        """Is its copy only tried?"""
+        return bool(self.migration.options.get(REHEARSE) == "copy")
 
     @property
     def handed_over(self) -> bool:

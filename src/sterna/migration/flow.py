@@ -10,8 +10,10 @@ Read `pre.py`, `transfer.py`, `post.py`, `rollback.py` in this order. `agent/sou
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sterna.domain.step import Flow
-from sterna.migration import post, pre, rollback, steering, transfer
+from sterna.migration import post, pre, rehearsal, rollback, steering, transfer
 from sterna.migration.context import Context
 
 SOURCE: Flow[Context] = Flow(
@@ -40,6 +42,12 @@ SOURCE: Flow[Context] = Flow(
     ),
     before_undo=(rollback.AskBoth, rollback.SetRollingBack),  # R0, R1
     after_undo=(rollback.ProveSource, rollback.AwaitDestination),  # R8
+)
+
+_BEFORE_M1 = SOURCE.until_pivot.index(transfer.SetMigrating)
+REHEARSAL: Flow[Context] = replace(  # the same; what else can be tried before the copy, which it may not go on to
+    SOURCE,
+    until_pivot=(*SOURCE.until_pivot[:_BEFORE_M1], rehearsal.Rehearse, *SOURCE.until_pivot[_BEFORE_M1:]),
 )
 
 DESTINATION: Flow[Context] = Flow(

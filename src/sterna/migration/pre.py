@@ -49,15 +49,29 @@ async def decide_local(storage: Storage, ask: Ask, disks: tuple[Disk, ...], toke
     """
     decided = []
     for disk in disks:
-        local = False
+        local, base = False, None
         if disk.kind is DiskKind.FILE and disk.path is not None:
-            try:
-                await storage.leave_token(disk.path, token)
-                local = not await ask(disk.path, token)
-            finally:
-                await storage.drop_token(disk.path, token)
-        decided.append(disk.model_copy(update={"local": local}))
+            local = not await _seen(storage, ask, disk.path, token)
+        if local and len(disk.files) > 1:
+            base = await _base_seen(storage, ask, disk.files[1], token)
+        decided.append(disk.model_copy(update={"local": local, "backing_shared": base}))
     return tuple(decided)
+
+
+async def _seen(storage: Storage, ask: Ask, path: str, token: str) -> bool:
+    try:
+        await storage.leave_token(path, token)
+        return await ask(path, token)
+    finally:
+        await storage.drop_token(path, token)
+
+
+async def _base_seen(storage: Storage, ask: Ask, path: str, token: str) -> bool:
+    """False, too, where nothing can be written beside a base: nobody knows then."""
+    try:
+        return await _seen(storage, ask, path, token)
+    except Permanent:
+        return False
 
 
 class SnapshotVolumes(Step[Context]):
@@ -72,7 +86,7 @@ class SnapshotVolumes(Step[Context]):
     async def plan(self, ctx: Context) -> Data:
         """Which paths get a token for a moment, so that a crash in between can be swept."""
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
-        return {"paths": [d.path for d in vm.disks if d.kind is DiskKind.FILE and d.path]}
+        return {"paths": [path for d in vm.disks for path in d.files]}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The VM as it is now."""
@@ -267,7 +281,7 @@ def pre_live_migration_result(ctx: Context) -> Data:
         DestinationDisk(target=d.target, kind=d.kind, path=d.path, iscsi=d.iscsi, rbd=d.rbd) for d in connected
     ]
     disks += [
-        DestinationDisk(target=d.target, kind=d.kind, path=d.path, copied=True)
+        DestinationDisk(target=d.target, kind=d.kind, path=d.path, copied=True, from_base=bool(d.backing_shared))
         for d in ctx.incoming_vm().disks
         if d.local
     ]

@@ -15,10 +15,10 @@ from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.errors import SternaError
 from sterna.domain.forecast import Forecast, Load, Mode, Road, forecast
 from sterna.domain.model import Data, GuestLoad, JobSample
-from sterna.domain.objective import LONGEST_DOWNTIME_MS, Objective
+from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
 from sterna.domain.policies import May
 from sterna.domain.step import Step
-from sterna.migration import postcopy
+from sterna.migration import postcopy, stream
 from sterna.migration.context import Context
 
 OBJECTIVE = "objective"
@@ -32,6 +32,8 @@ LOAD = "load"
 MORE_LEEWAY = (
     "allow more: --max-downtime, --finish-within, --may throttle,postcopy,pause; or migrate when it is quieter"
 )
+NO_SWITCH_MS = 1
+"""No leave to switch over: at the slowest bandwidth, a rest of a kilobyte would do."""
 MEASURED_FOR_S = 1
 """libvirt's shortest. It is over long before the destination is prepared, and nothing waits for it."""
 
@@ -70,22 +72,22 @@ async def load_of(ctx: Context) -> GuestLoad | None:
     return None
 
 
-async def prepare(ctx: Context) -> bool:
-    """Right before the copy: the downtime it may begin with. Shall QEMU slow the guest down where it has to?
+async def prepare(ctx: Context) -> CopyParameters | None:
+    """Right before the copy: the downtime it may begin with, and what its stream is made of.
 
-    Not where the forecast says that it converges by itself: QEMU would slow down any guest that dirties more than
-    half of what is sent.
+    None: as plain as can be (nobody said what is wanted, or what the destination can do). Raises Refused.
     """
     wanted = objective_of(ctx)
     if wanted is None:
-        return False
+        return None
     with contextlib.suppress(SternaError):  # told again with the first sample
-        await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, wanted.first_downtime_ms)
+        first_ms = NO_SWITCH_MS if ctx.rehearses_copy else wanted.first_downtime_ms
+        await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, first_ms)
     load = await load_of(ctx)
     seen = _forecast(ctx, wanted, load)
     told = {"load": load, "forecast": seen}
     ctx.note("M3", LOAD, {name: value.model_dump(mode="json") for name, value in told.items() if value is not None})
-    return May.THROTTLE in wanted.may and not (seen is not None and seen.ends)
+    return await stream.choose(ctx, wanted, seen.ends if seen is not None else None)
 
 
 def _forecast(ctx: Context, wanted: Objective, load: GuestLoad | None) -> Forecast | None:

@@ -11,18 +11,31 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
 from sterna.domain.errors import Cancelled, Permanent, SternaError
-from sterna.domain.model import CopyPlan, Data, DestinationDisk, DestinationNic, GuestState, JobSample, Observation
+from sterna.domain.model import (
+    CopyPlan,
+    Data,
+    DestinationDisk,
+    DestinationNic,
+    GuestState,
+    JobSample,
+    Observation,
+    Transport,
+)
+from sterna.domain.objective import CopyParameters
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, POSTCOPY, Finding, Verdict, locate
-from sterna.migration import fenced, handover, postcopy, rollback, steering
-from sterna.migration.context import HELD, RUNS_THERE, Context
+from sterna.migration import fenced, handover, postcopy, rollback, steering, stream
+from sterna.migration.context import ABORT_ASKED, HELD, REHEARSED_COPY, RUNS_THERE, Context
 from sterna.ports.hypervisor import GuestEvent
 
 SAMPLE_EVERY_S = 0.5
 ASK_AGAIN_S = 0.1
 SLOWEST_ASK_S = 2.0
+SLOWEST_BYTES_S = 1 << 20
+"""The least bandwidth libvirt can be told."""
 
 
 class SetMigrating(Step[Context]):
@@ -161,7 +174,7 @@ class Copy(Step[Context]):
 
     async def _start(self, ctx: Context) -> str:
         """Run the copy; what libvirt said if it did not like it ('' otherwise)."""
-        plan = copy_plan(ctx, throttle=await steering.prepare(ctx))
+        plan = copy_plan(ctx, await steering.prepare(ctx))
         ctx.note("M3", "copy-started")
         try:
             await watch(ctx, self._find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan))
@@ -193,6 +206,8 @@ class Copy(Step[Context]):
         ctx.note("M6", "copy-failed", {"why": finding.why, "libvirt": said})
         if finding.verdict is Verdict.ENDED_AT_SOURCE:
             return Permanent(finding.why, fix="start the VM again on the source")
+        if REHEARSED_COPY in ctx.history.notes:
+            return Cancelled("it was a rehearsal: the copy had begun, and everything is undone")
         if ctx.abort.is_set():
             return Cancelled("aborted while copying")
         if steering.GAVE_UP in ctx.history.notes:
@@ -201,21 +216,32 @@ class Copy(Step[Context]):
         return Permanent(f"the copy failed: {said or finding.why}")
 
 
-def copy_plan(ctx: Context, *, throttle: bool = False) -> CopyPlan:
-    """All that libvirt must be told, from the snapshot (P2) and the destination's answer (P11)."""
+def copy_plan(ctx: Context, made_of: CopyParameters | None = None) -> CopyPlan:
+    """All that libvirt must be told, from the snapshot (P2), the destination's answer (P11) and the solver's."""
     answer = ctx.history.results["pre-live-migration"]
+    transport = made_of.transport if made_of is not None else Transport.TCP
     return CopyPlan(
         migration_id=ctx.migration.id,
         epoch=ctx.migration.epoch,
-        destination_uri=ctx.host.uri(answer["address"]),
-        migrate_uri=f"tcp://{answer['address']}",
+        destination_uri=stream.control_uri(ctx.host, answer["address"], transport),
+        migrate_uri=None if transport is Transport.SSH else f"tcp://{answer['address']}",
         disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
         nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
         persistent=ctx.vm_before().persistent,
-        bandwidth_bytes=ctx.migration.options.get("bandwidth_bytes"),
+        bandwidth_bytes=SLOWEST_BYTES_S if ctx.rehearses_copy else ctx.migration.options.get("bandwidth_bytes"),
         postcopy=ctx.postcopy,
-        throttle=throttle,
+        throttle=made_of is not None and made_of.throttled,
+        flags=made_of.flags if made_of is not None else (),
+        parameters=_numbers(ctx, made_of),
     )
+
+
+def _numbers(ctx: Context, made_of: CopyParameters | None) -> dict[str, int | str]:
+    """libvirt's parameters: a rehearsed copy has the slowest bandwidth there is."""
+    told = dict(made_of.parameters) if made_of is not None else {}
+    if ctx.rehearses_copy:
+        told |= {name: 1 for name in told if name in ("bandwidth", "bandwidth.postcopy")}
+    return told
 
 
 async def watch(
@@ -261,10 +287,14 @@ async def _follow(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
 
 
 async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
+    times = SourceTimes()
     async for event in events:
+        record = times.take(event.kind, event.at_ms)
+        if record is not None:
+            ctx.note("M4", SWITCHED, record)
         if event.kind == "iteration":
             ctx.note("M3", "iteration", {"iteration": event.iteration})
-        else:
+        elif event.kind not in TOLD_BY_QEMU:
             if event.kind in handover.LEAVES:
                 ctx.leaves.set()
                 await asyncio.sleep(0)  # the network hears of it before the journal: it is the guest's silence
@@ -283,8 +313,18 @@ async def _sample(ctx: Context) -> None:
         if sample is not None:
             data = {"sample": sample.model_dump(mode="json"), "at": ctx.clock.now().isoformat()}
             await ctx.hints.announce(topic, data)
-            if not postcopy.begun(ctx):
+            if ctx.rehearses_copy:
+                _end_rehearsal(ctx, sample)
+            elif not postcopy.begun(ctx):
                 await steered.take(sample)
+
+
+def _end_rehearsal(ctx: Context, sample: JobSample) -> None:
+    """Something has come over: that was all a rehearsal wanted to know."""
+    if sample.memory_processed or sample.disk_processed:
+        ctx.note_once("M3", REHEARSED_COPY, {"sample": sample.model_dump(mode="json")})
+        ctx.note_once("", ABORT_ASKED)
+        ctx.abort.set()
 
 
 async def _obey_abort(ctx: Context) -> None:

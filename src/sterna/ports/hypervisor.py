@@ -30,9 +30,12 @@ class GuestEvent(Value):
     kind: str
     """`started-incoming`, `suspended-migrated`, `resumed-migrated`, `stopped-migrated`, `stopped`, `crashed`,
     `shutdown`, `iteration`, `job-completed`, `job-failed`, `defined`, `undefined`, `suspended`, `resumed`, and in
-    post-copy `suspended-postcopy` (source), `resumed-postcopy` (destination), `postcopy-failed` (either)."""
+    post-copy `suspended-postcopy` (source), `resumed-postcopy` (destination), `postcopy-failed` (either).
+    `migration-device` (source) and `migration-completed` (either) are QEMU's own word on its stream."""
     detail: str = ""
     iteration: int | None = None
+    at_ms: float | None = None
+    """When it was seen, by this host's monotonic clock."""
 
 
 class Inventory(Protocol):
@@ -70,6 +73,12 @@ class Inventory(Protocol):
 
     async def check_postcopy(self) -> list[Refusal]:
         """Why no guest could arrive here by post-copy: its QEMU must be allowed to handle page faults."""
+
+    async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
+        """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
+
+    async def check_definition(self, xml: str) -> list[Refusal]:
+        """Does this hypervisor make a QEMU's command line of it, and has it the huge pages? Changes nothing."""
 
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this host's side dial the other's libvirtd? None where it can."""

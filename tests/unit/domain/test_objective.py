@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sterna.domain.capabilities import Capabilities, Guest, Pair, version
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
-from sterna.domain.model import Disk, DiskKind, GuestState, Vm
-from sterna.domain.objective import MIB, Asked, Solution, Transport, objective, solve
+from sterna.domain.model import Disk, DiskKind, GuestState, Transport, Vm
+from sterna.domain.objective import MIB, Asked, Solution, objective, solve
 from sterna.domain.policies import POLICIES, May
 
 GIGABIT = 125_000_000
@@ -98,13 +98,13 @@ WITHOUT = [
     (pair(**ABLE), guest(host_devices=("hostdev 0000:01:00.0",)), POSTCOPY, Feature.POSTCOPY, "pinned"),
     (pair(**ABLE), guest(nvdimm=True), POSTCOPY, Feature.POSTCOPY, "NVDIMM"),
     (pair(**ABLE | {"userfaultfd_hugepages": None}), guest(hugepages=True), POSTCOPY, Feature.POSTCOPY, "huge"),
-    (pair(**ABLE), guest(), POSTCOPY | {"transport": Transport.TUNNELLED}, Feature.POSTCOPY, "own connection"),
+    (pair(**ABLE), guest(), POSTCOPY | {"transport": Transport.SSH}, Feature.POSTCOPY, "own connection"),
     (pair(**ABLE, libvirt_version=version(10, 2)), guest(local_disks=("vda",)),
      POSTCOPY, Feature.POSTCOPY, "older than 10.3"),
     (pair(**ABLE, qemu_version=version(10, 0), link_bytes_s=10 * GIGABIT * 4), guest(),
      POSTCOPY, Feature.PARALLEL, "older than 10.1"),
     (pair(**ABLE, link_bytes_s=400 * GIGABIT), guest(),
-     {"transport": Transport.TUNNELLED}, Feature.PARALLEL, "one connection"),
+     {"transport": Transport.SSH}, Feature.PARALLEL, "one connection"),
 ]  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_and_refused_with_a_fix_where_it_was_demanded(hosts, vm, asked, feature,
 
 
 def test_disks_do_not_go_through_the_tunnel():
-    answer = solved(pair(**ABLE), guest(local_disks=("vda", "vdb")), transport=Transport.TUNNELLED)
+    answer = solved(pair(**ABLE), guest(local_disks=("vda", "vdb")), transport=Transport.SSH)
     assert [r.code for r in answer.refusals] == ["no-disks"]
     assert "shared storage" in answer.refusals[0].fix
     assert answer.parameters is None
@@ -172,7 +172,7 @@ def test_tls_is_never_dropped_from_under_a_user_who_asked_for_it():
 
 
 def test_who_wants_tls_and_the_tunnel_is_refused():
-    answer = solved(pair(**ABLE), transport=Transport.TUNNELLED, demands=frozenset({Feature.TLS}))
+    answer = solved(pair(**ABLE), transport=Transport.SSH, demands=frozenset({Feature.TLS}))
     assert [r.code for r in answer.refusals] == ["no-tls"]
 
 
@@ -184,9 +184,9 @@ def test_an_unencrypted_stream_is_said():
 # ------------------------------------------------------------ numbers
 
 
-def test_the_number_of_connections_follows_link_cpus_and_encryption():
-    def connections(**more) -> object:
-        answer = solved(pair(**more), may=frozenset())
+def test_the_number_of_connections_follows_link_cpus_vcpus_and_encryption():
+    def connections(vcpus: int = 32, **more) -> object:
+        answer = solved(pair(**more), guest(vcpus=vcpus), may=frozenset())
         return answer.parameters.parameters.get("parallel.connections")
 
     assert connections(link_bytes_s=GIGABIT * 10) is None
@@ -194,13 +194,68 @@ def test_the_number_of_connections_follows_link_cpus_and_encryption():
     assert connections(link_bytes_s=GIGABIT * 10, tls=True) == 5
     assert connections(link_bytes_s=GIGABIT * 400) == 16
     assert connections(link_bytes_s=GIGABIT * 400, cpus=4) == 4
+    assert connections(link_bytes_s=GIGABIT * 400, vcpus=8) == 8
+    assert connections(link_bytes_s=GIGABIT * 400, vcpus=1) == 2  # its threads run in the guest's share
     assert connections() is None
+
+
+def test_a_disk_must_be_whole_by_the_deadline_where_its_writer_may_be_slowed_down():
+    disk, may = guest(local_disks=("vda",)), frozenset({May.THROTTLE})
+    flag = "NON_SHARED_SYNCHRONOUS_WRITES"
+    assert flag in flags(solved(pair(), disk, may=may, finish_within_s=60))
+    for answer in (
+        solved(pair(), disk, may=may),
+        solved(pair(), disk, may=frozenset(), finish_within_s=60),
+        solved(pair(), may=may, finish_within_s=60),
+        solved(pair(libvirt_version=version(7, 9)), disk, may=may, finish_within_s=60),
+    ):
+        assert flag not in flags(answer)
+
+
+def test_what_may_be_pinned_is_sent_without_a_copy_of_it():
+    fast = {"link_bytes_s": GIGABIT * 40}
+    assert "ZEROCOPY" in flags(solved(pair(locked_memory=True, **fast), may=frozenset()))
+    source_only = pair(source={"locked_memory": True}, **fast)
+    assert "ZEROCOPY" in flags(solved(source_only, may=frozenset()))
+    only_there = pair(destination={"locked_memory": True}, **fast)
+    for hosts in (only_there, pair(**ABLE, **fast), pair(locked_memory=True)):
+        assert "ZEROCOPY" not in flags(solved(hosts, may=frozenset()))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "transport"),
+    [
+        (None, None, Transport.TLS),
+        (Transport.TCP, None, Transport.TCP),
+        (Transport.TCP, Transport.TLS, Transport.TLS),
+        (Transport.SSH, Transport.TCP, Transport.SSH),
+        (None, Transport.SSH, Transport.SSH),
+        (Transport.TLS, Transport.SSH, Transport.TLS),
+    ],
+)
+def test_memory_travels_as_the_operators_set_it_and_the_stricter_host_wins(source, destination, transport):
+    hosts = pair({"transport": source}, {"transport": destination}, **ABLE)
+    answer = solved(hosts, may=frozenset())
+    assert answer.parameters is not None
+    assert answer.parameters.transport is transport
+
+
+def test_a_host_that_is_set_to_tls_sends_nothing_in_the_clear():
+    answer = solved(pair(**ABLE, destination={"transport": Transport.TLS}), transport=Transport.TCP)
+    assert [r.code for r in answer.refusals] == ["transport-unencrypted"]
+    assert "b" in answer.refusals[0].fix
+    without = solved(pair(source={"transport": Transport.TLS}))  # no certificates: refused, not sent anyway
+    assert [r.code for r in without.refusals] == ["no-tls"]
+    tunnelled = solved(pair(**ABLE, source={"transport": Transport.TLS}), transport=Transport.SSH)
+    assert tunnelled.parameters is not None
 
 
 def test_a_slow_link_is_compressed_where_there_are_cpus():
     answer = solved(pair(**ABLE, link_bytes_s=GIGABIT), may=frozenset())
     assert answer.parameters.parameters["compression"] == "zstd"
     assert {"COMPRESSED", "PARALLEL"} <= flags(answer)
+    assert answer.parameters.parameters["parallel.connections"] == 2
+    assert "COMPRESSED" not in flags(solved(pair(**ABLE), bandwidth_bytes_s=40 * MIB, may=frozenset()))
     assert "COMPRESSED" not in flags(solved(pair(**ABLE | {"cpus": 2}, link_bytes_s=GIGABIT), may=frozenset()))
     old = solved(pair(**ABLE, link_bytes_s=GIGABIT, qemu_version=version(10, 0)), **POSTCOPY)
     assert "COMPRESSED" not in flags(old)  # it stands on parallel, which gave way to post-copy
@@ -258,6 +313,7 @@ hosts = st.builds(
     zstd=maybe,
     locked_memory=maybe,
     link_bytes_s=st.none() | st.integers(1, 10**11),
+    transport=st.none() | st.sampled_from(Transport),
 )
 pairs = st.builds(Pair, source=hosts, destination=hosts)
 guests = st.builds(
@@ -303,7 +359,9 @@ def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(asked, hosts, vm
     assert wanted.demands - {Feature.SWITCHOVER_BANDWIDTH} <= on
     assert (Feature.DISKS in on) == bool(vm.local_disks)
     assert asked.transport is not Transport.TLS or Feature.TLS in on
-    assert asked.transport is not Transport.TUNNELLED or Feature.TUNNELLED in on
+    assert asked.transport is not Transport.SSH or Feature.TUNNELLED in on
+    set_to_tls = any(host.transport is Transport.TLS for host in hosts.both)
+    assert not set_to_tls or on & {Feature.TLS, Feature.TUNNELLED}
     assert Feature.POSTCOPY not in on or May.POSTCOPY in wanted.may or Feature.POSTCOPY in wanted.demands
     limit = asked.bandwidth_bytes_s
     assert limit is None or answer.parameters.parameters["bandwidth"] == limit // MIB

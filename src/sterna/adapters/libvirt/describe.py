@@ -55,6 +55,8 @@ def describe_domain(domain: Element) -> Vm:
         disks=tuple(read_disk(disk, vm_uuid=domain.findtext("uuid")) for disk in domain.iterfind("devices/disk")),
         nics=tuple(read_nic(nic, read_nics(own)) for nic in domain.iterfind("devices/interface")),
         immovable=tuple(_immovable(domain)),
+        hugepages=domain.find("memoryBacking/hugepages") is not None,
+        nvdimm=domain.find("devices/memory[@model='nvdimm']") is not None,
         epoch=read_epoch(own) or 0,
         image=read_image(domain),
     )
@@ -82,8 +84,14 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
         backing_path=_any_location(backing) if backing is not None else None,
+        backing_format=_backing_format(disk),
         detail=detail,
     )
+
+
+def _backing_format(disk: Element) -> str | None:
+    found = disk.find("backingStore/format")
+    return found.get("type") if found is not None else None
 
 
 def _disk_source(disk: Element, source: Element | None) -> tuple[DiskKind, str | None, IscsiSource | None, str]:

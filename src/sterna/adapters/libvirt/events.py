@@ -6,12 +6,16 @@ One connection follows all guests of the host. Callbacks run in libvirt's event 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import libvirt
+import libvirt_qemu
 
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.threads import in_thread
@@ -45,6 +49,8 @@ _KINDS: dict[tuple[int, int | None], str] = {
 }
 """(event, detail) -> kind; detail None: any other."""
 
+_STREAM_STATES = ("device", "completed")
+"""Of QEMU's MIGRATION events: libvirt has none of its own for them."""
 _DETAILS = {
     getattr(libvirt, f"VIR_DOMAIN_EVENT_{event}"): {
         getattr(libvirt, name): name.removeprefix(f"VIR_DOMAIN_EVENT_{event}_").lower().replace("_", "-")
@@ -141,6 +147,8 @@ class EventHub:
             (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._on_job),
         ):
             conn.domainEventRegisterAny(None, event, callback, None)
+        with contextlib.suppress(libvirt.libvirtError):  # only times are lost
+            libvirt_qemu.qemuMonitorEventRegister(conn, None, "MIGRATION", self._on_migration, None, 0)
         for domain in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING):
             with self._lock:
                 self._ran.add(domain.UUIDString())
@@ -160,6 +168,13 @@ class EventHub:
     def _on_iteration(self, _conn: Connect, domain: Any, iteration: int, _opaque: object) -> None:
         self._publish(domain.UUIDString(), GuestEvent(kind="iteration", iteration=iteration))
 
+    def _on_migration(
+        self, _conn: Connect, domain: Any, _event: str, _s: int, _us: int, details: str, _o: object
+    ) -> None:
+        status = json.loads(details or "{}").get("status")
+        if status in _STREAM_STATES:
+            self._publish(domain.UUIDString(), GuestEvent(kind=f"migration-{status}"))
+
     def _on_job(self, _conn: Connect, domain: Any, params: dict[str, Any], _opaque: object) -> None:
         failed = params.get(libvirt.VIR_DOMAIN_JOB_SUCCESS) is False or libvirt.VIR_DOMAIN_JOB_ERRMSG in params
         kind = "job-failed" if failed else "job-completed"
@@ -167,6 +182,7 @@ class EventHub:
         self._publish(domain.UUIDString(), GuestEvent(kind=kind, detail=detail))
 
     def _publish(self, uuid: str, event: GuestEvent) -> None:
+        event = event.model_copy(update={"at_ms": time.monotonic() * 1000})
         with self._lock:
             waiting = list(self._subscribers.get(uuid, ()))
         for subscriber in waiting:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sterna.adapters.libvirt.connection import Connect, Connection
 from sterna.adapters.libvirt.events import EventHub
+from sterna.domain.model import Transport
 
 T = TypeVar("T")
 
@@ -20,6 +21,10 @@ class HostSettings:
     address: str = ""
     initiator: str | None = None
     instances_dir: str = ""
+    link_bytes_s: int | None = None
+    """What the migration network carries, in bytes/s."""
+    transport: Transport | None = None
+    """How memory is to travel to and from this host."""
 
 
 class LibvirtHost:

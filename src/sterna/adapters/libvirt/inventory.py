@@ -9,15 +9,27 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt import checks, recovery
+from sterna.adapters.libvirt import abilities, checks, translating
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.host import LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import NO_JOB, find, job_of, observe, state_of
+from sterna.adapters.libvirt.render import render_live
 from sterna.adapters.threads import in_thread
 from sterna.domain.errors import NotFound, Unreachable
-from sterna.domain.model import Disk, DiskKind, GuestLoad, HostFacts, Observation, Refusal, Vm, VmSummary
+from sterna.domain.model import (
+    Abilities,
+    CopyPlan,
+    Disk,
+    DiskKind,
+    GuestLoad,
+    HostFacts,
+    Observation,
+    Refusal,
+    Vm,
+    VmSummary,
+)
 
 _RUN_DIR = Path("/run/libvirt/qemu")
 """Where libvirt keeps the process ids of its guests."""
@@ -32,7 +44,11 @@ class LibvirtInventory(LibvirtHost):
 
     async def host(self) -> HostFacts:
         """The host's facts. Raises Unreachable."""
-        return await self._ask(self._host_facts)
+        facts, told = await self._ask(self._host_facts)
+        settings = Abilities(link_bytes_s=self._settings.link_bytes_s, transport=self._settings.transport)
+        privileged = self._uri.startswith("qemu:///system")
+        able = await abilities.read(parse_xml(told), privileged=privileged, settings=settings)
+        return facts.model_copy(update={"abilities": able})
 
     async def vms(self) -> list[VmSummary]:
         """Every domain libvirt knows, running or not. Raises Unreachable."""
@@ -82,14 +98,23 @@ class LibvirtInventory(LibvirtHost):
 
     async def check_postcopy(self) -> list[Refusal]:
         """Why no guest could arrive here by post-copy. Raises Unreachable."""
-        if _anybody_may_handle_faults():
-            return []
-        capabilities = parse_xml(await self._ask(lambda conn: conn.getCapabilities()))
-        if recovery.qemu_runs_as_root(capabilities):
+        if abilities.may_handle_faults(parse_xml(await self._ask(lambda conn: conn.getCapabilities()))):
             return []
         message = f"{self._settings.name}'s kernel does not let QEMU handle page faults, as post-copy needs it"
         fix = "sysctl vm.unprivileged_userfaultfd=1 there, or migrate without --may postcopy"
         return [Refusal(code="postcopy-impossible", message=message, fix=fix)]
+
+    async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
+        """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
+
+        def render(conn: Connect) -> str:
+            return render_live(conn.lookupByUUIDString(uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE), plan)
+
+        return await self._ask(render)
+
+    async def check_definition(self, xml: str) -> list[Refusal]:
+        """Does this libvirt make a QEMU's command line of it, and has it the huge pages? Raises Unreachable."""
+        return await self._ask(lambda conn: translating.against_definition(conn, xml))
 
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this host dial the other's libvirtd, and is it another one? None where all is well."""
@@ -117,11 +142,13 @@ class LibvirtInventory(LibvirtHost):
             return Refusal(code="peer-same-host", message=message, fix="set host_uuid in its libvirtd.conf")
         return None
 
-    def _host_facts(self, conn: Connect) -> HostFacts:
-        host = parse_xml(conn.getCapabilities()).find("host")
+    def _host_facts(self, conn: Connect) -> tuple[HostFacts, str]:
+        """The facts, and libvirt's capabilities they are taken from."""
+        told = conn.getCapabilities()
+        host = parse_xml(told).find("host")
         memory = _meminfo()
         own = self._settings
-        return HostFacts(
+        facts = HostFacts(
             name=own.name or conn.getHostname(),
             host_uuid=host.findtext("uuid", "") if host is not None else "",
             address=own.address,
@@ -135,6 +162,7 @@ class LibvirtInventory(LibvirtHost):
             instances_dir=own.instances_dir,
             disk_free_bytes=_free_bytes(own.instances_dir),
         )
+        return facts, told
 
 
 def _load(conn: Connect, uuid: str) -> GuestLoad | None:
@@ -288,9 +316,3 @@ def _free_bytes(directory: str) -> int | None:
     except OSError:
         return None
     return numbers.f_bavail * numbers.f_frsize
-
-
-def _anybody_may_handle_faults() -> bool:
-    """/dev/userfaultfd (libvirt 10.1 hands it to QEMU), or the sysctl."""
-    switch = Path("/proc/sys/vm/unprivileged_userfaultfd")
-    return Path("/dev/userfaultfd").exists() or (switch.exists() and switch.read_text().strip() == "1")

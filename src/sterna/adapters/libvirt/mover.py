@@ -174,6 +174,8 @@ def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
         libvirt.VIR_MIGRATE_PARAM_DEST_XML: render_live(domain.XMLDesc(readable), plan),
         libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: limit,
     }
+    flags |= _named_flags(plan)
+    params |= plan.parameters
     if plan.migrate_uri:
         params[libvirt.VIR_MIGRATE_PARAM_URI] = plan.migrate_uri
     if plan.persistent and domain.isPersistent():
@@ -189,11 +191,25 @@ def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
         if plan.bandwidth_bytes is not None:
             params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY] = limit
     copied = [disk.target for disk in plan.disks if disk.copied]
+    flags &= ~libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if copied:
         # Never without the list: libvirt would copy every writable disk, the shared ones onto themselves.
-        flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
+        # With a base both hosts see, only what is above it travels; a disk without one is whole all the same.
+        on_bases = any(disk.from_base for disk in plan.disks)
+        flags |= libvirt.VIR_MIGRATE_NON_SHARED_INC if on_bases else libvirt.VIR_MIGRATE_NON_SHARED_DISK
         params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = copied
     return Prepared(flags=flags, params=params)
+
+
+def _named_flags(plan: CopyPlan) -> int:
+    """The solver's flags as libvirt's bits. Raises Permanent for one this libvirt-python does not know."""
+    bits = 0
+    for name in plan.flags:
+        bit = getattr(libvirt, f"VIR_MIGRATE_{name}", None)
+        if bit is None:
+            raise Permanent(f"libvirt-python here knows no VIR_MIGRATE_{name}", fix="update it")
+        bits |= bit
+    return bits
 
 
 def _migrate(conn: Connect, uuid: str, plan: CopyPlan, prepared: Prepared) -> None:

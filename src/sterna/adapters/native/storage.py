@@ -175,10 +175,7 @@ class FileStorage:
         if disk.format not in _FORMATS:
             message = f"{label} has format {disk.format}; {' and '.join(_FORMATS)} can be copied"
             found.append(Refusal(code="disk-format", message=message, fix="convert it with qemu-img convert"))
-        if disk.backing_path:
-            message = f"{label} is local and has a backing file, {disk.backing_path}"
-            fix = "flatten it first (virsh blockpull), or put both on shared storage"
-            found.append(Refusal(code="disk-backing-file", message=message, fix=fix))
+        found += _against_backing(disk)
         if disk.capacity_bytes is None:
             message = f"the size of {label} is not known"
             found.append(Refusal(code="disk-size-unknown", message=message, fix="see that the source can read it"))
@@ -244,7 +241,8 @@ class FileStorage:
         if await self._is_whole(disk, path):
             return
         await _in_words(lambda: _make_empty(path), f"cannot make {path}")
-        argv = [self._qemu_img, "create", "-q", "-f", disk.format, str(path), str(disk.capacity_bytes)]
+        base = ["-b", disk.backing_path, "-F", disk.backing_format or "raw"] if disk.backing_path else []
+        argv = [self._qemu_img, "create", "-q", "-f", disk.format, *base, str(path), str(disk.capacity_bytes)]
         done = await run(argv, limit_s=_QEMU_IMG_S)
         if done.code != 0:
             raise Permanent(f"disk {disk.target}: {done.words}")
@@ -319,6 +317,22 @@ class FileStorage:
             yield fd
         finally:
             os.close(fd)
+
+
+def _against_backing(disk: Disk) -> list[Refusal]:
+    """A base must be what both hosts see, under the same name."""
+    if not disk.backing_path:
+        return []
+    label = f"disk {disk.target} is local and has a backing file, {disk.backing_path}"
+    if not disk.backing_shared:
+        fix = "put the backing file on shared storage, or flatten the disk first (virsh blockpull)"
+        return [Refusal(code="disk-backing-file", message=f"{label}, that is not seen here", fix=fix)]
+    if disk.backing_format not in _FORMATS or disk.format != "qcow2":
+        message = f"{label} ({disk.format} on {disk.backing_format or 'an unknown format'})"
+        return [Refusal(code="disk-backing-file", message=message, fix="flatten it first (virsh blockpull)")]
+    if not os.access(disk.backing_path, os.R_OK):
+        return [Refusal(code="disk-backing-file", message=f"{label}, that cannot be read here", fix="see its mode")]
+    return []
 
 
 def _make_empty(path: Path) -> None:

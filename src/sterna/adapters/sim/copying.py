@@ -22,7 +22,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sterna.adapters.sim import qemu
+from sterna.adapters.sim import qemu, streams
 from sterna.adapters.sim.postcopying import LOST, Ended, Phase, Postcopying
 from sterna.adapters.sim.rendering import incoming_definition, persistent_definition
 from sterna.adapters.sim.sending import Sending
@@ -51,7 +51,7 @@ class SimCopy(Sending, Postcopying):
         assert domain.live is not None
         self.definition = domain.live
         self._incoming = incoming_definition(domain.live, plan)
-        self.bandwidth = min(plan.bandwidth_bytes or world.pace.bandwidth_bytes, world.pace.bandwidth_bytes)
+        self.bandwidth = min(streams.limit_of(plan) or world.pace.bandwidth_bytes, world.pace.bandwidth_bytes)
         self.max_downtime_ms = domain.max_downtime_ms or world.pace.max_downtime_ms
         self.memory_total = self.definition.memory_bytes
         self.disk_total = sum(self._allocated(d.target) for d in plan.disks if d.copied)
@@ -168,6 +168,7 @@ class SimCopy(Sending, Postcopying):
         await self._wait(self.world.pace.prepare_ms)
         try:
             self._check_disk_copies()
+            streams.check_hosts(self.source, self.destination, self.plan)
             if not self.world.joined(self.source.name, self.destination.name, "stream"):
                 raise qemu.LibvirtSays("unable to connect to migration address: Connection timed out")
             domain = qemu.start_incoming(self.world, self.destination, self.uuid, self._incoming)
@@ -228,8 +229,11 @@ class SimCopy(Sending, Postcopying):
 
     async def _switch_over(self) -> None:
         source = await self._pause()
+        self.world.emit(self.source, self.uuid, "migration-device")
         await self._wait(self.world.pace.switch_ms + self._ms_for(self._sending))
         self._processed, self._sending = self._processed + self._sending, 0
+        for host in (self.source, self.destination):
+            self.world.emit(host, self.uuid, "migration-completed")
         domain = self._define(source)
         domain.job = None
         # Disks are counted on the source only.
@@ -337,6 +341,10 @@ class SimCopy(Sending, Postcopying):
             mine, copy = self.source.file(here), self.destination.file(there)
             if mine is not None and copy is not None and copy.size_bytes != mine.size_bytes:
                 raise qemu.LibvirtSays(f"internal error: unable to mirror '{target}': image sizes differ")
+        for disk in self.definition.disks:
+            planned = next((d for d in self.plan.disks if d.target == disk.target), None)
+            if planned and planned.copied and disk.backing_path and not self.destination.file(disk.backing_path):
+                raise qemu.LibvirtSays(f"internal error: Could not open backing file '{disk.backing_path}'")
 
     def _write_disk_copies(self) -> None:
         """The mirrors are complete: what the guest wrote is on the destination's disks too."""

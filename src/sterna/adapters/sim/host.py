@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sterna.adapters.sim.things import GIB, SimDomain, SimFile, SimFolder, SimPort
 from sterna.domain.errors import Unreachable
+from sterna.domain.model import Abilities
 from sterna.domain.plugs import MACVTAP
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ class SimHost:
         self.maintenance = False
         self.userfaultfd = True
         """May QEMU handle page faults here?"""
+        self.abilities = Abilities(userfaultfd_hugepages=True, tls=False, zstd=True, locked_memory=True)
+        """What else it can do for a copy; `userfaultfd` stands over it."""
+        self.authority = "the operators"
+        """Who has signed its certificates."""
+        self.untranslatable: set[str] = set()
+        """What its libvirt refuses in a definition."""
         self.doors: set[str] = set()
         """UUIDs of the guests that came in with a second monitor, as far as its socket is still there."""
         self.powered = True

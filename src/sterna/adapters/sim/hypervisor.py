@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
-from sterna.adapters.sim import checks, evidence, qemu
+from sterna.adapters.sim import checks, evidence, qemu, streams
 from sterna.adapters.sim.copying import SimCopy
 from sterna.adapters.sim.describe import describe
 from sterna.adapters.sim.host import SimHost
+from sterna.adapters.sim.rendering import incoming_definition
 from sterna.adapters.sim.things import Definition, SimDomain
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
@@ -64,6 +65,7 @@ class SimHypervisor:
             instances_dir=here.instances_dir,
             disk_free_bytes=here.folder(here.instances_dir).free_bytes,
             maintenance=here.maintenance,
+            abilities=here.abilities.model_copy(update={"userfaultfd": here.userfaultfd}),
         )
 
     async def vms(self) -> list[VmSummary]:
@@ -119,6 +121,21 @@ class SimHypervisor:
             return []
         message = f"{here.name}'s kernel does not let QEMU handle page faults, as post-copy needs it"
         return [Refusal(code="postcopy-impossible", message=message, fix="sysctl vm.unprivileged_userfaultfd=1")]
+
+    async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
+        """The incoming definition, as text nobody but `check_definition` reads."""
+        domain = self._require(await self._called(), uuid)
+        if domain.live is None:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        return repr(incoming_definition(domain.live, plan))
+
+    async def check_definition(self, xml: str) -> list[Refusal]:
+        """See ports.hypervisor.Inventory.check_definition."""
+        here = await self._called()
+        found = [word for word in sorted(here.untranslatable) if word in xml]
+        message = f"{here.name}'s libvirt cannot start it: unsupported configuration: {', '.join(found)}"
+        fix = "see what its libvirt or QEMU lacks"
+        return [Refusal(code="definition-refused", message=message, fix=fix)] if found else []
 
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this libvirtd dial the other?"""
@@ -410,6 +427,7 @@ class SimHypervisor:
         peer = self._dial(here, plan.destination_uri)
         if peer is here:
             raise qemu.LibvirtSays("internal error: Attempt to migrate guest to the same host " + here.host_uuid)
+        streams.check_flags(plan)
         _check_safe(here, domain.live, plan)
         copy = SimCopy(self._world, here, peer, domain, plan)
         copy.start()

@@ -186,7 +186,18 @@ def _make_disk(world: SimWorld, host: SimHost, name: str, target: str, kind: str
     path = f"{folder}/{name}-{target}.img"
     world.make_directory(host.name, folder)
     world.put_file(host.name, path, file)
-    return Disk(target=target, kind=DiskKind.FILE, path=path, capacity_bytes=DISK_BYTES)
+    base = None
+    if kind == "overlay":
+        base = f"/srv/shared/{name}-{target}.base"
+        world.put_file(host.name, base, SimFile(DISK_BYTES, "raw", f"{name}/{target}#base", WRITTEN_BYTES))
+    return Disk(
+        target=target,
+        kind=DiskKind.FILE,
+        path=path,
+        capacity_bytes=DISK_BYTES,
+        backing_path=base,
+        backing_format="raw" if base else None,
+    )
 
 
 def _file_of(world: SimWorld, host: SimHost, disk: Disk) -> SimFile | None:

@@ -62,6 +62,8 @@ class SimStorage:
                 raise Permanent(f"cannot make {path}: No such file or directory")
             if here.folder(path).free_bytes <= 0:
                 raise Permanent(f"cannot make {path}: No space left on device")
+            if disk.backing_path and here.file(disk.backing_path) is None:
+                raise Permanent(f"cannot make {path}: Could not open '{disk.backing_path}'")
             self._world.put_file(here.name, path, SimFile(size, disk.format, content="empty"))
 
     async def remove(self, created: Created) -> None:
@@ -124,8 +126,8 @@ class SimStorage:
             fix = "use a file, or a volume both hosts can reach"
             yield Refusal(code="disk-not-a-file", message=f"{label} is local and not a file", fix=fix)
             return
-        if disk.backing_path:
-            message = f"{label} is local and has a backing file, {disk.backing_path}"
+        if disk.backing_path and not (disk.backing_shared and self._host.file(disk.backing_path)):
+            message = f"{label} is local and has a backing file, {disk.backing_path}, that is not seen here"
             fix = "flatten it first (virsh blockpull), or put both on shared storage"
             yield Refusal(code="disk-backing-file", message=message, fix=fix)
         try:

@@ -84,7 +84,8 @@ class SimWorld:
     def emit(self, host: SimHost, uuid: str, kind: str, detail: str = "", iteration: int | None = None) -> None:
         """A libvirt event; one whose libvirtd is down is seen by nobody."""
         if host.libvirtd_up:
-            self.events.publish(host.name, uuid, GuestEvent(kind=kind, detail=detail, iteration=iteration))
+            told = {"kind": kind, "detail": detail, "iteration": iteration, "at_ms": self.clock.monotonic_ms()}
+            self.events.publish(host.name, uuid, GuestEvent.model_validate(told))
 
     def running(self, uuid: str) -> list[str]:
         """Hosts on which this guest's vCPUs run now: at most one, always."""
@@ -162,7 +163,8 @@ class SimWorld:
 
     def host_at(self, uri: str) -> SimHost | None:
         """The host whose libvirtd a URI names, by address or by name."""
-        return next((h for h in self.hosts.values() if f"//{h.address}/" in uri or f"//{h.name}/" in uri), None)
+        named = uri.partition("//")[2].partition("/")[0].rpartition("@")[2]
+        return next((h for h in self.hosts.values() if named in (h.address, h.name)), None)
 
     def cut(self, a: str, b: str, *, kinds: tuple[str, ...] = ("stream", "control")) -> None:
         """Cut the path between two hosts: QEMU's `stream`, libvirt's `control` connection, or both."""

@@ -39,6 +39,8 @@ ip address add "$ADDRESS/24" dev mgmt0
 ip address add "$SECOND_ADDRESS/24" dev mgmt0 # another way for a memory stream
 ethtool -K uplink tx off tso off gso off gro off >/dev/null
 
+mkdir -p /run/sshd
+/usr/sbin/sshd -f /etc/libvirt/ssh/sshd_config -o "ListenAddress=$ADDRESS" # for libvirt's qemu+ssh
 virtlogd -d
 libvirtd -d --listen # slowest of all to be ready: looks at the installed QEMUs first
 ovsdb-tool create "$own/openvswitch/conf.db" /usr/share/openvswitch/vswitch.ovsschema

@@ -1,0 +1,95 @@
+"""What this host can do for a copy (`domain.model.Abilities`): asked of the kernel, QEMU, and libvirt's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+from sterna.adapters.libvirt import certificates, recovery
+from sterna.adapters.libvirt.metadata import Element
+from sterna.adapters.threads import in_thread
+from sterna.domain.model import Abilities
+
+_ASK_QEMU_S = 20.0
+"""QEMU starts in a tenth of a second; on a host that swaps, in some."""
+_HUGEPAGES_SINCE = (4, 11)
+"""The kernel whose userfaultfd serves hugetlbfs."""
+_DAEMONS = ("/run/libvirtd.pid", "/run/libvirt/libvirtd.pid", "/run/virtqemud.pid")
+"""Where whoever starts guests leaves its process id; monolithic or modular."""
+_CAP_SYS_RESOURCE = 24
+_ASK = b'{"execute": "qmp_capabilities"}\n{"execute": "query-qmp-schema"}\n{"execute": "quit"}\n'
+
+
+async def read(capabilities: Element, *, privileged: bool, settings: Abilities) -> Abilities:
+    """This host's; `settings` says what nobody can be asked: the link, and how memory is to travel.
+
+    `capabilities`: libvirt's. `privileged`: it is the system's libvirtd.
+    """
+    emulator = capabilities.findtext("guest/arch[@name='x86_64']/emulator") or capabilities.findtext(
+        "guest/arch/emulator"
+    )
+    return settings.model_copy(
+        update={
+            "userfaultfd": may_handle_faults(capabilities),
+            "userfaultfd_hugepages": _kernel() >= _HUGEPAGES_SINCE,
+            "tls": not certificates.of_migration().missing,
+            "zstd": await _has_zstd(emulator) if emulator else None,
+            "locked_memory": _may_raise_limits() if privileged else None,
+        }
+    )
+
+
+def _may_raise_limits() -> bool | None:
+    """May libvirtd raise QEMU's memory lock limit, as it does for zero-copy? Root in a container often may not."""
+    for place in _DAEMONS:
+        try:
+            pid = int(Path(place).read_text())
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (OSError, ValueError):
+            continue
+        capabilities = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+        return bool(int(capabilities, 16) >> _CAP_SYS_RESOURCE & 1)
+    return None
+
+
+def may_handle_faults(capabilities: Element) -> bool:
+    """May QEMU, as the user libvirt starts it as, handle page faults? By /dev/userfaultfd (libvirt 10.1 hands it
+    over), the sysctl, or as root."""
+    switch = Path("/proc/sys/vm/unprivileged_userfaultfd")
+    anybody = Path("/dev/userfaultfd").exists() or (switch.exists() and switch.read_text().strip() == "1")
+    return anybody or recovery.qemu_runs_as_root(capabilities)
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor = platform.release().split(".")[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()) or 0)
+
+
+async def _has_zstd(emulator: str) -> bool | None:
+    """None where QEMU does not say."""
+    try:
+        changed = os.stat(emulator).st_mtime
+    except OSError:
+        return None
+    return await in_thread(lambda: _ask_for_zstd(emulator, changed), name="sterna-ask-qemu")
+
+
+@lru_cache(maxsize=8)
+def _ask_for_zstd(emulator: str, _changed: float) -> bool | None:
+    """Once per binary: its own QMP schema, from a QEMU without a machine."""
+    argv = [emulator, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
+    try:
+        said = subprocess.run(argv, input=_ASK, capture_output=True, timeout=_ASK_QEMU_S, check=False).stdout
+        answers = [json.loads(line).get("return") for line in said.splitlines() if line.startswith(b"{")]
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    schema = next((a for a in answers if isinstance(a, list)), None)
+    if schema is None:
+        return None
+    # the multifd compression: names of types are numbers there, so it is known by its members
+    choices = [set(e.get("values", ())) for e in schema if e.get("meta-type") == "enum"]
+    return any({"none", "zlib", "zstd"} <= values for values in choices)

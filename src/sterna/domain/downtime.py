@@ -1,0 +1,104 @@
+"""What a guest's standstill was made of, from what each host saw by its own clock; two hosts' clocks never meet.
+
+    source        last pass begins -> guest stops -> QEMU hands over -> all sent
+    destination                                                            all here -> guest runs -> network told
+
+Made of events while they come (`SourceTimes`, `DestinationTimes`), journaled by both hosts, put together by the
+report. Of a switch to post-copy nothing is said: its pages come after the guest runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sterna.domain.model import Data, Value
+
+SWITCHED, ARRIVED = "switch-over", "arrival"
+"""Notes: the source's and the destination's part."""
+STOPPED, DEVICE, SENT = "suspended-migrated", "migration-device", "migration-completed"
+"""Events: the source's vCPUs stand still; QEMU begins with the rest and the devices; all was sent (or came)."""
+TOLD_BY_QEMU = frozenset({DEVICE, SENT})
+"""Events that stand in the journal as times only."""
+
+
+class Downtime(Value):
+    """In ms, each measured within one host; None where it was not seen."""
+
+    last_pass_ms: float | None = None
+    """Source: the last pass before the guest stops. It still runs meanwhile."""
+    stop_ms: float | None = None
+    """Source: from its standstill until QEMU begins with the rest; libvirt completes the disks' copies in it."""
+    device_state_ms: float | None = None
+    """Source: the rest of the memory and the devices' state go out."""
+    resume_ms: float | None = None
+    """Destination: from having all of it to running: the two libvirts hand over, then QEMU starts the vCPUs."""
+    network_ms: float | None = None
+    """Destination: from running to the network having been told."""
+    reason: str = ""
+    """Why it is not known."""
+
+
+class SourceTimes:
+    """The source's part, from its events."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+        self._pass_ms: float | None = None
+
+    def take(self, kind: str, at_ms: float | None) -> Data | None:
+        """One more event; the whole record once all has been sent."""
+        if at_ms is None:
+            return None
+        if kind == "iteration" and STOPPED not in self._at:
+            self._pass_ms = at_ms
+        if kind in (STOPPED, DEVICE):
+            self._at[kind] = at_ms
+        if kind != SENT or STOPPED not in self._at:
+            return None
+        return self._record(at_ms)
+
+    def _record(self, sent_ms: float) -> Data:
+        stopped, device = self._at[STOPPED], self._at.get(DEVICE)
+        return {
+            "last_pass_ms": _between(self._pass_ms, stopped),
+            "stop_ms": _between(stopped, device),
+            "device_state_ms": _between(device, sent_ms),
+        }
+
+
+class DestinationTimes:
+    """The destination's part, from its events and what it does itself."""
+
+    def __init__(self) -> None:
+        self._here_ms: float | None = None
+        self._runs_ms: float | None = None
+
+    def take(self, kind: str, at_ms: float | None) -> None:
+        """One more event; the last one is that it runs."""
+        if kind == SENT:
+            self._here_ms = at_ms
+        elif kind == "resumed-migrated":
+            self._runs_ms = at_ms
+
+    def record(self, told_ms: float) -> Data | None:
+        """The network was told at `told_ms`. None where the guest came in another way."""
+        if self._runs_ms is None:
+            return None
+        return {
+            "resume_ms": _between(self._here_ms, self._runs_ms),
+            "network_ms": _between(self._runs_ms, told_ms),
+        }
+
+
+def _between(first: float | None, last: float | None) -> float | None:
+    """None, too, where the events came in an order that makes no sense."""
+    if first is None or last is None or last < first:
+        return None
+    return round(last - first, 3)
+
+
+def downtime(source: dict[str, Any] | None, destination: dict[str, Any] | None) -> Downtime:
+    """Both parts together."""
+    told = {**(source or {}), **(destination or {})}
+    known = {name: value for name, value in told.items() if name in Downtime.model_fields}
+    return Downtime(**known, reason="" if known else "no agent watched the switch-over")

@@ -1,0 +1,71 @@
+"""A rehearsal (`sterna plan --rehearse`): a migration's own steps up to the copy, then its own rollback.
+
+P1-P12 are real, and so is what undoes them. `Rehearse` stands between them and M1: it tries what would only be
+found out at M4. With a copy, M1-M4 are real as well, as slow as libvirt can be told and with no leave to switch
+over; M3 ends it at its first sample. Nothing here is a second implementation of a step.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.errors import Cancelled, Refused, SternaError
+from sterna.domain.model import CopyPlan, Data, Refusal, Transport
+from sterna.domain.objective import CopyParameters
+from sterna.domain.step import Step
+from sterna.migration import stream
+from sterna.migration.context import REHEARSED, Context
+from sterna.migration.steering import objective_of
+from sterna.migration.transfer import copy_plan
+from sterna.ports.handshake import Handshake
+
+
+class Rehearse(Step[Context]):
+    """Before M1: the destination's libvirt translates the XML it would get, and TLS is spoken."""
+
+    name = "rehearse"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """What was tried. Raises Refused with everything that failed; Cancelled at the end of a dry rehearsal."""
+        wanted = objective_of(ctx)
+        made_of = await stream.choose(ctx, wanted, None) if wanted is not None else None
+        tried, refusals = await self._try(ctx, copy_plan(ctx, made_of), made_of)
+        ctx.note("P12", REHEARSED, {"tried": tried, "refusals": [r.model_dump() for r in refusals]})
+        if refusals:
+            raise Refused(refusals)
+        if not ctx.rehearses_copy:
+            raise Cancelled("it was a rehearsal: everything before the copy went well, and is undone")
+        return {"tried": tried}
+
+    async def _try(
+        self, ctx: Context, plan: CopyPlan, made_of: CopyParameters | None
+    ) -> tuple[list[str], list[Refusal]]:
+        tls = made_of is not None and made_of.transport is Transport.TLS
+        xml = await ctx.host.hypervisor.definition_for(ctx.vm_uuid, plan)
+        answer = await ctx.peer.call("rehearse", {"xml": xml, "postcopy": plan.postcopy, "tls": tls})
+        refusals = [Refusal.model_validate(r) for r in answer["refusals"]]
+        tried = ["volumes opened, ports plugged, nothing active", *answer["tried"]]
+        if answer.get("port") and ctx.host.handshake is not None:
+            address = ctx.history.results["pre-live-migration"]["address"]
+            refused = await ctx.host.handshake.shake(address, int(answer["port"]))
+            refusals += [refused] if refused is not None else []
+            tried.append("TLS handshake with both hosts' certificates")
+        return tried, refusals
+
+
+async def rehearse_here(ctx: Context, xml: str, *, postcopy: bool, tls: bool) -> Data:
+    """The destination's part: `tried`, `refusals`, and the `port` on which it expects a handshake."""
+    tried, port = ["the destination's libvirt has translated its definition"], 0
+    refusals = await ctx.host.hypervisor.check_definition(xml)
+    if postcopy:
+        refusals += await ctx.host.hypervisor.check_postcopy()
+        tried.append("userfaultfd for post-copy")
+    if tls and ctx.host.handshake is not None:
+        port = await _expect(ctx.host.handshake, refusals)
+    return {"tried": tried, "refusals": [r.model_dump() for r in refusals], "port": port}
+
+
+async def _expect(handshake: Handshake, refusals: list[Refusal]) -> int:
+    try:
+        return await handshake.expect()
+    except SternaError as error:
+        refusals.append(Refusal(code="tls-handshake", message=error.message, fix=error.fix))
+        return 0

@@ -1,0 +1,89 @@
+"""How memory travels, and rehearsals, on the real lab: TLS, the tunnel, and everything undone."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from sterna.lab.credentials import write_credentials
+
+pytestmark = pytest.mark.lab
+
+
+def rehearsed(fleet, vm: str, to: str, **more: object) -> dict:
+    body = {"vm": vm, "destination": to, "rehearse": True, **more}
+    answer = fleet.api.post("/v1/plans", json=body, timeout=60).json()
+    assert answer["blockers"] == [], answer
+    return answer["rehearsal"]
+
+
+def migrated(fleet, vm: str, to: str, **more: object) -> dict:
+    """A migration that must complete; its report."""
+    migration = fleet.started(vm, to, **more)
+    ended = fleet.wait(migration)
+    assert ended["status"] == "completed", ended
+    fleet.wait_closed(migration)
+    return fleet.show(migration)["report"]
+
+
+def test_a_rehearsal_leaves_both_hosts_as_they_were_and_the_real_one_goes_over_tls(fleet) -> None:
+    guest = fleet.lab.create_vm(
+        "rehearsed", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared", "local", "iscsi")
+    )
+    boot, before = guest.status().boot_id, fleet.snapshots()
+    for more in ({"transport": "tls"}, {"transport": "tls", "with_copy": True, "may": ["postcopy"]}):
+        told = rehearsed(fleet, "rehearsed", "host2", **more)
+        assert told["passed"], told
+        assert told["copied"] is bool(more.get("with_copy"))
+        assert any("TLS handshake" in what for what in told["tried"])
+        fleet.wait_closed(told["migration_id"])
+        assert fleet.snapshots() == before
+        assert fleet.lab.hosts_running("rehearsed") == ["host1"]
+    report = migrated(fleet, "rehearsed", "host2", transport="tls")
+    assert report["stream"]["parameters"]["transport"] == "tls"
+    parts = report["downtime"]
+    print(f"downtime {report['downtime_ms']} ms: {parts}")
+    assert None not in [parts[name] for name in parts if name.endswith("_ms")], parts
+    assert parts["stop_ms"] + parts["device_state_ms"] <= report["downtime_ms"] + 50
+    after = guest.status()
+    assert after.clean and after.boot_id == boot
+    fleet.remove(guest)
+
+
+def test_a_guest_goes_there_and_back_through_ssh(fleet) -> None:
+    guest = fleet.lab.create_vm("tunnelled", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared", "iscsi"))
+    boot = guest.status().boot_id
+    for to in ("host2", "host1"):
+        report = migrated(fleet, "tunnelled", to, transport="ssh", may=["postcopy"])
+        assert report["stream"]["parameters"]["transport"] == "ssh"
+        assert any("postcopy is left out" in w for w in report["stream"]["warnings"])
+        assert fleet.lab.hosts_running("tunnelled") == [to]
+    after = guest.status()
+    assert after.clean and after.boot_id == boot
+    fleet.remove(guest)
+
+
+def test_certificates_that_do_not_match_are_found_by_a_rehearsal(fleet, tmp_path) -> None:
+    guest = fleet.lab.create_vm("distrusted", "host1", memory_mib=192, disks=("shared",))
+    host = fleet.lab.hosts["host2"]
+    pki, kept = host.root / "etc/libvirt/pki", tmp_path / "kept"
+    shutil.copytree(pki, kept)
+    before = fleet.snapshots()
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    write_credentials({"host2": (host.address, stranger)})
+    try:
+        shutil.copytree(stranger / "pki", pki, dirs_exist_ok=True)
+        told = rehearsed(fleet, "distrusted", "host2", transport="tls")
+        assert not told["passed"]
+        assert [r["code"] for r in told["refusals"]] == ["tls-handshake"]
+        fleet.wait_closed(told["migration_id"])
+        failed = fleet.started("distrusted", "host2", transport="tls")
+        assert fleet.wait(failed)["status"] == "failed"
+        fleet.wait_closed(failed)
+    finally:
+        shutil.copytree(kept, pki, dirs_exist_ok=True)
+    assert fleet.snapshots() == before
+    assert guest.status().clean
+    fleet.remove(guest)

@@ -1,0 +1,72 @@
+"""TLS with the certificates libvirt would use: both hosts trust each other, or it is said why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters.libvirt.certificates import of_migration
+from sterna.adapters.libvirt.handshake import TlsHandshake
+from sterna.domain.errors import Permanent
+from sterna.lab.credentials import write_credentials
+
+HERE = "127.0.0.1"
+
+
+def host(folder: Path, verify: str = "") -> Path:
+    """A qemu.conf whose certificates lie beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    conf = folder / "qemu.conf"
+    conf.write_text(f'# a comment\n  migrate_tls_x509_cert_dir = "{folder}/pki"\n{verify}\n')
+    return conf
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two hosts of one authority, and a stranger of another."""
+    root = tmp_path_factory.mktemp("pki")
+    found = {name: host(root / group / name) for group, name in (("x", "a"), ("x", "b"), ("y", "c"))}
+    for names in (("a", "b"), ("c",)):
+        write_credentials({name: (HERE, found[name].parent) for name in names})
+    return found
+
+
+async def test_two_hosts_of_one_authority_trust_each_other(places: dict[str, Path]) -> None:
+    port = await TlsHandshake(HERE, places["b"]).expect()
+    assert await TlsHandshake(HERE, places["a"]).shake(HERE, port) is None
+
+
+@pytest.mark.parametrize(("source", "destination"), [("a", "c"), ("c", "a")])
+async def test_a_stranger_is_refused_with_the_reason(places, source, destination) -> None:
+    port = await TlsHandshake(HERE, places[destination]).expect()
+    refused = await TlsHandshake(HERE, places[source]).shake(HERE, port)
+    assert refused is not None and refused.code == "tls-handshake"
+    assert "certificate" in refused.message and refused.fix
+
+
+async def test_a_certificate_for_another_address_is_refused(places: dict[str, Path]) -> None:
+    port = await TlsHandshake("127.0.0.5", places["b"]).expect()
+    refused = await TlsHandshake(HERE, places["a"]).shake("127.0.0.5", port)
+    assert refused is not None and "127.0.0.5" in refused.message
+
+
+async def test_nobody_there_and_no_certificates(places: dict[str, Path], tmp_path: Path) -> None:
+    refused = await TlsHandshake(HERE, places["a"]).shake(HERE, 1)
+    assert refused is not None
+    without = TlsHandshake(HERE, host(tmp_path))
+    with pytest.raises(Permanent, match=r"server-key\.pem"):
+        await without.expect()
+    refused = await without.shake(HERE, 1)
+    assert refused is not None and "ca-cert.pem" in refused.message
+
+
+def test_where_libvirt_looks(tmp_path: Path) -> None:
+    told = of_migration(host(tmp_path, "migrate_tls_x509_verify = 0"))
+    assert (told.folder, told.verify) == (tmp_path / "pki", False)
+    assert told.missing == ("ca-cert.pem", "server-cert.pem", "server-key.pem")
+    common = tmp_path / "common.conf"
+    common.write_text(f'default_tls_x509_cert_dir = "{tmp_path}"\n#migrate_tls_x509_cert_dir = "/nowhere"\n')
+    assert of_migration(common).folder in (tmp_path, Path("/etc/pki/libvirt-migrate"))
+    assert "client-key.pem" in of_migration(common).needed
+    assert of_migration(tmp_path / "no.conf").verify

@@ -1,0 +1,42 @@
+"""What a rehearsal, a stream and a standstill look like to whoever reads them."""
+
+from __future__ import annotations
+
+from sterna.cli.plan import _rehearsal
+from sterna.cli.words import _standstill, _stream
+from sterna.domain.downtime import Downtime
+from sterna.domain.model import Transport
+from sterna.domain.objective import CopyParameters, Solution
+
+
+def test_a_rehearsal_says_what_failed_and_what_was_tried() -> None:
+    told = {
+        "passed": False,
+        "why": "TLS fails",
+        "migration_id": "abc",
+        "refusals": [{"message": "TLS [x] fails", "fix": "mend it"}],
+        "tried": ["volumes"],
+    }
+    lines = "\n".join(_rehearsal(told))
+    assert all(word in lines for word in ("[red]", "TLS \\[x] fails", "mend it", "volumes", "sterna show abc"))
+    assert _rehearsal(None) == []
+
+
+def test_a_stream_says_what_it_is_made_of_and_what_was_left_out() -> None:
+    parameters = CopyParameters(
+        flags=("LIVE", "PARALLEL", "PEER2PEER", "TLS"),
+        parameters={"parallel.connections": 3},
+        transport=Transport.TLS,
+        first_downtime_ms=1,
+        max_downtime_ms=2,
+    )
+    told = Solution(parameters=parameters, reasons=("tls: asked",), warnings=("postcopy is left out",))
+    rows = _stream(told.model_dump(mode="json"))
+    assert rows[0] == ("the stream", "tls, parallel; parallel.connections 3")
+    assert [value for _, value in rows[1:]] == ["tls: asked", "postcopy is left out"]
+    assert _stream(None) == []
+
+
+def test_of_a_standstill_only_what_was_seen_is_shown() -> None:
+    rows = _standstill(Downtime(stop_ms=4.0, network_ms=0.0).model_dump())
+    assert [value for _, value in rows] == ["4.0 ms", "0.0 ms"]
