@@ -153,6 +153,28 @@ def move(scene: Scene, times: int) -> list[tuple[int, int]]:
     return numbers
 
 
+def test_an_early_activation_that_came_to_nothing_is_given_back(scene: Scene) -> None:
+    """The source's agent has taken the port off its switch by then: R6 puts it back, and Neutron is as before."""
+    fleet, hosts = scene.fleet, scene.hosts
+    here = scene.here()
+    there = fleet.other(here)
+    (before,) = fleet.taps(here, scene.guest)
+    migration = fleet.started("tern", there, bandwidth_bytes_s=2 << 20)
+    fleet.wait_for_row(here, "copy-started", migration)
+    answer = hosts.servers.ask(lambda c: c.network.put(f"/ports/{scene.port_id}/bindings/{there}/activate"))
+    assert answer.status_code == 200
+    fleet.eventually(lambda: fleet.taps(here, scene.guest) == [])
+    assert fleet.api.post(f"/v1/migrations/{migration}/abort").status_code == 202
+    assert fleet.wait(migration)["status"] == "cancelled"
+    fleet.wait_closed(migration)
+    assert scene.here() == here
+    scene.must_be_bound_to(here)
+    (after,) = fleet.taps(here, scene.guest)
+    assert (after["name"], after["external_ids"]) == (before["name"], before["external_ids"])
+    assert fleet.taps(there, scene.guest) == []
+    assert scene.guest.status(timeout=10.0).clean, "it is reached again"
+
+
 @pytest.mark.parametrize(("host", "step"), [("host1", "P3"), ("host2", "P5"), ("host2", "P10"), ("host1", "M4")])
 def test_a_rollback_leaves_the_port_as_it_was(scene: Scene, host: str, step: str) -> None:
     fleet = scene.fleet
