@@ -95,8 +95,8 @@ class ScriptedNeutron:
             return Answer(200, {"bindings": copy.deepcopy(list(self.bindings.values()))})
         if asked.method == "POST":
             return self._create(asked.body["binding"])
-        if asked.method == "DELETE":
-            self.bindings.pop(host, None)  # there or not: 204
+        if asked.method == "DELETE" and host in self.bindings:  # also the ACTIVE one
+            del self.bindings[host]
             return Answer(204)
         if host not in self.bindings:
             missing = f"Binding for port {PORT} for host {host} could not be found."
