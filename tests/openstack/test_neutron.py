@@ -147,6 +147,7 @@ def move(scene: Scene, times: int) -> list[tuple[int, int]]:
         assert scene.here() == there
         scene.must_be_bound_to(there)
         assert fleet.taps(here, scene.guest) == [], "the source's port is gone"
+        assert fleet.taps(there, scene.guest)[0]["name"].startswith("qvo" if scene.hosts.hybrid else "tap")
         numbers.append((round(ping.longest_gap_ms), round(fleet.show(migration)["report"]["downtime_ms"])))
     status = scene.guest.status()
     assert status.clean, status.last_error
