@@ -58,6 +58,11 @@ class NeutronHosts:
         self.lab, self.servers, self.firewall = lab, servers, firewall
         self.network_id = ""
 
+    @property
+    def hybrid(self) -> bool:
+        """Does Neutron want the ports plugged the hybrid way?"""
+        return self.firewall == "iptables_hybrid"
+
     @classmethod
     def up(cls, state: Path, firewall: str = "noop", *, cinder: bool = False) -> NeutronHosts:
         """Everything, running; it ends with this process or with `down`. With `cinder` the agents have its volumes

@@ -98,6 +98,8 @@ CONVERSATION: list[tuple[str, str, dict | None]] = [
     ("PUT", "/bindings/host2/activate", None),
     ("GET", "/bindings", None),
     ("PUT", "/bindings/host1", {"binding": {"profile": {"migrating_to": "host1"}}}),
+    ("DELETE", "/bindings/host1", None),
+    ("POST", "/bindings", {"binding": {"host": "host1", "profile": {"migrating_to": "host1"}}}),
     ("GET", "/bindings", None),
     ("PUT", "/bindings/host1/activate", None),
     ("DELETE", "/bindings/host2", None),
@@ -145,10 +147,33 @@ def move(scene: Scene, times: int) -> list[tuple[int, int]]:
         assert scene.here() == there
         scene.must_be_bound_to(there)
         assert fleet.taps(here, scene.guest) == [], "the source's port is gone"
+        assert fleet.taps(there, scene.guest)[0]["name"].startswith("qvo" if scene.hosts.hybrid else "tap")
         numbers.append((round(ping.longest_gap_ms), round(fleet.show(migration)["report"]["downtime_ms"])))
     status = scene.guest.status()
     assert status.clean, status.last_error
     return numbers
+
+
+def test_an_early_activation_that_came_to_nothing_is_given_back(scene: Scene) -> None:
+    """The source's agent has taken the port off its switch by then: R6 puts it back, and Neutron is as before."""
+    fleet, hosts = scene.fleet, scene.hosts
+    here = scene.here()
+    there = fleet.other(here)
+    (before,) = fleet.taps(here, scene.guest)
+    migration = fleet.started("tern", there, bandwidth_bytes_s=2 << 20)
+    fleet.wait_for_row(here, "copy-started", migration)
+    answer = hosts.servers.ask(lambda c: c.network.put(f"/ports/{scene.port_id}/bindings/{there}/activate"))
+    assert answer.status_code == 200
+    fleet.eventually(lambda: fleet.taps(here, scene.guest) == [])
+    assert fleet.api.post(f"/v1/migrations/{migration}/abort").status_code == 202
+    assert fleet.wait(migration)["status"] == "cancelled"
+    fleet.wait_closed(migration)
+    assert scene.here() == here
+    scene.must_be_bound_to(here)
+    (after,) = fleet.taps(here, scene.guest)
+    assert (after["name"], after["external_ids"]) == (before["name"], before["external_ids"])
+    assert fleet.taps(there, scene.guest) == []
+    assert scene.guest.status(timeout=10.0).clean, "it is reached again"
 
 
 @pytest.mark.parametrize(("host", "step"), [("host1", "P3"), ("host2", "P5"), ("host2", "P10"), ("host1", "M4")])

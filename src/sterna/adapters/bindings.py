@@ -38,7 +38,7 @@ async def reach(service: BindingService, port_id: str, goal: Goal, source: str, 
         try:
             await service.act(act, port, destination)
         except CannotBind:
-            if goal not in (Goal.RETURNED, Goal.RESTORED) or act.verb not in (Verb.BIND, Verb.UNMARK):
+            if goal not in (Goal.RETURNED, Goal.RESTORED) or act.verb not in (Verb.CREATE, Verb.UNMARK):
                 raise
             unbindable.add(
                 act.host

@@ -1,7 +1,7 @@
 """`/os-server-external-events`: where Neutron's notifier posts what it has done, in the shape Nova serves.
 
 Point it here by a catalog entry of type `compute` (or `[nova]` in neutron.conf) where no Nova runs. Migrations do
-not depend on it: an event names no host, and the destination's switch knows earlier (ADR 10).
+not depend on it: an event names no host, and the destination's switch knows earlier (ADR 11).
 """
 
 from __future__ import annotations

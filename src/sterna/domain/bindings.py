@@ -80,12 +80,16 @@ class Goal(StrEnum):
 
 
 class Verb(StrEnum):
-    """What can be asked of the service; each is one request."""
+    """What can be asked of the service; each is one request.
+
+    An INACTIVE binding cannot be mended: Neutron answers 500 to an update of one that has to be bound again. It is
+    deleted, and made anew.
+    """
 
     CREATE = "create"
-    """A binding for the host: INACTIVE where another one is ACTIVE."""
-    BIND = "bind"
-    """Have the service work out again how the port is plugged on the host, for a port that is on its way there."""
+    """A binding for the host, of a port that is on its way there: INACTIVE where another one is ACTIVE."""
+    MOVE = "move"
+    """The ACTIVE binding becomes the host's, whether or not an agent there can take the port now."""
     ACTIVATE = "activate"
     DELETE = "delete"
     MARK = "mark"
@@ -110,8 +114,8 @@ def next_act(
 ) -> Act | None:
     """The next change towards `goal`; None where it holds.
 
-    `unbindable`: hosts for which the service could not bind the port just now (its agent there is dead): they are
-    taken as they are. Raises Conflict where the port is bound to a third host: it is not this VM's to move.
+    `unbindable`: hosts for which the service could not bind the port just now (its agent there is dead). Raises
+    Conflict where the port is bound to a third host: it is not this VM's to move.
     """
     steps = {
         Goal.PREPARED: _prepared,
@@ -128,12 +132,12 @@ def _active_on(port: Port, host: str, unbindable: frozenset[str]) -> Act | None:
     """Towards ACTIVE on `host`, from wherever it is."""
     binding = port.on(host)
     if binding is None:
-        return Act(verb=Verb.CREATE, host=host)
+        return Act(verb=Verb.MOVE if host in unbindable else Verb.CREATE, host=host)
     if binding.active:
         return None
-    if host not in unbindable and not _ready(binding):
+    if not _ready(binding):
         # One that was ACTIVE before has lost all it knew: activated as it is, no agent could wire it.
-        return Act(verb=Verb.BIND, host=host)
+        return Act(verb=Verb.DELETE, host=host)
     return Act(verb=Verb.ACTIVATE, host=host)
 
 
@@ -155,7 +159,7 @@ def _prepared(port: Port, source: str, destination: str, unbindable: frozenset[s
     if there is None:
         return Act(verb=Verb.CREATE, host=destination)
     if not _ready(there):
-        return Act(verb=Verb.BIND, host=destination)
+        return Act(verb=Verb.DELETE, host=destination)
     if here is not None and here.profile.get(MIGRATING_TO) != destination:
         return Act(verb=Verb.MARK, host=source)
     return None

@@ -49,8 +49,7 @@ def answer(port: Port, act: Act) -> Port:
     if act.verb is Verb.MARK:
         assert mine.active
         rest[MIGRATING_TO] = "b"
-    if act.verb is Verb.BIND:
-        rest[MIGRATING_TO] = act.host
+    assert mine.active, "an INACTIVE binding cannot be mended"
     changed = mine.model_copy(update={"profile": rest, "vif_type": "ovs"})
     return port.model_copy(update={"bindings": (*others, changed)})
 
@@ -101,6 +100,8 @@ def test_a_port_bound_elsewhere_is_nobody_s_to_move() -> None:
 def test_a_binding_that_cannot_be_bound_is_given_back_all_the_same() -> None:
     lost = Binding(host="a", active=False, vif_type="unbound")
     port = Port(id="p", bindings=(lost, Binding(host="b", active=True)))
-    assert next_act(port, Goal.RETURNED, "a", "b") == Act(verb=Verb.BIND, host="a", port_id="p")
+    assert next_act(port, Goal.RETURNED, "a", "b") == Act(verb=Verb.DELETE, host="a", port_id="p")
+    port = Port(id="p", bindings=(Binding(host="b", active=True),))
+    assert next_act(port, Goal.RETURNED, "a", "b") == Act(verb=Verb.CREATE, host="a", port_id="p")
     without = next_act(port, Goal.RETURNED, "a", "b", unbindable=["a"])
-    assert without == Act(verb=Verb.ACTIVATE, host="a", port_id="p")
+    assert without == Act(verb=Verb.MOVE, host="a", port_id="p")

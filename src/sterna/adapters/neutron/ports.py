@@ -74,8 +74,8 @@ class NeutronPorts:
         path = f"/ports/{act.port_id}/bindings"
         mine, what = port.on(act.host), f"{act.verb} the binding of port {act.port_id} on {act.host}"
         profile = {k: v for k, v in (mine.profile if mine else {}).items() if k != MIGRATING_TO}
-        if act.verb in (Verb.MARK, Verb.BIND):
-            profile[MIGRATING_TO] = destination if act.verb is Verb.MARK else act.host
+        if act.verb is Verb.MARK:
+            profile[MIGRATING_TO] = destination
         match act.verb:
             case Verb.CREATE:
                 await self._send("post", path, {"binding": _new(act.host, port)}, what)
@@ -83,9 +83,9 @@ class NeutronPorts:
                 await self._send("put", f"{path}/{act.host}/activate", None, what)
             case Verb.DELETE:
                 await self._send("delete", f"{path}/{act.host}", None, what)
-            case Verb.MOVE_SUBPORT:
+            case Verb.MOVE | Verb.MOVE_SUBPORT:
                 await self.bind_to(act.port_id, act.host)
-            case Verb.BIND | Verb.MARK | Verb.UNMARK:
+            case Verb.MARK | Verb.UNMARK:
                 # Never through the port's own `binding:profile`: Neutron unbinds the port, tells the agents, and
                 # binds it again. An agent that looks in between kills the port: the guest is silent until it looks
                 # again.

@@ -39,12 +39,10 @@ class SimNeutron:
             world.mark_binding(act.port_id, act.host, act.host)
         elif act.verb is Verb.DELETE:
             world.bind(act.port_id, act.host, None)
+        elif act.verb is Verb.MOVE:
+            world.move_binding(act.port_id, act.host)
         elif act.host not in hosts:
             raise NotFound(f"port {act.port_id} has no binding on {act.host}")
-        elif act.verb is Verb.BIND:
-            self._must_be_alive(act)
-            world.rebind(act.port_id, act.host)
-            world.mark_binding(act.port_id, act.host, act.host)
         elif act.verb is Verb.ACTIVATE:
             if hosts[act.host]:
                 raise Conflict(f"the binding of port {act.port_id} on {act.host} is already active")

@@ -347,6 +347,15 @@ class SimWorld:
             self.unbound.add((port_id, other))
         self.bind(port_id, host, True)
 
+    def move_binding(self, port_id: str, host: str) -> None:
+        """The active binding becomes this host's; unbound, if nobody is there."""
+        for other in [name for name, active in self.bindings[port_id].items() if active]:
+            del self.bindings[port_id][other]
+            self.migrating_to.pop((port_id, other), None)
+        if not self.hosts[host].powered:
+            self.unbound.add((port_id, host))
+        self.bind(port_id, host, True)
+
     def rebind(self, port_id: str, host: str) -> None:
         """The service works out again how it is plugged there."""
         if (port_id, host) in self.unbound:

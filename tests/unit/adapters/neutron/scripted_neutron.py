@@ -73,7 +73,11 @@ class ScriptedNeutron:
             if "binding:profile" in told:
                 self.active["profile"] = told["binding:profile"]
             if "binding:host_id" in told:
-                self.bindings = {told["binding:host_id"]: _binding(told["binding:host_id"], "ACTIVE")}
+                del self.bindings[self.active["host"]]
+                host = told["binding:host_id"]
+                self.bindings[host] = _binding(host, "ACTIVE")
+                if host in self.dead_hosts:
+                    self.bindings[host]["vif_type"] = "binding_failed"
         active = self.active
         port: dict[str, Any] = {
             "id": PORT, "network_id": NETWORK, "status": self.status, "device_owner": "compute:nova",
@@ -91,14 +95,16 @@ class ScriptedNeutron:
             return Answer(200, {"bindings": copy.deepcopy(list(self.bindings.values()))})
         if asked.method == "POST":
             return self._create(asked.body["binding"])
-        if asked.method == "DELETE":
-            self.bindings.pop(host, None)  # there or not: 204
+        if asked.method == "DELETE" and host in self.bindings:  # also the ACTIVE one
+            del self.bindings[host]
             return Answer(204)
         if host not in self.bindings:
             missing = f"Binding for port {PORT} for host {host} could not be found."
             return Answer(404, error("PortBindingNotFound", missing))
         mine = self.bindings[host]
         if not activate:
+            if mine["status"] == "INACTIVE" and mine["vif_type"] == "unbound":
+                return Answer(500, error("HTTPInternalServerError", "Request Failed: internal server error"))
             if host in self.dead_hosts:  # the profile is changed all the same
                 mine.update(profile=asked.body["binding"]["profile"], vif_type="binding_failed", vif_details={})
                 return _cannot(host)
