@@ -201,3 +201,16 @@ async def test_an_agent_that_dies_with_the_function_taken_away_gives_it_back():
         assert fleet.snapshots() == before
 
     await run(scenario)
+
+
+async def test_a_function_whose_network_nobody_has_named_is_refused_before_anything_begins():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        fleet.world.hosts["host1"].functions.clear()
+        with pytest.raises(Refused) as refused:
+            await fleet.start(vm)
+        (refusal,) = refused.value.refusals
+        assert refusal.code == "nic-network-unknown"
+        assert "physical_networks" in refusal.fix
+
+    await run(scenario)

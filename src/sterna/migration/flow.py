@@ -45,10 +45,14 @@ SOURCE: Flow[Context] = Flow(
     after_undo=(rollback.ProveSource, rollback.AwaitDestination),  # R8
 )
 
-_BEFORE_M1 = SOURCE.until_pivot.index(transfer.SetMigrating)
+_BEFORE_THE_COPY = SOURCE.until_pivot.index(pre.DetachDevices)
 REHEARSAL: Flow[Context] = replace(  # the same; what else can be tried before the copy, which it may not go on to
     SOURCE,
-    until_pivot=(*SOURCE.until_pivot[:_BEFORE_M1], rehearsal.Rehearse, *SOURCE.until_pivot[_BEFORE_M1:]),
+    until_pivot=(
+        *SOURCE.until_pivot[:_BEFORE_THE_COPY],
+        rehearsal.Rehearse,
+        *SOURCE.until_pivot[_BEFORE_THE_COPY:],
+    ),
 )
 
 DESTINATION: Flow[Context] = Flow(

@@ -329,6 +329,14 @@ def test_a_virtual_function_is_not_in_the_live_form_and_its_standby_is() -> None
     assert "ua-standby" in live
 
 
+def test_a_function_the_guest_still_has_is_left_out_where_it_is_planned_and_never_forgotten() -> None:
+    """A rehearsal shows the definition to the destination's libvirt before anything is taken from the guest."""
+    (arrived,) = describe(render_live(DIRECT, WITH_FUNCTION)).nics
+    assert arrived.device == "tapx"
+    with pytest.raises(Permanent, match=MAC):
+        render_live(DIRECT, WITH_FUNCTION.model_copy(update={"nics": (SPARE,)}))
+
+
 def test_its_cold_form_and_what_is_attached_name_the_new_hosts_function() -> None:
     cold = render_persistent(DIRECT, WITH_FUNCTION)
     assert [(n.plug, n.pci, n.bridge) for n in describe(cold).nics] == [

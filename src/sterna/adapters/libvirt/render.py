@@ -40,6 +40,7 @@ def render_live(xml: str, plan: CopyPlan) -> str:
     facts = _facts(domain, plan)
     _replace_disks(domain, plan, strict=True)
     plugged = {nic.mac.lower(): nic for nic in plan.nics if not is_function(nic)}  # functions come after the copy
+    _leave_out_functions(domain, plan)
     for interface in domain.iterfind("devices/interface"):
         mac = _mac(interface)
         if mac not in plugged or _is_function(interface):
@@ -157,6 +158,15 @@ def render_device(definition: str, nic: Nic) -> str:
     if nic.plug == HOSTDEV:
         _to_function(interface, nic)
     return to_text(interface)
+
+
+def _leave_out_functions(domain: Element, plan: CopyPlan) -> None:
+    """Those the plan knows. The guest has lost them before a copy; before a rehearsal it still has them."""
+    known = {nic.mac.lower() for nic in plan.nics if is_function(nic)}
+    for devices in domain.iterfind("devices"):
+        for interface in devices.findall("interface"):
+            if _is_function(interface) and _mac(interface) in known:
+                _drop(devices, interface)
 
 
 def _is_function(interface: Element) -> bool:

@@ -16,14 +16,15 @@ def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
     Raises Permanent where the plan names a disk or NIC the VM does not have, or misses one of its NICs.
     """
     made = {n.mac: n for n in plan.nics if not is_function(n)}  # functions come after the copy
-    for nic in source.nics:
+    present = [n for n in source.nics if not is_function(n)]
+    for nic in present:
         if nic.mac not in made:
             raise Permanent(f"the plan says nothing of NIC {nic.mac}", fix="prepare the destination again")
-    if spare := made.keys() - {n.mac for n in source.nics}:
+    if spare := made.keys() - {n.mac for n in present}:
         raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(sorted(spare))}")
     if spare := {d.target for d in plan.disks} - {d.target for d in source.disks}:
         raise Permanent(f"the plan names disks the VM does not have: {', '.join(sorted(spare))}")
-    nics = tuple(_on_tap(n, made[n.mac]) for n in source.nics)
+    nics = tuple(_on_tap(n, made[n.mac]) for n in present)
     return replace(source, nics=nics, disks=_disks(source.disks, plan), epoch=plan.epoch)
 
 

@@ -135,7 +135,7 @@ class SimHostdev:
         return False
 
     def put_back(self, nic: Nic) -> bool:
-        """No agent takes such a device from its place."""
+        """Nothing."""
         return False
 
     def made_ahead(self) -> list[Nic]:

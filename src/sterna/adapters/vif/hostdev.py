@@ -81,7 +81,7 @@ class HostdevVif:
         return False
 
     async def put_back(self, nic: Nic) -> bool:
-        """R6: no agent takes such a device from its place."""
+        """R6: no agent takes a virtual function from its place; the guest is given it again by another step."""
         return False
 
     async def made_ahead(self) -> list[Nic]:
