@@ -121,7 +121,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         uri=lambda address: settings.migration.uri_template.format(address=address),
         tunnel_uri=lambda address: settings.migration.ssh_uri_template.format(address=address),
         hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
-        vif=Plugs(settings.network.ovsdb),
+        vif=Plugs(settings.network.ovsdb, settings.network.physical_networks),
         network=network_of(settings, cloud),
         volumes=volumes_of(settings, cloud),
         storage=FileStorage(settings.instances_dir),

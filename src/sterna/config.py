@@ -81,6 +81,9 @@ class NetworkSettings(_Section):
     vif_plugging_is_fatal: bool = False
     """Does the migration fail if the agent was slower? By default it goes on: the guest is then unreachable after
     its switch-over until the agent is done, as with Neutron servers that wire only what is active."""
+    physical_networks: dict[str, tuple[str, ...]] = {}
+    """Each SR-IOV network's physical functions on this host, by network device: `physnet1 = ["enp59s0f0"]`. None by
+    default: only the operator knows what a cable is plugged into."""
 
 
 class VolumeSettings(_Section):

@@ -32,7 +32,7 @@ def _all(stage: Stage, scene: Scene, here: str, stopped: bool) -> Iterator[str]:
     for name in scene.lab.hosts:
         wanted = stage.empty[name]
         if name == here:
-            wanted = _stopped(stage.settled[name], scene) if stopped else stage.settled[name]
+            wanted = _stopped(stage.settled[name], wanted, scene) if stopped else stage.settled[name]
         yield from (f"{name}: {line}" for line in differences(scene.lab.snapshot(name), wanted))
         yield from (
             f"{name}: journal: {key} {left}" for key, left in scene.journals[name].left_over().items() if left
@@ -83,12 +83,12 @@ def differences(now: Any, wanted: Any, path: str = "") -> Iterator[str]:
         yield f"{path}{now}, not {wanted}"
 
 
-def _stopped(settled: dict[str, Any], scene: Scene) -> dict[str, Any]:
-    """A host with the guest defined and its QEMU gone."""
+def _stopped(settled: dict[str, Any], empty: dict[str, Any], scene: Scene) -> dict[str, Any]:
+    """A host with the guest defined and its QEMU gone, so with no links but its own."""
     host = copy.deepcopy(settled)
     host["domains"][scene.guest.name]["state"] = "shut off"
     host["ports"] = [p for p in host["ports"] if p["external_ids"].get("iface-id") != scene.guest.port_id]
-    host["links"], host["qemu"] = [], []
+    host["links"], host["qemu"] = empty["links"], []
     for target in host["iscsi"].values():
         target["sessions"] = 0
     return host

@@ -7,7 +7,8 @@ import pytest
 from two_hosts import Side, TwoHosts, contract_lab, hosts, outcome
 
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
-from sterna.domain.model import GuestState, Vm
+from sterna.domain.model import GuestState, Nic, Vm
+from sterna.domain.plugs import BRIDGE
 
 __all__ = ["contract_lab", "hosts"]
 BASE_BYTES = 32 << 20
@@ -263,15 +264,26 @@ async def until_reason(side: Side, uuid: str, *reasons: str) -> Any:
             await asyncio.sleep(0.02)
 
 
-async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts) -> None:
+async def until_sending(side: Side, uuid: str) -> None:
+    """Until something is under way: the destination's QEMU is there, with all its monitors."""
+    async with asyncio.timeout(30):
+        while True:
+            sample = await side.hypervisor.sample(uuid)
+            if sample is not None and (sample.disk_processed or sample.memory_processed):
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("flags", [(), ("TLS",)], ids=["tcp", "tls"])
+async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts, flags: tuple[str, ...]) -> None:
     vm = await hosts.vm("shared", "local", "iscsi")
-    plan = await hosts.prepare(
-        vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=hosts.unhurried, postcopy=True
-    )
+    more = {"bandwidth_bytes": hosts.unhurried, "postcopy": True, "flags": flags}
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, **more)
     with pytest.raises(Permanent):
         await hosts.a.hypervisor.switch_to_postcopy(vm.uuid)
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     await until_incoming(hosts.b, vm.uuid)
+    await until_sending(hosts.a, vm.uuid)
     await hosts.b.hypervisor.open_recovery(vm.uuid)
     assert await outcome(hosts.b.hypervisor.end_lost(vm.uuid, 1)) == "conflict"
     await switched(hosts.a, vm.uuid)
@@ -349,6 +361,28 @@ async def test_a_cold_start_after_a_migration_plugs_the_nic_again(hosts: TwoHost
     await hosts.b.vif.unplug(port.model_copy(update={"device": f"tap{vm.uuid[:8]}0"}))
     await move(hosts, again, 2, hosts.b, hosts.a)
     assert (await hosts.a.hypervisor.observe(vm.uuid)).ran
+
+
+async def test_a_nic_is_taken_from_a_running_guest_and_given_to_it_again(hosts: TwoHosts) -> None:
+    """A Linux bridge's NIC stands in for a virtual function, which no machine of ours has."""
+    vm = await hosts.vm("shared")
+    nic = Nic(mac="52:54:00:74:99:01", plug=BRIDGE, bridge="br-lan")
+    assert await outcome(hosts.b.hypervisor.attach_nic(vm.uuid, nic)) == "not-found"
+    assert await outcome(hosts.b.hypervisor.detach_nic(vm.uuid, nic)) == "not-found"
+    await hosts.a.hypervisor.detach_nic(vm.uuid, nic)  # not there: nothing
+    for _ in range(2):
+        for _ in range(2):
+            await hosts.a.hypervisor.attach_nic(vm.uuid, nic)
+        first, given = (await hosts.a.hypervisor.vm(vm.uuid)).nics
+        assert first.mac == vm.nics[0].mac
+        assert (given.mac, given.plug, given.bridge) == (nic.mac, BRIDGE, "br-lan")
+        assert await hosts.a.vif.describe(given) is not None
+        for _ in range(2):
+            await hosts.a.hypervisor.detach_nic(vm.uuid, nic)
+        assert [n.mac for n in (await hosts.a.hypervisor.vm(vm.uuid)).nics] == [first.mac]
+        assert await hosts.a.vif.describe(given) is None
+    await move(hosts, vm, 1, hosts.a, hosts.b)
+    assert (await hosts.b.hypervisor.observe(vm.uuid)).ran
 
 
 async def test_what_a_guest_dirties_is_measured(hosts: TwoHosts) -> None:

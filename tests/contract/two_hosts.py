@@ -104,6 +104,10 @@ class TwoHosts:
         """The memory stream from `a` to `b` is lost; the link is whole again afterwards."""
         raise NotImplementedError
 
+    def disk_speeds(self, vm: Vm) -> list[int]:
+        """Limits, in bytes/s, of the disks of the copy under way on `a` that are not yet whole there."""
+        raise NotImplementedError
+
     def stream_of(self, vm: Vm) -> set[str]:
         """What the stream of the copy under way on `a` is made of, by what QEMU itself is set to."""
         raise NotImplementedError
@@ -212,6 +216,11 @@ class SimulatedHosts(TwoHosts):
         self.world.cut("host1", "host2", kinds=("stream",))
         self.world.mend("host1", "host2")
 
+    def disk_speeds(self, vm: Vm) -> list[int]:
+        job = self.world.hosts["host1"].domains[vm.uuid].job
+        assert job is not None
+        return [job.bandwidth]  # one after the other
+
     def stream_of(self, vm: Vm) -> set[str]:
         job = self.world.hosts["host1"].domains[vm.uuid].job
         assert job is not None
@@ -248,8 +257,9 @@ class LabHosts(TwoHosts):
 
     def open_tap(self, side: Side, device: str) -> None:
         hold = (
-            "import fcntl, os, struct, sys; fd = os.open('/dev/net/tun', os.O_RDWR); "
-            f"fcntl.ioctl(fd, 0x400454CA, struct.pack('16sH22x', b'{device}', 0x5002)); print(); sys.stdin.read()"
+            "import fcntl, os, signal, struct; fd = os.open('/dev/net/tun', os.O_RDWR); "
+            f"fcntl.ioctl(fd, 0x400454CA, struct.pack('16sH22x', b'{device}', 0x5002)); "
+            "print(flush=True); signal.pause()"
         )
         process = self.lab.host(side.name).popen([sys.executable, "-c", hold])
         self.opened.append(process)
@@ -284,6 +294,10 @@ class LabHosts(TwoHosts):
     def _qmp(self, vm: Vm, command: str) -> Any:
         said = self.lab.host(self.a.name).virsh("qemu-monitor-command", vm.name, json.dumps({"execute": command}))
         return json.loads(said)["return"]
+
+    def disk_speeds(self, vm: Vm) -> list[int]:
+        jobs = self._qmp(vm, "query-block-jobs")
+        return [job["speed"] for job in jobs if job["type"] == "mirror" and not job["ready"]]
 
     def stream_of(self, vm: Vm) -> set[str]:
         on = {c["capability"] for c in self._qmp(vm, "query-migrate-capabilities") if c["state"]}

@@ -10,6 +10,8 @@ pytestmark = pytest.mark.lab
 
 KINDS = ("ovs-hybrid", "bridge", "macvtap", "macvtap-passthrough")
 GAP_MS = 1500
+GUESTS = {"tun tap", "tun vne", "macvtap mac", "bridge qbr", "veth qvb", "veth qvo"}
+"""`names` of devices that only a guest has."""
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,8 @@ def guest(fleet):
     guest = fleet.lab.create_vm("mixed", "host1", memory_mib=192, dirty_mib_s=5, disks=("iscsi",), nics=KINDS)
     yield guest, empty
     fleet.remove(guest)
-    fleet.eventually(lambda: fleet.snapshots() == empty)
+    fleet.eventually(lambda: not any(names(seen) & GUESTS for seen in fleet.snapshots().values()))
+    assert fleet.snapshots() == empty
 
 
 def pings(fleet, guest, stack) -> dict:

@@ -51,14 +51,13 @@ def test_a_rehearsal_leaves_both_hosts_as_they_were_and_the_real_one_goes_over_t
     fleet.remove(guest)
 
 
-def test_a_guest_goes_there_and_back_through_ssh(fleet) -> None:
+def test_a_guest_goes_through_ssh(fleet) -> None:
     guest = fleet.lab.create_vm("tunnelled", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared", "iscsi"))
     boot = guest.status().boot_id
-    for to in ("host2", "host1"):
-        report = migrated(fleet, "tunnelled", to, transport="ssh", may=["postcopy"])
-        assert report["stream"]["parameters"]["transport"] == "ssh"
-        assert any("postcopy is left out" in w for w in report["stream"]["warnings"])
-        assert fleet.lab.hosts_running("tunnelled") == [to]
+    report = migrated(fleet, "tunnelled", "host2", transport="ssh", may=["postcopy"])
+    assert report["stream"]["parameters"]["transport"] == "ssh"
+    assert any("postcopy is left out" in w for w in report["stream"]["warnings"])
+    assert fleet.lab.hosts_running("tunnelled") == ["host2"]
     after = guest.status()
     assert after.clean and after.boot_id == boot
     fleet.remove(guest)

@@ -17,7 +17,7 @@ from tests.matrix.notebook import Notebook
 
 COMPLETED = {
     "source": ["P1", "P2", "P3", "P12", "M1", "M2", "M4", "F1", "F2", "F3", "F4", "F5", "F10", "F11"],
-    "destination": ["P4", "P5", "P6", "P7", "P8", "P9", "P10", "F6", "F7", "F8", "F9"],
+    "destination": ["P4", "P5", "P6", "P7", "P8", "P8", "P9", "P10", "F6", "F7", "F8", "F9"],
 }
 """The rows each side of a completed migration has done, in this order."""
 UNDONE_BY = {

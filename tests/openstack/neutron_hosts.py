@@ -65,8 +65,9 @@ class NeutronHosts:
         return self.firewall == "iptables_hybrid"
 
     @classmethod
-    def up(cls, state: Path, firewall: str = "noop") -> NeutronHosts:
-        """Everything, running; it ends with this process or with `down`. Raises LabError."""
+    def up(cls, state: Path, firewall: str = "noop", *, cinder: bool = False) -> NeutronHosts:
+        """Everything, running; it ends with this process or with `down`. With `cinder` the agents have its volumes
+        too. Raises LabError."""
         lab = Lab.up(state, agents=False, owner=True)
         try:
             hosts = cls(lab, Servers.up(lab.outer, state.absolute() / "openstack"), firewall)
@@ -77,7 +78,8 @@ class NeutronHosts:
             lab.start_controller()
             for host in lab.hosts.values():
                 settings = host.root / "state/agent.toml"
-                settings.write_text(with_neutron(settings.read_text()))
+                text = with_neutron(settings.read_text())
+                settings.write_text(text.replace("[volumes]", '[volumes]\nprovider = "cinder"') if cinder else text)
                 lab.start_agent(host.name)
             lab.wait_ready()
             return hosts

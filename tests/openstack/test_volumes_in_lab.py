@@ -15,8 +15,8 @@ import pytest
 
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
-from sterna.lab.places import initiator_name, target_name
 from sterna.migration.flow import DESTINATION, SOURCE
+from tests.openstack.cinder_facts import Volumes
 from tests.openstack.servers import Servers
 from tests.openstack.texts import AUTH_URL, PASSWORD
 
@@ -37,11 +37,9 @@ class Scene:
     def __init__(self, lab: Lab, servers: Servers) -> None:
         self.lab, self.servers = lab, servers
         self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30)
-        self.volumes = [servers.ask(_make_volume) for _ in range(2)]
-        specs = [f"volume:{volume}" for volume in self.volumes]
-        self.guest: Guest = lab.create_vm("c1", "host1", memory_mib=128, dirty_mib_s=5, disks=specs)
-        for volume in self.volumes:
-            servers.ask(lambda cloud, v=volume: _attach(cloud, v, self.guest.uuid, "host1"))
+        self.volumes = Volumes(lab, servers, 2)
+        self.guest: Guest = lab.create_vm("c1", "host1", memory_mib=128, dirty_mib_s=5, disks=self.volumes.specs)
+        self.volumes.attach(self.guest.uuid, "host1")
 
     def migrate(self, to: str) -> dict[str, Any]:
         """Start one and wait for its end; the record."""
@@ -76,42 +74,11 @@ class Scene:
         path.with_suffix(".new").write_text(json.dumps({"rules": rules}))
         path.with_suffix(".new").rename(path)
 
-    def attachments(self) -> list[list[tuple[str, str, str]]]:
-        """(id, host, status) of each volume's, by Cinder's word."""
-        return [self.servers.ask(lambda cloud, v=volume: _attachments(cloud, v)) for volume in self.volumes]
-
-    def hosts(self) -> list[list[tuple[str, str]]]:
-        """The same without the ids."""
-        return [[(host, status) for _, host, status in found] for found in self.attachments()]
-
-    def admitted(self) -> list[list[str]]:
-        """By tgt's word."""
-        return [self.lab.iscsi.admitted(target_name(volume)) for volume in self.volumes]
-
     def only(self, host: str) -> None:
-        """Cinder and tgt agree: this host, and nobody else."""
-        assert self.hosts() == [[(host, "attached")]] * 2
-        assert self.admitted() == [[initiator_name(host)]] * 2
+        """Cinder, tgt and libvirt agree: this host, and nobody else; and the guest is well."""
+        self.volumes.must_be_only(host)
         assert self.lab.hosts_running("c1") == [host]
         self.guest.status(timeout=30.0)
-
-
-def _make_volume(cloud: Any) -> str:
-    made = cloud.block_storage.create_volume(size=1, volume_type="plain")
-    cloud.block_storage.wait_for_status(made, "available", interval=0.2, wait=60)
-    return str(made.id)
-
-
-def _attach(cloud: Any, volume: str, vm: str, host: str) -> None:
-    words = {"host": host, "initiator": initiator_name(host), "ip": "10.73.0.11", "multipath": False}
-    storage = cloud.block_storage
-    storage.complete_attachment(storage.create_attachment(volume, instance=vm, connector=words))
-
-
-def _attachments(cloud: Any, volume: str) -> list[tuple[str, str, str]]:
-    hosts = {a["attachment_id"]: a["host_name"] for a in cloud.block_storage.get_volume(volume).attachments}
-    found = cloud.block_storage.attachments(volume_id=volume, all_projects=True)
-    return sorted((a.id, hosts.get(a.id, "?"), a.status) for a in found)
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +104,11 @@ def test_there_and_back(scene: Scene) -> None:
     scene.only("host1")
     for _ in range(int(os.environ.get("STERNA_ROUNDS", "1"))):
         for host in ("host2", "host1"):
-            before = scene.attachments()
+            before = scene.volumes.attachments()
             done = scene.migrate(host)
             assert done["status"] == "completed", done
             scene.only(host)
-            assert not {a[0][0] for a in before} & {a[0][0] for a in scene.attachments()}
+            assert not {a[0][0] for a in before} & {a[0][0] for a in scene.volumes.attachments()}
 
 
 def forced() -> list[tuple[str, str, str]]:
@@ -159,12 +126,12 @@ def forced() -> list[tuple[str, str, str]]:
 def test_a_forced_failure_leaves_the_sources_attachments_alone(
     scene: Scene, host: str, step: str, moment: str
 ) -> None:
-    before = scene.attachments()
+    before = scene.volumes.attachments()
     scene.fault(host, [{"step": step, "moment": moment, "action": "permanent"}])
     done = scene.migrate("host2")
     scene.fault(host, [])
     assert done["status"] == "failed", done
-    assert scene.attachments() == before
+    assert scene.volumes.attachments() == before
     scene.only("host1")
 
 

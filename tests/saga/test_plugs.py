@@ -6,7 +6,7 @@ from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sim.things import Definition
 from sterna.domain.errors import Refused
 from sterna.domain.model import Nic
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, PASSTHROUGH, VHOSTUSER
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, VHOSTUSER, claimed
 from sterna.domain.status import Status
 from sterna.migration.flow import DESTINATION, SOURCE
 from tests.saga.fleet import SimFleet
@@ -17,7 +17,9 @@ MIXED = (OVS, HYBRID, BRIDGE, MACVTAP)
 
 
 def mixed(fleet: SimFleet) -> str:
-    return add_vm(fleet.world, "host1", "vm1", disks=("shared",), plugs=(*MIXED, f"{MACVTAP}:{PASSTHROUGH}"))
+    return add_vm(
+        fleet.world, "host1", "vm1", disks=("shared",), plugs=(*MIXED, f"{MACVTAP}:{PASSTHROUGH}", HOSTDEV)
+    )
 
 
 def plugged(fleet: SimFleet, host: str) -> set[str]:
@@ -37,7 +39,7 @@ async def test_there_and_back_in_one_piece():
                 assert not plugged(fleet, here)
                 live = fleet.world.hosts[there].domains[vm].live
                 assert live is not None
-                assert [n.plug for n in live.nics] == [*MIXED, MACVTAP]
+                assert [n.plug for n in live.nics] == [*MIXED, MACVTAP, HOSTDEV]
                 assert [p.mode for p in fleet.world.hosts[there].on_parent("phys1")] == [PASSTHROUGH]
                 assert {fleet.world.learnt[n.mac] for n in live.nics} == {there}
 
@@ -131,5 +133,84 @@ async def test_a_vhost_user_nic_is_refused_by_name_with_a_way_out():
         assert refusal.code == "nic-vhostuser"
         assert "/run/vhu0" in refusal.message
         assert "tap" in refusal.fix
+
+    await run(scenario)
+
+
+def functions(fleet: SimFleet, host: str) -> list[str]:
+    return sorted(fleet.world.hosts[host].guests_functions())
+
+
+async def test_a_virtual_function_is_chosen_by_what_is_free_and_two_guests_get_two():
+    async def scenario(fleet: SimFleet) -> None:
+        there = fleet.world.hosts["host2"]
+        there.functions = {"0000:5e:10.1": "physnet2", "0000:5e:10.2": "physnet1", "0000:5e:10.3": "physnet1"}
+        vms = [add_vm(fleet.world, "host1", f"vf{n}", plugs=(OVS, HOSTDEV)) for n in range(2)]
+        migrations = []
+        for vm in vms:
+            await fleet.start(vm)
+            migrations.append(fleet.migration)
+        for fleet.migration in migrations:
+            assert await fleet.ended() is Status.COMPLETED
+        assert functions(fleet, "host2") == ["0000:5e:10.2", "0000:5e:10.3"]
+        assert functions(fleet, "host1") == []
+        for vm in vms:  # from cold, too
+            inactive = there.domains[vm].inactive
+            assert inactive is not None
+            assert claimed(inactive.nics[1]) in there.functions
+        third = add_vm(fleet.world, "host1", "vf2", plugs=(HOSTDEV,))
+        with pytest.raises(Refused) as refused:
+            await fleet.start(third)
+        assert [r.code for r in refused.value.refusals] == ["vf-missing"]
+
+    await run(scenario)
+
+
+async def test_what_one_guest_was_promised_another_does_not_get():
+    async def scenario(fleet: SimFleet) -> None:
+        there = fleet.world.hosts["host2"]
+        there.functions = {"0000:5e:10.2": "physnet1"}
+        vms = [add_vm(fleet.world, "host1", f"vf{n}", plugs=(HOSTDEV,)) for n in range(2)]
+        before = fleet.world.snapshot("host1")
+        migrations = []
+        for vm in vms:  # both are accepted: nobody has the function yet
+            await fleet.start(vm)
+            migrations.append(fleet.migration)
+        ends = []
+        for fleet.migration in migrations:
+            ends.append(await fleet.ended())
+        assert sorted(ends) == [Status.COMPLETED, Status.FAILED]
+        assert functions(fleet, "host2") == ["0000:5e:10.2"]
+        loser = vms[ends.index(Status.FAILED)]
+        assert fleet.world.snapshot("host1").domains[loser] == before.domains[loser]
+
+    await run(scenario)
+
+
+async def test_an_agent_that_dies_with_the_function_taken_away_gives_it_back():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        before = fleet.snapshots()
+        fleet.agents["host1"].rules = [
+            ("detach-devices", "after", "kill"),
+            ("set-migrating", "before", "permanent"),
+        ]
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert len(fleet.agents["host1"].struck) == 2
+        assert fleet.snapshots() == before
+
+    await run(scenario)
+
+
+async def test_a_function_whose_network_nobody_has_named_is_refused_before_anything_begins():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        fleet.world.hosts["host1"].functions.clear()
+        with pytest.raises(Refused) as refused:
+            await fleet.start(vm)
+        (refusal,) = refused.value.refusals
+        assert refusal.code == "nic-network-unknown"
+        assert "physical_networks" in refusal.fix
 
     await run(scenario)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from sterna.adapters.sim.life import add_vm
 from sterna.controller.migrate_vm import MigrateRequest
+from sterna.domain.diagram import draw
 from sterna.domain.model import Transport
 from sterna.domain.objective import Asked
+from sterna.domain.plugs import HOSTDEV, OVS
 from sterna.domain.policies import May
 from sterna.domain.status import Status
+from sterna.domain.timeline import build_timeline
 
 from .fleet import SimFleet
 
@@ -44,6 +48,9 @@ async def test_everything_is_done_and_undone(how: str) -> None:
         assert [w.split()[0] for w in told["tried"]] == ["volumes", "the", "userfaultfd", "TLS"]
         assert ("rehearsed-copy" in notes(fleet)) is (how == "copy")
         assert "suspended" not in str(sorted(notes(fleet)))  # the guest never stood still
+        entries = [e for a in fleet.agents.values() for e in a.journal.entries(fleet.migration)]
+        migration = fleet.agents["host1"].journal.get(fleet.migration)[0]  # type: ignore[index]
+        assert "rehearse" in draw(migration, build_timeline(migration, entries))
         # and the real one goes as it would have
         await fleet.start(vm, **options(""))
         assert await fleet.ended() is Status.COMPLETED
@@ -124,3 +131,14 @@ async def test_the_operators_setting_holds_where_nobody_asked() -> None:
         await fleet.start(vm, **options(""))
         assert await fleet.ended() is Status.COMPLETED
         assert notes(fleet)["stream"]["parameters"]["transport"] == "tcp"
+
+
+async def test_a_guest_keeps_its_virtual_function_while_its_move_is_only_prepared() -> None:
+    async with encrypted(SimFleet()) as fleet, fleet.clock.auto():
+        add_vm(fleet.world, "host1", "tern", plugs=(OVS, HOSTDEV))
+        before = fleet.snapshots()
+        await fleet.start("tern", **options("prepare"))
+        assert await fleet.ended() is Status.CANCELLED
+        assert notes(fleet)["rehearsed"]["refusals"] == []
+        assert "detach-devices" not in fleet.agents["host1"].history(fleet.migration).plans
+        assert fleet.snapshots() == before

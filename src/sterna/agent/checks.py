@@ -39,7 +39,9 @@ def check_vm(vm: Vm, holder: Migration | None) -> list[Refusal]:
         found.append(Refusal(code="migration-under-way", message=message, fix="wait for it, or abort it"))
     for what in vm.immovable:
         found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
-    return found + [r for d in vm.disks for r in _check_disk(d)] + [r for n in vm.nics for r in plugs.refusals(n)]
+    found += [r for d in vm.disks for r in _check_disk(d)]
+    plugged = vm.state is GuestState.RUNNING  # else nothing shows where its NICs belong
+    return found + [r for n in vm.nics for r in plugs.refusals(n) or (plugs.unknowns(n) if plugged else [])]
 
 
 def _check_disk(disk: Disk) -> list[Refusal]:
@@ -186,7 +188,7 @@ class DestinationChecks:
 
     async def _check_nic(self, nic: Nic) -> list[Refusal]:
         if plugs.unknowns(nic):
-            return []  # a VM that is off, or plugged by nobody: said by others
+            return []  # a VM that is off, or what `check_vm` says
         try:
             refusals = await self._host.vif.check(nic)
         except SternaError as error:

@@ -151,6 +151,10 @@ class Nic(Value):
     """The host's own device that a macvtap hangs on."""
     mode: str | None = None
     """Of a macvtap: `bridge`, `passthrough`, `vepa`, `private`."""
+    pci: str | None = None
+    """The host's virtual function that the guest has: `0000:3b:02.4`."""
+    physical_network: str | None = None
+    """Of the virtual function: another host's takes its place only if it is on the same."""
 
 
 class Vm(Value):
@@ -318,6 +322,7 @@ class DestinationNic(Value):
     vlan: int | None = None
     parent: str | None = None
     mode: str | None = None
+    pci: str | None = None
 
 
 class CopyPlan(Value):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sterna.domain.model import Nic, Refusal
+from sterna.domain.model import DestinationNic, Nic, Refusal
 
 OVS: Final = "ovs"
 """OVS normal plug: the guest's tap is a port of the integration bridge."""
@@ -17,12 +17,14 @@ BRIDGE: Final = "bridge"
 """The guest's tap is a port of a Linux bridge."""
 MACVTAP: Final = "macvtap"
 """A device on top of one of the host's own NICs, made by libvirt with the guest."""
+HOSTDEV: Final = "hostdev"
+"""SR-IOV `direct`: a virtual function, taken from the guest for the copy and given to it again on its new host."""
 VHOSTUSER: Final = "vhostuser"
 """A socket to a user-space switch: named, and refused."""
 
 MADE_AHEAD: Final = frozenset({OVS, HYBRID, BRIDGE})
 """Their tap is made ahead of the guest (P10), and outlives it."""
-SUPPORTED: Final = MADE_AHEAD | {MACVTAP}
+SUPPORTED: Final = MADE_AHEAD | {MACVTAP, HOSTDEV}
 PASSTHROUGH: Final = "passthrough"
 """The macvtap mode in which the guest has the parent for itself."""
 
@@ -58,11 +60,16 @@ def is_wired_by_agent(seen: Nic | None) -> bool:
     return seen.vlan not in (None, _DEAD_VLAN) or seen.external_ids.get("ovn-installed") == "true"
 
 
-def needs(nic: Nic) -> str:
-    """In words: what a host must have for this NIC."""
-    if nic.plug == MACVTAP:
-        return f"the network device {nic.parent}"
-    return f"the {'Linux ' if nic.plug == BRIDGE else ''}bridge {nic.bridge}"
+def is_function(nic: Nic | DestinationNic) -> bool:
+    """A virtual function? It has the MAC of its standby: a MAC alone does not name a NIC."""
+    return nic.plug == HOSTDEV
+
+
+def claimed(nic: Nic) -> str | None:
+    """The device of the host that this NIC has for itself: no other migration may choose it."""
+    if nic.plug == HOSTDEV:
+        return nic.pci
+    return nic.parent if nic.plug == MACVTAP and nic.mode == PASSTHROUGH else None
 
 
 def refusals(nic: Nic) -> list[Refusal]:
@@ -88,6 +95,12 @@ def unknowns(nic: Nic) -> list[Refusal]:
         if not nic.parent:
             message = f"nothing says which device NIC {nic.mac} hangs on"
             found.append(Refusal(code="nic-parent-unknown", message=message, fix="name it: <source dev='...'/>"))
+        return found
+    if nic.plug == HOSTDEV:
+        if not nic.physical_network:
+            message = f"nothing says which physical network {nic.pci}, the virtual function of NIC {nic.mac}, is on"
+            fix = "name the network's devices on its host: [network] physical_networks"
+            found.append(Refusal(code="nic-network-unknown", message=message, fix=fix))
         return found
     if not nic.bridge:
         message = f"nothing says which bridge NIC {nic.mac} belongs to"

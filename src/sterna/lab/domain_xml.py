@@ -14,6 +14,8 @@ from sterna.lab.places import (
 )
 from sterna.lab.record import DiskRecord, GuestRecord, NicRecord
 
+SPARE_SLOTS = 2
+"""PCI devices that can be given to a running guest."""
 CMDLINE = "console=ttyS0 panic=0 quiet nokaslr mitigations=off tsc=reliable random.trust_cpu=on"
 
 
@@ -36,6 +38,9 @@ def domain_xml(guest: GuestRecord, host: str, accelerator: str) -> str:
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         _text(domain, f"on_{event}", action)
     devices = _child(domain, "devices")
+    _child(devices, "controller", type="pci", index="0", model="pcie-root")
+    for _ in range(len(guest.disks) + 1 + len(guest.nics) + SPARE_SLOTS):  # libvirt fills those there are first
+        _child(devices, "controller", type="pci", model="pcie-root-port")
     for disk in guest.disks:
         _disk(devices, guest, disk, host)
     _interface(devices, guest)

@@ -75,8 +75,12 @@ def make_guest(  # noqa: PLR0913 - every keyword is one fact about the guest
 def unplug_hybrid(host: LabHost, nic: NicRecord) -> None:
     """Removes what `_plug_hybrid`, or Sterna, made for a NIC on `host`; nothing there is no error."""
     name = nic.port_id[:11]
-    lines = [f"ip link del {kind}{name} 2>/dev/null || true" for kind in ("qvb", "qbr")]
-    host.run(["sh", "-c", "; ".join([*lines, f"ovs-vsctl --if-exists del-port qvo{name}"])])
+    lines = (
+        f"for port in $(ls /sys/class/net/qbr{name}/brif 2>/dev/null); do ip link del $port; done",
+        f"ip link del qbr{name} 2>/dev/null",
+        f"ovs-vsctl --if-exists del-port qvo{name}",
+    )
+    host.run(["sh", "-c", "\n".join(lines)])
 
 
 def _plug_hybrid(host: LabHost, guest: GuestRecord, nic: NicRecord) -> None:

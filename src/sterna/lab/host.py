@@ -164,6 +164,26 @@ def furnish_host(host: LabHost, lab_dir: Path, image: Path, vlan: int) -> None:
     host.run(["sh", "-c", "until virsh -q uri; do sleep 0.05; done >/dev/null 2>&1"], timeout=60)
 
 
+def part_indexes(host: LabHost) -> None:
+    """Makes the numbers of the network devices made on this host from now on unlike those of the other hosts.
+
+    A macvtap's character device is `/dev/tapN` with N its number, and all lab hosts have the machine's /dev: with
+    equal numbers the second host's QEMU would open the first one's device. Numbers are given out in turn, so some
+    are used up.
+    """
+    count = (host.index - 1) * INDEXES_APART
+    lines = [f"link add link phys0 name room{n} group {ROOM} type macvlan mode bridge" for n in range(count)]
+    if lines:
+        host.run(["ip", "-batch", "-"], stdin="\n".join(lines))
+        host.run(["ip", "link", "del", "group", str(ROOM)])
+
+
+INDEXES_APART = 1000
+"""So many devices may be made on a host before it comes to the next one's numbers."""
+ROOM = 77
+"""A group of devices that nothing else uses."""
+
+
 def run_setup(script: str, inside: Namespaces, variables: dict[str, str]) -> None:
     """Runs one of the scripts in `setup/`; raises LabError with what it said when it fails."""
     text = (Path(__file__).parent / "setup" / f"{script}.sh").read_text()

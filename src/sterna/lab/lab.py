@@ -22,7 +22,7 @@ from sterna.lab.ending import clear_state, end_lab, locked, take_down
 from sterna.lab.errors import LabError
 from sterna.lab.guest_maker import make_guest, unplug_hybrid
 from sterna.lab.guest_view import Guest, Ping
-from sterna.lab.host import LabHost
+from sterna.lab.host import LabHost, part_indexes
 from sterna.lab.iscsi import IscsiTarget
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import NATS_URL, STATE, target_name
@@ -138,6 +138,10 @@ class Lab:
         """
         with locked(self.state_dir, "guests.lock"):
             self._record = load_record(self.state_dir) or self._record
+            if any(kind.startswith("macvtap") for kind in nics) and not self._record.indexes_apart:
+                for each in self.hosts.values():
+                    part_indexes(each)
+                self._record.indexes_apart = True
             record = make_guest(
                 self.host(host),
                 self._record,

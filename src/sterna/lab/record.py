@@ -82,6 +82,8 @@ class LabRecord(BaseModel):
     hosts: dict[str, HostRecord] = Field(default_factory=dict)
     guests: dict[str, GuestRecord] = Field(default_factory=dict)
     guests_made: int = 0
+    indexes_apart: bool = False
+    """Whether `host.part_indexes` was done on all hosts."""
     controller_url: str | None = None
 
     def processes(self) -> list[Process]:

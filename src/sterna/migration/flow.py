@@ -24,6 +24,7 @@ SOURCE: Flow[Context] = Flow(
         pre.PrepareBindings,  # the network service learns where the ports go
         pre.CallPreLiveMigration,  # P3, P11
         pre.WaitVifPlugged,  # P12
+        pre.DetachDevices,  # virtual functions, which QEMU cannot copy
         transfer.SetMigrating,  # M1
         transfer.FindLocalDisks,  # M2
         transfer.TakeOwnership,  # the epoch, and autostart off
@@ -44,10 +45,14 @@ SOURCE: Flow[Context] = Flow(
     after_undo=(rollback.ProveSource, rollback.AwaitDestination),  # R8
 )
 
-_BEFORE_M1 = SOURCE.until_pivot.index(transfer.SetMigrating)
+_BEFORE_THE_COPY = SOURCE.until_pivot.index(pre.DetachDevices)
 REHEARSAL: Flow[Context] = replace(  # the same; what else can be tried before the copy, which it may not go on to
     SOURCE,
-    until_pivot=(*SOURCE.until_pivot[:_BEFORE_M1], rehearsal.Rehearse, *SOURCE.until_pivot[_BEFORE_M1:]),
+    until_pivot=(
+        *SOURCE.until_pivot[:_BEFORE_THE_COPY],
+        rehearsal.Rehearse,
+        *SOURCE.until_pivot[_BEFORE_THE_COPY:],
+    ),
 )
 
 DESTINATION: Flow[Context] = Flow(
@@ -57,6 +62,7 @@ DESTINATION: Flow[Context] = Flow(
         pre.PrepareDriver,  # P6
         pre.ReadImageMetadata,  # P7
         pre.CreateInstanceDirectory,  # P8
+        pre.ClaimDevices,  # P8
         pre.ConnectVolumes,  # P9
         pre.PlugVifs,  # P10
     ),

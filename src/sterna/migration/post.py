@@ -8,7 +8,7 @@ from __future__ import annotations
 from sterna.domain.errors import Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
-from sterna.domain.plugs import MADE_AHEAD, tap_name
+from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE
@@ -191,14 +191,18 @@ class AwaitDestination(Step[Context]):
 
 
 class ReadNetworkInfo(Step[Context]):
-    """F6: the VM's network info, from what P10 plugged."""
+    """F6: the VM's network info, from what P10 plugged; virtual functions are given to the guest."""
 
     row, name = "F6", "read-network-info-after"
     reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The NICs that must be plugged now."""
-        return {"nics": ctx.history.results["plug-vifs"]["nics"]}
+        nics = [Nic.model_validate(raw) for raw in ctx.history.results["plug-vifs"]["nics"]]
+        for nic in (n for n in nics if n.plug == HOSTDEV):
+            if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
+                await ctx.host.hypervisor.attach_nic(ctx.vm_uuid, nic)
+        return {"nics": [nic.model_dump(mode="json") for nic in nics]}
 
 
 class ActivateBindings(Step[Context]):

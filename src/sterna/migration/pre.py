@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from sterna.domain.errors import Permanent, Refused, Temporary, Undelivered
+from sterna.domain.errors import Conflict, Permanent, Refused, Temporary, Undelivered
+from sterna.domain.journal import Kind, Role
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
-from sterna.domain.plugs import MADE_AHEAD, is_wired_by_agent, tap_name
+from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, claimed, is_wired_by_agent, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration import rollback
@@ -149,6 +150,23 @@ class WaitVifPlugged(Step[Context]):
         return await ctx.peer.call("wait_vif_plugged", {})
 
 
+class DetachDevices(Step[Context]):
+    """Before M1: what QEMU cannot copy is taken from the guest; its standby NIC (net_failover) goes on."""
+
+    name = "detach-devices"
+    undo = (rollback.AttachDevices,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """The virtual functions the guest is about to lose."""
+        return {"nics": [n.model_dump(mode="json") for n in ctx.vm_before().nics if n.plug == HOSTDEV]}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """One by one; each is gone when the guest has let go of it."""
+        for raw in plan["nics"]:
+            await ctx.host.hypervisor.detach_nic(ctx.vm_uuid, Nic.model_validate(raw))
+        return {}
+
+
 # ---------------------------------------------------------------- destination
 
 
@@ -235,6 +253,48 @@ class CreateInstanceDirectory(Step[Context]):
         return plan
 
 
+class ClaimDevices(Step[Context]):
+    """P8: which device of this host each NIC gets that has one for itself: a virtual function, a macvtap's parent.
+
+    The intent in the journal is the claim; it lasts while the migration is open, and the guest has the device then.
+    """
+
+    row, name = "P8", "claim-devices"
+
+    async def plan(self, ctx: Context) -> Data:
+        """What nobody has, and no guest on its way here has been promised."""
+        taken = set(_claims_of_others(ctx))
+        nics = []
+        for raw in ctx.history.results["read-network-info"]["nics"]:
+            nic = await ctx.host.vif.claim(Nic.model_validate(raw), taken)
+            taken |= {c for c in (claimed(nic),) if c}
+            nics.append(nic.model_dump(mode="json"))
+        return {"nics": nics}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Two may have chosen at once: then it is whose intent was written first. Raises Conflict."""
+        others = _claims_of_others(ctx)
+        mine = next(e.seq for e in ctx.journal.entries(ctx.migration.id) if e.name == self.name)
+        for nic in (Nic.model_validate(raw) for raw in plan["nics"]):
+            if others.get(claimed(nic) or "", mine) < mine:
+                raise Conflict(f"{claimed(nic)} has been promised to another guest that is on its way here")
+        return plan
+
+
+def _claims_of_others(ctx: Context) -> dict[str, int]:
+    """Device -> position of the earliest intent of another open migration here that claims it."""
+    found: dict[str, int] = {}
+    for migration, role in ctx.journal.open():
+        if role is not Role.DESTINATION or migration.id == ctx.migration.id:
+            continue
+        for entry in ctx.journal.entries(migration.id):
+            if entry.name == ClaimDevices.name and entry.kind is Kind.INTENT:
+                for device in (claimed(Nic.model_validate(raw)) for raw in entry.data["nics"]):
+                    if device:
+                        found[device] = min(entry.seq, found.get(device, entry.seq))
+    return found
+
+
 class ConnectVolumes(Step[Context]):
     """P9: make the volumes reachable from here, and prove it by opening them read-only."""
 
@@ -259,18 +319,23 @@ class PlugVifs(Step[Context]):
 
     async def plan(self, ctx: Context) -> Data:
         """The taps about to be made."""
-        nics = [Nic.model_validate(n) for n in ctx.history.results["read-network-info"]["nics"]]
-        taps = [n for n in nics if n.plug in MADE_AHEAD]
+        taps = [n for n in _nics_here(ctx) if n.plug in MADE_AHEAD]
         return {"taps": [{"device": tap_name(n), "nic": n.model_dump(mode="json")} for n in taps]}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Plug them, one by one."""
         plugged = []
         devices = {tap["nic"]["mac"]: tap["device"] for tap in plan["taps"]}
-        for raw in ctx.history.results["read-network-info"]["nics"]:
-            nic = Nic.model_validate(raw)
-            plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=devices.get(nic.mac, "")))
+        for nic in _nics_here(ctx):
+            device = devices[nic.mac] if nic.plug in MADE_AHEAD else ""
+            plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=device))
         return {"nics": [n.model_dump(mode="json") for n in plugged]}
+
+
+def _nics_here(ctx: Context) -> list[Nic]:
+    """As this host shall plug them, with what P8 claimed."""
+    found = ctx.history.results.get("claim-devices") or ctx.history.results["read-network-info"]
+    return [Nic.model_validate(raw) for raw in found["nics"]]
 
 
 def pre_live_migration_result(ctx: Context) -> Data:
@@ -296,6 +361,7 @@ def pre_live_migration_result(ctx: Context) -> Data:
             vlan=n.vlan,
             parent=n.parent,
             mode=n.mode,
+            pci=n.pci,
         )
         for n in (Nic.model_validate(raw) for raw in results["plug-vifs"]["nics"])
     ]

@@ -92,6 +92,19 @@ class ReleaseInterlock(Step[Context]):
         return {}
 
 
+class AttachDevices(Step[Context]):
+    """Undo of the detaching before M1: the guest has its virtual functions again."""
+
+    name = "attach-devices"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those it may have lost; not for a guest that has ended."""
+        for raw in ctx.history.plans.get("detach-devices", {}).get("nics", ()):
+            if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
+                await ctx.host.hypervisor.attach_nic(ctx.vm_uuid, Nic.model_validate(raw))
+        return {}
+
+
 class RestoreAutostart(Step[Context]):
     """Undo of the ownership step: autostart as it was."""
 

@@ -16,6 +16,7 @@ from sterna.domain.model import (
     GuestLoad,
     HostFacts,
     JobSample,
+    Nic,
     Observation,
     Refusal,
     Value,
@@ -197,5 +198,20 @@ class Custodian(Protocol):
         """Statistics of the last finished migration of this guest as this host saw it (destination: downtime)."""
 
 
-class Hypervisor(Inventory, Mover, Custodian, Protocol):
+class Devices(Protocol):
+    """Takes NICs from a running guest and gives them to it; its persistent definition stays."""
+
+    async def detach_nic(self, uuid: str, nic: Nic) -> None:
+        """Before M1: take the NIC away; not there is success. Returns when the guest has let go of it.
+
+        Raises NotFound without such a running guest, Temporary while it does not let go, Permanent.
+        """
+
+    async def attach_nic(self, uuid: str, nic: Nic) -> None:
+        """F6, and in a rollback: give it the NIC; there already is success.
+
+        Raises NotFound without such a running guest, Permanent where the hypervisor refuses."""
+
+
+class Hypervisor(Inventory, Mover, Custodian, Devices, Protocol):
     """One host's hypervisor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, Protocol
 
 from sterna.domain.model import Nic, Refusal
@@ -20,6 +21,11 @@ class Vif(Protocol):
 
     async def check(self, nic: Nic) -> list[Refusal]:
         """What this host lacks to plug this NIC: its bridge, its parent, a parent that is free. Changes nothing."""
+
+    async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
+        """P8: the NIC with the device of this host that it shall have for itself (`plugs.claimed`), none of
+        `taken`; as it is where it needs none. The same question has the same answer; nothing is changed. Raises
+        Conflict where none is free."""
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10: make the tap `device` ahead of the guest and put it where its plug type says, marked with iface-id,

@@ -17,7 +17,7 @@ from sterna.adapters.libvirt.metadata import (
     read_nics,
 )
 from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, Vm
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER
 
 _UNITS = {
     "b": 1, "bytes": 1,
@@ -153,7 +153,9 @@ def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
     of a hybrid plug is the switch's, which only the metadata names.
     """
     mac = _attr(interface, "mac", "address").lower()
-    fact = remembered.get(mac, NicFacts(mac=mac))
+    fact = NicFacts(mac=mac)
+    if interface.get("type") != "hostdev":  # else what is remembered is about its standby, which has the same MAC
+        fact = remembered.get(mac, fact)
     vport = interface.find("virtualport")
     params = vport.find("parameters") if vport is not None else None
     mtu = _attr(interface, "mtu", "size")
@@ -169,6 +171,7 @@ def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
         managed=_attr(interface, "target", "managed") != "no",
         parent=_attr(interface, "source", "dev") or None if plug == MACVTAP else None,
         mode=_attr(interface, "source", "mode") or "vepa" if plug == MACVTAP else None,
+        pci=pci_address(interface.find("source/address")) if plug == HOSTDEV else None,
     )
 
 
@@ -188,6 +191,8 @@ def _plug(interface: Element, remembered: str | None) -> str:
     kind, port = interface.get("type", ""), _attr(interface, "virtualport", "type")
     if kind == "vhostuser":
         return VHOSTUSER
+    if kind == "hostdev" and _attr(interface, "source/address", "type") == "pci" and not port:
+        return HOSTDEV
     if kind == "direct" and not port and interface.find("vlan") is None:
         return MACVTAP
     queues = _attr(interface, "driver", "queues")
@@ -227,10 +232,6 @@ def _unplugged_kind(interface: Element, kind: str) -> str:
 def _immovable(domain: Element) -> list[str]:
     """Devices and features with state that stays on this host, in words for a refusal."""
     found = [_hostdev(device) for device in domain.iterfind("devices/hostdev")]
-    found += [
-        f"NIC {_attr(n, 'mac', 'address')} is a host device"
-        for n in domain.iterfind("devices/interface[@type='hostdev']")
-    ]
     for share in domain.iterfind("devices/filesystem"):
         kind = "virtiofs" if _attr(share, "driver", "type") == "virtiofs" else "9p"
         found.append(f"{kind} share {_attr(share, 'source', 'dir') or _attr(share, 'target', 'dir')}")
@@ -269,10 +270,17 @@ def _immovable(domain: Element) -> list[str]:
 def _hostdev(device: Element) -> str:
     address = device.find("source/address")
     if device.get("type") == "pci" and address is not None:
-        part = {k: int(address.get(k, "0"), 16) for k in ("domain", "bus", "slot", "function")}
-        return f"hostdev {part['domain']:04x}:{part['bus']:02x}:{part['slot']:02x}.{part['function']:x}"
+        return f"hostdev {pci_address(address)}"
     where = address.get("uuid") if address is not None and address.get("uuid") else ""
     return f"hostdev {device.get('type') or device.get('mode') or ''} {where}".rstrip()
+
+
+def pci_address(address: Element | None) -> str | None:
+    """A <source>'s PCI <address> as the kernel writes it: `0000:3b:02.4`."""
+    if address is None:
+        return None
+    part = {k: int(address.get(k, "0"), 16) for k in ("domain", "bus", "slot", "function")}
+    return f"{part['domain']:04x}:{part['bus']:02x}:{part['slot']:02x}.{part['function']:x}"
 
 
 def _attr(element: Element, child: str, name: str) -> str:

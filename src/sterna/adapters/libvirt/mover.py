@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt import interlock, recovery
+from sterna.adapters.libvirt import interlock, recovery, sharing
 from sterna.adapters.libvirt.connection import Connect, Connection
 from sterna.adapters.libvirt.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.metadata import NAMESPACE, PREFIX
@@ -39,6 +40,8 @@ class LibvirtMover(LibvirtHost):
     def __init__(self, uri: str = "qemu:///system", settings: HostSettings | None = None) -> None:
         super().__init__(uri, settings)
         self._watchers: dict[str, Connection] = {}
+        self._shared: dict[str, int] = {}
+        """Limits, in bytes/s, of the copies in this life whose disks must share one."""
 
     def close(self) -> None:
         """Close the connections. A copy that runs goes on."""
@@ -82,11 +85,14 @@ class LibvirtMover(LibvirtHost):
         connection = Connection(self._uri, f"sterna-move-{uuid[:8]}")
         try:
             prepared = await connection.run(lambda conn: _prepare(conn, uuid, plan))
+            if plan.bandwidth_bytes is not None and sum(disk.copied for disk in plan.disks) > 1:
+                self._shared[uuid] = plan.bandwidth_bytes
             try:
                 await connection.run(lambda conn: _migrate(conn, uuid, plan, prepared))
             except (Unreachable, Permanent) as error:
                 raise Unknown(f"libvirt's migration call ended with: {error.message}", fix=error.fix) from error
         finally:
+            self._shared.pop(uuid, None)
             connection.close()
 
     async def sample(self, uuid: str) -> JobSample | None:
@@ -99,6 +105,10 @@ class LibvirtMover(LibvirtHost):
             watcher = self._watchers[uuid] = Connection(self._uri, f"sterna-watch-{uuid[:8]}")
         try:
             stats = await watcher.run(lambda conn: _job_stats(conn, uuid))
+            if stats is not None and uuid in self._shared:
+                limit = self._shared[uuid]
+                with contextlib.suppress(Permanent):  # shared at the next sample
+                    await watcher.run(lambda conn: sharing.share(conn.lookupByUUIDString(uuid), limit))
         except NotFound:
             stats = None
         if stats is None and self._watchers.get(uuid) is watcher:
@@ -136,6 +146,7 @@ class LibvirtMover(LibvirtHost):
             domain.migrateSetMaxSpeed(mib_s, 0)
 
         await self._ask(limit)
+        self._shared.pop(uuid, None)  # the memory is being sent: the disks are whole
 
     async def switch_to_postcopy(self, uuid: str) -> None:
         """Let the guest run on the destination. Raises Permanent while libvirt cannot, NotFound, Unreachable."""

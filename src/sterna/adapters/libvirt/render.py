@@ -24,8 +24,8 @@ from sterna.adapters.libvirt.metadata import (
 )
 from sterna.adapters.libvirt.recovery import put_door, remove_door
 from sterna.domain.errors import Permanent
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, IscsiSource, RbdSource
-from sterna.domain.plugs import HYBRID, MACVTAP, MADE_AHEAD, OVS, SUPPORTED, hybrid_names
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, IscsiSource, Nic, RbdSource
+from sterna.domain.plugs import HOSTDEV, HYBRID, MACVTAP, MADE_AHEAD, OVS, SUPPORTED, hybrid_names, is_function
 
 _WHERE = ("source", "virtualport", "vlan", "target", "script", "port")
 """Children of an interface that say where it is plugged: replaced by what the destination's plug type needs."""
@@ -39,10 +39,11 @@ def render_live(xml: str, plan: CopyPlan) -> str:
     domain = parse_xml(xml)
     facts = _facts(domain, plan)
     _replace_disks(domain, plan, strict=True)
-    plugged = {nic.mac.lower(): nic for nic in plan.nics}
+    plugged = {nic.mac.lower(): nic for nic in plan.nics if not is_function(nic)}  # functions come after the copy
+    _leave_out_functions(domain, plan)
     for interface in domain.iterfind("devices/interface"):
         mac = _mac(interface)
-        if mac not in plugged:
+        if mac not in plugged or _is_function(interface):
             raise Permanent(f"the plan says nothing of NIC {mac}", fix="prepare the destination again")
         _to_live(interface, plugged.pop(mac))
     if plugged:
@@ -65,11 +66,12 @@ def render_persistent(xml: str, plan: CopyPlan) -> str:
     facts = _facts(domain, plan)
     known = {fact.mac: fact for fact in facts}
     _replace_disks(domain, plan, strict=False)
-    plugged = {nic.mac.lower(): nic for nic in plan.nics}
+    plugged = {(nic.mac.lower(), is_function(nic)): nic for nic in plan.nics}
     for interface in domain.iterfind("devices/interface"):
         mac = _mac(interface)
-        if mac in plugged:
-            _to_cold(interface, plugged[mac], known[mac])
+        nic = plugged.get((mac, _is_function(interface)))
+        if nic is not None:
+            _to_cold(interface, nic, known.get(mac, NicFacts(mac=mac)))
     put_own(domain, build_own(find_own(domain), epoch=plan.epoch, migration_id=plan.migration_id, nics=facts))
     return to_text(domain)
 
@@ -83,7 +85,7 @@ def own_metadata(xml: str, *, epoch: int, migration_id: str) -> str:
     nics = [
         NicFacts(mac=nic.mac, port_id=nic.port_id, bridge=nic.bridge, vlan=nic.vlan, plug=nic.plug)
         for nic in describe_domain(domain).nics
-        if nic.plug in SUPPORTED
+        if nic.plug in SUPPORTED and not is_function(nic)
     ]
     return bare_text(build_own(find_own(domain), epoch=epoch, migration_id=migration_id, nics=nics))
 
@@ -95,7 +97,7 @@ def _facts(domain: Element, plan: CopyPlan) -> list[NicFacts]:
         if interface.find("vlan") is not None:
             vlans[_mac(interface)] = read_vlan(interface)
     facts = []
-    for nic in plan.nics:
+    for nic in (n for n in plan.nics if not is_function(n)):
         mac = nic.mac.lower()
         vlan = nic.vlan if nic.vlan is not None else vlans.get(mac)
         facts.append(NicFacts(mac=mac, port_id=nic.port_id, bridge=nic.bridge, vlan=vlan, plug=nic.plug))
@@ -121,6 +123,9 @@ def _to_live(interface: Element, nic: DestinationNic) -> None:
 
 def _to_cold(interface: Element, nic: DestinationNic, fact: NicFacts) -> None:
     """The cold form, whatever form is there: a NIC may change its plug type with its host."""
+    if nic.plug == HOSTDEV:
+        _to_function(interface, nic)
+        return
     _drop_all(interface, _WHERE)
     interface.set("type", "direct" if nic.plug == MACVTAP else "bridge")
     if nic.plug == MACVTAP:
@@ -136,6 +141,48 @@ def _to_cold(interface: Element, nic: DestinationNic, fact: NicFacts) -> None:
         _after(interface, "mac", vport)
     bridge = hybrid_names(nic.port_id)[0] if nic.plug == HYBRID else nic.bridge
     _after(interface, "mac", etree.Element("source", {"bridge": bridge}))
+
+
+def render_device(definition: str, nic: Nic) -> str:
+    """The <interface> that gives a running guest this NIC: as its persistent definition has it, which also says
+    what the guest sees; else the least there can be. A virtual function is `nic.pci`, whatever is written there."""
+    for interface in parse_xml(definition).iterfind("devices/interface"):
+        if _mac(interface) == nic.mac.lower() and _is_function(interface) == is_function(nic):
+            break
+    else:
+        interface = etree.Element("interface")
+        etree.SubElement(interface, "mac", {"address": nic.mac})
+        etree.SubElement(interface, "model", {"type": "virtio"})
+        planned = DestinationNic.model_validate(nic.model_dump(exclude_none=True))
+        _to_cold(interface, planned, NicFacts(mac=nic.mac, vlan=nic.vlan))
+    if nic.plug == HOSTDEV:
+        _to_function(interface, nic)
+    return to_text(interface)
+
+
+def _leave_out_functions(domain: Element, plan: CopyPlan) -> None:
+    """Those the plan knows. The guest has lost them before a copy; before a rehearsal it still has them."""
+    known = {nic.mac.lower() for nic in plan.nics if is_function(nic)}
+    for devices in domain.iterfind("devices"):
+        for interface in devices.findall("interface"):
+            if _is_function(interface) and _mac(interface) in known:
+                _drop(devices, interface)
+
+
+def _is_function(interface: Element) -> bool:
+    return interface.get("type") == "hostdev"
+
+
+def _to_function(interface: Element, nic: Nic | DestinationNic) -> None:
+    interface.set("type", "hostdev")
+    interface.set("managed", interface.get("managed", "yes"))
+    _drop_all(interface, ("source", "target"))
+    domain, bus, rest = (nic.pci or "").split(":")
+    slot, _, function = rest.partition(".")
+    source = etree.Element("source")
+    parts = {"domain": domain, "bus": bus, "slot": slot, "function": function}
+    etree.SubElement(source, "address", {"type": "pci", **{k: f"0x{v}" for k, v in parts.items()}})
+    _after(interface, "mac", source)
 
 
 def _macvtap_source(nic: DestinationNic) -> Element:

@@ -51,6 +51,8 @@ class SimHost:
         self.linux_bridges: set[str] = {"br-lan"}
         self.parents: set[str] = {"phys0", "phys1"}
         """Devices of its own on which a macvtap can hang."""
+        self.functions: dict[str, str] = {f"0000:3b:02.{n}": "physnet1" for n in range(2)}
+        """PCI address -> physical network, of its virtual functions."""
         self.links: set[str] = set()
         """What hybrid plugs put between a tap and the switch: bridges and veths."""
         self.ports: dict[str, SimPort] = {}
@@ -125,6 +127,10 @@ class SimHost:
         name = f"vnet{self._next_vnet}"
         self._next_vnet += 1
         return name
+
+    def guests_functions(self) -> set[str]:
+        """PCI addresses of the virtual functions that guests have."""
+        return {n.pci for d in self.domains.values() if d.live for n in d.live.nics if n.pci}
 
     def free_macvtap(self) -> str:
         """The lowest name of a macvtap that is not taken, as libvirt chooses it."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
-from sterna.adapters.sim import checks, evidence, qemu, streams
+from sterna.adapters.sim import checks, devices, evidence, qemu, streams
 from sterna.adapters.sim.copying import SimCopy
 from sterna.adapters.sim.describe import describe
 from sterna.adapters.sim.host import SimHost
@@ -22,11 +22,13 @@ from sterna.domain.model import (
     GuestState,
     HostFacts,
     JobSample,
+    Nic,
     Observation,
     Refusal,
     Vm,
     VmSummary,
 )
+from sterna.domain.plugs import HOSTDEV
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, POSTCOPY
 from sterna.ports.hypervisor import GuestEvent
 
@@ -361,6 +363,16 @@ class SimHypervisor:
         """Take away the second monitor, if there is one."""
         self._host.doors.discard(uuid)
 
+    async def detach_nic(self, uuid: str, nic: Nic) -> None:
+        """See ports.hypervisor.Devices."""
+        await self._called()
+        devices.detach_nic(self._world, self._host.name, uuid, nic)
+
+    async def attach_nic(self, uuid: str, nic: Nic) -> None:
+        """See ports.hypervisor.Devices."""
+        await self._called()
+        devices.attach_nic(self._world, self._host.name, uuid, nic)
+
     async def set_autostart(self, uuid: str, on: bool) -> None:
         """Set or clear autostart; a transient domain is left alone."""
         domain = self._require(await self._called(), uuid)
@@ -436,6 +448,9 @@ class SimHypervisor:
 
 def _check_safe(here: SimHost, live: Definition, plan: CopyPlan) -> None:
     """libvirt refuses a file that is neither copied nor on a folder it knows to be shared."""
+    held = [n.pci for n in live.nics if n.plug == HOSTDEV]
+    if held:
+        raise qemu.LibvirtSays(f"cannot migrate a domain with <hostdev mode='subsystem' type='pci'>: {held[0]}")
     copied = {d.target for d in plan.disks if d.copied}
     for disk in live.disks:
         alone = disk.kind is DiskKind.FILE and disk.path and not here.folder(disk.path).shared

@@ -11,7 +11,7 @@ from sterna.adapters.sim.iscsi import SimTarget
 from sterna.adapters.sim.things import MIB, Definition, SimDomain, SimFile, SimGuest, SimPort
 from sterna.domain.errors import NotFound
 from sterna.domain.model import Disk, DiskKind, IscsiSource, Nic
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, PASSTHROUGH, hybrid_names
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, hybrid_names
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.host import SimHost
@@ -149,6 +149,10 @@ def _make_nic(world: SimWorld, host: SimHost, uuid: str, index: int, vlan: int |
         mode = plug.partition(":")[2] or "bridge"
         parent = "phys1" if mode == PASSTHROUGH else "phys0"
         return Nic(mac=mac, plug=MACVTAP, parent=parent, mode=mode, mtu=1500)
+    if plug == HOSTDEV:
+        used = {n.pci for d in host.domains.values() for n in d.definition.nics}
+        mac = f"{mac[:-2]}00"  # its standby's, the first NIC's
+        return Nic(mac=mac, plug=HOSTDEV, pci=next(pci for pci in host.functions if pci not in used))
     world.bind(port_id, host.name, True)
     if plug == HYBRID:
         _plug_hybrid(

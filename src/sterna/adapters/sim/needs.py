@@ -8,7 +8,7 @@ from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.iscsi import SimIscsi
 from sterna.adapters.sim.things import SimDomain, SimGuest
 from sterna.domain.model import Disk, DiskKind, Nic
-from sterna.domain.plugs import HYBRID, hybrid_names
+from sterna.domain.plugs import HOSTDEV, HYBRID, hybrid_names
 
 
 def missing(host: SimHost, iscsi: SimIscsi, guest: SimGuest, domain: SimDomain) -> Iterator[str]:
@@ -33,6 +33,10 @@ def missing(host: SimHost, iscsi: SimIscsi, guest: SimGuest, domain: SimDomain) 
 
 
 def _nic(host: SimHost, nic: Nic) -> Iterator[str]:
+    if nic.plug == HOSTDEV:
+        if nic.pci not in host.functions:
+            yield f"NIC {nic.mac}: there is no virtual function {nic.pci}"
+        return
     device = nic.device or ""
     if device not in host.taps:
         yield f"NIC {nic.mac}: its tap {device} is gone"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sterna.adapters.sim.iscsi import Session
 from sterna.adapters.sim.things import INCOMING, Definition, SimDomain, SimPort
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, PASSTHROUGH, hybrid_names
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, PASSTHROUGH, hybrid_names
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.host import SimHost
@@ -99,14 +99,17 @@ def _check_needs(world: SimWorld, host: SimHost, live: Definition) -> None:
     if host.memory_free_bytes < live.memory_bytes:
         raise LibvirtSays("internal error: cannot set up guest memory 'pc.ram': Cannot allocate memory")
     for nic in live.nics:
-        _check_nic(host, nic)
+        check_nic(host, nic)
     for disk in live.disks:
         _check_disk(world, host, disk)
 
 
-def _check_nic(host: SimHost, nic: Nic) -> None:
+def check_nic(host: SimHost, nic: Nic) -> None:
+    """May a QEMU be given this NIC? Raises LibvirtSays."""
     if nic.plug == MACVTAP:
         _check_parent(host, nic)
+    elif nic.plug == HOSTDEV:
+        _check_function(host, nic)
     elif nic.managed:
         bridge, there = _bridge_for(host, nic)
         if bridge not in there:
@@ -122,6 +125,13 @@ def _bridge_for(host: SimHost, nic: Nic) -> tuple[str | None, Container[str | No
     if nic.plug == HYBRID:
         return hybrid_names(nic.port_id or "")[0], host.links
     return nic.bridge, host.linux_bridges if nic.plug == BRIDGE else host.bridges
+
+
+def _check_function(host: SimHost, nic: Nic) -> None:
+    if nic.pci not in host.functions:
+        raise LibvirtSays(f"Device {nic.pci} not found: could not access /sys/bus/pci/devices/{nic.pci}")
+    if nic.pci in host.guests_functions():
+        raise LibvirtSays(f"Requested operation is not valid: PCI device {nic.pci} is in use")
 
 
 def _check_parent(host: SimHost, nic: Nic) -> None:
@@ -158,7 +168,7 @@ def _check_alive(domain: SimDomain) -> None:
 
 def _occupy(world: SimWorld, host: SimHost, domain: SimDomain, live: Definition) -> None:
     """Take what the QEMU holds while it lives: taps that libvirt makes, logins, memory."""
-    nics = tuple(_plugged_by_libvirt(world, host, domain.uuid, n) if n.managed else n for n in live.nics)
+    nics = tuple(plugged_by_libvirt(world, host, domain.uuid, n) if n.managed else n for n in live.nics)
     domain.live = replace(live, nics=nics)
     _open_files(host, domain.uuid, live, held=True)
     for disk in live.disks:
@@ -176,7 +186,10 @@ def _open_files(host: SimHost, uuid: str, live: Definition, *, held: bool) -> No
             users.get(path, set()).discard((host.name, uuid))
 
 
-def _plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> Nic:
+def plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> Nic:
+    """Make what libvirt makes for this NIC; the NIC with its device."""
+    if nic.plug == HOSTDEV:
+        return nic
     if nic.plug == MACVTAP:
         device = host.free_macvtap()
         port = SimPort(device, nic.parent or "", mtu=nic.mtu, plug=MACVTAP, mac=nic.mac, mode=nic.mode)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sterna.adapters.sim.things import Definition
 from sterna.domain.errors import Permanent
 from sterna.domain.model import CopyPlan, DestinationNic, Disk, Nic
-from sterna.domain.plugs import MACVTAP
+from sterna.domain.plugs import HOSTDEV, MACVTAP, is_function
 
 
 def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
@@ -15,23 +15,24 @@ def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
 
     Raises Permanent where the plan names a disk or NIC the VM does not have, or misses one of its NICs.
     """
-    made = {n.mac: n for n in plan.nics}
-    for nic in source.nics:
+    made = {n.mac: n for n in plan.nics if not is_function(n)}  # functions come after the copy
+    present = [n for n in source.nics if not is_function(n)]
+    for nic in present:
         if nic.mac not in made:
             raise Permanent(f"the plan says nothing of NIC {nic.mac}", fix="prepare the destination again")
-    if spare := made.keys() - {n.mac for n in source.nics}:
+    if spare := made.keys() - {n.mac for n in present}:
         raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(sorted(spare))}")
     if spare := {d.target for d in plan.disks} - {d.target for d in source.disks}:
         raise Permanent(f"the plan names disks the VM does not have: {', '.join(sorted(spare))}")
-    nics = tuple(_on_tap(n, made[n.mac]) for n in source.nics)
+    nics = tuple(_on_tap(n, made[n.mac]) for n in present)
     return replace(source, nics=nics, disks=_disks(source.disks, plan), epoch=plan.epoch)
 
 
 def persistent_definition(live: Definition, inactive: Definition | None, plan: CopyPlan) -> Definition:
     """PERSIST_XML: the same disks, NICs plugged by libvirt itself at a cold start."""
     cold = inactive or live
-    made = {n.mac: n for n in plan.nics}
-    nics = tuple(_cold(n, made.get(n.mac)) for n in cold.nics)
+    made = {(n.mac, is_function(n)): n for n in plan.nics}
+    nics = tuple(_cold(n, made.get((n.mac, is_function(n)))) for n in cold.nics)
     return replace(cold, nics=nics, disks=_disks(cold.disks, plan), epoch=plan.epoch)
 
 
@@ -61,6 +62,8 @@ def _cold(nic: Nic, made: DestinationNic | None) -> Nic:
     """The form in which libvirt plugs it itself."""
     if made is not None and made.plug == MACVTAP:
         return _macvtap(nic, made)
+    if made is not None and made.plug == HOSTDEV:
+        return nic.model_copy(update={"pci": made.pci})
     update: dict[str, object] = {"device": None, "managed": True}
     if made is not None:
         update |= {"plug": made.plug, "bridge": made.bridge, "port_id": made.port_id or None, "mtu": made.mtu}

@@ -5,6 +5,8 @@ The hybrid plug is in `vif_hybrid.py`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import SimPort
 from sterna.adapters.sim.vif_hybrid import SimHybrid
@@ -12,7 +14,7 @@ from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, PASSTHROUGH
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, claimed
 from sterna.ports.vif import MADE_BY
 
 
@@ -23,7 +25,8 @@ class SimVif:
         self._world = world
         self._host = world.hosts[host]
         here = (world, self._host)
-        self._by_type: dict[str, SimSwitch | SimHybrid | SimMacvtap] = {
+        self._by_type: dict[str, SimSwitch | SimHybrid | SimMacvtap | SimHostdev] = {
+            HOSTDEV: SimHostdev(*here),
             OVS: SimSwitch(*here, OVS),
             BRIDGE: SimSwitch(*here, BRIDGE),
             HYBRID: SimHybrid(*here),
@@ -39,6 +42,16 @@ class SimVif:
         """What this host lacks for it."""
         await self._called()
         return self._by_type[nic.plug].check(nic) if nic.plug in self._by_type else []
+
+    async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
+        """P8. Raises Conflict where what it needs for itself is not free."""
+        await self._called()
+        vif = self._by_type.get(nic.plug)
+        if isinstance(vif, SimHostdev):
+            return vif.claim(nic, taken)
+        if claimed(nic) in taken:
+            raise Conflict(f"{nic.parent} has been promised to another guest that is on its way here")
+        return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10. Raises Conflict if `device` belongs to something else, NotFound without the bridge or parent."""
@@ -76,6 +89,62 @@ class SimVif:
 
     async def _called(self) -> None:
         await self._world.clock.sleep(self._world.pace.call_ms / 1000)
+
+
+class SimHostdev:
+    """A virtual function."""
+
+    def __init__(self, world: SimWorld, host: SimHost) -> None:
+        self._host = host
+
+    def describe(self, nic: Nic) -> Nic | None:
+        """With its physical network."""
+        network = self._host.functions.get(nic.pci or "")
+        return nic.model_copy(update={"physical_network": network}) if network else None
+
+    def check(self, nic: Nic) -> list[Refusal]:
+        """One must be free."""
+        if self._free(nic, ()):
+            return []
+        message = f"no virtual function of {nic.physical_network} is free for NIC {nic.mac}"
+        return [Refusal(code="vf-missing", message=message, fix="free one")]
+
+    def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
+        """The first free one."""
+        free = self._free(nic, taken)
+        if not free:
+            raise Conflict(f"no virtual function of {nic.physical_network} is free for NIC {nic.mac}")
+        return nic.model_copy(update={"pci": free[0]})
+
+    def plug(self, nic: Nic, vm_uuid: str, device: str) -> Nic:
+        """Still there, still free?"""
+        if nic.pci not in self._host.functions:
+            raise NotFound(f"there is no virtual function {nic.pci} here")
+        if nic.pci in self._host.guests_functions():
+            raise Conflict(f"virtual function {nic.pci} has been taken by another guest")
+        return nic
+
+    def wired(self, nic: Nic) -> bool:
+        """Is it there?"""
+        return nic.pci in self._host.functions
+
+    is_on = wired
+
+    def unplug(self, nic: Nic, for_good: bool) -> bool:
+        """Nothing."""
+        return False
+
+    def put_back(self, nic: Nic) -> bool:
+        """Nothing."""
+        return False
+
+    def made_ahead(self) -> list[Nic]:
+        """None, ever."""
+        return []
+
+    def _free(self, nic: Nic, taken: Collection[str]) -> list[str]:
+        mine = sorted(pci for pci, network in self._host.functions.items() if network == nic.physical_network)
+        return [pci for pci in mine if pci not in self._host.guests_functions() and pci not in taken]
 
 
 class SimSwitch:

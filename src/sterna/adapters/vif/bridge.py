@@ -7,6 +7,7 @@ The tap is made ahead of the guest. A bridge keeps no words about its ports, so 
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from typing import Any
 
 from sterna.adapters.native.command import run
@@ -35,6 +36,10 @@ class LinuxBridgeVif:
     async def check(self, nic: Nic) -> list[Refusal]:
         """The bridge must be there."""
         return await self._worker.run(lambda: _check(nic))
+
+    async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
+        """Needs nothing for itself."""
+        return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10: the tap, marked, on its bridge. The same already there is success.

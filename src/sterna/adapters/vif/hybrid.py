@@ -8,6 +8,7 @@ theirs. As the switch's end of the veth is there before the guest, they can wire
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ class HybridVif:
     async def check(self, nic: Nic) -> list[Refusal]:
         """The switch's bridge must be there; the Linux bridge is made. Raises Unreachable."""
         return await self._db.run(lambda api: missing_bridge(api, nic))
+
+    async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
+        """Needs nothing for itself."""
+        return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10: bridge, veth, the switch's port, and the tap. What is there already of this VM stays.

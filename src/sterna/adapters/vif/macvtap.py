@@ -6,6 +6,7 @@ mode is one guest's alone.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sterna.adapters.threads import Worker
@@ -14,7 +15,7 @@ from sterna.adapters.vif.announce import rarp
 from sterna.adapters.vif.bridge import send
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import PASSTHROUGH
+from sterna.domain.plugs import PASSTHROUGH, claimed
 
 _ON_PARENT = ("macvtap", "macvlan")
 _KERNEL_WORDS = {"passthru": PASSTHROUGH}
@@ -34,6 +35,12 @@ class MacvtapVif:
     async def check(self, nic: Nic) -> list[Refusal]:
         """The parent must be there and able to carry it."""
         return await self._worker.run(lambda: _check(nic))
+
+    async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
+        """P8: a parent that is one guest's alone must not be promised to another. Raises Conflict."""
+        if claimed(nic) in taken:
+            raise Conflict(f"{nic.parent} has been promised to another guest that is on its way here")
+        return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10: look once more. Raises NotFound without the parent, Conflict where it is not free."""

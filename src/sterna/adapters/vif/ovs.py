@@ -7,6 +7,7 @@ agents and OVN treat it as theirs.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sterna.adapters.vif import links, ovsdb
@@ -30,6 +31,10 @@ class OvsVif:
     async def check(self, nic: Nic) -> list[Refusal]:
         """The bridge must be there. Raises Unreachable."""
         return await self._db.run(lambda api: missing_bridge(api, nic))
+
+    async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
+        """Needs nothing for itself."""
+        return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10: the tap, its port on the NIC's bridge, and its external_ids. The same already there is success.

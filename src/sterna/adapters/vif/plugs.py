@@ -5,26 +5,36 @@ Made by `bootstrap.py`. A new plug type is one module, one line in `domain/plugs
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 from sterna.adapters.threads import Worker
 from sterna.adapters.vif.bridge import LinuxBridgeVif
+from sterna.adapters.vif.hostdev import HostdevVif
 from sterna.adapters.vif.hybrid import HybridVif
 from sterna.adapters.vif.macvtap import MacvtapVif
 from sterna.adapters.vif.ovs import OvsVif
 from sterna.adapters.vif.ovsdb import TIMEOUT_S, OvsDb
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, SUPPORTED
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, SUPPORTED
 from sterna.ports.vif import Vif
 
 
 class Plugs:
     """`ports.vif.Vif` for every plug type this host can have."""
 
-    def __init__(self, ovsdb: str = "unix:/run/openvswitch/db.sock", *, timeout_s: int = TIMEOUT_S) -> None:
-        """`ovsdb` '': a host without Open vSwitch."""
+    def __init__(
+        self,
+        ovsdb: str = "unix:/run/openvswitch/db.sock",
+        physical_networks: Mapping[str, Sequence[str]] | None = None,
+        *,
+        timeout_s: int = TIMEOUT_S,
+    ) -> None:
+        """`ovsdb` '': a host without Open vSwitch. `physical_networks`: the physical functions of each."""
         self._db = OvsDb(ovsdb, timeout_s=timeout_s)
         self._worker = Worker("sterna-links")
         self._by_type: dict[str, Vif] = {
+            HOSTDEV: HostdevVif(physical_networks or {}),
             BRIDGE: LinuxBridgeVif(self._worker),
             MACVTAP: MacvtapVif(self._worker),
         }
@@ -42,6 +52,10 @@ class Plugs:
         message = f"NIC {nic.mac} needs Open vSwitch, which this host has not"
         fix = "install it and name its database in the agent's settings: [network] ovsdb"
         return [Refusal(code="no-open-vswitch", message=message, fix=fix)]
+
+    async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
+        """P8. Raises Conflict where nothing is free."""
+        return await self._of(nic).claim(nic, taken)
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10. Raises Conflict, NotFound, Permanent, Unreachable."""

@@ -1,0 +1,77 @@
+"""`ports.hypervisor.Devices`: takes NICs from a running guest, and gives them to it (before SPEC M1, at F6)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import libvirt
+
+from sterna.adapters.libvirt.connection import Connect
+from sterna.adapters.libvirt.host import LibvirtHost
+from sterna.adapters.libvirt.metadata import parse_xml, to_text
+from sterna.adapters.libvirt.observe import find
+from sterna.adapters.libvirt.render import render_device
+from sterna.domain.errors import NotFound, Temporary
+from sterna.domain.model import Nic
+from sterna.domain.plugs import is_function
+
+_LETS_GO_S = 10.0
+"""A guest lets go of a PCI device within a second or never; libvirt itself waits for 5 s."""
+_LOOK_EVERY_S = 0.1
+
+
+class LibvirtDevices(LibvirtHost):
+    """Changes only the running guest, never its persistent definition."""
+
+    async def detach_nic(self, uuid: str, nic: Nic) -> None:
+        """Take the NIC away; not there is success. Returns when the guest has let go of it.
+
+        Raises NotFound without such a running guest, Temporary while it does not let go, Permanent.
+        """
+
+        def detach(conn: Connect) -> bool:
+            domain = _running(conn, uuid)
+            found = _interface(domain, nic)
+            if found is None:
+                return True
+            domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            return _interface(domain, nic) is None
+
+        gone = await self._ask(detach)
+        for _ in range(int(_LETS_GO_S / _LOOK_EVERY_S)):
+            if gone:
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+            gone = await self._ask(lambda conn: _interface(_running(conn, uuid), nic) is None)
+        raise Temporary(
+            f"the guest does not let go of NIC {nic.mac}", fix="see that its kernel takes part in PCI hot-plug"
+        )
+
+    async def attach_nic(self, uuid: str, nic: Nic) -> None:
+        """Give it the NIC; there already is success. Raises NotFound without such a running guest, Permanent."""
+
+        def attach(conn: Connect) -> None:
+            domain = _running(conn, uuid)
+            if _interface(domain, nic) is not None:
+                return
+            flags = libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0
+            domain.attachDeviceFlags(render_device(domain.XMLDesc(flags), nic), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+        await self._ask(attach)
+
+
+def _running(conn: Connect, uuid: str) -> libvirt.virDomain:
+    domain = find(conn, uuid)
+    if domain is None or not domain.isActive():
+        raise NotFound(f"no VM {uuid} runs on this host")
+    return domain
+
+
+def _interface(domain: libvirt.virDomain, nic: Nic) -> str | None:
+    """The live <interface> of that NIC, as text: a virtual function and its standby have the same MAC."""
+    for interface in parse_xml(domain.XMLDesc(0)).iterfind("devices/interface"):
+        address = interface.find("mac")
+        same = address is not None and (address.get("address") or "").lower() == nic.mac.lower()
+        if same and (interface.get("type") == "hostdev") == is_function(nic):
+            return to_text(interface)
+    return None
