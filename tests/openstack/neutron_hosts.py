@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ class NeutronHosts:
             file.write_text("\n".join([*lines[:at], *(f"{k} = {v}" for k, v in settings.items()), *lines[at:], ""]))
             self.lab.kill_agent(host.name, signal.SIGTERM)
             self.lab.start_agent(host.name)
+        time.sleep(6)  # what the controller knows of the agents' former lives runs out after five seconds
         self.lab.wait_ready()
 
     def make_port(self, host: str, address: str, mac: str) -> str:

@@ -125,7 +125,15 @@ class SourceChecks:
         refusals += against
         if unreachable is not None:
             refusals.append(unreachable)
-        return vm, facts, refusals
+        return vm, facts, refusals + await self._check_network(vm, facts)
+
+    async def _check_network(self, vm: Vm, facts: HostFacts) -> list[Refusal]:
+        source, destination = self._host.network_host or self._host.name, facts.network_host or facts.name
+        try:
+            return await self._host.network.check(vm, source, destination)
+        except SternaError as error:
+            message = f"the network service cannot be asked: {error.message}"
+            return [Refusal(code="network-service", message=message, fix=error.fix)]
 
     async def _as_plugged(self, vm: Vm) -> Vm:
         """Its NICs as they are plugged here, which the domain's XML need not say; as P2 does it."""

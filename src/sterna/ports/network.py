@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sterna.domain.model import Nic, Vm
+from sterna.domain.model import Nic, Refusal, Vm
 
 
 class Network(Protocol):
@@ -17,6 +17,10 @@ class Network(Protocol):
     @property
     def service(self) -> str:
         """Whom it asks: `neutron`; '' for nobody."""
+
+    async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
+        """What the service has against this move: ports it does not know or has elsewhere, nobody on the
+        destination who could take them. Changes nothing."""
 
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3, on the source: an INACTIVE binding for the destination, and the ports say where they go.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.domain import plugs
 from sterna.domain.errors import Refused
-from sterna.domain.model import Nic, Vm
+from sterna.domain.model import Nic, Refusal, Vm
 
 
 class NativeNetwork:
@@ -21,6 +21,10 @@ class NativeNetwork:
         if refusals:
             raise Refused(refusals)
         return vm.nics
+
+    async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
+        """Nobody to ask."""
+        return []
 
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Nothing to do, no service knows where a port is."""

@@ -25,13 +25,32 @@ class NeutronNetwork:
 
     service = "neutron"
 
+    async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
+        """Every port, and the destination's network agents. Raises Temporary, Permanent where Neutron fails."""
+        found = _without_port(vm)
+        for nic in vm.nics:
+            try:
+                told = await self._ports.raw(nic.port_id) if nic.port_id else {}
+            except NotFound as error:
+                message, fix = f"NIC {nic.mac}: {error.message}", "detach the NIC, or give it a port"
+                found.append(Refusal(code="nic-port-unknown", message=message, fix=fix))
+                continue
+            bound = told.get("binding:host_id") or source
+            if bound not in (source, destination):
+                message = f"Neutron has port {nic.port_id} on {bound}, and its VM runs on {source}"
+                fix = "set `host` in `[openstack]` to what Neutron calls this host, or the port's binding:host_id"
+                found.append(Refusal(code="port-elsewhere", message=message, fix=fix))
+        if vm.nics and await self._ports.live_agents(destination) == []:
+            message = f"Neutron knows no network agent that is alive on {destination}"
+            fix = "start it, or set `host` in that host's `[openstack]` to the name it has in Neutron"
+            found.append(Refusal(code="network-agent-dead", message=message, fix=fix))
+        return found
+
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3. Raises Conflict, NotFound, Temporary, Unknown; Refused for NICs without a port."""
-        nameless = [nic.mac for nic in vm.nics if not nic.port_id]
+        nameless = _without_port(vm)
         if nameless:
-            message = f"no port of Neutron is known for NIC {', '.join(nameless)}"
-            fix = 'set external_ids:iface-id on its Open vSwitch interface, or `provider = "native"` in `[network]`'
-            raise Refused([Refusal(code="nic-port-unknown", message=message, fix=fix)])
+            raise Refused(nameless)
         await self._reach(vm, Goal.PREPARED, source, destination)
 
     async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
@@ -110,6 +129,15 @@ class NeutronNetwork:
         for result in done:
             if isinstance(result, BaseException):
                 raise result
+
+
+def _without_port(vm: Vm) -> list[Refusal]:
+    nameless = [nic.mac for nic in vm.nics if not nic.port_id]
+    if not nameless:
+        return []
+    message = f"no port of Neutron is known for NIC {', '.join(nameless)}"
+    fix = 'set external_ids:iface-id on its Open vSwitch interface, or `provider = "native"` in `[network]`'
+    return [Refusal(code="nic-port-unknown", message=message, fix=fix)]
 
 
 def _ids(vm: Vm) -> list[str]:

@@ -64,6 +64,14 @@ class NeutronPorts:
         mtu = found["network"].get("mtu")
         return int(mtu) if mtu else None
 
+    async def live_agents(self, host: str) -> list[str] | None:
+        """The binaries of the network agents alive on a host; None where Neutron does not tell."""
+        try:
+            found = await self._get(f"/agents?host={host}", f"list the network agents of {host}")
+        except NotFound:
+            return None
+        return [agent["binary"] for agent in found["agents"] if agent["alive"]]
+
     async def bind_to(self, port_id: str, host: str) -> None:
         """`binding:host_id`: without multiple bindings, and for subports."""
         body = {"port": {"binding:host_id": host}}

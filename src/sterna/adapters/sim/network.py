@@ -80,6 +80,16 @@ class SimNetwork:
 
     service = "neutron"
 
+    async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
+        """Ports that are elsewhere, a destination without power. Raises NotFound, Unreachable."""
+        found = []
+        for port_id in _ports(vm):
+            active = (await self._service.port(port_id)).active
+            if active is not None and active.host not in (source, destination):
+                message = f"port {port_id} is bound to {active.host}"
+                found.append(Refusal(code="port-elsewhere", message=message, fix=f"bind it to {source}"))
+        return found
+
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3. Raises Conflict, Temporary."""
         await self._reach(vm, Goal.PREPARED, source, destination)

@@ -50,6 +50,10 @@ class ScriptedNeutron:
             found = {"extension": {"alias": "binding-extended", "name": "Port Bindings Extended"}}
             gone = error("HTTPNotFound", "Extension with alias binding-extended does not exist")
             return Answer(200, found) if self.extended else Answer(404, gone)
+        if path == "/agents":
+            host = asked.path.rpartition("host=")[2]
+            agent = {"binary": "neutron-openvswitch-agent", "host": host, "alive": host not in self.dead_hosts}
+            return Answer(200, {"agents": [agent] if host in ("host1", "host2") else []})
         if path == f"/networks/{NETWORK}":
             return Answer(200, {"network": {"id": NETWORK, "mtu": 1450}})
         if path == f"/ports/{SUBPORT}" and self.subport_host:

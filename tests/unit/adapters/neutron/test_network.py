@@ -247,3 +247,18 @@ async def test_a_token_that_ran_out_is_renewed() -> None:
         cloud.revoked = cloud.logins
         await network.switch(vm(), *MOVE)
         assert neutron.active["host"] == "host2" and cloud.logins == 2
+
+
+async def test_a_check_names_every_reason_and_changes_nothing() -> None:
+    with serving(neutron := ScriptedNeutron()) as (network, cloud):
+        assert await network.check(vm(), *MOVE) == []
+        assert [r.code for r in await network.check(vm(), "host3", "host4")] == [
+            "port-elsewhere",
+            "network-agent-dead",
+        ]
+        neutron.dead_hosts.add("host2")
+        several = vm().model_copy(update={"nics": (*vm(None).nics, *vm("gone").nics)})
+        found = await network.check(several, *MOVE)
+        assert [r.code for r in found] == ["nic-port-unknown", "nic-port-unknown", "network-agent-dead"]
+        assert all(r.fix for r in found)
+        assert cloud.changes() == []
