@@ -38,7 +38,8 @@ mutants: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos $(if $(CASE),"$(CASE)")
 
-# Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. Some five minutes.
+# Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. Half an hour; EXPERIMENT=one
+# is four minutes.
 bench: setup
 	$(BIN)/python -m bench $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS))
 

@@ -6,18 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
-from sterna.adapters.sim import checks, devices, evidence, qemu, streams
+from sterna.adapters.sim import admission, checks, devices, evidence, qemu
 from sterna.adapters.sim.copying import SimCopy
 from sterna.adapters.sim.describe import describe
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.rendering import incoming_definition
-from sterna.adapters.sim.things import Definition, SimDomain
+from sterna.adapters.sim.things import SimDomain
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
 from sterna.domain.model import (
     CompletedJob,
     CopyPlan,
-    DiskKind,
     GuestLoad,
     GuestState,
     HostFacts,
@@ -28,14 +27,8 @@ from sterna.domain.model import (
     Vm,
     VmSummary,
 )
-from sterna.domain.plugs import HOSTDEV
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, POSTCOPY
 from sterna.ports.hypervisor import GuestEvent
-
-BUSY = (
-    "Timed out during operation: cannot acquire state change lock "
-    "(held by monitor=remoteDispatchDomainMigratePerform3Params)"
-)
 
 
 class SimHypervisor:
@@ -142,7 +135,7 @@ class SimHypervisor:
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this libvirtd dial the other?"""
         try:
-            self._dial(await self._called(), destination_uri)
+            admission.dial(self._world, await self._called(), destination_uri)
         except qemu.LibvirtSays as refusal:
             return Refusal(
                 code="peer-unreachable",
@@ -185,7 +178,7 @@ class SimHypervisor:
         """
         here = await self._called()
         try:
-            copy = self._begin(here, uuid, plan)
+            copy = admission.begin(self._world, here, self._require(here, uuid), plan)
         except qemu.LibvirtSays as refusal:
             raise Unknown(str(refusal)) from refusal
         await copy.wait()
@@ -419,45 +412,6 @@ class SimHypervisor:
 
     def _destroy(self, domain: SimDomain) -> None:
         qemu.end(self._world, self._host, domain, reason="destroyed", event="stopped", detail="destroyed")
-
-    def _dial(self, here: SimHost, uri: str) -> SimHost:
-        peer = self._world.host_at(uri)
-        if peer is None or not peer.libvirtd_up:
-            raise qemu.LibvirtSays(f"unable to connect to server at '{uri}': Connection refused")
-        if not self._world.joined(here.name, peer.name, "control"):
-            raise qemu.LibvirtSays(f"unable to connect to server at '{uri}': Connection timed out")
-        return peer
-
-    def _begin(self, here: SimHost, uuid: str, plan: CopyPlan) -> SimCopy:
-        domain = self._require(here, uuid)
-        if domain.definition.epoch != plan.epoch:
-            raise qemu.LibvirtSays(f"the domain carries epoch {domain.definition.epoch}, the plan {plan.epoch}")
-        if domain.job is not None:
-            raise qemu.LibvirtSays(BUSY)
-        if domain.live is None or not domain.running:
-            raise qemu.LibvirtSays("Requested operation is not valid: domain is not running")
-        peer = self._dial(here, plan.destination_uri)
-        if peer is here:
-            raise qemu.LibvirtSays("internal error: Attempt to migrate guest to the same host " + here.host_uuid)
-        streams.check_flags(plan)
-        _check_safe(here, domain.live, plan)
-        copy = SimCopy(self._world, here, peer, domain, plan)
-        copy.start()
-        return copy
-
-
-def _check_safe(here: SimHost, live: Definition, plan: CopyPlan) -> None:
-    """libvirt refuses a file that is neither copied nor on a folder it knows to be shared."""
-    held = [n.pci for n in live.nics if n.plug == HOSTDEV]
-    if held:
-        raise qemu.LibvirtSays(f"cannot migrate a domain with <hostdev mode='subsystem' type='pci'>: {held[0]}")
-    copied = {d.target for d in plan.disks if d.copied}
-    for disk in live.disks:
-        alone = disk.kind is DiskKind.FILE and disk.path and not here.folder(disk.path).shared
-        if alone and disk.target not in copied and not disk.read_only:
-            raise qemu.LibvirtSays(
-                f"Unsafe migration: Migration without shared storage is unsafe: disk {disk.target} ({disk.path})"
-            )
 
 
 def _ask(act: Callable[[], None]) -> None:
