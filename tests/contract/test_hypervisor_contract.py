@@ -328,8 +328,7 @@ async def test_what_is_left_of_a_guest_that_lost_a_half_in_postcopy_is_ended(hos
     await switched(hosts.a, vm.uuid)
     await until_reason(hosts.b, vm.uuid, "postcopy")
     hosts.kill_qemu(hosts.a, vm)
-    # This libvirt does not always notice, and then answers nobody, until the stream is given up by hand, as for a
-    # broken one.
+    # This libvirt does not always notice, and then answers nobody, until the stream is given up.
     with contextlib.suppress(Permanent):
         await hosts.b.hypervisor.listen_again(vm.uuid, 1, hosts.b.stream.removeprefix("tcp://"))
     async with asyncio.timeout(30):

@@ -151,6 +151,24 @@ async def test_a_guest_that_loses_one_half_has_ended_on_the_destination_and_is_n
     await run(scenario)
 
 
+@pytest.mark.parametrize("away", ["host1", "host2"])
+async def test_a_lost_half_that_the_destination_does_not_notice_is_given_up_by_whichever_agents_come_back(away):
+    async def scenario(fleet):
+        empty = fleet.own("host1")
+        vm = await in_postcopy(fleet)
+        await fleet.agents[away].kill()
+        life.kill_qemu(fleet.world, "host1", vm)
+        await fleet.clock.sleep(30)
+        assert fleet.world.hosts["host2"].domains[vm].reason == "postcopy"  # its libvirt knows nothing
+        await fleet.agents[away].start()
+        assert await fleet.ended() is Status.COMPLETED
+        assert statuses(fleet)[3:] == ["post-copy", "recovering", "post-migrating", "completed"]
+        assert fleet.world.running(vm) == []
+        assert fleet.own("host1") == empty
+
+    await run(scenario)
+
+
 async def test_nothing_is_removed_while_the_link_is_broken():
     async def scenario(fleet):
         vm = await in_postcopy(fleet)

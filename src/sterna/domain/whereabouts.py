@@ -49,6 +49,9 @@ class Verdict(StrEnum):
     """It runs on the destination, and the source still holds pages of it: nothing is removed on either side."""
     BROKEN = "broken"
     """The same, but the stream is broken: join the two halves again."""
+    HALF_GONE = "half-gone"
+    """The same, but the QEMU that held the rest of its memory is gone, and the destination's libvirt has not
+    noticed: have the QEMU there give the stream up, until its libvirt says what has become of the guest."""
     LOST = "lost"
     """It ran on the destination in post-copy, and the QEMU that held the rest of its memory is gone: it can never
     run on. What is left on the destination is a shell."""
@@ -63,6 +66,7 @@ PASSED = (
     Verdict.ENDED_AT_DESTINATION,
     Verdict.IN_POSTCOPY,
     Verdict.BROKEN,
+    Verdict.HALF_GONE,
     Verdict.LOST,
     Verdict.STALE,
 )
@@ -123,7 +127,8 @@ def _runs_at_destination(source: Observation, destination: Observation, epoch: i
         return Finding(Verdict.DOUBT, f"the destination runs this guest with epoch {seen}, not {epoch}")
     if source.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the guest runs on the destination; the source does not answer")
-    if destination.reason in POSTCOPY or (destination.job_active and source.reason in POSTCOPY):
+    coming = destination.job_active and (source.reason in POSTCOPY or source.state in GONE)
+    if destination.reason in POSTCOPY or coming:
         return _in_postcopy(source, destination)
     if source.job_active:
         return Finding(Verdict.WAIT, "the guest runs on the destination; libvirt is finishing on the source")
@@ -144,7 +149,8 @@ def _in_postcopy(source: Observation, destination: Observation) -> Finding:
         why = "the guest ran on the destination, and the source's QEMU ended with the rest of its memory"
         return Finding(Verdict.LOST, why)
     why = "the source's QEMU is gone; the destination does not say yet whether all of the memory has come"
-    return Finding(Verdict.WAIT, why)
+    # MIGRATED: the source's libvirt has ended it, which it does once all of the memory has come.
+    return Finding(Verdict.WAIT if source.reason == MIGRATED else Verdict.HALF_GONE, why)
 
 
 def _sent_in_postcopy(destination: Observation, epoch: int, handed_over: bool) -> Finding:

@@ -33,7 +33,7 @@ def begun(ctx: Context) -> bool:
 
 
 async def attend(ctx: Context, find: Find) -> None:
-    """Switch when asked to, then keep the two halves joined. Returns when post-copy is over, and only then."""
+    """Switch when asked to, then keep the two halves joined. Returns when post-copy is over or a half is gone."""
     await _until_begun(ctx)
     joining = _Joining(ctx)
     while True:
@@ -51,6 +51,17 @@ async def attend(ctx: Context, find: Find) -> None:
             await ctx.clock.sleep(LOOK_S)
         else:
             return
+
+
+async def give_up(ctx: Context, why: str) -> None:
+    """The source's QEMU is gone, and the destination's libvirt does not notice: its QEMU is made to say so.
+
+    Taking up a stream that nobody will join again gives up the one it has. Where all of the memory has come, QEMU
+    refuses, and nothing changes. Repeating is harmless. Raises SternaError where the destination could not do it.
+    """
+    address = ctx.history.results["pre-live-migration"]["address"]
+    await ctx.peer.call("listen_again", {"vm": ctx.vm_uuid, "address": address})
+    ctx.set_status(Status.RECOVERING, why)
 
 
 async def _until_begun(ctx: Context) -> None:

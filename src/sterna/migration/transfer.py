@@ -112,7 +112,7 @@ async def find_guest(ctx: Context) -> Finding:
     finding = fenced.judge(ctx, here, there) or locate(
         here, there, epoch=epoch, started=started, handed_over=ctx.handed_over, switching=ctx.switching
     )
-    if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.LOST):
+    if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.HALF_GONE, Verdict.LOST):
         ctx.note_once("M4", RUNS_THERE)
     sent_away = here.state is GuestState.PAUSED and here.reason in POSTCOPY
     arrived = finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION)
@@ -186,7 +186,10 @@ class Copy(Step[Context]):
     async def _wait(self, ctx: Context, finding: Finding, delay: float) -> float:
         if ctx.history.notes.get("waiting", {}).get("why") != finding.why:
             ctx.note("M4", "waiting", {"why": finding.why})
-        if under_way(await ctx.observe_here()):  # a former life started it, or its stream broke in post-copy
+        if finding.verdict is Verdict.HALF_GONE:
+            with contextlib.suppress(SternaError):  # somebody is away: asked again
+                await postcopy.give_up(ctx, finding.why)
+        elif under_way(await ctx.observe_here()):  # a former life started it, or its stream broke in post-copy
             await watch(ctx, self._find, lambda: until_over(ctx))
             return ASK_AGAIN_S
         await ctx.clock.sleep(delay)

@@ -75,7 +75,10 @@ TABLE = [
     (see(U), see(R, reason="postcopy", job=True), True, Verdict.WAIT),
     (see(R), see(R, reason="postcopy", job=True), True, Verdict.DOUBT),
     (see(S, reason="migrated"), see(R, reason="postcopy", job=True), True, Verdict.WAIT),
-    (see(S, reason="crashed"), see(R, reason="postcopy", job=True), True, Verdict.WAIT),
+    (see(S, reason="crashed"), see(R, reason="postcopy", job=True), True, Verdict.HALF_GONE),
+    (see(S, reason="unknown"), see(R, reason="unknown", job=True), True, Verdict.HALF_GONE),  # restarted
+    (see(A), see(R, reason="postcopy", job=True), True, Verdict.HALF_GONE),
+    (see(S, reason="migrated"), see(R, reason="unknown", job=True), True, Verdict.WAIT),
     (see(S, reason="crashed"), see(R, reason="postcopy-failed", job=True), True, Verdict.LOST),
     (see(A), see(R, reason="postcopy-failed", job=True), True, Verdict.LOST),
     (PC, see(P, reason="incoming", job=True), True, Verdict.WAIT),

@@ -57,6 +57,7 @@ class Postcopying(ABC):
         self._broke = asyncio.Event()
         self._joined = asyncio.Event()
         self._listening = False
+        self._orphaned = False
 
     @abstractmethod
     def _whole(self) -> SimCopy:
@@ -105,6 +106,9 @@ class Postcopying(ABC):
         """The destination's QEMU waits for the stream to be joined; a whole one is given up. Raises LibvirtSays."""
         if self.phase is not Phase.POSTCOPY:
             raise qemu.LibvirtSays("QEMU refused: not in post-copy")
+        if self._orphaned:
+            self._orphan_noticed()
+            return
         self._break()
         self._listening = True
 
@@ -183,12 +187,19 @@ class Postcopying(ABC):
 
     def _half_gone(self, host: SimHost) -> None:
         """One of the two QEMUs is gone: the other one waits for ever."""
-        other = self.destination if host is self.source else self.source
-        left = other.domains.get(self.uuid)
+        if host is self.source:  # the destination's libvirt does not always notice: the worst case is simulated
+            self._orphaned = True
+            self._broke.set()
+            return
+        left = self.source.domains.get(self.uuid)
         self._finish("operation failed: domain is no longer running")
         if left is not None and left.active:
-            if other is self.source:
-                left.job = self._whole()  # libvirt's job stays, as the guest may not be used
-                qemu.pause(self.world, other, left, reason="postcopy-failed", event="postcopy-failed")
-            else:
-                qemu.run(self.world, other, left, reason="postcopy-failed", event="postcopy-failed")
+            left.job = self._whole()  # libvirt's job stays, as the guest may not be used
+            qemu.pause(self.world, self.source, left, reason="postcopy-failed", event="postcopy-failed")
+
+    def _orphan_noticed(self) -> None:
+        """The destination's QEMU was told to give the stream up: its libvirt hears of it, and the call ends."""
+        left = self.destination.domains[self.uuid]
+        self._finish("operation failed: domain is no longer running")
+        if left.active:
+            qemu.run(self.world, self.destination, left, reason="postcopy-failed", event="postcopy-failed")
