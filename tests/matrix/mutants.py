@@ -237,6 +237,7 @@ SAFEGUARDS: dict[str, Mutant] = {
         rollback, "locate", _settle_arrived
     ),
     "a doubt is taken for a copy that failed": _blind_locate(Verdict.DOUBT, Verdict.STRANDED),
+    "a half that is gone unnoticed is waited for": _blind_locate(Verdict.HALF_GONE, Verdict.WAIT),
     "a missing answer is taken for a guest that stayed": _blind_locate(Verdict.WAIT, Verdict.STAYED),
     "a stranded guest is not let run on": _blind_locate(Verdict.STRANDED, Verdict.WAIT),
     "a guest that ended over there is started over here": _blind_locate(
