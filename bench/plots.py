@@ -8,6 +8,7 @@ Without a name: every file in docs/benchmarks that it knows how to draw.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def _config(title: str, y_title: str, colours: Sequence[str], **more: Any) -> di
 
 def boxes(rows: Sequence[Row]) -> pygal.Box:
     """A box for each arm of each figure: quartiles and median; single dots are outliers."""
-    arms = [arm for arm in ARMS if any(r["arm"] == arm for r in rows)]
+    arms = _arms(rows)
     drawn = [(figure, arm) for figure in BOXES for arm in arms]
     title = f"{len(rows) // len(arms)} rounds: quartiles, median, outliers"
     more = {"box_mode": "tukey", "legend_at_bottom_columns": len(arms)}
@@ -45,7 +46,46 @@ def boxes(rows: Sequence[Row]) -> pygal.Box:
     return chart
 
 
-DRAWN: dict[str, Callable[[Sequence[Row]], Any]] = {"one": boxes}
+def totals(rows: Sequence[Row]) -> pygal.Box:
+    """From the first request to the end of the last guest's migration."""
+    arms = _arms(rows)
+    title = f"ten guests off one host, {len(rows) // len(arms)} rounds"
+    chart = pygal.Box(**_config(title, "s", [COLOURS[a] for a in arms], box_mode="extremes", range=(0, None)))
+    for arm in arms:
+        chart.add(ARMS[arm], [r["total_ms"] / 1000 for r in rows if r["arm"] == arm])
+    return chart
+
+
+def ends(rows: Sequence[Row]) -> pygal.Bar:
+    """Seconds to the end by dirty rate; no bar: it was given up."""
+    arms, shares = _arms(rows), sorted({r["share"] for r in rows})
+    chart = pygal.Bar(**_config("end of the migration; no bar: never", "s", [COLOURS[a] for a in arms]))
+    chart.x_labels = [f"{share:g} x link" for share in shares]
+    for arm in arms:
+        took = {r["share"]: r["seconds"] for r in rows if r["arm"] == arm}
+        chart.add(ARMS[arm], [took.get(share) for share in shares])
+    return chart
+
+
+def lateness(rows: Sequence[Row]) -> pygal.XY:
+    """The guest's silence against how late its port is wired: medians."""
+    arms = _arms(rows)
+    more = {"x_title": "the network agent wires the port so late, s", "show_x_guides": True}
+    chart = pygal.XY(**_config("network blackout, medians", "s", [COLOURS[a] for a in arms], **more))
+    for arm in arms:
+        mine = [r for r in rows if r["arm"] == arm]
+        points = []
+        for late in sorted({r["delay_s"] for r in mine}):
+            points.append((late, statistics.median(r["blackout_ms"] / 1000 for r in mine if r["delay_s"] == late)))
+        chart.add(ARMS[arm], points)
+    return chart
+
+
+def _arms(rows: Sequence[Row]) -> list[str]:
+    return [arm for arm in ARMS if any(r["arm"] == arm for r in rows)]
+
+
+DRAWN: dict[str, Callable[[Sequence[Row]], Any]] = {"one": boxes, "ten": totals, "rates": ends, "late": lateness}
 """Experiment, as its file is called, and how it is drawn."""
 
 
