@@ -75,6 +75,11 @@ class SimAgent:
         self.fleet.broker.cut(f"{self.name}-{self._life}")
         await agent.stop()
 
+    def disk_full(self, full: bool) -> None:
+        """Its journal's disk takes nothing more, or does again; what is on it can be read."""
+        with self.journal._engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if full else 'OFF'}")
+
     @property
     def alive(self) -> bool:
         return self._agent is not None
@@ -109,6 +114,9 @@ class SimAgent:
                 await asyncio.Event().wait()
             elif rule[2] == "abort":
                 await self.fleet.abort()
+            elif rule[2] == "disk-full":
+                self.disk_full(True)
+                self.fleet.later(self.fleet.full_s, lambda: self.disk_full(False))
 
     def history(self, migration: str) -> History:
         return History.read(self.journal.entries(migration))
@@ -129,6 +137,8 @@ class SimFleet:
         self.death = asyncio.Event()
         self.migration = ""
         self.down_s = 3.0
+        self.full_s = 40.0
+        self._later: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> SimFleet:
@@ -140,6 +150,8 @@ class SimFleet:
     async def __aexit__(self, *_: object) -> None:
         if self._reaper:
             self._reaper.cancel()
+        for task in self._later:
+            task.cancel()
         for agent in self.agents.values():
             if agent.alive:
                 await agent.kill()
@@ -175,6 +187,15 @@ class SimFleet:
                     f"still {history.status}: {self.agents[source].journal.entries(self.migration)[-4:]}"
                 )
             await self.clock.sleep(0.5)
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do that in a while."""
+
+        async def wait() -> None:
+            await self.clock.sleep(seconds)
+            act()
+
+        self._later.add(asyncio.create_task(wait()))
 
     def snapshots(self) -> dict[str, object]:
         return {name: self.world.snapshot(name) for name in self.agents}

@@ -7,6 +7,7 @@ for the dead host's silence only: as soon as that host is heard again, what has 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -180,8 +181,9 @@ class Fencing:
                 log.exception("a half cannot be ended alone", migration=ctx.migration.id)
                 why = f"this is a bug: {type(error).__name__}: {error}"
             if not ctx.history.closed:
-                if ctx.history.notes.get("waiting", {}).get("why") != why:
-                    ctx.note("", "waiting", {"why": why})
+                with contextlib.suppress(SternaError):  # a full disk must not end this: said the next time
+                    if ctx.history.notes.get("waiting", {}).get("why") != why:
+                        ctx.note("", "waiting", {"why": why})
                 await self._clock.sleep(AGAIN_S)
 
 

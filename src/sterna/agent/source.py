@@ -6,6 +6,7 @@ The journal is the per-VM lock and the truth; this class only holds the tasks of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -13,7 +14,7 @@ import structlog
 from sterna.agent.checks import SourceChecks
 from sterna.agent.peer import RpcPeer
 from sterna.agent.tokens import CheckTokens
-from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, SternaError, Temporary
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, HostFacts, Vm
 from sterna.domain.objective import Objective
@@ -124,8 +125,11 @@ class SourceDesk:
         return {"accepted": True}
 
     async def destination_report(self, request: Request) -> None:
-        """Cast `destination_report {row}`: the destination has finished F9 or R7."""
+        """Cast `destination_report {row}`: the destination has finished F9 or R7. Raises Temporary, so that it is
+        kept, where the migration is open and nothing drives it."""
         ctx = self._contexts.get(request.migration_id)
+        if ctx is None and any(m.id == request.migration_id for m, _ in self._journal.open()):
+            raise Temporary(f"nothing drives migration {request.migration_id} now", fix="restart this agent")
         if ctx is None or ctx.history.closed:
             return  # a repeat after the end
         row = _text(request, "row")
@@ -167,7 +171,8 @@ class SourceDesk:
             migration, Role.SOURCE, self._host, peer, self._client, self._journal, history, on_write=self._on_write
         )
         if history.status is None:
-            ctx.write(Kind.STATUS, name=Status.QUEUED, data={"status": Status.QUEUED, "reason": "accepted"})
+            with contextlib.suppress(SternaError):  # a full disk: without a word it is `queued`, too
+                ctx.write(Kind.STATUS, name=Status.QUEUED, data={"status": Status.QUEUED, "reason": "accepted"})
         if ABORT_ASKED in history.notes:
             ctx.abort.set()
         self._contexts[migration.id] = ctx

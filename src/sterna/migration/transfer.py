@@ -305,21 +305,24 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
 
 
 async def _sample(ctx: Context) -> None:
-    topic, steered = f"progress.{ctx.migration.id}", steering.Steering(ctx)
+    steered = steering.Steering(ctx)
     while True:
         await ctx.clock.sleep(SAMPLE_EVERY_S)
-        sample: JobSample | None = None
-        try:
-            sample = await ctx.host.hypervisor.sample(ctx.vm_uuid)
-        except SternaError:
-            continue  # no look this time; the next one is half a second away
-        if sample is not None:
-            data = {"sample": sample.model_dump(mode="json"), "at": ctx.clock.now().isoformat()}
-            await ctx.hints.announce(topic, data)
-            if ctx.rehearses_copy:
-                _end_rehearsal(ctx, sample)
-            elif not postcopy.begun(ctx):
-                await steered.take(sample)
+        # no look this time, or no room for a word about it: the next one is half a second away
+        with contextlib.suppress(SternaError):
+            await _take_sample(ctx, steered)
+
+
+async def _take_sample(ctx: Context, steered: steering.Steering) -> None:
+    sample = await ctx.host.hypervisor.sample(ctx.vm_uuid)
+    if sample is None:
+        return
+    data = {"sample": sample.model_dump(mode="json"), "at": ctx.clock.now().isoformat()}
+    await ctx.hints.announce(f"progress.{ctx.migration.id}", data)
+    if ctx.rehearses_copy:
+        _end_rehearsal(ctx, sample)
+    elif not postcopy.begun(ctx):
+        await steered.take(sample)
 
 
 def _end_rehearsal(ctx: Context, sample: JobSample) -> None:
@@ -332,7 +335,8 @@ def _end_rehearsal(ctx: Context, sample: JobSample) -> None:
 
 async def _obey_abort(ctx: Context) -> None:
     await ctx.abort.wait()
-    ctx.note_once("M4", "abort-requested")
+    with contextlib.suppress(SternaError):  # a full disk: that it was asked for is in the journal already
+        ctx.note_once("M4", "abort-requested")
     while not postcopy.begun(ctx):  # libvirt may not have begun yet: ask until the copy is over
         with contextlib.suppress(SternaError):  # asked again
             await ctx.host.hypervisor.abort(ctx.vm_uuid)

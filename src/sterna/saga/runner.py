@@ -63,19 +63,32 @@ class Runner:
         """Take the flow to its end: all steps done, or all compensated. Returns only then.
 
         Before the pivot an error turns the flow back; after it, and in compensation, steps are retried for
-        as long as it takes. Cancelling the task (an agent that stops) leaves the journal as it is.
+        as long as it takes. A journal that cannot be written (a full disk) is waited for as well. Cancelling the
+        task (an agent that stops) leaves the journal as it is.
         """
         while flow.remaining(ctx.history):
             if ctx.history.turned is None:
                 try:
                     await self.run(flow.until_pivot, ctx)
                 except SternaError as error:
-                    ctx.write(Kind.TURNED, data={"error": error.to_wire()})
+                    await self._turn(ctx, {"error": error.to_wire()})
             try:
                 await self.run(flow.remaining(ctx.history), ctx, forever=True)
             except Onward as found:
-                ctx.write(Kind.TURNED, data={"forward": str(found)})
+                await self._turn(ctx, {"forward": str(found)})
                 await self._clock.sleep(ONWARD_DELAY_S)
+
+    async def _turn(self, ctx: C, why: Data) -> None:
+        """Journal which way it goes from here on, however long that takes: nothing is done before."""
+        delay = FIRST_DELAY_S
+        while True:
+            try:
+                ctx.write(Kind.TURNED, data=why)
+                return
+            except SternaError as error:
+                log.warning("the journal cannot be written; tried again", error=error.message, retry_s=delay)
+            await self._clock.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY_S)
 
     async def run(self, steps: Sequence[type[Step[C]]], ctx: C, *, forever: bool = False) -> None:
         """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`.
@@ -109,8 +122,9 @@ class Runner:
             final = not forever and (isinstance(error, Permanent) or waited_s >= step.patience_s)
             if final or error.message != said:  # said once, not every ten seconds for a week
                 fact = {"error": error.to_wire(), "final": final}
-                ctx.write(Kind.FAILED, row=step.row, name=step.name, data=fact)
-                said = error.message
+                with contextlib.suppress(SternaError):  # a full disk, perhaps what failed the step: said next time
+                    ctx.write(Kind.FAILED, row=step.row, name=step.name, data=fact)
+                    said = error.message
             if final:
                 raise error
             interrupted = True

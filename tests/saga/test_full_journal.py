@@ -1,0 +1,123 @@
+"""A journal whose disk is full for a while: nothing acts without its intent, and nothing is forgotten for good."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from sterna.controller.migrate_vm import MigrateRequest
+from sterna.domain.errors import Temporary
+from sterna.domain.objective import Asked
+from sterna.domain.status import Status
+from sterna.migration.context import ABORT_ASKED
+from tests.saga.test_migration import backward, forward, run
+from tests.saga.test_promise import begin
+
+
+async def again(fleet, vm) -> None:
+    """The VM may migrate as ever, once there is room."""
+    await fleet.clock.sleep(fleet.full_s)
+    at = fleet.world.running(vm)[0]
+    to = "host2" if at == "host1" else "host1"
+    await fleet.start(vm, to=to, source=at)
+    assert await fleet.ended(at) is Status.COMPLETED
+    assert fleet.world.running(vm) == [to]
+
+
+def before(cases):
+    """Of the host that drives, one moment each: what finds no room is what is written after it."""
+    return [case for case in cases if case[0] == "host1" and case[2] == "before"]
+
+
+@pytest.mark.parametrize(("host", "step", "moment"), before(forward()))
+async def test_a_migration_ends_when_the_disk_has_room_again(host, step, moment):
+    async def scenario(fleet):
+        vm = fleet.vm(autostart=True)
+        empty = {name: fleet.own(name) for name in fleet.agents}
+        fleet.agents[host].rules.append((step, moment, "disk-full"))
+        await fleet.start(vm)
+        ended = await fleet.ended()
+        assert fleet.agents[host].struck
+        assert fleet.world.running(vm) == ["host2" if ended is Status.COMPLETED else "host1"]
+        if ended is not Status.COMPLETED:
+            assert fleet.own("host2") == empty["host2"]
+        await again(fleet, vm)
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize(("host", "step", "moment"), before(backward()))
+async def test_a_rollback_ends_when_the_disk_has_room_again(host, step, moment):
+    async def scenario(fleet):
+        vm = fleet.vm(autostart=True)
+        as_it_was = fleet.snapshots()
+        fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
+        fleet.agents[host].rules.append((step, moment, "disk-full"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.agents[host].struck
+        assert fleet.snapshots() == as_it_was
+        fleet.agents["host1"].rules.clear()
+        await again(fleet, vm)
+
+    await run(scenario)
+
+
+def full_after(agent, method, *words):
+    """Its disk is full right after this is written."""
+    write = getattr(agent.journal, method)
+
+    def written(*told, **more):
+        result = write(*told, **more)
+        if all(word in (*told, *more.values()) for word in words):
+            agent.disk_full(True)
+        return result
+
+    setattr(agent.journal, method, written)
+
+
+async def test_a_request_that_was_the_last_to_find_room_is_driven():
+    async def scenario(fleet):
+        vm = fleet.vm()
+        full_after(fleet.agents["host1"], "accept")
+        with contextlib.suppress(Temporary):
+            await fleet.start(vm)
+        fleet.agents["host1"].disk_full(False)
+        assert await fleet.ended(limit_s=120) is Status.COMPLETED
+
+    await run(scenario)
+
+
+async def copying(fleet, **options):
+    await begin(fleet, fleet.vm(), bandwidth_bytes=2**20, **options)  # minutes
+    while not fleet.world.copies:
+        await fleet.clock.sleep(0.1)
+    return fleet.agents["host1"]
+
+
+async def test_an_abort_that_was_the_last_to_find_room_is_obeyed():
+    async def scenario(fleet):
+        source = await copying(fleet)
+        full_after(source, "append", ABORT_ASKED)
+        await fleet.abort()
+        await fleet.clock.sleep(10)
+        assert not fleet.world.copies
+        source.disk_full(False)
+        assert await fleet.ended(limit_s=60) is Status.CANCELLED
+
+    await run(scenario)
+
+
+async def test_a_copy_is_steered_also_when_a_word_about_it_found_no_room():
+    async def scenario(fleet):
+        request = MigrateRequest(vm="tern", asked=Asked(finish_within_s=30, may=frozenset()))
+        source = await copying(fleet, **request.options)
+        await fleet.clock.sleep(5)
+        source.disk_full(True)
+        await fleet.clock.sleep(40)
+        source.disk_full(False)
+        assert await fleet.ended(limit_s=60) is Status.FAILED
+        assert "given up" in source.history(fleet.migration).turned["error"]["message"]
+
+    await run(scenario)
