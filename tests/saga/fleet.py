@@ -55,6 +55,8 @@ class SimAgent:
         self.fleet, self.name = fleet, name
         self.clock = HostClock(fleet.clock)
         self.journal = SqlJournal.at(None, clock=self.clock)
+        self.settings: dict[str, object] = {}
+        """Of its `HostPorts`, where a test wants others."""
         self.rules: list[tuple[str, str, str]] = []
         self.struck: list[tuple[str, str]] = []
         self._agent: Agent | None = None
@@ -97,6 +99,7 @@ class SimAgent:
             storage=SimStorage(world, name),
             clock=self.clock,
             handshake=SimHandshake(world, name),
+            **self.settings,  # type: ignore[arg-type]
         )
 
     async def _strike(self, step: str, row: str, moment: str) -> None:

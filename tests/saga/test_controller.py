@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.controller.controller import Controller
@@ -160,5 +161,20 @@ async def test_what_both_agents_have_against_it_is_told_at_once(play) -> None:
         with pytest.raises(Refused) as refused:
             await controller.migrate(MigrateRequest(vm="tern", destination="host1"))
         assert [r.code for r in refused.value.refusals] == ["same-host"]
+
+    await play(scenario)
+
+
+async def test_vms_with_many_disks_do_not_stop_the_reading_of_a_journal(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        for number in range(7):
+            vm = add_vm(fleet.world, "host1", f"tern{number}", disks=("iscsi",) * 40)
+            await fleet.start(vm)
+            assert await fleet.ended() is Status.COMPLETED
+        for host in ("host1", "host2"):  # as a controller does that was away, or whose database is new
+            await controller.fleet.reread(host)
+            await controller.projector.pull(host)
+            known = await controller.fleet.host(host)
+            assert known.cursor == fleet.agents[host].journal.since(0, 10_000)[-1].seq
 
     await play(scenario)

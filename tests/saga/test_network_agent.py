@@ -15,8 +15,10 @@ from sterna.adapters.sim.vif import SimVif
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic
+from sterna.domain.status import Status
 from sterna.migration.context import Context
 from sterna.migration.pre import wait_wired
+from tests.saga.fleet import SimFleet
 
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
 NIC = Nic(mac="52:54:00:00:00:aa", plug="ovs", port_id=PORT, bridge="br-int", mtu=1500)
@@ -83,3 +85,17 @@ async def test_without_a_network_service_nobody_is_waited_for() -> None:
     native.ctx.host.network.service = ""  # type: ignore[misc]
     without = await native.waits(agent_after_s=None)
     assert "by_agent" not in without and without["ms"] <= answer["ms"]
+
+
+async def test_a_patience_of_minutes_is_kept() -> None:
+    fleet = SimFleet()
+    fleet.agents["host2"].settings["vif_plugging_timeout_s"] = 300.0
+
+    async def scenario() -> None:
+        async with fleet:
+            await fleet.start(fleet.vm(vlan=None))  # no agent gives its ports a tag
+            assert await fleet.ended(limit_s=900) is Status.COMPLETED
+            told = fleet.agents["host1"].history(fleet.migration).results["network-vif-plugged"]
+            assert (told["by_agent"], told["why"][-12:]) == (False, "within 300 s")
+
+    await fleet.clock.run(scenario())

@@ -26,6 +26,7 @@ class World:
     held: dict[str, dict] = field(default_factory=dict)
     history: History = field(default_factory=History)
     abort: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: SimClock = field(default_factory=SimClock)
 
     def write(self, kind, *, row="", name="", data=None, lazily=False):
         self.history.add(self.journal.append("m", kind, row=row, name=name, data=data or {}, lazily=lazily))
@@ -77,6 +78,15 @@ class C(Recorded):
     name = "c"
 
 
+class Slow(Recorded):
+    name = "slow"
+    patience_s = 5.0
+
+    async def do(self, ctx, plan):
+        await ctx.clock.sleep(100)
+        return await super().do(ctx, plan)
+
+
 FLOW = Flow(until_pivot=(A, B), after_pivot=(C,), before_undo=(Before,), after_undo=(After,))
 
 
@@ -90,7 +100,7 @@ def world(clock):
     journal = SqlJournal.at(None, clock=clock)
     migration = Migration(id="m", epoch=0, vm_uuid="v", vm_name="v", source="s", destination="d")
     journal.accept(migration, Role.SOURCE)
-    return World(journal)
+    return World(journal, clock=clock)
 
 
 def kinds(world, name):
@@ -108,6 +118,12 @@ async def test_the_intent_is_in_the_journal_before_the_step_acts(world, clock):
     assert seen[1] == ("a", "after", [Kind.INTENT])
     assert kinds(world, "a") == [Kind.INTENT, Kind.DONE]
     assert world.done == ["a", "b", "c"]
+
+
+async def test_patience_is_counted_from_the_first_error_not_from_the_steps_beginning(world, clock):
+    world.errors["slow"] = [Temporary("its agent was just killed")]
+    await clock.run(Runner(clock).drive(Flow(until_pivot=(A, Slow)), world))
+    assert world.done == ["a", "slow"]
 
 
 async def test_temporary_is_retried_with_back_off_and_said_once(world, clock):

@@ -10,8 +10,9 @@ from sterna.rpc.outbox import Outbox
 
 LONGEST_S = 60.0
 """What the other agent does for a call: questions to its libvirt and files, a disconnect. Seconds at most."""
-LONG_CALLS_S = {"pre_live_migration": 600.0}
-"""P4-P10: each of its steps may be retried for 30 s."""
+LONG_CALLS_S = {"pre_live_migration": 600.0, "wait_vif_plugged": 700.0}
+"""P4-P10: each of its steps may be retried for 30 s. P12: 30 s for the switch, then `vif_plugging_timeout_s`, which
+is 600 s at most."""
 
 
 class RpcPeer:

@@ -38,7 +38,7 @@ class Step(Generic[C]):
     """Key in the journal, and what it does in words: `connect-volumes`."""
     undo: ClassVar[tuple[type[Step[C]], ...]] = ()
     patience_s: ClassVar[float] = 30.0
-    """How long Temporary errors are retried before the pivot, in seconds."""
+    """How long Temporary errors are retried before the pivot, in seconds from the first one."""
     reads_only: ClassVar[bool] = False
     """It changes nothing, waits for nothing and has no undo: its intent need not be on disk before it begins."""
     settles_abort: ClassVar[bool] = False

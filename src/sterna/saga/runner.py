@@ -107,7 +107,7 @@ class Runner:
             ctx.flush()
 
     async def _take(self, step: Step[C], ctx: C, forever: bool) -> None:
-        began, delay, said = self._clock.monotonic_ms(), FIRST_DELAY_S, ""
+        failing_ms, delay, said = None, FIRST_DELAY_S, ""
         interrupted = step.name in ctx.history.plans
         while True:
             try:
@@ -118,7 +118,9 @@ class Runner:
                 raise
             except Exception as raised:
                 error = _as_sterna(step, raised)
-            waited_s = (self._clock.monotonic_ms() - began) / 1000
+            now_ms = self._clock.monotonic_ms()
+            failing_ms = now_ms if failing_ms is None else failing_ms  # what went well before took its time
+            waited_s = (now_ms - failing_ms) / 1000
             final = not forever and (isinstance(error, Permanent) or waited_s >= step.patience_s)
             if final or error.message != said:  # said once, not every ten seconds for a week
                 fact = {"error": error.to_wire(), "final": final}
