@@ -34,9 +34,9 @@ from sterna.adapters.vif.plugs import Plugs
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.api.app import create_app
-from sterna.config import AgentSettings, BusSettings, ControllerSettings, load
+from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, load
 from sterna.controller.controller import Controller
-from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.errors import BadRequest, Conflict, Permanent
 from sterna.migration.context import HostPorts
 from sterna.ports.network import Network
 from sterna.ports.volume import Volumes
@@ -47,17 +47,40 @@ log = structlog.get_logger(__name__)
 
 
 def log_to_stderr() -> None:
-    """Processes log to stderr, where systemd and the lab collect it; stdout is for answers."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    """Processes log to stderr, where systemd and the lab collect it; stdout is for answers.
+
+    Tracebacks are plain: structlog's own show each frame's variables, passwords among them.
+    """
+    plain = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(
+        processors=[*structlog.get_config()["processors"][:-1], plain],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def bus_tls(settings: BusTls) -> ssl.SSLContext | None:
+    """What TLS to the bus is spoken with; None for plain TCP. Raises BadRequest for files that will not do."""
+    if settings.ca_file is None:
+        return None
+    try:
+        tls = ssl.create_default_context(cafile=str(settings.ca_file))
+        if settings.cert_file is not None:
+            tls.load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # ssl's own errors are OSErrors
+        named = ", ".join(
+            str(f) for f in (settings.ca_file, settings.cert_file, settings.key_file) if f is not None
+        )
+        raise BadRequest(
+            f"TLS to the bus cannot be had with {named}: {error}", fix="see [bus.tls] in the settings"
+        ) from error
+    return tls
 
 
 async def join_bus(settings: BusSettings, name: str) -> NatsBus:
-    """The bus these settings name; a bus that is away is waited for in the background."""
-    tls = None
-    if settings.tls.ca_file is not None:
-        tls = ssl.create_default_context(cafile=str(settings.tls.ca_file))
-        if settings.tls.cert_file is not None:
-            tls.load_cert_chain(settings.tls.cert_file, settings.tls.key_file)
+    """The bus these settings name; a bus that is away is waited for in the background. Raises BadRequest."""
+    tls = bus_tls(settings.tls)
     password = settings.password.get_secret_value() if settings.password else None
     return await NatsBus.connect(settings.url, name=name, user=settings.user, password=password, tls=tls)
 
@@ -148,10 +171,16 @@ async def until_told_to_stop() -> None:
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder's lock: two agents on one journal would be two drivers of the same migrations.
 
-    Raises Conflict if another agent has it. The kernel lets go of it when the process dies.
+    Raises Conflict if another agent has it, BadRequest if nothing can be kept there. The kernel lets go of it when
+    the process dies.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "agent.lock").open("a") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "agent.lock").open("a")
+    except OSError as error:
+        fix = "name a folder on a local disk that this agent may write to"
+        raise BadRequest(f"state_dir {folder} cannot be used: {error.strerror or error}", fix=fix) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -209,13 +238,23 @@ async def _stop_when_told(server: uvicorn.Server, controller: Controller) -> Non
     server.should_exit = True
 
 
+def _listening(fd: int | None) -> list[socket.socket] | None:
+    try:
+        return None if fd is None else [socket.socket(fileno=fd)]
+    except OSError as error:
+        fix = "open the socket in the process that starts this one, and leave it open (systemd: socket activation)"
+        raise BadRequest(f"--fd {fd} is no socket: {error.strerror}", fix=fix) from error
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, on `fd` (a listening socket) where one is given.
 
-    Raises BadRequest for wrong settings, Permanent or Unreachable for a database that cannot be used.
+    Raises BadRequest for wrong settings, Permanent or Unreachable for a database that cannot be used, Permanent
+    where it cannot listen.
     """
     log_to_stderr()
     settings = load(ControllerSettings, config)
+    listening = _listening(fd)
     fleet = SqlFleet.open(settings.database)
 
     async def run() -> None:
@@ -232,7 +271,11 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         )
         server = _Server(serving)
         stopping = asyncio.create_task(_stop_when_told(server, controller))
-        await server.serve(sockets=None if fd is None else [socket.socket(fileno=fd)])
+        try:
+            await server.serve(sockets=listening)
+        except SystemExit as error:  # uvicorn's way to say that the address cannot be had
+            fix = "its log, above, says why; see `listen` in the settings"
+            raise Permanent(f"the controller cannot listen on {settings.listen}", fix=fix) from error
         stopping.cancel()
         await bus.close()
         if not server.started:

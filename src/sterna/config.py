@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -35,6 +46,16 @@ class BusTls(_Section):
     """This process's own certificate, where the bus asks for one."""
     key_file: Path | None = None
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.ca_file is None and (self.cert_file or self.key_file):
+            raise ValueError(
+                "without ca_file nothing would be encrypted: name it, or leave cert_file and key_file out"
+            )
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file without cert_file")
+        return self
+
 
 class BusSettings(_Section):
     """How to reach the message bus and who to be there."""
@@ -46,22 +67,47 @@ class BusSettings(_Section):
     password: SecretStr | None = None
     tls: BusTls = BusTls()
 
+    @field_validator("url")
+    @classmethod
+    def _is_reachable_at(cls, url: str) -> str:
+        for one in url.split(","):
+            parts = urlsplit(one.strip())
+            if parts.scheme not in ("nats", "tls") or not parts.hostname:
+                raise ValueError(f"{one.strip()!r} is no address of a bus: write nats://host:4222")
+            if parts.username is not None or parts.password is not None:
+                raise ValueError("the address is shown in logs: user and password have keys of their own")
+            _ = parts.port  # raises ValueError
+        return url
+
+
+def _with_address(template: str) -> str:
+    try:
+        found = template.format(address="192.0.2.1")
+    except (KeyError, IndexError, ValueError):
+        found = ""
+    if "192.0.2.1" not in found:
+        raise ValueError(f"{template!r} must contain {{address}}, and nothing else in braces")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_with_address)]
+
 
 class MigrationSettings(_Section):
     """How other hosts reach this one."""
 
-    address: str
+    address: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:%-]*$")
     """No default: only the operator knows which of a host's networks carries migrations."""
     more_addresses: tuple[str, ...] = ()
     """This host's addresses on further networks: where a memory stream that broke in post-copy is joined again when
     the first network is away. None by default."""
-    uri_template: str = "qemu+tcp://{address}/system"
+    uri_template: Template = "qemu+tcp://{address}/system"
     """TCP, since that needs no certificates; `qemu+tls://{address}/system` once libvirt has them."""
     transport: Transport | None = None
     """How memory travels to and from this host: `tcp`, `tls` (QEMU's own; refused where it cannot be had) or `ssh`
     (inside libvirt's connection, where nothing else is open). None: TLS where both hosts have certificates,
     else TCP, since a lab without certificates must work and a host with them was given them for this."""
-    ssh_uri_template: str = "qemu+ssh://root@{address}/system"
+    ssh_uri_template: Template = "qemu+ssh://root@{address}/system"
     """For `transport = "ssh"`: the system's libvirtd is root's. Keys are ssh's affair, or the URI names them."""
     link_bytes_s: int | None = Field(default=None, ge=2**20)
     """What the migration network carries, in bytes/s. None: not known; then a copy has one connection, as one fills
@@ -193,6 +239,13 @@ class ControllerSettings(BaseSettings):
     listen: str = Field(default="127.0.0.1:8774", pattern=r"^.+:\d{1,5}$")
     """Loopback, since the API asks nobody who they are yet. 8774 is where Nova's API listens too."""
 
+    @field_validator("listen")
+    @classmethod
+    def _is_a_port(cls, listen: str) -> str:
+        if not 0 < int(listen.rpartition(":")[2]) < 2**16:
+            raise ValueError(f"{listen!r} has no port from 1 to 65535")
+        return listen
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -222,8 +275,15 @@ def load(kind: type[S], path: Path) -> S:
     )
     try:
         return here()  # type: ignore[no-any-return]
-    except tomllib.TOMLDecodeError as e:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise BadRequest(f"{path} is not TOML: {e}", fix="mend the line it names") from e
+    except OSError as e:
+        raise BadRequest(f"{path} cannot be read: {e.strerror}", fix="see who may read it") from e
+    except SettingsError as e:
+        fix = (
+            """lists are JSON there: STERNA_TRAITS='["CUSTOM_GOLD"]'; of a section, set its keys: STERNA_BUS__URL"""
+        )
+        raise BadRequest(f"STERNA_* in the environment is wrong: {e}", fix=fix) from e
     except ValidationError as e:
         wrong = [f"{'.'.join(str(p) for p in error['loc'])}: {error['msg']}" for error in e.errors()]
         raise BadRequest(

@@ -55,11 +55,39 @@ def test_the_environment_wins_and_reaches_into_sections(tmp_path: Path, monkeypa
         ("host = 'a'\n", "migration"),
         (AGENT.replace("host1", "a.b"), "host"),
         ("host = \n", "not TOML"),
+        (AGENT.replace("nats://10.0.0.9:4222", "10.0.0.9"), "bus.url.*nats://host:4222"),
+        (AGENT.replace("nats://10.0.0.9:4222", "nats://10.0.0.9:port"), "bus.url"),
+        (AGENT.replace("nats://10.0.0.9:4222", "nats://me:s3cret@10.0.0.9:4222"), "bus.url.*keys of their own"),
+        (AGENT + "uri_template = 'qemu+tcp://{host}/system'\n", "migration.uri_template.*{address}"),
+        (AGENT + "ssh_uri_template = 'qemu+ssh://root@h/system'\n", "migration.ssh_uri_template"),
+        (AGENT.replace("10.0.0.1", "my host"), "migration.address"),
+        (AGENT + "[bus.tls]\ncert_file = '/c.pem'\n", "bus.tls.*ca_file"),
+        (AGENT + "[network]\nvif_plugging_timeout_s = 3600\n", "vif_plugging_timeout_s"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(BadRequest, match=named):
         load(AgentSettings, file(tmp_path, text))
+
+
+def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadRequest, match="not TOML"):
+        load(AgentSettings, path)
+
+
+def test_a_variable_that_is_no_json_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STERNA_TRAITS", "a,b")
+    with pytest.raises(BadRequest, match="traits") as caught:
+        load(AgentSettings, file(tmp_path, AGENT))
+    assert "JSON" in caught.value.fix
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "127.0.0.1:99999"])
+def test_a_port_that_is_none_is_named(tmp_path: Path, listen: str) -> None:
+    with pytest.raises(BadRequest, match=r"listen.*65535"):
+        load(ControllerSettings, file(tmp_path, f"listen = '{listen}'\n"))
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

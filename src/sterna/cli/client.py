@@ -68,8 +68,12 @@ class Client:
     """One API. Every method raises ApiError or ApiAway."""
 
     def __init__(self, api: str, http: httpx2.Client | None = None) -> None:
+        """Raises ApiAway for what is no address."""
         self.api = api
-        self._http = http or httpx2.Client(base_url=api, timeout=60.0, trust_env=False)
+        try:
+            self._http = http or httpx2.Client(base_url=api, timeout=60.0, trust_env=False)
+        except httpx2.InvalidURL as e:
+            raise ApiAway(api, str(e)) from e
 
     def get(self, path: str, **query: Any) -> Json:
         """GET a JSON document."""

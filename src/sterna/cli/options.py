@@ -62,7 +62,7 @@ TransportName = Annotated[
 
 
 def client_of(api: str | None) -> Client:
-    """The controller's client. Raises BadRequest where none can be found."""
+    """The controller's client. Raises ApiAway for what is no address."""
     return Client(find_api(api))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
 from sterna.rpc.client import RpcClient
 
@@ -37,10 +38,15 @@ class Beacon:
             self._task = None
 
     async def _shine(self) -> None:
+        said = ""
         while True:
             try:
                 await self._client.announce(self._topic, await self._facts())
-            except Exception:
+                said = ""
+            except Exception as e:
                 # Silence is the truth here: a host whose facts cannot be had must not look ready.
-                _log.warning("facts for the beacon cannot be had", topic=self._topic, exc_info=True)
+                if str(e) != said:  # said once, not every second for as long as libvirtd is away
+                    bug = not isinstance(e, SternaError)
+                    _log.warning("this host looks down", topic=self._topic, why=str(e), exc_info=bug)
+                said = str(e)
             await self._client.clock.sleep(self._every_s)

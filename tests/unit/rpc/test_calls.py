@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from sterna.domain.errors import (
     BadRequest,
@@ -333,3 +334,20 @@ async def test_the_beacon_shines_and_survives_bad_facts(world):
     await world.clock.advance(5)
     topic = "host.a%2Eexample%2Eorg"
     assert got == [(topic, 1, 0), (topic, 3, 4000)]
+
+
+async def test_a_beacon_without_facts_says_why_once(world):
+    told = ["libvirtd is away"] * 5 + ["", "libvirtd is away"]
+
+    async def facts():
+        if why := told.pop(0) if told else "":
+            raise Unreachable(why)
+        return {}
+
+    with capture_logs() as said:
+        beacon = Beacon(world.a.client, host_topic("a"), facts, every_s=1)
+        await beacon.start()
+        await world.clock.advance(10)
+        await beacon.stop()
+    warned = [entry for entry in said if entry["log_level"] == "warning"]
+    assert [(entry["why"], entry["exc_info"]) for entry in warned] == [("libvirtd is away", False)] * 2

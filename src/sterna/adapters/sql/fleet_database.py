@@ -29,10 +29,11 @@ def open_database(url: str) -> Engine:
     """
     try:
         engine = _engine(url)
-    except (ArgumentError, ModuleNotFoundError) as e:
-        raise Permanent(
-            f"the database {url!r} cannot be used: {e}", fix="see `database` in the controller's settings"
-        ) from e
+    except (ArgumentError, ModuleNotFoundError, OSError) as e:
+        fix = "see `database` in the controller's settings"
+        if isinstance(e, ModuleNotFoundError):
+            fix += "; PostgreSQL needs the extra: pip install 'sterna[postgres]'"
+        raise Permanent(f"the database {_shown(url)} cannot be used: {e}", fix=fix) from e
     shown = engine.url.render_as_string(hide_password=True)
     try:
         with engine.begin() as connection:
@@ -46,6 +47,13 @@ def open_database(url: str) -> Engine:
             f"the database {shown} is damaged or not Sterna's: {_words(e)}", fix="name another one"
         ) from e
     return engine
+
+
+def _shown(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "in the settings"  # it may hold a password
 
 
 def _words(error: Exception) -> str:
