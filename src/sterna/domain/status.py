@@ -67,6 +67,8 @@ ALLOWED: dict[tuple[Status, Status], str] = {
     (Status.RECOVERING, Status.ERROR): "both hosts were asked and an invariant is in doubt",
     (Status.ERROR, Status.POST_COPY): "asked again: dhost's vCPUs run, source still holds pages",
     (Status.ERROR, Status.RECOVERING): "asked again: the same, and the link is broken",
+    (Status.QUEUED, Status.ERROR): "R0 asked both hosts and an invariant is in doubt",
+    (Status.PREPARING, Status.ERROR): "R0 asked both hosts and an invariant is in doubt",
     (Status.MIGRATING, Status.ERROR): "both hosts were asked and an invariant is in doubt",
     (Status.ROLLING_BACK, Status.ERROR): "both hosts were asked and an invariant is in doubt",
     (Status.POST_MIGRATING, Status.ERROR): "both hosts were asked and an invariant is in doubt",

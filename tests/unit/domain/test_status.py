@@ -17,3 +17,8 @@ def test_what_is_not_in_the_table_raises():
         check_transition(Status.COMPLETED, Status.ROLLING_BACK)
     with pytest.raises(ValueError, match="post-migrating to rolling-back"):
         check_transition(Status.POST_MIGRATING, Status.ROLLING_BACK)
+
+
+def test_r0_may_find_a_doubt_wherever_a_rollback_begins():
+    begins = {old for old, new in ALLOWED if new is Status.ROLLING_BACK}
+    assert {old for old in begins - {Status.ERROR} if (old, Status.ERROR) not in ALLOWED} == set()
