@@ -184,3 +184,26 @@ async def test_the_network_is_told_as_soon_as_the_guest_runs_there():
             assert await fleet.ended() is Status.COMPLETED
 
     await fleet.clock.run(scenario())
+
+
+async def test_the_network_hears_of_the_guest_before_the_disk_does():
+    """An fsync takes several times as long as the frame, and the guest is silent meanwhile."""
+    fleet = SimFleet()
+    written = []
+
+    async def scenario() -> None:
+        async with fleet:
+            there = fleet.agents["host2"]
+            append = there.journal.append
+
+            def appended(*args, name="", lazily=False, **more):
+                if name in ("guest-ran-here", "arrival"):
+                    written.append((name, lazily, bool(fleet.world.learnt)))
+                return append(*args, name=name, lazily=lazily, **more)
+
+            there.journal.append = appended
+            await fleet.start(fleet.vm())
+            assert await fleet.ended() is Status.COMPLETED
+
+    await fleet.clock.run(scenario())
+    assert written == [("guest-ran-here", True, False), ("arrival", False, True)]
