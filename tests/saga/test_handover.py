@@ -3,8 +3,11 @@ and lets its own guest run again (seen with libvirt 11.3; docs/field-notes.md)."
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 
+from sterna.adapters.sim.vif import SimVif
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
 
@@ -186,24 +189,29 @@ async def test_the_network_is_told_as_soon_as_the_guest_runs_there():
     await fleet.clock.run(scenario())
 
 
-async def test_the_network_hears_of_the_guest_before_the_disk_does():
+async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is_waited_for():
     """An fsync takes several times as long as the frame, and the guest is silent meanwhile."""
     fleet = SimFleet()
-    written = []
+    order = []
 
     async def scenario() -> None:
         async with fleet:
-            there = fleet.agents["host2"]
-            append = there.journal.append
+            journal, announce = fleet.agents["host2"].journal, SimVif.announce
+            append = journal.append
 
-            def appended(*args, name="", lazily=False, **more):
-                if name in ("guest-ran-here", "arrival"):
-                    written.append((name, lazily, bool(fleet.world.learnt)))
-                return append(*args, name=name, lazily=lazily, **more)
+            def appended(*args, name="", **more):
+                if name == "guest-ran-here":
+                    order.append("journal")
+                return append(*args, name=name, **more)
 
-            there.journal.append = appended
-            await fleet.start(fleet.vm())
-            assert await fleet.ended() is Status.COMPLETED
+            async def announced(vif, nic):
+                order.append("frame")
+                await announce(vif, nic)
+
+            journal.append = appended
+            with patch.object(SimVif, "announce", announced):
+                await fleet.start(fleet.vm())
+                assert await fleet.ended() is Status.COMPLETED
 
     await fleet.clock.run(scenario())
-    assert written == [("guest-ran-here", True, False), ("arrival", False, True)]
+    assert order[:2] == ["frame", "journal"]

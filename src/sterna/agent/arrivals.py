@@ -10,14 +10,12 @@ what is remembered.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import structlog
 
 from sterna.domain.downtime import ARRIVED, DestinationTimes
 from sterna.domain.errors import SternaError
-from sterna.domain.journal import Kind
 from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import PORTS_SWITCHED, Context
@@ -30,9 +28,6 @@ _ENDS = ("stopped", "crashed", "shutdown", "stopped-migrated")
 LOOK_AGAIN_S = 2.0
 ANNOUNCE_AFTER_S = (0.0, 0.1, 0.4, 1.5)
 """A frame may be lost, or come before the fabric is ready: each wait is about four times the one before."""
-DURABLE_AFTER_S = 0.05
-"""The network hears of the guest before the disk does: an fsync takes several times as long as the frame, and the
-guest is silent meanwhile. Should this agent die in between, its next life asks libvirt, as ever."""
 
 log = structlog.get_logger(__name__)
 
@@ -95,8 +90,7 @@ class Arrivals:
             if event.kind == "started-incoming":
                 came = True
             if event.kind in _RUNS:
-                ctx.write(Kind.NOTE, row="M4", name=RAN, lazily=True)
-                await asyncio.gather(_announce(ctx, times), _confirm(ctx), _keep(ctx))
+                await asyncio.gather(_announce(ctx, times), _confirm(ctx))
                 return
             if came and event.kind in _ENDS:
                 ctx.note_once("M4", NEVER_RAN)
@@ -106,15 +100,11 @@ def _waits_for_memory(seen: Observation, epoch: int) -> bool:
     return seen.state is GuestState.PAUSED and seen.epoch == epoch and not seen.ran
 
 
-async def _keep(ctx: Context) -> None:
-    """That it ran is durable: by now with what the announcement journaled, if that was not held up."""
-    await ctx.clock.sleep(DURABLE_AFTER_S)
-    with contextlib.suppress(SternaError):  # a full disk: it goes with the next write
-        ctx.flush()
-
-
 async def _confirm(ctx: Context) -> None:
-    """The ports are this host's: the source has said so already, unless it could not. F7 sees to the rest."""
+    """It ran here: journaled while the frames of `_announce`, begun just before, are on their way; the disk takes
+    longer than they do. Then the ports are this host's: the source has said so already, unless it could not. F7
+    sees to the rest."""
+    ctx.note_once("M4", RAN)
     try:
         await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
         if ctx.asked_network:
@@ -129,7 +119,8 @@ async def _announce(ctx: Context, times: DestinationTimes) -> None:
     What the first time took is journaled.
     """
     for wait_s in ANNOUNCE_AFTER_S:
-        await ctx.clock.sleep(wait_s)
+        if wait_s:
+            await ctx.clock.sleep(wait_s)
         for raw in ctx.history.results.get("plug-vifs", {}).get("nics", ()):
             nic = Nic.model_validate(raw)
             try:
