@@ -31,6 +31,8 @@ class Load:
     memory_mib: int = 512
     dirty_mib_s: int = 20
     disks: Sequence[str] = ("shared",)
+    calm: bool = False
+    """See `Lab.create_vm`."""
 
 
 @dataclass
@@ -66,12 +68,10 @@ class Arm:
         self.here = "host1"
         for number in range(load.guests):
             name = f"bench-{self.name}-{number}"
-            self.guests.append(
-                lab.create_vm(
-                    name, "host1", memory_mib=load.memory_mib, dirty_mib_s=load.dirty_mib_s, disks=load.disks
-                )
-            )
-        self.rest()
+            made_of = asdict(load)
+            del made_of["guests"]
+            self.guests.append(lab.create_vm(name, "host1", **made_of))
+            self.rest()
 
     @property
     def there(self) -> str:
@@ -79,9 +79,12 @@ class Arm:
         return next(name for name in self.lab.hosts if name != self.here)
 
     def rest(self) -> None:
-        """Pause the guests: they cost the other arm nothing."""
+        """Pause the guests, those that run: they cost the other arm nothing."""
+        host = self.lab.hosts[self.here]
+        running = host.virsh("list", "--name", "--state-running").split()
         for guest in self.guests:
-            self.lab.hosts[self.here].virsh("suspend", guest.name)
+            if guest.name in running:
+                host.virsh("suspend", guest.name)
 
     def wake(self) -> None:
         """Let them run again."""
@@ -98,6 +101,8 @@ class Arm:
             began = time.monotonic()
             self.move(there)
             total_ms = (time.monotonic() - began) * 1000
+            for guest in self.guests[:1]:  # the one that is pinged
+                guest.status(timeout=LONGEST_S)
         spent = self.agents_cpu_ms()
         for guest, was in zip(self.guests, before, strict=True):
             after = guest.status()

@@ -16,6 +16,9 @@ from rich.table import Table
 
 from bench.arms import Arm, Load, Sample, Sterna, Virsh
 from bench.figures import SEED, compare
+from bench.foreseen import foreseen
+from bench.lag import lag
+from bench.late import late
 from bench.qmp import Qmp
 from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
@@ -24,6 +27,7 @@ WARM_UP = 1
 """Rounds that are not counted: libvirt's and the agents' first connections."""
 LINK_MIB_S = 100
 SLOW_LINK_MIB_S = 50
+FORECAST_LINK_MIB_S = 80
 DEADLINE_S = 60
 Result = tuple[list[dict[str, Any]], RenderableType]
 
@@ -62,7 +66,7 @@ def one(lab: Lab, rounds: int, console: Console) -> Result:
 def ten(lab: Lab, rounds: int, console: Console) -> Result:
     """Ten guests off one host: virsh one after another, Sterna asked for all at once."""
     shape(lab, LINK_MIB_S)
-    load = Load(guests=10, memory_mib=192, dirty_mib_s=1)
+    load = Load(guests=10, memory_mib=128, dirty_mib_s=1, calm=True)
     samples = _interleaved([Virsh(lab, load), Sterna(lab, load)], max(3, rounds // 4), console)
     title = f"ten guests: {load.memory_mib} MiB dirtying {load.dirty_mib_s} MiB/s each, link of {LINK_MIB_S} MiB/s"
     return [s.row() for s in samples], compare(title, samples, ("request to end, ms", "guest downtime, ms"))
@@ -117,6 +121,12 @@ def rates(lab: Lab, rounds: int, console: Console) -> Result:
     return rows, shown
 
 
+def forecast(lab: Lab, rounds: int, console: Console) -> Result:
+    """What `sterna plan` says against what happens, on one link."""
+    shape(lab, FORECAST_LINK_MIB_S)
+    return foreseen(lab, console)
+
+
 def _in_time(arm: Arm) -> bool:
     """Did it end as it should? What virsh has begun is given up at the deadline."""
     there = arm.there
@@ -131,4 +141,5 @@ def _in_time(arm: Arm) -> bool:
     return True
 
 
-EXPERIMENTS = {"one": one, "ten": ten, "cpu": cpu, "rates": rates}
+EXPERIMENTS = {"one": one, "ten": ten, "cpu": cpu, "rates": rates, "late": late, "lag": lag,
+               "forecast": forecast}  # fmt: skip

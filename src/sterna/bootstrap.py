@@ -150,6 +150,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
         handshake=TlsHandshake(settings.migration.address),
+        wait_for=settings.network.wait_for,
         vif_plugging_timeout_s=settings.network.vif_plugging_timeout_s,
         vif_plugging_is_fatal=settings.network.vif_plugging_is_fatal,
         network_host=settings.openstack.host or "",

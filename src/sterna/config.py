@@ -121,9 +121,14 @@ class NetworkSettings(_Section):
     """Where every distribution's Open vSwitch listens. '': this host has none, only Linux bridges and macvtap."""
     provider: Literal["native", "neutron"] = "native"
     """Who knows the ports. `native`: the domain XML alone. `neutron`: the cloud of `[openstack]`."""
+    wait_for: Literal["", "ovn-installed"] = ""
+    """How this host's network agent says that it has wired a port, which a copy then waits for. `ovn-installed`:
+    in the interface's external_ids, as OVN's controller does. '': nobody is waited for, except that provider
+    neutron waits for its agents, whichever they are."""
     vif_plugging_timeout_s: float = Field(default=10.0, ge=0, le=600)
-    """Provider neutron: how long a migration waits, before anything is copied, for the destination's network agent
-    to wire the ports, in seconds, at most 600. An agent looks every two seconds and needs one; 0 does not wait."""
+    """Provider neutron, or `wait_for`: how long a migration waits, before anything is copied, for the destination's
+    network agent to wire the ports, in seconds, at most 600. An agent looks every two seconds and needs one; 0 does
+    not wait."""
     vif_plugging_is_fatal: bool = False
     """Does the migration fail if the agent was slower? By default it goes on: the guest is then unreachable after
     its switch-over until the agent is done, as with Neutron servers that wire only what is active."""

@@ -5,7 +5,16 @@ from two_hosts import TwoHosts, contract_lab, hosts
 
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER, hybrid_names
+from sterna.domain.plugs import (
+    BRIDGE,
+    HYBRID,
+    MACVTAP,
+    OVN_INSTALLED,
+    OVS,
+    VHOSTUSER,
+    hybrid_names,
+    is_wired_by_agent,
+)
 
 __all__ = ["contract_lab", "hosts"]
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
@@ -50,6 +59,21 @@ async def test_plug_describe_unplug_each_repeatable(hosts: TwoHosts, plug: str) 
     assert not await vif.unplug(on(nic, "taptest0"))
     assert await vif.describe(nic) is None
     assert not await vif.wired(on(nic, "taptest0"))
+
+
+@pytest.mark.parametrize("plug", [OVS, HYBRID])
+async def test_what_its_agent_says_of_a_port_stays_on_its_host(hosts: TwoHosts, plug: str) -> None:
+    theirs = {"ovn-installed": "true", "ovn-installed-ts": "1732550400", "owner": "somebody"}
+    vif, nic = hosts.b.vif, NICS[plug].model_copy(update={"external_ids": theirs})
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="taptest4")
+    try:
+        seen = await vif.describe(plugged)
+        assert seen is not None and seen.external_ids == plugged.external_ids
+        assert seen.external_ids["owner"] == "somebody" and not is_wired_by_agent(seen, OVN_INSTALLED)
+        hosts.say_installed(hosts.b, hybrid_names(PORT)[2] if plug == HYBRID else "taptest4")
+        assert is_wired_by_agent(await vif.describe(plugged), OVN_INSTALLED)
+    finally:
+        await vif.unplug(plugged)
 
 
 @MADE_AHEAD

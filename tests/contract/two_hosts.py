@@ -9,6 +9,7 @@ import sys
 import uuid as uuids
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,10 @@ class TwoHosts:
 
     def drop_port(self, side: Side, port: str) -> None:
         """A network agent takes a port off the integration bridge; its device stays."""
+        raise NotImplementedError
+
+    def say_installed(self, side: Side, port: str) -> None:
+        """OVN's controller has wired a port."""
         raise NotImplementedError
 
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
@@ -209,6 +214,10 @@ class SimulatedHosts(TwoHosts):
     def drop_port(self, side: Side, port: str) -> None:
         del self.world.hosts[side.name].ports[port]
 
+    def say_installed(self, side: Side, port: str) -> None:
+        ports = self.world.hosts[side.name].ports
+        ports[port] = replace(ports[port], external_ids=ports[port].external_ids | {"ovn-installed": "true"})
+
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
         self.world.add_port(side.name, SimPort("macvtap7", parent, plug=MACVTAP, mac=mac, mode="bridge"))
 
@@ -282,6 +291,10 @@ class LabHosts(TwoHosts):
 
     def drop_port(self, side: Side, port: str) -> None:
         self.lab.hosts[side.name].run(["ovs-vsctl", "del-port", "br-int", port])
+
+    def say_installed(self, side: Side, port: str) -> None:
+        told = ["ovs-vsctl", "set", "Interface", port, "external_ids:ovn-installed=true"]
+        self.lab.hosts[side.name].run(told)
 
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
         add = ["ip", "link", "add", "macvtap7", "link", parent, "address", mac, "type", "macvtap", "mode", "bridge"]

@@ -3,8 +3,11 @@ and lets its own guest run again (seen with libvirt 11.3; docs/field-notes.md)."
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 
+from sterna.adapters.sim.vif import SimVif
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
 
@@ -184,3 +187,31 @@ async def test_the_network_is_told_as_soon_as_the_guest_runs_there():
             assert await fleet.ended() is Status.COMPLETED
 
     await fleet.clock.run(scenario())
+
+
+async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is_waited_for():
+    """An fsync takes several times as long as the frame, and the guest is silent meanwhile."""
+    fleet = SimFleet()
+    order = []
+
+    async def scenario() -> None:
+        async with fleet:
+            journal, announce = fleet.agents["host2"].journal, SimVif.announce
+            append = journal.append
+
+            def appended(*args, name="", **more):
+                if name == "guest-ran-here":
+                    order.append("journal")
+                return append(*args, name=name, **more)
+
+            async def announced(vif, nic):
+                order.append("frame")
+                await announce(vif, nic)
+
+            journal.append = appended
+            with patch.object(SimVif, "announce", announced):
+                await fleet.start(fleet.vm())
+                assert await fleet.ended() is Status.COMPLETED
+
+    await fleet.clock.run(scenario())
+    assert order[:2] == ["frame", "journal"]

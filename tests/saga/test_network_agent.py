@@ -27,28 +27,32 @@ NIC = Nic(mac="52:54:00:00:00:aa", plug="ovs", port_id=PORT, bridge="br-int", mt
 class Destination:
     """Its half of P12, for one port that no agent has wired yet."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, nic: Nic = NIC, **settings: Any) -> None:
+        self.nic = nic
         self.clock = SimClock()
         self.world = SimWorld(self.clock)
         self.world.add_host("a")
-        told = {"vif_plugging_timeout_s": 10.0, "vif_plugging_is_fatal": False} | settings
+        told = {"wait_for": "", "vif_plugging_timeout_s": 10.0, "vif_plugging_is_fatal": False} | settings
         network = SimNetwork(self.world)
         host = SimpleNamespace(name="a", vif=SimVif(self.world, "a"), network=network, **told)
         taps = {"taps": [{"device": "tap0", "nic": NIC.model_dump(mode="json")}]}
         history = SimpleNamespace(plans={"plug-vifs": taps})
         self.ctx = cast(Context, SimpleNamespace(host=host, clock=self.clock, history=history))
 
-    async def waits(self, agent_after_s: float | None) -> dict[str, Any]:
-        """P12's answer, and `ms`: how long it took."""
+    async def waits(self, agent_after_s: float | None, **says: str) -> dict[str, Any]:
+        """P12's answer, and `ms`: how long it took. The agent gives a tag, or `says` so in the external_ids."""
 
         async def agent() -> None:
             if agent_after_s is not None:
                 await self.clock.sleep(agent_after_s)
                 ports = self.world.hosts["a"].ports
-                ports["tap0"] = replace(ports["tap0"], tag=3)
+                seen = ports["tap0"]
+                ports["tap0"] = (
+                    replace(seen, external_ids=seen.external_ids | says) if says else replace(seen, tag=3)
+                )
 
         async def both() -> dict[str, Any]:
-            await self.ctx.host.vif.plug(NIC, vm_uuid="vm", device="tap0")
+            await self.ctx.host.vif.plug(self.nic, vm_uuid="vm", device="tap0")
             began = self.clock.monotonic_ms()
             working = asyncio.ensure_future(agent())
             answer = await wait_wired(self.ctx)
@@ -99,3 +103,14 @@ async def test_a_patience_of_minutes_is_kept() -> None:
             assert (told["by_agent"], told["why"][-12:]) == (False, "within 300 s")
 
     await fleet.clock.run(scenario())
+
+
+async def test_without_one_it_may_be_told_what_its_agent_says_and_waits_for_just_that() -> None:
+    tagged_and_wired_at_its_source = NIC.model_copy(
+        update={"vlan": 100, "external_ids": {"ovn-installed": "true", "ovn-installed-ts": "1"}}
+    )
+    native = Destination(tagged_and_wired_at_its_source, wait_for="ovn-installed")
+    native.ctx.host.network.service = ""  # type: ignore[misc]
+    answer = await native.waits(agent_after_s=1.7, **{"ovn-installed": "true"})
+    assert answer["by_agent"] is True
+    assert 1700 <= answer["ms"] < 1800

@@ -90,7 +90,6 @@ class Arrivals:
             if event.kind == "started-incoming":
                 came = True
             if event.kind in _RUNS:
-                ctx.note_once("M4", RAN)
                 await asyncio.gather(_announce(ctx, times), _confirm(ctx))
                 return
             if came and event.kind in _ENDS:
@@ -102,7 +101,10 @@ def _waits_for_memory(seen: Observation, epoch: int) -> bool:
 
 
 async def _confirm(ctx: Context) -> None:
-    """The ports are this host's: the source has said so already, unless it could not. F7 sees to the rest."""
+    """It ran here: journaled while the frames of `_announce`, begun just before, are on their way; the disk takes
+    longer than they do. Then the ports are this host's: the source has said so already, unless it could not. F7
+    sees to the rest."""
+    ctx.note_once("M4", RAN)
     try:
         await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
         if ctx.asked_network:
@@ -117,7 +119,8 @@ async def _announce(ctx: Context, times: DestinationTimes) -> None:
     What the first time took is journaled.
     """
     for wait_s in ANNOUNCE_AFTER_S:
-        await ctx.clock.sleep(wait_s)
+        if wait_s:
+            await ctx.clock.sleep(wait_s)
         for raw in ctx.history.results.get("plug-vifs", {}).get("nics", ()):
             nic = Nic.model_validate(raw)
             try:

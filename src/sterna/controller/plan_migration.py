@@ -16,7 +16,7 @@ from sterna.controller.rehearse_migration import Rehearsal
 from sterna.domain.capabilities import Capabilities, Guest, Pair
 from sterna.domain.errors import Refused, SternaError
 from sterna.domain.experience import Accuracy, Experience, accuracy, outcome_of
-from sterna.domain.forecast import Forecast, Load, forecasts, working_set
+from sterna.domain.forecast import Forecast, Load, forecasts, working_set, writes_in_turn
 from sterna.domain.model import Data, GuestLoad, GuestState, Refusal, Value, Vm
 from sterna.domain.objective import Asked, Objective, Solution, objective, solve
 from sterna.domain.policies import May
@@ -151,8 +151,8 @@ class PlanMigration:
         )
         seen: tuple[Forecast, ...] = ()
         if load is not None and road is not None:
-            told = {"max_downtime_ms": wanted.max_downtime_ms, "within_s": wanted.finish_within_s}
-            seen = forecasts(load, road, **told)  # type: ignore[arg-type]
+            told = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
+            seen = forecasts(load, road, **told, within_s=wanted.finish_within_s)
         unknown = "no migration between these hosts has been seen yet: --bandwidth says what to reckon with"
         limited = road is not None and road.bandwidth_bytes_s == wanted.bandwidth_bytes_s
         return plan.model_copy(
@@ -192,11 +192,15 @@ class PlanMigration:
 def load_of(vm: Vm, windows: list[GuestLoad]) -> Load:
     """The load from one measurement or several of different length."""
     short, long = min(windows, key=lambda w: w.period_s), max(windows, key=lambda w: w.period_s)
+    looks = (short.period_s, short.dirty_bytes), (long.period_s, long.dirty_bytes)
+    round_it = working_set(*looks)
+    touched = vm.memory_bytes if short.allocated_bytes is None else short.allocated_bytes
     return Load(
         memory_bytes=vm.memory_bytes,
         allocated_bytes=short.allocated_bytes,
-        dirty_bytes=short.dirty_bytes,
-        dirty_period_s=short.period_s,
-        working_set_bytes=working_set((short.period_s, short.dirty_bytes), (long.period_s, long.dirty_bytes)),
+        dirty_bytes=long.dirty_bytes,
+        dirty_period_s=long.period_s,
+        working_set_bytes=round_it,
+        in_turn=round_it is None and writes_in_turn(*looks, touched),
         disk_bytes=sum(d.allocation_bytes or 0 for d in vm.disks if d.local),
     )

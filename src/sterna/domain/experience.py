@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from sterna.domain.forecast import SETUP_MS, SPREAD, SWITCH_MS, Forecast, Mode, Road
+from sterna.domain.forecast import JOB_MS, SETUP_MS, SPREAD, SWITCH_MS, Forecast, Mode, Road
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import CompletedJob, Value
 from sterna.domain.report import build_report
@@ -92,14 +92,14 @@ class Experience(Value):
         actual, told = outcome.actual, outcome.forecast
         key = f"{outcome.source}>{outcome.destination}"
         old = self.pairs.get(key, OfPair())
-        rate = _ratio(actual.bytes_sent, actual.copy_ms, 1000)
+        rate = _ratio(actual.bytes_sent, _sending(actual.copy_ms), 1000)
         setup = actual.total_ms - actual.copy_ms if actual.total_ms and actual.copy_ms else None
         pair = OfPair(
             bandwidth=old.bandwidth if outcome.limited else old.bandwidth.plus(rate),
             setup_ms=old.setup_ms.plus(setup),
             switch_ms=old.switch_ms.plus(actual.switch_ms),
         )
-        off = _ratio(actual.copy_ms, told.copy_ms, correction)
+        off = _ratio(_sending(actual.copy_ms), _sending(told.copy_ms), correction)
         known = self.corrections.get(outcome.vm, Running()).plus(off)
         return Experience(
             pairs=self.pairs | {key: pair},
@@ -173,6 +173,11 @@ def accuracy(outcomes: Sequence[Outcome], of: str = "total_ms") -> Accuracy:
         within_25_percent=sum(e <= 0.25 for e in errors) / len(errors),
         median_error=median(errors),
     )
+
+
+def _sending(copy_ms: float | None) -> float | None:
+    """Of a copy's time, what it was sending; at least half of it."""
+    return None if copy_ms is None else max(copy_ms - JOB_MS, copy_ms / 2)
 
 
 def _ratio(above: float | None, below: float | None, times: float) -> float | None:

@@ -14,8 +14,12 @@ from statistics import NormalDist
 from sterna.domain.convergence import THROTTLE_FIRST, THROTTLE_MOST, THROTTLE_STEP
 from sterna.domain.model import Value
 
-SETUP_MS = 1700
-"""Around libvirt's job: starting the incoming QEMU, finishing, confirming. 1.7 s with virsh (field notes)."""
+JOB_MS = 300
+"""Of libvirt's job, beside sending: its begin, the looks for dirty pages between passes, the end. 317 ms by a line
+through the lab's copies of 142 to 730 MiB (docs/benchmarks/forecast-before.json)."""
+SETUP_MS = 900
+"""Around libvirt's job: preparing, starting the incoming QEMU, finishing, cleaning up. 860 ms in the lab between
+hosts that have not met before."""
 SWITCH_MS = 60
 """Standstill beside the last pass: stop, device state, resume. 38-71 ms for idle guests (field notes)."""
 POSTCOPY_SWITCH_MS = 500
@@ -26,6 +30,8 @@ learnt. One-second samples of the lab's steady guest differed by a factor of 1.9
 MOST_PASSES = 500
 STANDSTILL = 0.995
 """A pass that leaves more than this share of what the pass before left gets nowhere."""
+STALLED = 0.9
+"""A pass that leaves more than this share: the copy is about to be given more downtime than it began with."""
 COMES_ROUND = 0.95
 """A longer window that dirtied less than this share of what the short one promised has met its own pages again."""
 HIGH_SHARE = 0.5
@@ -52,6 +58,8 @@ class Load(Value):
     dirty_period_s: float = 1.0
     working_set_bytes: int | None = None
     """What it writes into. None: perhaps all it has touched."""
+    in_turn: bool = False
+    """It writes its pages one after the other: what it dirties grows evenly until it has met all of them."""
     disk_bytes: int = 0
     """To be copied with the memory."""
 
@@ -70,12 +78,16 @@ class Load(Value):
     @property
     def write_rate(self) -> float:
         """Bytes/s the guest writes into its working set, the same bytes counted again each time."""
+        if self.in_turn:
+            return self.dirty_bytes / self.dirty_period_s
         share = min(self.dirty_bytes / self.working_set, 0.999)
         return -math.log(1 - share) * self.working_set / self.dirty_period_s
 
     def dirtied(self, seconds: float, *, factor: float = 1.0) -> float:
         """Different bytes dirtied within so many seconds; `factor` times the write rate."""
         w = self.working_set
+        if self.in_turn:
+            return min(float(w), self.write_rate * factor * seconds)
         return w * (1 - math.exp(-self.write_rate * factor * seconds / w))
 
 
@@ -101,11 +113,16 @@ class Forecast(Value):
     total_ms: float | None = None
     """From the request to the end."""
     copy_ms: float | None = None
-    """Of that, disks and memory."""
+    """Of that, libvirt's job: disks and memory."""
     downtime_ms: float | None = None
     bytes_sent: int | None = None
     passes: int | None = None
     why: str = ""
+
+
+class _Limits(Value):
+    first_ms: float
+    most_ms: float
 
 
 class _Copied(Value):
@@ -118,20 +135,34 @@ class _Copied(Value):
 
 
 def forecast(
-    load: Load, road: Road, mode: Mode, *, max_downtime_ms: int, within_s: float | None = None
+    load: Load,
+    road: Road,
+    mode: Mode,
+    *,
+    max_downtime_ms: int,
+    first_downtime_ms: int | None = None,
+    within_s: float | None = None,
 ) -> Forecast:
-    """The prospects of one mode."""
-    plain = _predict(load, road, mode, max_downtime_ms, strain=1.0)
-    strain = _bearable(load, road, mode, max_downtime_ms, within_s)
+    """The prospects of one mode. `first_downtime_ms`: what the copy begins with; it is given more, up to
+    `max_downtime_ms`, where it gets nowhere. None: all of it from the start."""
+    limits = _Limits(first_ms=min(first_downtime_ms or max_downtime_ms, max_downtime_ms), most_ms=max_downtime_ms)
+    plain = _predict(load, road, mode, limits, strain=1.0)
+    strain = _bearable(load, road, mode, limits, within_s)
     odds = round(NormalDist().cdf(math.log(strain) / max(road.spread, 0.01)), 3) if strain > 0 else 0.0
     return plain.model_copy(update={"odds": odds})
 
 
 def forecasts(
-    load: Load, road: Road, *, max_downtime_ms: int, within_s: float | None = None
+    load: Load,
+    road: Road,
+    *,
+    max_downtime_ms: int,
+    first_downtime_ms: int | None = None,
+    within_s: float | None = None,
 ) -> tuple[Forecast, ...]:
     """Every mode's, the mildest first."""
-    return tuple(forecast(load, road, m, max_downtime_ms=max_downtime_ms, within_s=within_s) for m in Mode)
+    limits = {"max_downtime_ms": max_downtime_ms, "first_downtime_ms": first_downtime_ms}
+    return tuple(forecast(load, road, m, within_s=within_s, **limits) for m in Mode)  # type: ignore[arg-type]
 
 
 def working_set(first: tuple[float, int], second: tuple[float, int]) -> int | None:
@@ -150,21 +181,32 @@ def working_set(first: tuple[float, int], second: tuple[float, int]) -> int | No
     return int(high)
 
 
+def writes_in_turn(first: tuple[float, int], second: tuple[float, int], touched: int) -> bool:
+    """From the same two windows: did the longer one dirty more than a guest that picks any page of the `touched`
+    bytes would have, nearer to what one that takes them in turn does? False where the two cannot be told apart."""
+    (t1, u1), (t2, u2) = sorted((first, second))
+    if t1 <= 0 or t2 <= t1 or not 0 < u1 < touched:
+        return False
+    evenly = u1 * t2 / t1
+    at_random = float(touched * (1 - (1 - u1 / touched) ** (t2 / t1)))
+    return at_random < COMES_ROUND * evenly and u2 > (at_random + evenly) / 2
+
+
 # -- the model ------------------------------------------------------------------------------------------------
 
 
-def _predict(load: Load, road: Road, mode: Mode, max_downtime_ms: float, strain: float) -> Forecast:
+def _predict(load: Load, road: Road, mode: Mode, limits: _Limits, strain: float) -> Forecast:
     """The prospects when the guest writes `strain` times as much in relation to the bandwidth."""
     rate = road.bandwidth_bytes_s / math.sqrt(strain)
     if mode is Mode.POSTCOPY:
         done = _one_pass(load, rate, strain)
         return _told(load, road, mode, done, downtime_ms=POSTCOPY_SWITCH_MS, rate=rate)
     if mode is Mode.PAUSE:
-        done = _passes(load, rate, strain, road_ms=max_downtime_ms, throttle=False)
+        done = _passes(load, rate, strain, limits=limits, throttle=False)
         if not done.converged:
             done = _one_pass(load, rate, strain)
         return _told(load, road, mode, done, downtime_ms=done.left / rate * 1000 + road.switch_ms, rate=rate)
-    done = _passes(load, rate, strain, road_ms=max_downtime_ms, throttle=mode is Mode.THROTTLE)
+    done = _passes(load, rate, strain, limits=limits, throttle=mode is Mode.THROTTLE)
     if not done.converged:
         why = f"each pass leaves about {int(done.left) // 2**20} MiB, {done.left / rate * 1000:.0f} ms of sending"
         return Forecast(mode=mode, ends=False, odds=0, passes=done.passes, why=why)
@@ -173,7 +215,7 @@ def _predict(load: Load, road: Road, mode: Mode, max_downtime_ms: float, strain:
 
 def _told(load: Load, road: Road, mode: Mode, done: _Copied, *, downtime_ms: float, rate: float) -> Forecast:
     disks_ms = load.disk_bytes / rate * 1000
-    copy_ms = (done.ms + done.left / rate * 1000 + disks_ms) * road.correction
+    copy_ms = JOB_MS + (done.ms + done.left / rate * 1000 + disks_ms) * road.correction
     why = f"slowed down by {done.throttle} %" if done.throttle else ""
     return Forecast(
         mode=mode,
@@ -194,14 +236,15 @@ def _one_pass(load: Load, rate: float, strain: float) -> _Copied:
     return _Copied(ms=seconds * 1000, sent=load.touched, left=left, passes=1, converged=True)
 
 
-def _passes(load: Load, rate: float, strain: float, *, road_ms: float, throttle: bool) -> _Copied:
+def _passes(load: Load, rate: float, strain: float, *, limits: _Limits, throttle: bool) -> _Copied:
     """Pass after pass until the rest fits the downtime, or nothing is gained any more."""
     left, sent, ms, slow, high = float(load.touched), 0.0, 0.0, 0, 0
     for number in range(1, MOST_PASSES + 1):
         seconds, before = left / rate, left
         factor = math.sqrt(strain) * (1 - slow / 100)
         left, sent, ms = load.dirtied(seconds, factor=factor), sent + left, ms + seconds * 1000
-        if left / rate * 1000 <= road_ms:
+        stuck = number > 1 and left > STALLED * before
+        if left / rate * 1000 <= (limits.most_ms if stuck else limits.first_ms):
             return _Copied(ms=ms, sent=sent, left=left, passes=number, converged=True, throttle=slow)
         if throttle and left > HIGH_SHARE * before:
             high += 1
@@ -213,11 +256,11 @@ def _passes(load: Load, rate: float, strain: float, *, road_ms: float, throttle:
     return _Copied(ms=ms, sent=sent, left=left, passes=number, converged=False, throttle=slow)
 
 
-def _bearable(load: Load, road: Road, mode: Mode, max_downtime_ms: float, within_s: float | None) -> float:
+def _bearable(load: Load, road: Road, mode: Mode, limits: _Limits, within_s: float | None) -> float:
     """How many times worse than measured it may be, and still end (in time): 0 for not even a hundredth."""
 
     def ends(strain: float) -> bool:
-        seen = _predict(load, road, mode, max_downtime_ms, strain)
+        seen = _predict(load, road, mode, limits, strain)
         in_time = within_s is None or (seen.total_ms is not None and seen.total_ms <= within_s * 1000)
         return seen.ends and in_time
 

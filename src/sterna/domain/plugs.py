@@ -45,19 +45,29 @@ def hybrid_names(port_id: str) -> tuple[str, str, str]:
 
 _DEAD_VLAN = 4095
 """An Open vSwitch agent's tag for a port that must not forward."""
+OVN_INSTALLED: Final = "ovn-installed"
+"""In an interface's external_ids: OVN's controller has wired it on this host."""
 
 
-def is_wired_by_agent(seen: Nic | None) -> bool:
+def carried_ids(nic: Nic) -> dict[str, str]:
+    """The external_ids of the NIC's port that go with it to another host: all but what its agent wrote there of its
+    own work (`ovn-installed`, `ovn-installed-ts`), which on the other host nobody has done yet."""
+    return {key: value for key, value in nic.external_ids.items() if not key.startswith(OVN_INSTALLED)}
+
+
+def is_wired_by_agent(seen: Nic | None, sign: str = "") -> bool:
     """Has the host's network agent wired the port? `seen`: the NIC as its switch has it.
 
     An Open vSwitch agent gives the port the local VLAN of its network; OVN's controller says so in the interface's
-    external_ids. What needs no agent is wired.
+    external_ids. What needs no agent is wired. `sign`: the one key of them that counts; '': whatever there is.
     """
     if seen is None:
         return False
     if seen.plug not in (OVS, HYBRID):
         return True
-    return seen.vlan not in (None, _DEAD_VLAN) or seen.external_ids.get("ovn-installed") == "true"
+    if sign:
+        return seen.external_ids.get(sign) == "true"
+    return seen.vlan not in (None, _DEAD_VLAN) or seen.external_ids.get(OVN_INSTALLED) == "true"
 
 
 def is_function(nic: Nic | DestinationNic) -> bool:

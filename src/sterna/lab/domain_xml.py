@@ -17,6 +17,7 @@ from sterna.lab.record import DiskRecord, GuestRecord, NicRecord
 SPARE_SLOTS = 2
 """PCI devices that can be given to a running guest."""
 CMDLINE = "console=ttyS0 panic=0 quiet nokaslr mitigations=off tsc=reliable random.trust_cpu=on"
+CALM = "sterna.tick=50 sterna.blocks=8"
 
 
 def domain_xml(guest: GuestRecord, host: str, accelerator: str) -> str:
@@ -57,6 +58,7 @@ def command_line(guest: GuestRecord) -> str:
     """The guest kernel's command line, with the workload's settings."""
     area = max(8, guest.memory_mib // 4)
     more = "".join(f" sterna.address{n}={nic.address}/24" for n, nic in enumerate(guest.nics, start=1))
+    more += f" {CALM}" if guest.calm else ""
     return f"{CMDLINE} sterna.address={guest.address}/24{more} sterna.rate={guest.dirty_mib_s} sterna.area={area}"
 
 

@@ -29,6 +29,7 @@ def make_guest(  # noqa: PLR0913 - every keyword is one fact about the guest
     disks: Sequence[str],
     nics: Sequence[str] = (),
     port_id: str | None = None,
+    calm: bool = False,
 ) -> GuestRecord:
     """Makes the disks of a new guest, then defines and starts it on `host`. Raises LabError."""
     _check(lab, name, memory_mib, disks)
@@ -41,6 +42,7 @@ def make_guest(  # noqa: PLR0913 - every keyword is one fact about the guest
         address="",
         port_id=port_id or str(uuid.uuid4()),
         wired_by_agent=port_id is not None,
+        calm=calm,
         memory_mib=memory_mib,
         dirty_mib_s=dirty_mib_s,
         disks=[

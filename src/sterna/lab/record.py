@@ -67,6 +67,8 @@ class GuestRecord(BaseModel):
     disks: list[DiskRecord]
     nics: list[NicRecord] = Field(default_factory=list)
     """Besides the first, which `mac`, `address` and `port_id` are about."""
+    calm: bool = False
+    """It looks at its clock and its disks less often: many software-emulated guests fit on one machine then."""
     wired_by_agent: bool = False
     """Its port is a network service's: the VLAN tag of its tap is an agent's business, not its definition's."""
 

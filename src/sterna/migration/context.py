@@ -69,6 +69,9 @@ class HostPorts:
     """None: TLS is not tried before it is needed."""
     vif_plugging_timeout_s: float = 10.0
     """How long P12 waits for this host's network agent, in seconds."""
+    wait_for: str = ""
+    """The key of an interface's external_ids by which this host's network agent says that it has wired it, for P12
+    to wait for. '': only a network service's agent is waited for."""
     vif_plugging_is_fatal: bool = False
     """Does a migration fail where that was too short?"""
     network_host: str = ""

@@ -382,7 +382,7 @@ async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
             if ctx.clock.monotonic_ms() > deadline:
                 raise Temporary(f"{nic.device} is plugged but the switch does not forward for it yet")
             await ctx.clock.sleep(0.05)
-    told = await _wait_for_agent(ctx, nics) if ctx.host.network.service else {}
+    told = await _wait_for_agent(ctx, nics) if ctx.host.network.service or ctx.host.wait_for else {}
     return {"wired": [nic.device for nic in nics]} | told
 
 
@@ -391,7 +391,7 @@ async def _wait_for_agent(ctx: Context, nics: list[Nic]) -> Data:
     nothing. The switch itself is where that is seen first. Raises Permanent where that is fatal."""
     began, limit_ms = ctx.clock.monotonic_ms(), ctx.host.vif_plugging_timeout_s * 1000
     for nic in nics:
-        while not is_wired_by_agent(await ctx.host.vif.describe(nic)):
+        while not is_wired_by_agent(await ctx.host.vif.describe(nic), ctx.host.wait_for):
             if ctx.clock.monotonic_ms() - began > limit_ms:
                 why = (
                     f"the network agent of {ctx.host.name} has not wired {nic.device} within {limit_ms / 1000:g} s"

@@ -102,7 +102,8 @@ def _forecast(ctx: Context, wanted: Objective, load: GuestLoad | None) -> Foreca
         disk_bytes=sum(d.allocation_bytes or 0 for d in ctx.vm_before().disks if d.local),
     )
     road = Road(bandwidth_bytes_s=wanted.bandwidth_bytes_s)
-    return forecast(what, road, Mode.PRECOPY, max_downtime_ms=wanted.max_downtime_ms)
+    limits = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
+    return forecast(what, road, Mode.PRECOPY, **limits)
 
 
 class Steering:

@@ -14,7 +14,7 @@ from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, claimed
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, carried_ids, claimed
 from sterna.ports.vif import MADE_BY
 
 
@@ -170,7 +170,7 @@ class SimSwitch:
             raise NotFound(refusal.message, fix=refusal.fix)
         ids = ids_for(nic, vm_uuid, status=self._plug == OVS)
         check_free(self._host.ports.get(device), nic.bridge, ids)
-        external_ids = (nic.external_ids if self._plug == OVS else {}) | ids | MADE_BY
+        external_ids = (carried_ids(nic) if self._plug == OVS else {}) | ids | MADE_BY
         mtu = nic.mtu or (1500 if self._plug == BRIDGE else None)
         wanted = SimPort(device, nic.bridge, nic.vlan, mtu, external_ids, plug=self._plug, mac=nic.mac)
         if self._host.ports.get(device) != wanted or device not in self._host.taps:

@@ -8,7 +8,7 @@ from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HYBRID, hybrid_names, tap_name
+from sterna.domain.plugs import BRIDGE, HYBRID, carried_ids, hybrid_names, tap_name
 from sterna.ports.vif import MADE_BY
 
 
@@ -44,7 +44,7 @@ class SimHybrid:
         check_free(self._host.ports.get(outer), nic.bridge, ids)
         for name in (between, inner, outer):
             self._world.add_link(here, name)
-        external_ids = nic.external_ids | ids | MADE_BY
+        external_ids = carried_ids(nic) | ids | MADE_BY
         port = SimPort(outer, nic.bridge, nic.vlan, nic.mtu, external_ids, plug=HYBRID, mac=nic.mac)
         if self._host.ports.get(outer) != port:
             self._world.put_port(here, port)

@@ -8,10 +8,12 @@ messages it takes are written here.
 
 from __future__ import annotations
 
-import asyncio
+import socket
 import struct
 from pathlib import Path
+from typing import Any, BinaryIO
 
+from sterna.adapters.vif import ovsdb
 from sterna.domain.errors import Permanent, Temporary
 
 _LIMIT_S = 5.0
@@ -31,20 +33,28 @@ def rarp(mac: str) -> bytes:
     return (_BROADCAST + own + bytes.fromhex("8035") + asked).ljust(_SHORTEST, b"\0")
 
 
-async def send_as(ovsdb: str, bridge: str, ofport: int, frame: bytes) -> None:
-    """Hand the switch a frame as if it had come in through that port. Raises Temporary, Permanent."""
-    folder = Path(ovsdb.removeprefix("unix:")).parent if ovsdb.startswith("unix:") else Path("/run/openvswitch")
+def say(api: Any, remote: str, bridge: str, port: str, mac: str) -> None:
+    """The guest of this port of an Open vSwitch bridge is here. Raises NotFound, Temporary, Permanent."""
+    send_as(remote, bridge, ovsdb.number_of(api, port, bridge), rarp(mac))
+
+
+def send_as(remote: str, bridge: str, ofport: int, frame: bytes) -> None:
+    """Hand the switch a frame as if it had come in through that port. Raises Temporary, Permanent.
+
+    Blocks, a millisecond as a rule: it runs in a thread, so that nothing that holds the event loop up, such as a
+    journal's fsync, holds the frame up.
+    """
+    folder = Path(remote.removeprefix("unix:")).parent if remote.startswith("unix:") else Path("/run/openvswitch")
     try:
-        async with asyncio.timeout(_LIMIT_S):
-            reader, writer = await asyncio.open_unix_connection(folder / f"{bridge}.mgmt")
-            try:
-                writer.write(
-                    _message(_HELLO) + _message(_PACKET_OUT, _packet_out(ofport, frame)) + _message(_BARRIER)
-                )
-                await _until_done(reader, f"port {ofport} of {bridge}")
-            finally:
-                writer.close()
-    except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        with socket.socket(socket.AF_UNIX) as switch:
+            switch.settimeout(_LIMIT_S)
+            switch.connect(str(folder / f"{bridge}.mgmt"))
+            switch.sendall(
+                _message(_HELLO) + _message(_PACKET_OUT, _packet_out(ofport, frame)) + _message(_BARRIER)
+            )
+            with switch.makefile("rb") as answers:
+                _until_done(answers, f"port {ofport} of {bridge}")
+    except (OSError, EOFError) as error:
         raise Temporary(f"Open vSwitch does not take a frame for port {ofport} of {bridge}: {error!r}") from error
 
 
@@ -57,12 +67,19 @@ def _packet_out(ofport: int, frame: bytes) -> bytes:
     return struct.pack("!IIH6x", _NO_BUFFER, ofport, len(normal)) + normal + frame
 
 
-async def _until_done(reader: asyncio.StreamReader, where: str) -> None:
-    """Read until the switch has done all it was asked. Raises Permanent where it refuses."""
+def _until_done(answers: BinaryIO, where: str) -> None:
+    """Read until the switch has done all it was asked. Raises Permanent where it refuses, EOFError, OSError."""
     while True:
-        _, kind, length, _ = _HEADER.unpack(await reader.readexactly(_HEADER.size))
-        body = await reader.readexactly(length - _HEADER.size)
+        _, kind, length, _ = _HEADER.unpack(_exactly(answers, _HEADER.size))
+        body = _exactly(answers, length - _HEADER.size)
         if kind == _ERROR:
             raise Permanent(f"Open vSwitch does not send through {where}: OpenFlow error {body[:4].hex()}")
         if kind == _BARRIER_REPLY:
             return
+
+
+def _exactly(answers: BinaryIO, size: int) -> bytes:
+    found = answers.read(size)
+    if len(found) < size:
+        raise EOFError("it hung up")
+    return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sterna.adapters.vif import links, ovsdb
-from sterna.adapters.vif.announce import rarp, send_as
+from sterna.adapters.vif.announce import say
 from sterna.adapters.vif.ovs import missing_bridge
 from sterna.adapters.vif.ovsdb import OvsDb
 from sterna.domain.errors import Conflict, Permanent
@@ -68,8 +68,7 @@ class HybridVif:
         Raises NotFound where the veth is not on that bridge, Permanent, Temporary, Unreachable.
         """
         bridge, outer = nic.bridge or "", hybrid_names(nic.port_id or "")[2]
-        number = await self._db.run(lambda api: ovsdb.number_of(api, outer, bridge))
-        await send_as(self._db.remote, bridge, number, rarp(nic.mac))
+        await self._db.run(lambda api: say(api, self._db.remote, bridge, outer, nic.mac))
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """R6, F4: the switch's port, the tap, the veth and the Linux bridge. False where there was nothing.

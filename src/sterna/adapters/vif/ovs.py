@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sterna.adapters.vif import links, ovsdb
-from sterna.adapters.vif.announce import rarp, send_as
+from sterna.adapters.vif.announce import say
 from sterna.adapters.vif.ovsdb import OvsDb
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic, Refusal
@@ -54,8 +54,7 @@ class OvsVif:
         Raises NotFound where the port is not on that bridge, Permanent, Temporary, Unreachable.
         """
         bridge = nic.bridge or ""
-        number = await self._db.run(lambda api: ovsdb.number_of(api, nic.device or "", bridge))
-        await send_as(self._db.remote, bridge, number, rarp(nic.mac))
+        await self._db.run(lambda api: say(api, self._db.remote, bridge, nic.device or "", nic.mac))
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """R6, F4: the port off its bridge and the tap gone. False where there was nothing.

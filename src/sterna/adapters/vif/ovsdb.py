@@ -17,6 +17,7 @@ from sterna.adapters.threads import Worker
 from sterna.adapters.vif import links
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
 from sterna.domain.model import Nic
+from sterna.domain.plugs import carried_ids
 from sterna.ports.vif import MADE_BY
 
 TIMEOUT_S = 10
@@ -131,7 +132,7 @@ def add_port(api: Any, port: str, nic: Nic, ids: dict[str, str]) -> None:
     """The device's port on the NIC's bridge, with its ids, MTU and VLAN tag, in one transaction."""
     with api.transaction(check_error=True) as txn:
         txn.add(api.add_port(nic.bridge, port, may_exist=True))
-        columns: list[tuple[str, Any]] = [("external_ids", nic.external_ids | ids | MADE_BY)]
+        columns: list[tuple[str, Any]] = [("external_ids", carried_ids(nic) | ids | MADE_BY)]
         if nic.mtu:
             # Without it ovs-vswitchd sets the port's MTU to the bridge's.
             columns.append(("mtu_request", nic.mtu))

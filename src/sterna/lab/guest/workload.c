@@ -10,6 +10,7 @@
  * Settings come from the kernel command line (sterna.NAME=VALUE):
  *   rate    MiB/s of memory written; 0 = verify only       area    MiB of memory in use
  *   blocks  4 KiB blocks written per second and disk       disk    MiB in use on each disk
+ *   tick    ms between two looks at the clock (1); more is cheaper for the host
  *   probe   print the ready marker and power off (to find out whether an accelerator really works)
  *
  * UDP port 7000 answers any datagram with one JSON object. Words it understands:
@@ -52,7 +53,7 @@ struct disk {
 
 static struct disk disks[MAX_DISKS];
 static int disk_count;
-static uint64_t rate_mib, area_mib = 32, blocks_per_s = 128, disk_mib = 4;
+static uint64_t rate_mib, area_mib = 32, blocks_per_s = 128, disk_mib = 4, tick_ms = 1;
 static uint64_t boot_nonce;
 static char boot_id[64];
 static _Atomic uint64_t passes, pages_verified, page_errors, max_tick_gap_us;
@@ -241,7 +242,7 @@ static void *tick_main(void *unused)
 {
 	(void)unused;
 	for (uint64_t last = now_us(CLOCK_MONOTONIC);;) {
-		usleep(1000);
+		usleep(1000 * tick_ms);
 		uint64_t now = now_us(CLOCK_MONOTONIC), gap = now - last;
 		if (gap > atomic_load(&max_tick_gap_us))
 			atomic_store(&max_tick_gap_us, gap);
@@ -340,6 +341,7 @@ static void read_settings(void)
 	line[got > 0 ? got : 0] = 0;
 	for (char *word = strtok(line, " \n"); word; word = strtok(NULL, " \n")) {
 		sscanf(word, "sterna.rate=%lu", &rate_mib);
+		sscanf(word, "sterna.tick=%lu", &tick_ms);
 		sscanf(word, "sterna.area=%lu", &area_mib);
 		sscanf(word, "sterna.blocks=%lu", &blocks_per_s);
 		sscanf(word, "sterna.disk=%lu", &disk_mib);
