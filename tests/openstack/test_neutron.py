@@ -174,20 +174,3 @@ def test_an_early_activation_that_came_to_nothing_is_given_back(scene: Scene) ->
     assert (after["name"], after["external_ids"]) == (before["name"], before["external_ids"])
     assert fleet.taps(there, scene.guest) == []
     assert scene.guest.status(timeout=10.0).clean, "it is reached again"
-
-
-@pytest.mark.parametrize(("host", "step"), [("host1", "P3"), ("host2", "P5"), ("host2", "P10"), ("host1", "M4")])
-def test_a_rollback_leaves_the_port_as_it_was(scene: Scene, host: str, step: str) -> None:
-    fleet = scene.fleet
-    assert scene.here() == "host1"
-    before = fleet.taps("host1", scene.guest)
-    fleet.fault(host, [{"step": step, "moment": "after" if host == "host2" else "before", "action": "permanent"}])
-    try:
-        migration = fleet.started("tern", "host2")
-        assert fleet.wait(migration)["status"] == "failed"
-        fleet.wait_closed(migration)
-    finally:
-        fleet.fault(host, None)
-    scene.must_be_bound_to("host1")
-    assert fleet.taps("host1", scene.guest) == before
-    assert fleet.taps("host2", scene.guest) == []

@@ -1,8 +1,10 @@
-"""A lab VM on two of Cinder's volumes, behind a real cinder-volume with tgt: there and back, and turned back."""
+"""A lab VM on two of Cinder's volumes, and a NIC that is nobody's port: Cinder without Neutron.
+
+Failures and deaths at each step are in test_both_in_lab.py.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -15,7 +17,6 @@ import pytest
 
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
-from sterna.migration.flow import DESTINATION, SOURCE
 from tests.openstack.cinder_facts import Volumes
 from tests.openstack.servers import Servers
 from tests.openstack.texts import AUTH_URL, PASSWORD
@@ -61,19 +62,6 @@ class Scene:
             assert time.monotonic() < deadline, seen
             time.sleep(0.1)
 
-    def await_death(self, host: str) -> None:
-        """Until that agent is gone."""
-        deadline = time.monotonic() + 60
-        while self.lab.agent_pid(host) is not None:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def fault(self, host: str, rules: list[dict[str, Any]]) -> None:
-        """Forced failures of one agent; none clears them."""
-        path = self.lab.hosts[host].root / "state" / "faults.json"
-        path.with_suffix(".new").write_text(json.dumps({"rules": rules}))
-        path.with_suffix(".new").rename(path)
-
     def only(self, host: str) -> None:
         """Cinder, tgt and libvirt agree: this host, and nobody else; and the guest is well."""
         self.volumes.must_be_only(host)
@@ -109,50 +97,3 @@ def test_there_and_back(scene: Scene) -> None:
             assert done["status"] == "completed", done
             scene.only(host)
             assert not {a[0][0] for a in before} & {a[0][0] for a in scene.volumes.attachments()}
-
-
-def forced() -> list[tuple[str, str, str]]:
-    """Every step before the pivot, on both hosts; the copy's end IS the pivot."""
-    return [
-        (host, step.name, moment)
-        for host, flow in (("host1", SOURCE), ("host2", DESTINATION))
-        for step in flow.until_pivot
-        for moment in ("before", "after")
-        if (step.name, moment) != ("copy", "after")
-    ]
-
-
-@pytest.mark.parametrize(("host", "step", "moment"), forced())
-def test_a_forced_failure_leaves_the_sources_attachments_alone(
-    scene: Scene, host: str, step: str, moment: str
-) -> None:
-    before = scene.volumes.attachments()
-    scene.fault(host, [{"step": step, "moment": moment, "action": "permanent"}])
-    done = scene.migrate("host2")
-    scene.fault(host, [])
-    assert done["status"] == "failed", done
-    assert scene.volumes.attachments() == before
-    scene.only("host1")
-
-
-@pytest.mark.parametrize(
-    ("host", "row", "moment", "ends"),
-    [
-        ("host2", "P4", "after", "host2"),
-        ("host2", "P9", "after", "host2"),
-        ("host1", "F3", "before", "host2"),
-        ("host1", "F3", "after", "host2"),
-    ],
-)
-def test_an_agent_killed_while_it_deals_with_cinder(
-    scene: Scene, host: str, row: str, moment: str, ends: str
-) -> None:
-    scene.fault(host, [{"step": row, "moment": moment, "action": "kill"}])
-    migration = scene.start("host2")
-    scene.await_death(host)
-    scene.fault(host, [])
-    scene.lab.start_agent(host)
-    assert scene.wait(migration)["status"] == "completed"
-    scene.only(ends)
-    assert scene.migrate("host1")["status"] == "completed"
-    scene.only("host1")

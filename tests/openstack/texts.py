@@ -78,6 +78,9 @@ connection = {database("keystone")}
 key_repository = {places.lib}/fernet
 [credential]
 key_repository = {places.lib}/credential
+[token]
+# short, so that a run outlives many: an agent's token must be renewed in the middle of whatever it does
+expiration = 180
 """
 
 
