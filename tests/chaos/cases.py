@@ -31,6 +31,7 @@ from tests.chaos.moments import (
     ABORTING,
     ACCEPTED,
     ARRIVED,
+    ASKING_AGAIN,
     COPYING,
     DIRECTORY_MADE,
     IN_POSTCOPY,
@@ -43,6 +44,7 @@ from tests.chaos.moments import (
     ROLLED_BACK_THERE,
     ROLLING_BACK,
     SWITCHING,
+    TOLD_PREPARED,
     Copied,
     Entry,
     InVain,
@@ -122,7 +124,14 @@ BUS_AND_CONTROLLER = [
 HYPERVISORS = [
     Case("source libvirtd dies, copying", Libvirtd("source"), COPYING, "failed", always=True),
     Case("source libvirtd dies, arrived", Libvirtd("source"), ARRIVED),
-    Case("destination libvirtd dies, prepared", Libvirtd("destination"), PREPARED, "failed", until=ROLLING_BACK),
+    Case("destination libvirtd dies, preparing", Libvirtd("destination"), PREPARING, until=ASKING_AGAIN),
+    Case(
+        "destination libvirtd dies, prepared",
+        Libvirtd("destination"),
+        TOLD_PREPARED,
+        "failed",
+        until=ROLLING_BACK,
+    ),
     Case("destination libvirtd dies, copying", Libvirtd("destination"), COPYING, "failed", always=True),
     Case(
         "destination libvirtd dies, resumed, no file",
