@@ -16,9 +16,8 @@ from sterna.api.models import (
     TimelineOut,
 )
 from sterna.api.problems import documented
-from sterna.api.serving import MigrationId, Served
+from sterna.api.serving import MigrationId, Served, position
 from sterna.controller.migrate_vm import MigrateRequest
-from sterna.domain.errors import BadRequest
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 
@@ -52,10 +51,9 @@ async def list_migrations(
     id: Annotated[str, Query(description="Only ids that begin like this.", max_length=36)] = "",
 ) -> MigrationsOut:
     """Newest first."""
-    if cursor is not None and not cursor.isdecimal():
-        raise BadRequest(f"cursor {cursor!r} is not one of ours", fix="take next_cursor of the page before")
+    before = position(cursor, "cursor", "take next_cursor of the page before") if cursor is not None else None
     page = Page(
-        before=int(cursor) if cursor else None,
+        before=before,
         limit=limit + 1,
         vm=vm,
         statuses=tuple(status or ()),

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sterna.api.serving import LARGEST
 from sterna.controller.audit import Findings
 from sterna.controller.declare_dead import Death
 from sterna.controller.registry import Host
@@ -177,7 +178,10 @@ class ObjectiveIn(BaseModel):
         default=None, max_length=3, description="What may be done to a guest whose copy does not converge."
     )
     bandwidth_bytes_s: int | None = Field(
-        default=None, ge=2**20, description="The copy sends no more than this; null: as fast as it goes."
+        default=None,
+        ge=2**20,
+        le=LARGEST,
+        description="The copy sends no more than this; null: as fast as it goes.",
     )
     transport: Transport | None = Field(
         default=None,

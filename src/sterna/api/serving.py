@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from sterna.controller.controller import Controller
+from sterna.domain.errors import BadRequest
 
 
 def controller_of(request: Request) -> Controller:
@@ -17,3 +18,12 @@ def controller_of(request: Request) -> Controller:
 
 Served = Annotated[Controller, Depends(controller_of)]
 MigrationId = Annotated[str, Path(description="The migration's UUID.")]
+LARGEST = 2**63 - 1
+"""What a database, and libvirt, can take of a number."""
+
+
+def position(told: str, what: str, fix: str) -> int:
+    """A place in a list that an earlier answer named. Raises BadRequest for anything else."""
+    if not (told.isascii() and told.isdecimal() and int(told) <= LARGEST):
+        raise BadRequest(f"{what} {told!r} is not one of ours", fix=fix)
+    return int(told)

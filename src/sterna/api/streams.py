@@ -9,16 +9,13 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from sterna.api.problems import documented
-from sterna.api.serving import MigrationId, Served
-from sterna.domain.errors import BadRequest
+from sterna.api.serving import MigrationId, Served, position
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
 
 def _after(last_event_id: Annotated[str | None, Header()] = None) -> int | None:
-    if last_event_id is not None and not last_event_id.isdecimal():
-        raise BadRequest(f"Last-Event-ID {last_event_id!r} is not one of ours", fix="leave it out")
-    return int(last_event_id) if last_event_id else None
+    return position(last_event_id, "Last-Event-ID", "leave it out") if last_event_id is not None else None
 
 
 async def _existing(id: MigrationId, controller: Served) -> str:

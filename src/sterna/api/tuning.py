@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.models import MigrationOut
 from sterna.api.problems import documented
-from sterna.api.serving import MigrationId, Served
+from sterna.api.serving import LARGEST, MigrationId, Served
 
 router = APIRouter(prefix="/v1", tags=["migrations"])
 
@@ -17,7 +17,9 @@ class TuneIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     bandwidth_bytes_s: int | None = Field(
-        ge=2**20, description="The copy sends no more than this from now on; null: as fast as it goes."
+        ge=2**20,
+        le=LARGEST,
+        description="The copy sends no more than this from now on; null: as fast as it goes.",
     )
 
 

@@ -93,6 +93,8 @@ class Client:
 
     def migration_id(self, begin: str) -> str:
         """The full id of the one migration whose id begins like this. Raises NoSuchMigration."""
+        if not begin:  # a script's empty variable: it must not mean the only one there is
+            raise NoSuchMigration("no migration's id is given")
         try:
             return str(UUID(begin)) if len(begin) == FULL_ID else self._by_prefix(begin)
         except ValueError:

@@ -283,3 +283,18 @@ async def test_neutron_s_notifier_is_answered_as_nova_would(api: Api) -> None:
 async def test_events_that_are_none(api: Api, wrong: dict) -> None:
     await api.problem("POST", "/v2.1/os-server-external-events", 422, json={"events": [EVENT | wrong]})
     assert api.world.bus.announced == []
+
+
+LARGE = "9" * 23
+
+
+async def test_numbers_beyond_any_database_or_libvirt_are_refused(api: Api) -> None:
+    assert (await api.problem("GET", f"/v1/migrations?cursor={LARGE}", 400))["reasons"][0]["fix"]
+    assert (await api.problem("GET", "/v1/events", 400, headers={"Last-Event-ID": LARGE}))["reasons"][0]["fix"]
+    told = await api.problem("POST", "/v1/migrations", 422, json=body(bandwidth_bytes_s=int(LARGE)))
+    assert "bandwidth_bytes_s" in told["detail"]
+    path = f"/v1/migrations/{ID}/tune"
+    assert (
+        "bandwidth_bytes_s"
+        in (await api.problem("POST", path, 422, json={"bandwidth_bytes_s": int(LARGE)}))["detail"]
+    )

@@ -291,3 +291,9 @@ def test_tuning_a_copy(sterna, fleet: Served) -> None:  # type: ignore[no-untype
     assert "bandwidth_bytes_s" in sterna("tune", ID, "--bandwidth", "1kib", code=3).stderr
     sterna("abort", ID, "--wait")
     assert "ended already" in sterna("tune", ID, "--bandwidth", "1", code=4).stderr
+
+
+def test_no_id_is_no_migration_though_there_is_only_one(sterna) -> None:  # type: ignore[no-untyped-def]
+    sterna("migrate", "web1", "--to", "b", "--id", ID)
+    assert "fix:" in sterna("abort", "", code=5).stderr
+    assert document(sterna("show", ID[:4], "--json"))["id"] == ID
