@@ -121,3 +121,18 @@ async def test_a_copy_is_steered_also_when_a_word_about_it_found_no_room():
         assert "given up" in source.history(fleet.migration).turned["error"]["message"]
 
     await run(scenario)
+
+
+async def test_an_agent_that_dies_meanwhile_takes_its_migration_up_again():
+    async def scenario(fleet):
+        agent = await copying(fleet)
+        agent.disk_full(True)
+        await agent.kill()
+        await fleet.clock.sleep(3)
+        await agent.start()
+        await fleet.clock.sleep(30)
+        agent.disk_full(False)
+        await fleet.client.call("host1", "tune_migration", {"id": fleet.migration, "bandwidth_bytes_s": None})
+        assert await fleet.ended() is Status.COMPLETED
+
+    await run(scenario)
