@@ -94,6 +94,9 @@ class LibvirtMover(LibvirtHost):
         finally:
             self._shared.pop(uuid, None)
             connection.close()
+            watcher = self._watchers.pop(uuid, None)  # nobody looks at it any more, or not soon
+            if watcher is not None:
+                watcher.close()
 
     async def sample(self, uuid: str) -> JobSample | None:
         """Statistics of the running copy; None where there is none. May block for over a second.
