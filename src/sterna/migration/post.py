@@ -213,10 +213,13 @@ class ActivateBindings(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Confirm what was activated at the switch-over, drop the source's, then look at the switch."""
         await ctx.host.network.settle(ctx.incoming_vm(), *ctx.network_hosts)
-        seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+        if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state in GONE:
+            return ctx.asked_network
+        has = {nic.mac for nic in (await ctx.host.hypervisor.vm(ctx.vm_uuid)).nics}
         for nic in (Nic.model_validate(n) for n in ctx.history.results["plug-vifs"]["nics"]):
-            if seen.state not in GONE and not await ctx.host.vif.wired(nic):
-                raise Temporary(f"{nic.device or nic.mac} is not wired")
+            # one that somebody detached meanwhile is nobody's to wait for
+            if (nic.mac in has or nic.plug == HOSTDEV) and not await ctx.host.vif.wired(nic):
+                raise Temporary(f"{nic.device or nic.mac} is not wired", fix="see to its bridge, or detach the NIC")
         return ctx.asked_network
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from sterna.domain.errors import NotFound, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
-from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
+from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic, Vm
+from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Onward, Step
 from sterna.domain.whereabouts import GONE, MIGRATION_PAUSES, PASSED, Verdict, locate
@@ -18,6 +19,8 @@ from sterna.migration.context import WROTE_OFF, Context
 from sterna.ports.storage import Created
 
 R3_PATIENCE_S = 10.0
+CHANGED = "changed-meanwhile"
+"""Note: how the VM differs from P2's snapshot, by somebody else's doing."""
 WIRED_PATIENCE_S = 10.0
 """A network agent wires a port within about two seconds; one that is away must not hold the rest up."""
 
@@ -218,36 +221,50 @@ class CastRollback(Step[Context]):
 
 
 class ProveSource(Step[Context]):
-    """R8: the VM is exactly as it was; proven, it may migrate again."""
+    """R8: the VM is as it was, as far as Sterna had a hand in it; proven, it may migrate again."""
 
     row, name = "R8", "prove-source"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Compare the VM with P2's snapshot. Raises Temporary while they differ."""
+        """Compare the VM with P2's snapshot. Raises Temporary while something is missing that the rollback owes.
+
+        Sterna takes no disk from a guest here, and of its NICs only functions. What else libvirt says is different
+        was changed by somebody else meanwhile (a disc ejected, a NIC detached), and nobody will change it back.
+        """
         if "snapshot-volumes" in ctx.history.results:
-            await self._compare(ctx)
+            changed = await self._compare(ctx)
+            if changed:
+                ctx.note_once("R8", CHANGED, {"what": changed})
         ctx.write(Kind.RELEASED, row="R8")
         return {}
 
-    async def _compare(self, ctx: Context) -> None:
+    async def _compare(self, ctx: Context) -> list[str]:
         before = ctx.vm_before()
         try:
             now = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         except NotFound:
             if not before.persistent:
-                return  # a transient guest whose QEMU ended leaves no definition
+                return []  # a transient guest whose QEMU ended leaves no definition
             raise
         ended = now.state is GuestState.SHUTOFF  # R0 has proven that it ran nowhere else: it ended here, by itself
         paused_by_somebody = now.state is GuestState.PAUSED and now.reason not in MIGRATION_PAUSES
         if not ended and now.state is not before.state and not paused_by_somebody:
             raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
-        for disk in before.disks:
-            found = next((d for d in now.disks if d.target == disk.target), None)
-            if found is None or (found.path, found.iscsi, found.rbd) != (disk.path, disk.iscsi, disk.rbd):
-                raise Temporary(f"disk {disk.target} is not what it was before")
-        for nic in before.nics:
-            if not ended and await ctx.host.vif.describe(nic) is None:
-                raise Temporary(f"NIC {nic.mac} is not plugged on the source any more")
+        changed = [
+            f"disk {disk.target} is not what it was before" for disk in before.disks if not _as_was(disk, now)
+        ]
+        for nic in before.nics if not ended else ():
+            detached = nic.plug != HOSTDEV and nic.mac not in {n.mac for n in now.nics}
+            if detached:
+                changed.append(f"NIC {nic.mac} was detached")
+            elif await ctx.host.vif.describe(nic) is None:
+                raise Temporary(f"NIC {nic.mac} is not plugged on the source any more", fix="plug it, or detach it")
+        return changed
+
+
+def _as_was(disk: Disk, now: Vm) -> bool:
+    found = next((d for d in now.disks if d.target == disk.target), None)
+    return found is not None and (found.path, found.iscsi, found.rbd) == (disk.path, disk.iscsi, disk.rbd)
 
 
 class AwaitDestination(Step[Context]):
@@ -262,6 +279,8 @@ class AwaitDestination(Step[Context]):
         error = (ctx.history.turned or {}).get("error", {})
         final = Status.CANCELLED if error.get("code") == "cancelled" else Status.FAILED
         why = str(error.get("message", ""))
+        if CHANGED in ctx.history.notes:
+            why += f"; meanwhile somebody changed the VM: {', '.join(ctx.history.notes[CHANGED]['what'])}"
         if WROTE_OFF in ctx.history.notes:
             why += f"; {ctx.migration.destination} was declared dead and undoes its half if it ever comes back"
         ctx.set_status(final, why)

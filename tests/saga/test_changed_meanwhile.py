@@ -1,0 +1,96 @@
+"""Somebody changes the VM while its migration is open: what is not Sterna's doing is told, and holds nothing up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sterna.domain.status import Status
+from tests.saga.fleet import SimFleet
+from tests.saga.test_migration import run
+
+
+def when(agent, step, act):
+    """Do that to the world right before this step of the agent acts, once."""
+    strike, done = agent._strike, []
+
+    async def struck(name, row, moment):
+        if (name, moment) == (step, "before") and not done:
+            done.append(name)
+            act()
+        await strike(name, row, moment)
+
+    agent._strike = struck
+
+
+def without(fleet: SimFleet, host: str, vm: str, **gone: str) -> None:
+    """As `virsh detach-disk` or `detach-interface` leaves a running guest."""
+    domain = fleet.world.hosts[host].domains[vm]
+    kept = {
+        what: tuple(
+            one for one in getattr(domain.live, what) if (one.target if what == "disks" else one.mac) != name
+        )
+        for what, name in gone.items()
+    }
+    domain.live = replace(domain.live, **kept)
+
+
+@pytest.fixture
+def fleet():
+    return SimFleet()
+
+
+async def test_a_disk_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fleet):
+    async def scenario(fleet):
+        vm = fleet.vm()
+        fleet.agents["host2"].rules.append(("connect-volumes", "after", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended(limit_s=60) is Status.FAILED
+        history = fleet.agents["host1"].history(fleet.migration)
+        assert history.notes["changed-meanwhile"]["what"] == ["disk vda is not what it was before"]
+        fleet.agents["host2"].rules.clear()
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+
+    when(fleet.agents["host2"], "connect-volumes", lambda: without(fleet, "host1", one(fleet), disks="vda"))
+    await run(scenario, fleet)
+
+
+async def test_a_nic_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fleet):
+    def detach():
+        vm = one(fleet)
+        live = fleet.world.hosts["host1"].domains[vm].live
+        without(fleet, "host1", vm, nics=live.nics[0].mac)
+        for device in list(fleet.world.hosts["host1"].ports):
+            fleet.world.remove_port("host1", device)
+
+    async def scenario(fleet):
+        fleet.agents["host2"].rules.append(("connect-volumes", "after", "permanent"))
+        await fleet.start(fleet.vm())
+        assert await fleet.ended(limit_s=60) is Status.FAILED
+        assert "NIC" in fleet.agents["host1"].history(fleet.migration).notes["changed-meanwhile"]["what"][0]
+
+    when(fleet.agents["host2"], "connect-volumes", detach)
+    await run(scenario, fleet)
+
+
+async def test_a_nic_that_was_detached_after_the_arrival_does_not_hold_the_end_up(fleet):
+    def detach():
+        vm = one(fleet)
+        live = fleet.world.hosts["host2"].domains[vm].live
+        without(fleet, "host2", vm, nics=live.nics[0].mac)
+        for device in list(fleet.world.hosts["host2"].ports):
+            fleet.world.remove_port("host2", device)
+
+    async def scenario(fleet):
+        await fleet.start(fleet.vm())
+        assert await fleet.ended(limit_s=60) is Status.COMPLETED
+
+    when(fleet.agents["host2"], "activate-bindings", detach)
+    await run(scenario, fleet)
+
+
+def one(fleet: SimFleet) -> str:
+    """The fleet's only VM."""
+    return next(iter(fleet.world.guests))
