@@ -15,6 +15,7 @@ import httpx2
 
 DEFAULT_API = "http://127.0.0.1:8774"
 FULL_ID = 36
+OPENED = ""
 RESUME_S = 0.5
 """How long to wait before a dropped event stream is opened again."""
 GIVE_UP_S = 60.0
@@ -110,7 +111,8 @@ class Client:
             try:
                 for event, event_id, data in self._stream(migration_id, last_id):
                     last_id, lost_at = event_id or last_id, None
-                    yield event, data
+                    if event != OPENED:
+                        yield event, data
                     if event == "end":
                         return
             except (httpx2.TransportError, ApiAway) as e:
@@ -128,6 +130,7 @@ class Client:
             if answer.status_code != httpx2.codes.OK:
                 answer.read()
                 raise _problem(self.api, answer)
+            yield OPENED, "", {}  # the API is there, though nothing may happen for hours
             for event in httpx2.EventSource(answer):
                 if event.data:
                     yield event.event, event.id, json.loads(event.data)

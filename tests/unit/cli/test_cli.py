@@ -4,7 +4,9 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -297,3 +299,22 @@ def test_no_id_is_no_migration_though_there_is_only_one(sterna) -> None:  # type
     sterna("migrate", "web1", "--to", "b", "--id", ID)
     assert "fix:" in sterna("abort", "", code=5).stderr
     assert document(sterna("show", ID[:4], "--json"))["id"] == ID
+
+
+def test_outages_far_apart_are_not_one_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, left = [0.0], [3]
+
+    def nothing_happens() -> Iterator[bytes]:
+        yield b": hello\n\n"
+        clock[0] += 600
+        left[0] -= 1
+        if left[0] >= 0:
+            raise httpx2.ReadError("connection reset")
+        yield b"event: end\ndata: {}\n\n"
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=nothing_happens())
+
+    monkeypatch.setattr("sterna.cli.client.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: None))
+    http = httpx2.Client(base_url="http://sterna", transport=httpx2.MockTransport(answer))
+    assert [event for event, _ in Client("http://sterna", http).events(ID)] == ["end"]
