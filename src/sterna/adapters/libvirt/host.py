@@ -1,4 +1,4 @@
-"""What the parts of `LibvirtHypervisor` share: settings of this host, the query connection, the events."""
+"""What the parts of `LibvirtHypervisor` share: settings of this host, the connections for questions, the events."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ class HostSettings:
 
 
 class LibvirtHost:
-    """Base of the three parts: one connection for queries, one for events, more as migrations need them."""
+    """Base of the three parts: a connection for guests, one for the host's facts, one for events, and more as
+    migrations need them."""
 
     def __init__(self, uri: str = "qemu:///system", settings: HostSettings | None = None) -> None:
         self._uri = uri
         self._settings = settings or HostSettings()
         self._query = Connection(uri, "sterna-libvirt-query")
+        # Apart: a guest whose lock libvirt waits for (30 s, again and again) must not make its host look down.
+        self._facts = Connection(uri, "sterna-libvirt-facts")
         self._events = EventHub(uri)
 
     def close(self) -> None:
         """Close the connections. A copy that runs goes on: libvirtd drives it."""
         self._query.close()
+        self._facts.close()
         self._events.close()
 
     async def _ask(self, act: Callable[[Connect], T]) -> T:

@@ -44,7 +44,7 @@ class LibvirtInventory(LibvirtHost):
 
     async def host(self) -> HostFacts:
         """The host's facts. Raises Unreachable."""
-        facts, told = await self._ask(self._host_facts)
+        facts, told = await self._facts.run(self._host_facts)
         settings = Abilities(link_bytes_s=self._settings.link_bytes_s, transport=self._settings.transport)
         privileged = self._uri.startswith("qemu:///system")
         able = await abilities.read(parse_xml(told), privileged=privileged, settings=settings)

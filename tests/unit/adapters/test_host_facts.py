@@ -1,0 +1,61 @@
+"""A host that looks after a guest whose lock libvirt cannot get is not down: its facts wait for nobody's call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from sterna.adapters.libvirt import connection, inventory
+from sterna.adapters.libvirt.inventory import LibvirtInventory
+from sterna.adapters.threads import in_thread
+from sterna.domain.errors import NotFound
+from sterna.domain.model import Abilities, HostFacts
+
+FACTS = HostFacts(
+    name="a", host_uuid="u", address="10.0.0.1", libvirt_version=1, qemu_version=1, memory_total_bytes=2,
+    memory_free_bytes=1, cpus=1, cpu_model="", initiator=None, instances_dir="/i", disk_free_bytes=None,
+)  # fmt: skip
+
+
+class Libvirtd:
+    """One connection; looking a guest up takes as long as another job of its."""
+
+    def __init__(self) -> None:
+        self.locked, self.asked = threading.Event(), threading.Event()
+
+    def isAlive(self) -> bool:
+        return True
+
+    def lookupByUUIDString(self, uuid: str) -> Any:
+        self.asked.set()
+        assert self.locked.wait(20)
+        raise NotFound(uuid)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+async def test_facts_do_not_wait_for_a_guests_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    libvirtd = Libvirtd()
+
+    async def able(*_: object, **__: object) -> Abilities:
+        return Abilities()
+
+    monkeypatch.setattr(connection, "open_connection", lambda uri: libvirtd)
+    monkeypatch.setattr(inventory.abilities, "read", able)
+    monkeypatch.setattr(LibvirtInventory, "_host_facts", lambda self, conn: (FACTS, "<capabilities/>"))
+    monkeypatch.setattr("sterna.adapters.libvirt.host.EventHub", lambda uri: type("Hub", (), {
+        "seen_running": lambda self, uuid: False, "close": lambda self: None})())  # fmt: skip
+    host = LibvirtInventory()
+    looking = asyncio.create_task(host.observe("0000-1"))
+    try:
+        assert await in_thread(lambda: libvirtd.asked.wait(5))
+        assert (await asyncio.wait_for(host.host(), 5)).name == "a"
+        assert not looking.done()
+    finally:
+        libvirtd.locked.set()
+        await asyncio.gather(looking, return_exceptions=True)
+        host.close()
