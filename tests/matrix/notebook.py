@@ -102,6 +102,9 @@ class Notebook:
         page = next(held, None)
         return None if page is None else Migration.model_validate_json(page.body)
 
+    def newest_epoch(self, vm_uuid: str) -> int:
+        return self.epochs.get(vm_uuid, 0)
+
     def outbox_put(self, envelope: Envelope) -> None:
         self.casts_out.setdefault(envelope.id, (envelope.to, envelope.model_dump_json()))
 

@@ -120,6 +120,8 @@ class SourceChecks:
             return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), down]
         except Permanent as error:
             return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
+        # A VM that came here by other means says nothing of its past: its next epoch must be new there, too.
+        vm = vm.model_copy(update={"epoch": max(vm.epoch, int(answer.get("epoch", 0)))})
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
         refusals += against

@@ -57,10 +57,10 @@ class DestinationDesk:
     # ------------------------------------------------------------ calls
 
     async def check_destination(self, request: Request) -> Data:
-        """`check_destination {vm}`: every reason this host has against it."""
-        may = tuple(str(word) for word in request.params.get("may", ()))
-        refusals = await self._checks.check(_vm(request), may)
-        return {"refusals": [r.model_dump() for r in refusals]}
+        """`check_destination {vm}`: every reason this host has against it, and the newest epoch it has seen."""
+        may, vm = tuple(str(word) for word in request.params.get("may", ())), _vm(request)
+        refusals = await self._checks.check(vm, may)
+        return {"refusals": [r.model_dump() for r in refusals], "epoch": self._journal.newest_epoch(vm.uuid)}
 
     async def sees_token(self, request: Request) -> Data:
         """`sees_token {path, token}`: is that storage shared with the sender?"""

@@ -84,6 +84,9 @@ class Journal(Protocol):
     def holder(self, vm_uuid: str) -> Migration | None:
         """The open migration that holds the VM's lock here."""
 
+    def newest_epoch(self, vm_uuid: str) -> int:
+        """The newest epoch of this VM that this host has seen; 0 where it has seen none."""
+
     def prune(self, read_to: int, *, spare: str, keep: Keep = KEEP) -> int:
         """Forget what nobody needs any more; how many migrations that were.
 

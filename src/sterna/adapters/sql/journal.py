@@ -173,6 +173,11 @@ class SqlJournal:
             held = self._held(db, vm_uuid)
         return _migration(held)[0] if held is not None else None
 
+    def newest_epoch(self, vm_uuid: str) -> int:
+        """The newest epoch of this VM that this host has seen; 0 where it has seen none."""
+        with self._read() as db:
+            return self._newest_epoch(db, vm_uuid)
+
     def prune(self, read_to: int, *, spare: str, keep: Keep = KEEP) -> int:
         """Forget what nobody needs any more; at most 100 migrations at a time, so that nobody waits for it."""
         with self._write() as db:
