@@ -6,9 +6,11 @@ destination's own rollback; the undos of P4-P10 are in rollback.py under R3 and 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-from sterna.domain.errors import Conflict, Permanent, Refused, Temporary, Undelivered
+from sterna.domain.errors import Cancelled, Conflict, Permanent, Refused, Temporary, Undelivered
 from sterna.domain.journal import Kind, Role
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
 from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, claimed, is_wired_by_agent, tap_name
@@ -119,6 +121,20 @@ class PrepareBindings(Step[Context]):
         return ctx.asked_network
 
 
+async def unless_aborted(ctx: Context, call: Coroutine[Any, Any, Data]) -> Data:
+    """The answer. Raises Cancelled at an abort: whatever the destination is doing for it meanwhile, it undoes."""
+    asking, aborted = asyncio.ensure_future(call), asyncio.ensure_future(ctx.abort.wait())
+    try:
+        await asyncio.wait((asking, aborted), return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            raise Cancelled("aborted on request")
+        return asking.result()
+    finally:
+        asking.cancel()
+        aborted.cancel()
+        await asyncio.gather(asking, aborted, return_exceptions=True)
+
+
 class CallPreLiveMigration(Step[Context]):
     """P3: ask the destination to prepare everything; P11 is its answer."""
 
@@ -132,7 +148,7 @@ class CallPreLiveMigration(Step[Context]):
         params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
         ctx.count(P3_TRIED)
         try:
-            answer = await ctx.peer.call("pre_live_migration", params)
+            answer = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
         except Undelivered:
             ctx.count(P3_UNDELIVERED)
             raise
@@ -147,7 +163,7 @@ class WaitVifPlugged(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The destination watches its own switch; it says so as soon as it is true."""
-        return await ctx.peer.call("wait_vif_plugged", {})
+        return await unless_aborted(ctx, ctx.peer.call("wait_vif_plugged", {}))
 
 
 class DetachDevices(Step[Context]):
