@@ -18,6 +18,8 @@ FULL_ID = 36
 OPENED = ""
 RESUME_S = 0.5
 """How long to wait before a dropped event stream is opened again."""
+ANSWER_S = 120.0
+"""A migration is accepted within 80 s or left to be looked after; a rehearsal's answer takes 60 s at most."""
 GIVE_UP_S = 60.0
 """How long the API may be away while one watches."""
 
@@ -39,6 +41,14 @@ class ApiAway(Exception):
     def __init__(self, api: str, why: str) -> None:
         super().__init__(f"no Sterna controller answers at {api}: {why}")
         self.api = api
+
+
+class ApiSlow(ApiAway):
+    """Something answers there, but not in time."""
+
+    def __init__(self, api: str) -> None:
+        super().__init__(api, "")
+        self.args = (f"{api} gave no answer within {ANSWER_S:g} s; what was asked for may be done all the same",)
 
 
 class NoSuchMigration(Exception):
@@ -72,7 +82,7 @@ class Client:
         """Raises ApiAway for what is no address."""
         self.api = api
         try:
-            self._http = http or httpx2.Client(base_url=api, timeout=60.0, trust_env=False)
+            self._http = http or httpx2.Client(base_url=api, timeout=ANSWER_S, trust_env=False)
         except httpx2.InvalidURL as e:
             raise ApiAway(api, str(e)) from e
 
@@ -154,6 +164,8 @@ class Client:
     def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
         try:
             answer = self._http.request(method, path, **more)
+        except httpx2.ReadTimeout as e:
+            raise ApiSlow(self.api) from e
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as e:
             raise ApiAway(self.api, str(e) or type(e).__name__) from e
         if answer.status_code >= httpx2.codes.BAD_REQUEST:

@@ -9,7 +9,7 @@ from enum import IntEnum
 import typer
 from rich.console import Console
 
-from sterna.cli.client import ApiAway, ApiError, Json, NoSuchMigration
+from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchMigration
 
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -63,6 +63,12 @@ def plain_errors() -> Iterator[None]:
         err.print(f"sterna: {e}", style="red")
         err.print("  fix: `sterna migrations` lists them")
         raise typer.Exit(Exit.NOT_FOUND) from None
+    except ApiSlow as e:
+        err.print(f"sterna: {e}", style="red")
+        err.print(
+            "  fix: look what became of it (`sterna migrations`, `sterna hosts`); the controller's log says more"
+        )
+        raise typer.Exit(Exit.UNREACHABLE) from None
     except ApiAway as e:
         err.print(f"sterna: {e}", style="red")
         err.print(

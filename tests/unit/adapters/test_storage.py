@@ -167,3 +167,10 @@ async def test_readable(root: Path) -> None:
     assert await storage.readable(str(root / "a"))
     assert not await storage.readable(str(root))
     assert not await storage.readable(str(root / "b"))
+
+
+async def test_an_instances_directory_that_is_away_is_said_so(tmp_path: Path) -> None:
+    root = tmp_path / "away"
+    with pytest.raises(Permanent, match="the instances directory") as caught:
+        await FileStorage(root).remove(Created(directories=(), files=(f"{root}/gone.img",)))
+    assert caught.value.fix

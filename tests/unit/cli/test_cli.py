@@ -318,3 +318,15 @@ def test_outages_far_apart_are_not_one_long_one(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sterna.cli.client.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: None))
     http = httpx2.Client(base_url="http://sterna", transport=httpx2.MockTransport(answer))
     assert [event for event, _ in Client("http://sterna", http).events(ID)] == ["end"]
+
+
+def test_an_answer_that_takes_too_long_is_not_called_an_absent_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ReadTimeout("timed out", request=request)
+
+    http = httpx2.Client(base_url="http://sterna", transport=httpx2.MockTransport(answer))
+    monkeypatch.setattr("sterna.cli.main.client_of", lambda api: Client("http://sterna", http))
+    result = CliRunner().invoke(app, ["audit"])
+    assert result.exit_code == 6
+    assert "no answer within 120 s" in result.stderr and "fix:" in result.stderr
+    assert "sterna lab up" not in result.stderr

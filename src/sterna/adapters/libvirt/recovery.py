@@ -155,7 +155,7 @@ def _free_port(address: str) -> int:
                 said = error
                 continue
         return port
-    raise Permanent(f"cannot listen on {address}: {said}", fix="mend migration.addresses in the agent's settings")
+    raise Permanent(f"cannot listen on {address}: {said}", fix="mend `address` or `more_addresses` in [migration]")
 
 
 # ---------------------------------------------------------------- source

@@ -302,7 +302,11 @@ class FileStorage:
 
         Raises Permanent where a link or a file is in the way.
         """
-        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            fix = "make it available again, as it was"
+            raise Permanent(f"the instances directory {self._root}: {error.strerror}", fix=fix) from error
         try:
             for part in path.parent.relative_to(self._root).parts:
                 try:
