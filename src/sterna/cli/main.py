@@ -63,7 +63,8 @@ def audit(
 ) -> None:
     """List what is left over that no open migration owns, and why it is thought to be.
 
-    Exit code 0 when nothing is left over (or all of it has been repaired), 9 when something is.
+    Exit code 0 when nothing is left over (or all of it has been repaired), 9 when something is, 6 when nothing was
+    found but a host that was meant could not be asked.
     """
     with plain_errors():
         answer = client_of(api).post("/v1/audit", {"host": host, "repair": repair})
@@ -72,8 +73,11 @@ def audit(
         else:
             for line in words.audit(answer):
                 out.print(line)
-        if answer["silent_hosts"]:
-            err.print(f"not asked: {', '.join(answer['silent_hosts'])}", style="yellow")
+        silent = answer["silent_hosts"]
+        if silent:
+            err.print(f"not asked: {', '.join(silent)}", style="yellow")
+        if answer["clean"] and (host in silent if host else silent):
+            raise typer.Exit(Exit.UNREACHABLE)  # a script must not take it for a clean fleet
         raise typer.Exit(Exit.OK if answer["clean"] else Exit.LEFTOVERS)
 
 

@@ -102,6 +102,20 @@ def test_audit(sterna, fleet) -> None:  # type: ignore[no-untyped-def]
     assert sterna("audit").stdout == "nothing is left over\n"
 
 
+@pytest.mark.parametrize(("asked", "code"), [([], 6), (["--host", "a"], 6), (["--host", "b"], 0)])
+def test_a_host_that_could_not_be_asked_is_not_clean(
+    monkeypatch: pytest.MonkeyPatch, asked: list[str], code: int
+) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"leftovers": [], "silent_hosts": ["a"], "clean": True})
+
+    http = httpx2.Client(base_url="http://sterna", transport=httpx2.MockTransport(answer))
+    monkeypatch.setattr("sterna.cli.main.client_of", lambda api: Client("http://sterna", http))
+    result = CliRunner().invoke(app, ["audit", *asked])
+    assert result.exit_code == code
+    assert "on the hosts that were asked" in result.stdout and "not asked: a" in result.stderr
+
+
 def test_two_copies_are_shouted_and_never_repaired(sterna, fleet) -> None:  # type: ignore[no-untyped-def]
     fleet.b.add_vm("web1", 1)
     found = sterna("audit", "--repair", code=9).stdout
