@@ -98,11 +98,12 @@ class LabHost:
         return self.run(["virsh", "-q", *arguments], check=check, timeout=timeout).stdout
 
     def agent_pid(self) -> int | None:
-        """The machine's PID of the Sterna agent on this host; None when there is none."""
-        for pid, argv in self.inside.processes():
-            if argv[1:4] == ["-m", "sterna", "agent"]:
-                return pid
-        return None
+        """The machine's PID of the Sterna agent on this host; None when there is none.
+
+        A child that the agent has forked looks like it until it executes another program.
+        """
+        alike = [pid for pid, argv in self.inside.processes() if argv[1:4] == ["-m", "sterna", "agent"]]
+        return next((pid for pid in alike if namespaces.parent_of(pid) not in alike), None)
 
     @property
     def peer_uri(self) -> str:

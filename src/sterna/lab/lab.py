@@ -30,6 +30,7 @@ from sterna.lab.record import GuestRecord, LabRecord, load_record
 from sterna.lab.snapshot import allocated_bytes, epochs, host_snapshot
 
 READY_SECONDS = 30.0
+FORKED_SECONDS = 2.0
 """From their start to the controller having heard every agent; it takes 2 s on an idle machine."""
 
 
@@ -249,10 +250,15 @@ class Lab:
     # Sterna's own processes
 
     def start_agent(self, host: str) -> None:
-        """Starts the Sterna agent on a host, log in its state folder. Raises LabError if one runs already."""
-        chosen = self.host(host)
-        if chosen.agent_pid() is not None:
-            raise LabError(f"an agent runs on {host} already")
+        """Starts the Sterna agent on a host, log in its state folder. Raises LabError if one runs already.
+
+        What a killed agent had just forked looks like an agent until it executes its program: that is waited for.
+        """
+        chosen, deadline = self.host(host), time.monotonic() + FORKED_SECONDS
+        while chosen.agent_pid() is not None:
+            if time.monotonic() > deadline:
+                raise LabError(f"an agent runs on {host} already")
+            time.sleep(0.01)
         argv = [sys.executable, "-m", "sterna", "agent", "--config", f"{STATE}/agent.toml"]
         chosen.inside.detach(argv, chosen.root / "state/agent.log")
 

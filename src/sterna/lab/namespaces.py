@@ -250,6 +250,14 @@ def _command_line(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
 
 
+def parent_of(pid: int) -> int | None:
+    """The machine's PID of its parent; None when it is gone."""
+    try:
+        return int(_stat_fields(pid)[1])
+    except OSError:
+        return None
+
+
 def _stat_fields(pid: int) -> list[str]:
     """The fields of /proc/PID/stat after the name: state, parent, ..."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
