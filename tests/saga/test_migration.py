@@ -91,6 +91,21 @@ async def test_a_permanent_failure_before_the_pivot_leaves_everything_as_it_was(
     await run(scenario)
 
 
+async def test_a_rollback_waits_for_the_network_agent_only_where_a_port_was_activated_early():
+    """Else no agent wires it while it is marked as on its way, and the guest has it all the time."""
+
+    async def scenario(fleet):
+        source = fleet.agents["host1"]
+        source.rules.append(("copy", "before", "permanent"))
+        await fleet.start(fleet.vm())
+        assert await fleet.ended() is Status.FAILED
+        entries = [e for e in source.journal.entries(fleet.migration) if e.name == "give-bindings-back"]
+        assert [e.kind for e in entries] == [Kind.INTENT, Kind.DONE]
+        assert entries[1].mono_ms - entries[0].mono_ms < 1000
+
+    await run(scenario)
+
+
 @pytest.mark.parametrize(("host", "step", "moment"), before_pivot())
 async def test_an_abort_before_the_pivot_leaves_everything_as_it_was(host, step, moment):
     async def scenario(fleet):

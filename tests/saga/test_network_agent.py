@@ -1,4 +1,4 @@
-"""P12 with a network service: the copy begins when the destination's agent has wired the port, or time is up."""
+"""With a network service: P12 waits until the destination's agent has wired the port, R6 until the source's has."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from typing import Any, cast
 import pytest
 
 from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.hypervisor import SimHypervisor
+from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sim.network import SimNetwork
 from sterna.adapters.sim.vif import SimVif
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic
 from sterna.domain.status import Status
+from sterna.domain.step import History
 from sterna.migration.context import Context
 from sterna.migration.pre import wait_wired
+from sterna.migration.rollback import GiveBindingsBack
 from tests.saga.fleet import SimFleet
 
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
@@ -114,3 +118,55 @@ async def test_without_one_it_may_be_told_what_its_agent_says_and_waits_for_just
     answer = await native.waits(agent_after_s=1.7, **{"ovn-installed": "true"})
     assert answer["by_agent"] is True
     assert 1700 <= answer["ms"] < 1800
+
+
+class Source:
+    """R6's first part, after a copy that failed as it handed over: was the destination's binding activated?"""
+
+    def __init__(self) -> None:
+        self.clock = SimClock()
+        self.world = SimWorld(self.clock)
+        for name in ("a", "b"):
+            self.world.add_host(name)
+        self.network = SimNetwork(self.world)
+        self.uuid = add_vm(self.world, "a", "tern")
+
+    async def gives_back(self, activated_after_s: float | None, *, left: bool = True) -> dict[str, Any]:
+        """The step's outcome, and `ms`; the request to activate arrives late, or never."""
+        vm = await SimHypervisor(self.world, "a").vm(self.uuid)
+        await self.network.prepare(vm, "a", "b")
+        host = SimpleNamespace(network=self.network, vif=SimVif(self.world, "a"))
+        leaves = asyncio.Event()
+        if left:
+            leaves.set()
+        ctx = SimpleNamespace(
+            host=host, clock=self.clock, history=History(), leaves=leaves, network_hosts=("a", "b"),
+            asked_network={"network": "neutron"}, vm_before=lambda: vm,
+        )  # fmt: skip
+
+        async def late() -> None:
+            if activated_after_s is not None:
+                await self.clock.sleep(activated_after_s)
+                await self.network.switch(vm, "a", "b")
+
+        began, asked = self.clock.monotonic_ms(), asyncio.ensure_future(late())
+        answer = await GiveBindingsBack().do(cast(Context, ctx), {})
+        taken = self.clock.monotonic_ms() - began
+        await asked
+        return answer | {"ms": taken}
+
+
+async def test_an_activation_still_on_its_way_when_the_rollback_begins_is_given_back() -> None:
+    source = Source()
+    answer = await source.clock.run(source.gives_back(activated_after_s=0.4))
+    assert answer["wired"] is True
+    (port,) = source.world.bindings.values()
+    assert port == {"a": True, "b": False}
+
+
+async def test_one_that_never_arrives_is_waited_for_so_long_and_only_where_it_may_be_on_its_way() -> None:
+    source = Source()
+    answer = await source.clock.run(source.gives_back(activated_after_s=None))
+    assert answer["wired"] is False and 10_000 <= answer["ms"] < 11_000
+    source = Source()
+    assert (await source.clock.run(source.gives_back(activated_after_s=None, left=False)))["ms"] < 500

@@ -27,14 +27,16 @@ class BindingService(Protocol):
         Raises CannotBind; Conflict or NotFound where somebody was faster (look again); Temporary; Unknown."""
 
 
-async def reach(service: BindingService, port_id: str, goal: Goal, source: str, destination: str) -> None:
-    """Bring one port to `goal`. Raises Conflict for a port bound to a third host, NotFound, Temporary, Unknown."""
+async def reach(service: BindingService, port_id: str, goal: Goal, source: str, destination: str) -> Port:
+    """Bring one port to `goal`; the port as it is then.
+
+    Raises Conflict for a port bound to a third host, NotFound, Temporary, Unknown."""
     unbindable: set[str] = set()
     for _ in range(_ROUNDS):
         port = await service.port(port_id)
         act = next_act(port, goal, source, destination, unbindable=unbindable)
         if act is None:
-            return
+            return port
         try:
             await service.act(act, port, destination)
         except CannotBind:

@@ -128,6 +128,13 @@ def next_act(
     return found if found is None or found.port_id else found.model_copy(update={"port_id": port.id})
 
 
+def given_back(port: Port, source: str) -> bool:
+    """After RETURNED: was the port the destination's meanwhile? Whoever asks again, also after a crash, is told the
+    same, until RESTORED."""
+    active = port.active
+    return active is not None and active.host == source == active.profile.get(MIGRATING_TO)
+
+
 def _active_on(port: Port, host: str, unbindable: frozenset[str]) -> Act | None:
     """Towards ACTIVE on `host`, from wherever it is."""
     binding = port.on(host)

@@ -14,8 +14,8 @@ from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Onward, Step
 from sterna.domain.whereabouts import GONE, MIGRATION_PAUSES, PASSED, Verdict, locate
-from sterna.migration import fenced
-from sterna.migration.context import WROTE_OFF, Context
+from sterna.migration import fenced, handover
+from sterna.migration.context import PORTS_SWITCHED, WROTE_OFF, Context
 from sterna.ports.storage import Created
 
 R3_PATIENCE_S = 10.0
@@ -137,20 +137,30 @@ class GiveBindingsBack(Step[Context]):
     row, name = "R6", "give-bindings-back"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Before all else: the guest runs here, and until this holds nobody reaches it."""
-        vm = ctx.vm_before()
-        await ctx.host.network.give_back(vm, *ctx.network_hosts)
-        began = ctx.clock.monotonic_ms()
-        plugged = await replug(ctx)
-        while not await ctx.host.network.wired(vm, ctx.network_hosts[0]):
-            if ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000:
-                return {
-                    "plugged": plugged,
-                    "wired": False,
-                } | ctx.asked_network  # its agent is away; nothing else waits for it
-            await ctx.clock.sleep(0.2)
+        """Before all else: the guest runs here, and until this holds nobody reaches it.
+
+        A request to activate that was sent as the guest left may arrive after a look: so it is looked again. Where
+        none was sent there is nothing to wait for: no agent reports a port that is marked as on its way.
+        """
+        vm, began, plugged = ctx.vm_before(), ctx.clock.monotonic_ms(), list[str]()
+        while True:
+            given_back = await ctx.host.network.give_back(vm, *ctx.network_hosts)
             plugged += await replug(ctx)
-        return {"plugged": plugged, "wired": True} | ctx.asked_network
+            if not given_back and not _left(ctx):
+                return {"plugged": plugged} | ctx.asked_network
+            if await ctx.host.network.wired(vm, ctx.network_hosts[0]):
+                return {"plugged": plugged, "wired": True} | ctx.asked_network
+            if (
+                ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000
+            ):  # its agent is away: nothing waits for it
+                return {"plugged": plugged, "wired": False} | ctx.asked_network
+            await ctx.clock.sleep(0.2)
+
+
+def _left(ctx: Context) -> bool:
+    """Has this life of the agent, or an earlier one, seen the guest stop here for the switch-over?"""
+    seen = {PORTS_SWITCHED, *(f"saw-{kind}" for kind in handover.LEAVES)}
+    return ctx.leaves.is_set() or not seen.isdisjoint(ctx.history.notes)
 
 
 async def replug(ctx: Context) -> list[str]:

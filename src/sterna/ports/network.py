@@ -38,8 +38,11 @@ class Network(Protocol):
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
         """F7: the ports are the destination's, other hosts' bindings are gone, nothing says that they migrate."""
 
-    async def give_back(self, vm: Vm, source: str, destination: str) -> None:
-        """R6, first: the source's bindings are the ACTIVE ones again, if the destination's were activated early."""
+    async def give_back(self, vm: Vm, source: str, destination: str) -> bool:
+        """R6, first: the source's bindings are the ACTIVE ones again, if the destination's were activated early.
+
+        True where they were, now or when this was asked before: the source's network agent takes such a port off
+        its switch, and wires it again."""
 
     async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
         """R6: as before `prepare`. An ACTIVE binding is never deleted: it is given back first."""

@@ -35,8 +35,9 @@ class NativeNetwork:
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
         """F7: nothing to do."""
 
-    async def give_back(self, vm: Vm, source: str, destination: str) -> None:
+    async def give_back(self, vm: Vm, source: str, destination: str) -> bool:
         """R6: nothing to do."""
+        return False
 
     async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
         """R6: nothing to do."""

@@ -9,7 +9,7 @@ from sterna.adapters.bindings import reach, switch_at_once
 from sterna.adapters.neutron.plug import nic_for
 from sterna.adapters.neutron.ports import EXTENSION, NeutronPorts
 from sterna.adapters.openstack.session import Cloud
-from sterna.domain.bindings import Binding, Goal
+from sterna.domain.bindings import Binding, Goal, Port, given_back
 from sterna.domain.errors import NotFound, Refused
 from sterna.domain.model import Nic, Refusal, Vm
 
@@ -71,9 +71,10 @@ class NeutronNetwork:
         """F7. A port that was deleted meanwhile has nothing to settle."""
         await self._reach(vm, Goal.SETTLED, source, destination, forgiving=True)
 
-    async def give_back(self, vm: Vm, source: str, destination: str) -> None:
+    async def give_back(self, vm: Vm, source: str, destination: str) -> bool:
         """R6, first."""
-        await self._reach(vm, Goal.RETURNED, source, destination, forgiving=True)
+        returned = await self._reach(vm, Goal.RETURNED, source, destination, forgiving=True)
+        return any(given_back(port, source) for port in returned)
 
     async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
         """R6."""
@@ -100,13 +101,16 @@ class NeutronNetwork:
             binding = Binding(host=host, active=True, vif_type=kind, vif_details=details)
         return nic_for(nic, binding, host, mtu=await self._ports.mtu(told["network_id"]))
 
-    async def _reach(self, vm: Vm, goal: Goal, source: str, destination: str, *, forgiving: bool = False) -> None:
-        extended = await self._ports.extended()
+    async def _reach(
+        self, vm: Vm, goal: Goal, source: str, destination: str, *, forgiving: bool = False
+    ) -> list[Port]:
+        """The ports as they are then, where Neutron has multiple bindings."""
+        extended, found = await self._ports.extended(), list[Port]()
 
         async def one(port_id: str) -> None:
             try:
                 if extended:
-                    await reach(self._ports, port_id, goal, source, destination)
+                    found.append(await reach(self._ports, port_id, goal, source, destination))
                 else:
                     await self._without_bindings(port_id, goal, source, destination)
             except NotFound:
@@ -114,6 +118,7 @@ class NeutronNetwork:
                     raise
 
         await self._each(vm, one)
+        return found
 
     async def _without_bindings(self, port_id: str, goal: Goal, source: str, destination: str) -> None:
         """No `binding-extended`: one host per port, changed at F7 and back in a rollback that comes after it."""

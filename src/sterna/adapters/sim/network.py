@@ -10,7 +10,7 @@ from __future__ import annotations
 from sterna.adapters.bindings import CannotBind, reach, switch_at_once
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain import plugs
-from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Goal, Port, Verb
+from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Goal, Port, Verb, given_back
 from sterna.domain.errors import Conflict, NotFound, Refused, Unreachable
 from sterna.domain.model import Nic, Refusal, Vm
 
@@ -114,21 +114,22 @@ class SimNetwork:
         """F7."""
         await self._reach(vm, Goal.SETTLED, source, destination)
 
-    async def give_back(self, vm: Vm, source: str, destination: str) -> None:
+    async def give_back(self, vm: Vm, source: str, destination: str) -> bool:
         """R6, first."""
-        await self._reach(vm, Goal.RETURNED, source, destination)
+        returned = await self._reach(vm, Goal.RETURNED, source, destination)
+        return any(given_back(port, source) for port in returned)
 
     async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
         """R6."""
         await self._reach(vm, Goal.RESTORED, source, destination)
 
     async def wired(self, vm: Vm, host: str) -> bool:
-        """The simulated agents are quick."""
-        return True
+        """The simulated agents are quick; but none wires a port that is on its way to another host."""
+        active = [(await self._service.port(port_id)).active for port_id in _ports(vm)]
+        return all(b is not None and b.host == host == b.profile.get(MIGRATING_TO, host) for b in active)
 
-    async def _reach(self, vm: Vm, goal: Goal, source: str, destination: str) -> None:
-        for port_id in _ports(vm):
-            await reach(self._service, port_id, goal, source, destination)
+    async def _reach(self, vm: Vm, goal: Goal, source: str, destination: str) -> list[Port]:
+        return [await reach(self._service, port_id, goal, source, destination) for port_id in _ports(vm)]
 
 
 def _ports(vm: Vm) -> list[str]:
