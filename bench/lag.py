@@ -72,7 +72,7 @@ def _move(lab: Lab, arm: Sterna, resumed: dict[str, list[float]], seen: list[flo
     journaled = _journaled(lab.hosts[there], migration) + time.time() - time.monotonic()
     frames = [round((at - runs) * 1000, 3) for at in seen[frames_before:]]
     return {
-        "frame_ms": next(at for at in frames if at >= 0),
+        "frame_ms": next((at for at in frames if at >= 0), None),
         "journal_ms": (journaled - runs) * 1000,
         "api_ms": None if told is None else (told - runs) * 1000,
         "frames_ms": frames,
