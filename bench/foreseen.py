@@ -89,6 +89,7 @@ def foreseen(lab: Lab, console: Console) -> tuple[list[dict[str, Any]], Table]:
         if not arm.guests[0].status().clean:
             raise LabError(f"{arm.guests[0].name} is not whole")
         lab.remove_vm(arm.guests[0].name)
+    console.print(f"sterna accuracy: {teacher.api.get('/v1/accuracy')}")
     return rows, _table(rows)
 
 

@@ -1,15 +1,18 @@
 """How soon after the switch-over the port is active, and the API says so: one small guest, over and over.
 
-One move at a time, so that nothing but its own migration is on the machine. Times come from three places here, all
-on one clock: QEMU's own timestamp of its RESUME event on the destination, the destination's journal (when it had
-told the network where the guest is), and the API's event stream as a client reads it.
+One move at a time, so that nothing but its own migration is on the machine. All times are of this machine's one
+clock: QEMU's own timestamp of its RESUME event on the destination, the kernel's of the first frame behind the
+destination's switch that says where the guest is (its port forwards, and the network knows), the destination's
+journal, and the API's event stream as a client reads it.
 """
 
 from __future__ import annotations
 
 import re
+import socket
 import sqlite3
 import statistics
+import struct
 import subprocess
 import threading
 import time
@@ -25,14 +28,16 @@ from sterna.domain.downtime import ARRIVED
 from sterna.lab.errors import LabError
 from sterna.lab.host import LabHost
 from sterna.lab.lab import Lab
+from sterna.lab.pinger import SO_TIMESTAMPNS
 
 MOVES_A_ROUND = 15
 """300 in the 20 rounds that `make bench` makes."""
+RARP = 0x8035
 _LINE = re.compile(r"event RESUME at (\d+\.\d+) ")
 FIGURES = {
-    "event_to_port_ms": "QEMU's RESUME to the port active",
-    "in_agent_ms": "of it, since the agent heard of it",
-    "event_to_api_ms": "QEMU's RESUME to the API's word of it",
+    "frame_ms": "QEMU's RESUME to the frame on the network",
+    "journal_ms": "to the agent's journal saying so",
+    "api_ms": "to the API saying so",
 }
 
 
@@ -40,9 +45,9 @@ def lag(lab: Lab, rounds: int, console: Console) -> tuple[list[dict[str, Any]], 
     """MOVES_A_ROUND switch-overs a round."""
     arm, rows = Sterna(lab, Load(memory_mib=128, dirty_mib_s=1, calm=True)), []
     arm.wake()
-    with _resumes(lab) as heard:
+    with _resumes(lab) as resumed, _frames(lab, arm.guests[0].mac) as seen:
         for number in range(rounds * MOVES_A_ROUND + 1):
-            row = _move(lab, arm, heard)
+            row = _move(lab, arm, resumed, seen)
             if number:  # the first connects the two libvirts
                 rows.append(row)
             if number % 20 == 0:
@@ -53,9 +58,9 @@ def lag(lab: Lab, rounds: int, console: Console) -> tuple[list[dict[str, Any]], 
     return rows, _table(rows)
 
 
-def _move(lab: Lab, arm: Sterna, heard: dict[str, list[float]]) -> dict[str, Any]:
+def _move(lab: Lab, arm: Sterna, resumed: dict[str, list[float]], seen: list[float]) -> dict[str, Any]:
     there, told = arm.there, None
-    before = len(heard[there])
+    before, frames_before = len(resumed[there]), len(seen)
     migration = arm.ask(arm.guests[0], there)
     for event, data in arm.api.events(migration):
         if data.get("name") == ARRIVED:
@@ -63,24 +68,25 @@ def _move(lab: Lab, arm: Sterna, heard: dict[str, list[float]]) -> dict[str, Any
         if event == "end" and data["status"] != "completed":
             raise LabError(f"migration {migration} is {data['status']}")
     arm.here = there
-    (resumed,) = heard[there][before:]
-    mono_ms, network_ms = _arrival(lab.hosts[there], migration)
-    port = time.time() - (time.monotonic() - mono_ms / 1000)
+    (runs,) = resumed[there][before:]
+    journaled = _journaled(lab.hosts[there], migration) + time.time() - time.monotonic()
+    frames = [round((at - runs) * 1000, 3) for at in seen[frames_before:]]
     return {
-        "event_to_port_ms": (port - resumed) * 1000,
-        "in_agent_ms": network_ms,
-        "event_to_api_ms": None if told is None else (told - resumed) * 1000,
+        "frame_ms": next((at for at in frames if at >= 0), None),
+        "journal_ms": (journaled - runs) * 1000,
+        "api_ms": None if told is None else (told - runs) * 1000,
+        "frames_ms": frames,
     }
 
 
-def _arrival(host: LabHost, migration: str) -> tuple[float, float]:
-    """When the destination had told the network, and how long that took from its hearing of the guest."""
-    query = "SELECT mono_ms, json_extract(data, '$.network_ms') FROM entries WHERE migration_id = ? AND name = ?"
+def _journaled(host: LabHost, migration: str) -> float:
+    """When the destination wrote that it has told the network, in seconds of CLOCK_MONOTONIC."""
+    query = "SELECT mono_ms FROM entries WHERE migration_id = ? AND name = ?"
     with sqlite3.connect(f"file:{host.root}/state/journal.db?mode=ro", uri=True) as journal:
         found = journal.execute(query, (migration, ARRIVED)).fetchone()
     if found is None:
         raise LabError(f"{host.name} journaled no arrival of migration {migration}")
-    return float(found[0]), float(found[1])
+    return float(found[0]) / 1000
 
 
 @contextmanager
@@ -107,12 +113,39 @@ def _take(process: subprocess.Popen[str], heard: list[float]) -> None:
             heard.append(float(found[1]))
 
 
+@contextmanager
+def _frames(lab: Lab, mac: str) -> Iterator[list[float]]:
+    """The kernel's times (seconds since the epoch) of the RARPs of this guest on the network between the hosts."""
+    seen: list[float] = []
+    own = bytes.fromhex(mac.replace(":", ""))
+    with lab.outer.open_socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(RARP)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        listening.bind(("tenant", RARP))
+
+        def listen() -> None:
+            while True:
+                try:
+                    frame, control, _, _ = listening.recvmsg(2048, 64)
+                except OSError:
+                    return
+                seconds, nanoseconds = struct.unpack("qq", control[0][2][:16])
+                if frame[6:12] == own:
+                    seen.append(seconds + nanoseconds / 1e9)
+
+        threading.Thread(target=listen, daemon=True).start()
+        yield seen
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value that a hundredth of them exceed."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
+
+
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     shown = Table(title=f"{len(rows)} switch-overs, one at a time; ms")
     for heading in ("", "median", "p99", "longest"):
         shown.add_column(heading, justify="right" if heading else "left")
     for key, name in FIGURES.items():
-        values = sorted(row[key] for row in rows if row[key] is not None)
-        p99 = values[min(len(values) - 1, int(len(values) * 0.99))]
-        shown.add_row(name, *(f"{value:.1f}" for value in (statistics.median(values), p99, values[-1])))
+        values = [row[key] for row in rows if row[key] is not None]
+        shown.add_row(name, *(f"{v:.1f}" for v in (statistics.median(values), p99(values), max(values))))
     return shown

@@ -85,7 +85,39 @@ def _arms(rows: Sequence[Row]) -> list[str]:
     return [arm for arm in ARMS if any(r["arm"] == arm for r in rows)]
 
 
-DRAWN: dict[str, Callable[[Sequence[Row]], Any]] = {"one": boxes, "ten": totals, "rates": ends, "late": lateness}
+def shares(rows: Sequence[Row]) -> pygal.XY:
+    """Which share of the switch-overs was so quick, or quicker."""
+    told = {"x_title": "ms since QEMU's RESUME event", "show_dots": False}
+    colours = [COLOURS["sterna"], COLOURS["virsh"], COLOURS["qmp"]]
+    chart = pygal.XY(**_config(f"{len(rows)} switch-overs: share that was at most so late", "%", colours, **told))
+    names = {"frame_ms": "on the network", "journal_ms": "in the agent's journal", "api_ms": "told by the API"}
+    for key, name in names.items():
+        values = sorted(r[key] for r in rows if r[key] is not None)
+        chart.add(name, [(v, 100 * (n + 1) / len(values)) for n, v in enumerate(values)])
+    return chart
+
+
+def promises(rows: Sequence[Row]) -> pygal.XY:
+    """Forecast against actual; the line is a forecast that is right."""
+    told = {"x_title": "forecast, s", "stroke": False, "dots_size": 4}
+    colours = [COLOURS["virsh"], COLOURS["sterna"], COLOURS["qmp"]]
+    chart = pygal.XY(**_config("Total time: forecast and actual", "actual, s", colours, **told))
+    for after, name in ((0, "before a VM's first migration"), (3, "after three")):
+        some = [r for r in rows if r["after"] == after and r["told"]["total_ms"]]
+        chart.add(name, [(r["told"]["total_ms"] / 1000, r["report"]["total_ms"] / 1000) for r in some])
+    longest = max(r["report"]["total_ms"] for r in rows) / 1000
+    chart.add("exact", [(0, 0), (longest, longest)], stroke=True, show_dots=False)
+    return chart
+
+
+DRAWN: dict[str, Callable[[Sequence[Row]], Any]] = {
+    "one": boxes,
+    "ten": totals,
+    "rates": ends,
+    "late": lateness,
+    "lag": shares,
+    "forecast": promises,
+}
 """Experiment, as its file is called, and how it is drawn."""
 
 
