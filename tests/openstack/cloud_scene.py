@@ -132,8 +132,9 @@ class At:
 NEUTRONS = (
     "prepare-bindings", "network-vif-plugged", "copy", "remove-vifs-at-source",
     "read-network-info", "plug-vifs", "activate-bindings",
+    "give-bindings-back", "withdraw-destination-bindings", "remove-vifs", "withdraw-bindings",
 )  # fmt: skip
-"""Steps that Neutron and its agents have a part in: these are tried with each way to plug."""
+"""Steps that Neutron and its agents have a part in: what follows them is tried with each way to plug."""
 ASKS = (*NEUTRONS, "pre-live-migration", "detach-volumes", "attach-volumes", "connect-volumes")
 """Steps during which Neutron or Cinder is asked."""
 TURNING = ("give-bindings-back", "remove-volume-connection", "withdraw-destination-bindings")

@@ -36,6 +36,7 @@ def each_plug(cases: list[At]) -> pytest.MarkDecorator:
     """All of them with normal plug; with hybrid plug those that it is any different for."""
     found = [(NORMAL, case) for case in cases]
     found += [(HYBRID, case) for case in cases if case.step in NEUTRONS and case.moment == "after"]
+    found += [(HYBRID, case) for case in cases if case == At("source", "copy", "before")]
     ids = [f"{firewall} {case}" for firewall, case in found]
     return pytest.mark.parametrize(("scene", "at"), found, ids=ids, indirect=["scene"], scope="module")
 

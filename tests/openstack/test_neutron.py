@@ -174,3 +174,17 @@ def test_an_early_activation_that_came_to_nothing_is_given_back(scene: Scene) ->
     assert (after["name"], after["external_ids"]) == (before["name"], before["external_ids"])
     assert fleet.taps(there, scene.guest) == []
     assert scene.guest.status(timeout=10.0).clean, "it is reached again"
+
+
+def test_a_trunks_parent_is_on_a_bridge_of_its_own(scene: Scene) -> None:
+    """Which nobody makes on the destination: such a VM is refused (docs/limits.md)."""
+    port = scene.hosts.make_port("host1", "10.74.0.98", "52:54:00:74:00:62")
+
+    def act(cloud: Connection) -> str:
+        trunk = cloud.network.create_trunk(port_id=port, sub_ports=[])
+        there = cloud.network.post(f"/ports/{port}/bindings", json={"binding": {"host": "host2"}})
+        cloud.network.delete_trunk(trunk)
+        cloud.network.delete_port(port)
+        return str(there.json()["binding"]["vif_details"]["bridge_name"])
+
+    assert scene.hosts.servers.ask(act).startswith("tbr-")
