@@ -1,9 +1,10 @@
-"""A host that looks after a guest whose lock libvirt cannot get is not down: its facts wait for nobody's call."""
+"""A guest whose lock libvirt cannot get holds up neither its host's facts nor a look at where a guest is."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,11 +35,15 @@ class Libvirtd:
         assert self.locked.wait(20)
         raise NotFound(uuid)
 
+    lookupByName = lookupByUUIDString
+
     def close(self) -> None:
         """Nothing."""
 
 
-async def test_facts_do_not_wait_for_a_guests_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LibvirtInventory, Libvirtd]]:
+    """A host whose libvirtd answers nothing about guests before it is let."""
     libvirtd = Libvirtd()
 
     async def able(*_: object, **__: object) -> Abilities:
@@ -49,13 +54,34 @@ async def test_facts_do_not_wait_for_a_guests_lock(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(LibvirtInventory, "_host_facts", lambda self, conn: (FACTS, "<capabilities/>"))
     monkeypatch.setattr("sterna.adapters.libvirt.host.EventHub", lambda uri: type("Hub", (), {
         "seen_running": lambda self, uuid: False, "close": lambda self: None})())  # fmt: skip
-    host = LibvirtInventory()
-    looking = asyncio.create_task(host.observe("0000-1"))
+    one = LibvirtInventory()
+    yield one, libvirtd
+    libvirtd.locked.set()
+    one.close()
+
+
+async def test_facts_do_not_wait_for_a_guests_lock(host: tuple[LibvirtInventory, Libvirtd]) -> None:
+    inventory_, libvirtd = host
+    looking = asyncio.create_task(inventory_.observe("0000-1"))
     try:
         assert await in_thread(lambda: libvirtd.asked.wait(5))
-        assert (await asyncio.wait_for(host.host(), 5)).name == "a"
+        assert (await asyncio.wait_for(inventory_.host(), 5)).name == "a"
         assert not looking.done()
     finally:
         libvirtd.locked.set()
         await asyncio.gather(looking, return_exceptions=True)
-        host.close()
+
+
+async def test_a_look_does_not_wait_for_a_description(
+    host: tuple[LibvirtInventory, Libvirtd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory_, libvirtd = host
+    monkeypatch.setattr(inventory, "observe", lambda conn, uuid, seen_running: uuid)
+    describing = asyncio.create_task(inventory_.vm("0000-1"))
+    try:
+        assert await in_thread(lambda: libvirtd.asked.wait(5))
+        assert await asyncio.wait_for(inventory_.observe("0000-2"), 5) == "0000-2"
+        assert not describing.done()
+    finally:
+        libvirtd.locked.set()
+        await asyncio.gather(describing, return_exceptions=True)

@@ -28,21 +28,24 @@ class HostSettings:
 
 
 class LibvirtHost:
-    """Base of the three parts: a connection for guests, one for the host's facts, one for events, and more as
-    migrations need them."""
+    """Base of the three parts: connections for what may wait for a guest's lock and for what must not wait for it,
+    one for events, and more as migrations need them."""
 
     def __init__(self, uri: str = "qemu:///system", settings: HostSettings | None = None) -> None:
         self._uri = uri
         self._settings = settings or HostSettings()
         self._query = Connection(uri, "sterna-libvirt-query")
-        # Apart: a guest whose lock libvirt waits for (30 s, again and again) must not make its host look down.
+        # Apart: libvirt waits 30 s, again and again, for the lock of a guest that comes in by post-copy. That must
+        # neither make its host look down nor hold up the looks at its own migration, or at others.
         self._facts = Connection(uri, "sterna-libvirt-facts")
+        self._looks = Connection(uri, "sterna-libvirt-looks")
+        self._details = Connection(uri, "sterna-libvirt-details")
         self._events = EventHub(uri)
 
     def close(self) -> None:
         """Close the connections. A copy that runs goes on: libvirtd drives it."""
-        self._query.close()
-        self._facts.close()
+        for connection in (self._query, self._facts, self._looks, self._details):
+            connection.close()
         self._events.close()
 
     async def _ask(self, act: Callable[[Connect], T]) -> T:

@@ -65,18 +65,18 @@ class LibvirtInventory(LibvirtHost):
                         raise  # else it ended while we looked
             return sorted(found, key=lambda vm: vm.name)
 
-        return await self._ask(read)
+        return await self._details.run(read)
 
     async def vm(self, name_or_uuid: str) -> Vm:
         """One VM from its LIVE definition (else the inactive one), sizes of its disks included.
 
         Raises NotFound, Unreachable.
         """
-        return await self._ask(lambda conn: _read_vm(conn, name_or_uuid))
+        return await self._details.run(lambda conn: _read_vm(conn, name_or_uuid))
 
     async def observe(self, uuid: str) -> Observation:
         """State, reason, job, epoch and evidence of one guest, now. Absent is an answer. Raises Unreachable."""
-        return await self._ask(lambda conn: observe(conn, uuid, seen_running=self._events.seen_running(uuid)))
+        return await self._looks.run(lambda conn: observe(conn, uuid, seen_running=self._events.seen_running(uuid)))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`; every reason at once. Changes nothing.
