@@ -324,6 +324,7 @@ async def test_what_is_left_of_a_guest_that_lost_a_half_in_postcopy_is_ended(hos
     )
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     await until_incoming(hosts.b, vm.uuid)
+    await until_sending(hosts.a, vm.uuid)  # before, there is no monitor that could be opened
     await hosts.b.hypervisor.open_recovery(vm.uuid)
     await switched(hosts.a, vm.uuid)
     await until_reason(hosts.b, vm.uuid, "postcopy")
@@ -333,7 +334,7 @@ async def test_what_is_left_of_a_guest_that_lost_a_half_in_postcopy_is_ended(hos
     address = hosts.b.stream.removeprefix("tcp://")
     async with asyncio.timeout(60):
         while (await hosts.b.hypervisor.observe(vm.uuid)).reason != "postcopy-failed":
-            with contextlib.suppress(Permanent, Unreachable):  # it may not even answer its second monitor at once
+            with contextlib.suppress(Permanent, Unreachable):
                 await hosts.b.hypervisor.listen_again(vm.uuid, 1, address)
     async with asyncio.timeout(30):
         with pytest.raises(Unknown):
