@@ -38,8 +38,8 @@ mutants: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos $(if $(CASE),"$(CASE)")
 
-# Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. Half an hour; EXPERIMENT=one
-# is four minutes.
+# Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. All experiments take long;
+# EXPERIMENT names one (docs/benchmarks.md).
 bench: setup
 	$(BIN)/python -m bench $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS))
 

@@ -58,37 +58,32 @@ async def test_a_disk_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fl
 
 
 async def test_a_nic_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fleet):
-    def detach():
-        vm = one(fleet)
-        live = fleet.world.hosts["host1"].domains[vm].live
-        without(fleet, "host1", vm, nics=live.nics[0].mac)
-        for device in list(fleet.world.hosts["host1"].ports):
-            fleet.world.remove_port("host1", device)
-
     async def scenario(fleet):
         fleet.agents["host2"].rules.append(("connect-volumes", "after", "permanent"))
         await fleet.start(fleet.vm())
         assert await fleet.ended(limit_s=60) is Status.FAILED
         assert "NIC" in fleet.agents["host1"].history(fleet.migration).notes["changed-meanwhile"]["what"][0]
 
-    when(fleet.agents["host2"], "connect-volumes", detach)
+    when(fleet.agents["host2"], "connect-volumes", lambda: detach_nic(fleet, "host1"))
     await run(scenario, fleet)
 
 
 async def test_a_nic_that_was_detached_after_the_arrival_does_not_hold_the_end_up(fleet):
-    def detach():
-        vm = one(fleet)
-        live = fleet.world.hosts["host2"].domains[vm].live
-        without(fleet, "host2", vm, nics=live.nics[0].mac)
-        for device in list(fleet.world.hosts["host2"].ports):
-            fleet.world.remove_port("host2", device)
-
     async def scenario(fleet):
         await fleet.start(fleet.vm())
         assert await fleet.ended(limit_s=60) is Status.COMPLETED
 
-    when(fleet.agents["host2"], "activate-bindings", detach)
+    when(fleet.agents["host2"], "activate-bindings", lambda: detach_nic(fleet, "host2"))
     await run(scenario, fleet)
+
+
+def detach_nic(fleet: SimFleet, host: str) -> None:
+    """`virsh detach-interface` of the only VM's first NIC: its port goes with it."""
+    vm = one(fleet)
+    live = fleet.world.hosts[host].domains[vm].live
+    without(fleet, host, vm, nics=live.nics[0].mac)
+    for device in list(fleet.world.hosts[host].ports):
+        fleet.world.remove_port(host, device)
 
 
 def one(fleet: SimFleet) -> str:

@@ -30,8 +30,9 @@ from sterna.lab.record import GuestRecord, LabRecord, load_record
 from sterna.lab.snapshot import allocated_bytes, epochs, host_snapshot
 
 READY_SECONDS = 30.0
-FORKED_SECONDS = 2.0
 """From their start to the controller having heard every agent; it takes 2 s on an idle machine."""
+FORKED_SECONDS = 2.0
+"""How long a child may take from fork to exec; it takes milliseconds."""
 
 
 class Lab:
