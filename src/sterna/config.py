@@ -83,7 +83,7 @@ class BusSettings(_Section):
 def _with_address(template: str) -> str:
     try:
         found = template.format(address="192.0.2.1")
-    except (KeyError, IndexError, ValueError):
+    except (LookupError, ValueError, AttributeError, TypeError):
         found = ""
     if "192.0.2.1" not in found:
         raise ValueError(f"{template!r} must contain {{address}}, and nothing else in braces")

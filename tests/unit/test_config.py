@@ -60,6 +60,8 @@ def test_the_environment_wins_and_reaches_into_sections(tmp_path: Path, monkeypa
         (AGENT.replace("nats://10.0.0.9:4222", "nats://me:s3cret@10.0.0.9:4222"), "bus.url.*keys of their own"),
         (AGENT + "uri_template = 'qemu+tcp://{host}/system'\n", "migration.uri_template.*{address}"),
         (AGENT + "ssh_uri_template = 'qemu+ssh://root@h/system'\n", "migration.ssh_uri_template"),
+        (AGENT + "uri_template = 'qemu+tcp://{address.name}/system'\n", "migration.uri_template.*{address}"),
+        (AGENT + "uri_template = 'qemu+tcp://{address[name]}/system'\n", "migration.uri_template.*{address}"),
         (AGENT.replace("10.0.0.1", "my host"), "migration.address"),
         (AGENT + "[bus.tls]\ncert_file = '/c.pem'\n", "bus.tls.*ca_file"),
         (AGENT + "[network]\nvif_plugging_timeout_s = 3600\n", "vif_plugging_timeout_s"),
