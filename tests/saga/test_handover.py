@@ -215,3 +215,36 @@ async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is
 
     await fleet.clock.run(scenario())
     assert order[:2] == ["frame", "journal"]
+
+
+async def told_of_its_arrival(and_then) -> list[float]:
+    """Seconds after the first at which the network was told of a guest that moved; `and_then` comes at its end."""
+    fleet, told = SimFleet(), []
+    announce = SimVif.announce
+
+    async def announced(vif, nic):
+        told.append(fleet.clock.monotonic_ms() / 1000)
+        await announce(vif, nic)
+
+    async def scenario() -> None:
+        async with fleet:
+            with patch.object(SimVif, "announce", announced):
+                vm = fleet.vm()
+                await fleet.start(vm)
+                assert await fleet.ended() is Status.COMPLETED
+                and_then(fleet, vm)
+                await fleet.clock.sleep(5)
+
+    await fleet.clock.run(scenario())
+    return [round(at - told[0], 1) for at in told]
+
+
+async def test_the_network_is_told_again_after_the_migration_is_over():
+    assert await told_of_its_arrival(lambda fleet, vm: None) == [0.0, 0.1, 0.5, 2.0]
+
+
+async def test_a_guest_that_has_moved_on_is_not_called_back():
+    def move_on(fleet, vm):
+        fleet.world.hosts["host2"].domains.pop(vm)
+
+    assert await told_of_its_arrival(move_on) == [0.0, 0.1, 0.5]

@@ -17,6 +17,7 @@ from sterna.agent.tuning import Tuning
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.migration.context import HostPorts
+from sterna.migration.handover import LEAVES
 from sterna.ports.bus import Bus
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -37,6 +38,8 @@ LEAST_ENTRIES = 2
 """The reader asks for the last one it has, too, to see that it is still the same journal."""
 HINT_EVERY_S = 0.1
 """A hint makes the controller read, write and tell: for every step's two entries that was work for its own sake."""
+TOLD_AT_ONCE = frozenset(f"saw-{event}" for event in LEAVES)
+"""Notes of a guest's standstill: who follows reads them while it lasts, not when the guest needs the processors."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ class Agent:
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq
         self._written.set()
-        if entry.kind in (Kind.ACCEPTED, Kind.STATUS, Kind.CLOSED):
+        if entry.kind in (Kind.ACCEPTED, Kind.STATUS, Kind.CLOSED) or entry.name in TOLD_AT_ONCE:
             self._urgent.set()
 
     async def _hint(self) -> None:

@@ -42,5 +42,6 @@ async def plan_migration(wanted: PlanIn, controller: Served) -> Plan:
 
 @router.get("/accuracy", summary="How good the forecasts were")
 async def show_accuracy(controller: Served) -> Forecasting:
-    """Of the last completed migrations that had one: those with a bandwidth limit and a reason to measure."""
+    """Of the last completed migrations that had one: those planned shortly before, or measured while their
+    destination was prepared, between hosts that have met or with a bandwidth limit."""
     return await controller.accuracy()

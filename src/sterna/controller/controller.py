@@ -12,6 +12,7 @@ from sterna.controller.events import Event, Events
 from sterna.controller.external_events import ExternalEvent, pass_on
 from sterna.controller.follower import Follower
 from sterna.controller.inventory import Inventory
+from sterna.controller.lessons import Lessons
 from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
 from sterna.controller.plan_migration import Forecasting, Plan, PlanMigration
 from sterna.controller.projector import Projector
@@ -37,10 +38,11 @@ class Controller:
         self.registry = Registry(fleet, clock)
         self.inventory = Inventory(fleet, self.registry, calls, clock)
         self.projector = Projector(fleet, calls, self.events, clock)
-        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock)
+        lessons = Lessons(fleet, clock)
+        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, lessons)
         self._abort = AbortMigration(fleet, calls, clock)
         self._tune = TuneMigration(fleet, calls, clock)
-        self._plan = PlanMigration(fleet, self.registry, self.inventory, calls, self._migrate)
+        self._plan = PlanMigration(lessons, self.registry, self.inventory, calls, self._migrate)
         self._rehearse = RehearseMigration(fleet, self._migrate, clock)
         self._switch = SwitchToPostcopy(fleet, calls)
         self._calls = calls

@@ -17,6 +17,7 @@ import structlog
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls
 from sterna.controller.inventory import Inventory
+from sterna.controller.lessons import Lessons
 from sterna.controller.registry import Host, Registry
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Migration
@@ -68,10 +69,16 @@ class MigrateVm:
     """The intent "this VM shall run elsewhere"."""
 
     def __init__(
-        self, fleet: Fleet, registry: Registry, inventory: Inventory, calls: AgentCalls, clock: Clock
+        self,
+        fleet: Fleet,
+        registry: Registry,
+        inventory: Inventory,
+        calls: AgentCalls,
+        clock: Clock,
+        lessons: Lessons,
     ) -> None:
         self._fleet, self._registry, self._inventory = fleet, registry, inventory
-        self._calls, self._clock = calls, clock
+        self._calls, self._clock, self._lessons = calls, clock, lessons
         self._gates: dict[str, asyncio.Lock] = {}
         self._waiting = 0
         self._under_way: dict[str, tuple[MigrateRequest, asyncio.Task[tuple[MigrationRecord, bool]]]] = {}
@@ -131,6 +138,8 @@ class MigrateVm:
 
     async def _admit(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
         vm, destination = await self._judge(request, accepting=True)
+        limit = request.asked.bandwidth_bytes_s
+        outlook = await self._lessons.outlook(vm.uuid, vm.host, destination, bandwidth_bytes_s=limit)
         proposal = Migration(
             id=request.id,
             epoch=0,  # the source's journal issues it
@@ -138,7 +147,7 @@ class MigrateVm:
             vm_name=vm.name,
             source=vm.host,
             destination=destination,
-            options=request.options,
+            options=request.options | {"outlook": outlook.model_dump(mode="json")},
             created_at=self._clock.now().isoformat(),
         )
         try:

@@ -10,25 +10,23 @@ from __future__ import annotations
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls
 from sterna.controller.inventory import Inventory
+from sterna.controller.lessons import Lessons
 from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
 from sterna.controller.registry import Registry
 from sterna.controller.rehearse_migration import Rehearsal
 from sterna.domain.capabilities import Capabilities, Guest, Pair
 from sterna.domain.errors import Refused, SternaError
-from sterna.domain.experience import Accuracy, Experience, accuracy, outcome_of
-from sterna.domain.forecast import Forecast, Load, forecasts, working_set, writes_in_turn
+from sterna.domain.experience import Accuracy, accuracy
+from sterna.domain.forecast import Forecast, Load, converges, forecasts, working_set, writes_in_turn
 from sterna.domain.model import Data, GuestLoad, GuestState, Refusal, Value, Vm
 from sterna.domain.objective import Asked, Objective, Solution, objective, solve
 from sterna.domain.policies import May
-from sterna.domain.status import Status
-from sterna.ports.fleet import Fleet, Page, VmRecord
+from sterna.ports.fleet import VmRecord
 
 MEASURE_SILENCE_S = 10.0
 """The agent sends heartbeats while it measures."""
 NO_POSTCOPY = "postcopy-impossible"
 """The destination's refusal where its QEMU may not handle page faults."""
-LOOK_BACK = 100
-"""How many completed migrations are looked through for what they taught."""
 
 
 class Plan(Value):
@@ -54,7 +52,7 @@ class Plan(Value):
 
 
 class Forecasting(Value):
-    """Forecast against actual, of migrations whose load and bandwidth were known when they began."""
+    """Forecast against actual, of migrations whose load and bandwidth were known before their copy began."""
 
     time: Accuracy
     """From the request to the end."""
@@ -66,9 +64,9 @@ class PlanMigration:
     """The intent "what if"."""
 
     def __init__(
-        self, fleet: Fleet, registry: Registry, inventory: Inventory, calls: AgentCalls, migrate: MigrateVm
+        self, lessons: Lessons, registry: Registry, inventory: Inventory, calls: AgentCalls, migrate: MigrateVm
     ) -> None:
-        self._fleet, self._registry, self._inventory = fleet, registry, inventory
+        self._lessons, self._registry, self._inventory = lessons, registry, inventory
         self._calls, self._migrate = calls, migrate
 
     async def plan(self, vm: str, destination: str | None, asked: Asked) -> Plan:
@@ -85,9 +83,7 @@ class PlanMigration:
 
     async def accuracy(self) -> Forecasting:
         """How good the forecasts of the last completed migrations were."""
-        done = await self._fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK))
-        seen = [outcome_of(r.migration, await self._fleet.entries(r.id)) for r in done]
-        outcomes = [o for o in seen if o is not None]
+        outcomes = await self._lessons.outcomes()
         return Forecasting(
             time=accuracy(outcomes, "total_ms"),
             downtime=accuracy(outcomes, "downtime_ms"),
@@ -120,8 +116,8 @@ class PlanMigration:
         hosts = await self._pair(plan, wanted)
         if hosts is None or details is None:
             return plan
-        converges = plan.forecasts[0].ends if plan.forecasts else None
-        answer: Solution = solve(wanted, hosts, Guest.of(details), converges=converges)
+        ends = converges(plan.forecasts[0] if plan.forecasts else None)
+        answer: Solution = solve(wanted, hosts, Guest.of(details), converges=ends)
         return plan.model_copy(
             update={
                 "blockers": tuple(reasons.unique([*plan.blockers, *answer.refusals])),
@@ -145,22 +141,24 @@ class PlanMigration:
     async def _foreseen(self, plan: Plan, wanted: Objective, details: Vm | None) -> Plan:
         """With the forecasts, as far as load and bandwidth are known."""
         load, why = await self._measured(plan.vm, details)
-        taught = await self._experience(plan)
-        road = taught.road(
-            plan.vm.uuid, plan.vm.host, plan.destination or "", bandwidth_bytes_s=wanted.bandwidth_bytes_s
+        if load is not None:
+            self._lessons.measured(plan.vm.uuid, load)
+        limit = wanted.bandwidth_bytes_s
+        outlook = await self._lessons.outlook(
+            plan.vm.uuid, plan.vm.host, plan.destination or "", bandwidth_bytes_s=limit
         )
+        road = outlook.road
         seen: tuple[Forecast, ...] = ()
         if load is not None and road is not None:
             told = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
             seen = forecasts(load, road, **told, within_s=wanted.finish_within_s)
         unknown = "no migration between these hosts has been seen yet: --bandwidth says what to reckon with"
-        limited = road is not None and road.bandwidth_bytes_s == wanted.bandwidth_bytes_s
         return plan.model_copy(
             update={
                 "load": load,
                 "load_reason": why,
                 "bandwidth_bytes_s": road.bandwidth_bytes_s if road else None,
-                "bandwidth_from": unknown if road is None else "asked" if limited else "learnt",
+                "bandwidth_from": unknown if road is None else "asked" if road.limited else "learnt",
                 "forecasts": seen,
             }
         )
@@ -175,18 +173,6 @@ class PlanMigration:
         except SternaError as e:
             return None, e.message
         return load_of(details, [GuestLoad.model_validate(w) for w in answer["windows"]]), ""
-
-    async def _experience(self, plan: Plan) -> Experience:
-        """What completed migrations of this VM, or between these hosts, taught; oldest first."""
-        taught = Experience()
-        done = await self._fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK))
-        for record in reversed(done):
-            told = record.migration
-            same_way = (told.source, told.destination) == (plan.vm.host, plan.destination)
-            if same_way or told.vm_uuid == plan.vm.uuid:
-                outcome = outcome_of(told, await self._fleet.entries(record.id))
-                taught = taught.learn(outcome) if outcome is not None else taught
-        return taught
 
 
 def load_of(vm: Vm, windows: list[GuestLoad]) -> Load:

@@ -21,6 +21,9 @@ NORMAL_MAD = 1.4826
 """Median absolute deviation to standard deviation, of a normal distribution."""
 LEAST_SPREAD = 0.05
 """Nobody is more certain than this of the next migration."""
+LIMIT_MET, LIMIT_FAR = 0.8, 0.5
+"""Who sent more than the first share of a limit was held by it: QEMU stays some percent below. Who sent less than
+the second was held by the link. In between it could be either, or the guest."""
 
 
 class Running(Value):
@@ -66,15 +69,22 @@ class Outcome(Value):
     source: str
     destination: str
     forecast: Forecast
+    correction: float = 1.0
+    """The one that its forecast was made with."""
     actual: Actual
-    limited: bool = False
-    """It was not to send faster: what it sent says nothing of the link."""
+    limit_bytes_s: int | None = None
+    """It was not to send faster. None: no limit."""
+    tuned: bool = False
+    """Its limit was changed on the way: its rate says nothing."""
 
 
 class OfPair(Value):
     """Learnt of one source and destination."""
 
     bandwidth: Running = Running()
+    """Of the link: copies without a limit, or far below theirs. Bytes/s."""
+    kept: Running = Running()
+    """Share of its limit that a copy held by it sends."""
     setup_ms: Running = Running()
     switch_ms: Running = Running()
 
@@ -85,21 +95,23 @@ class Experience(Value):
     pairs: dict[str, OfPair] = {}
     """By `source>destination`."""
     corrections: dict[str, Running] = {}
-    """By VM: how many times the model's time its copies took."""
+    """By VM: how many times the model's bytes its copies sent. How fast they were is the pair's matter."""
 
-    def learn(self, outcome: Outcome, *, correction: float = 1.0) -> Experience:
-        """With one more finished migration. `correction`: the one that its forecast was made with."""
+    def learn(self, outcome: Outcome) -> Experience:
+        """With one more finished migration."""
         actual, told = outcome.actual, outcome.forecast
         key = f"{outcome.source}>{outcome.destination}"
         old = self.pairs.get(key, OfPair())
         rate = _ratio(actual.bytes_sent, _sending(actual.copy_ms), 1000)
         setup = actual.total_ms - actual.copy_ms if actual.total_ms and actual.copy_ms else None
+        bandwidth, kept = _with_rate(old, outcome, rate)
         pair = OfPair(
-            bandwidth=old.bandwidth if outcome.limited else old.bandwidth.plus(rate),
+            bandwidth=bandwidth,
+            kept=kept,
             setup_ms=old.setup_ms.plus(setup),
             switch_ms=old.switch_ms.plus(actual.switch_ms),
         )
-        off = _ratio(_sending(actual.copy_ms), _sending(told.copy_ms), correction)
+        off = _ratio(actual.bytes_sent, told.bytes_sent, outcome.correction)
         known = self.corrections.get(outcome.vm, Running()).plus(off)
         return Experience(
             pairs=self.pairs | {key: pair},
@@ -110,12 +122,14 @@ class Experience(Value):
         """What to expect of the next copy; None where no bandwidth is known. `bandwidth_bytes_s`: a limit."""
         pair = self.pairs.get(f"{source}>{destination}", OfPair())
         learnt = pair.bandwidth.typical(math.inf)
-        bandwidth = min(learnt, bandwidth_bytes_s or math.inf)
+        limit = bandwidth_bytes_s * pair.kept.typical(1.0) if bandwidth_bytes_s else math.inf
+        bandwidth = min(learnt, limit)
         if bandwidth == math.inf:
             return None
         own = self.corrections.get(vm, Running())
         return Road(
             bandwidth_bytes_s=max(1, int(bandwidth)),
+            limited=limit <= learnt,
             setup_ms=pair.setup_ms.typical(SETUP_MS),
             switch_ms=pair.switch_ms.typical(SWITCH_MS),
             correction=own.typical(1.0),
@@ -131,19 +145,22 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
     copy_ms = next((j.total_ms for j in jobs if j.total_ms is not None), None)
     if copy_ms is None:
         return None
-    report, told = build_report(migration, own), notes.get("load", {}).get("forecast")
+    report, before = build_report(migration, own), notes.get("load", {})
+    told, road = before.get("forecast"), before.get("road") or {}
     return Outcome(
         vm=migration.vm_uuid,
         source=migration.source,
         destination=migration.destination,
         forecast=Forecast.model_validate(told) if told else Forecast(mode=Mode.PRECOPY, ends=True, odds=1),
+        correction=road.get("correction", 1.0),
         actual=Actual(
             total_ms=report.total_ms,
             copy_ms=copy_ms,
             downtime_ms=report.downtime_ms,
             bytes_sent=(report.bytes_memory or 0) + (report.bytes_disks or 0) or None,
         ),
-        limited=migration.options.get("bandwidth_bytes") is not None,
+        limit_bytes_s=migration.options.get("bandwidth_bytes"),
+        tuned="tuned" in notes,
     )
 
 
@@ -173,6 +190,18 @@ def accuracy(outcomes: Sequence[Outcome], of: str = "total_ms") -> Accuracy:
         within_25_percent=sum(e <= 0.25 for e in errors) / len(errors),
         median_error=median(errors),
     )
+
+
+def _with_rate(known: OfPair, outcome: Outcome, rate: float | None) -> tuple[Running, Running]:
+    """The link's bandwidth and the share of limits that is sent, with one more copy's bytes/s."""
+    limit = outcome.limit_bytes_s
+    if rate is None or outcome.tuned:
+        return known.bandwidth, known.kept
+    if limit is None or rate < LIMIT_FAR * limit:
+        return known.bandwidth.plus(rate), known.kept
+    if rate < LIMIT_MET * limit:
+        return known.bandwidth, known.kept
+    return known.bandwidth, known.kept.plus(rate / limit)
 
 
 def _sending(copy_ms: float | None) -> float | None:

@@ -34,6 +34,8 @@ STALLED = 0.9
 """A pass that leaves more than this share: the copy is about to be given more downtime than it began with."""
 COMES_ROUND = 0.95
 """A longer window that dirtied less than this share of what the short one promised has met its own pages again."""
+SURE = 0.95
+"""Odds from which a copy is begun without the means to slow the guest down."""
 HIGH_SHARE = 0.5
 """QEMU throttles after two passes that left more than this share of what they sent."""
 
@@ -97,9 +99,19 @@ class Road(Value):
     bandwidth_bytes_s: int
     setup_ms: float = SETUP_MS
     switch_ms: float = SWITCH_MS
+    limited: bool = False
+    """It is a limit's bandwidth, not the link's."""
     correction: float = 1.0
-    """Copies of this VM took so many times the model's time."""
+    """Copies of this VM sent so many times the model's bytes."""
     spread: float = SPREAD
+
+
+class Outlook(Value):
+    """What is known before a migration begins. None: not known."""
+
+    load: Load | None = None
+    """As it was last measured for a plan."""
+    road: Road | None = None
 
 
 class Forecast(Value):
@@ -165,6 +177,13 @@ def forecasts(
     return tuple(forecast(load, road, m, within_s=within_s, **limits) for m in Mode)  # type: ignore[arg-type]
 
 
+def converges(precopy: Forecast | None) -> bool | None:
+    """Does pre-copy end by itself? None where there is no forecast, or it is not sure."""
+    if precopy is None or (precopy.ends and precopy.odds < SURE):
+        return None
+    return precopy.ends
+
+
 def working_set(first: tuple[float, int], second: tuple[float, int]) -> int | None:
     """The working set in bytes from what was dirtied in a short and a long window, each (seconds, different bytes).
 
@@ -224,7 +243,7 @@ def _told(load: Load, road: Road, mode: Mode, done: _Copied, *, downtime_ms: flo
         total_ms=round(copy_ms + road.setup_ms, 1),
         copy_ms=round(copy_ms, 1),
         downtime_ms=round(downtime_ms, 1),
-        bytes_sent=int(done.sent + done.left + load.disk_bytes),
+        bytes_sent=int((done.sent + done.left + load.disk_bytes) * road.correction),
         passes=done.passes,
         why=why,
     )

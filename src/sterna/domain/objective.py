@@ -194,7 +194,8 @@ class _Solver:
         if May.POSTCOPY in may:
             self._want(Feature.POSTCOPY, "it may be used, and can only be switched to if the copy starts with it")
         if May.THROTTLE in may and self.converges is not True:
-            why = "the forecast is that it does not converge" if self.converges is False else "nothing is known yet"
+            unsure = "it is not sure that it converges by itself"
+            why = "the forecast is that it does not converge" if self.converges is False else unsure
             self._want(Feature.THROTTLE, f"it may be used, and {why}")
         elif May.THROTTLE in may:
             # QEMU slows a guest that dirties more than half of what is sent, also one that would converge.

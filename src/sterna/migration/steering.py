@@ -13,7 +13,7 @@ from datetime import datetime
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.errors import SternaError
-from sterna.domain.forecast import Forecast, Load, Mode, Road, forecast
+from sterna.domain.forecast import Forecast, Load, Mode, Outlook, Road, converges, forecast
 from sterna.domain.model import Data, GuestLoad, JobSample
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
 from sterna.domain.policies import May
@@ -23,12 +23,14 @@ from sterna.migration.context import Context
 
 OBJECTIVE = "objective"
 """In a migration's options: the `Objective` it is to meet."""
+OUTLOOK = "outlook"
+"""In a migration's options: the `Outlook` its controller had when it was accepted."""
 STEERED = "steered"
 """Note: the last thing done to the copy, and why."""
 GAVE_UP = "gave-up"
 """Note: the copy is ended because its objective cannot be met; and why."""
 LOAD = "load"
-"""Note: what the guest was measured to dirty, and the forecast made of it; `experience.outcome_of` reads it."""
+"""Note: what the guest was measured to dirty, the road, and the forecast; `experience.outcome_of` reads it."""
 MORE_LEEWAY = (
     "allow more: --max-downtime, --finish-within, --may throttle,postcopy,pause; or migrate when it is quieter"
 )
@@ -84,26 +86,43 @@ async def prepare(ctx: Context) -> CopyParameters | None:
         first_ms = NO_SWITCH_MS if ctx.rehearses_copy else wanted.first_downtime_ms
         await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, first_ms)
     load = await load_of(ctx)
-    seen = _forecast(ctx, wanted, load)
-    told = {"load": load, "forecast": seen}
+    road = _road(ctx, wanted)
+    seen = _forecast(ctx, wanted, load, road)
+    told = {"load": load, "road": road, "forecast": seen}
     ctx.note("M3", LOAD, {name: value.model_dump(mode="json") for name, value in told.items() if value is not None})
-    return await stream.choose(ctx, wanted, seen.ends if seen is not None else None)
+    return await stream.choose(ctx, wanted, converges(seen))
 
 
-def _forecast(ctx: Context, wanted: Objective, load: GuestLoad | None) -> Forecast | None:
-    """Of pre-copy. None where the load or the bandwidth is not known."""
-    if load is None or wanted.bandwidth_bytes_s is None:
+def _outlook(ctx: Context) -> Outlook:
+    """The controller's; of an older one: nothing."""
+    return Outlook.model_validate(ctx.migration.options.get(OUTLOOK) or {})
+
+
+def _road(ctx: Context, wanted: Objective) -> Road | None:
+    """What the controller had learnt; without it, the bandwidth that was asked for."""
+    learnt = _outlook(ctx).road
+    if learnt is None and wanted.bandwidth_bytes_s is not None:
+        return Road(bandwidth_bytes_s=wanted.bandwidth_bytes_s, limited=True)
+    return learnt
+
+
+def _forecast(ctx: Context, wanted: Objective, load: GuestLoad | None, road: Road | None) -> Forecast | None:
+    """Of pre-copy. None where the load or the road is not known. A plan's measurement took longer than this one."""
+    what = _outlook(ctx).load or (_measured(ctx, load) if load is not None else None)
+    if what is None or road is None:
         return None
-    what = Load(
+    limits = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
+    return forecast(what, road, Mode.PRECOPY, **limits)
+
+
+def _measured(ctx: Context, load: GuestLoad) -> Load:
+    return Load(
         memory_bytes=ctx.vm_before().memory_bytes,
         allocated_bytes=load.allocated_bytes,
         dirty_bytes=load.dirty_bytes,
         dirty_period_s=load.period_s,
         disk_bytes=sum(d.allocation_bytes or 0 for d in ctx.vm_before().disks if d.local),
     )
-    road = Road(bandwidth_bytes_s=wanted.bandwidth_bytes_s)
-    limits = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
-    return forecast(what, road, Mode.PRECOPY, **limits)
 
 
 class Steering:

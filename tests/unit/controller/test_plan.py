@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sterna.controller.lessons import LOAD_HOLDS_S
+from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmMissing
 from sterna.domain.errors import Conflict, Refused
-from sterna.domain.forecast import Forecast, Mode
+from sterna.domain.forecast import Forecast, Mode, Outlook
 from sterna.domain.journal import Kind
 from sterna.domain.model import GuestLoad, GuestState, Refusal
 from sterna.domain.objective import Asked
@@ -88,6 +90,31 @@ async def test_the_bandwidth_is_learnt_from_finished_migrations_between_the_host
     assert (plan.bandwidth_bytes_s, plan.bandwidth_from) == (250 * MIB, "learnt")
     assert plan.forecasts
     assert (await world.controller.plan("web1", "c", Asked())).bandwidth_bytes_s is None
+
+
+async def test_a_migration_takes_along_what_is_known_before_it_begins(world: World) -> None:
+    world.a.write(good_source(MOVE))
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    assert (await outlook(world, "1" * 8)).load is None
+    await world.controller.plan("web1", "b", Asked())
+    known = await outlook(world, "2" * 8)
+    assert known.load is not None and known.load.dirty_bytes / known.load.dirty_period_s == 10 * MIB
+    assert known.road is not None and (known.road.bandwidth_bytes_s, known.road.limited) == (250 * MIB, False)
+    world.clock.ms += 1000 * (LOAD_HOLDS_S + 1)  # by now the guest may do something else
+    await world.bus.beat(world.controller)
+    assert (await outlook(world, "3" * 8)).load is None
+
+
+async def outlook(world: World, number: str) -> Outlook:
+    """Of a migration to b that is asked for now, and refused by its source."""
+    request = MigrateRequest(id=f"{number}-0000-4000-8000-000000000000", vm="web1", destination="b")
+    world.b.against = [Refusal(code="memory-short", message="b is full", fix="move one")]
+    with pytest.raises(Refused):
+        await world.controller.migrate(request)
+    world.b.against = []
+    asked = [params for _, method, params in world.bus.calls if method == "start_migration"]
+    return Outlook.model_validate(asked[-1]["options"]["outlook"])
 
 
 async def test_forecasts_are_held_against_what_was(world: World) -> None:
