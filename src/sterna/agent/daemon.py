@@ -14,6 +14,7 @@ from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.measuring import Measuring
 from sterna.agent.source import SourceDesk
 from sterna.agent.tuning import Tuning
+from sterna.domain.downtime import ARRIVED
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.migration.context import HostPorts
@@ -36,10 +37,11 @@ PAGE_BYTES = MAX_MESSAGE_BYTES // 2
 """A VM with 40 disks writes 100 kB in one migration: a page ends earlier than its reader asked for, too."""
 LEAST_ENTRIES = 2
 """The reader asks for the last one it has, too, to see that it is still the same journal."""
-HINT_EVERY_S = 0.1
+HINT_EVERY_S = 0.25
 """A hint makes the controller read, write and tell: for every step's two entries that was work for its own sake."""
-TOLD_AT_ONCE = frozenset(f"saw-{event}" for event in LEAVES)
-"""Notes of a guest's standstill: who follows reads them while it lasts, not when the guest needs the processors."""
+TOLD_AT_ONCE = frozenset({*(f"saw-{event}" for event in LEAVES), ARRIVED})
+"""Notes of a guest's standstill, and of its end: who follows reads the first while it lasts. In between, when the
+guest needs the processors, nothing is told."""
 
 
 @dataclass(frozen=True)

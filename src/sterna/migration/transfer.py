@@ -34,9 +34,6 @@ from sterna.ports.hypervisor import GuestEvent
 SAMPLE_EVERY_S = 0.5
 ASK_AGAIN_S = 0.1
 SLOWEST_ASK_S = 2.0
-FIRST_BREATH_S = 0.02
-"""A guest that was just let run there has the processors first: on hosts with few of them, whatever is done now is
-silence for its clients (docs/benchmarks.md). All that is left then is to clean up."""
 SLOWEST_BYTES_S = 1 << 20
 """The least bandwidth libvirt can be told."""
 
@@ -264,7 +261,6 @@ async def watch(
             done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
                 ended.result()
-            await ctx.clock.sleep(FIRST_BREATH_S)
             await handover.let_end(ctx, network)  # the copy succeeded: nothing here is in a hurry any more
         finally:
             for task in (*deciding, *watchers, network):
