@@ -61,6 +61,12 @@ class Scene:
         self.fleet.wait_closed(migration)
         return seen
 
+    def must_complete(self, migration: str) -> None:
+        """Wait for its end. Where that is another one, everything both hosts journaled is told."""
+        seen = self.end(migration)
+        story = "\n".join(str(item) for item in self.fleet.timeline(migration))
+        assert seen["status"] == "completed", f"{seen['reason']} {seen.get('error')}\n{story}"
+
     def move(self, **more: object) -> dict[str, Any]:
         """From the request to the end."""
         return self.end(self.start(**more))

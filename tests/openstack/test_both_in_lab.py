@@ -50,7 +50,7 @@ def test_five_times_there_and_back(scene: Scene) -> None:
     scene.must_be_on(scene.here)
     for _ in range(2 * ROUNDS):
         there = scene.host("destination")
-        assert scene.move()["status"] == "completed"
+        scene.must_complete(scene.start())
         scene.must_be_on(there)
     assert scene.guest.status().blocks_verified > before.blocks_verified
 
@@ -59,7 +59,7 @@ def test_five_times_there_and_back(scene: Scene) -> None:
 def test_the_hand_over_as_a_diagram(scene: Scene) -> None:
     """Neutron's own documents draw one picture for each plug; ours come out of real runs (docs/openstack.md)."""
     migration = scene.start()
-    assert scene.end(migration)["status"] == "completed"
+    scene.must_complete(migration)
     drawn = scene.fleet.api.get(f"/v1/migrations/{migration}/diagram").text
     OUT.mkdir(exist_ok=True)
     (OUT / f"hand-over-{'hybrid' if scene.hosts.hybrid else 'normal'}.puml").write_text(drawn)
@@ -82,8 +82,7 @@ def test_an_agent_killed_at_a_step_goes_on_from_there(scene: Scene, at: At) -> N
     with scene.forced(at.rules(scene, "kill")):
         migration = scene.await_death(victim, scene.start)
     scene.lab.start_agent(victim)
-    seen = scene.end(migration)
-    assert seen["status"] == "completed", seen
+    scene.must_complete(migration)
     scene.must_be_on(there)
 
 
@@ -95,8 +94,7 @@ def test_an_agent_killed_while_libvirt_copies_and_hands_over(scene: Scene, role:
     scene.fleet.wait_for_row(victim, moment, migration)
     scene.lab.kill_agent(victim, signal.SIGKILL)
     scene.lab.start_agent(victim)
-    seen = scene.end(migration)
-    assert seen["status"] == "completed", seen
+    scene.must_complete(migration)
     scene.must_be_on(there)
 
 
@@ -109,8 +107,7 @@ def test_both_agents_killed_while_libvirt_copies(scene: Scene) -> None:
         scene.lab.kill_agent(host, signal.SIGKILL)
     for host in (here, there):
         scene.lab.start_agent(host)
-    seen = scene.end(migration)
-    assert seen["status"] == "completed", seen
+    scene.must_complete(migration)
     scene.must_be_on(there)
 
 
