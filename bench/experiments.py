@@ -20,6 +20,7 @@ from bench.foreseen import foreseen
 from bench.lag import lag
 from bench.late import late
 from bench.qmp import Qmp
+from bench.reply import reply
 from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
 
@@ -127,6 +128,12 @@ def forecast(lab: Lab, rounds: int, console: Console) -> Result:
     return foreseen(lab, console)
 
 
+def first_reply(lab: Lab, rounds: int, console: Console) -> Result:
+    """What the guest's first reply on its new host waits for."""
+    shape(lab, LINK_MIB_S)
+    return reply(lab, rounds, console)
+
+
 def _in_time(arm: Arm) -> bool:
     """Did it end as it should? What virsh has begun is given up at the deadline."""
     there = arm.there
@@ -142,4 +149,4 @@ def _in_time(arm: Arm) -> bool:
 
 
 EXPERIMENTS = {"one": one, "ten": ten, "cpu": cpu, "rates": rates, "late": late, "lag": lag,
-               "forecast": forecast}  # fmt: skip
+               "forecast": forecast, "reply": first_reply}  # fmt: skip
