@@ -33,6 +33,7 @@ from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.vif.plugs import Plugs
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
+from sterna.agent.namesake import refuse_namesake
 from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, load
 from sterna.controller.controller import Controller
@@ -193,7 +194,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 def run_agent(config: Path) -> None:
     """`sterna agent`: run until SIGTERM. A copy under way goes on in libvirt and is joined by the next life.
 
-    Raises BadRequest for wrong settings, Permanent for a damaged journal, Conflict where another agent has it.
+    Raises BadRequest for wrong settings, Permanent for a damaged journal, Conflict where another agent has it, or
+    another host's agent has this name.
     """
     log_to_stderr()
     settings = load(AgentSettings, config)
@@ -209,6 +211,8 @@ def run_agent(config: Path) -> None:
             boot=boot,
             strike=strike,
         )
+        client = RpcClient(parts.bus, settings.host, clock)
+        await refuse_namesake(client, settings.host, parts.host.hypervisor)
         agent = Agent(parts)
         await agent.start()
         await until_told_to_stop()

@@ -1,0 +1,41 @@
+"""Settings copied from one host to another: the second agent of a name must not serve (ports of the sim fleet)."""
+
+from __future__ import annotations
+
+import pytest
+
+from sterna.agent.namesake import ANSWER_S, refuse_namesake
+from sterna.domain.errors import Conflict
+from sterna.rpc.client import RpcClient
+from tests.saga.fleet import SimFleet
+
+
+async def test_the_second_host_of_a_name_is_refused_and_told_which_the_first_is():
+    fleet = SimFleet()
+
+    async def scenario() -> None:
+        async with fleet:
+            cloned = RpcClient(fleet.broker.bus("clone"), "host1", fleet.clock)
+            with pytest.raises(Conflict, match=fleet.world.hosts["host1"].host_uuid) as caught:
+                await refuse_namesake(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
+            assert fleet.world.hosts["host2"].host_uuid in caught.value.fix
+
+    await fleet.clock.run(scenario())
+
+
+@pytest.mark.parametrize("away", ["nobody is there", "it is the same host", "its libvirt is away"])
+async def test_what_proves_nothing_keeps_no_agent_from_starting(away):
+    fleet = SimFleet()
+
+    async def scenario() -> None:
+        async with fleet:
+            here = fleet.agents["host1" if away == "it is the same host" else "host2"].ports().hypervisor
+            if away == "nobody is there":
+                await fleet.agents["host1"].kill()
+            if away == "its libvirt is away":
+                fleet.world.hosts["host1"].libvirtd_up = False
+            began = fleet.clock.monotonic_ms()
+            await refuse_namesake(RpcClient(fleet.broker.bus("new"), "host1", fleet.clock), "host1", here)
+            assert fleet.clock.monotonic_ms() - began <= ANSWER_S * 1000
+
+    await fleet.clock.run(scenario())
