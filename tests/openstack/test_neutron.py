@@ -178,11 +178,13 @@ def test_an_early_activation_that_came_to_nothing_is_given_back(scene: Scene) ->
 
 def test_a_trunks_parent_is_on_a_bridge_of_its_own(scene: Scene) -> None:
     """Which nobody makes on the destination: such a VM is refused (docs/limits.md)."""
-    port = scene.hosts.make_port("host1", "10.74.0.98", "52:54:00:74:00:62")
 
     def act(cloud: Connection) -> str:
-        trunk = cloud.network.create_trunk(port_id=port, sub_ports=[])
-        there = cloud.network.post(f"/ports/{port}/bindings", json={"binding": {"host": "host2"}})
+        port = cloud.network.create_port(network_id=scene.hosts.network_id, port_security_enabled=False)
+        trunk = cloud.network.create_trunk(port_id=port.id, sub_ports=[])  # refused for a port in use
+        cloud.network.update_port(port, binding_host_id="host1", device_owner="compute:nova")
+        there = cloud.network.post(f"/ports/{port.id}/bindings", json={"binding": {"host": "host2"}})
+        cloud.network.update_port(port, binding_host_id="")
         cloud.network.delete_trunk(trunk)
         cloud.network.delete_port(port)
         return str(there.json()["binding"]["vif_details"]["bridge_name"])
