@@ -114,6 +114,13 @@ async def test_a_device_of_something_else_is_a_conflict(hosts: TwoHosts, plug: s
         await vif.unplug(plugged)
 
 
+async def test_the_bridge_of_a_trunks_parent_is_not_asked_for(hosts: TwoHosts) -> None:
+    """Neutron's agent makes it, for guests that are there already: a bridge by that name would not be a trunk's."""
+    (refusal,) = await hosts.b.vif.check(NICS[OVS].model_copy(update={"bridge": "tbr-1f2e3d4c-5"}))
+    assert (refusal.code, "tbr-1f2e3d4c-5" in refusal.message) == ("trunk-parent", True)
+    assert "delete the trunk" in refusal.fix
+
+
 @MADE_AHEAD
 async def test_a_bridge_that_is_missing(hosts: TwoHosts, plug: str) -> None:
     nowhere = NICS[plug].model_copy(update={"bridge": "br-none"})

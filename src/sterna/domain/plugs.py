@@ -82,6 +82,23 @@ def claimed(nic: Nic) -> str | None:
     return nic.parent if nic.plug == MACVTAP and nic.mode == PASSTHROUGH else None
 
 
+TRUNK_BRIDGE: Final = "tbr-"
+"""What Neutron's ML2/OVS calls the bridge that a trunk's parent has for itself."""
+
+
+def no_bridge(nic: Nic) -> Refusal:
+    """The destination has no such bridge of the NIC's plug type."""
+    bridge = nic.bridge or ""
+    if nic.plug in (OVS, HYBRID) and bridge.startswith(TRUNK_BRIDGE):
+        message = f"NIC {nic.mac} is a trunk's parent, on a bridge of its own ({bridge}): that is not moved yet"
+        fix = "delete the trunk in Neutron, move the VM, and make it again"
+        return Refusal(code="trunk-parent", message=message, fix=fix)
+    kind, fix = ("Linux", f"ip link add {bridge} type bridge")
+    if nic.plug != BRIDGE:
+        kind, fix = ("Open vSwitch", f"ovs-vsctl add-br {bridge}")
+    return Refusal(code="bridge-missing", message=f"there is no {kind} bridge {bridge} (NIC {nic.mac})", fix=fix)
+
+
 def refusals(nic: Nic) -> list[Refusal]:
     """Why no host could be given this NIC, as far as its description says; empty for one that can move."""
     if nic.plug == VHOSTUSER:

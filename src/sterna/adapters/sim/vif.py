@@ -10,11 +10,11 @@ from collections.abc import Collection
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import SimPort
 from sterna.adapters.sim.vif_hybrid import SimHybrid
-from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_ahead, no_bridge, unplug_tap
+from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_ahead, unplug_tap
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, carried_ids, claimed
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, carried_ids, claimed, no_bridge
 from sterna.ports.vif import MADE_BY
 
 

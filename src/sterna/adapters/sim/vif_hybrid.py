@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import SimPort
-from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_ahead, no_bridge
+from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_ahead
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HYBRID, carried_ids, hybrid_names, tap_name
+from sterna.domain.plugs import BRIDGE, HYBRID, carried_ids, hybrid_names, no_bridge, tap_name
 from sterna.ports.vif import MADE_BY
 
 

@@ -6,8 +6,7 @@ from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import SimPort
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict
-from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE
+from sterna.domain.model import Nic
 from sterna.ports.vif import MADE_BY
 
 
@@ -34,15 +33,6 @@ def as_seen(nic: Nic, port: SimPort) -> Nic:
 def is_made_ahead(port: SimPort) -> bool:
     """Did `plug` make it?"""
     return port.external_ids.items() >= MADE_BY.items()
-
-
-def no_bridge(nic: Nic) -> Refusal:
-    """There is no such bridge of the NIC's plug type."""
-    kind, fix = (
-        ("Linux", "ip link add {} type bridge") if nic.plug == BRIDGE else ("Open vSwitch", "ovs-vsctl add-br {}")
-    )
-    message = f"there is no {kind} bridge {nic.bridge} (NIC {nic.mac})"
-    return Refusal(code="bridge-missing", message=message, fix=fix.format(nic.bridge))
 
 
 def check_free(port: SimPort | None, bridge: str, ids: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from sterna.adapters.vif import links
 from sterna.adapters.vif.announce import rarp
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE
+from sterna.domain.plugs import BRIDGE, no_bridge
 from sterna.ports.vif import MADE_BY
 
 _LIMIT_S = 5.0
@@ -99,8 +99,7 @@ def _check(nic: Nic) -> list[Refusal]:
     with links.iproute() as ipr:
         if links.is_bridge(ipr, nic.bridge or ""):
             return []
-    message = f"there is no Linux bridge {nic.bridge} (NIC {nic.mac})"
-    return [Refusal(code="bridge-missing", message=message, fix=f"ip link add {nic.bridge} type bridge")]
+    return [no_bridge(nic)]
 
 
 def _plug(nic: Nic, vm_uuid: str, device: str) -> Nic:

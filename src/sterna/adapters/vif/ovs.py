@@ -15,7 +15,7 @@ from sterna.adapters.vif.announce import say
 from sterna.adapters.vif.ovsdb import OvsDb
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import OVS
+from sterna.domain.plugs import OVS, no_bridge
 
 
 class OvsVif:
@@ -76,10 +76,7 @@ class OvsVif:
 
 def missing_bridge(api: Any, nic: Nic) -> list[Refusal]:
     """A refusal where Open vSwitch has no such bridge."""
-    if ovsdb.rows(api, "Bridge", name=nic.bridge or ""):
-        return []
-    message = f"there is no Open vSwitch bridge {nic.bridge} (NIC {nic.mac})"
-    return [Refusal(code="bridge-missing", message=message, fix=f"ovs-vsctl add-br {nic.bridge}")]
+    return [] if ovsdb.rows(api, "Bridge", name=nic.bridge or "") else [no_bridge(nic)]
 
 
 def _plug(api: Any, nic: Nic, vm_uuid: str, device: str) -> Nic:
