@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from sterna.domain.forecast import JOB_MS, SETUP_MS, SPREAD, SWITCH_MS, Forecast, Mode, Road
+from sterna.domain.forecast import JOB_MS, SETUP_MS, SPREAD, SWITCH_MS, Forecast, Load, Mode, Road, Seen
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import CompletedJob, Value
 from sterna.domain.report import build_report
 
+COPIES = 5
+"""Newest copies of a VM that are remembered one by one."""
 REMEMBERED = 15
 """Newest observations kept of anything: enough for a median, few enough to follow a change."""
 NORMAL_MAD = 1.4826
@@ -69,8 +71,9 @@ class Outcome(Value):
     source: str
     destination: str
     forecast: Forecast
-    correction: float = 1.0
-    """The one that its forecast was made with."""
+    load: Load | None = None
+    """What its forecast was made of, with `bandwidth_bytes_s`."""
+    bandwidth_bytes_s: int | None = None
     actual: Actual
     limit_bytes_s: int | None = None
     """It was not to send faster. None: no limit."""
@@ -96,6 +99,8 @@ class Experience(Value):
     """By `source>destination`."""
     corrections: dict[str, Running] = {}
     """By VM: how many times the model's bytes its copies sent. How fast they were is the pair's matter."""
+    copies: dict[str, tuple[Seen, ...]] = {}
+    """By VM: the last few."""
 
     def learn(self, outcome: Outcome) -> Experience:
         """With one more finished migration."""
@@ -111,12 +116,20 @@ class Experience(Value):
             setup_ms=old.setup_ms.plus(setup),
             switch_ms=old.switch_ms.plus(actual.switch_ms),
         )
-        off = _ratio(actual.bytes_sent, told.bytes_sent, outcome.correction)
+        off = _ratio(actual.bytes_sent, told.bytes_sent, told.correction)
         known = self.corrections.get(outcome.vm, Running()).plus(off)
         return Experience(
             pairs=self.pairs | {key: pair},
             corrections=self.corrections | ({outcome.vm: known} if known.values else {}),
+            copies=self.copies | self._with_copy(outcome),
         )
+
+    def _with_copy(self, outcome: Outcome) -> dict[str, tuple[Seen, ...]]:
+        sent, bandwidth = outcome.actual.bytes_sent, outcome.bandwidth_bytes_s
+        if outcome.load is None or not sent or not bandwidth or outcome.tuned:
+            return {}
+        seen = Seen(load=outcome.load, bandwidth_bytes_s=bandwidth, bytes_sent=sent)
+        return {outcome.vm: (*self.copies.get(outcome.vm, ()), seen)[-COPIES:]}
 
     def road(self, vm: str, source: str, destination: str, *, bandwidth_bytes_s: int | None = None) -> Road | None:
         """What to expect of the next copy; None where no bandwidth is known. `bandwidth_bytes_s`: a limit."""
@@ -133,6 +146,7 @@ class Experience(Value):
             setup_ms=pair.setup_ms.typical(SETUP_MS),
             switch_ms=pair.switch_ms.typical(SWITCH_MS),
             correction=own.typical(1.0),
+            seen=self.copies.get(vm, ()),
             spread=own.spread or SPREAD,
         )
 
@@ -146,13 +160,14 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
     if copy_ms is None:
         return None
     report, before = build_report(migration, own), notes.get("load", {})
-    told, road = before.get("forecast"), before.get("road") or {}
+    told, load, road = before.get("forecast"), before.get("assumed"), before.get("road") or {}
     return Outcome(
         vm=migration.vm_uuid,
         source=migration.source,
         destination=migration.destination,
         forecast=Forecast.model_validate(told) if told else Forecast(mode=Mode.PRECOPY, ends=True, odds=1),
-        correction=road.get("correction", 1.0),
+        load=Load.model_validate(load) if load else None,
+        bandwidth_bytes_s=road.get("bandwidth_bytes_s"),
         actual=Actual(
             total_ms=report.total_ms,
             copy_ms=copy_ms,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from statistics import NormalDist
+from statistics import NormalDist, median
 
 from sterna.domain.convergence import THROTTLE_FIRST, THROTTLE_MOST, THROTTLE_STEP
 from sterna.domain.model import Value
@@ -34,6 +34,14 @@ STALLED = 0.9
 """A pass that leaves more than this share: the copy is about to be given more downtime than it began with."""
 COMES_ROUND = 0.95
 """A longer window that dirtied less than this share of what the short one promised has met its own pages again."""
+ALIKE_RATE, ALIKE_SIZE = 2 * SPREAD, 0.15
+"""Natural logarithms: a copy was made like the next one where the dirty rates measured before them differ by no
+more than the measurement does, and sizes and bandwidths by no more than the second."""
+CALM = 0.02
+"""Of the bandwidth: dirty rates below it are all alike."""
+LEAST_ALIKE = 3
+"""So many copies alike say better what is sent than the model does: a VM repeats itself within some percent, where
+a measured dirty rate is off by tens."""
 SURE = 0.95
 """Odds from which a copy is begun without the means to slow the guest down."""
 HIGH_SHARE = 0.5
@@ -93,6 +101,27 @@ class Load(Value):
         return w * (1 - math.exp(-self.write_rate * factor * seconds / w))
 
 
+class Seen(Value):
+    """One copy that was made of the VM."""
+
+    load: Load
+    """As its forecast had it."""
+    bandwidth_bytes_s: int
+    """As its forecast had it."""
+    bytes_sent: int
+
+    def alike(self, load: Load, bandwidth_bytes_s: int) -> bool:
+        """Was it made as the next one would be?"""
+        was, now = (of.dirty_bytes / of.dirty_period_s for of in (self.load, load))
+        calm = max(was, now) <= CALM * bandwidth_bytes_s
+        sizes = (self.load.touched + self.load.disk_bytes, load.touched + load.disk_bytes)
+        return (
+            (calm or _near((was, now), ALIKE_RATE))
+            and _near(sizes, ALIKE_SIZE)
+            and _near((self.bandwidth_bytes_s, bandwidth_bytes_s), ALIKE_SIZE)
+        )
+
+
 class Road(Value):
     """What the two hosts and the network between them give."""
 
@@ -103,6 +132,8 @@ class Road(Value):
     """It is a limit's bandwidth, not the link's."""
     correction: float = 1.0
     """Copies of this VM sent so many times the model's bytes."""
+    seen: tuple[Seen, ...] = ()
+    """Its last few copies."""
     spread: float = SPREAD
 
 
@@ -129,6 +160,8 @@ class Forecast(Value):
     downtime_ms: float | None = None
     bytes_sent: int | None = None
     passes: int | None = None
+    correction: float = 1.0
+    """Of the model's bytes, as it was made with."""
     why: str = ""
 
 
@@ -159,6 +192,10 @@ def forecast(
     `max_downtime_ms`, where it gets nowhere. None: all of it from the start."""
     limits = _Limits(first_ms=min(first_downtime_ms or max_downtime_ms, max_downtime_ms), most_ms=max_downtime_ms)
     plain = _predict(load, road, mode, limits, strain=1.0)
+    usual = _usual(load, road)
+    if usual is not None and plain.bytes_sent and mode in (Mode.PRECOPY, Mode.THROTTLE):
+        road = road.model_copy(update={"correction": usual * road.correction / plain.bytes_sent})
+        plain = _predict(load, road, mode, limits, strain=1.0)
     strain = _bearable(load, road, mode, limits, within_s)
     odds = round(NormalDist().cdf(math.log(strain) / max(road.spread, 0.01)), 3) if strain > 0 else 0.0
     return plain.model_copy(update={"odds": odds})
@@ -245,8 +282,20 @@ def _told(load: Load, road: Road, mode: Mode, done: _Copied, *, downtime_ms: flo
         downtime_ms=round(downtime_ms, 1),
         bytes_sent=int((done.sent + done.left + load.disk_bytes) * road.correction),
         passes=done.passes,
+        correction=road.correction,
         why=why,
     )
+
+
+def _usual(load: Load, road: Road) -> float | None:
+    """Bytes that copies like this one have sent; None where there were too few of them."""
+    alike = [seen.bytes_sent for seen in road.seen if seen.alike(load, road.bandwidth_bytes_s)]
+    return median(alike) if len(alike) >= LEAST_ALIKE else None
+
+
+def _near(pair: tuple[float, float], most: float) -> bool:
+    low, high = sorted(pair)
+    return low == high or (low > 0 and math.log(high / low) <= most)
 
 
 def _one_pass(load: Load, rate: float, strain: float) -> _Copied:

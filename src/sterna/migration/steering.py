@@ -86,10 +86,13 @@ async def prepare(ctx: Context) -> CopyParameters | None:
         first_ms = NO_SWITCH_MS if ctx.rehearses_copy else wanted.first_downtime_ms
         await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, first_ms)
     load = await load_of(ctx)
+    # a plan's measurement took longer than this host's
+    what = _outlook(ctx).load or (_measured(ctx, load) if load is not None else None)
     road = _road(ctx, wanted)
-    seen = _forecast(ctx, wanted, load, road)
-    told = {"load": load, "road": road, "forecast": seen}
-    ctx.note("M3", LOAD, {name: value.model_dump(mode="json") for name, value in told.items() if value is not None})
+    seen = _forecast(wanted, what, road)
+    told = {"load": load, "assumed": what, "road": road, "forecast": seen}
+    known = {name: value for name, value in told.items() if value is not None}
+    ctx.note("M3", LOAD, {name: v.model_dump(mode="json", exclude={"seen"}) for name, v in known.items()})
     return await stream.choose(ctx, wanted, converges(seen))
 
 
@@ -106,9 +109,8 @@ def _road(ctx: Context, wanted: Objective) -> Road | None:
     return learnt
 
 
-def _forecast(ctx: Context, wanted: Objective, load: GuestLoad | None, road: Road | None) -> Forecast | None:
-    """Of pre-copy. None where the load or the road is not known. A plan's measurement took longer than this one."""
-    what = _outlook(ctx).load or (_measured(ctx, load) if load is not None else None)
+def _forecast(wanted: Objective, what: Load | None, road: Road | None) -> Forecast | None:
+    """Of pre-copy. None where the load or the road is not known."""
     if what is None or road is None:
         return None
     limits = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
