@@ -118,6 +118,8 @@ def locate(
         return Finding(Verdict.WAIT, "the guest does not run on the source and the destination does not answer")
     if source.state is GuestState.PAUSED:
         return _paused_at_source(source, destination, epoch, started)
+    if not started:  # also where libvirt says `migrated`: somebody else moved it
+        return Finding(Verdict.ENDED_AT_SOURCE, "the guest left the source before this migration's copy began")
     return _gone_from_source(destination, epoch, handed_over or source.reason == MIGRATED)
 
 

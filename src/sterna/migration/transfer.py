@@ -208,7 +208,9 @@ class Copy(Step[Context]):
         said = failure or ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("message", "")
         ctx.note("M6", "copy-failed", {"why": finding.why, "libvirt": said})
         if finding.verdict is Verdict.ENDED_AT_SOURCE:
-            return Permanent(finding.why, fix="start the VM again on the source")
+            begun = "copy-started" in ctx.history.notes  # else it may run on a third host by now
+            fix = "start the VM again on the source" if begun else "see where the VM is now"
+            return Permanent(finding.why, fix=fix)
         if REHEARSED_COPY in ctx.history.notes:
             return Cancelled("it was a rehearsal: the copy had begun, and everything is undone")
         if ctx.abort.is_set():
