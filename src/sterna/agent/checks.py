@@ -127,7 +127,13 @@ class SourceChecks:
         refusals += against
         if unreachable is not None:
             refusals.append(unreachable)
+        refusals += await self._check_sources(vm)
         return vm, facts, refusals + await self._check_network(vm, facts)
+
+    async def _check_sources(self, vm: Vm) -> list[Refusal]:
+        """A disk that F10 may not remove here would leave the migration open for ever, the guest long gone."""
+        found = await self._host.storage.check_sources(tuple(d for d in vm.disks if d.local))
+        return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in found]
 
     async def _check_network(self, vm: Vm, facts: HostFacts) -> list[Refusal]:
         source, destination = self._host.network_host or self._host.name, facts.network_host or facts.name
