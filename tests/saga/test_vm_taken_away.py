@@ -110,3 +110,19 @@ async def test_a_guest_that_was_moved_while_the_agent_was_down_is_not_taken_for_
         lambda: fleet.later(5, lambda: copies.append(move(fleet, "host3"))),
     )
     await run(scenario, fleet)
+
+
+@pytest.mark.parametrize(("step", "fails", "ending"), [
+    ("connect-volumes", True, Status.FAILED), ("activate-bindings", False, Status.COMPLETED),
+])  # fmt: skip
+async def test_a_port_that_is_deleted_meanwhile_holds_neither_end_up(step, fails, ending):
+    fleet = SimFleet()
+
+    async def scenario(fleet):
+        if fails:
+            fleet.agents["host2"].rules.append(("connect-volumes", "after", "permanent"))
+        await fleet.start(fleet.vm())
+        assert await fleet.ended(limit_s=120) is ending
+
+    when(fleet.agents["host2"], step, fleet.world.bindings.clear)
+    await run(scenario, fleet)
