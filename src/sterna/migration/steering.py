@@ -12,7 +12,7 @@ import contextlib
 from datetime import datetime
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
-from sterna.domain.errors import SternaError
+from sterna.domain.errors import Permanent, SternaError
 from sterna.domain.forecast import Forecast, Load, Mode, Outlook, Road, converges, forecast
 from sterna.domain.model import Data, GuestLoad, JobSample
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
@@ -36,6 +36,8 @@ MORE_LEEWAY = (
 )
 NO_SWITCH_MS = 1
 """No leave to switch over: at the slowest bandwidth, a rest of a kilobyte would do."""
+USUAL_DOWNTIME_MS = 300
+"""QEMU's own limit, until somebody names another."""
 MEASURED_FOR_S = 1
 """libvirt's shortest. It is over long before the destination is prepared, and nothing waits for it."""
 
@@ -91,6 +93,21 @@ async def prepare(ctx: Context) -> CopyParameters | None:
     told = {"load": load, "road": road, "forecast": seen}
     ctx.note("M3", LOAD, {name: value.model_dump(mode="json") for name, value in told.items() if value is not None})
     return await stream.choose(ctx, wanted, converges(seen))
+
+
+class RestoreDowntime(Step[Context]):
+    """Undo of `prepare`: QEMU keeps the limit it was told before a copy for the next one, which may be anybody's:
+    with a rehearsal's that one could never switch over."""
+
+    name = "restore-max-downtime"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """QEMU's own again. Raises Unreachable; what libvirt refuses (the guest has ended) holds nothing up."""
+        if not ctx.migration.options.get(OBJECTIVE):
+            return {}  # it was told nothing
+        with contextlib.suppress(Permanent):
+            await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, USUAL_DOWNTIME_MS)
+        return {}
 
 
 def _outlook(ctx: Context) -> Outlook:

@@ -135,7 +135,7 @@ class Copy(Step[Context]):
     """M4, with M3 (watch), M5 (success) and M6 (failure): the step whose end is the pivot."""
 
     row, name = "M4", "copy"
-    undo = (rollback.GiveBindingsBack,)  # the guest itself: R0, which every rollback begins with
+    undo = (rollback.GiveBindingsBack, steering.RestoreDowntime)  # the guest itself: R0, before them
     settles_abort = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
