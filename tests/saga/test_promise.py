@@ -140,6 +140,17 @@ async def test_a_hopeless_guest_ends_in_time_by_standing_still() -> None:
         assert notes(fleet, "steered")[-1]["action"] == "pause"
 
 
+async def test_a_guest_that_stands_still_too_long_runs_on_at_the_deadline() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        fleet.world.pace.switch_ms = 300_000  # the link has become slow
+        vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
+        asked = Asked(may=frozenset({May.PAUSE}), finish_within_s=60)
+        assert await steer(fleet, vm, asked) is Status.FAILED
+        assert fleet.clock.monotonic_ms() - began < 65_000
+        assert fleet.world.running(vm) == ["host1"]
+        assert "saw-suspended-migrated" in fleet.agents["host1"].history(fleet.migration).notes
+
+
 async def test_a_hopeless_guest_that_may_be_slowed_down_is() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         assert await steer(fleet, busy(fleet, 1.2), Asked(may=frozenset({May.THROTTLE}))) is Status.COMPLETED

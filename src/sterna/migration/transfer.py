@@ -34,6 +34,9 @@ from sterna.ports.hypervisor import GuestEvent
 SAMPLE_EVERY_S = 0.5
 ASK_AGAIN_S = 0.1
 SLOWEST_ASK_S = 2.0
+QUIET_SAMPLES = 4
+"""A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
+ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
 SLOWEST_BYTES_S = 1 << 20
 """The least bandwidth libvirt can be told."""
 
@@ -307,17 +310,18 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
 
 
 async def _sample(ctx: Context) -> None:
-    steered = steering.Steering(ctx)
+    steered, quiet = steering.Steering(ctx), QUIET_SAMPLES
     while True:
         await ctx.clock.sleep(SAMPLE_EVERY_S)
+        if ctx.leaves.is_set() and quiet and not postcopy.begun(ctx):
+            quiet -= 1
+            continue
         # no look this time, or no room for a word about it: the next one is half a second away
         with contextlib.suppress(SternaError):
             await _take_sample(ctx, steered)
 
 
 async def _take_sample(ctx: Context, steered: steering.Steering) -> None:
-    if ctx.leaves.is_set() and not postcopy.begun(ctx):
-        return  # it is being handed over: nothing is left to steer
     sample = await ctx.host.hypervisor.sample(ctx.vm_uuid)
     if sample is None:
         return
