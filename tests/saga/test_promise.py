@@ -118,6 +118,13 @@ async def test_a_converging_guest_is_left_alone(ratio: float) -> None:
         assert known["load"]["dirty_bytes"] == int(ratio * LINK)
 
 
+async def test_an_outlook_in_words_of_another_version_is_no_reason_to_fail() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        options = MigrateRequest(vm=(vm := busy(fleet, 0.4))).options
+        await fleet.start(vm, **options | {"outlook": {"road": {"bandwidth_bytes_s": "enough"}}})
+        assert await fleet.ended() is Status.COMPLETED
+
+
 async def test_a_hopeless_guest_ends_in_time_by_post_copy() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()

@@ -111,8 +111,11 @@ class RestoreDowntime(Step[Context]):
 
 
 def _outlook(ctx: Context) -> Outlook:
-    """The controller's; of an older one: nothing."""
-    return Outlook.model_validate(ctx.migration.options.get(OUTLOOK) or {})
+    """The controller's; of an older one, or in words this version does not know: nothing."""
+    try:
+        return Outlook.model_validate(ctx.migration.options.get(OUTLOOK) or {})
+    except ValueError:
+        return Outlook()
 
 
 def _road(ctx: Context, wanted: Objective) -> Road | None:
