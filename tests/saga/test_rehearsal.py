@@ -7,6 +7,7 @@ import pytest
 from sterna.adapters.sim.life import add_vm
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.diagram import draw
+from sterna.domain.errors import Conflict
 from sterna.domain.model import Transport
 from sterna.domain.objective import Asked
 from sterna.domain.plugs import HOSTDEV, OVS
@@ -57,6 +58,21 @@ async def test_everything_is_done_and_undone(how: str) -> None:
         await fleet.start(vm, **options(""))
         assert await fleet.ended() is Status.COMPLETED
         assert notes(fleet)["stream"]["parameters"]["transport"] == "tls"
+
+
+@pytest.mark.parametrize(
+    ("order", "how"), [("switch_to_postcopy", {}), ("tune_migration", {"bandwidth_bytes_s": None})]
+)
+async def test_a_rehearsal_takes_no_order_that_could_bring_its_copy_to_an_end(order: str, how: dict) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm(memory_bytes=1024 * MIB)
+        before = fleet.snapshots()
+        await fleet.start(vm, **options("copy", may=frozenset({May.POSTCOPY})))
+        with pytest.raises(Conflict, match="rehearsal"):
+            await fleet.client.call("host1", order, {"id": fleet.migration} | how)
+        assert await fleet.ended() is Status.CANCELLED
+        assert fleet.world.running(vm) == ["host1"]
+        assert fleet.snapshots() == before
 
 
 async def test_what_would_fail_at_the_copy_is_found_before_it() -> None:

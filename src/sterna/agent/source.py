@@ -106,13 +106,15 @@ class SourceDesk:
     async def switch_to_postcopy(self, request: Request) -> Data:
         """`switch_to_postcopy {id}`: as soon as libvirt can; asking again is nothing.
 
-        Raises NotFound; Conflict where it was not permitted, has not come to the copy, or is past it.
+        Raises NotFound; Conflict where it was not permitted, is a rehearsal, or is past the copy.
         """
         wanted = _text(request, "id")
         ctx = self._contexts.get(wanted)
         if ctx is None:
             raise NotFound(f"no open migration {wanted} starts on {self._host.name}")
         name = ctx.migration.vm_name
+        if ctx.migration.options.get(REHEARSE):
+            raise Conflict(f"this is a rehearsal: {name} stays where it is")
         if not ctx.postcopy:
             fix = "start it with --may postcopy"
             raise Conflict(f"the migration of {name} was not permitted to go to post-copy", fix=fix)
