@@ -83,6 +83,24 @@ def _check_stream(
     return found.parameters.transport if found.parameters else Transport.TCP, list(found.refusals)
 
 
+def _check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal]:
+    """Admission is an initiator's, and so is its withdrawal at R3 and F3: with one name on two hosts, either of them
+    would cut off the guest that runs on the other."""
+    shared = [
+        disk.target
+        for disk in vm.disks
+        if disk.iscsi is not None and there.initiator and there.initiator in (here.initiator, disk.iscsi.initiator)
+    ]
+    if not shared:
+        return []
+    message = (
+        f"{there.name}'s initiator name, {there.initiator}, is in use on {here.name} as well: a volume "
+        f"({', '.join(shared)}) that is taken from the one is taken from the other"
+    )
+    fix = "give each host its own: `initiator` in `[volumes]` of its agent's settings"
+    return [Refusal(code="initiator-shared", message=message, fix=fix)]
+
+
 class SourceChecks:
     """The source agent's side of a check; asks the destination's side itself."""
 
@@ -124,7 +142,7 @@ class SourceChecks:
         vm = vm.model_copy(update={"epoch": max(vm.epoch, int(answer.get("epoch", 0)))})
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
-        refusals += against
+        refusals += against + _check_initiators(vm, here, facts)
         if unreachable is not None:
             refusals.append(unreachable)
         refusals += await self._check_sources(vm)
