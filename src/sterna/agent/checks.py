@@ -84,8 +84,8 @@ def _check_stream(
 
 
 def _check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal]:
-    """Admission is an initiator's, and so is its withdrawal at R3 and F3: with one name on two hosts, either of them
-    would cut off the guest that runs on the other."""
+    """Admission is an initiator's, and so is its withdrawal at R3 and F3: with one name on two hosts, either of
+    them would cut off the guest that runs on the other."""
     shared = [
         disk.target
         for disk in vm.disks
@@ -155,6 +155,10 @@ class SourceChecks:
 
     async def _check_network(self, vm: Vm, facts: HostFacts) -> list[Refusal]:
         source, destination = self._host.network_host or self._host.name, facts.network_host or facts.name
+        if self._host.network.service and source == destination:  # else its only binding is taken for the other one
+            message = f"the network service knows {self._host.name} and {facts.name} by one name, {source}"
+            fix = "give each host the name its network agent has: `host` in `[openstack]` of its agent's settings"
+            return [Refusal(code="network-host-shared", message=message, fix=fix)]
         try:
             return await self._host.network.check(vm, source, destination)
         except SternaError as error:

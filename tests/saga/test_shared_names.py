@@ -1,4 +1,4 @@
-"""Storage knows hosts by their initiators' names: two hosts with one name are one host to it."""
+"""Services know hosts by names of their own: two hosts with one name are one host to them."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ async def test_it_is_the_running_guests_own_initiator_that_counts() -> None:
         hosts["host2"].initiator, hosts["host1"].initiator = hosts["host1"].initiator, "iqn.2026-11.org.sterna:new"
         with pytest.raises(Refused, match="initiator name"):
             await fleet.start(vm)
+
+
+async def test_two_hosts_with_one_name_at_the_network_service_are_refused() -> None:
+    fleet = SimFleet()
+    fleet.agents["host2"].settings["network_host"] = "host1"  # its settings were copied
+    async with fleet, fleet.clock.auto():
+        vm = fleet.vm()
+        before = fleet.snapshots()
+        with pytest.raises(Refused, match="network service") as refused:
+            await fleet.start(vm)
+        assert [r.code for r in refused.value.refusals] == ["network-host-shared"]
+        assert fleet.snapshots() == before
