@@ -14,6 +14,7 @@ from sterna.domain.policies import May
 from sterna.domain.status import Status
 
 from .fleet import SimFleet
+from .test_changed_meanwhile import when
 
 MIB = 2**20
 LINK = 100 * MIB
@@ -207,6 +208,24 @@ async def test_an_agent_that_dies_meanwhile_still_keeps_the_deadline(down_s: flo
         assert fleet.clock.monotonic_ms() - began < (max(45, 15 + down_s) + 4) * 1000
         assert fleet.world.running(vm) == ["host1"]
         assert not fleet.world.violations
+
+
+@pytest.mark.parametrize(("jump_s", "ratio", "ending"), [
+    (43_200, 0.4, Status.COMPLETED),
+    (-43_200, 1.2, Status.FAILED),
+])  # fmt: skip
+async def test_the_deadline_is_no_matter_of_the_wall_clock(jump_s: float, ratio: float, ending: Status) -> None:
+    fleet = slow_fleet()
+    source = fleet.agents["host1"]
+
+    def jump() -> None:
+        source.clock.wrong_by_s += jump_s
+
+    when(source, "pre-live-migration", jump)
+    async with fleet, fleet.clock.auto():
+        vm, began = busy(fleet, ratio), fleet.clock.monotonic_ms()
+        assert await steer(fleet, vm, Asked(may=frozenset(), finish_within_s=60)) is ending
+        assert fleet.clock.monotonic_ms() - began < 62_000
 
 
 async def test_what_was_given_up_stays_given_up_after_a_restart() -> None:

@@ -79,7 +79,7 @@ class SourceDesk:
             raise Refused(refusals)
         migration = self._journal.accept(self._proposal(request, vm, facts), Role.SOURCE)
         if migration.id not in self._tasks:
-            self._drive(migration)
+            self._drive(migration, accepted_ms=self._host.clock.monotonic_ms())
         return {"migration": migration.model_dump(mode="json"), "repeated": False}
 
     async def abort_migration(self, request: Request) -> Data:
@@ -166,11 +166,19 @@ class SourceDesk:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def _drive(self, migration: Migration) -> None:
+    def _drive(self, migration: Migration, accepted_ms: float | None = None) -> None:
         history = History.read(self._journal.entries(migration.id))
         peer = RpcPeer(self._client, self._outbox, migration, migration.destination)
         ctx = Context(
-            migration, Role.SOURCE, self._host, peer, self._client, self._journal, history, on_write=self._on_write
+            migration,
+            Role.SOURCE,
+            self._host,
+            peer,
+            self._client,
+            self._journal,
+            history,
+            on_write=self._on_write,
+            accepted_ms=accepted_ms,
         )
         if history.status is None:
             with contextlib.suppress(SternaError):  # a full disk: without a word it is `queued`, too

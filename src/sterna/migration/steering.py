@@ -197,12 +197,19 @@ class Steering:
         return allowed if self._ctx.postcopy else allowed - {May.POSTCOPY}
 
     def _deadline_ms(self, wanted: Objective, elapsed_ms: int) -> int | None:
-        """On the copy's own count: what the migration took before it is gone. Both times are this host's clock."""
+        """On the copy's own count: what the migration took before it is gone."""
         if wanted.finish_within_s is None:
             return None
+        return max(1, int(wanted.finish_within_s * 1000 - self._so_far_ms(elapsed_ms) + elapsed_ms))
+
+    def _so_far_ms(self, elapsed_ms: int) -> float:
+        """Since it was accepted. By the wall clock, which may be set meanwhile, only where an earlier life of the
+        agent did that; the copy's own time has passed in any case."""
+        clock, accepted_ms = self._ctx.clock, self._ctx.accepted_ms
+        if accepted_ms is not None:
+            return clock.monotonic_ms() - accepted_ms
         accepted = datetime.fromisoformat(self._ctx.migration.created_at)
-        so_far_ms = (self._ctx.clock.now() - accepted).total_seconds() * 1000
-        return max(1, int(wanted.finish_within_s * 1000 - so_far_ms + elapsed_ms))
+        return max(float(elapsed_ms), (clock.now() - accepted).total_seconds() * 1000)
 
     def _say(self, verdict: Verdict) -> None:
         """Into the journal before it is done, once."""
