@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sterna.domain.errors import Refused
@@ -26,6 +28,19 @@ async def test_it_is_the_running_guests_own_initiator_that_counts() -> None:
         hosts["host2"].initiator, hosts["host1"].initiator = hosts["host1"].initiator, "iqn.2026-11.org.sterna:new"
         with pytest.raises(Refused, match="initiator name"):
             await fleet.start(vm)
+
+
+@pytest.mark.parametrize("flag", ["shareable", "read_only"])
+async def test_a_volume_that_other_vms_of_the_host_may_use_is_not_taken_away_from_them(flag: str) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm()
+        domain = fleet.world.hosts["host1"].domains[vm]
+        assert domain.live is not None
+        disks = tuple(d.model_copy(update={flag: True}) if d.iscsi else d for d in domain.live.disks)
+        domain.live = replace(domain.live, disks=disks)
+        with pytest.raises(Refused, match="several VMs") as refused:
+            await fleet.start(vm)
+        assert [r.code for r in refused.value.refusals] == ["volume-shared"]
 
 
 async def test_two_hosts_with_one_name_at_the_network_service_are_refused() -> None:

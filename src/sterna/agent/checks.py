@@ -48,6 +48,12 @@ def _check_disk(disk: Disk) -> list[Refusal]:
     if disk.kind is DiskKind.OTHER:
         message = f"disk {disk.target}: {disk.detail or 'its kind'} is not supported yet"
         return [Refusal(code="disk-unsupported", message=message, fix="detach it first")]
+    if disk.iscsi is not None and (disk.shareable or disk.read_only):
+        message = (
+            f"disk {disk.target} may be in use by several VMs: their host is admitted to it once, "
+            "and a VM that leaves takes that away from the others"
+        )
+        return [Refusal(code="volume-shared", message=message, fix="detach it for the move")]
     if disk.local and (disk.read_only or disk.device != "disk"):
         message = f"{disk.device} {disk.target} ({disk.path}) is only on this host and libvirt cannot copy it"
         fix = "eject it, or put it on shared storage"
