@@ -83,6 +83,25 @@ async def test_a_guest_that_stops_keeps_what_libvirt_needs_to_start_it_again():
     await run(scenario)
 
 
+async def test_a_guest_that_is_started_again_at_once_is_on_the_network_once():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = add_vm(fleet.world, "host1", "mixed", plugs=(OVS, BRIDGE))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        there = fleet.world.hosts["host2"]
+        ahead = set(there.taps)
+        fleet.world.shut_down_guest(vm)
+        fleet.world.start("host2", vm)  # virsh destroy; virsh start
+        assert ahead < set(there.taps)
+        await fleet.clock.sleep(60)
+        assert not ahead & set(there.taps) and len(there.taps) == 2
+        await fleet.start(vm, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
+        assert not plugged(fleet, "host2")
+
+    await run(scenario)
+
+
 async def test_every_nics_reason_at_once():
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
