@@ -16,7 +16,7 @@ import structlog
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.plugs import HYBRID, tap_name
-from sterna.domain.whereabouts import GONE
+from sterna.domain.whereabouts import GONE, SAVED
 from sterna.migration.context import WROTE_OFF, HostPorts
 from sterna.ports.records import Journal
 
@@ -67,7 +67,9 @@ class Housekeeping:
                 continue
             seen = await self._host.hypervisor.observe(vm)
             startable = seen.state is GuestState.SHUTOFF
-            if not _started_anew(nic, seen) and (seen.state not in GONE or (startable and nic.device is None)):
+            if startable and (nic.device is None or seen.reason == SAVED):
+                continue
+            if seen.state not in GONE and not _started_anew(nic, seen):
                 continue
             if device in self._suspects:
                 await self._remove(nic, for_good=seen.state is GuestState.ABSENT)

@@ -16,6 +16,8 @@ MIGRATED = "migrated"
 """libvirt's reason for a SHUTOFF source whose destination confirmed that the guest runs there."""
 FORGOTTEN = "unknown"
 """libvirt's reason for a SHUTOFF guest after its restart."""
+SAVED = "saved"
+"""libvirt's reason for a SHUTOFF guest whose memory is in a file: it is restored with the very devices it had."""
 MIGRATION_PAUSES = ("", "migration", "unknown")
 """libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish."""
 BROKEN_POSTCOPY = "postcopy-failed"
