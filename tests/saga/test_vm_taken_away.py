@@ -112,6 +112,25 @@ async def test_a_guest_that_was_moved_while_the_agent_was_down_is_not_taken_for_
     await run(scenario, fleet)
 
 
+@pytest.mark.parametrize("step", ["take-ownership", "interlock"])
+async def test_a_guest_that_somebody_else_moved_to_the_very_destination_is_left_to_him(step):
+    fleet, copies = SimFleet(), []
+
+    async def scenario(fleet):
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",), nics=0)
+        await fleet.start(vm)
+        await fleet.clock.sleep(300)
+        source = fleet.agents["host1"]
+        assert source.history(fleet.migration).status == Status.ERROR
+        assert len(source.journal.entries(fleet.migration)) < 60  # not there and back every second
+        assert copies[0].error is None and fleet.world.running(vm) == ["host2"]
+        delete(fleet, "host2")
+        assert await fleet.ended(limit_s=120) is Status.FAILED
+
+    when(fleet.agents["host1"], step, lambda: copies.append(move(fleet, "host2")))
+    await run(scenario, fleet)
+
+
 @pytest.mark.parametrize(("step", "fails", "ending"), [
     ("connect-volumes", True, Status.FAILED), ("activate-bindings", False, Status.COMPLETED),
 ])  # fmt: skip

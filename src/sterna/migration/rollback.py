@@ -38,8 +38,8 @@ class AskBoth(Step[Context]):
         here, there = await ctx.observe_here(), await ctx.observe_there()
         epoch, begun = ctx.migration.epoch, "copy-started" in ctx.history.notes
         finding = fenced.judge(ctx, here, there)
-        if finding is None and not begun and there.state is not GuestState.RUNNING:
-            finding = _without_a_copy(here)
+        if finding is None and not begun:
+            finding = _without_a_copy(here, there, epoch)
         finding = finding or locate(
             here, there, epoch=epoch, started=True, handed_over=ctx.handed_over, switching=ctx.switching
         )
@@ -64,9 +64,13 @@ class AskBoth(Step[Context]):
         return {"source": here.model_dump(mode="json"), "destination": there.model_dump(mode="json")}
 
 
-def _without_a_copy(here: Observation) -> Finding:
+def _without_a_copy(here: Observation, there: Observation, epoch: int) -> Finding:
     """R0 of a migration whose copy was never begun: what libvirt does with the guest it does for somebody else, and
     wherever that brought it, this migration had no part in it."""
+    if (
+        there.state is GuestState.RUNNING or there.epoch == epoch
+    ):  # there is no way forward, and R5 would take it away
+        return Finding(Verdict.DOUBT, "the guest is on the destination, where somebody else has brought it")
     if here.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the source's hypervisor does not answer")
     if here.job_active:
