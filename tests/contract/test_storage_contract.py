@@ -39,6 +39,13 @@ async def test_nothing_outside_the_instances_directory_is_removed(hosts: TwoHost
     assert await hosts.b.storage.readable(path)
 
 
+async def test_a_local_disk_that_could_not_be_removed_after_its_move_is_told(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("shared", "local")
+    assert await hosts.a.storage.check_sources(vm.disks[1:]) == []
+    (refusal,) = await hosts.a.storage.check_sources(vm.disks)
+    assert refusal.code == "disk-outside-instances" and vm.disks[0].target in refusal.message and refusal.fix
+
+
 async def test_tokens_prove_what_is_shared(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared", "local")
     for disk, shared in zip(vm.disks, (True, False), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sterna.adapters.sim.life import add_vm
+from sterna.domain.errors import Refused
 from sterna.domain.status import Status
 
 from .fleet import SimFleet
@@ -42,3 +43,12 @@ async def test_a_base_only_the_source_sees_is_refused() -> None:
         answer = await fleet.client.call("host1", "check_migration", {"vm": vm, "destination": "host2"})
         assert [r["code"] for r in answer["refusals"]] == ["disk-backing-file"]
         assert answer["refusals"][0]["fix"]
+
+
+async def test_a_local_disk_that_the_source_may_not_remove_is_refused_before_anything_begins() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        fleet.world.hosts["host1"].instances_dir = "/srv/elsewhere"  # only host2's settings name the disk's folder
+        with pytest.raises(Refused, match=r"host1: disk vda: .* is outside /srv/elsewhere"):
+            await fleet.start(vm)
+        assert fleet.agents["host1"].journal.open() == []

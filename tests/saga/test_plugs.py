@@ -2,6 +2,7 @@
 
 import pytest
 
+from sterna.adapters.sim import qemu
 from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sim.things import Definition
 from sterna.domain.errors import Refused
@@ -76,6 +77,41 @@ async def test_a_guest_that_stops_keeps_what_libvirt_needs_to_start_it_again():
         assert not there.taps
         assert {name[:3] for name in plugged(fleet, "host2")} == {"qbr", "qvb", "qvo"}
         fleet.world.start("host2", vm)
+        await fleet.start(vm, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
+        assert not plugged(fleet, "host2")
+
+    await run(scenario)
+
+
+async def test_a_guest_that_is_saved_keeps_the_taps_it_will_be_restored_with():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = add_vm(fleet.world, "host1", "mixed", plugs=(OVS, BRIDGE))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        there = fleet.world.hosts["host2"]
+        before = set(there.taps)
+        qemu.end(fleet.world, there, there.domains[vm], reason="saved", event="stopped", detail="saved")
+        await fleet.clock.sleep(60)
+        assert set(there.taps) == before and len(before) == 2
+        answer = await fleet.client.call("host2", "audit", {"others": ["host1"], "repair": True})
+        assert answer["leftovers"] == []
+
+    await run(scenario)
+
+
+async def test_a_guest_that_is_started_again_at_once_is_on_the_network_once():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = add_vm(fleet.world, "host1", "mixed", plugs=(OVS, BRIDGE))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        there = fleet.world.hosts["host2"]
+        ahead = set(there.taps)
+        fleet.world.shut_down_guest(vm)
+        fleet.world.start("host2", vm)  # virsh destroy; virsh start
+        assert ahead < set(there.taps)
+        await fleet.clock.sleep(60)
+        assert not ahead & set(there.taps) and len(there.taps) == 2
         await fleet.start(vm, to="host1", source="host2")
         assert await fleet.ended("host2") is Status.COMPLETED
         assert not plugged(fleet, "host2")

@@ -14,6 +14,7 @@ from sterna.domain.policies import May
 from sterna.domain.status import Status
 
 from .fleet import SimFleet
+from .test_changed_meanwhile import when
 
 MIB = 2**20
 LINK = 100 * MIB
@@ -118,6 +119,13 @@ async def test_a_converging_guest_is_left_alone(ratio: float) -> None:
         assert known["load"]["dirty_bytes"] == int(ratio * LINK)
 
 
+async def test_an_outlook_in_words_of_another_version_is_no_reason_to_fail() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        options = MigrateRequest(vm=(vm := busy(fleet, 0.4))).options
+        await fleet.start(vm, **options | {"outlook": {"road": {"bandwidth_bytes_s": "enough"}}})
+        assert await fleet.ended() is Status.COMPLETED
+
+
 async def test_a_hopeless_guest_ends_in_time_by_post_copy() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
@@ -138,6 +146,17 @@ async def test_a_hopeless_guest_ends_in_time_by_standing_still() -> None:
         assert await steer(fleet, vm, asked) is Status.COMPLETED
         assert fleet.clock.monotonic_ms() - began < 62_000
         assert notes(fleet, "steered")[-1]["action"] == "pause"
+
+
+async def test_a_guest_that_stands_still_too_long_runs_on_at_the_deadline() -> None:
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        fleet.world.pace.switch_ms = 300_000  # the link has become slow
+        vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
+        asked = Asked(may=frozenset({May.PAUSE}), finish_within_s=60)
+        assert await steer(fleet, vm, asked) is Status.FAILED
+        assert fleet.clock.monotonic_ms() - began < 65_000
+        assert fleet.world.running(vm) == ["host1"]
+        assert "saw-suspended-migrated" in fleet.agents["host1"].history(fleet.migration).notes
 
 
 async def test_a_hopeless_guest_that_may_be_slowed_down_is() -> None:
@@ -189,6 +208,24 @@ async def test_an_agent_that_dies_meanwhile_still_keeps_the_deadline(down_s: flo
         assert fleet.clock.monotonic_ms() - began < (max(45, 15 + down_s) + 4) * 1000
         assert fleet.world.running(vm) == ["host1"]
         assert not fleet.world.violations
+
+
+@pytest.mark.parametrize(("jump_s", "ratio", "ending"), [
+    (43_200, 0.4, Status.COMPLETED),
+    (-43_200, 1.2, Status.FAILED),
+])  # fmt: skip
+async def test_the_deadline_is_no_matter_of_the_wall_clock(jump_s: float, ratio: float, ending: Status) -> None:
+    fleet = slow_fleet()
+    source = fleet.agents["host1"]
+
+    def jump() -> None:
+        source.clock.wrong_by_s += jump_s
+
+    when(source, "pre-live-migration", jump)
+    async with fleet, fleet.clock.auto():
+        vm, began = busy(fleet, ratio), fleet.clock.monotonic_ms()
+        assert await steer(fleet, vm, Asked(may=frozenset(), finish_within_s=60)) is ending
+        assert fleet.clock.monotonic_ms() - began < 62_000
 
 
 async def test_what_was_given_up_stays_given_up_after_a_restart() -> None:

@@ -7,6 +7,7 @@ import pytest
 from sterna.adapters.sim.life import add_vm
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.diagram import draw
+from sterna.domain.errors import Conflict
 from sterna.domain.model import Transport
 from sterna.domain.objective import Asked
 from sterna.domain.plugs import HOSTDEV, OVS
@@ -51,10 +52,27 @@ async def test_everything_is_done_and_undone(how: str) -> None:
         entries = [e for a in fleet.agents.values() for e in a.journal.entries(fleet.migration)]
         migration = fleet.agents["host1"].journal.get(fleet.migration)[0]  # type: ignore[index]
         assert "rehearse" in draw(migration, build_timeline(migration, entries))
+        left = fleet.world.hosts["host1"].domains[vm].max_downtime_ms
+        assert left in (None, 300)  # QEMU's own: a rehearsal's 1 ms would hold up whoever migrates it next
         # and the real one goes as it would have
         await fleet.start(vm, **options(""))
         assert await fleet.ended() is Status.COMPLETED
         assert notes(fleet)["stream"]["parameters"]["transport"] == "tls"
+
+
+@pytest.mark.parametrize(
+    ("order", "how"), [("switch_to_postcopy", {}), ("tune_migration", {"bandwidth_bytes_s": None})]
+)
+async def test_a_rehearsal_takes_no_order_that_could_bring_its_copy_to_an_end(order: str, how: dict) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm(memory_bytes=1024 * MIB)
+        before = fleet.snapshots()
+        await fleet.start(vm, **options("copy", may=frozenset({May.POSTCOPY})))
+        with pytest.raises(Conflict, match="rehearsal"):
+            await fleet.client.call("host1", order, {"id": fleet.migration} | how)
+        assert await fleet.ended() is Status.CANCELLED
+        assert fleet.world.running(vm) == ["host1"]
+        assert fleet.snapshots() == before
 
 
 async def test_what_would_fail_at_the_copy_is_found_before_it() -> None:

@@ -48,6 +48,12 @@ def _check_disk(disk: Disk) -> list[Refusal]:
     if disk.kind is DiskKind.OTHER:
         message = f"disk {disk.target}: {disk.detail or 'its kind'} is not supported yet"
         return [Refusal(code="disk-unsupported", message=message, fix="detach it first")]
+    if disk.iscsi is not None and (disk.shareable or disk.read_only):
+        message = (
+            f"disk {disk.target} may be in use by several VMs: their host is admitted to it once, "
+            "and a VM that leaves takes that away from the others"
+        )
+        return [Refusal(code="volume-shared", message=message, fix="detach it for the move")]
     if disk.local and (disk.read_only or disk.device != "disk"):
         message = f"{disk.device} {disk.target} ({disk.path}) is only on this host and libvirt cannot copy it"
         fix = "eject it, or put it on shared storage"
@@ -81,6 +87,24 @@ def _check_stream(
         return Transport.TCP, []
     found = stream.solution(wanted, here, there, vm)
     return found.parameters.transport if found.parameters else Transport.TCP, list(found.refusals)
+
+
+def _check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal]:
+    """Admission is an initiator's, and so is its withdrawal at R3 and F3: with one name on two hosts, either of
+    them would cut off the guest that runs on the other."""
+    shared = [
+        disk.target
+        for disk in vm.disks
+        if disk.iscsi is not None and there.initiator and there.initiator in (here.initiator, disk.iscsi.initiator)
+    ]
+    if not shared:
+        return []
+    message = (
+        f"{there.name}'s initiator name, {there.initiator}, is in use on {here.name} as well: a volume "
+        f"({', '.join(shared)}) that is taken from the one is taken from the other"
+    )
+    fix = "give each host its own: `initiator` in `[volumes]` of its agent's settings"
+    return [Refusal(code="initiator-shared", message=message, fix=fix)]
 
 
 class SourceChecks:
@@ -124,13 +148,23 @@ class SourceChecks:
         vm = vm.model_copy(update={"epoch": max(vm.epoch, int(answer.get("epoch", 0)))})
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
-        refusals += against
+        refusals += against + _check_initiators(vm, here, facts)
         if unreachable is not None:
             refusals.append(unreachable)
+        refusals += await self._check_sources(vm)
         return vm, facts, refusals + await self._check_network(vm, facts)
+
+    async def _check_sources(self, vm: Vm) -> list[Refusal]:
+        """A disk that F10 may not remove here would leave the migration open for ever, the guest long gone."""
+        found = await self._host.storage.check_sources(tuple(d for d in vm.disks if d.local))
+        return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in found]
 
     async def _check_network(self, vm: Vm, facts: HostFacts) -> list[Refusal]:
         source, destination = self._host.network_host or self._host.name, facts.network_host or facts.name
+        if self._host.network.service and source == destination:  # else its only binding is taken for the other one
+            message = f"the network service knows {self._host.name} and {facts.name} by one name, {source}"
+            fix = "give each host the name its network agent has: `host` in `[openstack]` of its agent's settings"
+            return [Refusal(code="network-host-shared", message=message, fix=fix)]
         try:
             return await self._host.network.check(vm, source, destination)
         except SternaError as error:

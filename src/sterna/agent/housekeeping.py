@@ -14,9 +14,9 @@ from collections.abc import Callable
 import structlog
 
 from sterna.domain.errors import SternaError
-from sterna.domain.model import GuestState, Nic
-from sterna.domain.plugs import tap_name
-from sterna.domain.whereabouts import GONE
+from sterna.domain.model import GuestState, Nic, Observation
+from sterna.domain.plugs import HYBRID, tap_name
+from sterna.domain.whereabouts import GONE, SAVED
 from sterna.migration.context import WROTE_OFF, HostPorts
 from sterna.ports.records import Journal
 
@@ -24,7 +24,15 @@ log = structlog.get_logger(__name__)
 
 PRUNE_EVERY_S = 300.0
 EVERY_S = 3.0
-"""A guest that stops may be started again at once: so long may its old tap stay beside the new one."""
+"""A guest that stops may be started again at once: two looks long may its old tap stay beside the new one."""
+BOOTED = "booted"
+"""libvirt's reason for a guest that was started here, not brought: the taps it uses are libvirt's own."""
+
+
+def _started_anew(nic: Nic, seen: Observation) -> bool:
+    """Did the guest end and run again since the tap was made for it, quicker than anybody looked? A second port of
+    one id confuses network agents. A hybrid plug has one port, whatever taps hang on its bridge."""
+    return seen.state is GuestState.RUNNING and seen.reason == BOOTED and nic.plug != HYBRID
 
 
 class Housekeeping:
@@ -47,7 +55,7 @@ class Housekeeping:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def sweep(self) -> list[str]:
-        """Take away the taps seen without a guest at this look and the one before; their names.
+        """Take away the taps seen without their guest at this look and the one before; their names.
 
         VMs in an open migration on this host are left alone: their taps are that migration's. Raises Unreachable.
         """
@@ -57,12 +65,14 @@ class Housekeeping:
             device, vm = nic.device or tap_name(nic), nic.external_ids.get("vm-uuid", "")
             if not vm or vm in moving:
                 continue
-            state = (await self._host.hypervisor.observe(vm)).state
-            startable = state is GuestState.SHUTOFF
-            if state not in GONE or (startable and nic.device is None):
+            seen = await self._host.hypervisor.observe(vm)
+            startable = seen.state is GuestState.SHUTOFF
+            if startable and (nic.device is None or seen.reason == SAVED):
+                continue
+            if seen.state not in GONE and not _started_anew(nic, seen):
                 continue
             if device in self._suspects:
-                await self._remove(nic, for_good=not startable)
+                await self._remove(nic, for_good=seen.state is GuestState.ABSENT)
                 removed.append(device)
             else:
                 suspects.add(device)

@@ -16,6 +16,7 @@ from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.model import Disk, GuestState, Observation
 from sterna.domain.plugs import tap_name
+from sterna.domain.whereabouts import SAVED
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 from sterna.ports.storage import Created
@@ -91,7 +92,8 @@ async def taps(around: Surroundings) -> list[Found]:
             continue
         here = await around.host.hypervisor.observe(vm)
         startable = here.state is GuestState.SHUTOFF  # then only the tap is too much
-        if off(here) and vm not in around.moving and not (startable and nic.device is None):
+        needed = startable and (nic.device is None or here.reason == SAVED)
+        if off(here) and vm not in around.moving and not needed:
             why = "made ahead of a guest that has no QEMU here"
             words = {"vm": vm, "repair": f"take {device} off {nic.bridge} and delete it"}
             unplug = _later(around.host.vif.unplug, nic, for_good=not startable)

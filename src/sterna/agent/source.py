@@ -79,7 +79,7 @@ class SourceDesk:
             raise Refused(refusals)
         migration = self._journal.accept(self._proposal(request, vm, facts), Role.SOURCE)
         if migration.id not in self._tasks:
-            self._drive(migration)
+            self._drive(migration, accepted_ms=self._host.clock.monotonic_ms())
         return {"migration": migration.model_dump(mode="json"), "repeated": False}
 
     async def abort_migration(self, request: Request) -> Data:
@@ -106,13 +106,15 @@ class SourceDesk:
     async def switch_to_postcopy(self, request: Request) -> Data:
         """`switch_to_postcopy {id}`: as soon as libvirt can; asking again is nothing.
 
-        Raises NotFound; Conflict where it was not permitted, has not come to the copy, or is past it.
+        Raises NotFound; Conflict where it was not permitted, is a rehearsal, or is past the copy.
         """
         wanted = _text(request, "id")
         ctx = self._contexts.get(wanted)
         if ctx is None:
             raise NotFound(f"no open migration {wanted} starts on {self._host.name}")
         name = ctx.migration.vm_name
+        if ctx.migration.options.get(REHEARSE):
+            raise Conflict(f"this is a rehearsal: {name} stays where it is")
         if not ctx.postcopy:
             fix = "start it with --may postcopy"
             raise Conflict(f"the migration of {name} was not permitted to go to post-copy", fix=fix)
@@ -164,11 +166,19 @@ class SourceDesk:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def _drive(self, migration: Migration) -> None:
+    def _drive(self, migration: Migration, accepted_ms: float | None = None) -> None:
         history = History.read(self._journal.entries(migration.id))
         peer = RpcPeer(self._client, self._outbox, migration, migration.destination)
         ctx = Context(
-            migration, Role.SOURCE, self._host, peer, self._client, self._journal, history, on_write=self._on_write
+            migration,
+            Role.SOURCE,
+            self._host,
+            peer,
+            self._client,
+            self._journal,
+            history,
+            on_write=self._on_write,
+            accepted_ms=accepted_ms,
         )
         if history.status is None:
             with contextlib.suppress(SternaError):  # a full disk: without a word it is `queued`, too

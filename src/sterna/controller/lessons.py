@@ -6,11 +6,15 @@ process only: a plan answered by another controller is not known here, and nothi
 
 from __future__ import annotations
 
+import structlog
+
 from sterna.domain.experience import Experience, Outcome, outcome_of
 from sterna.domain.forecast import Load, Outlook
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
+
+log = structlog.get_logger(__name__)
 
 LOOK_BACK = 100
 """How many completed migrations are looked through for what they taught."""
@@ -62,7 +66,12 @@ class Lessons:
     async def _outcome(self, record: MigrationRecord) -> Outcome | None:
         if record.id in self._read:
             return self._read[record.id]
-        outcome = outcome_of(record.migration, await self._fleet.entries(record.id))
+        entries = await self._fleet.entries(record.id)
+        try:
+            outcome = outcome_of(record.migration, entries)
+        except ValueError as error:  # another version's words: nothing to learn, and no reason to refuse a move
+            log.info("a migration teaches nothing", migration=record.id, error=str(error))
+            outcome = None
         if record.source_closed and record.destination_closed:
             self._read[record.id] = outcome
         return outcome

@@ -16,6 +16,8 @@ MIGRATED = "migrated"
 """libvirt's reason for a SHUTOFF source whose destination confirmed that the guest runs there."""
 FORGOTTEN = "unknown"
 """libvirt's reason for a SHUTOFF guest after its restart."""
+SAVED = "saved"
+"""libvirt's reason for a SHUTOFF guest whose memory is in a file: it is restored with the very devices it had."""
 MIGRATION_PAUSES = ("", "migration", "unknown")
 """libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish."""
 BROKEN_POSTCOPY = "postcopy-failed"
@@ -118,6 +120,8 @@ def locate(
         return Finding(Verdict.WAIT, "the guest does not run on the source and the destination does not answer")
     if source.state is GuestState.PAUSED:
         return _paused_at_source(source, destination, epoch, started)
+    if not started:  # also where libvirt says `migrated`: somebody else moved it
+        return Finding(Verdict.ENDED_AT_SOURCE, "the guest left the source before this migration's copy began")
     return _gone_from_source(destination, epoch, handed_over or source.reason == MIGRATED)
 
 

@@ -111,6 +111,8 @@ class Context:
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     """On the source: the guest was paused for the switch-over, in this life of the agent."""
     on_write: Callable[[Entry], None] = lambda entry: None
+    accepted_ms: float | None = None
+    """On the source: when it was accepted, by this host's monotonic clock; None where an earlier life did that."""
 
     @property
     def network_hosts(self) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
 from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.domain.whereabouts import GONE
+from sterna.domain.whereabouts import GONE, SAVED
 from sterna.migration.context import Context
 from sterna.migration.rollback import unplug_taps, wait_report
 from sterna.ports.storage import Created
@@ -251,9 +251,9 @@ class UpdateResources(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """What this host has free now. Of a guest that has ended here, the taps made ahead of it go too."""
-        state = (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state
-        if state in GONE:  # one that is defined here may be started again
-            await unplug_taps(ctx, for_good=state is GuestState.ABSENT)
+        seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+        if seen.state in GONE and seen.reason != SAVED:  # one that is defined here may be started again
+            await unplug_taps(ctx, for_good=seen.state is GuestState.ABSENT)
         await ctx.host.hypervisor.close_recovery(ctx.vm_uuid)
         facts = await ctx.host.hypervisor.host()
         return {"memory_free_bytes": facts.memory_free_bytes}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from sterna.domain.errors import NotFound, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
-from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic, Vm
+from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic, Observation, Vm
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Onward, Step
-from sterna.domain.whereabouts import GONE, MIGRATION_PAUSES, PASSED, Verdict, locate
+from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
 from sterna.migration import fenced, handover
 from sterna.migration.context import PORTS_SWITCHED, WROTE_OFF, Context
 from sterna.ports.storage import Created
@@ -21,6 +21,7 @@ from sterna.ports.storage import Created
 R3_PATIENCE_S = 10.0
 CHANGED = "changed-meanwhile"
 """Note: how the VM differs from P2's snapshot, by somebody else's doing."""
+UNDEFINED = "its definition was removed"
 WIRED_PATIENCE_S = 10.0
 """A network agent wires a port within about two seconds; one that is away must not hold the rest up."""
 
@@ -35,8 +36,11 @@ class AskBoth(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """What both said. Raises Temporary until the guest is settled on the source, Onward if it has arrived."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
-        epoch = ctx.migration.epoch
-        finding = fenced.judge(ctx, here, there) or locate(
+        epoch, begun = ctx.migration.epoch, "copy-started" in ctx.history.notes
+        finding = fenced.judge(ctx, here, there)
+        if finding is None and not begun:
+            finding = _without_a_copy(here, there, epoch)
+        finding = finding or locate(
             here, there, epoch=epoch, started=True, handed_over=ctx.handed_over, switching=ctx.switching
         )
         if finding.verdict in PASSED:
@@ -44,7 +48,7 @@ class AskBoth(Step[Context]):
         if finding.verdict is Verdict.ENDED_AT_SOURCE and here.state is GuestState.PAUSED:
             await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, epoch)
             raise Temporary("ending the source's paused copy", delay_s=0.2)
-        if here.job_active:
+        if here.job_active and begun:
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
             raise Temporary("waiting for libvirt to give the copy up", delay_s=0.2)
         if finding.verdict is Verdict.STRANDED:
@@ -58,6 +62,22 @@ class AskBoth(Step[Context]):
         if there.state is GuestState.PAUSED and here.state is GuestState.RUNNING:
             await ctx.peer.call("end_incoming", {"vm": ctx.vm_uuid})
         return {"source": here.model_dump(mode="json"), "destination": there.model_dump(mode="json")}
+
+
+def _without_a_copy(here: Observation, there: Observation, epoch: int) -> Finding:
+    """R0 of a migration whose copy was never begun: what libvirt does with the guest it does for somebody else, and
+    wherever that brought it, this migration had no part in it."""
+    if (
+        there.state is GuestState.RUNNING or there.epoch == epoch
+    ):  # there is no way forward, and R5 would take it away
+        return Finding(Verdict.DOUBT, "the guest is on the destination, where somebody else has brought it")
+    if here.state is GuestState.UNKNOWN:
+        return Finding(Verdict.WAIT, "the source's hypervisor does not answer")
+    if here.job_active:
+        return Finding(Verdict.WAIT, "libvirt migrates the guest for somebody else: waiting until it has")
+    if here.state in GONE:
+        return Finding(Verdict.ENDED_AT_SOURCE, "the guest left the source before this migration's copy began")
+    return Finding(Verdict.STAYED, "the guest is on the source, and its copy was never begun")
 
 
 class SetRollingBack(Step[Context]):
@@ -116,6 +136,9 @@ class RestoreAutostart(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Set it again where it was set: not for a guest that is off and may be started elsewhere by now."""
         was_on = bool(ctx.history.plans.get("take-ownership", {}).get("autostart"))
+        here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+        if here.state is GuestState.ABSENT or (here.state is GuestState.SHUTOFF and here.reason == MIGRATED):
+            return {"autostart": False, "why": "somebody has taken the VM away from here"}
         if was_on and await self._may_be_elsewhere(ctx):
             return {"autostart": False, "why": "the guest is off, and one of the two hosts was declared dead"}
         if was_on:
@@ -253,11 +276,12 @@ class ProveSource(Step[Context]):
         try:
             now = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         except NotFound:
-            if not before.persistent:
-                return []  # a transient guest whose QEMU ended leaves no definition
-            raise
+            # R0 has proven that it runs nowhere else. A transient guest whose QEMU ended leaves no definition; that
+            # of any other was removed by somebody: Sterna undefines nothing on the source before the pivot.
+            return [UNDEFINED] if before.persistent else []
         ended = now.state is GuestState.SHUTOFF  # R0 has proven that it ran nowhere else: it ended here, by itself
-        paused_by_somebody = now.state is GuestState.PAUSED and now.reason not in MIGRATION_PAUSES
+        by_a_copy = now.reason in MIGRATION_PAUSES and "copy-started" in ctx.history.notes
+        paused_by_somebody = now.state is GuestState.PAUSED and not by_a_copy
         if not ended and now.state is not before.state and not paused_by_somebody:
             raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
         changed = [

@@ -12,7 +12,7 @@ import contextlib
 from datetime import datetime
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
-from sterna.domain.errors import SternaError
+from sterna.domain.errors import Permanent, SternaError
 from sterna.domain.forecast import Forecast, Load, Mode, Outlook, Road, converges, forecast
 from sterna.domain.model import Data, GuestLoad, JobSample
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
@@ -36,6 +36,8 @@ MORE_LEEWAY = (
 )
 NO_SWITCH_MS = 1
 """No leave to switch over: at the slowest bandwidth, a rest of a kilobyte would do."""
+USUAL_DOWNTIME_MS = 300
+"""QEMU's own limit, until somebody names another."""
 MEASURED_FOR_S = 1
 """libvirt's shortest. It is over long before the destination is prepared, and nothing waits for it."""
 
@@ -96,9 +98,27 @@ async def prepare(ctx: Context) -> CopyParameters | None:
     return await stream.choose(ctx, wanted, converges(seen))
 
 
+class RestoreDowntime(Step[Context]):
+    """Undo of `prepare`: QEMU keeps the limit it was told before a copy for the next one, which may be anybody's:
+    with a rehearsal's that one could never switch over."""
+
+    name = "restore-max-downtime"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """QEMU's own again. Raises Unreachable; what libvirt refuses (the guest has ended) holds nothing up."""
+        if not ctx.migration.options.get(OBJECTIVE):
+            return {}  # it was told nothing
+        with contextlib.suppress(Permanent):
+            await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, USUAL_DOWNTIME_MS)
+        return {}
+
+
 def _outlook(ctx: Context) -> Outlook:
-    """The controller's; of an older one: nothing."""
-    return Outlook.model_validate(ctx.migration.options.get(OUTLOOK) or {})
+    """The controller's; of an older one, or in words this version does not know: nothing."""
+    try:
+        return Outlook.model_validate(ctx.migration.options.get(OUTLOOK) or {})
+    except ValueError:
+        return Outlook()
 
 
 def _road(ctx: Context, wanted: Objective) -> Road | None:
@@ -179,12 +199,19 @@ class Steering:
         return allowed if self._ctx.postcopy else allowed - {May.POSTCOPY}
 
     def _deadline_ms(self, wanted: Objective, elapsed_ms: int) -> int | None:
-        """On the copy's own count: what the migration took before it is gone. Both times are this host's clock."""
+        """On the copy's own count: what the migration took before it is gone."""
         if wanted.finish_within_s is None:
             return None
+        return max(1, int(wanted.finish_within_s * 1000 - self._so_far_ms(elapsed_ms) + elapsed_ms))
+
+    def _so_far_ms(self, elapsed_ms: int) -> float:
+        """Since it was accepted. By the wall clock, which may be set meanwhile, only where an earlier life of the
+        agent did that; the copy's own time has passed in any case."""
+        clock, accepted_ms = self._ctx.clock, self._ctx.accepted_ms
+        if accepted_ms is not None:
+            return clock.monotonic_ms() - accepted_ms
         accepted = datetime.fromisoformat(self._ctx.migration.created_at)
-        so_far_ms = (self._ctx.clock.now() - accepted).total_seconds() * 1000
-        return max(1, int(wanted.finish_within_s * 1000 - so_far_ms + elapsed_ms))
+        return max(float(elapsed_ms), (clock.now() - accepted).total_seconds() * 1000)
 
     def _say(self, verdict: Verdict) -> None:
         """Into the journal before it is done, once."""

@@ -34,6 +34,9 @@ from sterna.ports.hypervisor import GuestEvent
 SAMPLE_EVERY_S = 0.5
 ASK_AGAIN_S = 0.1
 SLOWEST_ASK_S = 2.0
+QUIET_SAMPLES = 4
+"""A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
+ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
 SLOWEST_BYTES_S = 1 << 20
 """The least bandwidth libvirt can be told."""
 
@@ -135,7 +138,7 @@ class Copy(Step[Context]):
     """M4, with M3 (watch), M5 (success) and M6 (failure): the step whose end is the pivot."""
 
     row, name = "M4", "copy"
-    undo = (rollback.GiveBindingsBack,)  # the guest itself: R0, which every rollback begins with
+    undo = (rollback.GiveBindingsBack, steering.RestoreDowntime)  # the guest itself: R0, before them
     settles_abort = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
@@ -208,7 +211,9 @@ class Copy(Step[Context]):
         said = failure or ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("message", "")
         ctx.note("M6", "copy-failed", {"why": finding.why, "libvirt": said})
         if finding.verdict is Verdict.ENDED_AT_SOURCE:
-            return Permanent(finding.why, fix="start the VM again on the source")
+            begun = "copy-started" in ctx.history.notes  # else it may run on a third host by now
+            fix = "start the VM again on the source" if begun else "see where the VM is now"
+            return Permanent(finding.why, fix=fix)
         if REHEARSED_COPY in ctx.history.notes:
             return Cancelled("it was a rehearsal: the copy had begun, and everything is undone")
         if ctx.abort.is_set():
@@ -305,17 +310,18 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
 
 
 async def _sample(ctx: Context) -> None:
-    steered = steering.Steering(ctx)
+    steered, quiet = steering.Steering(ctx), QUIET_SAMPLES
     while True:
         await ctx.clock.sleep(SAMPLE_EVERY_S)
+        if ctx.leaves.is_set() and quiet and not postcopy.begun(ctx):
+            quiet -= 1
+            continue
         # no look this time, or no room for a word about it: the next one is half a second away
         with contextlib.suppress(SternaError):
             await _take_sample(ctx, steered)
 
 
 async def _take_sample(ctx: Context, steered: steering.Steering) -> None:
-    if ctx.leaves.is_set() and not postcopy.begun(ctx):
-        return  # it is being handed over: nothing is left to steer
     sample = await ctx.host.hypervisor.sample(ctx.vm_uuid)
     if sample is None:
         return

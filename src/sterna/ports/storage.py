@@ -20,6 +20,9 @@ class Storage(Protocol):
     async def check_targets(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Room and permission to hold copies of these local disks: file taken, too little space."""
 
+    async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        """Which of these local disks, that are here, F10 could not remove once the VM has moved away."""
+
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
         """Which directories and files P8 would have to make: those that do not exist yet.
 

@@ -106,6 +106,16 @@ async def test_a_migration_takes_along_what_is_known_before_it_begins(world: Wor
     assert (await outlook(world, "3" * 8)).load is None
 
 
+async def test_an_outcome_in_words_of_another_version_stops_no_migration(world: World) -> None:
+    source = good_source(MOVE)
+    source.write(Kind.NOTE, "M3", "load", {"forecast": {"mode": "beamed", "ends": True, "odds": 1}})
+    world.a.write(source)
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    assert (await outlook(world, "1" * 8)).road is None
+    assert (await world.controller.accuracy()).time.compared == 0
+
+
 async def outlook(world: World, number: str) -> Outlook:
     """Of a migration to b that is asked for now, and refused by its source."""
     request = MigrateRequest(id=f"{number}-0000-4000-8000-000000000000", vm="web1", destination="b")

@@ -28,10 +28,10 @@ _CLUSTER_BITS = 16
 
 
 def engage(domain: Any) -> None:
-    """Set it on a running guest; again is nothing. Raises Refused, leaving nothing behind; libvirtError."""
-    if engaged(domain):
-        return
-    release(domain)  # descriptors of a try that died half-way
+    """Set it on a running guest, or set it anew. Raises Refused, leaving nothing behind; libvirtError."""
+    # A try that died half-way may have left descriptors, or the node with the one through which it can be written
+    # to: that stops nothing, and no look at it tells.
+    release(domain)
     memory = os.memfd_create(NODE)
     try:
         os.write(memory, _empty_image())

@@ -50,6 +50,14 @@ class FileStorage:
 
         return await in_thread(check)
 
+    async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        """Which of these local disks F10 could not remove: those outside the instances directory of this host."""
+
+        def check() -> list[Refusal]:
+            return [refusal for disk in disks for refusal in self._unremovable(disk)]
+
+        return await in_thread(check)
+
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
         """Which directories and files P8 would have to make; the VM's own directory is `instances_dir/UUID`.
 
@@ -190,6 +198,13 @@ class FileStorage:
             fix = f"remove {path} on the destination, if nothing needs it"
             found.append(Refusal(code="disk-file-exists", message=f"{label}: {path} exists already", fix=fix))
         return found
+
+    def _unremovable(self, disk: Disk) -> Iterator[Refusal]:
+        try:
+            self._inside(disk.path or "")
+        except Permanent as error:
+            message = f"disk {disk.target}: {error.message}: it could not be removed after the move"
+            yield Refusal(code="disk-outside-instances", message=message, fix=error.fix)
 
     def _room(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         needed = sum(d.allocation_bytes if d.allocation_bytes is not None else d.capacity_bytes or 0 for d in disks)

@@ -81,9 +81,13 @@ class NeutronNetwork:
         await self._reach(vm, Goal.RESTORED, source, destination, forgiving=True)
 
     async def wired(self, vm: Vm, host: str) -> bool:
-        """Every port's status is ACTIVE, as the agent of the host it is bound to reported. Raises Temporary."""
+        """Every port's status is ACTIVE, as the agent of the host it is bound to reported; one that was deleted
+        meanwhile is nobody's to wire. Raises Temporary."""
         for port_id in _ids(vm):
-            told = await self._ports.raw(port_id)
+            try:
+                told = await self._ports.raw(port_id)
+            except NotFound:
+                continue
             if told.get("binding:host_id") != host or told.get("status") != "ACTIVE":
                 return False
         return True

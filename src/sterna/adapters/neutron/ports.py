@@ -53,7 +53,10 @@ class NeutronPorts:
         bindings = await self._get(f"/ports/{port_id}/bindings", f"read the bindings of port {port_id}")
         subports = []
         for sub in (told.get("trunk_details") or {}).get("sub_ports", ()):
-            inner = await self.raw(sub["port_id"])
+            try:
+                inner = await self.raw(sub["port_id"])
+            except NotFound:  # deleted since: its parent is still there
+                continue
             if inner.get("binding:host_id"):
                 subports.append(Subport(port_id=inner["id"], host=inner["binding:host_id"]))
         return Port(id=port_id, bindings=tuple(_binding(b) for b in bindings["bindings"]), subports=tuple(subports))

@@ -27,6 +27,10 @@ class SimNeutron:
         hosts = self._hosts(port_id)
         return Port(id=port_id, bindings=tuple(self._binding(port_id, host, on) for host, on in hosts.items()))
 
+    def knows(self, port_id: str) -> bool:
+        """Is there such a port?"""
+        return port_id in self._world.bindings
+
     async def act(self, act: Act, port: Port, destination: str) -> None:
         """One request. Raises as Neutron answers."""
         await self._called()
@@ -111,25 +115,29 @@ class SimNetwork:
             await switch_at_once(self._service, port_id, source, destination)
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
-        """F7."""
-        await self._reach(vm, Goal.SETTLED, source, destination)
+        """F7. A port that was deleted meanwhile has nothing to settle."""
+        await self._reach(vm, Goal.SETTLED, source, destination, forgiving=True)
 
     async def give_back(self, vm: Vm, source: str, destination: str) -> bool:
         """R6, first."""
-        returned = await self._reach(vm, Goal.RETURNED, source, destination)
+        returned = await self._reach(vm, Goal.RETURNED, source, destination, forgiving=True)
         return any(given_back(port, source) for port in returned)
 
     async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
         """R6."""
-        await self._reach(vm, Goal.RESTORED, source, destination)
+        await self._reach(vm, Goal.RESTORED, source, destination, forgiving=True)
 
     async def wired(self, vm: Vm, host: str) -> bool:
         """The simulated agents are quick; but none wires a port that is on its way to another host."""
-        active = [(await self._service.port(port_id)).active for port_id in _ports(vm)]
+        found = [await self._service.port(port_id) for port_id in _ports(vm) if self._service.knows(port_id)]
+        active = [port.active for port in found]
         return all(b is not None and b.host == host == b.profile.get(MIGRATING_TO, host) for b in active)
 
-    async def _reach(self, vm: Vm, goal: Goal, source: str, destination: str) -> list[Port]:
-        return [await reach(self._service, port_id, goal, source, destination) for port_id in _ports(vm)]
+    async def _reach(
+        self, vm: Vm, goal: Goal, source: str, destination: str, *, forgiving: bool = False
+    ) -> list[Port]:
+        wanted = [p for p in _ports(vm) if not forgiving or self._service.knows(p)]
+        return [await reach(self._service, port_id, goal, source, destination) for port_id in wanted]
 
 
 def _ports(vm: Vm) -> list[str]:

@@ -32,6 +32,18 @@ class SimStorage:
             found.append(Refusal(code="disk-space-short", message=message, fix=fix))
         return found
 
+    async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        """Those outside the instances directory of this host."""
+        await self._called()
+        found = []
+        for disk in disks:
+            try:
+                self._inside(disk.path or "")
+            except Permanent as error:
+                message = f"disk {disk.target}: {error.message}: it could not be removed after the move"
+                found.append(Refusal(code="disk-outside-instances", message=message, fix=error.fix))
+        return found
+
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
         """What P8 would have to make. Raises Conflict if a disk's file exists, Permanent outside."""
         here = await self._called()

@@ -12,7 +12,7 @@ from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unknown
 from sterna.domain.model import GuestState, Nic, Vm
 from tests.scripted_cloud import Answer, ScriptedCloud
-from tests.unit.adapters.neutron.scripted_neutron import PORT, ScriptedNeutron, error
+from tests.unit.adapters.neutron.scripted_neutron import PORT, SUBPORT, ScriptedNeutron, error
 
 MAC = "52:54:00:74:00:14"
 MOVE = ("host1", "host2")
@@ -230,6 +230,23 @@ async def test_wired_is_what_the_agent_reported() -> None:
         assert not await network.wired(vm(), "host2")
         neutron.status = "DOWN"
         assert not await network.wired(vm(), "host1")
+
+
+async def test_a_port_that_was_deleted_meanwhile_is_not_waited_for() -> None:
+    with serving(ScriptedNeutron()) as (network, _):
+        several = vm().model_copy(update={"nics": (*vm("gone").nics, *vm().nics)})
+        assert await network.wired(several, "host1")
+        assert not await network.wired(several, "host2")
+
+
+async def test_a_subport_that_was_deleted_meanwhile_does_not_hide_its_parent() -> None:
+    neutron = ScriptedNeutron(trunk=True)
+    with serving(neutron) as (network, _):
+        await network.prepare(vm(), *MOVE)
+        gone = Answer(404, error("PortNotFound", f"Port {SUBPORT} could not be found."))
+        neutron.answers += [("GET", f"/ports/{SUBPORT}", gone)] * 8
+        await network.settle(vm(), *MOVE)
+        assert bindings(neutron) == SETTLED
 
 
 async def test_a_user_without_the_role_is_told_which() -> None:

@@ -1,0 +1,55 @@
+"""Services know hosts by names of their own: two hosts with one name are one host to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sterna.domain.errors import Refused
+
+from .fleet import SimFleet
+
+
+async def test_two_hosts_with_one_initiator_name_are_refused() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        hosts = fleet.world.hosts
+        hosts["host2"].initiator = hosts["host1"].initiator  # one was cloned from the other
+        with pytest.raises(Refused, match="initiator name") as refused:
+            await fleet.start(fleet.vm())
+        assert [r.code for r in refused.value.refusals] == ["initiator-shared"]
+        assert "vdc" in refused.value.refusals[0].message and refused.value.refusals[0].fix
+        assert not fleet.world.violations
+
+
+async def test_it_is_the_running_guests_own_initiator_that_counts() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm, hosts = fleet.vm(), fleet.world.hosts
+        hosts["host2"].initiator, hosts["host1"].initiator = hosts["host1"].initiator, "iqn.2026-11.org.sterna:new"
+        with pytest.raises(Refused, match="initiator name"):
+            await fleet.start(vm)
+
+
+@pytest.mark.parametrize("flag", ["shareable", "read_only"])
+async def test_a_volume_that_other_vms_of_the_host_may_use_is_not_taken_away_from_them(flag: str) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm()
+        domain = fleet.world.hosts["host1"].domains[vm]
+        assert domain.live is not None
+        disks = tuple(d.model_copy(update={flag: True}) if d.iscsi else d for d in domain.live.disks)
+        domain.live = replace(domain.live, disks=disks)
+        with pytest.raises(Refused, match="several VMs") as refused:
+            await fleet.start(vm)
+        assert [r.code for r in refused.value.refusals] == ["volume-shared"]
+
+
+async def test_two_hosts_with_one_name_at_the_network_service_are_refused() -> None:
+    fleet = SimFleet()
+    fleet.agents["host2"].settings["network_host"] = "host1"  # its settings were copied
+    async with fleet, fleet.clock.auto():
+        vm = fleet.vm()
+        before = fleet.snapshots()
+        with pytest.raises(Refused, match="network service") as refused:
+            await fleet.start(vm)
+        assert [r.code for r in refused.value.refusals] == ["network-host-shared"]
+        assert fleet.snapshots() == before
