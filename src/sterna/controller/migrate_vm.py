@@ -8,6 +8,7 @@ the same migration.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -80,7 +81,8 @@ class MigrateVm:
         self._fleet, self._registry, self._inventory = fleet, registry, inventory
         self._calls, self._clock, self._lessons = calls, clock, lessons
         self._gates: dict[str, asyncio.Lock] = {}
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
+        """By gate: who is in it or waits before it."""
         self._under_way: dict[str, tuple[MigrateRequest, asyncio.Task[tuple[MigrationRecord, bool]]]] = {}
 
     async def start(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
@@ -113,18 +115,18 @@ class MigrateVm:
     async def _gate(self, vm: str) -> AsyncIterator[None]:
         """One request at a time for what a user calls a VM: judging one means asking every host, and of a thousand
         that come at once only one can be admitted. Raises Temporary where too many wait already."""
-        if self._waiting >= MOST_WAITING:
+        if self._waiting.total() >= MOST_WAITING:
             fix = "try again in a moment"
-            raise Temporary(f"{self._waiting} requests to migrate are waiting already", fix=fix)
-        self._waiting += 1
+            raise Temporary(f"{self._waiting.total()} requests to migrate are waiting already", fix=fix)
+        self._waiting[vm] += 1
         gate = self._gates.setdefault(vm, asyncio.Lock())
         try:
             async with gate:
                 yield
         finally:
-            self._waiting -= 1
-            if not gate.locked():
-                self._gates.pop(vm, None)
+            self._waiting[vm] -= 1
+            if not self._waiting[vm]:  # a lock that is open for an instant may have somebody waiting for it
+                del self._waiting[vm], self._gates[vm]
 
     async def _refuse_busy(self, request: MigrateRequest) -> None:
         """Say at once that a VM is taken, without asking any host. Raises VmBusy with what else is known here."""
@@ -164,7 +166,8 @@ class MigrateVm:
         except NotFound:
             return None
         told = known.migration
-        if request.vm not in (told.vm_name, told.vm_uuid) or request.destination not in (None, told.destination):
+        named = request.vm == told.vm_name or request.vm.lower() == told.vm_uuid
+        if not named or request.destination not in (None, told.destination):
             raise _other_request(request.id)
         return known
 

@@ -144,6 +144,12 @@ async def test_the_same_id_again_is_the_same_migration(world: World) -> None:
     assert world.bus.asked("start_migration") == 1
 
 
+async def test_the_same_id_again_is_the_same_migration_however_its_uuid_is_written(world: World) -> None:
+    first, _ = await world.controller.migrate(request(vm=world.web1.upper()))
+    again, repeated = await world.controller.migrate(request(vm=world.web1.upper()))
+    assert repeated and again.id == first.id
+
+
 async def test_the_same_id_for_something_else_is_a_conflict(world: World) -> None:
     await world.controller.migrate(request())
     with pytest.raises(Conflict, match="another request"):
@@ -157,6 +163,35 @@ async def test_fifty_at_once_make_one_migration(world: World) -> None:
     assert sum(1 for a in answers if isinstance(a, tuple)) == 1
     assert sum(1 for a in answers if isinstance(a, Conflict)) == 49
     assert len(await world.fleet.migrations(Page())) == 1
+
+
+@pytest.mark.parametrize("later", [1, 2, 3])
+async def test_who_comes_when_one_has_just_left_waits_for_who_waited(world: World, later: int) -> None:
+    within, most, turns = 0, 0, [asyncio.Event() for _ in range(3)]
+
+    async def judged(asked: MigrateRequest) -> None:
+        nonlocal within, most
+        within += 1
+        most = max(most, within)
+        await turns[int(asked.id)].wait()
+        within -= 1
+        raise Refused([Refusal(code="no", message="no")])
+
+    world.controller._migrate._refuse_busy = judged  # type: ignore[method-assign]
+    asked = [asyncio.create_task(world.controller.migrate(request(id=str(n)))) for n in range(2)]
+    async with asyncio.timeout(5):
+        while not within:
+            await world.fleet.hosts()
+        turns[0].set()
+        await asyncio.wait(asked[:1])
+        asked.append(asyncio.create_task(world.controller.migrate(request(id="2"))))
+        for _ in range(later):
+            await world.fleet.hosts()
+        for turn in turns:
+            turn.set()
+        await asyncio.gather(*asked, return_exceptions=True)
+    assert most == 1
+    assert world.controller._migrate._gates == {}
 
 
 async def test_fifty_times_the_same_request_at_once_is_one_migration(world: World) -> None:
