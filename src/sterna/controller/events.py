@@ -85,12 +85,14 @@ class Events:
         self.wake()
 
     async def follow(self, migration_id: str | None, after: int | None) -> AsyncIterator[Event]:
-        """Events behind id `after`; None: of one migration all, of the fleet those from now on.
+        """Events behind id `after`; None: of one migration all, of the fleet those from now on. An id that was not
+        given out yet is an older database's, whose events this one has under other ids: as None.
 
         The stream of one migration ends with `end`; the fleet's goes on until `close`.
         """
-        if after is None:
-            after = 0 if migration_id else await self._fleet.last_event()
+        last = await self._fleet.last_event()
+        if after is None or after > last:
+            after = 0 if migration_id else last
         with self._reading(migration_id) as reader:
             while not self._closed:
                 reader.woken.clear()

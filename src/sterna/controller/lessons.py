@@ -34,7 +34,7 @@ class Lessons:
         self._reading: asyncio.Task[list[Outcome]] | None = None
 
     def begin(self) -> None:
-        """Read beside all else, so that the first migration after a start of the controller need not wait for it."""
+        """Read beside all else, so that the first migration after a start of the controller need not wait."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._look_back(), name="lessons")
             self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())

@@ -198,6 +198,7 @@ async def test_pages(api: Api) -> None:
     assert [m["id"] for m in third["migrations"]] == ["m0"] and third["next_cursor"] is None
     completed = await api.get("/v1/migrations?status=completed&vm=web1")
     assert [m["id"] for m in completed["migrations"]] == ["m3", "m1"]
+    assert await api.get(f"/v1/migrations?status=completed&vm={MOVE.vm_uuid.upper()}") == completed
     assert [m["id"] for m in (await api.get("/v1/migrations?id=M2"))["migrations"]] == ["m2"]
     assert (await api.get("/v1/migrations?id=%25"))["migrations"] == []
     await api.problem("GET", "/v1/migrations?cursor=x", 400)
@@ -288,9 +289,21 @@ async def test_events_that_are_none(api: Api, wrong: dict) -> None:
 LARGE = "9" * 23
 
 
-async def test_numbers_beyond_any_database_or_libvirt_are_refused(api: Api) -> None:
-    assert (await api.problem("GET", f"/v1/migrations?cursor={LARGE}", 400))["reasons"][0]["fix"]
-    assert (await api.problem("GET", "/v1/events", 400, headers={"Last-Event-ID": LARGE}))["reasons"][0]["fix"]
+@pytest.mark.parametrize("number", [LARGE, "9" * 5000], ids=len)
+async def test_places_beyond_any_database_are_refused(api: Api, number: str) -> None:
+    assert (await api.problem("GET", f"/v1/migrations?cursor={number}", 400))["reasons"][0]["fix"]
+    assert (await api.problem("GET", "/v1/events", 400, headers={"Last-Event-ID": number}))["reasons"][0]["fix"]
+
+
+@pytest.mark.parametrize("raw", [b'{"\\ud800": 1, "vm": "web1"}', b'{"vm": "\\ud800"}', b'{"vm": "a\\u0000b"}'])
+async def test_text_that_is_none_is_refused(api: Api, raw: bytes) -> None:
+    json_ = {"content-type": "application/json"}
+    answer = await api.http.post("/v1/migrations", content=raw, headers=json_)
+    assert answer.status_code in (404, 422), answer.text
+    assert answer.json()["reasons"]
+
+
+async def test_numbers_beyond_libvirt_are_refused(api: Api) -> None:
     told = await api.problem("POST", "/v1/migrations", 422, json=body(bandwidth_bytes_s=int(LARGE)))
     assert "bandwidth_bytes_s" in told["detail"]
     path = f"/v1/migrations/{ID}/tune"

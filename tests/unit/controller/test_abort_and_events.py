@@ -10,7 +10,7 @@ from sterna.domain.errors import Conflict, NotFound, Unknown, Unreachable
 from sterna.domain.journal import Role
 from sterna.domain.status import Status
 
-from ..domain.journals import Book, good_source
+from ..domain.journals import Book, good_destination, good_source
 from .conftest import World
 from .test_projector import MOVE
 
@@ -107,6 +107,18 @@ async def test_a_reader_that_was_cut_off_goes_on_behind_the_last_id(world: World
     first = await read(world, "m1", None, upto=5)
     rest = await read(world, "m1", first[-1].id)
     assert first + rest == whole
+
+
+async def test_a_reader_of_an_older_database_misses_nothing_in_the_new_one(world: World) -> None:
+    world.a.write(good_source(MOVE))
+    await world.pull()
+    whole = await read(world, "m1", None)
+    assert await read(world, "m1", 5000) == whole
+    fleet_wide = asyncio.create_task(read(world, None, 5000, upto=1))
+    await asyncio.sleep(0.05)
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    assert [e.data["host"] for e in await fleet_wide] == ["b"]
 
 
 async def test_what_happens_while_one_reads_is_told(world: World) -> None:

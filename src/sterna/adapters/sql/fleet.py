@@ -341,7 +341,7 @@ def _page(c: Connection, page: Page) -> list[MigrationRecord]:
     if page.before is not None:
         query = query.where(migrations.c.number < page.before)
     if page.vm is not None:
-        query = query.where(or_(migrations.c.vm_uuid == page.vm, migrations.c.vm_name == page.vm))
+        query = query.where(or_(migrations.c.vm_uuid == page.vm.lower(), migrations.c.vm_name == page.vm))
     if page.statuses:
         query = query.where(migrations.c.status.in_([s.value for s in page.statuses]))
     if page.id_prefix:
