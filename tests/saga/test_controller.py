@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
@@ -17,7 +20,7 @@ from sterna.controller.controller import Controller
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy
 from sterna.domain.errors import Conflict, Refused
-from sterna.domain.model import GuestState
+from sterna.domain.model import GuestState, Refusal, Vm, VmSummary
 from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord
 from tests.saga.fleet import SimFleet
@@ -63,6 +66,44 @@ async def started(fleet: SimFleet, controller: Controller, to: str | None = "hos
     assert not repeated
     fleet.migration = record.id
     return record
+
+
+async def test_a_host_whose_libvirt_hangs_holds_up_no_list(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        add_vm(fleet.world, "host1", "tern")
+        began_ms = fleet.clock.monotonic_ms()
+        listing = await controller.inventory.vms()
+        assert fleet.clock.monotonic_ms() - began_ms < 20_000
+        assert [v.name for v in listing.vms] == ["tern"] and listing.silent == ("host2",)
+
+    vms = SimHypervisor.vms
+
+    async def hangs(self: SimHypervisor) -> list[VmSummary]:
+        if self._host.name == "host2":
+            await asyncio.Event().wait()
+        return await vms(self)
+
+    with patch.object(SimHypervisor, "vms", hangs):
+        await play(scenario)
+
+
+async def test_a_host_whose_libvirt_hangs_is_passed_over_in_a_minute(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        began_ms = fleet.clock.monotonic_ms()
+        with pytest.raises(Refused, match="though its agent lives"):  # there is no other
+            await controller.migrate(MigrateRequest(vm="tern", destination=None))
+        assert fleet.clock.monotonic_ms() - began_ms < 70_000
+
+    check = SimHypervisor.check_incoming
+
+    async def hangs(self: SimHypervisor, vm: Vm) -> list[Refusal]:
+        if self._host.name == "host2":
+            await asyncio.Event().wait()
+        return await check(self, vm)
+
+    with patch.object(SimHypervisor, "check_incoming", hangs):
+        await play(scenario)
 
 
 async def read(controller: Controller, id: str) -> MigrationRecord:

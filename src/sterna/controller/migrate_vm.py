@@ -36,6 +36,8 @@ MOST_WAITING = 5_000
 """Requests that wait their turn; each is a connection and a few kB. More are told to come back."""
 CHECK_SILENCE_S = 15.0
 """A check makes both agents look at disks and libvirt; they send heartbeats meanwhile."""
+CHECK_LONGEST_S = 60.0
+"""And no longer than this: one host whose libvirt hangs must not keep a VM from going to another."""
 
 
 class MigrateRequest(Value):
@@ -230,7 +232,9 @@ class MigrateVm:
         """What the source's agent, and through it the destination's, has against it."""
         params: Data = {"vm": vm.uuid, "destination": destination, "options": options}
         try:
-            answer = await self._calls.call(vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S)
+            answer = await self._calls.call(
+                vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S
+            )
         except (Unreachable, Unknown) as e:
             message = f"{vm.host}, where {vm.name} runs, does not answer: {e.message}"
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
