@@ -142,6 +142,24 @@ async def test_streams_end_when_the_controller_stops(world: World) -> None:
     assert await reading == []
 
 
+async def test_hints_that_come_while_the_database_is_away_are_no_bug(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise Unreachable("the controller's database does not answer")
+
+    await world.controller.start()
+    world.clock.ms += 60_000  # else it would not be stored
+    with monkeypatch.context() as patch:
+        patch.setattr(world.fleet, "save_host", away)
+        patch.setattr(world.fleet, "sampled", away)
+        await world.bus.hint("host.a", {"host": world.a.facts().model_dump(), "boot": "life-1"})
+        await world.bus.hint("progress.m1", {"sample": {"memory_remaining": 1}})
+    assert not world.controller.registry.is_up("a")
+    await world.bus.hint("host.a", {"host": world.a.facts().model_dump(), "boot": "life-1"})
+    assert world.controller.registry.is_up("a")
+
+
 async def test_the_follower_reads_journals_on_hints_and_without(world: World) -> None:
     await world.controller.start()
     world.a.write(good_source(MOVE))
