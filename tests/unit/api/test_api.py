@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from sterna.api.app import create_app
 from sterna.api.problems import STATUS, status_of
@@ -233,6 +234,21 @@ async def test_events_and_resuming(api: Api) -> None:
     assert [x.removeprefix("id: ") for x in rest.text.splitlines() if x.startswith("id: ")] == ids[4:]
     await api.problem("GET", "/v1/migrations/nope/events", 404)
     await api.problem("GET", f"/v1/migrations/{ID}/events", 400, headers={"Last-Event-ID": "x"})
+
+
+async def test_a_stream_whose_database_goes_away_ends_and_is_no_bug(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.run_to_the_end()
+
+    async def away(*_: object) -> None:
+        raise errors.Unreachable("the controller's database does not answer")
+
+    monkeypatch.setattr(api.world.fleet, "events", away)
+    with capture_logs() as logs:
+        answer = await api.http.get(f"/v1/migrations/{ID}/events")
+    assert answer.status_code == 200 and "event: end" not in answer.text
+    assert [e["log_level"] for e in logs] == ["info"]
 
 
 async def test_health(api: Api) -> None:
