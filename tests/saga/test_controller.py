@@ -21,6 +21,7 @@ from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy
 from sterna.domain.errors import Conflict, Refused
 from sterna.domain.model import GuestState, Refusal, Vm, VmSummary
+from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord
 from tests.saga.fleet import SimFleet
@@ -103,6 +104,21 @@ async def test_a_host_whose_libvirt_hangs_is_passed_over_in_a_minute(play) -> No
         return await check(self, vm)
 
     with patch.object(SimHypervisor, "check_incoming", hangs):
+        await play(scenario)
+
+
+async def test_a_plan_is_made_without_a_measurement_that_hangs(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        began_ms = fleet.clock.monotonic_ms()
+        plan = await controller.plan("tern", "host2", Asked())
+        assert plan.load is None and "no result" in plan.load_reason and plan.blockers == ()
+        assert fleet.clock.monotonic_ms() - began_ms < 30_000
+
+    async def hangs(self: SimHypervisor, uuid: str, seconds: int) -> None:
+        await asyncio.Event().wait()
+
+    with patch.object(SimHypervisor, "measure_load", hangs):
         await play(scenario)
 
 
