@@ -273,8 +273,8 @@ class MigrateVm:
                 return await self._fleet.accepted(accepted, self._clock.now().isoformat())
             except Unknown as e:
                 doubt = e.message
-            except Unreachable as e:
-                if not doubt:  # never delivered, so it was never begun
+            except Temporary as e:
+                if not doubt:  # never delivered or turned away, so it was never begun
                     await self._fleet.withdraw(told.id)
                     raise
                 doubt = e.message

@@ -6,7 +6,7 @@ import pytest
 
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy, VmMissing
-from sterna.domain.errors import Conflict, Refused, Unknown, Unreachable
+from sterna.domain.errors import Conflict, Refused, Temporary, Unknown, Unreachable
 from sterna.domain.model import GuestState, Refusal
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
@@ -207,6 +207,13 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_id(world: World) -
     assert record.migration.epoch == 7
     assert {p["id"] for _, m, p in world.bus.calls if m == "start_migration"} == {ID}
     assert len([m for m in world.a.migrations if m == ID]) == 1
+
+
+async def test_a_source_too_busy_to_say_whether_it_took_it_is_asked_again(world: World) -> None:
+    world.bus.faults["start_migration"] = [Unknown("lost"), Temporary("a works on 1000 calls already"), None]
+    record, _ = await world.controller.migrate(request())
+    assert record.migration.epoch == 7 and (await world.fleet.migration(ID)).accepted
+    assert [v.migration_id for v in await world.fleet.vms()] == [ID]
 
 
 async def test_answers_that_stay_lost_leave_an_open_request_that_the_journal_decides(world: World) -> None:
