@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from uuid import uuid4
 
 import pytest
 
@@ -119,6 +120,26 @@ async def test_a_plan_is_made_without_a_measurement_that_hangs(play) -> None:
         await asyncio.Event().wait()
 
     with patch.object(SimHypervisor, "measure_load", hangs):
+        await play(scenario)
+
+
+async def test_a_request_repeated_while_the_first_is_checked_is_the_same_migration(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        params = {"id": str(uuid4()), "vm": fleet.vm(), "destination": "host2", "options": {}}
+
+        async def ask(after_s: float) -> str:
+            await fleet.clock.sleep(after_s)
+            return str((await fleet.client.call("host1", "start_migration", params))["migration"]["id"])
+
+        assert await asyncio.gather(ask(0), ask(0.5)) == [params["id"], params["id"]]
+
+    check, slowly = SimHypervisor.check_incoming, [1.0, 5.0]
+
+    async def takes_a_second(self: SimHypervisor, vm: Vm) -> list[Refusal]:
+        await self._world.clock.sleep(slowly.pop(0) if slowly else 0)
+        return await check(self, vm)
+
+    with patch.object(SimHypervisor, "check_incoming", takes_a_second):
         await play(scenario)
 
 
