@@ -29,7 +29,7 @@ from sterna.cli.options import (
     print_json,
 )
 from sterna.cli.plan import accuracy as accuracy_table
-from sterna.cli.plan import shown as shown_plan
+from sterna.cli.plan import show as show_plan
 from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.watch import watch as watch_until_end
 from sterna.cli.words import out
@@ -140,7 +140,7 @@ def plan(  # noqa: PLR0913 - one option per thing a user may say
         body |= {"rehearse": True, "with_copy": with_copy}
     with plain_errors():
         answer = client_of(api).post("/v1/plans", body)
-        print_json(answer) if as_json else out.print(shown_plan(answer))
+        print_json(answer) if as_json else show_plan(answer)
         rehearsed = answer.get("rehearsal")
         if answer["blockers"] or (rehearsed is not None and not rehearsed["passed"]):
             raise typer.Exit(Exit.REFUSED)

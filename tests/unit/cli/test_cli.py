@@ -283,6 +283,13 @@ def test_a_plan_names_what_is_in_the_way_and_what_it_would_cost(sterna) -> None:
     assert document(sterna("migrations", "--json"))["migrations"] == []
 
 
+def test_a_plan_is_whole_on_a_narrow_terminal(sterna, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("COLUMNS", "40")
+    printed = sterna("plan", "web1", "--to", "b", "--bandwidth", "50MiB/s").stdout
+    heads = r"^THE COPY +ENDS +ODDS +TIME +DOWNTIME +SENT"
+    assert re.search(heads, printed, re.M) and "stopping the guest" in printed and "\u2026" not in printed
+
+
 def test_a_plan_with_blockers_ends_with_3_and_nonsense_is_refused(sterna) -> None:  # type: ignore[no-untyped-def]
     shown = sterna("plan", "idle", "--to", "b", code=3).stdout
     assert "blocked: idle is paused" in shown and "fix: resume it first" in shown
