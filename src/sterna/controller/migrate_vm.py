@@ -109,9 +109,15 @@ class MigrateVm:
         known = await self._known(request)
         if known is not None:
             return known, True
-        async with self._gate(request.vm):
-            await self._refuse_busy(request)
-            return await self._admit(request)
+        try:
+            async with self._gate(request.vm):
+                await self._refuse_busy(request)
+                return await self._admit(request)
+        except reasons.VmBusy:
+            known = await self._known(request)  # another controller may have taken this very request meanwhile
+            if known is None:
+                raise
+            return known, True
 
     @asynccontextmanager
     async def _gate(self, vm: str) -> AsyncIterator[None]:
