@@ -107,7 +107,8 @@ class Events:
                     yield await self._end(migration_id)
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(reader.woken.wait(), LOOK_EVERY_S)
+                    async with asyncio.timeout(LOOK_EVERY_S):  # wait_for may swallow a cancellation (CPython 3.11)
+                        await reader.woken.wait()
 
     @contextlib.contextmanager
     def _reading(self, migration_id: str | None) -> Iterator[_Reader]:

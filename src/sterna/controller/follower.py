@@ -134,7 +134,8 @@ class Follower:
             if self._registry.is_up(host):
                 said = await self._pull(host, said)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wanted.wait(), PULL_EVERY_S)
+                async with asyncio.timeout(PULL_EVERY_S):  # wait_for may swallow a cancellation (CPython 3.11)
+                    await wanted.wait()
 
     async def _pull(self, host: str, said: str) -> str:
         """Read the journal; what went wrong ('' if nothing), logged once and not every two seconds."""

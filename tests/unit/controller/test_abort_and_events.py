@@ -142,6 +142,18 @@ async def test_streams_end_when_the_controller_stops(world: World) -> None:
     assert await reading == []
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_controller_stops_in_the_instant_in_which_a_hint_comes(world: World, steps: int) -> None:
+    await world.controller.start()
+    for _ in range(20):
+        await world.fleet.hosts()  # the journal has been read; the next hint is waited for
+    world.controller.follower.look("a")
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await world.controller.follower.stop()
+
+
 async def test_hints_that_come_while_the_database_is_away_are_no_bug(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
