@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
 
 import pytest
 
 from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
@@ -17,7 +21,8 @@ from sterna.controller.controller import Controller
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy
 from sterna.domain.errors import Conflict, Refused
-from sterna.domain.model import GuestState
+from sterna.domain.model import GuestState, Refusal, Vm, VmSummary
+from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord
 from tests.saga.fleet import SimFleet
@@ -63,6 +68,79 @@ async def started(fleet: SimFleet, controller: Controller, to: str | None = "hos
     assert not repeated
     fleet.migration = record.id
     return record
+
+
+async def test_a_host_whose_libvirt_hangs_holds_up_no_list(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        add_vm(fleet.world, "host1", "tern")
+        began_ms = fleet.clock.monotonic_ms()
+        listing = await controller.inventory.vms()
+        assert fleet.clock.monotonic_ms() - began_ms < 20_000
+        assert [v.name for v in listing.vms] == ["tern"] and listing.silent == ("host2",)
+
+    vms = SimHypervisor.vms
+
+    async def hangs(self: SimHypervisor) -> list[VmSummary]:
+        if self._host.name == "host2":
+            await asyncio.Event().wait()
+        return await vms(self)
+
+    with patch.object(SimHypervisor, "vms", hangs):
+        await play(scenario)
+
+
+async def test_a_host_whose_libvirt_hangs_is_passed_over_in_a_minute(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        began_ms = fleet.clock.monotonic_ms()
+        with pytest.raises(Refused, match="though its agent lives"):  # there is no other
+            await controller.migrate(MigrateRequest(vm="tern", destination=None))
+        assert fleet.clock.monotonic_ms() - began_ms < 70_000
+
+    check = SimHypervisor.check_incoming
+
+    async def hangs(self: SimHypervisor, vm: Vm) -> list[Refusal]:
+        if self._host.name == "host2":
+            await asyncio.Event().wait()
+        return await check(self, vm)
+
+    with patch.object(SimHypervisor, "check_incoming", hangs):
+        await play(scenario)
+
+
+async def test_a_plan_is_made_without_a_measurement_that_hangs(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        began_ms = fleet.clock.monotonic_ms()
+        plan = await controller.plan("tern", "host2", Asked())
+        assert plan.load is None and "no result" in plan.load_reason and plan.blockers == ()
+        assert fleet.clock.monotonic_ms() - began_ms < 30_000
+
+    async def hangs(self: SimHypervisor, uuid: str, seconds: int) -> None:
+        await asyncio.Event().wait()
+
+    with patch.object(SimHypervisor, "measure_load", hangs):
+        await play(scenario)
+
+
+async def test_a_request_repeated_while_the_first_is_checked_is_the_same_migration(play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        params = {"id": str(uuid4()), "vm": fleet.vm(), "destination": "host2", "options": {}}
+
+        async def ask(after_s: float) -> str:
+            await fleet.clock.sleep(after_s)
+            return str((await fleet.client.call("host1", "start_migration", params))["migration"]["id"])
+
+        assert await asyncio.gather(ask(0), ask(0.5)) == [params["id"], params["id"]]
+
+    check, slowly = SimHypervisor.check_incoming, [1.0, 5.0]
+
+    async def takes_a_second(self: SimHypervisor, vm: Vm) -> list[Refusal]:
+        await self._world.clock.sleep(slowly.pop(0) if slowly else 0)
+        return await check(self, vm)
+
+    with patch.object(SimHypervisor, "check_incoming", takes_a_second):
+        await play(scenario)
 
 
 async def read(controller: Controller, id: str) -> MigrationRecord:

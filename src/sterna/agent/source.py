@@ -72,6 +72,9 @@ class SourceDesk:
         vm, facts, refusals = await self._checks.check(
             _text(request, "vm"), _text(request, "destination"), _permitted(request), _wanted(request)
         )
+        known = self._journal.get(_text(request, "id"))
+        if known is not None:  # asked twice, since an answer was lost: what is moving already would be refused
+            return self._known(known[0], known[1])
         holder = self._journal.holder(vm.uuid)
         if holder is not None and holder.id != request.params["id"]:
             raise Conflict(f"{vm.name} is in migration {holder.id} already", fix="wait for it, or abort it")

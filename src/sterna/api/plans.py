@@ -28,7 +28,7 @@ class PlanIn(ObjectiveIn):
     )
 
 
-@router.post("/plans", summary="Plan a migration", responses=documented(404, 422, 503))
+@router.post("/plans", summary="Plan a migration", responses=documented(404, 409, 422, 503))
 async def plan_migration(wanted: PlanIn, controller: Served) -> Plan:
     """Changes nothing; takes some seconds, in which the guest's dirty rate is measured. Every blocker at once.
 

@@ -24,6 +24,7 @@ LARGEST = 2**63 - 1
 
 def position(told: str, what: str, fix: str) -> int:
     """A place in a list that an earlier answer named. Raises BadRequest for anything else."""
-    if not (told.isascii() and told.isdecimal() and int(told) <= LARGEST):
+    short = len(told) <= len(str(LARGEST))  # Python itself refuses to read a number of thousands of digits
+    if not (short and told.isascii() and told.isdecimal() and int(told) <= LARGEST):
         raise BadRequest(f"{what} {told!r} is not one of ours", fix=fix)
     return int(told)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from sterna.api.problems import documented
 from sterna.api.serving import MigrationId, Served, position
+from sterna.domain.errors import Unreachable
 
 router = APIRouter(prefix="/v1", tags=["events"])
+log = structlog.get_logger(__name__)
 
 
 def _after(last_event_id: Annotated[str | None, Header()] = None) -> int | None:
@@ -30,8 +33,11 @@ _Stream = AsyncIterator[ServerSentEvent]
 
 async def _stream(controller: Served, migration_id: str | None, after: int | None) -> _Stream:
     yield ServerSentEvent(comment="hello", retry=1000)
-    async for event in controller.follow(migration_id, after):
-        yield ServerSentEvent(event=event.kind, data=event.data, id=None if event.id is None else str(event.id))
+    try:
+        async for event in controller.follow(migration_id, after):
+            yield ServerSentEvent(event=event.kind, data=event.data, id=None if event.id is None else str(event.id))
+    except Unreachable as e:  # it has begun: no problem can be told any more, and the reader comes again
+        log.info("an event stream ends early", migration=migration_id, error=e.message)
 
 
 @router.get("/events", summary="What happens in the fleet", response_class=EventSourceResponse,

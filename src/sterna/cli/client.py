@@ -114,7 +114,7 @@ class Client:
     def events(self, migration_id: str) -> Iterator[tuple[str, Json]]:
         """(event, data) of one migration until its `end`, across dropped connections.
 
-        Raises ApiAway when the API stays away for a minute.
+        Raises ApiAway when the API stays away for a minute, ApiError where it says for so long that it is not able.
         """
         last_id, lost_at = "", None
         while True:
@@ -125,11 +125,13 @@ class Client:
                         yield event, data
                     if event == "end":
                         return
-            except (httpx2.TransportError, ApiAway) as e:
+            except (httpx2.TransportError, ApiAway, ApiError) as e:
+                if isinstance(e, ApiError) and e.status != httpx2.codes.SERVICE_UNAVAILABLE:
+                    raise
                 now = time.monotonic()
                 lost_at = lost_at or now
                 if now - lost_at > GIVE_UP_S:
-                    raise ApiAway(self.api, str(e)) from e
+                    raise e if isinstance(e, ApiError) else ApiAway(self.api, str(e)) from e
             time.sleep(RESUME_S)
 
     def _stream(self, migration_id: str, last_id: str) -> Iterator[tuple[str, str, Json]]:
@@ -158,7 +160,7 @@ class Client:
         answer = self._send(method, path, **more)
         try:
             return dict(answer.json())
-        except ValueError as e:
+        except (TypeError, ValueError) as e:
             raise ApiAway(self.api, "what answers there is not Sterna") from e
 
     def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import typer
+from rich.console import Console
 
 from sterna.cli import words
 from sterna.cli.client import ApiAway, Client, Json, path_of
@@ -28,7 +29,7 @@ from sterna.cli.options import (
     print_json,
 )
 from sterna.cli.plan import accuracy as accuracy_table
-from sterna.cli.plan import shown as shown_plan
+from sterna.cli.plan import show as show_plan
 from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.watch import watch as watch_until_end
 from sterna.cli.words import out
@@ -139,7 +140,7 @@ def plan(  # noqa: PLR0913 - one option per thing a user may say
         body |= {"rehearse": True, "with_copy": with_copy}
     with plain_errors():
         answer = client_of(api).post("/v1/plans", body)
-        print_json(answer) if as_json else out.print(shown_plan(answer))
+        print_json(answer) if as_json else show_plan(answer)
         rehearsed = answer.get("rehearsal")
         if answer["blockers"] or (rehearsed is not None and not rehearsed["passed"]):
             raise typer.Exit(Exit.REFUSED)
@@ -183,7 +184,8 @@ def migrate(  # noqa: PLR0913 - one option per thing a user may say
         elif as_json:
             print_json(migration)
         else:
-            out.print(f"{migration['vm_name']}: {migration['source']} -> {migration['destination']}, accepted")
+            route = f"{migration['vm_name']}: {migration['source']} -> {migration['destination']}"
+            out.print(f"{route}, accepted", markup=False)
             out.print(f"follow it with: sterna show {migration['id']}")
 
 
@@ -192,15 +194,22 @@ def _start(client: Client, body: Json) -> Json:
         return client.post("/v1/migrations", body)
     except ApiAway:  # perhaps only the answer was lost; the same id cannot start a second migration
         return client.post("/v1/migrations", body)
+    except KeyboardInterrupt:
+        err.print(f"not waited for; whether it was accepted, and goes on, says: sterna show {body['id']}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _until_end(client: Client, migration: Json, console: Console) -> Json:
+    try:
+        return watch_until_end(client, migration, console)
+    except KeyboardInterrupt:
+        err.print(f"not watching any more; what was asked for goes on: sterna show {migration['id']}")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _watch(client: Client, migration: Json, as_json: bool) -> None:
     """Watch until the end, print the report, and leave with the exit code that says how it ended."""
-    try:
-        ended = watch_until_end(client, migration, err if as_json else out)
-    except KeyboardInterrupt:
-        err.print(f"not watching any more; the migration goes on: sterna show {migration['id']}")
-        raise typer.Exit(INTERRUPTED) from None
+    ended = _until_end(client, migration, err if as_json else out)
     print_json(ended) if as_json else words.show(words.report(ended))
     raise typer.Exit(exit_for(ended))
 
@@ -280,7 +289,7 @@ def abort(
         client = client_of(api)
         migration = client.post(f"{path_of('migrations', client.migration_id(id))}/abort")
         if wait:
-            migration = watch_until_end(client, migration, err)
+            migration = _until_end(client, migration, err)
         if as_json:
             print_json(migration)
         elif wait:
@@ -308,7 +317,10 @@ def tune(
         body: Json = {"bandwidth_bytes_s": limit}
         migration = client.post(f"{path_of('migrations', client.migration_id(id))}/tune", body)
         told = words.rate(limit) if limit else "as much as goes"
-        print_json(migration) if as_json else out.print(f"{migration['vm_name']}: {told} from now on")
+        if as_json:
+            print_json(migration)
+        else:
+            out.print(f"{migration['vm_name']}: {told} from now on", markup=False)
 
 
 @app.command(name="post-copy")

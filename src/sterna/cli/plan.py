@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,8 +16,8 @@ _MODES = {
 }
 
 
-def shown(plan: Json) -> Group:
-    """Blockers first, then what the copy would be, then each way to its end."""
+def show(plan: Json) -> None:
+    """Print it: blockers first, then what the copy would be, then each way to its end."""
     vm, to = plan["vm"], plan["destination"] or "no host"
     head = [f"[bold]{escape(vm['name'])}[/]: {escape(vm['host'])} -> {escape(to)}"]
     if not plan["blockers"]:
@@ -31,7 +30,10 @@ def shown(plan: Json) -> Group:
     head += [f"[dim]{escape(r)}[/]" for r in plan["reasons"]]
     head += _rehearsal(plan.get("rehearsal"))
     head += [_load(plan), f"bandwidth: {_bandwidth(plan)}"]
-    return Group(*head, _ways(plan["forecasts"])) if plan["forecasts"] else Group(*head)
+    for line in head:
+        words.out.print(line)
+    if plan["forecasts"]:
+        words.show(_ways(plan["forecasts"]))
 
 
 def _rehearsal(told: Json | None) -> list[str]:

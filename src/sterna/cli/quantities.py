@@ -9,7 +9,7 @@ import typer
 _MS = {"ms": 1.0, "s": 1e3, "m": 6e4, "min": 6e4, "h": 3.6e6}
 _BYTES = {"": 2**20, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BITS = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
-_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*(/s)?\s*$")
+_NUMBER = re.compile(r"\s*(\d{1,15}(?:\.\d+)?)\s*([a-zA-Z]*)\s*(/s)?\s*$")
 
 
 def duration_ms(text: str) -> float:

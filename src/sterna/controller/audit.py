@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 SILENCE_S = 15.0
 """An agent says by heartbeats that it is still looking."""
+LISTING_S = 10.0
+"""To list its VMs takes no agent longer, unless its libvirt hangs."""
 
 
 class Findings(Value):
@@ -72,7 +74,7 @@ class AuditFleet:
 
     async def _list(self, host: str) -> list[VmSummary]:
         try:
-            answer = await self._calls.call(host, "list_vms", {}, silence_s=SILENCE_S)
+            answer = await self._calls.call(host, "list_vms", {}, silence_s=SILENCE_S, total_s=LISTING_S)
         except SternaError:
             return []  # its own audit says that it is silent
         return [VmSummary.model_validate(v) for v in answer["vms"]]

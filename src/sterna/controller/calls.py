@@ -13,9 +13,18 @@ class AgentCalls(Protocol):
     """Implemented by `rpc.client.RpcClient`, and by a fake in tests."""
 
     async def call(
-        self, to: str, method: str, params: Data, *, migration_id: str = "", epoch: int = 0, silence_s: float = 5.0
+        self,
+        to: str,
+        method: str,
+        params: Data,
+        *,
+        migration_id: str = "",
+        epoch: int = 0,
+        silence_s: float = 5.0,
+        total_s: float | None = 300.0,
     ) -> Data:
-        """Ask the agent of host `to`.
+        """Ask the agent of host `to`: given up after `silence_s` without a sign of life, after `total_s` at the
+        latest.
 
         Raises Unreachable if it was never delivered, Unknown if the answer was lost, or the agent's own error.
         """

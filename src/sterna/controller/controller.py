@@ -38,11 +38,11 @@ class Controller:
         self.registry = Registry(fleet, clock)
         self.inventory = Inventory(fleet, self.registry, calls, clock)
         self.projector = Projector(fleet, calls, self.events, clock)
-        lessons = Lessons(fleet, clock)
-        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, lessons)
+        self.lessons = Lessons(fleet, clock)
+        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.lessons)
         self._abort = AbortMigration(fleet, calls, clock)
         self._tune = TuneMigration(fleet, calls, clock)
-        self._plan = PlanMigration(lessons, self.registry, self.inventory, calls, self._migrate)
+        self._plan = PlanMigration(self.lessons, self.registry, self.inventory, calls, self._migrate)
         self._rehearse = RehearseMigration(fleet, self._migrate, clock)
         self._switch = SwitchToPostcopy(fleet, calls)
         self._calls = calls
@@ -53,11 +53,13 @@ class Controller:
     async def start(self) -> None:
         """Follow the agents. Raises Unreachable without a bus or a database."""
         await self.follower.start()
+        self.lessons.begin()
 
     async def stop(self) -> None:
         """End all streams, stop following, let the database go. Migrations go on without a controller."""
         self.events.close()
         await self.follower.stop()
+        await self.lessons.stop()
         await self.fleet.close()
 
     async def migrate(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:

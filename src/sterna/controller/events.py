@@ -85,12 +85,14 @@ class Events:
         self.wake()
 
     async def follow(self, migration_id: str | None, after: int | None) -> AsyncIterator[Event]:
-        """Events behind id `after`; None: of one migration all, of the fleet those from now on.
+        """Events behind id `after`; None: of one migration all, of the fleet those from now on. An id that was not
+        given out yet is an older database's, whose events this one has under other ids: as None.
 
         The stream of one migration ends with `end`; the fleet's goes on until `close`.
         """
-        if after is None:
-            after = 0 if migration_id else await self._fleet.last_event()
+        last = await self._fleet.last_event()
+        if after is None or after > last:
+            after = 0 if migration_id else last
         with self._reading(migration_id) as reader:
             while not self._closed:
                 reader.woken.clear()
@@ -105,7 +107,8 @@ class Events:
                     yield await self._end(migration_id)
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(reader.woken.wait(), LOOK_EVERY_S)
+                    async with asyncio.timeout(LOOK_EVERY_S):  # wait_for may swallow a cancellation (CPython 3.11)
+                        await reader.woken.wait()
 
     @contextlib.contextmanager
     def _reading(self, migration_id: str | None) -> Iterator[_Reader]:

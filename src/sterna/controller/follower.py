@@ -101,7 +101,11 @@ class Follower:
     # ------------------------------------------------------------ hints
 
     async def _on_beacon(self, topic: str, data: Data) -> None:
-        facts = await self._registry.beacon(topic, data)
+        try:
+            facts = await self._registry.beacon(topic, data)
+        except SternaError as e:  # the database is away; the next beacon comes in a second
+            log.info("beacon not stored", topic=topic, error=e.message)
+            return
         if facts is not None:
             self._follow(facts.name)
 
@@ -113,8 +117,8 @@ class Follower:
     async def _on_progress(self, topic: str, data: Data) -> None:
         try:
             await self._projector.sampled(topic.removeprefix("progress."), data)
-        except ValidationError as e:
-            log.info("progress hint cannot be read", topic=topic, error=str(e))
+        except (SternaError, ValidationError) as e:
+            log.info("progress hint cannot be taken", topic=topic, error=str(e))
 
     # ------------------------------------------------------------ looking
 
@@ -130,7 +134,8 @@ class Follower:
             if self._registry.is_up(host):
                 said = await self._pull(host, said)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wanted.wait(), PULL_EVERY_S)
+                async with asyncio.timeout(PULL_EVERY_S):  # wait_for may swallow a cancellation (CPython 3.11)
+                    await wanted.wait()
 
     async def _pull(self, host: str, said: str) -> str:
         """Read the journal; what went wrong ('' if nothing), logged once and not every two seconds."""

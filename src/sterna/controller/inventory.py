@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 ASK_S = 5.0
 """How long one silent host may hold up the list, in seconds."""
+LONGEST_S = 10.0
+"""How long one whose agent lives may, while its libvirt hangs."""
 
 
 class Listing(Value):
@@ -76,7 +78,9 @@ class Inventory:
         if not self._registry.is_up(found.host):
             return found, None
         try:
-            answer = await self._calls.call(found.host, "show_vm", {"vm": found.uuid}, silence_s=ASK_S)
+            answer = await self._calls.call(
+                found.host, "show_vm", {"vm": found.uuid}, silence_s=ASK_S, total_s=LONGEST_S
+            )
         except SternaError as e:
             log.info("no details of a VM", vm=found.uuid, host=found.host, error=e.message)
             return found, None
@@ -84,7 +88,7 @@ class Inventory:
 
     async def _ask(self, host: str) -> list[VmSummary] | None:
         try:
-            answer = await self._calls.call(host, "list_vms", {}, silence_s=ASK_S)
+            answer = await self._calls.call(host, "list_vms", {}, silence_s=ASK_S, total_s=LONGEST_S)
         except SternaError as e:
             log.info("a host does not list its VMs", host=host, error=e.message)
             return None

@@ -6,6 +6,8 @@ process only: a plan answered by another controller is not known here, and nothi
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from sterna.domain.experience import Experience, Outcome, outcome_of
@@ -14,12 +16,12 @@ from sterna.domain.status import Status
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
 
-log = structlog.get_logger(__name__)
-
 LOOK_BACK = 100
 """How many completed migrations are looked through for what they taught."""
 LOAD_HOLDS_S = 600.0
 """How long a measured load is thought to tell of the guest."""
+
+log = structlog.get_logger(__name__)
 
 
 class Lessons:
@@ -29,9 +31,28 @@ class Lessons:
         self._fleet, self._clock = fleet, clock
         self._read: dict[str, Outcome | None] = {}
         self._loads: dict[str, tuple[float, Load]] = {}
+        self._reading: asyncio.Task[list[Outcome]] | None = None
+
+    def begin(self) -> None:
+        """Read beside all else, so that the first migration after a start of the controller need not wait."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._look_back(), name="lessons")
+            self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def stop(self) -> None:
+        """Read no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
 
     async def outcomes(self) -> list[Outcome]:
-        """Of the last completed migrations, oldest first. Raises Unreachable."""
+        """Of the last completed migrations, oldest first; many that ask at once share one look. Raises
+        Unreachable."""
+        self.begin()
+        assert self._reading is not None
+        return await asyncio.shield(self._reading)
+
+    async def _look_back(self) -> list[Outcome]:
         done = await self._fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK))
         found = [await self._outcome(record) for record in reversed(done)]
         self._read = {record.id: self._read[record.id] for record in done if record.id in self._read}
@@ -69,8 +90,8 @@ class Lessons:
         entries = await self._fleet.entries(record.id)
         try:
             outcome = outcome_of(record.migration, entries)
-        except ValueError as error:  # another version's words: nothing to learn, and no reason to refuse a move
-            log.info("a migration teaches nothing", migration=record.id, error=str(error))
+        except Exception as e:  # another version's words: only a forecast is lost, and no migration may be
+            log.warning("a finished migration teaches nothing", migration=record.id, error=repr(e))
             outcome = None
         if record.source_closed and record.destination_closed:
             self._read[record.id] = outcome

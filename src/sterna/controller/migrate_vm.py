@@ -8,6 +8,7 @@ the same migration.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -35,6 +36,8 @@ MOST_WAITING = 5_000
 """Requests that wait their turn; each is a connection and a few kB. More are told to come back."""
 CHECK_SILENCE_S = 15.0
 """A check makes both agents look at disks and libvirt; they send heartbeats meanwhile."""
+CHECK_LONGEST_S = 60.0
+"""And no longer than this: one host whose libvirt hangs must not keep a VM from going to another."""
 
 
 class MigrateRequest(Value):
@@ -80,7 +83,8 @@ class MigrateVm:
         self._fleet, self._registry, self._inventory = fleet, registry, inventory
         self._calls, self._clock, self._lessons = calls, clock, lessons
         self._gates: dict[str, asyncio.Lock] = {}
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
+        """By gate: who is in it or waits before it."""
         self._under_way: dict[str, tuple[MigrateRequest, asyncio.Task[tuple[MigrationRecord, bool]]]] = {}
 
     async def start(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
@@ -105,26 +109,32 @@ class MigrateVm:
         known = await self._known(request)
         if known is not None:
             return known, True
-        async with self._gate(request.vm):
-            await self._refuse_busy(request)
-            return await self._admit(request)
+        try:
+            async with self._gate(request.vm):
+                await self._refuse_busy(request)
+                return await self._admit(request)
+        except reasons.VmBusy:
+            known = await self._known(request)  # another controller may have taken this very request meanwhile
+            if known is None:
+                raise
+            return known, True
 
     @asynccontextmanager
     async def _gate(self, vm: str) -> AsyncIterator[None]:
         """One request at a time for what a user calls a VM: judging one means asking every host, and of a thousand
         that come at once only one can be admitted. Raises Temporary where too many wait already."""
-        if self._waiting >= MOST_WAITING:
+        if self._waiting.total() >= MOST_WAITING:
             fix = "try again in a moment"
-            raise Temporary(f"{self._waiting} requests to migrate are waiting already", fix=fix)
-        self._waiting += 1
+            raise Temporary(f"{self._waiting.total()} requests to migrate are waiting already", fix=fix)
+        self._waiting[vm] += 1
         gate = self._gates.setdefault(vm, asyncio.Lock())
         try:
             async with gate:
                 yield
         finally:
-            self._waiting -= 1
-            if not gate.locked():
-                self._gates.pop(vm, None)
+            self._waiting[vm] -= 1
+            if not self._waiting[vm]:  # a lock that is open for an instant may have somebody waiting for it
+                del self._waiting[vm], self._gates[vm]
 
     async def _refuse_busy(self, request: MigrateRequest) -> None:
         """Say at once that a VM is taken, without asking any host. Raises VmBusy with what else is known here."""
@@ -164,7 +174,8 @@ class MigrateVm:
         except NotFound:
             return None
         told = known.migration
-        if request.vm not in (told.vm_name, told.vm_uuid) or request.destination not in (None, told.destination):
+        named = request.vm == told.vm_name or request.vm.lower() == told.vm_uuid
+        if not named or request.destination not in (None, told.destination):
             raise _other_request(request.id)
         return known
 
@@ -227,7 +238,9 @@ class MigrateVm:
         """What the source's agent, and through it the destination's, has against it."""
         params: Data = {"vm": vm.uuid, "destination": destination, "options": options}
         try:
-            answer = await self._calls.call(vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S)
+            answer = await self._calls.call(
+                vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S
+            )
         except (Unreachable, Unknown) as e:
             message = f"{vm.host}, where {vm.name} runs, does not answer: {e.message}"
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
@@ -266,8 +279,8 @@ class MigrateVm:
                 return await self._fleet.accepted(accepted, self._clock.now().isoformat())
             except Unknown as e:
                 doubt = e.message
-            except Unreachable as e:
-                if not doubt:  # never delivered, so it was never begun
+            except Temporary as e:
+                if not doubt:  # never delivered or turned away, so it was never begun
                     await self._fleet.withdraw(told.id)
                     raise
                 doubt = e.message

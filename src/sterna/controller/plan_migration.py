@@ -25,6 +25,8 @@ from sterna.ports.fleet import VmRecord
 
 MEASURE_SILENCE_S = 10.0
 """The agent sends heartbeats while it measures."""
+MEASURE_LONGEST_S = 20.0
+"""It measures for five seconds, and gives up by itself after ten more; a libvirt that hangs does neither."""
 NO_POSTCOPY = "postcopy-impossible"
 """The destination's refusal where its QEMU may not handle page faults."""
 
@@ -106,7 +108,7 @@ class PlanMigration:
             return details
         params: Data = {"vm": vm.uuid, "destination": destination}
         try:
-            answer = await self._calls.call(vm.host, "check_migration", params, silence_s=MEASURE_SILENCE_S)
+            answer = await self._ask(vm.host, "check_migration", params)
         except SternaError:
             return details
         return Vm.model_validate(answer["vm"]) if "vm" in answer else details
@@ -163,13 +165,16 @@ class PlanMigration:
             }
         )
 
+    async def _ask(self, host: str, method: str, params: Data) -> Data:
+        return await self._calls.call(host, method, params, silence_s=MEASURE_SILENCE_S, total_s=MEASURE_LONGEST_S)
+
     async def _measured(self, vm: VmRecord, details: Vm | None) -> tuple[Load | None, str]:
         if details is None or not self._registry.is_up(vm.host):
             return None, f"{vm.host} does not answer"
         if details.state is not GuestState.RUNNING:
             return None, f"{vm.name} is {details.state}"
         try:
-            answer = await self._calls.call(vm.host, "measure_load", {"vm": vm.uuid}, silence_s=MEASURE_SILENCE_S)
+            answer = await self._ask(vm.host, "measure_load", {"vm": vm.uuid})
         except SternaError as e:
             return None, e.message
         return load_of(details, [GuestLoad.model_validate(w) for w in answer["windows"]]), ""

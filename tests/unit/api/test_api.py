@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from sterna.api.app import create_app
 from sterna.api.problems import STATUS, status_of
@@ -198,6 +199,7 @@ async def test_pages(api: Api) -> None:
     assert [m["id"] for m in third["migrations"]] == ["m0"] and third["next_cursor"] is None
     completed = await api.get("/v1/migrations?status=completed&vm=web1")
     assert [m["id"] for m in completed["migrations"]] == ["m3", "m1"]
+    assert await api.get(f"/v1/migrations?status=completed&vm={MOVE.vm_uuid.upper()}") == completed
     assert [m["id"] for m in (await api.get("/v1/migrations?id=M2"))["migrations"]] == ["m2"]
     assert (await api.get("/v1/migrations?id=%25"))["migrations"] == []
     await api.problem("GET", "/v1/migrations?cursor=x", 400)
@@ -232,6 +234,21 @@ async def test_events_and_resuming(api: Api) -> None:
     assert [x.removeprefix("id: ") for x in rest.text.splitlines() if x.startswith("id: ")] == ids[4:]
     await api.problem("GET", "/v1/migrations/nope/events", 404)
     await api.problem("GET", f"/v1/migrations/{ID}/events", 400, headers={"Last-Event-ID": "x"})
+
+
+async def test_a_stream_whose_database_goes_away_ends_and_is_no_bug(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.run_to_the_end()
+
+    async def away(*_: object) -> None:
+        raise errors.Unreachable("the controller's database does not answer")
+
+    monkeypatch.setattr(api.world.fleet, "events", away)
+    with capture_logs() as logs:
+        answer = await api.http.get(f"/v1/migrations/{ID}/events")
+    assert answer.status_code == 200 and "event: end" not in answer.text
+    assert [e["log_level"] for e in logs] == ["info"]
 
 
 async def test_health(api: Api) -> None:
@@ -288,9 +305,21 @@ async def test_events_that_are_none(api: Api, wrong: dict) -> None:
 LARGE = "9" * 23
 
 
-async def test_numbers_beyond_any_database_or_libvirt_are_refused(api: Api) -> None:
-    assert (await api.problem("GET", f"/v1/migrations?cursor={LARGE}", 400))["reasons"][0]["fix"]
-    assert (await api.problem("GET", "/v1/events", 400, headers={"Last-Event-ID": LARGE}))["reasons"][0]["fix"]
+@pytest.mark.parametrize("number", [LARGE, "9" * 5000], ids=len)
+async def test_places_beyond_any_database_are_refused(api: Api, number: str) -> None:
+    assert (await api.problem("GET", f"/v1/migrations?cursor={number}", 400))["reasons"][0]["fix"]
+    assert (await api.problem("GET", "/v1/events", 400, headers={"Last-Event-ID": number}))["reasons"][0]["fix"]
+
+
+@pytest.mark.parametrize("raw", [b'{"\\ud800": 1, "vm": "web1"}', b'{"vm": "\\ud800"}', b'{"vm": "a\\u0000b"}'])
+async def test_text_that_is_none_is_refused(api: Api, raw: bytes) -> None:
+    json_ = {"content-type": "application/json"}
+    answer = await api.http.post("/v1/migrations", content=raw, headers=json_)
+    assert answer.status_code in (404, 422), answer.text
+    assert answer.json()["reasons"]
+
+
+async def test_numbers_beyond_libvirt_are_refused(api: Api) -> None:
     told = await api.problem("POST", "/v1/migrations", 422, json=body(bandwidth_bytes_s=int(LARGE)))
     assert "bandwidth_bytes_s" in told["detail"]
     path = f"/v1/migrations/{ID}/tune"

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sterna.cli import host
-from sterna.cli.client import Client, find_api
+from sterna.cli.client import ApiError, Client, find_api
 from sterna.cli.main import app
 from sterna.cli.words import ms, rate, size
 from sterna.controller import registry
@@ -283,6 +283,13 @@ def test_a_plan_names_what_is_in_the_way_and_what_it_would_cost(sterna) -> None:
     assert document(sterna("migrations", "--json"))["migrations"] == []
 
 
+def test_a_plan_is_whole_on_a_narrow_terminal(sterna, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("COLUMNS", "40")
+    printed = sterna("plan", "web1", "--to", "b", "--bandwidth", "50MiB/s").stdout
+    heads = r"^THE COPY +ENDS +ODDS +TIME +DOWNTIME +SENT"
+    assert re.search(heads, printed, re.M) and "stopping the guest" in printed and "\u2026" not in printed
+
+
 def test_a_plan_with_blockers_ends_with_3_and_nonsense_is_refused(sterna) -> None:  # type: ignore[no-untyped-def]
     shown = sterna("plan", "idle", "--to", "b", code=3).stdout
     assert "blocked: idle is paused" in shown and "fix: resume it first" in shown
@@ -344,3 +351,64 @@ def test_an_answer_that_takes_too_long_is_not_called_an_absent_controller(monkey
     assert result.exit_code == 6
     assert "no answer within 120 s" in result.stderr and "fix:" in result.stderr
     assert "sterna lab up" not in result.stderr
+
+
+def client_with(*answers: httpx2.Response) -> Client:
+    """A client of an API that gives these answers, the last one for good."""
+    left = list(answers)
+    transport = httpx2.MockTransport(lambda _: left.pop(0) if len(left) > 1 else left[0])
+    return Client("http://sterna", httpx2.Client(base_url="http://sterna", transport=transport))
+
+
+AWAY = {
+    "type": "urn:sterna:problem:unreachable",
+    "status": 503,
+    "detail": "the controller's database does not answer",
+}
+
+
+def away() -> httpx2.Response:
+    return httpx2.Response(503, headers={"content-type": "application/problem+json"}, json=AWAY)
+
+
+def test_who_watches_outlives_a_database_that_is_away_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sterna.cli.client.RESUME_S", 0)
+    end = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=b"event: end\ndata: {}\n\n")
+    assert [event for event, _ in client_with(away(), away(), end).events(ID)] == ["end"]
+
+
+def test_who_watches_is_told_in_the_end_what_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 20))
+    told = SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=lambda s: None)
+    monkeypatch.setattr("sterna.cli.client.time", told)
+    with pytest.raises(ApiError, match="database"):
+        list(client_with(away()).events(ID))
+
+
+@pytest.mark.parametrize("other", [b"[1, 2]", b"7", b"null", b'"hello"'])
+def test_json_that_is_not_sternas_is_not_called_a_bug(other: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = httpx2.Response(200, headers={"content-type": "application/json"}, content=other)
+    monkeypatch.setattr("sterna.cli.main.client_of", lambda api: client_with(answer))
+    result = CliRunner().invoke(app, ["hosts"])
+    assert result.exit_code == 6 and "not Sterna" in result.stderr
+
+
+def test_who_is_interrupted_while_it_is_asked_for_is_told_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: httpx2.Request) -> httpx2.Response:
+        raise KeyboardInterrupt
+
+    http = httpx2.Client(base_url="http://sterna", transport=httpx2.MockTransport(interrupted))
+    monkeypatch.setattr("sterna.cli.main.client_of", lambda api: Client("http://sterna", http))
+    result = CliRunner().invoke(app, ["migrate", "web1", "--id", ID])
+    assert result.exit_code == 130 and f"sterna show {ID}" in result.stderr
+
+
+def test_a_name_in_brackets_is_shown_as_it_is(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    fleet.a.add_vm("web[blue]", 3)
+    assert "web[blue]: a -> b" in sterna("migrate", "web[blue]", "--to", "b", "--id", ID).stdout
+
+
+@pytest.mark.parametrize("option", ["--max-downtime", "--finish-within", "--bandwidth"])
+def test_numbers_beyond_all_measure_are_a_usage_error(sterna, option: str) -> None:  # type: ignore[no-untyped-def]
+    unit = "GiB/s" if option == "--bandwidth" else "h"
+    assert "write it as" in sterna("migrate", "web1", option, "9" * 400 + unit, code=2).stderr

@@ -103,7 +103,15 @@ class FakeBus:
         self.on_accept: Callable[[Migration], None] = lambda migration: None
 
     async def call(
-        self, to: str, method: str, params: Data, *, migration_id: str = "", epoch: int = 0, silence_s: float = 5.0
+        self,
+        to: str,
+        method: str,
+        params: Data,
+        *,
+        migration_id: str = "",
+        epoch: int = 0,
+        silence_s: float = 5.0,
+        total_s: float | None = 300.0,
     ) -> Data:
         await asyncio.sleep(0)
         self.calls.append((to, method, params))

@@ -10,7 +10,7 @@ from sterna.domain.errors import Conflict, NotFound, Unknown, Unreachable
 from sterna.domain.journal import Role
 from sterna.domain.status import Status
 
-from ..domain.journals import Book, good_source
+from ..domain.journals import Book, good_destination, good_source
 from .conftest import World
 from .test_projector import MOVE
 
@@ -109,6 +109,18 @@ async def test_a_reader_that_was_cut_off_goes_on_behind_the_last_id(world: World
     assert first + rest == whole
 
 
+async def test_a_reader_of_an_older_database_misses_nothing_in_the_new_one(world: World) -> None:
+    world.a.write(good_source(MOVE))
+    await world.pull()
+    whole = await read(world, "m1", None)
+    assert await read(world, "m1", 5000) == whole
+    fleet_wide = asyncio.create_task(read(world, None, 5000, upto=1))
+    await asyncio.sleep(0.05)
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    assert [e.data["host"] for e in await fleet_wide] == ["b"]
+
+
 async def test_what_happens_while_one_reads_is_told(world: World) -> None:
     await under_way(world, "preparing", "migrating")
     reading = asyncio.create_task(read(world, "m1", None))
@@ -128,6 +140,36 @@ async def test_streams_end_when_the_controller_stops(world: World) -> None:
     await asyncio.sleep(0.05)
     world.controller.events.close()
     assert await reading == []
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_controller_stops_in_the_instant_in_which_a_hint_comes(world: World, steps: int) -> None:
+    await world.controller.start()
+    for _ in range(20):
+        await world.fleet.hosts()  # the journal has been read; the next hint is waited for
+    world.controller.follower.look("a")
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await world.controller.follower.stop()
+
+
+async def test_hints_that_come_while_the_database_is_away_are_no_bug(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise Unreachable("the controller's database does not answer")
+
+    await world.controller.start()
+    world.clock.ms += 60_000  # else it would not be stored
+    with monkeypatch.context() as patch:
+        patch.setattr(world.fleet, "save_host", away)
+        patch.setattr(world.fleet, "sampled", away)
+        await world.bus.hint("host.a", {"host": world.a.facts().model_dump(), "boot": "life-1"})
+        await world.bus.hint("progress.m1", {"sample": {"memory_remaining": 1}})
+    assert not world.controller.registry.is_up("a")
+    await world.bus.hint("host.a", {"host": world.a.facts().model_dump(), "boot": "life-1"})
+    assert world.controller.registry.is_up("a")
 
 
 async def test_the_follower_reads_journals_on_hints_and_without(world: World) -> None:

@@ -7,6 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.adapters.sql.fleet_schema import metadata
 from sterna.domain.errors import Permanent, Unreachable
@@ -49,3 +50,18 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_memory_only_works_too() -> None:
     with open_database("sqlite://").connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM hosts")).scalar() == 0
+
+
+async def test_a_database_that_was_damaged_meanwhile_says_what_mends_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    open_database(f"sqlite:///{path}").dispose()
+    fleet = SqlFleet.open(f"sqlite:///{path}")
+    await fleet.hosts()
+    fleet._engine.dispose()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"?" * (path.stat().st_size - 4096))
+    with pytest.raises(Permanent, match="damaged") as raised:
+        await fleet.hosts()
+    assert "journals" in raised.value.fix
+    await fleet.close()

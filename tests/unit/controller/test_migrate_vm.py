@@ -6,7 +6,7 @@ import pytest
 
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy, VmMissing
-from sterna.domain.errors import Conflict, Refused, Unknown, Unreachable
+from sterna.domain.errors import Conflict, Refused, Temporary, Unknown, Unreachable
 from sterna.domain.model import GuestState, Refusal
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
@@ -144,6 +144,12 @@ async def test_the_same_id_again_is_the_same_migration(world: World) -> None:
     assert world.bus.asked("start_migration") == 1
 
 
+async def test_the_same_id_again_is_the_same_migration_however_its_uuid_is_written(world: World) -> None:
+    first, _ = await world.controller.migrate(request(vm=world.web1.upper()))
+    again, repeated = await world.controller.migrate(request(vm=world.web1.upper()))
+    assert repeated and again.id == first.id
+
+
 async def test_the_same_id_for_something_else_is_a_conflict(world: World) -> None:
     await world.controller.migrate(request())
     with pytest.raises(Conflict, match="another request"):
@@ -159,6 +165,35 @@ async def test_fifty_at_once_make_one_migration(world: World) -> None:
     assert len(await world.fleet.migrations(Page())) == 1
 
 
+@pytest.mark.parametrize("later", [1, 2, 3])
+async def test_who_comes_when_one_has_just_left_waits_for_who_waited(world: World, later: int) -> None:
+    within, most, turns = 0, 0, [asyncio.Event() for _ in range(3)]
+
+    async def judged(asked: MigrateRequest) -> None:
+        nonlocal within, most
+        within += 1
+        most = max(most, within)
+        await turns[int(asked.id)].wait()
+        within -= 1
+        raise Refused([Refusal(code="no", message="no")])
+
+    world.controller._migrate._refuse_busy = judged  # type: ignore[method-assign]
+    asked = [asyncio.create_task(world.controller.migrate(request(id=str(n)))) for n in range(2)]
+    async with asyncio.timeout(5):
+        while not within:
+            await world.fleet.hosts()
+        turns[0].set()
+        await asyncio.wait(asked[:1])
+        asked.append(asyncio.create_task(world.controller.migrate(request(id="2"))))
+        for _ in range(later):
+            await world.fleet.hosts()
+        for turn in turns:
+            turn.set()
+        await asyncio.gather(*asked, return_exceptions=True)
+    assert most == 1
+    assert world.controller._migrate._gates == {}
+
+
 async def test_fifty_times_the_same_request_at_once_is_one_migration(world: World) -> None:
     answers = await asyncio.gather(*(world.controller.migrate(request()) for _ in range(50)))
     assert {record.id for record, _ in answers} == {ID}
@@ -172,6 +207,13 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_id(world: World) -
     assert record.migration.epoch == 7
     assert {p["id"] for _, m, p in world.bus.calls if m == "start_migration"} == {ID}
     assert len([m for m in world.a.migrations if m == ID]) == 1
+
+
+async def test_a_source_too_busy_to_say_whether_it_took_it_is_asked_again(world: World) -> None:
+    world.bus.faults["start_migration"] = [Unknown("lost"), Temporary("a works on 1000 calls already"), None]
+    record, _ = await world.controller.migrate(request())
+    assert record.migration.epoch == 7 and (await world.fleet.migration(ID)).accepted
+    assert [v.migration_id for v in await world.fleet.vms()] == [ID]
 
 
 async def test_answers_that_stay_lost_leave_an_open_request_that_the_journal_decides(world: World) -> None:

@@ -63,7 +63,8 @@ class TlsHandshake:
 async def _wait(server: asyncio.Server, came: asyncio.Event) -> None:
     async with server:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(came.wait(), _PATIENCE_S)
+            async with asyncio.timeout(_PATIENCE_S):
+                await came.wait()
 
 
 def _context(certificates: Certificates, side: int) -> ssl.SSLContext:

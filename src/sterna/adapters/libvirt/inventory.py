@@ -128,7 +128,8 @@ class LibvirtInventory(LibvirtHost):
 
         fix = "see that libvirtd listens there, and that no firewall is between"
         try:
-            peer = await asyncio.wait_for(in_thread(dial, name="sterna-dial"), _DIAL_S)
+            async with asyncio.timeout(_DIAL_S):
+                peer = await in_thread(dial, name="sterna-dial")
         except TimeoutError:
             return Refusal(
                 code="peer-unreachable",

@@ -43,7 +43,8 @@ async def run(argv: Sequence[str], *, limit_s: float, env: Mapping[str, str] | N
             f"there is no `{argv[0]}` on this host", fix=f"install the package with {argv[0]}"
         ) from None
     try:
-        out, err = await asyncio.wait_for(process.communicate(), limit_s)
+        async with asyncio.timeout(limit_s):
+            out, err = await process.communicate()
     except TimeoutError:
         raise Temporary(f"`{argv[0]}` gave no answer within {limit_s:g} s") from None
     finally:

@@ -64,8 +64,8 @@ class SharedFileVolumes:
         if not path:
             return "it has no path"
         try:
-            opening = in_thread(lambda: _open_problem(path, disk.read_only))
-            problem = await asyncio.wait_for(opening, _IMAGE_INFO_S)
+            async with asyncio.timeout(_IMAGE_INFO_S):
+                problem = await in_thread(lambda: _open_problem(path, disk.read_only))
         except TimeoutError:
             raise Temporary(f"opening {path} gave no answer within {_IMAGE_INFO_S:g} s") from None
         if problem is not None or disk.capacity_bytes is None:

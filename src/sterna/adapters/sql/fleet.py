@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
-from sterna.domain.errors import Conflict, NotFound, Unreachable
+from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
 from sterna.domain.journal import Entry, Migration, accepted_migration
 from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
 from sterna.domain.progress import with_sample, with_status
@@ -57,7 +57,16 @@ class SqlFleet:
                 with self._engine.begin() as connection:
                     return work(connection, *args, **kwargs)
             except OperationalError as e:
-                raise Unreachable(f"the controller's database does not answer: {e.orig}", fix="see to it") from e
+                fix = "see that it runs, can be reached and written to, and that its disk has room"
+                raise Unreachable(f"the controller's database does not answer: {e.orig}", fix=fix) from e
+            except DatabaseError as e:
+                if type(e) is not DatabaseError:  # a kind of its own: an error of ours, not of the file
+                    raise
+                fix = (
+                    "stop the controller, move the database away, start it: it reads the agents' journals again; "
+                    "which hosts are in maintenance or dead must be said anew"
+                )
+                raise Permanent(f"the controller's database is damaged: {e.orig}", fix=fix) from e
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, transaction)
 
@@ -341,7 +350,7 @@ def _page(c: Connection, page: Page) -> list[MigrationRecord]:
     if page.before is not None:
         query = query.where(migrations.c.number < page.before)
     if page.vm is not None:
-        query = query.where(or_(migrations.c.vm_uuid == page.vm, migrations.c.vm_name == page.vm))
+        query = query.where(or_(migrations.c.vm_uuid == page.vm.lower(), migrations.c.vm_name == page.vm))
     if page.statuses:
         query = query.where(migrations.c.status.in_([s.value for s in page.statuses]))
     if page.id_prefix:

@@ -1,0 +1,79 @@
+"""What finished migrations taught is of use to the next one, and never in its way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.domain.journal import Entry, Kind
+from sterna.domain.objective import Asked
+from sterna.domain.status import Status
+
+from ..domain.journals import good_destination, good_source
+from .conftest import World
+from .test_migrate_vm import request
+from .test_projector import MOVE
+
+NOT_OURS = [
+    {"forecast": {"mode": "teleport", "ends": True, "odds": 1}},
+    {"forecast": "soon"},
+    {"road": {"correction": "none"}},
+    {"road": 7},
+]
+
+
+async def finish(world: World, *ids: str, load: dict[str, Any] | None = None) -> None:
+    for id in ids:
+        source = good_source(MOVE.model_copy(update={"id": id}))
+        if load is not None:
+            source.write(Kind.NOTE, "M3", "load", load)
+        world.a.write(source)
+        world.b.write(good_destination(MOVE.model_copy(update={"id": id})))
+    await world.pull()
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the migrations whose journals are read."""
+    seen: list[str] = []
+    entries = SqlFleet.entries
+
+    async def counted(self: SqlFleet, migration_id: str) -> list[Entry]:
+        seen.append(migration_id)
+        return await entries(self, migration_id)
+
+    monkeypatch.setattr(SqlFleet, "entries", counted)
+    return seen
+
+
+@pytest.mark.parametrize("load", NOT_OURS)
+async def test_a_journal_that_teaches_nothing_stops_no_migration(world: World, load: dict[str, Any]) -> None:
+    await finish(world, "m1", load=load)
+    await finish(world, "m2")
+    record, _ = await world.controller.migrate(request())
+    assert record.status is Status.QUEUED
+    assert (await world.controller.accuracy()).time.compared == 0
+    assert (await world.controller.plan("web1", "b", Asked())).bandwidth_from == "learnt"  # from the other one
+
+
+async def test_many_requests_at_once_read_each_journal_once(world: World, read: list[str]) -> None:
+    await finish(world, "m1", "m2", "m3")
+    await asyncio.gather(*(world.controller.accuracy() for _ in range(20)))
+    assert sorted(read) == ["m1", "m2", "m3"]
+
+
+async def test_they_are_read_when_the_controller_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await finish(world, "m1")
+    begun, entries = asyncio.Event(), world.fleet.entries
+
+    async def told(migration_id: str) -> list[Entry]:
+        begun.set()
+        return await entries(migration_id)
+
+    monkeypatch.setattr(world.fleet, "entries", told)
+    await world.controller.start()
+    async with asyncio.timeout(5):
+        await begun.wait()  # nobody has asked for anything
