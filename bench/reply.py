@@ -38,7 +38,7 @@ FIGURES = {
 class Held(Sterna):
     """Its processes do nothing for a while, once `hold` was called."""
 
-    name = "sterna, held"
+    name = "held"
 
     def hold(self, event: QemuEvent) -> None:
         """At the guest's standstill on its source."""
