@@ -19,7 +19,7 @@ pytestmark = pytest.mark.lab
 ROUNDS, OUT = 5, Path("out")
 NORMAL, HYBRID = "noop", "iptables_hybrid"
 """Firewall drivers of the network agents: Neutron wants OVS normal plug for the one, hybrid plug for the other."""
-LIVING = ("source", "copy-started"), ("source", "saw-suspended-migrated"), ("destination", "guest-ran-here")
+LIVING = ("source", "iteration"), ("source", "saw-suspended-migrated"), ("destination", "guest-ran-here")
 """Moments while libvirt copies and hands over, by the journal of that agent."""
 
 
