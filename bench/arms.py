@@ -49,6 +49,8 @@ class Sample:
     """As the destination's libvirt tells."""
     blackout_ms: float
     """The longest gap between two replies to pings sent every 5 ms."""
+    lost: int
+    """Of those pings, how many were never answered."""
     agents_cpu_ms: float | None
     """Processor time of both agents over the whole migration; None for virsh."""
 
@@ -118,6 +120,7 @@ class Arm:
             job_ms=max(job["Time elapsed"] for job in jobs),
             downtime_ms=max(job["Total downtime"] for job in jobs),
             blackout_ms=max(ping.longest_gap_ms for ping in pings),
+            lost=max(ping.lost for ping in pings),
             agents_cpu_ms=None if cpu is None or spent is None else spent - cpu,
         )
 

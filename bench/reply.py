@@ -29,6 +29,8 @@ HELD_S = 0.25
 _IPV4, _ICMP, _REPLY = 0x0800, 1, 0
 FIGURES = {
     "downtime_ms": "guest downtime",
+    "called_ms": "QEMU's STOP to the first frame that calls the guest's frames to the new host",
+    "lost": "pings lost, of those sent every 5 ms",
     "told_ms": "QEMU's RESUME to the first frame that tells the network",
     "reply_ms": "QEMU's RESUME to the guest's first reply",
     "excess_ms": "blackout minus downtime",
@@ -85,15 +87,23 @@ def _move(arm: Arm, number: int, heard: list[QemuEvent], seen: list[Frame]) -> d
     seen.clear()
     sample = arm.measure(number)
     runs = next(event.at for event in heard[before:] if event.host == there and event.kind == "RESUME")
+    stands = next(event.at for event in heard[before:] if event.host != there and event.kind == "STOP")
     mac, own = arm.guests[0].mac, list(seen)
-    told = next((f.at for f in own if f.protocol == RARP and f.sender == mac and f.at >= runs), None)
+    calls = [f.at for f in own if f.protocol == RARP and f.sender == mac and f.at >= stands]
     return {
         "arm": arm.name,
         "downtime_ms": sample.downtime_ms,
-        "told_ms": None if told is None else (told - runs) * 1000,
+        "called_ms": _after(stands, calls),
+        "lost": sample.lost,
+        "told_ms": _after(runs, calls),
         "reply_ms": (next(f.at for f in own if _is_reply(f, mac) and f.at >= runs) - runs) * 1000,
         "excess_ms": sample.blackout_ms - sample.downtime_ms,
     }
+
+
+def _after(moment: float, frames: Sequence[float]) -> float | None:
+    """To the first of them, in ms."""
+    return next(((at - moment) * 1000 for at in frames if at >= moment), None)
 
 
 def _is_reply(frame: Frame, mac: str) -> bool:

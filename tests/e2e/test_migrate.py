@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -50,6 +52,31 @@ def test_twenty_times_back_and_forth(fleet, guest):
     # thin stays thin: the guest writes 4 MiB of its 1 GiB disk, and twenty copies have not filled the rest
     files = fleet.lab.allocated_bytes(where(fleet, guest))
     assert 0 < sum(files.values()) < 3 * WRITTEN_BYTES, files
+
+
+@contextmanager
+def slow_link(fleet, mib_s: int) -> Iterator[None]:
+    """Its last pass takes the guest a while."""
+    inside = [host.inside for host in fleet.lab.hosts.values()]
+    shaped = ("rate", f"{mib_s * 8 << 20}bit", "burst", "256kb", "latency", "50ms")
+    for host in inside:
+        host.run(["tc", "qdisc", "add", "dev", "mgmt0", "root", "tbf", *shaped])
+    try:
+        yield
+    finally:
+        for host in inside:
+            host.run(["tc", "qdisc", "del", "dev", "mgmt0", "root"])
+
+
+def test_what_is_sent_to_it_during_its_standstill_waits_for_it_on_the_new_host(fleet, guest):
+    """By libvirt alone it is lost: as many pings as are sent during the standstill."""
+    guest, _ = guest
+    with slow_link(fleet, 60), fleet.lab.ping(guest) as ping:
+        migration = fleet.started(guest.name, fleet.other(where(fleet, guest)))
+        assert fleet.wait(migration)["status"] == "completed"
+    standstill_ms = fleet.show(migration)["report"]["downtime_ms"]
+    print(f"\n{ping.lost} pings lost, 5 ms apart, in {standstill_ms} ms")
+    assert ping.lost * 5 < standstill_ms / 2
 
 
 def rows_of(fleet, migration) -> set[str]:

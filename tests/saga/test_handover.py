@@ -3,11 +3,13 @@ and lets its own guest run again (seen with libvirt 11.3; docs/field-notes.md)."
 
 from __future__ import annotations
 
+import asyncio
 from unittest.mock import patch
 
 import pytest
 
 from sterna.adapters.sim.vif import SimVif
+from sterna.agent.destination import DestinationDesk
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
 
@@ -172,7 +174,93 @@ async def test_without_the_interlock_an_old_copy_that_libvirt_lets_run_again_is_
     await fleet.clock.run(scenario())
 
 
-async def test_the_network_is_told_as_soon_as_the_guest_runs_there():
+def standstill(fleet: SimFleet) -> asyncio.Event:
+    """Set when the guest stops on its source for the switch-over."""
+    stands = asyncio.Event()
+
+    def look(change) -> None:
+        if (change.what, change.detail, change.host) == ("domain", "paused (migration)", "host1"):
+            stands.set()
+
+    fleet.world.watch(look)
+    return stands
+
+
+async def lost(*hint) -> None:
+    """Nobody hears of the guest's standstill."""
+
+
+async def test_frames_are_called_to_the_new_host_while_the_guest_stands_still():
+    """They wait in its port there; at the old one they are lost."""
+    fleet = SimFleet()
+    fleet.world.pace.switch_ms = 200
+
+    async def scenario() -> None:
+        async with fleet:
+            stands, vm = standstill(fleet), fleet.vm()
+            await fleet.start(vm)
+            await stands.wait()
+            assert fleet.world.learnt == {}
+            await fleet.clock.sleep(0.1)
+            assert fleet.world.running(vm) == []
+            assert set(fleet.world.learnt.values()) == {"host2"}
+            assert await fleet.ended() is Status.COMPLETED
+
+    await fleet.clock.run(scenario())
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["agent lives", "agent dies meanwhile"])
+async def test_frames_that_were_called_away_are_called_back_where_the_guest_stays(killed):
+    fleet = SimFleet()
+    fleet.world.pace.switch_ms = 200
+
+    async def scenario() -> None:
+        async with fleet:
+            stands, vm = standstill(fleet), fleet.vm()
+            await fleet.start(vm)
+            await stands.wait()
+            await fleet.clock.sleep(0.1)
+            assert set(fleet.world.learnt.values()) == {"host2"}
+            if killed:
+                await fleet.agents["host1"].kill()
+            fleet.world.cut("host1", "host2", kinds=("stream",))
+            if killed:
+                await fleet.clock.sleep(1)
+                await fleet.agents["host1"].start()
+            assert await fleet.ended() is Status.FAILED
+            assert fleet.world.running(vm) == ["host1"]
+            assert set(fleet.world.learnt.values()) == {"host1"}
+
+    await fleet.clock.run(scenario())
+
+
+async def test_a_hint_of_a_standstill_that_comes_too_late_calls_nothing_away():
+    fleet, late = SimFleet(), []
+
+    async def keep(desk, migration_id) -> None:
+        late.append((desk, migration_id))
+
+    hear = DestinationDesk.guest_leaves
+
+    async def scenario() -> None:
+        async with fleet:
+            fleet.world.pace.switch_ms = 200
+            stands, vm = standstill(fleet), fleet.vm()
+            with patch.object(DestinationDesk, "guest_leaves", keep):
+                await fleet.start(vm)
+                await stands.wait()
+                await fleet.clock.sleep(0.1)
+                fleet.world.cut("host1", "host2", kinds=("stream",))
+                assert await fleet.ended() is Status.FAILED
+            assert late
+            for desk, migration_id in late:
+                await hear(desk, migration_id)
+            assert set(fleet.world.learnt.values()) == {"host1"}
+
+    await fleet.clock.run(scenario())
+
+
+async def test_the_network_is_told_as_soon_as_the_guest_runs_there_where_it_was_not_before():
     fleet = SimFleet()
 
     async def scenario() -> None:
@@ -186,7 +274,8 @@ async def test_the_network_is_told_as_soon_as_the_guest_runs_there():
             assert set(fleet.world.learnt.values()) == {"host2"}
             assert await fleet.ended() is Status.COMPLETED
 
-    await fleet.clock.run(scenario())
+    with patch.object(DestinationDesk, "guest_leaves", lost):
+        await fleet.clock.run(scenario())
 
 
 async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is_waited_for():
@@ -209,7 +298,10 @@ async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is
                 await announce(vif, nic)
 
             journal.append = appended
-            with patch.object(SimVif, "announce", announced):
+            with (
+                patch.object(SimVif, "announce", announced),
+                patch.object(DestinationDesk, "guest_leaves", lost),
+            ):
                 await fleet.start(fleet.vm())
                 assert await fleet.ended() is Status.COMPLETED
 
@@ -228,7 +320,7 @@ async def told_of_its_arrival(and_then) -> list[float]:
 
     async def scenario() -> None:
         async with fleet:
-            with patch.object(SimVif, "announce", announced):
+            with patch.object(SimVif, "announce", announced), patch.object(DestinationDesk, "guest_leaves", lost):
                 vm = fleet.vm()
                 await fleet.start(vm)
                 assert await fleet.ended() is Status.COMPLETED

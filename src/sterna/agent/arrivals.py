@@ -41,6 +41,8 @@ class Arrivals:
     def __init__(self) -> None:
         self._lookouts: dict[str, asyncio.Task[None]] = {}
         self._repeats: set[asyncio.Task[None]] = set()
+        self._called: dict[str, frozenset[str]] = {}
+        """MACs that the network was told of before their guest ran, by migration."""
 
     def watch(self, ctx: Context) -> None:
         """Look out for this migration's guest from now on; again is nothing."""
@@ -48,8 +50,17 @@ class Arrivals:
             name = f"look out for {ctx.migration.vm_name}"
             self._lookouts[ctx.migration.id] = asyncio.create_task(self._look_out(ctx), name=name)
 
+    async def expect(self, ctx: Context) -> None:
+        """Its guest stands still on the source: its frames are called here now, and wait in its port until it runs.
+
+        Should it go on there after all, the source calls them back (R6).
+        """
+        if RAN not in ctx.history.notes and ctx.history.turned is None:
+            self._called[ctx.migration.id] = await _tell_network(ctx)
+
     def forget(self, ctx: Context) -> None:
         """Its half is closed."""
+        self._called.pop(ctx.migration.id, None)
         lookout = self._lookouts.pop(ctx.migration.id, None)
         if lookout is not None:
             lookout.cancel()
@@ -95,7 +106,8 @@ class Arrivals:
                 came = True
             if event.kind in _RUNS:
                 self._announce_again(ctx)
-                await asyncio.gather(_announce(ctx, times), _confirm(ctx))
+                called = self._called.get(ctx.migration.id, frozenset())
+                await asyncio.gather(_announce(ctx, times, called), _confirm(ctx))
                 return
             if came and event.kind in _ENDS:
                 ctx.note_once("M4", NEVER_RAN)
@@ -124,14 +136,14 @@ async def _confirm(ctx: Context) -> None:
         log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
 
 
-async def _announce(ctx: Context, times: DestinationTimes) -> None:
-    """Tell the network that the guest is here (SPEC F7): QEMU does as well, a little earlier as a rule, but not for
-    every kind of port. Nobody depends on it.
+async def _announce(ctx: Context, times: DestinationTimes, called: frozenset[str]) -> None:
+    """Tell the network that the guest is here (SPEC F7), but of those `called` before: QEMU does as well, a little
+    earlier as a rule, but not for every kind of port. Nobody depends on it.
 
     What it took is journaled.
     """
-    await _tell_network(ctx)
-    record = times.record(ctx.clock.monotonic_ms())
+    now = await _tell_network(ctx, but=called)
+    record = times.record(ctx.clock.monotonic_ms() if now or not called else None)
     await ctx.clock.sleep(FIRST_BREATH_S)
     if record is not None and not ctx.history.closed:
         ctx.note_once("M4", ARRIVED, record)
@@ -150,10 +162,16 @@ async def _repeat(ctx: Context) -> None:
         await _tell_network(ctx)
 
 
-async def _tell_network(ctx: Context) -> None:
+async def _tell_network(ctx: Context, but: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The MACs it was told of: all of the guest's that have a port here by now, `but` those."""
+    told = set[str]()
     for raw in ctx.history.results.get("plug-vifs", {}).get("nics", ()):
         nic = Nic.model_validate(raw)
+        if nic.mac in but:
+            continue
         try:
             await ctx.host.vif.announce(nic)
+            told.add(nic.mac)
         except SternaError as error:
             log.info("the network was not told of a guest", mac=nic.mac, error=error.message)
+    return frozenset(told)

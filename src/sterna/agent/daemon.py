@@ -18,7 +18,7 @@ from sterna.domain.downtime import ARRIVED
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.migration.context import HostPorts
-from sterna.migration.handover import LEAVES
+from sterna.migration.handover import LEAVES, LEAVING
 from sterna.ports.bus import Bus
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -89,6 +89,7 @@ class Agent:
         await self._outbox.start()
         await self._client.listen("host.*", self._saw_host)
         await self._client.listen("external.*", self._heard)
+        await self._client.listen(f"{LEAVING}.*", self._guest_leaves)
         await self._beacon.start()
         self._housekeeping.start()
         log.info("agent is up", host=self._host.name, resumed=resumed)
@@ -192,6 +193,10 @@ class Agent:
     async def _heard(self, topic: str, data: Data) -> None:
         """Another service reports something of a VM."""
         self.destination.heard(data)
+
+    async def _guest_leaves(self, topic: str, data: Data) -> None:
+        """A guest stands still on its source."""
+        await self.destination.guest_leaves(topic.removeprefix(f"{LEAVING}."))
 
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq

@@ -120,6 +120,12 @@ class DestinationDesk:
             if ctx.vm_uuid == vm and expected and not ctx.history.closed:
                 ctx.note_once("P12", f"{name}-{port}", event)
 
+    async def guest_leaves(self, migration_id: str) -> None:
+        """A hint from its source: it stands still there, and will run here or go on there."""
+        ctx = self._contexts.get(migration_id)
+        if ctx is not None and ctx.role is Role.DESTINATION and not ctx.history.closed:
+            await self._arrivals.expect(ctx)
+
     async def end_incoming(self, request: Request) -> Data:
         """R0: the source asked both sides; end what waits for its memory here and never ran."""
         ctx = self._known(request)

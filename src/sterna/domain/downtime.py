@@ -33,7 +33,7 @@ class Downtime(Value):
     resume_ms: float | None = None
     """Destination: from having all of it to running: the two libvirts hand over, then QEMU starts the vCPUs."""
     network_ms: float | None = None
-    """Destination: from running to the network having been told."""
+    """Destination: from running to the network having been told; 0 where it was told before."""
     reason: str = ""
     """Why it is not known."""
 
@@ -80,13 +80,13 @@ class DestinationTimes:
         elif kind == "resumed-migrated":
             self._runs_ms = at_ms
 
-    def record(self, told_ms: float) -> Data | None:
-        """The network was told at `told_ms`. None where the guest came in another way."""
+    def record(self, told_ms: float | None) -> Data | None:
+        """The network was told at `told_ms`; None: before the guest ran. None where it came in another way."""
         if self._runs_ms is None:
             return None
         return {
             "resume_ms": _between(self._here_ms, self._runs_ms),
-            "network_ms": _between(self._runs_ms, told_ms),
+            "network_ms": 0.0 if told_ms is None else _between(self._runs_ms, told_ms),
         }
 
 

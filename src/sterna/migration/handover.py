@@ -17,6 +17,8 @@ from sterna.migration.context import PORTS_SWITCHED, Context
 
 LEAVES = ("suspended-migrated", "suspended-postcopy")
 """The source's events that tell the switch-over: the earliest there are."""
+LEAVING = "leaving"
+"""Topic of the hint that a migration's guest stands still on its source."""
 NETWORK_GRACE_S = 3.0
 """How long a copy that succeeded waits for the network service's answer; F7 asks again in any case."""
 LOOK_EVERY_S = 3.0
@@ -44,6 +46,20 @@ async def guard(ctx: Context) -> None:
 async def _left_behind(ctx: Context) -> bool:
     here = await ctx.observe_here()
     return left_behind(here, await ctx.observe_there(), epoch=ctx.migration.epoch)
+
+
+async def call_over(ctx: Context) -> None:
+    """At the guest's standstill: let the destination call its frames there. What is sent to it meanwhile waits in
+    its new port until it runs, and is not lost at the old one. A hint: where it does not come, the network is told
+    when the guest runs there."""
+    await ctx.hints.announce(f"{LEAVING}.{ctx.migration.id}", {})
+
+
+async def call_back(ctx: Context) -> None:
+    """R6: the guest stayed, and its frames may have been called away. Nobody depends on it: its own do the same."""
+    for nic in ctx.vm_before().nics:
+        with contextlib.suppress(SternaError):
+            await ctx.host.vif.announce(nic)
 
 
 async def switch_network(ctx: Context) -> None:

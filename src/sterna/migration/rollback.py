@@ -171,12 +171,11 @@ class GiveBindingsBack(Step[Context]):
             plugged += await replug(ctx)
             if not given_back and not _left(ctx):
                 return {"plugged": plugged} | ctx.asked_network
-            if await ctx.host.network.wired(vm, ctx.network_hosts[0]):
-                return {"plugged": plugged, "wired": True} | ctx.asked_network
-            if (
-                ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000
-            ):  # its agent is away: nothing waits for it
-                return {"plugged": plugged, "wired": False} | ctx.asked_network
+            wired = await ctx.host.network.wired(vm, ctx.network_hosts[0])
+            await handover.call_back(ctx)
+            if wired or ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000:
+                # its agent may be away: nothing waits for it
+                return {"plugged": plugged, "wired": wired} | ctx.asked_network
             await ctx.clock.sleep(0.2)
 
 

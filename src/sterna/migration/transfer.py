@@ -305,7 +305,7 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
         elif event.kind not in TOLD_BY_QEMU:
             if event.kind in handover.LEAVES:
                 ctx.leaves.set()
-                await asyncio.sleep(0)  # the network hears of it before the journal: it is the guest's silence
+                await handover.call_over(ctx)  # the network hears of it before the journal: an fsync is silence
             ctx.note("M3", f"saw-{event.kind}", {"detail": event.detail})
 
 

@@ -33,6 +33,7 @@ def test_the_destination_tells_resume_and_network() -> None:
     for kind, at in (("started-incoming", 5.0), ("migration-completed", 50.0), ("resumed-migrated", 62.0)):
         times.take(kind, at)
     assert times.record(65.0) == {"resume_ms": 12.0, "network_ms": 3.0}
+    assert times.record(None) == {"resume_ms": 12.0, "network_ms": 0.0}  # told while the guest stood still
 
 
 def test_of_a_post_copy_and_of_what_was_not_seen_nothing_is_said() -> None:
