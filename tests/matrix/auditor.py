@@ -158,6 +158,9 @@ class Auditor:
             self.find("a copy is still under way")
         if not running:
             return f"ended at {side}"
+        for mac, told in self.world.learnt.items():
+            if told != side:
+                self.find(f"the network sends the frames of {mac} to {told}, but it runs on {side}")
         return "completed" if side == destination else "stayed"
 
 
