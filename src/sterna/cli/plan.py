@@ -15,6 +15,9 @@ _MODES = {
     "pause": "stopping the guest",
 }
 
+FAR = 1.25
+"""A downtime that may well be so many times the one told is told as a range."""
+
 
 def show(plan: Json) -> None:
     """Print it: blockers first, then what the copy would be, then each way to its end."""
@@ -72,11 +75,19 @@ def _ways(forecasts: list[Json]) -> Table:
             "yes" if seen["ends"] else "no",
             f"{seen['odds'] * 100:.0f} %",
             words.ms(seen["total_ms"]),
-            words.ms(seen["downtime_ms"]),
+            _downtime(seen),
             words.size(seen["bytes_sent"]),
             escape(seen["why"]),
         )
     return made
+
+
+def _downtime(seen: Json) -> str:
+    """With what eight of ten are in between, where that is far apart."""
+    middle, most = seen["downtime_ms"], seen.get("downtime_most_ms")
+    if not middle or most is None or most <= middle * FAR:
+        return words.ms(middle)
+    return f"{words.ms(middle)} ({seen['downtime_least_ms']:.0f}-{most:.0f})"
 
 
 def accuracy(seen: Json) -> Table:

@@ -3,6 +3,10 @@
 A model of QEMU's passes: each sends what the one before left dirty, and what a pass of t seconds leaves is
 W * (1 - exp(-w * t / W)) of a working set W written at w bytes/s. Pure. What was learnt (`experience.py`) goes in
 as the road's numbers.
+
+QEMU looks at what is left within a pass, not at its end: it switches over as soon as no more is left than its
+limit allows at the rate it sends with, and then sends that without any limit of bandwidth. So what is left is
+nearly all that is allowed, however little the guest writes; only the end of a first pass holds pages of zeros.
 """
 
 from __future__ import annotations
@@ -20,8 +24,15 @@ through the lab's copies of 142 to 730 MiB (docs/benchmarks/forecast-before.json
 SETUP_MS = 900
 """Around libvirt's job: preparing, starting the incoming QEMU, finishing, cleaning up. 860 ms in the lab between
 hosts that have not met before."""
-SWITCH_MS = 60
-"""Standstill beside the last pass: stop, device state, resume. 38-71 ms for idle guests (field notes)."""
+SWITCH_MS = 20
+"""Standstill beside the rest of the memory: stop, the devices' state, resume. 20 ms in the median of the lab's
+copies that kept to a limit; of those that fill the link 47 ms: they wait for its full buffers, it seems
+(docs/benchmarks/forecast.json, forecast-before.json)."""
+SWITCH_SPREAD = 0.25
+"""Natural logarithm: downtime forecast and met differ by this much, one standard deviation, before anything is
+learnt of it. Of the lab's 20 first migrations (the same recordings)."""
+USUAL_BAND = NormalDist().inv_cdf(0.9)
+"""Standard deviations to either side: eight of ten are in between."""
 POSTCOPY_SWITCH_MS = 500
 """Until a guest switched to post-copy runs on the destination (field notes)."""
 SPREAD = 0.35
@@ -109,6 +120,10 @@ class Seen(Value):
     bandwidth_bytes_s: int
     """As its forecast had it."""
     bytes_sent: int
+    allowed_ms: float | None = None
+    """As its forecast had it."""
+    downtime_ms: float | None = None
+    """None, too, where it did not end as its forecast had it: by post-copy, or by a pause."""
 
     def alike(self, load: Load, bandwidth_bytes_s: int) -> bool:
         """Was it made as the next one would be?"""
@@ -126,8 +141,12 @@ class Road(Value):
     """What the two hosts and the network between them give."""
 
     bandwidth_bytes_s: int
+    link_bytes_s: int | None = None
+    """What the link carries: no limit is kept at the switch-over. None: no more is known than the bandwidth."""
     setup_ms: float = SETUP_MS
     switch_ms: float = SWITCH_MS
+    switch_spread: float = SWITCH_SPREAD
+    """Of the downtime, as `spread` is of the rate."""
     limited: bool = False
     """It is a limit's bandwidth, not the link's."""
     correction: float = 1.0
@@ -135,6 +154,10 @@ class Road(Value):
     seen: tuple[Seen, ...] = ()
     """Its last few copies."""
     spread: float = SPREAD
+
+    def at_switch_ms(self, size: float) -> float:
+        """So many bytes, sent while the guest stands still."""
+        return size / max(self.bandwidth_bytes_s, self.link_bytes_s or 0) * 1000
 
 
 class Outlook(Value):
@@ -158,6 +181,13 @@ class Forecast(Value):
     copy_ms: float | None = None
     """Of that, libvirt's job: disks and memory."""
     downtime_ms: float | None = None
+    downtime_least_ms: float | None = None
+    """Eight of ten downtimes are between this and `downtime_most_ms`. None: nobody knows how they scatter."""
+    downtime_most_ms: float | None = None
+    rest_ms: float | None = None
+    """Of the downtime as the model has it: memory that is left. None where that is not what it is made of."""
+    allowed_ms: float | None = None
+    """The most that QEMU's limit lets `rest_ms` be."""
     bytes_sent: int | None = None
     passes: int | None = None
     correction: float = 1.0
@@ -198,7 +228,7 @@ def forecast(
         plain = _predict(load, road, mode, limits, strain=1.0)
     strain = _bearable(load, road, mode, limits, within_s)
     odds = round(NormalDist().cdf(math.log(strain) / max(road.spread, 0.01)), 3) if strain > 0 else 0.0
-    return plain.model_copy(update={"odds": odds})
+    return plain.model_copy(update={"odds": odds} | _standstill(plain, load, road))
 
 
 def forecasts(
@@ -256,20 +286,20 @@ def _predict(load: Load, road: Road, mode: Mode, limits: _Limits, strain: float)
     rate = road.bandwidth_bytes_s / math.sqrt(strain)
     if mode is Mode.POSTCOPY:
         done = _one_pass(load, rate, strain)
-        return _told(load, road, mode, done, downtime_ms=POSTCOPY_SWITCH_MS, rate=rate)
+        return _told(load, road, mode, done, limits=limits, rate=rate)
     if mode is Mode.PAUSE:
         done = _passes(load, rate, strain, limits=limits, throttle=False)
         if not done.converged:
             done = _one_pass(load, rate, strain)
-        return _told(load, road, mode, done, downtime_ms=done.left / rate * 1000 + road.switch_ms, rate=rate)
+        return _told(load, road, mode, done, limits=limits, rate=rate)
     done = _passes(load, rate, strain, limits=limits, throttle=mode is Mode.THROTTLE)
     if not done.converged:
         why = f"each pass leaves about {int(done.left) // 2**20} MiB, {done.left / rate * 1000:.0f} ms of sending"
         return Forecast(mode=mode, ends=False, odds=0, passes=done.passes, why=why)
-    return _told(load, road, mode, done, downtime_ms=done.left / rate * 1000 + road.switch_ms, rate=rate)
+    return _told(load, road, mode, done, limits=limits, rate=rate)
 
 
-def _told(load: Load, road: Road, mode: Mode, done: _Copied, *, downtime_ms: float, rate: float) -> Forecast:
+def _told(load: Load, road: Road, mode: Mode, done: _Copied, *, limits: _Limits, rate: float) -> Forecast:
     disks_ms = load.disk_bytes / rate * 1000
     copy_ms = JOB_MS + (done.ms + done.left / rate * 1000 + disks_ms) * road.correction
     why = f"slowed down by {done.throttle} %" if done.throttle else ""
@@ -279,12 +309,48 @@ def _told(load: Load, road: Road, mode: Mode, done: _Copied, *, downtime_ms: flo
         odds=1,
         total_ms=round(copy_ms + road.setup_ms, 1),
         copy_ms=round(copy_ms, 1),
-        downtime_ms=round(downtime_ms, 1),
+        **_downtime(load, road, mode, done, limits),
         bytes_sent=int((done.sent + done.left + load.disk_bytes) * road.correction),
         passes=done.passes,
         correction=road.correction,
         why=why,
     )
+
+
+def _downtime(load: Load, road: Road, mode: Mode, done: _Copied, limits: _Limits) -> dict[str, float]:
+    """The downtime, and what the model makes of it."""
+    if mode is Mode.POSTCOPY:
+        return {"downtime_ms": POSTCOPY_SWITCH_MS}
+    allowed = min(float(load.memory_bytes), limits.first_ms / 1000 * road.bandwidth_bytes_s)
+    rest = allowed
+    if done.left > allowed:  # given more at its stall, or stopped
+        rest = done.left
+    elif done.passes == 1:  # what the first pass did not come to counts whole, and its zeros cost nothing
+        rest = min(allowed, allowed * load.touched / max(1, load.memory_bytes) + done.left)
+    rest_ms, allowed_ms = round(road.at_switch_ms(rest), 1), round(road.at_switch_ms(allowed), 1)
+    return {"downtime_ms": round(rest_ms + road.switch_ms, 1), "rest_ms": rest_ms, "allowed_ms": allowed_ms}
+
+
+def _standstill(plain: Forecast, load: Load, road: Road) -> dict[str, float]:
+    """The downtime with what was learnt of this VM: the middle of the model's and of those of copies alike, under
+    which the model is one among others. And how far they go apart."""
+    if plain.downtime_ms is None or plain.rest_ms is None:
+        return {}
+    middle = median([plain.downtime_ms, *_own_downtimes(plain, load, road)])
+    band = math.exp(USUAL_BAND * road.switch_spread)
+    told = {"downtime_ms": middle, "downtime_least_ms": middle / band, "downtime_most_ms": middle * band}
+    return {name: round(ms, 1) for name, ms in told.items()}
+
+
+def _own_downtimes(plain: Forecast, load: Load, road: Road) -> list[float]:
+    if plain.mode not in (Mode.PRECOPY, Mode.THROTTLE):
+        return []
+    return [
+        seen.downtime_ms
+        for seen in road.seen
+        if seen.downtime_ms and seen.alike(load, road.bandwidth_bytes_s)
+        if _near((seen.allowed_ms or 0, plain.allowed_ms or 0), ALIKE_SIZE)
+    ]
 
 
 def _usual(load: Load, road: Road) -> float | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sterna.cli.plan import _rehearsal
-from sterna.cli.words import _standstill, _stream
+from sterna.cli.plan import _downtime, _rehearsal
+from sterna.cli.words import UNKNOWN, _standstill, _stream
 from sterna.domain.downtime import Downtime
 from sterna.domain.model import Transport
 from sterna.domain.objective import CopyParameters, Solution
@@ -40,3 +40,12 @@ def test_a_stream_says_what_it_is_made_of_and_what_was_left_out() -> None:
 def test_of_a_standstill_only_what_was_seen_is_shown() -> None:
     rows = _standstill(Downtime(stop_ms=4.0, network_ms=0.0).model_dump())
     assert [value for _, value in rows] == ["4.0 ms", "0.0 ms"]
+
+
+def test_a_downtime_that_scatters_is_told_as_a_range() -> None:
+    scattered = {"downtime_ms": 64.0, "downtime_least_ms": 46.2, "downtime_most_ms": 88.4}
+    assert _downtime(scattered) == "64.0 ms (46-88)"
+    assert _downtime(scattered | {"downtime_least_ms": 60.0, "downtime_most_ms": 70.0}) == "64.0 ms"
+    assert _downtime({"downtime_ms": 500.0, "downtime_most_ms": None}) == "500 ms"  # nobody knows
+    assert _downtime({"downtime_ms": 64.0}) == "64.0 ms"  # a controller of before
+    assert _downtime({"downtime_ms": None, "downtime_most_ms": None}) == UNKNOWN

@@ -260,7 +260,7 @@ def prospects(load: Load, first_ms: int) -> Forecast:
 
 
 def outcome(vm: str, copy_ms: float, said: Forecast, sent: int, setup_ms: float = 900, **more) -> Outcome:
-    actual = Actual(total_ms=copy_ms + setup_ms, copy_ms=copy_ms, downtime_ms=80, bytes_sent=sent, switch_ms=40)
+    actual = Actual(total_ms=copy_ms + setup_ms, copy_ms=copy_ms, downtime_ms=80, bytes_sent=sent)
     return Outcome(vm=vm, source="a", destination="b", forecast=said, actual=actual, **more)
 
 
@@ -292,7 +292,7 @@ def test_one_odd_migration_changes_little():
     road = known.road("vm", "a", "b")
     assert road.correction == pytest.approx(1.0, rel=0.05)
     assert road.bandwidth_bytes_s == pytest.approx(10**8, rel=0.05)
-    assert (road.setup_ms, road.switch_ms) == (900, 40)
+    assert (road.setup_ms, road.switch_ms) == (900, SWITCH_MS)
 
 
 def test_nothing_is_known_of_hosts_that_never_met_but_a_limit_is_a_bandwidth():
