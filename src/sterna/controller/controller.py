@@ -51,9 +51,10 @@ class Controller:
         self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)
 
     async def start(self) -> None:
-        """Follow the agents. Raises Unreachable without a bus or a database."""
+        """Follow the agents; return when it is known which are up. Raises Unreachable without bus or database."""
         await self.follower.start()
         self.lessons.begin()
+        await self.registry.hear_all()
 
     async def stop(self) -> None:
         """End all streams, stop following, let the database go. Migrations go on without a controller."""

@@ -6,6 +6,7 @@ down. A name belongs to the libvirt host UUID it was first heard with.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import structlog
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 UP_FOR_MS = 5_000
 """A host is down when nothing was heard of it for this long: five beacons lost in a row."""
+LISTEN_FIRST_S = 1.9
+"""A controller that has just started listens so long for the hosts it knows: each is heard every second."""
 STORE_EVERY_MS = 30_000
 """Unchanged facts are stored this often, so that `seen_at` survives a restart of the controller roughly."""
 _FLEETING = {"memory_free_bytes", "disk_free_bytes"}
@@ -68,6 +71,20 @@ class Registry:
         self._fleet, self._clock = fleet, clock
         self._heard: dict[str, _Heard] = {}
         self._refused: set[tuple[str, str]] = set()
+        self._news = asyncio.Event()
+
+    async def hear_all(self) -> None:
+        """Return when every host that was ever accepted was heard, or has had its time: before, all seem down."""
+        known = {record.name for record in await self._fleet.hosts() if not record.dead_at}
+        time_is_up = asyncio.ensure_future(self._clock.sleep(LISTEN_FIRST_S))
+        try:
+            while not known <= self._heard.keys() and not time_is_up.done():
+                self._news.clear()
+                news = asyncio.ensure_future(self._news.wait())
+                await asyncio.wait((news, time_is_up), return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+        finally:
+            time_is_up.cancel()
 
     async def beacon(self, topic: str, data: Data) -> HostFacts | None:
         """Take one beacon (topic `host.<name>`); None where it was refused, which is logged once."""
@@ -91,6 +108,7 @@ class Registry:
                 return None
             new.stored_ms = now_ms
         self._heard[facts.name] = new
+        self._news.set()
         return facts
 
     def is_up(self, name: str) -> bool:
