@@ -155,6 +155,8 @@ class Nic(Value):
     """The host's virtual function that the guest has: `0000:3b:02.4`."""
     physical_network: str | None = None
     """Of the virtual function: another host's takes its place only if it is on the same."""
+    addresses: tuple[str, ...] = ()
+    """The guest's on this NIC, IPv4 and IPv6, where a network service knows them."""
 
 
 class Vm(Value):

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.vif.announce import rarp, send_as
+from sterna.adapters.vif.announce import send_as
+from sterna.adapters.vif.frames import announcements, rarp
 from sterna.domain.errors import Permanent, Temporary
+from sterna.domain.model import Nic
+from sterna.domain.plugs import OVS
+
+OWN = bytes.fromhex("5254000000aa")
 
 
 def test_a_reverse_arp_request_of_the_guests_own():
@@ -20,6 +25,47 @@ def test_a_reverse_arp_request_of_the_guests_own():
     assert frame[14:22] == bytes.fromhex("0001080006040003")
     assert (frame[22:28], frame[32:38]) == (own, own)
     assert frame[42:] == bytes(18)
+
+
+def told_of(*addresses: str) -> list[bytes]:
+    return announcements(Nic(mac="52:54:00:00:00:aa", plug=OVS, addresses=addresses))
+
+
+def test_without_known_addresses_the_mac_is_told():
+    assert told_of() == [rarp("52:54:00:00:00:aa")]
+
+
+def test_a_gratuitous_arp_for_a_known_ipv4_address():
+    _, frame = told_of("192.0.2.7")
+    assert len(frame) == 60
+    assert frame[:14] == b"\xff" * 6 + OWN + b"\x08\x06"
+    assert frame[14:22] == bytes.fromhex("0001080006040001")  # a request: nobody's cache refuses it
+    assert (frame[22:28], frame[28:32], frame[38:42]) == (OWN, bytes([192, 0, 2, 7]), bytes([192, 0, 2, 7]))
+
+
+def test_an_unsolicited_advertisement_for_a_known_ipv6_address():
+    address = socket.inet_pton(socket.AF_INET6, "2001:db8::7")
+    all_nodes = socket.inet_pton(socket.AF_INET6, "ff02::1")
+    _, frame = told_of("2001:db8::7")
+    assert frame[:14] == bytes.fromhex("333300000001") + OWN + b"\x86\xdd"
+    version, length, following, hops = struct.unpack("!IHBB", frame[14:22])
+    assert (version >> 28, length, following, hops) == (6, 32, 58, 255)
+    assert (frame[22:38], frame[38:54]) == (address, all_nodes)
+    icmp = frame[54:]
+    assert len(icmp) == length
+    assert icmp[:2] == bytes([136, 0]) and icmp[4:8] == bytes.fromhex("20000000")
+    assert (icmp[8:24], icmp[24:]) == (address, b"\x02\x01" + OWN)
+    words = struct.unpack("!36H", address + all_nodes + struct.pack("!II", length, 58) + icmp)
+    assert sum(words) % 0xFFFF == 0  # as a receiver checks it
+
+
+def test_of_several_addresses_each_is_told():
+    assert [frame[12:14].hex() for frame in told_of("192.0.2.7", "2001:db8::7", "192.0.2.8")] == [
+        "8035",
+        "0806",
+        "86dd",
+        "0806",
+    ]
 
 
 HELLO, ERROR, PACKET_OUT, BARRIER, BARRIER_REPLY = 0, 1, 13, 20, 21
@@ -47,23 +93,23 @@ def switch(folder: Path, answer: int | None) -> Callable[[], bytes]:
     return over
 
 
-def test_a_frame_goes_to_the_switch_as_if_it_had_come_in_through_the_port(tmp_path: Path):
+def test_frames_go_to_the_switch_as_if_they_had_come_in_through_the_port(tmp_path: Path):
     over = switch(tmp_path, BARRIER_REPLY)
-    send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, rarp("52:54:00:00:00:aa"))
+    send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, told_of("192.0.2.7"))
     told = over()
     assert told[:2] == bytes([4, HELLO]) and told[9] == PACKET_OUT and told[-7] == BARRIER
     assert struct.unpack("!II", told[16:24]) == (0xFFFFFFFF, 7)
-    assert rarp("52:54:00:00:00:aa") in told
+    assert all(frame in told for frame in told_of("192.0.2.7"))
 
 
 @pytest.mark.parametrize(("answer", "error"), [(ERROR, Permanent), (None, Temporary)])
 def test_a_switch_that_refuses_or_hangs_up(tmp_path: Path, answer: int | None, error: type[Exception]):
     over = switch(tmp_path, answer)
     with pytest.raises(error, match="port 7 of br-int"):
-        send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, b"")
+        send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])
     over()
 
 
 def test_no_switch(tmp_path: Path):
     with pytest.raises(Temporary):
-        send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, b"")
+        send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])

@@ -103,7 +103,8 @@ class NeutronNetwork:
         else:  # how the source plugs it is the best guess there is
             kind, details = told.get("binding:vif_type") or "", told.get("binding:vif_details") or {}
             binding = Binding(host=host, active=True, vif_type=kind, vif_details=details)
-        return nic_for(nic, binding, host, mtu=await self._ports.mtu(told["network_id"]))
+        addresses = tuple(str(fixed["ip_address"]) for fixed in told.get("fixed_ips") or ())
+        return nic_for(nic, binding, host, mtu=await self._ports.mtu(told["network_id"]), addresses=addresses)
 
     async def _reach(
         self, vm: Vm, goal: Goal, source: str, destination: str, *, forgiving: bool = False

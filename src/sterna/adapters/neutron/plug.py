@@ -16,7 +16,9 @@ _NO_SUCH_PLUG = {
 }
 
 
-def nic_for(nic: Nic, binding: Binding | None, host: str, *, mtu: int | None) -> Nic | Refusal:
+def nic_for(
+    nic: Nic, binding: Binding | None, host: str, *, mtu: int | None, addresses: tuple[str, ...] = ()
+) -> Nic | Refusal:
     """The NIC as `host` must plug it, or why it cannot.
 
     The VLAN is never carried over: the tag of a port is its host's own number for the network, which that host's
@@ -27,7 +29,9 @@ def nic_for(nic: Nic, binding: Binding | None, host: str, *, mtu: int | None) ->
         fix = f"see that the network agent on {host} is alive under that name (openstack network agent list)"
         return Refusal(code="nic-not-bound", message=message, fix=fix)
     details = binding.vif_details
-    found = nic.model_copy(update={"vlan": None, "device": None, "managed": True, "mtu": mtu or nic.mtu})
+    found = nic.model_copy(
+        update={"vlan": None, "device": None, "managed": True, "mtu": mtu or nic.mtu, "addresses": addresses}
+    )
     if binding.vif_type == "ovs":
         plug = HYBRID if details.get("ovs_hybrid_plug") else OVS
         return found.model_copy(update={"plug": plug, "bridge": details.get("bridge_name") or _INTEGRATION_BRIDGE})

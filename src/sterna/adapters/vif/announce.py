@@ -1,4 +1,4 @@
-"""Telling the network where a guest is, from the host's side: one RARP, sent through the guest's own port.
+"""Telling the network where a guest is, from the host's side: frames sent through the guest's own port.
 
 QEMU tells it, too (some 0.3 ms after its RESUME event, and again after 30 to 50 ms), out of the tap; until the
 network knows, frames for the guest go to its old host. Called by `ovs.py` while the guest stands still: no process
@@ -10,48 +10,40 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sterna.adapters.vif import ovsdb
+from sterna.adapters.vif.frames import announcements
 from sterna.domain.errors import Permanent, Temporary
+from sterna.domain.model import Nic
 
 _LIMIT_S = 5.0
 """It takes about a millisecond."""
-_BROADCAST = b"\xff" * 6
-_SHORTEST = 60
-"""Bytes of an Ethernet frame without its checksum."""
 _VERSION, _HEADER = 4, struct.Struct("!BBHI")
 _HELLO, _ERROR, _PACKET_OUT, _BARRIER, _BARRIER_REPLY = 0, 1, 13, 20, 21
 _NORMAL, _NO_BUFFER = 0xFFFFFFFA, 0xFFFFFFFF
 
 
-def rarp(mac: str) -> bytes:
-    """A reverse ARP request as the guest's own NIC would send it (RFC 903): who has it learns from its sender."""
-    own = bytes.fromhex(mac.replace(":", ""))
-    asked = bytes.fromhex("0001 0800 06 04 0003") + own + bytes(4) + own + bytes(4)
-    return (_BROADCAST + own + bytes.fromhex("8035") + asked).ljust(_SHORTEST, b"\0")
-
-
-def say(api: Any, remote: str, bridge: str, port: str, mac: str) -> None:
+def say(api: Any, remote: str, bridge: str, port: str, nic: Nic) -> None:
     """The guest of this port of an Open vSwitch bridge is here. Raises NotFound, Temporary, Permanent."""
-    send_as(remote, bridge, ovsdb.number_of(api, port, bridge), rarp(mac))
+    send_as(remote, bridge, ovsdb.number_of(api, port, bridge), announcements(nic))
 
 
-def send_as(remote: str, bridge: str, ofport: int, frame: bytes) -> None:
-    """Hand the switch a frame as if it had come in through that port. Raises Temporary, Permanent.
+def send_as(remote: str, bridge: str, ofport: int, frames: Sequence[bytes]) -> None:
+    """Hand the switch frames as if they had come in through that port. Raises Temporary, Permanent.
 
     Blocks, a millisecond as a rule: it runs in a thread, so that nothing that holds the event loop up, such as a
-    journal's fsync, holds the frame up.
+    journal's fsync, holds them up.
     """
     folder = Path(remote.removeprefix("unix:")).parent if remote.startswith("unix:") else Path("/run/openvswitch")
     try:
         with socket.socket(socket.AF_UNIX) as switch:
             switch.settimeout(_LIMIT_S)
             switch.connect(str(folder / f"{bridge}.mgmt"))
-            switch.sendall(
-                _message(_HELLO) + _message(_PACKET_OUT, _packet_out(ofport, frame)) + _message(_BARRIER)
-            )
+            out = b"".join(_message(_PACKET_OUT, _packet_out(ofport, frame)) for frame in frames)
+            switch.sendall(_message(_HELLO) + out + _message(_BARRIER))
             with switch.makefile("rb") as answers:
                 _until_done(answers, f"port {ofport} of {bridge}")
     except (OSError, EOFError) as error:

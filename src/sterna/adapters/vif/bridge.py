@@ -7,13 +7,13 @@ The tap is made ahead of the guest. A bridge keeps no words about its ports, so 
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sterna.adapters.native.command import run
 from sterna.adapters.threads import Worker
 from sterna.adapters.vif import links
-from sterna.adapters.vif.announce import rarp
+from sterna.adapters.vif.frames import announcements
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import BRIDGE, no_bridge
@@ -59,13 +59,13 @@ class LinuxBridgeVif:
         return await self._worker.run(look)
 
     async def announce(self, nic: Nic) -> None:
-        """The bridge's ports see one RARP of the guest's, and the bridge learns that it is behind its tap.
+        """The bridge's ports see the guest's announcements, and the bridge learns that it is behind its tap.
 
         Raises NotFound where the tap is not on that bridge, Permanent, Temporary.
         """
         device, bridge = nic.device or "", nic.bridge or ""
         await self._worker.run(lambda: _must_be_port(device, bridge))
-        await self._worker.run(lambda: send(bridge, rarp(nic.mac)))
+        await self._worker.run(lambda: send(bridge, announcements(nic)))
         told = await run(
             ["bridge", "fdb", "replace", nic.mac, "dev", device, "master", "dynamic"], limit_s=_LIMIT_S
         )
@@ -85,12 +85,13 @@ class LinuxBridgeVif:
         return await self._worker.run(_made_ahead)
 
 
-def send(device: str, frame: bytes) -> None:
-    """A frame out of one of the host's own devices. Raises Permanent."""
+def send(device: str, frames: Sequence[bytes]) -> None:
+    """Frames out of one of the host's own devices. Raises Permanent."""
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
             raw.bind((device, 0))
-            raw.send(frame)
+            for frame in frames:
+                raw.send(frame)
     except OSError as error:
         raise Permanent(f"nothing can be sent through {device}: {error.strerror}") from error
 

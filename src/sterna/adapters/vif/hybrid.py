@@ -63,12 +63,12 @@ class HybridVif:
         return await self._db.run(look)
 
     async def announce(self, nic: Nic) -> None:
-        """One RARP with the guest's address, in through the veth and out as the switch sees fit.
+        """The guest's own announcements, in through the veth and out as the switch sees fit.
 
         Raises NotFound where the veth is not on that bridge, Permanent, Temporary, Unreachable.
         """
         bridge, outer = nic.bridge or "", hybrid_names(nic.port_id or "")[2]
-        await self._db.run(lambda api: say(api, self._db.remote, bridge, outer, nic.mac))
+        await self._db.run(lambda api: say(api, self._db.remote, bridge, outer, nic))
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """R6, F4: the switch's port, the tap, the veth and the Linux bridge. False where there was nothing.

@@ -11,8 +11,8 @@ from typing import Any
 
 from sterna.adapters.threads import Worker
 from sterna.adapters.vif import links
-from sterna.adapters.vif.announce import rarp
 from sterna.adapters.vif.bridge import send
+from sterna.adapters.vif.frames import announcements
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import PASSTHROUGH, claimed
@@ -60,14 +60,14 @@ class MacvtapVif:
         return await self._worker.run(look)
 
     async def announce(self, nic: Nic) -> None:
-        """One RARP of the guest's out of its device. Raises NotFound where there is none, Permanent."""
+        """The guest's announcements out of its device. Raises NotFound where there is none, Permanent."""
 
         def tell() -> None:
             with links.iproute() as ipr:
                 link = _find(ipr, nic)
             if link is None:
                 raise NotFound(f"there is no macvtap with {nic.mac} here")
-            send(links.name(link), rarp(nic.mac))
+            send(links.name(link), announcements(nic))
 
         await self._worker.run(tell)
 

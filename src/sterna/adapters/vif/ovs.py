@@ -49,12 +49,12 @@ class OvsVif:
         return await self._db.run(lambda api: ovsdb.forwards(api, nic.device or ""))
 
     async def announce(self, nic: Nic) -> None:
-        """One RARP with the guest's address, in through its port and out as the switch sees fit.
+        """The guest's own announcements, in through its port and out as the switch sees fit.
 
         Raises NotFound where the port is not on that bridge, Permanent, Temporary, Unreachable.
         """
         bridge = nic.bridge or ""
-        await self._db.run(lambda api: say(api, self._db.remote, bridge, nic.device or "", nic.mac))
+        await self._db.run(lambda api: say(api, self._db.remote, bridge, nic.device or "", nic))
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """R6, F4: the port off its bridge and the tap gone. False where there was nothing.

@@ -84,7 +84,8 @@ class ScriptedNeutron:
                     self.bindings[host]["vif_type"] = "binding_failed"
         active = self.active
         port: dict[str, Any] = {
-            "id": PORT, "network_id": NETWORK, "status": self.status, "device_owner": "compute:nova",
+            "id": PORT, "network_id": NETWORK, "fixed_ips": [{"subnet_id": "s", "ip_address": "192.0.2.7"}],
+            "status": self.status, "device_owner": "compute:nova",
             "mac_address": "52:54:00:74:00:14", "binding:host_id": active["host"], "binding:vnic_type": "normal",
             "binding:profile": active["profile"], "binding:vif_type": active["vif_type"],
             "binding:vif_details": active["vif_details"],

@@ -55,6 +55,7 @@ async def test_a_move_and_what_each_part_leaves() -> None:
         ]
         (nic,) = await network.nics_for(vm(), "host2")
         assert (nic.plug, nic.bridge, nic.vlan, nic.mtu, nic.device) == ("ovs", "br-int", None, 1450, None)
+        assert nic.addresses == ("192.0.2.7",)
         await network.switch(vm(), *MOVE)
         assert neutron.active["host"] == "host2"
         await network.settle(vm(), *MOVE)
