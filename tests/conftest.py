@@ -1,6 +1,34 @@
-"""For every test: hypothesis looks for wrong answers, not for slow ones (speed is `make bench`'s affair)."""
+"""For every test: the databases a controller can have; hypothesis looks for wrong answers, not for slow ones (speed
+is `make bench`'s affair).
+"""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+from tests.postgres import Postgres
 
 settings.register_profile("sterna", deadline=None)
 settings.load_profile("sterna")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for this process's tests."""
+    server = Postgres()
+    server.start()
+    yield server
+    server.end()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/controller.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()

@@ -239,7 +239,7 @@ class ControllerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STERNA_", env_nested_delimiter="__", extra="forbid")
 
     database: str = "sqlite:////var/lib/sterna/controller.db"
-    """SQLAlchemy URL. SQLite serves one controller; `postgresql+psycopg://…` serves several."""
+    """SQLAlchemy URL. SQLite serves one machine; `postgresql+psycopg://…` several controllers."""
     bus: BusSettings = BusSettings()
     listen: str = Field(default="127.0.0.1:8774", pattern=r"^.+:\d{1,5}$")
     """Loopback, since the API asks nobody who they are yet. 8774 is where Nova's API listens too."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
@@ -33,22 +32,26 @@ GOOD = "P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 M1 M2 M3 M4 M5 F1 F2 F3 F4 F5 F6 
 
 
 class HoldingFleet(SqlFleet):
-    """Virtual time stands still while the database's thread works."""
+    """Virtual time stands still while the database's threads work."""
 
-    def __init__(self, path: Path, clock: SimClock) -> None:
-        super().__init__(open_database(f"sqlite:///{path}"))
+    def __init__(self, database: str, clock: SimClock) -> None:
+        super().__init__(open_database(database))
         self._clock = clock
 
     async def _run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
         with self._clock.hold():
             return await super()._run(work, *args, **kwargs)
 
+    async def _write(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._clock.hold():
+            return await super()._write(work, *args, **kwargs)
+
 
 @pytest.fixture
-def play(tmp_path: Path):
+def play(database: str):
     async def run(scenario: Scenario) -> None:
         fleet = SimFleet()
-        controller = Controller(HoldingFleet(tmp_path / "c.db", fleet.clock), fleet.client, fleet.clock)
+        controller = Controller(HoldingFleet(database, fleet.clock), fleet.client, fleet.clock)
 
         async def inside() -> None:
             async with fleet:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from .fakes import FakeAgent, FakeBus, HandClock
 
 @dataclass
 class World:
-    """Three hosts, a VM `web1` on host `a`, and a controller over a real SQLite file."""
+    """Three hosts, a VM `web1` on host `a`, and a controller over a real database."""
 
     a: FakeAgent
     b: FakeAgent
@@ -32,11 +31,11 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(database: str) -> AsyncIterator[World]:
     a, b, c = FakeAgent("a", 1), FakeAgent("b", 2), FakeAgent("c", 3, free=4 * 2**30)
     web1 = a.add_vm("web1", 1)
     bus, clock = FakeBus(a, b, c), HandClock()
-    fleet = SqlFleet.open(f"sqlite:///{tmp_path}/controller.db")
+    fleet = SqlFleet.open(database)
     controller = Controller(fleet, bus, clock)
     await bus.beat(controller)
     yield World(a, b, c, bus, clock, fleet, controller, web1)

@@ -13,27 +13,32 @@ from sterna.adapters.sql.fleet_schema import metadata
 from sterna.domain.errors import Permanent, Unreachable
 
 
-def test_the_revisions_make_the_tables_the_code_uses(tmp_path: Path) -> None:
-    engine = open_database(f"sqlite:///{tmp_path}/new/controller.db")
+def test_the_revisions_make_the_tables_the_code_uses(database: str) -> None:
+    engine = open_database(database)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-def test_opening_twice_is_harmless(tmp_path: Path) -> None:
-    open_database(f"sqlite:///{tmp_path}/c.db").dispose()
-    open_database(f"sqlite:///{tmp_path}/c.db").dispose()
+def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+    open_database(f"sqlite:///{tmp_path}/new/controller.db").dispose()
+    assert (tmp_path / "new/controller.db").is_file()
 
 
-def test_a_database_of_a_newer_sterna_is_refused(tmp_path: Path) -> None:
-    engine = open_database(f"sqlite:///{tmp_path}/c.db")
+def test_opening_twice_is_harmless(database: str) -> None:
+    open_database(database).dispose()
+    open_database(database).dispose()
+
+
+def test_a_database_of_a_newer_sterna_is_refused(database: str) -> None:
+    engine = open_database(database)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(Permanent, match="newer Sterna"):
-        open_database(f"sqlite:///{tmp_path}/c.db")
+        open_database(database)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "sqlite+nosuchdriver:///x", "mysql://x/y"])
+@pytest.mark.parametrize("url", ["nonsense", "sqlite+nosuchdriver:///x", "mysql://x/y", "postgresql+asyncpg://x/y"])
 def test_a_url_nobody_understands_is_refused(url: str) -> None:
     with pytest.raises(Permanent, match="cannot be used"):
         open_database(url)

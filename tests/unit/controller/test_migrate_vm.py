@@ -165,6 +165,7 @@ async def test_fifty_at_once_make_one_migration(world: World) -> None:
     assert len(await world.fleet.migrations(Page())) == 1
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # whose one thread keeps the requests in order
 @pytest.mark.parametrize("later", [1, 2, 3])
 async def test_who_comes_when_one_has_just_left_waits_for_who_waited(world: World, later: int) -> None:
     within, most, turns = 0, 0, [asyncio.Event() for _ in range(3)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -21,9 +20,9 @@ from .test_projector import MOVE
 
 
 @pytest.fixture
-async def other(world: World, tmp_path: Path) -> AsyncIterator[Controller]:
+async def other(world: World, database: str) -> AsyncIterator[Controller]:
     """The other one; the fixture `world` has made the first."""
-    controller = Controller(SqlFleet.open(f"sqlite:///{tmp_path}/controller.db"), world.bus, world.clock)
+    controller = Controller(SqlFleet.open(database), world.bus, world.clock)
     await world.bus.beat(controller)
     yield controller
     await controller.stop()

@@ -1,7 +1,7 @@
 """The controller's records in SQL: implements ports.fleet.Fleet.
 
 Each method is one transaction, run on this class's own threads (one for SQLite, which has one writer anyway), so
-that a slow database never holds up the event loop.
+that a slow database never holds up the event loop. Those that write take turns, on PostgreSQL too (`take_turn`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
-from sqlalchemy.exc import DatabaseError, OperationalError
 
 from sterna.adapters.sql import fleet_rows as rows
-from sterna.adapters.sql.fleet_database import open_database
+from sterna.adapters.sql.fleet_database import open_database, take_turn, told
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
-from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
+from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.journal import Entry, Migration, accepted_migration
 from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
 from sterna.domain.progress import with_sample, with_status
@@ -43,8 +42,9 @@ class SqlFleet:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        threads = 1 if engine.dialect.name == "sqlite" else 4
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="fleet")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="fleet-writer")
+        in_one = engine.dialect.name == "sqlite"
+        self._readers = self._writer if in_one else ThreadPoolExecutor(3, thread_name_prefix="fleet-reader")
 
     @classmethod
     def open(cls, url: str) -> SqlFleet:
@@ -53,26 +53,23 @@ class SqlFleet:
 
     async def _run(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def transaction() -> T:
-            try:
-                with self._engine.begin() as connection:
-                    return work(connection, *args, **kwargs)
-            except OperationalError as e:
-                fix = "see that it runs, can be reached and written to, and that its disk has room"
-                raise Unreachable(f"the controller's database does not answer: {e.orig}", fix=fix) from e
-            except DatabaseError as e:
-                if type(e) is not DatabaseError:  # a kind of its own: an error of ours, not of the file
-                    raise
-                fix = (
-                    "stop the controller, move the database away, start it: it reads the agents' journals again; "
-                    "which hosts are in maintenance or dead must be said anew"
-                )
-                raise Permanent(f"the controller's database is damaged: {e.orig}", fix=fix) from e
+            with told(), self._engine.begin() as connection:
+                return work(connection, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, transaction)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, transaction)
+
+    async def _write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def transaction() -> T:
+            with told(), self._engine.begin() as connection:
+                take_turn(connection)
+                return work(connection, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, transaction)
 
     async def close(self) -> None:
         """Finish what was begun, then let the database go."""
-        self._threads.shutdown(wait=True)
+        for threads in (self._writer, self._readers):
+            threads.shutdown(wait=True)
         self._engine.dispose()
 
     async def hosts(self) -> list[HostRecord]:
@@ -85,19 +82,19 @@ class SqlFleet:
 
     async def save_host(self, facts: HostFacts, boot: str, at: str) -> HostRecord:
         """Store what a beacon said. Raises Conflict on another host UUID."""
-        return await self._run(_save_host, facts, boot, at)
+        return await self._write(_save_host, facts, boot, at)
 
     async def set_maintenance(self, name: str, on: bool) -> HostRecord:
         """Raises NotFound."""
-        return await self._run(_set_maintenance, name, on)
+        return await self._write(_set_maintenance, name, on)
 
     async def set_dead(self, name: str, at: str) -> HostRecord:
         """Raises NotFound."""
-        return await self._run(_set_dead, name, at)
+        return await self._write(_set_dead, name, at)
 
     async def vms(self) -> list[VmRecord]:
         """All VMs as last seen."""
-        return await self._run(lambda c: [rows.vm(r) for r in c.execute(select(vms).order_by(vms.c.name))])
+        return await self._run(_vms)
 
     async def vms_called(self, name_or_uuid: str) -> list[VmRecord]:
         """The VM of that UUID, else all of that name."""
@@ -105,31 +102,31 @@ class SqlFleet:
 
     async def saw_vms(self, host: str, vms: Sequence[VmSummary], at: str) -> None:
         """The complete list of one host's VMs."""
-        await self._run(_saw_vms, host, vms, at)
+        await self._write(_saw_vms, host, vms, at)
 
     async def admit(self, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
         """Take the VM and record the request. Raises Conflict."""
-        return await self._run(_admit, migration, at)
+        return await self._write(_admit, migration, at)
 
     async def accepted(self, migration: Migration, at: str) -> MigrationRecord:
         """The source has it. Raises NotFound."""
-        return await self._run(_accepted, migration, at)
+        return await self._write(_accepted, migration, at)
 
     async def withdraw(self, migration_id: str) -> None:
         """Forget a request that no agent accepted."""
-        await self._run(_withdraw, migration_id)
+        await self._write(_withdraw, migration_id)
 
     async def settle(self, migration_id: str, status: Status, reason: str, at: str) -> None:
         """End a request that no agent accepted."""
-        await self._run(_settle, migration_id, status, reason, at)
+        await self._write(_settle, migration_id, status, reason, at)
 
     async def write_off(self, migration_id: str, status: Status, reason: str, at: str) -> None:
         """End a migration whose source is dead."""
-        await self._run(_write_off, migration_id, status, reason, at)
+        await self._write(_write_off, migration_id, status, reason, at)
 
     async def explain(self, migration_id: str, reason: str, at: str) -> None:
         """Say what is being waited for."""
-        await self._run(_explain, migration_id, reason, at)
+        await self._write(_explain, migration_id, reason, at)
 
     async def migration(self, migration_id: str) -> MigrationRecord:
         """Raises NotFound."""
@@ -141,16 +138,16 @@ class SqlFleet:
 
     async def take(self, batch: Batch, apply: Apply, at: str) -> list[EntryRecord]:
         """Store new entries and what they change. Raises NotFound."""
-        return await self._run(_take, batch, apply, at)
+        return await self._write(_take, batch, apply, at)
 
     async def reread(self, host: str) -> None:
         """Read the host's journal from its beginning."""
         again = {"cursor": 0, "mark": "", "generation": hosts.c.generation + 1}
-        await self._run(lambda c: c.execute(update(hosts).where(hosts.c.name == host).values(again)))
+        await self._write(lambda c: c.execute(update(hosts).where(hosts.c.name == host).values(again)))
 
     async def sampled(self, migration_id: str, sample: JobSample) -> MigrationRecord | None:
         """Progress after one more look."""
-        return await self._run(_sampled, migration_id, sample)
+        return await self._write(_sampled, migration_id, sample)
 
     async def entries(self, migration_id: str) -> list[Entry]:
         """Both hosts' entries of one migration."""
@@ -174,11 +171,12 @@ class SqlFleet:
 
 
 def _hosts(c: Connection) -> list[HostRecord]:
-    return [rows.host(r) for r in c.execute(select(hosts).order_by(hosts.c.name))]
+    found = [rows.host(r) for r in c.execute(select(hosts))]
+    return sorted(found, key=lambda h: h.name)  # here: databases differ in how they order words
 
 
 def _host(c: Connection, name: str) -> HostRecord | None:
-    found = c.execute(select(hosts).where(hosts.c.name == name).with_for_update()).first()
+    found = c.execute(select(hosts).where(hosts.c.name == name)).first()
     return rows.host(found) if found else None
 
 
@@ -221,16 +219,22 @@ def _set_dead(c: Connection, name: str, at: str) -> HostRecord:
 # ------------------------------------------------------------ VMs
 
 
+def _vms(c: Connection) -> list[VmRecord]:
+    return sorted((rows.vm(r) for r in c.execute(select(vms))), key=lambda v: (v.name, v.uuid))
+
+
 def _vms_called(c: Connection, name_or_uuid: str) -> list[VmRecord]:
     for column, value in ((vms.c.uuid, name_or_uuid.lower()), (vms.c.name, name_or_uuid)):
-        found = [rows.vm(r) for r in c.execute(select(vms).where(column == value))]
+        found = [rows.vm(r) for r in c.execute(select(vms).where(column == value).order_by(vms.c.uuid))]
         if found:
             return found
     return []
 
 
 def _saw_vms(c: Connection, host: str, seen: Sequence[VmSummary], at: str) -> None:
-    known = {r.uuid: rows.vm(r) for r in c.execute(select(vms).with_for_update())}
+    here = {s.uuid for s in seen}
+    concerned = select(vms).where(or_(vms.c.host == host, vms.c.uuid.in_(here)))
+    known = {r.uuid: rows.vm(r) for r in c.execute(concerned)}
     for summary in seen:
         old = known.get(summary.uuid)
         if old is not None and old.host != host and old.migration_id is not None:
@@ -238,14 +242,13 @@ def _saw_vms(c: Connection, host: str, seen: Sequence[VmSummary], at: str) -> No
         if old is not None and old.host != host and summary.state is not GuestState.RUNNING:
             continue  # a definition left over elsewhere is not where the VM is
         _put_vm(c, old, rows.seen_vm(old, host, summary, at))
-    here = {s.uuid for s in seen}
     gone = [v.uuid for v in known.values() if v.host == host and v.uuid not in here and v.migration_id is None]
     if gone:
         c.execute(delete(vms).where(vms.c.uuid.in_(gone)))
 
 
 def _vm(c: Connection, uuid: str) -> VmRecord | None:
-    found = c.execute(select(vms).where(vms.c.uuid == uuid).with_for_update()).first()
+    found = c.execute(select(vms).where(vms.c.uuid == uuid)).first()
     return rows.vm(found) if found else None
 
 
@@ -264,7 +267,7 @@ def _free(c: Connection, migration_id: str) -> None:
 
 
 def _known(c: Connection, migration_id: str) -> MigrationRecord | None:
-    found = c.execute(select(migrations).where(migrations.c.id == migration_id).with_for_update()).first()
+    found = c.execute(select(migrations).where(migrations.c.id == migration_id)).first()
     return rows.migration(found) if found else None
 
 
@@ -354,7 +357,7 @@ def _page(c: Connection, page: Page) -> list[MigrationRecord]:
     if page.statuses:
         query = query.where(migrations.c.status.in_([s.value for s in page.statuses]))
     if page.id_prefix:
-        query = query.where(migrations.c.id.startswith(page.id_prefix, autoescape=True))
+        query = query.where(migrations.c.id.startswith(page.id_prefix.lower(), autoescape=True))
     return [rows.migration(r) for r in c.execute(query)]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,43 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DataError,
+    DBAPIError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import StaticPool
 
-from sterna.domain.errors import Permanent, Unreachable
+from sterna.domain.errors import BadRequest, Permanent, Unreachable
 
 _BUSY_MS = 5_000
 """How long a SQLite database may be held by another process before that is an error."""
+_TURN = 0x5354524E
+"""The advisory lock that PostgreSQL's writers take ("STRN"); advisory locks are each database's own."""
+_POSTGRES = {
+    "application_name": "sterna",
+    "client_encoding": "UTF8",
+    # a server that is gone without a word: within some 10 s, where libpq would wait for a quarter of an hour
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+"""Of each connection to PostgreSQL, unless the URL says otherwise."""
+_SESSION = (
+    # a controller that hangs in its turn, or is cut off in it, loses it before the others stop waiting
+    "SET idle_in_transaction_session_timeout = '5s'",
+    "SET lock_timeout = '10s'",
+)
+_RIGHTS = {"42501", "42P01"}
+"""SQLSTATE: not allowed; no such table."""
 
 
 def open_database(url: str) -> Engine:
@@ -34,7 +64,7 @@ def open_database(url: str) -> Engine:
         if isinstance(e, ModuleNotFoundError):
             fix += "; PostgreSQL needs the extra: pip install 'sterna[postgres]'"
         raise Permanent(f"the database {_shown(url)} cannot be used: {e}", fix=fix) from e
-    shown = engine.url.render_as_string(hide_password=True)
+    shown = _shown(url)
     try:
         with engine.begin() as connection:
             _upgrade(connection, shown)
@@ -43,9 +73,9 @@ def open_database(url: str) -> Engine:
             f"the database {shown} cannot be opened: {_words(e)}", fix="see that it can be reached"
         ) from e
     except (DatabaseError, sqlite3.DatabaseError) as e:
-        raise Permanent(
-            f"the database {shown} is damaged or not Sterna's: {_words(e)}", fix="name another one"
-        ) from e
+        denied = isinstance(e, DatabaseError) and getattr(e.orig, "sqlstate", None) in _RIGHTS
+        fix = "let the user of the URL own the database" if denied else "name another one"
+        raise Permanent(f"the database {shown} is damaged or not Sterna's: {_words(e)}", fix=fix) from e
     return engine
 
 
@@ -60,10 +90,69 @@ def _words(error: Exception) -> str:
     return str(error.orig if isinstance(error, SQLAlchemyError) and hasattr(error, "orig") else error)
 
 
+def take_turn(connection: Connection) -> None:
+    """Be the only writer until this transaction ends: on SQLite it is already, PostgreSQL gives it a lock.
+
+    So what a writer reads nobody changes meanwhile, writers never wait for each other in a circle, and ids become
+    visible in the order in which they are given out (the lock is let go after the commit): who reads the events
+    behind the last id it saw misses none.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What the database has to say, as errors of ours: Unreachable, Permanent or BadRequest, each with a fix."""
+    try:
+        yield
+    except DBAPIError as e:
+        raise _told(e) from e
+
+
+def _told(e: DBAPIError) -> Exception:
+    if isinstance(e, OperationalError | InternalError) or e.connection_invalidated:
+        fix = "see that it runs, can be reached and written to, and that its disk has room"
+        return Unreachable(f"the controller's database does not answer: {e.orig}", fix=fix)
+    if isinstance(e, DataError):
+        return BadRequest(f"the controller's database cannot hold that: {e.orig}", fix="leave it out")
+    if getattr(e.orig, "sqlstate", None) in _RIGHTS:
+        fix = "its user must own it; if tables were removed, start the controller again: it reads the journals anew"
+        return Permanent(f"the controller's database refuses: {e.orig}", fix=fix)
+    if type(e) is DatabaseError:  # no kind of its own: the file
+        fix = (
+            "stop the controller, move the database away, start it: it reads the agents' journals again; "
+            "which hosts are in maintenance or dead must be said anew"
+        )
+        return Permanent(f"the controller's database is damaged: {e.orig}", fix=fix)
+    return e
+
+
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
+    if parsed.drivername in ("postgresql", "postgresql+psycopg"):
+        return _postgres(parsed.set(drivername="postgresql+psycopg"))
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        raise ArgumentError(f"Sterna does not know {parsed.drivername}, but sqlite and postgresql+psycopg")
+    return _sqlite(parsed)
+
+
+def _postgres(url: URL) -> Engine:
+    url = url.update_query_dict({name: value for name, value in _POSTGRES.items() if name not in url.query})
+    # READ COMMITTED whatever the server's default: who waited for its turn must see what was written before it
+    engine = create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED")
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            for statement in _SESSION:
+                cursor.execute(statement)
+        connection.commit()
+
+    return engine
+
+
+def _sqlite(parsed: URL) -> Engine:
     in_memory = parsed.database in (None, "", ":memory:")
     if not in_memory:
         Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +173,12 @@ def _engine(url: str) -> Engine:
 
 
 def _upgrade(connection: Connection, shown: str) -> None:
+    take_turn(connection)  # another controller may be starting as well
+    if connection.dialect.name == "postgresql":
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            fix = "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+            raise Permanent(f"the database {shown} is in {encoding}: names of VMs may not fit into it", fix=fix)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "alembic").replace("%", "%%"))
     config.set_main_option("path_separator", "os")

@@ -5,9 +5,11 @@ What is looked up or compared has a column; the rest of a record is its plain-JS
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Index, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, UniqueConstraint
 
 metadata = MetaData()
+
+_Count = BigInteger().with_variant(Integer, "sqlite")  # where Integer holds as much, and numbers rows by itself
 
 hosts = Table(
     "hosts",
@@ -15,7 +17,7 @@ hosts = Table(
     Column("name", String, primary_key=True),
     Column("host_uuid", String, nullable=False),
     Column("maintenance", Boolean, nullable=False, default=False),
-    Column("cursor", Integer, nullable=False, default=0),
+    Column("cursor", _Count, nullable=False, default=0),
     Column("mark", String, nullable=False, default=""),
     Column("generation", Integer, nullable=False, default=0),
     Column("document", JSON, nullable=False),
@@ -34,7 +36,7 @@ vms = Table(
 migrations = Table(
     "migrations",
     metadata,
-    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("number", _Count, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),
     Column("vm_uuid", String, nullable=False, index=True),
     Column("vm_name", String, nullable=False, index=True),
@@ -45,10 +47,10 @@ migrations = Table(
 entries = Table(
     "entries",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", _Count, primary_key=True, autoincrement=True),
     Column("host", String, nullable=False),
     Column("generation", Integer, nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("seq", _Count, nullable=False),
     Column("migration_id", String, nullable=False),
     Column("document", JSON, nullable=False),
     UniqueConstraint("host", "generation", "seq", name="uq_entries_host_generation_seq"),

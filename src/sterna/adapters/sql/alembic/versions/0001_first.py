@@ -8,6 +8,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_Count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     """From an empty database."""
@@ -16,7 +18,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), primary_key=True),
         sa.Column("host_uuid", sa.String(), nullable=False),
         sa.Column("maintenance", sa.Boolean(), nullable=False),
-        sa.Column("cursor", sa.Integer(), nullable=False),
+        sa.Column("cursor", _Count, nullable=False),
         sa.Column("mark", sa.String(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("document", sa.JSON(), nullable=False),
@@ -31,7 +33,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "migrations",
-        sa.Column("number", sa.Integer(), primary_key=True, autoincrement=True),
+        sa.Column("number", _Count, primary_key=True, autoincrement=True),
         sa.Column("id", sa.String(), nullable=False, unique=True),
         sa.Column("vm_uuid", sa.String(), nullable=False, index=True),
         sa.Column("vm_name", sa.String(), nullable=False, index=True),
@@ -40,10 +42,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "entries",
-        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
+        sa.Column("id", _Count, primary_key=True, autoincrement=True),
         sa.Column("host", sa.String(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _Count, nullable=False),
         sa.Column("migration_id", sa.String(), nullable=False),
         sa.Column("document", sa.JSON(), nullable=False),
         sa.UniqueConstraint("host", "generation", "seq", name="uq_entries_host_generation_seq"),
