@@ -1,0 +1,218 @@
+"""What only PostgreSQL can do to a controller: be away, be cut off, be another's, have settings of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+from records import AT, Held, accepted, batch, facts, move, taking
+from sqlalchemy import text
+from tests.postgres import Postgres
+from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
+from tests.unit.domain.journals import good_source
+
+from sterna.adapters.sql import fleet_database
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.adapters.sql.fleet_database import open_database
+from sterna.api.app import create_app
+from sterna.controller.controller import Controller
+from sterna.controller.projector import apply
+from sterna.domain.errors import Permanent, Unreachable
+from sterna.ports.fleet import Page
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    return postgres.database()
+
+
+@pytest.fixture
+async def fleet(database: str) -> AsyncIterator[SqlFleet]:
+    fleet = SqlFleet.open(database)
+    for number, name in enumerate("ab"):
+        await fleet.save_host(facts(name, number), "life-1", AT)
+    yield fleet
+    await fleet.close()
+
+
+@pytest.fixture
+def server(postgres: Postgres):
+    """The server, for tests that stop it."""
+    yield postgres
+    postgres.stop()
+    postgres.start()
+
+
+# ------------------------------------------------------------ away
+
+
+async def test_a_server_that_comes_back_is_used_again(fleet: SqlFleet, server: Postgres) -> None:
+    await fleet.admit(move(1), AT)
+    server.stop()
+    for work in (fleet.hosts, lambda: fleet.admit(move(2), AT)):
+        with pytest.raises(Unreachable, match="does not answer") as raised:
+            await work()
+        assert raised.value.fix
+    server.start()
+    assert [h.name for h in await fleet.hosts()] == ["a", "b"]
+    assert not (await fleet.admit(move(2), AT))[1]
+    assert [m.id for m in await fleet.migrations(Page())] == ["m2", "m1"]
+
+
+async def test_a_restart_between_two_questions_is_not_noticed(fleet: SqlFleet, server: Postgres) -> None:
+    await fleet.hosts()
+    server.stop()
+    server.start()
+    assert [h.name for h in await fleet.hosts()] == ["a", "b"]
+
+
+async def test_what_is_cut_off_in_the_middle_is_not_there_and_is_taken_later(
+    fleet: SqlFleet, server: Postgres
+) -> None:
+    told, held = batch("a", good_source(move(1))), Held("m1")
+    cut = asyncio.create_task(fleet.take(told, held, AT))
+    await held.reached()
+    server.stop()
+    held.go()
+    with pytest.raises(Unreachable):
+        await cut
+    server.start()
+    assert (await fleet.events(0), (await fleet.host("a")).cursor) == ([], 0)
+    assert len(await fleet.take(told, apply, AT)) == len(told.entries) == len(await fleet.events(0))
+
+
+async def test_a_controller_says_that_its_database_is_away_and_goes_on_when_it_is_back(
+    database: str, server: Postgres
+) -> None:
+    agent = FakeAgent("a", 1)
+    bus = FakeBus(agent, FakeAgent("b", 2))
+    controller = Controller(SqlFleet.open(database), bus, HandClock())
+    transport = httpx2.ASGITransport(create_app(controller))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna") as http, asyncio.timeout(30):
+        await bus.beat(controller)
+        await controller.start()
+        server.stop()
+        agent.write(good_source(move(1)))
+        await bus.hint("journal.a", {"last": 1})
+        beacon = {"host": facts("c", 3).model_dump(), "boot": "life-1", "journal_last": 0}
+        await bus.hint("host.c", beacon)
+        await bus.hint("progress.m1", {"sample": {}})
+        for path in ("hosts", "vms", "migrations", "migrations/m1"):
+            answer = await http.get(f"/v1/{path}")
+            assert answer.status_code == 503 and "does not answer" in answer.json()["detail"], path
+            assert answer.json()["reasons"][0]["fix"]
+        server.start()
+        await bus.hint("host.c", beacon)
+        await bus.hint("journal.a", {"last": 1})
+        async for event in controller.follow(None, 0):
+            if event.data.get("status") == "completed":
+                break
+        assert [h["name"] for h in (await http.get("/v1/hosts")).json()["hosts"]] == ["a", "b", "c"]
+    await controller.stop()
+
+
+# ------------------------------------------------------------ several controllers
+
+
+def test_many_that_start_on_an_empty_database_make_its_tables_once(database: str) -> None:
+    with ThreadPoolExecutor(8) as at_once:
+        engines = list(at_once.map(open_database, [database] * 8))
+    with engines[0].connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM hosts")).scalar() == 0
+    for engine in engines:
+        engine.dispose()
+
+
+async def test_one_that_hangs_in_the_middle_holds_up_the_others_for_a_moment(
+    database: str, fleet: SqlFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_database, "_SESSION", ("SET idle_in_transaction_session_timeout = '300ms'",))
+    hangs, held = SqlFleet.open(database), Held("m1")
+    told = batch("a", accepted(move(1)))
+    first = asyncio.create_task(hangs.take(told, held, AT))
+    await held.reached()
+    assert len(await fleet.take(told, apply, AT)) == 1
+    held.go()
+    with pytest.raises(Unreachable, match="idle"):
+        await first
+    assert await hangs.take(told, apply, AT) == []
+    assert len(await fleet.events(0)) == 1
+    await hangs.close()
+
+
+async def test_who_reads_does_not_wait_for_who_writes(database: str, fleet: SqlFleet) -> None:
+    writer, held = SqlFleet.open(database), Held("m1")
+    writing = asyncio.create_task(writer.take(batch("a", accepted(move(1))), held, AT))
+    await held.reached()
+    async with asyncio.timeout(10):
+        assert (await fleet.events(0), await fleet.vms(), (await writer.host("a")).cursor) == ([], [], 0)
+    held.go()
+    await writing
+    await writer.close()
+
+
+# ------------------------------------------------------------ databases as people make them
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_a_servers_own_isolation_level_changes_nothing(postgres: Postgres, level: str) -> None:
+    url = postgres.database()
+    name = url.split("/")[3].split("?")[0]
+    postgres.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
+    one, two = SqlFleet.open(url), SqlFleet.open(url)
+    await one.save_host(facts("a"), "life-1", AT)
+    told, held = batch("a", good_source(move(1))), Held("m1")
+    first = asyncio.create_task(taking(one, told)(held))
+    await held.reached()
+    second = asyncio.create_task(two.take(told, apply, AT))
+    await asyncio.wait({second}, timeout=0.3)
+    held.go()
+    await first
+    assert await second == []
+    for fleet in (one, two):
+        await fleet.close()
+
+
+async def test_more_events_than_32_bits_can_count(database: str, fleet: SqlFleet, postgres: Postgres) -> None:
+    name = database.split("/")[3].split("?", maxsplit=1)[0]
+    postgres.execute("ALTER SEQUENCE entries_id_seq RESTART WITH 5000000000", database=name)
+    (stored,) = await fleet.take(batch("a", accepted(move(1))), apply, AT)
+    assert stored.id == 5_000_000_000 == await fleet.last_event()
+    assert await fleet.events(4_999_999_999) == [stored] and await fleet.events(2**63 - 1) == []
+    assert len(await fleet.migrations(Page(before=2**63 - 1))) == 1
+
+
+def test_what_cannot_be_opened_says_why(postgres: Postgres) -> None:
+    with pytest.raises(Unreachable, match='"nosuch" does not exist') as raised:
+        open_database(postgres.url("nosuch"))
+    assert raised.value.fix
+    with pytest.raises(Unreachable) as raised:
+        open_database("postgresql://me:s3cret@127.0.0.1:1/sterna")
+    assert "s3cret" not in raised.value.message
+    with pytest.raises(Permanent, match="SQL_ASCII") as raised:
+        open_database(postgres.database("ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"))
+    assert "UTF8" in raised.value.fix
+
+
+async def test_a_user_without_rights_is_told_what_is_missing(postgres: Postgres) -> None:
+    postgres.execute("DROP ROLE IF EXISTS guest", "CREATE ROLE guest LOGIN")
+    name = postgres.database().split("/")[3].split("?")[0]
+    with pytest.raises(Permanent, match="permission denied") as raised:
+        open_database(postgres.url(name, user="guest"))
+    assert "own" in raised.value.fix
+    fleet = SqlFleet.open(postgres.url(name))
+    postgres.execute("ALTER TABLE hosts RENAME TO gone", database=name)
+    with pytest.raises(Permanent, match="refuses") as raised:
+        await fleet.hosts()
+    assert raised.value.fix
+    await fleet.close()
+
+
+async def test_another_programs_tables_are_left_alone(postgres: Postgres) -> None:
+    url = postgres.database()
+    postgres.execute("CREATE TABLE hosts (x int)", database=url.split("/")[3].split("?")[0])
+    with pytest.raises(Permanent, match="not Sterna's"):
+        open_database(url)
