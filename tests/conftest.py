@@ -31,4 +31,4 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/controller.db"
     server: Postgres = request.getfixturevalue("postgres")
-    return server.database()
+    return server.schema()

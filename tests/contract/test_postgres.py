@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
-from records import AT, Held, accepted, batch, facts, move, taking
+from records import AT, Held, accepted, batch, facts, move, seen, taking
 from sqlalchemy import text
 from tests.postgres import Postgres
 from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
@@ -22,6 +22,10 @@ from sterna.controller.controller import Controller
 from sterna.controller.projector import apply
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.ports.fleet import Page
+
+
+def name_of(url: str) -> str:
+    return url.split("/")[3].split("?", maxsplit=1)[0]
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ def test_many_that_start_on_an_empty_database_make_its_tables_once(database: str
 async def test_one_that_hangs_in_the_middle_holds_up_the_others_for_a_moment(
     database: str, fleet: SqlFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_database, "_SESSION", ("SET idle_in_transaction_session_timeout = '300ms'",))
+    monkeypatch.setattr(fleet_database, "_SESSION", ("SET idle_in_transaction_session_timeout = '1s'",))
     hangs, held = SqlFleet.open(database), Held("m1")
     told = batch("a", accepted(move(1)))
     first = asyncio.create_task(hangs.take(told, held, AT))
@@ -160,8 +164,7 @@ async def test_who_reads_does_not_wait_for_who_writes(database: str, fleet: SqlF
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 async def test_a_servers_own_isolation_level_changes_nothing(postgres: Postgres, level: str) -> None:
     url = postgres.database()
-    name = url.split("/")[3].split("?")[0]
-    postgres.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")
+    postgres.execute(f"ALTER DATABASE {name_of(url)} SET default_transaction_isolation = '{level}'")
     one, two = SqlFleet.open(url), SqlFleet.open(url)
     await one.save_host(facts("a"), "life-1", AT)
     told, held = batch("a", good_source(move(1))), Held("m1")
@@ -174,6 +177,15 @@ async def test_a_servers_own_isolation_level_changes_nothing(postgres: Postgres,
     assert await second == []
     for fleet in (one, two):
         await fleet.close()
+
+
+async def test_a_servers_own_encoding_of_clients_changes_nothing(postgres: Postgres) -> None:
+    url = postgres.database()
+    postgres.execute(f"ALTER DATABASE {name_of(url)} SET client_encoding = 'SQL_ASCII'")
+    fleet = SqlFleet.open(url)
+    await fleet.saw_vms("a", [seen(1, name="Küstenseeschwalbe 🐦")], AT)
+    assert [v.name for v in await fleet.vms_called("Küstenseeschwalbe 🐦")] == ["Küstenseeschwalbe 🐦"]
+    await fleet.close()
 
 
 async def test_more_events_than_32_bits_can_count(database: str, fleet: SqlFleet, postgres: Postgres) -> None:
@@ -199,7 +211,7 @@ def test_what_cannot_be_opened_says_why(postgres: Postgres) -> None:
 
 async def test_a_user_without_rights_is_told_what_is_missing(postgres: Postgres) -> None:
     postgres.execute("DROP ROLE IF EXISTS guest", "CREATE ROLE guest LOGIN")
-    name = postgres.database().split("/")[3].split("?")[0]
+    name = name_of(postgres.database())
     with pytest.raises(Permanent, match="permission denied") as raised:
         open_database(postgres.url(name, user="guest"))
     assert "own" in raised.value.fix
@@ -213,6 +225,6 @@ async def test_a_user_without_rights_is_told_what_is_missing(postgres: Postgres)
 
 async def test_another_programs_tables_are_left_alone(postgres: Postgres) -> None:
     url = postgres.database()
-    postgres.execute("CREATE TABLE hosts (x int)", database=url.split("/")[3].split("?")[0])
+    postgres.execute("CREATE TABLE hosts (x int)", database=name_of(url))
     with pytest.raises(Permanent, match="not Sterna's"):
         open_database(url)

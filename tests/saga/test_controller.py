@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
@@ -48,10 +49,11 @@ class HoldingFleet(SqlFleet):
 
 
 @pytest.fixture
-def play(database: str):
+def play(tmp_path: Path):
     async def run(scenario: Scenario) -> None:
         fleet = SimFleet()
-        controller = Controller(HoldingFleet(database, fleet.clock), fleet.client, fleet.clock)
+        records = HoldingFleet(f"sqlite:///{tmp_path}/c.db", fleet.clock)
+        controller = Controller(records, fleet.client, fleet.clock)
 
         async def inside() -> None:
             async with fleet:

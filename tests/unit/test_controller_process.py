@@ -19,9 +19,9 @@ def start(config: Path, listening: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, pass_fds=[number], stderr=subprocess.PIPE)
 
 
-def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(tmp_path: Path) -> None:
+def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(tmp_path: Path, database: str) -> None:
     config = tmp_path / "controller.toml"
-    config.write_text(f'database = "sqlite:///{tmp_path}/c.db"\n[bus]\nurl = "nats://127.0.0.1:9"\n')
+    config.write_text(f'database = "{database}"\n[bus]\nurl = "nats://127.0.0.1:9"\n')
     with socket.create_server(("127.0.0.1", 0)) as listening:
         api = f"http://127.0.0.1:{listening.getsockname()[1]}"
         process = start(config, listening)

@@ -2,7 +2,8 @@
 
 All of it but three things can be read again from the agents: which hosts are in maintenance, to which host UUID
 a name is pinned, and requests no agent has accepted yet. Everything else is a projection; the journals are the
-truth. Every method is one transaction. Raises Unreachable where the database is away.
+truth. Every method is one transaction. Raises Unreachable where the database is away, BadRequest for text
+that it cannot hold.
 """
 
 from __future__ import annotations
