@@ -43,7 +43,8 @@ chaos: setup
 bench: setup
 	$(BIN)/python -m bench $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-# The network blackout of ports that real Open vSwitch agents wire, against Nova's order; and with agents that come late.
+# The network blackout of ports that real Open vSwitch agents wire, against Nova's order and other ways to hand them over;
+# and with agents that come late (both plugs).
 bench-openstack:
 	@scripts/setup openstack
 	$(BIN)/python -m tests.openstack.blackout $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -6,6 +6,7 @@ The lab's guests' network becomes a flat provider network: `br-phys` holds the h
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import textwrap
@@ -22,7 +23,9 @@ from tests.openstack.servers import Servers
 from tests.openstack.texts import AUTH_URL, PASSWORD
 
 FIRST_GUEST = ("10.74.0.20", "52:54:00:74:00:14")
-"""Address and MAC of the first guest a lab makes."""
+"""Address and MAC of the first guest a lab makes; the others follow in turn."""
+FIRST_KEEPER = 200
+"""Addresses that no guest of a lab comes to."""
 PRIVSEP = ("privsep", "privsep_dhcp_release", "privsep_ovs_vsctl", "privsep_namespace", "privsep_conntrack",
            "privsep_link")  # fmt: skip
 AGENT_INI = """\
@@ -58,6 +61,7 @@ class NeutronHosts:
     def __init__(self, lab: Lab, servers: Servers, firewall: str) -> None:
         self.lab, self.servers, self.firewall = lab, servers, firewall
         self.network_id = ""
+        self._made = itertools.count()
 
     @property
     def hybrid(self) -> bool:
@@ -132,6 +136,33 @@ class NeutronHosts:
             return str(port.id)
 
         return self.servers.ask(act)
+
+    def next_guest(self) -> int:
+        """The number of the guest that the lab makes next, from 0: whoever makes it asks once."""
+        return next(self._made)
+
+    def address_of(self, number: int) -> tuple[str, str]:
+        """The address and the MAC that the lab gives that guest: its port is made before it."""
+        last = int(FIRST_GUEST[0].rpartition(".")[2]) + number
+        return f"10.74.0.{last}", f"52:54:00:74:00:{last:02x}"
+
+    def keep_network_on(self, host: str) -> None:
+        """A port that stays on the host, once: its agent then has a VLAN for the network all the time."""
+        device, inside = f"keeper-{host}", self.lab.hosts[host]
+        if inside.run(["ovs-vsctl", "port-to-br", device], check=False).returncode == 0:
+            return
+        last = FIRST_KEEPER + inside.index
+        mac = f"52:54:00:74:01:{last:02x}"
+        port_id = self.make_port(host, f"10.74.0.{last}", mac)
+        ids = [
+            f"external_ids:iface-id={port_id}",
+            f"external_ids:attached-mac={mac}",
+            "external_ids:iface-status=active",
+        ]
+        inside.run(
+            ["ovs-vsctl", "add-port", "br-int", device, "--", "set", "Interface", device, "type=internal", *ids]
+        )
+        self.servers.eventually(lambda: self.port(port_id)["status"] == "ACTIVE", f"port {device}")
 
     def port(self, port_id: str) -> dict[str, Any]:
         """The port as Neutron shows it."""
