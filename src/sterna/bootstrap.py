@@ -28,6 +28,7 @@ from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.vif.plugs import Plugs
@@ -40,6 +41,7 @@ from sterna.controller.controller import Controller
 from sterna.domain.errors import BadRequest, Conflict, Permanent
 from sterna.migration.context import HostPorts
 from sterna.ports.network import Network
+from sterna.ports.secrets import Keyring
 from sterna.ports.volume import Volumes
 from sterna.rpc.client import RpcClient
 from sterna.saga.runner import no_strike
@@ -115,16 +117,18 @@ def network_of(settings: AgentSettings, cloud: Cloud | None) -> Network:
     return NeutronNetwork(cloud)
 
 
-def volumes_of(settings: AgentSettings, cloud: Cloud | None) -> tuple[Volumes, ...]:
+def volumes_of(settings: AgentSettings, cloud: Cloud | None, keyring: Keyring) -> tuple[Volumes, ...]:
     """Who knows the VMs' volumes: the first that handles a disk has it."""
     volumes: list[Volumes] = []
     if settings.volumes.provider == "cinder" and cloud is not None:
         name = settings.openstack.host or settings.host
         me = Connector(name, settings.migration.address, settings.volumes.initiator)
-        volumes.append(CinderVolumes(cloud, me))
+        volumes.append(CinderVolumes(cloud, me, keyring=keyring))
     volumes.append(SharedFileVolumes())
     if settings.volumes.initiator:
-        volumes.append(TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket))
+        volumes.append(
+            TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket, keyring=keyring)
+        )
     return tuple(volumes)
 
 
@@ -139,17 +143,19 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         link_bytes_s=settings.migration.link_bytes_s,
         transport=settings.migration.transport,
     )
+    hypervisor = LibvirtHypervisor(settings.libvirt_uri, about)
     return HostPorts(
         name=settings.host,
         address=settings.migration.address,
         uri=lambda address: settings.migration.uri_template.format(address=address),
         tunnel_uri=lambda address: settings.migration.ssh_uri_template.format(address=address),
-        hypervisor=LibvirtHypervisor(settings.libvirt_uri, about),
+        hypervisor=hypervisor,
         vif=Plugs(settings.network.ovsdb, settings.network.physical_networks),
         network=network_of(settings, cloud),
-        volumes=volumes_of(settings, cloud),
+        volumes=volumes_of(settings, cloud, hypervisor),
         storage=FileStorage(settings.instances_dir),
         clock=SystemClock(),
+        sealing=HpkeSealing(),
         handshake=TlsHandshake(settings.migration.address),
         wait_for=settings.network.wait_for,
         vif_plugging_timeout_s=settings.network.vif_plugging_timeout_s,

@@ -70,7 +70,7 @@ async def main() -> None:
         "hypervisor": hypervisor,
         "events": Events(hypervisor),
         "vif": Plugs(),
-        "tgt": TgtVolumes(given["host"]["initiator"], tgt_socket=given["tgt_socket"]),
+        "tgt": TgtVolumes(given["host"]["initiator"], tgt_socket=given["tgt_socket"], keyring=hypervisor),
         "files": SharedFileVolumes(),
         "storage": FileStorage(given["host"]["instances_dir"]),
     }

@@ -19,6 +19,7 @@ from remote import adapters_on
 from sterna.adapters.clock import SystemClock
 from sterna.adapters.sim import life, streams
 from sterna.adapters.sim.hypervisor import SimHypervisor
+from sterna.adapters.sim.keyring import SimSecret
 from sterna.adapters.sim.storage import SimStorage
 from sterna.adapters.sim.things import Pace, SimPort
 from sterna.adapters.sim.vif import SimVif
@@ -27,7 +28,8 @@ from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import SternaError
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Nic, Vm
 from sterna.domain.plugs import BRIDGE, MACVTAP
-from sterna.lab import Lab, sabotage
+from sterna.domain.secrets import Secret
+from sterna.lab import Lab, sabotage, secrets
 from sterna.lab.credentials import SSH
 from sterna.lab.errors import LabError
 from sterna.ports.storage import Created
@@ -66,6 +68,14 @@ class TwoHosts:
 
     def make_vm(self, disks: tuple[str, ...]) -> str:
         """A running guest on `a` with disks of these kinds (shared, local, iscsi, overlay); its UUID."""
+        raise NotImplementedError
+
+    def define_secret(self, side: Side, secret: Secret, value: bytes | None) -> None:
+        """An operator's own, with a value or without."""
+        raise NotImplementedError
+
+    def undefine_secret(self, side: Side, uuid: str) -> None:
+        """An operator takes it away; none is success."""
         raise NotImplementedError
 
     unhurried: int
@@ -199,6 +209,12 @@ class SimulatedHosts(TwoHosts):
     def make_vm(self, disks: tuple[str, ...]) -> str:
         return life.add_vm(self.world, "host1", f"g{len(self.world.guests)}", disks=disks)
 
+    def define_secret(self, side: Side, secret: Secret, value: bytes | None) -> None:
+        self.world.hosts[side.name].secrets[secret.uuid] = SimSecret(secret, value)
+
+    def undefine_secret(self, side: Side, uuid: str) -> None:
+        self.world.hosts[side.name].secrets.pop(uuid, None)
+
     unhurried = 256 << 20
 
     def kill_qemu(self, side: Side, vm: Vm) -> None:
@@ -252,6 +268,14 @@ class LabHosts(TwoHosts):
     def make_vm(self, disks: tuple[str, ...]) -> str:
         number = len(self.lab.guest_records())
         return self.lab.create_vm(f"c{number}", self.a.name, memory_mib=256, dirty_mib_s=10, disks=disks).uuid
+
+    def define_secret(self, side: Side, secret: Secret, value: bytes | None) -> None:
+        word = value.decode() if value is not None else None
+        host = self.lab.host(side.name)
+        secrets.define(host, secret.uuid, secret.kind, secret.usage, word, private=secret.private)
+
+    def undefine_secret(self, side: Side, uuid: str) -> None:
+        secrets.undefine(self.lab.host(side.name), uuid)
 
     unhurried = 96 << 20
 

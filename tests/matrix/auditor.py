@@ -144,6 +144,7 @@ class Auditor:
                 place == side == destination
             ):  # its own folder has moved with it (P8), whether it holds a disk or not
                 now[place] -= {f"directory {self.world.hosts[side].instances_dir}/{uuid}"} - expected
+                now[place] -= {line for line in now[place] if line.startswith("secret ")}  # it is opened with them
             if not running and place == side:
                 expected = frozenset(line for line in expected if not line.startswith("live "))
                 forgiven = ("live port", "live tap") if guest.ran_until_ms >= over_ms else ("live port",)
@@ -175,6 +176,10 @@ def lacks(world: SimWorld, host: SimHost, uuid: str) -> Iterator[str]:
         if port is None or port.bridge not in host.bridges or port.external_ids.get("iface-id") != nic.port_id:
             yield f"a port on a bridge for {nic.mac}"
     for disk in live.disks:
+        for ref in disk.secrets:
+            known = (s.about for s in host.secrets.values() if s.value)
+            if not any(ref.uuid in (None, k.uuid) and ref.usage in (None, k.usage) for k in known):
+                yield f"the secret {ref.words}"
         wrote = world.guests[uuid].written.get(disk.target)
         if disk.iscsi is not None:
             yield from _lacks_target(world, host, uuid, disk, wrote)
@@ -243,6 +248,9 @@ def _host_lines(world: SimWorld, host: SimHost) -> Iterator[str]:
         yield f"device {path} of {name}"
     for uuid in getattr(host, "doors", ()):
         yield f"recovery monitor of {uuid}"
+    for secret in host.secrets.values():
+        if secret.about.made_for:
+            yield f"secret {secret.about.uuid} made for {secret.about.made_for}"
     for port_id, hosts in world.bindings.items():
         if host.name in hosts:
             bound = "unbound" if (port_id, host.name) in world.unbound else "bound"

@@ -84,7 +84,10 @@ EXCLUDED = (
         "running; the guest ended, and its disks are the same on both sides",
     ),
     Exclusion(
-        lambda c: "unseen" in c.script and _strikes(c, "power-host2-30s", "Lost connection"),
+        lambda c: (
+            ("unseen" in c.script or c.script == "lost-finish")
+            and _strikes(c, "power-host2-30s", "Lost connection")
+        ),
         "the new host loses power in the same instant in which the guest ended there and the source lost its "
         "libvirt: the same doubt as below",
     ),

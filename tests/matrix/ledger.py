@@ -16,8 +16,8 @@ from sterna.migration import flow
 from tests.matrix.notebook import Notebook
 
 COMPLETED = {
-    "source": ["P1", "P2", "P3", "P12", "M1", "M2", "M4", "F1", "F2", "F3", "F4", "F5", "F10", "F11"],
-    "destination": ["P4", "P5", "P6", "P7", "P8", "P8", "P9", "P10", "F6", "F7", "F8", "F9"],
+    "source": ["P1", "P2", "P3", "P12", "M1", "M2", "M4", "F1", "F2", "F3", "F4", "F5", "F10", "F10", "F11"],
+    "destination": ["P4", "P5", "P6", "P7", "P8", "P8", "P9", "P9", "P10", "F6", "F7", "F8", "F9"],
 }
 """The rows each side of a completed migration has done, in this order."""
 UNDONE_BY = {
@@ -33,7 +33,7 @@ UNASKED = {
     "call check_migration": ("storage.leave_token", "storage.drop_token"),
 }
 """What may be done outside of any step, by where it is done: the broom, and the look at what is shared."""
-QUESTIONS = ("migration_fate", "observe_guest", "describe_host")
+QUESTIONS = ("migration_fate", "observe_guest", "describe_host", "secrets_wanted")
 """Calls that change nothing: anybody may ask."""
 ON_BEHALF = {
     "call end_incoming": "ask-both-hypervisors",

@@ -14,6 +14,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "volumes": {"disks": ("block", "iscsi", "block")},
     "postcopy": {"disks": ("shared", "local", "iscsi", "block")},
     "postcopy-transient": {"disks": ("shared", "iscsi"), "persistent": False},
+    "secrets": {"disks": ("luks", "chap")},
     "large": {"disks": ("shared",), "memory_bytes": 8 * GIB},
 }
 OPTIONS: dict[str, dict[str, Any]] = {

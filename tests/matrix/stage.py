@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sim import life as fate
 from sterna.adapters.sim.attached import SimAttachedVolumes
 from sterna.adapters.sim.bus import MemoryBroker
@@ -244,6 +245,7 @@ class Stage:
             ),
             storage=guard(SimStorage(world, name), "storage"),
             clock=GuardedClock(life, self.clocks[name]),
+            sealing=HpkeSealing(),
         )
 
     # ------------------------------------------------------------ time

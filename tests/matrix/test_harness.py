@@ -153,7 +153,7 @@ def test_the_auditor_of_the_journals_misses_an_intent_an_outcome_and_a_row():
     assert "host2: connect-volumes changes session" in said
     said = played_without(Kind.DONE, "connect-volumes")
     assert "host2: plug-vifs begins, and the journal has no outcome of connect-volumes" in said
-    assert "host2: closed as completed destination with P4 P5 P6 P7 P8 P8 P10" in said
+    assert "host2: closed as completed destination with P4 P5 P6 P7 P8 P8 P9 P10" in said
     assert "libvirt copies, and the journal does not say" in played_without(Kind.NOTE, "copy-started")
     assert "sends call pre_live_migration" in played_without(Kind.INTENT, "pre-live-migration")
     assert "still admitted" in played_without(Kind.DONE, "remove-volume-connection", "deferred-R3")

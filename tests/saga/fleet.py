@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sim.attached import SimAttachedVolumes
 from sterna.adapters.sim.bus import MemoryBroker
 from sterna.adapters.sim.clock import SimClock
@@ -98,6 +99,7 @@ class SimAgent:
             volumes=(SimSharedFiles(world, name), SimIscsiVolumes(world, name), SimAttachedVolumes(world, name)),
             storage=SimStorage(world, name),
             clock=self.clock,
+            sealing=HpkeSealing(),
             handshake=SimHandshake(world, name),
             **self.settings,  # type: ignore[arg-type]
         )

@@ -14,9 +14,10 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
-from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
+from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
-from sterna.migration import stream
+from sterna.domain.secrets import Need
+from sterna.migration import secrets, stream
 from sterna.migration.context import POSTCOPY, HostPorts
 from sterna.migration.image import against, image_of
 from sterna.migration.pre import decide_local
@@ -54,6 +55,9 @@ def _check_disk(disk: Disk) -> list[Refusal]:
             "and a VM that leaves takes that away from the others"
         )
         return [Refusal(code="volume-shared", message=message, fix="detach it for the move")]
+    if disk.local and disk.encrypted:
+        message = f"disk {disk.target} ({disk.path}) is encrypted and only on this host: libvirt cannot copy it"
+        return [Refusal(code="disk-not-copyable", message=message, fix="put it on shared storage")]
     if disk.local and (disk.read_only or disk.device != "disk"):
         message = f"{disk.device} {disk.target} ({disk.path}) is only on this host and libvirt cannot copy it"
         fix = "eject it, or put it on shared storage"
@@ -107,6 +111,14 @@ def _check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal
     return [Refusal(code="initiator-shared", message=message, fix=fix)]
 
 
+def _check_secrets(needs: tuple[Need, ...], answer: Data, here: HostFacts, there: HostFacts) -> list[Refusal]:
+    """Those that the destination lacks and that cannot be brought there."""
+    if "lacking" not in answer:
+        message = f"the agent of {there.name} is too old to be given the secrets that the VM's disks need"
+        return [Refusal(code="secret-not-carried", message=message, fix=f"upgrade it on {there.name}")]
+    return secrets.cannot_bring(needs, answer["lacking"], here.name, there.name)
+
+
 class SourceChecks:
     """The source agent's side of a check; asks the destination's side itself."""
 
@@ -133,7 +145,9 @@ class SourceChecks:
             facts, disks = await both(self._facts(destination), self._decide_local(vm.disks, destination))
             vm = vm.model_copy(update={"disks": disks})
             transport, against = _check_stream(vm, here, facts, wanted)
-            params = {"vm": vm.model_dump(mode="json"), "may": list(may)}
+            needs = await secrets.needs_of(self._host, vm)
+            params: Data = {"vm": vm.model_dump(mode="json"), "may": list(may)}
+            params["needs"] = [need.model_dump(mode="json") for need in needs]
             answer, unreachable = await both(
                 self._client.call(destination, "check_destination", params),
                 self._host.hypervisor.check_peer(stream.control_uri(self._host, facts.address, transport)),
@@ -149,6 +163,8 @@ class SourceChecks:
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
         refusals += against + _check_initiators(vm, here, facts)
+        if needs:
+            refusals += _check_secrets(needs, answer, here, facts)
         if unreachable is not None:
             refusals.append(unreachable)
         refusals += await self._check_sources(vm)

@@ -120,6 +120,7 @@ class Agent:
         server.method("abort_migration", source.abort_migration)
         server.cast("destination_report", source.destination_report)
         server.method("check_destination", destination.check_destination)
+        server.method("secrets_wanted", destination.secrets_wanted)
         server.method("sees_token", destination.sees_token)
         server.method("observe_guest", destination.observe_guest)
         server.method("pre_live_migration", destination.pre_live_migration)

@@ -19,10 +19,11 @@ from sterna.domain.errors import BadRequest, Conflict, SternaError
 from sterna.domain.fencing import Decision, Survivor, without_source
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, GuestState, Observation, Vm
+from sterna.domain.secrets import Need
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.domain.whereabouts import GONE
-from sterna.migration import pre, rehearsal
+from sterna.migration import pre, rehearsal, secrets
 from sterna.migration.context import WROTE_OFF, Context, HostPorts
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, REMOVE_VOLUME_CONNECTION
 from sterna.migration.rollback import taps_made, unplug_taps
@@ -57,10 +58,27 @@ class DestinationDesk:
     # ------------------------------------------------------------ calls
 
     async def check_destination(self, request: Request) -> Data:
-        """`check_destination {vm}`: every reason this host has against it, and the newest epoch it has seen."""
+        """`check_destination {vm, needs}`: every reason this host has against it, the newest epoch it has seen,
+        and which of the secrets in `needs` it lacks."""
         may, vm = tuple(str(word) for word in request.params.get("may", ())), _vm(request)
         refusals = await self._checks.check(vm, may)
-        return {"refusals": [r.model_dump() for r in refusals], "epoch": self._journal.newest_epoch(vm.uuid)}
+        missing, against = await secrets.lacking(self._host, _needs(request), vm.uuid)
+        return {
+            "refusals": [r.model_dump() for r in [*refusals, *against]],
+            "epoch": self._journal.newest_epoch(vm.uuid),
+            "lacking": [need.key for need in missing],
+        }
+
+    async def secrets_wanted(self, request: Request) -> Data:
+        """`secrets_wanted {vm, needs}`: which of these secrets this host lacks, what speaks against bringing them,
+        and the key to seal them with for this life of the agent. Changes nothing."""
+        vm = str(request.params.get("vm", ""))
+        missing, against = await secrets.lacking(self._host, _needs(request), vm)
+        return {
+            "lacking": [need.key for need in missing],
+            "refusals": [r.model_dump() for r in against],
+            "key": self._host.sealing.public_key,
+        }
 
     async def sees_token(self, request: Request) -> Data:
         """`sees_token {path, token}`: is that storage shared with the sender?"""
@@ -94,6 +112,7 @@ class DestinationDesk:
             ctx = self.context(migration)
             if ctx.history.turned is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
+            ctx.brought = dict(request.params.get("secrets") or {})
             ctx.note_once("P3", "incoming-vm", {"vm": _vm(request).model_dump(mode="json")})
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)
@@ -377,3 +396,11 @@ def _backwards(ctx: Context) -> Context:
 
 def _vm(request: Request) -> Vm:
     return Vm.model_validate(request.params.get("vm") or {})
+
+
+def _needs(request: Request) -> list[Need]:
+    """The secrets in question. Raises BadRequest."""
+    try:
+        return [Need.model_validate(told) for told in request.params.get("needs", ())]
+    except (ValueError, TypeError) as error:
+        raise BadRequest(f"{request.method}: these are no secrets' descriptions: {error}") from error

@@ -84,12 +84,28 @@ class IscsiSource(Value):
 
 class RbdSource(Value):
     """A Ceph image reached by QEMU itself (libvirt network disk). Who may open it is the <auth> of the disk, which
-    names a secret that every host's libvirt knows by the same UUID: it stays as it is."""
+    stays as it is: the secret it names is in `Disk.secrets`."""
 
     name: str
     """`pool/image`."""
     monitors: tuple[str, ...] = ()
     """`host:port` each."""
+
+
+class SecretRef(Value):
+    """A secret of libvirt that a disk's definition refers to: by its UUID, or by type and usage."""
+
+    kind: str
+    """libvirt's usage type: `iscsi` (CHAP), `ceph`, `volume` (LUKS)."""
+    uuid: str | None = None
+    usage: str | None = None
+    username: str | None = None
+    """Of an <auth>."""
+
+    @property
+    def words(self) -> str:
+        """How a message calls it."""
+        return self.uuid or f"{self.kind} {self.usage}"
 
 
 class Disk(Value):
@@ -110,6 +126,8 @@ class Disk(Value):
     """The volume service's own id of this host's admission, once it made one (P4)."""
     iscsi: IscsiSource | None = None
     rbd: RbdSource | None = None
+    secrets: tuple[SecretRef, ...] = ()
+    """What its QEMU opens it with, its backing files and mirror included; never a value."""
     read_only: bool = False
     shareable: bool = False
     capacity_bytes: int | None = None
@@ -121,6 +139,16 @@ class Disk(Value):
     detail: str = ""
     local: bool | None = None
     """True: on storage only its host can see, so it is copied with the memory (M2). None: not yet decided."""
+
+    @property
+    def encrypted(self) -> bool:
+        """QEMU itself decrypts it, or one of its backing files (LUKS)."""
+        return any(ref.kind == "volume" for ref in self.secrets)
+
+    @property
+    def chap(self) -> SecretRef | None:
+        """The login its iSCSI target wants (a backing file's comes later in the XML)."""
+        return next((ref for ref in self.secrets if ref.kind == "iscsi"), None)
 
     @property
     def files(self) -> tuple[str, ...]:

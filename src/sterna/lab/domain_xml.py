@@ -74,6 +74,8 @@ def disk_path(guest: GuestRecord, disk: DiskRecord) -> str | None:
     if disk.kind == "local":
         first = next(other for other in guest.disks if other.kind == "local") == disk
         return f"{INSTANCES}/{guest.uuid}/disk{'' if first else '-' + disk.device}.qcow2"
+    if disk.kind == "luks":
+        return f"{SHARED}/{disk.id}.luks"
     if disk.kind == "overlay":
         return f"{INSTANCES}/{guest.uuid}/overlay-{disk.device}.qcow2"
     return None
@@ -82,14 +84,18 @@ def disk_path(guest: GuestRecord, disk: DiskRecord) -> str | None:
 def _disk(devices: etree._Element, guest: GuestRecord, disk: DiskRecord, host: str) -> None:
     path = disk_path(guest, disk)
     element = _child(devices, "disk", type="network" if path is None else "file", device="disk")
-    form = "raw" if path is None else "qcow2"
+    form = "raw" if path is None or disk.kind == "luks" else "qcow2"
     _child(element, "driver", name="qemu", type=form, cache="none", discard="unmap")
     if path is None:
         source = _child(element, "source", protocol="iscsi", name=f"{target_name(disk.id)}/1")
         _child(source, "host", name=LAB_ADDRESS, port=str(ISCSI_PORTAL_PORT))
         _child(_child(source, "initiator"), "iqn", name=initiator_name(host))
+        if disk.kind == "chap":
+            _child(_child(source, "auth", username=disk.id), "secret", type="iscsi", usage=target_name(disk.id))
     else:
-        _child(element, "source", file=path)
+        source = _child(element, "source", file=path)
+        if disk.kind == "luks":
+            _child(_child(source, "encryption", format="luks"), "secret", type="passphrase", uuid=disk.id)
     _child(element, "target", dev=disk.device, bus="virtio")
     _text(element, "serial", disk.id)
 

@@ -4,15 +4,16 @@ import re
 import uuid
 from collections.abc import Sequence
 
+from sterna.lab import secrets
 from sterna.lab.domain_xml import disk_path, domain_xml
 from sterna.lab.errors import LabError
 from sterna.lab.host import LabHost
 from sterna.lab.iscsi import IscsiTarget
-from sterna.lab.places import FURTHER_NICS, SHARED, TENANT_VLAN, initiator_name
+from sterna.lab.places import FURTHER_NICS, SHARED, TENANT_VLAN, initiator_name, target_name
 from sterna.lab.record import DiskRecord, GuestRecord, LabRecord, NicRecord
 
-DISK_KINDS = ("shared", "local", "iscsi", "overlay", "volume")
-VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256, "overlay": 1024}
+DISK_KINDS = ("shared", "local", "iscsi", "overlay", "volume", "luks", "chap")
+VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256, "overlay": 1024, "luks": 256, "chap": 256}
 BASE_MIB = 64
 """How much of an overlay's base is data: none of it must travel."""
 FIRST_ADDRESS, LAST_ADDRESS = 20, 250
@@ -128,12 +129,20 @@ def _free_number(lab: LabRecord) -> int:
 def _make_disk(host: LabHost, iscsi: IscsiTarget, guest: GuestRecord, disk: DiskRecord) -> None:
     path = disk_path(guest, disk)
     if path is None:
-        if disk.kind == "iscsi":
+        if disk.kind in ("iscsi", "chap"):
             iscsi.create(disk.id, VOLUME_MIB[disk.kind])
+        if disk.kind == "chap":
+            iscsi.want_login(disk.id, secrets.WORD)
+            secrets.define(host, disk.id, "iscsi", target_name(disk.id))
         iscsi.admit(disk.id, initiator_name(host.name))
         return
     size_mib = VOLUME_MIB[disk.kind]
     host.run(["mkdir", "-p", path.rpartition("/")[0]])
+    if disk.kind == "luks":
+        secrets.define(host, disk.id, "volume", path)
+        word = ["--object", f"secret,id=word,data={secrets.WORD}", "-o", "key-secret=word,iter-time=10"]
+        host.run(["qemu-img", "create", "-q", "-f", "luks", *word, path, f"{size_mib}M"])
+        return
     if disk.kind == "overlay":
         _make_overlay(host, path, f"{SHARED}/{disk.id}.qcow2", size_mib)
         return

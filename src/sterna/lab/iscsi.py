@@ -31,6 +31,11 @@ class IscsiTarget:
         """Lets an initiator log in."""
         self._tgtadm("target", "bind", "--tid", self._number(name), "--initiator-name", initiator)
 
+    def want_login(self, name: str, password: str) -> None:
+        """From now on an initiator must log in with CHAP too; the user is called like the volume."""
+        self._tgtadm("account", "new", "--user", name, "--password", password)
+        self._tgtadm("account", "bind", "--tid", self._number(name), "--user", name)
+
     def expel(self, name: str, initiator: str) -> None:
         """Takes an admission back; sessions that exist go on."""
         self._tgtadm("target", "unbind", "--tid", self._number(name), "--initiator-name", initiator)
@@ -39,6 +44,8 @@ class IscsiTarget:
         """Removes a volume with its target and its file, whoever is connected."""
         self._tgtadm("target", "delete", "--force", "--tid", self._number(name))
         (self._folder / f"{name}.img").unlink(missing_ok=True)
+        if name in self._tgtadm("account", "show"):
+            self._tgtadm("account", "delete", "--user", name)
 
     def volumes(self) -> list[str]:
         """The target names of all volumes."""

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sterna.lab import secrets
 from sterna.lab.building import build_lab, check_machine
 from sterna.lab.ending import clear_state, end_lab, locked, take_down
 from sterna.lab.errors import LabError
@@ -133,7 +134,7 @@ class Lab:
         calm: bool = False,
     ) -> Guest:
         """Defines and starts a guest on `host` and returns when it answers. Disks, in order: shared, local, iscsi,
-        overlay; `volume:ID` is an iSCSI volume that somebody else made in the lab's tgt.
+        overlay, luks (shared), chap (iscsi); `volume:ID` is an iSCSI volume that somebody else made in its tgt.
         `nics`: kinds of `places.FURTHER_NICS`, besides the first on Open vSwitch.
         `port_id`: its NIC is this port of a network service, whose agent wires it. `calm`: it checks its disks and
         its clock less often, and costs an emulating machine a tenth.
@@ -203,9 +204,12 @@ class Lab:
                 if nic.kind == "ovs-hybrid":
                     unplug_hybrid(host, nic)
         for disk in record.disks:
-            (self.state_dir / "shared" / f"{disk.id}.qcow2").unlink(missing_ok=True)
-            if disk.kind == "iscsi":
+            for form in ("qcow2", "luks"):
+                (self.state_dir / "shared" / f"{disk.id}.{form}").unlink(missing_ok=True)
+            if disk.kind in ("iscsi", "chap"):
                 self.iscsi.remove(disk.id)
+            for host in self.hosts.values() if disk.kind in ("luks", "chap") else ():
+                secrets.undefine(host, disk.id)
         with locked(self.state_dir, "guests.lock"):
             self._record = load_record(self.state_dir) or self._record
             self._record.guests.pop(name, None)

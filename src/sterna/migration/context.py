@@ -19,6 +19,7 @@ from sterna.ports.image import Images
 from sterna.ports.network import Network
 from sterna.ports.peer import Hints, Peer
 from sterna.ports.records import Journal
+from sterna.ports.secrets import Sealing
 from sterna.ports.storage import Storage
 from sterna.ports.vif import Vif
 from sterna.ports.volume import Volumes
@@ -63,6 +64,8 @@ class HostPorts:
     volumes: Sequence[Volumes]
     storage: Storage
     clock: Clock
+    sealing: Sealing
+    """Whatever is sealed for this agent only its present life can open."""
     tunnel_uri: Callable[[str], str] = "qemu+ssh://root@{}/system".format
     """The same through SSH, for a copy that travels inside libvirt's own connection."""
     handshake: Handshake | None = None
@@ -111,6 +114,8 @@ class Context:
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     """On the source: the guest was paused for the switch-over, in this life of the agent."""
     on_write: Callable[[Entry], None] = lambda entry: None
+    brought: Data = field(default_factory=dict, repr=False)
+    """On the destination: the secrets that the last P3 brought, sealed. Never journaled."""
     accepted_ms: float | None = None
     """On the source: when it was accepted, by this host's monotonic clock; None where an earlier life did that."""
 

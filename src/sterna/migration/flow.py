@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sterna.domain.step import Flow
-from sterna.migration import post, pre, rehearsal, rollback, steering, transfer
+from sterna.migration import post, pre, rehearsal, rollback, secrets, steering, transfer
 from sterna.migration.context import Context
 
 SOURCE: Flow[Context] = Flow(
@@ -38,6 +38,7 @@ SOURCE: Flow[Context] = Flow(
         post.RemoveVifs,  # F4
         post.CastPostLiveMigration,  # F5
         post.RemoveVm,  # F10
+        secrets.RemoveSecretsAtSource,  # F10
         post.ReleaseResources,  # F11
         post.AwaitDestination,  # completed when F9 is reported as well
     ),
@@ -63,10 +64,11 @@ DESTINATION: Flow[Context] = Flow(
         pre.ReadImageMetadata,  # P7
         pre.CreateInstanceDirectory,  # P8
         pre.ClaimDevices,  # P8
+        secrets.MakeSecrets,  # P9: what they are opened with
         pre.ConnectVolumes,  # P9
         pre.PlugVifs,  # P10
     ),
-    before_undo=(rollback.RemoveConfiguration,),  # R5; then R6, R3 and R7: the undo of P10, P9, P8, P5 and P4
+    before_undo=(rollback.RemoveConfiguration,),  # R5; then R6, R3, R5 and R7: the undo of P10, P9, P8, P5 and P4
 )
 
 DESTINATION_POST: Flow[Context] = Flow(

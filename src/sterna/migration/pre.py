@@ -10,13 +10,21 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from sterna.domain.errors import Cancelled, Conflict, Permanent, Refused, Temporary, Undelivered
+from sterna.domain.errors import (
+    Cancelled,
+    Conflict,
+    Permanent,
+    Refused,
+    SternaError,
+    Temporary,
+    Undelivered,
+)
 from sterna.domain.journal import Kind, Role
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
 from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, claimed, is_wired_by_agent, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.migration import rollback
+from sterna.migration import rollback, secrets
 from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
 from sterna.migration.image import against, image_of
 from sterna.migration.rollback import taps_made
@@ -147,6 +155,11 @@ class CallPreLiveMigration(Step[Context]):
         vm = ctx.vm_before()
         params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
         ctx.count(P3_TRIED)
+        try:
+            params |= await unless_aborted(ctx, secrets.bring(ctx, vm))
+        except SternaError:
+            ctx.count(P3_UNDELIVERED)  # a question changes nothing
+            raise
         try:
             answer = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
         except Undelivered:

@@ -1,4 +1,4 @@
-"""The hypervisor of one host. Three small protocols; one adapter implements them all.
+"""The hypervisor of one host. A few small protocols; one adapter implements them all.
 
 All methods are safe to repeat. A VM that does not exist raises `NotFound`; a libvirtd that does not answer
 raises `Unreachable`; anything libvirt refuses raises `Permanent` with libvirt's own words.
@@ -23,6 +23,7 @@ from sterna.domain.model import (
     Vm,
     VmSummary,
 )
+from sterna.ports.secrets import Keyring
 
 
 class GuestEvent(Value):
@@ -213,5 +214,5 @@ class Devices(Protocol):
         Raises NotFound without such a running guest, Permanent where the hypervisor refuses."""
 
 
-class Hypervisor(Inventory, Mover, Custodian, Devices, Protocol):
+class Hypervisor(Inventory, Mover, Custodian, Devices, Keyring, Protocol):
     """One host's hypervisor."""

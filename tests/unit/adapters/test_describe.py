@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from sterna.adapters.libvirt.describe import describe
 from sterna.domain.errors import Permanent
-from sterna.domain.model import DiskKind, Nic
+from sterna.domain.model import DiskKind, Nic, SecretRef
 from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER
 
+UUID = "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"
 XML = Path(__file__).with_name("xml")
 MAC = "52:54:00:74:00:14"
 HOSTDEV = """<hostdev mode='subsystem' type='pci'><source>
@@ -244,3 +245,30 @@ def test_external_entities_are_not_resolved(tmp_path: Path) -> None:
 def test_text_that_is_no_xml_is_one_of_our_errors(text: str) -> None:
     with pytest.raises(Permanent):
         describe(text)
+
+
+def test_the_secrets_of_a_disk_are_found_wherever_libvirt_allows_them():
+    disk = f"""<disk type='network' device='disk'>
+      <auth username='fred'><secret type='iscsi' usage='beside'/></auth>
+      <source protocol='iscsi' name='iqn.2026-11.org.sterna:a/1'><host name='10.0.0.9'/>
+        <encryption format='luks'><secret type='passphrase' uuid='{UUID.upper()}'/></encryption>
+      </source>
+      <backingStore type='network'><format type='raw'/>
+        <source protocol='rbd' name='p/base'>
+          <auth username='cinder'><secret type='ceph' uuid='457eb676-33da-42ec-9a8c-9293d545c337'/></auth>
+        </source>
+      </backingStore>
+      <mirror type='file' job='copy'><source file='/m'>
+        <encryption format='luks'><secret type='passphrase' usage='/m'/></encryption></source></mirror>
+      <encryption format='luks'><secret type='passphrase' uuid='{UUID}'/></encryption>
+      <target dev='vda' bus='virtio'/></disk>"""
+    (found,) = describe(small(devices=disk)).disks
+    assert found.encrypted
+    assert set(found.secrets) == {
+        SecretRef(kind="iscsi", usage="beside", username="fred"),
+        SecretRef(kind="ceph", uuid="457eb676-33da-42ec-9a8c-9293d545c337", username="cinder"),
+        SecretRef(kind="volume", uuid=UUID),
+        SecretRef(kind="volume", usage="/m"),
+    }
+    assert len(found.secrets) == 4
+    assert found.secrets[0].kind == "iscsi"

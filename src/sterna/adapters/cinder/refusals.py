@@ -24,8 +24,9 @@ def refusals(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) 
         found.append(
             no("volume-multiattach", f"volume {seen.id} may be attached to several VMs", "detach it first")
         )
-    if seen.encrypted or any(a.connection.get("encrypted") for a in attached):
-        message = f"volume {seen.id} is encrypted: its LUKS secret cannot be carried yet"
+    encrypted = seen.encrypted or any(a.connection.get("encrypted") for a in attached)
+    if encrypted and not disk.encrypted:  # with one, libvirt's secret is carried like any other
+        message = f"volume {seen.id} is encrypted, and the VM's disk names no LUKS secret: QEMU does not decrypt it"
         found.append(no("volume-encrypted", message, "detach it first"))
     if disk.read_only or seen.read_only or any(a.read_only for a in attached):
         found.append(no("volume-read-only", f"volume {seen.id} is attached read-only", "detach it first"))
@@ -62,10 +63,22 @@ def _transport(disk: Disk, source: Attachment, initiator: str | None) -> list[tu
         found.append(("volume-host-attached", message, f"start the VM with a network disk instead: {_BRICK}"))
     if kind == "rbd":
         return found
-    if source.connection.get("auth_method"):
-        message = f"its target wants {source.connection['auth_method']}, whose password cannot be carried yet"
-        found.append(("volume-chap", message, "set use_chap_auth = false in Cinder's back end, or detach it first"))
+    login = _login(disk, source)
+    if login:
+        found.append(("volume-chap", login, "set use_chap_auth = false in Cinder's back end, or detach it first"))
     if not initiator:
         fix = "set `initiator` in `[volumes]` of this host's agent settings"
         found.append(("initiator-unknown", "this host has no initiator name", fix))
     return found
+
+
+def _login(disk: Disk, source: Attachment) -> str:
+    """Why the login its target wants cannot be had from the VM's definition; '' where it can, or none is wanted."""
+    method, username = source.connection.get("auth_method"), source.connection.get("auth_username")
+    if not method:
+        return ""
+    if method != "CHAP" or disk.chap is None:
+        return f"its target wants {method}, and the VM's disk names no secret for it"
+    if username is not None and username != disk.chap.username:
+        return f"its target wants CHAP as {username}, and the VM's disk logs in as {disk.chap.username}"
+    return ""

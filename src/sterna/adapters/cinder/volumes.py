@@ -19,10 +19,11 @@ from uuid import UUID
 
 from sterna.adapters.cinder.attachments import ATTACHED, ATTACHING, HALF_MADE, Attachment, Attachments, VolumeSeen
 from sterna.adapters.cinder.refusals import refusals, undone
-from sterna.adapters.native.lun import prove_lun
+from sterna.adapters.native.lun import login_of, prove_lun
 from sterna.adapters.openstack.session import Cloud
 from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary
 from sterna.domain.model import Disk, DiskKind, IscsiSource, RbdSource, Refusal
+from sterna.ports.secrets import Keyring
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,14 @@ class Connector:
 class CinderVolumes:
     """`ports.volume.Volumes` for Cinder's volumes on one host."""
 
-    def __init__(self, cloud: Cloud, connector: Connector, *, qemu_img: str = "qemu-img") -> None:
+    def __init__(
+        self, cloud: Cloud, connector: Connector, *, qemu_img: str = "qemu-img", keyring: Keyring | None = None
+    ) -> None:
+        """`keyring`: where the passwords of targets are that want CHAP."""
         self._cinder = Attachments(cloud)
         self._me = connector
         self._qemu_img = qemu_img
+        self._keyring = keyring
 
     def handles(self, disk: Disk) -> bool:
         """Disks whose serial is a UUID: Cinder is asked for it, and one it does not know is refused."""
@@ -97,15 +102,29 @@ class CinderVolumes:
 
         Raises Temporary (it does not open yet), Permanent (another size; the attachment is gone) or Unknown.
         """
-        if disk.iscsi is not None:
-            await prove_lun(disk, disk.iscsi, qemu_img=self._qemu_img)
         seen = await self._cinder.look(_volume(disk))
         mine = next((a for a in seen.attachments if a.id == disk.attachment_id), None)
         if mine is None:
             raise Permanent(f"disk {disk.target}: attachment {disk.attachment_id} of volume {seen.id} is gone")
+        if disk.iscsi is not None:
+            await self._same_login(disk, mine)
+            await prove_lun(disk, disk.iscsi, qemu_img=self._qemu_img, keyring=self._keyring)
         if mine.status != ATTACHED:
             await self._cinder.complete(mine.id)
         return disk
+
+    async def _same_login(self, disk: Disk, mine: Attachment) -> None:
+        """Does this host's attachment want the login that the VM's disk brings along? Some drivers give each host
+        one of its own. Raises Permanent where it does not."""
+        told = mine.connection
+        if not told.get("auth_method"):
+            return
+        login = await login_of(disk, self._keyring)
+        username = disk.chap.username if disk.chap is not None else None
+        other_word = login is not None and login.password != str(told.get("auth_password", "")).encode()
+        if username != told.get("auth_username") or other_word:
+            message = f"disk {disk.target}: Cinder gives {self._me.host} another CHAP login than the VM's disk has"
+            raise Permanent(message, fix="set use_chap_auth = false in Cinder's back end, or detach it first")
 
     async def disconnect(self, disk: Disk) -> None:
         """R3, F2: QEMU's initiator logs out when its QEMU ends; the host itself holds no session."""

@@ -16,7 +16,7 @@ from sterna.adapters.libvirt.metadata import (
     read_image,
     read_nics,
 )
-from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, SecretRef, Vm
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER
 
 _UNITS = {
@@ -81,12 +81,31 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         vm_uuid=vm_uuid,
         iscsi=iscsi,
         rbd=_rbd(source) if source is not None and kind is DiskKind.RBD else None,
+        secrets=read_secrets(disk),
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
         backing_path=_any_location(backing) if backing is not None else None,
         backing_format=_backing_format(disk),
         detail=detail,
     )
+
+
+def read_secrets(disk: Element) -> tuple[SecretRef, ...]:
+    """What its QEMU opens it with: <auth> and <encryption> beside or in <source>, and the same of its backing files
+    and of a mirror."""
+    found = []
+    for auth in disk.iter("auth"):
+        for secret in auth.findall("secret"):
+            kind = secret.get("type") or "iscsi"
+            found.append(_secret(secret, kind, auth.get("username")))
+    for encryption in disk.iter("encryption"):
+        found += [_secret(secret, "volume", None) for secret in encryption.findall("secret")]
+    return tuple(dict.fromkeys(found))
+
+
+def _secret(secret: Element, kind: str, username: str | None) -> SecretRef:
+    uuid = secret.get("uuid")
+    return SecretRef(kind=kind, uuid=uuid.lower() if uuid else None, usage=secret.get("usage"), username=username)
 
 
 def _backing_format(disk: Element) -> str | None:

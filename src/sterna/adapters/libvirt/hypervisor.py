@@ -6,13 +6,14 @@ from sterna.adapters.libvirt.custodian import LibvirtCustodian
 from sterna.adapters.libvirt.devices import LibvirtDevices
 from sterna.adapters.libvirt.host import HostSettings
 from sterna.adapters.libvirt.inventory import LibvirtInventory
+from sterna.adapters.libvirt.keyring import LibvirtKeyring
 from sterna.adapters.libvirt.mover import LibvirtMover
 
 __all__ = ["HostSettings", "LibvirtHypervisor"]
 
 
-class LibvirtHypervisor(LibvirtInventory, LibvirtMover, LibvirtCustodian, LibvirtDevices):
-    """The four parts on one set of connections.
+class LibvirtHypervisor(LibvirtInventory, LibvirtMover, LibvirtCustodian, LibvirtDevices, LibvirtKeyring):
+    """The five parts on one set of connections.
 
     `LibvirtHypervisor("qemu:///system", HostSettings(name="host1", address="10.0.0.1"))`; connects when first
     asked, reconnects by itself, `close()` ends its threads. libvirtd is never started or stopped by it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sterna.domain.errors import Permanent, Temporary
@@ -25,8 +25,23 @@ class Finished:
         return (self.err.strip() or self.out.strip() or f"exit code {self.code}")[-800:]
 
 
-async def run(argv: Sequence[str], *, limit_s: float, env: Mapping[str, str] | None = None) -> Finished:
+@contextlib.contextmanager
+def in_memory(content: bytes) -> Iterator[int]:
+    """A file descriptor from which a command can read this, at `/dev/fd/N`: it is on no disk and in no argument."""
+    fd = os.memfd_create("sterna", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, content)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def run(
+    argv: Sequence[str], *, limit_s: float, env: Mapping[str, str] | None = None, fds: Sequence[int] = ()
+) -> Finished:
     """Run `argv` to its end; killed after `limit_s` seconds, or when the calling task is cancelled.
+
+    It inherits `fds`.
 
     Raises Temporary when the limit is over, Permanent if there is no such program.
     """
@@ -37,6 +52,7 @@ async def run(argv: Sequence[str], *, limit_s: float, env: Mapping[str, str] | N
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            pass_fds=tuple(fds),
         )
     except FileNotFoundError:
         raise Permanent(

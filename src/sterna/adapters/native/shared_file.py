@@ -71,7 +71,9 @@ class SharedFileVolumes:
         if problem is not None or disk.capacity_bytes is None:
             return problem
         # -U: the guest on the source holds the image's lock. -f: never guess a format from what a guest wrote.
-        argv = [self._qemu_img, "info", "-U", "--output=json", "-f", disk.format, path]
+        # A LUKS image is `raw` to libvirt; its header tells the size without the key.
+        kind = "luks" if disk.encrypted and disk.format == "raw" else disk.format
+        argv = [self._qemu_img, "info", "-U", "--output=json", "-f", kind, path]
         done = await run(argv, limit_s=_IMAGE_INFO_S)
         if done.code != 0:
             return done.words

@@ -14,6 +14,7 @@ from sterna.adapters.native.command import Finished, run
 from sterna.adapters.native.lun import prove_lun
 from sterna.domain.errors import NotFound, Permanent, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind, IscsiSource, Refusal
+from sterna.ports.secrets import Keyring
 
 _TGTADM_S = 5.0
 """tgtadm talks over a local socket; milliseconds when tgtd is well."""
@@ -38,11 +39,19 @@ class TgtVolumes:
     """`ports.volume.Volumes` for ISCSI disks; admits and withdraws THIS host's initiator name."""
 
     def __init__(
-        self, initiator: str, *, tgt_socket: str | None = None, tgtadm: str = "tgtadm", qemu_img: str = "qemu-img"
+        self,
+        initiator: str,
+        *,
+        tgt_socket: str | None = None,
+        tgtadm: str = "tgtadm",
+        qemu_img: str = "qemu-img",
+        keyring: Keyring | None = None,
     ) -> None:
+        """`keyring`: where the passwords of targets are that want CHAP."""
         self._initiator = initiator
         self._tgtadm = tgtadm
         self._qemu_img = qemu_img
+        self._keyring = keyring
         self._env = {"TGT_IPC_SOCKET": tgt_socket} if tgt_socket else {}
 
     def handles(self, disk: Disk) -> bool:
@@ -91,7 +100,7 @@ class TgtVolumes:
         Raises Temporary (no answer, not admitted yet) or Permanent (another size than the VM's disk).
         """
         source = _source(disk).model_copy(update={"initiator": self._initiator})
-        await prove_lun(disk, source, qemu_img=self._qemu_img)
+        await prove_lun(disk, source, qemu_img=self._qemu_img, keyring=self._keyring)
         return disk.model_copy(update={"iscsi": source})
 
     async def disconnect(self, disk: Disk) -> None:

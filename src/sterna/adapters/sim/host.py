@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sterna.adapters.sim.keyring import SimSecret
 from sterna.adapters.sim.things import GIB, SimDomain, SimFile, SimFolder, SimPort
 from sterna.domain.errors import Unreachable
 from sterna.domain.model import Abilities
@@ -42,6 +43,8 @@ class SimHost:
         """Who has signed its certificates."""
         self.untranslatable: set[str] = set()
         """What its libvirt refuses in a definition."""
+        self.secrets: dict[str, SimSecret] = {}
+        """What its libvirt keeps, by UUID."""
         self.doors: set[str] = set()
         """UUIDs of the guests that came in with a second monitor, as far as its socket is still there."""
         self.powered = True

@@ -10,6 +10,7 @@ from sterna.adapters.sim import admission, checks, devices, evidence, qemu
 from sterna.adapters.sim.copying import SimCopy
 from sterna.adapters.sim.describe import describe
 from sterna.adapters.sim.host import SimHost
+from sterna.adapters.sim.keyring import SimKeyring
 from sterna.adapters.sim.rendering import incoming_definition
 from sterna.adapters.sim.things import SimDomain
 from sterna.adapters.sim.world import SimWorld
@@ -31,7 +32,7 @@ from sterna.domain.whereabouts import BROKEN_POSTCOPY, POSTCOPY
 from sterna.ports.hypervisor import GuestEvent
 
 
-class SimHypervisor:
+class SimHypervisor(SimKeyring):
     """One simulated host's hypervisor (ports.hypervisor.Hypervisor). Each call takes `Pace.call_ms`.
 
     Make a new one for each life of an agent: it remembers which guests it has seen running.

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from sterna.adapters.sim import qemu
 from sterna.adapters.sim.iscsi import SimTarget
+from sterna.adapters.sim.keyring import SimSecret
 from sterna.adapters.sim.things import MIB, Definition, SimDomain, SimFile, SimGuest, SimPort
 from sterna.domain.errors import NotFound
-from sterna.domain.model import Disk, DiskKind, IscsiSource, Nic
+from sterna.domain.model import Disk, DiskKind, IscsiSource, Nic, SecretRef
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, hybrid_names
+from sterna.domain.secrets import Secret
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.host import SimHost
@@ -173,6 +175,9 @@ def _plug_hybrid(world: SimWorld, host: SimHost, like: SimPort) -> None:
 
 
 def _make_disk(world: SimWorld, host: SimHost, name: str, target: str, kind: str) -> Disk:
+    if kind in ("luks", "chap"):  # as `shared` and `iscsi`, opened with a secret
+        disk = _make_disk(world, host, name, target, "shared" if kind == "luks" else "iscsi")
+        return disk.model_copy(update={"secrets": (_make_secret(host, disk),)})
     serial = str(uuids.uuid5(uuids.NAMESPACE_DNS, f"{name}-{target}"))
     file = SimFile(DISK_BYTES, "raw", f"{name}/{target}#0", WRITTEN_BYTES)
     if kind in ("iscsi", "block"):
@@ -202,6 +207,17 @@ def _make_disk(world: SimWorld, host: SimHost, name: str, target: str, kind: str
         backing_path=base,
         backing_format="raw" if base else None,
     )
+
+
+def _make_secret(host: SimHost, disk: Disk) -> SecretRef:
+    """A LUKS disk names its secret by UUID, an iSCSI disk by usage."""
+    where = disk.path or (disk.iscsi.target if disk.iscsi else "")
+    kind = "iscsi" if disk.iscsi else "volume"
+    about = Secret(uuid=str(uuids.uuid5(uuids.NAMESPACE_DNS, f"secret of {where}")), kind=kind, usage=where)
+    host.secrets[about.uuid] = SimSecret(about, f"value of {where}".encode())
+    if disk.iscsi:
+        return SecretRef(kind=kind, usage=where, username="tern")
+    return SecretRef(kind=kind, uuid=about.uuid)
 
 
 def _file_of(world: SimWorld, host: SimHost, disk: Disk) -> SimFile | None:

@@ -10,6 +10,7 @@ from sterna.adapters.sim.iscsi import Session
 from sterna.adapters.sim.things import INCOMING, Definition, SimDomain, SimPort
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, PASSTHROUGH, hybrid_names
+from sterna.domain.secrets import refers
 
 if TYPE_CHECKING:
     from sterna.adapters.sim.host import SimHost
@@ -142,7 +143,17 @@ def _check_parent(host: SimHost, nic: Nic) -> None:
         raise LibvirtSays(f"error creating macvtap interface on {nic.parent}: Device or resource busy")
 
 
+def _check_secrets(host: SimHost, disk: Disk) -> None:
+    for ref in disk.secrets:
+        found = next((s for s in host.secrets.values() if refers(ref, s.about)), None)
+        if found is None:
+            raise LibvirtSays(f"Secret not found: no secret with matching {ref.words}")
+        if found.value is None:
+            raise LibvirtSays(f"Secret not found: secret '{found.about.uuid}' does not have a value")
+
+
 def _check_disk(world: SimWorld, host: SimHost, disk: Disk) -> None:
+    _check_secrets(host, disk)
     if disk.kind is DiskKind.FILE and disk.path:
         if host.file(disk.path) is None:
             raise LibvirtSays(f"internal error: Could not open '{disk.path}': No such file or directory")

@@ -35,6 +35,8 @@ class HostSnapshot:
     """Path -> target of the volumes the host has attached."""
     doors: tuple[str, ...] = ()
     """UUIDs of guests whose second monitor's socket is there."""
+    secrets: dict[str, Any] = field(default_factory=dict)
+    """UUID -> what its libvirt tells of it, and whether it has a value."""
     bindings: dict[str, str] = field(default_factory=dict)
     """Port id -> `active` or `inactive`, where bound to this host, and what else its binding says."""
 
@@ -74,6 +76,7 @@ def take(world: SimWorld, name: str) -> HostSnapshot:
         sessions=tuple(sorted((s.target, s.uuid) for s in world.iscsi.sessions if s.host == name)),
         devices=dict(sorted(host.devices.items())),
         doors=tuple(sorted(host.doors)),
+        secrets={uuid: (s.about, s.value is not None) for uuid, s in sorted(host.secrets.items())},
         bindings={
             port: " ".join(_binding(world, port, name, hosts[name]))
             for port, hosts in sorted(world.bindings.items())

@@ -181,7 +181,7 @@ class Change:
     at_ms: float
     host: str
     what: str
-    """`domain`, `job`, `port`, `tap`, `file`, `directory`, `admission`, `session`, `device`, `binding`,
+    """`domain`, `job`, `port`, `tap`, `file`, `directory`, `admission`, `session`, `device`, `binding`, `secret`,
     `libvirtd`, `link`."""
     subject: str
     """A domain's UUID, a device, a path, ..."""

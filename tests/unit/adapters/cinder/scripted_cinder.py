@@ -9,6 +9,7 @@ from typing import Any
 from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.model import Disk, DiskKind, IscsiSource
+from sterna.ports.secrets import Keyring
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 
 VOLUME = "f1435e20-3d68-479a-b6ed-68c2d3f147ee"
@@ -26,10 +27,11 @@ def disk(**more: Any) -> Disk:
     return Disk(**{"target": "vda", "kind": DiskKind.ISCSI, **facts, **more})
 
 
-def provider(cloud: ScriptedCloud, host: str, qemu_img: str) -> CinderVolumes:
+def provider(cloud: ScriptedCloud, host: str, qemu_img: str, keyring: Keyring | None = None) -> CinderVolumes:
     access = CloudAccess(auth_url=cloud.auth_url, username="sterna", password="pw", timeout_s=5)
     address = f"10.73.0.1{host[-1]}"
-    return CinderVolumes(Cloud(access), Connector(host, address, initiator(host)), qemu_img=qemu_img)
+    me = Connector(host, address, initiator(host))
+    return CinderVolumes(Cloud(access), me, qemu_img=qemu_img, keyring=keyring)
 
 
 class ScriptedCinder:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sterna.domain.errors import Permanent, Temporary, Unknown, Unreachable
-from sterna.domain.model import DiskKind, RbdSource
+from sterna.domain.model import DiskKind, RbdSource, SecretRef
+from sterna.domain.secrets import Secret
 from tests.scripted_cloud import Answer, ScriptedCloud
 from tests.unit.adapters.cinder.scripted_cinder import VOLUME, ScriptedCinder, disk, initiator, provider
 
@@ -151,6 +152,68 @@ async def test_what_cannot_move_is_refused_with_a_fix(cinder, cloud, qemu_img, c
     with pytest.raises(Permanent):
         await host2.attach(disk())
     assert cinder.hosts() == before
+
+
+CHAP = SecretRef(kind="iscsi", uuid="0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11", username="u")
+LUKS = SecretRef(kind="volume", uuid="1b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11")
+
+
+class Keys:
+    """libvirt's secrets on the destination, as P9 finds them."""
+
+    def __init__(self, value: bytes, *, private: bool = False) -> None:
+        self.value, self.private = value, private
+
+    async def secrets_like(self, refs) -> list[Secret]:
+        return [Secret(uuid=ref.uuid, kind=ref.kind, private=self.private) for ref in refs]
+
+    async def secret_value(self, uuid: str) -> bytes:
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("keys", "moves"),
+    [(Keys(b"verysecret"), True), (Keys(b"", private=True), True), (Keys(b"another"), False)],
+)
+async def test_a_login_that_the_disk_brings_along_is_compared_with_what_cinder_wants(
+    cinder, cloud, qemu_img, keys, moves
+) -> None:
+    for each in (cinder.connection, *(a["connection_info"] for a in cinder.attachments.values())):
+        each.update(auth_method="CHAP", auth_username="u", auth_password="verysecret")
+    host2 = provider(cloud, "host2", qemu_img, keys)
+    named = disk(secrets=(CHAP,))
+    assert await host2.check(named) == []
+    attached = await host2.attach(named)
+    assert "verysecret" not in attached.model_dump_json()
+    if moves:
+        assert await host2.connect(attached) == attached
+        assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
+        return
+    with pytest.raises(Permanent) as refused:
+        await host2.connect(attached)
+    told = refused.value.message + refused.value.fix
+    assert "another CHAP login" in told
+    assert "verysecret" not in told
+    assert cinder.hosts() == [("host1", "attached"), ("host2", "attaching")]
+
+
+async def test_a_login_of_its_own_for_each_host_is_not_taken_for_the_sources(cinder, cloud, qemu_img) -> None:
+    (mine,) = cinder.attachments.values()
+    mine["connection_info"].update(auth_method="CHAP", auth_username="u", auth_password="verysecret")
+    cinder.connection.update(auth_method="CHAP", auth_username="of-host2", auth_password="verysecret")
+    host2 = provider(cloud, "host2", qemu_img, Keys(b"verysecret"))
+    attached = await host2.attach(disk(secrets=(CHAP,)))
+    with pytest.raises(Permanent, match="another CHAP login"):
+        await host2.connect(attached)
+    other = CHAP.model_copy(update={"username": "somebody"})
+    assert [r.code for r in await host2.check(disk(secrets=(other,)))] == ["volume-chap"]
+
+
+async def test_an_encrypted_volume_that_qemu_decrypts_moves(cinder, cloud, qemu_img) -> None:
+    cinder.volume.update(encrypted=True)
+    host2 = provider(cloud, "host2", qemu_img, Keys(b"x"))
+    assert await host2.check(disk(secrets=(LUKS,))) == []
+    assert [r.code for r in await host2.check(disk(secrets=(CHAP,)))] == ["volume-encrypted"]
 
 
 async def test_what_the_host_attached_is_refused(cloud, qemu_img) -> None:

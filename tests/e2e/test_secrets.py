@@ -1,0 +1,81 @@
+"""Disks opened with secrets of libvirt: a LUKS image on shared storage, and an iSCSI volume that wants CHAP."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from sterna.lab import secrets
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def guest(fleet):
+    guest = fleet.lab.create_vm("tern", "host1", memory_mib=256, dirty_mib_s=20, disks=("luks", "chap"))
+    yield guest
+    fleet.remove(guest)
+
+
+def known(fleet) -> dict[str, dict[str, str]]:
+    return {name: secrets.values(host) for name, host in fleet.lab.hosts.items()}
+
+
+def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(fleet, guest, no_faults):
+    own = dict.fromkeys((disk.id for disk in guest.record.disks), secrets.WORD)
+    assert known(fleet) == {"host1": own, "host2": {}}
+    before = guest.status()
+
+    fleet.fault("host1", [{"step": "M4", "moment": "before", "action": "permanent"}])
+    failed = fleet.started(guest.name, "host2")
+    assert fleet.wait(failed)["status"] == "failed"
+    fleet.wait_closed(failed)
+    assert known(fleet) == {"host1": own, "host2": {}}
+    fleet.fault("host1", None)
+
+    for there, also in (("host2", own), ("host1", {})):
+        migration = fleet.started(guest.name, there)
+        assert fleet.wait(migration)["status"] == "completed"
+        fleet.wait_closed(migration)
+        assert fleet.lab.hosts_running(guest.name) == [there]
+        assert known(fleet) == {"host1": own, "host2": also}
+
+    after = guest.status()
+    assert after.boot_id == before.boot_id
+    assert after.clean, after.last_error
+    assert after.blocks_verified > before.blocks_verified
+
+
+def test_the_word_is_in_no_journal_log_or_answer(fleet, guest):
+    told = fleet.api.get(f"/v1/vms/{guest.name}").text
+    for name, host in fleet.lab.hosts.items():
+        with sqlite3.connect(f"file:{host.root}/state/journal.db?mode=ro", uri=True) as db:
+            told += "\n".join(db.iterdump())
+        told += (fleet.lab.state_dir / "logs" / f"{name}.log").read_text(errors="replace")
+        told += "".join(p.read_text(errors="replace") for p in host.root.glob("state/*.log"))
+    assert "make-secrets" in told
+    assert guest.record.disks[0].id in told
+    assert secrets.WORD not in told
+
+
+def test_one_that_nobody_may_read_is_refused_with_the_command_that_helps(fleet, guest):
+    (luks, _) = guest.record.disks
+    (here,) = fleet.lab.hosts_running(guest.name)
+    usage = f"/srv/sterna/shared/{luks.id}.luks"
+    host, other = fleet.lab.hosts[here], fleet.lab.hosts[fleet.other(here)]
+    secrets.define(host, luks.id, "volume", usage, private=True)
+    try:
+        answer = fleet.start(guest.name, other.name)
+        assert answer.status_code in (409, 422), answer.text
+        (reason,) = answer.json()["reasons"]
+        assert reason["code"] == "secret-not-carried"
+        assert f"define it on {other.name}: virsh secret-define" in reason["fix"]
+        secrets.define(other, luks.id, "volume", usage, private=True)  # as it says
+        migration = fleet.started(guest.name, other.name)
+        assert fleet.wait(migration)["status"] == "completed"
+        fleet.wait_closed(migration)
+    finally:
+        for each in (host, other):
+            secrets.undefine(each, luks.id)
+            secrets.define(each, luks.id, "volume", usage)

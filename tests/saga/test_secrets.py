@@ -1,0 +1,334 @@
+"""Guests whose disks are opened with secrets of libvirt: carried, taken back, and nowhere in plain text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from sterna.adapters.sim.keyring import SimSecret
+from sterna.adapters.sim.life import add_vm
+from sterna.domain.errors import Refused
+from sterna.domain.model import SecretRef
+from sterna.domain.secrets import Secret
+from sterna.domain.status import Status
+from tests.saga.fleet import SimFleet
+from tests.saga.test_migration import run
+
+
+def guest(fleet: SimFleet, name: str = "tern") -> str:
+    """One LUKS disk, which names its secret by UUID, and one with CHAP, which names it by usage."""
+    return add_vm(fleet.world, "host1", name, disks=("luks", "chap"))
+
+
+def secrets(fleet: SimFleet, host: str) -> dict[str, SimSecret]:
+    return fleet.world.hosts[host].secrets
+
+
+async def test_there_and_back_with_the_secrets_where_they_belong():
+    async def scenario(fleet):
+        vm = guest(fleet)
+        own = dict(secrets(fleet, "host1"))
+        assert len(own) == 2
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        there = secrets(fleet, "host2")
+        assert {u: (s.about.kind, s.about.usage, s.value) for u, s in there.items()} == {
+            u: (s.about.kind, s.about.usage, s.value) for u, s in own.items()
+        }
+        assert {(s.about.made_for, s.about.made_by) for s in there.values()} == {(vm, fleet.migration)}
+        assert secrets(fleet, "host1") == own
+        await fleet.start(vm, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
+        assert fleet.world.running(vm) == ["host1"]
+        assert secrets(fleet, "host1") == own
+        assert secrets(fleet, "host2") == {}
+
+    await run(scenario)
+
+
+async def test_what_the_destination_has_is_used_and_never_touched():
+    async def scenario(fleet):
+        vm = guest(fleet)
+        for uuid, known in secrets(fleet, "host1").items():
+            private = known.about.model_copy(update={"private": known.about.kind == "volume"})
+            secrets(fleet, "host2")[uuid] = SimSecret(private, b"as it was")
+        before = dict(secrets(fleet, "host2"))
+        fleet.agents["host2"].rules.append(("plug-vifs", "after", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert secrets(fleet, "host2") == before
+        fleet.agents["host2"].rules.clear()
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        await fleet.start(vm, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
+        assert secrets(fleet, "host2") == before
+
+    await run(scenario)
+
+
+async def test_one_that_only_has_the_same_usage_serves_a_disk_that_names_the_usage():
+    async def scenario(fleet):
+        vm = guest(fleet)
+        (chap,) = (s.about for s in secrets(fleet, "host1").values() if s.about.kind == "iscsi")
+        other = chap.model_copy(update={"uuid": "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"})
+        secrets(fleet, "host2")[other.uuid] = SimSecret(other, b"the same word")
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert chap.uuid not in secrets(fleet, "host2")
+
+    await run(scenario)
+
+
+def _private(fleet):
+    for known in secrets(fleet, "host1").values():
+        known.about = known.about.model_copy(update={"private": True})
+
+
+def _valueless(fleet):
+    for known in secrets(fleet, "host1").values():
+        known.value = None
+
+
+def _gone(fleet):
+    secrets(fleet, "host1").clear()
+
+
+def _other_usage(fleet):
+    for uuid, known in secrets(fleet, "host1").items():
+        secrets(fleet, "host2")[uuid] = SimSecret(known.about.model_copy(update={"usage": "/else"}), b"x")
+
+
+def _other_uuid(fleet):
+    for known in secrets(fleet, "host1").values():
+        if known.about.kind == "volume":
+            other = known.about.model_copy(update={"uuid": "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"})
+            secrets(fleet, "host2")[other.uuid] = SimSecret(other, b"x")
+
+
+def _valueless_there(fleet):
+    for uuid, known in secrets(fleet, "host1").items():
+        secrets(fleet, "host2")[uuid] = SimSecret(known.about)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "fix"),
+    [
+        (_private, "secret-not-carried", "virsh secret-define"),
+        (_valueless, "secret-not-carried", "define it on host2"),
+        (_gone, "secret-not-carried", "define it on host2"),
+        (_other_usage, "secret-conflict", "undefine one of the two on host2"),
+        (_other_uuid, "secret-conflict", "undefine one of the two on host2"),
+        (_valueless_there, "secret-without-value", "virsh secret-set-value"),
+    ],
+)
+async def test_what_cannot_be_carried_is_refused_before_anything_is_done(spoil, code, fix):
+    async def scenario(fleet):
+        vm = guest(fleet)
+        spoil(fleet)
+        before = fleet.snapshots()
+        with pytest.raises(Refused) as refused:
+            await fleet.start(vm)
+        assert {r.code for r in refused.value.refusals} == {code}
+        assert all(fix in r.fix for r in refused.value.refusals)
+        assert fleet.snapshots() == before
+
+    await run(scenario)
+
+
+async def test_a_secret_that_became_private_after_the_check_fails_p3_and_leaves_nothing():
+    async def scenario(fleet):
+        vm = guest(fleet)
+
+        async def spoil(step, row, moment):
+            if (step, moment) == ("pre-live-migration", "before"):
+                _private(fleet)
+
+        fleet.agents["host1"]._strike = spoil
+        await fleet.agents["host1"].kill()
+        await fleet.agents["host1"].start()
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert secrets(fleet, "host2") == {}
+        assert "private" in fleet.agents["host1"].history(fleet.migration).turned["error"]["message"]
+
+    await run(scenario)
+
+
+FAILING = [("host2", "make-secrets", m) for m in ("before", "after")]
+FAILING += [("host2", "plug-vifs", "after"), ("host1", "pre-live-migration", "after"), ("host1", "copy", "before")]
+
+
+@pytest.mark.parametrize(("host", "step", "moment"), FAILING)
+async def test_a_rollback_takes_away_what_the_migration_made(host, step, moment):
+    async def scenario(fleet):
+        vm = guest(fleet)
+        before = fleet.snapshots()
+        fleet.agents[host].rules.append((step, moment, "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.agents[host].struck
+        assert fleet.snapshots() == before
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    "step", ["make-secrets", "connect-volumes", "pre-live-migration", "remove-secrets-at-source"]
+)
+async def test_agents_killed_around_the_secrets_go_on(step, moment):
+    async def scenario(fleet):
+        vm = guest(fleet)
+        for agent in fleet.agents.values():
+            agent.rules.append((step, moment, "kill"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.agents["host1"].struck or fleet.agents["host2"].struck
+        assert len(secrets(fleet, "host2")) == 2
+        await fleet.start(vm, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
+        assert secrets(fleet, "host2") == {}
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_destination_killed_while_it_takes_them_away_does_so_later(moment):
+    async def scenario(fleet):
+        vm = guest(fleet)
+        before = fleet.snapshots()
+        fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
+        fleet.agents["host2"].rules.append(("remove-secrets", moment, "kill"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.agents["host2"].struck
+        assert fleet.snapshots() == before
+
+    await run(scenario)
+
+
+async def test_one_that_a_crash_left_without_its_value_gets_it_from_the_next_try():
+    async def scenario(fleet):
+        vm = guest(fleet)
+        for uuid, known in secrets(fleet, "host1").items():
+            mark = {"made_for": vm, "made_by": "an earlier one"}
+            secrets(fleet, "host2")[uuid] = SimSecret(known.about.model_copy(update=mark))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        values = {s.value for s in secrets(fleet, "host1").values()}
+        assert {s.value for s in secrets(fleet, "host2").values()} == values
+
+    await run(scenario)
+
+
+def sharing(fleet: SimFleet, **of_the_first: object) -> tuple[str, str, str]:
+    """Two guests whose first disk is opened with one secret; its UUID."""
+    one = add_vm(fleet.world, "host1", "one", disks=("luks", "chap"), **of_the_first)  # type: ignore[arg-type]
+    two = guest(fleet, "two")
+    shared = fleet.world.hosts["host1"].domains[one].definition.disks[0].secrets
+    domain = fleet.world.hosts["host1"].domains[two]
+    for name in ("live", "inactive"):
+        was = getattr(domain, name)
+        disks = (was.disks[0].model_copy(update={"secrets": shared}), *was.disks[1:])
+        setattr(domain, name, replace(was, disks=disks))
+    return one, two, str(shared[0].uuid)
+
+
+async def test_a_secret_that_two_guests_share_stays_until_nobody_there_refers_to_it():
+    async def scenario(fleet):
+        one, two, uuid = sharing(fleet)
+        for vm in (one, two):
+            await fleet.start(vm)
+            assert await fleet.ended() is Status.COMPLETED
+        await fleet.start(one, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
+        assert secrets(fleet, "host2")[uuid].value is not None
+        assert fleet.world.running(two) == ["host2"]
+
+    await run(scenario)
+
+
+async def test_a_rollback_leaves_what_another_guest_on_its_way_counts_on():
+    async def scenario(fleet):
+        one, two, uuid = sharing(fleet, memory_bytes=8 << 30)
+        await fleet.start(one)
+        first = fleet.migration
+        while "copy-started" not in fleet.agents["host1"].history(first).notes:
+            await fleet.clock.sleep(0.05)
+        fleet.agents["host2"].rules.append(("plug-vifs", "before", "kill"))
+        await fleet.start(two)
+        second = fleet.migration
+        while ("plug-vifs", "before") not in fleet.agents["host2"].struck:  # its definition is not there yet
+            await fleet.clock.sleep(0.05)
+        await fleet.client.call("host1", "abort_migration", {"id": first})
+        assert await fleet.ended() is Status.COMPLETED
+        fleet.migration = first
+        assert await fleet.ended() is Status.CANCELLED
+        assert secrets(fleet, "host2")[uuid].about.made_by == first != second
+        assert fleet.world.running(two) == ["host2"]
+
+    await run(scenario)
+
+
+async def test_a_value_is_in_no_message_journal_log_or_answer():
+    words = [b"value of /srv/shared", b"value of iqn", b"dmFsdWUgb2Yg"]  # as it is, and in base64
+
+    async def scenario(fleet):
+        sent = []
+        lose = fleet.broker.loses
+        fleet.broker.loses = lambda packet: sent.append(packet.payload) or lose(packet)
+        vm = guest(fleet)
+        fleet.agents["host2"].rules.append(("make-secrets", "after", "kill"))
+        with capture_logs() as logs:
+            await fleet.start(vm)
+            assert await fleet.ended() is Status.COMPLETED
+            fleet.agents["host1"].rules.append(("remove-vm-at-source", "before", "kill"))
+            await fleet.start(vm, to="host1", source="host2")
+            assert await fleet.ended("host2") is Status.COMPLETED
+            await fleet.client.call("host1", "show_vm", {"vm": vm})
+        journals = [
+            entry.model_dump_json() for agent in fleet.agents.values() for entry in agent.journal.since(0, 10_000)
+        ]
+        assert any("make-secrets" in line for line in journals)
+        assert any(b"secrets_wanted" in payload for payload in sent)
+        told = b"\n".join(sent) + "\n".join([*journals, repr(logs)]).encode()
+        assert not [word for word in words if word in told]
+        assert any(words[0] in s.value for s in secrets(fleet, "host1").values())
+
+    await run(scenario)
+
+
+async def test_a_destination_of_an_earlier_version_is_refused():
+    async def scenario(fleet):
+        desk = fleet.agents["host2"]._agent.destination
+        answer = desk.check_destination
+
+        async def older(request):
+            return {k: v for k, v in (await answer(request)).items() if k != "lacking"}
+
+        fleet.agents["host2"]._agent._server.method("check_destination", older)
+        with pytest.raises(Refused) as refused:
+            await fleet.start(guest(fleet))
+        assert [r.code for r in refused.value.refusals] == ["secret-not-carried"]
+        assert "upgrade" in refused.value.refusals[0].fix
+
+    await run(scenario)
+
+
+async def test_an_encrypted_disk_that_only_this_host_sees_is_refused():
+    async def scenario(fleet):
+        vm = fleet.vm()
+        domain = fleet.world.hosts["host1"].domains[vm]
+        about = Secret(uuid="0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11", kind="volume", usage="/x")
+        secrets(fleet, "host1")[about.uuid] = SimSecret(about, b"x")
+        ref = SecretRef(kind="volume", uuid=about.uuid)
+        local = [d.model_copy(update={"secrets": (ref,)}) if d.target == "vdb" else d for d in domain.live.disks]
+        domain.live = replace(domain.live, disks=tuple(local))
+        with pytest.raises(Refused) as refused:
+            await fleet.start(vm)
+        assert [r.code for r in refused.value.refusals] == ["disk-not-copyable"]
+
+    await run(scenario)
