@@ -158,7 +158,7 @@ LINKS = [
     Case("bus of source drops, copying", Drop("bus of source"), COPYING, until=RESUMED),
     Case(
         "bus of destination cut, preparing",
-        Held("destination", "P9", Cut("bus of destination")),
+        Held("destination", "connect-volumes", Cut("bus of destination")),
         Entry("destination", "connect-volumes", "failed"),
         until=Entry("source", "pre-live-migration", "failed"),
     ),
@@ -239,7 +239,7 @@ HANGS = [
     Case("source agent hangs, copying", Frozen("source"), COPYING, until=RESUMED),
     Case(
         "destination agent hangs, preparing",
-        Held("destination", "P9", Frozen("destination")),
+        Held("destination", "connect-volumes", Frozen("destination")),
         Entry("destination", "connect-volumes", "failed"),
         until=Entry("source", "pre-live-migration", "failed"),
     ),

@@ -37,6 +37,7 @@ async def test_an_operators_secret_is_found_by_uuid_and_by_usage_and_read(hosts:
     with pytest.raises(NotFound):
         await keyring.secret_value(secret.uuid)
     hosts.define_secret(hosts.a, secret, WORD)
+    assert secret.uuid not in [s.uuid for s in await keyring.unused_secrets()]
     expected = secret.model_copy(update={"has_value": True})
     for refs in ([by_uuid(secret)], [by_usage(secret)], [by_uuid(secret), by_usage(secret)]):
         assert await keyring.secrets_like(refs) == [expected]
@@ -73,6 +74,7 @@ async def test_sternas_own_comes_with_its_mark_and_goes_by_it(hosts: TwoHosts, s
             await keyring.make_secret(mine, b"\x00\xff any bytes")
         assert await keyring.secrets_like([by_usage(secret)]) == [mine.model_copy(update={"has_value": True})]
         assert await keyring.secret_value(secret.uuid) == b"\x00\xff any bytes"
+        assert secret.uuid in [s.uuid for s in await keyring.unused_secrets()]
         assert await keyring.remove_secret(secret.uuid, OTHER_VM) is False
         assert await keyring.remove_secret(secret.uuid, VM, "m2") is False
         assert await keyring.remove_secret(secret.uuid, VM, "m1") is True
@@ -101,6 +103,7 @@ async def test_what_a_guest_here_refers_to_stays(hosts: TwoHosts) -> None:
         await keyring.make_secret(known.model_copy(update={"made_for": vm.uuid, "made_by": "m"}), value)
         assert await keyring.remove_secret(known.uuid, vm.uuid) is False
     assert all(s.has_value for s in await keyring.secrets_like([luks, chap]))
+    assert vm.uuid not in [s.made_for for s in await keyring.unused_secrets()]
 
 
 async def test_volumes_with_secrets_are_proven_to_open(hosts: TwoHosts) -> None:

@@ -112,6 +112,33 @@ async def test_each_kind_is_found_and_exactly_that_is_repaired(play) -> None:  #
     await play(scenario)
 
 
+async def test_a_secret_nobody_refers_to_is_sternas_own_or_left_alone(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = life.add_vm(fleet.world, "host1", "tern", disks=("luks",))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert (await controller.audits.audit()).clean
+        there = fleet.world.hosts["host2"]
+        life.kill_qemu(fleet.world, "host2", vm)
+        off = dict(there.secrets)
+        assert (await controller.audits.audit("host2", repair=True)).clean
+        assert there.secrets == off
+        gone = there.domains.pop(vm)
+        found = await controller.audits.audit("host2")
+        assert kinds(found.leftovers) == [("host2", "secret")]
+        assert {f.vm for f in found.leftovers} == {vm}
+        there.domains[vm] = gone
+        assert (await controller.audits.audit("host2", repair=True)).clean
+        assert there.secrets == off
+        del there.domains[vm]
+        repaired = await controller.audits.audit("host2", repair=True)
+        assert {f.done for f in repaired.leftovers} == {"done"} and repaired.clean
+        assert there.secrets == {}
+        assert len(fleet.world.hosts["host1"].secrets) == 1  # the operator's own
+
+    await play(scenario)
+
+
 async def test_an_incoming_guest_nobody_feeds_and_files_that_were_given_up(play) -> None:  # noqa: F811
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()

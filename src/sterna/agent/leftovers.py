@@ -18,6 +18,7 @@ from sterna.domain.model import Disk, GuestState, Observation
 from sterna.domain.plugs import tap_name
 from sterna.domain.whereabouts import SAVED
 from sterna.migration.context import HostPorts
+from sterna.migration.secrets import counted_on
 from sterna.ports.records import Journal
 from sterna.ports.storage import Created
 from sterna.rpc.client import RpcClient
@@ -134,6 +135,19 @@ async def definitions(around: Surroundings) -> list[Found]:
             found.append(
                 Found(around.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)
             )
+    return found
+
+
+async def secrets(around: Surroundings) -> list[Found]:
+    """Secrets of libvirt that Sterna made here, for a VM that was deleted or moved while another one used them."""
+    found, hypervisor = [], around.host.hypervisor
+    for secret in await hypervisor.unused_secrets():
+        vm = secret.made_for
+        if vm not in around.moving and not counted_on(around.journal, secret):
+            why = f"made by Sterna for a VM's disk ({secret.kind} {secret.usage}); no VM here refers to it"
+            words = {"vm": vm, "repair": "undefine it"}
+            remove = _later(hypervisor.remove_secret, secret.uuid, vm)
+            found.append(Found(around.leftover("secret", secret.uuid, why, Safety.SAFE, **words), remove))
     return found
 
 
@@ -281,5 +295,5 @@ def _later(do: Callable[..., Awaitable[object]], *args: object, **named: object)
     return lambda: do(*args, **named)
 
 
-FINDERS = (taps, incoming_guests, definitions, files, admissions, tokens, waiting)
+FINDERS = (taps, incoming_guests, definitions, secrets, files, admissions, tokens, waiting)
 """In the order in which they are repaired: a definition goes before the disks nobody uses then."""

@@ -30,7 +30,8 @@ class Leftover(Value):
     """One thing on one host, and why it is thought to be left over."""
 
     kind: str
-    """`tap`, `incoming-guest`, `definition`, `runs-twice`, `files`, `admission`, `token`, `migration`, `cast`."""
+    """`tap`, `incoming-guest`, `definition`, `runs-twice`, `secret`, `files`, `admission`, `token`, `migration`,
+    `cast`."""
     host: str
     subject: str
     """Device, UUID, path, target or id: what a person would look for."""

@@ -19,6 +19,7 @@ from sterna.domain.model import Data, Refusal, Vm
 from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, uncarriable
 from sterna.domain.step import Step
 from sterna.migration.context import Context, HostPorts
+from sterna.ports.records import Journal
 
 
 def about(migration_id: str, key: str) -> str:
@@ -140,19 +141,19 @@ async def _remove(ctx: Context, vm: Vm, migration_id: str | None) -> Data:
         return {}
     removed = []
     for secret in await ctx.host.hypervisor.secrets_like(refs):
-        if secret.made_for != ctx.vm_uuid or _counted_on(ctx, secret):
+        if secret.made_for != ctx.vm_uuid or counted_on(ctx.journal, secret, besides=ctx.migration.id):
             continue
         if await ctx.host.hypervisor.remove_secret(secret.uuid, ctx.vm_uuid, migration_id):
             removed.append(secret.uuid)
     return {"removed": removed}
 
 
-def _counted_on(ctx: Context, secret: Secret) -> bool:
-    """Does another guest on its way to this host refer to it?"""
-    for migration, role in ctx.journal.open():
-        if role is not Role.DESTINATION or migration.id == ctx.migration.id:
+def counted_on(journal: Journal, secret: Secret, *, besides: str = "") -> bool:
+    """Does a guest on its way to this host refer to it, but for that of the migration `besides`?"""
+    for migration, role in journal.open():
+        if role is not Role.DESTINATION or migration.id == besides:
             continue
-        for entry in ctx.journal.entries(migration.id):
+        for entry in journal.entries(migration.id):
             if entry.name == "incoming-vm" and any(
                 refers(ref, secret) for ref in refs_of(Vm.model_validate(entry.data["vm"]))
             ):

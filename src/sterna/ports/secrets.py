@@ -27,6 +27,9 @@ class Keyring(Protocol):
         """Undefine it if Sterna made it here for this VM (and by this migration, where one is named) and no domain
         here refers to it, running or not. False where it stays, or there is none."""
 
+    async def unused_secrets(self) -> list[Secret]:
+        """Those that Sterna made here and that no domain here refers to, running or not. Reads only."""
+
 
 class Sealing(Protocol):
     """Seals a value for one process on another host. The key pair is this process's own, and ends with it."""

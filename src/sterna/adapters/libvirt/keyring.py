@@ -81,14 +81,36 @@ class LibvirtKeyring(LibvirtHost):
 
         return await self._details.run(remove)
 
+    async def unused_secrets(self) -> list[Secret]:
+        """Those of Sterna's that no domain here refers to. Raises Unreachable."""
+
+        def look(conn: Connect) -> list[Secret]:
+            own = [_described(s) for s in _known(conn) or () if _marked(s.XMLDesc(0))]
+            used = tuple(_used(conn)) if own else ()
+            return [s for s in own if not any(refers(ref, s) for ref in used)]
+
+        return await self._details.run(look)
+
 
 def _all(conn: Connect) -> list[Any]:
+    found = _known(conn)
+    if found is None:
+        raise Permanent("libvirt keeps no secrets here", fix=_NO_DRIVER)
+    return found
+
+
+def _known(conn: Connect) -> list[Any] | None:
+    """None: without the driver for them."""
     try:
         return list(conn.listAllSecrets(0))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
-            raise Permanent("libvirt keeps no secrets here", fix=_NO_DRIVER) from error
+            return None
         raise
+
+
+def _marked(xml: str) -> re.Match[str] | None:
+    return _MARKED.match(parse_xml(xml).findtext("description", "").strip())
 
 
 def _named(secret: Any, refs: Sequence[SecretRef]) -> bool:
@@ -111,8 +133,8 @@ def _find(conn: Connect, uuid: str) -> Any | None:
 
 
 def _described(secret: Any) -> Secret:
-    xml = parse_xml(secret.XMLDesc(0))
-    mark = _MARKED.match(xml.findtext("description", "").strip())
+    text = secret.XMLDesc(0)
+    xml, mark = parse_xml(text), _marked(text)
     private = xml.get("private") == "yes"
     facts = {
         "ephemeral": xml.get("ephemeral") == "yes",

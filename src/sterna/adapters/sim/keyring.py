@@ -84,6 +84,12 @@ class SimKeyring:
         self._world.tell(here.name, "secret", uuid, "undefined")
         return True
 
+    async def unused_secrets(self) -> list[Secret]:
+        """Those of Sterna's that no domain here refers to."""
+        here = await self._called()
+        own = [s.described for s in here.secrets.values() if s.about.made_for]
+        return [s for s in own if not any(refers(ref, s) for ref in _used(here))]
+
 
 def _used(here: SimHost) -> Iterator[SecretRef]:
     for domain in here.domains.values():
