@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from sterna.lab import secrets
+from sterna.lab.record import DiskRecord
 
 pytestmark = pytest.mark.lab
 
@@ -18,12 +19,16 @@ def guest(fleet):
     fleet.remove(guest)
 
 
+def disks(fleet, guest) -> list[DiskRecord]:
+    return fleet.lab.guest_records()[guest.name].disks
+
+
 def known(fleet) -> dict[str, dict[str, str]]:
     return {name: secrets.values(host) for name, host in fleet.lab.hosts.items()}
 
 
 def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(fleet, guest, no_faults):
-    own = dict.fromkeys((disk.id for disk in guest.record.disks), secrets.WORD)
+    own = dict.fromkeys((disk.id for disk in disks(fleet, guest)), secrets.WORD)
     assert known(fleet) == {"host1": own, "host2": {}}
     before = guest.status()
 
@@ -55,12 +60,12 @@ def test_the_word_is_in_no_journal_log_or_answer(fleet, guest):
         told += (fleet.lab.state_dir / "logs" / f"{name}.log").read_text(errors="replace")
         told += "".join(p.read_text(errors="replace") for p in host.root.glob("state/*.log"))
     assert "make-secrets" in told
-    assert guest.record.disks[0].id in told
+    assert disks(fleet, guest)[0].id in told
     assert secrets.WORD not in told
 
 
 def test_one_that_nobody_may_read_is_refused_with_the_command_that_helps(fleet, guest):
-    (luks, _) = guest.record.disks
+    (luks, _) = disks(fleet, guest)
     (here,) = fleet.lab.hosts_running(guest.name)
     usage = f"/srv/sterna/shared/{luks.id}.luks"
     host, other = fleet.lab.hosts[here], fleet.lab.hosts[fleet.other(here)]
