@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import uuid as uuids
 from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
+from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.keyring import SimSecret
 from sterna.adapters.sim.life import add_vm
+from sterna.adapters.sim.volumes import SimIscsiVolumes
 from sterna.domain.errors import Refused
-from sterna.domain.model import SecretRef
+from sterna.domain.model import Disk, SecretRef
 from sterna.domain.secrets import Secret
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
@@ -332,3 +335,67 @@ async def test_an_encrypted_disk_that_only_this_host_sees_is_refused():
         assert [r.code for r in refused.value.refusals] == ["disk-not-copyable"]
 
     await run(scenario)
+
+
+class OwnLogins(SimIscsiVolumes):
+    """A volume service that tells each host a CHAP login of its own, as some drivers of Cinder's do."""
+
+    def __init__(self, fleet: SimFleet, host: str) -> None:
+        super().__init__(fleet.world, host)
+        self._keyring = SimHypervisor(fleet.world, host)
+        self._name = host
+
+    async def attach(self, disk: Disk) -> Disk:
+        found = await super().attach(disk)
+        admission = str(uuids.uuid5(uuids.NAMESPACE_DNS, f"{disk.target} on {self._name}"))
+        own = SecretRef(kind="iscsi", uuid=admission, username=self._name)
+        return found.model_copy(update={"attachment_id": admission, "secrets": (own,)})
+
+    async def connect(self, disk: Disk) -> Disk:
+        about = {"kind": "iscsi", "made_for": disk.vm_uuid, "made_by": disk.attachment_id}
+        await self._keyring.make_secret(Secret(uuid=disk.attachment_id, usage=self._name, **about), b"of this host")
+        return await super().connect(disk)
+
+
+def own_logins(fleet: SimFleet) -> None:
+    for agent in fleet.agents.values():
+        ports = agent.ports
+
+        def replaced(ports=ports, name=agent.name):
+            usual = ports()
+            return replace(usual, volumes=(usual.volumes[0], OwnLogins(fleet, name)))
+
+        agent.ports = replaced
+
+
+@pytest.mark.parametrize("strike", ["", "connect-volumes", "plug-vifs", "make-secrets"])
+@pytest.mark.parametrize("action", ["kill", "permanent"])
+async def test_a_login_of_each_hosts_own_is_made_there_and_goes_with_the_guest(strike, action):
+    fleet = SimFleet()
+    own_logins(fleet)
+
+    async def scenario(fleet):
+        vm = add_vm(fleet.world, "host1", "tern", disks=("chap",))
+        operators = dict(secrets(fleet, "host1"))
+        before = fleet.snapshots()
+        if strike:
+            fleet.agents["host2"].rules.append((strike, "after", action))
+        await fleet.start(vm)
+        if strike and action == "permanent":
+            assert await fleet.ended() is Status.FAILED
+            assert fleet.snapshots() == before
+            fleet.agents["host2"].rules.clear()
+            await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        for source, to in (("host2", "host1"), ("host1", "host2"), ("host2", "host1")):
+            (disk,) = fleet.world.hosts[source].domains[vm].live.disks
+            assert disk.chap.username == source
+            mine = {u: s for u, s in secrets(fleet, source).items() if u not in operators}
+            assert list(mine) == [disk.chap.uuid]
+            assert {u for u in secrets(fleet, to) if u not in operators} == set()
+            assert fleet.world.hosts[source].domains[vm].inactive.disks[0].chap == disk.chap
+            await fleet.start(vm, to=to, source=source)
+            assert await fleet.ended(source) is Status.COMPLETED
+        assert secrets(fleet, "host2") == {}
+
+    await run(scenario, fleet)

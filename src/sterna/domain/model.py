@@ -334,6 +334,8 @@ class DestinationDisk(Value):
     path: str | None = None
     iscsi: IscsiSource | None = None
     rbd: RbdSource | None = None
+    login: SecretRef | None = None
+    """Its iSCSI target wants another login from this host than the VM's definition has."""
     copied: bool = False
     from_base: bool = False
     """Copied but for what is in its backing file, which both hosts see."""

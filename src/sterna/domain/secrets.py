@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sterna.domain.model import Refusal, SecretRef, Value, Vm
+from sterna.domain.model import Disk, Refusal, SecretRef, Value
 
 _USAGE_ELEMENTS = {"volume": "volume", "iscsi": "target", "ceph": "name", "tls": "name", "vtpm": "name"}
 
@@ -25,7 +25,7 @@ class Secret(Value):
     made_for: str = ""
     """The UUID of the VM that Sterna made it for here; '' where it is not Sterna's."""
     made_by: str = ""
-    """The migration that made it."""
+    """The migration that made it; the attachment, where a volume service told this host a login of its own."""
 
     @property
     def usage_element(self) -> str:
@@ -46,9 +46,9 @@ class Need(Value):
         return self.known.uuid if self.known is not None else self.ref.words
 
 
-def refs_of(vm: Vm) -> tuple[SecretRef, ...]:
-    """Each secret its disks refer to, once."""
-    return tuple(dict.fromkeys(r.model_copy(update={"username": None}) for d in vm.disks for r in d.secrets))
+def refs_of(disks: Iterable[Disk]) -> tuple[SecretRef, ...]:
+    """Each secret they refer to, once."""
+    return tuple(dict.fromkeys(r.model_copy(update={"username": None}) for d in disks for r in d.secrets))
 
 
 def refers(ref: SecretRef, secret: Secret) -> bool:

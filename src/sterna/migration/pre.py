@@ -371,8 +371,17 @@ def pre_live_migration_result(ctx: Context) -> Data:
     """P11: what the destination's domain XML must say, as typed data: `disks`, `nics`, `uri`."""
     results = ctx.history.results
     connected = [Disk.model_validate(d) for d in results["connect-volumes"]["disks"]]
+    logins = {d.target: d.chap for d in ctx.incoming_vm().disks}
     disks = [
-        DestinationDisk(target=d.target, kind=d.kind, path=d.path, iscsi=d.iscsi, rbd=d.rbd) for d in connected
+        DestinationDisk(
+            target=d.target,
+            kind=d.kind,
+            path=d.path,
+            iscsi=d.iscsi,
+            rbd=d.rbd,
+            login=d.chap if d.chap != logins.get(d.target) else None,
+        )
+        for d in connected
     ]
     disks += [
         DestinationDisk(target=d.target, kind=d.kind, path=d.path, copied=True, from_base=bool(d.backing_shared))

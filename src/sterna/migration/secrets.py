@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from sterna.domain.errors import Refused, Temporary
 from sterna.domain.journal import Role
-from sterna.domain.model import Data, Refusal, Vm
+from sterna.domain.model import Data, Disk, Refusal, Vm
 from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, uncarriable
 from sterna.domain.step import Step
 from sterna.migration.context import Context, HostPorts
@@ -29,7 +29,7 @@ def about(migration_id: str, key: str) -> str:
 
 async def needs_of(host: HostPorts, vm: Vm) -> tuple[Need, ...]:
     """Source: the secrets the VM refers to, as this host's libvirt has them."""
-    refs = refs_of(vm)
+    refs = refs_of(vm.disks)
     if not refs:
         return ()
     here = await host.hypervisor.secrets_like(refs)
@@ -86,7 +86,9 @@ class RemoveSecrets(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Found by its mark; what a domain here uses by now, or another guest on its way here counts on, stays."""
-        return await _remove(ctx, ctx.incoming_vm(), ctx.migration.id)
+        attached = _attached(ctx)
+        makers = {ctx.migration.id, *(d.attachment_id for d in attached if d.attachment_id)}
+        return await _remove(ctx, [*ctx.incoming_vm().disks, *attached], makers)
 
 
 class MakeSecrets(Step[Context]):
@@ -98,8 +100,7 @@ class MakeSecrets(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Make those that are missing, with what P3 brought. Raises Refused; Temporary: bring it again."""
-        told = ctx.brought.get("needs")
-        needs = [Need.model_validate(n) for n in told] if told else _untold(ctx.incoming_vm())
+        needs = _needed(ctx)
         missing, refusals = await lacking(ctx.host, needs, ctx.vm_uuid)
         m = ctx.migration
         reasons = [*refusals, *cannot_bring(missing, [n.key for n in missing], m.source, m.destination)]
@@ -120,9 +121,17 @@ class MakeSecrets(Step[Context]):
         await ctx.host.hypervisor.make_secret(marked, value)
 
 
-def _untold(vm: Vm) -> list[Need]:
-    """A source of an earlier version, or one that saw no need."""
-    return [Need(ref=ref) for ref in refs_of(vm)]
+def _needed(ctx: Context) -> list[Need]:
+    """As the source tells of them: but for the logins in whose place P4 has put this host's own."""
+    told = {n.ref: n for n in (Need.model_validate(raw) for raw in ctx.brought.get("needs", ()))}
+    vm = ctx.incoming_vm()
+    before, after = refs_of(vm.disks), refs_of([*_attached(ctx), *(d for d in vm.disks if d.local)])
+    return [told.get(ref, Need(ref=ref)) for ref in before if ref in after]
+
+
+def _attached(ctx: Context) -> list[Disk]:
+    """The volumes as P4 found that this host reaches them."""
+    return [Disk.model_validate(raw) for raw in ctx.history.results["attach-volumes"]["disks"]]
 
 
 class RemoveSecretsAtSource(Step[Context]):
@@ -132,18 +141,20 @@ class RemoveSecretsAtSource(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Nobody else's, and none that is still referred to."""
-        return await _remove(ctx, ctx.vm_before(), None)
+        return await _remove(ctx, ctx.vm_before().disks, None)
 
 
-async def _remove(ctx: Context, vm: Vm, migration_id: str | None) -> Data:
-    refs = refs_of(vm)
+async def _remove(ctx: Context, disks: Iterable[Disk], makers: set[str] | None) -> Data:
+    """Of the secrets these disks refer to: those that Sterna made here for this VM. `makers`: by these alone."""
+    refs = refs_of(disks)
     if not refs:
         return {}
     removed = []
     for secret in await ctx.host.hypervisor.secrets_like(refs):
-        if secret.made_for != ctx.vm_uuid or counted_on(ctx.journal, secret, besides=ctx.migration.id):
+        mine = secret.made_for == ctx.vm_uuid and (makers is None or secret.made_by in makers)
+        if not mine or counted_on(ctx.journal, secret, besides=ctx.migration.id):
             continue
-        if await ctx.host.hypervisor.remove_secret(secret.uuid, ctx.vm_uuid, migration_id):
+        if await ctx.host.hypervisor.remove_secret(secret.uuid, ctx.vm_uuid, secret.made_by):
             removed.append(secret.uuid)
     return {"removed": removed}
 
@@ -155,7 +166,7 @@ def counted_on(journal: Journal, secret: Secret, *, besides: str = "") -> bool:
             continue
         for entry in journal.entries(migration.id):
             if entry.name == "incoming-vm" and any(
-                refers(ref, secret) for ref in refs_of(Vm.model_validate(entry.data["vm"]))
+                refers(ref, secret) for ref in refs_of(Vm.model_validate(entry.data["vm"]).disks)
             ):
                 return True
     return False

@@ -11,7 +11,16 @@ from lxml import etree
 from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.render import own_metadata, render_device, render_live, render_persistent
 from sterna.domain.errors import Permanent
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, Nic, RbdSource
+from sterna.domain.model import (
+    CopyPlan,
+    DestinationDisk,
+    DestinationNic,
+    DiskKind,
+    IscsiSource,
+    Nic,
+    RbdSource,
+    SecretRef,
+)
 
 XML = Path(__file__).with_name("xml")
 NIC_ABI = ("mac", "model", "driver", "address", "mtu", "alias", "boot", "rom", "link", "bandwidth", "filterref")
@@ -297,6 +306,32 @@ def test_a_ceph_image_may_get_other_monitors_and_keeps_who_may_open_it() -> None
             )
     with pytest.raises(Permanent):
         render_live(RBD, plan.model_copy(update={"disks": (planned.model_copy(update={"rbd": None}),)}))
+
+
+CHAP = """
+<domain type='kvm'><name>c</name><uuid>537bed83-11e9-4076-a18a-954640d53db6</uuid><memory>1</memory>
+<devices><disk type='network' device='disk'><driver name='qemu' type='raw'/>{beside}
+  <source protocol='iscsi' name='iqn.x:a/1'><host name='p' port='3260'/><initiator><iqn name='iqn.x:host1'/>
+    </initiator>{inside}<encryption format='luks'><secret type='passphrase' usage='k'/></encryption></source>
+  <target dev='vda' bus='virtio'/></disk></devices></domain>
+"""
+AUTH = "<auth username='u'><secret type='iscsi' usage='a'/></auth>"
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_iscsi_disk_may_get_another_login_and_else_keeps_its_own(beside: bool) -> None:
+    xml = CHAP.format(beside=AUTH if beside else "", inside="" if beside else AUTH)
+    there = IscsiSource(target="iqn.x:a", lun=1, portal_host="q", initiator="iqn.x:host2")
+    login = SecretRef(kind="iscsi", uuid="1b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11", username="of-host2")
+    for render in (render_live, render_persistent):
+        for wanted in (None, login):
+            planned = DestinationDisk(target="vda", kind=DiskKind.ISCSI, iscsi=there, login=wanted)
+            plan = CopyPlan(migration_id="m", epoch=1, destination_uri="qemu:///system", disks=(planned,))
+            (disk,) = describe(render(xml, plan)).disks
+            assert disk.iscsi == there
+            assert disk.chap == (wanted or SecretRef(kind="iscsi", usage="a", username="u"))
+            assert disk.encrypted
+            assert len(disk.secrets) == 2
 
 
 DIRECT = (

@@ -1,6 +1,6 @@
 """Which secrets a host lacks, and what to do about those that cannot be carried."""
 
-from sterna.domain.model import Disk, DiskKind, GuestState, Refusal, SecretRef, Vm
+from sterna.domain.model import Disk, DiskKind, Refusal, SecretRef
 from sterna.domain.secrets import Need, Secret, lacks, refs_of, uncarriable
 
 UUID, OTHER = "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11", "1b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"
@@ -73,5 +73,4 @@ def test_each_is_needed_once():
     disks = tuple(
         Disk(target=t, kind=DiskKind.ISCSI, secrets=(ref.model_copy(update={"username": t}),)) for t in "ab"
     )
-    vm = Vm(uuid="u", name="n", state=GuestState.RUNNING, memory_bytes=1, vcpus=1, disks=disks)
-    assert refs_of(vm) == (SecretRef(kind="iscsi", uuid=UUID),)
+    assert refs_of(disks) == (SecretRef(kind="iscsi", uuid=UUID),)

@@ -22,7 +22,8 @@ from sterna.adapters.cinder.refusals import refusals, undone
 from sterna.adapters.native.lun import login_of, prove_lun
 from sterna.adapters.openstack.session import Cloud
 from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary
-from sterna.domain.model import Disk, DiskKind, IscsiSource, RbdSource, Refusal
+from sterna.domain.model import Disk, DiskKind, IscsiSource, RbdSource, Refusal, SecretRef
+from sterna.domain.secrets import Secret
 from sterna.ports.secrets import Keyring
 
 
@@ -93,7 +94,8 @@ class CinderVolumes:
                 raise Permanent(why.message, fix=why.fix)
             await self._sweep(seen, instance)
             mine = await self._cinder.create(seen.id, instance, self._me.words())
-        return reached(disk, mine.connection, self._me.initiator).model_copy(update={"attachment_id": mine.id})
+        found = reached(disk, mine.connection, self._me.initiator).model_copy(update={"attachment_id": mine.id})
+        return with_login(found, mine.connection)
 
     async def connect(self, disk: Disk) -> Disk:
         """P9: open it with this host's initiator, then tell Cinder that it is in use.
@@ -107,23 +109,26 @@ class CinderVolumes:
         if mine is None:
             raise Permanent(f"disk {disk.target}: attachment {disk.attachment_id} of volume {seen.id} is gone")
         if disk.iscsi is not None:
-            await self._same_login(disk, mine)
+            await self._have_login(disk, mine)
             await prove_lun(disk, disk.iscsi, qemu_img=self._qemu_img, keyring=self._keyring)
         if mine.status != ATTACHED:
             await self._cinder.complete(mine.id)
         return disk
 
-    async def _same_login(self, disk: Disk, mine: Attachment) -> None:
-        """Does this host's attachment want the login that the VM's disk brings along? Some drivers give each host
-        one of its own. Raises Permanent where it does not."""
-        told = mine.connection
-        if not told.get("auth_method"):
+    async def _have_login(self, disk: Disk, mine: Attachment) -> None:
+        """The secret of a login of this host's own is made of what Cinder tells; that of a login the VM's disk has
+        brought along must be the same. Raises Permanent where it is not."""
+        if not mine.connection.get("auth_method"):
+            return
+        word = str(mine.connection.get("auth_password", "")).encode()
+        if self._keyring is not None and disk.chap is not None and disk.chap.uuid == mine.id:
+            own = Secret(uuid=mine.id, kind=disk.chap.kind, usage=f"attachment {mine.id}")
+            marked = own.model_copy(update={"made_for": disk.vm_uuid or "", "made_by": mine.id})
+            await self._keyring.make_secret(marked, word)
             return
         login = await login_of(disk, self._keyring)
-        username = disk.chap.username if disk.chap is not None else None
-        other_word = login is not None and login.password != str(told.get("auth_password", "")).encode()
-        if username != told.get("auth_username") or other_word:
-            message = f"disk {disk.target}: Cinder gives {self._me.host} another CHAP login than the VM's disk has"
+        if login is not None and login.password != word:
+            message = f"disk {disk.target}: Cinder has another CHAP password for {self._me.host} than the VM's disk"
             raise Permanent(message, fix="set use_chap_auth = false in Cinder's back end, or detach it first")
 
     async def disconnect(self, disk: Disk) -> None:
@@ -188,6 +193,18 @@ def reached(disk: Disk, connection: Mapping[str, Any], initiator: str | None) ->
         monitors = tuple(f"{host}:{port}" for host, port in ports)
         return disk.model_copy(update={"rbd": RbdSource(name=str(connection["name"]), monitors=monitors)})
     raise Permanent(f"disk {disk.target}: Cinder connects it over {kind}, the VM has it as {disk.kind}")
+
+
+def with_login(disk: Disk, connection: Mapping[str, Any]) -> Disk:
+    """The disk with this host's own login, where Cinder's driver gives it another than the VM's disk has.
+
+    Its secret has the attachment's id as its UUID.
+    """
+    username = connection.get("auth_username")
+    if not connection.get("auth_method") or disk.chap is None or username in (None, disk.chap.username):
+        return disk
+    own = SecretRef(kind=disk.chap.kind, uuid=disk.attachment_id, username=username)
+    return disk.model_copy(update={"secrets": (own, *(ref for ref in disk.secrets if ref != disk.chap))})
 
 
 def _instance(disk: Disk, seen: VolumeSeen) -> str:

@@ -25,8 +25,8 @@ _KINDS = {
     libvirt.VIR_SECRET_USAGE_TYPE_TLS: "tls",
     libvirt.VIR_SECRET_USAGE_TYPE_VTPM: "vtpm",
 }
-_MARK = "Made by Sterna for VM {vm}, migration {migration}"
-_MARKED = re.compile(r"^Made by Sterna for VM (\S+), migration (\S+)$")
+_MARK = "Made by Sterna for VM {vm}, by {maker}"
+_MARKED = re.compile(r"^Made by Sterna for VM (\S+), by (\S+)$")
 _NO_DRIVER = "install libvirt's secret driver (Debian: libvirt-daemon-driver-secret), or start virtsecretd"
 
 
@@ -160,7 +160,7 @@ def _render(secret: Secret) -> str:
     """Readable, as the one it is a copy of was: else it could not go on from here."""
     root = etree.Element("secret", {"ephemeral": "yes" if secret.ephemeral else "no", "private": "no"})
     etree.SubElement(root, "uuid").text = secret.uuid
-    etree.SubElement(root, "description").text = _MARK.format(vm=secret.made_for, migration=secret.made_by)
+    etree.SubElement(root, "description").text = _MARK.format(vm=secret.made_for, maker=secret.made_by)
     if secret.kind != "none":
         usage = etree.SubElement(root, "usage", {"type": secret.kind})
         etree.SubElement(usage, secret.usage_element).text = secret.usage

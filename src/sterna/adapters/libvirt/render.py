@@ -24,7 +24,16 @@ from sterna.adapters.libvirt.metadata import (
 )
 from sterna.adapters.libvirt.recovery import put_door, remove_door
 from sterna.domain.errors import Permanent
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind, IscsiSource, Nic, RbdSource
+from sterna.domain.model import (
+    CopyPlan,
+    DestinationDisk,
+    DestinationNic,
+    DiskKind,
+    IscsiSource,
+    Nic,
+    RbdSource,
+    SecretRef,
+)
 from sterna.domain.plugs import HOSTDEV, HYBRID, MACVTAP, MADE_AHEAD, OVS, SUPPORTED, hybrid_names, is_function
 
 _WHERE = ("source", "virtualport", "vlan", "target", "script", "port")
@@ -220,6 +229,8 @@ def _replace_disk(disk: Element, planned: DestinationDisk) -> None:
         if source is None or source.get("protocol") != "iscsi" or planned.iscsi is None:
             raise Permanent(f"disk {planned.target} is not iSCSI on the source, or the plan has no target for it")
         _set_iscsi(source, planned.iscsi)
+        if planned.login is not None:
+            _set_login(disk, source, planned.login)
     elif planned.kind is DiskKind.RBD:
         if source is None or source.get("protocol") != "rbd" or planned.rbd is None:
             raise Permanent(f"disk {planned.target} is not RBD on the source, or the plan has no image for it")
@@ -239,6 +250,15 @@ def _set_iscsi(source: Element, iscsi: IscsiSource) -> None:
         initiator = etree.Element("initiator")
         etree.SubElement(initiator, "iqn", {"name": iscsi.initiator})
         source.insert(1, initiator)
+
+
+def _set_login(disk: Element, source: Element, login: SecretRef) -> None:
+    """Another user and secret, wherever libvirt had the old ones: beside <source> or in it."""
+    for parent in (disk, source):
+        for auth in parent.findall("auth"):
+            _drop(parent, auth)
+    auth = etree.SubElement(source, "auth", {"username": login.username or ""})
+    etree.SubElement(auth, "secret", {"type": login.kind, "uuid": login.uuid or ""})
 
 
 def _set_rbd(source: Element, rbd: RbdSource) -> None:

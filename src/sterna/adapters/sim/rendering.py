@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sterna.adapters.sim.things import Definition
 from sterna.domain.errors import Permanent
-from sterna.domain.model import CopyPlan, DestinationNic, Disk, Nic
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, Nic
 from sterna.domain.plugs import HOSTDEV, MACVTAP, is_function
 
 
@@ -73,9 +73,12 @@ def _cold(nic: Nic, made: DestinationNic | None) -> Nic:
 
 def _disks(disks: tuple[Disk, ...], plan: CopyPlan) -> tuple[Disk, ...]:
     planned = {d.target: d for d in plan.disks}
-    return tuple(
-        d.model_copy(update={"path": p.path, "iscsi": p.iscsi, "kind": p.kind})
-        if (p := planned.get(d.target)) is not None
-        else d
-        for d in disks
-    )
+    return tuple(_disk(d, p) if (p := planned.get(d.target)) is not None else d for d in disks)
+
+
+def _disk(disk: Disk, planned: DestinationDisk) -> Disk:
+    secrets = disk.secrets
+    if planned.login is not None:
+        secrets = (planned.login, *(ref for ref in secrets if ref != disk.chap))
+    where = {"path": planned.path, "iscsi": planned.iscsi, "kind": planned.kind}
+    return disk.model_copy(update={**where, "secrets": secrets})

@@ -11,7 +11,7 @@ from sterna.domain.errors import Permanent, Temporary, Unknown, Unreachable
 from sterna.domain.model import DiskKind, RbdSource, SecretRef
 from sterna.domain.secrets import Secret
 from tests.scripted_cloud import Answer, ScriptedCloud
-from tests.unit.adapters.cinder.scripted_cinder import VOLUME, ScriptedCinder, disk, initiator, provider
+from tests.unit.adapters.cinder.scripted_cinder import VM, VOLUME, ScriptedCinder, disk, initiator, provider
 
 FAULTS = {
     "500, not done": (Answer(500, {"computeFault": {"code": 500, "message": "boom"}}), False),
@@ -163,6 +163,10 @@ class Keys:
 
     def __init__(self, value: bytes, *, private: bool = False) -> None:
         self.value, self.private = value, private
+        self.made: list[tuple[Secret, bytes]] = []
+
+    async def make_secret(self, secret: Secret, value: bytes) -> None:
+        self.made.append((secret, value))
 
     async def secrets_like(self, refs) -> list[Secret]:
         return [Secret(uuid=ref.uuid, kind=ref.kind, private=self.private) for ref in refs]
@@ -192,19 +196,28 @@ async def test_a_login_that_the_disk_brings_along_is_compared_with_what_cinder_w
     with pytest.raises(Permanent) as refused:
         await host2.connect(attached)
     told = refused.value.message + refused.value.fix
-    assert "another CHAP login" in told
+    assert "another CHAP password" in told
     assert "verysecret" not in told
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attaching")]
 
 
-async def test_a_login_of_its_own_for_each_host_is_not_taken_for_the_sources(cinder, cloud, qemu_img) -> None:
+async def test_a_login_of_its_own_takes_the_place_of_the_sources(cinder, cloud, qemu_img) -> None:
     (mine,) = cinder.attachments.values()
     mine["connection_info"].update(auth_method="CHAP", auth_username="u", auth_password="verysecret")
-    cinder.connection.update(auth_method="CHAP", auth_username="of-host2", auth_password="verysecret")
-    host2 = provider(cloud, "host2", qemu_img, Keys(b"verysecret"))
-    attached = await host2.attach(disk(secrets=(CHAP,)))
-    with pytest.raises(Permanent, match="another CHAP login"):
-        await host2.connect(attached)
+    cinder.connection.update(auth_method="CHAP", auth_username="of-host2", auth_password="otherword")
+    keys = Keys(b"verysecret")
+    host2 = provider(cloud, "host2", qemu_img, keys)
+    named = disk(secrets=(CHAP, LUKS))
+    assert await host2.check(named) == []
+    attached = await host2.attach(named)
+    own = SecretRef(kind="iscsi", uuid=attached.attachment_id, username="of-host2")
+    assert attached.secrets == (own, LUKS)
+    assert "word" not in attached.model_dump_json()
+    assert await host2.attach(named) == attached
+    for _ in range(2):
+        assert await host2.connect(attached) == attached
+    made = [(s.uuid, s.made_for, s.made_by, word) for s, word in keys.made]
+    assert set(made) == {(attached.attachment_id, VM, attached.attachment_id, b"otherword")}
     other = CHAP.model_copy(update={"username": "somebody"})
     assert [r.code for r in await host2.check(disk(secrets=(other,)))] == ["volume-chap"]
 
