@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from sterna.lab import secrets
+from sterna.lab.places import ISCSI_PORTAL_PORT, LAB_ADDRESS, initiator_name, target_name
 from sterna.lab.record import DiskRecord
 
 pytestmark = pytest.mark.lab
@@ -50,6 +51,19 @@ def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(fleet, g
     assert after.boot_id == before.boot_id
     assert after.clean, after.last_error
     assert after.blocks_verified > before.blocks_verified
+
+
+def test_the_target_does_want_a_login(fleet, guest):
+    """Else the CHAP disk would prove nothing."""
+    (here,) = fleet.lab.hosts_running(guest.name)
+    (_, chap) = disks(fleet, guest)
+    options = f"driver=iscsi,transport=tcp,portal={LAB_ADDRESS}:{ISCSI_PORTAL_PORT},lun=1"
+    options += f",target={target_name(chap.id)},initiator-name={initiator_name(here)}"
+    ask = ["timeout", "10", "qemu-img", "info"]
+    word = ["--object", f"secret,id=word,data={secrets.WORD}"]
+    login = f"{options},user={chap.id},password-secret=word"
+    assert fleet.lab.hosts[here].run([*ask, *word, "--image-opts", login], check=False).returncode == 0
+    assert fleet.lab.hosts[here].run([*ask, "--image-opts", options], check=False).returncode != 0
 
 
 def test_the_word_is_in_no_journal_log_or_answer(fleet, guest):
