@@ -11,7 +11,7 @@ from tests.saga.test_controller import HoldingFleet
 
 
 def controller_of(fleet: SimFleet, path: Path) -> Controller:
-    return Controller(HoldingFleet(path / "c.db", fleet.clock), fleet.client, fleet.clock)
+    return Controller(HoldingFleet(f"sqlite:///{path}/c.db", fleet.clock), fleet.client, fleet.clock)
 
 
 async def once_started(fleet: SimFleet, path: Path) -> Controller:
