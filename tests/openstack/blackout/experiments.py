@@ -23,7 +23,7 @@ from tests.openstack.neutron_hosts import NeutronHosts
 KINDS: tuple[type[Arm], ...] = (
     Sterna, others.Nova, others.NovaAfter, others.Unmarked, others.EarlyPass, others.MarkedEarlyPass,
     others.MarkedFirstPass, others.BothMarkedFirstPass, others.LastPass,
-    others.MarkedLastPass, others.Tagged,
+    others.MarkedLastPass, others.Tagged, others.ActivatedThenTagged,
 )  # fmt: skip
 ARMS: dict[str, type[Arm]] = {kind.name: kind for kind in KINDS}
 LATE_S = (0, 1, 5, 20)

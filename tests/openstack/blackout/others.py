@@ -210,10 +210,14 @@ class Tagged(Unmarked):
             do(self.look_up)
 
     def stops(self, do: Callable[[Callable[[str], None]], None]) -> None:
+        super().stops(do)
+        self.tag()
+
+    def tag(self) -> None:
+        """One message to the switch's database, and its answer."""
         if self.switch is None:
             raise LabError(f"{self.name}: the guest stopped before its port was looked up")
         self.switch.sendall(self.wire)
-        super().stops(do)
         answer = json.loads(self.switch.recv(65536))
         if answer["error"] or answer["result"] != [{"count": 1}]:
             raise LabError(f"{self.name}: {answer}")
@@ -221,7 +225,7 @@ class Tagged(Unmarked):
         self.switch = None
 
     def look_up(self, there: str) -> None:
-        """All that tagging needs, while nothing hurries: at the stop it is one message to the switch's database."""
+        """All that tagging needs, while nothing hurries."""
         host, find = self.host(there), ["ovs-vsctl", "--bare", "--no-headings"]
         port, network = f"external_ids:iface-id={self.port}", f"other_config:net_uuid={self.hosts.network_id}"
         device = host.run([*find, "--columns=name", "find", "Interface", port]).stdout.strip()
@@ -236,3 +240,20 @@ class Tagged(Unmarked):
         switch.settimeout(5)
         switch.connect(f"/proc/{host.inside.init.pid}/root/run/openvswitch/db.sock")
         self.switch = switch
+
+
+class ActivatedThenTagged(Tagged):
+    """As the guest stops the binding is activated, and the port tagged once Neutron has answered.
+
+    No agent finds a tag where it expects none.
+    """
+
+    name = "activated, tagged"
+
+    def stops(self, do: Callable[[Callable[[str], None]], None]) -> None:
+        self.asked = time.monotonic()
+        do(self.activate)
+
+    def activate(self, there: str) -> None:
+        super().activate(there)
+        self.tag()
