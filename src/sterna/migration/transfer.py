@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
 from sterna.domain.errors import Cancelled, Permanent, SternaError
+from sterna.domain.journal import Kind
 from sterna.domain.model import (
     CopyPlan,
     Data,
@@ -298,8 +299,8 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
     times = SourceTimes()
     async for event in events:
         record = times.take(event.kind, event.at_ms)
-        if record is not None:
-            ctx.note("M4", SWITCHED, record)
+        if record is not None:  # with what is written next: it proves nothing, and the guest needs the processors
+            ctx.write(Kind.NOTE, row="M4", name=SWITCHED, data=record, lazily=True)
         if event.kind == "iteration":
             ctx.note("M3", "iteration", {"iteration": event.iteration})
         elif event.kind not in TOLD_BY_QEMU:
