@@ -27,7 +27,7 @@ hosts that have not met before."""
 SWITCH_MS = 20
 """Standstill beside the rest of the memory: stop, the devices' state, resume. 20 ms in the median of the lab's
 copies that kept to a limit; of those that fill the link 47 ms: they wait for its full buffers, it seems
-(docs/benchmarks/forecast.json, forecast-before.json)."""
+(docs/benchmarks/forecast-replayed.json, forecast-before.json)."""
 SWITCH_SPREAD = 0.25
 """Natural logarithm: downtime forecast and met differ by this much, one standard deviation, before anything is
 learnt of it. Of the lab's 20 first migrations (the same recordings)."""
