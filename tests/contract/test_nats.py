@@ -1,7 +1,9 @@
 """What only the NATS adapter has: credentials, and servers that are not what they should be."""
 
 import asyncio
+import json
 import signal
+import socket
 
 import pytest
 
@@ -21,6 +23,21 @@ async def test_credentials(guarded_nats):
             await bad.publish("s", b"")
     finally:
         await bad.close()
+
+
+async def test_what_was_published_is_on_its_way_whatever_holds_the_loop_up_next(guarded_nats):
+    """A journal's fsync comes right after a hint that a guest stands still."""
+    bus = await guarded_nats.bus("a", user="agent", password="right")
+    address = guarded_nats.url.removeprefix("nats://").rsplit(":", 1)
+    with socket.create_connection((address[0], int(address[1])), timeout=10) as other:
+        login = json.dumps({"user": "agent", "pass": "right", "verbose": False, "pedantic": False})
+        other.sendall(f"CONNECT {login}\r\nSUB s 1\r\nPING\r\n".encode())
+        with other.makefile("rb") as lines:
+            while lines.readline() != b"PONG\r\n":
+                pass
+            await bus.publish("s", b"now")
+            while lines.readline() != b"MSG s 1 3\r\n":  # blocks the publisher's own loop; TimeoutError in 10 s
+                pass
 
 
 async def test_something_that_speaks_no_nats():

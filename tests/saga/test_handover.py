@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
+from sterna.adapters.sim.network import SimNetwork
 from sterna.adapters.sim.vif import SimVif
 from sterna.agent.destination import DestinationDesk
 from sterna.domain.status import Status
@@ -207,6 +208,33 @@ async def test_frames_are_called_to_the_new_host_while_the_guest_stands_still():
             assert await fleet.ended() is Status.COMPLETED
 
     await fleet.clock.run(scenario())
+
+
+async def test_the_network_service_is_asked_before_the_standstill_is_journaled():
+    fleet = SimFleet()
+    order = []
+
+    async def scenario() -> None:
+        async with fleet:
+            journal, switch = fleet.agents["host1"].journal, SimNetwork.switch
+            append = journal.append
+
+            def appended(*args, name="", **more):
+                if name == "saw-suspended-migrated":
+                    order.append("journal")
+                return append(*args, name=name, **more)
+
+            async def switched(network, *args):
+                order.append("asked")
+                await switch(network, *args)
+
+            journal.append = appended
+            with patch.object(SimNetwork, "switch", switched):
+                await fleet.start(fleet.vm())
+                assert await fleet.ended() is Status.COMPLETED
+
+    await fleet.clock.run(scenario())
+    assert order[:2] == ["asked", "journal"]
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["agent lives", "agent dies meanwhile"])

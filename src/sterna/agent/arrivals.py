@@ -56,7 +56,9 @@ class Arrivals:
         Should it go on there after all, the source calls them back (R6).
         """
         if RAN not in ctx.history.notes and ctx.history.turned is None:
-            self._called[ctx.migration.id] = await _tell_network(ctx)
+            called = await _tell_network(ctx)
+            if ctx.migration.id in self._lookouts:  # it may have been closed meanwhile
+                self._called[ctx.migration.id] = called
 
     def forget(self, ctx: Context) -> None:
         """Its half is closed."""

@@ -307,6 +307,7 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
             if event.kind in handover.LEAVES:
                 ctx.leaves.set()
                 await handover.call_over(ctx)  # the network hears of it before the journal: an fsync is silence
+                await asyncio.sleep(0)  # `switch_network` asks
             ctx.note("M3", f"saw-{event.kind}", {"detail": event.detail})
 
 

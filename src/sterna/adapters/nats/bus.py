@@ -190,6 +190,7 @@ class NatsBus:
             )
         try:
             await client.publish(subject, payload, reply=reply)
+            await asyncio.sleep(0)  # nats-py writes in a task of its own: it is sent when this returns
         except (nats_errors.Error, OSError) as e:
             raise Unreachable(f"the message bus does not answer: {e}") from e
 
