@@ -337,6 +337,44 @@ async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is
     assert order[:2] == ["frame", "journal"]
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["nobody asks", "somebody asks"])
+async def test_a_guest_has_its_host_to_itself_when_it_is_let_run_unless_somebody_asks(asked):
+    """Its frames were called before, so nothing is in a hurry; whoever asks is told what is in the journal."""
+    fleet = SimFleet()
+    fleet.world.pace.finish_ms = 200
+    runs, written = asyncio.Event(), asyncio.Event()
+
+    def look(change) -> None:
+        if change.what == "domain" and change.detail == "running (migrated)":
+            runs.set()
+
+    async def scenario() -> None:
+        async with fleet:
+            host2 = fleet.agents["host2"]
+            append = host2.journal.append
+
+            def appended(*args, name="", **more):
+                if name == "guest-ran-here":
+                    written.set()
+                return append(*args, name=name, **more)
+
+            host2.journal.append = appended
+            fleet.world.watch(look)
+            vm = fleet.vm()
+            await fleet.start(vm)
+            await runs.wait()
+            await fleet.clock.sleep(0.01)
+            assert not written.is_set()
+            if asked:
+                await fleet.client.call("host2", "observe_guest", {"vm": vm}, migration_id=fleet.migration)
+                assert written.is_set()
+            await fleet.clock.sleep(0.03)
+            assert written.is_set()
+            assert await fleet.ended() is Status.COMPLETED
+
+    await fleet.clock.run(scenario())
+
+
 async def told_of_its_arrival(and_then) -> list[float]:
     """Seconds after the first at which the network was told of a guest that moved; `and_then` comes at its end."""
     fleet, told = SimFleet(), []

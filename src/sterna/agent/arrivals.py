@@ -28,7 +28,8 @@ _ENDS = ("stopped", "crashed", "shutdown", "stopped-migrated")
 LOOK_AGAIN_S = 2.0
 FIRST_BREATH_S = 0.03
 """A guest that was just let run has the processors first: on a host with few of them, whatever is done now is
-silence for its clients (docs/benchmarks.md). What does not prove where it runs is journaled and told after that."""
+silence for its clients (docs/benchmarks.md). Where its frames were called before, all else is journaled and told
+after that, unless somebody asks. An agent that dies meanwhile looks for the guest in its next life."""
 ANNOUNCE_AGAIN_S = (0.1, 0.4, 1.5)
 """A frame may be lost, or come before the fabric is ready: each wait is about four times the one before."""
 
@@ -43,6 +44,8 @@ class Arrivals:
         self._repeats: set[asyncio.Task[None]] = set()
         self._called: dict[str, frozenset[str]] = {}
         """MACs that the network was told of before their guest ran, by migration."""
+        self._running: set[str] = set()
+        """Migrations whose guest was heard to run here; that is still to be journaled."""
 
     def watch(self, ctx: Context) -> None:
         """Look out for this migration's guest from now on; again is nothing."""
@@ -63,6 +66,7 @@ class Arrivals:
     def forget(self, ctx: Context) -> None:
         """Its half is closed."""
         self._called.pop(ctx.migration.id, None)
+        self._running.discard(ctx.migration.id)
         lookout = self._lookouts.pop(ctx.migration.id, None)
         if lookout is not None:
             lookout.cancel()
@@ -75,16 +79,23 @@ class Arrivals:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def ran(self, ctx: Context) -> bool:
+        """Did the guest ever run here for this migration, as far as was heard? Journaled, if it did."""
+        if ctx.migration.id in self._running:
+            ctx.note_once("M4", RAN)
+        return RAN in ctx.history.notes
+
     def remember(self, ctx: Context, seen: Observation) -> Observation:
         """What is seen now, and whether the guest ever ran here for this migration."""
         mine = seen.epoch == ctx.migration.epoch
         if mine and seen.state is GuestState.RUNNING and not ctx.history.closed:
             ctx.note_once("M4", RAN)
-        if RAN in ctx.history.notes and seen.state is GuestState.UNKNOWN:
+        ran = self.ran(ctx)
+        if ran and seen.state is GuestState.UNKNOWN:
             return seen.model_copy(update={"ran": True})
-        if RAN in ctx.history.notes and seen.state in GONE:
+        if ran and seen.state in GONE:
             return seen.model_copy(update={"ran": True, "reason": "ran here"})
-        if NEVER_RAN in ctx.history.notes and RAN not in ctx.history.notes and seen.state in GONE:
+        if NEVER_RAN in ctx.history.notes and not ran and seen.state in GONE:
             return seen.model_copy(update={"ran": False, "reason": "ended before it ran"})
         return seen
 
@@ -109,10 +120,38 @@ class Arrivals:
             if event.kind in _RUNS:
                 self._announce_again(ctx)
                 called = self._called.get(ctx.migration.id, frozenset())
-                await asyncio.gather(_announce(ctx, times, called), _confirm(ctx))
+                self._running.add(ctx.migration.id)
+                await asyncio.gather(self._announce(ctx, times, called), self._confirm(ctx, at_once=not called))
                 return
             if came and event.kind in _ENDS:
                 ctx.note_once("M4", NEVER_RAN)
+
+    async def _announce(self, ctx: Context, times: DestinationTimes, called: frozenset[str]) -> None:
+        """Tell the network that the guest is here (SPEC F7), but of those `called` before: QEMU does as well, a
+        little earlier as a rule, but not for every kind of port. Nobody depends on it.
+
+        What it took is journaled.
+        """
+        now = await _tell_network(ctx, but=called)
+        record = times.record(ctx.clock.monotonic_ms() if now or not called else None)
+        await ctx.clock.sleep(FIRST_BREATH_S)
+        self.ran(ctx)
+        if record is not None and not ctx.history.closed:
+            ctx.note_once("M4", ARRIVED, record)
+
+    async def _confirm(self, ctx: Context, *, at_once: bool) -> None:
+        """It ran here: journaled while the frames of `_announce`, begun just before, are on their way; the disk
+        takes longer than they do. Then the ports are this host's: the source has said so already, unless it could
+        not. F7 sees to the rest. `at_once`: nothing was heard of the source when the guest stood still there."""
+        if not at_once:
+            await ctx.clock.sleep(FIRST_BREATH_S)
+        self.ran(ctx)
+        try:
+            await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
+            if ctx.asked_network:
+                ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
+        except SternaError as error:
+            log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
 
     def _announce_again(self, ctx: Context) -> None:
         """Beside all else: this half is closed, as a rule, before the last repeat."""
@@ -123,32 +162,6 @@ class Arrivals:
 
 def _waits_for_memory(seen: Observation, epoch: int) -> bool:
     return seen.state is GuestState.PAUSED and seen.epoch == epoch and not seen.ran
-
-
-async def _confirm(ctx: Context) -> None:
-    """It ran here: journaled while the frames of `_announce`, begun just before, are on their way; the disk takes
-    longer than they do. Then the ports are this host's: the source has said so already, unless it could not. F7
-    sees to the rest."""
-    ctx.note_once("M4", RAN)
-    try:
-        await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
-        if ctx.asked_network:
-            ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
-    except SternaError as error:
-        log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
-
-
-async def _announce(ctx: Context, times: DestinationTimes, called: frozenset[str]) -> None:
-    """Tell the network that the guest is here (SPEC F7), but of those `called` before: QEMU does as well, a little
-    earlier as a rule, but not for every kind of port. Nobody depends on it.
-
-    What it took is journaled.
-    """
-    now = await _tell_network(ctx, but=called)
-    record = times.record(ctx.clock.monotonic_ms() if now or not called else None)
-    await ctx.clock.sleep(FIRST_BREATH_S)
-    if record is not None and not ctx.history.closed:
-        ctx.note_once("M4", ARRIVED, record)
 
 
 async def _repeat(ctx: Context) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from sterna.agent.arrivals import RAN, Arrivals
+from sterna.agent.arrivals import Arrivals
 from sterna.agent.checks import DestinationChecks
 from sterna.agent.peer import RpcPeer
 from sterna.domain.errors import BadRequest, Conflict, SternaError
@@ -276,7 +276,7 @@ class DestinationDesk:
             taken = told["outcome"] == "completed"
             return Decision(Survivor.TAKE_OVER if taken else Survivor.CLEAN_UP, told["why"])
         here = await ctx.observe_here()
-        return without_source(here, epoch=ctx.migration.epoch, ran=RAN in ctx.history.notes)
+        return without_source(here, epoch=ctx.migration.epoch, ran=self._arrivals.ran(ctx))
 
     def _tell_end(self, ctx: Context, status: Status, why: str) -> None:
         """The source's journal cannot say how it ended: this one does."""
@@ -293,7 +293,7 @@ class DestinationDesk:
         """
         here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         ours = here.state is GuestState.SHUTOFF and here.epoch == ctx.migration.epoch
-        if here.state not in GONE or not (ours or RAN in ctx.history.notes):
+        if here.state not in GONE or not (ours or self._arrivals.ran(ctx)):
             return False
         fate = await ctx.ask_fate()
         if fate is None:
