@@ -48,7 +48,7 @@ class Sample:
     downtime_ms: float
     """As the destination's libvirt tells."""
     blackout_ms: float
-    """The longest gap between two replies to pings sent every 5 ms."""
+    """The longest gap between two replies to pings sent every `Arm.ping_ms`."""
     lost: int
     """Of those pings, how many were never answered."""
     agents_cpu_ms: float | None
@@ -63,6 +63,8 @@ class Arm:
     """Guests and a way to move them."""
 
     name = ""
+    ping_ms = 5.0
+    """How often the first guest is pinged."""
 
     def __init__(self, lab: Lab, load: Load) -> None:
         self.lab, self.load = lab, load
@@ -131,7 +133,7 @@ class Arm:
     @contextmanager
     def pinging(self) -> Iterator[list[Any]]:
         """Ping the first guest: pinging all of them would be a load of its own."""
-        with self.lab.ping(self.guests[0]) as ping:
+        with self.lab.ping(self.guests[0], self.ping_ms) as ping:
             yield [ping]
 
     def move(self, there: str) -> None:

@@ -29,6 +29,7 @@ WARM_UP = 1
 LINK_MIB_S = 100
 SLOW_LINK_MIB_S = 50
 FORECAST_LINK_MIB_S = 80
+SPARSE_PING_MS = 20.0
 DEADLINE_S = 60
 Result = tuple[list[dict[str, Any]], RenderableType]
 
@@ -59,9 +60,23 @@ def one(lab: Lab, rounds: int, console: Console) -> Result:
     """One guest: Sterna, virsh, and QEMU alone."""
     shape(lab, LINK_MIB_S)
     load = Load()
-    samples = _interleaved([Qmp(lab, load), Virsh(lab, load), Sterna(lab, load)], rounds, console)
+    alone = Qmp(lab, load)
+    try:
+        samples = _interleaved([alone, Virsh(lab, load), Sterna(lab, load)], rounds, console)
+    finally:
+        alone.end()
     title = f"{rounds} rounds: {load.memory_mib} MiB dirtying {load.dirty_mib_s} MiB/s, link of {LINK_MIB_S} MiB/s"
     return [s.row() for s in samples], compare(title, samples)
+
+
+def sparse(lab: Lab, rounds: int, console: Console) -> Result:
+    """One guest whose client sends less often: what it sent into the standstill is answered, or its next packet."""
+    shape(lab, LINK_MIB_S)
+    arms = [Virsh(lab, Load()), Sterna(lab, Load())]
+    for arm in arms:
+        arm.ping_ms = SPARSE_PING_MS
+    samples = _interleaved(arms, rounds, console)
+    return [s.row() for s in samples], compare(f"{rounds} rounds, a ping every {SPARSE_PING_MS:.0f} ms", samples)
 
 
 def ten(lab: Lab, rounds: int, console: Console) -> Result:
@@ -148,5 +163,5 @@ def _in_time(arm: Arm) -> bool:
     return True
 
 
-EXPERIMENTS = {"one": one, "ten": ten, "cpu": cpu, "rates": rates, "late": late, "lag": lag,
+EXPERIMENTS = {"one": one, "sparse": sparse, "ten": ten, "cpu": cpu, "rates": rates, "late": late, "lag": lag,
                "forecast": forecast, "reply": first_reply}  # fmt: skip

@@ -19,7 +19,7 @@ FIGURES: dict[str, Figure] = {
     "guest downtime, ms": lambda s: s.downtime_ms,
     "network blackout, ms": lambda s: s.blackout_ms,
     "blackout minus downtime, ms": lambda s: s.blackout_ms - s.downtime_ms,
-    "pings lost (5 ms apart)": lambda s: s.lost,
+    "pings lost": lambda s: s.lost,
 }
 
 

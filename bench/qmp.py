@@ -77,6 +77,11 @@ class Qmp(Arm):
         del self._monitors[self.here]
         self._unplug(self.here)
 
+    def end(self) -> None:
+        """No more moves: hang up before the lab ends the QEMU."""
+        for monitor in self._monitors.values():
+            monitor.close()
+
     def job(self, guest: Guest) -> dict[str, float]:
         """As QEMU tells."""
         return {"Time elapsed": self._stats["total-time"], "Total downtime": self._stats["downtime"]}
