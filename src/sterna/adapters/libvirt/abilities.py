@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import subprocess
+import threading
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from sterna.adapters.libvirt import certificates, recovery
 from sterna.adapters.libvirt.metadata import Element
@@ -21,7 +23,8 @@ _HUGEPAGES_SINCE = (4, 11)
 _DAEMONS = ("/run/libvirtd.pid", "/run/libvirt/libvirtd.pid", "/run/virtqemud.pid")
 """Where whoever starts guests leaves its process id; monolithic or modular."""
 _CAP_SYS_RESOURCE = 24
-_ASK = b'{"execute": "qmp_capabilities"}\n{"execute": "query-qmp-schema"}\n{"execute": "quit"}\n'
+_ASK = b'{"execute": "qmp_capabilities"}\n{"execute": "query-qmp-schema"}\n'
+"""Without a `quit`: QEMU obeys it before all of its schema is out."""
 
 
 async def read(capabilities: Element, *, privileged: bool, settings: Abilities) -> Abilities:
@@ -75,21 +78,37 @@ async def _has_zstd(emulator: str) -> bool | None:
         changed = os.stat(emulator).st_mtime
     except OSError:
         return None
-    return await in_thread(lambda: _ask_for_zstd(emulator, changed), name="sterna-ask-qemu")
+    try:
+        return await in_thread(lambda: _ask_for_zstd(emulator, changed), name="sterna-ask-qemu")
+    except (OSError, ValueError):
+        return None
 
 
 @lru_cache(maxsize=8)
-def _ask_for_zstd(emulator: str, _changed: float) -> bool | None:
-    """Once per binary: its own QMP schema, from a QEMU without a machine."""
-    argv = [emulator, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
-    try:
-        said = subprocess.run(argv, input=_ASK, capture_output=True, timeout=_ASK_QEMU_S, check=False).stdout
-        answers = [json.loads(line).get("return") for line in said.splitlines() if line.startswith(b"{")]
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    schema = next((a for a in answers if isinstance(a, list)), None)
-    if schema is None:
-        return None
+def _ask_for_zstd(emulator: str, _changed: float) -> bool:
+    """Once per binary. Raises OSError, ValueError where it does not say: it is asked again the next time."""
     # the multifd compression: names of types are numbers there, so it is known by its members
-    choices = [set(e.get("values", ())) for e in schema if e.get("meta-type") == "enum"]
+    choices = [set(e.get("values", ())) for e in _schema(emulator) if e.get("meta-type") == "enum"]
     return any({"none", "zlib", "zstd"} <= values for values in choices)
+
+
+def _schema(emulator: str) -> list[dict[str, Any]]:
+    """Its own QMP schema, from a QEMU without a machine. Raises OSError, ValueError."""
+    argv = [emulator, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=none, bufsize=0) as qemu:
+        assert qemu.stdin is not None
+        assert qemu.stdout is not None
+        late = threading.Timer(_ASK_QEMU_S, qemu.kill)
+        late.start()
+        try:
+            qemu.stdin.write(_ASK)
+            with open(qemu.stdout.fileno(), "rb", closefd=False) as said:
+                for line in said:
+                    answer = json.loads(line).get("return")
+                    if isinstance(answer, list):
+                        return answer
+        finally:
+            late.cancel()
+            qemu.kill()
+    raise ValueError(f"{emulator} ended without its schema")
