@@ -57,9 +57,12 @@ async def test_a_qemu_that_gave_no_answer_is_asked_again(tmp_path):
     assert await zstd(path) is True
 
 
-async def test_a_qemu_that_says_nothing_is_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(abilities, "_ASK_QEMU_S", 0.2)
-    assert await zstd(emulator(tmp_path, first="import time; time.sleep(600)")) is None
+async def test_a_qemu_that_hangs_is_waited_for_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(abilities, "_ASK_QEMU_S", 0.5)
+    asked = tmp_path / "asked"
+    path = emulator(tmp_path, first=f"open({str(asked)!r}, 'a').write('.')\nimport time; time.sleep(600)")
+    assert [await zstd(path), await zstd(path)] == [None, None]
+    assert asked.read_text() == "."
 
 
 async def test_a_host_without_an_emulator_says_nothing(tmp_path):

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import threading
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,20 +86,26 @@ async def _has_zstd(emulator: str) -> bool | None:
 
 
 @lru_cache(maxsize=8)
-def _ask_for_zstd(emulator: str, _changed: float) -> bool:
-    """Once per binary. Raises OSError, ValueError where it does not say: it is asked again the next time."""
+def _ask_for_zstd(emulator: str, _changed: float) -> bool | None:
+    """Once per binary, also where it hangs (None): this host's facts must not take as long every time. Raises
+    OSError, ValueError where it ends without a word: it is asked again the next time."""
+    try:
+        schema = _schema(emulator)
+    except TimeoutError:
+        return None
     # the multifd compression: names of types are numbers there, so it is known by its members
-    choices = [set(e.get("values", ())) for e in _schema(emulator) if e.get("meta-type") == "enum"]
+    choices = [set(e.get("values", ())) for e in schema if e.get("meta-type") == "enum"]
     return any({"none", "zlib", "zstd"} <= values for values in choices)
 
 
 def _schema(emulator: str) -> list[dict[str, Any]]:
-    """Its own QMP schema, from a QEMU without a machine. Raises OSError, ValueError."""
+    """Its own QMP schema, of a QEMU without a machine. Raises TimeoutError where it hangs, OSError, ValueError."""
     argv = [emulator, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=none, bufsize=0) as qemu:
         assert qemu.stdin is not None
         assert qemu.stdout is not None
+        deadline = time.monotonic() + _ASK_QEMU_S
         late = threading.Timer(_ASK_QEMU_S, qemu.kill)
         late.start()
         try:
@@ -111,4 +118,6 @@ def _schema(emulator: str) -> list[dict[str, Any]]:
         finally:
             late.cancel()
             qemu.kill()
+    if time.monotonic() >= deadline:
+        raise TimeoutError(f"{emulator} gave no schema within {_ASK_QEMU_S:g} s")
     raise ValueError(f"{emulator} ended without its schema")
