@@ -78,10 +78,10 @@ class Frozen(Fault):
     role: str
 
     def strike(self, scene: Scene) -> None:
-        sabotage.freeze_agent(scene.lab, scene.host(self.role))
+        sabotage.freeze(sabotage.agent(scene.lab, scene.host(self.role)))
 
     def heal(self, scene: Scene) -> None:
-        sabotage.thaw_agent(scene.lab, scene.host(self.role))
+        sabotage.thaw(sabotage.agent(scene.lab, scene.host(self.role)))
 
 
 @dataclass(frozen=True)

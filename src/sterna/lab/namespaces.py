@@ -258,9 +258,18 @@ def parent_of(pid: int) -> int | None:
         return None
 
 
-def _stat_fields(pid: int) -> list[str]:
+def state_of(pid: int, thread: int) -> str | None:
+    """What a thread does, as the kernel's letter (R, S, D, T: stopped, ...); None when it is gone or a zombie."""
+    try:
+        state = _stat_fields(f"{pid}/task/{thread}")[0]
+    except OSError:
+        return None
+    return None if state in {"Z", "X"} else state
+
+
+def _stat_fields(process: int | str) -> list[str]:
     """The fields of /proc/PID/stat after the name: state, parent, ..."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
 def _started(pid: int) -> int | None:
