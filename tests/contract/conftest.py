@@ -4,6 +4,9 @@ import asyncio
 import shutil
 import signal
 import socket
+import ssl
+import subprocess
+from functools import partial
 
 import pytest
 
@@ -30,8 +33,11 @@ class NatsWorld:
     def url(self):
         return f"nats://127.0.0.1:{self.port}"
 
+    tls = None
+    """What its clients speak TLS with."""
+
     async def bus(self, name, **options):
-        bus = await NatsBus.connect(self.url, name=name, **options)
+        bus = await NatsBus.connect(self.url, name=name, tls=self.tls, **options)
         self.buses.append(bus)
         return bus
 
@@ -108,6 +114,46 @@ async def guarded_nats():
     if NATS_SERVER is None:
         pytest.fail("nats-server is not installed (Debian: apt-get install nats-server)")
     world = NatsWorld("--user", "agent", "--pass", "right")
+    await world.start()
+    yield world
+    await world.end()
+
+
+def certificates(folder):
+    """A CA, and a key and certificate of a server at 127.0.0.1."""
+    run = partial(subprocess.run, cwd=folder, check=True, capture_output=True)
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    run([*new, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"])
+    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1"]
+    run([*new, *signed, "-subj", "/CN=nats", "-keyout", "server.key", "-out", "server.pem"])
+    return folder / "ca.pem", folder / "server.pem", folder / "server.key"
+
+
+@pytest.fixture(params=["plain", "tls"])
+async def nats(request, tmp_path):
+    """A nats-server, once as it is and once with TLS, which every client of `nats.bus` speaks."""
+    if NATS_SERVER is None:
+        pytest.fail("nats-server is not installed (Debian: apt-get install nats-server)")
+    # Less than the defaults of 64 MB and 10 s: a client that does not read is closed soon.
+    settings = tmp_path / "nats.conf"
+    settings.write_text('max_pending: 4194304\nwrite_deadline: "500ms"\n')
+    if request.param == "plain":
+        world = NatsWorld("-c", str(settings))
+    else:
+        ca, cert, key = certificates(tmp_path)
+        world = NatsWorld("-c", str(settings), "--tls", "--tlscert", str(cert), "--tlskey", str(key))
+        world.tls = ssl.create_default_context(cafile=ca)
     await world.start()
     yield world
     await world.end()

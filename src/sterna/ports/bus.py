@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
+
+from sterna.domain.model import Value
+
+
+class BusState(Value):
+    """Whether this process has a connection to the bus."""
+
+    connected: bool
+    since: datetime
+    """UTC: when the connection was made, or lost, by this host's clock."""
+    why: str = ""
+    """How it was lost, or why it cannot be made; '' while there is one."""
 
 
 class Incoming(Protocol):
@@ -46,6 +59,9 @@ class Bus(Protocol):
         """Send, and iterate over the replies while the context is open. Raises Unreachable on iteration, at once,
         where nobody listens to the subject; on entering where the bus is away, nothing sent. A bus that goes away
         later ends nothing by itself: replies may be lost, the caller's deadline decides."""
+
+    def state(self) -> BusState:
+        """Whether there is a connection, and since when. Never waits."""
 
     async def close(self) -> None:
         """Leave the bus."""

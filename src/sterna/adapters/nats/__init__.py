@@ -1,1 +1,1 @@
-"""The bus on NATS."""
+"""The bus on NATS: `bus.py` is the port, `connection.py` one connection of it."""

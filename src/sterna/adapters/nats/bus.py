@@ -1,8 +1,8 @@
 """The bus on core NATS (nats-py). Nothing is stored here: casts that must not be lost are rpc/outbox.py's business.
 
-nats-py's own reconnecting is switched off. It gives up for good on some errors (an authorisation error while the
-server restarts), and it keeps what was published during an outage and sends it afterwards, when nobody expects it
-any more. A new client per connection has neither fault; our subscriptions are made again on each.
+nats-py's own reconnecting is switched off. It gives up after some errors (an authorisation error while the server
+restarts), and it keeps what was published during an outage and sends it later, when nobody expects it any more. A
+new connection (`connection.py`) has neither fault; our subscriptions are made again on each.
 """
 
 from __future__ import annotations
@@ -11,24 +11,22 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from itertools import count
 from uuid import uuid4
 
 import structlog
-from nats import errors as nats_errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as ClientSubscription
 
+from sterna.adapters.nats.connection import Connection, MaybeSent
 from sterna.domain.errors import BadRequest, Unreachable
-from sterna.ports.bus import Handler
+from sterna.ports.bus import BusState, Handler
 
-_JOIN_S = 5.0
-"""A server that takes the connection and then says nothing is given up after this."""
 _RETRY_S = (0.05, 1.0)
 """First and longest pause between two tries to reach the server: a restarted bus is back in use within a second."""
-_PING_S = 2
-"""Two pings unanswered and the link is taken for dead: a silently broken network is noticed in about 6 s."""
+
+_FIRST = "not joined yet"
 
 _log = structlog.get_logger()
 
@@ -63,21 +61,20 @@ class NatsSubscription:
         self.bus = bus
         self.subject = subject
         self.handler = handler
-        self.client: Client | None = None
+        self.connection: Connection | None = None
         """The connection it is open on."""
         self.inner: ClientSubscription | None = None
 
     async def close(self) -> None:
         """Stop receiving; messages already being handled are finished."""
         self.bus.subscriptions.pop(self, None)
-        if self.inner is not None:
-            with suppress(nats_errors.Error, OSError):  # connection gone: the subscription went with it
-                await self.inner.unsubscribe()
-            self.inner = None
+        inner, self.inner = self.inner, None
+        if inner is not None and self.connection is not None:
+            await self.connection.end(inner)
 
 
 class NatsBus:
-    """Implements ports.bus.Bus. Reconnects for ever; while the bus is away, sending raises Unreachable at once."""
+    """Implements ports.bus.Bus. It never stops reconnecting; until it has, sending raises Unreachable at once."""
 
     def __init__(
         self, url: str, *, name: str, user: str | None, password: str | None, tls: ssl.SSLContext | None
@@ -87,9 +84,11 @@ class NatsBus:
         self._user = user
         self._password = password
         self._tls = tls
-        self._client: Client | None = None
-        self._joined = asyncio.Event()
+        self._client: Connection | None = None
         self._lost = asyncio.Event()
+        """The newest connection's: set when that has ended."""
+        self._since, self._why = _now(), _FIRST
+        self._joined = asyncio.Event()
         self._inbox = f"_INBOX.{uuid4().hex}"
         self._tokens = count()
         self._waiting: dict[str, asyncio.Queue[Msg]] = {}
@@ -110,11 +109,11 @@ class NatsBus:
     ) -> NatsBus:
         """Join the bus at `url` (`nats://host:port`, several separated by commas); `name` is for its operator.
 
-        A bus that is away is no error: it is tried for ever in the background, so that an agent may start first.
+        A bus that is away is not an error: it is tried in the background, so that an agent may start first.
         """
         bus = cls(url, name=name, user=user, password=password, tls=tls)
         if not await bus._try_to_join():
-            _log.warning("the message bus does not answer yet", name=name, servers=bus._servers)
+            _log.warning("the message bus does not answer yet", name=name, servers=bus._servers, why=bus._why)
         bus._keeper = asyncio.create_task(bus._keep(), name=f"nats {name}")
         return bus
 
@@ -123,11 +122,16 @@ class NatsBus:
         """Is there a connection now?"""
         return self._client is not None and self._client.is_connected
 
+    def state(self) -> BusState:
+        """Is the bus there, since when, and if not, why not."""
+        connected = self.connected
+        return BusState(connected=connected, since=self._since, why="" if connected else self._why)
+
     async def wait_connected(self) -> None:
-        """Wait until there is a connection and every subscription is open on it."""
+        """Wait until there is a connection and every subscription is open on it. Has no bound of its own."""
         while not self.connected:
+            self._joined.clear()
             await self._joined.wait()
-            await asyncio.sleep(0)
 
     async def subscribe(self, subject: str, handler: Handler) -> NatsSubscription:
         """Call `handler`, each time in a task of its own, for each message; in force when this returns.
@@ -138,17 +142,20 @@ class NatsBus:
         _check_subject(subject, wildcards=True)
         subscription = NatsSubscription(self, subject, handler)
         self.subscriptions[subscription] = None
-        client = self._client
-        if client is not None:
+        connection = self._client
+        if connection is not None:
             try:
-                await self._open(client, subscription)
-                await _settle(client)
-            except (nats_errors.Error, OSError) as e:
+                await self._open(connection, subscription)
+                await connection.settle()
+            except Unreachable as e:
+                subscription.connection = None
                 _log.info("subscription waits for the bus", subject=subject, error=str(e))
+                self._lost.set()
         return subscription
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        """Send and forget. Raises Unreachable where the bus is away, BadRequest over its size limit."""
+        """Send and forget. Raises Unreachable where the bus is away or takes no more, BadRequest over its size
+        limit."""
         await self._send(subject, payload, "")
 
     @asynccontextmanager
@@ -156,43 +163,40 @@ class NatsBus:
         """Send, and iterate over the replies. Raises Unreachable where the bus is away (on entering) or nobody
         listens (on iteration), BadRequest over the size limit.
 
-        An outage after sending does not end the iteration: replies may still come when the bus is back, or may
-        have been lost; the caller's deadline decides.
+        An outage while or after sending does not end the iteration: replies may still come when the bus is back, or
+        may have been lost; the caller's deadline decides.
         """
         token = str(next(self._tokens))
         queue: asyncio.Queue[Msg] = asyncio.Queue()
         self._waiting[token] = queue
         try:
-            await self._send(subject, payload, f"{self._inbox}.{token}")
+            with suppress(MaybeSent):
+                await self._send(subject, payload, f"{self._inbox}.{token}")
             yield _replies(queue, subject)
         finally:
             del self._waiting[token]
 
     async def close(self) -> None:
-        """Leave the bus; what was sent is flushed, handlers still running are cancelled."""
+        """Leave the bus; what was sent is flushed, handlers still running are cancelled. Bounded."""
         self._closing = True
         tasks = [t for t in (self._keeper, *self._tasks) if t is not None and t is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        connection, self._client = self._client, None
+        if connection is not None:
+            await connection.leave(flush=True)
+            self._went("left")
 
     async def _send(self, subject: str, payload: bytes, reply: str) -> None:
         _check_subject(subject)
-        client = self._client
-        if client is None or not client.is_connected:
+        connection = self._client
+        if connection is None or not connection.is_connected:
             raise Unreachable("the message bus does not answer", fix=f"start the bus at {', '.join(self._servers)}")
-        if len(payload) > client.max_payload:
-            raise BadRequest(
-                f"a message of {len(payload)} bytes is over the bus's limit of {client.max_payload} bytes"
-            )
-        try:
-            await client.publish(subject, payload, reply=reply)
-            await asyncio.sleep(0)  # nats-py writes in a task of its own: it is sent when this returns
-        except (nats_errors.Error, OSError) as e:
-            raise Unreachable(f"the message bus does not answer: {e}") from e
+        if len(payload) > connection.client.max_payload:
+            limit = connection.client.max_payload
+            raise BadRequest(f"a message of {len(payload)} bytes is over the bus's limit of {limit} bytes")
+        await connection.publish(subject, payload, reply)
 
     # the connection
 
@@ -201,77 +205,82 @@ class NatsBus:
         # A flag as well as a cancellation: asyncio.wait_for, inside nats-py, swallows one that comes at the very
         # moment a connection is refused (CPython 3.11).
         while not self._closing:
-            if self._client is not None:
-                await self._lost.wait()
-                self._client = None
-                self._joined.clear()
-                _log.warning("the message bus is away", name=self._name, servers=self._servers)
-                pause = _RETRY_S[0]
-            if not await self._try_to_join() and not self._closing:
+            try:
+                if await self._lose():
+                    pause = _RETRY_S[0]
+                joined = await self._try_to_join()
+            except Exception:  # a bug of ours or of the library: without this task nobody would ever join again
+                _log.exception("joining the message bus failed inside", name=self._name)
+                joined = False
+            if not joined and not self._closing:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_S[1])
 
-    async def _try_to_join(self) -> bool:
-        lost = asyncio.Event()
-        client = Client()
-
-        async def on_closed() -> None:
-            lost.set()
-
-        try:
-            async with asyncio.timeout(_JOIN_S):
-                await client.connect(
-                    self._servers,
-                    name=self._name,
-                    user=self._user,
-                    password=self._password,
-                    tls=self._tls,
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0,
-                    ping_interval=_PING_S,
-                    closed_cb=on_closed,
-                    error_cb=_log_error,
-                )
-                await client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
-                await _settle(client)  # else an answer that comes at once finds nobody
-                while missing := [s for s in self.subscriptions if s.client is not client]:
-                    for subscription in missing:
-                        await self._open(client, subscription)
-                    await _settle(client)  # meanwhile somebody may subscribe: look again
-        except Exception as e:  # whatever listens there may not even speak NATS: never a reason to stop trying
-            _log.info("the message bus cannot be joined", name=self._name, servers=self._servers, error=repr(e))
-            await client.close()
+    async def _lose(self) -> bool:
+        """Return once there is no connection; was there one?"""
+        if (connection := self._client) is None:
             return False
-        self._lost, self._client = lost, client
+        await connection.watch()
+        self._client = None
+        self._went(connection.why)
+        _log.warning("the message bus is lost", name=self._name, servers=self._servers, why=connection.why)
+        await connection.leave(flush=False)
+        return True
+
+    def _went(self, why: str) -> None:
+        self._joined.clear()
+        self._since, self._why = _now(), why
+
+    async def _try_to_join(self) -> bool:
+        try:
+            connection = await Connection.join(
+                self._servers, name=self._name, user=self._user, password=self._password, tls=self._tls
+            )
+        except Unreachable as e:
+            self._cannot_join(e)
+            return False
+        try:
+            await connection.open(f"{self._inbox}.*", self._on_reply)
+            await connection.settle()  # else an answer that comes at once finds nobody
+            while missing := [s for s in self.subscriptions if s.connection is not connection]:
+                for subscription in missing:
+                    await self._open(connection, subscription)
+                await connection.settle()  # somebody may have subscribed since: look again
+        except Unreachable as e:
+            self._cannot_join(e)
+            await connection.leave(flush=False)
+            return False
+        if self._why and self._why != _FIRST:
+            _log.info("the message bus is back", name=self._name, away_since=self._since.isoformat())
+        self._client, self._lost = connection, connection.lost
+        self._since, self._why = _now(), ""
         self._joined.set()
         return True
 
-    async def _open(self, client: Client, subscription: NatsSubscription) -> None:
+    def _cannot_join(self, error: Unreachable) -> None:
+        """Logged where it says more than that nobody answers, and when the reason changes: not at every try."""
+        refused = error.__cause__ is not None and not isinstance(error.__cause__, OSError | Unreachable)
+        if refused and error.message != self._why:
+            _log.warning("the message bus cannot be joined", name=self._name, why=error.message)
+        self._why = error.message
+
+    async def _open(self, connection: Connection, subscription: NatsSubscription) -> None:
         async def on_message(msg: Msg) -> None:
             task = asyncio.create_task(_run(subscription.handler, NatsMessage(self, msg)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        subscription.client = client
-        inner = await client.subscribe(subscription.subject, cb=on_message)
+        subscription.connection = connection
+        inner = await connection.open(subscription.subject, on_message)
         if subscription in self.subscriptions:
             subscription.inner = inner
         else:  # closed while it was opened
-            await inner.unsubscribe()
+            await connection.end(inner)
 
     async def _on_reply(self, msg: Msg) -> None:
         queue = self._waiting.get(msg.subject.rpartition(".")[2])
         if queue is not None:  # else: the caller has gone
             queue.put_nowait(msg)
-
-
-async def _settle(client: Client) -> None:
-    """Return when the server has taken every subscription sent so far."""
-    # nats-py's flush writes its PING past the commands that still wait in its buffer, so the first PONG proves
-    # only that the buffer has been written; the second proves that the server has read it.
-    await client.flush(timeout=_PING_S)
-    await client.flush(timeout=_PING_S)
 
 
 async def _replies(queue: asyncio.Queue[Msg], subject: str) -> AsyncIterator[bytes]:
@@ -289,8 +298,8 @@ async def _run(handler: Handler, message: NatsMessage) -> None:
         _log.exception("a bus handler failed", subject=message.subject)
 
 
-async def _log_error(error: Exception) -> None:
-    _log.debug("nats", error=repr(error))
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _check_subject(subject: str, *, wildcards: bool = False) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 import structlog
 
 from sterna.domain.errors import BadRequest, Unreachable
-from sterna.ports.bus import Handler
+from sterna.ports.bus import BusState, Handler
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 """As nats-server's default."""
+
+_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 _log = structlog.get_logger()
 
@@ -182,6 +185,11 @@ class MemoryBus:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def state(self) -> BusState:
+        """Whether there is a connection. How long is not kept: simulated time has no date."""
+        connected = not self._closed and self.broker.reaches(self.name)
+        return BusState(connected=connected, since=_BEGINNING, why="" if connected else "the broker is away")
 
     def check(self, payload: bytes) -> None:
         """Raises Unreachable where the bus is away, BadRequest where `payload` is over its limit."""

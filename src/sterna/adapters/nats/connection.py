@@ -1,0 +1,265 @@
+"""One connection to a NATS server, from joining to its end. Used by `bus.py`, which makes a new one after a loss.
+
+What nats-py (2.16) does not do, and this file does:
+
+- Its `Client._close` flushes first. With unsent data and a broken socket that raises before `closed_cb` is called:
+  whoever waits for that callback waits without end. Here unsent data are dropped first, and the state is looked at.
+- A server that hangs while the socket's buffers are full blocks `publish` without a limit, and nats-py's own ping
+  waits behind the same buffer. Here every wait has a bound, and silence is measured from outside.
+- It sends user and password to a server that does not offer TLS, though TLS was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import structlog
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+
+from sterna.domain.errors import SternaError, Unreachable
+
+JOIN_S = 5.0
+"""A server that takes the connection and then says nothing is given up after this."""
+SEND_S = 3.0
+"""Longest wait of one sender. It waits only while 2 MiB are unsent: some milliseconds, with a working server."""
+CLOSE_S = 2.0
+"""Longest wait for a connection to be flushed, and for it to be closed."""
+LOOK_S = 0.5
+"""A loss that no callback reports is noticed after this."""
+PING_S = 1.5
+"""Pause between two pings: a healthy connection is never silent for longer."""
+SILENCE_S = 5.0
+"""A server that sends nothing for this long, pings unanswered, is taken for lost: a working one answers a ping
+within milliseconds. A hang is noticed within this, a ping's and a look's interval."""
+_OWN_PAUSE_S = 2.0
+"""A look that comes this much too late: this process itself stood still. What the server sent is read first."""
+
+_NOT_SENT = (
+    nats_errors.ConnectionClosedError,
+    nats_errors.ConnectionDrainingError,
+    nats_errors.OutboundBufferLimitError,
+)
+"""nats-py raises these before it takes the message."""
+
+T = TypeVar("T")
+_log = structlog.get_logger()
+
+
+class MaybeSent(Unreachable):
+    """The bus was lost, or did not take more, while a message was on its way: whether it arrives is not known."""
+
+
+class _Client(Client):
+    """nats-py's client, whose end cannot be held up by what is unsent, and which keeps its word about TLS."""
+
+    tls_demanded = False
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self._pending = []
+        self._pending_data_size = 0
+        _abort(self)
+        await super()._close(status, do_cbs)
+
+    def _connect_command(self) -> bytes:
+        writer = _writer_of(self)
+        if self.tls_demanded and (writer is None or writer.get_extra_info("ssl_object") is None):
+            raise nats_errors.Error("the server does not offer TLS, which the settings ask for")
+        return super()._connect_command()
+
+
+class Connection:
+    """A joined connection. `lost` is set once it is known to have ended; `why` then says how."""
+
+    def __init__(self, client: _Client, lost: asyncio.Event) -> None:
+        self.client = client
+        self.lost = lost
+        self.why = ""
+        self._sending: set[asyncio.Timeout] = set()
+        """The bounds of those who wait in `publish`: a loss ends their wait at once."""
+
+    @classmethod
+    async def join(
+        cls, servers: list[str], *, name: str, user: str | None, password: str | None, tls: ssl.SSLContext | None
+    ) -> Connection:
+        """Connect to the first of `servers` that answers. Raises Unreachable, within `JOIN_S`."""
+        client, lost = _Client(), asyncio.Event()
+        client.tls_demanded = tls is not None
+        errors: list[Exception] = []
+
+        async def on_closed() -> None:
+            lost.set()
+
+        async def on_error(error: Exception) -> None:
+            errors[:] = [error]
+            _log.debug("nats", error=repr(error))
+
+        joining = client.connect(
+            servers,
+            name=name,
+            user=user,
+            password=password,
+            tls=tls,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            closed_cb=on_closed,
+            error_cb=on_error,
+        )
+        try:
+            await bounded(joining, JOIN_S, "it takes the connection and does not answer")
+        except Exception as error:  # whatever listens there may not even speak NATS
+            await _discard(client)
+            if isinstance(error, nats_errors.NoServersError) and errors:
+                error = errors[0]  # what happened with the last of them
+            raise Unreachable(f"the message bus cannot be joined: {str(error) or repr(error)}") from error
+        return cls(client, lost)
+
+    @property
+    def is_connected(self) -> bool:
+        """As far as is known now."""
+        return not self.lost.is_set() and self.client.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        """Has the library given it up?"""
+        return bool(self.client.is_closed)
+
+    async def publish(self, subject: str, payload: bytes, reply: str) -> None:
+        """Send, within `SEND_S`. Raises Unreachable where it was not sent, MaybeSent where that is not known."""
+        limit = asyncio.timeout(SEND_S)
+        try:
+            async with limit:
+                self._sending.add(limit)
+                await self.client.publish(subject, payload, reply=reply)
+                await asyncio.sleep(0)  # nats-py writes in a task of its own: it is sent when this returns
+        except _NOT_SENT as error:
+            raise Unreachable(f"the message bus does not answer: {error}") from error
+        except (nats_errors.Error, OSError) as error:  # TimeoutError is an OSError
+            raise MaybeSent(f"the message bus does not answer: {str(error) or 'it takes no more'}") from error
+        finally:
+            self._sending.discard(limit)
+        if limit.expired():  # nats-py swallows a cancellation while it flushes
+            raise MaybeSent("the message bus does not answer: it takes no more")
+
+    async def open(self, subject: str, on_message: Any) -> Subscription:
+        """Subscribe, in force on the server after `settle`. Raises Unreachable, within `SEND_S`."""
+        return await self._asked(self.client.subscribe(subject, cb=on_message))
+
+    async def end(self, subscription: Subscription) -> None:
+        """Unsubscribe; a connection that is gone has ended it already. Returns within `SEND_S`."""
+        with suppress(Unreachable):
+            await self._asked(subscription.unsubscribe())
+
+    async def settle(self) -> None:
+        """Return when the server has taken every subscription sent so far. Raises Unreachable."""
+        # nats-py's flush writes its PING past the commands that still wait in its buffer, so the first PONG proves
+        # only that the buffer has been written; the second proves that the server has read it.
+        for _ in range(2):
+            await self._asked(self.client.flush(timeout=round(SEND_S)))
+
+    async def watch(self) -> None:
+        """Return when the connection has ended or its server is silent, whoever reports that, or nobody."""
+        loop = asyncio.get_running_loop()
+        heard = looked = pinged = loop.time()
+        received, ping = self._received(), None
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self.lost.wait()
+            if not self.is_connected:
+                self._is_lost(f"the connection has ended: {self.client.last_error or 'closed by the server'}")
+                return
+            now = loop.time()
+            if now - looked > LOOK_S + _OWN_PAUSE_S or received != self._received() or _answered(ping):
+                heard = now
+            looked, received = now, self._received()
+            if now - heard > SILENCE_S:
+                self._is_lost(f"its server has sent nothing for {now - heard:.1f} s")
+                return
+            if now - pinged >= PING_S and (ping is None or ping.done()):
+                pinged, ping = now, asyncio.ensure_future(self._ping())
+
+    async def leave(self, *, flush: bool) -> None:
+        """Close it; with `flush` what was sent reaches the server first, where it still answers. Bounded."""
+        if flush and self.is_connected:
+            with suppress(Unreachable):
+                await self._asked(self.client.flush(timeout=round(CLOSE_S)))
+        self._is_lost("left")
+        await _discard(self.client)
+
+    def _received(self) -> int:
+        return int(self.client.stats["in_msgs"])
+
+    def _is_lost(self, why: str) -> None:
+        self.why = self.why or why
+        self.lost.set()
+        now = asyncio.get_running_loop().time()
+        for limit in self._sending:
+            if not limit.expired():
+                limit.reschedule(now)
+
+    async def _ping(self) -> bool:
+        try:
+            await bounded(self.client.rtt(timeout=round(SILENCE_S)), SILENCE_S, "no answer")
+        except Exception:  # the watch measures silence, whatever its reason
+            return False
+        return True
+
+    async def _asked(self, act: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await bounded(act, SEND_S, "no answer")
+        except SternaError:
+            raise
+        except Exception as error:
+            raise Unreachable(f"the message bus does not answer: {str(error) or repr(error)}") from error
+
+
+async def bounded(act: Coroutine[Any, Any, T], seconds: float, otherwise: str) -> T:
+    """`act`'s result. Raises Unreachable, saying `otherwise`, after `seconds`, even if it cannot be cancelled."""
+    task = asyncio.ensure_future(act)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_seen)
+    if not task.done() or task.cancelled():  # cancelled: by the library, of which the caller must not die
+        raise Unreachable(otherwise)
+    return task.result()
+
+
+def _answered(ping: asyncio.Future[bool] | None) -> bool:
+    return ping is not None and ping.done() and not ping.cancelled() and ping.result()
+
+
+def _seen(task: asyncio.Future[Any]) -> None:
+    """Whatever became of a task that nobody waits for any more: not to be reported as never retrieved."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _discard(client: _Client) -> None:
+    """Close at once, unsent data dropped; the socket is gone when this returns."""
+    with suppress(Exception):
+        await bounded(client.close(), CLOSE_S, "not closed in time")
+    _abort(client)
+
+
+def _writer_of(client: Client, which: str = "_io_writer") -> asyncio.StreamWriter | None:
+    writer: asyncio.StreamWriter | None = getattr(client._transport, which, None)
+    return writer
+
+
+def _abort(client: Client) -> None:
+    """Close the socket without waiting until the other side has read what is in its buffers.
+
+    The TCP transport, below TLS: that of TLS cannot be aborted any more once it was closed (CPython 3.11).
+    """
+    if (writer := _writer_of(client, "_bare_io_writer")) is not None:
+        writer.transport.abort()

@@ -1,0 +1,271 @@
+"""A client whose server dies, hangs or closes it while it sends; and what nobody reports. With TLS and without.
+
+Each case is one in which nats-py's callbacks do not come, or its calls do not return.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+from nats.aio.client import Client
+
+from sterna.adapters.nats import connection
+from sterna.adapters.nats.bus import NatsBus
+from sterna.domain.errors import Unknown, Unreachable
+from sterna.rpc.client import RpcClient
+
+NOTICED_S = 8
+"""A server that hangs is noticed within this, with or without full buffers."""
+BACK_S = 2
+"""All work again within this after the server's return."""
+
+
+class Sender:
+    """Publishes without pause; counts what was taken and what was refused."""
+
+    def __init__(self, bus, size):
+        self.bus, self.size, self.sent, self.refused = bus, size, 0, 0
+        self.task = asyncio.create_task(self._send())
+
+    async def _send(self):
+        while True:
+            try:
+                await self.bus.publish("x.y", b"z" * self.size)
+                self.sent += 1
+            except Unreachable:
+                self.refused += 1
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def senders(bus, size, count=3):
+    crowd = [Sender(bus, size) for _ in range(count)]
+    try:
+        yield crowd
+    finally:
+        for sender in crowd:
+            sender.task.cancel()
+
+
+async def until(holds, seconds):
+    """Return when it holds; how long that took. Raises TimeoutError."""
+    began = time.monotonic()
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - other processes
+            await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
+async def all_send(crowd, seconds):
+    before = [sender.sent for sender in crowd]
+    await until(lambda: all(s.sent > b for s, b in zip(crowd, before, strict=True)), seconds)
+
+
+async def nothing(_message):
+    pass
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 200_000])
+async def test_a_server_that_dies_while_it_is_sent_to_is_left_and_joined_again(nats, size):
+    bus = await nats.bus("a")
+    await bus.subscribe("x.*", nothing)
+    async with senders(bus, size) as crowd:
+        for _ in range(4):
+            await all_send(crowd, 10)
+            await nats.kill()
+            await nats.start()
+            await all_send(crowd, BACK_S)
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+async def test_a_server_that_hangs_is_noticed_and_no_sender_is_stuck(nats, size):
+    bus = await nats.bus("a")
+    async with senders(bus, size) as crowd:
+        await all_send(crowd, 10)
+        nats.process.send_signal(signal.SIGSTOP)
+        try:
+            await until(lambda: not bus.connected, NOTICED_S)
+            refused = [sender.refused for sender in crowd]
+            await until(lambda: all(s.refused > r for s, r in zip(crowd, refused, strict=True)), 1)
+        finally:
+            nats.process.send_signal(signal.SIGCONT)
+        await all_send(crowd, BACK_S)
+
+
+async def test_a_call_that_a_hanging_server_may_have_taken_is_unknown_not_undelivered(nats, monkeypatch):
+    bus = await nats.bus("a")
+    async with senders(bus, 200_000) as crowd:
+        await all_send(crowd, 10)
+        nats.process.send_signal(signal.SIGSTOP)
+        try:
+            await until(lambda: bus._client.client.pending_data_size > 2 << 20, 5)
+            with pytest.raises(Unknown):
+                await RpcClient(bus, "me", _Now()).call("you", "do", {}, silence_s=1)
+        finally:
+            nats.process.send_signal(signal.SIGCONT)
+
+
+class _Now:
+    """ports.clock.Clock, as much of it as a call needs."""
+
+    def monotonic_ms(self):
+        return time.monotonic() * 1000
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(seconds)
+
+
+async def test_a_loss_that_no_callback_reports_is_seen_by_looking(nats, monkeypatch):
+    async def ends_silently(self, status, do_cbs=True):
+        self._status = Client.CLOSED
+
+    bus = await nats.bus("a")
+    monkeypatch.setattr(connection._Client, "_close", ends_silently)
+    nats.process.kill()
+    await nats.process.wait()
+    await until(lambda: not bus.state().connected and bus._client is None, BACK_S)
+    monkeypatch.undo()
+    await nats.start()
+    assert bus.connected
+
+
+async def test_a_library_that_stops_reading_is_noticed(nats):
+    bus = await nats.bus("a")
+    bus._client.client._reading_task.cancel()
+    old = bus._client
+    await until(lambda: bus._client is not None and bus._client is not old, NOTICED_S + BACK_S)
+    assert "sent nothing" in old.why
+
+
+async def test_a_process_that_stood_still_itself_keeps_its_connection(nats, monkeypatch):
+    monkeypatch.setattr(connection, "SILENCE_S", 1.0)
+    monkeypatch.setattr(connection, "PING_S", 0.2)
+    bus = await nats.bus("a")
+    first = bus._client
+    time.sleep(4)  # noqa: ASYNC251 - the fault itself: nothing of this process runs
+    await bus.publish("s", b"")
+    for _ in range(3):
+        await first.client.flush()
+        await asyncio.sleep(connection.LOOK_S)
+    assert bus._client is first
+    assert bus.connected
+
+
+async def test_a_client_that_its_server_closes_as_too_slow_is_back(nats):
+    """While this process stands still, another floods it with more than the server keeps for one client."""
+    bus = await nats.bus("slow")
+    await bus.subscribe("x.*", nothing)
+    lost = bus._client.lost
+
+    def flood():
+        async def send():
+            other = await NatsBus.connect(nats.url, name="flood", tls=nats.tls)
+            for _ in range(20):
+                await other.publish("x.y", b"z" * 900_000)
+            await other.close()
+
+        asyncio.run(send())
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    thread.join()  # blocks the loop: this client does not read
+    await until(lost.is_set, 20)
+    await until(lambda: bus.connected, BACK_S)
+    await bus.publish("s", b"")
+
+
+async def test_no_socket_stays_open(nats):
+    def sockets():
+        count = 0
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                count += os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
+            except FileNotFoundError:
+                continue
+        return count
+
+    bus = await nats.bus("a")
+    async with senders(bus, 100_000) as crowd:
+        await all_send(crowd, 10)
+        before = sockets()
+        for _ in range(3):
+            await nats.kill()
+            await nats.start()
+            await all_send(crowd, BACK_S)
+        nats.process.send_signal(signal.SIGSTOP)
+        await until(lambda: not bus.connected, NOTICED_S)
+        nats.process.send_signal(signal.SIGCONT)
+        await all_send(crowd, BACK_S)
+        await until(lambda: sockets() <= before, 5)
+
+
+async def test_closing_is_bounded_while_the_server_hangs(nats):
+    bus = await nats.bus("a")
+    async with senders(bus, 200_000) as crowd:
+        await all_send(crowd, 10)
+        nats.process.send_signal(signal.SIGSTOP)
+        await until(lambda: bus._client.client.pending_data_size > 2 << 20, 5)
+        async with asyncio.timeout(2 * connection.CLOSE_S + 1):
+            await bus.close()
+        nats.process.send_signal(signal.SIGCONT)
+    assert not bus.connected
+
+
+async def test_one_line_when_lost_and_one_when_back(nats):
+    bus = await nats.bus("a")
+    lost_at = bus.state().since
+    with structlog.testing.capture_logs() as logs:
+        await nats.kill()
+        await until(lambda: bus._client is None, BACK_S)
+        state = bus.state()
+        assert not state.connected
+        assert state.since > lost_at
+        assert state.why
+        await until(lambda: sum(line["event"] == "nats" for line in logs) > 5, 10)  # tries, logged for debugging
+        assert "Connect" in bus.state().why
+        await nats.start()
+    lines = [line["event"] for line in logs if line["log_level"] != "debug"]
+    assert lines == ["the message bus is lost", "the message bus is back"]
+    assert bus.state().connected
+
+
+async def test_why_a_server_refuses_is_logged_once(guarded_nats):
+    with structlog.testing.capture_logs() as logs:
+        bus = await NatsBus.connect(guarded_nats.url, name="bad", user="agent", password="wrong")
+        await until(lambda: sum(line["event"] == "nats" for line in logs) > 5, 10)
+        await bus.close()
+    lines = [line for line in logs if line["log_level"] != "debug"]
+    assert [line["event"] for line in lines] == [
+        "the message bus cannot be joined",
+        "the message bus does not answer yet",
+    ]
+    assert "Authorization" in lines[0]["why"]
+
+
+async def test_a_server_without_tls_is_not_given_the_password(tmp_path):
+    """A server that says it has no TLS, where the settings ask for TLS: nothing is sent to it."""
+    import ssl
+
+    received = bytearray()
+
+    async def plain(reader, writer):
+        writer.write(b'INFO {"server_id":"x","version":"2.9.10","max_payload":1048576,"auth_required":true}\r\n')
+        received.extend(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0, family=socket.AF_INET)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    bus = await NatsBus.connect(url, name="a", user="agent", password="secret", tls=ssl.create_default_context())
+    try:
+        assert not bus.connected
+        assert "TLS" in bus.state().why
+    finally:
+        await bus.close()
+        server.close()
+    assert bytes(received) == b""
