@@ -16,9 +16,12 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
+from sterna.lab import database as databases
 from sterna.lab import secrets
 from sterna.lab.building import build_lab, check_machine
+from sterna.lab.database import LabDatabase
 from sterna.lab.ending import clear_state, end_lab, locked, take_down
 from sterna.lab.errors import LabError
 from sterna.lab.guest_maker import make_guest, unplug_hybrid
@@ -44,6 +47,7 @@ class Lab:
         self._record = record
         self.outer = Namespaces(record.outer.identity)
         self.iscsi = IscsiTarget(self.outer, state_dir / "iscsi")
+        self.database = LabDatabase(self.outer, state_dir / "logs/postgresql.log")
         self.hosts: dict[str, LabHost] = {
             host.name: LabHost(
                 host.name,
@@ -56,13 +60,26 @@ class Lab:
         }
 
     @classmethod
-    def up(cls, state_dir: Path | str = ".lab", hosts: int = 2, agents: bool = True, owner: bool = False) -> "Lab":
+    def up(
+        cls,
+        state_dir: Path | str = ".lab",
+        hosts: int = 2,
+        agents: bool = True,
+        owner: bool = False,
+        *,
+        database: Literal["sqlite", "postgresql"] = "sqlite",
+        controllers: int = 1,
+    ) -> "Lab":
         """Makes a lab, or returns the one that is up in `state_dir` (a dead or half-made one is cleared first).
 
-        With `owner` it dies with this process, however that ends. Raises LabError when the machine cannot have one.
+        With `owner` it dies with this process, however that ends. `database`: the controllers keep their records
+        in a file, or in a PostgreSQL of the lab's own, which several of them can share. Raises LabError when the
+        machine cannot have one.
         """
         state = Path(state_dir).absolute()
         check_machine(state, hosts)
+        if controllers > 1 and database == "sqlite":
+            raise LabError("several controllers need a database that they can share: postgresql")
         state.mkdir(parents=True, exist_ok=True)
         with locked(state):
             if (live := _live(state)) is not None:
@@ -70,8 +87,12 @@ class Lab:
             clear_state(state)
             try:
                 lab = cls(state, build_lab(state, hosts, owner))
+                lab._record.database = database
+                if database == "postgresql":
+                    lab.database.create()
                 if agents:
-                    lab.start_controller()
+                    for number in range(1, controllers + 1):
+                        lab.start_controller(number)
                     for name in lab.hosts:
                         lab.start_agent(name)
                     lab.wait_ready()
@@ -100,6 +121,11 @@ class Lab:
     def accelerator(self) -> str:
         """What guests run under: kvm or tcg."""
         return self._record.accelerator
+
+    @property
+    def controller_urls(self) -> dict[int, str]:
+        """The address of each controller that was started, by its number from 1."""
+        return self._record.controller_urls
 
     @property
     def controller_url(self) -> str | None:
@@ -285,25 +311,37 @@ class Lab:
         finally:
             os.close(watched)
 
-    def start_controller(self) -> str:
-        """Starts the controller inside the lab, listening on a free port of this machine's 127.0.0.1; its URL."""
-        config = self.state_dir / "controller.toml"
-        database = f"sqlite:///{self.state_dir}/controller.db"
+    def start_controller(self, number: int = 1, port: int = 0) -> str:
+        """Starts a controller inside the lab, listening on this machine's 127.0.0.1, on `port` or on one that is
+        free; its URL."""
+        config = self._controller_settings(number)
+        database = (
+            databases.URL if self._record.database == "postgresql" else f"sqlite:///{self.state_dir}/controller.db"
+        )
         config.write_text(f'database = "{database}"\n[bus]\nurl = "{NATS_URL}"\n')
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            self._record.controller_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with socket.create_server(("127.0.0.1", port)) as listening:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             argv = [sys.executable, "-m", "sterna", "controller", "--config", str(config)]
             argv += ["--fd", str(listening.fileno())]
-            self.outer.detach(argv, self.state_dir / "logs/controller.log", pass_fds=[listening.fileno()])
+            self.outer.detach(argv, self.state_dir / "logs" / f"{config.stem}.log", pass_fds=[listening.fileno()])
+        self._record.controller_urls[number] = url
+        self._record.controller_url = self._record.controller_urls.get(1)
         self._record.save(self.state_dir)
-        return self._record.controller_url
+        return url
+
+    def _controller_settings(self, number: int) -> Path:
+        return self.state_dir / f"controller{'' if number == 1 else number}.toml"
 
     def wait_ready(self, timeout: float = READY_SECONDS) -> None:
-        """Until the controller has heard every host's agent. Raises LabError after `timeout` seconds."""
+        """Until every controller has heard every host's agent. Raises LabError after `timeout` seconds."""
+        for url in self.controller_urls.values():
+            self._wait_ready(url, timeout)
+
+    def _wait_ready(self, url: str, timeout: float) -> None:
         deadline, seen = time.monotonic() + timeout, "nothing"
         while time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"{self.controller_url}/v1/hosts", timeout=5) as answer:  # noqa: S310
+                with urllib.request.urlopen(f"{url}/v1/hosts", timeout=5) as answer:  # noqa: S310
                     up = {host["name"] for host in json.load(answer)["hosts"] if host["state"] == "up"}
             except OSError as error:
                 seen = str(error)
@@ -314,12 +352,18 @@ class Lab:
             time.sleep(0.05)
         raise LabError(f"the agents are not ready after {timeout:g} s ({seen}); see the logs in {self.state_dir}")
 
-    def controller_pid(self) -> int | None:
-        """The machine's PID of the controller; None when there is none."""
+    def controller_pid(self, number: int = 1) -> int | None:
+        """The machine's PID of a controller; None when there is none."""
         for pid, argv in self.outer.processes():
-            if argv[1:4] == ["-m", "sterna", "controller"]:
+            if self.is_controller(argv, number):
                 return pid
         return None
+
+    def is_controller(self, argv: Sequence[str], number: int | None = None) -> bool:
+        """Is this the command line of the controller of that number (None: of any)?"""
+        if list(argv[1:4]) != ["-m", "sterna", "controller"]:
+            return False
+        return number is None or str(self._controller_settings(number)) in argv
 
 
 def _live(state: Path) -> Lab | None:

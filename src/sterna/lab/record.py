@@ -87,6 +87,11 @@ class LabRecord(BaseModel):
     indexes_apart: bool = False
     """Whether `host.part_indexes` was done on all hosts."""
     controller_url: str | None = None
+    """Of the first controller."""
+    controller_urls: dict[int, str] = Field(default_factory=dict)
+    """Of each controller, by its number from 1."""
+    database: str = "sqlite"
+    """What the controllers keep their records in: `sqlite` or `postgresql`."""
 
     def processes(self) -> list[Process]:
         """PID 1 of the lab and of each host."""

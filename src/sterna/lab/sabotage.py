@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sterna.lab import namespaces
+from sterna.lab.database import is_backend, is_server
 from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
 from sterna.lab.namespaces import Namespaces
@@ -34,12 +35,14 @@ class Victim:
     inside: Namespaces
     picks: Callable[[list[str]], bool]
     """Is this the command line of one of its processes?"""
+    family: bool = False
+    """Its children are victims too: they work on without it."""
 
     def pids(self) -> list[int]:
         """The machine's PIDs of its processes, without children that were forked and have not executed their own
         program yet: they look like their parent. Raises LabError when there are none."""
         alike = [pid for pid, argv in self.inside.processes() if self.picks(argv)]
-        found = [pid for pid in alike if namespaces.parent_of(pid) not in alike]
+        found = [pid for pid in alike if self.family or namespaces.parent_of(pid) not in alike]
         if not found:
             raise LabError(f"there is no {self.what}")
         return found
@@ -83,9 +86,20 @@ def agent(lab: Lab, host: str) -> Victim:
     return _sterna("agent", f" on {host}", lab.host(host).inside)
 
 
-def controller(lab: Lab) -> Victim:
-    """The controller."""
-    return _sterna("controller", "", lab.outer)
+def controller(lab: Lab, number: int | None = None) -> Victim:
+    """One controller, or all of them."""
+    which = "" if number is None else f" {number}"
+    return Victim(f"controller{which}", lab.outer, lambda argv: lab.is_controller(argv, number))
+
+
+def postgresql(lab: Lab) -> Victim:
+    """The controllers' database, if the lab has one: its first process and those that serve the clients."""
+    return Victim("PostgreSQL", lab.outer, lambda argv: is_server(argv) or is_backend(argv), family=True)
+
+
+def postmaster(lab: Lab) -> Victim:
+    """The first process of the database alone: when it is killed, the others end by themselves."""
+    return Victim("postmaster", lab.outer, is_server)
 
 
 def nats_server(lab: Lab) -> Victim:
