@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; both install what is missing first (scripts/setup).
 BIN := .venv/bin
 
-.PHONY: setup check test test-openstack matrix mutants chaos bench bench-openstack demo lock clean
+.PHONY: setup check test test-openstack matrix mutants chaos soak bench bench-openstack demo lock clean
 
 setup:
 	@scripts/setup
@@ -37,6 +37,12 @@ mutants: setup
 # Real faults on real hosts, every case on one lab. To replay one: make chaos CASE='bus dies, copying'
 chaos: setup
 	$(BIN)/python -m tests.chaos $(if $(CASE),"$(CASE)")
+
+# Many guests move while real faults strike at random: make soak MINUTES=30 GUESTS=8 SEED=1 DATABASE=postgresql. The
+# faults are a function of these, so a run can be replayed.
+soak: setup
+	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(GUESTS),--guests $(GUESTS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
 
 # Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. All experiments take long;
 # EXPERIMENT names one (docs/benchmarks.md).

@@ -101,6 +101,7 @@ def _write_files(state: Path, addresses: dict[str, str]) -> None:
     for name, address in addresses.items():
         write_host_files(state / "hosts" / name, name, address)
     write_credentials({name: (at, state / "hosts" / name / "etc/libvirt") for name, at in addresses.items()})
+    (state / "nats.conf").write_text("")  # for fault tests; the server's settings are its arguments
     (state / "hosts/etc-hosts").write_text(etc_hosts(addresses))
 
 

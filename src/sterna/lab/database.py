@@ -21,6 +21,8 @@ DATA = f"{FOLDER}/data"
 URL = f"postgresql+psycopg://sterna@{LAB_ADDRESS}:{PORT}/sterna"
 """In the form of the controller's setting `database`."""
 READY_SECONDS = 60.0
+BEGIN_SECONDS = 2.0
+"""From the command to the server's first process; it takes milliseconds."""
 INSTALLED = Path("/usr/lib/postgresql")
 SETTINGS = {
     "listen_addresses": LAB_ADDRESS,
@@ -64,17 +66,20 @@ class LabDatabase:
 
     def _await_answer(self, deadline: float) -> bool:
         """False when the server that was just started has ended: a killed one's last children may have held its
-        memory still. The first look comes after `pg_isready`, which takes longer than the server's exec."""
+        memory still."""
+        begun = time.monotonic() + BEGIN_SECONDS
         while time.monotonic() < deadline:
             if self._answers():
                 return True
-            if not any(is_server(argv) for _, argv in self._outer.processes()):
+            if time.monotonic() > begun and not any(is_server(argv) for _, argv in self._outer.processes()):
                 return False
             time.sleep(0.05)
         return False
 
     def _answers(self) -> bool:
-        done = self._outer.run(self.command("pg_isready", "-q", "-h", FOLDER), check=False)
+        done = self._outer.run(
+            self.command("pg_isready", "-q", "-h", FOLDER, "-U", "sterna", "-d", "postgres"), check=False
+        )
         return done.returncode == 0
 
     def run(self, program: str, *arguments: str, check: bool = True, timeout: float = 60.0) -> str:

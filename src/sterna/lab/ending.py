@@ -15,7 +15,17 @@ from sterna.lab.errors import LabError
 from sterna.lab.namespaces import ProcessId
 from sterna.lab.record import load_record
 
-OWN_FILES = ("hosts", "shared", "iscsi", "nats", "logs", "controller*.toml", "controller.db*", "lab.json")
+OWN_FILES = (
+    "hosts",
+    "shared",
+    "iscsi",
+    "nats",
+    "nats.conf",
+    "logs",
+    "controller*.toml",
+    "controller.db*",
+    "lab.json",
+)
 DISKS = ("shared", "iscsi", "nats", "hosts/*/instances", "hosts/*/openvswitch")
 """What `down` deletes; logs and journals stay for whoever wants to know what happened, until the next `up`."""
 

@@ -33,7 +33,7 @@ from sterna.lab.places import NATS_URL, STATE, target_name
 from sterna.lab.record import GuestRecord, LabRecord, load_record
 from sterna.lab.snapshot import allocated_bytes, epochs, host_snapshot
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 """From their start to the controller having heard every agent; it takes 2 s on an idle machine."""
 FORKED_SECONDS = 2.0
 """How long a child may take from fork to exec; it takes milliseconds."""
@@ -121,6 +121,11 @@ class Lab:
     def accelerator(self) -> str:
         """What guests run under: kvm or tcg."""
         return self._record.accelerator
+
+    @property
+    def has_postgresql(self) -> bool:
+        """Whether `database` is there."""
+        return self._record.database == "postgresql"
 
     @property
     def controller_urls(self) -> dict[int, str]:
@@ -315,9 +320,7 @@ class Lab:
         """Starts a controller inside the lab, listening on this machine's 127.0.0.1, on `port` or on one that is
         free; its URL."""
         config = self._controller_settings(number)
-        database = (
-            databases.URL if self._record.database == "postgresql" else f"sqlite:///{self.state_dir}/controller.db"
-        )
+        database = databases.URL if self.has_postgresql else f"sqlite:///{self.state_dir}/controller.db"
         config.write_text(f'database = "{database}"\n[bus]\nurl = "{NATS_URL}"\n')
         with socket.create_server(("127.0.0.1", port)) as listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"

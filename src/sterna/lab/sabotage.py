@@ -210,8 +210,16 @@ def kill_nats(lab: Lab) -> None:
 
 def start_nats(lab: Lab) -> None:
     """And is started again."""
-    argv = ["nats-server", "-a", LAB_ADDRESS, "-p", "4222", "-js", "-sd", str(lab.state_dir / "nats")]
+    config = ["-c", str(lab.state_dir / "nats.conf")]
+    argv = ["nats-server", *config, "-a", LAB_ADDRESS, "-p", "4222", "-js", "-sd", str(lab.state_dir / "nats")]
     lab.outer.detach(argv, lab.state_dir / "logs/nats.log")
+
+
+def set_nats(lab: Lab, settings: str) -> None:
+    """The bus gets further settings (`write_deadline: "1s"`), now and whenever it is started again."""
+    (lab.state_dir / "nats.conf").write_text(settings)
+    for pid in nats_server(lab).pids():
+        os.kill(pid, signal.SIGHUP)
 
 
 def kill_controller(lab: Lab) -> None:

@@ -29,5 +29,5 @@ start() { # NAME COMMAND...: a daemon with its log
     shift
     setsid "$@" </dev/null >>"$LAB/logs/$name.log" 2>&1 &
 }
-start nats nats-server -a "$LAB_ADDRESS" -p 4222 -js -sd "$LAB/nats"
+start nats nats-server -c "$LAB/nats.conf" -a "$LAB_ADDRESS" -p 4222 -js -sd "$LAB/nats"
 TGT_IPC_SOCKET=/srv/sterna/tgt/socket start tgtd tgtd -f --iscsi portal="$LAB_ADDRESS:3260"
