@@ -31,6 +31,7 @@ from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
+from sterna.adapters.systemd import show_bus_state
 from sterna.adapters.vif.plugs import Plugs
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
@@ -221,7 +222,9 @@ def run_agent(config: Path) -> None:
         await refuse_namesake(client, settings.host, parts.host.hypervisor)
         agent = Agent(parts)
         await agent.start()
+        showing = asyncio.create_task(show_bus_state(parts.bus), name="systemd")
         await until_told_to_stop()
+        showing.cancel()
         log.info("told to stop; running copies go on", host=settings.host)
         await agent.stop()
         await parts.bus.close()
@@ -282,12 +285,14 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         )
         server = _Server(serving)
         stopping = asyncio.create_task(_stop_when_told(server, controller))
+        showing = asyncio.create_task(show_bus_state(bus), name="systemd")
         try:
             await server.serve(sockets=listening)
         except SystemExit as error:  # uvicorn's way to say that the address cannot be had
             fix = "its log, above, says why; see `listen` in the settings"
             raise Permanent(f"the controller cannot listen on {settings.listen}", fix=fix) from error
         stopping.cancel()
+        showing.cancel()
         await bus.close()
         if not server.started:
             raise Permanent("the controller could not start", fix="its log, above, says why")

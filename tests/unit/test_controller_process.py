@@ -27,7 +27,8 @@ def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(tmp_path: Path,
         process = start(config, listening)
     try:
         with httpx2.Client(base_url=api, timeout=30, trust_env=False) as http:
-            assert http.get("/v1/health").json()["status"] == "ok"
+            health = http.get("/v1/health")  # nothing listens where its bus should be
+            assert (health.status_code, health.json()["status"]) == (503, "bus-lost")
             with http.stream("GET", "/v1/events") as events:
                 lines = events.iter_lines()
                 assert next(lines) == ": hello"

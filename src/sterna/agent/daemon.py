@@ -146,7 +146,12 @@ class Agent:
 
     async def _facts(self) -> Data:
         host = await self._host.hypervisor.host()
-        return {"host": host.model_dump(mode="json"), "boot": self._boot, "journal_last": self._last_written}
+        return {
+            "host": host.model_dump(mode="json"),
+            "boot": self._boot,
+            "journal_last": self._last_written,
+            "bus_since": self._client.bus_state().since.isoformat(),
+        }
 
     async def _ping(self, request: Request) -> Data:
         """A sign of life that needs nothing else to work: no libvirt, no disk."""

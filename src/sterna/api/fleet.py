@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from sterna.api.models import (
     AuditIn,
     AuditOut,
+    BusOut,
     DeadIn,
     DeathOut,
     HealthOut,
@@ -26,29 +27,39 @@ router = APIRouter(prefix="/v1")
 
 
 @router.get("/health", summary="Is this controller at work?", tags=["health"], responses=documented(503))
-async def health(controller: Served) -> HealthOut:
-    """Answers only when its database does."""
+async def health(controller: Served, response: Response) -> HealthOut:
+    """Answers only when its database does. Without the message bus the status is 503 as well: this controller can
+    then start nothing, and what it says of hosts is old."""
     up = [h.up for h in await controller.registry.hosts()]
-    return HealthOut(status="ok", version=version("sterna"), hosts_up=sum(up), hosts_down=len(up) - sum(up))
+    bus = controller.bus_state()
+    response.status_code = 200 if bus.connected else 503
+    return HealthOut(
+        status="ok" if bus.connected else "bus-lost",
+        version=version("sterna"),
+        bus=BusOut.of(bus),
+        hosts_up=sum(up),
+        hosts_down=len(up) - sum(up),
+    )
 
 
 @router.get("/hosts", summary="List hosts", tags=["hosts"])
 async def list_hosts(controller: Served) -> HostsOut:
     """All hosts ever heard, by name."""
-    return HostsOut(hosts=[HostOut.of(h) for h in await controller.registry.hosts()])
+    bus = controller.bus_state()
+    return HostsOut(hosts=[HostOut.of(h, bus) for h in await controller.registry.hosts()], bus=BusOut.of(bus))
 
 
 @router.get("/hosts/{name}", summary="Show a host", tags=["hosts"], responses=documented(404))
 async def show_host(name: str, controller: Served) -> HostOut:
     """One host."""
-    return HostOut.of(await controller.registry.host(name))
+    return HostOut.of(await controller.registry.host(name), controller.bus_state())
 
 
 @router.patch("/hosts/{name}", summary="Put a host into maintenance, or out of it", tags=["hosts"],
               responses=documented(404, 422))  # fmt: skip
 async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
     """In maintenance a host is nobody's destination; what runs there stays."""
-    return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance))
+    return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance), controller.bus_state())
 
 
 @router.get("/hosts/{name}/declare-dead", summary="What declaring a host dead would do", tags=["hosts"],
@@ -70,7 +81,7 @@ async def declare_dead(name: str, word: DeadIn, controller: Served) -> DeathOut:
              responses=documented(404))  # fmt: skip
 async def declare_alive(name: str, controller: Served) -> HostOut:
     """What has been done on that word stays done; nothing more is."""
-    return HostOut.of(await controller.deaths.take_back(name))
+    return HostOut.of(await controller.deaths.take_back(name), controller.bus_state())
 
 
 @router.post("/audit", summary="Look for what is left over", tags=["hosts"], responses=documented(404, 422))

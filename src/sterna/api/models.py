@@ -22,6 +22,7 @@ from sterna.domain.progress import Progress
 from sterna.domain.report import Report
 from sterna.domain.rows import row_for
 from sterna.domain.timeline import Item, What
+from sterna.ports.bus import BusState
 from sterna.ports.fleet import MigrationRecord, VmRecord
 
 _VM_ID = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -30,6 +31,22 @@ _ID = "11111111-1111-4111-8111-111111111111"
 
 def _version(encoded: int) -> str:
     return f"{encoded // 1_000_000}.{encoded // 1000 % 1000}.{encoded % 1000}"
+
+
+_NOT_FACTS = {"libvirt_version", "qemu_version", "maintenance", "reason", "bus_since"}
+
+
+class BusOut(BaseModel):
+    """This controller's connection to the message bus."""
+
+    connected: bool
+    since: str = Field(description="ISO 8601 UTC: since when it has been connected, or lost.")
+    why: str | None = Field(description="How it was lost or why it cannot be joined; null while it is connected.")
+
+    @classmethod
+    def of(cls, state: BusState) -> BusOut:
+        """From the port's."""
+        return cls(connected=state.connected, since=state.since.isoformat(), why=state.why or None)
 
 
 class HostOut(BaseModel):
@@ -43,6 +60,12 @@ class HostOut(BaseModel):
     )
     maintenance: bool = Field(description="True: nobody's destination. What runs there stays.")
     seen_at: str = Field(description="ISO 8601 UTC, of the last beacon.")
+    reason: str | None = Field(
+        description="Why it is not up, as far as this controller can know; null where it is."
+    )
+    bus_since: str | None = Field(
+        description="ISO 8601 UTC, the host's clock: since when its agent has been on the bus, as last seen."
+    )
     declared_dead_at: str | None = Field(description="ISO 8601 UTC; null where nobody declared it dead.")
     back_at: str | None = Field(description="ISO 8601 UTC: heard again after it was declared dead.")
     libvirt_version: str = Field(examples=["11.3.0"])
@@ -54,16 +77,18 @@ class HostOut(BaseModel):
     cpu_model: str
 
     @classmethod
-    def of(cls, host: Host) -> HostOut:
-        """From the registry's view."""
+    def of(cls, host: Host, bus: BusState) -> HostOut:
+        """From the registry's view, and the state of the bus that it is heard on."""
         facts = host.facts
         return cls(
-            **facts.model_dump(include=set(cls.model_fields) - {"libvirt_version", "qemu_version", "maintenance"}),
+            **facts.model_dump(include=set(cls.model_fields) - _NOT_FACTS),
             state="up" if host.up else "dead" if host.dead else "down",
             declared_dead_at=host.dead_at or None,
             back_at=host.back_at or None,
             maintenance=host.maintenance,
             seen_at=host.seen_at,
+            reason=host.why_not_up(bus),
+            bus_since=host.bus_since or None,
             libvirt_version=_version(facts.libvirt_version),
             qemu_version=_version(facts.qemu_version),
         )
@@ -73,6 +98,7 @@ class HostsOut(BaseModel):
     """All hosts ever heard."""
 
     hosts: list[HostOut]
+    bus: BusOut = Field(description="While it is lost, every host looks down to this controller.")
 
 
 class HostPatch(BaseModel):
@@ -299,7 +325,8 @@ class TimelineOut(BaseModel):
 class HealthOut(BaseModel):
     """Is this controller at work?"""
 
-    status: Literal["ok"]
+    status: Literal["ok", "bus-lost"]
     version: str
+    bus: BusOut
     hosts_up: int
     hosts_down: int

@@ -26,7 +26,7 @@ def maintenance(
     """Put a host into maintenance, or take it out. What runs there stays."""
     with plain_errors():
         answer = client_of(api).patch(path_of("hosts", name), {"maintenance": on})
-        print_json(answer) if as_json else words.show(words.hosts([answer]))
+        print_json(answer) if as_json else show_hosts([answer])
 
 
 @host_app.command("declare-dead")
@@ -50,6 +50,13 @@ def declare_dead(
             fenced = _confirmed(name)
         answer = client.post(path, {"fenced": fenced})
         print_json(answer) if as_json else _show_death(answer)
+
+
+def show_hosts(listed: list[Json]) -> None:
+    """The table, and below it why hosts are not up."""
+    words.show(words.hosts(listed))
+    for line in words.host_notes(listed):
+        out.print(line, markup=False, emoji=False, highlight=False)
 
 
 def _show_death(told: Json) -> None:
@@ -80,4 +87,4 @@ def declare_alive(name: HostArg, api: Api = None, as_json: AsJson = False) -> No
     """Take back that a host is dead. What has been done on that word stays done."""
     with plain_errors():
         answer = client_of(api).post(path_of("hosts", name) + "/declare-alive")
-        print_json(answer) if as_json else words.show(words.hosts([answer]))
+        print_json(answer) if as_json else show_hosts([answer])

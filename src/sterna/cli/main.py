@@ -14,7 +14,7 @@ from rich.console import Console
 from sterna.cli import words
 from sterna.cli.client import ApiAway, Client, Json, path_of
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors
-from sterna.cli.host import host_app
+from sterna.cli.host import host_app, show_hosts
 from sterna.cli.options import (
     Api,
     AsJson,
@@ -52,7 +52,7 @@ def hosts(api: Api = None, as_json: AsJson = False) -> None:
     """List the hosts."""
     with plain_errors():
         answer = client_of(api).get("/v1/hosts")
-        print_json(answer) if as_json else words.show(words.hosts(answer["hosts"]))
+        print_json(answer) if as_json else show_hosts(answer["hosts"])
 
 
 @app.command()

@@ -78,8 +78,7 @@ def show(made: Table) -> None:
 def hosts(listed: list[Json]) -> Table:
     """`sterna hosts`."""
     columns = ["HOST", "STATE", "MAINTENANCE", ">CPUS", ">MEMORY FREE", ">MEMORY", "ADDRESS", "LIBVIRT", "QEMU"]
-    remarks = any(_remark(h) for h in listed)
-    made = table(*columns, *(["REMARK"] if remarks else []))
+    made = table(*columns)
     for h in listed:
         made.add_row(
             escape(h["name"]),
@@ -91,19 +90,24 @@ def hosts(listed: list[Json]) -> Table:
             escape(h["address"]),
             h["libvirt_version"],
             h["qemu_version"],
-            *([escape(_remark(h))] if remarks else []),
         )
     return made
 
 
-def _remark(host: Json) -> str:
-    """What was said of a host's death."""
-    if not host.get("declared_dead_at"):
-        return ""
-    said = f"declared dead {host['declared_dead_at'][:19]}"
-    if host.get("back_at"):
-        said += f", BACK since {host['back_at'][:19]}: sterna host declare-alive {host['name']}"
-    return said
+def host_notes(listed: list[Json]) -> list[str]:
+    """A line for each host that is not simply up: why it is down, whether and when it was declared dead."""
+    lines = []
+    for host in listed:
+        said = []
+        if host.get("declared_dead_at"):
+            said.append(f"declared dead {host['declared_dead_at'][:19]}")
+        if host.get("back_at"):
+            said.append(f"BACK since {host['back_at'][:19]}: sterna host declare-alive {host['name']}")
+        if host.get("reason"):
+            said.append(host["reason"])
+        if said:
+            lines.append(f"{host['name']}: {'; '.join(said)}")
+    return lines
 
 
 def death(told: Json) -> Table:

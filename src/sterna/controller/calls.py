@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from sterna.domain.model import Data
-from sterna.ports.bus import Subscription
+from sterna.ports.bus import BusState, Subscription
 
 
 class AgentCalls(Protocol):
@@ -28,6 +28,9 @@ class AgentCalls(Protocol):
 
         Raises Unreachable if it was never delivered, Unknown if the answer was lost, or the agent's own error.
         """
+
+    def bus_state(self) -> BusState:
+        """Whether this controller has a connection to the bus, and since when."""
 
     async def announce(self, topic: str, data: Data) -> None:
         """Tell whoever listens. May be lost; raises nothing."""

@@ -25,6 +25,7 @@ from sterna.domain.errors import Refused
 from sterna.domain.objective import Asked
 from sterna.domain.report import Report, build_report
 from sterna.domain.timeline import Item, build_timeline
+from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord
 
@@ -55,6 +56,10 @@ class Controller:
         await self.follower.start()
         self.lessons.begin()
         await self.registry.hear_all()
+
+    def bus_state(self) -> BusState:
+        """Whether this controller has a connection to the bus: without one every host looks down."""
+        return self._calls.bus_state()
 
     async def stop(self) -> None:
         """End all streams, stop following, let the database go. Migrations go on without a controller."""

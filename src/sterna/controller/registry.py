@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 from pydantic import ValidationError
 
 from sterna.domain.errors import Conflict
 from sterna.domain.model import Data, HostFacts, Value
+from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, HostRecord
 
@@ -42,6 +44,8 @@ class Host(Value):
     """When an operator declared it dead; '' where nobody did."""
     back_at: str = ""
     """When it was heard again after that."""
+    bus_since: str = ""
+    """ISO 8601 UTC, its own clock: since when its agent has been on the bus, as last heard; '' where not known."""
 
     @property
     def dead(self) -> bool:
@@ -53,6 +57,15 @@ class Host(Value):
         """The host's name."""
         return self.facts.name
 
+    def why_not_up(self, bus: BusState) -> str | None:
+        """As far as a controller whose connection to the bus is `bus` can know; None where the host is up."""
+        if self.up:
+            return None
+        if not bus.connected:
+            since = f"{bus.since:%Y-%m-%d %H:%M:%S} UTC"
+            return f"this controller has been without the message bus since {since}: {bus.why}"
+        return f"nothing received from its agent since {self.seen_at[:19]}: it does not run, or has lost the bus"
+
 
 @dataclass
 class _Heard:
@@ -62,6 +75,7 @@ class _Heard:
     at: str
     stored_ms: float
     journal_last: int
+    bus_since: str = ""
 
 
 class Registry:
@@ -91,6 +105,7 @@ class Registry:
         try:
             facts = HostFacts.model_validate(data["host"])
             boot, last = str(data.get("boot", "")), int(data.get("journal_last") or 0)
+            bus_since = _instant(data.get("bus_since"))
         except (ValidationError, KeyError, TypeError, ValueError) as e:
             self._refuse(topic, "", f"cannot be read: {e}")
             return None
@@ -99,7 +114,7 @@ class Registry:
             return None
         heard = self._heard.get(facts.name)
         now_ms, now = self._clock.monotonic_ms(), self._clock.now().isoformat()
-        new = _Heard(facts, boot, now_ms, now, heard.stored_ms if heard else now_ms, last)
+        new = _Heard(facts, boot, now_ms, now, heard.stored_ms if heard else now_ms, last, bus_since)
         if heard is None or self._worth_storing(heard, new):
             try:
                 await self._fleet.save_host(facts, boot, now)
@@ -146,6 +161,7 @@ class Registry:
             boot=heard.boot if heard else record.boot,
             dead_at=record.dead_at,
             back_at=record.back_at,
+            bus_since=heard.bus_since if heard else "",
         )
 
     def _worth_storing(self, old: _Heard, new: _Heard) -> bool:
@@ -157,3 +173,8 @@ class Registry:
         if (topic, host_uuid) not in self._refused:
             self._refused.add((topic, host_uuid))
             log.warning("beacon refused", topic=topic, host_uuid=host_uuid, why=why, fix=fix)
+
+
+def _instant(value: object) -> str:
+    """An instant of an agent's clock, ISO 8601 UTC; '' where it sent none. Raises ValueError."""
+    return datetime.fromisoformat(str(value)).astimezone(UTC).isoformat() if value else ""

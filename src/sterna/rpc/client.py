@@ -9,7 +9,7 @@ import structlog
 
 from sterna.domain.errors import BadRequest, SternaError, Undelivered, Unknown, Unreachable
 from sterna.domain.model import Data
-from sterna.ports.bus import Bus, Incoming, Subscription
+from sterna.ports.bus import Bus, BusState, Incoming, Subscription
 from sterna.ports.clock import Clock
 from sterna.rpc.deadline import within
 from sterna.rpc.envelope import Event, Reply, Request, decode_event, decode_reply, encode
@@ -31,6 +31,12 @@ class RpcClient:
         self._bus = bus
         self.host_name = host_name
         self.clock = clock
+        self._unsent = ""
+        """Why the last hint was not sent; '' where it was."""
+
+    def bus_state(self) -> BusState:
+        """Whether this process has a connection to the bus, and since when."""
+        return self._bus.state()
 
     async def call(
         self,
@@ -76,8 +82,14 @@ class RpcClient:
         """Send a hint to whoever listens to `topic`. A failure is logged, never raised."""
         try:
             await self._bus.publish(event_subject(topic), encode(Event(sender=self.host_name, data=data)))
+        except Unreachable as e:  # the bus logs its own loss, once; a host's beacon would repeat it every second
+            _log.debug("hint not sent", topic=topic, error=e.message)
         except SternaError as e:
-            _log.info("hint not sent", topic=topic, error=e.message)
+            if e.message != self._unsent:
+                _log.warning("hint not sent", topic=topic, error=e.message)
+            self._unsent = e.message
+        else:
+            self._unsent = ""
 
     async def listen(self, topic_pattern: str, handler: EventHandler) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` in the pattern matches one token. Hints that cannot be

@@ -86,7 +86,7 @@ class Outbox:
 
     async def _deliver(self, to: str) -> None:
         woken = self._wake[to]
-        pause = _FIRST_S
+        pause, logged = _FIRST_S, ""
         while True:
             woken.clear()
             try:
@@ -96,12 +96,14 @@ class Outbox:
                 for envelope in waiting:
                     await self._send(envelope)
                     self._journal.outbox_done(envelope.id)
-                    pause = _FIRST_S
+                    pause, logged = _FIRST_S, ""
             except Exception as e:
                 # Also a refusal is tried again: after an upgrade of the receiver it may be taken, and a cast
                 # that is thrown away would leave something behind on a host for ever.
                 unexpected = not isinstance(e, SternaError)
-                _log.info("cast waits", to=to, retry_s=pause, error=str(e), exc_info=unexpected)
+                if str(e) != logged:  # once, not every five seconds while a host is down
+                    _log.info("cast waits", to=to, error=str(e), exc_info=unexpected)
+                logged = str(e)
                 await paused(self._clock, pause, woken)
                 pause = min(pause * 2, _LONGEST_S)
         # no await since the outbox was seen empty, so that `put` cannot fall into the gap

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import httpx2
 import pytest
@@ -11,9 +12,11 @@ from structlog.testing import capture_logs
 
 from sterna.api.app import create_app
 from sterna.api.problems import STATUS, status_of
+from sterna.controller import registry
 from sterna.domain import errors
 from sterna.domain.journal import Role
 from sterna.domain.objective import Objective
+from sterna.ports.bus import BusState
 from sterna.ports.fleet import Page
 
 from ..controller.conftest import World, world
@@ -255,9 +258,34 @@ async def test_health(api: Api) -> None:
     assert (await api.get("/v1/health")) | {"version": ""} == {
         "status": "ok",
         "version": "",
+        "bus": {"connected": True, "since": "2026-01-01T00:00:00+00:00", "why": None},
         "hosts_up": 3,
         "hosts_down": 0,
     }
+
+
+async def test_a_controller_that_has_lost_the_bus_says_so_and_since_when(api: Api) -> None:
+    since = datetime(2026, 11, 29, 12, 0, 1, tzinfo=UTC)
+    api.world.bus.bus = BusState(connected=False, since=since, why="its server has sent nothing for 5.1 s")
+    lost = {"connected": False, "since": since.isoformat(), "why": "its server has sent nothing for 5.1 s"}
+    health = await api.http.get("/v1/health")
+    assert health.status_code == 503
+    assert health.json()["status"] == "bus-lost" and health.json()["bus"] == lost
+    listed = await api.get("/v1/hosts")
+    assert listed["bus"] == lost
+    assert [h["reason"] for h in listed["hosts"]] == [None, None, None]  # heard lately: up until they are silent
+
+
+async def test_a_host_that_is_silent_has_a_reason(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "UP_FOR_MS", -1)
+    a, *_ = (await api.get("/v1/hosts"))["hosts"]
+    assert a["state"] == "down"
+    assert a["bus_since"] == "2026-11-29T11:00:00+00:00"
+    assert a["reason"].startswith(f"nothing received from its agent since {a['seen_at'][:19]}")
+    api.world.bus.bus = BusState(connected=False, since=datetime(2026, 11, 29, tzinfo=UTC), why="refused")
+    assert (
+        "without the message bus since 2026-11-29 00:00:00 UTC: refused" in (await api.get("/v1/hosts/a"))["reason"]
+    )
 
 
 async def test_openapi_has_a_summary_for_every_route_and_documents_problems(api: Api) -> None:

@@ -78,7 +78,9 @@ def test_a_dead_host(sterna, fleet, monkeypatch) -> None:  # type: ignore[no-unt
     assert re.search(rf"^{ID[:8]} +web1 +b +destination +{will}", done.stdout, re.M)
     assert fleet.b.told_dead == ["a"]
     assert document(sterna("host", "declare-dead", "a", "--fenced", "--json"))["silent_hosts"] == []
-    assert re.search(r"^a +dead .* declared dead 20", sterna("hosts").stdout, re.M)
+    listed = sterna("hosts").stdout
+    assert re.search(r"^a +dead ", listed, re.M)
+    assert re.search(r"^a: declared dead 20.*; nothing received from its agent since 20", listed, re.M)
     fleet.a.listening = True
     while document(sterna("hosts", "--json"))["hosts"][0]["state"] != "up":
         pass

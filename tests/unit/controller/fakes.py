@@ -12,6 +12,7 @@ from sterna.controller.controller import Controller
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Undelivered
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, GuestLoad, GuestState, HostFacts, Refusal, Vm, VmSummary
+from sterna.ports.bus import BusState
 
 from ..domain.journals import Book
 
@@ -100,6 +101,7 @@ class FakeBus:
         """Per method: errors to raise AFTER the agent has acted (None: no error this time)."""
         self.handlers: list[tuple[str, Handler]] = []
         self.announced: list[tuple[str, Data]] = []
+        self.bus = BusState(connected=True, since=datetime(2026, 1, 1, tzinfo=UTC))
         self.on_accept: Callable[[Migration], None] = lambda migration: None
 
     async def call(
@@ -124,6 +126,9 @@ class FakeBus:
             raise fault
         return answer
 
+    def bus_state(self) -> BusState:
+        return self.bus
+
     async def announce(self, topic: str, data: Data) -> None:
         self.announced.append((topic, data))
 
@@ -141,6 +146,7 @@ class FakeBus:
         for agent in self.agents.values():
             if agent.name in names or (not names and agent.listening):
                 data = {"host": agent.facts().model_dump(), "boot": agent.boot, "journal_last": 0}
+                data["bus_since"] = "2026-11-29T11:00:00+00:00"
                 await controller.registry.beacon(f"host.{agent.name}", data)
 
     def asked(self, method: str) -> int:

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters import systemd
+from sterna.ports.bus import BusState
+
+SINCE = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+
+
+class Bus:
+    def __init__(self) -> None:
+        self.now = BusState(connected=True, since=SINCE)
+
+    def state(self) -> BusState:
+        return self.now
+
+
+@pytest.fixture(params=["path", "abstract"])
+def received(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
+    address = str(tmp_path / "notify") if request.param == "path" else f"@{tmp_path}/notify"
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.bind(address if request.param == "path" else "\0" + address[1:])
+    listening.setblocking(False)
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    monkeypatch.setattr(systemd, "LOOK_S", 0.01)
+    return listening
+
+
+async def test_systemd_shows_a_lost_bus_and_since_when(received: socket.socket) -> None:
+    bus, loop = Bus(), asyncio.get_running_loop()
+    showing = asyncio.create_task(systemd.show_bus_state(bus))  # type: ignore[arg-type]
+    try:
+        async with asyncio.timeout(10):
+            assert await loop.sock_recv(received, 500) == b"READY=1"
+            assert await loop.sock_recv(received, 500) == b"STATUS=on the message bus since 2026-11-29 12:00:00 UTC"
+            bus.now = BusState(connected=False, since=SINCE, why="reset\nby peer")
+            lost = await loop.sock_recv(received, 500)
+    finally:
+        showing.cancel()
+        received.close()
+    assert lost == b"STATUS=WITHOUT the message bus since 2026-11-29 12:00:00 UTC: reset by peer"
+
+
+def test_without_systemd_or_with_a_dead_one_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    systemd.send(READY="1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    systemd.send(READY="1")
