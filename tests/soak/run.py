@@ -85,10 +85,11 @@ class Run:
         began, lab, o = time.monotonic(), None, self.options
         threading.excepthook = self._thread_failed
         try:
-            lab = Lab.up(STATE, owner=True, database=o.database, controllers=o.controllers)  # type: ignore[arg-type]
+            lab = Lab.up(STATE / str(o.seed), owner=True, database=o.database, controllers=o.controllers)  # type: ignore[arg-type]
             stage = Stage(lab, o)
             self._shake(stage)
-            self._judge(stage)
+            if self.report.settle_s is not None:  # else there is no state of the world to compare with
+                self._judge(stage)
         except Exception as error:
             self.report.wrong.append(f"{type(error).__name__}: {error}")
             (o.folder / "traceback.txt").write_text(traceback.format_exc())

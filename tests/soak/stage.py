@@ -24,6 +24,7 @@ from tests.soak.faults import STRICT
 from tests.soak.verdict import Baseline, Owners, Picture, picture
 
 STATE = Path(".lab-soak")
+"""Each seed has a lab of its own in it: runs side by side do not meet."""
 MEMORY_MIB, DIRTY_MIB_S = 128, 2
 DISKS = (
     ("shared", "iscsi"),
@@ -114,6 +115,7 @@ def keep_evidence(lab: Lab, folder: Path) -> None:
     with suppress(LabError):
         if lab.has_postgresql:
             (folder / "controller.sql").write_text(lab.database.run("pg_dump", "sterna"))
+    (folder / "processes.txt").write_text(_processes(lab))
     for path in state.glob("controller.db"):
         _copy_database(path, folder / path.name)
     for path in state.glob("logs/*.log"):
@@ -124,6 +126,21 @@ def keep_evidence(lab: Lab, folder: Path) -> None:
         for path in [*found, *host.glob("log/libvirt/qemu/*")]:
             if path.is_file():
                 shutil.copy(path, folder / f"{host.name}-{path.name}")
+
+
+def _processes(lab: Lab) -> str:
+    """Every process of the lab and what each of its threads does: who hangs, or goes round in circles."""
+    lines = []
+    for name, inside in {"lab": lab.outer, **{name: host.inside for name, host in lab.hosts.items()}}.items():
+        for pid, argv in inside.processes():
+            lines.append(f"{name} {pid} {' '.join(argv)[:160]}")
+            for task in Path(f"/proc/{pid}/task").glob("*"):
+                with suppress(OSError):
+                    state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+                    used = int((task / "schedstat").read_text().split()[0]) // 1_000_000
+                    comm = (task / "comm").read_text().strip()
+                    lines.append(f"    {comm} {state} {(task / 'wchan').read_text()} {used} ms")
+    return "\n".join(lines) + "\n"
 
 
 def _copy_database(source: Path, target: Path) -> None:
