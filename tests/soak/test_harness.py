@@ -54,6 +54,10 @@ def test_every_part_breaks_in_every_way_some_time():
     assert max(hangs) > HANG_S[1] - 2
 
 
+def test_storage_falls_silent_but_is_never_cut():
+    assert {part.faults for part in ALL if part.name.startswith("link storage")} == {("drop",)}
+
+
 def test_a_lab_without_postgresql_has_none_to_break():
     names = {part.name for part in parts(["a"], 1, "sqlite")}
     assert "postgresql" not in names
