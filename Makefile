@@ -34,9 +34,9 @@ matrix: setup
 mutants: setup
 	$(BIN)/python -m tests.matrix.mutants
 
-# Real faults on real hosts, every case on one lab. To replay one: make chaos CASE='bus dies, copying'
+# Real faults on real hosts, on two labs side by side (JOBS=1: on one). To replay one: make chaos CASE='bus dies, copying'
 chaos: setup
-	$(BIN)/python -m tests.chaos $(if $(CASE),"$(CASE)")
+	$(BIN)/python -m tests.chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(CASE),"$(CASE)")
 
 # Many guests move while real faults strike at random: make soak MINUTES=30 GUESTS=8 SEED=1 DATABASE=postgresql. The
 # faults are a function of these, so a run can be replayed.

@@ -1,6 +1,6 @@
-"""`make chaos`: play real fault cases on one lab, print a table, write out/chaos.json and .md. Exit 1: one failed.
+"""`make chaos`: play real fault cases on labs side by side, print a table, write out/chaos.json and .md.
 
-Without arguments all cases; with names those, to replay them; `--list` prints the names.
+Without arguments all cases; with names those, to replay them; `--list` prints the names. Exit 1: one failed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.cases import CASES, Case
-from tests.chaos.play import Outcome, play
-from tests.chaos.stage import Stage
+from tests.chaos.case import Case
+from tests.chaos.cases import CASES
+from tests.chaos.crew import default_jobs, play_all
+from tests.chaos.play import Outcome
 
 
 def main(arguments: Sequence[str]) -> int:
     """0: all passed; 1: some did not; 2: there is no such case."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Real faults, one lab.")
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Real faults on real hosts.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a case's name; none: all cases")
     parser.add_argument("--list", action="store_true", help="print the names and do nothing")
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help="labs side by side (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=Path("out/chaos.json"), help="where the results go")
     asked = parser.parse_args(arguments)
     chosen, unknown = choose(asked.names)
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         print("the lab needs root: try 'sudo make chaos'", file=sys.stderr)
         return 2
     began = time.monotonic()
-    outcomes = play_all(chosen)
+    outcomes = play_all(chosen, asked.jobs, Progress(len(chosen)))
     took = time.monotonic() - began
     write(asked.json, outcomes, took)
     Console(width=140).print(table(outcomes))
@@ -55,22 +57,19 @@ def choose(names: Sequence[str]) -> tuple[list[Case], list[str]]:
     return sorted(wanted, key=lambda case: case.disks), [name for name in names if name not in known]
 
 
-def play_all(cases: Sequence[Case]) -> list[Outcome]:
+class Progress:
     """One line each as they end; why, where one failed."""
-    stage, outcomes = Stage(), []
-    try:
-        for number, case in enumerate(cases, start=1):
-            outcome = play(stage, case)
-            outcomes.append(outcome)
-            word = "ok    " if outcome.passed else "FAILED"
-            print(
-                f"{number:3}/{len(cases)} {word} {outcome.seconds:5.1f} s  {case.name}: {outcome.ends}", flush=True
-            )
-            for line in [*outcome.two_copies, *outcome.leaks, *outcome.why]:
-                print(f"       {line}", flush=True)
-    finally:
-        stage.close()
-    return outcomes
+
+    def __init__(self, total: int) -> None:
+        self._number, self._total = 0, total
+
+    def __call__(self, outcome: Outcome) -> None:
+        self._number += 1
+        word = "ok    " if outcome.passed else "FAILED"
+        number = f"{self._number:3}/{self._total}"
+        print(f"{number} {word} {outcome.seconds:5.1f} s  {outcome.case}: {outcome.ends}", flush=True)
+        for line in [*outcome.two_copies, *outcome.leaks, *outcome.why]:
+            print(f"       {line}", flush=True)
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:

@@ -7,8 +7,7 @@ source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from tests.chaos.case import DATA_SLOW, LOCAL, Case
 from tests.chaos.faults import (
     Abort,
     AgentAt,
@@ -19,7 +18,6 @@ from tests.chaos.faults import (
     Drop,
     DropReplies,
     Fault,
-    Frozen,
     FullDisk,
     Held,
     InRollback,
@@ -27,6 +25,7 @@ from tests.chaos.faults import (
     Qemu,
     Then,
 )
+from tests.chaos.hangs import HANGS
 from tests.chaos.moments import (
     ABORTING,
     ACCEPTED,
@@ -48,44 +47,7 @@ from tests.chaos.moments import (
     Copied,
     Entry,
     InVain,
-    Moment,
 )
-
-VOLUMES = ("shared", "iscsi")
-LOCAL = ("local", "iscsi")
-SLOW = 32 << 20
-"""bytes/s: the copy of what the guest uses lasts two or three seconds."""
-LOCAL_SLOW = 512 << 20
-"""bytes/s: for a guest with a local disk, as libvirt counts the whole disk of 1 GiB, holes included."""
-DATA_SLOW = 64 << 20
-"""bytes/s: the data at the beginning of a local disk take a second and a half."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One line below."""
-
-    name: str
-    fault: Fault
-    at: Moment | None
-    """None: the fault itself waits for its moment."""
-    ends: str = "completed"
-    until: Moment | None = None
-    disks: tuple[str, ...] = VOLUMES
-    bandwidth: int | None = None
-    """Limit of the copy in bytes/s; None: what suits the disks."""
-    guest_dies: bool = False
-    """The guest itself is the victim: it must be recorded as stopped where it last ran."""
-    postcopy: bool = False
-    """The copy is switched to post-copy as soon as it has begun."""
-    always: bool = False
-    """Also played by `make test`."""
-
-    @property
-    def limit(self) -> int:
-        """bytes/s the copy may send."""
-        return self.bandwidth or (LOCAL_SLOW if self.disks == LOCAL else SLOW)
-
 
 SOURCE, DESTINATION, BOTH = Agents(("source",)), Agents(("destination",)), Agents(("source", "destination"))
 
@@ -233,23 +195,6 @@ POST_COPY = [
         postcopy=True,
     ),
     Case("post-copy, destination QEMU dies", Qemu("destination"), IN_POSTCOPY, guest_dies=True, postcopy=True),
-]
-
-HANGS = [
-    Case("source agent hangs, copying", Frozen("source"), COPYING, until=RESUMED),
-    Case(
-        "destination agent hangs, preparing",
-        Held("destination", "connect-volumes", Frozen("destination")),
-        Entry("destination", "connect-volumes", "failed"),
-        until=Entry("source", "pre-live-migration", "failed"),
-    ),
-    Case("destination agent hangs, copying", Frozen("destination"), COPYING, until=Entry("source", "waiting")),
-    Case(
-        "destination agent hangs, arrived",
-        Frozen("destination"),
-        ARRIVED,
-        until=Entry("source", "remove-vm-at-source", "failed"),
-    ),
 ]
 
 ABORTS = [

@@ -72,16 +72,18 @@ class AgentAt(Fault):
 
 
 @dataclass(frozen=True)
-class Frozen(Fault):
-    """An agent hangs (SIGSTOP) and goes on later."""
+class Hang(Fault):
+    """A part hangs (SIGSTOP) and goes on later. `part`: see `Scene.victim`."""
 
-    role: str
+    part: str
 
     def strike(self, scene: Scene) -> None:
-        sabotage.freeze(sabotage.agent(scene.lab, scene.host(self.role)))
+        sabotage.freeze(scene.victim(self.part))
 
     def heal(self, scene: Scene) -> None:
-        sabotage.thaw(sabotage.agent(scene.lab, scene.host(self.role)))
+        if self.part.startswith("QEMU") and not scene.there_is(self.part):
+            return  # libvirt may end a QEMU that hangs
+        sabotage.thaw(scene.victim(self.part))
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,29 @@ class Abort(Fault):
     def strike(self, scene: Scene) -> None:
         answer = scene.fleet.api.post(f"/v1/migrations/{scene.migration}/abort")
         assert answer.status_code == 202, answer.text
+
+
+@dataclass(frozen=True)
+class Together(Fault):
+    """Several faults at once."""
+
+    faults: tuple[Fault, ...]
+
+    def prepare(self, scene: Scene) -> None:
+        for fault in self.faults:
+            fault.prepare(scene)
+
+    def strike(self, scene: Scene) -> None:
+        for fault in self.faults:
+            fault.strike(scene)
+
+    def heal(self, scene: Scene) -> None:
+        for fault in self.faults:
+            fault.heal(scene)
+
+    def tidy(self, scene: Scene) -> None:
+        for fault in self.faults:
+            fault.tidy(scene)
 
 
 @dataclass(frozen=True)

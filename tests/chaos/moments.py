@@ -24,17 +24,20 @@ class Moment(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of this name (and kind, where one is given) is in the journal of the source or the destination."""
+    """An entry of this name (and kind, where one is given) is in the journal of the source or the destination, so
+    many times."""
 
     role: str
     name: str
     kind: str | None = None
+    times: int = 1
 
     def reached(self, scene: Scene) -> bool:
-        return scene.journals[scene.host(self.role)].has(scene.migration, self.name, self.kind)
+        return scene.journals[scene.host(self.role)].has(scene.migration, self.name, self.kind, self.times)
 
     def __str__(self) -> str:
-        return f"{self.name}{f' {self.kind}' if self.kind else ''} ({self.role})"
+        words = [self.name, self.kind or "", f"{self.times} times" if self.times > 1 else "", f"({self.role})"]
+        return " ".join(filter(None, words))
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,33 @@ class InVain:
         return f"{self.times} retransmissions on the {self.link} link"
 
 
+@dataclass(frozen=True)
+class Running:
+    """libvirt on that side says that the guest runs."""
+
+    role: str
+
+    def reached(self, scene: Scene) -> bool:
+        listed = scene.lab.hosts[scene.host(self.role)].virsh("list", "--name", "--state-running")
+        return scene.guest.name in listed.split()
+
+    def __str__(self) -> str:
+        return f"the guest runs on the {self.role}"
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A part has ended: `QEMU of destination`."""
+
+    part: str
+
+    def reached(self, scene: Scene) -> bool:
+        return not scene.there_is(self.part)
+
+    def __str__(self) -> str:
+        return f"no {self.part} any more"
+
+
 ACCEPTED = Entry("source", "set-preparing")
 PREPARING = Entry("destination", "attach-volumes")
 DIRECTORY_MADE = Entry("destination", "create-instance-directory", "done")
@@ -99,3 +129,9 @@ RECOVERING = Entry("source", "recovering")
 JOINING = Entry("source", "joining-again")
 """The agent has told both QEMUs to join the stream again."""
 ABORTING = Entry("source", "abort-requested")
+LIBVIRT_SAID = Entry("source", "libvirt-said")
+"""libvirt's call for the copy has ended with an error, or the agent has given its libvirtd up."""
+WAITING = Entry("source", "waiting")
+"""The source's agent cannot tell where the guest is, and waits."""
+CONNECTING = Entry("destination", "connect-volumes")
+ALL_REPORTED = Entry("destination", "update-resources", "done")

@@ -10,13 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sterna.lab import links
+from sterna.lab import links, sabotage
+from sterna.lab.errors import LabError
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
 from tests.chaos.moments import Moment
 from tests.e2e.conftest import Fleet
 
 LOOK_S = 0.01
+MOMENT_S = 90.0
+"""The longest that may pass before somebody notices a hang: a call to an agent whose libvirtd hangs, 60 s."""
+ON_HOSTS = {
+    "agent": sabotage.agent,
+    "libvirtd": sabotage.libvirtd,
+    "ovsdb-server": sabotage.ovsdb_server,
+    "ovs-vswitchd": sabotage.ovs_vswitchd,
+}
+IN_LAB = {"nats-server": sabotage.nats_server, "tgtd": sabotage.tgtd, "controller": sabotage.controller}
 
 
 class Stuck(AssertionError):
@@ -33,9 +43,9 @@ class Journal:
         with sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=5) as db:
             return db.execute(text, values).fetchall()
 
-    def has(self, migration: str, name: str, kind: str | None = None) -> bool:
-        text = "select 1 from entries where migration_id = ? and name = ? and (? is null or kind = ?) limit 1"
-        return bool(self.query(text, migration, name, kind, kind))
+    def has(self, migration: str, name: str, kind: str | None = None, times: int = 1) -> bool:
+        text = "select 1 from entries where migration_id = ? and name = ? and (? is null or kind = ?) limit ?"
+        return len(self.query(text, migration, name, kind, kind, times)) == times
 
     def knows(self, migration: str) -> bool:
         return bool(self.query("select 1 from migrations where id = ?", migration))
@@ -94,6 +104,23 @@ class Scene:
         make = {"bus": links.bus_link, "storage": links.storage_link}[kind]
         return make(self.lab, self.lab.hosts[self.host(role)])
 
+    def victim(self, which: str) -> sabotage.Victim:
+        """`nats-server`, `tgtd`, `controller`; `agent`, `libvirtd`, `ovsdb-server`, `ovs-vswitchd` of a role, and
+        the guest's `QEMU`: `QEMU of source`."""
+        part, _, role = which.partition(" of ")
+        if part == "QEMU":
+            return sabotage.qemu(self.lab, self.host(role), self.guest.name)
+        if role:
+            return ON_HOSTS[part](self.lab, self.host(role))
+        return IN_LAB[part](self.lab)
+
+    def there_is(self, which: str) -> bool:
+        """Whether such a process exists."""
+        try:
+            return bool(self.victim(which).pids())
+        except LabError:
+            return False
+
     def switch_to_postcopy(self) -> None:
         """As a user asks for it."""
         answer = self.fleet.api.post(f"/v1/migrations/{self.migration}/post-copy")
@@ -124,7 +151,7 @@ class Scene:
             time.sleep(LOOK_S)
 
     def await_moment(self, moment: Moment) -> None:
-        self.wait(f"the moment `{moment}`", lambda: moment.reached(self))
+        self.wait(f"the moment `{moment}`", lambda: moment.reached(self), MOMENT_S)
 
     def told(self) -> dict[str, object]:
         """The last entries of both journals, for whoever reads a failure."""

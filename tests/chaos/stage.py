@@ -23,7 +23,8 @@ SETTLE_S = 15.0
 class Stage:
     """The lab is made when it is first needed, and anew after a case that left it dirty."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: Path = STATE) -> None:
+        self._state = state
         self._fleet: Fleet | None = None
         self._guest: Guest | None = None
         self._disks: tuple[str, ...] = ()
@@ -37,7 +38,7 @@ class Stage:
     @property
     def fleet(self) -> Fleet:
         if self._fleet is None:
-            self._fleet = Fleet(Lab.up(STATE, owner=True))
+            self._fleet = Fleet(Lab.up(self._state, owner=True))
             self.empty = self._fleet.snapshots()
         return self._fleet
 
@@ -65,7 +66,7 @@ class Stage:
         """Logs and journals, for whoever wants to know what happened: the next lab deletes them."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        state = STATE.absolute()
+        state = self._state.absolute()
         for path in [*state.glob("logs/*.log"), *state.glob("controller.db*")]:
             shutil.copy(path, folder)
         for host in state.glob("hosts/host*"):

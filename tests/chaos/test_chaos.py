@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.cases import CASES, Case
+from tests.chaos.case import Case
+from tests.chaos.cases import CASES
 from tests.chaos.play import play
 from tests.chaos.stage import Stage
 

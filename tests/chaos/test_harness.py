@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import pytest
 
+from sterna.lab import sabotage
 from tests.chaos.__main__ import choose
-from tests.chaos.cases import CASES, VOLUMES, Case
+from tests.chaos.case import VOLUMES, Case
+from tests.chaos.cases import CASES
+from tests.chaos.crew import next_case, play_all
 from tests.chaos.faults import Fault
 from tests.chaos.moments import COPYING
-from tests.chaos.play import play
+from tests.chaos.play import Outcome, play
 from tests.chaos.scene import Scene
 from tests.chaos.stage import Stage
 from tests.chaos.verdict import differences
@@ -34,6 +41,52 @@ def test_every_difference_is_named():
         "instances ['a/disk'], not None",
         "links lacks {'name': 'tap1'}",
         "qemu ['a', 'a'], not ['a']",
+    ]
+
+
+SHARED, LOCAL_ONLY = ("shared",), ("local",)
+
+
+def case(name: str, disks: tuple[str, ...] = SHARED) -> Case:
+    return Case(name, Fault(), COPYING, disks=disks)
+
+
+def test_a_worker_keeps_its_guest_and_then_helps_where_the_most_is_left():
+    waiting = [case("a"), case("b", LOCAL_ONLY), case("c"), case("d", VOLUMES), case("e", VOLUMES)]
+    assert next_case(waiting, LOCAL_ONLY, [SHARED]).name == "b"
+    assert next_case(waiting, None, []).name == "a"
+    assert next_case(waiting, None, [SHARED]).name == "d"
+    assert next_case(waiting, ("overlay",), [SHARED, VOLUMES]).name == "b"
+    assert next_case(waiting[3:], SHARED, [VOLUMES]).name == "d"
+
+
+def pretend(cases: Connection, number: int) -> None:
+    """A worker that says where a case was played, and dies in the middle of some."""
+    with suppress(EOFError):
+        while True:
+            if (name := cases.recv().name).startswith("deadly"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            cases.send(Outcome(name, ends=f"by {number}"))
+
+
+def test_every_case_has_an_outcome_whatever_becomes_of_its_worker():
+    cases = [case(name) for name in ("one", "deadly two", "three", "deadly four", "five")]
+    reported: list[Outcome] = []
+    outcomes = play_all(cases, 2, reported.append, pretend)
+    assert [outcome.case for outcome in outcomes] == [case.name for case in cases]
+    assert sorted(o.case for o in reported) == sorted(o.case for o in outcomes)
+    assert [outcome.passed for outcome in outcomes] == [True, False, True, False, True]
+    assert outcomes[1].why == ["its worker ended in the middle of it, exit code -9"]
+
+
+def test_two_workers_play_side_by_side():
+    assert {outcome.ends for outcome in play_all([case("one"), case("two")], 2, lambda _: None, pretend)} == {
+        "by 1",
+        "by 2",
+    }
+    assert [outcome.ends for outcome in play_all([case("one"), case("two")], 1, lambda _: None, pretend)] == [
+        "by 1",
+        "by 1",
     ]
 
 
@@ -81,3 +134,9 @@ def test_both_witnesses_see_two_running_copies(stage):
         host2.virsh("create", "/run/twin.xml")
         stage.fleet.eventually(lambda: len(watcher.violations) == 2)
     assert sorted(line.split(" ")[0] for line in watcher.violations) == ["libvirt", "the"]
+    with TwoCopies(lab.hosts, twin.name, twin.uuid) as watcher:
+        stage.fleet.eventually(lambda: watcher.looks > 0)
+        sabotage.freeze(sabotage.libvirtd(lab, "host2"))
+        watcher.violations.clear()
+        stage.fleet.eventually(lambda: any(line.startswith("the") for line in watcher.violations))
+        sabotage.thaw(sabotage.libvirtd(lab, "host2"))
