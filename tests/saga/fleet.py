@@ -58,7 +58,7 @@ class SimAgent:
         self.journal = SqlJournal.at(None, clock=self.clock)
         self.settings: dict[str, object] = {}
         """Of its `HostPorts`, where a test wants others."""
-        self.rules: list[tuple[str, str, str]] = []
+        self.rules: list[tuple[str, str, str | Callable[[], None]]] = []
         self.struck: list[tuple[str, str]] = []
         self._agent: Agent | None = None
         self._life = 0
@@ -105,7 +105,8 @@ class SimAgent:
         )
 
     async def _strike(self, step: str, row: str, moment: str) -> None:
-        """Rules are (step, moment, action); each strikes once, but `permanent` which stays."""
+        """Rules are (step, moment, action: a word, or what to do to the world); each strikes once, but `permanent`
+        which stays."""
         for rule in list(self.rules):
             if rule[:2] != (step, moment):
                 continue
@@ -113,7 +114,9 @@ class SimAgent:
             if rule[2] == "permanent":
                 raise Permanent(f"forced at {step} ({moment})")
             self.rules.remove(rule)
-            if rule[2] == "kill":
+            if callable(rule[2]):
+                rule[2]()
+            elif rule[2] == "kill":
                 self.fleet.dying.append(self)
                 self.fleet.death.set()
                 await asyncio.Event().wait()

@@ -20,7 +20,7 @@ from sterna.domain.secrets import Need
 from sterna.migration import secrets, stream
 from sterna.migration.context import POSTCOPY, HostPorts
 from sterna.migration.image import against, image_of
-from sterna.migration.pre import decide_local
+from sterna.migration.sharing import decide_local
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 
@@ -55,6 +55,10 @@ def _check_disk(disk: Disk) -> list[Refusal]:
             "and a VM that leaves takes that away from the others"
         )
         return [Refusal(code="volume-shared", message=message, fix="detach it for the move")]
+    if disk.local and disk.shareable:
+        message = f"disk {disk.target} ({disk.path}) is only on this host, and others may write to it (shareable)"
+        fix = "put it on storage both hosts see, or take <shareable/> out if nobody else uses it"
+        return [Refusal(code="disk-shareable", message=message, fix=fix)]
     if disk.local and disk.encrypted:
         message = f"disk {disk.target} ({disk.path}) is encrypted and only on this host: libvirt cannot copy it"
         return [Refusal(code="disk-not-copyable", message=message, fix="put it on shared storage")]
@@ -119,6 +123,23 @@ def _check_secrets(needs: tuple[Need, ...], answer: Data, here: HostFacts, there
     return secrets.cannot_bring(needs, answer["lacking"], here.name, there.name)
 
 
+async def _in_use(host: HostPorts, vm: Vm, why: str) -> list[Refusal]:
+    """Local disks whose file, or whose place, another domain of this host needs."""
+    local = {d.path: d for d in vm.disks if d.local and d.path}
+    if not local:
+        return []
+    users = await host.storage.used_by(tuple(local), await host.hypervisor.claims(besides=vm.uuid))
+    fix = "give that VM a file of its own, or detach it there; or put the file on shared storage"
+    return [
+        Refusal(
+            code="disk-in-use",
+            message=f"disk {local[path].target}: {path} is used by {', '.join(owners)} as well: {why}",
+            fix=fix,
+        )
+        for path, owners in users.items()
+    ]
+
+
 class SourceChecks:
     """The source agent's side of a check; asks the destination's side itself."""
 
@@ -172,7 +193,9 @@ class SourceChecks:
 
     async def _check_sources(self, vm: Vm) -> list[Refusal]:
         """A disk that F10 may not remove here would leave the migration open for ever, the guest long gone."""
-        found = await self._host.storage.check_sources(tuple(d for d in vm.disks if d.local))
+        local = tuple(d for d in vm.disks if d.local)
+        found = await self._host.storage.check_sources(local)
+        found += await _in_use(self._host, vm, "it would be removed here once the VM has moved")
         return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in found]
 
     async def _check_network(self, vm: Vm, facts: HostFacts) -> list[Refusal]:
@@ -232,6 +255,7 @@ class DestinationChecks:
         local = tuple(d for d in vm.disks if d.local)
         if local:
             found += await self._host.storage.check_targets(local)
+            found += await _in_use(self._host, vm, f"no copy may be made there ({self._host.name})")
         holder = self._journal.holder(vm.uuid)
         if holder is not None:
             message = f"{self._host.name} still cleans up after migration {holder.id} of this VM"

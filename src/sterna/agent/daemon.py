@@ -122,6 +122,7 @@ class Agent:
         server.method("check_destination", destination.check_destination)
         server.method("secrets_wanted", destination.secrets_wanted)
         server.method("sees_token", destination.sees_token)
+        server.method("sees_file", destination.sees_file)
         server.method("observe_guest", destination.observe_guest)
         server.method("pre_live_migration", destination.pre_live_migration)
         server.method("wait_vif_plugged", destination.wait_vif_plugged)

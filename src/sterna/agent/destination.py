@@ -85,6 +85,14 @@ class DestinationDesk:
         path, token = str(request.params.get("path", "")), str(request.params.get("token", ""))
         return {"seen": await self._host.storage.sees_token(path, token)}
 
+    async def sees_file(self, request: Request) -> Data:
+        """`sees_file {path, token, name}`: is that file on storage that this host sees, under its path or under
+        another one that a domain here names? Raises Unreachable where libvirt does not answer."""
+        path, token, name = (str(request.params.get(key, "")) for key in ("path", "token", "name"))
+        seen = await self._host.storage.sees_token(path, token)
+        claims = await self._host.hypervisor.claims()
+        return {"seen": seen, "users": list(await self._host.storage.named_by(name, token, claims))}
+
     async def observe_guest(self, request: Request) -> Data:
         """`observe_guest {vm}`: what this host's hypervisor says of it now."""
         seen = await self._observe(str(request.params.get("vm", "")))

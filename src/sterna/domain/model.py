@@ -137,6 +137,8 @@ class Disk(Value):
     backing_shared: bool | None = None
     """The other host sees the backing file, too: only what differs from it is copied. None: not yet decided."""
     detail: str = ""
+    identity: str | None = None
+    """What tells its file on the source from a later one of the same name."""
     local: bool | None = None
     """True: on storage only its host can see, so it is copied with the memory (M2). None: not yet decided."""
 
@@ -187,6 +189,14 @@ class Nic(Value):
     """The guest's on this NIC, IPv4 and IPv6, where a network service knows them."""
 
 
+class StateFile(Value):
+    """What a VM's firmware or TPM keeps on its host besides the disks: it travels in the memory stream."""
+
+    kind: str
+    """`nvram` (a file) or `tpm` (a folder, or a file)."""
+    path: str
+
+
 class Vm(Value):
     """One VM as its host's libvirt describes it: the truth Sterna works from."""
 
@@ -208,6 +218,8 @@ class Vm(Value):
     """The live definition's <cpu> element, for the destination's own comparison."""
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
+    firmware: tuple[StateFile, ...] = ()
+    """NVRAM and TPM state."""
     immovable: tuple[str, ...] = ()
     """Devices that cannot move, in words: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
     hugepages: bool = False

@@ -5,6 +5,8 @@ F1-F5, F10, F11 run on the source; F6-F9 on the destination when F5's cast reach
 
 from __future__ import annotations
 
+import structlog
+
 from sterna.domain.errors import Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
@@ -12,9 +14,12 @@ from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, tap_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, SAVED
+from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.rollback import unplug_taps, wait_report
 from sterna.ports.storage import Created
+
+log = structlog.get_logger(__name__)
 
 # ---------------------------------------------------------------- source
 
@@ -111,17 +116,22 @@ class RemoveVm(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Prove, then forget the definition, then remove the files. Raises Temporary while proof is missing.
 
+        A file that turns out to be needed by somebody else is kept, and said: nothing waits for it.
+
         Where the guest was on a host that is gone for good, what is here may be the last that is left of it: the
         definition and the disks as they were at the switch-over are kept.
         """
         kept = await self._prove(ctx)
         if kept:
-            return {"removed": [], "kept": plan["files"], "why": kept}
-        await ctx.host.hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch)
-        for path in plan["files"]:
-            await self._must_be_private(ctx, path)
-        await ctx.host.storage.remove(Created.model_validate(plan))
-        return {"removed": plan["files"]}
+            return {"removed": [], "kept": dict.fromkeys(plan["files"], kept), "why": kept}
+        vm = ctx.vm_before()
+        state = await removal.private_state(ctx, vm)
+        await ctx.host.hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch, remove=state)
+        known = {d.path: d.identity for d in vm.disks if d.path and d.identity}
+        removed = await removal.remove(ctx, Created.model_validate(plan), known)
+        for path, why in removed.kept.items():
+            log.warning("not removed", path=path, why=why, vm=vm.name, migration=ctx.migration.id)
+        return removal.report(removed) | {"state": state}
 
     async def _prove(self, ctx: Context) -> str:
         """'' once it is proven; why everything is kept, where the other host is gone or has lost the guest."""
@@ -140,20 +150,6 @@ class RemoveVm(Step[Context]):
         if there.state is GuestState.UNKNOWN:
             raise Temporary(f"{ctx.migration.destination} cannot be asked about the guest: {there.reason}")
         return ""
-
-    async def _must_be_private(self, ctx: Context, path: str) -> None:
-        """Never remove what dhost can see: it would be the guest's own disk."""
-        if not await ctx.host.storage.readable(path):
-            return  # removed already
-        await ctx.host.storage.leave_token(path, ctx.token)
-        try:
-            seen = await ctx.peer_sees(path, ctx.token)
-        finally:
-            await ctx.host.storage.drop_token(path, ctx.token)
-        if seen:
-            raise Temporary(
-                f"{path} is visible on {ctx.migration.destination}: it is not removed", fix="unshare it"
-            )
 
 
 class ReleaseResources(Step[Context]):
@@ -177,11 +173,14 @@ class AwaitDestination(Step[Context]):
         """Wait for the report, for as long as it takes."""
         reported = await wait_report(ctx, "F9", "completed")
         why = f"complete on {ctx.migration.destination} and {ctx.migration.source}"
-        kept = ctx.history.results["remove-vm-at-source"].get("why", "")
+        removed = ctx.history.results["remove-vm-at-source"]
+        kept = removed.get("why", "")
         if kept:
             why = f"{kept}; its definition and copied disks are kept on {ctx.migration.source}, as last seen there"
         elif not reported:
             why = f"complete on {ctx.migration.source}; {ctx.migration.destination} was declared dead afterwards"
+        if not kept and (left := removal.Removed.model_validate(removed).words(ctx.migration.source)):
+            why += f"; {left}"
         ctx.set_status(Status.COMPLETED, why)
         ctx.write(Kind.CLOSED)
         return {}

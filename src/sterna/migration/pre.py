@@ -7,7 +7,7 @@ destination's own rollback; the undos of P4-P10 are in rollback.py under R3 and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from sterna.domain.errors import (
@@ -28,7 +28,8 @@ from sterna.migration import rollback, secrets
 from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
 from sterna.migration.image import against, image_of
 from sterna.migration.rollback import taps_made
-from sterna.ports.storage import Created, Storage
+from sterna.migration.sharing import decide_local
+from sterna.ports.storage import Created
 
 # ---------------------------------------------------------------- source
 
@@ -47,42 +48,6 @@ class SetPreparing(Step[Context]):
 
 AGENT_LOOK_S = 0.05
 """How closely a network agent is followed: a look at the local copy of the switch's records."""
-
-Ask = Callable[[str, str], Awaitable[bool]]
-"""Does the destination see this token beside this path?"""
-
-
-async def decide_local(storage: Storage, ask: Ask, disks: tuple[Disk, ...], token: str) -> tuple[Disk, ...]:
-    """Each disk with `local` decided by what the destination SEES, not by what its path looks like.
-
-    A token file is put beside each disk's file for a moment; a destination that sees it shares the storage.
-    Raises Unreachable or Unknown if the destination cannot be asked.
-    """
-    decided = []
-    for disk in disks:
-        local, base = False, None
-        if disk.kind is DiskKind.FILE and disk.path is not None:
-            local = not await _seen(storage, ask, disk.path, token)
-        if local and len(disk.files) > 1:
-            base = await _base_seen(storage, ask, disk.files[1], token)
-        decided.append(disk.model_copy(update={"local": local, "backing_shared": base}))
-    return tuple(decided)
-
-
-async def _seen(storage: Storage, ask: Ask, path: str, token: str) -> bool:
-    try:
-        await storage.leave_token(path, token)
-        return await ask(path, token)
-    finally:
-        await storage.drop_token(path, token)
-
-
-async def _base_seen(storage: Storage, ask: Ask, path: str, token: str) -> bool:
-    """False, too, where nothing can be written beside a base: nobody knows then."""
-    try:
-        return await _seen(storage, ask, path, token)
-    except Permanent:
-        return False
 
 
 class SnapshotVolumes(Step[Context]):
@@ -273,13 +238,16 @@ class CreateInstanceDirectory(Step[Context]):
         """Exactly what will be made: it does not exist before, and only this will be removed again."""
         vm = ctx.incoming_vm()
         local = tuple(d for d in vm.disks if d.local)
-        return (await ctx.host.storage.plan_targets(vm.uuid, local)).model_dump()
+        storage = ctx.host.storage
+        absent = [state.path for state in vm.firmware if await storage.identity(state.path) is None]
+        return (await storage.plan_targets(vm.uuid, local)).model_dump() | {"absent": absent}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Make them."""
-        local = tuple(d for d in ctx.incoming_vm().disks if d.local)
-        await ctx.host.storage.create_targets(local, Created.model_validate(plan))
-        return plan
+        """Make them; by their identities R7 knows them again."""
+        local, storage = tuple(d for d in ctx.incoming_vm().disks if d.local), ctx.host.storage
+        created = Created.model_validate(plan)
+        await storage.create_targets(local, created)
+        return plan | {"identities": {path: await storage.identity(path) for path in created.files}}
 
 
 class ClaimDevices(Step[Context]):

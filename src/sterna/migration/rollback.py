@@ -14,7 +14,7 @@ from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Onward, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
-from sterna.migration import fenced, handover
+from sterna.migration import fenced, handover, removal
 from sterna.migration.context import PORTS_SWITCHED, WROTE_OFF, Context
 from sterna.ports.storage import Created
 
@@ -393,7 +393,9 @@ class RemoveConfiguration(Step[Context]):
             await ctx.host.hypervisor.end_incoming(uuid, epoch)
             seen = await ctx.host.hypervisor.observe(uuid)
         if seen.state is GuestState.SHUTOFF and seen.epoch == epoch:
-            await ctx.host.hypervisor.undefine(uuid, epoch)
+            made = frozenset(ctx.history.plans.get("create-instance-directory", {}).get("absent", ()))
+            state = () if ctx.peer_fenced else await removal.private_state(ctx, ctx.incoming_vm(), made_here=made)
+            await ctx.host.hypervisor.undefine(uuid, epoch, remove=state)
         await ctx.host.hypervisor.close_recovery(uuid)
         return {}
 
@@ -437,13 +439,15 @@ async def unplug_taps(ctx: Context, *, for_good: bool = True) -> None:
 
 
 class RemoveInstanceDirectory(Step[Context]):
-    """R7, undo of P8: only what P8's intent says was about to be made here."""
+    """R7, undo of P8: only what P8's intent says was about to be made here, and only if it still is that."""
 
     row, name = "R7", "remove-instance-directory"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Remove it."""
+        """Remove it. What somebody has come to use meanwhile is kept, and said."""
         created = ctx.history.plans.get("create-instance-directory")
-        if created is not None:
-            await ctx.host.storage.remove(Created.model_validate(created))
-        return {}
+        if created is None:
+            return {}
+        made = ctx.history.results.get("create-instance-directory", {}).get("identities", {})
+        removed = await removal.remove(ctx, Created.model_validate(created), made, made_here=True)
+        return removed.model_dump(mode="json")

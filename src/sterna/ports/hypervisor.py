@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from sterna.domain.claims import Claim
 from sterna.domain.model import (
     CompletedJob,
     CopyPlan,
@@ -60,6 +61,10 @@ class Inventory(Protocol):
 
         Raises Unreachable if libvirt cannot be asked.
         """
+
+    async def claims(self, besides: str = "") -> tuple[Claim, ...]:
+        """Every file that the domains of this host name, running or off, in any of their definitions; but not those
+        of the domain `besides`. Raises Unreachable."""
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`: name or UUID taken, CPU, machine type, emulator,
@@ -166,8 +171,10 @@ class Custodian(Protocol):
     async def interlocked(self, uuid: str) -> bool:
         """Is it set? False too where there is no QEMU."""
 
-    async def undefine(self, uuid: str, epoch: int | None) -> bool:
-        """F10, R5: forget an INACTIVE domain (with its NVRAM and managed save). False where there is none.
+    async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
+        """F10, R5: forget an INACTIVE domain with its managed save. False where there is none.
+
+        Its NVRAM and TPM state stay, but for the kinds in `remove` (`nvram`, `tpm`), proven to be nobody else's.
 
         Raises Conflict if it is active, or carries another epoch (None: any).
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sterna.domain.claims import Claim, Sight
 from sterna.domain.model import Disk, Refusal, Value
 
 
@@ -40,10 +41,16 @@ class Storage(Protocol):
         """The VM's instance directory here, where there is one: removed at F10 once it is empty."""
 
     async def leave_token(self, path: str, token: str) -> None:
-        """Put a small file with `token` beside `path` (the proof of sharing); `drop_token` removes it."""
+        """Put a small file with `token` beside what `path` leads to (the proof of sharing)."""
 
     async def sees_token(self, path: str, token: str) -> bool:
         """Does THIS host see that token beside `path`?"""
+
+    async def sight(self, path: str, token: str) -> Sight:
+        """What this host sees of the token, and of the file that `path` leads to."""
+
+    async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
+        """Who of these names a file called `name` beside that token, under whatever path; in words."""
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
@@ -56,3 +63,12 @@ class Storage(Protocol):
 
     async def readable(self, path: str) -> bool:
         """Does this host see the file and may it be opened for reading and writing?"""
+
+    async def identity(self, path: str) -> str | None:
+        """What tells this very file from a later one of its name; None where there is nothing."""
+
+    async def used_by(
+        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
+    ) -> dict[str, tuple[str, ...]]:
+        """Those of `files` that somebody of `claims` needs, under whatever name and anywhere in a chain: by whom,
+        in words. With `locks`, also those on which a process of this host holds a lock."""

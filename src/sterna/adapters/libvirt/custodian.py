@@ -12,8 +12,8 @@ import libvirt
 
 from sterna.adapters.libvirt import interlock, recovery
 from sterna.adapters.libvirt.connection import Connect
+from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.host import LibvirtHost
-from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import epoch_of, find, observe_domain
 from sterna.domain.errors import Conflict, NotFound, Temporary
 from sterna.domain.model import CompletedJob, GuestState, Observation
@@ -126,8 +126,8 @@ class LibvirtCustodian(LibvirtHost):
 
         return await self._ask(look)
 
-    async def undefine(self, uuid: str, epoch: int | None) -> bool:
-        """F10, R5: forget an INACTIVE domain, with its NVRAM and managed save. False where there is none.
+    async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
+        """F10, R5: forget an INACTIVE domain, with its managed save, and the state in `remove`. False without one.
 
         Raises Conflict if it is active, or carries another epoch (None: any).
         """
@@ -143,7 +143,7 @@ class LibvirtCustodian(LibvirtHost):
             if epoch is not None and present != epoch:
                 raise Conflict(f"the domain carries epoch {present}, not {epoch}")
             try:
-                domain.undefineFlags(_undefine_flags(domain))
+                domain.undefineFlags(_undefine_flags(domain, remove))
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
                     raise Temporary(f"libvirt will not let the domain go: {error}", fix=_RESTART) from error
@@ -265,14 +265,19 @@ def _destroy(domain: Any) -> bool:
     return True
 
 
-def _undefine_flags(domain: Any) -> int:
-    """Everything libvirt keeps for this domain on this host goes with it."""
+def _undefine_flags(domain: Any, remove: tuple[str, ...]) -> int:
+    """What libvirt keeps for this domain goes with it, but NVRAM and TPM state only as told.
+
+    An NVRAM file elsewhere than in libvirt's own folder always stays: an operator chose its place.
+    """
     flags: int = (
         libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
         | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     )
-    nvram = parse_xml(domain.XMLDesc()).findtext("os/nvram", "")
-    kept_elsewhere = bool(nvram) and not nvram.startswith(_NVRAM_DIR)
-    what = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM if kept_elsewhere else libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-    return flags | int(what)
+    state = describe(domain.XMLDesc()).firmware
+    own = all(s.path.startswith(_NVRAM_DIR) for s in state if s.kind == "nvram")
+    nvram = "nvram" in remove and own
+    flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if nvram else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+    tpm = "tpm" in remove
+    return flags | int(libvirt.VIR_DOMAIN_UNDEFINE_TPM if tpm else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM)

@@ -5,6 +5,8 @@ Called by `hypervisor.py`, which adds what the XML does not say: state, sizes, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lxml import etree
 
 from sterna.adapters.libvirt.metadata import (
@@ -16,9 +18,11 @@ from sterna.adapters.libvirt.metadata import (
     read_image,
     read_nics,
 )
-from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, SecretRef, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, SecretRef, StateFile, Vm
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER
 
+TPM_FOLDER = "/var/lib/libvirt/swtpm"
+"""Where libvirt keeps the state of emulated TPMs: a folder for each UUID."""
 _UNITS = {
     "b": 1, "bytes": 1,
     "kb": 10**3, "k": 2**10, "kib": 2**10,
@@ -54,6 +58,7 @@ def describe_domain(domain: Element) -> Vm:
         cpu_xml=etree.tostring(cpu, encoding="unicode", with_tail=False) if cpu is not None else "",
         disks=tuple(read_disk(disk, vm_uuid=domain.findtext("uuid")) for disk in domain.iterfind("devices/disk")),
         nics=tuple(read_nic(nic, read_nics(own)) for nic in domain.iterfind("devices/interface")),
+        firmware=tuple(_firmware(domain)),
         immovable=tuple(_immovable(domain)),
         hugepages=domain.find("memoryBacking/hugepages") is not None,
         nvdimm=domain.find("devices/memory[@model='nvdimm']") is not None,
@@ -246,6 +251,18 @@ def _unplugged_kind(interface: Element, kind: str) -> str:
         return "ethernet with a tap that libvirt makes"
     source = interface.find("source")
     return f"{kind} {_any_location(source) if source is not None else ''}"
+
+
+def _firmware(domain: Element) -> Iterator[StateFile]:
+    """NVRAM and the state of an emulated TPM; libvirt keeps that in a folder of its own unless it is told where."""
+    nvram = domain.find("os/nvram")
+    if nvram is not None:
+        path = _attr(nvram, "source", "file") or (nvram.text or "").strip()
+        if path:
+            yield StateFile(kind="nvram", path=path)
+    for backend in domain.iterfind("devices/tpm/backend[@type='emulator']"):
+        path = _attr(backend, "source", "path") or f"{TPM_FOLDER}/{domain.findtext('uuid', '')}"
+        yield StateFile(kind="tpm", path=path)
 
 
 def _immovable(domain: Element) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import libvirt
 
 from sterna.adapters.libvirt import abilities, checks, translating
+from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.host import LibvirtHost
@@ -17,6 +18,7 @@ from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import NO_JOB, find, job_of, observe, state_of
 from sterna.adapters.libvirt.render import render_live
 from sterna.adapters.threads import in_thread
+from sterna.domain.claims import Claim
 from sterna.domain.errors import NotFound, Unreachable
 from sterna.domain.model import (
     Abilities,
@@ -77,6 +79,10 @@ class LibvirtInventory(LibvirtHost):
     async def observe(self, uuid: str) -> Observation:
         """State, reason, job, epoch and evidence of one guest, now. Absent is an answer. Raises Unreachable."""
         return await self._looks.run(lambda conn: observe(conn, uuid, seen_running=self._events.seen_running(uuid)))
+
+    async def claims(self, besides: str = "") -> tuple[Claim, ...]:
+        """Every file that this libvirt's domains name, but those of `besides`. Raises Unreachable."""
+        return await self._details.run(lambda conn: read_claims(conn, besides))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`; every reason at once. Changes nothing.

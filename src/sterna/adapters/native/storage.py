@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from sterna.adapters.native import usage, witness
 from sterna.adapters.native.command import run
 from sterna.adapters.threads import in_thread
+from sterna.domain.claims import Claim, Sight
 from sterna.domain.errors import Conflict, Permanent
 from sterna.domain.model import Disk, DiskKind, Refusal
 from sterna.ports.storage import Created
@@ -28,8 +29,6 @@ _MARGIN = 0.1
 _RESERVE_BYTES = 64 << 20
 """Left free beyond the copies, for the host's own sake."""
 _FORMATS = ("raw", "qcow2")
-_TOKEN_BEGINS = ".sterna-"  # noqa: S105 - a file name
-_TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 T = TypeVar("T")
 
@@ -102,61 +101,41 @@ class FileStorage:
 
     async def leave_token(self, path: str, token: str) -> None:
         """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
-        place = _token_place(path, token)
-
-        def write() -> None:
-            fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "w") as file:
-                file.write(token)
-                file.flush()
-                os.fsync(fd)
-
-        await _in_words(write, f"cannot write beside {path}")
+        await _in_words(lambda: witness.leave(path, token), f"cannot write beside {path}")
 
     async def sees_token(self, path: str, token: str) -> bool:
-        """Does THIS host see that token beside `path`? The directory is listed first, so that a network file
-        system does not answer from a negative cache."""
-        place = _token_place(path, token)
+        """Does THIS host see that token beside `path`?"""
+        return (await self.sight(path, token)).seen
 
-        def read() -> bool:
-            with contextlib.suppress(OSError):
-                os.listdir(place.parent)
-            try:
-                fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError:
-                return False
-            with os.fdopen(fd) as file:
-                return file.read(65) == token
+    async def sight(self, path: str, token: str) -> Sight:
+        """What this host sees of the token, and of the file beside it."""
+        return await in_thread(lambda: witness.sight(path, token))
 
-        return await in_thread(read)
+    async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
+        """Who names a file called `name` that lies beside that token, under whatever path."""
+        return await in_thread(lambda: witness.owners(name, token, claims))
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
-        place = _token_place(path, token)
-        await _in_words(lambda: place.unlink(missing_ok=True), f"cannot remove the token beside {path}")
+        await _in_words(lambda: witness.drop(path, token), f"cannot remove the token beside {path}")
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`, by their names. A missing folder holds none."""
-
-        def read() -> tuple[str, ...]:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                found = (n.removeprefix(_TOKEN_BEGINS) for n in os.listdir(Path(path).parent) if _is_token(n))
-                return tuple(sorted(found))
-            return ()
-
-        return await _in_words(read, f"cannot look for tokens beside {path}")
+        return await _in_words(lambda: witness.tokens(path), f"cannot look for tokens beside {path}")
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
-        begins, kept = _token_place(path, prefix).name, {_token_place(path, token).name for token in keep}
+        await _in_words(lambda: witness.sweep(path, prefix, keep), f"cannot sweep tokens beside {path}")
 
-        def sweep() -> None:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                for name in os.listdir(Path(path).parent):
-                    if name.startswith(begins) and name not in kept:
-                        (Path(path).parent / name).unlink(missing_ok=True)
+    async def identity(self, path: str) -> str | None:
+        """What tells this very file from a later one of its name; None where there is nothing."""
+        return await in_thread(lambda: usage.identity_of(path))
 
-        await _in_words(sweep, f"cannot sweep tokens beside {path}")
+    async def used_by(
+        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
+    ) -> dict[str, tuple[str, ...]]:
+        """Those of `files` that somebody else needs: by whom, in words. `locks`: processes of this host as well."""
+        return await in_thread(lambda: usage.users_of(files, claims, locks=locks))
 
     async def readable(self, path: str) -> bool:
         """Does this host see the file, and may it be opened for reading and writing?"""
@@ -363,16 +342,6 @@ def _make_empty(path: Path) -> None:
         raise Conflict(f"{path} is a symbolic link")
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-
-
-def _token_place(path: str, token: str) -> Path:
-    if not _TOKEN.fullmatch(token):
-        raise Permanent(f"{token!r} is no token: letters, digits and '-', at most 64")
-    return Path(path).parent / f"{_TOKEN_BEGINS}{token}"
-
-
-def _is_token(name: str) -> bool:
-    return name.startswith(_TOKEN_BEGINS) and bool(_TOKEN.fullmatch(name.removeprefix(_TOKEN_BEGINS)))
 
 
 async def _in_words(act: Callable[[], T], what: str) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import SimDomain
+from sterna.domain.claims import Claim
 from sterna.domain.model import Disk, DiskKind, Vm
 
 
@@ -27,6 +28,7 @@ def describe(here: SimHost, domain: SimDomain) -> Vm:
         cpu_xml=definition.cpu_xml,
         disks=tuple(_sized(here, d.model_copy(update={"vm_uuid": domain.uuid})) for d in definition.disks),
         nics=definition.nics,
+        firmware=definition.firmware,
         immovable=definition.immovable,
         epoch=definition.epoch or 0,
         image=definition.image,
@@ -39,3 +41,15 @@ def _sized(here: SimHost, disk: Disk) -> Disk:
     if file is None:
         return disk
     return disk.model_copy(update={"capacity_bytes": file.size_bytes, "allocation_bytes": file.allocated_bytes})
+
+
+def claims_of(domain: SimDomain) -> list[Claim]:
+    """Every file that its definitions name, and what its disks stand on."""
+    owner = f"VM {domain.definition.name} ({domain.state})"
+    paths: dict[str, None] = {}
+    for definition in (d for d in (domain.live, domain.inactive) if d is not None):
+        for disk in definition.disks:
+            paths |= dict.fromkeys(disk.files)
+        paths |= dict.fromkeys(definition.files)
+        paths |= dict.fromkeys(state.path for state in definition.firmware)
+    return [Claim(path=path, owner=owner, vm_uuid=domain.uuid) for path in paths]

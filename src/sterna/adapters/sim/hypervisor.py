@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from sterna.adapters.sim import admission, checks, devices, evidence, qemu
 from sterna.adapters.sim.copying import SimCopy
-from sterna.adapters.sim.describe import describe
+from sterna.adapters.sim.describe import claims_of, describe
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.keyring import SimKeyring
 from sterna.adapters.sim.rendering import incoming_definition
 from sterna.adapters.sim.things import SimDomain
 from sterna.adapters.sim.world import SimWorld
+from sterna.domain.claims import Claim
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
 from sterna.domain.model import (
     CompletedJob,
@@ -89,6 +90,11 @@ class SimHypervisor(SimKeyring):
     async def observe(self, uuid: str) -> Observation:
         """What this libvirt says of the guest now."""
         return self._look(uuid, (await self._called()).domains.get(uuid))
+
+    async def claims(self, besides: str = "") -> tuple[Claim, ...]:
+        """What its domains name."""
+        here = await self._called()
+        return tuple(claim for d in here.domains.values() if d.uuid != besides for claim in claims_of(d))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """Everything this hypervisor has against running `vm`."""
@@ -303,8 +309,8 @@ class SimHypervisor(SimKeyring):
         domain = (await self._called()).domains.get(uuid)
         return domain is not None and domain.interlocked
 
-    async def undefine(self, uuid: str, epoch: int | None) -> bool:
-        """F10, R5: forget an inactive domain."""
+    async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
+        """F10, R5: forget an inactive domain, with the state in `remove`."""
         here = await self._called()
         domain = here.domains.get(uuid)
         if domain is None:
@@ -316,6 +322,9 @@ class SimHypervisor(SimKeyring):
             self._check_epoch(domain, epoch)
         del here.domains[uuid]
         self._world.tell(here.name, "domain", uuid, "undefined")
+        for state in domain.definition.firmware:
+            if state.kind in remove:
+                self._world.remove_file(here.name, state.path)
         self._world.emit(here, uuid, "undefined", "removed")
         return True
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import SimFile
 from sterna.adapters.sim.world import SimWorld
+from sterna.domain.claims import Claim, Sight
 from sterna.domain.errors import Conflict, Permanent
 from sterna.domain.model import Disk, DiskKind, Refusal
 from sterna.ports.storage import Created
@@ -103,7 +104,44 @@ class SimStorage:
 
     async def sees_token(self, path: str, token: str) -> bool:
         """Does this host see it?"""
-        file = (await self._called()).file(_token_place(path, token))
+        return (await self.sight(path, token)).seen
+
+    async def sight(self, path: str, token: str) -> Sight:
+        """The token, and the file beside it."""
+        here = await self._called()
+        if not self._has_token(path, token):
+            return Sight()
+        file = here.file(path)
+        born = here.folder(path).births.get(path) if file is not None else None
+        size = file.size_bytes if file is not None else None
+        return Sight(seen=True, token_inode=0, file_inode=born, size=size, same_device=file is not None or None)
+
+    async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
+        """Who names a file called `name` beside that token."""
+        await self._called()
+        beside = [c for c in claims if posixpath.basename(c.path) == name and self._has_token(c.path, token)]
+        return tuple(dict.fromkeys(claim.owner for claim in beside))
+
+    async def identity(self, path: str) -> str | None:
+        """How often that path was made anew."""
+        here = await self._called()
+        return f"1:{here.folder(path).births.get(path, 0)}" if here.file(path) is not None else None
+
+    async def used_by(
+        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
+    ) -> dict[str, tuple[str, ...]]:
+        """By path; with `locks` also those that a QEMU has open."""
+        here, found = await self._called(), {}
+        for path in files:
+            owners = [claim.owner for claim in claims if claim.path == path]
+            if locks and any(host == here.name for host, _ in here.folder(path).users.get(path, ())):
+                owners.append("a process of this host that holds a lock on it")
+            if owners:
+                found[path] = tuple(dict.fromkeys(owners))
+        return found
+
+    def _has_token(self, path: str, token: str) -> bool:
+        file = self._host.file(_token_place(path, token))
         return file is not None and file.content == token
 
     async def drop_token(self, path: str, token: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, Nic
+from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, Nic, StateFile
 from sterna.domain.plugs import OVS
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class SimFolder:
     capacity_bytes: int = 1024 * GIB
     users: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     """Path -> (host, UUID) of the QEMUs that hold it open."""
+    births: dict[str, int] = field(default_factory=dict)
+    """How often a file of this path was made: a later one is another file."""
 
     @property
     def free_bytes(self) -> int:
@@ -85,6 +87,9 @@ class Definition:
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
     immovable: tuple[str, ...] = ()
+    firmware: tuple[StateFile, ...] = ()
+    files: tuple[str, ...] = ()
+    """What else it names: a kernel, a log, another guest's disk."""
     image: Data = field(default_factory=dict)
     epoch: int | None = None
 

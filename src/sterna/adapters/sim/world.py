@@ -223,8 +223,11 @@ class SimWorld:
         self.tell(host, "directory", path, "removed")
 
     def put_file(self, host: str, path: str, file: SimFile) -> None:
-        """Make or replace a file."""
-        self.hosts[host].folder(path).files[path] = file
+        """Make a file, or write to it."""
+        folder = self.hosts[host].folder(path)
+        if path not in folder.files:
+            folder.births[path] = folder.births.get(path, 0) + 1
+        folder.files[path] = file
         self.tell(host, "file", path, "written")
 
     def remove_file(self, host: str, path: str) -> bool:

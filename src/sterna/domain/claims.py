@@ -1,0 +1,62 @@
+"""Which files other domains need, and whether two hosts see one and the same file. Pure.
+
+Nothing is removed that another domain of either host names, or that both hosts see (docs/files.md).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sterna.domain.model import Value
+
+
+class Claim(Value):
+    """A file, or a folder with all that is in it, which a definition names."""
+
+    path: str
+    owner: str
+    """In words: `VM web (shutoff)`."""
+    vm_uuid: str = ""
+    image: bool = False
+    """A disk or what one stands on: it may stand on further files, which nothing names."""
+    format: str | None = None
+    """Of an image, where the definition says it; libvirt takes any other for raw."""
+
+
+class Sight(Value):
+    """What one host sees of a token, and of the file that the token was left beside."""
+
+    seen: bool = False
+    token_inode: int | None = None
+    file_inode: int | None = None
+    """None: there is no such file."""
+    size: int | None = None
+    same_device: bool | None = None
+    """The file is on the file system of its folder: nothing is mounted over it."""
+
+
+class Proof(StrEnum):
+    """Is a file of one host the other host's as well?"""
+
+    SAME = "same"
+    APART = "apart"
+    """The other host does not see its folder."""
+    MISSING = "missing"
+    """It sees the folder, and no such file."""
+    OTHER = "other"
+    """It sees the folder, and another file under that name."""
+
+
+def compare(mine: Sight, theirs: Sight) -> Proof:
+    """The token proves that the folder is the same; inodes, that the file in it is.
+
+    File systems whose inodes differ from host to host show that by the token's own: then the folder must do.
+    """
+    if not theirs.seen:
+        return Proof.APART
+    if theirs.file_inode is None:
+        return Proof.MISSING
+    if mine.same_device != theirs.same_device:
+        return Proof.OTHER
+    comparable = mine.token_inode == theirs.token_inode and mine.file_inode is not None
+    return Proof.OTHER if comparable and mine.file_inode != theirs.file_inode else Proof.SAME

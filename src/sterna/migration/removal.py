@@ -1,0 +1,126 @@
+"""Files are removed here, after F10 and in R7, and nowhere else: each is judged right before it goes.
+
+What cannot be proven to be this migration's own is kept, and said: a step never waits for a file.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Mapping
+
+from sterna.domain.errors import Permanent
+from sterna.domain.model import Data, StateFile, Value, Vm
+from sterna.migration.context import Context
+from sterna.ports.storage import Created
+
+
+class Removed(Value):
+    """What became of the files."""
+
+    removed: tuple[str, ...] = ()
+    kept: dict[str, str] = {}
+    """Path -> why it was left alone."""
+
+    def words(self, host: str) -> str:
+        """For a status: what was kept on that host, and why; '' where nothing was."""
+        return "; ".join(f"{path} is kept on {host}: {why}" for path, why in self.kept.items())
+
+
+async def remove(
+    ctx: Context, created: Created, identities: Mapping[str, str], *, made_here: bool = False
+) -> Removed:
+    """Remove the files that are still the ones of `identities` and nobody else's, then empty directories.
+
+    `made_here`: this migration made those of `identities` anew, so the other host need not be asked about them.
+    Raises Unreachable or Unknown while somebody cannot be asked.
+    """
+    removed, kept = [], {}
+    for path in created.files:
+        found = await ctx.host.storage.identity(path)
+        if found is None:
+            continue
+        why = await _against(ctx, path, found, identities.get(path), made_here)
+        why = why or await _unlink(ctx, Created(files=(path,)))
+        if why:
+            kept[path] = why
+        else:
+            removed.append(path)
+    why = await _unlink(ctx, Created(directories=created.directories))
+    if why:
+        kept[created.directories[0]] = why
+    return Removed(removed=tuple(removed), kept=kept)
+
+
+async def _unlink(ctx: Context, what: Created) -> str:
+    """'' once it is gone; else why it could not be removed."""
+    try:
+        await ctx.host.storage.remove(what)
+    except Permanent as error:
+        return error.message
+    return ""
+
+
+async def _against(ctx: Context, path: str, found: str, known: str | None, made_here: bool) -> str:
+    """Why a file may not be removed from here; '' where it may.
+
+    A device may have another number after a reboot; an inode stays.
+    """
+    if known is not None and known.partition(":")[2] != found.partition(":")[2]:
+        return "it is not the file that this migration knew"
+    users = await ctx.host.storage.used_by((path,), await ctx.host.hypervisor.claims(), locks=True)
+    if path in users:
+        return f"used by {', '.join(users[path])}"
+    if made_here and (found == known or ctx.peer_fenced):
+        return ""
+    return await seen_there(ctx, path)
+
+
+async def seen_there(ctx: Context, path: str) -> str:
+    """How the other host comes to see this file; '' where it does not.
+
+    Raises Unreachable or Unknown where it cannot be asked.
+    """
+    storage, token, other = ctx.host.storage, ctx.token, ctx.peer_name
+    asked = {"path": path, "token": token, "name": os.path.basename(path)}
+    try:
+        await storage.leave_token(path, token)
+        try:
+            answer = await ctx.peer.call("sees_file", asked)
+        finally:
+            await storage.drop_token(path, token)
+    except Permanent as error:
+        return f"whether {other} sees it cannot be proven: {error.message}"
+    if answer["seen"]:
+        return f"{other} sees it as well"
+    return f"used on {other} by {', '.join(answer['users'])}" if answer["users"] else ""
+
+
+async def private_state(ctx: Context, vm: Vm, *, made_here: frozenset[str] | None = None) -> tuple[str, ...]:
+    """The kinds of firmware and TPM state (`nvram`, `tpm`) of which this host's copy is proven to be nobody else's.
+
+    `made_here`: only paths that were not there before. Raises Unreachable or Unknown.
+    """
+    found = []
+    for state in vm.firmware:
+        if made_here is not None and state.path not in made_here:
+            continue
+        if await _state_is_private(ctx, state):
+            found.append(state.kind)
+    shared = {s.kind for s in vm.firmware} - set(found)
+    return tuple(kind for kind in dict.fromkeys(found) if kind not in shared)
+
+
+async def _state_is_private(ctx: Context, state: StateFile) -> bool:
+    storage = ctx.host.storage
+    if not state.path or await storage.identity(state.path) is None:
+        return False
+    claims = await ctx.host.hypervisor.claims(besides=ctx.vm_uuid)
+    if await storage.used_by((state.path,), claims):
+        return False
+    beside = f"{state.path}/state" if state.kind == "tpm" else state.path  # of a TPM it is a folder
+    return not await seen_there(ctx, beside)
+
+
+def report(removed: Removed) -> Data:
+    """For the outcome of a step."""
+    return removed.model_dump(mode="json")

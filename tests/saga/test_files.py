@@ -1,0 +1,127 @@
+"""No file is removed that somebody else needs, in a plan's time or meanwhile (docs/files.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from sterna.adapters.sim.life import add_vm
+from sterna.adapters.sim.things import Definition, SimDomain, SimFile
+from sterna.domain.model import StateFile
+from sterna.domain.status import Status
+
+from .fleet import SimFleet
+
+NVRAM = "/var/lib/libvirt/qemu/nvram/tern_VARS.fd"
+
+
+def local_disk(fleet: SimFleet, vm: str, host: str = "host1") -> str:
+    domain = fleet.world.hosts[host].domains[vm]
+    (path,) = (d.path for d in domain.definition.disks if d.path and d.path.startswith("/var/lib/sterna/instances"))
+    return path
+
+
+def other(fleet: SimFleet, host: str, path: str) -> None:
+    """A domain of that host, off, that names the file as something."""
+    definition = Definition(name="other", memory_bytes=1 << 20, files=(path,))
+    fleet.world.hosts[host].domains["other"] = SimDomain("other", inactive=definition)
+
+
+async def reasons(fleet: SimFleet, vm: str) -> list[str]:
+    answer = await fleet.client.call("host1", "check_migration", {"vm": vm, "destination": "host2"})
+    assert all(r["fix"] for r in answer["refusals"])
+    return [r["code"] for r in answer["refusals"]]
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+async def test_a_file_that_another_domain_of_either_host_names_is_refused(host: str) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        assert await reasons(fleet, vm) == []
+        other(fleet, host, local_disk(fleet, vm))
+        assert await reasons(fleet, vm) == ["disk-in-use"]
+
+
+async def moved(fleet: SimFleet, vm: str, at: str, meanwhile: Callable[[], None], *, fails: bool = False) -> Status:
+    """Migrate; `meanwhile` happens when the step `at` of the source has been done."""
+    source = fleet.agents["host1"]
+    source.rules.append((at, "after", meanwhile))
+    if fails:
+        source.rules.append(("copy", "before", "permanent"))
+    await fleet.start(vm)
+    return await fleet.ended()
+
+
+def kept(fleet: SimFleet) -> dict[str, str]:
+    return dict(fleet.agents["host1"].history(fleet.migration).results["remove-vm-at-source"]["kept"])
+
+
+async def test_a_file_that_somebody_begins_to_use_is_kept_and_said() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path = local_disk(fleet, vm)
+        assert await moved(fleet, vm, "interlock", lambda: other(fleet, "host1", path)) is Status.COMPLETED
+        assert fleet.world.running(vm) == ["host2"] and vm not in fleet.world.hosts["host1"].domains
+        assert fleet.world.hosts["host1"].file(path) is not None
+        assert "VM other" in kept(fleet)[path]
+        (said,) = (
+            e.data["reason"]
+            for e in fleet.agents["host1"].journal.entries(fleet.migration)
+            if e.data.get("status") == Status.COMPLETED
+        )
+        assert path in said and "VM other" in said
+
+
+async def test_a_file_that_was_replaced_meanwhile_is_kept() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path = local_disk(fleet, vm)
+
+        def replaced() -> None:
+            world = fleet.world
+            world.remove_file("host1", path)
+            world.put_file("host1", path, SimFile(1 << 20, content="somebody else's"))
+
+        assert await moved(fleet, vm, "find-volumes-to-disconnect", replaced) is Status.COMPLETED
+        file = fleet.world.hosts["host1"].file(path)
+        assert file is not None and file.content == "somebody else's"
+        assert "not the file" in kept(fleet)[path]
+
+
+async def test_a_rollback_keeps_what_a_domain_of_the_destination_came_to_use() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path = local_disk(fleet, vm)
+        meanwhile = lambda: other(fleet, "host2", path)  # noqa: E731
+        assert await moved(fleet, vm, "pre-live-migration", meanwhile, fails=True) is Status.FAILED
+        assert fleet.world.hosts["host2"].file(path) is not None
+        undone = fleet.agents["host2"].history(fleet.migration).results["remove-instance-directory"]
+        assert "VM other" in undone["kept"][path]
+        assert fleet.world.running(vm) == ["host1"]
+
+
+async def test_a_rollback_removes_what_it_made() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        before = fleet.snapshots()
+        assert await moved(fleet, vm, "pre-live-migration", lambda: None, fails=True) is Status.FAILED
+        assert fleet.snapshots() == before
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_nvram_is_removed_only_where_the_destination_does_not_see_it(shared: bool) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        world = fleet.world
+        vm = add_vm(world, "host1", "tern", disks=("shared",))
+        if shared:
+            world.share("/var/lib/libvirt/qemu/nvram", "host1", "host2")
+        world.make_directory("host1", "/var/lib/libvirt/qemu/nvram")
+        world.put_file("host1", NVRAM, SimFile(1 << 17, content="settings"))
+        domain = world.hosts["host1"].domains[vm]
+        assert domain.live is not None
+        domain.live = domain.inactive = replace(domain.live, firmware=(StateFile(kind="nvram", path=NVRAM),))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert (world.hosts["host1"].file(NVRAM) is not None) is shared
