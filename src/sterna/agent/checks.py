@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs
+from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
@@ -40,7 +41,8 @@ def check_vm(vm: Vm, holder: Migration | None) -> list[Refusal]:
         found.append(Refusal(code="migration-under-way", message=message, fix="wait for it, or abort it"))
     for what in vm.immovable:
         found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
-    found += [r for d in vm.disks for r in _check_disk(d)]
+    found += [r for d in vm.disks for r in (*d.against, *_check_disk(d))]
+    found += [r for d in vm.cold for r in _check_cold(vm, d)]
     plugged = vm.state is GuestState.RUNNING  # else nothing shows where its NICs belong
     return found + [r for n in vm.nics for r in plugs.refusals(n) or (plugs.unknowns(n) if plugged else [])]
 
@@ -67,6 +69,22 @@ def _check_disk(disk: Disk) -> list[Refusal]:
         fix = "eject it, or put it on shared storage"
         return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
     return []
+
+
+def _check_cold(vm: Vm, disk: Disk) -> list[Refusal]:
+    """A disk that only the persistent definition names; harmless where the other host reaches it as well."""
+    if disk.kind is DiskKind.RBD or (disk.kind is DiskKind.FILE and disk.local is False and not disk.against):
+        return []
+    where = disk.path or (disk.iscsi.target if disk.iscsi else disk.detail)
+    message = (
+        f"{disk.device} {disk.target} ({where}) is in the persistent definition of {vm.name} only: it would stay "
+        "behind, and the VM could not be started again where it goes"
+    )
+    if disk.device in ("cdrom", "floppy"):
+        fix = f"virsh change-media {vm.name} {disk.target} --eject --config"
+    else:
+        fix = f"give it to the running VM as well, or virsh detach-disk {vm.name} {disk.target} --config"
+    return [Refusal(code="disk-only-persistent", message=message, fix=fix)]
 
 
 def _cannot_tell(error: SternaError, destination: str) -> Refusal:
@@ -164,7 +182,8 @@ class SourceChecks:
             return vm, None, [same, *check_vm(vm, self._journal.holder(vm.uuid))]
         try:
             facts, disks = await both(self._facts(destination), self._decide_local(vm.disks, destination))
-            vm = vm.model_copy(update={"disks": disks})
+            cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
+            vm = vm.model_copy(update={"disks": disks, "cold": cold})
             transport, against = _check_stream(vm, here, facts, wanted)
             needs = await secrets.needs_of(self._host, vm)
             params: Data = {"vm": vm.model_dump(mode="json"), "may": list(may)}
@@ -220,15 +239,20 @@ class SourceChecks:
                 nics.append(nic)  # P2 will say so; what is known of it can be checked
         return vm.model_copy(update={"nics": tuple(nics)})
 
+    async def _there_at_all(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:
+        """Without the files that are missing here: a VM that cannot be started here loses nothing by its move."""
+        missing = [d for d in disks if d.path and await self._host.storage.identity(d.path) is None]
+        return tuple(d for d in disks if d not in missing)
+
     async def _facts(self, destination: str) -> HostFacts:
         return HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""
 
-        async def ask(path: str, token: str) -> bool:
+        async def ask(path: str, token: str) -> Sight:
             params = {"path": path, "token": token}
-            return bool((await self._client.call(destination, "sees_token", params))["seen"])
+            return Sight.model_validate((await self._client.call(destination, "sees_token", params))["sight"])
 
         with self.tokens.fresh() as token:
             return await decide_local(self._host.storage, ask, disks, token)
@@ -249,7 +273,8 @@ class DestinationChecks:
         found += await self._check_image(vm)
         for nic in vm.nics:
             found += await self._check_nic(nic)
-        for disk in vm.disks:
+        reached = tuple(d for d in vm.cold if d.kind is DiskKind.FILE and not d.against)
+        for disk in vm.disks + reached:
             if not disk.local and disk.kind not in (DiskKind.EMPTY, DiskKind.OTHER):
                 found += await self._check_volume(disk)
         local = tuple(d for d in vm.disks if d.local)

@@ -81,9 +81,10 @@ class DestinationDesk:
         }
 
     async def sees_token(self, request: Request) -> Data:
-        """`sees_token {path, token}`: is that storage shared with the sender?"""
+        """`sees_token {path, token}`: is that storage shared with the sender, and which file is there?"""
         path, token = str(request.params.get("path", "")), str(request.params.get("token", ""))
-        return {"seen": await self._host.storage.sees_token(path, token)}
+        sight = await self._host.storage.sight(path, token)
+        return {"seen": sight.seen, "sight": sight.model_dump(mode="json")}
 
     async def sees_file(self, request: Request) -> Data:
         """`sees_file {path, token, name}`: is that file on storage that this host sees, under its path or under

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sterna.domain.model import Value
+from sterna.domain.model import Disk, DiskKind, Value
 
 
 class Claim(Value):
@@ -60,3 +60,18 @@ def compare(mine: Sight, theirs: Sight) -> Proof:
         return Proof.OTHER
     comparable = mine.token_inode == theirs.token_inode and mine.file_inode is not None
     return Proof.OTHER if comparable and mine.file_inode != theirs.file_inode else Proof.SAME
+
+
+def cold_disks(live: tuple[Disk, ...], inactive: tuple[Disk, ...]) -> tuple[Disk, ...]:
+    """The disks of the persistent definition that the running guest does not have, or has as another file."""
+    running = {disk.target: _where(disk) for disk in live}
+    return tuple(
+        disk
+        for disk in inactive
+        if disk.kind is not DiskKind.EMPTY and not disk.optional and running.get(disk.target) != _where(disk)
+    )
+
+
+def _where(disk: Disk) -> tuple[object, ...]:
+    iscsi = (disk.iscsi.target, disk.iscsi.lun) if disk.iscsi else None
+    return disk.kind, disk.path, iscsi, disk.rbd.name if disk.rbd else None

@@ -137,6 +137,14 @@ class Disk(Value):
     backing_shared: bool | None = None
     """The other host sees the backing file, too: only what differs from it is copied. None: not yet decided."""
     detail: str = ""
+    chain: tuple[str, ...] = ()
+    """All it stands on, nearest first: backing files and external data; a path, or another place (`nbd://...`)."""
+    data_file: str | None = None
+    """The guest's data is in this file and not in the image (qcow2's `data_file`)."""
+    optional: bool = False
+    """A medium without which the VM starts as well (`startupPolicy`)."""
+    against: tuple[Refusal, ...] = ()
+    """What the comparison of both hosts' storage said against moving it."""
     identity: str | None = None
     """What tells its file on the source from a later one of the same name."""
     local: bool | None = None
@@ -154,11 +162,10 @@ class Disk(Value):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Its file and its backing file: where a token may show whether they are shared."""
+        """Its file and all it stands on: where a token may show whether they are shared."""
         if self.kind is not DiskKind.FILE:
             return ()
-        backing = self.backing_path if (self.backing_path or "").startswith("/") else None
-        return tuple(path for path in (self.path, backing) if path)
+        return tuple(dict.fromkeys(p for p in (self.path, self.backing_path, *self.chain) if p and p[0] == "/"))
 
 
 class Nic(Value):
@@ -218,6 +225,8 @@ class Vm(Value):
     """The live definition's <cpu> element, for the destination's own comparison."""
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
+    cold: tuple[Disk, ...] = ()
+    """Disks that only the persistent definition names: they do not travel, and a cold start needs them."""
     firmware: tuple[StateFile, ...] = ()
     """NVRAM and TPM state."""
     immovable: tuple[str, ...] = ()

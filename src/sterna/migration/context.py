@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -249,9 +250,9 @@ class Context:
         """What this migration writes beside a disk to see whether the other host sees it."""
         return f"{self.migration.id}-{self.role}"
 
-    async def peer_sees(self, path: str, token: str) -> bool:
-        """Does the other host see `token` beside `path`? Raises Unreachable or Unknown."""
-        return bool((await self.peer.call("sees_token", {"path": path, "token": token}))["seen"])
+    async def peer_sees(self, path: str, token: str) -> Sight:
+        """What the other host sees of `token` beside `path`. Raises Unreachable or Unknown."""
+        return Sight.model_validate((await self.peer.call("sees_token", {"path": path, "token": token}))["sight"])
 
     async def observe_here(self) -> Observation:
         """This host's word about the guest; UNKNOWN where its libvirt does not answer."""

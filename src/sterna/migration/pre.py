@@ -62,7 +62,8 @@ class SnapshotVolumes(Step[Context]):
     async def plan(self, ctx: Context) -> Data:
         """Which paths get a token for a moment, so that a crash in between can be swept."""
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
-        return {"paths": [path for d in vm.disks for path in d.files]}
+        disks = [await ctx.host.storage.examine(d) for d in vm.disks]
+        return {"paths": list(dict.fromkeys(path for d in disks for path in d.files))}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The VM as it is now."""
@@ -72,6 +73,9 @@ class SnapshotVolumes(Step[Context]):
         if vm.job_active:
             raise Permanent(f"libvirt has another job on {vm.name}", fix="wait for it, or end it")
         disks = await decide_local(ctx.host.storage, ctx.peer_sees, vm.disks, ctx.token)
+        against = [refusal for disk in disks for refusal in disk.against]
+        if against:
+            raise Refused(against)
         nics = []
         for nic in vm.nics:
             port = await ctx.host.vif.describe(nic)

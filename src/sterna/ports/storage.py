@@ -64,6 +64,10 @@ class Storage(Protocol):
     async def readable(self, path: str) -> bool:
         """Does this host see the file and may it be opened for reading and writing?"""
 
+    async def examine(self, disk: Disk) -> Disk:
+        """With all it stands on (`chain`, `data_file`) as the images themselves say; what cannot be read is in
+        `against`."""
+
     async def identity(self, path: str) -> str | None:
         """What tells this very file from a later one of its name; None where there is nothing."""
 

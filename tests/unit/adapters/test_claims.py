@@ -22,7 +22,8 @@ DOMAIN = f"""
  <name>web</name><uuid>{UUID}</uuid>
  <metadata><app:x xmlns:app='urn:x'>/not/a/file</app:x></metadata>
  <os><type>hvm</type><loader type='pflash'>/code.fd</loader><nvram template='/vars.fd'>/nvram.fd</nvram>
-  <kernel>/vmlinuz</kernel><initrd>/initrd</initrd><dtb>/board.dtb</dtb><acpi><table type='slic'>/slic</table></acpi>
+  <kernel>/vmlinuz</kernel><initrd>/initrd</initrd><dtb>/board.dtb</dtb>
+  <acpi><table type='slic'>/slic</table></acpi>
  </os>
  <sysinfo type='fwcfg'><entry name='opt/x' file='/fwcfg'/></sysinfo>
  <devices>

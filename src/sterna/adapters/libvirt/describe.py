@@ -89,10 +89,26 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         secrets=read_secrets(disk),
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
+        chain=tuple(dict.fromkeys(_below(disk))),
+        data_file=_attr(disk, "source/dataStore/source", "file") or None,
+        optional=_attr(disk, "source", "startupPolicy") in ("optional", "requisite"),
         backing_path=_any_location(backing) if backing is not None else None,
         backing_format=_backing_format(disk),
         detail=detail,
     )
+
+
+def _below(disk: Element) -> Iterator[str]:
+    """Where everything is that the disk stands on, as far as libvirt says it."""
+    for store in disk.iter("backingStore", "dataStore"):
+        source = store.find("source")
+        if (
+            source is not None
+            and _any_location(source)
+            and not any(a.tag == "mirror" for a in store.iterancestors())
+        ):
+            place = _any_location(source)
+            yield place if place.startswith("/") else f"{source.get('protocol', 'volume')}://{place}"
 
 
 def read_secrets(disk: Element) -> tuple[SecretRef, ...]:

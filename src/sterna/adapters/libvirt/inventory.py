@@ -18,7 +18,7 @@ from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import NO_JOB, find, job_of, observe, state_of
 from sterna.adapters.libvirt.render import render_live
 from sterna.adapters.threads import in_thread
-from sterna.domain.claims import Claim
+from sterna.domain.claims import Claim, cold_disks
 from sterna.domain.errors import NotFound, Unreachable
 from sterna.domain.model import (
     Abilities,
@@ -211,6 +211,7 @@ def _read_vm(conn: Connect, name_or_uuid: str) -> Vm:
     state, reason = state_of(domain)
     active = bool(domain.isActive())
     persistent = bool(domain.isPersistent())
+    inactive = describe(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if active and persistent else vm
     return vm.model_copy(
         update={
             "state": state,
@@ -219,6 +220,7 @@ def _read_vm(conn: Connect, name_or_uuid: str) -> Vm:
             "persistent": persistent,
             "autostart": bool(domain.autostart()) if persistent else False,
             "disks": tuple(_sized(domain, disk) for disk in vm.disks),
+            "cold": cold_disks(vm.disks, inactive.disks),
             "immovable": vm.immovable + _saved_states(domain),
         }
     )

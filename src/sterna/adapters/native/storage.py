@@ -127,6 +127,10 @@ class FileStorage:
         """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
         await _in_words(lambda: witness.sweep(path, prefix, keep), f"cannot sweep tokens beside {path}")
 
+    async def examine(self, disk: Disk) -> Disk:
+        """With everything it stands on, as the images' own headers have it."""
+        return await in_thread(lambda: usage.examine(disk))
+
     async def identity(self, path: str) -> str | None:
         """What tells this very file from a later one of its name; None where there is nothing."""
         return await in_thread(lambda: usage.identity_of(path))
@@ -184,6 +188,13 @@ class FileStorage:
         except Permanent as error:
             message = f"disk {disk.target}: {error.message}: it could not be removed after the move"
             yield Refusal(code="disk-outside-instances", message=message, fix=error.fix)
+            return
+        if Path(disk.path or "").is_symlink():
+            message = (
+                f"disk {disk.target}: {disk.path} is a symbolic link, and what it leads to is only on this host"
+            )
+            fix = "give the VM the path that the link leads to, below the instances directory"
+            yield Refusal(code="disk-behind-link", message=message, fix=fix)
 
     def _room(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         needed = sum(d.allocation_bytes if d.allocation_bytes is not None else d.capacity_bytes or 0 for d in disks)

@@ -15,10 +15,26 @@ from collections.abc import Iterable, Iterator
 
 from sterna.adapters.native.images import Unreadable, parts_of
 from sterna.domain.claims import Claim
+from sterna.domain.model import Disk, DiskKind, Refusal
 
 _FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
 _SOMEBODY = "a process of this host"
+
+
+def examine(disk: Disk) -> Disk:
+    """The disk with all it stands on, as its images' headers say."""
+    if disk.kind is not DiskKind.FILE or not disk.path:
+        return disk
+    try:
+        parts = parts_of(disk.path, disk.format)
+    except Unreadable as error:
+        fix = "see its mode and its content (qemu-img info --backing-chain)"
+        why = Refusal(code="disk-chain-unknown", message=f"disk {disk.target}: {error}", fix=fix)
+        return disk.model_copy(update={"against": (why,)})
+    chain = dict.fromkeys((*(part.path for part in parts), *disk.chain))
+    data = disk.data_file or next((part.path for part in parts if part.data), None)
+    return disk.model_copy(update={"chain": tuple(chain), "data_file": data})
 
 
 def identity_of(path: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import SimDomain
-from sterna.domain.claims import Claim
+from sterna.domain.claims import Claim, cold_disks
 from sterna.domain.model import Disk, DiskKind, Vm
 
 
@@ -28,6 +28,7 @@ def describe(here: SimHost, domain: SimDomain) -> Vm:
         cpu_xml=definition.cpu_xml,
         disks=tuple(_sized(here, d.model_copy(update={"vm_uuid": domain.uuid})) for d in definition.disks),
         nics=definition.nics,
+        cold=cold_disks(domain.live.disks, domain.inactive.disks) if domain.live and domain.inactive else (),
         firmware=definition.firmware,
         immovable=definition.immovable,
         epoch=definition.epoch or 0,

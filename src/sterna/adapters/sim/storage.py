@@ -122,6 +122,11 @@ class SimStorage:
         beside = [c for c in claims if posixpath.basename(c.path) == name and self._has_token(c.path, token)]
         return tuple(dict.fromkeys(claim.owner for claim in beside))
 
+    async def examine(self, disk: Disk) -> Disk:
+        """As the definition has it: simulated files have no headers."""
+        await self._called()
+        return disk
+
     async def identity(self, path: str) -> str | None:
         """How often that path was made anew."""
         here = await self._called()
