@@ -9,93 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from files import DISK, codes, define, disk_of, forget, guest, listing, plan, redefine, refused, staying
 from lxml import etree
 
 from conftest import Fleet
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
 
+__all__ = ["guest", "staying"]
 pytestmark = pytest.mark.lab
-
-IDLE = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>
-<os><type arch='x86_64' machine='q35'>hvm</type></os>{head}<devices>{devices}</devices></domain>"""
-DISK = "<disk type='file' device='disk'><driver type='{form}'/><source file='{path}'/><target dev='vda'/></disk>"
-PLACES = (INSTANCES, SHARED, "/var/lib/libvirt/qemu/nvram", "/var/lib/libvirt/swtpm", "/srv/sterna/other")
-
-
-def listing(fleet: Fleet) -> dict[str, list[str]]:
-    """Every file that matters on each host, by path."""
-    command = f"find {' '.join(PLACES)} ! -type d 2>/dev/null | sort"
-    return {name: host.run(["sh", "-c", command]).stdout.split() for name, host in fleet.lab.hosts.items()}
-
-
-def define(
-    fleet: Fleet, host: str, *, how: str = "define", name: str = "other", head: str = "", devices: str
-) -> None:
-    """Another domain; `how`: `define` (inactive), or `create` (transient and running)."""
-    xml = IDLE.format(name=name, head=head, devices=devices)
-    fleet.lab.hosts[host].run(["sh", "-c", "cat >/run/other.xml"], stdin=xml)
-    more = ("--paused",) if how == "create" else ()
-    fleet.lab.hosts[host].virsh(how, "/run/other.xml", *more)
-
-
-def forget(fleet: Fleet, host: str, name: str = "other") -> None:
-    for command in ("destroy", "undefine"):
-        fleet.lab.hosts[host].virsh(command, name, check=False)
-
-
-def plan(fleet: Fleet, vm: str, to: str = "host2") -> list[dict]:
-    """The refusals of a plan; the same that a start gets, and each with a fix."""
-    answer = fleet.api.post("/v1/plans", json={"vm": vm, "destination": to})
-    assert answer.status_code == 200, answer.text
-    reasons = answer.json()["blockers"]
-    assert all(reason["message"] and reason["fix"] for reason in reasons), reasons
-    return reasons
-
-
-def refused(fleet: Fleet, vm: str, to: str = "host2") -> list[dict]:
-    """Every reason why a start is refused."""
-    answer = fleet.start(vm, to)
-    assert answer.status_code == 422, answer.text
-    reasons = answer.json()["reasons"]
-    assert all(reason["message"] and reason["fix"] for reason in reasons), reasons
-    return reasons
-
-
-def codes(fleet: Fleet, vm: str, to: str = "host2") -> set[str]:
-    return {reason["code"] for reason in refused(fleet, vm, to)}
-
-
-def redefine(fleet: Fleet, guest: Guest, host: str, edit: Callable[[etree._Element], None]) -> None:
-    """Start the guest anew from an edited definition."""
-    there = fleet.lab.hosts[host]
-    xml = etree.fromstring(there.virsh("dumpxml", guest.name, "--inactive"))
-    edit(xml)
-    there.run(["sh", "-c", "cat >/run/edited.xml"], stdin=etree.tostring(xml, encoding="unicode"))
-    there.virsh("define", "/run/edited.xml")
-    there.virsh("destroy", guest.name)
-    there.virsh("start", guest.name)
-    guest.status(timeout=60)
-
-
-@pytest.fixture(scope="module")
-def staying(fleet: Fleet) -> Iterator[Guest]:
-    """A guest on host1 with a local disk, for tests that do not move it."""
-    guest = fleet.lab.create_vm("stays", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), calm=True)
-    yield guest
-    fleet.remove(guest)
-
-
-@pytest.fixture
-def guest(fleet: Fleet) -> Iterator[Guest]:
-    """A guest on host1 with a local disk."""
-    guest = fleet.lab.create_vm("mine", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), calm=True)
-    yield guest
-    fleet.remove(guest)
-
-
-def disk_of(guest: Guest) -> str:
-    return f"{INSTANCES}/{guest.uuid}/disk.qcow2"
 
 
 # ------------------------------------------------------------ a: somebody else uses it
@@ -219,6 +141,8 @@ def test_a_disk_that_somebody_begins_to_use_during_the_copy_is_kept(fleet: Fleet
 # ------------------------------------------------------------ b: firmware and TPM state
 
 BIOS = "/usr/share/seabios/bios-256k.bin"
+TEMPLATE = "/usr/share/seabios/bios.bin"
+"""As large as the NVRAM: the destination's libvirt makes its own of it, before the guest's settings arrive."""
 NVRAM_DIR = "/var/lib/libvirt/qemu/nvram"
 
 
@@ -227,7 +151,7 @@ def with_nvram(path: str, form: str = "text") -> Callable[[etree._Element], None
         os = xml.find("os")
         loader = etree.Element("loader", {"readonly": "yes", "type": "pflash"})
         loader.text = BIOS
-        nvram = etree.Element("nvram", {} if form == "text" else {"type": "file"})
+        nvram = etree.Element("nvram", {"template": TEMPLATE} | ({} if form == "text" else {"type": "file"}))
         if form == "text":
             nvram.text = path
         else:
@@ -313,5 +237,9 @@ def test_nvram_that_another_domain_uses_stays(fleet: Fleet, guest: Guest) -> Non
 
 
 def test_a_local_disk_that_others_may_write_to_is_refused(fleet: Fleet, guest: Guest) -> None:
-    redefine(fleet, guest, "host1", lambda xml: etree.SubElement(xml.find("devices/disk"), "shareable"))
+    path = f"{INSTANCES}/{guest.uuid}/second.img"
+    fleet.lab.hosts["host1"].run(["qemu-img", "create", "-q", "-f", "raw", path, "8M"])
+    disk = f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='{path}'/>"
+    disk = etree.fromstring(f"{disk}<target dev='vdz' bus='virtio'/><shareable/></disk>")
+    redefine(fleet, guest, "host1", lambda xml: xml.find("devices").append(disk))
     assert codes(fleet, guest.name) == {"disk-shareable"}

@@ -174,6 +174,8 @@ async def _given_up(around: Surroundings, entry: Entry) -> Found | None:
         return None
     if vm in {v.uuid for v in await around.host.hypervisor.vms()} or vm in around.moving:
         return None  # a guest of this UUID is here: they are its own
+    if await storage.used_by(tuple(present), await around.host.hypervisor.claims(), locks=True):
+        return None  # somebody has come to use them
     elsewhere = await around.elsewhere(vm)
     judged = judge_files(elsewhere)
     if judged.safety is Safety.SAFE:
@@ -186,6 +188,23 @@ async def _given_up(around: Surroundings, entry: Entry) -> Found | None:
     return Found(
         around.leftover("files", subject, judged.why, judged.safety, **words), _later(storage.remove, made)
     )
+
+
+async def kept_files(around: Surroundings) -> list[Found]:
+    """What F10 and R7 left alone, since somebody else needed it or nothing could be proven. A person decides."""
+    here = {vm.uuid for vm in await around.host.hypervisor.vms()}
+    found: dict[str, Found] = {}
+    for step in ("remove-vm-at-source", "remove-instance-directory"):
+        for entry in around.journal.settled(step):
+            known = around.journal.get(entry.migration_id)
+            vm = known[0].vm_uuid if known else ""
+            kept = entry.data.get("kept", {}) if entry.kind is Kind.DONE and vm not in here | around.moving else {}
+            for path, reason in kept.items():
+                if await around.host.storage.identity(path) is not None:
+                    why = f"left when the VM went: {reason}"
+                    words = {"vm": vm, "repair": "remove it by hand, if nobody needs it"}
+                    found[path] = Found(around.leftover("files", path, why, Safety.NEVER, **words))
+    return list(found.values())
 
 
 async def _shared(around: Surroundings, host: str, path: str) -> bool:
@@ -295,5 +314,5 @@ def _later(do: Callable[..., Awaitable[object]], *args: object, **named: object)
     return lambda: do(*args, **named)
 
 
-FINDERS = (taps, incoming_guests, definitions, secrets, files, admissions, tokens, waiting)
+FINDERS = (taps, incoming_guests, definitions, secrets, files, kept_files, admissions, tokens, waiting)
 """In the order in which they are repaired: a definition goes before the disks nobody uses then."""

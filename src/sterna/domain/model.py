@@ -200,7 +200,7 @@ class StateFile(Value):
     """What a VM's firmware or TPM keeps on its host besides the disks: it travels in the memory stream."""
 
     kind: str
-    """`nvram` (a file) or `tpm` (a folder, or a file)."""
+    """`nvram` (a file), `tpm` (a folder, or a file), `save` (the managed save, if there is one)."""
     path: str
 
 
@@ -228,7 +228,7 @@ class Vm(Value):
     cold: tuple[Disk, ...] = ()
     """Disks that only the persistent definition names: they do not travel, and a cold start needs them."""
     firmware: tuple[StateFile, ...] = ()
-    """NVRAM and TPM state."""
+    """NVRAM, TPM state, managed save."""
     immovable: tuple[str, ...] = ()
     """Devices that cannot move, in words: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
     hugepages: bool = False

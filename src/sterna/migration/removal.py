@@ -96,7 +96,7 @@ async def seen_there(ctx: Context, path: str) -> str:
 
 
 async def private_state(ctx: Context, vm: Vm, *, made_here: frozenset[str] | None = None) -> tuple[str, ...]:
-    """The kinds of firmware and TPM state (`nvram`, `tpm`) of which this host's copy is proven to be nobody else's.
+    """The kinds of state (`nvram`, `tpm`, `save`) of which this host's copy is proven to be nobody else's.
 
     `made_here`: only paths that were not there before. Raises Unreachable or Unknown.
     """

@@ -172,9 +172,10 @@ class Custodian(Protocol):
         """Is it set? False too where there is no QEMU."""
 
     async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
-        """F10, R5: forget an INACTIVE domain with its managed save. False where there is none.
+        """F10, R5: forget an INACTIVE domain. False where there is none.
 
-        Its NVRAM and TPM state stay, but for the kinds in `remove` (`nvram`, `tpm`), proven to be nobody else's.
+        Its NVRAM, TPM state and managed save stay, but for the kinds in `remove` (`nvram`, `tpm`, `save`): those are
+        proven to be nobody else's. Raises Temporary while a managed save is in the way.
 
         Raises Conflict if it is active, or carries another epoch (None: any).
         """

@@ -26,6 +26,10 @@ _RESTART = "restart libvirtd on this host: it holds a job of a QEMU that is gone
 """Seen where the source's QEMU dies in post-copy: the domain is off, its migration job stays (libvirt 11.3)."""
 
 
+_SAVED = "start the VM where it is now, or remove its saved state there (virsh managedsave-remove)"
+_BY_HAND = "look at it, and undefine it by hand if it is not needed (virsh undefine --keep-nvram)"
+
+
 class LibvirtCustodian(LibvirtHost):
     """Destroys only guests that do not run."""
 
@@ -127,7 +131,7 @@ class LibvirtCustodian(LibvirtHost):
         return await self._ask(look)
 
     async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
-        """F10, R5: forget an INACTIVE domain, with its managed save, and the state in `remove`. False without one.
+        """F10, R5: forget an INACTIVE domain, with the state in `remove`. False where there is none.
 
         Raises Conflict if it is active, or carries another epoch (None: any).
         """
@@ -138,11 +142,13 @@ class LibvirtCustodian(LibvirtHost):
                 self._events.forget(uuid)
                 return False
             if domain.isActive():
-                raise Conflict("the guest is active: not undefined")
+                raise Conflict("the guest is active: not undefined", fix="see who has started it here")
             present = epoch_of(domain)
             if epoch is not None and present != epoch:
-                raise Conflict(f"the domain carries epoch {present}, not {epoch}")
+                raise Conflict(f"the domain carries epoch {present}, not {epoch}", fix=_BY_HAND)
             try:
+                if "save" not in remove and domain.hasManagedSaveImage():
+                    raise Temporary(f"{domain.name()} has a saved state that is not this host's alone", fix=_SAVED)
                 domain.undefineFlags(_undefine_flags(domain, remove))
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
@@ -270,11 +276,8 @@ def _undefine_flags(domain: Any, remove: tuple[str, ...]) -> int:
 
     An NVRAM file elsewhere than in libvirt's own folder always stays: an operator chose its place.
     """
-    flags: int = (
-        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    )
+    flags: int = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    flags |= libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE if "save" in remove else 0
     state = describe(domain.XMLDesc()).firmware
     own = all(s.path.startswith(_NVRAM_DIR) for s in state if s.kind == "nvram")
     nvram = "nvram" in remove and own

@@ -23,6 +23,8 @@ from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER
 
 TPM_FOLDER = "/var/lib/libvirt/swtpm"
 """Where libvirt keeps the state of emulated TPMs: a folder for each UUID."""
+SAVE_FOLDER = "/var/lib/libvirt/qemu/save"
+"""Where libvirt keeps managed saves, by name."""
 _UNITS = {
     "b": 1, "bytes": 1,
     "kb": 10**3, "k": 2**10, "kib": 2**10,
@@ -270,7 +272,8 @@ def _unplugged_kind(interface: Element, kind: str) -> str:
 
 
 def _firmware(domain: Element) -> Iterator[StateFile]:
-    """NVRAM and the state of an emulated TPM; libvirt keeps that in a folder of its own unless it is told where."""
+    """NVRAM, the state of an emulated TPM (libvirt keeps that in a folder of its own unless it is told where), and
+    where libvirt would save the VM."""
     nvram = domain.find("os/nvram")
     if nvram is not None:
         path = _attr(nvram, "source", "file") or (nvram.text or "").strip()
@@ -279,6 +282,7 @@ def _firmware(domain: Element) -> Iterator[StateFile]:
     for backend in domain.iterfind("devices/tpm/backend[@type='emulator']"):
         path = _attr(backend, "source", "path") or f"{TPM_FOLDER}/{domain.findtext('uuid', '')}"
         yield StateFile(kind="tpm", path=path)
+    yield StateFile(kind="save", path=f"{SAVE_FOLDER}/{domain.findtext('name', '')}.save")
 
 
 def _immovable(domain: Element) -> list[str]:
