@@ -174,8 +174,8 @@ class Custodian(Protocol):
     async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
         """F10, R5: forget an INACTIVE domain. False where there is none.
 
-        Its NVRAM, TPM state and managed save stay, but for the kinds in `remove` (`nvram`, `tpm`, `save`): those are
-        proven to be nobody else's. Raises Temporary while a managed save is in the way.
+        Its NVRAM, TPM state and managed save stay, but for the kinds in `remove` (`nvram`, `tpm`, `save`):
+        those proven to be nobody else's. Raises Temporary while a managed save is in the way.
 
         Raises Conflict if it is active, or carries another epoch (None: any).
         """
