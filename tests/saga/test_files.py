@@ -72,6 +72,10 @@ async def test_a_file_that_somebody_begins_to_use_is_kept_and_said() -> None:
             if e.data.get("status") == Status.COMPLETED
         )
         assert path in said and "VM other" in said
+        answer = await fleet.client.call("host1", "audit", {"others": ["host2"], "silent": [], "repair": True})
+        (left,) = answer["leftovers"]
+        assert (left["kind"], left["subject"], left["safety"]) == ("files", path, "never")
+        assert "VM other" in left["why"] and fleet.world.hosts["host1"].file(path) is not None
 
 
 async def test_a_file_that_was_replaced_meanwhile_is_kept() -> None:
@@ -125,3 +129,56 @@ async def test_nvram_is_removed_only_where_the_destination_does_not_see_it(share
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
         assert (world.hosts["host1"].file(NVRAM) is not None) is shared
+
+
+async def test_every_file_a_disk_stands_on_is_compared() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        world = fleet.world
+        vm = add_vm(world, "host1", "tern", disks=("shared",))
+        domain = world.hosts["host1"].domains[vm]
+        assert domain.live is not None
+        for chain, code in (
+            (("/srv/shared/base.img",), None),
+            (("/srv/shared/base.img", "/srv/base.img"), "disk-backing-file"),
+            (("nbd://elsewhere/base",), "disk-backing-file"),
+            (("/srv/shared/none.img",), "disk-backing-file"),
+        ):
+            disks = (domain.live.disks[0].model_copy(update={"chain": chain}),)
+            domain.live = domain.inactive = replace(domain.live, disks=disks)
+            world.make_directory("host1", "/srv")
+            world.put_file("host1", "/srv/shared/base.img", SimFile(1 << 20))
+            world.put_file("host1", "/srv/base.img", SimFile(1 << 20))
+            assert await reasons(fleet, vm) == ([code] if code else []), chain
+
+
+async def test_what_changes_between_plan_and_snapshot_is_seen_by_p2() -> None:
+    """A snapshot on a local file, taken when the migration had been accepted."""
+    async with SimFleet() as fleet, fleet.clock.auto():
+        world = fleet.world
+        vm = add_vm(world, "host1", "tern", disks=("shared",))
+        domain = world.hosts["host1"].domains[vm]
+        world.make_directory("host1", "/srv")
+        world.put_file("host1", "/srv/base.img", SimFile(1 << 20))
+
+        def changed() -> None:
+            assert domain.live is not None
+            disks = (domain.live.disks[0].model_copy(update={"chain": ("/srv/base.img",)}),)
+            domain.live = domain.inactive = replace(domain.live, disks=disks)
+
+        assert await moved(fleet, vm, "set-preparing", changed) is Status.FAILED
+        assert fleet.world.running(vm) == ["host1"]
+
+
+@pytest.mark.parametrize(("where", "code"), [("/srv/shared", None), ("/srv", "disk-only-persistent")])
+async def test_a_disk_of_the_persistent_definition_only(where: str, code: str | None) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        world = fleet.world
+        vm = add_vm(world, "host1", "tern", disks=("shared",))
+        domain = world.hosts["host1"].domains[vm]
+        assert domain.inactive is not None
+        second = domain.inactive.disks[0].model_copy(update={"target": "vdz", "path": f"{where}/second.img"})
+        domain.inactive = replace(domain.inactive, disks=(*domain.inactive.disks, second))
+        assert await reasons(fleet, vm) == []  # missing here as well
+        world.make_directory("host1", where)
+        world.put_file("host1", f"{where}/second.img", SimFile(second.capacity_bytes or 0))
+        assert await reasons(fleet, vm) == ([code] if code else [])
