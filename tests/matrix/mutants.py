@@ -25,7 +25,7 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.step import Flow
 from sterna.domain.whereabouts import Finding, Verdict, locate
-from sterna.migration import flow, post, rollback, transfer
+from sterna.migration import flow, post, removal, rollback, transfer
 from sterna.migration.context import Context
 from sterna.rpc.outbox import Outbox
 from tests.matrix import cases
@@ -243,7 +243,8 @@ SAFEGUARDS: dict[str, Mutant] = {
     "a guest that ended over there is started over here": _blind_locate(
         Verdict.ENDED_AT_DESTINATION, Verdict.STRANDED
     ),
-    "F10 removes a file without asking whether it is shared": _never(post.RemoveVm, "_must_be_private"),
+    "F10 removes a file without asking whether it is shared": _never(removal, "seen_there", ""),
+    "a file is removed whoever needs it": _never(removal, "_against", ""),
     "leftover taps are not swept": _never(Housekeeping, "sweep", ()),
     "taps of a guest that ended over there are left": lambda: patch.object(post, "unplug_taps", _nothing),
     "casts are sent but not journaled": lambda: patch.object(Outbox, "put", _unsent),

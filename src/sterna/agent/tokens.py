@@ -74,5 +74,5 @@ class CheckTokens:
     async def _sweep(self) -> None:
         for summary in await self._host.hypervisor.vms():
             vm = await self._host.hypervisor.vm(summary.uuid)
-            for path in {path for d in vm.disks for path in d.files}:
+            for path in {path for d in (*vm.disks, *vm.cold) for path in d.files}:
                 await self._host.storage.sweep_tokens(path, self._prefix, frozenset(self._in_use))
