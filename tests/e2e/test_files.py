@@ -120,6 +120,26 @@ def test_a_path_that_a_domain_of_the_destination_names_is_refused(fleet: Fleet, 
         forget(fleet, "host2")
 
 
+def test_a_disk_that_a_domain_of_the_destination_uses_under_another_path_is_refused(
+    fleet: Fleet, staying: Guest
+) -> None:
+    """The source's folder is mounted on the destination, elsewhere."""
+    host1, host2 = (fleet.lab.hosts[name] for name in ("host1", "host2"))
+    mount = "/srv/sterna/other/mnt"
+    host2.run(["mkdir", "-p", mount])
+    host2.run(["mount", "--bind", str((host1.root / "instances").absolute()), mount])
+    top, base = "/srv/sterna/other/top.qcow2", f"{mount}/{staying.uuid}/disk.qcow2"
+    try:
+        host2.run(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", top, "1G"])
+        define(fleet, "host2", devices=DISK.format(form="qcow2", path=top))
+        (reason,) = refused(fleet, staying.name)
+        assert reason["code"] == "disk-in-use" and "host2" in reason["message"]
+    finally:
+        forget(fleet, "host2")
+        host2.run(["umount", mount])
+        host2.run(["rm", "-rf", "/srv/sterna/other"])
+
+
 def test_a_disk_that_somebody_begins_to_use_during_the_copy_is_kept(fleet: Fleet, guest: Guest) -> None:
     migration = fleet.started(guest.name, "host2", bandwidth_bytes_s=16 << 20)
     fleet.wait_for_row("host1", "copy-started", migration)

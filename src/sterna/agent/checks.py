@@ -7,6 +7,7 @@ when it accepts one: between the two the world may have changed.
 from __future__ import annotations
 
 import asyncio
+import posixpath
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -141,18 +142,20 @@ def _check_secrets(needs: tuple[Need, ...], answer: Data, here: HostFacts, there
     return secrets.cannot_bring(needs, answer["lacking"], here.name, there.name)
 
 
+_OWN_FILE = "give that VM a file of its own, or detach it there; or put the file on shared storage"
+
+
 async def _in_use(host: HostPorts, vm: Vm, why: str) -> list[Refusal]:
     """Local disks whose file, or whose place, another domain of this host needs."""
     local = {d.path: d for d in vm.disks if d.local and d.path}
     if not local:
         return []
     users = await host.storage.used_by(tuple(local), await host.hypervisor.claims(besides=vm.uuid))
-    fix = "give that VM a file of its own, or detach it there; or put the file on shared storage"
     return [
         Refusal(
             code="disk-in-use",
             message=f"disk {local[path].target}: {path} is used by {', '.join(owners)} as well: {why}",
-            fix=fix,
+            fix=_OWN_FILE,
         )
         for path, owners in users.items()
     ]
@@ -207,14 +210,35 @@ class SourceChecks:
             refusals += _check_secrets(needs, answer, here, facts)
         if unreachable is not None:
             refusals.append(unreachable)
-        refusals += await self._check_sources(vm)
+        refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
 
-    async def _check_sources(self, vm: Vm) -> list[Refusal]:
+    async def _in_use_there(self, disks: tuple[Disk, ...], destination: str) -> list[Refusal]:
+        """Local disks that a domain of the destination uses all the same, under another path."""
+        found = []
+        for disk in disks:
+            path = disk.path or ""
+            with self.tokens.fresh() as token:
+                await self._host.storage.leave_token(path, token)
+                try:
+                    asked = {"path": path, "token": token, "name": posixpath.basename(path)}
+                    answer = await self._client.call(destination, "sees_file", asked)
+                finally:
+                    await self._host.storage.drop_token(path, token)
+            if answer["users"]:
+                message = f"disk {disk.target}: {path} is used on {destination} by {', '.join(answer['users'])}"
+                found.append(Refusal(code="disk-in-use", message=message, fix=_OWN_FILE))
+        return found
+
+    async def _check_sources(self, vm: Vm, destination: str) -> list[Refusal]:
         """A disk that F10 may not remove here would leave the migration open for ever, the guest long gone."""
         local = tuple(d for d in vm.disks if d.local)
         found = await self._host.storage.check_sources(local)
         found += await _in_use(self._host, vm, "it would be removed here once the VM has moved")
+        try:
+            found += await self._in_use_there(local, destination)
+        except SternaError as error:
+            found.append(_cannot_tell(error, destination))
         return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in found]
 
     async def _check_network(self, vm: Vm, facts: HostFacts) -> list[Refusal]:

@@ -113,7 +113,7 @@ class FileStorage:
 
     async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
         """Who names a file called `name` that lies beside that token, under whatever path."""
-        return await in_thread(lambda: witness.owners(name, token, claims))
+        return await in_thread(lambda: witness.owners(name, token, usage.reached(claims)))
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""

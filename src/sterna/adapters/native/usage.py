@@ -50,16 +50,22 @@ def users_of(files: Iterable[str], claims: Iterable[Claim], *, locks: bool = Fal
     """For each of `files` that somebody else uses: by whom, and as what. With `locks` whoever holds one."""
     wanted = {path: frozenset(_keys(path)) for path in files}
     found: dict[str, dict[str, None]] = {}
-    for claim in claims:
-        for path, role in _reach(claim):
-            keys = set(_keys(path))
-            for file, own in wanted.items():
-                if keys & own or _inside(file, path):
-                    found.setdefault(file, {})[f"{claim.owner}{role}"] = None
+    for path, owner in reached(claims):
+        keys = set(_keys(path))
+        for file, own in wanted.items():
+            if keys & own or _inside(file, path):
+                found.setdefault(file, {})[owner] = None
     for file in wanted if locks else ():
         if _locked(file):
             found.setdefault(file, {})[f"{_SOMEBODY} that holds a lock on it"] = None
     return {file: tuple(owners) for file, owners in found.items()}
+
+
+def reached(claims: Iterable[Claim]) -> Iterator[tuple[str, str]]:
+    """Every file that is needed, named or not, and by whom and as what in words."""
+    for claim in claims:
+        for path, role in _reach(claim):
+            yield path, f"{claim.owner}{role}"
 
 
 def _reach(claim: Claim) -> Iterator[tuple[str, str]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from sterna.domain.claims import Claim, Sight
+from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent
 
 _BEGINS = ".sterna-"
@@ -70,13 +71,13 @@ def sweep(path: str, prefix: str, keep: frozenset[str]) -> None:
                 (folder / name).unlink(missing_ok=True)
 
 
-def owners(name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
-    """Who names a file of this name beside that token, wherever the folder is mounted on this host."""
+def owners(name: str, token: str, reached: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Who of these (path and owner each) needs a file of this name beside that token, wherever that is here."""
     found: dict[str, None] = {}
-    for claim in claims:
-        real = os.path.realpath(claim.path)
+    for path, owner in reached:
+        real = os.path.realpath(path)
         if os.path.basename(real) == name and _read(_place(real, token), token) is not None:
-            found[claim.owner] = None
+            found[owner] = None
     return tuple(found)
 
 
