@@ -89,11 +89,17 @@ def plan(seed: int, seconds: float, breakable: Sequence[Part]) -> list[Strike]:
             (part,) = draw.choices(free, [part.weight for part in free])
             fault = draw.choice(part.faults)
             strike = Strike(now, fault, part.name, round(draw.uniform(*_lasts(fault)), 2))
-            if strike.ends_s <= seconds:
+            if strike.ends_s <= seconds and not any(_clash(strike, other) for other in lately):
                 strikes.append(strike)
                 lately.append(strike)
         now = round(now + draw.uniform(*APART_S), 2)
     return strikes
+
+
+def _clash(one: Strike, other: Strike) -> bool:
+    """Would the two together end a guest? libvirtd, started again while a QEMU hangs, ends that QEMU."""
+    kinds = {(strike.part.partition(" ")[0], strike.fault) for strike in (one, other)}
+    return kinds == {("libvirtd", "kill"), ("qemu", "hang")}
 
 
 def _lasts(fault: str) -> tuple[float, float]:

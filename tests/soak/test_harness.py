@@ -54,6 +54,16 @@ def test_every_part_breaks_in_every_way_some_time():
     assert max(hangs) > HANG_S[1] - 2
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_libvirtd_is_never_killed_while_a_qemu_hangs(seed: int):
+    strikes = plan(seed, 3600, ALL)
+    deaths = [s for s in strikes if s.part.startswith("libvirtd") and s.fault == "kill"]
+    hangs = [s for s in strikes if s.part.startswith("qemu")]
+    assert deaths
+    assert hangs
+    assert not [(d, h) for d in deaths for h in hangs if d.at_s < h.ends_s and h.at_s < d.ends_s]
+
+
 def test_storage_falls_silent_but_is_never_cut():
     assert {part.faults for part in ALL if part.name.startswith("link storage")} == {("drop",)}
 
