@@ -116,7 +116,7 @@ async def test_the_interlock_is_set_and_taken_away(hosts: TwoHosts) -> None:
 
 async def test_before_the_hand_over_the_interlock_stops_nothing(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared")
-    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=SLOW)
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, limit_bytes_s=SLOW)
     await hosts.a.hypervisor.interlock(vm.uuid, 1)
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     await until_incoming(hosts.b, vm.uuid)
@@ -200,7 +200,7 @@ async def test_a_guest_that_runs_is_not_ended(hosts: TwoHosts) -> None:
 
 async def test_while_a_copy_runs_and_when_it_is_aborted(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared")
-    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=SLOW)
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, limit_bytes_s=SLOW)
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     incoming = await until_incoming(hosts.b, vm.uuid)
     assert (incoming.state, incoming.epoch, incoming.ran) == (GuestState.PAUSED, 1, False)
@@ -227,7 +227,7 @@ async def test_while_a_copy_runs_and_when_it_is_aborted(hosts: TwoHosts) -> None
 
 async def test_a_cancelled_caller_does_not_end_the_copy_and_end_incoming_does(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared")
-    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=SLOW)
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, limit_bytes_s=SLOW)
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     await until_incoming(hosts.b, vm.uuid)
     copy.cancel()
@@ -278,7 +278,7 @@ async def until_sending(side: Side, uuid: str) -> None:
 @pytest.mark.parametrize("flags", [(), ("TLS",)], ids=["tcp", "tls"])
 async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts, flags: tuple[str, ...]) -> None:
     vm = await hosts.vm("shared", "local", "iscsi")
-    more = {"bandwidth_bytes": hosts.unhurried, "postcopy": True, "flags": flags}
+    more = {"limit_bytes_s": hosts.unhurried, "flags": ("POSTCOPY", *flags)}
     plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, **more)
     with pytest.raises(Permanent):
         await hosts.a.hypervisor.switch_to_postcopy(vm.uuid)
@@ -320,7 +320,7 @@ async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts,
 async def test_what_is_left_of_a_guest_that_lost_a_half_in_postcopy_is_ended(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared")
     plan = await hosts.prepare(
-        vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=hosts.unhurried, postcopy=True
+        vm, 1, source=hosts.a, destination=hosts.b, limit_bytes_s=hosts.unhurried, flags=("POSTCOPY",)
     )
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     await until_incoming(hosts.b, vm.uuid)
@@ -415,7 +415,7 @@ async def test_a_running_copy_is_slowed_down_and_let_go(hosts: TwoHosts) -> None
     with pytest.raises(Permanent):
         await hosts.a.hypervisor.set_bandwidth(vm.uuid, SLOW)
     await hosts.a.hypervisor.set_max_downtime(vm.uuid, 50)
-    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=SLOW)
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, limit_bytes_s=SLOW)
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     await until_incoming(hosts.b, vm.uuid)
     async with asyncio.timeout(20):  # a limit that comes before QEMU sends would be lost: it is refused

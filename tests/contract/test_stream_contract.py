@@ -23,7 +23,7 @@ WAYS: dict[str, tuple[tuple[str, ...], dict[str, Any], set[str]]] = {
     ),
     "tls, may be switched to post-copy, disk": (
         ("shared", "local"),
-        {"flags": ("TLS",), "postcopy": True},
+        {"flags": ("TLS", "POSTCOPY")},
         {"tls", "postcopy", "preempt"},
     ),
     "tcp, link known, synchronous writes": (
@@ -36,7 +36,7 @@ KINDS = {"tls", "tunnelled", "parallel", "compressed", "zerocopy", "postcopy"}
 ZERO_COPY: dict[str, Any] = {"flags": ("PARALLEL", "ZEROCOPY"), "parameters": {"parallel.connections": 2}}
 IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "parallel in the tunnel": {"flags": ("TUNNELLED", "PARALLEL")},
-    "post-copy in the tunnel": {"flags": ("TUNNELLED",), "postcopy": True},
+    "post-copy in the tunnel": {"flags": ("TUNNELLED", "POSTCOPY")},
     "zero-copy on one connection": {"flags": ("ZEROCOPY",)},
     "zero-copy with tls": {"flags": ("ZEROCOPY", "PARALLEL", "TLS")},
     "zero-copy with zstd": {
@@ -44,7 +44,7 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
         "parameters": {"compression": "zstd"},
     },
     "zstd on one connection": {"flags": ("COMPRESSED",), "parameters": {"compression": "zstd"}},
-    "post-copy with parallel before QEMU 10.1": {"flags": ("PARALLEL",), "postcopy": True},
+    "post-copy with parallel before QEMU 10.1": {"flags": ("PARALLEL", "POSTCOPY")},
 }
 
 
@@ -65,7 +65,7 @@ async def test_each_way_carries_a_guest(hosts: TwoHosts, way: str) -> None:
     disks, more, made_of = WAYS[way]
     limit = hosts.unhurried if "local" in disks else SLOW  # the disks come first, within the same limit
     vm = await hosts.vm(*disks)
-    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=limit, **more)
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, limit_bytes_s=limit, **more)
     seen: set[str] = set()
     times, record = SourceTimes(), None
     async with hosts.a.hypervisor.events(vm.uuid) as events, asyncio.timeout(60):
@@ -90,7 +90,7 @@ async def test_each_way_carries_a_guest(hosts: TwoHosts, way: str) -> None:
 
 async def test_disks_share_the_limit_of_their_copy(hosts: TwoHosts) -> None:
     vm = await hosts.vm("overlay", "local")
-    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, bandwidth_bytes=1 << 20)
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, limit_bytes_s=1 << 20)
     copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
     async with asyncio.timeout(30):
         while True:

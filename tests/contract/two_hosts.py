@@ -132,8 +132,24 @@ class TwoHosts:
         vm = await self.a.hypervisor.vm(self.make_vm(disks or ("shared",)))
         return vm.model_copy(update={"disks": tuple(self.a.local(d) for d in vm.disks)})
 
-    async def prepare(self, vm: Vm, epoch: int, *, source: Side, destination: Side, **more: Any) -> CopyPlan:
-        """P4-P11 by hand, and the epoch written: everything M4 needs."""
+    async def prepare(
+        self,
+        vm: Vm,
+        epoch: int,
+        *,
+        source: Side,
+        destination: Side,
+        flags: tuple[str, ...] = (),
+        parameters: dict[str, int | str] | None = None,
+        limit_bytes_s: int | None = None,
+        **more: Any,
+    ) -> CopyPlan:
+        """P4-P11 by hand, and the epoch written: everything M4 needs. `flags`: beside those of every copy."""
+        numbers: dict[str, int | str] = {}
+        if limit_bytes_s is not None:
+            numbers["bandwidth"] = limit_bytes_s >> 20
+            numbers |= {"bandwidth.postcopy": limit_bytes_s >> 20} if "POSTCOPY" in flags else {}
+        more |= {"flags": ("LIVE", "PEER2PEER", *flags), "parameters": numbers | (parameters or {})}
         migration_id = str(uuids.uuid4())
         await source.hypervisor.mark(vm.uuid, migration_id, epoch)
         copied = tuple(d for d in vm.disks if d.local)
@@ -145,7 +161,7 @@ class TwoHosts:
                 disk = await destination.iscsi.connect(await destination.iscsi.attach(disk))  # noqa: PLW2901
             facts = {"target": disk.target, "kind": disk.kind, "path": disk.path, "iscsi": disk.iscsi}
             disks.append(DestinationDisk(**facts, copied=bool(disk.local), from_base=bool(disk.backing_shared)))
-        if "TUNNELLED" in more.get("flags", ()):
+        if "TUNNELLED" in flags:
             more = {"destination_uri": destination.tunnel_uri, "migrate_uri": None} | more
         nics = []
         for index, nic in enumerate(vm.nics):

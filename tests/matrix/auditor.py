@@ -14,6 +14,8 @@ from sterna.adapters.sim.things import Change, Definition, SimDomain
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.model import Disk, GuestState
 
+QEMU_DOWNTIME_MS = 300
+"""QEMU's own limit of the standstill, which the next migration of a guest, anybody's, must find."""
 Facts = dict[str, frozenset[str]]
 """Place (a host, or `shared`) -> one line per thing that is there."""
 
@@ -267,6 +269,8 @@ def _domain_lines(domain: SimDomain) -> Iterator[str]:
         yield f"interlock on {domain.uuid}"
     if domain.job is not None:
         yield f"job of {domain.uuid}"
+    elif domain.max_downtime_ms not in (None, QEMU_DOWNTIME_MS):
+        yield f"a downtime limit of {domain.max_downtime_ms} ms for {domain.uuid}"
     if domain.live is not None:
         yield f"live domain {domain.uuid} {domain.state} {_words(domain.live)}"
     if domain.inactive is not None:

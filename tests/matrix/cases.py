@@ -13,7 +13,7 @@ from functools import cache
 from sterna.migration import flow
 from tests.matrix.office import NAME
 from tests.matrix.play import Case, play
-from tests.matrix.scripts import KINDS, OPTIONS, THROUGH_CONTROLLER, planned, scripts_for
+from tests.matrix.scripts import KINDS, POSTCOPY, STEERED, THROUGH_CONTROLLER, planned, scripts_for
 from tests.matrix.stage import Moment
 
 STEPS = {
@@ -118,12 +118,12 @@ def singles() -> list[Case]:
     for kind in KINDS:
         for script in scripts_for(kind):
             whole = kind == "full" or (kind, script) in (("transient", "forward"), ("postcopy", "switched"))
-            varied = kind in ("transient", "volumes") or (kind in OPTIONS and script != "forward")
-            if whole or varied or (script in ("forward", "failed-copy") and kind not in OPTIONS):
+            varied = kind in ("transient", "volumes", *STEERED) or (kind in POSTCOPY and script != "forward")
+            if whole or varied or (script in ("forward", "failed-copy") and kind not in POSTCOPY):
                 found += deaths(kind, script)
-            if whole or (kind in OPTIONS and script == "switched-and-cut"):
+            if whole or kind in STEERED or (kind in POSTCOPY and script == "switched-and-cut"):
                 found += others(kind, script)
-            elif script == "forward" and kind not in OPTIONS:
+            elif script == "forward" and kind not in POSTCOPY:
                 found += (c for c in others(kind, script) if c.faults[0][0].startswith("world"))
     return found
 
@@ -156,8 +156,8 @@ def pair(number: int, seed: int) -> Case:
     So the second one strikes the recovery from the first as often as anything else.
     """
     chosen = random.Random(f"{seed}/{number}")
-    kind = chosen.choice(("full", "full", "transient", "volumes", *OPTIONS))
-    usual = "switched" if kind in OPTIONS else "forward"
+    kind = chosen.choice(("full", "full", "transient", "volumes", *POSTCOPY, *STEERED))
+    usual = "switched" if kind in POSTCOPY else next(iter(scripts_for(kind)))
     script = chosen.choice((usual, usual, usual, *(s for s in scripts_for(kind) if s != usual)))
     first = chosen.choice(_all(kind, script))
     trace = play(first, again=False).trace

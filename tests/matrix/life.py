@@ -19,7 +19,7 @@ from pydantic_core import from_json
 
 from sterna.adapters.sim.bus import MemoryBus
 from sterna.domain.journal import Entry, Kind
-from sterna.ports.bus import Handler, Incoming, Subscription
+from sterna.ports.bus import BusState, Handler, Incoming, Subscription
 from sterna.rpc.subjects import event_subject
 
 if TYPE_CHECKING:
@@ -330,6 +330,10 @@ class GuardedBus:
         life.stage.stirred()
         async with self._bus.request(subject, payload) as replies:
             yield self._answers(replies, label)
+
+    def state(self) -> BusState:
+        self._life.check()
+        return self._bus.state()
 
     async def close(self) -> None:
         self._life.check()

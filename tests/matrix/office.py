@@ -21,6 +21,7 @@ from sterna.adapters.sql.fleet_schema import metadata
 from sterna.controller.controller import Controller
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown, Unreachable
+from sterna.domain.objective import Asked
 from sterna.rpc.client import RpcClient
 from tests.matrix.life import LIFE, STEP, TOUCH, GuardedBus, GuardedClock, Life
 
@@ -86,12 +87,13 @@ class Office:
 
     # ------------------------------------------------------------ its users
 
-    async def migrate(self, migration: str, vm: str, to: str) -> str:
+    async def migrate(self, migration: str, vm: str, to: str, asked: Asked) -> str:
         """A user asks, with the same id until there is an answer. '' or the refusal."""
+        request = MigrateRequest(id=migration, vm=vm, destination=to, asked=asked)
         until = self.stage.clock.monotonic_ms() + 900_000
         while self.stage.clock.monotonic_ms() < until:
             try:
-                await self._ask(lambda c: c.migrate(MigrateRequest(id=migration, vm=vm, destination=to)))
+                await self._ask(lambda c: c.migrate(request))
                 return ""
             except (Temporary, Unknown, ConnectionError) as error:
                 self.stage.tell_story("user", f"asks again: {error}")

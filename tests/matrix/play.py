@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 from sterna.adapters.sim import life as fate
 from sterna.adapters.sim.things import MIB
+from sterna.domain.objective import objective
+from sterna.domain.policies import May
+from tests.asking import wish
 from tests.matrix.auditor import Facts, facts
 from tests.matrix.faults import CATALOGUE
 from tests.matrix.office import Office
-from tests.matrix.scripts import KINDS, OPTIONS, THROUGH_CONTROLLER, expected, planned
+from tests.matrix.scripts import KINDS, PLANNED, THROUGH_CONTROLLER, WISHES, expected, planned
 from tests.matrix.stage import Moment, Stage, Unsettled
 
 
@@ -66,7 +69,7 @@ def play(case: Case, *, again: bool = True, limit_s: float = 1800.0, states: boo
     """
     stage = Stage()
     stage.fingerprinting = states
-    stage.options = OPTIONS.get(case.kind, {})
+    stage.asked, stage.planned = wish(WISHES[case.kind]), PLANNED.get(case.kind)
     if case.script in THROUGH_CONTROLLER:
         stage.office = Office(stage)
     stage.limit_s = limit_s
@@ -74,7 +77,10 @@ def play(case: Case, *, again: bool = True, limit_s: float = 1800.0, states: boo
 
     async def scene() -> None:
         before = facts(stage.world, "")
-        stage.vm = fate.add_vm(stage.world, "host1", "tern", dirty_bytes_per_s=40 * MIB, **KINDS[case.kind])
+        guest = {"dirty_bytes_per_s": 40 * MIB} | KINDS[case.kind]
+        working_set = guest.pop("working_set_bytes", 64 * MIB)
+        stage.vm = fate.add_vm(stage.world, "host1", "tern", **guest)
+        stage.world.guests[stage.vm].working_set_bytes = working_set
         stage.auditor.remember(stage.vm, "host1")
         start = facts(stage.world, stage.vm)
         vm = start["host1"] - before["host1"]
@@ -107,8 +113,10 @@ def _outlived(case: Case) -> bool:
 
     But between saying that libvirt is asked, and asking it, a death is taken for a copy that failed.
     """
-    if case.script not in ("forward", "switched") or len(case.faults) != 1:
+    if case.script not in ("forward", "switched", "steered", "switched-in-time") or len(case.faults) != 1:
         return False
+    if case.kind in ("paused", "hurried", "given-up"):
+        return False  # what would have met the deadline may have fallen into these seconds
     (key, fault), *_ = case.faults
     return fault in ("kill-3s", "kill-peer-3s", "kill-both-3s") and "note:copy-started after" not in key
 
@@ -132,12 +140,37 @@ async def _migrate(stage: Stage, result: Result, source: str, to: str, before: F
     if stage.aborted_in_time and verdict == "completed":
         result.problems.append("A LIE: an abort was accepted before the copy began, and it completed all the same")
     stage.aborted_in_time = False
+    result.problems += broken_promises(stage, source, to, verdict)
     return verdict
+
+
+LONGEST_FAULT_S = 70.0
+"""Nobody steers a copy while an agent, its libvirt or its clock is away."""
+ENDS_IN_S = 10.0
+"""What a copy that is given up, or switched, may take from then on."""
+
+
+def broken_promises(stage: Stage, source: str, to: str, verdict: str) -> list[str]:
+    """What the copy cost the guest against what its user allowed, as the world has it."""
+    found, wanted = [], objective(stage.asked)[0]
+    assert wanted is not None
+    job = stage.world.hosts[to].domains[stage.vm].completed if verdict == "completed" else None
+    went_postcopy = any("in post-copy" in line for line in stage.story)
+    if job is not None and job.downtime_ms is not None and not went_postcopy and May.PAUSE not in wanted.may:
+        most = wanted.max_downtime_ms + stage.world.pace.switch_ms
+        if job.downtime_ms > most + 1:
+            found.append(f"it stood still for {job.downtime_ms} ms, and {wanted.max_downtime_ms} ms were allowed")
+    if wanted.finish_within_s is not None and not went_postcopy:
+        late_s = stage.copied_until_s(source) - wanted.finish_within_s
+        if late_s > LONGEST_FAULT_S + ENDS_IN_S:
+            found.append(f"its copy ended {late_s:.0f} s after the time it was given")
+    return found
 
 
 async def _again(stage: Stage, result: Result, before: Facts, vm: frozenset[str]) -> None:
     """The same VM migrates again: to the same place, or back."""
     stage.tell_story("client", "--- again")
+    stage.world.guests[stage.vm].dirty_bytes_per_s = 0  # whatever was allowed, this one converges
     side = stage.auditor.guests[stage.vm].last_ran
     if result.verdict.startswith("ended"):
         if stage.vm not in stage.world.hosts[side].domains:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from sterna.adapters.sim.things import GIB, MIB
+from sterna.domain.forecast import Load
 
+BUSY: dict[str, Any] = {"dirty_bytes_per_s": 80 * MIB, "working_set_bytes": GIB}
+"""A guest that writes more than `SLOW` carries, all over its memory."""
+SLOW = {"bandwidth_bytes_s": 64 * MIB}
+"""A copy slow enough that much is left to be sent after a switch."""
 KINDS: dict[str, dict[str, Any]] = {
     "full": {"disks": ("shared", "local", "iscsi"), "autostart": True},
     "shared": {"disks": ("shared",)},
@@ -16,11 +21,34 @@ KINDS: dict[str, dict[str, Any]] = {
     "postcopy-transient": {"disks": ("shared", "iscsi"), "persistent": False},
     "secrets": {"disks": ("luks", "chap")},
     "large": {"disks": ("shared",), "memory_bytes": 8 * GIB},
+    "raised": {"disks": ("shared", "local"), "dirty_bytes_per_s": 200 * MIB},
+    "throttled": {"disks": ("shared",), **BUSY},
+    "paused": {"disks": ("shared", "iscsi"), **BUSY},
+    "hurried": {"disks": ("shared", "local"), **BUSY},
+    "given-up": {"disks": ("local", "iscsi"), **BUSY},
 }
-OPTIONS: dict[str, dict[str, Any]] = {
-    kind: {"may": ["postcopy"], "bandwidth_bytes": 64 * MIB} for kind in KINDS if kind.startswith("postcopy")
+WISHES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "shared": {"policy": "gentle"},
+    "transient": {"policy": "urgent"},
+    "plain": {"max_downtime_ms": 80, "finish_within_s": 600, "may": []},
+    "volumes": {"may": ["pause"], "bandwidth_bytes_s": 400 * MIB},
+    "postcopy": {"may": ["postcopy"], **SLOW},
+    "postcopy-transient": {"may": ["postcopy", "throttle"], "finish_within_s": 900, **SLOW},
+    "secrets": {"policy": "gentle", "may": ["postcopy"], "max_downtime_ms": 1000},
+    "large": {"finish_within_s": 900},
+    "raised": {"may": [], "max_downtime_ms": 3000, **SLOW},
+    "throttled": SLOW,
+    "paused": {"may": ["pause"], "finish_within_s": 60, **SLOW},
+    "hurried": {"may": ["postcopy"], "finish_within_s": 60, **SLOW},
+    "given-up": {"may": [], "finish_within_s": 45, **SLOW},
 }
-"""What the user asks for besides: a copy slow enough that much is left to be sent after the switch."""
+"""What its user asks for with this kind of guest: the body of the request to the REST API."""
+PLANNED = {"large": Load(memory_bytes=8 * GIB, dirty_bytes=40 * MIB, dirty_period_s=1)}
+"""Kinds of guests whose load a plan has measured before."""
+POSTCOPY = tuple(kind for kind in KINDS if kind.startswith("postcopy"))
+STEERED = ("raised", "throttled", "paused", "hurried", "given-up")
+"""Guests whose copies do not converge by themselves, one for each thing that can be done about it."""
 SWITCHED = ("world: host1 job iteration 1 #1", "switch")
 IN_POSTCOPY = "world: host1 job in post-copy #1"
 SCRIPTS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -78,7 +106,12 @@ FOR_POSTCOPY: dict[str, tuple[tuple[str, str], ...]] = {
     "switched-and-destination-lost": (SWITCHED, (IN_POSTCOPY, "qemu-host2")),
 }
 """What is played with guests that may be switched to post-copy."""
+FOR_STEERED: dict[str, tuple[tuple[str, str], ...]] = {"steered": ()}
+FOR_HURRIED: dict[str, tuple[tuple[str, str], ...]] = {"switched-in-time": ()}
+"""What is played with guests whose copies are steered; nobody but the agent itself asks for post-copy."""
 COMPLETED = (
+    "steered",
+    "switched-in-time",
     "switched",
     "switched-and-cut",
     "asked-of-the-controller",
@@ -95,14 +128,16 @@ def expected(kind: str, script: str) -> str:
         return "stayed"  # its copy takes longer than the agents are dead
     if "unseen" in script or script.endswith("-lost"):
         return "ended at host2"
-    return "completed" if script in COMPLETED else "stayed"
+    return "completed" if script in COMPLETED and kind != "given-up" else "stayed"
 
 
 def planned(script: str) -> tuple[tuple[str, str], ...]:
     """The faults that make this script what it is."""
-    return (SCRIPTS | THROUGH_CONTROLLER | FOR_POSTCOPY)[script]
+    return (SCRIPTS | THROUGH_CONTROLLER | FOR_POSTCOPY | FOR_STEERED | FOR_HURRIED)[script]
 
 
 def scripts_for(kind: str) -> dict[str, tuple[tuple[str, str], ...]]:
     """The scripts that are played with this kind of guest."""
-    return FOR_POSTCOPY if kind in OPTIONS else SCRIPTS
+    if kind in STEERED:
+        return FOR_HURRIED if kind == "hurried" else FOR_STEERED
+    return FOR_POSTCOPY if kind in POSTCOPY else SCRIPTS

@@ -23,8 +23,11 @@ from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
 from sterna.adapters.sim.world import SimWorld
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
+from sterna.domain.forecast import Load
+from sterna.domain.objective import Asked
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
+from tests.asking import to_start
 from tests.matrix import virtual
 from tests.matrix.auditor import Auditor
 from tests.matrix.ledger import Ledger
@@ -93,8 +96,10 @@ class Stage:
         self.story: list[str] = []
         self.migration = ""
         self.vm = ""
-        self.options: dict[str, Any] = {}
-        """Of the migrations asked for."""
+        self.asked = Asked()
+        """What a user wants of the migrations."""
+        self.planned: Load | None = None
+        """The guest's load, where a plan has measured it."""
         self.limit_s = 1800.0
         self.losing: set[str] = set()
         self.aborted_in_time = False
@@ -102,6 +107,8 @@ class Stage:
         self.fingerprinting = False
         """Each moment knows the state it finds."""
         self._version = self._asked = 0
+        self._copied_ms = 0.0
+        """When libvirt last said something of a copy."""
         self._state = (-1, 0)
         self._seen: Counter[tuple[str, str]] = Counter()
         self._born: Counter[str] = Counter()
@@ -164,6 +171,8 @@ class Stage:
         if label:
             self.ledger.changed(host, label, change)
             self.auditor.by_agent(change)
+        if change.what == "job":
+            self._copied_ms = self.clock.monotonic_ms()
         if change.what == "job" and change.detail == "started":
             self.ledger.job_started(change.host)
         if label and label.partition("/")[2].partition(".")[0] in IN_AGENT:
@@ -291,8 +300,10 @@ class Stage:
         self._asked += 1
         self.migration = migration or str(uuids.UUID(int=self._asked))
         if self.office is not None:
-            return await self.office.migrate(self.migration, self.vm, destination)
-        params = {"id": self.migration, "vm": self.vm, "destination": destination, "options": self.options}
+            return await self.office.migrate(self.migration, self.vm, destination, self.asked)
+        params = to_start(
+            self.vm, destination, self.asked, source=source, migration=self.migration, load=self.planned
+        )
         until = self.clock.monotonic_ms() + patience_s * 1000
         while True:
             try:
@@ -372,6 +383,14 @@ class Stage:
         mine = [e for e in self.journals[host].lines if e["migration_id"] == self.migration]
         lines = [e for e in mine if e["kind"] == "closed"]
         return float(str(lines[-1]["mono_ms"])) if lines else float("inf")
+
+    def copied_until_s(self, source: str) -> float:
+        """How long after this migration was accepted libvirt still copied; 0.0 where it never did."""
+        mine = [e for e in self.journals[source].lines if e["migration_id"] == self.migration]
+        accepted = [float(str(e["mono_ms"])) for e in mine if e["kind"] == "accepted"]
+        if not accepted or self._copied_ms < accepted[0]:
+            return 0.0
+        return (self._copied_ms - accepted[0]) / 1000
 
     async def _close(self) -> None:
         if self.office is not None:

@@ -25,7 +25,7 @@ def fingerprint(stage: Stage) -> int:
     found = facts(stage.world, stage.vm)
     world = tuple((place, frozenset(_lasting(lines))) for place, lines in sorted(found.items()))
     hosts = tuple((h.libvirtd_up, h.powered) for h in stage.world.hosts.values())
-    copies = tuple((c.phase, c.iteration) for c in stage.world.copies)
+    copies = tuple((c.phase, c.iteration, c.max_downtime_ms, c.throttle) for c in stage.world.copies)
     lives = tuple((life.dead, life.frozen) for life in stage.lives.values())
     books = tuple(_meaning(book) for book in stage.journals.values())
     pairs = [(a, b, kind) for a, b in combinations(stage.world.hosts, 2) for kind in ("stream", "control")]

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from sterna.adapters.sim import life as fate
 from sterna.adapters.sim.things import MIB
 from sterna.domain.errors import SternaError
+from tests.asking import to_start, wish
 from tests.matrix.auditor import facts
+from tests.matrix.scripts import WISHES
 from tests.matrix.stage import Stage
 
 HOSTS = ("host1", "host2", "host3", "host4")
@@ -33,9 +35,13 @@ class Guest:
     disks: tuple[str, ...]
     persistent: bool
     host: int
+    wish: str
+    """What its migrations are asked for with: a kind of `scripts.WISHES`."""
+    dirty_mib_s: int
 
     def __repr__(self) -> str:
-        return f"{'+'.join(self.disks)}{'' if self.persistent else ', transient'} on host {self.host}"
+        what = f"{'+'.join(self.disks)}{'' if self.persistent else ', transient'}, {self.dirty_mib_s} MiB/s"
+        return f"{what} on host {self.host}, asked for as {self.wish}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ GUESTS = st.lists(
         st.lists(st.sampled_from(["shared", "local", "iscsi", "block"]), min_size=1, max_size=3).map(tuple),
         st.booleans(),
         st.integers(0, 3),
+        st.sampled_from(list(WISHES)),
+        st.sampled_from([0, 40, 400]),
     ),
     min_size=1,
     max_size=4,
@@ -94,7 +102,7 @@ class Fleet:
             host, seen = self.hosts[guest.host % len(self.hosts)], facts(stage.world, "")
             vm = fate.add_vm(
                 stage.world, host, NAMES[number], disks=guest.disks, persistent=guest.persistent,
-                dirty_bytes_per_s=40 * MIB, autostart=True,
+                dirty_bytes_per_s=guest.dirty_mib_s * MIB, autostart=True,
             )  # fmt: skip
             self.vms.append(vm)
             stage.auditor.remember(vm, host)
@@ -112,7 +120,7 @@ class Fleet:
         there = stage.world.hosts[host]
         match act.what:
             case "migrate":
-                stage.spawn(self._migrate(vm, host))
+                stage.spawn(self._migrate(act.guest % len(self.vms), host))
             case "abort":
                 stage.spawn(self._abort())
             case "kill":
@@ -137,13 +145,14 @@ class Fleet:
                 stage.broker.stop()
                 stage.later(2.0, stage.broker.start)
 
-    async def _migrate(self, vm: str, to: str) -> None:
+    async def _migrate(self, number: int, to: str) -> None:
+        vm, asked = self.vms[number], wish(WISHES[self.guests[number].wish])
         source = next(iter(self.stage.auditor.running(vm)), "")
         if not source:
             return
         migration = str(uuids.UUID(int=len(self.asked)))
         self.asked.append((migration, source))
-        params = {"id": migration, "vm": vm, "destination": to, "options": {}}
+        params = to_start(vm, to, asked, source=source, migration=migration)
         for _ in range(3):
             try:
                 await self.stage.client.call(source, "start_migration", params)

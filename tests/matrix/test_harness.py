@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from sterna.adapters.sim import life as fate
 from sterna.adapters.sim import qemu
 from sterna.adapters.sim.clock import SimClock
+from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.things import Change
 from sterna.adapters.sim.world import SimWorld
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import Conflict, SternaError
 from sterna.domain.journal import Kind, Migration, Role
+from sterna.migration.steering import RestoreDowntime, Steering
 from sterna.ports.records import Envelope
 from tests.matrix.auditor import Auditor, facts
 from tests.matrix.life import LIFE, STEP, Died
@@ -157,6 +159,29 @@ def test_the_auditor_of_the_journals_misses_an_intent_an_outcome_and_a_row():
     assert "libvirt copies, and the journal does not say" in played_without(Kind.NOTE, "copy-started")
     assert "sends call pre_live_migration" in played_without(Kind.INTENT, "pre-live-migration")
     assert "still admitted" in played_without(Kind.DONE, "remove-volume-connection", "deferred-R3")
+
+
+def said_with(where: type, name: str, other: object, case: Case) -> str:
+    """What is found wrong with a case when this method of the product is another one."""
+    with patch.object(where, name, other):
+        return "\n".join(play(case, again=False).problems)
+
+
+def test_the_auditor_sees_a_longer_standstill_a_late_end_and_a_limit_that_stays():
+    tell = SimHypervisor.set_max_downtime
+
+    async def too_much(self, uuid, ms):
+        await tell(self, uuid, ms * 100)
+
+    async def nothing(self, ctx, plan):
+        return {}
+
+    said = said_with(SimHypervisor, "set_max_downtime", too_much, Case("throttled", "steered"))
+    assert "it stood still for" in said and "500 ms were allowed" in said
+    late = said_with(Steering, "_deadline_ms", lambda *_: 600_000, Case("given-up", "steered"))
+    assert "s after the time it was given" in late
+    left = said_with(RestoreDowntime, "do", nothing, Case("full", "failed-copy"))
+    assert "LEFT on host1: a downtime limit of 100 ms" in left
 
 
 WRITES = st.lists(

@@ -17,7 +17,7 @@ from tests.matrix.crew import play_all, play_every_pair, play_pairs, report
 from tests.matrix.exclusions import EXCLUDED, IN_DOUBT, not_held, why_not
 from tests.matrix.ledger import READS_ONLY
 from tests.matrix.play import Case, Result, play
-from tests.matrix.scripts import KINDS, OPTIONS, expected, planned, scripts_for
+from tests.matrix.scripts import KINDS, POSTCOPY, expected, planned, scripts_for
 
 SEED = int(os.environ.get("STERNA_SEED", "20261122"))
 """Of the samples; another one plays other cases."""
@@ -78,7 +78,7 @@ def test_each_script_by_itself(kind, script):
     assert result.struck == len(planned(script))
 
 
-@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("kind", POSTCOPY)
 def test_a_stream_that_breaks_in_post_copy_is_told_and_mended(kind):
     told = [line.rpartition("wrote status:")[2] for line in play(Case(kind, "switched-and-cut"), again=False).story]
     wanted = ["recovering", "post-copy", "post-migrating", "completed"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,10 +23,12 @@ from sterna.adapters.sql.journal import SqlJournal
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.domain.errors import Permanent, Unknown, Unreachable
 from sterna.domain.model import Data
+from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
+from tests.asking import to_start
 
 Strike = Callable[[str, str, str], Awaitable[None]]
 
@@ -169,10 +170,17 @@ class SimFleet:
         return add_vm(self.world, "host1", name, disks=("shared", "local", "iscsi"), **more)  # type: ignore[arg-type]
 
     async def start(
-        self, vm: str, to: str = "host2", source: str = "host1", migration: str = "", **options: object
+        self,
+        vm: str,
+        to: str = "host2",
+        source: str = "host1",
+        migration: str = "",
+        asked: Asked | None = None,
+        rehearse: str = "",
     ) -> Data:
-        self.migration = migration or str(uuid.uuid4())
-        params = {"id": self.migration, "vm": vm, "destination": to, "options": options}
+        """Ask the source's agent with what the API sends, until there is an answer."""
+        params = to_start(vm, to, asked, source=source, migration=migration, rehearse=rehearse)
+        self.migration = str(params["id"])
         while True:
             try:
                 return await self.client.call(source, "start_migration", params)

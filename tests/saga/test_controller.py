@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from uuid import uuid4
 
 import pytest
 
@@ -25,6 +24,7 @@ from sterna.domain.model import GuestState, Refusal, Vm, VmSummary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord
+from tests.asking import to_start
 from tests.saga.fleet import SimFleet
 
 Scenario = Callable[[SimFleet, Controller], Awaitable[None]]
@@ -130,7 +130,7 @@ async def test_a_plan_is_made_without_a_measurement_that_hangs(play) -> None:
 
 async def test_a_request_repeated_while_the_first_is_checked_is_the_same_migration(play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
-        params = {"id": str(uuid4()), "vm": fleet.vm(), "destination": "host2", "options": {}}
+        params = to_start(fleet.vm(), "host2")
 
         async def ask(after_s: float) -> str:
             await fleet.clock.sleep(after_s)

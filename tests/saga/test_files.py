@@ -11,6 +11,7 @@ from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sim.things import Definition, SimDomain, SimFile
 from sterna.domain.model import StateFile
 from sterna.domain.status import Status
+from tests.asking import to_check
 
 from .fleet import SimFleet
 
@@ -30,7 +31,7 @@ def other(fleet: SimFleet, host: str, path: str) -> None:
 
 
 async def reasons(fleet: SimFleet, vm: str) -> list[str]:
-    answer = await fleet.client.call("host1", "check_migration", {"vm": vm, "destination": "host2"})
+    answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
     assert all(r["fix"] for r in answer["refusals"])
     return [r["code"] for r in answer["refusals"]]
 

@@ -6,7 +6,6 @@ import contextlib
 
 import pytest
 
-from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.errors import Temporary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
@@ -89,8 +88,8 @@ async def test_a_request_that_was_the_last_to_find_room_is_driven():
     await run(scenario)
 
 
-async def copying(fleet, **options):
-    await begin(fleet, fleet.vm(), bandwidth_bytes=2**20, **options)  # minutes
+async def copying(fleet, **asked):
+    await begin(fleet, fleet.vm(), Asked(bandwidth_bytes_s=2**20, **asked))  # minutes
     while not fleet.world.copies:
         await fleet.clock.sleep(0.1)
     return fleet.agents["host1"]
@@ -111,8 +110,7 @@ async def test_an_abort_that_was_the_last_to_find_room_is_obeyed():
 
 async def test_a_copy_is_steered_also_when_a_word_about_it_found_no_room():
     async def scenario(fleet):
-        request = MigrateRequest(vm="tern", asked=Asked(finish_within_s=30, may=frozenset()))
-        source = await copying(fleet, **request.options)
+        source = await copying(fleet, finish_within_s=30, may=frozenset())
         await fleet.clock.sleep(5)
         source.disk_full(True)
         await fleet.clock.sleep(40)

@@ -7,6 +7,7 @@ import pytest
 from sterna.adapters.sim.life import add_vm
 from sterna.domain.errors import Refused
 from sterna.domain.status import Status
+from tests.asking import to_check
 
 from .fleet import SimFleet
 
@@ -40,7 +41,7 @@ async def test_a_base_only_the_source_sees_is_refused() -> None:
         fleet.world.put_file("host1", base, source.file(domain.live.disks[0].backing_path or ""))  # type: ignore[arg-type]
         disks = (domain.live.disks[0].model_copy(update={"backing_path": base}),)
         domain.live = domain.inactive = replace(domain.live, disks=disks)
-        answer = await fleet.client.call("host1", "check_migration", {"vm": vm, "destination": "host2"})
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
         assert [r["code"] for r in answer["refusals"]] == ["disk-backing-file"]
         assert answer["refusals"][0]["fix"]
 

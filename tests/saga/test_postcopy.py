@@ -8,18 +8,21 @@ from sterna.adapters.sim import life
 from sterna.adapters.sim.things import MIB
 from sterna.domain.errors import Conflict
 from sterna.domain.model import GuestState
+from sterna.domain.objective import Asked
+from sterna.domain.policies import May
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run
 
 SLOW = 16 * MIB
 """bytes/s: 512 MiB take half a minute, and 80 MiB/s of writes never converge."""
+PERMITTED = Asked(may=frozenset({May.POSTCOPY}), bandwidth_bytes_s=SLOW)
 
 
 async def in_postcopy(fleet: SimFleet, **more: object) -> str:
     """A guest that runs on host2 while host1 still holds most of its memory; its UUID."""
     vm = fleet.vm(**more)
-    await fleet.start(vm, may=["postcopy"], bandwidth_bytes=SLOW)
+    await fleet.start(vm, asked=PERMITTED)
     await fleet.client.call("host1", "switch_to_postcopy", {"id": fleet.migration})
     await status(fleet, Status.POST_COPY)
     assert fleet.world.running(vm) == ["host2"]
@@ -61,7 +64,7 @@ async def test_a_guest_that_does_not_converge_is_switched_and_arrives():
 async def test_it_must_have_been_permitted():
     async def scenario(fleet):
         vm = fleet.vm()
-        await fleet.start(vm, bandwidth_bytes=SLOW)
+        await fleet.start(vm, asked=Asked(bandwidth_bytes_s=SLOW))
         await status(fleet, Status.MIGRATING)
         with pytest.raises(Conflict, match="not permitted") as said:
             await fleet.client.call("host1", "switch_to_postcopy", {"id": fleet.migration})
@@ -76,7 +79,7 @@ async def test_a_host_without_userfaultfd_refuses():
     async def scenario(fleet):
         fleet.world.hosts["host2"].userfaultfd = False
         with pytest.raises(Exception, match="page faults"):
-            await fleet.start(fleet.vm(), may=["postcopy"])
+            await fleet.start(fleet.vm(), asked=PERMITTED)
 
     await run(scenario)
 
@@ -188,7 +191,7 @@ async def test_nothing_is_removed_while_the_link_is_broken():
 async def test_the_switch_waits_until_a_broken_stream_could_be_joined_again():
     async def scenario(fleet):
         vm = fleet.vm()
-        await fleet.start(vm, may=["postcopy"], bandwidth_bytes=SLOW)
+        await fleet.start(vm, asked=PERMITTED)
         await status(fleet, Status.MIGRATING)
         await fleet.clock.sleep(5)
         await fleet.agents["host2"].kill()  # nobody there who could hold the guest's monitor

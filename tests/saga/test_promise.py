@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from unittest.mock import patch
 
 import pytest
 
-from sterna.controller.migrate_vm import MigrateRequest
-from sterna.domain.errors import BadRequest, Conflict, NotFound
+from sterna.adapters.sim.hypervisor import SimHypervisor
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 from sterna.domain.status import Status
+from tests.asking import to_start
 
 from .fleet import SimFleet
 from .test_changed_meanwhile import when
@@ -27,11 +29,9 @@ def slow_fleet() -> SimFleet:
     return fleet
 
 
-async def begin(fleet: SimFleet, vm: str, **options: object) -> None:
-    """Start a migration with these options; return once it is copying."""
-    fleet.migration = str(uuid.uuid4())
-    params = {"id": fleet.migration, "vm": vm, "destination": "host2", "options": options}
-    await fleet.client.call("host1", "start_migration", params)
+async def begin(fleet: SimFleet, vm: str, asked: Asked | None = None) -> None:
+    """Start a migration; return once it is copying."""
+    await fleet.start(vm, asked=asked)
     while fleet.agents["host1"].history(fleet.migration).status != Status.MIGRATING:
         await fleet.clock.sleep(0.1)
 
@@ -54,7 +54,7 @@ async def test_a_guest_is_measured_in_two_windows_and_never_during_its_migration
 async def test_a_running_copy_is_tuned() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         vm = fleet.vm(memory_bytes=1000 * MIB, dirty_bytes_per_s=5 * MIB)
-        await begin(fleet, vm, bandwidth_bytes=1 * MIB)  # would take a quarter of an hour
+        await begin(fleet, vm, Asked(bandwidth_bytes_s=MIB))  # would take a quarter of an hour
         with pytest.raises(BadRequest, match="no limit"):
             await tune(fleet, 5)
         while True:  # the incoming QEMU is still being started
@@ -86,10 +86,7 @@ ALL = frozenset(May)
 
 async def steer(fleet: SimFleet, vm: str, asked: Asked, within_s: float = 900.0) -> Status:
     """A whole migration with this objective; its final status."""
-    fleet.migration = str(uuid.uuid4())
-    options = MigrateRequest(vm=vm, asked=asked).options
-    params = {"id": fleet.migration, "vm": vm, "destination": "host2", "options": options}
-    await fleet.client.call("host1", "start_migration", params)
+    await fleet.start(vm, asked=asked)
     return await fleet.ended(limit_s=within_s)
 
 
@@ -121,8 +118,10 @@ async def test_a_converging_guest_is_left_alone(ratio: float) -> None:
 
 async def test_an_outlook_in_words_of_another_version_is_no_reason_to_fail() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
-        options = MigrateRequest(vm=(vm := busy(fleet, 0.4))).options
-        await fleet.start(vm, **options | {"outlook": {"road": {"bandwidth_bytes_s": "enough"}}})
+        params = to_start(busy(fleet, 0.4), "host2")
+        params["options"]["outlook"] = {"road": {"bandwidth_bytes_s": "enough"}}
+        fleet.migration = params["id"]
+        await fleet.client.call("host1", "start_migration", params)
         assert await fleet.ended() is Status.COMPLETED
 
 
@@ -189,17 +188,31 @@ async def test_a_rest_that_stays_gets_more_downtime_as_far_as_allowed() -> None:
         assert job is not None and job.downtime_ms is not None and 300 <= job.downtime_ms <= 600
 
 
+async def test_no_copy_begins_before_qemu_knows_how_long_the_guest_may_stand_still() -> None:
+    """The first pass is over before the first sample, and by QEMU's own limit the rest could go out."""
+    tell, failing = SimHypervisor.set_max_downtime, [Unreachable("libvirtd is being restarted")]
+
+    async def told(self: SimHypervisor, uuid: str, ms: int) -> None:
+        if failing:
+            raise failing.pop()
+        await tell(self, uuid, ms)
+
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm(memory_bytes=150 * MIB, dirty_bytes_per_s=2048 * MIB)
+        fleet.world.guests[vm].working_set_bytes = 130 * MIB  # 127 ms of sending
+        with patch.object(SimHypervisor, "set_max_downtime", told):
+            asked = Asked(may=frozenset(), max_downtime_ms=80, finish_within_s=30)
+            assert await steer(fleet, vm, asked) is Status.FAILED
+        assert not failing
+        assert fleet.world.running(vm) == ["host1"]
+
+
 @pytest.mark.parametrize("down_s", [1.0, 20.0, 60.0])
 async def test_an_agent_that_dies_meanwhile_still_keeps_the_deadline(down_s: float) -> None:
     """Dead past it, it gives the copy up as soon as it is back: libvirt went on meanwhile."""
     async with slow_fleet() as fleet, fleet.clock.auto():
         vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
-        fleet.migration = str(uuid.uuid4())
-        asked = Asked(may=frozenset(), finish_within_s=45)
-        params = {"id": fleet.migration, "vm": vm, "destination": "host2"}
-        await fleet.client.call(
-            "host1", "start_migration", params | {"options": MigrateRequest(vm=vm, asked=asked).options}
-        )
+        await fleet.start(vm, asked=Asked(may=frozenset(), finish_within_s=45))
         await fleet.clock.sleep(15)
         await fleet.agents["host1"].kill()
         await fleet.clock.sleep(down_s)
@@ -231,12 +244,7 @@ async def test_the_deadline_is_no_matter_of_the_wall_clock(jump_s: float, ratio:
 async def test_what_was_given_up_stays_given_up_after_a_restart() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         vm = busy(fleet, 1.2)
-        fleet.migration = str(uuid.uuid4())
-        asked = Asked(may=frozenset(), finish_within_s=30)
-        params = {"id": fleet.migration, "vm": vm, "destination": "host2"}
-        await fleet.client.call(
-            "host1", "start_migration", params | {"options": MigrateRequest(vm=vm, asked=asked).options}
-        )
+        await fleet.start(vm, asked=Asked(may=frozenset(), finish_within_s=30))
         while not notes(fleet, "gave-up"):
             await fleet.clock.sleep(0.05)
         await fleet.agents["host1"].kill()
@@ -245,8 +253,14 @@ async def test_what_was_given_up_stays_given_up_after_a_restart() -> None:
         assert len(notes(fleet, "gave-up")) == 1
 
 
-async def test_a_request_without_an_objective_is_only_watched() -> None:
+@pytest.mark.parametrize("method", ["start_migration", "check_migration"])
+@pytest.mark.parametrize(
+    "options", [None, {}, {"objective": None}, {"objective": {"policy": "default"}}, {"may": []}]
+)
+async def test_a_request_without_a_valid_objective_is_refused(method: str, options: Data | None) -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
-        await fleet.start(busy(fleet, 0.5))
-        assert await fleet.ended() is Status.COMPLETED
-        assert notes(fleet, "steered") == notes(fleet, "load") == []
+        vm = busy(fleet, 0.5)
+        params = {"id": str(uuid.uuid4()), "vm": vm, "destination": "host2", "options": options}
+        with pytest.raises(BadRequest):
+            await fleet.client.call("host1", method, params)
+        assert fleet.agents["host1"].journal.open() == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sterna.adapters.sim.life import add_vm
-from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Conflict
 from sterna.domain.model import Transport
@@ -14,15 +15,15 @@ from sterna.domain.plugs import HOSTDEV, OVS
 from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.domain.timeline import build_timeline
+from tests.asking import to_check
 
 from .fleet import SimFleet
 
 MIB = 2**20
 
 
-def options(how: str, **asked: object) -> dict[str, object]:
-    wanted = Asked(**asked)  # type: ignore[arg-type]
-    return MigrateRequest(vm="tern", asked=wanted, rehearse=how).options
+def options(how: str, **asked: object) -> dict[str, Any]:
+    return {"asked": Asked(**asked), "rehearse": how}  # type: ignore[arg-type]
 
 
 def encrypted(fleet: SimFleet) -> SimFleet:
@@ -119,10 +120,8 @@ async def test_an_agent_that_dies_in_a_rehearsal_undoes_it_in_its_next_life(step
 async def test_what_was_demanded_and_cannot_be_is_refused_before_anything_begins() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = fleet.vm()
-        asked = options("", transport=Transport.TLS)
-        answer = await fleet.client.call(
-            "host1", "check_migration", {"vm": vm, "destination": "host2", "options": asked}
-        )
+        params = to_check(vm, "host2", Asked(transport=Transport.TLS))
+        answer = await fleet.client.call("host1", "check_migration", params)
         assert "no-tls" in [r["code"] for r in answer["refusals"]]
         assert all(r["fix"] for r in answer["refusals"])
 

@@ -304,23 +304,6 @@ async def test_a_value_is_in_no_message_journal_log_or_answer():
     await run(scenario)
 
 
-async def test_a_destination_of_an_earlier_version_is_refused():
-    async def scenario(fleet):
-        desk = fleet.agents["host2"]._agent.destination
-        answer = desk.check_destination
-
-        async def older(request):
-            return {k: v for k, v in (await answer(request)).items() if k != "lacking"}
-
-        fleet.agents["host2"]._agent._server.method("check_destination", older)
-        with pytest.raises(Refused) as refused:
-            await fleet.start(guest(fleet))
-        assert [r.code for r in refused.value.refusals] == ["secret-not-carried"]
-        assert "upgrade" in refused.value.refusals[0].fix
-
-    await run(scenario)
-
-
 async def test_an_encrypted_disk_that_only_this_host_sees_is_refused():
     async def scenario(fleet):
         vm = fleet.vm()

@@ -18,9 +18,9 @@ from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
-from sterna.domain.secrets import Need
+from sterna.domain.policies import May
 from sterna.migration import secrets, stream
-from sterna.migration.context import POSTCOPY, HostPorts
+from sterna.migration.context import HostPorts
 from sterna.migration.image import against, image_of
 from sterna.migration.sharing import decide_local
 from sterna.ports.records import Journal
@@ -106,12 +106,8 @@ async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
     return done  # type: ignore[return-value]  # no exception is left among them
 
 
-def _check_stream(
-    vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective | None
-) -> tuple[Transport, list[Refusal]]:
+def _check_stream(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective) -> tuple[Transport, list[Refusal]]:
     """How the memory would travel, and what of what was asked for cannot be."""
-    if wanted is None:
-        return Transport.TCP, []
     found = stream.solution(wanted, here, there, vm)
     return found.parameters.transport if found.parameters else Transport.TCP, list(found.refusals)
 
@@ -132,14 +128,6 @@ def _check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal
     )
     fix = "give each host its own: `initiator` in `[volumes]` of its agent's settings"
     return [Refusal(code="initiator-shared", message=message, fix=fix)]
-
-
-def _check_secrets(needs: tuple[Need, ...], answer: Data, here: HostFacts, there: HostFacts) -> list[Refusal]:
-    """Those that the destination lacks and that cannot be brought there."""
-    if "lacking" not in answer:
-        message = f"the agent of {there.name} is too old to be given the secrets that the VM's disks need"
-        return [Refusal(code="secret-not-carried", message=message, fix=f"upgrade it on {there.name}")]
-    return secrets.cannot_bring(needs, answer["lacking"], here.name, there.name)
 
 
 _OWN_FILE = "give that VM a file of its own, or detach it there; or put the file on shared storage"
@@ -169,11 +157,9 @@ class SourceChecks:
         self.tokens = CheckTokens(host)
 
     async def check(
-        self, name_or_uuid: str, destination: str, may: tuple[str, ...] = (), wanted: Objective | None = None
+        self, name_or_uuid: str, destination: str, wanted: Objective
     ) -> tuple[Vm, HostFacts | None, list[Refusal]]:
         """The VM (disks with `local` decided where the destination answered), the destination's facts, and why not.
-
-        `wanted`: what is wanted of the copy, where the user said it.
 
         Raises NotFound where this host has no such VM.
         """
@@ -189,7 +175,7 @@ class SourceChecks:
             vm = vm.model_copy(update={"disks": disks, "cold": cold})
             transport, against = _check_stream(vm, here, facts, wanted)
             needs = await secrets.needs_of(self._host, vm)
-            params: Data = {"vm": vm.model_dump(mode="json"), "may": list(may)}
+            params: Data = {"vm": vm.model_dump(mode="json"), "may": sorted(wanted.may)}
             params["needs"] = [need.model_dump(mode="json") for need in needs]
             answer, unreachable = await both(
                 self._client.call(destination, "check_destination", params),
@@ -202,12 +188,11 @@ class SourceChecks:
         except Permanent as error:
             return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
         # A VM that came here by other means says nothing of its past: its next epoch must be new there, too.
-        vm = vm.model_copy(update={"epoch": max(vm.epoch, int(answer.get("epoch", 0)))})
+        vm = vm.model_copy(update={"epoch": max(vm.epoch, int(answer["epoch"]))})
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
         refusals += against + _check_initiators(vm, here, facts)
-        if needs:
-            refusals += _check_secrets(needs, answer, here, facts)
+        refusals += secrets.cannot_bring(needs, answer["lacking"], here.name, facts.name)
         if unreachable is not None:
             refusals.append(unreachable)
         refusals += await self._check_sources(vm, destination)
@@ -288,10 +273,10 @@ class DestinationChecks:
     def __init__(self, host: HostPorts, journal: Journal) -> None:
         self._host, self._journal = host, journal
 
-    async def check(self, vm: Vm, may: tuple[str, ...] = ()) -> list[Refusal]:
+    async def check(self, vm: Vm, may: tuple[str, ...]) -> list[Refusal]:
         """All this host has against taking `vm` now, in the ways the user permits."""
         found = list(await self._host.hypervisor.check_incoming(vm))
-        if POSTCOPY in may:
+        if May.POSTCOPY in may:
             found += await self._host.hypervisor.check_postcopy()
         found += await self._check_memory(vm)
         found += await self._check_image(vm)
@@ -338,7 +323,7 @@ class DestinationChecks:
         claimed = 0
         for migration, role in self._journal.open():
             if role is Role.DESTINATION and migration.vm_uuid != vm.uuid:
-                claimed += int(migration.options.get("memory_bytes", 0))
+                claimed += int(migration.options["memory_bytes"])
         free = facts.memory_free_bytes - claimed
         if free >= vm.memory_bytes:
             return []

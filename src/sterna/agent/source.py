@@ -17,14 +17,12 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, SternaError, Temporary
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, HostFacts, Vm
-from sterna.domain.objective import Objective
-from sterna.domain.policies import May
+from sterna.domain.objective import Objective, objective_of
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.migration import postcopy
 from sterna.migration.context import ABORT_ASKED, REHEARSE, RUNS_THERE, WRITTEN_OFF, Context, HostPorts
 from sterna.migration.flow import REHEARSAL, SOURCE
-from sterna.migration.steering import OBJECTIVE
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -55,9 +53,9 @@ class SourceDesk:
     # ------------------------------------------------------------ RPC methods
 
     async def check_migration(self, request: Request) -> Data:
-        """`check_migration {vm, destination}`: the VM and every reason why not."""
+        """`check_migration {vm, destination, options}`: the VM and every reason why not."""
         vm, _, refusals = await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), _permitted(request), _wanted(request)
+            _text(request, "vm"), _text(request, "destination"), _wanted(request)
         )
         return {"vm": vm.model_dump(mode="json"), "refusals": [r.model_dump() for r in refusals]}
 
@@ -70,7 +68,7 @@ class SourceDesk:
         if known is not None:
             return self._known(known[0], known[1])
         vm, facts, refusals = await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), _permitted(request), _wanted(request)
+            _text(request, "vm"), _text(request, "destination"), _wanted(request)
         )
         known = self._journal.get(_text(request, "id"))
         if known is not None:  # asked twice, since an answer was lost: what is moving already would be refused
@@ -215,7 +213,7 @@ class SourceDesk:
             destination=facts.name,
             source_address=self._host.address,
             destination_address=facts.address,
-            options=dict(request.params.get("options") or {})
+            options=_options(request)
             | {"memory_bytes": vm.memory_bytes}
             | {"network_hosts": [self._host.network_host, facts.network_host]},
             created_at=self._host.clock.now().isoformat(),
@@ -230,20 +228,17 @@ def _text(request: Request, key: str) -> str:
     return value
 
 
-def _wanted(request: Request) -> Objective | None:
+def _options(request: Request) -> Data:
+    """The request's options. Raises BadRequest."""
+    options = request.params.get("options")
+    if not isinstance(options, dict):
+        raise BadRequest(f"{request.method} needs 'options', an object")
+    return dict(options)
+
+
+def _wanted(request: Request) -> Objective:
     """What is wanted of the copy (option `objective`). Raises BadRequest."""
-    told = (request.params.get("options") or {}).get(OBJECTIVE)
     try:
-        return Objective.model_validate(told) if told else None
+        return objective_of(_options(request))
     except ValueError as error:
-        raise BadRequest(f"{request.method}: no objective: {error}") from error
-
-
-def _permitted(request: Request) -> tuple[str, ...]:
-    """What the user lets the migration do (option `may`). Raises BadRequest for what this version does not know."""
-    may = (request.params.get("options") or {}).get("may", ())
-    known = sorted(May)
-    unknown = [str(word) for word in may if word not in known]
-    if unknown:
-        raise BadRequest(f"a migration may not {', '.join(unknown)}", fix=f"known is: {', '.join(known)}")
-    return tuple(may)
+        raise BadRequest(f"{request.method}: not a valid objective: {error}") from error

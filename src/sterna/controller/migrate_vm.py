@@ -21,9 +21,10 @@ from sterna.controller.inventory import Inventory
 from sterna.controller.lessons import Lessons
 from sterna.controller.registry import Host, Registry
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
+from sterna.domain.forecast import OUTLOOK, Outlook
 from sterna.domain.journal import Migration
 from sterna.domain.model import Data, GuestState, Refusal, Value
-from sterna.domain.objective import Asked, objective
+from sterna.domain.objective import OBJECTIVE, Asked, objective
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
 
@@ -60,12 +61,41 @@ class MigrateRequest(Value):
         wanted, wrong = objective(self.asked)
         if wanted is None:
             raise Refused(wrong)
-        options: Data = {"objective": wanted.model_dump(mode="json"), "may": sorted(m.value for m in wanted.may)}
-        if wanted.bandwidth_bytes_s is not None:
-            options["bandwidth_bytes"] = wanted.bandwidth_bytes_s
+        options: Data = {OBJECTIVE: wanted.model_dump(mode="json")}
         if self.rehearse:
             options["rehearse"] = self.rehearse
         return options
+
+
+def proposal(
+    request: MigrateRequest, vm: VmRecord, destination: str, outlook: Outlook, created_at: str
+) -> Migration:
+    """The migration that the source's agent is asked to accept. Raises Refused as `MigrateRequest.options`."""
+    return Migration(
+        id=request.id,
+        epoch=0,  # the source's journal issues it
+        vm_uuid=vm.uuid,
+        vm_name=vm.name,
+        source=vm.host,
+        destination=destination,
+        options=request.options | {OUTLOOK: outlook.model_dump(mode="json")},
+        created_at=created_at,
+    )
+
+
+def start_params(proposed: Migration) -> Data:
+    """Parameters of `start_migration`, as every agent gets them."""
+    return {
+        "id": proposed.id,
+        "vm": proposed.vm_uuid,
+        "destination": proposed.destination,
+        "options": proposed.options,
+    }
+
+
+def check_params(vm: VmRecord, destination: str, options: Data) -> Data:
+    """Parameters of `check_migration`; `options` are the request's."""
+    return {"vm": vm.uuid, "destination": destination, "options": options}
 
 
 class MigrateVm:
@@ -150,18 +180,10 @@ class MigrateVm:
         vm, destination = await self._judge(request, accepting=True)
         limit = request.asked.bandwidth_bytes_s
         outlook = await self._lessons.outlook(vm.uuid, vm.host, destination, bandwidth_bytes_s=limit)
-        proposal = Migration(
-            id=request.id,
-            epoch=0,  # the source's journal issues it
-            vm_uuid=vm.uuid,
-            vm_name=vm.name,
-            source=vm.host,
-            destination=destination,
-            options=request.options | {"outlook": outlook.model_dump(mode="json")},
-            created_at=self._clock.now().isoformat(),
-        )
+        now = self._clock.now().isoformat()
+        proposed = proposal(request, vm, destination, outlook, now)
         try:
-            record, repeated = await self._fleet.admit(proposal, self._clock.now().isoformat())
+            record, repeated = await self._fleet.admit(proposed, now)
         except Conflict as e:
             raise reasons.VmBusy([Refusal(code=reasons.UNDER_WAY, message=e.message, fix=e.fix)]) from None
         if repeated:
@@ -236,7 +258,7 @@ class MigrateVm:
 
     async def _check(self, vm: VmRecord, destination: str, options: Data) -> list[Refusal]:
         """What the source's agent, and through it the destination's, has against it."""
-        params: Data = {"vm": vm.uuid, "destination": destination, "options": options}
+        params = check_params(vm, destination, options)
         try:
             answer = await self._calls.call(
                 vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S
@@ -268,7 +290,7 @@ class MigrateVm:
 
     async def _ask_source(self, record: MigrationRecord) -> MigrationRecord:
         told = record.migration
-        params: Data = {"id": told.id, "vm": told.vm_uuid, "destination": told.destination, "options": told.options}
+        params = start_params(told)
         doubt = ""
         for _ in range(START_TRIES):
             try:

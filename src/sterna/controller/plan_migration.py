@@ -11,7 +11,7 @@ from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls
 from sterna.controller.inventory import Inventory
 from sterna.controller.lessons import Lessons
-from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
+from sterna.controller.migrate_vm import MigrateRequest, MigrateVm, check_params
 from sterna.controller.registry import Registry
 from sterna.controller.rehearse_migration import Rehearsal
 from sterna.domain.capabilities import Capabilities, Guest, Pair
@@ -20,15 +20,12 @@ from sterna.domain.experience import Accuracy, accuracy
 from sterna.domain.forecast import Forecast, Load, converges, forecasts, working_set, writes_in_turn
 from sterna.domain.model import Data, GuestLoad, GuestState, Refusal, Value, Vm
 from sterna.domain.objective import Asked, Objective, Solution, objective, solve
-from sterna.domain.policies import May
 from sterna.ports.fleet import VmRecord
 
 MEASURE_SILENCE_S = 10.0
 """The agent sends heartbeats while it measures."""
 MEASURE_LONGEST_S = 20.0
 """It measures for five seconds, and gives up by itself after ten more; a libvirt that hangs does neither."""
-NO_POSTCOPY = "postcopy-impossible"
-"""The destination's refusal where its QEMU may not handle page faults."""
 
 
 class Plan(Value):
@@ -78,7 +75,7 @@ class PlanMigration:
             raise Refused(wrong)
         found, details = await self._inventory.show(vm)
         chosen, blockers = await self._judge(found, destination, asked)
-        details = await self._with_local_disks(found, chosen, details)
+        details = await self._with_local_disks(found, chosen, details, asked)
         plan = Plan(vm=found, destination=chosen, blockers=tuple(blockers))
         plan = await self._foreseen(plan, wanted, details)
         return await self._solved(plan, wanted, details)
@@ -102,13 +99,15 @@ class PlanMigration:
             return destination, tuple(e.refusals)
         return chosen, ()
 
-    async def _with_local_disks(self, vm: VmRecord, destination: str | None, details: Vm | None) -> Vm | None:
+    async def _with_local_disks(
+        self, vm: VmRecord, destination: str | None, details: Vm | None, asked: Asked
+    ) -> Vm | None:
         """The VM with what only its host can see marked as such, as far as both hosts can be asked."""
         if details is None or destination is None:
             return details
-        params: Data = {"vm": vm.uuid, "destination": destination}
+        options = MigrateRequest(vm=vm.uuid, asked=asked).options
         try:
-            answer = await self._ask(vm.host, "check_migration", params)
+            answer = await self._ask(vm.host, "check_migration", check_params(vm, destination, options))
         except SternaError:
             return details
         return Vm.model_validate(answer["vm"]) if "vm" in answer else details
@@ -134,10 +133,6 @@ class PlanMigration:
         if ends[0] is None or ends[1] is None:
             return None
         source, destination = (Capabilities.of(f) for f in ends if f is not None)
-        if destination.userfaultfd is None:
-            # An older agent: it was asked whether its QEMU may handle page faults if post-copy was a matter at all.
-            able = May.POSTCOPY in wanted.may and NO_POSTCOPY not in {r.code for r in plan.blockers}
-            destination = destination.model_copy(update={"userfaultfd": able})
         return Pair(source=source, destination=destination)
 
     async def _foreseen(self, plan: Plan, wanted: Objective, details: Vm | None) -> Plan:

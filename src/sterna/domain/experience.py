@@ -25,6 +25,7 @@ from sterna.domain.forecast import (
 )
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import CompletedJob, Value
+from sterna.domain.objective import objective_of
 from sterna.domain.report import build_report
 
 COPIES = 5
@@ -216,7 +217,7 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
             downtime_ms=report.downtime_ms,
             bytes_sent=(report.bytes_memory or 0) + (report.bytes_disks or 0) or None,
         ),
-        limit_bytes_s=migration.options.get("bandwidth_bytes"),
+        limit_bytes_s=objective_of(migration.options).bandwidth_bytes_s,
         tuned="tuned" in notes,
         ended_otherwise="postcopy-asked" in notes or notes.get("steered", {}).get("action") in ENDED_BY,
     )

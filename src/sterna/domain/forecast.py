@@ -160,6 +160,10 @@ class Road(Value):
         return size / max(self.bandwidth_bytes_s, self.link_bytes_s or 0) * 1000
 
 
+OUTLOOK = "outlook"
+"""In a migration's options: the `Outlook` its controller had when it was accepted."""
+
+
 class Outlook(Value):
     """What is known before a migration begins. None: not known."""
 

@@ -390,13 +390,18 @@ class CopyPlan(Value):
     disks: tuple[DestinationDisk, ...] = ()
     nics: tuple[DestinationNic, ...] = ()
     persistent: bool = True
-    bandwidth_bytes: int | None = None
-    """bytes/s, in pre-copy and in post-copy."""
-    postcopy: bool = False
-    """The copy may be switched to post-copy."""
-    throttle: bool = False
-    """QEMU may slow the guest down where the copy does not converge (auto-converge)."""
     flags: tuple[str, ...] = ()
-    """What else the stream is made of: libvirt's VIR_MIGRATE_ names without the prefix (`domain/objective.py`)."""
+    """What the copy is made of: libvirt's VIR_MIGRATE_ names without the prefix (`domain/objective.py`)."""
     parameters: dict[str, int | str] = {}
     """libvirt's own parameter names, values in libvirt's units."""
+
+    @property
+    def postcopy(self) -> bool:
+        """May the copy be switched to post-copy?"""
+        return "POSTCOPY" in self.flags
+
+    @property
+    def limit_bytes_s(self) -> int | None:
+        """What it may send, in bytes/s, in pre-copy and in post-copy. None: no limit."""
+        in_mib = self.parameters.get("bandwidth")
+        return None if in_mib is None else int(in_mib) << 20

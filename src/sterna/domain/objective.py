@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sterna.domain.capabilities import Guest, Pair
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
-from sterna.domain.model import Refusal, Transport, Value
+from sterna.domain.model import Data, Refusal, Transport, Value
 from sterna.domain.policies import DEFAULT, POLICIES, May
 
 MIB = 2**20
@@ -31,6 +31,9 @@ FEWEST_THREADS = 2
 """QEMU's sending threads run in the guest's own share of the host: a guest of one vCPU gets two, not sixteen."""
 THROTTLE_INITIAL, THROTTLE_STEP = 20, 10
 """Percent: QEMU's own defaults of auto-converge, said explicitly so that another build's do not surprise."""
+
+OBJECTIVE = "objective"
+"""In a migration's options: the `Objective` it is to meet."""
 
 
 class Asked(Value):
@@ -63,6 +66,11 @@ class Objective(Value):
     """Features it must have, or is refused. Others are chosen."""
 
 
+def objective_of(options: Data) -> Objective:
+    """The one that a migration's options carry. Raises ValueError where there is none."""
+    return Objective.model_validate(options.get(OBJECTIVE))
+
+
 class CopyParameters(Value):
     """What the copy is started with."""
 
@@ -73,10 +81,11 @@ class CopyParameters(Value):
     transport: Transport
     first_downtime_ms: int
     max_downtime_ms: int
-    postcopy: bool = False
-    """Switching to post-copy is possible while it runs."""
-    throttled: bool = False
-    """QEMU slows the guest by itself when it does not converge."""
+
+    @property
+    def postcopy(self) -> bool:
+        """Can it be switched to post-copy while it runs?"""
+        return _FLAGS[Feature.POSTCOPY] in self.flags
 
 
 class Solution(Value):
@@ -310,8 +319,6 @@ class _Solver:
             transport=transport,
             first_downtime_ms=self.wanted.first_downtime_ms,
             max_downtime_ms=self.wanted.max_downtime_ms,
-            postcopy=Feature.POSTCOPY in on,
-            throttled=Feature.THROTTLE in on,
         )
 
     def _numbers(self) -> dict[str, int | str]:

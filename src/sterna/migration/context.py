@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Disk, GuestState, Observation, Vm
+from sterna.domain.objective import CopyParameters, Objective, objective_of
+from sterna.domain.policies import May
 from sterna.domain.status import Status, check_transition
 from sterna.domain.step import History
 from sterna.ports.clock import Clock
@@ -25,8 +28,6 @@ from sterna.ports.storage import Storage
 from sterna.ports.vif import Vif
 from sterna.ports.volume import Volumes
 
-POSTCOPY = "postcopy"
-"""In a migration's option `may`: what the user permits."""
 HELD = "held-old-copy"
 """Note: libvirt let the source's old copy run again; it was paused here, by Sterna and by nobody else."""
 RUNS_THERE = "runs-on-destination"
@@ -123,7 +124,7 @@ class Context:
     @property
     def network_hosts(self) -> tuple[str, str]:
         """Source and destination as the network service calls them (agreed when the migration was accepted)."""
-        source, destination = self.migration.options.get("network_hosts") or ("", "")
+        source, destination = self.migration.options["network_hosts"]
         return source or self.migration.source, destination or self.migration.destination
 
     @property
@@ -223,8 +224,15 @@ class Context:
     @property
     def postcopy(self) -> bool:
         """May the copy be switched to post-copy? Not where the hosts cannot, whatever the user permits."""
-        chosen = self.history.notes.get(STREAM, {}).get("parameters", {})
-        return POSTCOPY in self.migration.options.get("may", ()) and bool(chosen.get("postcopy", True))
+        chosen = self.history.notes.get(STREAM)
+        if chosen is None:  # the copy has not been put together yet
+            return May.POSTCOPY in self.wanted.may
+        return CopyParameters.model_validate(chosen["parameters"]).postcopy
+
+    @cached_property
+    def wanted(self) -> Objective:
+        """What the user wants of this copy."""
+        return objective_of(self.migration.options)
 
     @property
     def rehearses_copy(self) -> bool:

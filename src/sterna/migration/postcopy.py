@@ -114,7 +114,7 @@ class _Joining:
             await ctx.clock.sleep(LOOK_S)
             return
         answer = ctx.history.results["pre-live-migration"]
-        addresses = answer.get("addresses") or [answer["address"]]
+        addresses = answer["addresses"]
         address = addresses[self._tries % len(addresses)]
         self._tries += 1
         try:

@@ -13,7 +13,6 @@ from sterna.domain.objective import CopyParameters
 from sterna.domain.step import Step
 from sterna.migration import stream
 from sterna.migration.context import REHEARSED, Context
-from sterna.migration.steering import objective_of
 from sterna.migration.transfer import copy_plan
 from sterna.ports.handshake import Handshake
 
@@ -25,8 +24,7 @@ class Rehearse(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """What was tried. Raises Refused with everything that failed; Cancelled at the end of a dry rehearsal."""
-        wanted = objective_of(ctx)
-        made_of = await stream.choose(ctx, wanted, None) if wanted is not None else None
+        made_of = await stream.choose(ctx, None)
         tried, refusals = await self._try(ctx, copy_plan(ctx, made_of), made_of)
         ctx.note("P12", REHEARSED, {"tried": tried, "refusals": [r.model_dump() for r in refusals]})
         if refusals:
@@ -35,10 +33,8 @@ class Rehearse(Step[Context]):
             raise Cancelled("it was a rehearsal: everything before the copy went well, and is undone")
         return {"tried": tried}
 
-    async def _try(
-        self, ctx: Context, plan: CopyPlan, made_of: CopyParameters | None
-    ) -> tuple[list[str], list[Refusal]]:
-        tls = made_of is not None and made_of.transport is Transport.TLS
+    async def _try(self, ctx: Context, plan: CopyPlan, made_of: CopyParameters) -> tuple[list[str], list[Refusal]]:
+        tls = made_of.transport is Transport.TLS
         xml = await ctx.host.hypervisor.definition_for(ctx.vm_uuid, plan)
         answer = await ctx.peer.call("rehearse", {"xml": xml, "postcopy": plan.postcopy, "tls": tls})
         refusals = [Refusal.model_validate(r) for r in answer["refusals"]]

@@ -2,8 +2,7 @@
 
 Beside M3 in `transfer.py`, which takes the samples. Nothing here decides: the rules come from the migration's
 objective, the verdicts from a pure function. An agent that was restarted goes on with the next sample; what it has
-given up stays given up, as the journal says. A migration without an objective (an older controller's) is only
-watched.
+given up stays given up, as the journal says.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from datetime import datetime
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.errors import Permanent, SternaError
-from sterna.domain.forecast import Forecast, Load, Mode, Outlook, Road, converges, forecast
+from sterna.domain.forecast import OUTLOOK, Forecast, Load, Mode, Outlook, Road, converges, forecast
 from sterna.domain.model import Data, GuestLoad, JobSample
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
 from sterna.domain.policies import May
@@ -21,10 +20,6 @@ from sterna.domain.step import Step
 from sterna.migration import postcopy, stream
 from sterna.migration.context import Context
 
-OBJECTIVE = "objective"
-"""In a migration's options: the `Objective` it is to meet."""
-OUTLOOK = "outlook"
-"""In a migration's options: the `Outlook` its controller had when it was accepted."""
 STEERED = "steered"
 """Note: the last thing done to the copy, and why."""
 GAVE_UP = "gave-up"
@@ -42,12 +37,6 @@ MEASURED_FOR_S = 1
 """libvirt's shortest. It is over long before the destination is prepared, and nothing waits for it."""
 
 
-def objective_of(ctx: Context) -> Objective | None:
-    """What the user wants of this copy; None where nobody said."""
-    told = ctx.migration.options.get(OBJECTIVE)
-    return Objective.model_validate(told) if told else None
-
-
 class MeasureLoad(Step[Context]):
     """Before P2: have the guest's dirty rate measured while the destination is prepared. Never during the copy: it
     would disturb it (kubevirt#17504)."""
@@ -57,8 +46,8 @@ class MeasureLoad(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Begin; a guest that cannot be measured is copied all the same."""
-        wanted = objective_of(ctx)
-        if wanted is None or (wanted.finish_within_s is None and May.THROTTLE not in wanted.may):
+        wanted = ctx.wanted
+        if wanted.finish_within_s is None and May.THROTTLE not in wanted.may:
             return {"measured": False}  # nothing would be decided by it
         try:
             await ctx.host.hypervisor.measure_load(ctx.vm_uuid, MEASURED_FOR_S)
@@ -76,17 +65,15 @@ async def load_of(ctx: Context) -> GuestLoad | None:
     return None
 
 
-async def prepare(ctx: Context) -> CopyParameters | None:
+async def prepare(ctx: Context) -> CopyParameters:
     """Right before the copy: the downtime it may begin with, and what its stream is made of.
 
-    None: as plain as can be (nobody said what is wanted, or what the destination can do). Raises Refused.
+    No copy begins before QEMU has this limit: a small guest's is over before the first sample. Raises Refused,
+    NotFound, Permanent, Unreachable.
     """
-    wanted = objective_of(ctx)
-    if wanted is None:
-        return None
-    with contextlib.suppress(SternaError):  # told again with the first sample
-        first_ms = NO_SWITCH_MS if ctx.rehearses_copy else wanted.first_downtime_ms
-        await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, first_ms)
+    wanted = ctx.wanted
+    first_ms = NO_SWITCH_MS if ctx.rehearses_copy else wanted.first_downtime_ms
+    await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, first_ms)
     load = await load_of(ctx)
     # a plan's measurement took longer than this host's
     what = _outlook(ctx).load or (_measured(ctx, load) if load is not None else None)
@@ -95,7 +82,7 @@ async def prepare(ctx: Context) -> CopyParameters | None:
     told = {"load": load, "assumed": what, "road": road, "forecast": seen}
     known = {name: value for name, value in told.items() if value is not None}
     ctx.note("M3", LOAD, {name: v.model_dump(mode="json", exclude={"seen"}) for name, v in known.items()})
-    return await stream.choose(ctx, wanted, converges(seen))
+    return await stream.choose(ctx, converges(seen))
 
 
 class RestoreDowntime(Step[Context]):
@@ -106,17 +93,15 @@ class RestoreDowntime(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """QEMU's own again. Raises Unreachable; what libvirt refuses (the guest has ended) holds nothing up."""
-        if not ctx.migration.options.get(OBJECTIVE):
-            return {}  # it was told nothing
         with contextlib.suppress(Permanent):
             await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, USUAL_DOWNTIME_MS)
         return {}
 
 
 def _outlook(ctx: Context) -> Outlook:
-    """The controller's; of an older one, or in words this version does not know: nothing."""
+    """The controller's. In words this version does not know: nothing, and only a forecast is lost by that."""
     try:
-        return Outlook.model_validate(ctx.migration.options.get(OUTLOOK) or {})
+        return Outlook.model_validate(ctx.migration.options.get(OUTLOOK))
     except ValueError:
         return Outlook()
 
@@ -152,13 +137,13 @@ class Steering:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._wanted = objective_of(ctx)
+        self._wanted = ctx.wanted
         self._rules: Rules | None = None
         self._state = State()
 
     async def take(self, sample: JobSample) -> None:
         """Judge one sample and act. What libvirt refuses is tried again with the next one."""
-        if self._wanted is None or sample.elapsed_ms is None:
+        if sample.elapsed_ms is None:
             return
         if self._rules is None:
             self._rules = await self._begin(self._wanted, sample.elapsed_ms)

@@ -7,7 +7,7 @@ and again right before the copy, with what the measurement said. The second answ
 from __future__ import annotations
 
 from sterna.domain.capabilities import Capabilities, Guest, Pair
-from sterna.domain.errors import Permanent, Refused
+from sterna.domain.errors import Refused
 from sterna.domain.model import HostFacts, Transport, Vm
 from sterna.domain.objective import CopyParameters, Objective, Solution, solve
 from sterna.migration.context import STREAM, Context, HostPorts
@@ -21,20 +21,14 @@ def solution(
     return solve(wanted, hosts, Guest.of(vm), converges=converges)
 
 
-async def choose(ctx: Context, wanted: Objective, converges: bool | None) -> CopyParameters | None:
-    """The copy's parameters, journaled. None where the destination (an older version) has not said what it can.
+async def choose(ctx: Context, converges: bool | None) -> CopyParameters:
+    """The copy's parameters, journaled.
 
-    Raises Refused where there are none: the hosts have changed since the migration was accepted. Permanent where
-    plain TCP will not do for a destination that says nothing.
+    Raises Refused where there are none: the hosts have changed since the migration was accepted.
     """
-    told = ctx.history.results["pre-live-migration"].get("host")
+    there = HostFacts.model_validate(ctx.history.results["pre-live-migration"]["host"])
     here = await ctx.host.hypervisor.host()
-    if told is None:
-        if {wanted.transport, here.abilities.transport} - {None, Transport.TCP}:
-            why = f"{ctx.migration.destination}'s agent does not say whether it can take more than plain TCP"
-            raise Permanent(why, fix="update the sterna agent there")
-        return None
-    found = solution(wanted, here, HostFacts.model_validate(told), ctx.vm_before(), converges=converges)
+    found = solution(ctx.wanted, here, there, ctx.vm_before(), converges=converges)
     if found.parameters is None:
         raise Refused(found.refusals)
     ctx.note("M3", STREAM, found.model_dump(mode="json", exclude={"refusals"}))

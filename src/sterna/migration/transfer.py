@@ -38,7 +38,7 @@ SLOWEST_ASK_S = 2.0
 QUIET_SAMPLES = 4
 """A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
 ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
-SLOWEST_BYTES_S = 1 << 20
+SLOWEST_MIB_S = 1
 """The least bandwidth libvirt can be told."""
 
 
@@ -225,10 +225,10 @@ class Copy(Step[Context]):
         return Permanent(f"the copy failed: {said or finding.why}")
 
 
-def copy_plan(ctx: Context, made_of: CopyParameters | None = None) -> CopyPlan:
+def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:
     """All that libvirt must be told, from the snapshot (P2), the destination's answer (P11) and the solver's."""
     answer = ctx.history.results["pre-live-migration"]
-    transport = made_of.transport if made_of is not None else Transport.TCP
+    transport = made_of.transport
     return CopyPlan(
         migration_id=ctx.migration.id,
         epoch=ctx.migration.epoch,
@@ -237,20 +237,19 @@ def copy_plan(ctx: Context, made_of: CopyParameters | None = None) -> CopyPlan:
         disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
         nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
         persistent=ctx.vm_before().persistent,
-        bandwidth_bytes=SLOWEST_BYTES_S if ctx.rehearses_copy else ctx.migration.options.get("bandwidth_bytes"),
-        postcopy=ctx.postcopy,
-        throttle=made_of is not None and made_of.throttled,
-        flags=made_of.flags if made_of is not None else (),
+        flags=made_of.flags,
         parameters=_numbers(ctx, made_of),
     )
 
 
-def _numbers(ctx: Context, made_of: CopyParameters | None) -> dict[str, int | str]:
+def _numbers(ctx: Context, made_of: CopyParameters) -> dict[str, int | str]:
     """libvirt's parameters: a rehearsed copy has the slowest bandwidth there is."""
-    told = dict(made_of.parameters) if made_of is not None else {}
+    numbers = dict(made_of.parameters)
     if ctx.rehearses_copy:
-        told |= {name: 1 for name in told if name in ("bandwidth", "bandwidth.postcopy")}
-    return told
+        numbers["bandwidth"] = SLOWEST_MIB_S
+        if made_of.postcopy:
+            numbers["bandwidth.postcopy"] = SLOWEST_MIB_S
+    return numbers
 
 
 async def watch(

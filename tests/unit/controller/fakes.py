@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from sterna.controller.controller import Controller
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Undelivered
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data, GuestLoad, GuestState, HostFacts, Refusal, Vm, VmSummary
+from sterna.domain.model import Abilities, Data, GuestLoad, GuestState, HostFacts, Refusal, Vm, VmSummary
 from sterna.ports.bus import BusState
 
 from ..domain.journals import Book
@@ -48,6 +48,7 @@ class FakeAgent:
     name: str
     number: int
     free: int = 8 * GIB
+    userfaultfd: bool = True
     vms: dict[str, VmSummary] = field(default_factory=dict)
     against: list[Refusal] = field(default_factory=list)
     """What `check_migration` to this host says."""
@@ -78,6 +79,7 @@ class FakeAgent:
             memory_total_bytes=16 * GIB,
             memory_free_bytes=self.free,
             cpus=4,
+            abilities=Abilities(userfaultfd=self.userfaultfd),
         )
 
     def add_vm(self, name: str, n: int, state: GuestState = GuestState.RUNNING) -> str:
@@ -196,6 +198,7 @@ class FakeBus:
             vm_name=vm.name,
             source=agent.name,
             destination=params["destination"],
+            options=params["options"],
             created_at="2026-01-01T00:00:00+00:00",
         )
         agent.write(Book(Role.SOURCE, migration=migration).accepted().status("queued", "accepted"))

@@ -154,6 +154,8 @@ async def test_what_may_be_done_is_planned_for_and_what_cannot_be_is_said(world:
     plan = await world.controller.plan("web1", "b", asked)
     assert any(r.startswith("postcopy: it may be used") for r in plan.reasons)
     world.b.against = [Refusal(code="postcopy-impossible", message="b's kernel ...", fix="sysctl ...")]
+    world.b.userfaultfd = False
+    await world.bus.beat(world.controller)
     plan = await world.controller.plan("web1", "b", asked)
     assert [r.code for r in plan.blockers] == ["postcopy-impossible"]
     assert any(w.startswith("postcopy is left out") for w in plan.warnings)

@@ -15,7 +15,15 @@ from ..domain.journals import Book, good_destination, good_source
 from .conftest import World
 from .fakes import uuid
 
-MOVE = Migration(id="m1", epoch=1, vm_uuid=uuid(1), vm_name="web1", source="a", destination="b")
+MOVE = Migration(
+    id="m1",
+    epoch=1,
+    vm_uuid=uuid(1),
+    vm_name="web1",
+    source="a",
+    destination="b",
+    options=MigrateRequest(vm="web1").options,
+)
 
 
 async def test_a_whole_run_is_projected(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import CompletedJob, Data, JobSample
@@ -15,6 +16,7 @@ MIGRATION = Migration(
     vm_name="web1",
     source="a",
     destination="b",
+    options=MigrateRequest(vm="web1").options,
     created_at="2026-01-01T00:00:00.000Z",
 )
 

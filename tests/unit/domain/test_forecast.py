@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.experience import (
     REMEMBERED,
     Accuracy,
@@ -34,6 +35,7 @@ from sterna.domain.forecast import (
     writes_in_turn,
 )
 from sterna.domain.journal import Kind
+from sterna.domain.objective import Asked
 from tests.unit.domain.copy_simulator import MIB, Copy, steady
 from tests.unit.domain.journals import MIGRATION, good_destination, good_source
 
@@ -325,7 +327,8 @@ def test_a_finished_migration_teaches_what_its_journals_say():
 
 def taught_by_one_limited_to(bytes_s: int, *notes: str) -> Experience:
     """By a copy of 300 MiB in 1.2 s of sending."""
-    limited = MIGRATION.model_copy(update={"options": {"bandwidth_bytes": bytes_s}})
+    asked = MigrateRequest(vm="web1", asked=Asked(bandwidth_bytes_s=bytes_s))
+    limited = MIGRATION.model_copy(update={"options": asked.options})
     source = good_source()
     for name in notes:
         source.write(Kind.NOTE, "M3", name, {"bandwidth_bytes_s": MIB})

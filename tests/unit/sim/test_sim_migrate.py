@@ -109,7 +109,7 @@ async def test_the_copy_goes_on_when_its_client_dies(
 
 async def test_statistics_while_and_after(world: SimWorld, clock: SimClock, a: SimSide, b: SimSide) -> None:
     uuid = world.add_vm("a", "vm1", memory_bytes=1024 * MIB, disks=("local",))
-    plan = (await prepare(world, uuid, a, b)).model_copy(update={"bandwidth_bytes": 100 * MIB})
+    plan = (await prepare(world, uuid, a, b)).model_copy(update={"parameters": {"bandwidth": 100}})
     assert await a.hypervisor.sample(uuid) is None
     asking = asyncio.create_task(a.hypervisor.migrate(uuid, plan))
     await clock.advance(5)
@@ -132,7 +132,7 @@ async def test_a_guest_that_dirties_faster_than_the_link_never_ends_by_itself(
 ) -> None:
     uuid = world.add_vm("a", "vm1", dirty_bytes_per_s=80 * MIB)
     before = world.snapshot("a")
-    plan = (await prepare(world, uuid, a, b)).model_copy(update={"bandwidth_bytes": 50 * MIB})
+    plan = (await prepare(world, uuid, a, b)).model_copy(update={"parameters": {"bandwidth": 50}})
     asking = asyncio.create_task(a.hypervisor.migrate(uuid, plan))
     await clock.advance(600)
     sample = await a.hypervisor.sample(uuid)

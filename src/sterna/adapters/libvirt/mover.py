@@ -16,7 +16,6 @@ from sterna.adapters.libvirt.metadata import NAMESPACE, PREFIX
 from sterna.adapters.libvirt.monitor import Refused
 from sterna.adapters.libvirt.observe import epoch_of, job_of
 from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
-from sterna.domain.convergence import THROTTLE_FIRST, THROTTLE_STEP
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
 from sterna.domain.model import CopyPlan, JobSample, Value
 from sterna.ports.hypervisor import GuestEvent
@@ -85,8 +84,8 @@ class LibvirtMover(LibvirtHost):
         connection = Connection(self._uri, f"sterna-move-{uuid[:8]}")
         try:
             prepared = await connection.run(lambda conn: _prepare(conn, uuid, plan))
-            if plan.bandwidth_bytes is not None and sum(disk.copied for disk in plan.disks) > 1:
-                self._shared[uuid] = plan.bandwidth_bytes
+            if plan.limit_bytes_s is not None and sum(disk.copied for disk in plan.disks) > 1:
+                self._shared[uuid] = plan.limit_bytes_s
             try:
                 await connection.run(lambda conn: _migrate(conn, uuid, plan, prepared))
             except (Unreachable, Permanent) as error:
@@ -182,28 +181,18 @@ def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
     """Flags and parameters (SPEC M2: which disks are copied). Raises Permanent."""
     domain = conn.lookupByUUIDString(uuid)
     readable = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
-    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
-    limit = _UNLIMITED_MIB_S if plan.bandwidth_bytes is None else max(1, plan.bandwidth_bytes // _MIB)
+    flags = _named_flags(plan)
     params: dict[str, Any] = {
         libvirt.VIR_MIGRATE_PARAM_DEST_XML: render_live(domain.XMLDesc(readable), plan),
-        libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: limit,
+        libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: _UNLIMITED_MIB_S,
+        **plan.parameters,
     }
-    flags |= _named_flags(plan)
-    params |= plan.parameters
     if plan.migrate_uri:
         params[libvirt.VIR_MIGRATE_PARAM_URI] = plan.migrate_uri
     if plan.persistent and domain.isPersistent():
         inactive = domain.XMLDesc(readable | libvirt.VIR_DOMAIN_XML_INACTIVE)
         flags |= libvirt.VIR_MIGRATE_PERSIST_DEST
         params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = render_persistent(inactive, plan)
-    if plan.throttle:
-        flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
-        params[libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INITIAL] = THROTTLE_FIRST
-        params[libvirt.VIR_MIGRATE_PARAM_AUTO_CONVERGE_INCREMENT] = THROTTLE_STEP
-    if plan.postcopy:
-        flags |= libvirt.VIR_MIGRATE_POSTCOPY
-        if plan.bandwidth_bytes is not None:
-            params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY] = limit
     copied = [disk.target for disk in plan.disks if disk.copied]
     flags &= ~libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if copied:

@@ -51,7 +51,7 @@ class SimCopy(Sending, Postcopying):
         assert domain.live is not None
         self.definition = domain.live
         self._incoming = incoming_definition(domain.live, plan)
-        self.bandwidth = min(streams.limit_of(plan) or world.pace.bandwidth_bytes, world.pace.bandwidth_bytes)
+        self.bandwidth = min(plan.limit_bytes_s or world.pace.bandwidth_bytes, world.pace.bandwidth_bytes)
         self.max_downtime_ms = domain.max_downtime_ms or world.pace.max_downtime_ms
         self.memory_total = self.definition.memory_bytes
         self.disk_total = sum(self._allocated(d.target) for d in plan.disks if d.copied)

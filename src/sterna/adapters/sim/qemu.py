@@ -66,7 +66,7 @@ def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event
     if live is None:
         return
     _open_files(host, domain.uuid, live, held=False)
-    domain.live, domain.interlocked, domain.held = None, False, False
+    domain.live, domain.interlocked, domain.held, domain.max_downtime_ms = None, False, False, None
     if domain.inactive is None:
         del host.domains[domain.uuid]
     _change(world, host, domain, GuestState.SHUTOFF, reason, (event, detail))

@@ -55,7 +55,7 @@ class Sending:
 
     def _auto_converge(self, dirtied: int, sent: int) -> None:
         """QEMU slows the guest every second pass that dirtied more than half of what it sent."""
-        if not self.plan.throttle or dirtied * 2 <= sent:
+        if "AUTO_CONVERGE" not in self.plan.flags or dirtied * 2 <= sent:
             return
         self._high += 1
         if self._high % 2 == 0:

@@ -21,19 +21,11 @@ _NOT_ZEROCOPY = ("TLS", "COMPRESSED")
 
 
 def features(plan: CopyPlan) -> set[str]:
-    """libvirt's flags of this copy, however the plan says them."""
+    """libvirt's flags of this copy: that disks are copied is said by the disks."""
     told = set(plan.flags) - {"NON_SHARED_DISK"}
-    if plan.postcopy:
-        told.add("POSTCOPY")
     if any(d.copied for d in plan.disks):
         told.add("NON_SHARED_DISK")
     return told
-
-
-def limit_of(plan: CopyPlan) -> int | None:
-    """The bandwidth limit the copy begins with, in bytes/s."""
-    in_mib = plan.parameters.get("bandwidth")
-    return int(in_mib) << 20 if in_mib is not None else plan.bandwidth_bytes
 
 
 def check_flags(plan: CopyPlan) -> None:
