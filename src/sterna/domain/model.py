@@ -108,6 +108,17 @@ class SecretRef(Value):
         return self.uuid or f"{self.kind} {self.usage}"
 
 
+class FileOwner(Value):
+    """Who may open a file. By name where its host knows one: the same user may have another number elsewhere."""
+
+    user: str | None = None
+    uid: int
+    group: str | None = None
+    gid: int
+    mode: int
+    """Permission bits."""
+
+
 class Disk(Value):
     """One disk of a VM: a "block device mapping" (SPEC P2)."""
 
@@ -132,6 +143,8 @@ class Disk(Value):
     shareable: bool = False
     capacity_bytes: int | None = None
     allocation_bytes: int | None = None
+    owner: FileOwner | None = None
+    """Of a local file, on its own host."""
     backing_path: str | None = None
     backing_format: str | None = None
     backing_shared: bool | None = None
@@ -181,7 +194,8 @@ class Nic(Value):
     device: str | None = None
     """The host's device: `vnet3`, `tap0f2a...`."""
     managed: bool = True
-    """False: the tap was made ahead of the guest and outlives it (`managed='no'`); whoever made it removes it."""
+    """False: the tap was made ahead of the guest. One that a running guest has (`managed='no'`, as earlier versions
+    wrote it) outlives it; whoever made it removes it."""
     external_ids: dict[str, str] = {}
     """As in the switch's Interface row; of a tap on a Linux bridge, as in its alias."""
     parent: str | None = None

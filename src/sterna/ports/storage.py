@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sterna.domain.claims import Claim, Sight
-from sterna.domain.model import Disk, Refusal, Value
+from sterna.domain.model import Disk, FileOwner, Refusal, Value
 
 
 class Created(Value):
@@ -60,6 +60,9 @@ class Storage(Protocol):
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove every token beside `path` whose name begins with `prefix`, but those of `keep`."""
+
+    async def owner_of(self, path: str) -> FileOwner | None:
+        """Who a disk's file belongs to on this host, for its copy; None where it cannot be seen."""
 
     async def readable(self, path: str) -> bool:
         """Does this host see the file and may it be opened for reading and writing?"""

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from sterna.adapters.native import usage, witness
+from sterna.adapters.native import owners, usage, witness
 from sterna.adapters.native.command import run
 from sterna.adapters.threads import in_thread
 from sterna.domain.claims import Claim, Sight
 from sterna.domain.errors import Conflict, Permanent
-from sterna.domain.model import Disk, DiskKind, Refusal
+from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.ports.storage import Created
 
 _QEMU_IMG_S = 30.0
@@ -141,6 +141,10 @@ class FileStorage:
         """Those of `files` that somebody else needs: by whom, in words. `locks`: processes of this host as well."""
         return await in_thread(lambda: usage.users_of(files, claims, locks=locks))
 
+    async def owner_of(self, path: str) -> FileOwner | None:
+        """Owner, group and mode of a file; None where it cannot be seen."""
+        return await in_thread(lambda: owners.read(path))
+
     async def readable(self, path: str) -> bool:
         """Does this host see the file, and may it be opened for reading and writing?"""
 
@@ -244,6 +248,7 @@ class FileStorage:
         if disk.format not in _FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
         if await self._is_whole(disk, path):
+            await _in_words(lambda: owners.give(path, disk.owner), f"cannot give {path} its owner")
             return
         await _in_words(lambda: _make_empty(path), f"cannot make {path}")
         base = ["-b", disk.backing_path, "-F", disk.backing_format or "raw"] if disk.backing_path else []
@@ -251,6 +256,7 @@ class FileStorage:
         done = await run(argv, limit_s=_QEMU_IMG_S)
         if done.code != 0:
             raise Permanent(f"disk {disk.target}: {done.words}")
+        await _in_words(lambda: owners.give(path, disk.owner), f"cannot give {path} its owner")
 
     async def _is_whole(self, disk: Disk, path: Path) -> bool:
         """Is there a finished image of the right kind (ours, from an attempt whose answer was lost)?"""

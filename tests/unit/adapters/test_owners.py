@@ -1,0 +1,60 @@
+"""The copy of a local disk belongs to whom the disk belongs, by name where the other host has the name."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters.native import owners
+from sterna.adapters.native.storage import FileStorage
+from sterna.domain.model import Disk, DiskKind, FileOwner
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+def test_what_nobody_sees_belongs_to_nobody(tmp_path: Path) -> None:
+    assert owners.read(str(tmp_path / "missing")) is None
+
+
+def test_it_is_read_with_names_where_there_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(b"")
+    path.chmod(0o640)
+    seen = owners.read(str(path))
+    assert seen is not None
+    assert (seen.uid, seen.gid, seen.mode) == (os.geteuid(), path.stat().st_gid, 0o640)
+    assert seen.user is None or seen.user
+
+
+@ROOT
+@pytest.mark.parametrize(
+    ("owner", "uid", "gid"),
+    [
+        (FileOwner(user="daemon", uid=4711, group="daemon", gid=4712, mode=0o640), 1, 1),
+        (FileOwner(user="nobody-of-that-name", uid=4711, group=None, gid=4712, mode=0o604), 4711, 4712),
+    ],
+)
+@pytest.mark.parametrize("again", [False, True])
+async def test_p8_gives_the_empty_target_away(
+    tmp_path: Path, owner: FileOwner, uid: int, gid: int, again: bool
+) -> None:
+    storage, path = FileStorage(tmp_path), tmp_path / "vm" / "disk"
+    disk = Disk(target="vda", kind=DiskKind.FILE, path=str(path), capacity_bytes=1 << 20, local=True, owner=owner)
+    created = await storage.plan_targets("vm", (disk,))
+    await storage.create_targets((disk,), created)
+    if again:  # the answer of the first attempt was lost
+        os.chown(path, 0, 0)
+        await storage.create_targets((disk,), created)
+    seen = path.stat()
+    assert (seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)) == (uid, gid, owner.mode)
+
+
+@ROOT
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "passwd"
+    other.write_bytes(b"")
+    (tmp_path / "disk").symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        owners.give(tmp_path / "disk", FileOwner(uid=4711, gid=4711, mode=0o666))
+    assert other.stat().st_uid == 0
