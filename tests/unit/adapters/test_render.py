@@ -49,6 +49,11 @@ def plan_for(
     return CopyPlan(migration_id=f"m-{epoch}", epoch=epoch, destination_uri=uri, disks=tuple(disks), nics=nics)
 
 
+def persistent(xml: str, plan: CopyPlan) -> str:
+    """PERSIST_XML of a VM whose live definition says what its inactive one says."""
+    return render_persistent(xml, plan, live=xml)
+
+
 def guest_view(xml: str) -> str:
     """The definition with everything taken out that says where things are, in canonical form."""
     domain = etree.fromstring(xml)
@@ -75,7 +80,7 @@ def test_the_guest_sees_no_difference(name: str) -> None:
 @pytest.mark.parametrize("name", ["booted-inactive", "arrived-inactive"])
 def test_nor_at_its_next_cold_start(name: str) -> None:
     xml = read(name)
-    assert guest_view(render_persistent(xml, plan_for(xml))) == guest_view(xml)
+    assert guest_view(persistent(xml, plan_for(xml))) == guest_view(xml)
 
 
 @pytest.mark.parametrize("name", ["booted-migratable", "arrived-migratable"])
@@ -83,11 +88,11 @@ def test_the_live_form(name: str) -> None:
     xml = read(name)
     domain = etree.fromstring(render_live(xml, plan_for(xml, epoch=7)))
     (interface,) = domain.findall("devices/interface")
-    assert interface.get("type") == "ethernet"
+    assert interface.get("type") == "bridge"
     (target,) = interface.findall("target")
-    assert dict(target.attrib) == {"dev": "tap0f", "managed": "no"}
-    for gone in ("source", "virtualport", "vlan"):
-        assert interface.find(gone) is None
+    assert dict(target.attrib) == {"dev": "tap0f"}
+    assert interface.find("source").get("bridge") == "br-int"
+    assert interface.find("vlan/tag").get("id") == "100"
     (iqn,) = domain.findall("devices/disk/source/initiator/iqn")
     assert iqn.get("name") == "iqn.x:host2"
     assert "vnet" not in etree.tostring(domain).decode()
@@ -100,7 +105,7 @@ def test_the_live_form(name: str) -> None:
 @pytest.mark.parametrize("name", ["booted-inactive", "arrived-inactive", "arrived-migratable"])
 def test_the_cold_form_plugs_itself(name: str) -> None:
     xml = read(name)
-    domain = etree.fromstring(render_persistent(xml, plan_for(xml, epoch=7)))
+    domain = etree.fromstring(persistent(xml, plan_for(xml, epoch=7)))
     (interface,) = domain.findall("devices/interface")
     assert interface.get("type") == "bridge"
     assert interface.find("target") is None
@@ -111,11 +116,12 @@ def test_the_cold_form_plugs_itself(name: str) -> None:
     assert interface.find("vlan/tag").get("id") == "100"
 
 
-def test_the_destinations_vlan_wins_over_the_remembered_one() -> None:
+def test_the_running_guest_keeps_the_vlan_its_port_has_and_the_next_start_the_one_that_is_written() -> None:
     xml = read("arrived-inactive")
-    cold = etree.fromstring(render_persistent(xml, plan_for(xml, vlan=300)))
-    assert cold.find("devices/interface/vlan/tag").get("id") == "300"
-    assert describe(render_live(read("arrived"), plan_for(xml, vlan=300))).nics[0].vlan == 300
+    cold = etree.fromstring(persistent(xml, plan_for(xml, vlan=300)))
+    assert cold.find("devices/interface/vlan/tag").get("id") == "100"
+    for name in ("arrived", "booted"):
+        assert describe(render_live(read(name), plan_for(xml, vlan=300))).nics[0].vlan == 300
 
 
 @given(st.lists(st.sampled_from(["host1", "host2", "host3"]), min_size=1, max_size=8))
@@ -125,7 +131,7 @@ def test_back_and_forth_for_ever(hosts: list[str]) -> None:
     port = describe(live).nics[0].port_id
     for epoch, host in enumerate(hosts, start=1):
         plan = plan_for(live, epoch=epoch, host=host, tap=f"tap{epoch}")
-        live, inactive = render_live(live, plan), render_persistent(inactive, plan)
+        live, inactive = render_live(live, plan), render_persistent(inactive, plan, live=live)
         running, cold = describe(live), describe(inactive)
         assert guest_view(live) == first
         for vm in (running, cold):
@@ -133,7 +139,7 @@ def test_back_and_forth_for_ever(hosts: list[str]) -> None:
             assert vm.disks[2].iscsi is not None
             assert vm.disks[2].iscsi.initiator == f"iqn.x:{host}"
         assert live.count("<sterna:epoch>") == inactive.count("<sterna:epoch>") == 1
-        assert (running.nics[0].device, running.nics[0].managed) == (f"tap{epoch}", False)
+        assert (running.nics[0].device, running.nics[0].managed) == (f"tap{epoch}", True)
 
 
 def test_a_copied_disk_may_get_another_path_and_loses_its_recorded_chain() -> None:
@@ -243,15 +249,14 @@ def plugged(plug: str) -> str:
 def test_each_plug_type_arrives_and_boots_from_cold_as_itself(plug: str) -> None:
     xml, nic = plugged(plug), PLANNED[plug]
     plan = CopyPlan(migration_id="m", epoch=3, destination_uri="x", nics=(nic,))
-    live, cold = render_live(xml, plan), render_persistent(xml, plan)
+    live, cold = render_live(xml, plan), persistent(xml, plan)
     assert guest_view(live) == guest_view(cold) == guest_view(xml)
     (arrived,), (booted,) = describe(live).nics, describe(cold).nics
     for seen in (arrived, booted):
         assert (seen.plug, seen.port_id) == (plug, nic.port_id or None)
-        assert (seen.bridge, seen.vlan, seen.parent) == (nic.bridge or None, nic.vlan, nic.parent)
-    made_ahead = plug != "macvtap"
-    assert (arrived.device, arrived.managed) == (("tapx", False) if made_ahead else (None, True))
-    assert (booted.device, booted.managed) == (None, True)
+        assert (seen.bridge, seen.parent) == (nic.bridge or None, nic.parent)
+    assert (arrived.device, arrived.managed) == ("tapx" if plug != "macvtap" else "vnet3", True)
+    assert (booted.device, booted.managed) == ("vnet3", True)
     if plug == "ovs-hybrid":
         source = etree.fromstring(cold).find("devices/interface/source")
         assert source is not None
@@ -273,7 +278,7 @@ def test_a_nic_may_change_its_plug_type_with_its_host() -> None:
     plan = CopyPlan(migration_id="m", epoch=3, destination_uri="x", nics=(PLANNED["ovs"],))
     for plug in ("bridge", "macvtap", "ovs-hybrid"):
         assert [n.plug for n in describe(render_live(plugged(plug), plan)).nics] == ["ovs"]
-        assert [n.plug for n in describe(render_persistent(plugged(plug), plan)).nics] == ["ovs"]
+        assert [n.plug for n in describe(persistent(plugged(plug), plan)).nics] == ["ovs"]
 
 
 RBD = """
@@ -295,7 +300,7 @@ def test_a_ceph_image_may_get_other_monitors_and_keeps_who_may_open_it() -> None
     there = RbdSource(name="volumes/volume-1", monitors=("10.0.0.1:6789", "10.0.0.2:3300"))
     planned = DestinationDisk(target="vda", kind=DiskKind.RBD, rbd=there)
     plan = CopyPlan(migration_id="m", epoch=1, destination_uri="qemu:///system", disks=(planned,))
-    for render in (render_live, render_persistent):
+    for render in (render_live, persistent):
         text = render(RBD, plan)
         assert describe(text).disks[0].rbd == there
         rendered = etree.fromstring(text).find("devices/disk")
@@ -323,7 +328,7 @@ def test_an_iscsi_disk_may_get_another_login_and_else_keeps_its_own(beside: bool
     xml = CHAP.format(beside=AUTH if beside else "", inside="" if beside else AUTH)
     there = IscsiSource(target="iqn.x:a", lun=1, portal_host="q", initiator="iqn.x:host2")
     login = SecretRef(kind="iscsi", uuid="1b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11", username="of-host2")
-    for render in (render_live, render_persistent):
+    for render in (render_live, persistent):
         for wanted in (None, login):
             planned = DestinationDisk(target="vda", kind=DiskKind.ISCSI, iscsi=there, login=wanted)
             plan = CopyPlan(migration_id="m", epoch=1, destination_uri="qemu:///system", disks=(planned,))
@@ -373,7 +378,7 @@ def test_a_function_the_guest_still_has_is_left_out_where_it_is_planned_and_neve
 
 
 def test_its_cold_form_and_what_is_attached_name_the_new_hosts_function() -> None:
-    cold = render_persistent(DIRECT, WITH_FUNCTION)
+    cold = persistent(DIRECT, WITH_FUNCTION)
     assert [(n.plug, n.pci, n.bridge) for n in describe(cold).nics] == [
         ("hostdev", "0000:5e:10.3", None),
         ("bridge", None, "br0"),

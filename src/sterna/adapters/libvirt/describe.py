@@ -201,13 +201,13 @@ def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
     vport = interface.find("virtualport")
     params = vport.find("parameters") if vport is not None else None
     mtu = _attr(interface, "mtu", "size")
-    plug = _plug(interface, fact.plug)
+    plug = plug_of(interface, fact.plug)
     return Nic(
         mac=mac,
         plug=plug,
         port_id=fact.port_id or (params.get("interfaceid") if params is not None else None),
         bridge=fact.bridge if plug == HYBRID else (_attr(interface, "source", "bridge") or fact.bridge),
-        vlan=read_vlan(interface) if interface.find("vlan") is not None else fact.vlan,
+        vlan=fact.vlan if interface.get("type") == "ethernet" else read_vlan(interface),
         mtu=int(mtu) if mtu else None,
         device=_device(interface, plug),
         managed=_attr(interface, "target", "managed") != "no",
@@ -218,9 +218,10 @@ def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
 
 
 def read_vlan(interface: Element) -> int | None:
-    """The single access VLAN; None where there is none (`_plug` refuses trunks)."""
+    """The single access VLAN; None where there is none, or a trunk."""
     tags = interface.findall("vlan/tag")
-    return int(tags[0].get("id", "0")) if len(tags) == 1 else None
+    trunk = _attr(interface, "vlan", "trunk") == "yes" or any(tag.get("nativeMode") for tag in tags)
+    return int(tags[0].get("id", "0")) if len(tags) == 1 and not trunk else None
 
 
 def _device(interface: Element, plug: str) -> str | None:
@@ -229,7 +230,11 @@ def _device(interface: Element, plug: str) -> str | None:
     return _attr(interface, "target", "dev") or None
 
 
-def _plug(interface: Element, remembered: str | None) -> str:
+def plug_of(interface: Element, remembered: str | None) -> str:
+    """Its plug type, one of `domain/plugs.py`, else `other: ` and what the XML says.
+
+    `remembered`: the type of a tap made ahead, which the XML does not say.
+    """
     kind, port = interface.get("type", ""), _attr(interface, "virtualport", "type")
     if kind == "vhostuser":
         return VHOSTUSER
@@ -237,11 +242,6 @@ def _plug(interface: Element, remembered: str | None) -> str:
         return HOSTDEV
     if kind == "direct" and not port and interface.find("vlan") is None:
         return MACVTAP
-    queues = _attr(interface, "driver", "queues")
-    if queues and int(queues) > 1:
-        return f"other: {queues} queues, a tap made ahead of the guest has one"
-    if len(interface.findall("vlan/tag")) > 1 or _attr(interface, "vlan", "trunk") == "yes":
-        return "other: VLAN trunk"
     if kind == "bridge" and port == "openvswitch":
         return OVS
     if kind == "bridge" and not port:
@@ -255,8 +255,6 @@ def _linux_bridge(interface: Element) -> str:
     name = _attr(interface, "source", "bridge")
     if interface.find("vlan") is not None:
         return f"other: VLAN {read_vlan(interface)} of the Linux bridge {name}"
-    if _attr(interface, "port", "isolated") == "yes":
-        return f"other: isolated port of {name}"
     return HYBRID if name.startswith("qbr") else BRIDGE
 
 

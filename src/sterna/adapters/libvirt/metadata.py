@@ -1,4 +1,4 @@
-"""Sterna's own element in a domain's <metadata>: the epoch, and what an `ethernet` NIC no longer says itself.
+"""Sterna's own element in a domain's <metadata>: the epoch, and what a definition does not say of its NICs.
 
     <sterna:domain xmlns:sterna="https://sterna.dev/xmlns/domain/1">
       <sterna:epoch>3</sterna:epoch>
@@ -7,9 +7,9 @@
       <sterna:image uuid="..."><sterna:property name="hw_disk_bus">virtio</sterna:property></sterna:image>
     </sterna:domain>
 
-A tap that was made ahead of the guest appears as `<interface type='ethernet'>`: plug type (where it is not `ovs`),
-bridge, VLAN and port id are not in that form, so they travel here. Children this version does not know are carried
-along untouched.
+A tap that an earlier version made ahead of the guest is an `<interface type='ethernet'>`. Plug type (where it is
+not `ovs`), bridge, VLAN and port id are not in that form, so they are here. Children this version does not know are
+carried along untouched.
 """
 
 from __future__ import annotations

@@ -182,8 +182,9 @@ def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
     domain = conn.lookupByUUIDString(uuid)
     readable = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
     flags = _named_flags(plan)
+    live = domain.XMLDesc(readable)
     params: dict[str, Any] = {
-        libvirt.VIR_MIGRATE_PARAM_DEST_XML: render_live(domain.XMLDesc(readable), plan),
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: render_live(live, plan),
         libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: _UNLIMITED_MIB_S,
         **plan.parameters,
     }
@@ -192,7 +193,7 @@ def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
     if plan.persistent and domain.isPersistent():
         inactive = domain.XMLDesc(readable | libvirt.VIR_DOMAIN_XML_INACTIVE)
         flags |= libvirt.VIR_MIGRATE_PERSIST_DEST
-        params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = render_persistent(inactive, plan)
+        params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = render_persistent(inactive, plan, live=live)
     copied = [disk.target for disk in plan.disks if disk.copied]
     flags &= ~libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if copied:
