@@ -150,6 +150,6 @@ async def prepare(world: SimWorld, uuid: str, source: SimSide, destination: SimS
         if destination.iscsi.handles(disk):
             await destination.iscsi.connect(await destination.iscsi.attach(disk))
     for i, nic in enumerate(vm.nics):
-        await destination.vif.plug(nic, vm_uuid=uuid, device=tap_of(vm, i))
+        await destination.vif.make_way(await destination.vif.plug(nic, vm_uuid=uuid, device=tap_of(vm, i)))
     await source.hypervisor.mark(uuid, MIGRATION, EPOCH)
     return plan_for(world, vm, source.name, destination.name)

@@ -210,3 +210,23 @@ async def test_a_port_that_an_agent_took_away_is_put_back(hosts: TwoHosts, plug:
     finally:
         await vif.unplug(plugged)
     assert not await vif.put_back(before), "without a device there is nothing to put back"
+
+
+@MADE_AHEAD
+async def test_a_tap_makes_way_and_the_switch_keeps_its_port(hosts: TwoHosts, plug: str) -> None:
+    vif, nic = hosts.b.vif, NICS[plug]
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="taptest6")
+    try:
+        assert hosts.has_device(hosts.b, "taptest6")
+        for _ in range(2):
+            await vif.make_way(plugged)
+        assert not hosts.has_device(hosts.b, "taptest6")
+        seen = await vif.describe(plugged)
+        if plug == BRIDGE:
+            assert seen is None
+        else:
+            assert seen is not None
+            assert (seen.bridge, seen.vlan, seen.external_ids) == (nic.bridge, nic.vlan, plugged.external_ids)
+        assert await vif.unplug(plugged) is (plug != BRIDGE)
+    finally:
+        await vif.unplug(plugged)

@@ -99,6 +99,10 @@ class TwoHosts:
     def close_taps(self) -> None:
         """Those processes end."""
 
+    def has_device(self, side: Side, device: str) -> bool:
+        """Is there such a device on this side?"""
+        raise NotImplementedError
+
     def devices(self, side: Side, port_id: str) -> set[str]:
         """The devices and ports on this side that are named after that port."""
         raise NotImplementedError
@@ -168,6 +172,7 @@ class TwoHosts:
             known = await source.vif.describe(nic) or nic
             tap = f"tap{vm.uuid[:8]}{index}"
             plugged = await destination.vif.plug(known, vm_uuid=vm.uuid, device=tap)
+            await destination.vif.make_way(plugged)
             facts = {"mac": nic.mac, "device": plugged.device or "", "bridge": plugged.bridge or ""}
             facts |= {"port_id": plugged.port_id or "", "plug": plugged.plug, "parent": plugged.parent}
             nics.append(DestinationNic(**facts, vlan=plugged.vlan, mode=plugged.mode))
@@ -238,6 +243,9 @@ class SimulatedHosts(TwoHosts):
 
     def knows_behind_link(self, side: Side, nic: Nic) -> bool:
         return self.world.learnt.get(nic.mac, side.name) != side.name
+
+    def has_device(self, side: Side, device: str) -> bool:
+        return device in self.world.hosts[side.name].taps
 
     def devices(self, side: Side, port_id: str) -> set[str]:
         host = self.world.hosts[side.name]
@@ -322,6 +330,9 @@ class LabHosts(TwoHosts):
             process = self.opened.pop()
             process.kill()
             process.wait()
+
+    def has_device(self, side: Side, device: str) -> bool:
+        return device in self.lab.host(side.name).run(["ls", "/sys/class/net"]).stdout.split()
 
     def devices(self, side: Side, port_id: str) -> set[str]:
         host = self.lab.host(side.name)

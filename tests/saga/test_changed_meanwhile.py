@@ -89,3 +89,22 @@ def detach_nic(fleet: SimFleet, host: str) -> None:
 def one(fleet: SimFleet) -> str:
     """The fleet's only VM."""
     return next(iter(fleet.world.guests))
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("end", ["completed", "failed"])
+async def test_autostart_that_was_changed_while_the_destination_prepared_stays_changed(fleet, written, end):
+    async def scenario(fleet):
+        vm = fleet.vm(autostart=not written)
+        if end == "failed":
+            fleet.agents["host1"].rules.append(("make-way", "after", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended(limit_s=60) is Status(end)
+        (host,) = fleet.world.running(vm)
+        assert fleet.world.hosts[host].domains[vm].autostart is written
+
+    def change():
+        fleet.world.hosts["host1"].domains[one(fleet)].autostart = written
+
+    when(fleet.agents["host2"], "connect-volumes", change)
+    await run(scenario, fleet)

@@ -126,6 +126,7 @@ class Agent:
         server.method("observe_guest", destination.observe_guest)
         server.method("pre_live_migration", destination.pre_live_migration)
         server.method("wait_vif_plugged", destination.wait_vif_plugged)
+        server.method("make_way", destination.make_way)
         server.method("rehearse", destination.rehearse)
         server.method("switch_to_postcopy", source.switch_to_postcopy)
         server.method("open_recovery", destination.open_recovery)

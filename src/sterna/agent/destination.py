@@ -134,6 +134,10 @@ class DestinationDesk:
         """P12: answer when every port made ahead is wired."""
         return await pre.wait_wired(self._known(request))
 
+    async def make_way(self, request: Request) -> Data:
+        """`make_way {autostart}`: M4 is next; delete the taps made ahead, and keep their ports. Raises Conflict."""
+        return await pre.make_way(self._known(request), bool(request.params.get("autostart")))
+
     async def rehearse(self, request: Request) -> Data:
         """`rehearse {xml, postcopy, tls}`: try, after P11, what M4 would need; changes nothing."""
         ctx, told = self._known(request), request.params

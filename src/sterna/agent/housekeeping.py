@@ -1,9 +1,10 @@
 """What an agent clears up by itself: taps of guests that ended, and what its journal need not keep.
 
-Taps that Sterna made ahead of a guest outlive the guest's own end: libvirt leaves them (`managed='no'`).
+libvirt removes a guest's taps and their ports on Open vSwitch when the guest ends. What it does not know stays:
+bridge and veth of a hybrid plug, and whatever a crash left of a port that was made ahead.
 
-This looks after them once the migration is over: a tap whose guest has no QEMU here any more is taken away, so that
-a guest that is shut down and started again is not on the bridge twice. Made and started by `daemon.py`.
+This looks after them once the migration is over: what was made for a guest that has no QEMU here any more is taken
+away, so that a guest that is shut down and started again is not on the bridge twice. Made by `daemon.py`.
 """
 
 from __future__ import annotations
@@ -27,12 +28,6 @@ EVERY_S = 3.0
 """A guest that stops may be started again at once: two looks long may its old tap stay beside the new one."""
 BOOTED = "booted"
 """libvirt's reason for a guest that was started here, not brought: the taps it uses are libvirt's own."""
-
-
-def _started_anew(nic: Nic, seen: Observation) -> bool:
-    """Did the guest end and run again since the tap was made for it, quicker than anybody looked? A second port of
-    one id confuses network agents. A hybrid plug has one port, whatever taps hang on its bridge."""
-    return seen.state is GuestState.RUNNING and seen.reason == BOOTED and nic.plug != HYBRID
 
 
 class Housekeeping:
@@ -69,7 +64,7 @@ class Housekeeping:
             startable = seen.state is GuestState.SHUTOFF
             if startable and (nic.device is None or seen.reason == SAVED):
                 continue
-            if seen.state not in GONE and not _started_anew(nic, seen):
+            if seen.state not in GONE and not await self._is_stale(nic, vm, seen):
                 continue
             if device in self._suspects:
                 await self._remove(nic, for_good=seen.state is GuestState.ABSENT)
@@ -78,6 +73,14 @@ class Housekeeping:
                 suspects.add(device)
         self._suspects = suspects
         return removed
+
+    async def _is_stale(self, nic: Nic, vm: str, seen: Observation) -> bool:
+        """Did the guest end and start again since the port was made, quicker than anybody looked, and does it use
+        another one now? A second port of one id confuses network agents. A hybrid plug has one port, whatever
+        taps hang on its bridge. After a reboot of its host the guest may well use the same port again."""
+        if seen.state is not GuestState.RUNNING or seen.reason != BOOTED or nic.plug == HYBRID:
+            return False
+        return nic.device not in {used.device for used in (await self._host.hypervisor.vm(vm)).nics}
 
     def prune(self) -> int:
         """Forget migrations that ended long ago and that the controller has read; how many. See `ports.records`."""

@@ -38,6 +38,20 @@ def tap_name(nic: Nic) -> str:
     return f"tap{nic.port_id[:_NAME]}" if nic.port_id else f"tap{nic.mac.replace(':', '').lower()}"
 
 
+_GENERATED = ("vnet", "macvtap", "macvlan")
+"""What libvirt's own names of devices begin with. It takes them for nobody's wish, and forgets them."""
+
+
+def is_generated(device: str) -> bool:
+    """Did libvirt choose this name, and would it choose another one at the next start?"""
+    return device.startswith(_GENERATED)
+
+
+def device_name(nic: Nic) -> str:
+    """What the NIC's tap is to be called on its new host: as an operator named it, else `tap_name`."""
+    return nic.device if nic.device and not is_generated(nic.device) else tap_name(nic)
+
+
 def hybrid_names(port_id: str) -> tuple[str, str, str]:
     """Bridge, veth on the bridge, veth on the switch of a port's hybrid plug, as Nova names them."""
     return f"qbr{port_id[:_NAME]}", f"qvb{port_id[:_NAME]}", f"qvo{port_id[:_NAME]}"

@@ -14,7 +14,7 @@ from sterna.lab.places import (
 )
 from sterna.lab.record import DiskRecord, GuestRecord, NicRecord
 
-SPARE_SLOTS = 2
+SPARE_SLOTS = 3
 """PCI devices that can be given to a running guest."""
 CMDLINE = "console=ttyS0 panic=0 quiet nokaslr mitigations=off tsc=reliable random.trust_cpu=on"
 CALM = "sterna.tick=50 sterna.blocks=8"

@@ -29,6 +29,7 @@ SOURCE: Flow[Context] = Flow(
         transfer.FindLocalDisks,  # M2
         transfer.TakeOwnership,  # the epoch, and autostart off
         transfer.Interlock,  # from the hand-over on nobody but Sterna can let it run here
+        pre.MakeWay,  # libvirt makes taps of its own for the guest that comes
         transfer.Copy,  # M3, M4, M5, M6: the pivot
     ),
     after_pivot=(

@@ -10,12 +10,12 @@ import structlog
 from sterna.domain.errors import Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
-from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, tap_name
+from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, device_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, SAVED
 from sterna.migration import removal
-from sterna.migration.context import Context
+from sterna.migration.context import AUTOSTART, Context
 from sterna.migration.rollback import unplug_taps, wait_report
 from sterna.ports.storage import Created
 
@@ -85,7 +85,7 @@ class RemoveVifs(Step[Context]):
             if port is not None and port.port_id == nic.port_id and await ctx.host.vif.unplug(port):
                 removed.append(port.device or f"what {nic.mac} was plugged into")
             if nic.plug in MADE_AHEAD:
-                bare = tap_name(nic)
+                bare = device_name(nic)
                 if await ctx.host.vif.unplug(nic.model_copy(update={"device": bare})):
                     removed.append(bare)
         return {"removed": removed}
@@ -232,7 +232,7 @@ class UpdateVm(Step[Context]):
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if seen.state is GuestState.UNKNOWN:
             raise Temporary("this host's hypervisor does not answer")
-        if ctx.incoming_vm().autostart and seen.state is not GuestState.ABSENT:
+        if ctx.history.notes.get(AUTOSTART, {}).get("on") and seen.state is not GuestState.ABSENT:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
         job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
         return {

@@ -21,15 +21,15 @@ from sterna.domain.errors import (
 )
 from sterna.domain.journal import Kind, Role
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
-from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, claimed, is_wired_by_agent, tap_name
+from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, claimed, device_name, is_wired_by_agent
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration import rollback, secrets
-from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
+from sterna.migration.context import AUTOSTART, P3_TRIED, P3_UNDELIVERED, Context
 from sterna.migration.image import against, image_of
 from sterna.migration.rollback import taps_made
 from sterna.migration.sharing import decide_local
-from sterna.ports.storage import Created
+from sterna.ports.storage import Created, Storage
 
 # ---------------------------------------------------------------- source
 
@@ -48,6 +48,13 @@ class SetPreparing(Step[Context]):
 
 AGENT_LOOK_S = 0.05
 """How closely a network agent is followed: a look at the local copy of the switch's records."""
+
+
+async def _with_owner(storage: Storage, disk: Disk) -> Disk:
+    """A local disk's copy belongs to whom the disk belongs to."""
+    if not disk.local or disk.path is None:
+        return disk
+    return disk.model_copy(update={"owner": await storage.owner_of(disk.path)})
 
 
 class SnapshotVolumes(Step[Context]):
@@ -72,7 +79,8 @@ class SnapshotVolumes(Step[Context]):
             raise Permanent(f"{vm.name} is {vm.state}, not running", fix="start or resume it first")
         if vm.job_active:
             raise Permanent(f"libvirt has another job on {vm.name}", fix="wait for it, or end it")
-        disks = await decide_local(ctx.host.storage, ctx.peer_sees, vm.disks, ctx.token)
+        decided = await decide_local(ctx.host.storage, ctx.peer_sees, vm.disks, ctx.token)
+        disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
         against = [refusal for disk in disks for refusal in disk.against]
         if against:
             raise Refused(against)
@@ -146,6 +154,21 @@ class WaitVifPlugged(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The destination watches its own switch; it says so as soon as it is true."""
         return await unless_aborted(ctx, ctx.peer.call("wait_vif_plugged", {}))
+
+
+class MakeWay(Step[Context]):
+    """Before M4: the destination's taps make way for those that its libvirt makes with the incoming guest.
+
+    So what libvirt knows of the guest afterwards is what it would know without Sterna, and its own tools can move,
+    save and restore it (ADR 15). The switch keeps the ports, wired as they are.
+    """
+
+    name = "make-way"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Ask for it; repeating is harmless. The destination learns what autostart was when it was cleared."""
+        autostart = bool(ctx.history.plans["take-ownership"]["autostart"])
+        return await unless_aborted(ctx, ctx.peer.call("make_way", {"autostart": autostart}))
 
 
 class DetachDevices(Step[Context]):
@@ -321,7 +344,7 @@ class PlugVifs(Step[Context]):
     async def plan(self, ctx: Context) -> Data:
         """The taps about to be made."""
         taps = [n for n in _nics_here(ctx) if n.plug in MADE_AHEAD]
-        return {"taps": [{"device": tap_name(n), "nic": n.model_dump(mode="json")} for n in taps]}
+        return {"taps": [{"device": device_name(n), "nic": n.model_dump(mode="json")} for n in taps]}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Plug them, one by one."""
@@ -394,6 +417,15 @@ async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
             await ctx.clock.sleep(0.05)
     told = await _wait_for_agent(ctx, nics) if ctx.host.network.service or ctx.host.wait_for else {}
     return {"wired": [nic.device for nic in nics]} | told
+
+
+async def make_way(ctx: Context, autostart: bool) -> Data:
+    """The destination's half of `MakeWay`. Raises Conflict, Unreachable."""
+    ctx.note_once("", AUTOSTART, {"on": autostart})
+    nics = taps_made(ctx)
+    for nic in nics:
+        await ctx.host.vif.make_way(nic)
+    return {"taps": [nic.device for nic in nics]}
 
 
 async def _wait_for_agent(ctx: Context, nics: list[Nic]) -> Data:

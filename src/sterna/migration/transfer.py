@@ -81,8 +81,8 @@ class TakeOwnership(Step[Context]):
     undo = (rollback.RestoreAutostart,)
 
     async def plan(self, ctx: Context) -> Data:
-        """What autostart was."""
-        return {"autostart": ctx.vm_before().autostart}
+        """What autostart is now: it may have been changed since P2, while the destination prepared."""
+        return {"autostart": (await ctx.host.hypervisor.vm(ctx.vm_uuid)).autostart}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Write both; repeating is harmless."""

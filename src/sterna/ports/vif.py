@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from sterna.domain.model import Nic, Refusal
 
 MADE_BY: Final = {"made-by": "sterna"}
-"""In the external_ids of a port whose tap Sterna made ahead of the guest: libvirt does not remove it."""
+"""In the external_ids of a port that Sterna made ahead of the guest. libvirt removes it when that guest ends."""
 
 
 class Vif(Protocol):
@@ -34,6 +34,14 @@ class Vif(Protocol):
 
         Raises Conflict if `device` or the parent belongs to something else, NotFound without bridge or parent,
         Permanent.
+        """
+
+    async def make_way(self, nic: Nic) -> None:
+        """Before M4: libvirt makes a tap of the name `nic.device` with the incoming guest, and refuses where one is
+        there already. So the tap that P10 made is deleted; what the switch knows of its port stays (VLAN, number,
+        external_ids), and libvirt's tap takes that port over. A tap that is gone already is success.
+
+        Raises Conflict if a process has it open, or if the device is not a tap.
         """
 
     async def wired(self, nic: Nic) -> bool:

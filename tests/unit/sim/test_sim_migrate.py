@@ -37,7 +37,7 @@ async def test_the_guest_arrives_with_all_its_disks_and_its_nic(
     assert world.running(uuid) == ["b"]
     world.guest_writes(uuid)  # its disks are the ones it sees
     vm = await b.hypervisor.vm("vm1")
-    assert [n.managed for n in vm.nics] == [False]
+    assert [n.managed for n in vm.nics] == [True]
     assert [(n.vlan, n.bridge) for n in vm.nics] == [(100, "br-int")]
     assert vm.persistent and not vm.autostart
     assert world.snapshot("a").sessions == ()
@@ -165,7 +165,7 @@ async def test_mark_and_resume_are_refused_while_it_copies(
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        ("tap", "managed='no'"),
+        ("tap", "interface already exists"),
         ("file", "Could not open"),
         ("denied", "Permission denied"),
         ("admission", "Target not found"),
@@ -184,7 +184,7 @@ async def test_a_destination_that_lacks_something_refuses_and_keeps_nothing(
     local = next(d.path for d in vm.disks if d.target == "vdb")
     match spoil:
         case "tap":
-            world.remove_port("b", plan.nics[0].device)
+            world.hosts["b"].taps.add(plan.nics[0].device)
         case "file":
             world.remove_file("b", str(local))
         case "denied":
@@ -195,6 +195,7 @@ async def test_a_destination_that_lacks_something_refuses_and_keeps_nothing(
             b.host.memory_bytes = 1
         case "stream":
             world.cut("a", "b", kinds=("stream",))
+            world.remove_port("b", plan.nics[0].device)  # as libvirt does with the incoming guest
         case "name":
             world.hosts["b"].domains["other"] = (
                 world.hosts["a"].domains[uuid].__class__("other", inactive=world.hosts["a"].domains[uuid].inactive)

@@ -115,6 +115,8 @@ def check_nic(host: SimHost, nic: Nic) -> None:
         bridge, there = _bridge_for(host, nic)
         if bridge not in there:
             raise LibvirtSays(f"Cannot get interface MTU on '{bridge}': No such device")
+        if nic.device in host.taps:
+            raise LibvirtSays(f"Requested operation is not valid: The {nic.device} interface already exists")
     elif nic.device not in host.taps:
         raise LibvirtSays("unsupported configuration: target managed='no' but specified dev doesn't exist")
     elif host.users_of(nic.device or ""):
@@ -206,7 +208,7 @@ def plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> N
         port = SimPort(device, nic.parent or "", mtu=nic.mtu, plug=MACVTAP, mac=nic.mac, mode=nic.mode)
         world.add_port(host.name, port)
         return nic.model_copy(update={"device": device})
-    device = host.free_vnet()
+    device = nic.device or host.free_vnet()
     if nic.plug in (BRIDGE, HYBRID):
         bridge, _ = _bridge_for(host, nic)
         world.add_port(host.name, SimPort(device, bridge or "", mtu=nic.mtu, plug=BRIDGE, mac=nic.mac))
@@ -218,5 +220,13 @@ def plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> N
         "vm-id": uuid,
     }
     assert nic.bridge is not None
+    known = host.ports.get(device)
+    if known is not None:  # `ovs-vsctl --may-exist add-port`: what else is known of the port stays
+        if known.bridge != nic.bridge:
+            raise LibvirtSays(f"Unable to add port {device} to OVS bridge {nic.bridge}: it is on {known.bridge}")
+        external_ids = known.external_ids | external_ids
+        tag = known.tag if nic.vlan is None else nic.vlan
+        world.add_port(host.name, replace(known, tag=tag, external_ids=external_ids))
+        return nic.model_copy(update={"device": device, "external_ids": external_ids})
     world.add_port(host.name, SimPort(device, nic.bridge, nic.vlan, nic.mtu, external_ids, mac=nic.mac))
     return nic.model_copy(update={"device": device, "external_ids": external_ids})

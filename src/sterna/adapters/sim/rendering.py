@@ -11,7 +11,7 @@ from sterna.domain.plugs import HOSTDEV, MACVTAP, is_function
 
 
 def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
-    """DEST_XML: disks as the destination reaches them, NICs on the taps it made ahead of the guest.
+    """DEST_XML: disks as the destination reaches them, NICs with the names it gave them.
 
     Raises Permanent where the plan names a disk or NIC the VM does not have, or misses one of its NICs.
     """
@@ -24,7 +24,7 @@ def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
         raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(sorted(spare))}")
     if spare := {d.target for d in plan.disks} - {d.target for d in source.disks}:
         raise Permanent(f"the plan names disks the VM does not have: {', '.join(sorted(spare))}")
-    nics = tuple(_on_tap(n, made[n.mac]) for n in present)
+    nics = tuple(_live(n, made[n.mac]) for n in present)
     return replace(source, nics=nics, disks=_disks(source.disks, plan), epoch=plan.epoch)
 
 
@@ -36,9 +36,8 @@ def persistent_definition(live: Definition, inactive: Definition | None, plan: C
     return replace(cold, nics=nics, disks=_disks(cold.disks, plan), epoch=plan.epoch)
 
 
-def _on_tap(nic: Nic, made: DestinationNic) -> Nic:
-    """`<interface type='ethernet'>` with `managed='no'`; bridge and VLAN are in Sterna's metadata. A macvtap is
-    libvirt's to make."""
+def _live(nic: Nic, made: DestinationNic) -> Nic:
+    """As the source has it, plugged by libvirt with a device of the name that P10 used."""
     if made.plug == MACVTAP:
         return _macvtap(nic, made)
     return Nic(
@@ -49,7 +48,6 @@ def _on_tap(nic: Nic, made: DestinationNic) -> Nic:
         vlan=nic.vlan if made.vlan is None else made.vlan,
         mtu=made.mtu,
         device=made.device,
-        managed=False,
     )
 
 

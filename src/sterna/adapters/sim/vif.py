@@ -14,7 +14,18 @@ from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, carried_ids, claimed, no_bridge
+from sterna.domain.plugs import (
+    BRIDGE,
+    HOSTDEV,
+    HYBRID,
+    MACVTAP,
+    MADE_AHEAD,
+    OVS,
+    PASSTHROUGH,
+    carried_ids,
+    claimed,
+    no_bridge,
+)
 from sterna.ports.vif import MADE_BY
 
 
@@ -59,6 +70,17 @@ class SimVif:
         if nic.plug not in self._by_type:
             raise Permanent(f"NIC {nic.mac}: nothing here can be plugged as {nic.plug!r}")
         return self._by_type[nic.plug].plug(nic, vm_uuid, device)
+
+    async def make_way(self, nic: Nic) -> None:
+        """Before M4. Raises Conflict where a QEMU has the tap."""
+        await self._called()
+        device = nic.device or ""
+        if device in self._host.taps and self._host.users_of(device):
+            raise Conflict(f"a process has {device} open: left alone")
+        if nic.plug == OVS:
+            self._world.remove_tap(self._host.name, device)
+        elif nic.plug in MADE_AHEAD:
+            self._world.remove_port(self._host.name, device)
 
     async def wired(self, nic: Nic) -> bool:
         """P12: a port forwards once its tap is there and the switch works."""

@@ -1,7 +1,7 @@
 """Linux bridge: the guest's tap is a port of a bridge of the kernel (SPEC P10, P12, R6, F4).
 
-The tap is made ahead of the guest. A bridge keeps no words about its ports, so whose the tap is stands in its alias
-(`links.py`). VLANs and MTU are the bridge's own.
+The tap is made ahead of the guest, and makes way for libvirt's own before the copy (ADR 15). A bridge keeps no
+words about its ports, so whose the tap is stands in its alias (`links.py`). VLANs and MTU are the bridge's own.
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ class LinuxBridgeVif:
         Raises Conflict if `device` belongs to something else, NotFound if there is no such bridge, Permanent.
         """
         return await self._worker.run(lambda: _plug(nic, vm_uuid, device))
+
+    async def make_way(self, nic: Nic) -> None:
+        """Before M4: the tap goes; libvirt puts its own on the bridge. Raises Conflict."""
+
+        def remove() -> None:
+            with links.iproute() as ipr:
+                links.remove_tap(ipr, nic.device or "")
+
+        await self._worker.run(remove)
 
     async def wired(self, nic: Nic) -> bool:
         """P12: is the tap up and on a bridge? The bridge forwards as soon as QEMU opens it."""

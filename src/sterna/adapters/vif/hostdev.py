@@ -69,6 +69,9 @@ class HostdevVif:
             raise Conflict(f"virtual function {nic.pci} has been taken by another guest")
         return nic
 
+    async def make_way(self, nic: Nic) -> None:
+        """Nothing: P10 made nothing."""
+
     async def wired(self, nic: Nic) -> bool:
         """F7: is there such a VF? Whether it forwards only its guest knows."""
         return any(f.address == nic.pci for f in self.functions())

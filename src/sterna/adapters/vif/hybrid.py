@@ -49,6 +49,15 @@ class HybridVif:
         """
         return await self._db.run(lambda api: _plug(api, nic, vm_uuid, device))
 
+    async def make_way(self, nic: Nic) -> None:
+        """Before M4: only the tap goes; libvirt puts its own on `qbr`. Raises Conflict."""
+
+        def remove(_: Any) -> None:
+            with links.iproute() as ipr:
+                links.remove_tap(ipr, nic.device or "")
+
+        await self._db.run(remove)
+
     async def wired(self, nic: Nic) -> bool:
         """P12: is the tap on its bridge, and does the switch forward for the veth? Raises Unreachable."""
 

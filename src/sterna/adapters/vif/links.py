@@ -141,6 +141,23 @@ def delete(ipr: Any, link: Any) -> None:
         ipr.link("del", index=link["index"])
 
 
+def check_closed(ipr: Any, device: str) -> None:
+    """Raises Conflict where the device is there and not a tap, or a process has it open."""
+    link = link_of(ipr, device)
+    if link is not None and kind(link) != "tun":
+        raise Conflict(f"{device} exists and is no tap")
+    if link is not None and is_open(link):
+        raise Conflict(f"a process has {device} open: left alone")
+
+
+def remove_tap(ipr: Any, device: str) -> None:
+    """Delete a tap that no process has open; gone already is success. Raises Conflict as `check_closed`."""
+    check_closed(ipr, device)
+    link = link_of(ipr, device)
+    if link is not None:
+        delete(ipr, link)
+
+
 def delete_free_tap(ipr: Any, device: str) -> bool:
     """Delete a tap that no bridge or switch has, left by a plug that was interrupted; False where there is none.
 

@@ -49,6 +49,9 @@ class MacvtapVif:
             raise error(refusal.message, fix=refusal.fix)
         return nic.model_copy(update={"device": None, "managed": True})
 
+    async def make_way(self, nic: Nic) -> None:
+        """Nothing: P10 made nothing."""
+
     async def wired(self, nic: Nic) -> bool:
         """F7: is the guest's device there and up?"""
 

@@ -1,8 +1,8 @@
 """OVS normal plug: the guest's tap is a port of the integration bridge (SPEC P10, P12, R6, F4).
 
-The tap is made ahead of the guest, so that the port is wired before the guest arrives, and it outlives the
-guest's QEMU. Port and external_ids are written in one transaction, as Nova's os-vif writes them, so that Neutron
-agents and OVN treat it as theirs.
+The tap is made ahead of the guest, so that the port is wired before the guest arrives. Before the copy it makes way
+for the tap that libvirt makes, which takes over the same port (ADR 15). Port and external_ids are written in one
+transaction, as Nova's os-vif writes them, so that Neutron agents and OVN treat it as theirs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from sterna.adapters.vif.ovsdb import OvsDb
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import OVS, no_bridge
+
+_NO_DEVICE = "patch"
+"""A type of interface that has no device of the host. Without a peer it is not made either."""
 
 
 class OvsVif:
@@ -43,6 +46,10 @@ class OvsVif:
         the switch or the kernel refuses, Unreachable if Open vSwitch does not answer.
         """
         return await self._db.run(lambda api: _plug(api, nic, vm_uuid, device))
+
+    async def make_way(self, nic: Nic) -> None:
+        """Before M4: the tap goes, its port stays and keeps its OpenFlow number. Raises Conflict, Unreachable."""
+        await self._db.run(lambda api: _make_way(api, nic.device or ""))
 
     async def wired(self, nic: Nic) -> bool:
         """P12: has ovs-vswitchd given the port a number, without an error? Raises Unreachable."""
@@ -89,6 +96,30 @@ def _plug(api: Any, nic: Nic, vm_uuid: str, device: str) -> Nic:
     if plugged is None:
         raise Permanent(f"{device} was added to {nic.bridge}, but the switch does not show it")
     return plugged.model_copy(update={"managed": False})
+
+
+def _make_way(api: Any, device: str) -> None:
+    """An agent's flows name the port by its number, so the tap that libvirt makes must get the same one.
+
+    ovs-vswitchd has to let go of the device: its user-space datapath would else keep a socket to the one that is
+    gone, and never notice libvirt's. It does at a change of the interface's type, which leaves everything else.
+    """
+    known = ovsdb.rows(api, "Interface", name=device)
+    with links.iproute() as ipr:
+        links.check_closed(ipr, device)
+    for interface in known:
+        number = ovsdb.first(interface.ofport) or 0
+        columns = [("ofport_request", number)] if number > 0 else []
+        _set(api, device, ("type", _NO_DEVICE), *columns)
+    with links.iproute() as ipr:
+        links.remove_tap(ipr, device)
+    if known:
+        _set(api, device, ("type", ""))
+
+
+def _set(api: Any, device: str, *columns: tuple[str, Any]) -> None:
+    with api.transaction(check_error=True) as txn:
+        txn.add(api.db_set("Interface", device, *columns))
 
 
 def _describe(api: Any, nic: Nic) -> Nic | None:

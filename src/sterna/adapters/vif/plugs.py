@@ -61,6 +61,10 @@ class Plugs:
         """P10. Raises Conflict, NotFound, Permanent, Unreachable."""
         return await self._of(nic).plug(nic, vm_uuid=vm_uuid, device=device)
 
+    async def make_way(self, nic: Nic) -> None:
+        """Before M4. Raises Conflict, Permanent, Unreachable."""
+        await self._of(nic).make_way(nic)
+
     async def wired(self, nic: Nic) -> bool:
         """P12, F7. Raises Permanent for a type Sterna does not know, Unreachable."""
         return await self._of(nic).wired(nic)
