@@ -203,7 +203,7 @@ def test_a_second_monitor_only_where_post_copy_may_be_and_only_once() -> None:
         "<qemu:arg value='-chardev'/><qemu:arg value='null,id=mine'/></qemu:commandline></domain>"
     )
     xml = xml.replace("</domain>", own)
-    permitted = plan_for(xml).model_copy(update={"postcopy": True})
+    permitted = plan_for(xml).model_copy(update={"flags": ("POSTCOPY",)})
     for _ in range(2):  # the second time from a host it came to in post-copy
         xml = render_live(xml, permitted)
         assert arguments(xml)[:2] == ["-chardev", "null,id=mine"]
