@@ -16,7 +16,7 @@ NVRAM, TPM = "/var/lib/libvirt/qemu/nvram/x_VARS.fd", f"/var/lib/libvirt/swtpm/{
 DOMAIN = f"""<domain type='qemu'><name>x</name><uuid>{UUID}</uuid><memory unit='MiB'>64</memory>
 <os><type arch='x86_64' machine='q35'>hvm</type>
 <loader readonly='yes' type='pflash'>/usr/share/seabios/bios-256k.bin</loader>
-NVRAM</os>
+NVRAM</os><features><acpi/></features>
 <devices><tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm></devices></domain>"""
 FORMS = {"text": f"<nvram>{NVRAM}</nvram>", "file": f"<nvram type='file'><source file='{NVRAM}'/></nvram>"}
 

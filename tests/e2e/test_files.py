@@ -263,3 +263,30 @@ def test_a_local_disk_that_others_may_write_to_is_refused(fleet: Fleet, guest: G
     disk = etree.fromstring(f"{disk}<target dev='vdz' bus='virtio'/><shareable/></disk>")
     redefine(fleet, guest, "host1", lambda xml: xml.find("devices").append(disk))
     assert codes(fleet, guest.name) == {"disk-shareable"}
+
+
+def with_tpm(source: str) -> Callable[[etree._Element], None]:
+    tpm = f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'>{source}</backend></tpm>"
+    return lambda xml: xml.find("devices").append(etree.fromstring(tpm))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_state_of_a_tpm_goes_only_where_the_destination_does_not_see_it(
+    fleet: Fleet, guest: Guest, shared: bool
+) -> None:
+    folder = f"{SHARED}/t-tpm" if shared else f"/var/lib/libvirt/swtpm/{guest.uuid}"
+    redefine(fleet, guest, "host1", with_tpm(f"<source type='dir' path='{folder}'/>" if shared else ""))
+
+    def state(host: str) -> list[str]:
+        return [path for path in listing(fleet)[host] if path.startswith(folder) and not path.endswith(".lock")]
+
+    try:
+        before = state("host1")
+        assert before
+        assert fleet.wait(fleet.started(guest.name, "host2"))["status"] == "completed"
+        assert state("host2") == before
+        assert state("host1") == (before if shared else [])
+    finally:
+        for host in fleet.lab.hosts.values():
+            host.virsh("destroy", guest.name, check=False)
+            host.run(["rm", "-rf", f"{SHARED}/t-tpm"])
