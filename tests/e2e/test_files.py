@@ -265,28 +265,21 @@ def test_a_local_disk_that_others_may_write_to_is_refused(fleet: Fleet, guest: G
     assert codes(fleet, guest.name) == {"disk-shareable"}
 
 
-def with_tpm(source: str) -> Callable[[etree._Element], None]:
-    tpm = f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'>{source}</backend></tpm>"
-    return lambda xml: xml.find("devices").append(etree.fromstring(tpm))
+def with_tpm(xml: etree._Element) -> None:
+    tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+    xml.find("devices").append(etree.fromstring(tpm))
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_the_state_of_a_tpm_goes_only_where_the_destination_does_not_see_it(
-    fleet: Fleet, guest: Guest, shared: bool
-) -> None:
-    folder = f"{SHARED}/t-tpm" if shared else f"/var/lib/libvirt/swtpm/{guest.uuid}"
-    redefine(fleet, guest, "host1", with_tpm(f"<source type='dir' path='{folder}'/>" if shared else ""))
+def test_the_state_of_a_tpm_goes_with_the_guest_where_only_the_source_sees_it(fleet: Fleet, guest: Guest) -> None:
+    """Shared, it cannot be tried here: Debian 12's swtpm does not lock it as libvirt wants (test_state_contract)."""
+    folder = f"/var/lib/libvirt/swtpm/{guest.uuid}"
+    redefine(fleet, guest, "host1", with_tpm)
 
     def state(host: str) -> list[str]:
         return [path for path in listing(fleet)[host] if path.startswith(folder) and not path.endswith(".lock")]
 
-    try:
-        before = state("host1")
-        assert before
-        assert fleet.wait(fleet.started(guest.name, "host2"))["status"] == "completed"
-        assert state("host2") == before
-        assert state("host1") == (before if shared else [])
-    finally:
-        for host in fleet.lab.hosts.values():
-            host.virsh("destroy", guest.name, check=False)
-            host.run(["rm", "-rf", f"{SHARED}/t-tpm"])
+    before = state("host1")
+    assert before
+    for here, there in (("host1", "host2"), ("host2", "host1")):
+        assert fleet.wait(fleet.started(guest.name, there))["status"] == "completed"
+        assert (state(here), state(there)) == ([], before)

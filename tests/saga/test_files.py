@@ -95,6 +95,18 @@ async def test_a_file_that_was_replaced_meanwhile_is_kept() -> None:
         assert "not the file" in kept(fleet)[path]
 
 
+async def test_what_cannot_be_removed_holds_nothing_up() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, host = local_disk(fleet, vm), fleet.world.hosts["host1"]
+
+        def changed() -> None:
+            host.instances_dir = "/srv/elsewhere"  # the settings were changed, the agent restarted
+
+        assert await moved(fleet, vm, "find-volumes-to-disconnect", changed) is Status.COMPLETED
+        assert "outside" in kept(fleet)[path] and host.file(path) is not None
+
+
 async def test_a_rollback_keeps_what_a_domain_of_the_destination_came_to_use() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))

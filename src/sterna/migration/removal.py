@@ -6,12 +6,16 @@ What cannot be proven to be this migration's own is kept, and said: a step never
 from __future__ import annotations
 
 import os.path
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Data, StateFile, Value, Vm
 from sterna.migration.context import Context
 from sterna.ports.storage import Created
+
+TRIES, PAUSE_S = 4, 2.0
+"""A folder may be read-only for a moment; one that stays so does not hold the migration up."""
 
 
 class Removed(Value):
@@ -36,27 +40,44 @@ async def remove(
     """
     removed, kept = [], {}
     for path in created.files:
-        found = await ctx.host.storage.identity(path)
-        if found is None:
+        if await ctx.host.storage.identity(path) is None:
             continue
-        why = await _against(ctx, path, found, identities.get(path), made_here)
-        why = why or await _unlink(ctx, Created(files=(path,)))
+        why = await _patiently(ctx, partial(_remove_one, ctx, path, identities.get(path), made_here))
         if why:
             kept[path] = why
         else:
             removed.append(path)
-    why = await _unlink(ctx, Created(directories=created.directories))
+    directories = Created(directories=created.directories)
+    why = await _patiently(ctx, lambda: _unlink(ctx, directories))
     if why:
         kept[created.directories[0]] = why
     return Removed(removed=tuple(removed), kept=kept)
 
 
+async def _patiently(ctx: Context, act: Callable[[], Awaitable[str]]) -> str:
+    """What `act` says; what stands in its way, once that has not gone away in a while."""
+    why = ""
+    for tried in range(TRIES):
+        if tried:
+            await ctx.clock.sleep(PAUSE_S)
+        try:
+            return await act()
+        except Permanent as error:
+            why = error.message
+    return why
+
+
+async def _remove_one(ctx: Context, path: str, known: str | None, made_here: bool) -> str:
+    """'' once the file is gone; why it may not be removed from here. Raises Permanent where it cannot be."""
+    found = await ctx.host.storage.identity(path)
+    if found is None:
+        return ""
+    why = await _against(ctx, path, found, known, made_here)
+    return why or await _unlink(ctx, Created(files=(path,)))
+
+
 async def _unlink(ctx: Context, what: Created) -> str:
-    """'' once it is gone; else why it could not be removed."""
-    try:
-        await ctx.host.storage.remove(what)
-    except Permanent as error:
-        return error.message
+    await ctx.host.storage.remove(what)
     return ""
 
 
@@ -78,18 +99,15 @@ async def _against(ctx: Context, path: str, found: str, known: str | None, made_
 async def seen_there(ctx: Context, path: str) -> str:
     """How the other host comes to see this file; '' where it does not.
 
-    Raises Unreachable or Unknown where it cannot be asked.
+    Raises Unreachable or Unknown where it cannot be asked, Permanent where nothing can be proven.
     """
     storage, token, other = ctx.host.storage, ctx.token, ctx.peer_name
     asked = {"path": path, "token": token, "name": os.path.basename(path)}
     try:
         await storage.leave_token(path, token)
-        try:
-            answer = await ctx.peer.call("sees_file", asked)
-        finally:
-            await storage.drop_token(path, token)
-    except Permanent as error:
-        return f"whether {other} sees it cannot be proven: {error.message}"
+        answer = await ctx.peer.call("sees_file", asked)
+    finally:
+        await storage.drop_token(path, token)
     if answer["seen"]:
         return f"{other} sees it as well"
     return f"used on {other} by {', '.join(answer['users'])}" if answer["users"] else ""
@@ -118,7 +136,7 @@ async def _state_is_private(ctx: Context, state: StateFile) -> bool:
     if await storage.used_by((state.path,), claims):
         return False
     beside = f"{state.path}/state" if state.kind == "tpm" else state.path  # of a TPM it is a folder
-    return not await seen_there(ctx, beside)
+    return not await _patiently(ctx, lambda: seen_there(ctx, beside))
 
 
 def report(removed: Removed) -> Data:
