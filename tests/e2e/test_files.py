@@ -271,7 +271,7 @@ def with_tpm(xml: etree._Element) -> None:
 
 
 def test_the_state_of_a_tpm_goes_with_the_guest_where_only_the_source_sees_it(fleet: Fleet, guest: Guest) -> None:
-    """Shared, it cannot be tried here: Debian 12's swtpm does not lock it as libvirt wants (test_state_contract)."""
+    """Shared, it cannot be tried here: Debian 12's swtpm does not lock it as libvirt wants."""
     folder = f"/var/lib/libvirt/swtpm/{guest.uuid}"
     redefine(fleet, guest, "host1", with_tpm)
 
