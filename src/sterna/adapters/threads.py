@@ -2,79 +2,218 @@
 
 asyncio's default executor is shared and joined at exit: one call that hangs (a migration that runs on, a dead
 NFS server) would stop everything else, and would keep a process that got SIGTERM from ending.
+
+A call may have a limit. A thread cannot be stopped, so a call that exceeds its limit is left alone with its thread:
+its caller gets TimeoutError, and what was queued behind it goes on in a new thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Job = Callable[[], None]
+
+MOST_STUCK = 8
+"""Threads of one worker that may hang at a time. After that, calls fail at their limit without a new thread."""
+
+
+@dataclass(eq=False)
+class _Call(Generic[T]):
+    """One call: the act, who waits for it, and how long the act itself may take."""
+
+    act: Callable[[], T]
+    limit_s: float | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    answer: asyncio.Future[T] | None = None
+    began: float = 0.0
+
+    @property
+    def unwanted(self) -> bool:
+        return self.answer is not None and self.answer.cancelled()
+
+    def perform(self) -> None:
+        """In the worker's thread."""
+        if self.answer is None:
+            self.act()
+            return
+        try:
+            result = self.act()
+        except BaseException as error:  # the waiting task gets it, whatever it is
+            self.end(error)
+        else:
+            self.end(result)
+
+    def end(self, result: T | BaseException) -> None:
+        """From any thread: the caller gets this, if it has nothing yet."""
+        loop, answer = self.loop, self.answer
+        if loop is None or answer is None:
+            return
+
+        def set_result() -> None:
+            if answer.done():
+                return
+            if isinstance(result, BaseException):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(set_result)
+
+
+@dataclass(eq=False)
+class _Line:
+    """One thread, its queue, and the call it performs."""
+
+    calls: queue.SimpleQueue[_Call[Any] | None] = field(default_factory=queue.SimpleQueue)
+    current: _Call[Any] | None = None
+
+    def overdue_s(self) -> float | None:
+        """By how much the current call is over its limit (negative: before it); None where nothing limits it."""
+        call = self.current
+        return None if call is None or call.limit_s is None else time.monotonic() - call.began - call.limit_s
 
 
 class Worker:
     """One named daemon thread that runs what it is given, in order."""
 
-    def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+    def __init__(self, name: str, *, limit_s: float | None = None, at_end: Job | None = None) -> None:
+        """`limit_s` is each call's. `at_end` runs in a thread that ends, also in one that was left alone with a
+        call and has come back: two threads may be alive then, so what they use must be each thread's own."""
+        self._name, self._limit_s, self._at_end = name, limit_s, at_end
+        self._lock = threading.Lock()
+        self._stuck: set[_Line] = set()
+        self._line = self._new_line()
 
-    async def run(self, act: Callable[[], T]) -> T:
+    async def run(self, act: Callable[[], T], *, unlimited: bool = False) -> T:
         """`act`'s result, or its exception. A cancelled caller stops waiting; what has begun goes on to its end,
-        what has not is skipped."""
+        what has not is skipped.
+
+        Raises TimeoutError when `act` takes longer than the limit, unless it is `unlimited`.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(lambda: _answer(loop, answer, act))
-        return await answer
+        call = _Call(act, None if unlimited else self._limit_s, loop, answer)
+        with self._lock:
+            self._line.calls.put(call)
+        if self._limit_s is None:
+            return await answer
+        try:
+            while not answer.done():
+                line = self._line
+                over = line.overdue_s()
+                if over is not None and over >= 0 and not self._replace(line):
+                    raise TimeoutError(f"{MOST_STUCK + 1} calls hang already")
+                await asyncio.wait({answer}, timeout=self._limit_s if over is None else max(0.01, 0.01 - over))
+            return answer.result()
+        finally:
+            answer.cancel()
 
     def post(self, act: Job) -> None:
         """Run `act` later, without an answer; it must not raise."""
-        self._jobs.put(act)
+        with self._lock:
+            self._line.calls.put(_Call(act, self._limit_s))
 
     def stop(self) -> None:
         """End the thread after what is queued. Not waited for."""
-        self._jobs.put(None)
+        with self._lock:
+            self._line.calls.put(None)
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
+    def _new_line(self) -> _Line:
+        line = _Line()
+        threading.Thread(target=self._work, args=(line,), name=self._name, daemon=True).start()
+        return line
+
+    def _replace(self, line: _Line) -> bool:
+        """Leave this line's thread alone with its call; what is queued goes on in a new one. False where as many
+        hang already as may."""
+        with self._lock:
+            call, over = line.current, line.overdue_s()
+            if line is not self._line or call is None or over is None or over < 0:
+                return True  # it has come to its end, or another caller did this
+            if len(self._stuck) >= MOST_STUCK:
+                return False
+            self._stuck.add(line)
+            self._line = self._new_line()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._line.calls.put(line.calls.get_nowait())
+            line.calls.put(None)
+        call.end(TimeoutError(f"no answer within {call.limit_s:g} s"))
+        return True
+
+    def _work(self, line: _Line) -> None:
+        while (call := line.calls.get()) is not None:
+            if not call.unwanted:
+                call.began = time.monotonic()
+                line.current = call
+                call.perform()
+                line.current = None
+        if self._at_end is not None:
+            self._at_end()
+        with self._lock:
+            self._stuck.discard(line)
 
 
-async def in_thread(act: Callable[[], T], *, name: str = "sterna-file") -> T:
-    """`act` in a fresh daemon thread (some 50 us): for the rare call that may hang for good."""
-    worker = Worker(name)
+async def in_thread(act: Callable[[], T], *, name: str = "sterna-file", limit_s: float | None = None) -> T:
+    """`act` in a fresh daemon thread (some 50 us): for the rare call that may hang for good.
+
+    Raises TimeoutError when it takes longer than `limit_s`; its thread is left alone then.
+    """
+    worker = Worker(name, limit_s=limit_s)
     try:
         return await worker.run(act)
     finally:
         worker.stop()
 
 
-def _answer(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], act: Callable[[], T]) -> None:
-    if answer.cancelled():
-        return
-    try:
-        result = act()
-    except BaseException as error:  # the waiting task gets it, whatever it is
-        _tell(loop, answer, error)
-    else:
-        _tell(loop, answer, result)
+class Bounded:
+    """For a thread that must not hang: blocking calls in threads of their own, each with a limit."""
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._hanging = threading.BoundedSemaphore(MOST_STUCK)
 
-def _tell(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], result: T | BaseException) -> None:
-    def set_result() -> None:
-        if answer.done():
-            return
-        if isinstance(result, BaseException):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
+    def call(self, act: Callable[[], T], limit_s: float, late: Callable[[T], object] | None = None) -> T:
+        """`act`'s result, or its exception. `late` gets the result of a call that came back after its limit.
 
-    try:
-        loop.call_soon_threadsafe(set_result)
-    except RuntimeError:
-        return  # the loop is closed: nobody waits any more
+        Raises TimeoutError after `limit_s`; at once while as many calls hang as may.
+        """
+        if not self._hanging.acquire(blocking=False):
+            raise TimeoutError(f"{MOST_STUCK} calls hang already")
+        answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+        lock, given_up = threading.Lock(), threading.Event()
+
+        def work() -> None:
+            result, error = None, None
+            try:
+                result = act()
+            except BaseException as raised:  # whoever waits gets it
+                error = raised
+            with lock:
+                answer.put((result, error))
+                in_time = not given_up.is_set()
+            if not in_time and error is None and late is not None:
+                late(result)  # type: ignore[arg-type]  # it is what `act` returned
+            self._hanging.release()
+
+        threading.Thread(target=work, name=self._name, daemon=True).start()
+        try:
+            result, error = answer.get(timeout=limit_s)
+        except queue.Empty:
+            with lock:
+                given_up.set()
+                if answer.empty():
+                    raise TimeoutError(f"no answer within {limit_s:g} s") from None
+                result, error = answer.get_nowait()
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]  # without an error it is what `act` returned

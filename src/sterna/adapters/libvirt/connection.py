@@ -7,10 +7,12 @@ asyncio's executor. A connection that was cut, because libvirtd was restarted, i
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import libvirt
+import structlog
 
 from sterna.adapters.threads import Worker
 from sterna.domain.errors import NotFound, Permanent, SternaError, Unreachable
@@ -18,6 +20,12 @@ from sterna.domain.errors import NotFound, Permanent, SternaError, Unreachable
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_COUNT = 4
 """A libvirtd that is silent for some 25 s is taken for dead; on a busy host it may well be silent for 5."""
+CALL_LIMIT_S = 90.0
+"""Keep-alives end the calls to a libvirtd that is silent. They do not end one that libvirtd itself never answers
+(its guest's QEMU hangs), nor the opening of a connection. libvirt's own longest wait, for a guest's lock, is 30 s."""
+_EVENTS_RETRY_S = 1.0
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Connect = Any
@@ -49,8 +57,16 @@ def start_event_loop() -> None:
 
 
 def _run_events() -> None:
+    """For ever: without this loop there are no events, keep-alives and close callbacks, and nothing says so."""
+    said = ""
     while True:
-        libvirt.virEventRunDefaultImpl()
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except Exception as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning("libvirt's event loop failed and goes on", error=said)
+            time.sleep(_EVENTS_RETRY_S)
 
 
 def open_connection(uri: str) -> Connect:
@@ -68,7 +84,7 @@ def is_gone(error: libvirt.libvirtError, conn: Connect | None = None) -> bool:
     """Does this error say that the connection to libvirtd is lost, not that libvirtd refused?"""
     if (error.get_error_domain(), error.get_error_code()) in _GONE:
         return True
-    return conn is not None and not _alive(conn)
+    return conn is not None and not is_alive(conn)
 
 
 def in_our_words(error: libvirt.libvirtError, conn: Connect | None = None) -> SternaError:
@@ -82,40 +98,55 @@ def in_our_words(error: libvirt.libvirtError, conn: Connect | None = None) -> St
 
 
 class Connection:
-    """One libvirt connection and the one thread that uses it."""
+    """One libvirt connection and the one thread that uses it.
+
+    A call that is not answered within CALL_LIMIT_S is left alone with its thread and its connection; the calls
+    behind it go on with a new thread and a new connection.
+    """
 
     def __init__(self, uri: str, name: str) -> None:
         self._uri = uri
-        self._worker = Worker(name)
-        self._conn: Connect | None = None
+        self._of_thread = threading.local()
+        self._worker = Worker(name, limit_s=CALL_LIMIT_S, at_end=self._drop)
 
-    async def run(self, act: Callable[[Connect], T]) -> T:
+    async def run(self, act: Callable[[Connect], T], *, unlimited: bool = False) -> T:
         """`act` with an open connection, in this connection's thread.
 
-        A caller that is cancelled stops waiting; the call goes on. Raises Unreachable, NotFound, Permanent.
+        A caller that is cancelled stops waiting; the call goes on. `unlimited`: for the copy itself, which lasts as
+        long as it lasts. Raises Unreachable, NotFound, Permanent.
         """
-        return await self._worker.run(lambda: self._attempt(act))
+        try:
+            return await self._worker.run(lambda: self._attempt(act), unlimited=unlimited)
+        except TimeoutError as error:
+            fix = "see that libvirtd runs, and whether a guest's QEMU hangs (`virsh domstate` of each guest)"
+            raise Unreachable(f"libvirtd at {self._uri} does not answer: {error}", fix=fix) from error
 
     def close(self) -> None:
         """Close after what is queued. Not waited for."""
-        self._worker.post(self._drop)
         self._worker.stop()
 
     def _attempt(self, act: Callable[[Connect], T]) -> T:
-        if self._conn is not None and not _alive(self._conn):
-            self._drop()
-        if self._conn is None:
-            self._conn = open_connection(self._uri)
+        conn = self._open()
         try:
-            return act(self._conn)
+            return act(conn)
         except libvirt.libvirtError as error:
-            ours = in_our_words(error, self._conn)
+            ours = in_our_words(error, conn)
             if isinstance(ours, Unreachable):
                 self._drop()
             raise ours from error
 
+    def _open(self) -> Connect:
+        """This thread's connection: one that is alive, else a new one. Raises Unreachable."""
+        conn = getattr(self._of_thread, "conn", None)
+        if conn is not None and not is_alive(conn):
+            self._drop()
+            conn = None
+        if conn is None:
+            conn = self._of_thread.conn = open_connection(self._uri)
+        return conn
+
     def _drop(self) -> None:
-        conn, self._conn = self._conn, None
+        conn, self._of_thread.conn = getattr(self._of_thread, "conn", None), None
         if conn is not None:
             close_quietly(conn)
 
@@ -128,7 +159,8 @@ def close_quietly(conn: Connect) -> None:
         return
 
 
-def _alive(conn: Connect) -> bool:
+def is_alive(conn: Connect) -> bool:
+    """Is it open, as far as this process knows? Asks nobody."""
     try:
         return bool(conn.isAlive())
     except libvirt.libvirtError:

@@ -12,18 +12,29 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import libvirt
 import libvirt_qemu
+import structlog
 
-from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
-from sterna.adapters.threads import in_thread
+from sterna.adapters.libvirt.connection import Connect, close_quietly, is_alive, open_connection
+from sterna.adapters.threads import Bounded, in_thread
 from sterna.domain.errors import Unreachable
 from sterna.ports.hypervisor import GuestEvent
 
 _RETRY_S = 0.5
 _READY_S = 5.0
+LOOK_EVERY_S = 5.0
+"""libvirt's close callback says that a connection is lost. Should it not come, this look notices."""
+ANSWER_S = 10.0
+"""libvirtd says its version in a millisecond. Keep-alives notice one that is stopped, after some 25 s; they do not
+notice one that lives and answers nothing."""
+OPEN_S = 30.0
+"""libvirt itself waits without an end for a libvirtd that takes a connection and says nothing."""
+
+log = structlog.get_logger(__name__)
 
 _KINDS: dict[tuple[int, int | None], str] = {
     (libvirt.VIR_DOMAIN_EVENT_DEFINED, None): "defined",
@@ -68,13 +79,19 @@ def lifecycle(event: int, detail: int) -> GuestEvent | None:
 
 
 class EventHub:
-    """Follows one libvirtd's events for the life of the process; reconnects by itself."""
+    """Follows one libvirtd's events for the life of the process; reconnects by itself.
+
+    Whether the connection lives, and which guests run, is looked at every LOOK_EVERY_S, whatever the callbacks say.
+    """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._lock = threading.Lock()
         self._subscribers: dict[str, list[_Subscriber]] = {}
         self._ran: set[str] = set()
+        self._changed: set[str] = set()
+        """Guests with news since the last look began: the news counts, not the look."""
+        self._bounded = Bounded("sterna-libvirt-hub-call")
         self._ready = threading.Event()
         self._lost = threading.Event()
         self._closed = threading.Event()
@@ -88,6 +105,7 @@ class EventHub:
     def forget(self, uuid: str) -> None:
         """Its stay here is over (it was moved away, or is about to come anew)."""
         with self._lock:
+            self._changed.add(uuid)
             self._ran.discard(uuid)
 
     def close(self) -> None:
@@ -118,26 +136,62 @@ class EventHub:
                     del self._subscribers[uuid]
 
     def _follow(self) -> None:
+        lost_at: float | None = None
         while not self._closed.is_set():
             self._lost.clear()
             try:
-                conn = open_connection(self._uri)
-            except Unreachable:
+                conn = self._connect()
+            except (Unreachable, TimeoutError, libvirt.libvirtError) as error:
+                if lost_at is None:
+                    lost_at = time.monotonic()
+                    log.warning("libvirtd does not answer", uri=self._uri, error=str(error))
                 self._closed.wait(_RETRY_S)
                 continue
-            try:
-                self._register(conn)
-            except libvirt.libvirtError:
-                self._closed.wait(_RETRY_S)
-            else:
-                self._ready.set()
-                self._lost.wait()
-                self._ready.clear()
-            close_quietly(conn)
+            if lost_at is not None:
+                log.info("libvirtd answers again", uri=self._uri, after_s=round(time.monotonic() - lost_at, 1))
+            self._ready.set()
+            why = self._attend(conn)
+            self._ready.clear()
+            lost_at = time.monotonic()
+            if not self._closed.is_set():
+                log.warning("libvirtd is lost", uri=self._uri, why=why)
             with self._lock:
                 waiting = [s for group in self._subscribers.values() for s in group]
             for subscriber in waiting:
                 subscriber.put(None)
+            with contextlib.suppress(TimeoutError):  # it says good-bye to a libvirtd that may hang
+                self._bounded.call(partial(close_quietly, conn), _RETRY_S)
+
+    def _connect(self) -> Connect:
+        """A connection that sends events. Raises Unreachable, TimeoutError, libvirtError."""
+        conn = self._bounded.call(lambda: open_connection(self._uri), OPEN_S, late=close_quietly)
+        try:
+            self._bounded.call(lambda: self._register(conn), OPEN_S)
+        except (TimeoutError, libvirt.libvirtError):
+            with contextlib.suppress(TimeoutError):
+                self._bounded.call(lambda: close_quietly(conn), _RETRY_S)
+            raise
+        return conn
+
+    def _attend(self, conn: Connect) -> str:
+        """Return when the connection is lost, with the reason, or the hub was closed."""
+        while not self._lost.wait(LOOK_EVERY_S):
+            if not is_alive(conn):
+                return "the connection is dead, and no callback said so"
+            try:
+                self._bounded.call(conn.getLibVersion, ANSWER_S)
+                self._bounded.call(lambda: self._look(conn), ANSWER_S)
+            except (TimeoutError, libvirt.libvirtError) as error:
+                return str(error)
+        return "the connection was closed"
+
+    def _look(self, conn: Connect) -> None:
+        """Which guests run: the event that said so may have been missed. Raises libvirtError."""
+        with self._lock:
+            self._changed.clear()
+        running = {d.UUIDString() for d in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)}
+        with self._lock:
+            self._ran |= running - self._changed
 
     def _register(self, conn: Connect) -> None:
         conn.registerCloseCallback(lambda *_: self._lost.set(), None)
@@ -149,9 +203,7 @@ class EventHub:
             conn.domainEventRegisterAny(None, event, callback, None)
         with contextlib.suppress(libvirt.libvirtError):  # only times are lost
             libvirt_qemu.qemuMonitorEventRegister(conn, None, "MIGRATION", self._on_migration, None, 0)
-        for domain in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING):
-            with self._lock:
-                self._ran.add(domain.UUIDString())
+        self._look(conn)
 
     def _on_lifecycle(self, _conn: Connect, domain: Any, event: int, detail: int, _opaque: object) -> None:
         seen = lifecycle(event, detail)
@@ -159,6 +211,7 @@ class EventHub:
             return
         uuid = domain.UUIDString()
         with self._lock:
+            self._changed.add(uuid)
             if seen.kind in ("resumed", "resumed-migrated", "resumed-postcopy"):
                 self._ran.add(uuid)
             elif seen.kind in ("started-incoming", "stopped-migrated", "undefined"):

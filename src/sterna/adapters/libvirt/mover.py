@@ -87,7 +87,7 @@ class LibvirtMover(LibvirtHost):
             if plan.limit_bytes_s is not None and sum(disk.copied for disk in plan.disks) > 1:
                 self._shared[uuid] = plan.limit_bytes_s
             try:
-                await connection.run(lambda conn: _migrate(conn, uuid, plan, prepared))
+                await connection.run(lambda conn: _migrate(conn, uuid, plan, prepared), unlimited=True)
             except (Unreachable, Permanent) as error:
                 raise Unknown(f"libvirt's migration call ended with: {error.message}", fix=error.fix) from error
         finally:

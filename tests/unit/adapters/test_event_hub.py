@@ -1,0 +1,211 @@
+"""The hub of libvirt's events, on a libvirtd whose callbacks do not come, or that hangs."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import libvirt
+import pytest
+
+from sterna.adapters.libvirt import connection, events
+from sterna.adapters.libvirt.events import EventHub
+from sterna.adapters.threads import in_thread
+from sterna.domain.errors import Unreachable
+
+VM = "0000-1"
+
+
+class Guest:
+    """A running domain."""
+
+    def UUIDString(self) -> str:
+        return VM
+
+
+class Libvirtd:
+    """Makes connections; what happens to each is the test's business."""
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.running: list[Guest] = []
+        self.hangs = threading.Event()
+        self.goes_on = threading.Event()
+
+    def open(self, _uri: str) -> "Connection":
+        self.answer()
+        self.connections.append(Connection(self))
+        return self.connections[-1]
+
+    def answer(self) -> None:
+        """Answers at once, or never, as long as it hangs."""
+        if self.hangs.is_set():
+            assert self.goes_on.wait(30)
+
+
+class Connection:
+    """Keeps the callbacks it is given to itself."""
+
+    def __init__(self, libvirtd: Libvirtd) -> None:
+        self.libvirtd, self.alive, self.lifecycle = libvirtd, True, None
+        self.closed: Callable[..., None] | None = None
+
+    def registerCloseCallback(self, callback: Any, _opaque: object) -> None:
+        self.closed = callback
+
+    def domainEventRegisterAny(self, _domain: object, event: int, callback: Any, _opaque: object) -> None:
+        if event == libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE:
+            self.lifecycle = callback
+
+    def listAllDomains(self, _flags: int) -> list[Guest]:
+        self.libvirtd.answer()
+        return list(self.libvirtd.running)
+
+    def getLibVersion(self) -> int:
+        self.libvirtd.answer()
+        return 11_003_000
+
+    def isAlive(self) -> bool:
+        return self.alive
+
+    def close(self) -> None:
+        self.libvirtd.answer()
+
+
+@pytest.fixture
+def libvirtd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Libvirtd]:
+    one = Libvirtd()
+    monkeypatch.setattr(events, "open_connection", one.open)
+    monkeypatch.setattr(events.libvirt_qemu, "qemuMonitorEventRegister", lambda *_: None)
+    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(events, "ANSWER_S", 0.2)
+    monkeypatch.setattr(events, "OPEN_S", 0.2)
+    monkeypatch.setattr(events, "_RETRY_S", 0.02)
+    yield one
+    one.goes_on.set()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110 - the hub is a thread
+            await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_dies_without_its_callback_is_noticed_and_replaced(libvirtd: Libvirtd) -> None:
+    hub = EventHub("test:///")
+    async with asyncio.timeout(5):
+        async with hub.subscribe(VM) as told:
+            libvirtd.connections[0].alive = False
+            with pytest.raises(Unreachable, match="missed"):
+                await anext(told)
+        await until(lambda: len(libvirtd.connections) == 2)
+        async with hub.subscribe(VM) as told:
+            libvirtd.connections[1].lifecycle(None, Guest(), libvirt.VIR_DOMAIN_EVENT_RESUMED, 0, None)
+            assert (await anext(told)).kind == "resumed"
+    hub.close()
+
+
+async def test_a_libvirtd_that_lives_and_answers_nothing_is_noticed_and_found_again(libvirtd: Libvirtd) -> None:
+    hub = EventHub("test:///")
+    async with asyncio.timeout(20):
+        async with hub.subscribe(VM) as told:
+            libvirtd.hangs.set()
+            with pytest.raises(Unreachable):
+                await anext(told)
+        await asyncio.sleep(1)  # it hangs for longer than any limit
+        assert sum(t.name == "sterna-libvirt-hub-call" for t in threading.enumerate()) <= 9
+        libvirtd.hangs.clear()
+        libvirtd.goes_on.set()
+        began = time.monotonic()
+        async with hub.subscribe(VM):
+            assert time.monotonic() - began < 2
+    hub.close()
+
+
+async def test_a_guest_whose_event_was_missed_is_seen_to_have_run(libvirtd: Libvirtd) -> None:
+    hub = EventHub("test:///")
+    await until(lambda: bool(libvirtd.connections))
+    assert not hub.seen_running(VM)
+    libvirtd.running.append(Guest())
+    await until(lambda: hub.seen_running(VM))
+    hub.close()
+
+
+async def test_a_look_that_was_overtaken_by_news_does_not_undo_them(libvirtd: Libvirtd) -> None:
+    libvirtd.running.append(Guest())
+    hub = EventHub("test:///")
+    await until(lambda: hub.seen_running(VM))
+    conn = libvirtd.connections[0]
+
+    def slow(_flags: int) -> list[Guest]:
+        conn.listAllDomains = lambda _: []  # the next look sees that it is gone
+        stopped = (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
+        conn.lifecycle(None, Guest(), *stopped, None)
+        return [Guest()]
+
+    conn.listAllDomains = slow
+    await until(lambda: conn.listAllDomains is not slow)
+    await asyncio.sleep(0.2)
+    assert not hub.seen_running(VM)
+    hub.close()
+
+
+def test_libvirts_event_loop_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = threading.Semaphore(0)
+    answers: list[Any] = [libvirt.libvirtError("the loop failed"), OSError("and again")]
+
+    def turn() -> None:
+        if answers:
+            raise answers.pop()
+        turns.release()
+        time.sleep(0.01)
+
+    monkeypatch.setattr(connection.libvirt, "virEventRunDefaultImpl", turn)
+    monkeypatch.setattr(connection, "_EVENTS_RETRY_S", 0.01)
+    threading.Thread(target=connection._run_events, daemon=True).start()
+    assert turns.acquire(timeout=5)
+
+
+class Answers:
+    """A connection whose libvirtd never answers about one guest: its QEMU hangs."""
+
+    held = threading.Event()
+
+    def isAlive(self) -> bool:
+        return True
+
+    def lookupByUUIDString(self, uuid: str) -> str:
+        if uuid == "hangs":
+            self.held.wait(30)
+        return uuid
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+async def test_a_guest_whose_qemu_hangs_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "open_connection", lambda _uri: Answers())
+    monkeypatch.setattr(connection, "CALL_LIMIT_S", 0.2)
+    one = connection.Connection("test:///", "test")
+    stuck = asyncio.create_task(one.run(lambda conn: conn.lookupByUUIDString("hangs")))
+    behind = asyncio.create_task(one.run(lambda conn: conn.lookupByUUIDString("fine")))
+    async with asyncio.timeout(5):
+        with pytest.raises(Unreachable, match=r"no answer within 0\.2 s") as raised:
+            await stuck
+        assert "QEMU" in raised.value.fix
+        assert await behind == "fine"
+    Answers.held.set()
+    one.close()
+
+
+async def test_the_copy_itself_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "open_connection", lambda _uri: Answers())
+    monkeypatch.setattr(connection, "CALL_LIMIT_S", 0.05)
+    one, over = connection.Connection("test:///", "test"), threading.Event()
+    copying = asyncio.create_task(one.run(lambda _conn: over.wait(10), unlimited=True))
+    assert not (await asyncio.wait({copying}, timeout=0.3))[0]
+    over.set()
+    assert await asyncio.wait_for(copying, 5)
+    assert await in_thread(lambda: True)
+    one.close()

@@ -1,0 +1,76 @@
+"""Blocking calls in threads: one that never returns ends its own caller's wait, and nobody else's."""
+
+import asyncio
+import threading
+
+import pytest
+
+from sterna.adapters import threads
+from sterna.adapters.threads import Worker, in_thread
+
+LIMIT_S = 0.1
+
+
+async def test_a_call_that_never_returns_ends_at_its_limit_and_the_next_one_is_performed():
+    held = threading.Event()
+    worker = Worker("test", limit_s=LIMIT_S)
+    stuck = asyncio.create_task(worker.run(held.wait))
+    behind = asyncio.create_task(worker.run(threading.current_thread))
+    async with asyncio.timeout(5):
+        with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
+            await stuck
+        assert await behind is not threading.main_thread()
+        assert await worker.run(lambda: 7) == 7
+    held.set()
+    worker.stop()
+
+
+async def test_a_caller_that_gave_up_leaves_no_hanging_call_in_the_way_of_the_next():
+    held = threading.Event()
+    worker = Worker("test", limit_s=LIMIT_S)
+    stuck = asyncio.create_task(worker.run(held.wait))
+    await asyncio.sleep(0)
+    stuck.cancel()
+    async with asyncio.timeout(5):
+        assert await worker.run(lambda: 7) == 7
+    held.set()
+    worker.stop()
+
+
+async def test_what_is_unlimited_is_waited_for():
+    held = threading.Event()
+    worker = Worker("test", limit_s=LIMIT_S)
+    long = asyncio.create_task(worker.run(held.wait, unlimited=True))
+    done, _ = await asyncio.wait({long}, timeout=3 * LIMIT_S)
+    assert not done
+    held.set()
+    async with asyncio.timeout(5):
+        assert await long
+    worker.stop()
+
+
+async def test_hanging_threads_do_not_pile_up_and_are_used_again_when_they_come_back(monkeypatch):
+    monkeypatch.setattr(threads, "MOST_STUCK", 2)
+    held, ended, inside = threading.Event(), threading.Semaphore(0), []
+
+    def hang():
+        inside.append(threading.current_thread())
+        held.wait()
+
+    worker = Worker("test", limit_s=LIMIT_S, at_end=ended.release)
+    async with asyncio.timeout(10):
+        for _ in range(6):
+            with pytest.raises(TimeoutError):
+                await worker.run(hang)
+        assert len(inside) == 3  # two left alone, and the one whose place nobody takes
+        held.set()
+        assert await in_thread(lambda: ended.acquire(timeout=5) and ended.acquire(timeout=5))
+        assert await worker.run(lambda: 7) == 7
+    worker.stop()
+
+
+async def test_a_thread_of_its_own_has_a_limit_too():
+    held = threading.Event()
+    with pytest.raises(TimeoutError):
+        await in_thread(held.wait, limit_s=LIMIT_S)
+    held.set()
