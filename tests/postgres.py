@@ -96,6 +96,22 @@ class Postgres:
             assert self._server.wait(60) == 0
             self._server = None
 
+    def freeze(self) -> None:
+        """The server and its backends stand still; what the kernel does for them goes on."""
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """They go on."""
+        for process in self._processes():
+            os.kill(process, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        assert self._server is not None
+        server = self._server.pid
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        return [server, *map(int, children)]  # the server first: no new backends while the others are stopped
+
     def end(self) -> None:
         """Stop it and remove its files."""
         self.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -116,6 +118,61 @@ async def test_a_controller_says_that_its_database_is_away_and_goes_on_when_it_i
                 break
         assert [h["name"] for h in (await http.get("/v1/hosts")).json()["hosts"]] == ["a", "b", "c"]
     await controller.stop()
+
+
+# ------------------------------------------------------------ hanging
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sterna.adapters.sql.postgres.PatientConnection.patience_s", 1.0)
+    monkeypatch.setattr("sterna.adapters.sql.fleet.ANSWER_S", 4.0)
+    monkeypatch.setitem(fleet_database._POSTGRES, "connect_timeout", "2")
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_server_that_hangs_is_said_to_within_a_bound_and_is_used_again_when_it_goes_on(
+    database: str, server: Postgres
+) -> None:
+    controller = Controller(SqlFleet.open(database), FakeBus(FakeAgent("a", 1)), HandClock())
+    transport = httpx2.ASGITransport(create_app(controller))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna", timeout=30) as http:
+        await asyncio.gather(*(http.get("/v1/hosts") for _ in range(8)))
+        server.freeze()
+        try:
+            began = time.monotonic()
+            asked = (http.get(f"/v1/{path}") for path in ("hosts", "vms", "migrations", "migrations/m1") * 10)
+            async with asyncio.timeout(15):
+                answers = await asyncio.gather(*asked)
+            assert {a.status_code for a in answers} == {503} and time.monotonic() - began < 8
+            assert all("does not answer" in a.json()["detail"] and a.json()["reasons"][0]["fix"] for a in answers)
+            assert sum(t.name.startswith("fleet-") for t in threading.enumerate()) <= 4
+        finally:
+            server.thaw()
+        async with asyncio.timeout(10):
+            while (await http.get("/v1/hosts")).status_code != 200:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.1)
+        assert time.monotonic() - began < 15
+    await controller.fleet.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_server_that_hangs_in_the_middle_of_a_transaction(
+    database: str, fleet: SqlFleet, server: Postgres
+) -> None:
+    # `fleet` has connections from before: the class's patience is looked up at each wait
+    told, held = batch("a", good_source(move(1))), Held("m1")
+    cut = asyncio.create_task(fleet.take(told, held, AT))
+    await held.reached()
+    server.freeze()
+    try:
+        held.go()
+        with pytest.raises(Unreachable, match="hangs"):
+            await asyncio.wait_for(cut, 10)
+    finally:
+        server.thaw()
+    async with asyncio.timeout(20):
+        assert len(await fleet.take(told, apply, AT)) == len(told.entries) == len(await fleet.events(0))
 
 
 # ------------------------------------------------------------ several controllers

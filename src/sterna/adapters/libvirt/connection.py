@@ -22,7 +22,7 @@ _KEEPALIVE_COUNT = 4
 """A libvirtd that is silent for some 25 s is taken for dead; on a busy host it may well be silent for 5."""
 CALL_LIMIT_S = 90.0
 """Keep-alives end the calls to a libvirtd that is silent. They do not end one that libvirtd itself never answers
-(its guest's QEMU hangs), nor the opening of a connection. libvirt's own longest wait, for a guest's lock, is 30 s."""
+(its guest's QEMU hangs), nor the opening of a connection. libvirt's own longest wait is 30 s."""
 _EVENTS_RETRY_S = 1.0
 
 log = structlog.get_logger(__name__)

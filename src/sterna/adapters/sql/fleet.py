@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, up
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_database import open_database, take_turn, told
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
-from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.errors import Conflict, NotFound, Unreachable
 from sterna.domain.journal import Entry, Migration, accepted_migration
 from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
 from sterna.domain.progress import with_sample, with_status
@@ -35,6 +35,9 @@ from sterna.ports.fleet import (
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+ANSWER_S = 30.0
+"""For one transaction, its place in the queue included: a database that hangs must not collect requests."""
 
 
 class SqlFleet:
@@ -56,7 +59,7 @@ class SqlFleet:
             with told(), self._engine.begin() as connection:
                 return work(connection, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, transaction)
+        return await _answered(self._readers, transaction)
 
     async def _write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def transaction() -> T:
@@ -64,7 +67,7 @@ class SqlFleet:
                 take_turn(connection)
                 return work(connection, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._writer, transaction)
+        return await _answered(self._writer, transaction)
 
     async def close(self) -> None:
         """Finish what was begun, then let the database go."""
@@ -165,6 +168,19 @@ class SqlFleet:
     async def last_event(self) -> int:
         """The greatest id."""
         return await self._run(lambda c: int(c.execute(select(func.max(entries.c.id))).scalar() or 0))
+
+
+async def _answered(threads: ThreadPoolExecutor, transaction: Callable[[], T]) -> T:
+    """Its result. What has not begun after ANSWER_S never begins; whether what has begun was done is not known.
+
+    Raises Unreachable then.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+    except TimeoutError as error:
+        why = f"the controller's database does not answer within {ANSWER_S:g} s"
+        raise Unreachable(why, fix="see that it runs, and that its disk answers") from error
 
 
 # ------------------------------------------------------------ hosts

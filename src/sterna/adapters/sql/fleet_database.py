@@ -47,6 +47,8 @@ _SESSION = (
     "SET idle_in_transaction_session_timeout = '5s'",
     "SET lock_timeout = '10s'",
 )
+_UPGRADE_S = 600.0
+"""One statement that brings the tables up to date may take this long."""
 _RIGHTS = {"42501", "42P01"}
 """SQLSTATE: not allowed; no such table."""
 
@@ -66,7 +68,7 @@ def open_database(url: str) -> Engine:
         raise Permanent(f"the database {_shown(url)} cannot be used: {e}", fix=fix) from e
     shown = _shown(url)
     try:
-        with engine.begin() as connection:
+        with engine.begin() as connection, _patient(connection):
             _upgrade(connection, shown)
     except (OperationalError, OSError) as e:
         raise Unreachable(
@@ -77,6 +79,20 @@ def open_database(url: str) -> Engine:
         fix = "let the user of the URL own the database" if denied else "name another one"
         raise Permanent(f"the database {shown} is damaged or not Sterna's: {_words(e)}", fix=fix) from e
     return engine
+
+
+@contextmanager
+def _patient(connection: Connection) -> Iterator[None]:
+    """Statements may take long on this connection; only PostgreSQL's have a limit."""
+    raw: Any = connection.connection.dbapi_connection
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    usual_s, raw.patience_s = raw.patience_s, _UPGRADE_S
+    try:
+        yield
+    finally:
+        raw.patience_s = usual_s
 
 
 def _shown(url: str) -> str:
@@ -138,9 +154,15 @@ def _engine(url: str) -> Engine:
 
 
 def _postgres(url: URL) -> Engine:
+    from sterna.adapters.sql.postgres import PatientConnection  # needs the extra
+
     url = url.update_query_dict({name: value for name, value in _POSTGRES.items() if name not in url.query})
     # READ COMMITTED whatever the server's default: who waited for its turn must see what was written before it
     engine = create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED")
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Any:
+        return PatientConnection.connect(*arguments, **named)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
