@@ -5,6 +5,8 @@ Called by the plug types that end on an integration bridge (`ovs.py`, `hybrid.py
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,6 +24,10 @@ from sterna.ports.vif import MADE_BY
 
 TIMEOUT_S = 10
 """A transaction takes 3-7 ms, and some more until ovs-vswitchd has applied it; a dead one never answers."""
+CALL_LIMIT_S = 60.0
+"""For one action, a few transactions and looks. What the library does before it is connected has no limit."""
+ECHO_S = 5.0
+"""An echo takes 0.3 ms."""
 
 T = TypeVar("T")
 
@@ -32,20 +38,24 @@ class OvsDb:
     def __init__(self, remote: str = "unix:/run/openvswitch/db.sock", *, timeout_s: int = TIMEOUT_S) -> None:
         self.remote = remote
         self._timeout_s = timeout_s
-        self._worker = Worker("sterna-ovs")
-        self._api: Any = None
+        self._worker = Worker("sterna-ovs", limit_s=CALL_LIMIT_S, at_end=self._forget)
+        self._of_thread = threading.local()
 
     async def run(self, act: Callable[[Any], T]) -> T:
         """`act(api)`'s answer. Raises Unreachable, Permanent, and what `act` raises."""
-        return await self._worker.run(lambda: self._attempt(act))
+        try:
+            return await self._worker.run(lambda: self._attempt(act))
+        except TimeoutError as error:
+            fix = "see that ovsdb-server and ovs-vswitchd run"
+            raise Unreachable(f"Open vSwitch does not answer: {error}", fix=fix) from error
 
     async def close(self) -> None:
-        """Drop the database connection and end the thread."""
-        await self._worker.run(self._forget)
+        """Drop the database connection and end the thread. Not waited for."""
         self._worker.stop()
 
     def _attempt(self, act: Callable[[Any], T]) -> T:
-        """With a connection that is up now: a cut one would answer reads from an old copy."""
+        """With a server that answers now: the library would answer reads from an old copy."""
+        echo(self.remote)
         try:
             return act(self._connected())
         except (ovsdb_errors.TimeoutException, TimeoutError) as error:
@@ -58,25 +68,48 @@ class OvsDb:
             raise Permanent(f"Open vSwitch refused: {error}") from error
 
     def _connected(self) -> Any:
-        if self._api is not None and not self._api.idl._session.is_connected():
+        api = getattr(self._of_thread, "api", None)
+        if api is not None and not (api.idl._session.is_connected() and api.ovsdb_connection.thread.is_alive()):
             # The IDL would reconnect by itself after a back-off of up to 8 s; a new one is there at once.
             self._forget()
-        if self._api is None:
+            api = None
+        if api is None:
             try:
                 idl = connection.OvsdbIdl.from_server(self.remote, "Open_vSwitch")
                 # ovsdbapp keeps the connection on the class, the first one for good: a class for each.
                 api_class = type("Api", (impl_idl.OvsdbIdl,), {})
-                self._api = api_class(connection.Connection(idl, timeout=self._timeout_s))
+                api = self._of_thread.api = api_class(connection.Connection(idl, timeout=self._timeout_s))
             except Exception as error:  # the library raises bare Exception and its own kinds alike
                 fix = f"see that ovsdb-server runs and listens on {self.remote}"
                 raise Unreachable(f"no connection to {self.remote}: {error}", fix=fix) from error
-        return self._api
+        return api
 
     def _forget(self) -> None:
-        if self._api is not None:
-            old, self._api = self._api.ovsdb_connection, None
+        api, self._of_thread.api = getattr(self._of_thread, "api", None), None
+        if api is not None:
+            old = api.ovsdb_connection
             # Its thread may sit in poll() until the next update; it is a daemon and must not be waited for here.
             threading.Thread(target=old.stop, args=(1,), name="sterna-ovs-close", daemon=True).start()
+
+
+def echo(remote: str) -> None:
+    """Have the server answer, over a connection of its own. Raises Unreachable.
+
+    Over TCP and TLS the library notices a server that hangs within some 10 s. Over a Unix socket it never does.
+    """
+    kind, _, path = remote.partition(":")
+    if kind != "unix" or "," in remote:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(ECHO_S)
+            asking.connect(path)
+            asking.sendall(json.dumps({"id": "sterna", "method": "echo", "params": []}).encode())
+            if not asking.recv(4096):
+                raise ConnectionError("it hung up")
+    except OSError as error:
+        fix = f"see that ovsdb-server runs and listens on {remote}"
+        raise Unreachable(f"ovsdb-server at {remote} does not answer: {error}", fix=fix) from error
 
 
 def rows(api: Any, table: str, **columns: str) -> list[Any]:

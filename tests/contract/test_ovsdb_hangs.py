@@ -1,0 +1,116 @@
+"""An ovsdb-server that hangs: no answer is taken from the local copy, nobody waits for ever, and all works again."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sterna.adapters.vif import ovsdb
+from sterna.adapters.vif.ovsdb import OvsDb, rows
+from sterna.domain.errors import Unreachable
+
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+
+
+class Server:
+    """One ovsdb-server with an empty database."""
+
+    def __init__(self, folder: Path) -> None:
+        where = shutil.which("ovsdb-server", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert where is not None, "ovsdb-server is not installed (Debian: apt-get install openvswitch-switch)"
+        subprocess.run(["ovsdb-tool", "create", folder / "db", SCHEMA], check=True)
+        self.socket = folder / "db.sock"
+        places = [f"--remote=punix:{self.socket}", f"--unixctl={folder / 'ctl'}", str(folder / "db")]
+        command = ["setpriv", "--pdeathsig", "KILL", where, *places]
+        self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 20
+        while not self.socket.exists():
+            assert time.monotonic() < until and self.process.poll() is None
+            time.sleep(0.01)
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(ovsdb, "ECHO_S", 0.5)
+    one = Server(tmp_path)
+    yield one
+    one.process.kill()
+    one.process.wait(20)
+
+
+def bridges(api: Any) -> list[Any]:
+    return rows(api, "Bridge")
+
+
+async def test_what_a_server_that_hangs_said_before_is_not_believed(server: Server) -> None:
+    db = OvsDb(f"unix:{server.socket}")
+    assert await db.run(bridges) == []
+    server.freeze()
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="does not answer") as raised:
+            await asyncio.wait_for(db.run(bridges), 5)
+        assert raised.value.fix
+    server.thaw()
+    assert await asyncio.wait_for(db.run(bridges), 2) == []
+    await db.close()
+
+
+async def test_a_server_that_hangs_from_the_beginning(server: Server) -> None:
+    server.freeze()
+    db = OvsDb(f"unix:{server.socket}")
+    with pytest.raises(Unreachable):
+        await asyncio.wait_for(db.run(bridges), 5)
+    server.thaw()
+    assert await asyncio.wait_for(db.run(bridges), 5) == []
+    await db.close()
+
+
+async def test_a_server_that_hangs_while_its_schema_is_read(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ovsdb, "CALL_LIMIT_S", 0.5)
+    monkeypatch.setattr(ovsdb, "echo", lambda _: None)  # it answered a moment ago
+    server.freeze()
+    db = OvsDb(f"unix:{server.socket}")
+    for _ in range(3):
+        with pytest.raises(Unreachable, match="does not answer"):
+            await asyncio.wait_for(db.run(bridges), 5)
+    server.thaw()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert await db.run(bridges) == []
+                break
+            except Unreachable:
+                continue
+    await db.close()
+
+
+async def test_a_library_whose_thread_has_ended_is_not_believed(server: Server) -> None:
+    db = OvsDb(f"unix:{server.socket}")
+    first = await db.run(lambda api: api)
+    first.ovsdb_connection.stop(5)
+    assert await asyncio.wait_for(db.run(lambda api: api), 5) is not first
+    await db.close()
+
+
+async def test_a_server_that_ends_is_said_to(server: Server) -> None:
+    db = OvsDb(f"unix:{server.socket}")
+    await db.run(bridges)
+    server.process.kill()
+    with pytest.raises(Unreachable):
+        await asyncio.wait_for(db.run(bridges), 5)
+    await db.close()
