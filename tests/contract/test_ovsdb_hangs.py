@@ -1,4 +1,4 @@
-"""An ovsdb-server that hangs: no answer is taken from the local copy, nobody waits for ever, and all works again."""
+"""An ovsdb-server that hangs: its old copy is not believed, nobody waits for ever, and all works again."""
 
 import asyncio
 import os
