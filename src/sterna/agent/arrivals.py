@@ -26,6 +26,8 @@ NEVER_RAN = "guest-ended-before-it-ran"
 _RUNS = ("resumed-migrated", "resumed-postcopy", "resumed")
 _ENDS = ("stopped", "crashed", "shutdown", "stopped-migrated")
 LOOK_AGAIN_S = 2.0
+LOOK_ANYWAY_S = 10.0
+"""The event that the guest runs may not come: it is looked for at this interval, too."""
 FIRST_BREATH_S = 0.03
 """A guest that was just let run has the processors first: on a host with few of them, whatever is done now is
 silence for its clients (docs/benchmarks.md). Where its frames were called before, all else is journaled and told
@@ -105,10 +107,27 @@ class Arrivals:
             try:
                 async with hypervisor.events(ctx.vm_uuid) as events:
                     seen = self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
-                    await self._listen(ctx, events, came=_waits_for_memory(seen, ctx.migration.epoch))
+                    came = _waits_for_memory(seen, ctx.migration.epoch)
+                    await self._listen_and_look(ctx, events, came=came)
             except SternaError as error:
                 log.info("cannot look out for a guest now", vm=ctx.migration.vm_name, error=error.message)
                 await ctx.clock.sleep(LOOK_AGAIN_S)
+
+    async def _listen_and_look(self, ctx: Context, events: AsyncIterator[GuestEvent], *, came: bool) -> None:
+        """Until it ran, or was seen to without an event. Raises Unreachable when events may be missing."""
+        listening = asyncio.ensure_future(self._listen(ctx, events, came=came))
+        looking = asyncio.ensure_future(self._look(ctx))
+        try:
+            await asyncio.wait((listening, looking), return_when=asyncio.FIRST_COMPLETED)
+            if listening.done() or ctx.migration.id in self._running:
+                await listening
+                return
+            looking.result()
+            await self._runs(ctx, DestinationTimes())
+        finally:
+            for task in (listening, looking):
+                task.cancel()
+            await asyncio.gather(listening, looking, return_exceptions=True)
 
     async def _listen(self, ctx: Context, events: AsyncIterator[GuestEvent], *, came: bool) -> None:
         """Until it ran; `came`: its QEMU waits here already. Raises Unreachable when events may be missing."""
@@ -118,13 +137,24 @@ class Arrivals:
             if event.kind == "started-incoming":
                 came = True
             if event.kind in _RUNS:
-                self._announce_again(ctx)
-                called = self._called.get(ctx.migration.id, frozenset())
-                self._running.add(ctx.migration.id)
-                await asyncio.gather(self._announce(ctx, times, called), self._confirm(ctx, at_once=not called))
+                await self._runs(ctx, times)
                 return
             if came and event.kind in _ENDS:
                 ctx.note_once("M4", NEVER_RAN)
+
+    async def _look(self, ctx: Context) -> None:
+        """Return when it is seen to run, or to have run. Raises SternaError where libvirt does not answer."""
+        while True:
+            await ctx.clock.sleep(LOOK_ANYWAY_S)
+            self.remember(ctx, await ctx.host.hypervisor.observe(ctx.vm_uuid))
+            if RAN in ctx.history.notes:
+                return
+
+    async def _runs(self, ctx: Context, times: DestinationTimes) -> None:
+        self._announce_again(ctx)
+        called = self._called.get(ctx.migration.id, frozenset())
+        self._running.add(ctx.migration.id)
+        await asyncio.gather(self._announce(ctx, times, called), self._confirm(ctx, at_once=not called))
 
     async def _announce(self, ctx: Context, times: DestinationTimes, called: frozenset[str]) -> None:
         """Tell the network that the guest is here (SPEC F7), but of those `called` before: QEMU does as well, a

@@ -25,16 +25,21 @@ LOOK_EVERY_S = 3.0
 """A healthy hand-over is over within two seconds of the source's pause. Seen twice in a row it is late, and 6 s are
 well within libvirt's keep-alive."""
 
+LOOK_ANYWAY_ROUNDS = 4
+"""Without an event the second of two looks comes 15 s after the pause at the latest, still within the keep-alive."""
+
 
 async def guard(ctx: Context) -> None:
     """Return when the source's paused guest was ended here as libvirt did not; in a healthy hand-over never."""
-    looked = late = False
+    late, rounds = False, 0
     while True:
         await ctx.clock.sleep(LOOK_EVERY_S)
-        # Once without a reason: if the source was paused before this life of the agent, no event told it.
-        if looked and not late and "saw-suspended-migrated" not in ctx.history.notes:
+        # Without a reason as well, now and then: the event may be missed, or older than this life of the agent.
+        reason = late or "saw-suspended-migrated" in ctx.history.notes or rounds % LOOK_ANYWAY_ROUNDS == 0
+        rounds += 1
+        if not reason:
             continue
-        was_late, looked = late, True
+        was_late = late
         late = await _left_behind(ctx)
         if late and was_late:
             with contextlib.suppress(SternaError):  # tried again
