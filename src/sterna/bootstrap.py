@@ -237,8 +237,20 @@ CLOSING_S = 3
 """How long answers under way may take when the controller is told to stop."""
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to `run_controller`: uvicorn would raise them again when all is done."""
+UNREAD_S = 60
+"""A client that takes nothing of an answer for so long (an event stream's that hangs) is cut off by the kernel."""
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to `run_controller`: uvicorn would raise them again when all is done. Cuts off clients that do
+    not read: uvicorn would keep each, its stream and its connection, for as long as the client's kernel answers."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; what is accepted later inherits the limit."""
+        await super().startup(sockets)
+        for listening in (one for server in getattr(self, "servers", ()) for one in server.sockets):
+            if listening.family in (socket.AF_INET, socket.AF_INET6):
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1000)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -283,7 +295,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
             log_level="warning",
             timeout_graceful_shutdown=CLOSING_S,
         )
-        server = _Server(serving)
+        server = Server(serving)
         stopping = asyncio.create_task(_stop_when_told(server, controller))
         showing = asyncio.create_task(show_bus_state(bus), name="systemd")
         try:

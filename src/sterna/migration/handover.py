@@ -26,7 +26,7 @@ LOOK_EVERY_S = 3.0
 well within libvirt's keep-alive."""
 
 LOOK_ANYWAY_ROUNDS = 4
-"""Without an event the second of two looks comes 15 s after the pause at the latest, still within the keep-alive."""
+"""Without an event the second of two looks comes 15 s after the pause at the latest: within the keep-alive."""
 
 
 async def guard(ctx: Context) -> None:

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import threading
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,8 @@ async def _has_zstd(emulator: str) -> bool | None:
     except OSError:
         return None
     try:
-        return await in_thread(lambda: _ask_for_zstd(emulator, changed), name="sterna-ask-qemu")
+        ask = partial(_ask_for_zstd, emulator, changed)
+        return await in_thread(ask, name="sterna-ask-qemu", limit_s=2 * _ASK_QEMU_S)
     except (OSError, ValueError):
         return None
 

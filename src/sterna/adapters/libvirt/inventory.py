@@ -17,7 +17,7 @@ from sterna.adapters.libvirt.host import LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import NO_JOB, find, job_of, observe, state_of
 from sterna.adapters.libvirt.render import render_live
-from sterna.adapters.threads import in_thread
+from sterna.adapters.threads import Bounded, in_thread
 from sterna.domain.claims import Claim, cold_disks
 from sterna.domain.errors import NotFound, Unreachable
 from sterna.domain.model import (
@@ -38,6 +38,8 @@ _RUN_DIR = Path("/run/libvirt/qemu")
 _NEARLY = 1.01
 """A mapping may have a few pages more than the memory."""
 _DIAL_S = 8.0
+_DIALS = Bounded("sterna-dial-call")
+"""libvirt dials without an end where a libvirtd takes the connection and says nothing."""
 """A peer that is up answers in milliseconds; a dropped SYN would be tried for two minutes."""
 
 
@@ -135,7 +137,7 @@ class LibvirtInventory(LibvirtHost):
         fix = "see that libvirtd listens there, and that no firewall is between"
         try:
             async with asyncio.timeout(_DIAL_S):
-                peer = await in_thread(dial, name="sterna-dial")
+                peer = await in_thread(lambda: _DIALS.call(dial, _DIAL_S), name="sterna-dial")
         except TimeoutError:
             return Refusal(
                 code="peer-unreachable",

@@ -40,9 +40,10 @@ async def keep(monitor: str, path: Path) -> None:
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            asked = json.loads(await reader.readline())
+            async with asyncio.timeout(ANSWER_S):
+                asked = json.loads(await reader.readline())
             answer = await _execute(client, str(asked["execute"]), asked.get("arguments"))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, TimeoutError) as error:
             answer = {"error": f"not understood: {error}"}
         writer.write(json.dumps(answer).encode() + b"\n")
         writer.close()

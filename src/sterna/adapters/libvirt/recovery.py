@@ -24,7 +24,7 @@ from pathlib import Path
 from lxml import etree
 
 from sterna.adapters.libvirt.connection import Connect
-from sterna.adapters.libvirt.keeper import HELD
+from sterna.adapters.libvirt.keeper import ANSWER_S, CONNECT_S, HELD
 from sterna.adapters.libvirt.metadata import Element
 from sterna.adapters.libvirt.monitor import Refused, ask
 from sterna.domain.errors import Conflict, Permanent, Unreachable
@@ -39,6 +39,8 @@ _ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
 """QEMU's names for a migration that is, or is about to be, joined."""
 _SETTLE_S = 5.0
 _LOOK_S = 0.05
+_SLACK_S = 5.0
+"""The keeper keeps its own limits. It has so much more time: to start on a busy host, or it hangs."""
 
 
 def door(uuid: str) -> Path:
@@ -86,7 +88,7 @@ def _arguments(uuid: str) -> Iterator[str]:
 async def open_door(uuid: str) -> None:
     """Have the guest's second monitor opened and held; returns once it is. A guest without one is nothing.
 
-    Raises Unreachable where it does not open, in about 10 s.
+    Raises Unreachable where it does not open, in 10 to 15 s.
     """
     if not door(uuid).exists() or await _ask_keeper(uuid, "x-is-anybody-there") is not None:
         return
@@ -95,7 +97,13 @@ async def open_door(uuid: str) -> None:
         *argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
     )
     assert keeper.stdout is not None
-    if await keeper.stdout.readline() != HELD:  # it ended
+    said = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_S + _SLACK_S):
+            said = await keeper.stdout.readline()
+    if said != HELD:  # it ended, or hangs
+        with contextlib.suppress(ProcessLookupError):
+            keeper.kill()
         raise Unreachable("the guest's second monitor does not open: its QEMU is busy, or somebody else holds it")
 
 
@@ -131,13 +139,15 @@ async def listen_again(uuid: str, address: str) -> str:
 async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | None:
     """What QEMU said against it, '' if nothing; None where nobody holds the monitor."""
     try:
-        reader, writer = await asyncio.open_unix_connection(_held(uuid))
-    except OSError:
+        async with asyncio.timeout(_SLACK_S):
+            reader, writer = await asyncio.open_unix_connection(_held(uuid))
+    except OSError:  # TimeoutError is one
         return None
     try:
         request = {"execute": command} | ({"arguments": arguments} if arguments else {})
         writer.write(json.dumps(request).encode() + b"\n")
-        line = await reader.readline()
+        async with asyncio.timeout(ANSWER_S + _SLACK_S):
+            line = await reader.readline()
     except OSError:
         return None
     finally:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from sterna.domain.errors import Permanent, Temporary
 
+_KILLED_S = 5.0
+"""A killed process is gone at once, unless it waits in the kernel for storage that is away: it is left behind."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -67,5 +70,7 @@ async def run(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_KILLED_S):
+                    await process.wait()
     return Finished(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))

@@ -18,7 +18,7 @@ from sterna.adapters.native import owners, usage, witness
 from sterna.adapters.native.command import run
 from sterna.adapters.threads import in_thread
 from sterna.domain.claims import Claim, Sight
-from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.errors import Conflict, Permanent, Temporary
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.ports.storage import Created
 
@@ -29,6 +29,9 @@ _MARGIN = 0.1
 _RESERVE_BYTES = 64 << 20
 """Left free beyond the copies, for the host's own sake."""
 _FORMATS = ("raw", "qcow2")
+
+ANSWER_S = 300.0
+"""For one look or change. Removing a large file takes seconds on a busy disk."""
 
 T = TypeVar("T")
 
@@ -47,7 +50,7 @@ class FileStorage:
             refusals = [refusal for disk in disks for refusal in self._against(disk)]
             return refusals + self._room(disks) if disks else refusals
 
-        return await in_thread(check)
+        return await _on_disk(check)
 
     async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Which of these local disks F10 could not remove: those outside the instances directory of this host."""
@@ -55,14 +58,14 @@ class FileStorage:
         def check() -> list[Refusal]:
             return [refusal for disk in disks for refusal in self._unremovable(disk)]
 
-        return await in_thread(check)
+        return await _on_disk(check)
 
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
         """Which directories and files P8 would have to make; the VM's own directory is `instances_dir/UUID`.
 
         Raises Conflict if a disk's file already exists, Permanent for a path outside the instances directory.
         """
-        return await in_thread(lambda: self._plan(vm_uuid, disks))
+        return await _on_disk(lambda: self._plan(vm_uuid, disks))
 
     async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
         """P8: make what `created` lists. A file of an earlier, interrupted attempt is made anew unless whole.
@@ -74,7 +77,7 @@ class FileStorage:
             for directory in sorted(created.directories, key=len):
                 self._make_directory(directory)
 
-        await in_thread(make_directories)
+        await _on_disk(make_directories)
         for disk in disks:
             if disk.path is None or disk.path not in created.files:
                 raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
@@ -92,12 +95,12 @@ class FileStorage:
             for path in sorted(created.directories, key=len, reverse=True):
                 self._remove_directory(path)
 
-        await in_thread(remove)
+        await _on_disk(remove)
 
     async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
         """`instances_dir/UUID`, if there is one."""
         path = self._inside(str(self._root / vm_uuid))
-        return (str(path),) if await in_thread(path.is_dir) else ()
+        return (str(path),) if await _on_disk(path.is_dir) else ()
 
     async def leave_token(self, path: str, token: str) -> None:
         """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
@@ -109,11 +112,11 @@ class FileStorage:
 
     async def sight(self, path: str, token: str) -> Sight:
         """What this host sees of the token, and of the file beside it."""
-        return await in_thread(lambda: witness.sight(path, token))
+        return await _on_disk(lambda: witness.sight(path, token))
 
     async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
         """Who names a file called `name` that lies beside that token, under whatever path."""
-        return await in_thread(lambda: witness.owners(name, token, usage.reached(claims)))
+        return await _on_disk(lambda: witness.owners(name, token, usage.reached(claims)))
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
@@ -129,21 +132,21 @@ class FileStorage:
 
     async def examine(self, disk: Disk) -> Disk:
         """With everything it stands on, as the images' own headers have it."""
-        return await in_thread(lambda: usage.examine(disk))
+        return await _on_disk(lambda: usage.examine(disk))
 
     async def identity(self, path: str) -> str | None:
         """What tells this very file from a later one of its name; None where there is nothing."""
-        return await in_thread(lambda: usage.identity_of(path))
+        return await _on_disk(lambda: usage.identity_of(path))
 
     async def used_by(
         self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
     ) -> dict[str, tuple[str, ...]]:
         """Those of `files` that somebody else needs: by whom, in words. `locks`: processes of this host as well."""
-        return await in_thread(lambda: usage.users_of(files, claims, locks=locks))
+        return await _on_disk(lambda: usage.users_of(files, claims, locks=locks))
 
     async def owner_of(self, path: str) -> FileOwner | None:
         """Owner, group and mode of a file; None where it cannot be seen."""
-        return await in_thread(lambda: owners.read(path))
+        return await _on_disk(lambda: owners.read(path))
 
     async def readable(self, path: str) -> bool:
         """Does this host see the file, and may it be opened for reading and writing?"""
@@ -158,7 +161,7 @@ class FileStorage:
             finally:
                 os.close(fd)
 
-        return await in_thread(look)
+        return await _on_disk(look)
 
     def _against(self, disk: Disk) -> list[Refusal]:
         """What is wrong with one disk's copy, room apart."""
@@ -260,7 +263,7 @@ class FileStorage:
 
     async def _is_whole(self, disk: Disk, path: Path) -> bool:
         """Is there a finished image of the right kind (ours, from an attempt whose answer was lost)?"""
-        if not await in_thread(lambda: path.is_file() and not path.is_symlink() and path.stat().st_size > 0):
+        if not await _on_disk(lambda: path.is_file() and not path.is_symlink() and path.stat().st_size > 0):
             return False
         argv = [self._qemu_img, "info", "-U", "--output=json", "-f", disk.format, str(path)]
         done = await run(argv, limit_s=_QEMU_IMG_S)
@@ -364,6 +367,6 @@ def _make_empty(path: Path) -> None:
 async def _in_words(act: Callable[[], T], what: str) -> T:
     """Run in a thread; an OSError becomes Permanent with `what` before it."""
     try:
-        return await in_thread(act)
+        return await _on_disk(act)
     except OSError as error:
         raise Permanent(f"{what}: {error.strerror}") from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sterna.adapters.openstack.errors import meaning
 from sterna.adapters.threads import in_thread
-from sterna.domain.errors import BadRequest
+from sterna.domain.errors import BadRequest, Unknown, Unreachable
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 EXTRA_FIX = "install it: pip install 'sterna[openstack]'"
 
+MOST_ANSWERS = 5
+"""An act is a few requests, each perhaps answered byte by byte: after so many `timeout_s` nobody waits for it."""
 VOLUME_API = "3.44"
 """The first with `os-complete`, the last call of an attachment's life that we need (OpenStack Rocky and newer)."""
 
@@ -52,6 +54,7 @@ class Cloud:
 
     def __init__(self, access: CloudAccess) -> None:
         self._connection = _connect(access)
+        self._timeout_s = access.timeout_s
 
     async def ask(self, what: str, act: Callable[[Connection], T]) -> T:
         """`act`'s answer, from a thread of its own; it must only read. `what` is for the error: `read volume X`.
@@ -77,7 +80,11 @@ class Cloud:
                     raise
                 raise told from error
 
-        return await in_thread(attempt, name="sterna-openstack")
+        try:
+            return await in_thread(attempt, name="sterna-openstack", limit_s=MOST_ANSWERS * self._timeout_s)
+        except TimeoutError as error:
+            kind = Unknown if changing else Unreachable
+            raise kind(f"cannot {what}: {error}", fix="see that the service answers") from error
 
 
 def _connect(access: CloudAccess) -> Connection:

@@ -98,6 +98,7 @@ def send(device: str, frames: Sequence[bytes]) -> None:
     """Frames out of one of the host's own devices. Raises Permanent."""
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.settimeout(_LIMIT_S)
             raw.bind((device, 0))
             for frame in frames:
                 raw.send(frame)

@@ -1,0 +1,57 @@
+"""Parts of a host that hang: a keeper, a killed command, a file system. Whoever asked them is answered."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from sterna.adapters.libvirt import recovery
+from sterna.adapters.native import command, storage
+from sterna.domain.errors import Temporary, Unreachable
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(recovery, "_FOLDER", tmp_path)
+    for limit in ("CONNECT_S", "ANSWER_S", "_SLACK_S"):
+        monkeypatch.setattr(recovery, limit, 0.1)
+    (tmp_path / "sterna-vm.sock").touch()
+    return tmp_path
+
+
+async def test_a_keeper_that_hangs_is_as_good_as_none(folder):
+    async def silent(reader, writer):
+        await reader.read()
+
+    async with await asyncio.start_unix_server(silent, folder / "sterna-vm.held"):
+        assert await asyncio.wait_for(recovery._ask_keeper("vm", "migrate-pause"), 5) is None
+
+
+async def test_a_keeper_that_never_says_that_it_holds_the_monitor_is_not_waited_for(folder, monkeypatch):
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\necho $$ > {folder}/pid\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(recovery.sys, "executable", str(program))
+    monkeypatch.setattr(recovery, "_SLACK_S", 2.0)
+    with pytest.raises(Unreachable, match="does not open"):
+        await asyncio.wait_for(recovery.open_door("vm"), 20)
+
+
+async def test_a_killed_command_that_waits_in_the_kernel_is_left_behind(monkeypatch):
+    monkeypatch.setattr(command, "_KILLED_S", 0.1)
+    monkeypatch.setattr(asyncio.subprocess.Process, "kill", lambda self: None)  # as good as killed
+    began = time.monotonic()
+    with pytest.raises(Temporary, match="no answer"):
+        await command.run(["sleep", "8"], limit_s=0.1)
+    assert time.monotonic() - began < 6
+
+
+async def test_a_file_system_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr(storage, "ANSWER_S", 0.1)
+    held = threading.Event()
+    with pytest.raises(Temporary, match="file system"):
+        await asyncio.wait_for(storage._on_disk(held.wait), 5)
+    with pytest.raises(Temporary, match="file system"):
+        await asyncio.wait_for(storage._in_words(held.wait, "cannot make it"), 5)
+    held.set()
