@@ -31,7 +31,7 @@ class Connections:
         def __init__(self, all_: Connections, name: str) -> None:
             self._all, self._name = all_, name
 
-        async def run(self, act: Any) -> Any:
+        async def run(self, act: Any, *, unlimited: bool = False) -> Any:
             if self._name.startswith("sterna-watch"):
                 return {"type": 1}
             if self._all.over.is_set() or act.__code__.co_names[:1] == ("_prepare",):

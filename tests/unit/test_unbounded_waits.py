@@ -1,0 +1,130 @@
+"""Nobody waits without an end for something that may never come: every such wait has a limit where it is written, or is
+listed here with what ends it. `docs/reliability.md`, "What is waited for", says the same at length.
+
+Only the usual kinds are recognised, by their names: this keeps the table complete, it proves nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "src" / "sterna"
+NOT_OURS = ("adapters/sim/", "lab/")
+"""Only tests and demos run them."""
+WITHOUT_ARGUMENTS = {"wait", "get", "join", "acquire", "communicate", "readline", "create_future"}
+"""`event.wait()`, `queue.get()`, `thread.join()`: with arguments they are something else, or have a limit."""
+NEEDS = {
+    "asyncio.wait": "timeout",
+    "subprocess.run": "timeout",
+    "in_thread": "limit_s",
+    "Worker": "limit_s",
+    "anext": "",
+    "asyncio.open_connection": "",
+    "asyncio.open_unix_connection": "",
+    "socket.socket": "",
+}
+"""Function, and the argument that is its limit ('': it has none, and needs one around it)."""
+
+ENDED_BY = {
+    # the agent and the saga: what ends them is this process, or a clock beside them
+    "saga/runner.py:Runner._pause": "a clock beside it",
+    "migration/pre.py:unless_aborted": "the call's own deadline (rpc/client.py)",
+    "migration/postcopy.py:attend": "join() is one try, each of its calls with a deadline",
+    "migration/transfer.py:watch": "the copy; looked at every 3 s (handover.guard), ended by abort or --finish-within",
+    "migration/transfer.py:_obey_abort": "cancelled with the copy",
+    "migration/handover.py:switch_network": "cancelled with the copy; F7 asks again",
+    "migration/handover.py:let_end": "a clock beside it",
+    "migration/rollback.py:wait_report": "the other half's report, a cast that is never lost; declare-dead",
+    "agent/tokens.py:CheckTokens._sweep_for_ever": "nothing: without a reason there is nothing to sweep",
+    "agent/arrivals.py:Arrivals._listen_and_look": "the look beside it, every 10 s; each has a limit",
+    "agent/faults.py:FaultFile._act": "only tests ask for it",
+    "agent/daemon.py:Agent._hint": "nothing: the controller reads the journal every 2 s without a hint",
+    "bootstrap.py:until_told_to_stop": "SIGTERM or SIGINT: this is the life of the process",
+    # calls between processes
+    "rpc/deadline.py:within": "a clock beside it",
+    "rpc/deadline.py:paused": "a clock beside it",
+    "rpc/client.py:_next": "within() around it",
+    "rpc/outbox.py:Outbox.drained": "only tests wait for it",
+    "rpc/outbox.py:Outbox._send.first": "within() around it",
+    "rpc/server.py:_finished": "a heartbeat's time, within() around it",
+    "controller/registry.py:Registry.hear_all": "a clock beside it",
+    # threads
+    "adapters/threads.py:Worker.run": "without a limit the caller's business; with one it is looked at",
+    "adapters/threads.py:Worker._work": "the next job: this is the life of the thread",
+    "adapters/vif/plugs.py:Plugs.__init__": "netlink: the kernel answers",
+    "adapters/libvirt/events.py:EventHub.subscribe": "Event.wait has a limit inside",
+    "adapters/libvirt/events.py:_Subscriber.events": "the hub looks every 5 s; who reads looks every 10 s",
+    "adapters/libvirt/recovery.py:_free_port": "binds only",
+    "adapters/vif/ovsdb.py:echo": "settimeout",
+    "adapters/vif/announce.py:send_as": "settimeout",
+    "adapters/vif/bridge.py:send": "settimeout",
+    "bootstrap.py:_listening": "asyncio's, not blocking",
+    # being rewritten; tests/contract/test_nats_client.py
+    "adapters/nats/bus.py": "see the table",
+}
+"""Place -> what ends it. A whole file where there is no function."""
+
+
+class Waits(ast.NodeVisitor):
+    """The places of one file that wait without a limit."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.place, self.limited, self.found = file, [], 0, set[str]()
+
+    def _inside(self, node: ast.AST) -> None:
+        limited, self.limited = self.limited, 0  # a function does not run where it is written
+        self.place.append(node.name)
+        self.generic_visit(node)
+        self.place.pop()
+        self.limited = limited
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _inside
+
+    def visit_AsyncWith(self, node: ast.AsyncWith) -> None:
+        limits = any(ast.unparse(item.context_expr).startswith("asyncio.timeout(") for item in node.items)
+        self.limited += limits
+        self.generic_visit(node)
+        self.limited -= limits
+
+    def visit_Call(self, node: ast.Call) -> None:
+        named = {k.arg for k in node.keywords}
+        name = ast.unparse(node.func)
+        bare = isinstance(node.func, ast.Attribute) and node.func.attr in WITHOUT_ARGUMENTS
+        waits = bare and not node.args and not named
+        waits |= name in NEEDS and NEEDS[name] not in named
+        if waits and not self.limited:
+            self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        self.generic_visit(node)
+
+
+def unbounded() -> Iterator[str]:
+    for path in SOURCE.rglob("*.py"):
+        file = path.relative_to(SOURCE).as_posix()
+        if not file.startswith(NOT_OURS):
+            seen = Waits(file)
+            seen.visit(ast.parse(path.read_text()))
+            yield from (file for _ in [0] if file in ENDED_BY and seen.found)
+            yield from (place for place in seen.found if file not in ENDED_BY)
+
+
+def test_every_wait_has_a_limit_or_is_listed_with_what_ends_it() -> None:
+    assert sorted(set(unbounded()) - ENDED_BY.keys()) == []
+
+
+def test_what_is_listed_is_there() -> None:
+    assert sorted(ENDED_BY.keys() - set(unbounded()) - {"adapters/nats/bus.py"}) == []
+
+
+def test_a_wait_is_recognised() -> None:
+    seen = Waits("x.py")
+    seen.visit(
+        ast.parse("async def f():\n async with asyncio.timeout(1):\n  await e.wait()\n await asyncio.wait(x)")
+    )
+    assert seen.found == {"x.py:f"}
+    seen = Waits("x.py")
+    seen.visit(
+        ast.parse("def f():\n e.wait(1)\n d.get('x')\n asyncio.wait(x, timeout=1)\n subprocess.run(x, timeout=1)")
+    )
+    assert seen.found == set()
