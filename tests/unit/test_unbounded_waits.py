@@ -1,4 +1,4 @@
-"""Nobody waits without an end for something that may never come: every such wait has a limit where it is written, or is
+"""Nobody waits without an end for something that may never come: each wait has a limit where it is written, or is
 listed here with what ends it. `docs/reliability.md`, "What is waited for", says the same at length.
 
 Only the usual kinds are recognised, by their names: this keeps the table complete, it proves nothing.
@@ -32,7 +32,7 @@ ENDED_BY = {
     "saga/runner.py:Runner._pause": "a clock beside it",
     "migration/pre.py:unless_aborted": "the call's own deadline (rpc/client.py)",
     "migration/postcopy.py:attend": "join() is one try, each of its calls with a deadline",
-    "migration/transfer.py:watch": "the copy; looked at every 3 s (handover.guard), ended by abort or --finish-within",
+    "migration/transfer.py:watch": "the copy; looked at every 3 to 12 s (handover.guard), ended by an abort",
     "migration/transfer.py:_obey_abort": "cancelled with the copy",
     "migration/handover.py:switch_network": "cancelled with the copy; F7 asks again",
     "migration/handover.py:let_end": "a clock beside it",
