@@ -14,12 +14,16 @@ import sys
 import time
 from typing import Any
 
+import structlog
+
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
 from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.vif.plugs import Plugs
 from sterna.ports.hypervisor import GuestEvent
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for answers
 
 
 class Events:

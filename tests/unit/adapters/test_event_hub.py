@@ -199,6 +199,21 @@ async def test_a_guest_whose_qemu_hangs_holds_up_nobody_else(monkeypatch: pytest
     one.close()
 
 
+async def test_a_libvirtd_that_takes_a_connection_and_says_nothing(
+    libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "open_connection", libvirtd.open)
+    monkeypatch.setattr(connection, "OPEN_S", 0.1)
+    libvirtd.hangs.set()
+    one = connection.Connection("test:///", "test")
+    async with asyncio.timeout(5):
+        with pytest.raises(Unreachable, match="does not answer"):
+            await one.run(lambda conn: conn.getLibVersion())
+        libvirtd.hangs.clear()
+        assert await one.run(lambda conn: conn.getLibVersion()) > 0
+    one.close()
+
+
 async def test_the_copy_itself_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "open_connection", lambda _uri: Answers())
     monkeypatch.setattr(connection, "CALL_LIMIT_S", 0.05)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import libvirt
 import structlog
 
-from sterna.adapters.threads import Worker
+from sterna.adapters.threads import Bounded, Worker
 from sterna.domain.errors import NotFound, Permanent, SternaError, Unreachable
 
 _KEEPALIVE_INTERVAL_S = 5
@@ -23,6 +23,8 @@ _KEEPALIVE_COUNT = 4
 CALL_LIMIT_S = 90.0
 """Keep-alives end the calls to a libvirtd that is silent. They do not end one that libvirtd itself never answers
 (its guest's QEMU hangs), nor the opening of a connection. libvirt's own longest wait is 30 s."""
+OPEN_S = 30.0
+"""libvirt itself waits without an end for a libvirtd that takes a connection and says nothing."""
 _EVENTS_RETRY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -107,6 +109,7 @@ class Connection:
     def __init__(self, uri: str, name: str) -> None:
         self._uri = uri
         self._of_thread = threading.local()
+        self._opening = Bounded(f"{name}-open")
         self._worker = Worker(name, limit_s=CALL_LIMIT_S, at_end=self._drop)
 
     async def run(self, act: Callable[[Connect], T], *, unlimited: bool = False) -> T:
@@ -142,8 +145,15 @@ class Connection:
             self._drop()
             conn = None
         if conn is None:
-            conn = self._of_thread.conn = open_connection(self._uri)
+            conn = self._of_thread.conn = self._opened()
         return conn
+
+    def _opened(self) -> Connect:
+        try:
+            return self._opening.call(lambda: open_connection(self._uri), OPEN_S, late=close_quietly)
+        except TimeoutError as error:
+            fix = "see that libvirtd runs"
+            raise Unreachable(f"libvirtd at {self._uri} does not answer: {error}", fix=fix) from error
 
     def _drop(self) -> None:
         conn, self._of_thread.conn = getattr(self._of_thread, "conn", None), None

@@ -19,7 +19,7 @@ import libvirt
 import libvirt_qemu
 import structlog
 
-from sterna.adapters.libvirt.connection import Connect, close_quietly, is_alive, open_connection
+from sterna.adapters.libvirt.connection import OPEN_S, Connect, close_quietly, is_alive, open_connection
 from sterna.adapters.threads import Bounded, in_thread
 from sterna.domain.errors import Unreachable
 from sterna.ports.hypervisor import GuestEvent
@@ -31,8 +31,6 @@ LOOK_EVERY_S = 5.0
 ANSWER_S = 10.0
 """libvirtd says its version in a millisecond. Keep-alives notice one that is stopped, after some 25 s; they do not
 notice one that lives and answers nothing."""
-OPEN_S = 30.0
-"""libvirt itself waits without an end for a libvirtd that takes a connection and says nothing."""
 
 log = structlog.get_logger(__name__)
 
