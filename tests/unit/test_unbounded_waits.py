@@ -60,6 +60,7 @@ ENDED_BY = {
     "adapters/vif/ovsdb.py:echo": "settimeout",
     "adapters/vif/announce.py:send_as": "settimeout",
     "adapters/vif/bridge.py:send": "settimeout",
+    "adapters/systemd.py:send": "setblocking(False)",
     "bootstrap.py:_listening": "asyncio's, not blocking",
     "adapters/nats/bus.py:NatsBus.wait_connected": "its caller's limit",
     "adapters/nats/bus.py:_replies": "the caller's deadline (rpc/client.py, rpc/outbox.py)",
