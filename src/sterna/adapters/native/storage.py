@@ -364,6 +364,16 @@ def _make_empty(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
+async def _on_disk(act: Callable[[], T]) -> T:
+    """Run in a thread. Raises Temporary where the file system does not answer (a dead NFS server), and what `act`
+    raises."""
+    try:
+        return await in_thread(act, limit_s=ANSWER_S)
+    except TimeoutError as error:
+        fix = "see that the storage it is on can be reached"
+        raise Temporary(f"the file system does not answer: {error}", fix=fix) from error
+
+
 async def _in_words(act: Callable[[], T], what: str) -> T:
     """Run in a thread; an OSError becomes Permanent with `what` before it."""
     try:
