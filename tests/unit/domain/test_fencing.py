@@ -64,6 +64,8 @@ SOURCE_ROWS = [
     (seen(PAUSED, "user"), BEGUN, Verdict.STAYED),
     (seen(PAUSED, "ioerror"), OWN_DISKS, Verdict.STAYED),
     (seen(PAUSED, "migration"), OWN_DISKS, Verdict.STRANDED),
+    (seen(PAUSED, "api-error"), OWN_DISKS, Verdict.STRANDED),
+    (seen(PAUSED, "api-error"), BEGUN, Verdict.DOUBT),
     (seen(PAUSED, "migration"), BEGUN, Verdict.DOUBT),
     (seen(SHUTOFF, "migrated"), BEGUN, Verdict.ENDED_AT_DESTINATION),
     (seen(SHUTOFF, "unknown"), HANDED, Verdict.ENDED_AT_DESTINATION),
@@ -101,7 +103,18 @@ def test_a_source_that_comes_back(here, written_off, verdict):
     assert after_return(here, written_off).verdict is verdict
 
 
-REASONS = ("", "migration", "postcopy", "postcopy-failed", "user", "ioerror", "unknown", "incoming", "migrated")
+REASONS = (
+    "",
+    "migration",
+    "postcopy",
+    "postcopy-failed",
+    "user",
+    "ioerror",
+    "unknown",
+    "incoming",
+    "migrated",
+    "api-error",
+)
 
 
 def every_observation():

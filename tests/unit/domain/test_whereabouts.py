@@ -48,6 +48,11 @@ TABLE = [
     (see(P), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.STRANDED),
     (see(S), see(S, epoch=EPOCH - 1, ran=True), True, Verdict.ENDED_AT_SOURCE),
     (see(P, reason="migration"), see(A), True, Verdict.STRANDED),
+    (see(P, reason="api-error"), see(A), True, Verdict.STRANDED),  # libvirt could not let it run: the interlock
+    (see(P, reason="api-error"), see(S, reason="failed"), True, Verdict.STRANDED),
+    (see(P, reason="api-error"), see(P), True, Verdict.WAIT),
+    (see(P, reason="api-error"), see(U), True, Verdict.WAIT),
+    (see(P, reason="api-error"), see(A), False, Verdict.STAYED),
     (see(P), see(S, reason="unknown", ran=True), True, Verdict.DOUBT),
     (see(P), see(S, reason="unknown"), True, Verdict.DOUBT),
     (see(P), see(S, reason="ran here", ran=True), True, Verdict.ENDED_AT_DESTINATION),

@@ -288,7 +288,11 @@ class SimCopy(Sending, Postcopying):
 
     def _resume_source(self) -> None:
         domain = self.source.domains.get(self.uuid)
-        if domain is not None and domain.active and not domain.running and not domain.interlocked:
+        if domain is None or not domain.active or domain.running:
+            return
+        if domain.interlocked:
+            qemu.pause(self.world, self.source, domain, reason="api-error", event="suspended")
+        else:
             qemu.run(self.world, self.source, domain, reason="migration-canceled", event="resumed-migrated")
 
     def _finish(self, error: str | None) -> None:
