@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -121,13 +122,20 @@ async def test_a_reader_of_an_older_database_misses_nothing_in_the_new_one(world
     assert [e.data["host"] for e in await fleet_wide] == ["b"]
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - no event tells of what readers have taken
+            await asyncio.sleep(0.005)
+
+
 async def test_what_happens_while_one_reads_is_told(world: World) -> None:
     await under_way(world, "preparing", "migrating")
     reading = asyncio.create_task(read(world, "m1", None))
     fleet_wide = asyncio.create_task(read(world, None, None, upto=2))
-    await asyncio.sleep(0.05)
+    readers = world.controller.events._readers
+    await until(lambda: len(readers) == 2)
     await world.controller.projector.sampled("m1", {"sample": {"memory_remaining": 1, "memory_total": 4}})
-    await asyncio.sleep(0.05)
+    await until(lambda: not any(reader.progress for reader in readers))
     world.a.write(Book(Role.SOURCE, migration=MOVE).status("post-migrating").status("completed").end())
     await world.pull()
     kinds = [e.kind for e in await reading]

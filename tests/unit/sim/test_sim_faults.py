@@ -93,10 +93,14 @@ async def test_at_the_switch_over_what_libvirt_sees_lets_the_source_run_on(
     assert before.diff(world.snapshot("a")) == []
 
 
-@pytest.mark.parametrize("fault", ["source libvirtd", "destination libvirtd", "both cut"])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("source libvirtd", "migration"), ("destination libvirtd", "api-error"), ("both cut", "api-error")],
+)
 async def test_at_the_switch_over_a_lost_libvirtd_leaves_the_source_paused(
-    world: SimWorld, clock: SimClock, a: SimSide, b: SimSide, fault: str
+    world: SimWorld, clock: SimClock, a: SimSide, b: SimSide, fault: str, reason: str
 ) -> None:
+    """`api-error`: the source's libvirt tried to let it run on, which the interlock refused."""
     uuid = world.add_vm("a", "vm1")
     plan = await prepare(world, uuid, a, b)
     await a.hypervisor.interlock(uuid, EPOCH)
@@ -106,7 +110,7 @@ async def test_at_the_switch_over_a_lost_libvirtd_leaves_the_source_paused(
     libvirtd(world, "a", True)
     libvirtd(world, "b", True)
     source = await a.hypervisor.observe(uuid)
-    assert (source.state, source.reason, source.job_active) == (GuestState.PAUSED, "migration", False)
+    assert (source.state, source.reason, source.job_active) == (GuestState.PAUSED, reason, False)
     assert (await b.hypervisor.observe(uuid)).state is GuestState.ABSENT, "ended when nobody feeds it"
     with pytest.raises(Conflict, match="epoch"):
         await a.hypervisor.resume(uuid, EPOCH - 1)
