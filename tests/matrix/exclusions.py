@@ -34,7 +34,12 @@ def _power_cut_at_the_switch_over(case: Case) -> bool:
     if case.script.startswith("switched"):  # a guest in post-copy is seen to run by its source, too
         return _strikes(case, "power-host2-30s", "host2 domain defined")
     return _strikes(
-        case, "power-host2-30s", "host2 domain defined", "host2 domain running (migrated)", "job finished"
+        case,
+        "power-host2-30s",
+        "host2 domain defined",
+        "host2 domain running (migrated)",
+        "job finished",
+        "host1 domain paused (api-error)",  # the instant after: libvirt tried to let the old copy run on
     )
 
 
