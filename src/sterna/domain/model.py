@@ -143,6 +143,10 @@ class Disk(Value):
     shareable: bool = False
     capacity_bytes: int | None = None
     allocation_bytes: int | None = None
+    discard: bool = False
+    """QEMU may discard (`discard='unmap'`)."""
+    length_bytes: int | None = None
+    """Of its file, holes included."""
     owner: FileOwner | None = None
     """Of a local file, on its own host."""
     backing_path: str | None = None

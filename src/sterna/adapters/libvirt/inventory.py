@@ -245,10 +245,11 @@ def _sized(domain: Any, disk: Disk) -> Disk:
     if disk.kind is DiskKind.EMPTY:
         return disk
     try:
-        capacity, allocation, _physical = domain.blockInfo(disk.target)
+        capacity, allocation, physical = domain.blockInfo(disk.target)
     except libvirt.libvirtError:
         return disk  # a stopped VM's network disk: nobody knows, which is not zero
-    return disk.model_copy(update={"capacity_bytes": capacity, "allocation_bytes": allocation})
+    sizes = {"capacity_bytes": capacity, "allocation_bytes": allocation, "length_bytes": physical}
+    return disk.model_copy(update=sizes)
 
 
 def _saved_states(domain: Any) -> tuple[str, ...]:

@@ -204,7 +204,7 @@ class FileStorage:
             yield Refusal(code="disk-behind-link", message=message, fix=fix)
 
     def _room(self, disks: tuple[Disk, ...]) -> list[Refusal]:
-        needed = sum(d.allocation_bytes if d.allocation_bytes is not None else d.capacity_bytes or 0 for d in disks)
+        needed = sum(_to_be_written(d) for d in disks)
         needed = int(needed * (1 + _MARGIN)) + _RESERVE_BYTES
         try:
             free = self.free_bytes()
@@ -335,6 +335,17 @@ class FileStorage:
             yield fd
         finally:
             os.close(fd)
+
+
+def _to_be_written(disk: Disk) -> int:
+    """Bytes its copy will take. Where QEMU may not discard, it fills the holes of raw images and of preallocated
+    qcow2 with zeros (measured); those of other qcow2 and of what lies above a shared base are not sent."""
+    capacity, allocated = disk.capacity_bytes, disk.allocation_bytes
+    if capacity is None or allocated is None:
+        return allocated or capacity or 0
+    preallocated = (disk.length_bytes or 0) >= capacity
+    filled = not disk.discard and not disk.backing_shared and (disk.format == "raw" or preallocated)
+    return max(capacity, allocated) if filled else allocated
 
 
 def _against_backing(disk: Disk) -> list[Refusal]:
