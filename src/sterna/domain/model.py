@@ -143,8 +143,6 @@ class Disk(Value):
     shareable: bool = False
     capacity_bytes: int | None = None
     allocation_bytes: int | None = None
-    discard: bool = False
-    """QEMU may discard (`discard='unmap'`)."""
     length_bytes: int | None = None
     """Of its file, holes included."""
     owner: FileOwner | None = None

@@ -91,7 +91,6 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         secrets=read_secrets(disk),
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
-        discard=_attr(disk, "driver", "discard") == "unmap",
         chain=tuple(dict.fromkeys(_below(disk))),
         data_file=_attr(disk, "source/dataStore/source", "file") or None,
         optional=_attr(disk, "source", "startupPolicy") in ("optional", "requisite"),
