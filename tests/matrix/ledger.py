@@ -40,6 +40,7 @@ ON_BEHALF = {
     "call open_recovery": "copy",
     "call listen_again": "copy",
     "call end_lost": "copy",
+    "call make_way": "make-way",
 }
 """Done for a step of the other side, whose journal has the intent."""
 
