@@ -11,7 +11,7 @@ import contextlib
 from datetime import datetime
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
-from sterna.domain.errors import Permanent, SternaError
+from sterna.domain.errors import NotFound, Permanent, SternaError
 from sterna.domain.forecast import OUTLOOK, Forecast, Load, Mode, Outlook, Road, converges, forecast
 from sterna.domain.model import Data, GuestLoad, JobSample
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
@@ -85,6 +85,10 @@ async def prepare(ctx: Context) -> CopyParameters:
     return await stream.choose(ctx, converges(seen))
 
 
+_AGAIN_S = (0.5, 1.0, 2.0)
+"""Pauses before libvirt is asked again: a job that is about to end makes it refuse."""
+
+
 class RestoreDowntime(Step[Context]):
     """Undo of `prepare`: QEMU keeps the limit it was told before a copy for the next one, which may be anybody's:
     with a rehearsal's that one could never switch over."""
@@ -92,10 +96,20 @@ class RestoreDowntime(Step[Context]):
     name = "restore-max-downtime"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """QEMU's own again. Raises Unreachable; what libvirt refuses (the guest has ended) holds nothing up."""
-        with contextlib.suppress(Permanent):
-            await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, USUAL_DOWNTIME_MS)
-        return {}
+        """QEMU's own again. Raises Unreachable; a guest that has ended has none, and a refusal that stays holds
+        nothing up: it is in the outcome."""
+        for pause_s in (0.0, *_AGAIN_S):
+            if pause_s:
+                await ctx.clock.sleep(pause_s)
+            try:
+                await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, USUAL_DOWNTIME_MS)
+            except NotFound:
+                return {}
+            except Permanent as error:
+                refused = error.message
+            else:
+                return {}
+        return {"kept": refused}
 
 
 def _outlook(ctx: Context) -> Outlook:
