@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from sterna.agent.tokens import CheckTokens
-from sterna.domain import plugs
+from sterna.domain import plugs, untrusted
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.journal import Migration, Role
@@ -254,7 +254,8 @@ class SourceChecks:
         return tuple(d for d in disks if d not in missing)
 
     async def _facts(self, destination: str) -> HostFacts:
-        return HostFacts.model_validate((await self._client.call(destination, "describe_host", {}))["host"])
+        told = await self._client.call(destination, "describe_host", {})
+        return untrusted.host_facts(told.get("host"), name=destination)
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""

@@ -15,6 +15,7 @@ import structlog
 from sterna.agent.arrivals import Arrivals
 from sterna.agent.checks import DestinationChecks
 from sterna.agent.peer import RpcPeer
+from sterna.domain import untrusted
 from sterna.domain.errors import BadRequest, Conflict, SternaError
 from sterna.domain.fencing import Decision, Survivor, without_source
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -72,7 +73,7 @@ class DestinationDesk:
     async def secrets_wanted(self, request: Request) -> Data:
         """`secrets_wanted {vm, needs}`: which of these secrets this host lacks, what speaks against bringing them,
         and the key to seal them with for this life of the agent. Changes nothing."""
-        vm = str(request.params.get("vm", ""))
+        vm = untrusted.named(request.params.get("vm"), "vm")
         missing, against = await secrets.lacking(self._host, _needs(request), vm)
         return {
             "lacking": [need.key for need in missing],
@@ -82,21 +83,24 @@ class DestinationDesk:
 
     async def sees_token(self, request: Request) -> Data:
         """`sees_token {path, token}`: is that storage shared with the sender, and which file is there?"""
-        path, token = str(request.params.get("path", "")), str(request.params.get("token", ""))
+        path = untrusted.path(request.params.get("path"), "path")
+        token = untrusted.named(request.params.get("token"), "token")
         sight = await self._host.storage.sight(path, token)
         return {"seen": sight.seen, "sight": sight.model_dump(mode="json")}
 
     async def sees_file(self, request: Request) -> Data:
         """`sees_file {path, token, name}`: is that file on storage that this host sees, under its path or under
         another one that a domain here names? Raises Unreachable where libvirt does not answer."""
-        path, token, name = (str(request.params.get(key, "")) for key in ("path", "token", "name"))
+        path = untrusted.path(request.params.get("path"), "path")
+        name = untrusted.file_name(request.params.get("name"), "name")
+        token = untrusted.named(request.params.get("token"), "token")
         seen = await self._host.storage.sees_token(path, token)
         claims = await self._host.hypervisor.claims()
         return {"seen": seen, "users": list(await self._host.storage.named_by(name, token, claims))}
 
     async def observe_guest(self, request: Request) -> Data:
         """`observe_guest {vm}`: what this host's hypervisor says of it now."""
-        seen = await self._observe(str(request.params.get("vm", "")))
+        seen = await self._observe(untrusted.named(request.params.get("vm"), "vm"))
         known = self._journal.get(request.migration_id)
         if known is not None and known[1] is Role.DESTINATION:
             ctx = self.context(known[0])
@@ -116,13 +120,13 @@ class DestinationDesk:
 
     async def pre_live_migration(self, request: Request) -> Data:
         """P3: prepare everything (P4-P10); the answer is P11. Raises Conflict for a stale or closed migration."""
-        migration = self._migration(request)
+        migration, vm = self._migration(request), _vm(request)
         async with self._lock(migration.id):
             ctx = self.context(migration)
             if ctx.history.turned is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
             ctx.brought = dict(request.params.get("secrets") or {})
-            ctx.note_once("P3", "incoming-vm", {"vm": _vm(request).model_dump(mode="json")})
+            ctx.note_once("P3", "incoming-vm", {"vm": vm.model_dump(mode="json")})
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)
             facts = await self._host.hypervisor.host()
@@ -351,9 +355,11 @@ class DestinationDesk:
         self._locks.pop(ctx.migration.id, None)
 
     def _migration(self, request: Request) -> Migration:
-        migration = Migration.model_validate(request.params.get("migration") or {})
+        migration = untrusted.migration(request.params.get("migration") or {})
         if (migration.id, migration.epoch) != (request.migration_id, request.epoch):
             raise BadRequest("the message's migration id and epoch are not those of its migration")
+        if migration.destination != self._host.name:
+            raise BadRequest(f"migration {migration.id} goes to {migration.destination}, not to {self._host.name}")
         return migration
 
     def context(self, migration: Migration) -> Context:
@@ -408,7 +414,8 @@ def _backwards(ctx: Context) -> Context:
 
 
 def _vm(request: Request) -> Vm:
-    return Vm.model_validate(request.params.get("vm") or {})
+    """The VM in question. Raises BadRequest."""
+    return untrusted.vm(request.params.get("vm") or {})
 
 
 def _needs(request: Request) -> list[Need]:

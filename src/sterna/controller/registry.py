@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from pydantic import ValidationError
 
-from sterna.domain.errors import Conflict
+from sterna.domain import untrusted
+from sterna.domain.errors import BadRequest, Conflict
 from sterna.domain.model import Data, HostFacts, Value
 from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
@@ -103,10 +103,10 @@ class Registry:
     async def beacon(self, topic: str, data: Data) -> HostFacts | None:
         """Take one beacon (topic `host.<name>`); None where it was refused, which is logged once."""
         try:
-            facts = HostFacts.model_validate(data["host"])
+            facts = untrusted.host_facts(data.get("host"))
             boot, last = str(data.get("boot", "")), int(data.get("journal_last") or 0)
             bus_since = _instant(data.get("bus_since"))
-        except (ValidationError, KeyError, TypeError, ValueError) as e:
+        except (BadRequest, TypeError, ValueError) as e:
             self._refuse(topic, "", f"cannot be read: {e}")
             return None
         if topic != f"host.{facts.name}":

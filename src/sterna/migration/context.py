@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import structlog
+
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.fencing import WriteOff
@@ -27,6 +29,8 @@ from sterna.ports.secrets import Sealing
 from sterna.ports.storage import Storage
 from sterna.ports.vif import Vif
 from sterna.ports.volume import Volumes
+
+log = structlog.get_logger(__name__)
 
 HELD = "held-old-copy"
 """Note: libvirt let the source's old copy run again; it was paused here, by Sterna and by nobody else."""
@@ -280,15 +284,22 @@ class Context:
             answer = await self.peer.call("observe_guest", {"vm": self.vm_uuid})
         except (Temporary, Unknown) as error:
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
-        self.peer_answered(answer)
-        return Observation.model_validate(answer["observation"])
+        try:
+            seen = Observation.model_validate(answer["observation"])
+            self.peer_answered(answer)
+        except (KeyError, ValueError) as error:  # it decides nothing
+            log.warning("an observation cannot be read", host=self.peer_name, error=str(error))
+            return Observation(state=GuestState.UNKNOWN, reason=f"{self.peer_name} sent what cannot be read")
+        return seen
 
     def peer_answered(self, answer: Data) -> None:
-        """The other host is alive: what was believed of it holds no longer, and its word on us is taken."""
+        """The other host is alive: what was believed of it holds no longer, and its word on us is taken.
+
+        Raises ValueError for one that cannot be read."""
         if self.peer_fenced and WROTE_OFF not in self.history.notes:
             self.note("", DECLARED, {"dead": False, "why": f"{self.peer_name} answers again"})
         if answer.get("written_off"):
-            self.note_once("", WRITTEN_OFF, answer["written_off"])
+            self.note_once("", WRITTEN_OFF, WriteOff.model_validate(answer["written_off"]).model_dump())
 
     async def ask_fate(self) -> WriteOff | None:
         """Did the other half settle the migration while this host was thought dead? Asked before anything is done

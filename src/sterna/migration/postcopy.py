@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 
+from sterna.domain import untrusted
 from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
 from sterna.domain.status import Status
@@ -119,7 +120,8 @@ class _Joining:
         self._tries += 1
         try:
             listening = await ctx.peer.call("listen_again", {"vm": ctx.vm_uuid, "address": address})
-            await ctx.host.hypervisor.send_again(ctx.vm_uuid, listening["uri"])
+            uri = untrusted.stream_uri(listening.get("uri"), address)
+            await ctx.host.hypervisor.send_again(ctx.vm_uuid, uri)
             self._tell("joining-again", address, listening)
         except SternaError as error:
             self._tell("not-joined", address, {"error": error.to_wire()})

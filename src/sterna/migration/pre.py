@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from sterna.domain import untrusted
 from sterna.domain.errors import (
     Cancelled,
     Conflict,
@@ -138,7 +139,8 @@ class CallPreLiveMigration(Step[Context]):
             ctx.count(P3_UNDELIVERED)  # a question changes nothing
             raise
         try:
-            answer = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
+            told = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
+            answer = untrusted.answer(told)
         except Undelivered:
             ctx.count(P3_UNDELIVERED)
             raise

@@ -7,6 +7,7 @@ over; M3 ends it at its first sample. Nothing here is a second implementation of
 
 from __future__ import annotations
 
+from sterna.domain import untrusted
 from sterna.domain.errors import Cancelled, Refused, SternaError
 from sterna.domain.model import CopyPlan, Data, Refusal, Transport
 from sterna.domain.objective import CopyParameters
@@ -39,9 +40,10 @@ class Rehearse(Step[Context]):
         answer = await ctx.peer.call("rehearse", {"xml": xml, "postcopy": plan.postcopy, "tls": tls})
         refusals = [Refusal.model_validate(r) for r in answer["refusals"]]
         tried = ["volumes opened, ports plugged, nothing active", *answer["tried"]]
-        if answer.get("port") and ctx.host.handshake is not None:
+        port = untrusted.port(answer.get("port", 0))
+        if port and ctx.host.handshake is not None:
             address = ctx.history.results["pre-live-migration"]["address"]
-            refused = await ctx.host.handshake.shake(address, int(answer["port"]))
+            refused = await ctx.host.handshake.shake(address, port)
             refusals += [refused] if refused is not None else []
             tried.append("TLS handshake with both hosts' certificates")
         return tried, refusals

@@ -6,6 +6,7 @@ and again right before the copy, with what the measurement said. The second answ
 
 from __future__ import annotations
 
+from sterna.domain import untrusted
 from sterna.domain.capabilities import Capabilities, Guest, Pair
 from sterna.domain.errors import Refused
 from sterna.domain.model import HostFacts, Transport, Vm
@@ -36,5 +37,6 @@ async def choose(ctx: Context, converges: bool | None) -> CopyParameters:
 
 
 def control_uri(host: HostPorts, address: str, transport: Transport) -> str:
-    """How this host's libvirtd dials the one at `address` for a copy that travels so."""
+    """How this host's libvirtd dials the one at `address` for a copy that travels so. Raises BadRequest."""
+    untrusted.address(address)
     return host.tunnel_uri(address) if transport is Transport.SSH else host.uri(address)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from sterna.domain import untrusted
 from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
 from sterna.domain.errors import Cancelled, Permanent, SternaError
 from sterna.domain.journal import Kind
@@ -233,7 +234,7 @@ def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:
         migration_id=ctx.migration.id,
         epoch=ctx.migration.epoch,
         destination_uri=stream.control_uri(ctx.host, answer["address"], transport),
-        migrate_uri=None if transport is Transport.SSH else f"tcp://{answer['address']}",
+        migrate_uri=None if transport is Transport.SSH else f"tcp://{untrusted.address(answer['address'])}",
         disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
         nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
         persistent=ctx.vm_before().persistent,

@@ -28,12 +28,11 @@ from sterna.adapters.libvirt.keeper import ANSWER_S, CONNECT_S, HELD
 from sterna.adapters.libvirt.metadata import Element
 from sterna.adapters.libvirt.monitor import Refused, ask
 from sterna.domain.errors import Conflict, Permanent, Unreachable
+from sterna.domain.untrusted import STREAM_PORTS
 
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _ID = "sterna-recovery"
 _FOLDER = Path("/var/lib/libvirt/qemu")
-PORTS = range(49152, 49216)
-"""libvirt's own range for memory streams: what a firewall lets through."""
 _PAUSED = "postcopy-paused"
 _ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
 """QEMU's names for a migration that is, or is about to be, joined."""
@@ -157,7 +156,7 @@ async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | Non
 
 def _free_port(address: str) -> int:
     """Raises Permanent where the address is not this host's, or no port of libvirt's range is free on it."""
-    for port in PORTS:
+    for port in STREAM_PORTS:
         with socket.socket() as trial:
             try:
                 trial.bind((address, port))

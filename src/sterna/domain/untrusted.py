@@ -1,0 +1,243 @@
+"""What another host says, checked before it becomes part of a URI, a command, a path or XML. Pure.
+
+A peer may be broken, of another version, or in the hands of somebody else. Each function returns the typed value or
+raises BadRequest, which says which field is wrong. `agent/` and `migration/` call them where a message comes in;
+nothing behind that point looks again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sterna.domain.errors import BadRequest
+from sterna.domain.journal import Migration
+from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, HostFacts, Nic, RbdSource, Vm
+
+STREAM_PORTS = range(49152, 49216)
+"""libvirt's own range for memory streams: what a firewall lets through."""
+LONGEST_HOST_NAME = 253
+
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""A host's name in Sterna, as `config.py` demands it."""
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_DEVICE = re.compile(r"(?![-.])[^\s/\\\x00-\x1f\x7f]{1,64}")
+"""A network device, a bridge, or a port's id, whose first characters become part of a device's name."""
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_PCI = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
+_ISCSI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,222}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LARGEST_BYTES = 2**60
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def is_address(text: object) -> bool:
+    """An IPv4 or IPv6 address without a zone, or a host name: nothing else that a URI could be made of."""
+    if not isinstance(text, str) or not 0 < len(text) <= LONGEST_HOST_NAME:
+        return False
+    try:
+        return "%" not in text and bool(ip_address(text))
+    except ValueError:
+        return bool(_DNS_NAME.fullmatch(text))
+
+
+def address(text: object) -> str:
+    """An address that may become part of a URI. Raises BadRequest."""
+    _demand(is_address(text), "address", text)
+    return str(text)
+
+
+def host_facts(told: object, *, name: str | None = None) -> HostFacts:
+    """A host's description of itself; `name`: the host that was asked. Raises BadRequest."""
+    facts = _read(HostFacts, told, "host")
+    _demand(bool(_NAME.fullmatch(facts.name)), "host.name", facts.name)
+    _demand(name is None or facts.name == name, "host.name", facts.name)
+    _demand(is_address(facts.address), "host.address", facts.address)
+    _demand(not facts.network_host or _plain(facts.network_host), "host.network_host", facts.network_host)
+    _demand(
+        facts.initiator is None or bool(_ISCSI_NAME.fullmatch(facts.initiator)), "host.initiator", facts.initiator
+    )
+    return facts
+
+
+def migration(told: object) -> Migration:
+    """A migration as its source describes it. Raises BadRequest."""
+    found = _read(Migration, told, "migration")
+    _demand(bool(_ID.fullmatch(found.id)), "migration.id", found.id)
+    _demand(bool(_ID.fullmatch(found.vm_uuid)), "migration.vm_uuid", found.vm_uuid)
+    _demand(found.epoch > 0, "migration.epoch", found.epoch)
+    for side in ("source", "destination"):
+        host, address = getattr(found, side), getattr(found, f"{side}_address")
+        _demand(bool(_NAME.fullmatch(host)), f"migration.{side}", host)
+        _demand(not address or is_address(address), f"migration.{side}_address", address)
+    memory, hosts = found.options.get("memory_bytes", 0), found.options.get("network_hosts", ["", ""])
+    _demand(type(memory) is int and 0 <= memory <= _LARGEST_BYTES, "migration.options.memory_bytes", memory)
+    both = isinstance(hosts, list | tuple) and len(hosts) == 2
+    _demand(both and all(isinstance(h, str) and _plain(h) for h in hosts), "migration.options.network_hosts", hosts)
+    return found
+
+
+def vm(told: object) -> Vm:
+    """A VM as its source describes it. Raises BadRequest."""
+    found = _read(Vm, told, "vm")
+    _demand(bool(_ID.fullmatch(found.uuid)), "vm.uuid", found.uuid)
+    _demand(0 <= found.memory_bytes <= _LARGEST_BYTES, "vm.memory_bytes", found.memory_bytes)
+    _demand(not found.emulator or _path(found.emulator), "vm.emulator", found.emulator)
+    for name in ("virt_type", "arch", "machine"):
+        word = getattr(found, name)
+        _demand(not word or bool(_WORD.fullmatch(word)), f"vm.{name}", word)
+    for disk in found.disks:
+        _disk(disk)
+    for nic in found.nics:
+        _nic(nic)
+    return found
+
+
+def answer(told: Mapping[str, Any]) -> Data:
+    """P11, the destination's answer to P3, as it came. Raises BadRequest."""
+    addresses = told.get("addresses") or [told.get("address")]
+    _demand(is_address(told.get("address")), "address", told.get("address"))
+    _demand(isinstance(addresses, list) and all(map(is_address, addresses)), "addresses", addresses)
+    for raw in _list(told, "disks"):
+        disk = _read(DestinationDisk, raw, "disks")
+        _demand(disk.path is None or _path(disk.path), f"disk {disk.target}: path", disk.path)
+        _volume(disk)
+    for raw in _list(told, "nics"):
+        _nic(_read(DestinationNic, raw, "nics"))
+    if told.get("host") is not None:
+        host_facts(told["host"])
+    return dict(told)
+
+
+def stream_uri(told: object, address: str) -> str:
+    """Where the destination waits for the rest of a guest: `tcp:`, the address it was asked to wait on, and a port
+    of the range. QEMU would obey `exec:` as well. Raises BadRequest."""
+    text = str(told)
+    begin, _, port = text.removeprefix("tcp:").rpartition(":")
+    right = text.startswith("tcp:") and begin.removeprefix("[").removesuffix("]") == address
+    _demand(
+        right and port.isascii() and port.isdigit() and int(port) in STREAM_PORTS and len(port) == len("49152"),
+        "uri",
+        told,
+    )
+    return text
+
+
+def port(told: object) -> int:
+    """A TCP port, 0 for none. Raises BadRequest."""
+    _demand(type(told) is int and 0 <= told < 2**16, "port", told)
+    assert isinstance(told, int)
+    return told
+
+
+def named(text: object, what: str) -> str:
+    """An id that may become part of a file's name. Raises BadRequest."""
+    _demand(isinstance(text, str) and bool(_ID.fullmatch(text)), what, text)
+    return str(text)
+
+
+def path(text: object, what: str) -> str:
+    """An absolute path. Raises BadRequest."""
+    _demand(isinstance(text, str) and _path(text), what, text)
+    return str(text)
+
+
+def file_name(text: object, what: str) -> str:
+    """A file's name without a folder. Raises BadRequest."""
+    right = isinstance(text, str) and text not in ("", ".", "..") and "/" not in text and "\0" not in text
+    _demand(right, what, text)
+    return str(text)
+
+
+def _disk(disk: Disk) -> None:
+    what = f"disk {disk.target}"
+    _demand(bool(_DEVICE.fullmatch(disk.target)), "disk target", disk.target)
+    _demand(disk.path is None or _path(disk.path), f"{what}: path", disk.path)
+    _demand(disk.backing_path is None or _plain(disk.backing_path), f"{what}: backing_path", disk.backing_path)
+    for name in ("format", "backing_format"):
+        word = getattr(disk, name)
+        _demand(not word or bool(_WORD.fullmatch(word)), f"{what}: {name}", word)
+    for name in ("capacity_bytes", "allocation_bytes"):
+        size = getattr(disk, name)
+        _demand(size is None or 0 <= size <= _LARGEST_BYTES, f"{what}: {name}", size)
+    for name in ("volume_id", "attachment_id", "vm_uuid"):
+        word = getattr(disk, name)
+        _demand(word is None or _plain(word), f"{what}: {name}", word)
+    _volume(disk)
+
+
+def _volume(disk: Disk | DestinationDisk) -> None:
+    what, iscsi = f"disk {disk.target}", disk.iscsi
+    if iscsi is not None:
+        _demand(is_address(iscsi.portal_host.strip("[]")), f"{what}: portal_host", iscsi.portal_host)
+        _demand(0 < iscsi.portal_port < 2**16, f"{what}: portal_port", iscsi.portal_port)
+        _demand(0 <= iscsi.lun < 2**16, f"{what}: lun", iscsi.lun)
+        _demand(bool(_ISCSI_NAME.fullmatch(iscsi.target)), f"{what}: target", iscsi.target)
+        _demand(
+            not iscsi.initiator or bool(_ISCSI_NAME.fullmatch(iscsi.initiator)),
+            f"{what}: initiator",
+            iscsi.initiator,
+        )
+    if disk.rbd is not None:
+        _rbd(disk.rbd, what)
+
+
+def _rbd(rbd: RbdSource, what: str) -> None:
+    _demand(_plain(rbd.name), f"{what}: image", rbd.name)
+    for monitor in rbd.monitors:
+        begin, _, number = monitor.rpartition(":")
+        host = begin.strip("[]") if number.isdigit() else monitor.strip("[]")
+        _demand(is_address(host), f"{what}: monitor", monitor)
+
+
+def _nic(nic: Nic | DestinationNic) -> None:
+    what = f"NIC {nic.mac}"
+    _demand(bool(_MAC.fullmatch(nic.mac)), "NIC mac", nic.mac)
+    _demand(bool(_WORD.fullmatch(nic.plug)), f"{what}: plug", nic.plug)
+    for name in ("bridge", "device", "port_id", "parent", "mode"):
+        word = getattr(nic, name)
+        _demand(not word or bool(_DEVICE.fullmatch(word)), f"{what}: {name}", word)
+    _demand(not nic.pci or bool(_PCI.fullmatch(nic.pci)), f"{what}: pci", nic.pci)
+    _demand(nic.vlan is None or 0 <= nic.vlan < 2**12, f"{what}: vlan", nic.vlan)
+    _demand(nic.mtu is None or 0 < nic.mtu < 2**17, f"{what}: mtu", nic.mtu)
+
+
+def _path(text: str) -> bool:
+    return text.startswith("/") and _plain(text)
+
+
+def _plain(text: str) -> bool:
+    """One line of text that no option could be taken for."""
+    return not text.startswith("-") and _CONTROL.search(text) is None
+
+
+def _list(told: Mapping[str, Any], key: str) -> Collection[Any]:
+    found = told.get(key)
+    _demand(isinstance(found, list), key, found)
+    assert isinstance(found, list)
+    return found
+
+
+def _read(model: type[M], told: object, what: str) -> M:
+    try:
+        return model.model_validate(told)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join([what, *map(str, first["loc"])])
+        raise BadRequest(f"the other host sent what cannot be used: {where}: {first['msg']}") from error
+
+
+def _demand(right: bool, what: str, told: object) -> None:
+    if not right:
+        raise BadRequest(
+            f"the other host sent what cannot be used: {what} = {str(told)[:100]!r}",
+            fix="see which host speaks for it on the bus; a host that is well sends no such thing",
+        )
