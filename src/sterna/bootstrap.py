@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import signal
 import socket
 import ssl
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,16 +178,32 @@ async def until_told_to_stop() -> None:
     await told.wait()
 
 
+_OWN = 0o700
+"""Nobody else's: a journal names every VM and volume, and who may write it decides what an agent undoes."""
+
+
+def _tighten(folder: Path) -> None:
+    """Take away what others may do with the folder and its files, and log what was found. Raises OSError."""
+    for path in (folder, *sorted(folder.iterdir())):
+        found = path.lstat().st_mode
+        if not stat.S_ISLNK(found) and (others := stat.S_IMODE(found) & ~_OWN):
+            path.chmod(stat.S_IMODE(found) & _OWN)
+            was = f"{stat.S_IMODE(found):o}"
+            log.warning("state_dir was open to others: closed", path=str(path), mode=was, others=f"{others:o}")
+
+
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder's lock: two agents on one journal would be two drivers of the same migrations.
 
-    Raises Conflict if another agent has it, BadRequest if nothing can be kept there. The kernel lets go of it when
-    the process dies.
+    The folder and what is in it are closed to everybody else. The kernel lets go of the lock when the process dies.
+
+    Raises Conflict if another agent has it, BadRequest if nothing can be kept there.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "agent.lock").open("a")
+        folder.mkdir(mode=_OWN, parents=True, exist_ok=True)
+        _tighten(folder)
+        lock = os.fdopen(os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "a")
     except OSError as error:
         fix = "name a folder on a local disk that this agent may write to"
         raise BadRequest(f"state_dir {folder} cannot be used: {error.strerror or error}", fix=fix) from error
@@ -205,6 +223,7 @@ def run_agent(config: Path) -> None:
     another host's agent has this name.
     """
     log_to_stderr()
+    os.umask(0o077)
     settings = load(AgentSettings, config)
 
     async def run() -> None:
@@ -279,6 +298,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     where it cannot listen.
     """
     log_to_stderr()
+    os.umask(0o077)  # a database in a file
     settings = load(ControllerSettings, config)
     listening = _listening(fd)
     fleet = SqlFleet.open(settings.database)

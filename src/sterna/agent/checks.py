@@ -11,11 +11,13 @@ import posixpath
 from collections.abc import Awaitable
 from typing import TypeVar
 
+import structlog
+
 from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs, untrusted
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
-from sterna.domain.journal import Migration, Role
+from sterna.domain.journal import Migration, Role, leaps
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import May
@@ -25,6 +27,8 @@ from sterna.migration.image import against, image_of
 from sterna.migration.sharing import decide_local
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
+
+log = structlog.get_logger(__name__)
 
 
 def check_vm(vm: Vm, holder: Migration | None) -> list[Refusal]:
@@ -149,6 +153,12 @@ async def _in_use(host: HostPorts, vm: Vm, why: str) -> list[Refusal]:
     ]
 
 
+def _not_believed(host: str, vm: Vm, epoch: object) -> Refusal:
+    message = f"{host} says that it has seen epoch {str(epoch)[:30]} of {vm.name}, which cannot be true"
+    fix = "choose another destination, and see what wrote that into the journal there"
+    return Refusal(code="epoch-not-believed", message=message, fix=fix)
+
+
 class SourceChecks:
     """The source agent's side of a check; asks the destination's side itself."""
 
@@ -164,7 +174,7 @@ class SourceChecks:
         Raises NotFound where this host has no such VM.
         """
         vm, here = await both(self._host.hypervisor.vm(name_or_uuid), self._host.hypervisor.host())
-        vm = await self._as_plugged(vm)
+        vm = self._believed(await self._as_plugged(vm))
         if destination == self._host.name:
             message = f"{vm.name} is on {destination} already"
             same = Refusal(code="same-host", message=message, fix="name another host")
@@ -188,8 +198,12 @@ class SourceChecks:
         except Permanent as error:
             return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
         # A VM that came here by other means says nothing of its past: its next epoch must be new there, too.
-        vm = vm.model_copy(update={"epoch": max(vm.epoch, int(answer["epoch"]))})
+        theirs = answer.get("epoch", 0)
         refusals = check_vm(vm, self._journal.holder(vm.uuid))
+        if type(theirs) is not int or leaps(theirs, max(vm.epoch, self._journal.newest_epoch(vm.uuid))):
+            refusals.append(_not_believed(destination, vm, theirs))
+        else:
+            vm = vm.model_copy(update={"epoch": max(vm.epoch, theirs)})
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
         refusals += against + _check_initiators(vm, here, facts)
         refusals += secrets.cannot_bring(needs, answer["lacking"], here.name, facts.name)
@@ -197,6 +211,14 @@ class SourceChecks:
             refusals.append(unreachable)
         refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
+
+    def _believed(self, vm: Vm) -> Vm:
+        """Without the epoch of its metadata where that cannot be true: the next one is this journal's."""
+        newest = self._journal.newest_epoch(vm.uuid)
+        if not leaps(vm.epoch, newest):
+            return vm
+        log.warning("the epoch in a VM's metadata is not believed", vm=vm.name, epoch=vm.epoch, newest=newest)
+        return vm.model_copy(update={"epoch": newest})
 
     async def _in_use_there(self, disks: tuple[Disk, ...], destination: str) -> list[Refusal]:
         """Local disks that a domain of the destination uses all the same, under another path."""
@@ -277,6 +299,12 @@ class DestinationChecks:
     async def check(self, vm: Vm, may: tuple[str, ...]) -> list[Refusal]:
         """All this host has against taking `vm` now, in the ways the user permits."""
         found = list(await self._host.hypervisor.check_incoming(vm))
+        if leaps(vm.epoch, newest := self._journal.newest_epoch(vm.uuid)):
+            message = (
+                f"the VM comes with epoch {vm.epoch}, which {self._host.name} does not believe: it knows {newest}"
+            )
+            fix = "see what wrote it into the VM's metadata or the source's journal"
+            found.append(Refusal(code="epoch-not-believed", message=message, fix=fix))
         if May.POSTCOPY in may:
             found += await self._host.hypervisor.check_postcopy()
         found += await self._check_memory(vm)

@@ -15,6 +15,7 @@ from sterna.agent.measuring import Measuring
 from sterna.agent.source import SourceDesk
 from sterna.agent.tuning import Tuning
 from sterna.domain.downtime import ARRIVED
+from sterna.domain.errors import BadRequest
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.migration.context import HostPorts
@@ -172,9 +173,8 @@ class Agent:
         return {"vm": vm.model_dump(mode="json")}
 
     async def _journal_since(self, request: Request) -> Data:
-        cursor = int(request.params.get("cursor", 0))
-        self._read_to = cursor
-        limit = min(int(request.params.get("limit", JOURNAL_PAGE)), JOURNAL_PAGE)
+        cursor = _number(request, "cursor", 0, least=0, most=2**63 - 1)
+        limit = min(_number(request, "limit", JOURNAL_PAGE, least=1, most=2**31), JOURNAL_PAGE)
         entries: list[Entry] = []
         known: dict[str, Migration] = {}
         size = 0
@@ -186,6 +186,8 @@ class Agent:
             if size > PAGE_BYTES and len(entries) >= LEAST_ENTRIES:
                 break
             entries.append(entry)
+        if entries:  # a cursor beyond the end is about another journal: nothing of this one has been read
+            self._read_to = cursor
         return {
             "entries": [e.model_dump(mode="json") for e in entries],
             "migrations": [m.model_dump(mode="json") for m in known.values()],
@@ -227,3 +229,11 @@ class Agent:
             self._written.clear()
             self._urgent.clear()
             await self._client.announce(f"journal.{self._host.name}", {"last": self._last_written})
+
+
+def _number(request: Request, key: str, default: int, *, least: int, most: int) -> int:
+    """A whole number within bounds: SQLite takes a negative limit for none. Raises BadRequest."""
+    told = request.params.get(key, default)
+    if type(told) is not int or not least <= told <= most:
+        raise BadRequest(f"{request.method}: {key} is a whole number from {least} to {most}")
+    return told

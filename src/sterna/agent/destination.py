@@ -16,7 +16,7 @@ from sterna.agent.arrivals import Arrivals
 from sterna.agent.checks import DestinationChecks
 from sterna.agent.peer import RpcPeer
 from sterna.domain import untrusted
-from sterna.domain.errors import BadRequest, Conflict, SternaError
+from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
 from sterna.domain.fencing import Decision, Survivor, without_source
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, GuestState, Observation, Vm
@@ -27,7 +27,7 @@ from sterna.domain.whereabouts import GONE
 from sterna.migration import pre, rehearsal, secrets
 from sterna.migration.context import WROTE_OFF, Context, HostPorts
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, REMOVE_VOLUME_CONNECTION
-from sterna.migration.rollback import taps_made, unplug_taps
+from sterna.migration.rollback import refuse_if_used, taps_made, unplug_taps
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -199,12 +199,23 @@ class DestinationDesk:
         return {"ended": ended}
 
     async def remove_volume_connection(self, request: Request) -> Data:
-        """R3: disconnect the volumes and terminate their connections."""
+        """R3: disconnect the volumes and terminate their connections. Left to R4 while libvirt here is silent.
+
+        Raises Conflict where the guest runs here, or phase 3 has begun.
+        """
         if self._journal.get(request.migration_id) is None:
             return {"removed": False}  # P3 never came; if it comes late, R4 has written the migration off
         known = self._known(request)
         if known.history.closed:
             return {"removed": False}  # undone already, or the guest was taken over while its source was dead
+        if begun := [s.row for s in DESTINATION_POST.after_pivot if s.name in known.history.plans]:
+            raise Conflict(
+                f"{begun[0]} has begun on {self._host.name}: the guest is here, its volumes stay connected"
+            )
+        try:
+            await refuse_if_used(known)
+        except Temporary as error:
+            return {"removed": False, "deferred": error.message}
         ctx = self._turn(known)
         async with self._lock(ctx.migration.id):
             await self._runner.run(REMOVE_VOLUME_CONNECTION, _backwards(ctx))
@@ -244,6 +255,9 @@ class DestinationDesk:
         async with self._lock(migration.id):
             if ctx.history.closed or await self._abandoned(ctx):
                 return
+            here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+            if here.state is GuestState.PAUSED and not (here.ran or self._arrivals.ran(ctx)):
+                raise Temporary("F5 has come, but the guest waits for its memory here: phase 3 has not begun")
             await self._runner.run(DESTINATION_POST.after_pivot, ctx, forever=True)
             self._finish(ctx, "F9")
 

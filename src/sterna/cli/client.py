@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,23 +58,39 @@ class NoSuchMigration(Exception):
 
 
 def find_api(given: str | None) -> str:
-    """The API's address: as given, else STERNA_API, else the lab's in this folder or one above it, else the
-    default."""
-    found = given or os.environ.get("STERNA_API") or _lab_api(Path.cwd()) or DEFAULT_API
+    """The API's address: as given, else STERNA_API, else that of the lab in this very folder, else `api` in
+    ~/.config/sterna/cli.toml, else the default. No folder above is looked into: it may be anybody's."""
+    found = given or os.environ.get("STERNA_API") or _lab_api(Path.cwd()) or _own_api() or DEFAULT_API
     return found.rstrip("/")
 
 
-def _lab_api(start: Path) -> str | None:
-    for folder in (start, *start.parents):
-        path = folder / ".lab" / "lab.json"
-        try:
-            lab = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
-        found = lab.get("api") or lab.get("controller_url") if isinstance(lab, dict) else None
-        if found:
-            return str(found)
-    return None
+def _lab_api(folder: Path) -> str | None:
+    try:
+        lab = json.loads(_trusted_text(folder / ".lab" / "lab.json"))
+    except (OSError, ValueError):
+        return None
+    return _address(lab.get("controller_url")) if isinstance(lab, dict) else None
+
+
+def _own_api() -> str | None:
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    try:
+        return _address(tomllib.loads(_trusted_text(Path(home) / "sterna" / "cli.toml")).get("api"))
+    except (OSError, ValueError):
+        return None
+
+
+def _address(told: object) -> str | None:
+    return told if isinstance(told, str) and told.startswith(("http://", "https://")) else None
+
+
+def _trusted_text(path: Path) -> str:
+    """Raises PermissionError where somebody else than this user or root owns the file or may write it."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        about = os.fstat(file.fileno())
+        if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o002 or not stat.S_ISREG(about.st_mode):
+            raise PermissionError(f"{path} may be somebody else's")
+        return file.read()
 
 
 class Client:

@@ -27,7 +27,11 @@ PAGE = 200
 
 
 def apply(record: MigrationRecord, host: str, entry: Entry) -> Effect:
-    """What one journal entry changes in the records."""
+    """What one journal entry changes in the records: nothing where it is not from that migration's own host."""
+    expected = record.migration.source if entry.role is Role.SOURCE else record.migration.destination
+    if host != expected:
+        log.warning("an entry about a migration between other hosts", host=host, migration=record.id)
+        return Effect(record=record)
     if entry.role is Role.SOURCE:
         return _from_source(record, entry)
     return _from_destination(record, host, entry)
@@ -37,6 +41,9 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
     match entry.kind:
         case Kind.ACCEPTED:
             migration = accepted_migration(entry) or record.migration
+            if not _same(migration, record.migration):
+                log.warning("another migration of the same id", migration=record.id, source=migration.source)
+                return Effect(record=record)
             accepted = record.model_copy(update={"migration": migration, "accepted": True, "reason": "accepted"})
             return Effect(record=accepted, holds=True)
         case Kind.STATUS:
@@ -60,6 +67,16 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=record.model_copy(update={"progress": progress}))
         case _:
             return Effect(record=record)
+
+
+def _same(told: Migration, known: Migration) -> bool:
+    """The same VM between the same hosts? Epoch, addresses and options are the source's to say."""
+    return (told.id, told.vm_uuid, told.source, told.destination) == (
+        known.id,
+        known.vm_uuid,
+        known.source,
+        known.destination,
+    )
 
 
 def _explained(record: MigrationRecord, reason: str) -> Effect:
@@ -102,7 +119,7 @@ def _arrived(host: str, data: Data) -> VmChange:
         state = GuestState(str(data.get("power_state")))
     except ValueError:
         state = GuestState.UNKNOWN
-    return VmChange(host=str(data.get("host") or host), state=state)
+    return VmChange(host=host, state=state)
 
 
 class Projector:

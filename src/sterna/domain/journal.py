@@ -13,6 +13,18 @@ from sterna.domain.model import Data, Value
 JOURNAL_VERSION = 1
 
 
+EPOCH_LEAP = 2**20
+"""One epoch is issued per migration: one that is further than this above the newest that is known is not believed,
+or a single false number would leave the VM without a next one."""
+LARGEST_EPOCH = 2**62
+"""What is beyond it in a domain's metadata was not written by Sterna."""
+
+
+def leaps(epoch: int, newest: int) -> bool:
+    """Is it too far above the newest epoch known of its VM to be true?"""
+    return epoch > newest + EPOCH_LEAP
+
+
 class Role(StrEnum):
     """Which side of a migration this journal's host is."""
 

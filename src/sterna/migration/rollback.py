@@ -7,7 +7,7 @@ Every step is retried for as long as it takes and copes with a `do` that stopped
 
 from __future__ import annotations
 
-from sterna.domain.errors import NotFound, Temporary, Unknown, Unreachable
+from sterna.domain.errors import Conflict, NotFound, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic, Observation, Vm
 from sterna.domain.plugs import HOSTDEV
@@ -352,6 +352,7 @@ class DisconnectVolumes(Step[Context]):
         """Those P9 may have connected."""
         if "connect-volumes" not in ctx.history.plans:
             return {}
+        await refuse_if_used(ctx)
         for disk in attached_disks(ctx):
             await ctx.host.volumes_for(disk).disconnect(disk)
         return {}
@@ -364,9 +365,24 @@ class TerminateConnections(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Those P4 meant to make, made or not."""
-        for disk in attached_disks(ctx):
+        if disks := attached_disks(ctx):
+            await refuse_if_used(ctx)
+        for disk in disks:
             await ctx.host.volumes_for(disk).detach(disk)
         return {}
+
+
+async def refuse_if_used(ctx: Context) -> None:
+    """R3 comes in a message, which may be late or false: look whether the guest uses its volumes here.
+
+    Raises Conflict where it runs here or has; what the hypervisor raises where it does not answer.
+    """
+    seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+    if seen.state is GuestState.RUNNING or (seen.state is GuestState.PAUSED and seen.ran):
+        raise Conflict(
+            f"the guest is {seen.state} on {ctx.host.name}: its volumes stay connected",
+            fix=f"end it on {ctx.host.name}, or move it away, if it does not belong there",
+        )
 
 
 def attached_disks(ctx: Context) -> list[Disk]:

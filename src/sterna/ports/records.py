@@ -45,7 +45,8 @@ class Journal(Protocol):
         As source: take the VM's lock and issue the epoch (the larger of the newest seen here and
         `migration.epoch`, plus 1). As destination: refuse an epoch not newer than the newest seen for the VM.
 
-        Raises Conflict where another open migration holds the VM here, or the epoch is stale.
+        Raises Conflict where another open migration holds the VM here, or the epoch is stale, or leaps
+        (`domain/journal.py`).
         """
 
     def append(

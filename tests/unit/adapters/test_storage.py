@@ -1,13 +1,14 @@
 """File storage on a temporary folder with the real qemu-img."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from sterna.adapters.native.storage import FileStorage
-from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.errors import Conflict, Permanent, Refused
 from sterna.domain.model import Disk, DiskKind
 from sterna.ports.storage import Created
 
@@ -174,3 +175,25 @@ async def test_an_instances_directory_that_is_away_is_said_so(tmp_path: Path) ->
     with pytest.raises(Permanent, match="the instances directory") as caught:
         await FileStorage(root).remove(Created(directories=(), files=(f"{root}/gone.img",)))
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("how", ["gone", "folder", "fifo", "json", "url", "relative", "dotted"])
+async def test_the_base_is_looked_at_again_when_the_copy_is_made(root: Path, tmp_path: Path, how: str) -> None:
+    """Between the check and P8 it may have changed; and P8 believes no message."""
+    base, storage = tmp_path / "base.qcow2", FileStorage(root)
+    base.write_bytes(b"")
+    more = {"backing_path": str(base), "backing_format": "qcow2", "backing_shared": True}
+    assert await storage.check_targets((disk(root / "vm/disk", **more),)) == []
+    if how in ("gone", "folder", "fifo"):
+        base.unlink()
+    if how == "folder":
+        base.mkdir()
+    if how == "fifo":
+        os.mkfifo(base)
+    other = {"json": 'json:{"driver":"file","filename":"/etc/passwd"}', "url": "nbd://127.0.0.1/x"}
+    other |= {"relative": "etc/passwd", "dotted": f"{tmp_path}/../base"}
+    wanted = disk(root / "vm/disk", **(more | {"backing_path": other.get(how, str(base))}))
+    created = await storage.plan_targets("vm", (wanted,))
+    with pytest.raises(Refused, match="backing file"):
+        await storage.create_targets((wanted,), created)
+    assert not (root / "vm" / "disk").exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,18 +249,34 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_the_api_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STERNA_API", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     below = tmp_path / "x" / "y"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
-    assert find_api(None) == "http://127.0.0.1:8774"
-    (tmp_path / ".lab").mkdir()
-    (tmp_path / ".lab" / "lab.json").write_text('{"api": "http://127.0.0.1:5/"}')
+    default = "http://127.0.0.1:8774"
+    assert find_api(None) == default
+    for folder in (tmp_path, tmp_path / "x"):  # anybody may have made them
+        (folder / ".lab").mkdir()
+        (folder / ".lab" / "lab.json").write_text('{"controller_url": "http://127.0.0.1:5/"}')
+    assert find_api(None) == default
+    monkeypatch.chdir(tmp_path / "x")
     assert find_api(None) == "http://127.0.0.1:5"
-    (tmp_path / ".lab" / "lab.json").write_text('{"controller_url": "http://127.0.0.1:6"}')
-    assert find_api(None) == "http://127.0.0.1:6"
-    (tmp_path / "x" / ".lab").mkdir()
-    (tmp_path / "x" / ".lab" / "lab.json").write_text("not json")
-    assert find_api(None) == "http://127.0.0.1:6"
+    record = tmp_path / "x" / ".lab" / "lab.json"
+    record.chmod(0o666)
+    assert find_api(None) == default
+    record.chmod(0o644)
+    os.chown(record, 65534, -1)
+    assert find_api(None) == default
+    record.unlink()
+    record.symlink_to(tmp_path / ".lab" / "lab.json")
+    assert find_api(None) == default
+    record.unlink()
+    for text in ("not json", '{"controller_url": "file:///x"}', '{"controller_url": ["x"]}', "[]"):
+        record.write_text(text)
+        assert find_api(None) == default
+    (tmp_path / "config" / "sterna").mkdir(parents=True)
+    (tmp_path / "config" / "sterna" / "cli.toml").write_text('api = "https://mine:8774/"')
+    assert find_api(None) == "https://mine:8774"
     monkeypatch.setenv("STERNA_API", "http://env")
     assert find_api(None) == "http://env" and find_api("http://given") == "http://given"
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.controller import Controller
 from sterna.controller.migrate_vm import MigrateRequest
@@ -158,3 +160,49 @@ async def test_an_admitted_request_is_not_reset_by_what_the_destination_says_fir
     world.b.write(good_destination(record.migration))
     await world.pull()
     assert (await world.fleet.migration("m1")).number == record.number
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_migrations_entries_come_from_its_own_two_hosts_only(world: World, role: Role, known: bool) -> None:
+    await world.controller.inventory.vms()
+    if known:
+        world.a.write(Book(Role.SOURCE, migration=MOVE).accepted().status("preparing"))
+        world.b.write(Book(Role.DESTINATION, migration=MOVE).accepted())
+        await world.pull()
+    before = (await world.fleet.migrations(Page()), await world.fleet.vms(), await world.fleet.entries("m1"))
+    forged = Book(role, migration=MOVE).accepted().status("completed", "believe me").write(Kind.CLOSED)
+    world.c.write(forged.done("F8", {"host": "c", "power_state": "running"}))
+    await world.pull()
+    after = (await world.fleet.migrations(Page()), await world.fleet.vms(), await world.fleet.entries("m1"))
+    assert after == before
+    assert (await world.fleet.host("c")).cursor == len(world.c.journal)  # read, and not read again
+
+
+@pytest.mark.parametrize("role, host", [(Role.SOURCE, "b"), (Role.DESTINATION, "a")])
+async def test_nor_does_one_of_them_speak_for_the_other(world: World, role: Role, host: str) -> None:
+    world.a.write(Book(Role.SOURCE, migration=MOVE).accepted().status("preparing"))
+    await world.pull()
+    before = await world.fleet.migration("m1")
+    world.bus.agents[host].write(Book(role, migration=MOVE).status("completed", "believe me").write(Kind.CLOSED))
+    await world.pull()
+    assert await world.fleet.migration("m1") == before
+
+
+async def test_the_source_cannot_make_it_a_migration_of_another_vm(world: World) -> None:
+    await world.controller.inventory.vms()
+    world.a.write(Book(Role.SOURCE, migration=MOVE).accepted())
+    await world.pull()
+    for change in ({"vm_uuid": uuid(2)}, {"source": "c"}, {"destination": "c"}, {"id": "m2"}):
+        other = MOVE.model_copy(update=change)
+        world.a.write(Book(Role.SOURCE, migration=MOVE).write(Kind.ACCEPTED, data=other.model_dump()))
+    await world.pull()
+    assert (await world.fleet.migration("m1")).migration == MOVE
+
+
+async def test_a_guest_arrives_on_the_host_that_says_so_and_on_no_other(world: World) -> None:
+    await world.controller.inventory.vms()
+    world.a.write(good_source(MOVE))
+    world.b.write(Book(Role.DESTINATION, migration=MOVE).done("F8", {"host": "c", "power_state": "running"}))
+    await world.pull()
+    assert next(v for v in await world.fleet.vms() if v.uuid == uuid(1)).host == "b"

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from lxml import etree
 
 from sterna.domain.errors import Permanent
+from sterna.domain.journal import LARGEST_EPOCH
 from sterna.domain.model import Data, Value
 from sterna.domain.plugs import OVS
 
@@ -68,14 +69,15 @@ def find_own(domain: Element) -> Element | None:
 
 
 def read_epoch(own: Element | None) -> int | None:
-    """The epoch; None where there is none (never migrated by Sterna)."""
+    """The epoch; None where there is none (never migrated by Sterna), or what is there is none of Sterna's."""
     text = own.findtext(f"{{{NAMESPACE}}}epoch") if own is not None else None
     if text is None and own is not None:
         text = own.findtext("epoch")  # as virDomainGetMetadata gives it: without the namespace
     try:
-        return int(text) if text is not None else None
+        epoch = int(text) if text is not None else 0
     except ValueError:
         return None
+    return epoch if 0 < epoch < LARGEST_EPOCH else None
 
 
 def read_nics(own: Element | None) -> dict[str, NicFacts]:

@@ -17,6 +17,7 @@ from sterna.adapters.libvirt.monitor import Refused
 from sterna.adapters.libvirt.observe import epoch_of, job_of
 from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
+from sterna.domain.journal import leaps
 from sterna.domain.model import CopyPlan, JobSample, Value
 from sterna.ports.hypervisor import GuestEvent
 
@@ -166,7 +167,8 @@ class LibvirtMover(LibvirtHost):
 def _mark(conn: Connect, uuid: str, migration_id: str, epoch: int) -> None:
     domain = conn.lookupByUUIDString(uuid)
     present = epoch_of(domain)
-    if present is not None and present > epoch:
+    # what cannot be true is written over
+    if present is not None and present > epoch and not leaps(present, epoch - 1):
         raise Conflict(f"the domain carries epoch {present}, newer than {epoch}")
     flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
     if domain.isActive():

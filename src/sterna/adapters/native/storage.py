@@ -18,7 +18,7 @@ from sterna.adapters.native import owners, usage, witness
 from sterna.adapters.native.command import run
 from sterna.adapters.threads import in_thread
 from sterna.domain.claims import Claim, Sight
-from sterna.domain.errors import Conflict, Permanent, Temporary
+from sterna.domain.errors import Conflict, Permanent, Refused, Temporary
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.ports.storage import Created
 
@@ -29,6 +29,7 @@ _MARGIN = 0.1
 _RESERVE_BYTES = 64 << 20
 """Left free beyond the copies, for the host's own sake."""
 _FORMATS = ("raw", "qcow2")
+_BASE_FIX = "see its path, its owner and its mode on the destination"
 
 ANSWER_S = 300.0
 """For one look or change. Removing a large file takes seconds on a busy disk."""
@@ -240,6 +241,7 @@ class FileStorage:
         path = self._inside(directory)
         try:
             path.mkdir(mode=0o755)
+            path.chmod(0o755)  # QEMU must enter it, and this process's umask is its own affair
         except FileExistsError:
             if not path.is_dir() or path.is_symlink():
                 raise Conflict(f"{path} exists and is no directory") from None
@@ -250,6 +252,8 @@ class FileStorage:
         path = self._inside(wanted)
         if disk.format not in _FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
+        if refusals := await in_thread(lambda: _against_backing(disk)):
+            raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
         if await self._is_whole(disk, path):
             await _in_words(lambda: owners.give(path, disk.owner), f"cannot give {path} its owner")
             return
@@ -359,9 +363,23 @@ def _against_backing(disk: Disk) -> list[Refusal]:
     if disk.backing_format not in _FORMATS or disk.format != "qcow2":
         message = f"{label} ({disk.format} on {disk.backing_format or 'an unknown format'})"
         return [Refusal(code="disk-backing-file", message=message, fix="flatten it first (virsh blockpull)")]
-    if not os.access(disk.backing_path, os.R_OK):
-        return [Refusal(code="disk-backing-file", message=f"{label}, that cannot be read here", fix="see its mode")]
-    return []
+    problem = _unusable_base(disk.backing_path)
+    return [Refusal(code="disk-backing-file", message=f"{label}, that {problem}", fix=_BASE_FIX)] if problem else []
+
+
+def _unusable_base(path: str) -> str:
+    """Why nothing can stand on that file here; '' where it can. qemu-img would take a URL or `json:` as well."""
+    if not os.path.isabs(path) or os.path.normpath(path) != path:
+        return "is not a plain absolute path"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        return f"cannot be read here ({error.strerror})"
+    try:
+        mode = os.fstat(fd).st_mode
+        return "" if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a device here"
+    finally:
+        os.close(fd)
 
 
 def _make_empty(path: Path) -> None:

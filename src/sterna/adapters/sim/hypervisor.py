@@ -16,6 +16,7 @@ from sterna.adapters.sim.things import SimDomain
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.claims import Claim
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
+from sterna.domain.journal import leaps
 from sterna.domain.model import (
     CompletedJob,
     CopyPlan,
@@ -157,7 +158,7 @@ class SimHypervisor(SimKeyring):
         """Write the epoch into both definitions. Raises Conflict during a copy and for an older epoch."""
         domain = self._require(await self._called(), uuid)
         present = domain.definition.epoch
-        if present is not None and present > epoch:
+        if present is not None and present > epoch and not leaps(present, epoch - 1):
             raise Conflict(f"the domain carries epoch {present}, newer than {epoch}")
         if domain.job is not None:
             raise Conflict("the epoch cannot be written while libvirt migrates the guest")

@@ -17,7 +17,7 @@ from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_database import open_database, take_turn, told
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
 from sterna.domain.errors import Conflict, NotFound, Unreachable
-from sterna.domain.journal import Entry, Migration, accepted_migration
+from sterna.domain.journal import Entry, Migration, Role, accepted_migration
 from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
@@ -399,12 +399,22 @@ def _take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecor
         if entry.seq <= cursor:
             continue
         cursor, mark = entry.seq, mark_of(entry)
+        if not _own(c, known, batch.host, entry):
+            continue
         values: dict[str, Any] = rows.entry_values(batch.host, host.generation, entry)
         key = c.execute(insert(entries).values(**values)).inserted_primary_key
         stored.append(EntryRecord(id=int(key[0]) if key else 0, host=batch.host, entry=entry))
         _project(c, known, apply, batch.host, entry, at)
     c.execute(update(hosts).where(hosts.c.name == batch.host).values(cursor=cursor, mark=mark))
     return stored
+
+
+def _own(c: Connection, known: dict[str, Migration], host: str, entry: Entry) -> bool:
+    """Is this host the source (or the destination) of the migration that the entry is about? Another host's word
+    on it would change records, timelines and reports."""
+    record = _known(c, entry.migration_id)
+    migration = record.migration if record else known.get(entry.migration_id) or accepted_migration(entry)
+    return migration is None or host == (migration.source if entry.role is Role.SOURCE else migration.destination)
 
 
 def _project(c: Connection, known: dict[str, Migration], apply: Apply, host: str, entry: Entry, at: str) -> None:

@@ -21,7 +21,7 @@ from sterna.adapters.clock import SystemClock
 from sterna.adapters.sql.file import damaged, open_engine
 from sterna.adapters.sql.schema import entries, epochs, inbox, migrations, outbox
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
-from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role
+from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role, leaps
 from sterna.domain.model import Data
 from sterna.ports.clock import Clock
 from sterna.ports.records import KEEP, Envelope, Keep
@@ -59,14 +59,19 @@ class SqlJournal:
     def accept(self, migration: Migration, role: Role) -> Migration:
         """Open a migration here, write its ACCEPTED entry, take the VM's lock; see ports.records.
 
-        Raises Conflict where another open migration holds the VM, the epoch is stale (as destination), or the
-        id was accepted before for another VM or role.
+        Raises Conflict where another open migration holds the VM, the epoch is stale (as destination) or far above
+        the newest seen here, or the id was accepted before for another VM or role.
         """
         with self._write() as db:
             known = db.execute(select(migrations).where(migrations.c.id == migration.id)).first()
             if known is not None:
                 return _same(migration, role, known)
             newest = self._newest_epoch(db, migration.vm_uuid)
+            if leaps(migration.epoch, newest):
+                raise Conflict(
+                    f"epoch {migration.epoch} of VM {migration.vm_name} is not believed: {newest} is the newest",
+                    fix="see which host sent it, or who wrote it into the VM's metadata",
+                )
             if role is Role.SOURCE:
                 migration = migration.model_copy(update={"epoch": max(newest, migration.epoch) + 1})
             elif migration.epoch <= newest:
