@@ -245,3 +245,42 @@ async def test_an_observation_that_cannot_be_read_decides_nothing(dialled: list[
         await fleet.start(fleet.vm())
         assert await fleet.ended() is Status.COMPLETED
         assert lies == [0]
+
+
+async def test_a_message_the_other_host_cannot_handle_is_said_where_people_look() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm()
+        there = fleet.agents["host2"]._agent
+        assert there is not None
+
+        async def broken(request: Request) -> None:
+            raise KeyError("a mistake in this version")
+
+        there._server.cast("post_live_migration_at_destination", broken)
+        await fleet.start(vm)
+        await fleet.clock.sleep(600)
+        reasons = [e.data.get("why", "") for e in fleet.agents["host1"].journal.entries(fleet.migration)]
+        assert any("host2 cannot do what it was sent" in why and "KeyError" in why for why in reasons)
+        audit = await fleet.client.call("host2", "audit", {"others": ["host1"]})
+        aside = [found for found in audit["leftovers"] if found["kind"] == "cast"]
+        assert len(aside) == 1 and "set aside" in aside[0]["why"] and "host1" in aside[0]["why"]
+        await fleet.agents["host2"].kill()
+        await fleet.agents["host2"].start()  # of a version without the mistake
+        assert await fleet.ended() is Status.COMPLETED
+
+
+async def test_a_message_the_other_host_will_not_take_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm()
+        there = fleet.agents["host2"]._agent
+        assert there is not None
+        del there._server._casts["post_live_migration_at_destination"]  # another version's
+        await fleet.start(vm)
+        await fleet.clock.sleep(60)
+        reasons = [e.data.get("why", "") for e in fleet.agents["host1"].journal.entries(fleet.migration)]
+        assert any("host2 cannot do what it was sent" in why and "knows no cast" in why for why in reasons)
+        audit = await fleet.client.call("host1", "audit", {"others": ["host2"]})
+        assert ["refused by host2" in f["why"] for f in audit["leftovers"] if f["kind"] == "cast"] == [True]
+        await fleet.agents["host2"].kill()
+        await fleet.agents["host2"].start()
+        assert await fleet.ended() is Status.COMPLETED

@@ -5,6 +5,8 @@ Called by the controller, which knows which other hosts there are (`controller/a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import structlog
 
 from sterna.agent.leftovers import FINDERS, Finder, Found, Surroundings
@@ -23,8 +25,16 @@ log = structlog.get_logger(__name__)
 class Audit:
     """One host's audit."""
 
-    def __init__(self, host: HostPorts, journal: Journal, client: RpcClient, tokens: CheckTokens) -> None:
+    def __init__(
+        self,
+        host: HostPorts,
+        journal: Journal,
+        client: RpcClient,
+        tokens: CheckTokens,
+        set_aside: Callable[[], Mapping[str, str]],
+    ) -> None:
         self._host, self._journal, self._client, self._tokens = host, journal, client, tokens
+        self._set_aside = set_aside
 
     async def audit(self, request: Request) -> Data:
         """`audit {others, silent, repair}`: all leftovers; with `repair` those proven safe are removed."""
@@ -35,6 +45,7 @@ class Audit:
             tokens=self._tokens,
             others=tuple(str(h) for h in request.params.get("others", ())),
             silent=tuple(str(h) for h in request.params.get("silent", ())),
+            set_aside=self._set_aside(),
         )
         told: list[Leftover] = []
         for find in FINDERS:

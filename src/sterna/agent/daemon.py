@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import structlog
@@ -15,13 +16,13 @@ from sterna.agent.measuring import Measuring
 from sterna.agent.source import SourceDesk
 from sterna.agent.tuning import Tuning
 from sterna.domain.downtime import ARRIVED
-from sterna.domain.errors import BadRequest
+from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.migration.context import HostPorts
 from sterna.migration.handover import LEAVES, LEAVING
 from sterna.ports.bus import Bus
-from sterna.ports.records import Journal
+from sterna.ports.records import Envelope, Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Request
 from sterna.rpc.outbox import Outbox
@@ -70,7 +71,7 @@ class Agent:
         self.source = SourceDesk(host, journal, runner, self._client, self._outbox, self._wrote)
         self.destination = DestinationDesk(host, journal, runner, self._client, self._outbox, self._wrote)
         self.fencing = Fencing(journal, self.source, self.destination, self._client, clock)
-        self.audit = Audit(host, journal, self._client, self.source.tokens)
+        self.audit = Audit(host, journal, self._client, self.source.tokens, self._set_aside)
         self._housekeeping = Housekeeping(host, journal, lambda: self._read_to)
         self._last_written = 0
         self._read_to = 0
@@ -119,7 +120,10 @@ class Agent:
         server.method("check_migration", source.check_migration)
         server.method("start_migration", source.start_migration)
         server.method("abort_migration", source.abort_migration)
-        server.cast("destination_report", source.destination_report)
+        server.cast("destination_report", source.destination_report, source.check_report)
+        server.cast("message_refused", self._message_refused, _check_refused)
+        server.on_aside = self._refuse
+        self._outbox.on_refused = self._was_refused
         server.method("check_destination", destination.check_destination)
         server.method("secrets_wanted", destination.secrets_wanted)
         server.method("sees_token", destination.sees_token)
@@ -142,8 +146,8 @@ class Agent:
         server.method("declare_alive", self.fencing.declare_alive)
         server.method("migration_ending", self.fencing.ending)
         server.method("migration_fate", self.fencing.fate)
-        server.cast("rollback_live_migration_at_destination", destination.rollback)
-        server.cast("post_live_migration_at_destination", destination.post_live_migration)
+        server.cast("rollback_live_migration_at_destination", destination.rollback, destination.check_cast)
+        server.cast("post_live_migration_at_destination", destination.post_live_migration, destination.check_cast)
 
     # ------------------------------------------------------------ what the controller asks
 
@@ -155,6 +159,10 @@ class Agent:
             "journal_last": self._last_written,
             "bus_since": self._client.bus_state().since.isoformat(),
         }
+
+    def _set_aside(self) -> dict[str, str]:
+        """Messages, on their way out and in, that are not tried again in this life, by id, and why."""
+        return self._outbox.refused | self._server.aside
 
     async def _ping(self, request: Request) -> Data:
         """A sign of life that needs nothing else to work: no libvirt, no disk."""
@@ -194,11 +202,47 @@ class Agent:
             "last": entries[-1].seq if entries else cursor,
         }
 
+    # ------------------------------------------------------------ messages nobody can handle
+
+    def _refuse(self, envelope: Envelope, why: str) -> None:
+        """A cast was set aside here: its sender is told, in case it waits."""
+        if envelope.method == "message_refused":
+            return
+        told = Envelope(
+            id=f"{envelope.id}/refused"[-255:],
+            to=envelope.sender,
+            method="message_refused",
+            migration_id=envelope.migration_id,
+            epoch=envelope.epoch,
+            params={"method": envelope.method, "why": why[:1000]},
+        )
+        try:
+            self._outbox.put(told)
+        except SternaError as error:
+            log.warning("its sender cannot be told", sender=envelope.sender, error=error.message)
+
+    async def _message_refused(self, request: Request) -> None:
+        """Cast `message_refused {method, why}`: the other host will not do what it was sent."""
+        self._note_refused(request.migration_id, request.sender, request.params["method"], request.params["why"])
+
+    def _was_refused(self, envelope: Envelope, why: str) -> None:
+        with contextlib.suppress(SternaError):  # a full disk: the audit says it as well
+            self._note_refused(envelope.migration_id, envelope.to, envelope.method, why)
+
+    def _note_refused(self, migration_id: str, host: str, method: str, why: str) -> None:
+        ctx = self.source.context(migration_id) or self.destination.open_context(migration_id)
+        if ctx is not None and ctx.peer_name == host:
+            ctx.note_once(
+                "", f"waiting-refused-{method}", {"why": f"{host} cannot do what it was sent ({method}): {why}"}
+            )
+
     # ------------------------------------------------------------ hints
 
     async def _saw_host(self, topic: str, data: Data) -> None:
         """A host is back: what waits for it in the outbox goes now."""
-        self._outbox.hurry(str((data.get("host") or {}).get("name", "")))
+        host = data.get("host")
+        if isinstance(host, dict):
+            self._outbox.hurry(str(host.get("name", "")), str(data.get("boot", "")))
 
     async def _heard(self, topic: str, data: Data) -> None:
         """Another service reports something of a VM."""
@@ -229,6 +273,11 @@ class Agent:
             self._written.clear()
             self._urgent.clear()
             await self._client.announce(f"journal.{self._host.name}", {"last": self._last_written})
+
+
+def _check_refused(request: Request) -> None:
+    if not all(isinstance(request.params.get(key), str) for key in ("method", "why")):
+        raise BadRequest("message_refused needs `method` and `why`, two strings")
 
 
 def _number(request: Request, key: str, default: int, *, least: int, most: int) -> int:

@@ -223,6 +223,10 @@ class DestinationDesk:
 
     # ------------------------------------------------------------ casts
 
+    def check_cast(self, request: Request) -> None:
+        """What every cast to a destination carries. Raises BadRequest."""
+        self._migration(request)
+
     async def rollback(self, request: Request) -> None:
         """R4 arrived: R5-R7, whatever of them is left, then the report."""
         migration = self._migration(request)
@@ -397,6 +401,10 @@ class DestinationDesk:
         if not history.closed:
             self._contexts[migration.id] = ctx
         return ctx
+
+    def open_context(self, migration_id: str) -> Context | None:
+        """That of an open migration that this life of the agent has had to do with."""
+        return self._contexts.get(migration_id)
 
     def _peer(self, migration: Migration) -> RpcPeer:
         return RpcPeer(self._client, self._outbox, migration, migration.source)

@@ -6,8 +6,8 @@ A finder only reads. What it finds is looked for again right before it is remove
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sterna.agent.tokens import CheckTokens
@@ -50,6 +50,8 @@ class Surroundings:
     others: tuple[str, ...]
     silent: tuple[str, ...]
     """Hosts known to be down: not asked."""
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """Casts that nobody tries again for now, by id, and why."""
 
     @property
     def moving(self) -> set[str]:
@@ -293,8 +295,16 @@ async def waiting(around: Surroundings) -> list[Found]:
             other = migration.destination if role is Role.SOURCE else migration.source
             words = {"vm": migration.vm_uuid, "repair": f"see to {other}; if it is gone for good: declare-dead"}
             found.append(Found(around.leftover("migration", migration.id, why, Safety.WAITING, **words)))
+    for envelope in around.journal.inbox():
+        if reason := around.set_aside.get(envelope.id):
+            sent = f"{envelope.method} of migration {envelope.migration_id}, sent by {envelope.sender}"
+            why = f"{sent}, is set aside: {reason}"
+            repair = "see the agent's log; it is tried once more when the agent is restarted"
+            found.append(Found(around.leftover("cast", envelope.id, why, Safety.WAITING, repair=repair)))
     for envelope in around.journal.outbox():
         why = f"{envelope.method} of migration {envelope.migration_id} waits until {envelope.to} is back"
+        if reason := around.set_aside.get(envelope.id):
+            why = f"{envelope.method} of migration {envelope.migration_id} is refused by {envelope.to}: {reason}"
         found.append(Found(around.leftover("cast", envelope.id, why, Safety.WAITING)))
     return found
 

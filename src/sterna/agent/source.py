@@ -15,6 +15,7 @@ from sterna.agent.checks import SourceChecks
 from sterna.agent.peer import RpcPeer
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, SternaError, Temporary
+from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, HostFacts, Vm
 from sterna.domain.objective import Objective, objective_of
@@ -126,6 +127,15 @@ class SourceDesk:
             raise Conflict(f"{name} runs on {ctx.migration.destination} already")
         ctx.note_once("M4", postcopy.ASKED)
         return {"accepted": True}
+
+    def check_report(self, request: Request) -> None:
+        """What a report carries. Raises BadRequest."""
+        if request.params.get("row") not in ("F9", "R7"):
+            raise BadRequest("destination_report needs `row`, F9 or R7")
+        try:
+            WriteOff.model_validate(request.params.get("written_off") or {"outcome": "", "why": ""})
+        except ValueError as error:
+            raise BadRequest(f"destination_report: written_off cannot be read: {error}") from error
 
     async def destination_report(self, request: Request) -> None:
         """Cast `destination_report {row}`: the destination has finished F9 or R7. Raises Temporary, so that it is

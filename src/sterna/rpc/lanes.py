@@ -1,4 +1,8 @@
-"""Casts in order of arrival within one migration, migrations side by side, each tried until it is done."""
+"""Casts in order of arrival within one migration, migrations side by side, each tried until it is done.
+
+One that can never be done is set aside: it stays in the inbox, is tried again in the agent's next life, and stops
+nobody behind it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from sterna.domain.errors import Temporary
+from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope
 
@@ -16,14 +20,26 @@ _FIRST_S = 0.2
 _LONGEST_S = 10.0
 """Longest pause between two tries of a cast whose handler fails."""
 
+_MOST_TRIES = 20
+"""So often, some two minutes, is tried what fails by a mistake in this program or against what the journal says.
+What waits for something (Temporary, Unknown, a libvirt that refuses) is tried for as long as it takes."""
+
 _log = structlog.get_logger()
 
 
 class Lanes:
-    """One queue and one worker per migration. The server puts casts in; `handle` raising means: again later."""
+    """One queue and one worker per migration. The server puts casts in; `handle` raising means: again later.
 
-    def __init__(self, handle: Callable[[Envelope], Awaitable[None]], clock: Clock) -> None:
+    `set_aside` is called with what will not be tried again in this life, and why."""
+
+    def __init__(
+        self,
+        handle: Callable[[Envelope], Awaitable[None]],
+        clock: Clock,
+        set_aside: Callable[[Envelope, str], None],
+    ) -> None:
         self._handle = handle
+        self._set_aside = set_aside
         self._clock = clock
         self._waiting: dict[str, deque[Envelope]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
@@ -53,7 +69,7 @@ class Lanes:
         del self._waiting[key], self._workers[key]
 
     async def _until_done(self, envelope: Envelope) -> None:
-        pause = _FIRST_S
+        pause, tries = _FIRST_S, 0
         while True:
             try:
                 await self._handle(envelope)
@@ -61,6 +77,10 @@ class Lanes:
             except (Exception, asyncio.CancelledError) as e:
                 if _being_stopped(e):
                     raise
+                tries += 1
+                if _is_hopeless(e, tries):
+                    self._set_aside(envelope, e.message if isinstance(e, SternaError) else repr(e))
+                    return
                 wait = max(pause, e.delay_s) if isinstance(e, Temporary) else pause
                 wait = min(wait, _LONGEST_S)
                 _log.warning(
@@ -73,6 +93,13 @@ class Lanes:
                 )
             await self._clock.sleep(wait)
             pause = min(pause * 2, _LONGEST_S)
+
+
+def _is_hopeless(error: BaseException, tries: int) -> bool:
+    if isinstance(error, BadRequest):
+        return True
+    by_mistake = isinstance(error, Conflict) or not isinstance(error, SternaError | asyncio.CancelledError)
+    return by_mistake and tries >= _MOST_TRIES
 
 
 def _being_stopped(error: BaseException) -> bool:

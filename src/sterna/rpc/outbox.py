@@ -1,15 +1,17 @@
 """Casts on their way out: in the journal first, sent again and again until the receiver has journaled them.
 
-One courier per receiver, so that a dead host delays only its own casts, and each receiver gets them in order.
+One courier per receiver, so that a dead host delays only its own casts, and each receiver gets them in order. One
+that its receiver refuses stops nobody behind it: it is kept, and sent again when either agent has been restarted.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
-from sterna.domain.errors import BadRequest, SternaError, Unknown
+from sterna.domain.errors import BadRequest, Permanent, SternaError, Unknown
 from sterna.ports.bus import Bus
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
@@ -38,6 +40,11 @@ class Outbox:
         self._wake: dict[str, asyncio.Event] = {}
         self._empty: dict[str, asyncio.Event] = {}
         self._started = False
+        self._boots: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        """Casts that their receiver will not take in its present life, by id, and why."""
+        self.on_refused: Callable[[Envelope, str], None] = lambda envelope, why: None
+        """Called with each of them."""
 
     def put(self, envelope: Envelope) -> None:
         """Journal the cast, then wake its courier. When this returns the cast will arrive, whatever dies.
@@ -52,8 +59,14 @@ class Outbox:
         if self._started:
             self._rouse(envelope.to)
 
-    def hurry(self, to: str) -> None:
-        """`to` has shown a sign of life: try its casts now instead of after the pause."""
+    def hurry(self, to: str, boot: str = "") -> None:
+        """`to` has shown a sign of life: try its casts now instead of after the pause. In another life (`boot`),
+        perhaps of another version, it is asked again to take what it refused."""
+        if boot and self._boots.setdefault(to, boot) != boot:
+            self._boots[to] = boot
+            for envelope in self._journal.outbox(to):
+                if self.refused.pop(envelope.id, None) is not None and self._started:
+                    self._rouse(to)
         if to in self._wake:
             self._wake[to].set()
 
@@ -90,16 +103,14 @@ class Outbox:
         while True:
             woken.clear()
             try:
-                waiting = self._journal.outbox(to)
+                waiting = [e for e in self._journal.outbox(to) if e.id not in self.refused]
                 if not waiting:
                     break
                 for envelope in waiting:
-                    await self._send(envelope)
-                    self._journal.outbox_done(envelope.id)
+                    if await self._taken(envelope):
+                        self._journal.outbox_done(envelope.id)
                     pause, logged = _FIRST_S, ""
             except Exception as e:
-                # Also a refusal is tried again: after an upgrade of the receiver it may be taken, and a cast
-                # that is thrown away would leave something behind on a host for ever.
                 unexpected = not isinstance(e, SternaError)
                 if str(e) != logged:  # once, not every five seconds while a host is down
                     _log.info("cast waits", to=to, error=str(e), exc_info=unexpected)
@@ -109,6 +120,18 @@ class Outbox:
         # no await since the outbox was seen empty, so that `put` cannot fall into the gap
         del self._couriers[to]
         self._empty.setdefault(to, asyncio.Event()).set()
+
+    async def _taken(self, envelope: Envelope) -> bool:
+        """False where the receiver will never take it, as it is now: it is kept, since thrown away it would leave
+        something behind on a host."""
+        try:
+            await self._send(envelope)
+        except Permanent as e:
+            self.refused[envelope.id] = e.message
+            _log.error("a cast is refused", to=envelope.to, method=envelope.method, why=e.message)
+            self.on_refused(envelope, e.message)
+            return False
+        return True
 
     async def _send(self, envelope: Envelope) -> None:
         async with self._bus.request(cast_subject(envelope.to), encode(Request.of_cast(envelope))) as replies:

@@ -23,6 +23,8 @@ from sterna.rpc.subjects import call_subject, cast_subject
 
 CallHandler = Callable[[Request], Awaitable[Data]]
 CastHandler = Callable[[Request], Awaitable[None]]
+CastCheck = Callable[[Request], object]
+"""Raises BadRequest for a message that could never be handled."""
 
 _REPLY_TRIES = 5
 """An answer is offered this often, one heartbeat's time apart, to a bus that is away."""
@@ -43,19 +45,24 @@ class RpcServer:
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._methods: dict[str, CallHandler] = {}
-        self._casts: dict[str, CastHandler] = {}
+        self._casts: dict[str, tuple[CastHandler, CastCheck]] = {}
         self._running: dict[tuple[str, str], asyncio.Task[Reply]] = {}
-        self._lanes = Lanes(self._handle_cast, clock)
+        self._lanes = Lanes(self._handle_cast, clock, self._set_aside)
+        self.aside: dict[str, str] = {}
+        """Casts of the inbox that are not tried again in this life, by id, and why."""
+        self.on_aside: Callable[[Envelope, str], None] = lambda envelope, why: None
+        """Called with each of them."""
         self._subscriptions: list[Subscription] = []
 
     def method(self, name: str, handler: CallHandler) -> None:
         """Calls of `name` are answered with what `handler` returns, or with the SternaError it raises."""
         self._methods[name] = handler
 
-    def cast(self, name: str, handler: CastHandler) -> None:
+    def cast(self, name: str, handler: CastHandler, check: CastCheck = lambda request: None) -> None:
         """Casts of `name` are given to `handler`, again and again until it returns. It must bear repetition: the
-        agent may die between its end and the note that it ended."""
-        self._casts[name] = handler
+        agent may die between its end and the note that it ended. What `check` raises BadRequest for is refused
+        before it is acknowledged, and so is a cast of no known name."""
+        self._casts[name] = handler, check
 
     async def start(self) -> None:
         """Take calls and casts. Casts left over from an earlier life are handled first."""
@@ -142,6 +149,8 @@ class RpcServer:
     async def _on_cast(self, incoming: Incoming) -> None:
         try:
             request = _decode(incoming.payload, "cast")
+            _, check = self._known(request.method)
+            check(request)
             envelope = request.to_envelope(self._host_name)
             # No await between the journal and the lane: that keeps the order of arrival.
             if self._journal.inbox_put(envelope):
@@ -155,11 +164,30 @@ class RpcServer:
         await self._send(incoming, reply)
 
     async def _handle_cast(self, envelope: Envelope) -> None:
-        handler = self._casts.get(envelope.method)
-        if handler is None:
-            raise BadRequest(f"{self._host_name} knows no cast {envelope.method!r}")
-        await handler(Request.of_cast(envelope))
+        handler, check = self._known(envelope.method)  # an earlier life may have taken it
+        request = Request.of_cast(envelope)
+        check(request)
+        await handler(request)
         self._journal.inbox_done(envelope.id)
+
+    def _known(self, method: str) -> tuple[CastHandler, CastCheck]:
+        known = self._casts.get(method)
+        if known is None:
+            raise BadRequest(
+                f"{self._host_name} knows no cast {method!r}", fix="upgrade the older of the two hosts"
+            )
+        return known
+
+    def _set_aside(self, envelope: Envelope, why: str) -> None:
+        self.aside[envelope.id] = why
+        _log.error(
+            "a cast cannot be handled and is set aside",
+            method=envelope.method,
+            migration_id=envelope.migration_id,
+            sender=envelope.sender,
+            why=why,
+        )
+        self.on_aside(envelope, why)
 
 
 def _decode(payload: bytes, kind: str) -> Request:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from sterna.domain.errors import BadRequest, Temporary, Unknown
+from sterna.domain.errors import BadRequest, Conflict, Permanent, Temporary, Unknown
 from sterna.ports.records import Envelope
 from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Request, decode_reply, encode
 from sterna.rpc.subjects import cast_subject
@@ -125,7 +125,12 @@ async def test_a_dead_host_delays_only_its_own_casts(world):
 
 async def test_a_crash_between_journal_and_handler(world):
     """The ack is out, the handler has not run: the next life handles it, once, however often it is sent again."""
-    await world.b.server.start()  # knows no cast `note` yet, so that the handler cannot run
+
+    async def never(request):
+        await asyncio.Event().wait()
+
+    world.b.server.cast("note", never)
+    await world.b.server.start()
     await world.a.outbox.start()
     world.a.outbox.put(cast("c1"))
     await world.clock.run(world.a.outbox.drained("b"))
@@ -239,6 +244,10 @@ async def test_order_within_a_migration_and_none_between(world):
 
 
 async def test_casts_left_over_come_before_new_ones(world):
+    async def never(request):
+        await asyncio.Event().wait()
+
+    world.b.server.cast("note", never)
     await world.b.server.start()
     for i in range(3):
         await _send(world, f"c{i}")
@@ -250,16 +259,100 @@ async def test_casts_left_over_come_before_new_ones(world):
     assert seen == ["c0", "c1", "c2", "c3"]
 
 
-async def test_a_cast_nobody_knows_waits_for_an_upgrade_and_blocks_only_its_migration(world):
-    seen = recorder(world.b)
+async def test_a_cast_nobody_knows_is_not_acknowledged_and_holds_nobody_up(world):
+    seen, told = recorder(world.b), []
     await world.b.server.start()
-    future = Request(kind="cast", id="f", method="future", sender="a", migration_id="m9")
-    async with world.a.bus.request(cast_subject("b"), encode(future)) as replies:
-        assert decode_reply(await anext(replies)).kind == "ack"
-    await _send(world, "c1")
+    world.a.outbox.on_refused = lambda envelope, why: told.append((envelope.id, why))
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("f").model_copy(update={"method": "future"}))
+    world.a.outbox.put(cast("c1"))
+    await world.clock.advance(600)
+    assert seen == ["c1"] and world.b.journal.inbox() == []
+    assert [e.id for e in world.a.journal.outbox()] == ["f"]  # kept, and visible
+    assert [id for id, why in told if "knows no cast 'future'" in why] == ["f"] == list(world.a.outbox.refused)
+
+
+async def test_it_is_sent_again_to_a_receiver_that_was_restarted(world):
+    recorder(world.b)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("f").model_copy(update={"method": "future"}))
+    world.a.outbox.hurry("b", "life-1")
     await world.clock.advance(60)
-    assert seen == ["c1"]
-    assert [e.id for e in world.b.journal.inbox()] == ["f"]
+    sent = len(world.broker.sent) if hasattr(world.broker, "sent") else None
+    assert sent is None or sent < 10
+    await world.b.crash()
+    seen = []
+
+    async def handler(request):
+        seen.append(request.id)
+
+    world.b.server.cast("future", handler)
+    await world.b.server.start()
+    world.a.outbox.hurry("b", "life-1")
+    await world.clock.advance(60)
+    assert seen == []
+    world.a.outbox.hurry("b", "life-2")
+    await world.clock.run_until_idle()
+    assert seen == ["f"] and world.a.journal.outbox() == [] and world.a.outbox.refused == {}
+
+
+async def test_what_a_check_refuses_is_not_acknowledged(world):
+    seen = []
+
+    async def handler(request):
+        seen.append(request.id)
+
+    def check(request):
+        if request.params.get("x") != 1:
+            raise BadRequest("x is not 1")
+
+    world.b.server.cast("note", handler, check)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("bad", x=2))
+    world.a.outbox.put(cast("good", x=1))
+    await world.clock.advance(60)
+    assert seen == ["good"] and world.b.journal.inbox() == []
+    assert world.a.outbox.refused == {"bad": "x is not 1"}
+
+
+@pytest.mark.parametrize(
+    "error, tries", [(BadRequest("no"), 1), (Conflict("stale"), 20), (KeyError("x"), 20), (ValueError("y"), 20)]
+)
+async def test_what_can_never_be_handled_is_set_aside_and_said(world, error, tries):
+    times, aside = [], []
+
+    def fail(request):
+        if request.id == "c1":
+            times.append(1)
+            raise error
+
+    seen = recorder(world.b, fail)
+    world.b.server.on_aside = lambda envelope, why: aside.append((envelope.id, why))
+    await world.b.server.start()
+    await _send(world, "c1")
+    await _send(world, "c2")
+    await world.clock.advance(3600)
+    assert (len(times), seen) == (tries, ["c2"])
+    assert [id for id, _ in aside] == ["c1"] == list(world.b.server.aside)
+    assert [e.id for e in world.b.journal.inbox()] == ["c1"]  # kept: visible, and tried in the next life
+
+
+@pytest.mark.parametrize("error", [Temporary("busy"), Unknown("?"), Permanent("libvirt: access denied")])
+async def test_what_waits_for_something_is_never_set_aside(world, error):
+    times = []
+
+    def fail(request):
+        times.append(1)
+        if len(times) < 200:
+            raise error
+
+    seen = recorder(world.b, fail)
+    await world.b.server.start()
+    await _send(world, "c1")
+    await world.clock.advance(3600)
+    assert (seen, world.b.server.aside) == (["c1"], {})
 
 
 async def test_what_can_never_be_sent_is_refused_before_the_journal(world):
