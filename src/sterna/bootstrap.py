@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import io
 import os
 import signal
 import socket
@@ -13,10 +14,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 from uuid import uuid4
 
 import structlog
 import uvicorn
+from structlog.typing import EventDict, ExcInfo
 
 from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.clock import SystemClock
@@ -42,6 +45,7 @@ from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, load
 from sterna.controller.controller import Controller
 from sterna.domain.errors import BadRequest, Conflict, Permanent
+from sterna.domain.plain_text import printable
 from sterna.migration.context import HostPorts
 from sterna.ports.network import Network
 from sterna.ports.secrets import Keyring
@@ -52,16 +56,25 @@ from sterna.saga.runner import no_strike
 log = structlog.get_logger(__name__)
 
 
+def _printable_values(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """One line is one event, and no name or reason steers the terminal it is read on."""
+    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _plain_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, exc_info)
+    sio.write(printable(written.getvalue(), breaks=True))
+
+
 def log_to_stderr() -> None:
     """Processes log to stderr, where systemd and the lab collect it; stdout is for answers.
 
     Tracebacks are plain: structlog's own show each frame's variables, passwords among them.
     """
-    plain = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
+    plain = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback)
     structlog.configure(
-        processors=[*structlog.get_config()["processors"][:-1], plain],
+        processors=[*structlog.get_config()["processors"][:-1], _printable_values, plain],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 

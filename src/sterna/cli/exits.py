@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 import typer
-from rich.console import Console
 
 from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchMigration
+from sterna.cli.console import PlainConsole
 
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+err = PlainConsole(stderr=True, soft_wrap=True, markup=False)
 
 
 class Exit(IntEnum):

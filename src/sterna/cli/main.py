@@ -34,6 +34,7 @@ from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.watch import watch as watch_until_end
 from sterna.cli.words import out
 from sterna.domain.errors import BadRequest, SternaError
+from sterna.domain.plain_text import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -269,7 +270,7 @@ def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"diagram": text, "file": str(file) if file else None})
     elif file is None:
-        typer.echo(text, nl=False)
+        typer.echo(printable(text, breaks=True), nl=False)
     else:
         out.print(f"written to {file}", markup=False)
 

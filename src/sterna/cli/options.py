@@ -9,6 +9,7 @@ import typer
 
 from sterna.cli.client import Client, find_api
 from sterna.cli.quantities import duration_ms, rate_bytes_s
+from sterna.domain.plain_text import json_safe
 
 Api = Annotated[
     str | None,
@@ -68,4 +69,4 @@ def client_of(api: str | None) -> Client:
 
 def print_json(document: Any) -> None:
     """As it came, on stdout."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(json_safe(json.dumps(document, indent=2, ensure_ascii=False)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
 
 from sterna.cli import words
 from sterna.cli.client import Json
+from sterna.cli.console import safe
 
 _MODES = {
     "precopy": "as it is",
@@ -22,15 +22,15 @@ FAR = 1.25
 def show(plan: Json) -> None:
     """Print it: blockers first, then what the copy would be, then each way to its end."""
     vm, to = plan["vm"], plan["destination"] or "no host"
-    head = [f"[bold]{escape(vm['name'])}[/]: {escape(vm['host'])} -> {escape(to)}"]
+    head = [f"[bold]{safe(vm['name'])}[/]: {safe(vm['host'])} -> {safe(to)}"]
     if not plan["blockers"]:
         head.append("[green]nothing is in the way[/]")
     for refusal in plan["blockers"]:
-        head.append(f"[red]blocked:[/] {escape(refusal['message'])}")
+        head.append(f"[red]blocked:[/] {safe(refusal['message'])}")
         if refusal["fix"]:
-            head.append(f"  fix: {escape(refusal['fix'])}")
-    head += [f"[yellow]warning:[/] {escape(w)}" for w in plan["warnings"]]
-    head += [f"[dim]{escape(r)}[/]" for r in plan["reasons"]]
+            head.append(f"  fix: {safe(refusal['fix'])}")
+    head += [f"[yellow]warning:[/] {safe(w)}" for w in plan["warnings"]]
+    head += [f"[dim]{safe(r)}[/]" for r in plan["reasons"]]
     head += _rehearsal(plan.get("rehearsal"))
     head += [_load(plan), f"bandwidth: {_bandwidth(plan)}"]
     for line in head:
@@ -43,17 +43,17 @@ def _rehearsal(told: Json | None) -> list[str]:
     """What was tried for real."""
     if told is None:
         return []
-    lines = [f"[{'green' if told['passed'] else 'red'}]rehearsal:[/] {escape(told['why'])}"]
+    lines = [f"[{'green' if told['passed'] else 'red'}]rehearsal:[/] {safe(told['why'])}"]
     for refusal in told["refusals"]:
-        lines += [f"  [red]failed:[/] {escape(refusal['message'])}", f"    fix: {escape(refusal['fix'])}"]
-    lines += [f"  [dim]tried: {escape(what)}[/]" for what in told["tried"]]
+        lines += [f"  [red]failed:[/] {safe(refusal['message'])}", f"    fix: {safe(refusal['fix'])}"]
+    lines += [f"  [dim]tried: {safe(what)}[/]" for what in told["tried"]]
     return lines + ([f"  [dim]all of it: sterna show {told['migration_id']}[/]"] if told["migration_id"] else [])
 
 
 def _load(plan: Json) -> str:
     load = plan["load"]
     if load is None:
-        return f"load: unknown: {escape(plan['load_reason'])}"
+        return f"load: unknown: {safe(plan['load_reason'])}"
     dirtied = words.rate(load["dirty_bytes"] / load["dirty_period_s"])
     within = f" within {words.size(load['working_set_bytes'])}" if load["working_set_bytes"] else ""
     disks = f", {words.size(load['disk_bytes'])} of local disks" if load["disk_bytes"] else ""
@@ -63,7 +63,7 @@ def _load(plan: Json) -> str:
 
 def _bandwidth(plan: Json) -> str:
     if plan["bandwidth_bytes_s"] is None:
-        return f"unknown: {escape(plan['bandwidth_from'])}"
+        return f"unknown: {safe(plan['bandwidth_from'])}"
     return f"{words.rate(plan['bandwidth_bytes_s'])} ({plan['bandwidth_from']})"
 
 
@@ -77,7 +77,7 @@ def _ways(forecasts: list[Json]) -> Table:
             words.ms(seen["total_ms"]),
             _downtime(seen),
             words.size(seen["bytes_sent"]),
-            escape(seen["why"]),
+            safe(seen["why"]),
         )
     return made
 

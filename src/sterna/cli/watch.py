@@ -12,13 +12,14 @@ from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from sterna.cli import words
 from sterna.cli.client import Client, Json
+from sterna.cli.console import safe, text_of
+from sterna.domain.plain_text import printable
 from sterna.domain.progress import Progress, with_status
 from sterna.domain.rows import ROWS
 from sterna.domain.status import Status
@@ -70,15 +71,13 @@ class LiveBar:
         head = Table.grid(padding=(0, 1))
         for _ in range(4):
             head.add_column(no_wrap=True)
-        route = (
-            f"{escape(migration['vm_name'])}: {escape(migration['source'])} -> {escape(migration['destination'])}"
-        )
-        status = Text.from_markup(words.coloured(migration["status"]), style="bold")
-        head.add_row(Text.from_markup(route), status, ProgressBar(100, percent, width=30), f"{percent:5.1f} %")
+        route = f"{safe(migration['vm_name'])}: {safe(migration['source'])} -> {safe(migration['destination'])}"
+        status = text_of(words.coloured(migration["status"]), style="bold")
+        head.add_row(text_of(route), status, ProgressBar(100, percent, width=30), f"{percent:5.1f} %")
         moved = migration["progress"].get("eta_change", "")
-        lines = [Text("  " + facts(migration)), Text("  " + step, style="dim")]
+        lines = [Text("  " + printable(facts(migration))), Text("  " + printable(step), style="dim")]
         if moved:
-            lines.insert(1, Text("  the end has moved: " + moved, style="dim"))
+            lines.insert(1, Text("  the end has moved: " + printable(moved), style="dim"))
         self._live.update(Group(head, *lines))
 
 

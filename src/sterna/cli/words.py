@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
 from sterna.cli.client import Json
+from sterna.cli.console import PlainConsole, clean, safe
+from sterna.domain.plain_text import printable
 
-out = Console(highlight=False, soft_wrap=True)
+out = PlainConsole(soft_wrap=True)
 
 _COLOURS = {
     "completed": "green",
@@ -58,7 +58,7 @@ def ms(duration: float | None) -> str:
 def coloured(word: str) -> str:
     """A state in its colour, as Rich markup."""
     colour = _COLOURS.get(word)
-    return f"[{colour}]{escape(word)}[/]" if colour else escape(word)
+    return f"[{colour}]{safe(word)}[/]" if colour else safe(word)
 
 
 def table(*columns: str) -> Table:
@@ -71,8 +71,9 @@ def table(*columns: str) -> Table:
 
 def show(made: Table) -> None:
     """Print a table at the width it needs: a narrow terminal wraps its lines, nothing is cut off."""
+    clean(made)  # before it is measured
     needed = Measurement.get(out, out.options.update(width=10_000, max_width=10_000), made).maximum
-    Console(highlight=False, width=max(needed, out.width), file=out.file).print(made)
+    PlainConsole(width=max(needed, out.width), file=out.file).print(made)
 
 
 def hosts(listed: list[Json]) -> Table:
@@ -81,13 +82,13 @@ def hosts(listed: list[Json]) -> Table:
     made = table(*columns)
     for h in listed:
         made.add_row(
-            escape(h["name"]),
+            safe(h["name"]),
             coloured(h["state"]),
             "yes" if h["maintenance"] else "no",
             str(h["cpus"]),
             size(h["memory_free_bytes"]),
             size(h["memory_total_bytes"]),
-            escape(h["address"]),
+            safe(h["address"]),
             h["libvirt_version"],
             h["qemu_version"],
         )
@@ -106,7 +107,7 @@ def host_notes(listed: list[Json]) -> list[str]:
         if host.get("reason"):
             said.append(host["reason"])
         if said:
-            lines.append(f"{host['name']}: {'; '.join(said)}")
+            lines.append(printable(f"{host['name']}: {'; '.join(said)}"))
     return lines
 
 
@@ -114,7 +115,7 @@ def death(told: Json) -> Table:
     """What declaring a host dead does, per migration."""
     made = table("MIGRATION", "VM", "ON", "AS", "WILL")
     for m in told["migrations"]:
-        made.add_row(m["id"][:8], escape(m["vm"]), escape(m["host"]), m["role"], escape(m["will"]))
+        made.add_row(m["id"][:8], safe(m["vm"]), safe(m["host"]), m["role"], safe(m["will"]))
     return made
 
 
@@ -124,11 +125,11 @@ def audit(told: Json) -> list[str]:
     for f in told["leftovers"]:
         done = f" -> {f['done']}" if f["done"] else ""
         colour = {"safe": "yellow", "waiting": "dim"}.get(f["safety"], "red")
-        what = escape(f"{f['host']}: {f['kind']} {f['subject']}")
-        lines.append(f"[{colour}]{what}[/]: {escape(f['why'] + done)}")
+        what = safe(f"{f['host']}: {f['kind']} {f['subject']}")
+        lines.append(f"[{colour}]{what}[/]: {safe(f['why'] + done)}")
         if f["repair"] and not done:
             may = {"safe": "--repair would", "waiting": "what helps"}.get(f["safety"], "not repaired; by hand")
-            lines.append(f"    {may}: {escape(f['repair'])}")
+            lines.append(f"    {may}: {safe(f['repair'])}")
     if told["clean"]:
         lines.append("nothing is left over" + (" on the hosts that were asked" if told["silent_hosts"] else ""))
     return lines
@@ -139,8 +140,8 @@ def vms(listed: list[Json]) -> Table:
     made = table("VM", "HOST", "STATE", "TASK", ">VCPUS", ">MEMORY", "UUID")
     for v in listed:
         made.add_row(
-            escape(v["name"]),
-            escape(v["host"]),
+            safe(v["name"]),
+            safe(v["host"]),
             coloured(v["state"]),
             v["task_state"] or UNKNOWN,
             str(v["vcpus"] if v["vcpus"] is not None else UNKNOWN),
@@ -156,13 +157,13 @@ def migrations(listed: list[Json]) -> Table:
     for m in listed:
         made.add_row(
             m["id"][:8],
-            escape(m["vm_name"]),
-            escape(m["source"]),
-            escape(m["destination"]),
+            safe(m["vm_name"]),
+            safe(m["source"]),
+            safe(m["destination"]),
             coloured(m["status"]),
             f"{m['progress']['percent']:.0f} %",
             m["created_at"][:19],
-            escape(m["reason"]),
+            safe(m["reason"]),
         )
     return made
 
@@ -183,8 +184,8 @@ def timeline(items: list[Json]) -> Table:
             what = item["name"].replace("-", " ")
         duration = ms(item["duration_ms"]) if item["what"] == "step" else ""
         result = coloured(item["result"]) if item["what"] == "step" else ""
-        remark = escape("; ".join([*more, *([item["reason"]] if item["reason"] else [])]))
-        made.add_row(escape(item["host"]), item["row"], escape(what), duration, result, remark)
+        remark = safe("; ".join([*more, *([item["reason"]] if item["reason"] else [])]))
+        made.add_row(safe(item["host"]), item["row"], safe(what), duration, result, remark)
     return made
 
 
@@ -248,5 +249,5 @@ def report(migration: Json) -> Table:
     rows += [(f"  {p['status']}", _known(ms(p["duration_ms"]), p["reason"])) for p in told["phases"]]
     for name, value in rows:
         if value:
-            made.add_row(name, coloured(value) if name == "status" else escape(value))
+            made.add_row(name, coloured(value) if name == "status" else safe(value))
     return made

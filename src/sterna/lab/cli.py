@@ -186,7 +186,7 @@ def _table(rows: Sequence[Mapping[str, object]]) -> None:
     for row in rows:
         shown = (", ".join(value) if isinstance(value, list) else value for value in row.values())
         table.add_row(*("-" if value is None else str(value) for value in shown))
-    Console(file=sys.stdout).print(table)
+    Console(file=sys.stdout, emoji=False).print(table)
 
 
 if __name__ == "__main__":

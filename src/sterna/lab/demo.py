@@ -22,7 +22,7 @@ STATE = Path(".lab-demo")
 OUT = Path("out")
 DIRTY_MIB_S = 20
 MEMORY_MIB = 384
-console = Console(soft_wrap=True)
+console = Console(soft_wrap=True, emoji=False)
 
 
 def sterna(lab: Lab, *arguments: str, live: bool = False) -> str:

@@ -1,0 +1,43 @@
+"""The consoles that commands print on. Nothing they are given can steer the terminal, or becomes an emoji."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from sterna.domain.plain_text import printable
+
+
+class PlainConsole(Console):
+    """A Rich console: markup is ours alone, control characters of names and reasons are written out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As Rich does; texts and the cells of tables are made printable first."""
+        super().print(*map(clean, objects), **options)
+
+
+def safe(text: object) -> str:
+    """Somebody's text for a place where Rich reads markup: as it is, on one line."""
+    return escape(printable(str(text)))
+
+
+def text_of(markup: str, **options: Any) -> Text:
+    """A `Text` of our own markup."""
+    return Text.from_markup(markup, emoji=False, **options)
+
+
+def clean(thing: Any) -> Any:
+    """A text, or a table whose cells are texts, made printable."""
+    if isinstance(thing, str):
+        return printable(thing, breaks=True)
+    if isinstance(thing, Table):
+        for column in thing.columns:
+            column._cells = [printable(c) if isinstance(c, str) else c for c in column._cells]
+    return thing
