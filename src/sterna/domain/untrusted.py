@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from sterna.domain.errors import BadRequest
 from sterna.domain.journal import Migration
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, HostFacts, Nic, RbdSource, Vm
+from sterna.domain.plugs import SUPPORTED
 
 STREAM_PORTS = range(49152, 49216)
 """libvirt's own range for memory streams: what a firewall lets through."""
@@ -31,7 +32,7 @@ _DEVICE = re.compile(r"(?![-.])[^\s/\\\x00-\x1f\x7f]{1,64}")
 """A network device, a bridge, or a port's id, whose first characters become part of a device's name."""
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _PCI = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
-_ISCSI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,222}")
+_ISCSI_NAME = re.compile(r"(?!-)[^\s,\"'\\\x00-\x20\x7f-\x9f]{1,223}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LARGEST_BYTES = 2**60
@@ -204,7 +205,9 @@ def _nic(nic: Nic | DestinationNic) -> None:
     _demand(bool(_WORD.fullmatch(nic.plug)), f"{what}: plug", nic.plug)
     for name in ("bridge", "device", "port_id", "parent", "mode"):
         word = getattr(nic, name)
-        _demand(not word or bool(_DEVICE.fullmatch(word)), f"{what}: {name}", word)
+        # what no host can plug is refused by its own name, and goes no further: a socket's path, say
+        right = _DEVICE.fullmatch if nic.plug in SUPPORTED else _plain
+        _demand(not word or bool(right(word)), f"{what}: {name}", word)
     _demand(not nic.pci or bool(_PCI.fullmatch(nic.pci)), f"{what}: pci", nic.pci)
     _demand(nic.vlan is None or 0 <= nic.vlan < 2**12, f"{what}: vlan", nic.vlan)
     _demand(nic.mtu is None or 0 < nic.mtu < 2**17, f"{what}: mtu", nic.mtu)

@@ -28,6 +28,13 @@ def uuid_of(name: str) -> str:
     return str(uuids.uuid5(uuids.NAMESPACE_DNS, f"{name}.vm.sterna"))
 
 
+def _target(number: int) -> str:
+    """`vda` ... `vdz`, `vdaa`, as libvirt names them."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    first, last = divmod(number, len(letters))
+    return f"vd{letters[first - 1] if first else ''}{letters[last]}"
+
+
 def add_vm(  # noqa: PLR0913 - a convenience for tests: every keyword is one fact about the VM
     world: SimWorld,
     host_name: str,
@@ -48,7 +55,7 @@ def add_vm(  # noqa: PLR0913 - a convenience for tests: every keyword is one fac
     `plugs`: a NIC of each of these plug types, instead of `nics` of OVS normal plug.
     """
     host, uuid = world.hosts[host_name], uuid_of(name)
-    made = tuple(_make_disk(world, host, name, f"vd{chr(ord('a') + i)}", kind) for i, kind in enumerate(disks))
+    made = tuple(_make_disk(world, host, name, _target(i), kind) for i, kind in enumerate(disks))
     definition = Definition(
         name=name,
         memory_bytes=memory_bytes,
