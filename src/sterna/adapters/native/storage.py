@@ -252,7 +252,7 @@ class FileStorage:
         path = self._inside(wanted)
         if disk.format not in _FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
-        if refusals := await in_thread(lambda: _against_backing(disk)):
+        if refusals := await _on_disk(lambda: _against_backing(disk)):
             raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
         if await self._is_whole(disk, path):
             await _in_words(lambda: owners.give(path, disk.owner), f"cannot give {path} its owner")
