@@ -172,11 +172,13 @@ class Postcopying(ABC):
             self._lose_call("operation failed: job 'migration in' failed in post-copy phase")
 
     def _say(self, reason: str, *, source_event: str, destination_event: str) -> None:
-        """What both libvirts say of the guest from now on."""
-        here, there = self.source.domains[self.uuid], self.destination.domains[self.uuid]
-        if here.active:
+        """What both libvirts say of the guest from now on: nothing where it was transient and its QEMU is gone."""
+        here, there = self.source.domains.get(self.uuid), self.destination.domains.get(self.uuid)
+        if here is not None and here.active:
             qemu.pause(self.world, self.source, here, reason=reason, event=source_event)
-        if there.active and self.phase is Phase.POSTCOPY:  # a watcher may have ended a half at that very change
+        if (
+            there is not None and there.active and self.phase is Phase.POSTCOPY
+        ):  # a watcher may have ended a half at that very change
             qemu.run(self.world, self.destination, there, reason=reason, event=destination_event)
 
     def _lose_call(self, error: str) -> None:
