@@ -193,6 +193,12 @@ class Bounded:
         lock, given_up = threading.Lock(), threading.Event()
 
         def work() -> None:
+            try:
+                perform()
+            finally:
+                self._hanging.release()  # whatever `late` raises: a place that is lost never comes back
+
+        def perform() -> None:
             result, error = None, None
             try:
                 result = act()
@@ -203,9 +209,12 @@ class Bounded:
                 in_time = not given_up.is_set()
             if not in_time and error is None and late is not None:
                 late(result)  # type: ignore[arg-type]  # it is what `act` returned
-            self._hanging.release()
 
-        threading.Thread(target=work, name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=work, name=self._name, daemon=True).start()
+        except RuntimeError:  # the host has no thread left
+            self._hanging.release()
+            raise
         try:
             result, error = answer.get(timeout=limit_s)
         except queue.Empty:

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from sterna.adapters import threads
-from sterna.adapters.threads import Worker, in_thread
+from sterna.adapters.threads import MOST_STUCK, Bounded, Worker, in_thread
 
 LIMIT_S = 0.1
 
@@ -74,3 +74,37 @@ async def test_a_thread_of_its_own_has_a_limit_too():
     with pytest.raises(TimeoutError):
         await in_thread(held.wait, limit_s=LIMIT_S)
     held.set()
+
+
+def test_a_late_result_whose_handling_fails_gives_its_place_back(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)  # its thread ends with the error
+    bounded, handled = Bounded("test"), threading.Semaphore(0)
+
+    def fail(result: object) -> None:
+        handled.release()
+        raise OSError("cannot be closed")
+
+    for _ in range(MOST_STUCK):
+        held = threading.Event()
+        with pytest.raises(TimeoutError, match="within"):
+            bounded.call(held.wait, 0.01, late=fail)
+        before = set(threading.enumerate())
+        held.set()
+        assert handled.acquire(timeout=5)
+        for thread in before - {threading.current_thread()}:
+            if thread.name == "test":
+                thread.join(5)
+    assert bounded.call(lambda: 7, 5) == 7
+
+
+def test_a_host_without_a_free_thread_costs_no_place(monkeypatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    bounded = Bounded("test")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(MOST_STUCK):
+            with pytest.raises(RuntimeError):
+                bounded.call(lambda: 7, 5)
+    assert bounded.call(lambda: 7, 5) == 7
