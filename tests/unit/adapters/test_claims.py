@@ -201,3 +201,15 @@ def test_a_lock_of_a_process_counts_where_it_is_asked_for(tmp_path: Path) -> Non
 )
 def test_whether_two_hosts_see_one_file(theirs: Sight, proof: Proof) -> None:
     assert compare(Sight(seen=True, token_inode=7, file_inode=8, same_device=True), theirs) is proof
+
+
+def test_what_an_unreadable_image_may_stand_on_is_not_removed(tmp_path: Path) -> None:
+    disk, overlay = tmp_path / "disk.raw", tmp_path / "overlay.qcow2"
+    disk.write_bytes(b"data")
+    overlay.write_bytes(b"QFI\xfb" + b"\xff" * 500)
+    claims = [claim(overlay, image=True, format="qcow2")]
+    assert users_of([str(disk)], claims) == {}  # a plan does not refuse every disk for one broken image
+    (user,) = users_of([str(disk)], claims, locks=True)[str(disk)]
+    assert user.startswith("perhaps VM web (shutoff): ") and str(overlay) in user
+    missing = [claim(tmp_path / "gone.qcow2", image=True, format="qcow2")]
+    assert users_of([str(disk)], missing, locks=True) == {}

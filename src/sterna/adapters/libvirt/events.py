@@ -139,10 +139,11 @@ class EventHub:
             self._lost.clear()
             try:
                 conn = self._connect()
-            except (Unreachable, TimeoutError, libvirt.libvirtError) as error:
+            except Exception as error:  # also one nobody thought of: without this thread nothing is followed again
                 if lost_at is None:
                     lost_at = time.monotonic()
-                    log.warning("libvirtd does not answer", uri=self._uri, error=str(error))
+                    expected = isinstance(error, Unreachable | TimeoutError | libvirt.libvirtError)
+                    log.warning("libvirtd does not answer", uri=self._uri, error=str(error), exc_info=not expected)
                 self._closed.wait(_RETRY_S)
                 continue
             if lost_at is not None:

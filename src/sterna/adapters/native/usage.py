@@ -47,17 +47,24 @@ def identity_of(path: str) -> str | None:
 
 
 def users_of(files: Iterable[str], claims: Iterable[Claim], *, locks: bool = False) -> dict[str, tuple[str, ...]]:
-    """For each of `files` that somebody else uses: by whom, and as what. With `locks` whoever holds one."""
-    wanted = {path: frozenset(_keys(path)) for path in files}
+    """For each of `files` that somebody else uses: by whom, and as what.
+
+    With `locks`, as right before a removal, also whoever holds one, and whoever may need it: an image that cannot
+    be read may stand on any file.
+    """
+    wanted, claims = {path: frozenset(_keys(path)) for path in files}, tuple(claims)
     found: dict[str, dict[str, None]] = {}
     for path, owner in reached(claims):
         keys = set(_keys(path))
         for file, own in wanted.items():
             if keys & own or _inside(file, path):
                 found.setdefault(file, {})[owner] = None
+    perhaps = [f"perhaps {owner}: {why}" for owner, why in _unreadable(claims)] if locks else []
     for file in wanted if locks else ():
         if _locked(file):
             found.setdefault(file, {})[f"{_SOMEBODY} that holds a lock on it"] = None
+        if perhaps:
+            found.setdefault(file, {}).update(dict.fromkeys(perhaps))
     return {file: tuple(owners) for file, owners in found.items()}
 
 
@@ -80,6 +87,16 @@ def _reach(claim: Claim) -> Iterator[tuple[str, str]]:
     for part in parts:
         if part.is_file:
             yield part.path, f", as a {'data' if part.data else 'backing'} file of {claim.path}"
+
+
+def _unreadable(claims: Iterable[Claim]) -> Iterator[tuple[str, str]]:
+    """Owners of images that are there and cannot be read (root may not, on NFS with root_squash), and why not."""
+    for claim in claims:
+        if claim.image:
+            try:
+                parts_of(claim.path, claim.format)
+            except Unreadable as error:
+                yield claim.owner, str(error)
 
 
 def _keys(path: str) -> Iterator[str]:
