@@ -91,13 +91,13 @@ def servers() -> Iterator[Servers]:
 def scene(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """The provider's threads and its qemu-img live in the servers' network."""
 
-    async def there(act: Callable[[], Any], *, name: str = "") -> Any:
+    async def there(act: Callable[[], Any], **limits: Any) -> Any:
         def entered() -> Any:
             assert threading.current_thread() is not threading.main_thread()
             enter(servers.outer)
             return act()
 
-        return await threads.in_thread(entered, name=name)
+        return await threads.in_thread(entered, **limits)
 
     monkeypatch.setattr(session, "in_thread", there)
     script = tmp_path / "qemu-img"
