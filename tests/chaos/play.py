@@ -17,6 +17,8 @@ from tests.chaos.watcher import TwoCopies
 
 EVIDENCE = Path("out/chaos")
 LONGEST_S = 120.0
+UP_S = 15.0
+"""A host whose libvirtd works again is up within this: its agent asks every second; a question may have hung."""
 
 
 @dataclass
@@ -152,10 +154,16 @@ def _settle(stage: Stage, case: Case, scene: Scene, here: str, outcome: Outcome)
     outcome.why += verdict.records(scene, outcome.ends, here, stopped=stopped)
 
 
+def _all_up(scene: Scene) -> bool:
+    """As the controller sees it: a host whose libvirtd hung is down until its agent is heard again."""
+    return all(host["state"] == "up" for host in scene.fleet.api.get("/v1/hosts").json()["hosts"])
+
+
 def _again(stage: Stage, scene: Scene, here: str, outcome: Outcome) -> None:
     """The same VM migrates once more, without a fault, and leaves nothing behind either."""
     there = scene.fleet.other(here)
     scene.source, scene.destination = here, there
+    scene.wait("both hosts are up again", lambda: _all_up(scene), UP_S)
     scene.migration = scene.fleet.started(scene.guest.name, there)
     scene.fleet.wait_closed(scene.migration)
     ended = scene.fleet.wait(scene.migration)
