@@ -164,7 +164,7 @@ class Worker:
 
 
 async def in_thread(act: Callable[[], T], *, name: str = "sterna-file", limit_s: float | None = None) -> T:
-    """`act` in a fresh daemon thread (some 50 us): for the rare call that may hang for good.
+    """`act` in a fresh daemon thread (some 50 us): for the rare call that may never return.
 
     Raises TimeoutError when it takes longer than `limit_s`; its thread is left alone then.
     """

@@ -217,7 +217,7 @@ class NatsBus:
                 pause = min(pause * 2, _RETRY_S[1])
 
     async def _lose(self) -> bool:
-        """Return once there is no connection; was there one?"""
+        """Wait until the connection is lost. False, at once, where there was none."""
         if (connection := self._client) is None:
             return False
         await connection.watch()

@@ -165,25 +165,28 @@ class Connection:
 
     async def watch(self) -> None:
         """Return when the connection has ended or its server is silent, whoever reports that, or nobody."""
-        loop = asyncio.get_running_loop()
-        heard = looked = pinged = loop.time()
-        received, ping = self._received(), None
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self.lost.wait()
-            if not self.is_connected:
-                self._is_lost(f"the connection has ended: {self.client.last_error or 'closed by the server'}")
-                return
-            now = loop.time()
-            if now - looked > LOOK_S + _OWN_PAUSE_S or received != self._received() or _answered(ping):
-                heard = now
-            looked, received = now, self._received()
-            if now - heard > SILENCE_S:
-                self._is_lost(f"its server has sent nothing for {now - heard:.1f} s")
-                return
-            if now - pinged >= PING_S and (ping is None or ping.done()):
-                pinged, ping = now, asyncio.ensure_future(self._ping())
+        pinging = asyncio.ensure_future(self._ping())
+        try:
+            heard = looked = pinged = asyncio.get_running_loop().time()
+            received = self._received()
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self.lost.wait()
+                if not self.is_connected:
+                    self._is_lost(f"the connection has ended: {self.client.last_error or 'closed by the server'}")
+                    return
+                now = asyncio.get_running_loop().time()
+                if now - looked > LOOK_S + _OWN_PAUSE_S or received != self._received() or _answered(pinging):
+                    heard = now
+                looked, received = now, self._received()
+                if now - heard > SILENCE_S:
+                    self._is_lost(f"its server has sent nothing for {now - heard:.1f} s")
+                    return
+                if now - pinged >= PING_S and pinging.done():
+                    pinged, pinging = now, asyncio.ensure_future(self._ping())
+        finally:
+            pinging.cancel()
 
     async def leave(self, *, flush: bool) -> None:
         """Close it; with `flush` what was sent reaches the server first, where it still answers. Bounded."""
@@ -234,8 +237,8 @@ async def bounded(act: Coroutine[Any, Any, T], seconds: float, otherwise: str) -
     return task.result()
 
 
-def _answered(ping: asyncio.Future[bool] | None) -> bool:
-    return ping is not None and ping.done() and not ping.cancelled() and ping.result()
+def _answered(ping: asyncio.Future[bool]) -> bool:
+    return ping.done() and not ping.cancelled() and ping.result()
 
 
 def _seen(task: asyncio.Future[Any]) -> None:
