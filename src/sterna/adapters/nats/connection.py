@@ -177,8 +177,9 @@ class Connection:
                     self._is_lost(f"the connection has ended: {self.client.last_error or 'closed by the server'}")
                     return
                 now = asyncio.get_running_loop().time()
-                if now - looked > LOOK_S + _OWN_PAUSE_S or received != self._received() or _answered(pinging):
+                if now - looked > LOOK_S + _OWN_PAUSE_S or received != self._received():
                     heard = now
+                heard = max(heard, _answered_at(pinging))
                 looked, received = now, self._received()
                 if now - heard > SILENCE_S:
                     self._is_lost(f"its server has sent nothing for {now - heard:.1f} s")
@@ -207,12 +208,13 @@ class Connection:
             if not limit.expired():
                 limit.reschedule(now)
 
-    async def _ping(self) -> bool:
+    async def _ping(self) -> float:
+        """When the answer came, on the loop's clock; 0 where none did."""
         try:
             await bounded(self.client.rtt(timeout=round(SILENCE_S)), SILENCE_S, "no answer")
         except Exception:  # the watch measures silence, whatever its reason
-            return False
-        return True
+            return 0.0
+        return asyncio.get_running_loop().time()
 
     async def _asked(self, act: Coroutine[Any, Any, T]) -> T:
         try:
@@ -237,8 +239,8 @@ async def bounded(act: Coroutine[Any, Any, T], seconds: float, otherwise: str) -
     return task.result()
 
 
-def _answered(ping: asyncio.Future[bool]) -> bool:
-    return ping.done() and not ping.cancelled() and ping.result()
+def _answered_at(ping: asyncio.Future[float]) -> float:
+    return ping.result() if ping.done() and not ping.cancelled() else 0.0
 
 
 def _seen(task: asyncio.Future[Any]) -> None:
