@@ -10,13 +10,14 @@ from tests.chaos.case import Case
 from tests.chaos.cases import CASES
 from tests.chaos.play import play
 from tests.chaos.stage import Stage
+from tests.lab_state import state
 
 ALWAYS = sorted((case for case in CASES if case.always), key=lambda case: case.disks)
 
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    stage = Stage()
+    stage = Stage(state("chaos"))
     yield stage
     stage.close()
 

@@ -10,11 +10,11 @@ import uuid as uuids
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from remote import adapters_on
+from tests.lab_state import state
 
 from sterna.adapters.clock import SystemClock
 from sterna.adapters.sim import life, streams
@@ -33,8 +33,6 @@ from sterna.lab import Lab, sabotage, secrets
 from sterna.lab.credentials import SSH
 from sterna.lab.errors import LabError
 from sterna.ports.storage import Created
-
-ROOT = Path(__file__).resolve().parents[2] / ".lab-test"
 
 
 class Side:
@@ -402,8 +400,7 @@ class LabHosts(TwoHosts):
 @pytest.fixture(scope="module")
 def contract_lab() -> Iterator[Lab]:
     """Two hosts without agents; they die with the test run."""
-    ROOT.mkdir(exist_ok=True)
-    lab = Lab.up(ROOT / "contract", agents=False, owner=True)
+    lab = Lab.up(state("contract"), agents=False, owner=True)
     try:
         yield lab
     finally:

@@ -7,15 +7,14 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
+from tests.lab_state import state
 
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
 
-STATE = Path(".lab-test/e2e")
 FINAL = {"completed", "failed", "cancelled"}
 
 
@@ -120,7 +119,7 @@ class Fleet:
 
 @pytest.fixture(scope="module")  # one lab at a time: the machine has two cores
 def fleet() -> Iterator[Fleet]:
-    lab = Lab.up(STATE, owner=True)
+    lab = Lab.up(state("e2e"), owner=True)
     try:
         yield Fleet(lab)
     finally:

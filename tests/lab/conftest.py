@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.lab_state import state
 
 from sterna.lab import Lab
-
-ROOT = Path(__file__).resolve().parents[2] / ".lab-test"
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +16,10 @@ def lab_folder() -> Iterator[Path]:
     """A folder for the state of this run's labs."""
     if os.geteuid() != 0:
         pytest.fail("the lab tests need root")
-    ROOT.mkdir(exist_ok=True)
-    yield ROOT
-    for lost in ROOT.glob("*/lab.json"):
+    folder = state("lab")
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    for lost in folder.glob("*/lab.json"):
         pytest.fail(f"a test left a lab behind: {lost}")
 
 

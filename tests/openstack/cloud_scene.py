@@ -7,7 +7,6 @@ import select
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sterna.domain.step import Step
@@ -15,10 +14,11 @@ from sterna.lab.guest_view import Guest
 from sterna.migration.context import Context
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, SOURCE
 from tests.e2e.conftest import Fleet
+from tests.lab_state import state
 from tests.openstack.cinder_facts import Volumes
 from tests.openstack.neutron_hosts import FIRST_GUEST, NeutronHosts
 
-STATE = Path(".lab-test/cloud")
+STATE = state("cloud")
 DEATH_S = 60.0
 DEAD_VLAN = 4095
 """Where a network agent puts what it does not know."""

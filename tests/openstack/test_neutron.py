@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from openstack.connection import Connection
 
 from sterna.lab.guest_view import Guest
 from tests.e2e.conftest import Fleet
+from tests.lab_state import state
 from tests.openstack.neutron_hosts import FIRST_GUEST, NeutronHosts
 from tests.scripted_cloud import Asked
 from tests.unit.adapters.neutron.scripted_neutron import PORT, ScriptedNeutron
 
 pytestmark = pytest.mark.lab
-STATE = Path(".lab-test/neutron")
+STATE = state("neutron")
 ROUNDS = 5
 
 

@@ -9,7 +9,6 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,12 +16,13 @@ import pytest
 
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
+from tests.lab_state import state
 from tests.openstack.cinder_facts import Volumes
 from tests.openstack.servers import Servers
 from tests.openstack.texts import AUTH_URL, PASSWORD
 
 pytestmark = pytest.mark.lab
-STATE = Path(".lab-test/openstack")
+STATE = state("openstack")
 FINAL = {"completed", "failed", "cancelled"}
 CLOUD = f"""
 [openstack]

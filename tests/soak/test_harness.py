@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from sterna.lab.lab import Lab
+from tests.lab_state import state
 from tests.soak import verdict
 from tests.soak.__main__ import main, markdown, replay
 from tests.soak.api import Api
@@ -223,7 +224,7 @@ def test_a_host_must_have_what_belongs_to_its_guests_and_keep_what_others_leave(
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    lab = Lab.up(".lab-test/soak", owner=True)
+    lab = Lab.up(state("soak-check"), owner=True)
     try:
         yield Stage(lab, Options(minutes=1, guests=3, seed=1))
     finally:
