@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,12 @@ from sterna.domain.errors import Unreachable
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
+def free_port() -> int:
+    """Free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
 class Server:
     """One ovsdb-server with an empty database."""
 
@@ -27,7 +34,10 @@ class Server:
         assert where is not None, "ovsdb-server is not installed (Debian: apt-get install openvswitch-switch)"
         subprocess.run(["ovsdb-tool", "create", folder / "db", SCHEMA], check=True)
         self.socket = folder / "db.sock"
-        places = [f"--remote=punix:{self.socket}", f"--unixctl={folder / 'ctl'}", str(folder / "db")]
+        self.unix = f"unix:{self.socket}"
+        self.tcp = f"tcp:127.0.0.1:{free_port()}"
+        remotes = [f"--remote=p{self.unix}", "--remote=ptcp:{2}:{1}".format(*self.tcp.split(":"))]
+        places = [*remotes, f"--unixctl={folder / 'ctl'}", str(folder / "db")]
         command = ["setpriv", "--pdeathsig", "KILL", where, *places]
         self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 20
@@ -55,8 +65,9 @@ def bridges(api: Any) -> list[Any]:
     return rows(api, "Bridge")
 
 
-async def test_what_a_server_that_hangs_said_before_is_not_believed(server: Server) -> None:
-    db = OvsDb(f"unix:{server.socket}")
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_what_a_server_that_hangs_said_before_is_not_believed(server: Server, kind: str) -> None:
+    db = OvsDb(getattr(server, kind))
     assert await db.run(bridges) == []
     server.freeze()
     for _ in range(2):
@@ -70,7 +81,7 @@ async def test_what_a_server_that_hangs_said_before_is_not_believed(server: Serv
 
 async def test_a_server_that_hangs_from_the_beginning(server: Server) -> None:
     server.freeze()
-    db = OvsDb(f"unix:{server.socket}")
+    db = OvsDb(server.unix)
     with pytest.raises(Unreachable):
         await asyncio.wait_for(db.run(bridges), 5)
     server.thaw()
@@ -84,7 +95,7 @@ async def test_a_server_that_hangs_while_its_schema_is_read(
     monkeypatch.setattr(ovsdb, "CALL_LIMIT_S", 0.5)
     monkeypatch.setattr(ovsdb, "echo", lambda _: None)  # it answered a moment ago
     server.freeze()
-    db = OvsDb(f"unix:{server.socket}")
+    db = OvsDb(server.unix)
     for _ in range(3):
         with pytest.raises(Unreachable, match="does not answer"):
             await asyncio.wait_for(db.run(bridges), 5)
@@ -100,7 +111,7 @@ async def test_a_server_that_hangs_while_its_schema_is_read(
 
 
 async def test_a_library_whose_thread_has_ended_is_not_believed(server: Server) -> None:
-    db = OvsDb(f"unix:{server.socket}")
+    db = OvsDb(server.unix)
     first = await db.run(lambda api: api)
     first.ovsdb_connection.stop(5)
     assert await asyncio.wait_for(db.run(lambda api: api), 5) is not first
@@ -108,7 +119,7 @@ async def test_a_library_whose_thread_has_ended_is_not_believed(server: Server) 
 
 
 async def test_a_server_that_ends_is_said_to(server: Server) -> None:
-    db = OvsDb(f"unix:{server.socket}")
+    db = OvsDb(server.unix)
     await db.run(bridges)
     server.process.kill()
     with pytest.raises(Unreachable):

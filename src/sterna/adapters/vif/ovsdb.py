@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ovs import socket_util
 from ovsdbapp import exceptions as ovsdb_errors
 from ovsdbapp.backend.ovs_idl import connection
 from ovsdbapp.schema.open_vswitch import impl_idl
@@ -26,6 +27,8 @@ TIMEOUT_S = 10
 """A transaction takes 3-7 ms, and some more until ovs-vswitchd has applied it; a dead one never answers."""
 CALL_LIMIT_S = 60.0
 """For one action, a few transactions and looks. What the library does before it is connected has no limit."""
+DEFAULT_PORT = 6640
+"""Of OVSDB, as registered with IANA."""
 ECHO_S = 5.0
 """An echo takes 0.3 ms."""
 
@@ -93,23 +96,36 @@ class OvsDb:
 
 
 def echo(remote: str) -> None:
-    """Have the server answer, over a connection of its own. Raises Unreachable.
+    """Have the server answer, over a connection of its own, within ECHO_S seconds. Raises Unreachable.
 
-    Over TCP and TLS the library notices a server that hangs within some 10 s. Over a Unix socket it never does.
+    The library notices a server that hangs within some 10 s over TCP, and never over a Unix socket; until then it
+    answers from its copy. Several remotes (`tcp:a:6640,tcp:b:6640`) and TLS are left to the library.
     """
-    kind, _, path = remote.partition(":")
-    if kind != "unix" or "," in remote:
+    if "," in remote or not remote.startswith(("unix:", "tcp:")):
         return
     try:
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.settimeout(ECHO_S)
-            asking.connect(path)
+        with _open(remote) as asking:
             asking.sendall(json.dumps({"id": "sterna", "method": "echo", "params": []}).encode())
             if not asking.recv(4096):
                 raise ConnectionError("it hung up")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         fix = f"see that ovsdb-server runs and listens on {remote}"
         raise Unreachable(f"ovsdb-server at {remote} does not answer: {error}", fix=fix) from error
+
+
+def _open(remote: str) -> socket.socket:
+    """Raises OSError; ValueError where it is no address."""
+    kind, _, address = remote.partition(":")
+    if kind == "tcp":
+        return socket.create_connection(socket_util.inet_parse_active(address, DEFAULT_PORT), timeout=ECHO_S)
+    asking = socket.socket(socket.AF_UNIX)
+    asking.settimeout(ECHO_S)
+    try:
+        asking.connect(address)
+    except OSError:
+        asking.close()
+        raise
+    return asking
 
 
 def rows(api: Any, table: str, **columns: str) -> list[Any]:
