@@ -22,6 +22,8 @@ RESUME_S = 0.5
 """How long to wait before a dropped event stream is opened again."""
 ANSWER_S = 120.0
 """A migration is accepted within 80 s or left to be looked after; a rehearsal's answer takes 60 s at most."""
+SILENCE_S = 35.0
+"""The API sends a comment every 15 s: silence for more than twice that is a dead connection."""
 GIVE_UP_S = 60.0
 """How long the API may be away while one watches."""
 
@@ -155,8 +157,8 @@ class Client:
     def _stream(self, migration_id: str, last_id: str) -> Iterator[tuple[str, str, Json]]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         path = f"/v1/migrations/{migration_id}/events"
-        # the API sends a comment every 15 s: silence for twice that is a dead connection
-        with self._http.stream("GET", path, headers=headers, timeout=httpx2.Timeout(10.0, read=35.0)) as answer:
+        patience = httpx2.Timeout(10.0, read=SILENCE_S)
+        with self._http.stream("GET", path, headers=headers, timeout=patience) as answer:
             if answer.status_code != httpx2.codes.OK:
                 answer.read()
                 raise _problem(self.api, answer)

@@ -54,3 +54,14 @@ def test_without_systemd_or_with_a_dead_one_nothing_happens(
     systemd.send(READY="1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
     systemd.send(READY="1")
+
+
+def test_one_that_takes_no_more_is_not_waited_for(received: socket.socket) -> None:
+    filling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    filling.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            filling.sendto(b"x" * 4096, received.getsockname())
+    systemd.send(STATUS="nobody reads this")  # a blocking one would never return
+    filling.close()
+    received.close()

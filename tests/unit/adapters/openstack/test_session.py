@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,8 +20,10 @@ class Server:
 
     def __init__(self) -> None:
         self.answer = Answer(200, {"attachments": []})
+        self.before_answer: Callable[[], object] = lambda: None
 
     def __call__(self, asked: Asked) -> Answer:
+        self.before_answer()
         return self.answer
 
 
@@ -151,3 +155,31 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BadRequest) as caught:
         Cloud(CloudAccess(auth_url="http://x", username="u", password="p"))
     assert "sterna[openstack]" in caught.value.fix
+
+
+async def test_a_service_that_never_answers_is_not_waited_for(scripted: ScriptedCloud, server: Server) -> None:
+    cloud = Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw", timeout_s=0.2))
+    await cloud.ask("list attachments", read)  # it has logged in
+    gate = threading.Event()
+    server.before_answer = gate.wait
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(Unreachable):
+                await cloud.ask("list attachments", read)
+            with pytest.raises(Unknown):
+                await cloud.change("delete", delete)
+    finally:
+        gate.set()
+
+
+async def test_an_act_whose_answer_comes_drop_by_drop_has_an_end(scripted: ScriptedCloud) -> None:
+    cloud = Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw", timeout_s=0.05))
+    gate = threading.Event()
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(Unreachable):
+                await cloud.ask("read for ever", lambda _connection: gate.wait())
+            with pytest.raises(Unknown):
+                await cloud.change("change for ever", lambda _connection: gate.wait())
+    finally:
+        gate.set()

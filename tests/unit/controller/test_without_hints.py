@@ -1,0 +1,61 @@
+"""Hints make a controller quick; without any it learns the same, a little later."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.controller import events, follower
+from sterna.controller.controller import Controller
+from sterna.domain.status import Status
+
+from ..domain.journals import good_destination, good_source
+from .conftest import World
+from .test_projector import MOVE
+
+SOON_S = 0.02
+LONG_S = 20.0
+
+
+async def test_a_journal_is_read_though_no_hint_of_it_ever_comes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "PULL_EVERY_S", SOON_S)
+    await world.controller.start()
+    world.a.write(good_source(MOVE))
+    world.b.write(good_destination(MOVE))
+    async with asyncio.timeout(LONG_S):
+        async for event in world.controller.follow(None, 0):
+            if event.data.get("status") == "completed":
+                break
+    assert (await world.fleet.migration("m1")).status is Status.COMPLETED
+
+
+async def test_vms_are_listed_though_nobody_says_that_they_have_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "LIST_EVERY_S", SOON_S)
+    await world.controller.start()
+    world.b.add_vm("newcomer", 7)
+    async with asyncio.timeout(LONG_S):
+        while not any(vm.name == "newcomer" for vm in await world.fleet.vms()):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(SOON_S)
+
+
+async def test_events_that_another_controller_stored_are_found_by_looking(
+    world: World, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LOOK_EVERY_S", SOON_S)
+    other = Controller(SqlFleet.open(database), world.bus, world.clock)
+    following = other.follow(None, 0)
+    first = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(SOON_S)  # it has found nothing yet
+    assert not first.done()
+    world.a.write(good_source(MOVE))
+    await world.controller.projector.pull("a")
+    async with asyncio.timeout(LONG_S):
+        assert (await first).data["migration_id"] == "m1"
+    await following.aclose()
+    await other.stop()
