@@ -13,7 +13,19 @@ from datetime import UTC
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Row, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Integer,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -25,6 +37,30 @@ from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role,
 from sterna.domain.model import Data
 from sterna.ports.clock import Clock
 from sterna.ports.records import KEEP, Envelope, Keep
+
+# Made once: to make and hash a statement takes SQLAlchemy as long as SQLite takes to obey it.
+_BY_ID = select(migrations).where(migrations.c.id == bindparam("id"))
+_HELD = select(migrations).where(migrations.c.vm_uuid == bindparam("vm"), migrations.c.held.is_(True))
+_OPEN = select(migrations).where(migrations.c.closed.is_(False)).order_by(migrations.c.n)
+_NEWEST = select(epochs.c.newest).where(epochs.c.vm_uuid == bindparam("vm"))
+_ENTRIES_OF = select(entries).where(entries.c.migration_id == bindparam("id")).order_by(entries.c.seq)
+_ENTRIES_SINCE = select(entries).where(entries.c.seq > bindparam("cursor")).order_by(entries.c.seq)
+_ENTRIES_SINCE = _ENTRIES_SINCE.limit(bindparam("most", type_=Integer))
+_LAST_SEQ = select(func.max(entries.c.seq))
+_NEW_ENTRY = insert(entries)
+
+
+class _Casts:
+    """The statements of an outbox or an inbox."""
+
+    def __init__(self, table: Table) -> None:
+        self.put = upsert(table).on_conflict_do_nothing()
+        self.waiting = select(table.c.body).where(table.c.done.is_(False)).order_by(table.c.n)
+        self.waiting_for = self.waiting.where(table.c.receiver == bindparam("to"))
+        self.done = update(table).where(table.c.id == bindparam("cast")).values(done=True)
+
+
+_OUTBOX, _INBOX = _Casts(outbox), _Casts(inbox)
 
 
 class SqlJournal:
@@ -63,7 +99,7 @@ class SqlJournal:
         the newest seen here, or the id was accepted before for another VM or role.
         """
         with self._write() as db:
-            known = db.execute(select(migrations).where(migrations.c.id == migration.id)).first()
+            known = db.execute(_BY_ID, {"id": migration.id}).first()
             if known is not None:
                 return _same(migration, role, known)
             newest = self._newest_epoch(db, migration.vm_uuid)
@@ -115,7 +151,7 @@ class SqlJournal:
         except (TypeError, ValueError) as e:
             raise BadRequest(f"a journal entry's data must be plain JSON: {e}") from e
         with self._transaction("BEGIN") if lazily else self._write() as db:
-            known = db.execute(select(migrations).where(migrations.c.id == migration_id)).first()
+            known = db.execute(_BY_ID, {"id": migration_id}).first()
             if known is None:
                 raise NotFound(f"migration {migration_id} was never accepted on this host")
             if lazily:
@@ -138,20 +174,19 @@ class SqlJournal:
             return None
         last = Entry.model_validate(self._lazy[-1][0] | {"seq": 0, "data": json.loads(self._lazy[-1][1])})
         with self._write() as db:
-            seq = db.execute(select(func.max(entries.c.seq))).scalar()
+            seq = db.execute(_LAST_SEQ).scalar()
         return last.model_copy(update={"seq": seq})
 
     def get(self, migration_id: str) -> tuple[Migration, Role] | None:
         """The migration as accepted, None if this host never accepted it."""
         with self._read() as db:
-            known = db.execute(select(migrations).where(migrations.c.id == migration_id)).first()
+            known = db.execute(_BY_ID, {"id": migration_id}).first()
         return _migration(known) if known is not None else None
 
     def entries(self, migration_id: str) -> list[Entry]:
         """All entries of one migration, in order."""
         with self._read() as db:
-            query = select(entries).where(entries.c.migration_id == migration_id).order_by(entries.c.seq)
-            return [_entry(r) for r in db.execute(query)]
+            return [_entry(r) for r in db.execute(_ENTRIES_OF, {"id": migration_id})]
 
     def settled(self, name: str) -> list[Entry]:
         """Entries of that name of all closed migrations, in order."""
@@ -163,14 +198,12 @@ class SqlJournal:
     def open(self) -> list[tuple[Migration, Role]]:
         """Migrations not CLOSED here, oldest first."""
         with self._read() as db:
-            query = select(migrations).where(migrations.c.closed.is_(False)).order_by(migrations.c.n)
-            return [_migration(r) for r in db.execute(query)]
+            return [_migration(r) for r in db.execute(_OPEN)]
 
     def since(self, cursor: int, limit: int = 500) -> list[Entry]:
         """Entries with seq > cursor, over all migrations, in order."""
         with self._read() as db:
-            query = select(entries).where(entries.c.seq > cursor).order_by(entries.c.seq).limit(limit)
-            return [_entry(r) for r in db.execute(query)]
+            return [_entry(r) for r in db.execute(_ENTRIES_SINCE, {"cursor": cursor, "most": limit})]
 
     def holder(self, vm_uuid: str) -> Migration | None:
         """The open migration that holds the VM's lock here."""
@@ -197,54 +230,50 @@ class SqlJournal:
 
     def outbox_put(self, envelope: Envelope) -> None:
         """Keep until `outbox_done`. The same id again, even a done one, is ignored."""
-        self._put(outbox, envelope)
+        self._put(_OUTBOX, envelope)
 
     def outbox(self, to: str | None = None) -> Sequence[Envelope]:
         """Casts not yet acknowledged, to all or to one receiver, oldest first."""
-        return self._waiting(outbox, to)
+        return self._waiting(_OUTBOX, to)
 
     def outbox_done(self, envelope_id: str) -> None:
         """The receiver has journaled it."""
-        self._done(outbox, envelope_id)
+        self._done(_OUTBOX, envelope_id)
 
     def inbox_put(self, envelope: Envelope) -> bool:
         """Journal a received cast; False where this id was already there (handled or not)."""
-        return self._put(inbox, envelope)
+        return self._put(_INBOX, envelope)
 
     def inbox(self) -> Sequence[Envelope]:
         """Received casts not yet handled, oldest first."""
-        return self._waiting(inbox, None)
+        return self._waiting(_INBOX, None)
 
     def inbox_done(self, envelope_id: str) -> None:
         """Handled; its id is remembered so that a repeat is recognised."""
-        self._done(inbox, envelope_id)
+        self._done(_INBOX, envelope_id)
 
-    def _put(self, table: Table, envelope: Envelope) -> bool:
+    def _put(self, casts: _Casts, envelope: Envelope) -> bool:
+        row = {"id": envelope.id, "receiver": envelope.to, "done": False, "body": envelope.model_dump_json()}
         with self._write() as db:
-            statement = upsert(table).values(
-                id=envelope.id, receiver=envelope.to, done=False, body=envelope.model_dump_json()
-            )
-            return db.execute(statement.on_conflict_do_nothing()).rowcount == 1
+            return db.execute(casts.put, row).rowcount == 1
 
-    def _waiting(self, table: Table, to: str | None) -> list[Envelope]:
-        query = select(table.c.body).where(table.c.done.is_(False)).order_by(table.c.n)
-        if to is not None:
-            query = query.where(table.c.receiver == to)
+    def _waiting(self, casts: _Casts, to: str | None) -> list[Envelope]:
+        statement = casts.waiting if to is None else casts.waiting_for
         with self._read() as db:
-            return [Envelope.model_validate_json(body) for body in db.execute(query).scalars()]
+            bodies = db.execute(statement, {} if to is None else {"to": to}).scalars()
+            return [Envelope.model_validate_json(body) for body in bodies]
 
-    def _done(self, table: Table, envelope_id: str) -> None:
+    def _done(self, casts: _Casts, envelope_id: str) -> None:
         with self._write() as db:
-            db.execute(update(table).where(table.c.id == envelope_id).values(done=True))
+            db.execute(casts.done, {"cast": envelope_id})
 
     # inside a transaction
 
     def _newest_epoch(self, db: Connection, vm_uuid: str) -> int:
-        return db.execute(select(epochs.c.newest).where(epochs.c.vm_uuid == vm_uuid)).scalar() or 0
+        return db.execute(_NEWEST, {"vm": vm_uuid}).scalar() or 0
 
     def _held(self, db: Connection, vm_uuid: str) -> Row[tuple[object, ...]] | None:
-        query = select(migrations).where(migrations.c.vm_uuid == vm_uuid, migrations.c.held.is_(True))
-        return db.execute(query).first()
+        return db.execute(_HELD, {"vm": vm_uuid}).first()
 
     def _check_free(self, db: Connection, migration: Migration) -> None:
         held = self._held(db, migration.vm_uuid)
@@ -269,7 +298,7 @@ class SqlJournal:
         data_json: str = "{}",
     ) -> Entry:
         columns = self._columns(migration_id, epoch, role, kind, row=row, name=name)
-        result = db.execute(insert(entries).values(**columns, data=data_json))
+        result = db.execute(_NEW_ENTRY, columns | {"data": data_json})
         key = result.inserted_primary_key
         assert key is not None
         return Entry.model_validate(columns | {"seq": key[0], "data": json.loads(data_json)})
@@ -297,7 +326,7 @@ class SqlJournal:
         # IMMEDIATE: take the write lock before reading, or two processes could both read "free"
         with self._transaction("BEGIN IMMEDIATE") as db:
             for columns, data_json in self._lazy:
-                db.execute(insert(entries).values(**columns, data=data_json))
+                db.execute(_NEW_ENTRY, columns | {"data": data_json})
             yield db
         self._lazy.clear()
 
