@@ -259,7 +259,7 @@ async def test_what_is_open_for_long_is_told_with_what_it_waits_for(play) -> Non
         fleet.vm()
         fleet.agents["host1"].rules = [("copy", "before", "permanent")]
         fleet.agents["host2"].rules = [("disconnect-volumes-here", "before", "kill")]
-        fleet.down_s = 3600
+        fleet.down_s = 1300
         await started(fleet, controller)
         await fleet.clock.sleep(1200)
         found = await controller.audits.audit()

@@ -187,8 +187,10 @@ async def test_a_bug_is_a_problem_too_and_tells_no_secrets(api: Api) -> None:
         raise RuntimeError("password=hunter2")
 
     api.world.controller.registry.hosts = broken  # type: ignore[method-assign,assignment]
-    problem = await api.problem("GET", "/v1/hosts", 500)
+    with capture_logs() as logs:
+        problem = await api.problem("GET", "/v1/hosts", 500)
     assert "hunter2" not in json.dumps(problem)
+    assert any(line.get("exc_info") for line in logs)
 
 
 async def test_pages(api: Api) -> None:
