@@ -45,7 +45,8 @@ async def until_incoming(side: Side, uuid: str) -> Any:
 async def test_what_is_there_is_described(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared", "local", "iscsi")
     assert vm.state is GuestState.RUNNING
-    assert (vm.persistent, vm.autostart, vm.job_active, vm.epoch, vm.immovable) == (True, False, False, 0, ())
+    assert (vm.persistent, vm.autostart, vm.epoch, vm.immovable) == (True, False, 0, ())
+    assert await hosts.a.hypervisor.check_outgoing(vm.uuid) == []
     assert all(d.capacity_bytes for d in vm.disks)
     assert vm.name in [row.name for row in await hosts.a.hypervisor.vms()]
     assert (await hosts.a.hypervisor.vm(vm.name)).uuid == vm.uuid

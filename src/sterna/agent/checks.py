@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -17,6 +17,7 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs, untrusted
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
+from sterna.domain.jobs import occupied
 from sterna.domain.journal import Migration, Role, leaps
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
@@ -31,19 +32,14 @@ from sterna.rpc.client import RpcClient
 log = structlog.get_logger(__name__)
 
 
-def check_vm(vm: Vm, holder: Migration | None) -> list[Refusal]:
-    """What the VM itself says against moving now, as its own host sees it."""
+def check_vm(vm: Vm, holder: Migration | None, outgoing: Sequence[Refusal]) -> list[Refusal]:
+    """What the VM itself says against moving now. `outgoing`: what its hypervisor says (`check_outgoing`)."""
     found = []
-    if vm.state is GuestState.PAUSED:
-        found.append(Refusal(code="vm-paused", message=f"{vm.name} is paused", fix="resume it first"))
-    elif vm.state is not GuestState.RUNNING:
-        found.append(Refusal(code="vm-not-running", message=f"{vm.name} is {vm.state}", fix="start it first"))
-    if vm.job_active:
-        fix = "wait for it (virsh domjobinfo), or end it (virsh domjobabort)"
-        found.append(Refusal(code="vm-job-active", message=f"libvirt has another job on {vm.name}", fix=fix))
-    if holder is not None:
+    if holder is not None:  # what libvirt does with it is this migration's, and so may its pause be
         message = f"{vm.name} is in migration {holder.id} to {holder.destination}"
         found.append(Refusal(code="migration-under-way", message=message, fix="wait for it, or abort it"))
+    else:
+        found += occupied(vm, outgoing)
     for what in vm.immovable:
         found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
     found += [r for d in vm.disks for r in (*d.against, *_check_disk(d))]
@@ -178,7 +174,7 @@ class SourceChecks:
         if destination == self._host.name:
             message = f"{vm.name} is on {destination} already"
             same = Refusal(code="same-host", message=message, fix="name another host")
-            return vm, None, [same, *check_vm(vm, self._journal.holder(vm.uuid))]
+            return vm, None, [same, *await self._own(vm)]
         try:
             facts, disks = await both(self._facts(destination), self._decide_local(vm.disks, destination))
             cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
@@ -194,12 +190,12 @@ class SourceChecks:
         except (Temporary, Unknown) as error:
             message = f"{destination}'s agent does not answer: {error.message}"
             down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
-            return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), down]
+            return vm, None, [*await self._own(vm), down]
         except Permanent as error:
-            return vm, None, [*check_vm(vm, self._journal.holder(vm.uuid)), _cannot_tell(error, destination)]
+            return vm, None, [*await self._own(vm), _cannot_tell(error, destination)]
         # A VM that came here by other means says nothing of its past: its next epoch must be new there, too.
         theirs = answer.get("epoch", 0)
-        refusals = check_vm(vm, self._journal.holder(vm.uuid))
+        refusals = await self._own(vm)
         if type(theirs) is not int or leaps(theirs, max(vm.epoch, self._journal.newest_epoch(vm.uuid))):
             refusals.append(_not_believed(destination, vm, theirs))
         else:
@@ -211,6 +207,17 @@ class SourceChecks:
             refusals.append(unreachable)
         refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
+
+    async def _own(self, vm: Vm) -> list[Refusal]:
+        """What the VM and its own hypervisor say against moving it now."""
+        against: list[Refusal] = []
+        if self._journal.holder(vm.uuid) is None:  # else the job is that migration's
+            try:
+                against = await self._host.hypervisor.check_outgoing(vm.uuid)
+            except SternaError as error:
+                message = f"whether something is under way with {vm.name} is not known: {error.message}"
+                against = [Refusal(code="check-failed", message=message, fix=error.fix)]
+        return check_vm(vm, self._journal.holder(vm.uuid), against)
 
     def _believed(self, vm: Vm) -> Vm:
         """Without the epoch of its metadata where that cannot be true: the next one is this journal's."""

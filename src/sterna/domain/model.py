@@ -227,7 +227,6 @@ class Vm(Value):
     name: str
     state: GuestState
     reason: str = ""
-    job_active: bool = False
     persistent: bool = True
     autostart: bool = False
     memory_bytes: int

@@ -20,8 +20,9 @@ from sterna.domain.errors import (
     Temporary,
     Undelivered,
 )
+from sterna.domain.jobs import occupied
 from sterna.domain.journal import Kind, Role
-from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, GuestState, Nic
+from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, Nic
 from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, claimed, device_name, is_wired_by_agent
 from sterna.domain.status import Status
 from sterna.domain.step import Step
@@ -76,10 +77,8 @@ class SnapshotVolumes(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The VM as it is now."""
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
-        if vm.state is not GuestState.RUNNING:
-            raise Permanent(f"{vm.name} is {vm.state}, not running", fix="start or resume it first")
-        if vm.job_active:
-            raise Permanent(f"libvirt has another job on {vm.name}", fix="wait for it, or end it")
+        if keeps := occupied(vm, await ctx.host.hypervisor.check_outgoing(vm.uuid)):
+            raise Refused(keeps)
         decided = await decide_local(ctx.host.storage, ctx.peer_sees, vm.disks, ctx.token)
         disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
         against = [refusal for disk in disks for refusal in disk.against]

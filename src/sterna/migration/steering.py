@@ -13,6 +13,7 @@ from datetime import datetime
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.errors import NotFound, Permanent, SternaError
 from sterna.domain.forecast import OUTLOOK, Forecast, Load, Mode, Outlook, Road, converges, forecast
+from sterna.domain.jobs import VM_JOB
 from sterna.domain.model import Data, GuestLoad, JobSample
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
 from sterna.domain.policies import May
@@ -102,6 +103,8 @@ class RestoreDowntime(Step[Context]):
             if pause_s:
                 await ctx.clock.sleep(pause_s)
             try:
+                if job := await _job_of_somebody(ctx):  # libvirt would let this wait for half a minute, and refuse
+                    return {"kept": job}
                 await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, USUAL_DOWNTIME_MS)
             except NotFound:
                 return {}
@@ -110,6 +113,12 @@ class RestoreDowntime(Step[Context]):
             else:
                 return {}
         return {"kept": refused}
+
+
+async def _job_of_somebody(ctx: Context) -> str:
+    """What is under way with the guest besides this migration, in words; '' for nothing."""
+    against = await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid)
+    return next((r.message for r in against if r.code == VM_JOB), "")
 
 
 def _outlook(ctx: Context) -> Outlook:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sterna.domain import untrusted
 from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
-from sterna.domain.errors import Cancelled, Permanent, SternaError
+from sterna.domain.errors import Cancelled, Permanent, Refused, SternaError
 from sterna.domain.journal import Kind
 from sterna.domain.model import (
     CopyPlan,
@@ -86,7 +86,9 @@ class TakeOwnership(Step[Context]):
         return {"autostart": (await ctx.host.hypervisor.vm(ctx.vm_uuid)).autostart}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Write both; repeating is harmless."""
+        """Write both; repeating is harmless. Raises Refused beside a job, for which libvirt would wait."""
+        if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):
+            raise Refused(keeps)
         await ctx.host.hypervisor.mark(ctx.vm_uuid, ctx.migration.id, ctx.migration.epoch)
         if plan["autostart"]:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, False)
@@ -179,6 +181,8 @@ class Copy(Step[Context]):
 
     async def _start(self, ctx: Context) -> str:
         """Run the copy; what libvirt said if it did not like it ('' otherwise)."""
+        if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):  # begun while the other host prepared
+            raise Refused(keeps)
         plan = copy_plan(ctx, await steering.prepare(ctx))
         ctx.note("M3", "copy-started")
         try:

@@ -70,6 +70,10 @@ class Inventory(Protocol):
         """What this hypervisor has against running `vm`: name or UUID taken, CPU, machine type, emulator,
         virtualisation type, software-emulated guest on QEMU < 8. Changes nothing."""
 
+    async def check_outgoing(self, uuid: str) -> list[Refusal]:
+        """What speaks against a copy of this guest beginning now: jobs on it or on its disks, and what its QEMU
+        itself cannot migrate. Nothing for one that does not run. Raises NotFound, Unreachable."""
+
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Begin to measure what a running guest dirties; does not wait. Not during a copy. Raises as `load`."""
 

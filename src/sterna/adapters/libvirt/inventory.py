@@ -15,7 +15,8 @@ from sterna.adapters.libvirt.connection import Connect, close_quietly, open_conn
 from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.host import LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml
-from sterna.adapters.libvirt.observe import NO_JOB, find, job_of, observe, state_of
+from sterna.adapters.libvirt.observe import find, observe, state_of
+from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.render import render_live
 from sterna.adapters.threads import Bounded, in_thread
 from sterna.domain.claims import Claim, cold_disks
@@ -95,6 +96,10 @@ class LibvirtInventory(LibvirtHost):
         if not any(refusal.code == "uuid-taken" for refusal in found):
             self._events.forget(vm.uuid)  # what ran here on an earlier stay says nothing of the next
         return found
+
+    async def check_outgoing(self, uuid: str) -> list[Refusal]:
+        """What speaks against a copy of this guest beginning now. Raises NotFound, Unreachable."""
+        return await self._ask(lambda conn: against_leaving(conn.lookupByUUIDString(uuid)))
 
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Begin to measure what the guest dirties. Raises NotFound, Permanent, Unreachable."""
@@ -218,7 +223,6 @@ def _read_vm(conn: Connect, name_or_uuid: str) -> Vm:
         update={
             "state": state,
             "reason": reason,
-            "job_active": (job_of(domain) if active else NO_JOB).active,
             "persistent": persistent,
             "autostart": bool(domain.autostart()) if persistent else False,
             "disks": tuple(_sized(domain, disk) for disk in vm.disks),

@@ -16,7 +16,6 @@ def describe(here: SimHost, domain: SimDomain) -> Vm:
         name=definition.name,
         state=domain.state,
         reason=domain.reason,
-        job_active=domain.job is not None,
         persistent=domain.inactive is not None,
         autostart=domain.autostart,
         memory_bytes=definition.memory_bytes,

@@ -16,6 +16,7 @@ from sterna.adapters.sim.things import SimDomain
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.claims import Claim
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
+from sterna.domain.jobs import job_refusal
 from sterna.domain.journal import leaps
 from sterna.domain.model import (
     CompletedJob,
@@ -100,6 +101,12 @@ class SimHypervisor(SimKeyring):
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """Everything this hypervisor has against running `vm`."""
         return list(checks.refusals(await self._called(), vm))
+
+    async def check_outgoing(self, uuid: str) -> list[Refusal]:
+        """See ports.hypervisor.Inventory.check_outgoing."""
+        domain = self._require(await self._called(), uuid)
+        jobs = [job_refusal(domain.definition.name, "migration-out")] if domain.job is not None else []
+        return [*jobs, *domain.against]
 
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Measured at once: the simulation knows."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, Nic, StateFile
+from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, Nic, Refusal, StateFile
 from sterna.domain.plugs import OVS
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class SimDomain:
     """This QEMU, once its guest's state has left, cannot let it run again."""
     held: bool = False
     """Somebody holds this QEMU's second monitor."""
+    against: tuple[Refusal, ...] = ()
+    """Jobs of somebody else's, and what its QEMU cannot migrate."""
     max_downtime_ms: int | None = None
     """As somebody set it on this QEMU; None: the default."""
 
