@@ -8,7 +8,7 @@ import pytest
 from remote import adapters_on
 from two_hosts import contract_lab
 
-from sterna.domain.errors import Unreachable
+from sterna.domain.errors import Temporary, Unreachable
 from sterna.domain.model import Nic
 from sterna.domain.plugs import OVS
 from sterna.lab import Lab, sabotage
@@ -53,3 +53,26 @@ async def test_an_ovsdb_server_that_hangs(contract_lab: Lab) -> None:
         async with asyncio.timeout(10):
             assert await there.vif.describe(NIC) is None
             assert await there.vif.made_ahead() == []
+
+
+@pytest.mark.lab
+async def test_a_guest_that_another_call_holds_is_busy_and_not_refused(contract_lab: Lab) -> None:
+    guest, host = contract_lab.create_vm("held", "host1"), contract_lab.hosts["host1"]
+    async with adapters_on(contract_lab, "host1") as there:
+        sabotage.freeze(sabotage.qemu(contract_lab, "host1", "held"))
+        holds = asyncio.ensure_future(
+            asyncio.to_thread(host.run, ["timeout", "60", "virsh", "suspend", "held"], check=False)
+        )
+        try:
+            async with asyncio.timeout(80):  # libvirt waits 30 s for its lock
+                while True:
+                    try:
+                        await there.hypervisor.mark(guest.uuid, "m1", 1)
+                    except Temporary as error:
+                        assert "state change lock" in error.message and error.fix
+                        break
+        finally:
+            sabotage.thaw(sabotage.qemu(contract_lab, "host1", "held"))
+        await holds
+        await there.hypervisor.mark(guest.uuid, "m1", 2)
+    contract_lab.remove_vm("held")

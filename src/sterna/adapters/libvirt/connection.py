@@ -15,7 +15,7 @@ import libvirt
 import structlog
 
 from sterna.adapters.threads import Bounded, Worker
-from sterna.domain.errors import NotFound, Permanent, SternaError, Unreachable
+from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary, Unreachable
 
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_COUNT = 4
@@ -42,6 +42,9 @@ _GONE = {
     for code in ("VIR_ERR_SYSTEM_ERROR", "VIR_ERR_INTERNAL_ERROR", "VIR_ERR_NO_CONNECT", "VIR_ERR_RPC")
 }
 """(domain, code) of errors that mean the connection, not the call."""
+_BUSY = {libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_RESOURCE_BUSY}
+"""Another call holds the domain: libvirt waits 30 s for it (`cannot acquire state change lock`)."""
+_WAIT = "try again; if it stays so, see what the guest is doing (`virsh domjobinfo`) and whether its QEMU hangs"
 
 
 def start_event_loop() -> None:
@@ -96,6 +99,8 @@ def in_our_words(error: libvirt.libvirtError, conn: Connect | None = None) -> St
         return Unreachable(f"the connection to libvirtd was lost: {words}", fix="see that libvirtd runs")
     if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
         return NotFound(words)
+    if error.get_error_code() in _BUSY:
+        return Temporary(f"libvirt cannot do it now: {words}", fix=_WAIT)
     return Permanent(f"libvirt refused: {words}")
 
 
@@ -116,7 +121,7 @@ class Connection:
         """`act` with an open connection, in this connection's thread.
 
         A caller that is cancelled stops waiting; the call goes on. `unlimited`: for the copy itself, which lasts as
-        long as it lasts. Raises Unreachable, NotFound, Permanent.
+        long as it lasts. Raises Unreachable, Temporary where another call holds the domain, NotFound, Permanent.
         """
         try:
             return await self._worker.run(lambda: self._attempt(act), unlimited=unlimited)

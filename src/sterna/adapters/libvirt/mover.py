@@ -16,7 +16,7 @@ from sterna.adapters.libvirt.metadata import NAMESPACE, PREFIX
 from sterna.adapters.libvirt.monitor import Refused
 from sterna.adapters.libvirt.observe import epoch_of, job_of
 from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
-from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
+from sterna.domain.errors import Conflict, NotFound, Permanent, Temporary, Unknown
 from sterna.domain.journal import leaps
 from sterna.domain.model import CopyPlan, JobSample, Value
 from sterna.ports.hypervisor import GuestEvent
@@ -89,7 +89,7 @@ class LibvirtMover(LibvirtHost):
                 self._shared[uuid] = plan.limit_bytes_s
             try:
                 await connection.run(lambda conn: _migrate(conn, uuid, plan, prepared), unlimited=True)
-            except (Unreachable, Permanent) as error:
+            except (Temporary, Permanent) as error:
                 raise Unknown(f"libvirt's migration call ended with: {error.message}", fix=error.fix) from error
         finally:
             self._shared.pop(uuid, None)
@@ -110,7 +110,7 @@ class LibvirtMover(LibvirtHost):
             stats = await watcher.run(lambda conn: _job_stats(conn, uuid))
             if stats is not None and uuid in self._shared:
                 limit = self._shared[uuid]
-                with contextlib.suppress(Permanent):  # shared at the next sample
+                with contextlib.suppress(Temporary, Permanent):  # shared at the next sample
                     await watcher.run(lambda conn: sharing.share(conn.lookupByUUIDString(uuid), limit))
         except NotFound:
             stats = None
