@@ -13,9 +13,12 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -m "not lab" --ignore tests/matrix
 
+# LABS: how many labs stand side by side (each of its own hosts, with a test file of its own).
+LABS ?= 2
+
 test: check
 	$(BIN)/pytest -s tests/matrix
-	$(BIN)/pytest -m lab
+	$(BIN)/pytest -n $(LABS) --dist loadfile --durations 20 -m lab
 
 # The `cinder` and `neutron` providers against real Keystone, Neutron and Cinder, which it installs into .cache.
 test-openstack:

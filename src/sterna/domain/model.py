@@ -145,6 +145,8 @@ class Disk(Value):
     allocation_bytes: int | None = None
     length_bytes: int | None = None
     """Of its file, holes included."""
+    holes_kept: bool = False
+    """Zeros are looked for when it is copied, and take no room in the new file."""
     owner: FileOwner | None = None
     """Of a local file, on its own host."""
     backing_path: str | None = None
@@ -375,6 +377,8 @@ class DestinationDisk(Value):
     copied: bool = False
     from_base: bool = False
     """Copied but for what is in its backing file, which both hosts see."""
+    holes_kept: bool = False
+    """Copied without its zeros."""
 
 
 class DestinationNic(Value):

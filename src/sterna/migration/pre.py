@@ -380,7 +380,14 @@ def pre_live_migration_result(ctx: Context) -> Data:
         for d in connected
     ]
     disks += [
-        DestinationDisk(target=d.target, kind=d.kind, path=d.path, copied=True, from_base=bool(d.backing_shared))
+        DestinationDisk(
+            target=d.target,
+            kind=d.kind,
+            path=d.path,
+            copied=True,
+            from_base=bool(d.backing_shared),
+            holes_kept=d.holes_kept,
+        )
         for d in ctx.incoming_vm().disks
         if d.local
     ]

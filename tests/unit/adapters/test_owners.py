@@ -67,12 +67,14 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
         ({"format": "qcow2", "length_bytes": 1 << 60}, False),
         ({"format": "qcow2", "length_bytes": 1 << 60, "backing_shared": True}, True),
         ({"format": "raw", "length_bytes": 1 << 60}, False),
+        ({"format": "raw", "length_bytes": 1 << 60, "holes_kept": True}, True),
+        ({"format": "qcow2", "length_bytes": 1 << 60, "holes_kept": True}, True),
     ],
 )
 async def test_room_is_judged_by_what_the_copy_will_take(
     tmp_path: Path, facts: dict[str, object], fits: bool
 ) -> None:
-    """As measured with QEMU 10.0: 8 of 96 MiB written arrive as 96, but for thin qcow2."""
+    """As measured with QEMU 10.0: 8 of 96 MiB written arrive as 96, but for thin qcow2 and sought zeros."""
     sizes = {"capacity_bytes": 1 << 60, "allocation_bytes": 1 << 20, "local": True}
     disk = Disk(target="vda", kind=DiskKind.FILE, path=str(tmp_path / "vm" / "disk"), **sizes | facts)
     codes = [refusal.code for refusal in await FileStorage(tmp_path).check_targets((disk,))]

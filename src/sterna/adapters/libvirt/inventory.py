@@ -18,6 +18,7 @@ from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import find, observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.render import render_live
+from sterna.adapters.libvirt.zeros import finds_zeros, refuse_holes
 from sterna.adapters.threads import Bounded, in_thread
 from sterna.domain.claims import Claim, cold_disks
 from sterna.domain.errors import NotFound, Unreachable
@@ -214,7 +215,8 @@ def _touched(name: str, memory_bytes: int) -> int | None:
 
 def _read_vm(conn: Connect, name_or_uuid: str) -> Vm:
     domain = _lookup(conn, name_or_uuid)
-    vm = describe(domain.XMLDesc())
+    live = domain.XMLDesc()
+    vm, solid = describe(live), refuse_holes(parse_xml(live))
     state, reason = state_of(domain)
     active = bool(domain.isActive())
     persistent = bool(domain.isPersistent())
@@ -225,7 +227,9 @@ def _read_vm(conn: Connect, name_or_uuid: str) -> Vm:
             "reason": reason,
             "persistent": persistent,
             "autostart": bool(domain.autostart()) if persistent else False,
-            "disks": tuple(_sized(domain, disk) for disk in vm.disks),
+            "disks": tuple(
+                _sized(domain, disk, finds_zeros(conn) and disk.target not in solid) for disk in vm.disks
+            ),
             "cold": cold_disks(vm.disks, inactive.disks),
             "immovable": vm.immovable + _saved_states(domain),
         }
@@ -244,16 +248,17 @@ def _lookup(conn: Connect, name_or_uuid: str) -> Any:
     raise NotFound(f"no VM {name_or_uuid} on this host")
 
 
-def _sized(domain: Any, disk: Disk) -> Disk:
-    """With capacity and allocation in bytes, as far as libvirt can say."""
+def _sized(domain: Any, disk: Disk, keeps_holes: bool) -> Disk:
+    """With capacity and allocation in bytes, as far as libvirt can say. A raw disk without holes gets none."""
     if disk.kind is DiskKind.EMPTY:
         return disk
     try:
         capacity, allocation, physical = domain.blockInfo(disk.target)
     except libvirt.libvirtError:
         return disk  # a stopped VM's network disk: nobody knows, which is not zero
+    holes = keeps_holes and disk.kind is DiskKind.FILE and (disk.format != "raw" or allocation < capacity)
     sizes = {"capacity_bytes": capacity, "allocation_bytes": allocation, "length_bytes": physical}
-    return disk.model_copy(update=sizes)
+    return disk.model_copy(update={**sizes, "holes_kept": holes})
 
 
 def _saved_states(domain: Any) -> tuple[str, ...]:

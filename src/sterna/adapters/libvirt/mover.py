@@ -16,6 +16,7 @@ from sterna.adapters.libvirt.metadata import NAMESPACE, PREFIX
 from sterna.adapters.libvirt.monitor import Refused
 from sterna.adapters.libvirt.observe import epoch_of, job_of
 from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
+from sterna.adapters.libvirt.zeros import finds_zeros
 from sterna.domain.errors import Conflict, NotFound, Permanent, Temporary, Unknown
 from sterna.domain.journal import leaps
 from sterna.domain.model import CopyPlan, JobSample, Value
@@ -204,6 +205,9 @@ def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
         on_bases = any(disk.from_base for disk in plan.disks)
         flags |= libvirt.VIR_MIGRATE_NON_SHARED_INC if on_bases else libvirt.VIR_MIGRATE_NON_SHARED_DISK
         params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = copied
+        sparse = [disk.target for disk in plan.disks if disk.copied and disk.holes_kept]
+        if sparse and finds_zeros(conn):
+            params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS_DETECT_ZEROES] = sparse
     return Prepared(flags=flags, params=params)
 
 

@@ -25,6 +25,7 @@ from sterna.adapters.libvirt.metadata import (
 from sterna.adapters.libvirt.recovery import put_door, remove_door
 from sterna.adapters.libvirt.replug import is_hostdev, mac_of, replug, to_cold, to_function, to_live
 from sterna.adapters.libvirt.where import replace_disk, same_place
+from sterna.adapters.libvirt.zeros import let_zeros_be_holes
 from sterna.domain.errors import Permanent
 from sterna.domain.model import CopyPlan, DestinationNic, Nic
 from sterna.domain.plugs import HOSTDEV, SUPPORTED, is_function
@@ -138,6 +139,9 @@ def _replace_disks(domain: Element, plan: CopyPlan) -> None:
     for disk in domain.iterfind("devices/disk"):
         name = read_disk(disk).target
         if name in wanted:
-            replace_disk(disk, wanted.pop(name))
+            planned = wanted.pop(name)
+            replace_disk(disk, planned)
+            if planned.copied and planned.holes_kept:
+                let_zeros_be_holes(disk)
     if wanted:
         raise Permanent(f"the plan names disks the VM does not have: {', '.join(wanted)}")

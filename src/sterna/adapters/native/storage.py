@@ -342,13 +342,13 @@ class FileStorage:
 
 
 def _to_be_written(disk: Disk) -> int:
-    """Bytes its copy will take. QEMU fills the holes of raw images and of preallocated qcow2 with zeros (measured);
-    those of other qcow2, and of what lies above a shared base, are not sent."""
+    """Bytes its copy will take. QEMU fills the holes of raw images and of preallocated qcow2 with zeros (measured),
+    unless they are looked for; those of other qcow2, and of what lies above a shared base, are not sent."""
     capacity, allocated = disk.capacity_bytes, disk.allocation_bytes
     if capacity is None or allocated is None:
         return allocated or capacity or 0
     preallocated = (disk.length_bytes or 0) >= capacity
-    filled = not disk.backing_shared and (disk.format == "raw" or preallocated)
+    filled = not disk.backing_shared and not disk.holes_kept and (disk.format == "raw" or preallocated)
     return max(capacity, allocated) if filled else allocated
 
 
