@@ -361,11 +361,11 @@ class DestinationChecks:
             if role is Role.DESTINATION and migration.vm_uuid != vm.uuid:
                 claimed += int(migration.options["memory_bytes"])
         free = facts.memory_free_bytes - claimed
-        if free >= vm.memory_bytes:
+        if free >= vm.ordinary_bytes:
             return []
         message = (
             f"{self._host.name} has {free // 2**20} MiB of memory free ({claimed // 2**20} MiB more are claimed by "
-            f"other migrations), {vm.name} needs {vm.memory_bytes // 2**20} MiB"
+            f"other migrations), {vm.name} needs {vm.ordinary_bytes // 2**20} MiB"
         )
         return [
             Refusal(code="memory-short", message=message, fix="move or stop another VM there, or choose another")

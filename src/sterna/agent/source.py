@@ -224,7 +224,7 @@ class SourceDesk:
             source_address=self._host.address,
             destination_address=facts.address,
             options=_options(request)
-            | {"memory_bytes": vm.memory_bytes}
+            | {"memory_bytes": vm.ordinary_bytes}
             | {"network_hosts": [self._host.network_host, facts.network_host]},
             created_at=self._host.clock.now().isoformat(),
         )

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from sterna.domain.references import Reference, huge_bytes
+
 Data = dict[str, Any]
 """Plain JSON: what steps put into the journal."""
 
@@ -248,12 +250,19 @@ class Vm(Value):
     """NVRAM, TPM state, managed save."""
     immovable: tuple[str, ...] = ()
     """Devices that cannot move, in words: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
+    references: tuple[Reference, ...] = ()
+    """What else its definition names on its host."""
     hugepages: bool = False
     """Its memory is in huge pages."""
     nvdimm: bool = False
     epoch: int = 0
     image: Data = {}
     """Image metadata from the domain's own metadata element (SPEC P7)."""
+
+    @property
+    def ordinary_bytes(self) -> int:
+        """Its memory without what is in huge pages: what takes from a host's free memory."""
+        return max(0, self.memory_bytes - huge_bytes(self.references))
 
 
 class Transport(StrEnum):
@@ -408,6 +417,8 @@ class CopyPlan(Value):
     """Address of the memory stream: `tcp://10.0.0.2`."""
     disks: tuple[DestinationDisk, ...] = ()
     nics: tuple[DestinationNic, ...] = ()
+    listens: dict[str, str] = {}
+    """Listen addresses that only the source has -> the destination's in their place."""
     persistent: bool = True
     flags: tuple[str, ...] = ()
     """What the copy is made of: libvirt's VIR_MIGRATE_ names without the prefix (`domain/objective.py`)."""

@@ -18,6 +18,7 @@ from sterna.domain.errors import BadRequest
 from sterna.domain.journal import Migration
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, HostFacts, Nic, RbdSource, Vm
 from sterna.domain.plugs import SUPPORTED
+from sterna.domain.references import Kind, Reference, numbers
 
 STREAM_PORTS = range(49152, 49216)
 """libvirt's own range for memory streams: what a firewall lets through."""
@@ -99,7 +100,21 @@ def vm(told: object) -> Vm:
         _disk(disk)
     for nic in found.nics:
         _nic(nic)
+    for ref in found.references:
+        _reference(ref)
     return found
+
+
+def _reference(ref: Reference) -> None:
+    """A path is only looked at; a set or a number must be one."""
+    _demand(_CONTROL.search(ref.name) is None, f"{ref.where}: name", ref.name)
+    try:
+        for text in (ref.nodes, ref.name if ref.kind in (Kind.CPUS, Kind.NODES) else ""):
+            numbers(text) if text else None
+        right = ref.kind is not Kind.PAGES or 0 < int(ref.name) < 2**32
+    except ValueError:
+        right = False
+    _demand(right and (ref.port is None or 0 <= ref.port < 2**16), ref.where, ref.name)
 
 
 def answer(told: Mapping[str, Any]) -> Data:
@@ -113,6 +128,9 @@ def answer(told: Mapping[str, Any]) -> Data:
         _volume(disk)
     for raw in _list(told, "nics"):
         _nic(_read(DestinationNic, raw, "nics"))
+    listens = told.get("listens", {})
+    right = isinstance(listens, dict) and all(map(is_address, (*listens, *listens.values())))
+    _demand(right, "listens", listens)
     if told.get("host") is not None:
         host_facts(told["host"])
     return dict(told)

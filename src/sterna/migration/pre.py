@@ -234,11 +234,12 @@ class PrepareDriver(Step[Context]):
     reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """The hypervisor's own checks, once more, now that nothing else can come in between."""
+        """The hypervisor's own checks, once more, now that nothing else can come in between; and at which of this
+        host's addresses the guest shall listen where it listened at one of the source's."""
         refusals = await ctx.host.hypervisor.check_incoming(ctx.incoming_vm())
         if refusals:
             raise Refused(refusals)
-        return {}
+        return {"listens": await ctx.host.hypervisor.listens_for(ctx.incoming_vm())}
 
 
 class ReadImageMetadata(Step[Context]):
@@ -409,6 +410,7 @@ def pre_live_migration_result(ctx: Context) -> Data:
     return {
         "disks": [d.model_dump(mode="json") for d in disks],
         "nics": [n.model_dump(mode="json") for n in nics],
+        "listens": results["driver-pre-live-migration"].get("listens", {}),
         "address": ctx.host.address,
         "addresses": [ctx.host.address, *ctx.host.more_addresses],
     }

@@ -241,6 +241,7 @@ def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:
         migrate_uri=None if transport is Transport.SSH else f"tcp://{untrusted.address(answer['address'])}",
         disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
         nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
+        listens=answer.get("listens", {}),
         persistent=ctx.vm_before().persistent,
         flags=made_of.flags,
         parameters=_numbers(ctx, made_of),

@@ -68,7 +68,11 @@ class Inventory(Protocol):
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`: name or UUID taken, CPU, machine type, emulator,
-        virtualisation type, software-emulated guest on QEMU < 8. Changes nothing."""
+        virtualisation type, software-emulated guest on QEMU < 8, and whatever else its definition names on its host
+        (`domain/references.py`) that this one does not have. Changes nothing."""
+
+    async def listens_for(self, vm: Vm) -> dict[str, str]:
+        """Listen addresses of `vm` that only its source has -> this host's in their place."""
 
     async def check_outgoing(self, uuid: str) -> list[Refusal]:
         """What speaks against a copy of this guest beginning now: jobs on it or on its disks, and what its QEMU

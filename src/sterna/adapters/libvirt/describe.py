@@ -18,6 +18,7 @@ from sterna.adapters.libvirt.metadata import (
     read_image,
     read_nics,
 )
+from sterna.adapters.libvirt.sizes import size_of
 from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, SecretRef, StateFile, Vm
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER
 
@@ -25,13 +26,6 @@ TPM_FOLDER = "/var/lib/libvirt/swtpm"
 """Where libvirt keeps the state of emulated TPMs: a folder for each UUID."""
 SAVE_FOLDER = "/var/lib/libvirt/qemu/save"
 """Where libvirt keeps managed saves, by name."""
-_UNITS = {
-    "b": 1, "bytes": 1,
-    "kb": 10**3, "k": 2**10, "kib": 2**10,
-    "mb": 10**6, "m": 2**20, "mib": 2**20,
-    "gb": 10**9, "g": 2**30, "gib": 2**30,
-    "tb": 10**12, "t": 2**40, "tib": 2**40,
-}  # fmt: skip
 
 
 def describe(xml: str) -> Vm:
@@ -51,7 +45,7 @@ def describe_domain(domain: Element) -> Vm:
         uuid=domain.findtext("uuid", ""),
         name=domain.findtext("name", ""),
         state=GuestState.SHUTOFF,
-        memory_bytes=_size(domain.find("memory")) or 0,
+        memory_bytes=size_of(domain.find("memory")) or 0,
         vcpus=int(domain.findtext("vcpu", "1")),
         virt_type=domain.get("type", "kvm"),
         arch=os_type.get("arch", "x86_64") if os_type is not None else "x86_64",
@@ -341,10 +335,3 @@ def _attr(element: Element, child: str, name: str) -> str:
     """`element/child@name`, or ''."""
     found = element.find(child)
     return (found.get(name) or "") if found is not None else ""
-
-
-def _size(element: Element | None) -> int | None:
-    """A <memory unit='KiB'>-like element in bytes; libvirt's default unit is KiB."""
-    if element is None or not element.text:
-        return None
-    return int(element.text.strip()) * _UNITS.get(element.get("unit", "KiB").lower(), 2**10)

@@ -13,13 +13,17 @@ from sterna.adapters.libvirt import abilities, checks, translating
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.describe import describe
-from sterna.adapters.libvirt.host import LibvirtHost
+from sterna.adapters.libvirt.ground import HostGround
+from sterna.adapters.libvirt.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import find, observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
+from sterna.adapters.libvirt.references import references_of
 from sterna.adapters.libvirt.render import render_live
 from sterna.adapters.libvirt.zeros import finds_zeros, refuse_holes
+from sterna.adapters.native import ground as kernel
 from sterna.adapters.threads import Bounded, in_thread
+from sterna.domain import standing
 from sterna.domain.claims import Claim, cold_disks
 from sterna.domain.errors import NotFound, Unreachable
 from sterna.domain.model import (
@@ -34,6 +38,7 @@ from sterna.domain.model import (
     Vm,
     VmSummary,
 )
+from sterna.domain.references import Kind, Reference, translations
 
 _RUN_DIR = Path("/run/libvirt/qemu")
 """Where libvirt keeps the process ids of its guests."""
@@ -78,7 +83,7 @@ class LibvirtInventory(LibvirtHost):
 
         Raises NotFound, Unreachable.
         """
-        return await self._details.run(lambda conn: _read_vm(conn, name_or_uuid))
+        return await self._details.run(lambda conn: _read_vm(conn, name_or_uuid, self._settings))
 
     async def observe(self, uuid: str) -> Observation:
         """State, reason, job, epoch and evidence of one guest, now. Absent is an answer. Raises Unreachable."""
@@ -94,6 +99,7 @@ class LibvirtInventory(LibvirtHost):
         Memory is not among them: the agent knows what other incoming guests were promised.
         """
         found = await self._ask(lambda conn: _against(conn, vm))
+        found += await self._details.run(lambda conn: standing.refusals(vm.references, self._ground(conn, vm)))
         if not any(refusal.code == "uuid-taken" for refusal in found):
             self._events.forget(vm.uuid)  # what ran here on an earlier stay says nothing of the next
         return found
@@ -101,6 +107,13 @@ class LibvirtInventory(LibvirtHost):
     async def check_outgoing(self, uuid: str) -> list[Refusal]:
         """What speaks against a copy of this guest beginning now. Raises NotFound, Unreachable."""
         return await self._ask(lambda conn: against_leaving(conn.lookupByUUIDString(uuid)))
+
+    async def listens_for(self, vm: Vm) -> dict[str, str]:
+        """See ports.hypervisor.Inventory.listens_for. Raises Unreachable."""
+        return await self._details.run(lambda conn: dict(translations(vm.references, self._ground(conn, vm))))
+
+    def _ground(self, conn: Connect, vm: Vm) -> HostGround:
+        return HostGround(conn, self._settings.name, self._settings.address, besides=vm.uuid)
 
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Begin to measure what the guest dirties. Raises NotFound, Permanent, Unreachable."""
@@ -213,7 +226,7 @@ def _touched(name: str, memory_bytes: int) -> int | None:
     return None
 
 
-def _read_vm(conn: Connect, name_or_uuid: str) -> Vm:
+def _read_vm(conn: Connect, name_or_uuid: str, own: HostSettings) -> Vm:
     domain = _lookup(conn, name_or_uuid)
     live = domain.XMLDesc()
     vm, solid = describe(live), refuse_holes(parse_xml(live))
@@ -232,8 +245,25 @@ def _read_vm(conn: Connect, name_or_uuid: str) -> Vm:
             ),
             "cold": cold_disks(vm.disks, inactive.disks),
             "immovable": vm.immovable + _saved_states(domain),
+            "references": _references(domain, active=active, persistent=persistent, own=own),
         }
     )
+
+
+def _references(domain: Any, *, active: bool, persistent: bool, own: HostSettings) -> tuple[Reference, ...]:
+    """What its definition names on this host, with what is there."""
+    live = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE if active else 0))
+    inactive = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if active and persistent else None
+    return tuple(_as_seen(ref, own) for ref in references_of(live, inactive))
+
+
+def _as_seen(ref: Reference, own: HostSettings) -> Reference:
+    if ref.kind is Kind.ADDRESS:
+        return ref.model_copy(update={"own": ref.name == own.address, "network": kernel.network_of(ref.name)})
+    if ref.kind in (Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT):
+        found = kernel.thing(ref.name, digest=ref.kind is not Kind.FIRMWARE)
+        return ref.model_copy(update={"thing": found})
+    return ref
 
 
 def _lookup(conn: Connect, name_or_uuid: str) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from lxml import etree
 
 from sterna.adapters.libvirt.describe import describe_domain, read_disk, read_vlan
+from sterna.adapters.libvirt.listening import listen_at
 from sterna.adapters.libvirt.metadata import (
     Element,
     NicFacts,
@@ -40,6 +41,7 @@ def render_live(xml: str, plan: CopyPlan) -> str:
     domain = parse_xml(xml)
     facts, remembered = _facts(domain, plan), read_nics(find_own(domain))
     _replace_disks(domain, plan)
+    listen_at(domain, plan.listens)
     plugged = {nic.mac.lower(): nic for nic in plan.nics if not is_function(nic)}  # functions come after the copy
     _leave_out_functions(domain, plan)
     for interface in domain.iterfind("devices/interface"):
@@ -77,6 +79,7 @@ def render_persistent(xml: str, plan: CopyPlan, *, live: str) -> str:
         key = (mac_of(interface), is_hostdev(interface))
         if key in plugged:
             to_cold(interface, plugged[key], remembered, was.get(key))
+    listen_at(domain, plan.listens)
     put_own(domain, build_own(find_own(domain), epoch=plan.epoch, migration_id=plan.migration_id, nics=facts))
     return to_text(domain)
 

@@ -108,6 +108,10 @@ class SimHypervisor(SimKeyring):
         jobs = [job_refusal(domain.definition.name, "migration-out")] if domain.job is not None else []
         return [*jobs, *domain.against]
 
+    async def listens_for(self, vm: Vm) -> dict[str, str]:
+        """Its guests listen nowhere."""
+        return {}
+
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Measured at once: the simulation knows."""
         domain = self._require(await self._called(), uuid)

@@ -1,0 +1,214 @@
+"""What a VM's definition names on its host besides disks and NICs, and whether another host can give it. Pure.
+
+The source reads the references from its libvirt's XML (`adapters/libvirt/references.py`). The destination judges
+each (`standing.py`) against its own `Ground` (`adapters/libvirt/ground.py`): in the plan, when a migration is
+accepted, and at P6. docs/definitions.md has the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+
+_MOST = 1 << 16
+"""No host has as many CPUs or nodes."""
+
+
+class Kind(StrEnum):
+    """What is named, and so what the destination must have."""
+
+    ADDRESS = "address"
+    """QEMU listens at this address of the host, and perhaps at a fixed port."""
+    PEER = "peer"
+    """QEMU connects to this address and port when it starts."""
+    SOCKET = "socket"
+    """QEMU or libvirt makes this socket."""
+    SERVER = "server"
+    """QEMU connects to this socket when it starts."""
+    OUTPUT = "output"
+    """QEMU or libvirt writes this file, and makes it where it is missing."""
+    FILE = "file"
+    """The guest is given what is in this file."""
+    FIRMWARE = "firmware"
+    """The content travels with the guest's memory, but the file there must be of the same size."""
+    PRESENT = "present"
+    """This file must exist; what is in it is the host's own business."""
+    DEVICE = "device"
+    """This device or pipe of the host must exist."""
+    ARGUMENT = "argument"
+    """A path in QEMU's own arguments: what it is for, nobody knows."""
+    NETWORK = "network"
+    """A network of libvirt."""
+    FILTER = "filter"
+    """A network filter of libvirt."""
+    SECRET = "secret"  # noqa: S105 - a word
+    """A secret of libvirt that does not belong to a disk."""
+    CPUS = "cpus"
+    """CPUs of the host, as libvirt writes a set of them: `0-3,^2`."""
+    NODES = "nodes"
+    """NUMA nodes of the host, written in the same way."""
+    PAGES = "pages"
+    """`count` huge pages of `name` KiB, on the NUMA nodes `nodes` or anywhere."""
+    CID = "cid"
+    """The number by which vsock knows the guest: each host gives it once."""
+    SECURITY = "security"
+    """A security driver of libvirt, for a label that is set by hand."""
+    CACHE = "cache"
+    """Allocation of CPU cache or memory bandwidth (resctrl)."""
+
+
+class Form(StrEnum):
+    """What a path leads to."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    DEVICE = "device"
+    BLOCK = "block device"
+    SOCKET = "socket"
+    PIPE = "pipe"
+    NOTHING = "nothing"
+
+
+class Thing(BaseModel):
+    """A path on one host, as that host sees it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    form: Form = Form.NOTHING
+    folder: bool = True
+    """Its folder exists."""
+    size: int | None = None
+    digest: str | None = None
+    """SHA-256 of a file's content; None where it is too long to be read each time."""
+    inode: int | None = None
+    modified_ns: int | None = None
+
+
+class Reference(BaseModel):
+    """One thing of its host that a VM's definition names."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Kind
+    name: str
+    """The address, path, name, set or size."""
+    where: str
+    """In words, which part of the definition names it: `VNC`, `serial 0`."""
+    port: int | None = None
+    udp: bool = False
+    count: int = 0
+    nodes: str = ""
+    cold: bool = False
+    """Only the persistent definition names it: the next cold start needs it, the move does not."""
+    thing: Thing | None = None
+    """Of a path: what it leads to on the source."""
+    own: bool = False
+    """Of an address: the source's agent has it as its `address`."""
+    network: str = ""
+    """Of an address: the source's network it is in, `10.73.0.0/24`."""
+
+
+class Ground(Protocol):
+    """What a host has. Every method is a look that changes nothing."""
+
+    host: str
+    """Its name, for messages."""
+    address: str
+    """Its own address in the agent's settings."""
+
+    def thing(self, path: str, *, digest: bool = False) -> Thing:
+        """What a path leads to here; with `digest`, what is in the file."""
+
+    def bindable(self, address: str, port: int = 0, *, udp: bool = False) -> str:
+        """`` if a program could listen there, `address` if this host does not have the address, `port` if another
+        program has the port."""
+
+    def addresses_in(self, network: str) -> tuple[str, ...]:
+        """This host's addresses in that network."""
+
+    def reaches(self, address: str, port: int) -> bool:
+        """Does a program accept connections there?"""
+
+    def listening(self, path: str) -> bool:
+        """Does a program accept connections at this socket?"""
+
+    def user_of(self, path: str) -> str:
+        """In words, a running VM of this host that names the path; `` for none."""
+
+    def network(self, name: str) -> str:
+        """`active`, `inactive`, or `` where libvirt has no such network."""
+
+    def has_filter(self, name: str) -> bool:
+        """Does libvirt know this network filter?"""
+
+    def has_secret(self, uuid: str) -> bool:
+        """Does libvirt have this secret, with a value?"""
+
+    def cpus(self) -> frozenset[int]:
+        """CPUs that are online."""
+
+    def nodes(self) -> frozenset[int]:
+        """NUMA nodes that are online."""
+
+    def free_pages(self, size_kib: int, nodes: frozenset[int]) -> int | None:
+        """Huge pages of that size which nobody has or was promised, on these nodes or (empty) anywhere. None where
+        libvirt could not use any."""
+
+    def cid_user(self, cid: str) -> str:
+        """In words, the running VM of this host with that vsock address; `` for none."""
+
+    def security_models(self) -> frozenset[str]:
+        """libvirt's security drivers."""
+
+    def allocates_cache(self) -> bool:
+        """Is resctrl mounted?"""
+
+
+def numbers(text: str) -> frozenset[int]:
+    """libvirt's notation of a set: `0-3,^2,7`. Raises ValueError."""
+    found: set[int] = set()
+    for part in text.replace(" ", "").split(","):
+        first, _, last = part.removeprefix("^").partition("-")
+        if not 0 <= int(first) <= int(last or first) < _MOST:
+            raise ValueError(f"not a set of CPUs or nodes: {text!r}")
+        span = set(range(int(first), int(last or first) + 1))
+        found = found - span if part.startswith("^") else found | span
+    return frozenset(found)
+
+
+def in_words(found: Iterable[int]) -> str:
+    """The other way round, for messages: `0-3,7`."""
+    spans: list[list[int]] = []
+    for number in sorted(found):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans) or "none"
+
+
+def translations(references: Iterable[Reference], ground: Ground) -> Mapping[str, str]:
+    """Listen addresses that only the source has -> this host's address in their place.
+
+    The source's own address becomes this host's own. Another one becomes this host's address in the same network:
+    whoever reached the guest's console there still does, and nobody else.
+    """
+    found: dict[str, str] = {}
+    for ref in references:
+        if ref.kind is not Kind.ADDRESS or ref.name in found or ground.bindable(ref.name) != "address":
+            continue
+        alike = ground.addresses_in(ref.network) if ref.network else ()
+        if ref.own or ground.address in alike:
+            found[ref.name] = ground.address
+        elif len(alike) == 1:
+            found[ref.name] = alike[0]
+    return found
+
+
+def huge_bytes(references: Iterable[Reference]) -> int:
+    """How much of the guest's memory is in huge pages."""
+    return sum(r.count * int(r.name) * 1024 for r in references if r.kind is Kind.PAGES and not r.cold)
