@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-
-from conftest import Fleet
 from definitions import CASES, LISTEN, STATE, Case
 from files import plan
+
+from conftest import Fleet
 from sterna.lab.host import LabHost
 
 pytestmark = pytest.mark.lab
@@ -70,8 +70,27 @@ def scene(fleet: Fleet, case: Case) -> Iterator[None]:
         do(host2, "rm -rf " + " ".join(f"{STATE}/{name}" for name in MADE), check=False)
 
 
-MADE = ("vnc", "tty", "out", "log", "erst", "ignition", "next", "pipe", "vmlinuz", "initrd", "slic", "seed", "given",
-        "bios.bin", "bios2.bin", "random", "rom", "busy.log", "server.sock")  # fmt: skip
+MADE = (
+    "vnc",
+    "tty",
+    "out",
+    "log",
+    "erst",
+    "ignition",
+    "next",
+    "pipe",
+    "vmlinuz",
+    "initrd",
+    "slic",
+    "seed",
+    "given",
+    "bios.bin",
+    "bios2.bin",
+    "random",
+    "rom",
+    "busy.log",
+    "server.sock",
+)
 
 
 def moves(fleet: Fleet, case: Case, to: str) -> None:

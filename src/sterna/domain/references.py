@@ -13,7 +13,6 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-
 _MOST = 1 << 16
 """No host has as many CPUs or nodes."""
 

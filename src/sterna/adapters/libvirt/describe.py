@@ -309,6 +309,17 @@ def _immovable(domain: Element) -> list[str]:
         for m in domain.iterfind("devices/memory")
         if m.get("model") in ("nvdimm", "virtio-pmem")
     ]
+    found += [
+        f"NVRAM that is no file ({n.get('type')})"
+        for n in domain.iterfind("os/nvram")
+        if n.get("type", "file") not in ("file", "block")
+    ]
+    found += [
+        f"disk {_attr(d, 'target', 'dev')}: files that a program has opened for it (fdgroup {s.get('fdgroup')})"
+        for d in domain.iterfind("devices/disk")
+        for s in d.iter("source")
+        if s.get("fdgroup")
+    ]
     found += [f"encrypted memory ({s.get('type')})" for s in domain.iterfind("launchSecurity")]
     if any(f.get("policy") == "require" for f in domain.iterfind("cpu/feature[@name='invtsc']")):
         found.append("CPU feature invtsc: its clock cannot follow")

@@ -74,6 +74,8 @@ def _graphics(domain: Element) -> Iterator[Reference]:
             yield from _file(f"/tmp/.X11-unix/X{display[1:]}", Kind.SERVER, where)  # noqa: S108 - X's own place
         yield from _file(screen.get("socket"), Kind.SOCKET, where)
         ports = tuple(_ports(screen))
+        if screen.get("listen") and screen.find("listen") is None:
+            yield from _listens(screen.get("listen"), ports, where)
         for listen in screen.iterfind("listen"):
             yield from _file(listen.get("socket"), Kind.SOCKET, where)
             if name := listen.get("network"):

@@ -1,0 +1,88 @@
+"""What this host has, as its kernel shows it: sockets of this test, files, addresses."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters.native import ground
+from sterna.domain.references import Form
+
+NOBODYS = "192.0.2.231"
+"""An address of the range for documentation."""
+
+
+@pytest.fixture
+def listener() -> socket.socket:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        yield one
+
+
+def test_a_port_is_taken_as_long_as_somebody_listens(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    assert ground.bindable("127.0.0.1", port) == "port"
+    assert ground.bindable("0.0.0.0", port) == "port"
+    assert ground.bindable("127.0.0.1", port, udp=True) == ""
+    assert ground.reaches("127.0.0.1", port)
+    listener.close()
+    assert ground.bindable("127.0.0.1", port) == ""
+    assert not ground.reaches("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_here() -> None:
+    assert ground.bindable(NOBODYS) == "address"
+    assert ground.bindable("no.such.host.invalid") == "address"
+    assert ground.bindable("127.0.0.1") == ""
+    assert ground.bindable("") == ""
+
+
+def test_looking_at_a_port_leaves_nothing_there() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    for _ in range(2):
+        assert ground.bindable("127.0.0.1", port) == ""
+
+
+def test_a_socket_without_a_listener_is_not_a_server(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(path)
+        assert not ground.listening(path)
+        one.listen()
+        assert ground.listening(path)
+    assert not ground.listening(path)
+
+
+def test_what_a_path_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe.in")
+    seen = ground.thing(str(tmp_path / "link"), digest=True)
+    assert (seen.form, seen.size, bool(seen.digest)) == (Form.FILE, 7, True)
+    assert ground.thing(str(tmp_path / "file")).digest is None
+    assert ground.thing(str(tmp_path)).form is Form.FOLDER
+    assert ground.thing(str(tmp_path / "pipe")).form is Form.PIPE
+    assert ground.thing("/dev/null").form is Form.DEVICE
+    assert ground.thing(str(tmp_path / "nothing")) == ground.Thing()
+    assert not ground.thing(str(tmp_path / "no" / "folder")).folder
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("one")
+    before = ground.thing(str(file), digest=True).digest
+    file.write_text("another")
+    assert ground.thing(str(file), digest=True).digest != before
+
+
+def test_this_hosts_own_addresses_and_cpus() -> None:
+    assert "127.0.0.1" in ground.addresses_in("127.0.0.0/8")
+    assert ground.network_of("127.0.0.1") == ""
+    assert ground.network_of(NOBODYS) == ""
+    assert len(ground.cpus()) == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert 0 in ground.nodes()
+    assert ground.free_pages(4, frozenset()) is None

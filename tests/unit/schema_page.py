@@ -1,0 +1,69 @@
+"""Writes the tables of docs/definitions.md: `python -m tests.unit.schema_page`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sterna.domain.references import Kind
+from tests.unit.domain.test_standing import CASES
+from tests.unit.schema_rules import RULES, Verdict
+
+PAGE = Path(__file__).parents[2] / "docs/definitions.md"
+KINDS = {
+    Kind.ADDRESS: ("An address, and perhaps a port, at which QEMU listens", "the address, the port free"),
+    Kind.PEER: ("Where QEMU connects to by TCP when it starts", "somebody who answers"),
+    Kind.SOCKET: ("A socket that QEMU or libvirt makes", "its folder; no running VM that has the path"),
+    Kind.SERVER: ("A socket that QEMU connects to when it starts", "a program that listens there"),
+    Kind.OUTPUT: ("A file that is written: log, serial port, NVRAM", "its folder; no running VM that has the path"),
+    Kind.FILE: ("A file whose content the guest is given", "the file, with the same content"),
+    Kind.FIRMWARE: ("A firmware or option ROM", "the file, with the same size"),
+    Kind.PRESENT: ("A file whose content is the host's own business", "the file"),
+    Kind.DEVICE: ("A device or named pipe", "the device"),
+    Kind.ARGUMENT: ("An absolute path in QEMU's own arguments", "the same file, device or folder, or its folder"),
+    Kind.NETWORK: ("A network of libvirt", "the network, started"),
+    Kind.FILTER: ("A network filter of libvirt", "the filter"),
+    Kind.SECRET: ("A secret that is not a disk's", "the secret"),
+    Kind.CPUS: ("CPUs that the VM is bound to", "all of them, online"),
+    Kind.NODES: ("NUMA nodes that its memory is bound to", "all of them"),
+    Kind.PAGES: ("Huge pages, by size and NUMA node", "as many free ones, and hugetlbfs for their size"),
+    Kind.CID: ("A vsock address that was chosen by hand", "no running VM that has it"),
+    Kind.SECURITY: ("A security driver", "that driver in libvirt"),
+    Kind.CACHE: ("Allocation of CPU cache or memory bandwidth", "resctrl"),
+}
+"""What is named, and what the destination must have."""
+
+
+def kinds() -> str:
+    """One line for each kind; its codes are those that the cases of `test_standing.py` end with."""
+    lines = ["| Kind | What is named | What the destination must have | Code |", "|---|---|---|---|"]
+    for kind, (named, needed) in KINDS.items():
+        codes = dict.fromkeys(code for ref, _, code in CASES if ref.kind is kind and code)
+        lines.append(f"| {kind} | {named} | {needed} | {', '.join(f'`{code}`' for code in codes)} |")
+    return "\n".join(lines)
+
+
+def places() -> str:
+    """One line for each class of places."""
+    found: dict[tuple[Verdict, str], list[str]] = {}
+    for rule in RULES:
+        found.setdefault((rule.verdict, rule.by), []).append(f"`{rule.pattern}`")
+    lines = ["| | Judged by, or why harmless | Places |", "|---|---|---|"]
+    for verdict in Verdict:
+        for (each, by), patterns in found.items():
+            if each is verdict:
+                who = f"kind {by}" if by in set(Kind) else by
+                lines.append(f"| {verdict} | {who} | {' '.join(patterns)} |")
+    return "\n".join(lines)
+
+
+def written(page: str) -> str:
+    """The page with both tables."""
+    for name, table in (("kinds", kinds()), ("places", places())):
+        between = rf"(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)"
+        page = re.sub(between, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", page, flags=re.DOTALL)
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
