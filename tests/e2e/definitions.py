@@ -95,6 +95,7 @@ _ARGUMENTS = "<qemu:commandline><qemu:arg value='-fw_cfg'/><qemu:arg value='{val
 _BIOS = "/usr/share/seabios"
 _ONLINE = "/sys/devices/system/cpu/online"
 _ONE_CPU = f"echo 0 > /run/online && mount --bind /run/online {_ONLINE}"
+_MODULES = "/usr/lib/x86_64-linux-gnu/qemu"
 _LOG = f"<serial type='pty'><log file='{STATE}/busy.log'/></serial>"
 _OTHER_LOG = (
     f"echo \"<domain type='qemu'><name>writer</name><memory unit='MiB'>32</memory><os><type>hvm</type></os>"
@@ -320,6 +321,14 @@ CASES = (
     # CPUs and nodes
     Case("pinned", vcpu=" cpuset='0-1'", there=_ONE_CPU, code="cpus-missing", mend=f"umount {_ONLINE}", virsh=True),
     Case("numa", head="<numatune><memory mode='strict' nodeset='0'/></numatune>"),
+    # what QEMU is there
+    Case(
+        "video",
+        "<video><model type='virtio'/></video>",
+        there=f"mount -t tmpfs none {_MODULES}",
+        code="definition-refused",
+        mend=f"umount {_MODULES}",
+    ),
     # the next cold start
     Case(
         "cold-kernel",

@@ -182,6 +182,7 @@ class SourceChecks:
             transport, against = _check_stream(vm, here, facts, wanted)
             needs = await secrets.needs_of(self._host, vm)
             params: Data = {"vm": vm.model_dump(mode="json"), "may": sorted(wanted.may)}
+            params["definition"] = await self._host.hypervisor.definition_without_devices(vm.uuid)
             params["needs"] = [need.model_dump(mode="json") for need in needs]
             answer, unreachable = await both(
                 self._client.call(destination, "check_destination", params),
@@ -303,9 +304,12 @@ class DestinationChecks:
     def __init__(self, host: HostPorts, journal: Journal) -> None:
         self._host, self._journal = host, journal
 
-    async def check(self, vm: Vm, may: tuple[str, ...]) -> list[Refusal]:
-        """All this host has against taking `vm` now, in the ways the user permits."""
+    async def check(self, vm: Vm, may: tuple[str, ...], definition: str = "") -> list[Refusal]:
+        """All this host has against taking `vm` now, in the ways the user permits. `definition`: without disks and
+        NICs; its libvirt is asked about that where nothing else says what is missing."""
         found = list(await self._host.hypervisor.check_incoming(vm))
+        if definition and not found:
+            found += await self._host.hypervisor.check_definition(definition)
         if leaps(vm.epoch, newest := self._journal.newest_epoch(vm.uuid)):
             message = (
                 f"the VM comes with epoch {vm.epoch}, which {self._host.name} does not believe: it knows {newest}"

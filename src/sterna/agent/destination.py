@@ -59,10 +59,10 @@ class DestinationDesk:
     # ------------------------------------------------------------ calls
 
     async def check_destination(self, request: Request) -> Data:
-        """`check_destination {vm, needs}`: every reason this host has against it, the newest epoch it has seen,
-        and which of the secrets in `needs` it lacks."""
+        """`check_destination {vm, needs, definition}`: every reason this host has against it, the newest
+        epoch it has seen, and which of the secrets in `needs` it lacks."""
         may, vm = tuple(str(word) for word in request.params.get("may", ())), _vm(request)
-        refusals = await self._checks.check(vm, may)
+        refusals = await self._checks.check(vm, may, str(request.params.get("definition") or ""))
         missing, against = await secrets.lacking(self._host, _needs(request), vm.uuid)
         return {
             "refusals": [r.model_dump() for r in [*refusals, *against]],

@@ -92,6 +92,12 @@ class Inventory(Protocol):
     async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
         """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
 
+    async def definition_without_devices(self, uuid: str) -> str:
+        """The running guest's definition but for disks, NICs and the host's devices, without secrets: another host
+        can be asked about it before anything is prepared there. '' where it does not run.
+
+        Raises NotFound."""
+
     async def check_definition(self, xml: str) -> list[Refusal]:
         """Does this hypervisor make a QEMU's command line of it, and has it the huge pages? Changes nothing."""
 

@@ -139,6 +139,17 @@ class LibvirtInventory(LibvirtHost):
 
         return await self._ask(render)
 
+    async def definition_without_devices(self, uuid: str) -> str:
+        """See ports.hypervisor.Inventory.definition_without_devices. Raises NotFound, Unreachable."""
+
+        def read(conn: Connect) -> str:
+            domain = conn.lookupByUUIDString(uuid)
+            if not domain.isActive():
+                return ""
+            return translating.without_devices(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
+
+        return await self._details.run(read)
+
     async def check_definition(self, xml: str) -> list[Refusal]:
         """Does this libvirt make a QEMU's command line of it, and has it the huge pages? Raises Unreachable."""
         return await self._ask(lambda conn: translating.against_definition(conn, xml))

@@ -143,6 +143,11 @@ class SimHypervisor(SimKeyring):
             raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
         return repr(incoming_definition(domain.live, plan))
 
+    async def definition_without_devices(self, uuid: str) -> str:
+        """What its libvirt cannot translate is of the guest's disks and NICs."""
+        self._require(await self._called(), uuid)
+        return ""
+
     async def check_definition(self, xml: str) -> list[Refusal]:
         """See ports.hypervisor.Inventory.check_definition."""
         here = await self._called()
