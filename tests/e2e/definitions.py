@@ -320,6 +320,10 @@ CASES = (
     ),
     # CPUs and nodes
     Case("pinned", vcpu=" cpuset='0-1'", there=_ONE_CPU, code="cpus-missing", mend=f"umount {_ONLINE}", virsh=True),
+    Case(
+        "label",
+        tail="<seclabel type='static' model='dac' relabel='no'><label>+0:+0</label></seclabel>",
+    ),
     Case("numa", head="<numatune><memory mode='strict' nodeset='0'/></numatune>"),
     # what QEMU is there
     Case(

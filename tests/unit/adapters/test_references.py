@@ -1,0 +1,152 @@
+"""What is read from a domain's XML of the things it names on its host; and what libvirt will choose anew is not."""
+
+from __future__ import annotations
+
+import pytest
+from lxml import etree
+
+from sterna.adapters.libvirt.describe import describe
+from sterna.adapters.libvirt.listening import listen_at
+from sterna.adapters.libvirt.pages import pages, usual_kib
+from sterna.adapters.libvirt.references import references_of
+from sterna.adapters.libvirt.translating import without_devices
+from sterna.domain.model import Vm
+from sterna.domain.references import Kind, Reference
+
+
+def domain(inner: str) -> etree._Element:
+    return etree.fromstring(
+        f"<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><memory>65536</memory>{inner}</domain>"
+    )
+
+
+def read(inner: str, inactive: str | None = None) -> list[Reference]:
+    return list(references_of(domain(inner), None if inactive is None else domain(inactive)))
+
+
+def devices(inner: str) -> str:
+    return f"<devices>{inner}</devices>"
+
+
+VNC = (
+    "<graphics type='vnc' port='{port}' autoport='{auto}'{more}>"
+    "<listen type='address' address='10.0.0.1'/></graphics>"
+)
+
+
+@pytest.mark.parametrize(
+    ("screen", "ports"),
+    [
+        (VNC.format(port=-1, auto="yes", more=""), [None]),
+        (VNC.format(port=5900, auto="yes", more=""), [None]),
+        (VNC.format(port=5907, auto="no", more=""), [5907]),
+        (VNC.format(port=5907, auto="no", more=" websocket='5707'"), [5907, 5707]),
+        (VNC.format(port=-1, auto="yes", more=" websocket='-1'"), [None]),
+        (VNC.format(port=-1, auto="yes", more=" websocket='5707'"), [5707]),
+        ("<graphics type='vnc' port='-1' autoport='yes'><listen type='address'/></graphics>", []),
+        ("<graphics type='vnc' port='-1' autoport='yes'/>", []),
+    ],
+)
+def test_a_screens_address_and_the_ports_that_were_chosen_by_hand(screen: str, ports: list[int | None]) -> None:
+    found = read(devices(screen))
+    assert [(ref.kind, ref.name, ref.port) for ref in found] == [(Kind.ADDRESS, "10.0.0.1", port) for port in ports]
+
+
+def test_what_libvirt_makes_by_itself_is_not_looked_for() -> None:
+    quiet = (
+        "<serial type='pty'><source path='/dev/pts/3'/></serial><console type='pty' tty='/dev/pts/3'/>"
+        "<channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+        "<channel type='spicevmc'/><parallel type='null'/><serial type='stdio'/>"
+        "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm><audio id='1' type='none'/>"
+        "<interface type='bridge'><source bridge='br0'/></interface><memballoon model='virtio'/>"
+    )
+    assert (
+        read(devices(quiet) + "<seclabel type='none' model='none'/><vcpu placement='auto' cpuset='0-1'>1</vcpu>")
+        == []
+    )
+
+
+def test_a_console_that_repeats_its_serial_port_is_one_thing() -> None:
+    source = "<source mode='bind' host='10.0.0.1' service='7000'/>"
+    found = read(devices(f"<serial type='tcp'>{source}</serial><console type='tcp'>{source}</console>"))
+    assert [(ref.kind, ref.port) for ref in found] == [(Kind.ADDRESS, 7000)]
+
+
+def test_what_only_the_persistent_definition_names_is_cold() -> None:
+    kernel = "<os><kernel>/k</kernel></os>"
+    found = {(ref.name, ref.cold) for ref in read(kernel, kernel + "<sysinfo><entry file='/f'/></sysinfo>")}
+    assert found == {("/k", False), ("/f", True)}
+
+
+def test_who_is_connected_to_at_a_cold_start_is_not_asked_now() -> None:
+    client = devices("<serial type='tcp'><source mode='connect' host='10.0.0.9' service='7'/></serial>")
+    assert read("", client) == []
+    assert [ref.kind for ref in read(client)] == [Kind.PEER]
+
+
+def test_paths_in_qemus_own_arguments() -> None:
+    given = "if=none,file=/srv/a.img,id=x", "/etc/one", "unix:/run/s.sock,server", "host=10.0.0.1", "relative/path"
+    arguments = "".join(f"<qemu:arg value='{value}'/>" for value in given)
+    found = read(f"<qemu:commandline>{arguments}<qemu:env name='X' value='/e'/></qemu:commandline>")
+    assert [ref.name for ref in found] == ["/srv/a.img", "/etc/one", "/run/s.sock", "/e"]
+    assert {ref.kind for ref in found} == {Kind.ARGUMENT}
+
+
+CELLS = "<cpu><numa><cell id='0' memory='4' unit='MiB'/><cell id='1' memory='8' unit='MiB'/></numa></cpu>"
+HUGE = "<memoryBacking><hugepages>{}</hugepages></memoryBacking>"
+
+
+@pytest.mark.parametrize(
+    ("inner", "needed"),
+    [
+        ("", []),
+        (HUGE.format(""), [(-(-65536 // usual_kib()), usual_kib(), "")]),
+        (HUGE.format("<page size='2' unit='M'/>"), [(32, 2048, "")]),
+        (HUGE.format("<page size='1' unit='G'/>"), [(1, 1048576, "")]),
+        (HUGE.format("<page size='4' unit='KiB'/>"), []),
+        (CELLS + HUGE.format("<page size='2' unit='M'/>"), [(6, 2048, "")]),
+        (CELLS + HUGE.format("<page size='2' unit='M' nodeset='1'/>"), [(4, 2048, "")]),
+        (CELLS + HUGE.format("<page size='2' unit='M'/><page size='1' unit='G' nodeset='1'/>"),
+         [(2, 2048, ""), (1, 1048576, "")]),
+        (CELLS + HUGE.format("<page size='2' unit='M'/>")
+         + "<numatune><memory mode='strict' nodeset='0'/><memnode cellid='1' nodeset='3'/></numatune>",
+         [(2, 2048, "0"), (4, 2048, "3")]),
+        (HUGE.format("<page size='2' unit='M'/>") + "<numatune><memory mode='preferred' nodeset='0'/></numatune>",
+         [(32, 2048, "")]),
+        (HUGE.format("<page size='2' unit='M'/>")
+         + devices("<memory model='dimm'><target><size unit='KiB'>16384</size><node>0</node></target></memory>"),
+         [(32, 2048, "")]),
+    ],
+)  # fmt: skip
+def test_huge_pages_by_size_and_place(inner: str, needed: list[tuple[int, int, str]]) -> None:
+    assert list(pages(domain(inner))) == needed
+
+
+def test_memory_in_huge_pages_does_not_take_from_the_ordinary_one() -> None:
+    inner = CELLS + HUGE.format("<page size='2' unit='M' nodeset='1'/>")
+    vm = describe(etree.tostring(domain(f"<name>x</name>{inner}"), encoding="unicode"))
+    vm = vm.model_copy(update={"references": references_of(domain(inner))})
+    assert (vm.memory_bytes, vm.ordinary_bytes) == (64 << 20, 56 << 20)
+    assert Vm.model_validate(vm.model_dump(mode="json")).ordinary_bytes == 56 << 20
+
+
+def test_only_the_named_addresses_are_replaced() -> None:
+    xml = domain(
+        devices(
+            "<graphics type='vnc' listen='10.0.0.1'><listen type='address' address='10.0.0.1'/></graphics>"
+            "<graphics type='spice' listen='0.0.0.0'><listen type='address' address='0.0.0.0'/></graphics>"
+            "<serial type='udp'><source mode='connect' host='10.0.0.1' service='1'/>"
+            "<source mode='bind' host='10.0.0.1' service='2'/></serial>"
+            "<rng><backend model='egd' type='tcp'><source mode='bind' host='10.0.0.1' service='3'/></backend></rng>"
+        )
+    )
+    listen_at(xml, {"10.0.0.1": "10.0.0.2"})
+    hosts = [element.get("host") for element in xml.iter("source")]
+    assert hosts == ["10.0.0.1", "10.0.0.2", "10.0.0.2"]
+    assert [g.get("listen") for g in xml.iter("graphics")] == ["10.0.0.2", "0.0.0.0"]
+    assert [g.get("address") for g in xml.iter("listen")] == ["10.0.0.2", "0.0.0.0"]
+
+
+def test_what_has_checks_of_its_own_is_not_translated() -> None:
+    xml = "<domain><devices><disk/><interface/><hostdev/><video/><disk/></devices></domain>"
+    assert without_devices(xml).replace("\n", "").replace(" ", "") == "<domain><devices><video/></devices></domain>"
