@@ -20,6 +20,11 @@ from sterna.lab.host import LabHost
 pytestmark = pytest.mark.lab
 
 
+PLANNED = tuple({(case.code, bool(case.shows[0])): case for case in CASES}.values())
+"""One case for each code, and one that is translated, are planned as well: a plan measures the guest for 5 s, and
+says what a start is told."""
+
+
 @contextmanager
 def listening(host: LabHost, where: str) -> Iterator[None]:
     """A program listens there on a host."""
@@ -95,7 +100,8 @@ MADE = (
 
 def moves(fleet: Fleet, case: Case, to: str) -> None:
     """Nothing is in the way, and so it goes."""
-    assert plan(fleet, case.name, to) == []
+    if case in PLANNED and to == "host2":
+        assert plan(fleet, case.name, to) == []
     migration = fleet.started(case.name, to)
     assert fleet.wait(migration)["status"] == "completed", fleet.show(migration)
     fleet.wait_closed(migration)
@@ -145,10 +151,12 @@ def test_what_the_plan_says_is_what_happens(fleet: Fleet, case: Case) -> None:
 
 def refused(fleet: Fleet, case: Case) -> None:
     """By the plan and at the start, with this one reason; nothing has changed."""
-    reasons = plan(fleet, case.name)
-    print(reasons)
-    assert {reason["code"] for reason in reasons} == {case.code}
     answer = fleet.start(case.name, "host2")
     assert answer.status_code == 422, answer.text
-    assert {reason["code"] for reason in answer.json()["reasons"]} == {case.code}
+    reasons = answer.json()["reasons"]
+    print(reasons)
+    assert all(reason["message"] and reason["fix"] for reason in reasons)
+    assert {reason["code"] for reason in reasons} == {case.code}
+    if case in PLANNED:
+        assert plan(fleet, case.name) == reasons
     assert fleet.lab.hosts_running(case.name) == ["host1"]
