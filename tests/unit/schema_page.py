@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from sterna.domain.references import Kind
+from tests.e2e.definitions import CASES as PLAYED
 from tests.unit.domain.test_standing import CASES
 from tests.unit.schema_rules import RULES, Verdict
 
@@ -57,9 +58,19 @@ def places() -> str:
     return "\n".join(lines)
 
 
+def played() -> str:
+    """One line for each VM of `tests/e2e/test_definitions.py`."""
+    lines = ["| VM | Sterna | `virsh migrate` of the same VM |", "|---|---|---|"]
+    for case in PLAYED:
+        by_virsh = not case.code if case.virsh is None else case.virsh
+        how = f"refused: `{case.code}`" if case.code else "moved, translated" if case.shows[0] else "moved"
+        lines.append(f"| {case.name} | {how} | {'moved' if by_virsh else 'refused'} |")
+    return "\n".join(lines)
+
+
 def written(page: str) -> str:
-    """The page with both tables."""
-    for name, table in (("kinds", kinds()), ("places", places())):
+    """The page with its tables."""
+    for name, table in (("kinds", kinds()), ("places", places()), ("played", played())):
         between = rf"(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)"
         page = re.sub(between, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", page, flags=re.DOTALL)
     return page
