@@ -58,6 +58,8 @@ class Case:
     """Does `virsh migrate` do it before it is mended? None: as Sterna does."""
     shows: tuple[str, str] = ("", "")
     """What the live and persistent definitions hold on host1 and on host2."""
+    warns: str = ""
+    """What the plan says nobody could look for."""
     inactive: Callable[[str], str] | None = field(default=None)
     """How the persistent definition differs from the running one."""
     clean: str = ""
@@ -163,6 +165,7 @@ CASES = (
             "<source mode='connect' host='127.0.0.1' service='7706'>"
             "<reconnect enabled='yes' timeout='5'/></source>",
         ),
+        warns="serial connects again",
         serve_here="127.0.0.1:7706",
     ),
     Case(
@@ -261,6 +264,7 @@ CASES = (
         "argument",
         tail=_ARGUMENTS.format(value=f"name=opt/a,file={STATE}/given"),
         here=_file(f"{STATE}/given"),
+        warns="qemu:commandline",
         code="file-missing",
         mend=_file(f"{STATE}/given"),
     ),

@@ -122,7 +122,7 @@ class PlanMigration:
         return plan.model_copy(
             update={
                 "blockers": tuple(reasons.unique([*plan.blockers, *answer.refusals])),
-                "warnings": answer.warnings,
+                "warnings": (*answer.warnings, *details.unjudged),
                 "reasons": answer.reasons,
             }
         )

@@ -252,6 +252,8 @@ class Vm(Value):
     """Devices that cannot move, in words: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
     references: tuple[Reference, ...] = ()
     """What else its definition names on its host."""
+    unjudged: tuple[str, ...] = ()
+    """What its definition names that nobody can look for on another host, in words."""
     hugepages: bool = False
     """Its memory is in huge pages."""
     nvdimm: bool = False

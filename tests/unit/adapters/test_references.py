@@ -92,6 +92,16 @@ def test_paths_in_qemus_own_arguments() -> None:
     assert {ref.kind for ref in found} == {Kind.ARGUMENT}
 
 
+def test_what_cannot_be_looked_for_is_said() -> None:
+    again = "<source mode='connect' host='a' service='1'><reconnect enabled='yes' timeout='1'/></source>"
+    inner = "<qemu:commandline><qemu:arg value='-vnc'/></qemu:commandline>" + devices(
+        f"<serial type='tcp'>{again}</serial>"
+    )
+    said = describe(etree.tostring(domain(inner), encoding="unicode")).unjudged
+    assert [words.split(" ")[0] for words in said] == ["QEMU's", "serial"]
+    assert describe("<domain><devices><serial type='pty'/></devices></domain>").unjudged == ()
+
+
 CELLS = "<cpu><numa><cell id='0' memory='4' unit='MiB'/><cell id='1' memory='8' unit='MiB'/></numa></cpu>"
 HUGE = "<memoryBacking><hugepages>{}</hugepages></memoryBacking>"
 

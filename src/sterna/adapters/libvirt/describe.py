@@ -18,6 +18,7 @@ from sterna.adapters.libvirt.metadata import (
     read_image,
     read_nics,
 )
+from sterna.adapters.libvirt.references import unjudged
 from sterna.adapters.libvirt.sizes import size_of
 from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, SecretRef, StateFile, Vm
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER
@@ -56,6 +57,7 @@ def describe_domain(domain: Element) -> Vm:
         nics=tuple(read_nic(nic, read_nics(own)) for nic in domain.iterfind("devices/interface")),
         firmware=tuple(_firmware(domain)),
         immovable=tuple(_immovable(domain)),
+        unjudged=unjudged(domain),
         hugepages=domain.find("memoryBacking/hugepages") is not None,
         nvdimm=domain.find("devices/memory[@model='nvdimm']") is not None,
         epoch=read_epoch(own) or 0,

@@ -32,6 +32,20 @@ def references_of(live: Element, inactive: Element | None = None) -> tuple[Refer
     return tuple(found.values())
 
 
+def unjudged(domain: Element) -> tuple[str, ...]:
+    """What nobody can look for on another host, in words: the plan says so."""
+    found = []
+    if domain.find(f"{{{QEMU}}}commandline/{{{QEMU}}}arg") is not None:
+        found.append(
+            "QEMU's own arguments (qemu:commandline) go along as they are: of what they name only absolute paths "
+            "were looked for on the destination"
+        )
+    for device in domain.iterfind("devices/*"):
+        if device.tag in _CHARDEVS and any(_again(source) for source in device.findall("source")):
+            found.append(f"{device.tag} connects again and again: whether somebody answers there was not tried")
+    return tuple(dict.fromkeys(found))
+
+
 def _key(ref: Reference) -> tuple[object, ...]:
     return ref.kind, ref.name, ref.port, ref.nodes
 
