@@ -269,6 +269,13 @@ CASES = (
         mend=_file(f"{STATE}/given"),
     ),
     Case(
+        "argument-log",
+        tail=_ARGUMENTS.replace("-fw_cfg", "-D").format(value=f"{STATE}/trace/qemu.log"),
+        here=f"mkdir -p {STATE}/trace",
+        code="folder-missing",
+        mend=f"mkdir -p {STATE}/trace",
+    ),
+    Case(
         "firmware",
         os=f"<loader readonly='yes' type='rom'>{STATE}/bios.bin</loader>",
         here=f"cp {_BIOS}/bios-256k.bin {STATE}/bios.bin",

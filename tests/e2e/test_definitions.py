@@ -83,6 +83,7 @@ MADE = (
     "erst",
     "ignition",
     "next",
+    "trace",
     "pipe",
     "vmlinuz",
     "initrd",

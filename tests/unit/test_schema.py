@@ -185,7 +185,7 @@ def test_what_is_refused_is_refused(place: str, rule: Rule) -> None:
         if last != "@fdgroup":
             at(disk, "source").set("name", "x")
     vm = describe_domain(domain)
-    codes = {refusal.code for refusal in check_vm(vm, None)} - {"vm-not-running"}
+    codes = {refusal.code for refusal in check_vm(vm, None, ())} - {"vm-not-running"}
     assert codes, f"{place}: {etree.tostring(domain, encoding='unicode')}"
 
 

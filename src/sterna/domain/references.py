@@ -105,6 +105,8 @@ class Reference(BaseModel):
     """Only the persistent definition names it: the next cold start needs it, the move does not."""
     thing: Thing | None = None
     """Of a path: what it leads to on the source."""
+    unless: str = ""
+    """Not needed where this path exists."""
     own: bool = False
     """Of an address: the source's agent has it as its `address`."""
     network: str = ""

@@ -84,7 +84,8 @@ def _missing(ref: Reference, ground: Ground) -> Refusal:
 
 
 def _present(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    if ground.thing(ref.name).form is Form.NOTHING:
+    there = ref.name, *((ref.unless,) if ref.unless else ())
+    if all(ground.thing(path).form is Form.NOTHING for path in there):
         yield _missing(ref, ground)
 
 
@@ -129,7 +130,7 @@ def _argument(ref: Reference, ground: Ground) -> Iterator[Refusal]:
     elif was.form is Form.BLOCK:
         message = f"{ref.where} gives QEMU {ref.name}, a disk that nobody can prove to be the same on {ground.host}"
         yield Refusal(code="argument-disk", message=message, fix="give it to the VM as a <disk>, or take it out")
-    elif was.form in (Form.DEVICE, Form.FOLDER):
+    elif was.form in (Form.DEVICE, Form.FOLDER, Form.PIPE):
         if ground.thing(ref.name).form is not was.form:
             yield _missing(ref, ground)
     elif was.folder:

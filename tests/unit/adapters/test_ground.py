@@ -79,6 +79,17 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert ground.thing(str(file), digest=True).digest != before
 
 
+def test_a_file_that_a_program_only_writes(tmp_path: Path) -> None:
+    (tmp_path / "read").write_text("")
+    with open(tmp_path / "written", "w"), open(tmp_path / "read"), open(tmp_path / "both", "w+"):
+        written = [
+            name for name in ("written", "read", "both") if ground.only_written(str(tmp_path / name), os.getpid())
+        ]
+    assert written == ["written"]
+    assert not ground.only_written(str(tmp_path / "written"), os.getpid())
+    assert not ground.only_written(str(tmp_path / "nothing"), os.getpid())
+
+
 def test_this_hosts_own_addresses_and_cpus() -> None:
     assert "127.0.0.1" in ground.addresses_in("127.0.0.0/8")
     assert ground.network_of("127.0.0.1") == ""

@@ -38,7 +38,7 @@ from sterna.domain.model import (
     Vm,
     VmSummary,
 )
-from sterna.domain.references import Kind, Reference, translations
+from sterna.domain.references import Kind, Reference, Thing, translations
 
 _RUN_DIR = Path("/run/libvirt/qemu")
 """Where libvirt keeps the process ids of its guests."""
@@ -216,16 +216,24 @@ def _load(conn: Connect, uuid: str) -> GuestLoad | None:
     return GuestLoad(dirty_bytes=int(rate) * period << 20, period_s=period, allocated_bytes=allocated)
 
 
+def _pid(name: str) -> int | None:
+    """Of the guest's QEMU."""
+    try:
+        return int((_RUN_DIR / f"{name}.pid").read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def _touched(name: str, memory_bytes: int) -> int | None:
     """Bytes of the guest's memory that exist on the host; None where the kernel does not say.
 
     The mapping of QEMU that is as large as the guest's memory. libvirt's own figure is all of QEMU: 251 MiB where
     164 were the guest's (docs/field-notes.md).
     """
+    pid = _pid(name)
     try:
-        pid = int((_RUN_DIR / f"{name}.pid").read_text())
-        lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()
-    except (OSError, ValueError):
+        lines = Path(f"/proc/{pid}/smaps").read_text().splitlines() if pid else []
+    except OSError:
         return None
     size_kib = 0
     for line in lines:
@@ -265,14 +273,17 @@ def _references(domain: Any, *, active: bool, persistent: bool, own: HostSetting
     """What its definition names on this host, with what is there."""
     live = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE if active else 0))
     inactive = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if active and persistent else None
-    return tuple(_as_seen(ref, own) for ref in references_of(live, inactive))
+    pid = _pid(domain.name()) if active else None
+    return tuple(_as_seen(ref, own, pid) for ref in references_of(live, inactive))
 
 
-def _as_seen(ref: Reference, own: HostSettings) -> Reference:
+def _as_seen(ref: Reference, own: HostSettings, pid: int | None) -> Reference:
     if ref.kind is Kind.ADDRESS:
         return ref.model_copy(update={"own": ref.name == own.address, "network": kernel.network_of(ref.name)})
     if ref.kind in (Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT):
         found = kernel.thing(ref.name, digest=ref.kind is not Kind.FIRMWARE)
+        if ref.kind is Kind.ARGUMENT and pid is not None and kernel.only_written(ref.name, pid):
+            found = Thing()  # its QEMU makes it
         return ref.model_copy(update={"thing": found})
     return ref
 

@@ -67,9 +67,10 @@ def _boot(domain: Element) -> Iterator[Reference]:
     yield from _file(domain.findtext("os/loader"), Kind.FIRMWARE, "firmware")
     nvram = domain.find("os/nvram")
     if nvram is not None:
-        yield from _file(nvram.get("template"), Kind.PRESENT, "NVRAM template")
-        yield from _file(nvram.text, Kind.OUTPUT, "NVRAM")
-        yield from _file(_attr(nvram, "source", "file"), Kind.OUTPUT, "NVRAM")
+        store = _attr(nvram, "source", "file") or (nvram.text or "").strip()
+        for template in _file(nvram.get("template"), Kind.PRESENT, "NVRAM template"):
+            yield template.model_copy(update={"unless": store})
+        yield from _file(store, Kind.OUTPUT, "NVRAM")
         yield from _file(_attr(nvram, "source", "dev"), Kind.DEVICE, "NVRAM")
 
 

@@ -6,6 +6,7 @@ is added by `adapters/libvirt/ground.py`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import ipaddress
@@ -64,6 +65,26 @@ def _digest(path: str, device: int, inode: int, size: int, modified_ns: int) -> 
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
+
+
+def only_written(path: str, pid: int) -> bool:
+    """Has this process the file open to write to it, and not to read it?"""
+    with contextlib.suppress(OSError):
+        file = os.stat(path)
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                seen = os.stat(f"/proc/{pid}/fd/{fd}")
+                if (seen.st_dev, seen.st_ino) == (file.st_dev, file.st_ino):
+                    return _way(pid, fd) == os.O_WRONLY
+    return False
+
+
+def _way(pid: int, fd: str) -> int:
+    """Reading, writing or both, as the kernel says of an open file."""
+    for line in Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines():
+        if line.startswith("flags:"):
+            return int(line.split()[1], 8) & os.O_ACCMODE
+    return os.O_RDONLY
 
 
 def bindable(address: str, port: int = 0, *, udp: bool = False) -> str:
