@@ -57,6 +57,7 @@ ENDED_BY = {
     "adapters/libvirt/events.py:EventHub.subscribe": "Event.wait has a limit inside",
     "adapters/libvirt/events.py:_Subscriber.events": "the hub looks every 5 s; who reads looks every 10 s",
     "adapters/libvirt/recovery.py:_free_port": "binds only",
+    "adapters/native/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
     "adapters/vif/announce.py:send_as": "settimeout",
     "adapters/vif/bridge.py:send": "settimeout",
