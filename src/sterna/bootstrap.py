@@ -36,7 +36,8 @@ from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.adapters.systemd import show_bus_state
+from sterna.adapters.state_dir import StateDir
+from sterna.adapters.systemd import show_state
 from sterna.adapters.vif.plugs import Plugs
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
@@ -249,12 +250,13 @@ def run_agent(config: Path) -> None:
             bus=await join_bus(settings.bus, f"agent {settings.host}"),
             boot=boot,
             strike=strike,
+            state_dir=StateDir(settings.state_dir).trouble,
         )
         client = RpcClient(parts.bus, settings.host, clock)
         await refuse_namesake(client, settings.host, parts.host.hypervisor)
         agent = Agent(parts)
         await agent.start()
-        showing = asyncio.create_task(show_bus_state(parts.bus), name="systemd")
+        showing = asyncio.create_task(show_state(parts.bus, agent.condition.words), name="systemd")
         await until_told_to_stop()
         showing.cancel()
         log.info("told to stop; running copies go on", host=settings.host)
@@ -330,7 +332,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         )
         server = Server(serving)
         stopping = asyncio.create_task(_stop_when_told(server, controller))
-        showing = asyncio.create_task(show_bus_state(bus), name="systemd")
+        showing = asyncio.create_task(show_state(bus), name="systemd")
         try:
             await server.serve(sockets=listening)
         except SystemExit as error:  # uvicorn's way to say that the address cannot be had

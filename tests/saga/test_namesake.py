@@ -23,7 +23,7 @@ async def test_the_second_host_of_a_name_is_refused_and_told_which_the_first_is(
     await fleet.clock.run(scenario())
 
 
-@pytest.mark.parametrize("away", ["nobody is there", "it is the same host", "its libvirt is away"])
+@pytest.mark.parametrize("away", ["nobody is there", "it is the same host", "it has just died"])
 async def test_what_proves_nothing_keeps_no_agent_from_starting(away):
     fleet = SimFleet()
 
@@ -32,10 +32,25 @@ async def test_what_proves_nothing_keeps_no_agent_from_starting(away):
             here = fleet.agents["host1" if away == "it is the same host" else "host2"].ports().hypervisor
             if away == "nobody is there":
                 await fleet.agents["host1"].kill()
-            if away == "its libvirt is away":
-                fleet.world.hosts["host1"].libvirtd_up = False
+            if away == "it has just died":  # the bus does not know yet
+                fleet.broker.loses = lambda packet: packet.is_reply
             began = fleet.clock.monotonic_ms()
             await refuse_namesake(RpcClient(fleet.broker.bus("new"), "host1", fleet.clock), "host1", here)
             assert fleet.clock.monotonic_ms() - began <= ANSWER_S * 1000
+
+    await fleet.clock.run(scenario())
+
+
+@pytest.mark.parametrize("away", ["host1", "host2"])
+async def test_nor_does_one_start_while_a_libvirtd_is_away_and_somebody_answers(away):
+    fleet = SimFleet()
+
+    async def scenario() -> None:
+        async with fleet:
+            fleet.world.hosts[away].libvirtd_up = False
+            cloned = RpcClient(fleet.broker.bus("clone"), "host1", fleet.clock)
+            with pytest.raises(Conflict, match="another agent answers as host1") as caught:
+                await refuse_namesake(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
+            assert "libvirt-sock" in caught.value.message and "libvirtd runs on both hosts" in caught.value.fix
 
     await fleet.clock.run(scenario())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 from sterna import bootstrap
 from sterna.adapters.native.storage import FileStorage
+from sterna.adapters.sql.file import BUSY_MS
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.adapters.state_dir import LEAST_BYTES, StateDir
 from sterna.agent.faults import FaultFile
-from sterna.domain.errors import Permanent
+from sterna.domain.errors import Permanent, Temporary
 from sterna.ports.storage import Created
 
 
@@ -70,3 +75,48 @@ async def test_a_fault_file_that_others_may_write_is_not_obeyed(tmp_path: Path) 
     path.chmod(0o644)
     with pytest.raises(Permanent):
         await FaultFile(path).strike("connect-volumes", "P9", "before")
+
+
+async def test_a_folder_that_can_be_written_is_no_trouble_and_stays_as_it_was(tmp_path: Path) -> None:
+    assert await StateDir(tmp_path).trouble() == ""
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        f_frsize, f_bavail, f_bfree = 1024, LEAST_BYTES // 1024 - 1, LEAST_BYTES // 1024 - 1
+
+    monkeypatch.setattr(os, "statvfs", lambda _path: Full)
+    assert f"{tmp_path} is full: 4095 KiB free" in await StateDir(tmp_path).trouble()
+
+
+async def test_a_folder_that_is_gone_or_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    assert "cannot be written: No such file" in await StateDir(tmp_path / "gone").trouble()
+    (tmp_path / ".writable").mkdir()  # as good as a read-only file system, for root as well
+    assert "cannot be written: Is a directory" in await StateDir(tmp_path).trouble()
+
+
+async def test_a_disk_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(os, "statvfs", lambda _path: go_on.wait())
+    try:
+        assert "does not answer" in await StateDir(tmp_path, limit_s=0.05).trouble()
+    finally:
+        go_on.set()
+
+
+def test_a_journal_knows_whether_it_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = SqlJournal.at(path)
+    journal.check_writable()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Temporary, match="locked"):  # at once: an agent does nothing else while it waits
+        journal.check_writable()
+    other.execute("COMMIT")
+    journal.check_writable()
+    assert journal._engine.connect().exec_driver_sql("PRAGMA busy_timeout").scalar() == BUSY_MS
+    with journal._engine.connect() as db:
+        db.exec_driver_sql("PRAGMA query_only = ON")
+    with pytest.raises(Temporary, match="readonly"):
+        journal.check_writable()

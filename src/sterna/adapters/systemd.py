@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 
 from sterna.ports.bus import Bus, BusState
 
@@ -37,13 +38,20 @@ def in_words(state: BusState) -> str:
     return f"WITHOUT the message bus since {since}: {state.why}".replace("\n", " ")
 
 
-async def show_bus_state(bus: Bus) -> None:
-    """Send readiness, then the bus's state whenever it has changed. Runs until it is cancelled."""
-    shown: BusState | None = None
+def _healthy() -> str:
+    return ""
+
+
+async def show_state(bus: Bus, trouble: Callable[[], str] = _healthy) -> None:
+    """Send readiness, then the bus's state and the process's own `trouble` ('' for none) whenever they change.
+
+    Runs until it is cancelled."""
+    shown = ""
     send(READY="1")
     while True:
-        state = bus.state()
-        if state != shown:
-            send(STATUS=in_words(state))
-            shown = state
+        why = " ".join(trouble().split())
+        words = "; ".join(filter(None, (why and f"CANNOT MIGRATE: {why}", in_words(bus.state()))))
+        if words != shown:
+            send(STATUS=words)
+            shown = words
         await asyncio.sleep(LOOK_S)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
 from sterna.agent.audit import Audit
+from sterna.agent.condition import Condition, no_trouble
 from sterna.agent.destination import DestinationDesk
 from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
@@ -55,6 +57,8 @@ class AgentParts:
     bus: Bus
     boot: str
     strike: Strike = no_strike
+    state_dir: Callable[[], Awaitable[str]] = no_trouble
+    """Says what is wrong with the folder of the journal; '' for nothing."""
 
 
 class Agent:
@@ -63,6 +67,7 @@ class Agent:
     def __init__(self, parts: AgentParts) -> None:
         host, journal, clock = parts.host, parts.journal, parts.host.clock
         self._host, self._journal, self._boot = host, journal, parts.boot
+        self.condition = Condition(host, journal, parts.state_dir)
         self._client = RpcClient(parts.bus, host.name, clock)
         self._server = RpcServer(parts.bus, host.name, journal, clock)
         self._outbox = Outbox(journal, parts.bus, host.name, clock)
@@ -94,7 +99,8 @@ class Agent:
         await self._client.listen(f"{LEAVING}.*", self._guest_leaves)
         await self._beacon.start()
         self._housekeeping.start()
-        log.info("agent is up", host=self._host.name, resumed=resumed)
+        bus = self._client.bus_state()
+        log.info("agent has started", host=self._host.name, resumed=resumed, bus=bus.why or "connected")
 
     async def stop(self) -> None:
         """Leave: running copies go on in libvirt, the journal says where to go on (ARCHITECTURE: abort)."""
@@ -152,9 +158,12 @@ class Agent:
     # ------------------------------------------------------------ what the controller asks
 
     async def _facts(self) -> Data:
-        host = await self._host.hypervisor.host()
+        host = await self.condition.look()
+        trouble = self.condition.trouble
         return {
-            "host": host.model_dump(mode="json"),
+            "name": self._host.name,
+            "host": host.model_dump(mode="json") if host is not None else None,
+            "trouble": trouble.model_dump(mode="json") if trouble is not None else None,
             "boot": self._boot,
             "journal_last": self._last_written,
             "bus_since": self._client.bus_state().since.isoformat(),
@@ -166,7 +175,7 @@ class Agent:
 
     async def _ping(self, request: Request) -> Data:
         """A sign of life that needs nothing else to work: no libvirt, no disk."""
-        return {}
+        return {"boot": self._boot}
 
     async def _describe_host(self, request: Request) -> Data:
         facts = await self._host.hypervisor.host()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from sterna.domain.errors import Conflict, SternaError
+from sterna.domain.errors import Conflict, SternaError, Unknown, Unreachable
 from sterna.domain.model import HostFacts
 from sterna.ports.hypervisor import Inventory
 from sterna.rpc.client import RpcClient
@@ -15,12 +15,20 @@ ANSWER_S = 2.0
 
 
 async def refuse_namesake(client: RpcClient, name: str, hypervisor: Inventory) -> None:
-    """Raises Conflict where another host answers as `name`. One that cannot tell which host it is, is let be."""
+    """Raises Conflict where an agent on another host answers as `name`, or one whose host cannot be found out.
+
+    The agent that asks does not serve yet: whoever answers is another one."""
+    try:
+        await client.call(name, "ping", {}, silence_s=ANSWER_S)
+    except (Unreachable, Unknown):  # nobody listens, or a process that has just died still seems to
+        return
     try:
         answer = await client.call(name, "describe_host", {}, silence_s=ANSWER_S)
         theirs, ours = HostFacts.model_validate(answer["host"]), await hypervisor.host()
-    except (SternaError, ValidationError, KeyError):
-        return
+    except (SternaError, ValidationError, KeyError) as error:
+        why = f"another agent answers as {name} on this bus, and which host it is on cannot be found out: {error}"
+        fix = f"stop the other agent, or see that libvirtd runs on both hosts, and start this one again ({name})"
+        raise Conflict(why, fix=fix) from error
     if theirs.host_uuid != ours.host_uuid:
         where = f"the one at {theirs.address} with libvirt's UUID {theirs.host_uuid}"
         fix = f"give each host its own name in its agent's settings (host = ...); this one has {ours.host_uuid}"

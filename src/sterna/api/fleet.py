@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter, Response
 
 from sterna.api.models import (
@@ -28,18 +26,12 @@ router = APIRouter(prefix="/v1")
 
 @router.get("/health", summary="Is this controller at work?", tags=["health"], responses=documented(503))
 async def health(controller: Served, response: Response) -> HealthOut:
-    """Answers only when its database does. Without the message bus the status is 503 as well: this controller can
-    then start nothing, and what it says of hosts is old."""
-    up = [h.up for h in await controller.registry.hosts()]
+    """Answers only when its database does. Without the message bus the HTTP status is 503 as well: this controller
+    can then start nothing, and what it says of hosts is old. Hosts that cannot be used are named, with the reason.
+    They are not this controller's fault: the HTTP status stays 200."""
     bus = controller.bus_state()
     response.status_code = 200 if bus.connected else 503
-    return HealthOut(
-        status="ok" if bus.connected else "bus-lost",
-        version=version("sterna"),
-        bus=BusOut.of(bus),
-        hosts_up=sum(up),
-        hosts_down=len(up) - sum(up),
-    )
+    return HealthOut.of(await controller.registry.hosts(), bus)
 
 
 @router.get("/hosts", summary="List hosts", tags=["hosts"])
@@ -95,7 +87,7 @@ async def audit(wanted: AuditIn, controller: Served) -> AuditOut:
 async def list_vms(controller: Served) -> VmsOut:
     """All VMs, asked of every host that is up."""
     listing = await controller.inventory.vms()
-    return VmsOut(vms=[VmOut.of(v) for v in listing.vms], silent_hosts=list(listing.silent))
+    return VmsOut.of(listing)
 
 
 @router.get("/vms/{vm}", summary="Show a VM", tags=["VMs"], responses=documented(404, 422))

@@ -5,6 +5,7 @@ A field nobody has observed is null, never zero.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any, Literal
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sterna.api.serving import LARGEST
 from sterna.controller.audit import Findings
 from sterna.controller.declare_dead import Death
+from sterna.controller.inventory import Listing
 from sterna.controller.registry import Host
 from sterna.domain.audit import Leftover
 from sterna.domain.model import Transport, Vm
@@ -33,7 +35,7 @@ def _version(encoded: int) -> str:
     return f"{encoded // 1_000_000}.{encoded // 1000 % 1000}.{encoded % 1000}"
 
 
-_NOT_FACTS = {"libvirt_version", "qemu_version", "maintenance", "reason", "bus_since"}
+_NOT_FACTS = {"libvirt_version", "qemu_version", "maintenance", "reason", "reason_since", "fix", "bus_since"}
 
 
 class BusOut(BaseModel):
@@ -53,44 +55,53 @@ class HostOut(BaseModel):
     """One host."""
 
     name: str = Field(examples=["host1"])
-    host_uuid: str = Field(description="libvirt's own host UUID; the name is pinned to it.")
-    address: str = Field(examples=["10.0.0.1"])
-    state: Literal["up", "down", "dead"] = Field(
-        description="`dead`: declared so by an operator, and silent since."
+    host_uuid: str | None = Field(description="libvirt's own host UUID; the name is pinned to it.")
+    address: str | None = Field(examples=["10.0.0.1"])
+    state: Literal["up", "degraded", "down", "dead"] = Field(
+        description="`up`: migrations may begin and end here. `degraded`: its agent runs, but libvirtd cannot be "
+        "used or the journal cannot be written: see `reason`. `down`: its agent is silent. `dead`: declared so by "
+        "an operator, and silent since."
     )
     maintenance: bool = Field(description="True: nobody's destination. What runs there stays.")
     seen_at: str = Field(description="ISO 8601 UTC, of the last beacon.")
     reason: str | None = Field(
-        description="Why it is not up, as far as this controller can know; null where it is."
+        description="Why it is not up and since when, as far as this controller can know; null where it is."
     )
+    reason_since: str | None = Field(description="ISO 8601 UTC: since when that is so; null where it is up.")
+    fix: str | None = Field(description="What would change that; null where it is up.")
     bus_since: str | None = Field(
         description="ISO 8601 UTC, the host's clock: since when its agent has been on the bus, as last seen."
     )
     declared_dead_at: str | None = Field(description="ISO 8601 UTC; null where nobody declared it dead.")
     back_at: str | None = Field(description="ISO 8601 UTC: heard again after it was declared dead.")
-    libvirt_version: str = Field(examples=["11.3.0"])
-    qemu_version: str = Field(examples=["10.0.2"])
-    memory_total_bytes: int
-    memory_free_bytes: int
+    libvirt_version: str | None = Field(examples=["11.3.0"])
+    qemu_version: str | None = Field(examples=["10.0.2"])
+    memory_total_bytes: int | None
+    memory_free_bytes: int | None
     disk_free_bytes: int | None
-    cpus: int
+    cpus: int | None
     cpu_model: str
 
     @classmethod
     def of(cls, host: Host, bus: BusState) -> HostOut:
         """From the registry's view, and the state of the bus that it is heard on."""
-        facts = host.facts
+        facts, trouble = host.facts, host.not_usable(bus)
+        known = facts.model_dump(include=set(cls.model_fields) - _NOT_FACTS)
+        if not host.described:
+            known |= dict.fromkeys(known.keys() - {"name", "cpu_model"})
         return cls(
-            **facts.model_dump(include=set(cls.model_fields) - _NOT_FACTS),
-            state="up" if host.up else "dead" if host.dead else "down",
+            **known,
+            state=host.state,
             declared_dead_at=host.dead_at or None,
             back_at=host.back_at or None,
             maintenance=host.maintenance,
             seen_at=host.seen_at,
-            reason=host.why_not_up(bus),
+            reason=trouble.why if trouble else None,
+            reason_since=trouble.since if trouble else None,
+            fix=(trouble.fix or None) if trouble else None,
             bus_since=host.bus_since or None,
-            libvirt_version=_version(facts.libvirt_version),
-            qemu_version=_version(facts.qemu_version),
+            libvirt_version=_version(facts.libvirt_version) if host.described else None,
+            qemu_version=_version(facts.qemu_version) if host.described else None,
         )
 
 
@@ -153,11 +164,19 @@ class AuditOut(BaseModel):
     clean: bool = Field(description="Nothing is left over, or all of it has been removed.")
     leftovers: list[Leftover]
     silent_hosts: list[str] = Field(description="Could not be asked.")
+    silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
+    complete: bool = Field(description="Every host that was meant answered. If not, `clean` is not proven.")
 
     @classmethod
     def of(cls, findings: Findings) -> AuditOut:
         """From the controller's answer."""
-        return cls(clean=findings.clean, leftovers=list(findings.leftovers), silent_hosts=list(findings.silent))
+        return cls(
+            clean=findings.clean,
+            leftovers=list(findings.leftovers),
+            silent_hosts=list(findings.silent),
+            silent_reasons=findings.why,
+            complete=findings.complete,
+        )
 
 
 class VmOut(BaseModel):
@@ -191,6 +210,18 @@ class VmsOut(BaseModel):
 
     vms: list[VmOut]
     silent_hosts: list[str] = Field(description="Hosts that could not be asked: their VMs are as last seen.")
+    silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
+    complete: bool = Field(description="At least one host answered, and all that are not declared dead.")
+
+    @classmethod
+    def of(cls, listing: Listing) -> VmsOut:
+        """From the inventory's answer."""
+        return cls(
+            vms=[VmOut.of(v) for v in listing.vms],
+            silent_hosts=list(listing.silent),
+            silent_reasons=listing.why,
+            complete=listing.complete,
+        )
 
 
 class ObjectiveIn(BaseModel):
@@ -325,8 +356,36 @@ class TimelineOut(BaseModel):
 class HealthOut(BaseModel):
     """Is this controller at work?"""
 
-    status: Literal["ok", "bus-lost"]
+    status: Literal["ok", "degraded", "no-host-up", "bus-lost"] = Field(
+        description="`bus-lost`: without the message bus this controller can start nothing. `no-host-up`: it "
+        "works, but there is no host that it could use. `degraded`: it works, and some hosts cannot be used (not "
+        "counting those declared dead): see `problems`."
+    )
     version: str
     bus: BusOut
     hosts_up: int
-    hosts_down: int
+    hosts_degraded: int = Field(description="Hosts whose agents run, and say what keeps them from taking part.")
+    hosts_down: int = Field(description="Hosts whose agents are silent, those declared dead included.")
+    problems: dict[str, str] = Field(description="Why each host that is not up cannot be used.")
+
+    @classmethod
+    def of(cls, hosts: list[Host], bus: BusState) -> HealthOut:
+        """From the registry's view of all hosts."""
+        states = [host.state for host in hosts]
+        problems = {h.name: t.why for h in hosts if (t := h.not_usable(bus)) is not None}
+        status: Literal["ok", "degraded", "no-host-up", "bus-lost"] = "ok"
+        if not bus.connected:
+            status = "bus-lost"
+        elif "up" not in states:
+            status = "no-host-up"
+        elif "degraded" in states or "down" in states:
+            status = "degraded"
+        return cls(
+            status=status,
+            version=version("sterna"),
+            bus=BusOut.of(bus),
+            hosts_up=states.count("up"),
+            hosts_degraded=states.count("degraded"),
+            hosts_down=states.count("down") + states.count("dead"),
+            problems=problems,
+        )

@@ -78,6 +78,25 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(Exit.UNREACHABLE) from None
 
 
+def say_silent(what: str, answer: Json) -> None:
+    """Name the hosts that could not be asked, each with the reason, on stderr."""
+    for host in answer["silent_hosts"]:
+        why = answer.get("silent_reasons", {}).get(host)
+        err.print(f"{what}: {host}" + (f" ({why})" if why else ""), style="yellow")
+
+
+def say_nobody(bus: Json) -> None:
+    """There is no host that could have been asked; on stderr."""
+    err.print("no host is known: no agent has reached this controller yet", style="yellow")
+    if not bus["connected"]:
+        err.print(f"  the controller has been without the message bus since {bus['since'][:19]} UTC: {bus['why']}")
+        err.print("  fix: see that the bus runs and that `[bus] url` of the controller's settings is right")
+    else:
+        err.print(
+            "  fix: start the Sterna agent on each host, with the same `[bus] url`; its log says what it lacks"
+        )
+
+
 def _say_problem(problem: Json) -> None:
     reasons = problem.get("reasons") or [{"message": problem.get("detail", ""), "fix": ""}]
     kind = str(problem.get("type", "")).rpartition(":")[2] or "error"

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sterna.cli import words
 from sterna.cli.client import ApiAway, Client, Json, path_of
-from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors
+from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, say_nobody, say_silent
 from sterna.cli.host import host_app, show_hosts
 from sterna.cli.options import (
     Api,
@@ -50,10 +50,13 @@ INTERRUPTED = 130
 
 @app.command()
 def hosts(api: Api = None, as_json: AsJson = False) -> None:
-    """List the hosts."""
+    """List the hosts, and why and since when one cannot be used. Exit code 6 while no host is known."""
     with plain_errors():
         answer = client_of(api).get("/v1/hosts")
         print_json(answer) if as_json else show_hosts(answer["hosts"])
+        if not answer["hosts"]:
+            say_nobody(answer["bus"])
+            raise typer.Exit(Exit.UNREACHABLE)
 
 
 @app.command()
@@ -75,25 +78,29 @@ def audit(
         else:
             for line in words.audit(answer):
                 out.print(line)
+        say_silent("not asked", answer)
         silent = answer["silent_hosts"]
-        if silent:
-            err.print(f"not asked: {', '.join(silent)}", style="yellow")
-        if answer["clean"] and (host in silent if host else silent):
+        complete = answer.get("complete", True) and not (host in silent if host else silent)
+        if answer["clean"] and not complete:
             raise typer.Exit(Exit.UNREACHABLE)  # a script must not take it for a clean fleet
         raise typer.Exit(Exit.OK if answer["clean"] else Exit.LEFTOVERS)
 
 
 @app.command()
 def vms(api: Api = None, as_json: AsJson = False) -> None:
-    """List the VMs of all hosts."""
+    """List the VMs of all hosts.
+
+    Exit code 6 when a host could not be asked (one that is declared dead does not count): its VMs are as last seen.
+    """
     with plain_errors():
-        answer = client_of(api).get("/v1/vms")
-        if as_json:
-            print_json(answer)
-            return
-        words.show(words.vms(answer["vms"]))
-        if answer["silent_hosts"]:
-            err.print(f"not asked (VMs as last seen): {', '.join(answer['silent_hosts'])}", style="yellow")
+        client = client_of(api)
+        answer = client.get("/v1/vms")
+        print_json(answer) if as_json else words.show(words.vms(answer["vms"]))
+        say_silent("not asked, VMs as last seen", answer)
+        if not answer["complete"]:
+            if not answer["silent_hosts"]:
+                say_nobody(client.get("/v1/hosts")["bus"])
+            raise typer.Exit(Exit.UNREACHABLE)
 
 
 def _objective(

@@ -20,6 +20,7 @@ _COLOURS = {
     "failed": "red",
     "error": "red",
     "down": "red",
+    "degraded": "red",
     "dead": "red",
     "cancelled": "yellow",
     "rolling-back": "yellow",
@@ -78,19 +79,18 @@ def show(made: Table) -> None:
 
 def hosts(listed: list[Json]) -> Table:
     """`sterna hosts`."""
-    columns = ["HOST", "STATE", "MAINTENANCE", ">CPUS", ">MEMORY FREE", ">MEMORY", "ADDRESS", "LIBVIRT", "QEMU"]
-    made = table(*columns)
+    made = table("HOST", "STATE", "MAINT", ">CPUS", ">FREE", ">MEMORY", "ADDRESS", "LIBVIRT", "QEMU")
     for h in listed:
         made.add_row(
             safe(h["name"]),
             coloured(h["state"]),
             "yes" if h["maintenance"] else "no",
-            str(h["cpus"]),
+            UNKNOWN if h["cpus"] is None else str(h["cpus"]),
             size(h["memory_free_bytes"]),
             size(h["memory_total_bytes"]),
-            safe(h["address"]),
-            h["libvirt_version"],
-            h["qemu_version"],
+            safe(h["address"] or UNKNOWN),
+            h["libvirt_version"] or UNKNOWN,
+            h["qemu_version"] or UNKNOWN,
         )
     return made
 
@@ -106,6 +106,8 @@ def host_notes(listed: list[Json]) -> list[str]:
             said.append(f"BACK since {host['back_at'][:19]}: sterna host declare-alive {host['name']}")
         if host.get("reason"):
             said.append(host["reason"])
+            if host.get("fix") and host["state"] == "degraded":
+                said.append(f"fix: {host['fix']}")
         if said:
             lines.append(printable(f"{host['name']}: {'; '.join(said)}"))
     return lines
@@ -131,8 +133,20 @@ def audit(told: Json) -> list[str]:
             may = {"safe": "--repair would", "waiting": "what helps"}.get(f["safety"], "not repaired; by hand")
             lines.append(f"    {may}: {safe(f['repair'])}")
     if told["clean"]:
-        lines.append("nothing is left over" + (" on the hosts that were asked" if told["silent_hosts"] else ""))
+        lines.append(_clean(told))
     return lines
+
+
+def _clean(told: Json) -> str:
+    """What an audit that found nothing proves."""
+    silent = told["silent_hosts"]
+    if silent:
+        return "nothing is left over on the hosts that were asked"
+    return (
+        "nothing is left over"
+        if told.get("complete", True)
+        else "no host was asked: what is left over is not known"
+    )
 
 
 def vms(listed: list[Json]) -> Table:

@@ -30,6 +30,10 @@ class Findings(Value):
     leftovers: tuple[Leftover, ...]
     silent: tuple[str, ...]
     """Hosts that could not be asked: what is there is not known, and what they would prove is not proven."""
+    why: dict[str, str] = {}
+    """Of each of these: why it could not be asked."""
+    complete: bool = True
+    """Every host that was meant answered, and that was at least one."""
 
     @property
     def clean(self) -> bool:
@@ -49,7 +53,9 @@ class AuditFleet:
             await self._registry.host(host)
         everyone = await self._registry.hosts()
         up = [h.name for h in everyone if h.up]
-        silent = {h.name for h in everyone if not h.up}
+        bus = self._calls.bus_state()
+        silent = {h.name: t.why if (t := h.not_usable(bus)) else "" for h in everyone if not h.up}
+        meant = [h.name for h in everyone if host in (None, h.name)]
         found = [f for f in await self._twice(up) if host is None or host in f.host.split(", ")]
         for name in [n for n in up if host in (None, n)]:
             params = {"others": [o for o in up if o != name], "silent": sorted(silent), "repair": repair}
@@ -57,10 +63,11 @@ class AuditFleet:
                 answer = await self._calls.call(name, "audit", params, silence_s=SILENCE_S)
             except SternaError as error:
                 log.warning("a host cannot be audited", host=name, error=error.message)
-                silent.add(name)
+                silent[name] = error.message
                 continue
             found += [Leftover.model_validate(raw) for raw in answer["leftovers"]]
-        return Findings(leftovers=tuple(found), silent=tuple(sorted(silent)))
+        complete = bool(meant) and not silent.keys() & set(meant)
+        return Findings(leftovers=tuple(found), silent=tuple(sorted(silent)), why=silent, complete=complete)
 
     async def _twice(self, up: list[str]) -> list[Leftover]:
         answers = await asyncio.gather(*(self._list(name) for name in up))

@@ -88,7 +88,7 @@ class Follower:
         for record in await self._fleet.migrations(Page(statuses=(Status.QUEUED,), limit=500)):
             since_ms = queued[record.id] = self._queued.get(record.id, now_ms)
             old = now_ms - since_ms > GIVE_UP_AFTER_MS
-            if old and not record.accepted and self._registry.is_up(record.migration.source):
+            if old and not record.accepted and self._registry.answers(record.migration.source):
                 await self._end_request(record)
         self._queued = queued
 
@@ -131,7 +131,7 @@ class Follower:
         wanted, said = self._wanted[host], ""
         while True:
             wanted.clear()
-            if self._registry.is_up(host):
+            if self._registry.answers(host):  # a journal can be read without libvirtd
                 said = await self._pull(host, said)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PULL_EVERY_S):  # wait_for may swallow a cancellation (CPython 3.11)

@@ -13,7 +13,7 @@ import structlog
 
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls
-from sterna.controller.registry import Registry
+from sterna.controller.registry import Host, Registry
 from sterna.domain.errors import Refused, SternaError
 from sterna.domain.model import GuestState, Value, Vm, VmSummary
 from sterna.ports.clock import Clock
@@ -33,6 +33,10 @@ class Listing(Value):
     vms: tuple[VmRecord, ...]
     silent: tuple[str, ...] = ()
     """Hosts that are down or did not answer: their VMs are as last seen."""
+    why: dict[str, str] = {}
+    """Of each of these: why it could not be asked."""
+    complete: bool = True
+    """At least one host was asked, and all answered but those that an operator declared dead."""
 
 
 class Inventory:
@@ -46,14 +50,25 @@ class Inventory:
         hosts = await self._registry.hosts()
         asked = [h.name for h in hosts if h.up]
         answers = dict(zip(asked, await asyncio.gather(*(self._ask(name) for name in asked)), strict=True))
-        heard = {name: answer for name, answer in answers.items() if answer is not None}
+        heard = {name: answer for name, answer in answers.items() if not isinstance(answer, SternaError)}
         now = self._clock.now().isoformat()
         for name, answer in heard.items():
             await self._fleet.saw_vms(name, answer, now)
         records = await self._fleet.vms()
-        silent = tuple(h.name for h in hosts if h.name not in heard)
+        silent = [h for h in hosts if h.name not in heard]
         listed = _listed(records, heard, now)
-        return Listing(vms=tuple(sorted(listed, key=lambda v: (v.name, v.uuid, v.host))), silent=silent)
+        return Listing(
+            vms=tuple(sorted(listed, key=lambda v: (v.name, v.uuid, v.host))),
+            silent=tuple(h.name for h in silent),
+            why={h.name: self._why(h, answers.get(h.name)) for h in silent},
+            complete=bool(heard) and all(h.dead for h in silent),
+        )
+
+    def _why(self, host: Host, answer: list[VmSummary] | SternaError | None) -> str:
+        if isinstance(answer, SternaError):
+            return answer.message
+        trouble = host.not_usable(self._calls.bus_state())
+        return trouble.why if trouble is not None else ""
 
     async def find(self, name_or_uuid: str) -> VmRecord:
         """The one VM of that UUID, else of that name.
@@ -86,12 +101,12 @@ class Inventory:
             return found, None
         return found, Vm.model_validate(answer["vm"])
 
-    async def _ask(self, host: str) -> list[VmSummary] | None:
+    async def _ask(self, host: str) -> list[VmSummary] | SternaError:
         try:
             answer = await self._calls.call(host, "list_vms", {}, silence_s=ASK_S, total_s=LONGEST_S)
         except SternaError as e:
             log.info("a host does not list its VMs", host=host, error=e.message)
-            return None
+            return e
         return [VmSummary.model_validate(v) for v in answer["vms"]]
 
 

@@ -227,8 +227,8 @@ class MigrateVm:
         if vm.migration_id is not None:
             # it is half-way already: what its hosts would say of another move means nothing
             reasons.refuse([reasons.under_way(vm.name, vm.migration_id), *found])
+        found += await self._against_source(vm)
         if not self._registry.is_up(vm.host):
-            found.append(reasons.source_down(vm.name, vm.host, vm.observed_at))
             reasons.refuse(found)
         if request.destination is None:
             return vm, await self._choose(vm, request.options)
@@ -242,6 +242,15 @@ class MigrateVm:
         reasons.refuse(reasons.unique([*found, *(r for r in heard if r.code not in covered)]))
         return vm, request.destination
 
+    async def _against_source(self, vm: VmRecord) -> list[Refusal]:
+        host = await self._registry.host(vm.host)
+        trouble = host.not_usable(self._calls.bus_state())
+        if trouble is None:
+            return []
+        if host.up:
+            return [reasons.source_degraded(vm.name, vm.host, trouble)]
+        return [reasons.source_down(vm.name, vm.host, vm.observed_at, trouble)]
+
     async def _against_destination(self, name: str, vm: VmRecord | None) -> list[Refusal]:
         try:
             host = await self._registry.host(name)
@@ -250,8 +259,9 @@ class MigrateVm:
         found = []
         if vm is not None and vm.host == name:
             found.append(reasons.same_host(vm.name, name))
-        elif not host.up:
-            found.append(reasons.destination_down(name))
+        elif (trouble := host.not_usable(self._calls.bus_state())) is not None:
+            against = reasons.destination_degraded if host.up else reasons.destination_down
+            found.append(against(name, trouble))
         if host.maintenance and not (vm is not None and vm.host == name):
             found.append(reasons.in_maintenance(name))
         return found

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from sterna.domain.errors import Conflict, NotFound, Refused
 from sterna.domain.model import Refusal
+from sterna.domain.trouble import Trouble
 
 NO_SUCH_VM = "no-such-vm"
 NO_SUCH_HOST = "no-such-host"
@@ -20,6 +21,8 @@ SOURCE_DOWN = "source-down"
 AMBIGUOUS = "vm-name-ambiguous"
 TWICE = "vm-runs-twice"
 NO_DESTINATION = "no-destination"
+DESTINATION_DEGRADED = "destination-degraded"
+SOURCE_DEGRADED = "source-degraded"
 
 
 class VmMissing(NotFound):
@@ -57,10 +60,21 @@ def same_host(vm: str, host: str) -> Refusal:
     return Refusal(code=SAME_HOST, message=f"{vm} is on {host} already", fix="name another host, or none")
 
 
-def destination_down(host: str) -> Refusal:
-    """Its agent has not been heard lately."""
-    fix = f"start the Sterna agent on {host}, or see to its network"
-    return Refusal(code=DESTINATION_DOWN, message=f"{host} is down: its agent is not heard", fix=fix)
+def destination_down(host: str, trouble: Trouble) -> Refusal:
+    """Its agent does not answer, or cannot describe it."""
+    return Refusal(code=DESTINATION_DOWN, message=f"{host} is down: {trouble.why}", fix=trouble.fix)
+
+
+def destination_degraded(host: str, trouble: Trouble) -> Refusal:
+    """Its agent says what keeps it from taking part."""
+    message = f"{host} cannot take a VM: {trouble.why}"
+    return Refusal(code=DESTINATION_DEGRADED, message=message, fix=trouble.fix)
+
+
+def source_degraded(vm: str, host: str, trouble: Trouble) -> Refusal:
+    """Its agent says what keeps it from taking part."""
+    message = f"{host}, where {vm} is, cannot begin a migration: {trouble.why}"
+    return Refusal(code=SOURCE_DEGRADED, message=message, fix=trouble.fix)
 
 
 def in_maintenance(host: str) -> Refusal:
@@ -75,12 +89,10 @@ def under_way(vm: str, migration_id: str) -> Refusal:
     return Refusal(code=UNDER_WAY, message=f"{vm} is in migration {migration_id} already", fix=fix)
 
 
-def source_down(vm: str, host: str, seen_at: str) -> Refusal:
-    """The VM was last seen on a host whose agent is not heard."""
-    message = f"{vm} was last seen on {host} (at {seen_at or 'an unknown time'}), which is down"
-    return Refusal(
-        code=SOURCE_DOWN, message=message, fix=f"start the Sterna agent on {host}, or see to its network"
-    )
+def source_down(vm: str, host: str, seen_at: str, trouble: Trouble) -> Refusal:
+    """The VM was last seen on a host whose agent does not answer, or cannot describe it."""
+    message = f"{vm} was last seen on {host} (at {seen_at or 'an unknown time'}), which is down: {trouble.why}"
+    return Refusal(code=SOURCE_DOWN, message=message, fix=trouble.fix)
 
 
 def ambiguous(name: str, uuids: Iterable[str]) -> Refusal:

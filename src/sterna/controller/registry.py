@@ -1,7 +1,8 @@
 """Which hosts there are, and which are up: from the beacons their agents send every second.
 
-Up is what was heard lately by this controller's own clock; a host that was never refused stays known when it is
-down. A name belongs to the libvirt host UUID it was first heard with.
+A host is up when its agent described it lately, by this controller's own clock. An agent that cannot describe it
+(its libvirtd is away) says why: its journal can still be read, but it is no destination. A host that was accepted
+once stays known when it is down. A name belongs to the libvirt host UUID it was first heard with.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 
 from sterna.domain import untrusted
-from sterna.domain.errors import BadRequest, Conflict
+from sterna.domain.errors import BadRequest, Conflict, NotFound
 from sterna.domain.model import Data, HostFacts, Value
+from sterna.domain.trouble import Trouble
 from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, HostRecord
@@ -27,6 +30,9 @@ LISTEN_FIRST_S = 1.9
 """A controller that has just started listens so long for the hosts it knows: each is heard every second."""
 STORE_EVERY_MS = 30_000
 """Unchanged facts are stored this often, so that `seen_at` survives a restart of the controller roughly."""
+MOST_UNDESCRIBED = 1_000
+"""Hosts that have never been described, at most: a name is all that a stranger needs to become one."""
+_NUMBERS = ("libvirt_version", "qemu_version", "memory_total_bytes", "memory_free_bytes", "cpus")
 _FLEETING = {"memory_free_bytes", "disk_free_bytes"}
 
 
@@ -46,6 +52,12 @@ class Host(Value):
     """When it was heard again after that."""
     bus_since: str = ""
     """ISO 8601 UTC, its own clock: since when its agent has been on the bus, as last heard; '' where not known."""
+    answers: bool = False
+    """Its agent runs: heard in the last seconds, whether or not it could describe the host."""
+    trouble: Trouble | None = None
+    """What its agent says is wrong with the host; None where that is nothing, or it is silent."""
+    described: bool = True
+    """False: nothing but the name is known, its agent has never been able to describe it."""
 
     @property
     def dead(self) -> bool:
@@ -53,18 +65,37 @@ class Host(Value):
         return bool(self.dead_at) and not self.back_at and not self.up
 
     @property
+    def usable(self) -> bool:
+        """Up, with nothing wrong: a migration may begin or end here."""
+        return self.up and self.trouble is None
+
+    @property
+    def state(self) -> Literal["up", "degraded", "down", "dead"]:
+        """In one word; `degraded`: its agent runs, and says what keeps the host from taking part."""
+        if self.usable:
+            return "up"
+        if self.dead:
+            return "dead"
+        return "degraded" if self.up or (self.answers and self.trouble is not None) else "down"
+
+    @property
     def name(self) -> str:
         """The host's name."""
         return self.facts.name
 
-    def why_not_up(self, bus: BusState) -> str | None:
-        """As far as a controller whose connection to the bus is `bus` can know; None where the host is up."""
-        if self.up:
+    def not_usable(self, bus: BusState) -> Trouble | None:
+        """Why it cannot be used, as far as a controller whose connection to the bus is `bus` can know."""
+        if self.usable:
             return None
+        if self.trouble is not None:
+            return self.trouble
         if not bus.connected:
             since = f"{bus.since:%Y-%m-%d %H:%M:%S} UTC"
-            return f"this controller has been without the message bus since {since}: {bus.why}"
-        return f"nothing received from its agent since {self.seen_at[:19]}: it does not run, or has lost the bus"
+            why = f"this controller has been without the message bus since {since}: {bus.why}"
+            return Trouble(why=why, since=bus.since.isoformat(), fix="see that the bus runs and can be reached")
+        why = f"nothing received from its agent since {self.seen_at[:19]} UTC: it does not run, or has lost the bus"
+        fix = f"start the Sterna agent on {self.name}, or see to its network"
+        return Trouble(why=why, since=self.seen_at, fix=fix)
 
 
 @dataclass
@@ -76,6 +107,17 @@ class _Heard:
     stored_ms: float
     journal_last: int
     bus_since: str = ""
+    trouble: Trouble | None = None
+
+
+@dataclass
+class _Undescribed:
+    """What an agent said last that could not describe its host."""
+
+    trouble: Trouble
+    boot: str
+    at_ms: float
+    at: str
 
 
 class Registry:
@@ -84,6 +126,7 @@ class Registry:
     def __init__(self, fleet: Fleet, clock: Clock) -> None:
         self._fleet, self._clock = fleet, clock
         self._heard: dict[str, _Heard] = {}
+        self._undescribed: dict[str, _Undescribed] = {}
         self._refused: set[tuple[str, str]] = set()
         self._news = asyncio.Event()
 
@@ -92,7 +135,7 @@ class Registry:
         known = {record.name for record in await self._fleet.hosts() if not record.dead_at}
         time_is_up = asyncio.ensure_future(self._clock.sleep(LISTEN_FIRST_S))
         try:
-            while not known <= self._heard.keys() and not time_is_up.done():
+            while not known <= self._heard.keys() | self._undescribed.keys() and not time_is_up.done():
                 self._news.clear()
                 news = asyncio.ensure_future(self._news.wait())
                 await asyncio.wait((news, time_is_up), return_when=asyncio.FIRST_COMPLETED)
@@ -101,10 +144,15 @@ class Registry:
             time_is_up.cancel()
 
     async def beacon(self, topic: str, data: Data) -> HostFacts | None:
-        """Take one beacon (topic `host.<name>`); None where it was refused, which is logged once."""
+        """Take one beacon (topic `host.<name>`). None where it was refused, which is logged once, or where the
+        agent cannot describe its host and says why."""
         try:
-            facts = untrusted.host_facts(data.get("host"))
+            trouble = untrusted.trouble(data["trouble"]) if data.get("trouble") else None
             boot, last = str(data.get("boot", "")), int(data.get("journal_last") or 0)
+            if trouble is not None and data.get("host") is None:
+                self._take_undescribed(topic, str(data.get("name", "")), boot, trouble)
+                return None
+            facts = untrusted.host_facts(data.get("host"))
             bus_since = _instant(data.get("bus_since"))
         except (BadRequest, TypeError, ValueError) as e:
             self._refuse(topic, "", f"cannot be read: {e}")
@@ -114,7 +162,7 @@ class Registry:
             return None
         heard = self._heard.get(facts.name)
         now_ms, now = self._clock.monotonic_ms(), self._clock.now().isoformat()
-        new = _Heard(facts, boot, now_ms, now, heard.stored_ms if heard else now_ms, last, bus_since)
+        new = _Heard(facts, boot, now_ms, now, heard.stored_ms if heard else now_ms, last, bus_since, trouble)
         if heard is None or self._worth_storing(heard, new):
             try:
                 await self._fleet.save_host(facts, boot, now)
@@ -123,21 +171,46 @@ class Registry:
                 return None
             new.stored_ms = now_ms
         self._heard[facts.name] = new
+        self._undescribed.pop(facts.name, None)
         self._news.set()
         return facts
 
+    def _take_undescribed(self, topic: str, name: str, boot: str, trouble: Trouble) -> None:
+        known = name in self._heard or name in self._undescribed
+        if not untrusted.is_name(name) or topic != f"host.{name}":
+            self._refuse(topic, "", f"says that it is {name}")
+        elif known or len(self._undescribed) < MOST_UNDESCRIBED:
+            now = self._clock.now().isoformat()
+            self._undescribed[name] = _Undescribed(trouble, boot, self._clock.monotonic_ms(), now)
+            self._news.set()
+
     def is_up(self, name: str) -> bool:
-        """Was it heard in the last seconds?"""
+        """Did its agent describe it in the last seconds?"""
         heard = self._heard.get(name)
-        return heard is not None and self._clock.monotonic_ms() - heard.at_ms <= UP_FOR_MS
+        return heard is not None and self._lately(heard.at_ms)
+
+    def answers(self, name: str) -> bool:
+        """Was anything heard of its agent in the last seconds?"""
+        said = self._undescribed.get(name)
+        return self.is_up(name) or (said is not None and self._lately(said.at_ms))
+
+    def _lately(self, at_ms: float) -> bool:
+        return self._clock.monotonic_ms() - at_ms <= UP_FOR_MS
 
     async def hosts(self) -> list[Host]:
-        """All hosts ever accepted, by name."""
-        return [self._view(record) for record in await self._fleet.hosts()]
+        """All hosts ever accepted, and those whose agents have not been able to describe them, by name."""
+        known = [self._view(record) for record in await self._fleet.hosts()]
+        new = [self._never_described(name) for name in self._undescribed.keys() - {host.name for host in known}]
+        return sorted([*known, *new], key=lambda host: host.name)
 
     async def host(self, name: str) -> Host:
         """Raises NotFound."""
-        return self._view(await self._fleet.host(name))
+        try:
+            return self._view(await self._fleet.host(name))
+        except NotFound:
+            if name not in self._undescribed:
+                raise
+            return self._never_described(name)
 
     async def set_maintenance(self, name: str, on: bool) -> Host:
         """In maintenance a host is nobody's destination; what runs there stays. Raises NotFound."""
@@ -151,13 +224,34 @@ class Registry:
         log.warning("host declared dead" if at else "host no longer declared dead", host=name)
         return host
 
+    def _never_described(self, name: str) -> Host:
+        said = self._undescribed[name]
+        nothing: Data = {"host_uuid": "", "address": "", **dict.fromkeys(_NUMBERS, 0)}
+        return Host(
+            facts=HostFacts.model_validate({"name": name} | nothing),
+            up=False,
+            maintenance=False,
+            seen_at=said.at,
+            boot=said.boot,
+            answers=self.answers(name),
+            trouble=said.trouble if self._lately(said.at_ms) else None,
+            described=False,
+        )
+
     def _view(self, record: HostRecord) -> Host:
-        heard = self._heard.get(record.name)
+        heard, said = self._heard.get(record.name), self._undescribed.get(record.name)
+        up, trouble, seen_at = self.is_up(record.name), None, heard.at if heard else record.seen_at
+        if up and heard:
+            trouble = heard.trouble
+        elif said is not None:
+            trouble, seen_at = said.trouble if self._lately(said.at_ms) else None, said.at
         return Host(
             facts=heard.facts if heard else record.facts,
-            up=self.is_up(record.name),
+            up=up,
+            answers=self.answers(record.name),
+            trouble=trouble,
             maintenance=record.maintenance,
-            seen_at=heard.at if heard else record.seen_at,
+            seen_at=seen_at,
             boot=heard.boot if heard else record.boot,
             dead_at=record.dead_at,
             back_at=record.back_at,

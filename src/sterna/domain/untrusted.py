@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from sterna.domain.journal import Migration
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, HostFacts, Nic, RbdSource, Vm
 from sterna.domain.plugs import SUPPORTED
 from sterna.domain.references import Kind, Reference, numbers
+from sterna.domain.trouble import Trouble
 
 STREAM_PORTS = range(49152, 49216)
 """libvirt's own range for memory streams: what a firewall lets through."""
@@ -37,6 +39,8 @@ _ISCSI_NAME = re.compile(r"(?!-)[^\s,\"'\\\x00-\x20\x7f-\x9f]{1,223}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LARGEST_BYTES = 2**60
+_LONGEST_TEXT = 500
+"""Of what a host says in words."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,6 +72,24 @@ def host_facts(told: object, *, name: str | None = None) -> HostFacts:
         facts.initiator is None or bool(_ISCSI_NAME.fullmatch(facts.initiator)), "host.initiator", facts.initiator
     )
     return facts
+
+
+def is_name(text: object) -> bool:
+    """A host's name."""
+    return isinstance(text, str) and bool(_NAME.fullmatch(text))
+
+
+def trouble(told: object) -> Trouble:
+    """What a host says is wrong with it. Raises BadRequest."""
+    found = _read(Trouble, told, "trouble")
+    try:
+        since = datetime.fromisoformat(found.since).astimezone(UTC)
+    except ValueError:
+        since = None
+    _demand(since is not None, "trouble.since", found.since)
+    assert since is not None
+    longest = {"why": found.why[:_LONGEST_TEXT], "fix": found.fix[:_LONGEST_TEXT]}
+    return found.model_copy(update=longest | {"since": since.isoformat(timespec="seconds")})
 
 
 def migration(told: object) -> Migration:

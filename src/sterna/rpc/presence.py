@@ -44,7 +44,6 @@ class Beacon:
                 await self._client.announce(self._topic, await self._facts())
                 said = ""
             except Exception as e:
-                # Silence is the truth here: a host whose facts cannot be had must not look ready.
                 if str(e) != said:  # said once, not every second for as long as libvirtd is away
                     bug = not isinstance(e, SternaError)
                     _log.warning("this host looks down", topic=self._topic, why=str(e), exc_info=bug)

@@ -34,7 +34,7 @@ def received(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 async def test_systemd_shows_a_lost_bus_and_since_when(received: socket.socket) -> None:
     bus, loop = Bus(), asyncio.get_running_loop()
-    showing = asyncio.create_task(systemd.show_bus_state(bus))  # type: ignore[arg-type]
+    showing = asyncio.create_task(systemd.show_state(bus))  # type: ignore[arg-type]
     try:
         async with asyncio.timeout(10):
             assert await loop.sock_recv(received, 500) == b"READY=1"
@@ -45,6 +45,26 @@ async def test_systemd_shows_a_lost_bus_and_since_when(received: socket.socket) 
         showing.cancel()
         received.close()
     assert lost == b"STATUS=WITHOUT the message bus since 2026-11-29 12:00:00 UTC: reset by peer"
+
+
+async def test_systemd_shows_why_a_host_cannot_migrate(received: socket.socket) -> None:
+    troubles, loop = [""], asyncio.get_running_loop()
+    showing = asyncio.create_task(systemd.show_state(Bus(), lambda: troubles[-1]))  # type: ignore[arg-type]
+    try:
+        async with asyncio.timeout(10):
+            for _ in range(2):
+                await loop.sock_recv(received, 500)
+            troubles.append("libvirtd cannot be used since 2026-11-29 11:00:00 UTC:\nrefused")
+            lost = await loop.sock_recv(received, 500)
+            troubles.append("")
+            back = await loop.sock_recv(received, 500)
+    finally:
+        showing.cancel()
+        received.close()
+    assert lost.startswith(
+        b"STATUS=CANNOT MIGRATE: libvirtd cannot be used since 2026-11-29 11:00:00 UTC: refused; "
+    )
+    assert back == b"STATUS=on the message bus since 2026-11-29 12:00:00 UTC"
 
 
 def test_without_systemd_or_with_a_dead_one_nothing_happens(

@@ -263,8 +263,48 @@ async def test_health(api: Api) -> None:
         "version": "",
         "bus": {"connected": True, "since": "2026-01-01T00:00:00+00:00", "why": None},
         "hosts_up": 3,
+        "hosts_degraded": 0,
         "hosts_down": 0,
+        "problems": {},
     }
+
+
+LOST = {
+    "why": "libvirtd cannot be used since 2026-11-29 11:00:00 UTC: refused",
+    "since": "2026-11-29T11:00:00+00:00",
+}
+
+
+async def test_a_host_without_libvirtd_is_degraded_everywhere_and_for_that_reason(api: Api) -> None:
+    world = api.world
+    world.clock.ms += 6_000
+    await world.bus.beat(world.controller, "b", "c")
+    await world.controller.registry.beacon("host.a", {"name": "a", "host": None, "trouble": LOST})
+    a = await api.get("/v1/hosts/a")
+    assert (a["state"], a["reason"], a["reason_since"]) == ("degraded", LOST["why"], LOST["since"])
+    assert a["cpus"] == 4, "what was seen before is still shown"
+    health = await api.get("/v1/health")
+    assert (health["status"], health["hosts_up"], health["hosts_degraded"]) == ("degraded", 2, 1)
+    assert health["problems"] == {"a": LOST["why"]}
+    vms = await api.get("/v1/vms")
+    assert not vms["complete"] and vms["silent_reasons"] == {"a": LOST["why"]}
+    audit = (await api.http.post("/v1/audit", json={})).json()
+    assert not audit["complete"] and audit["silent_reasons"] == {"a": LOST["why"]}
+    b = (await api.http.post("/v1/audit", json={"host": "b"})).json()
+    assert b["complete"] and b["silent_hosts"] == ["a"]
+
+
+async def test_where_no_host_is_up_nothing_looks_healthy(api: Api) -> None:
+    api.world.clock.ms += 6_000
+    assert (await api.get("/v1/health"))["status"] == "no-host-up"
+    assert not (await api.get("/v1/vms"))["complete"]
+
+
+async def test_a_host_that_was_never_described_has_a_name_and_a_reason_only(api: Api) -> None:
+    await api.world.controller.registry.beacon("host.new", {"name": "new", "host": None, "trouble": LOST})
+    new = await api.get("/v1/hosts/new")
+    assert (new["state"], new["reason"]) == ("degraded", LOST["why"])
+    assert {new[k] for k in ("address", "host_uuid", "cpus", "memory_free_bytes", "libvirt_version")} == {None}
 
 
 async def test_a_controller_that_has_lost_the_bus_says_so_and_since_when(api: Api) -> None:

@@ -53,6 +53,45 @@ def test_hosts_and_vms(sterna) -> None:  # type: ignore[no-untyped-def]
     assert [v["name"] for v in document(sterna("vms", "--json"))["vms"]] == ["idle", "web1"]
 
 
+LOST = "libvirtd cannot be used since 2026-11-29 11:00:00 UTC: refused"
+
+
+def test_a_host_without_libvirtd(sterna, fleet, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(registry, "UP_FOR_MS", 1500)
+    sterna("vms")
+    fleet.a.lost = LOST
+    while document(sterna("hosts", "--json"))["hosts"][0]["state"] != "degraded":
+        pass  # until its last description is old
+    shown = sterna("hosts").stdout
+    assert re.search(r"^a +degraded ", shown, re.M) and f"\na: {LOST}" in shown
+    listed = sterna("vms", code=6)
+    assert re.search(r"^web1 +a +unknown ", listed.stdout, re.M)
+    assert f"not asked, VMs as last seen: a ({LOST})" in listed.stderr
+    assert document(sterna("vms", "--json", code=6))["complete"] is False
+    assert f"not asked: a ({LOST})" in sterna("audit", code=6).stderr
+    refused = sterna("migrate", "web1", "--to", "b", code=3).stderr
+    assert LOST in refused
+
+
+def test_no_host_at_all_is_no_empty_fleet(sterna, fleet) -> None:  # type: ignore[no-untyped-def]
+    fleet.run(_forget(fleet))
+    for command in ("hosts", "vms"):
+        said = sterna(command, code=6).stderr
+        assert "no host is known" in said and "fix: start the Sterna agent" in said, command
+    assert "what is left over is not known" in sterna("audit", code=6).stdout
+
+
+async def _forget(fleet: Served) -> None:
+    fleet.controller.registry._heard.clear()
+    for agent in fleet.agents:
+        agent.listening = False
+
+    async def nobody() -> list[object]:
+        return []
+
+    fleet.controller.registry._fleet.hosts = nobody  # type: ignore[method-assign,assignment]
+
+
 def test_maintenance(sterna) -> None:  # type: ignore[no-untyped-def]
     assert " yes " in sterna("host", "maintenance", "b", "--on").stdout
     refused = sterna("migrate", "web1", "--to", "b", code=3)

@@ -56,6 +56,8 @@ class FakeAgent:
     migrations: dict[str, Migration] = field(default_factory=dict)
     boot: str = "life-1"
     listening: bool = True
+    lost: str = ""
+    """Why it cannot describe its host; '' where it can."""
     limits: list[int | None] = field(default_factory=list)
     loads: list[GuestLoad] = field(
         default_factory=lambda: [
@@ -147,7 +149,9 @@ class FakeBus:
         """One beacon of each named host (all that listen, if none is named)."""
         for agent in self.agents.values():
             if agent.name in names or (not names and agent.listening):
-                data = {"host": agent.facts().model_dump(), "boot": agent.boot, "journal_last": 0}
+                facts = None if agent.lost else agent.facts().model_dump()
+                data = {"name": agent.name, "host": facts, "boot": agent.boot, "journal_last": 0}
+                data["trouble"] = {"why": agent.lost, "since": "2026-11-29T11:00:00Z"} if agent.lost else None
                 data["bus_since"] = "2026-11-29T11:00:00+00:00"
                 await controller.registry.beacon(f"host.{agent.name}", data)
 

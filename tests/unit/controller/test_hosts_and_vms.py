@@ -82,3 +82,68 @@ async def test_details_of_a_vm(world: World) -> None:
     world.clock.ms += 6_000
     found, details = await world.controller.inventory.show("web1")
     assert details is None and found.state is GuestState.UNKNOWN
+
+
+LOST = {
+    "why": "libvirtd cannot be used since 2026-11-29 11:00:00 UTC: refused",
+    "since": "2026-11-29T11:00:00+00:00",
+}
+FULL = {"why": "its journal cannot be written since 2026-11-29 11:00:00 UTC: full", "since": "2026-11-29T11:00:00Z"}
+
+
+async def test_an_agent_without_libvirtd_is_not_silent(world: World) -> None:
+    registry, bus = world.controller.registry, world.bus.bus_state()
+    world.clock.ms += 6_000
+    assert await registry.beacon("host.a", {"name": "a", "host": None, "trouble": LOST}) is None
+    host = await registry.host("a")
+    assert (host.up, host.usable, host.answers, host.state) == (False, False, True, "degraded")
+    assert (trouble := host.not_usable(bus)) is not None and trouble.why == LOST["why"]
+    world.clock.ms += 6_000  # silent now: what it said last is not what is wrong
+    host = await registry.host("a")
+    assert host.state == "down" and "nothing received" in str(host.not_usable(bus))
+    await world.bus.beat(world.controller, "a")
+    assert (await registry.host("a")).state == "up"
+
+
+async def test_one_that_was_never_described_is_listed_and_speaks_for_itself_only(world: World) -> None:
+    registry = world.controller.registry
+    for topic, name in (("host.new", "new"), ("host.new", "other"), ("host.a b", "a b"), ("host.", "")):
+        await registry.beacon(topic, {"name": name, "host": None, "trouble": LOST})
+    await registry.beacon("host.odd", {"name": "odd", "host": None, "trouble": {"why": "x", "since": "yesterday"}})
+    assert [h.name for h in await registry.hosts()] == ["a", "b", "c", "new"]
+    assert "new" in (await world.controller.inventory.vms()).silent
+    assert "new" in (await world.controller.audits.audit()).silent
+    world.clock.ms += 6_000
+    assert (await registry.host("new")).state == "down", "it stays listed when it falls silent"
+
+
+async def test_a_stranger_cannot_fill_the_list_of_hosts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sterna.controller.registry.MOST_UNDESCRIBED", 5)
+    for n in range(50):
+        await world.controller.registry.beacon(f"host.x{n}", {"name": f"x{n}", "host": None, "trouble": LOST})
+    assert len(await world.controller.registry.hosts()) == 3 + 5
+
+
+async def test_a_host_that_is_up_may_be_degraded(world: World) -> None:
+    told = {"name": "a", "host": world.a.facts().model_dump(), "trouble": FULL}
+    await world.controller.registry.beacon("host.a", told)
+    host = await world.controller.registry.host("a")
+    assert (host.up, host.usable, host.state) == (True, False, "degraded")
+    assert [v.state for v in (await world.controller.inventory.vms()).vms] == [GuestState.RUNNING], (
+        "it can be asked"
+    )
+    await world.bus.beat(world.controller, "a")
+    assert (await world.controller.registry.host("a")).state == "up"
+
+
+async def test_a_listing_is_complete_when_all_have_answered_but_the_dead(world: World) -> None:
+    assert (await world.controller.inventory.vms()).complete
+    world.clock.ms += 6_000
+    await world.bus.beat(world.controller, "b", "c")
+    listing = await world.controller.inventory.vms()
+    assert not listing.complete and listing.why["a"].startswith("nothing received from its agent")
+    await world.controller.registry.set_dead("a", "2026-11-29T11:00:00+00:00")
+    assert (await world.controller.inventory.vms()).complete
+    world.b.listening = False
+    listing = await world.controller.inventory.vms()
+    assert not listing.complete and listing.why["b"] == "nobody answers for b"

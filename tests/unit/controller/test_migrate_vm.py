@@ -317,3 +317,32 @@ async def test_no_other_host(world: World) -> None:
     await only.bus.beat(only.controller, "a")
     reasons = await _refusals(world, request(to=None))
     assert sorted(r.code for r in reasons) == ["destination-down", "destination-down"]
+
+
+FULL = {"why": "its journal cannot be written since 2026-11-29 11:00:00 UTC: full", "since": "2026-11-29T11:00:00Z"}
+
+
+async def degrade(world: World, *names: str, described: bool = True) -> None:
+    """These hosts say what is wrong with them; with `described` libvirt is not what is."""
+    for name in names:
+        facts = world.bus.agents[name].facts().model_dump() if described else None
+        beacon = {"name": name, "host": facts, "trouble": FULL | {"fix": "free space"}}
+        await world.controller.registry.beacon(f"host.{name}", beacon)
+
+
+@pytest.mark.parametrize("described", [True, False])
+async def test_a_degraded_host_is_not_a_destination(world: World, described: bool) -> None:
+    if not described:
+        world.clock.ms += 6_000
+        await world.bus.beat(world.controller, "a", "c")
+    await degrade(world, "b", described=described)
+    assert await codes(world, request(to="b")) == ["destination-degraded" if described else "destination-down"]
+    (reason,) = await _refusals(world, request(to="b"))
+    assert "its journal cannot be written since 2026-11-29" in reason.message and reason.fix == "free space"
+    record, _ = await world.controller.migrate(request(to=None))
+    assert record.migration.destination == "c", "though b has more free memory"
+
+
+async def test_nor_does_a_migration_begin_on_one(world: World) -> None:
+    await degrade(world, "a")
+    assert await codes(world, request(to="b")) == ["source-degraded"]

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from sterna.adapters.clock import SystemClock
-from sterna.adapters.sql.file import damaged, open_engine
+from sterna.adapters.sql.file import BUSY_MS, damaged, open_engine
 from sterna.adapters.sql.schema import entries, epochs, inbox, migrations, outbox
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
 from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role, leaps
@@ -167,6 +167,17 @@ class SqlJournal:
             return self._write_entry(
                 db, migration_id, known.epoch, Role(known.role), kind, row=row, name=name, data_json=data_json
             )
+
+    def check_writable(self) -> None:
+        """See ports.records. What was written lazily stays as it is."""
+        with self._engine.connect() as db:
+            db.exec_driver_sql("PRAGMA busy_timeout = 0")
+        try:
+            with self._transaction("BEGIN IMMEDIATE") as db:
+                db.execute(delete(inbox).where(inbox.c.id == ""))  # none has that id: no page changes
+        finally:
+            with self._engine.connect() as db:
+                db.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def flush(self) -> Entry | None:
         """Make durable what was written lazily; see ports.records."""

@@ -1,0 +1,103 @@
+"""Is this host able to take part in migrations? Looked at for every beacon.
+
+An agent runs on without libvirtd, and with a journal that cannot be written. It then sends what is wrong instead of
+looking ready, or looking absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+
+import structlog
+
+from sterna.domain.errors import SternaError
+from sterna.domain.model import HostFacts
+from sterna.domain.trouble import Trouble
+from sterna.migration.context import HostPorts
+from sterna.ports.records import Journal
+from sterna.rpc.deadline import within
+
+log = structlog.get_logger(__name__)
+
+FACTS_S = 4.0
+"""How long libvirtd may take to describe the host. A silent agent counts as down after five seconds: a libvirtd
+that hangs is reported before that."""
+LOCKED_LOOKS = 3
+"""A journal that another process holds for a moment (a backup) is no trouble: so many looks in a row are."""
+
+
+async def no_trouble() -> str:
+    """For an agent whose journal is not in a folder."""
+    return ""
+
+
+class Condition:
+    """What is wrong with one host, and since when."""
+
+    def __init__(
+        self, host: HostPorts, journal: Journal, state_dir: Callable[[], Awaitable[str]] = no_trouble
+    ) -> None:
+        """`state_dir` says what is wrong with the folder of the journal, '' for nothing."""
+        self._host, self._journal, self._state_dir = host, journal, state_dir
+        self._since: dict[str, str] = {}
+        self._unwritable = 0
+        self.trouble: Trouble | None = None
+        """As of the last look."""
+
+    def words(self) -> str:
+        """What is wrong, as of the last look; '' for nothing."""
+        return self.trouble.why if self.trouble is not None else ""
+
+    async def look(self) -> HostFacts | None:
+        """The host as libvirt describes it now, None where it cannot; sets `trouble`. Raises nothing."""
+        facts, found = None, dict[str, tuple[str, str]]()
+        try:
+            facts = await within(self._host.clock, FACTS_S, self._host.hypervisor.host())
+        except TimeoutError:
+            fix = "see whether libvirtd hangs, and restart it if it does; guests run on"
+            found["libvirtd cannot be used"] = f"no answer within {FACTS_S:g} s", fix
+        except SternaError as error:
+            found["libvirtd cannot be used"] = error.message, error.fix or "see that libvirtd runs"
+        except Exception as error:
+            if "it cannot be described" not in self._since:
+                log.exception("this host cannot be described")
+            found["it cannot be described"] = str(error), "this is a bug; see the agent's log"
+        if why := await self._cannot_write():
+            fix = "free space where the agent's state_dir is, or see why it cannot be written"
+            found["its journal cannot be written"] = why, fix
+        self._take(found)
+        return facts
+
+    async def _cannot_write(self) -> str:
+        if why := await self._state_dir():
+            return why
+        try:
+            self._journal.check_writable()
+        except SternaError as error:
+            self._unwritable += 1
+            return error.message if self._unwritable >= LOCKED_LOOKS else ""
+        self._unwritable = 0
+        return ""
+
+    def _take(self, found: dict[str, tuple[str, str]]) -> None:
+        now = self._host.clock.now().astimezone(UTC).isoformat(timespec="seconds")
+        before = self._since
+        self._since = {what: before.get(what, now) for what in found}
+        self.trouble = None
+        if found:
+            since = {what: at[:19].replace("T", " ") for what, at in self._since.items()}
+            why = "; ".join(f"{what} since {since[what]} UTC: {detail}" for what, (detail, _) in found.items())
+            fix = "; ".join(fix for _, fix in found.values())
+            self.trouble = Trouble(why=why, fix=fix, since=min(self._since.values()))
+        if self._since.keys() == before.keys():
+            return
+        if self.trouble is None:
+            log.info("this host can take part in migrations again", host=self._host.name)
+        else:
+            log.warning(
+                "this host cannot take part in migrations",
+                host=self._host.name,
+                why=self.trouble.why,
+                fix=self.trouble.fix,
+            )
