@@ -149,7 +149,9 @@ class PlanMigration:
         if load is not None and road is not None:
             told = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
             seen = forecasts(load, road, **told, within_s=wanted.finish_within_s)
-        unknown = "no migration between these hosts has been seen yet: --bandwidth says what to reckon with"
+        unknown = (
+            "no migration between these hosts has yet sent enough to tell: --bandwidth says what to reckon with"
+        )
         return plan.model_copy(
             update={
                 "load": load,

@@ -28,6 +28,16 @@ from sterna.domain.model import CompletedJob, Value
 from sterna.domain.objective import objective_of
 from sterna.domain.report import build_report
 
+LEAST_SENDING_MS = JOB_MS / 2
+"""A copy that sent for less says nothing of the rate: what else libvirt's job does varies by as much."""
+LEAST_SENT = 32 * 2**20
+"""Bytes that say something of a link. A tiny guest's few pages are sent in no time, and a host that is busy at that
+moment makes them look slow."""
+LONG_SENDING_MS = 3000
+"""A copy that sent for so long says something of its link however little that was."""
+LEAST_SHARE = 0.25
+"""Of the memory. QEMU reads pages of zeros and does not send them: the copy of a large guest that has touched
+little spends most of its time on reading."""
 COPIES = 5
 """Newest copies of a VM that are remembered one by one."""
 REMEMBERED = 15
@@ -94,6 +104,8 @@ class Outcome(Value):
     limited: bool = False
     """By a limit, not by the link."""
     actual: Actual
+    memory_bytes: int | None = None
+    """Of the guest, pages of zeros included."""
     limit_bytes_s: int | None = None
     """It was not to send faster. None: no limit."""
     tuned: bool = False
@@ -141,9 +153,8 @@ class Experience(Value):
         actual, told = outcome.actual, outcome.forecast
         key = f"{outcome.source}>{outcome.destination}"
         old = self.pairs.get(key, OfPair())
-        rate = _ratio(actual.bytes_sent, _sending(actual.copy_ms), 1000)
         setup = actual.total_ms - actual.copy_ms if actual.total_ms and actual.copy_ms else None
-        bandwidth, kept = _with_rate(old, outcome, rate)
+        bandwidth, kept = _with_rate(old, outcome)
         pair = old.model_copy(
             update={"bandwidth": bandwidth, "kept": kept, "setup_ms": old.setup_ms.plus(setup)}
             | _with_standstill(old, outcome)
@@ -217,6 +228,7 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
             downtime_ms=report.downtime_ms,
             bytes_sent=(report.bytes_memory or 0) + (report.bytes_disks or 0) or None,
         ),
+        memory_bytes=next((j.memory_total for j in jobs if j.memory_total), None),
         limit_bytes_s=objective_of(migration.options).bandwidth_bytes_s,
         tuned="tuned" in notes,
         ended_otherwise="postcopy-asked" in notes or notes.get("steered", {}).get("action") in ENDED_BY,
@@ -251,16 +263,30 @@ def accuracy(outcomes: Sequence[Outcome], of: str = "total_ms") -> Accuracy:
     )
 
 
-def _with_rate(known: OfPair, outcome: Outcome, rate: float | None) -> tuple[Running, Running]:
-    """The link's bandwidth and the share of limits that is sent, with one more copy's bytes/s."""
-    limit = outcome.limit_bytes_s
+def _with_rate(known: OfPair, outcome: Outcome) -> tuple[Running, Running]:
+    """The link's bandwidth and the share of limits that is sent, with what one more copy says of them."""
+    limit, rate = outcome.limit_bytes_s, _rate(outcome.actual)
     if rate is None or outcome.tuned:
         return known.bandwidth, known.kept
     if limit is None or rate < LIMIT_FAR * limit:
-        return known.bandwidth.plus(rate), known.kept
+        return known.bandwidth.plus(rate if _fills_link(outcome) else None), known.kept
     if rate < LIMIT_MET * limit:
         return known.bandwidth, known.kept
     return known.bandwidth, known.kept.plus(rate / limit)
+
+
+def _rate(actual: Actual) -> float | None:
+    """Bytes/s while it was sending; None where it sent for too short a time to tell."""
+    if not actual.copy_ms or not actual.bytes_sent or actual.copy_ms - JOB_MS < LEAST_SENDING_MS:
+        return None
+    return actual.bytes_sent / (actual.copy_ms - JOB_MS) * 1000
+
+
+def _fills_link(outcome: Outcome) -> bool:
+    """Was it the link that took the time?"""
+    sent, sending_ms = outcome.actual.bytes_sent or 0, (outcome.actual.copy_ms or 0) - JOB_MS
+    enough = sent >= LEAST_SENT or sending_ms >= LONG_SENDING_MS
+    return enough and sent >= LEAST_SHARE * (outcome.memory_bytes or 0)
 
 
 def _with_standstill(known: OfPair, outcome: Outcome) -> dict[str, Running]:
@@ -282,11 +308,6 @@ def _with_standstill(known: OfPair, outcome: Outcome) -> dict[str, Running]:
 def _scatter(off: Running) -> float:
     """Of the downtime: as measured in the lab until there are enough to say that it is less, or more, here."""
     return (off.spread if len(off.values) >= LEAST_SCATTER else None) or SWITCH_SPREAD
-
-
-def _sending(copy_ms: float | None) -> float | None:
-    """Of a copy's time, what it was sending; at least half of it."""
-    return None if copy_ms is None else max(copy_ms - JOB_MS, copy_ms / 2)
 
 
 def _ratio(above: float | None, below: float | None, times: float) -> float | None:

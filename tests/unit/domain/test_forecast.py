@@ -297,6 +297,40 @@ def test_one_odd_migration_changes_little():
     assert (road.setup_ms, road.switch_ms) == (900, SWITCH_MS)
 
 
+PLAIN = Forecast(mode=Mode.PRECOPY, ends=True, odds=1)
+
+
+@pytest.mark.parametrize(
+    ("copy_ms", "sent_mib", "memory_mib"),
+    [
+        (310, 2, 64),  # its few pages were sent in no time
+        (700, 3, 64),  # and this was on a host that was busy: 7.5 MiB/s
+        (320, 40, 64),  # too short to tell
+        (2_000, 60, 16_384),  # a large guest that is nearly all zeros: the time went into reading them
+    ],
+)
+def test_a_copy_that_the_link_did_not_hold_up_says_nothing_of_it(copy_ms, sent_mib, memory_mib):
+    tiny = outcome("vm", copy_ms, PLAIN, sent_mib * MIB, memory_bytes=memory_mib * MIB)
+    assert Experience().learn(tiny).road("vm", "a", "b") is None
+    real = outcome("other", 300 + 2000, PLAIN, 2 * 540 * MIB, memory_bytes=4096 * MIB)
+    known = Experience().learn(real)
+    for _ in range(20):
+        known = known.learn(tiny)
+    assert known.road("vm", "a", "b").bandwidth_bytes_s == pytest.approx(540 * MIB, rel=0.01)
+
+
+@pytest.mark.parametrize(("copy_ms", "sent_mib"), [(300 + 150, 81), (300 + 4000, 20), (60_300, 60)])
+def test_one_that_it_did_hold_up_says_how_fast_it_is(copy_ms, sent_mib):
+    known = Experience().learn(outcome("vm", copy_ms, PLAIN, sent_mib * MIB, memory_bytes=64 * MIB))
+    rate = sent_mib * MIB / (copy_ms - 300) * 1000
+    assert known.road("vm", "a", "b").bandwidth_bytes_s == pytest.approx(rate, rel=0.01)
+
+
+def test_nor_does_a_short_copy_say_which_share_of_a_limit_is_sent():
+    short = outcome("vm", 340, PLAIN, 4 * MIB, limit_bytes_s=100 * MIB)
+    assert Experience().learn(short).road("vm", "a", "b", bandwidth_bytes_s=10**8).bandwidth_bytes_s == 10**8
+
+
 def test_nothing_is_known_of_hosts_that_never_met_but_a_limit_is_a_bandwidth():
     assert Experience().road("vm", "a", "b") is None
     assert Experience().road("vm", "a", "b", bandwidth_bytes_s=10**6).bandwidth_bytes_s == 10**6
