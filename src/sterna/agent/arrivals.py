@@ -14,14 +14,13 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from sterna.domain.downtime import ARRIVED, DestinationTimes
+from sterna.domain.downtime import ARRIVED, RAN, DestinationTimes
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import PORTS_SWITCHED, Context
 from sterna.ports.hypervisor import GuestEvent
 
-RAN = "guest-ran-here"
 NEVER_RAN = "guest-ended-before-it-ran"
 _RUNS = ("resumed-migrated", "resumed-postcopy", "resumed")
 _ENDS = ("stopped", "crashed", "shutdown", "stopped-migrated")

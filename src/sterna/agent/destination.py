@@ -362,7 +362,13 @@ class DestinationDesk:
 
     def _finish(self, ctx: Context, row: str) -> None:
         """Report first: a crash in between repeats the cast's handling, and the report is sent once by its key."""
-        report = {"row": row, "written_off": ctx.history.notes.get(WROTE_OFF)}
+        guest = ctx.history.results.get("update-vm", {})
+        report = {
+            "row": row,
+            "written_off": ctx.history.notes.get(WROTE_OFF),
+            "guest_state": guest.get("power_state", ""),
+            "guest_reason": guest.get("power_reason", ""),
+        }
         ctx.peer.cast("destination_report", report, key=f"{row}-report")
         self._close(ctx, row)
 

@@ -252,6 +252,7 @@ def report(migration: Json) -> Table:
         ("fix", (migration["error"] or {}).get("fix", "")),
         ("done", f"{migration['progress']['percent']:.0f} % of the estimated work"),
         ("total time", _known(ms(told["total_ms"]), told["total_reason"])),
+        ("guest", told.get("guest", "")),
         ("guest downtime", _known(ms(told["downtime_ms"]), told["downtime_reason"])),
         ("  without talk between hosts", ms(told["downtime_net_ms"])),
         *_standstill(told.get("downtime") or {}),

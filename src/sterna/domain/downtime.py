@@ -15,6 +15,8 @@ from sterna.domain.model import Data, Value
 
 SWITCHED, ARRIVED = "switch-over", "arrival"
 """Notes: the source's and the destination's part."""
+RAN = "guest-ran-here"
+"""Note of the destination: the guest's vCPUs ran there."""
 STOPPED, DEVICE, SENT = "suspended-migrated", "migration-device", "migration-completed"
 """Events: the source's vCPUs stand still; QEMU begins with the rest and the devices; all was sent (or came)."""
 TOLD_BY_QEMU = frozenset({DEVICE, SENT})

@@ -12,6 +12,7 @@ from sterna.domain.downtime import ARRIVED, SWITCHED, Downtime, downtime
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import CompletedJob, Data, JobSample, Value
 from sterna.domain.objective import Solution
+from sterna.domain.pauses import pause_of
 from sterna.domain.status import Status
 
 
@@ -37,6 +38,8 @@ class Report(Value):
     """The same without the time the hosts needed to tell each other."""
     downtime_reason: str = ""
     """Why `downtime_ms` is None."""
+    guest: str = ""
+    """What the guest was when its move was completed, where it did not run: `paused by an I/O error of a disk`."""
     downtime: Downtime = Downtime()
     """What it was made of, as each host saw it."""
     stream: Solution | None = None
@@ -49,6 +52,7 @@ class Report(Value):
 
 _RESTARTED = "the source's agent was restarted in between"
 _UNFINISHED = "it has not ended"
+_NOT_REPORTED = "the destination's libvirt has not reported it"
 
 
 def _statuses(source: list[Entry]) -> list[Entry]:
@@ -126,21 +130,23 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
     """The report of one migration from both hosts' entries; also of one that has not ended yet."""
     own = sorted((e for e in entries if e.migration_id == migration.id), key=lambda e: e.seq)
     source = [e for e in own if e.role is Role.SOURCE]
-    job = _job([e for e in own if e.role is Role.DESTINATION]) or CompletedJob()
+    destination = [e for e in own if e.role is Role.DESTINATION]
+    job, pause = _job(destination) or CompletedJob(), pause_of(source, destination)
     sent = _source_job(source) or CompletedJob()
     sample = _last_sample(source) or JobSample()
     total_ms, total_reason = _total(source)
     made_of = _noted(source, "stream")
-    no_downtime = "" if job.downtime_ms is not None else "the destination's libvirt has not reported it"
+    no_downtime = pause.no_downtime(migration.source, migration.destination)
+    counted = job if not no_downtime else CompletedJob()
+    no_downtime = no_downtime if no_downtime or job.downtime_ms is not None else _NOT_REPORTED
     return Report(
         total_ms=total_ms,
         total_reason=total_reason,
-        downtime_ms=job.downtime_ms,
-        downtime_net_ms=job.downtime_net_ms,
+        downtime_ms=counted.downtime_ms,
+        downtime_net_ms=counted.downtime_net_ms,
         downtime_reason=no_downtime,
-        downtime=downtime(
-            _noted(source, SWITCHED), _noted([e for e in own if e.role is Role.DESTINATION], ARRIVED)
-        ),
+        guest=f"{pause.now} on {migration.destination}" if pause.now else "",
+        downtime=downtime(_noted(source, SWITCHED), _noted(destination, ARRIVED)),
         stream=Solution.model_validate(made_of) if made_of else None,
         bytes_memory=_seen(_seen(job.memory_processed, sent.memory_processed), sample.memory_processed),
         bytes_disks=_seen(sent.disk_processed, sample.disk_processed),

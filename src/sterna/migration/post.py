@@ -10,6 +10,7 @@ import structlog
 from sterna.domain.errors import Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
+from sterna.domain.pauses import words_of
 from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, device_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
@@ -179,11 +180,20 @@ class AwaitDestination(Step[Context]):
             why = f"{kept}; its definition and copied disks are kept on {ctx.migration.source}, as last seen there"
         elif not reported:
             why = f"complete on {ctx.migration.source}; {ctx.migration.destination} was declared dead afterwards"
+        if reported and (paused := _arrived_paused(ctx)):
+            why += f"; the guest arrived paused on {ctx.migration.destination}, {paused}"
         if not kept and (left := removal.Removed.model_validate(removed).words(ctx.migration.source)):
             why += f"; {left}"
         ctx.set_status(Status.COMPLETED, why)
         ctx.write(Kind.CLOSED)
         return {}
+
+
+def _arrived_paused(ctx: Context) -> str:
+    """Why the guest did not run at F8, as the destination reported; '' where it did."""
+    reported = ctx.history.notes.get("dhost-reports-F9", {})
+    paused = reported.get("guest_state") == GuestState.PAUSED
+    return words_of(str(reported.get("guest_reason", ""))[:100]) if paused else ""
 
 
 # ---------------------------------------------------------------- destination
@@ -238,6 +248,7 @@ class UpdateVm(Step[Context]):
         return {
             "host": ctx.host.name,
             "power_state": seen.state,
+            "power_reason": seen.reason,
             "task_state": None,
             "job": job.model_dump(mode="json") if job else None,
         }
