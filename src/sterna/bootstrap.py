@@ -39,6 +39,7 @@ from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.state_dir import StateDir
 from sterna.adapters.systemd import show_state
 from sterna.adapters.vif.plugs import Plugs
+from sterna.agent.condition import JournalChecks
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
@@ -244,13 +245,14 @@ def run_agent(config: Path) -> None:
         boot = uuid4().hex
         clock = SystemClock()
         strike = FaultFile(settings.test.fault_file).strike if settings.test.fault_file else no_strike
+        journal = SqlJournal.at(settings.state_dir / "journal.db", clock=clock, boot=boot)
         parts = AgentParts(
             host=host_ports(settings),
-            journal=SqlJournal.at(settings.state_dir / "journal.db", clock=clock, boot=boot),
+            journal=journal,
             bus=await join_bus(settings.bus, f"agent {settings.host}"),
             boot=boot,
             strike=strike,
-            state_dir=StateDir(settings.state_dir).trouble,
+            checks=JournalChecks(StateDir(settings.state_dir).trouble, journal.check_writable),
         )
         client = RpcClient(parts.bus, settings.host, clock)
         await refuse_namesake(client, settings.host, parts.host.hypervisor)

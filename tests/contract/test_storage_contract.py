@@ -19,12 +19,16 @@ async def test_targets_of_local_disks(hosts: TwoHosts) -> None:
     for _ in range(2):
         await there.create_targets(vm.disks, created)
     assert await there.directories_of(vm.uuid) == created.directories
+    assert not await there.is_empty(created.directories[0])
     assert await there.readable(created.files[0])
     assert [r.code for r in await there.check_targets(vm.disks)] == ["disk-file-exists"]
     with pytest.raises(Conflict):
         await there.plan_targets(vm.uuid, vm.disks)
+    await there.remove(Created(files=created.files))
+    assert await there.is_empty(created.directories[0])
     for _ in range(2):
         await there.remove(created)
+    assert not await there.is_empty(created.directories[0])
     assert not await there.readable(created.files[0])
     assert await there.directories_of(vm.uuid) == ()
     assert await hosts.a.storage.readable(created.files[0])

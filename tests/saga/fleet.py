@@ -20,6 +20,7 @@ from sterna.adapters.sim.vif import SimVif
 from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
 from sterna.adapters.sim.world import SimWorld
 from sterna.adapters.sql.journal import SqlJournal
+from sterna.agent.condition import JournalChecks
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.domain.errors import Permanent, Unknown, Unreachable
 from sterna.domain.model import Data
@@ -68,7 +69,8 @@ class SimAgent:
         self._life += 1
         self.journal.boot = f"{self.name}-{self._life}"
         bus = self.fleet.broker.bus(f"{self.name}-{self._life}")
-        parts = AgentParts(self.ports(), self.journal, bus, self.journal.boot, self._strike)
+        checks = JournalChecks(journal=self.journal.check_writable)
+        parts = AgentParts(self.ports(), self.journal, bus, self.journal.boot, self._strike, checks)
         self._agent = Agent(parts)
         await self._agent.start()
 

@@ -1,4 +1,4 @@
-"""A guest that does not run when its move is completed: the end says so (a simulated I/O error, a simulated user)."""
+"""A guest that does not run when its move is completed: the end says so (simulated: an I/O error, an operator)."""
 
 from __future__ import annotations
 

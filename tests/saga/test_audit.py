@@ -125,7 +125,7 @@ async def test_a_secret_nobody_refers_to_is_sternas_own_or_left_alone(play) -> N
         assert there.secrets == off
         gone = there.domains.pop(vm)
         found = await controller.audits.audit("host2")
-        assert kinds(found.leftovers) == [("host2", "secret")]
+        assert kinds(found.leftovers) == [("host2", "folder"), ("host2", "secret")]
         assert {f.vm for f in found.leftovers} == {vm}
         there.domains[vm] = gone
         assert (await controller.audits.audit("host2", repair=True)).clean
@@ -271,5 +271,56 @@ async def test_what_is_open_for_long_is_told_with_what_it_waits_for(play) -> Non
         assert {f.safety for f in found.leftovers} == {Safety.WAITING} and found.clean
         assert await fleet.ended(limit_s=4000) is Status.FAILED
         assert not (await controller.audits.audit()).leftovers
+
+    await play(scenario)
+
+
+async def test_empty_instance_folders_are_listed_and_removed_on_both_hosts(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = life.add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        await there_and_back(fleet, vm)
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert (await controller.audits.audit()).clean, "the folder of a VM that is here is its own"
+        life.kill_qemu(fleet.world, "host2", vm)
+        del fleet.world.hosts["host2"].domains[vm]  # deleted by its owner
+        left = {name: f"{h.instances_dir}/{vm}" for name, h in fleet.world.hosts.items()}
+        fleet.world.make_directory("host1", left["host1"])
+        fleet.world.put_file("host1", f"{left['host1']}/mine", SimFile(1, "raw", content="mine"))
+        found = await controller.audits.audit()
+        assert kinds(found.leftovers) == [("host2", "folder")], "what is not empty is somebody's"
+        fleet.world.remove_file("host1", f"{left['host1']}/mine")
+        found = await controller.audits.audit()
+        assert [(f.kind, f.subject) for f in found.leftovers] == [("folder", path) for path in left.values()]
+        assert {f.safety for f in found.leftovers} == {Safety.SAFE} and not found.clean
+        assert (await controller.audits.audit(repair=True)).clean
+        assert not any(fleet.world.hosts[name].directory_exists(path) for name, path in left.items())
+
+    await play(scenario)
+
+
+async def test_the_only_definition_is_never_to_be_undefined(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        await there_and_back(fleet, vm)
+        life.kill_qemu(fleet.world, "host1", vm)
+        await fleet.agents["host2"].kill()
+        await fleet.clock.sleep(7)
+        (found,) = (f for f in (await controller.audits.audit()).leftovers if f.kind == "definition")
+        assert found.safety is Safety.CANNOT_TELL and "undefine" not in found.repair
+        assert "may be the VM's only definition" in found.repair and "host2" in found.repair
+
+    await play(scenario)
+
+
+async def test_a_host_whose_libvirtd_is_away_is_not_one_that_lacks_the_vm(play) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        await there_and_back(fleet, vm)
+        plant_files(fleet, "host2", vm)
+        fleet.world.hosts["host1"].libvirtd_up = False
+        found = [f for f in (await controller.audits.audit("host2")).leftovers if f.kind == "files"]
+        assert [f.safety for f in found] == [Safety.CANNOT_TELL], found
+        assert "remove" not in found[0].repair
 
     await play(scenario)

@@ -7,6 +7,7 @@ looking ready, or looking absent.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC
 
 import structlog
@@ -15,7 +16,6 @@ from sterna.domain.errors import SternaError
 from sterna.domain.model import HostFacts
 from sterna.domain.trouble import Trouble
 from sterna.migration.context import HostPorts
-from sterna.ports.records import Journal
 from sterna.rpc.deadline import within
 
 log = structlog.get_logger(__name__)
@@ -32,14 +32,28 @@ async def no_trouble() -> str:
     return ""
 
 
+def writable() -> None:
+    """For a journal that can always be written."""
+
+
+@dataclass(frozen=True)
+class JournalChecks:
+    """How an agent finds out that its journal cannot be written."""
+
+    state_dir: Callable[[], Awaitable[str]] = no_trouble
+    """Says what is wrong with the journal's folder; '' for nothing."""
+    journal: Callable[[], None] = writable
+    """Raises SternaError where the journal itself cannot be written now."""
+
+
+UNCHECKED = JournalChecks()
+
+
 class Condition:
     """What is wrong with one host, and since when."""
 
-    def __init__(
-        self, host: HostPorts, journal: Journal, state_dir: Callable[[], Awaitable[str]] = no_trouble
-    ) -> None:
-        """`state_dir` says what is wrong with the folder of the journal, '' for nothing."""
-        self._host, self._journal, self._state_dir = host, journal, state_dir
+    def __init__(self, host: HostPorts, checks: JournalChecks) -> None:
+        self._host, self._checks = host, checks
         self._since: dict[str, str] = {}
         self._unwritable = 0
         self.trouble: Trouble | None = None
@@ -70,10 +84,10 @@ class Condition:
         return facts
 
     async def _cannot_write(self) -> str:
-        if why := await self._state_dir():
+        if why := await self._checks.state_dir():
             return why
         try:
-            self._journal.check_writable()
+            self._checks.journal()
         except SternaError as error:
             self._unwritable += 1
             return error.message if self._unwritable >= LOCKED_LOOKS else ""

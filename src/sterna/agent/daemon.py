@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
 from sterna.agent.audit import Audit
-from sterna.agent.condition import Condition, no_trouble
+from sterna.agent.condition import UNCHECKED, Condition, JournalChecks
 from sterna.agent.destination import DestinationDesk
 from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
@@ -57,8 +56,7 @@ class AgentParts:
     bus: Bus
     boot: str
     strike: Strike = no_strike
-    state_dir: Callable[[], Awaitable[str]] = no_trouble
-    """Says what is wrong with the folder of the journal; '' for nothing."""
+    checks: JournalChecks = UNCHECKED
 
 
 class Agent:
@@ -67,7 +65,7 @@ class Agent:
     def __init__(self, parts: AgentParts) -> None:
         host, journal, clock = parts.host, parts.journal, parts.host.clock
         self._host, self._journal, self._boot = host, journal, parts.boot
-        self.condition = Condition(host, journal, parts.state_dir)
+        self.condition = Condition(host, parts.checks)
         self._client = RpcClient(parts.bus, host.name, clock)
         self._server = RpcServer(parts.bus, host.name, journal, clock)
         self._outbox = Outbox(journal, parts.bus, host.name, clock)

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sterna.agent.tokens import CheckTokens
-from sterna.domain.audit import Elsewhere, Leftover, Safety, judge_definition, judge_files, judge_incoming, off
+from sterna.domain.audit import (
+    Elsewhere,
+    Leftover,
+    Safety,
+    judge_definition,
+    judge_files,
+    judge_folder,
+    judge_incoming,
+    off,
+)
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.model import Disk, GuestState, Observation
@@ -61,7 +70,8 @@ class Surroundings:
     async def elsewhere(self, vm: str) -> Elsewhere:
         """What all other hosts say of that guest, now."""
         answers = await asyncio.gather(*(self._ask(name, vm) for name in self.others))
-        seen = {n: o for n, o in zip(self.others, answers, strict=True) if o is not None}
+        answered = zip(self.others, answers, strict=True)
+        seen = {n: o for n, o in answered if o is not None and o.state is not GuestState.UNKNOWN}
         return Elsewhere(seen, tuple(sorted({*self.silent, *(set(self.others) - set(seen))})))
 
     async def sees(self, host: str, path: str, token: str) -> bool:
@@ -115,7 +125,7 @@ async def incoming_guests(around: Surroundings) -> list[Found]:
             continue
         judged = judge_incoming(here, await around.elsewhere(vm.uuid))
         if judged is not None and vm.uuid not in around.moving:
-            words = {"vm": vm.uuid, "repair": "end it; it never ran"}
+            words = {"vm": vm.uuid, "repair": judged.helps or "end it; it never ran"}
             end = _later(hypervisor.end_incoming, vm.uuid, here.epoch)
             found.append(Found(around.leftover("incoming-guest", vm.name, judged.why, judged.safety, **words), end))
     return found
@@ -132,7 +142,7 @@ async def definitions(around: Surroundings) -> list[Found]:
             continue
         judged = judge_definition(here, await around.elsewhere(vm.uuid))
         if judged is not None and vm.uuid not in around.moving:
-            words = {"vm": vm.uuid, "repair": "undefine it; its disks are left alone"}
+            words = {"vm": vm.uuid, "repair": judged.helps or "undefine it; its disks are left alone"}
             undefine = _later(hypervisor.undefine, vm.uuid, here.epoch)
             found.append(
                 Found(around.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)
@@ -186,7 +196,7 @@ async def _given_up(around: Surroundings, entry: Entry) -> Found | None:
             if await _shared(around, host, path):
                 return None  # the running guest's own
     subject = ", ".join(present or folders)
-    words = {"vm": vm, "repair": "remove them, and the directories that are empty then"}
+    words = {"vm": vm, "repair": judged.helps or "remove them, and the directories that are empty then"}
     return Found(
         around.leftover("files", subject, judged.why, judged.safety, **words), _later(storage.remove, made)
     )
@@ -207,6 +217,38 @@ async def kept_files(around: Surroundings) -> list[Found]:
                     words = {"vm": vm, "repair": "remove it by hand, if nobody needs it"}
                     found[path] = Found(around.leftover("files", path, why, Safety.NEVER, **words))
     return list(found.values())
+
+
+async def folders(around: Surroundings) -> list[Found]:
+    """Empty instance directories that P8 made, or that F10 found, of VMs that are not here any more."""
+    here = {vm.uuid for vm in await around.host.hypervisor.vms()}
+    made: dict[str, str] = {}
+    for step in ("create-instance-directory", "remove-vm-at-source"):
+        for entry in around.journal.settled(step):
+            if (known := around.journal.get(entry.migration_id)) is not None:
+                made |= dict.fromkeys(entry.data.get("directories", ()), known[0].vm_uuid)
+    found = []
+    for path, vm in sorted(made.items()):
+        if vm in here or vm in around.moving or not await around.host.storage.is_empty(path):
+            continue
+        judged = judge_folder(await around.elsewhere(vm), shared=await _seen_by(around, vm, path))
+        if judged is not None and vm not in around.moving:
+            words = {"vm": vm, "repair": judged.helps or "remove it, if it is still empty"}
+            remove = _later(around.host.storage.remove, Created(directories=(path,)))
+            found.append(Found(around.leftover("folder", path, judged.why, judged.safety, **words), remove))
+    return found
+
+
+async def _seen_by(around: Surroundings, vm: str, path: str) -> bool:
+    """Does a host that has the VM see this folder as well? One that cannot say is taken to see it."""
+    for host, seen in (await around.elsewhere(vm)).seen.items():
+        if seen.state is not GuestState.ABSENT:
+            try:
+                if await _shared(around, host, path):
+                    return True
+            except SternaError:
+                return True
+    return False
 
 
 async def _shared(around: Surroundings, host: str, path: str) -> bool:
@@ -324,5 +366,5 @@ def _later(do: Callable[..., Awaitable[object]], *args: object, **named: object)
     return lambda: do(*args, **named)
 
 
-FINDERS = (taps, incoming_guests, definitions, secrets, files, kept_files, admissions, tokens, waiting)
+FINDERS = (taps, incoming_guests, definitions, secrets, files, folders, kept_files, admissions, tokens, waiting)
 """In the order in which they are repaired: a definition goes before the disks nobody uses then."""

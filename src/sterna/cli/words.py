@@ -130,7 +130,8 @@ def audit(told: Json) -> list[str]:
         what = safe(f"{f['host']}: {f['kind']} {f['subject']}")
         lines.append(f"[{colour}]{what}[/]: {safe(f['why'] + done)}")
         if f["repair"] and not done:
-            may = {"safe": "--repair would", "waiting": "what helps"}.get(f["safety"], "not repaired; by hand")
+            may = "--repair would" if f["safety"] == "safe" else "not repaired; what helps"
+            may = "what helps" if f["safety"] == "waiting" else may
             lines.append(f"    {may}: {safe(f['repair'])}")
     if told["clean"]:
         lines.append(_clean(told))

@@ -30,8 +30,8 @@ class Leftover(Value):
     """One thing on one host, and why it is thought to be left over."""
 
     kind: str
-    """`tap`, `incoming-guest`, `definition`, `runs-twice`, `secret`, `files`, `admission`, `token`, `migration`,
-    `cast`."""
+    """`tap`, `incoming-guest`, `definition`, `runs-twice`, `secret`, `files`, `folder`, `admission`, `token`,
+    `migration`, `cast`."""
     host: str
     subject: str
     """Device, UUID, path, target or id: what a person would look for."""
@@ -50,6 +50,8 @@ class Judgement(NamedTuple):
 
     safety: Safety
     why: str
+    helps: str = ""
+    """Where it may not: what a person does. Never to remove what may be the last of its kind."""
 
 
 class Elsewhere(NamedTuple):
@@ -69,6 +71,12 @@ def _not_asked(silent: Sequence[str]) -> str:
     return f"{', '.join(silent)} cannot be asked"
 
 
+def _unknown(silent: Sequence[str], why: str, last: str) -> Judgement:
+    """A host that cannot be asked may have the VM, or not: `last` may be all that is left of it."""
+    helps = f"leave it alone: it may be {last}. Audit again when {', '.join(silent)} can be asked"
+    return Judgement(Safety.CANNOT_TELL, why, helps)
+
+
 def judge_definition(here: Observation, elsewhere: Elsewhere) -> Judgement | None:
     """A guest that is off here and carries Sterna's epoch: left behind by a move? None: it is simply off."""
     if here.state is not GuestState.SHUTOFF or here.epoch is None:
@@ -82,12 +90,15 @@ def judge_definition(here: Observation, elsewhere: Elsewhere) -> Judgement | Non
         why = (
             f"a VM of this UUID runs on {host} with epoch {there.epoch}, older than this definition's {here.epoch}"
         )
-        return Judgement(Safety.NEVER, why)
-    if elsewhere.silent and not running:
-        return Judgement(Safety.CANNOT_TELL, f"off here; {_not_asked(elsewhere.silent)} whether it runs there")
+        helps = f"compare the two definitions: the one on {host} is not the one that Sterna moved last"
+        return Judgement(Safety.NEVER, why, helps)
+    if elsewhere.silent:
+        where = f"the same VM runs on {', '.join(sorted(running))}" if running else "off here"
+        why = f"{where}; {_not_asked(elsewhere.silent)} whether it runs there"
+        return _unknown(elsewhere.silent, why, "the VM's only definition")
     if running:
-        also = f"; {_not_asked(elsewhere.silent)}" if elsewhere.silent else ""
-        return Judgement(Safety.CANNOT_TELL, f"the same VM runs on {', '.join(sorted(running))}{also}")
+        why = f"the same VM runs on {', '.join(sorted(running))}"
+        return Judgement(Safety.CANNOT_TELL, why, "see first which copy is the true one, and end the other by hand")
     return None
 
 
@@ -99,12 +110,12 @@ def judge_incoming(here: Observation, elsewhere: Elsewhere) -> Judgement | None:
     if sending:
         return None  # somebody migrates it, if not Sterna
     if elsewhere.silent:
-        return Judgement(
-            Safety.CANNOT_TELL, f"it waits for its memory; {_not_asked(elsewhere.silent)} who sends it"
-        )
+        why = f"it waits for its memory; {_not_asked(elsewhere.silent)} who sends it"
+        return _unknown(elsewhere.silent, why, "on its way here")
     running = elsewhere.running
     if not running:
-        return Judgement(Safety.NEVER, "it waits for its memory, never ran here, and runs nowhere else")
+        helps = "see where its disks are and whether it can be started from them, before you end it by hand"
+        return Judgement(Safety.NEVER, "it waits for its memory, never ran here, and runs nowhere else", helps)
     return Judgement(Safety.SAFE, f"it waits for memory nobody sends; the VM runs on {', '.join(sorted(running))}")
 
 
@@ -114,9 +125,21 @@ def judge_files(elsewhere: Elsewhere) -> Judgement:
     if len(running) == 1 and not elsewhere.silent:
         return Judgement(Safety.SAFE, f"made for a migration that ended; the VM runs on {next(iter(running))}")
     if elsewhere.silent:
-        return Judgement(Safety.CANNOT_TELL, f"made for a migration that ended; {_not_asked(elsewhere.silent)}")
+        why = f"made for a migration that ended; {_not_asked(elsewhere.silent)}"
+        return _unknown(elsewhere.silent, why, "the last copy of the VM's disks")
     why = "made for a migration that ended, and the VM runs nowhere: they may be the last copy of its disks"
-    return Judgement(Safety.NEVER, why)
+    return Judgement(Safety.NEVER, why, "start the VM where its disks are whole, and audit again")
+
+
+def judge_folder(elsewhere: Elsewhere, *, shared: bool) -> Judgement | None:
+    """An empty instance directory; nothing of that UUID is here. None: it may be the one of a host that has the VM
+    (`shared`)."""
+    if shared:
+        return None
+    why = "empty, made for a VM that is not here any more"
+    if elsewhere.silent:
+        return _unknown(elsewhere.silent, f"{why}; {_not_asked(elsewhere.silent)}", "the folder of a VM there")
+    return Judgement(Safety.SAFE, why)
 
 
 def runs_twice(seen: Mapping[str, Observation]) -> Judgement | None:

@@ -67,9 +67,6 @@ class Journal(Protocol):
     def flush(self) -> Entry | None:
         """Make durable what was written lazily; the last of it, None where there was nothing."""
 
-    def check_writable(self) -> None:
-        """Could an entry be written now? Writes nothing, and waits for no lock. Raises Temporary, Permanent."""
-
     def get(self, migration_id: str) -> tuple[Migration, Role] | None:
         """The migration as accepted, None if this host never accepted it."""
 

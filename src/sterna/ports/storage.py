@@ -40,6 +40,9 @@ class Storage(Protocol):
     async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
         """The VM's instance directory here, where there is one: removed at F10 once it is empty."""
 
+    async def is_empty(self, directory: str) -> bool:
+        """Is it there, and nothing in it? Raises Permanent outside the instances directory."""
+
     async def leave_token(self, path: str, token: str) -> None:
         """Put a small file with `token` beside what `path` leads to (the proof of sharing)."""
 

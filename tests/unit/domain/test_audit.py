@@ -6,7 +6,15 @@ import itertools
 
 import pytest
 
-from sterna.domain.audit import Elsewhere, Safety, judge_definition, judge_files, judge_incoming, runs_twice
+from sterna.domain.audit import (
+    Elsewhere,
+    Safety,
+    judge_definition,
+    judge_files,
+    judge_folder,
+    judge_incoming,
+    runs_twice,
+)
 from sterna.domain.model import GuestState, Observation
 
 OFF = Observation(state=GuestState.SHUTOFF, epoch=5, ran=True)
@@ -77,3 +85,18 @@ def test_nothing_is_safe_while_a_host_is_silent_or_the_guest_runs_nowhere():
         for judged in (judge_definition(here, elsewhere), judge_incoming(here, elsewhere), judge_files(elsewhere)):
             if judged is not None and judged.safety is Safety.SAFE:
                 assert not silent and there.state is GuestState.RUNNING
+
+
+@pytest.mark.parametrize(("here", "seen", "silent", "safety"), [*DEFINITIONS, *INCOMING])
+def test_nobody_is_advised_to_remove_what_may_be_the_last(here, seen, silent, safety):
+    for judge in (judge_definition, judge_incoming):
+        judged = judge(here, Elsewhere(seen, silent))
+        assert judged is None or (judged.safety is Safety.SAFE) == (judged.helps == "")
+    for judged in (judge_files(Elsewhere(seen, silent)), judge_folder(Elsewhere(seen, silent), shared=False)):
+        assert judged is None or (judged.safety is Safety.SAFE) == (judged.helps == "")
+
+
+def test_folders():
+    assert judge_folder(Elsewhere({"b": runs()}), shared=True) is None
+    assert judge_folder(Elsewhere({"b": runs()}), shared=False).safety is Safety.SAFE
+    assert judge_folder(Elsewhere({}, ("b",)), shared=False).safety is Safety.CANNOT_TELL

@@ -103,6 +103,15 @@ class FileStorage:
         path = self._inside(str(self._root / vm_uuid))
         return (str(path),) if await _on_disk(path.is_dir) else ()
 
+    async def is_empty(self, directory: str) -> bool:
+        """A link to a directory is none."""
+        path = self._inside(directory)
+
+        def look() -> bool:
+            return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+        return await _on_disk(look)
+
     async def leave_token(self, path: str, token: str) -> None:
         """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
         await _in_words(lambda: witness.leave(path, token), f"cannot write beside {path}")

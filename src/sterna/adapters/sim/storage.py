@@ -94,6 +94,11 @@ class SimStorage:
         path = posixpath.join(here.instances_dir, vm_uuid)
         return (path,) if here.directory_exists(path) else ()
 
+    async def is_empty(self, directory: str) -> bool:
+        """Is it there, and nothing in it?"""
+        here = await self._called()
+        return here.directory_exists(self._inside(directory)) and not any(self._entries(directory))
+
     async def leave_token(self, path: str, token: str) -> None:
         """A small file beside `path`. Raises Permanent where that cannot be written."""
         here = await self._called()

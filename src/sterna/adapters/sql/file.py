@@ -13,7 +13,7 @@ from sqlalchemy.pool import StaticPool
 from sterna.adapters.sql.schema import APPLICATION_ID, SCHEMA_VERSION, metadata
 from sterna.domain.errors import Permanent, Temporary
 
-BUSY_MS = 5_000
+_BUSY_MS = 5_000
 """Another process that reads the file may hold it this long."""
 
 
@@ -51,7 +51,7 @@ def damaged(where: str, what: str) -> Permanent:
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     # isolation_level None: sqlite3's own guessing when to BEGIN is off, journal.py says it itself
-    return sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=BUSY_MS / 1000)
+    return sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=_BUSY_MS / 1000)
 
 
 def _prepare(connection: Connection, where: str) -> None:

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from sterna.adapters.clock import SystemClock
-from sterna.adapters.sql.file import BUSY_MS, damaged, open_engine
+from sterna.adapters.sql.file import damaged, open_engine
 from sterna.adapters.sql.schema import entries, epochs, inbox, migrations, outbox
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
 from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role, leaps
@@ -169,15 +169,16 @@ class SqlJournal:
             )
 
     def check_writable(self) -> None:
-        """See ports.records. What was written lazily stays as it is."""
+        """Could an entry be written now? Writes nothing, and waits for no lock. Raises Temporary, Permanent."""
         with self._engine.connect() as db:
+            usual_ms = db.exec_driver_sql("PRAGMA busy_timeout").scalar()
             db.exec_driver_sql("PRAGMA busy_timeout = 0")
         try:
             with self._transaction("BEGIN IMMEDIATE") as db:
                 db.execute(delete(inbox).where(inbox.c.id == ""))  # none has that id: no page changes
         finally:
             with self._engine.connect() as db:
-                db.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_MS}")
+                db.exec_driver_sql(f"PRAGMA busy_timeout = {usual_ms}")
 
     def flush(self) -> Entry | None:
         """Make durable what was written lazily; see ports.records."""
