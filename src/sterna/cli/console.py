@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,14 +14,28 @@ from sterna.domain.plain_text import printable
 
 
 class PlainConsole(Console):
-    """A Rich console: markup is ours alone, control characters of names and reasons are written out."""
+    """A Rich console: markup is ours alone, control characters of names and reasons are written out.
+
+    On a terminal, long lines break between words and keep their indent. Elsewhere a line stays one line.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As Rich does; texts and the cells of tables are made printable first."""
-        super().print(*map(clean, objects), **options)
+        cleaned = [clean(thing) for thing in objects]
+        if not self.is_terminal:
+            options.setdefault("soft_wrap", True)
+        elif len(cleaned) == 1 and isinstance(cleaned[0], str):
+            cleaned = [self._indented(cleaned[0], options.get("markup"))]
+        super().print(*cleaned, **options)
+
+    def _indented(self, text: str, markup: bool | None) -> Any:
+        indent = len(text) - len(text.lstrip(" "))
+        if not indent or "\n" in text:
+            return text
+        return Padding.indent(self.render_str(text[indent:], markup=markup, emoji=False, highlight=False), indent)
 
 
 def safe(text: object) -> str:

@@ -11,7 +11,7 @@ import typer
 from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchMigration
 from sterna.cli.console import PlainConsole
 
-err = PlainConsole(stderr=True, soft_wrap=True, markup=False)
+err = PlainConsole(stderr=True, markup=False)
 
 
 class Exit(IntEnum):
@@ -72,8 +72,8 @@ def plain_errors() -> Iterator[None]:
     except ApiAway as e:
         err.print(f"sterna: {e}", style="red")
         err.print(
-            "  fix: start one with `sterna controller --config FILE`, or a whole lab with `sterna lab up`;\n"
-            "       or say where it is with --api URL or STERNA_API"
+            "  fix: start one with `sterna controller --config FILE`, or a whole lab with `sterna lab up`; "
+            "or say where it is with --api URL or STERNA_API"
         )
         raise typer.Exit(Exit.UNREACHABLE) from None
 

@@ -56,7 +56,7 @@ def show_hosts(listed: list[Json]) -> None:
     """The table, and below it why hosts are not up."""
     words.show(words.hosts(listed))
     for line in words.host_notes(listed):
-        out.print(line, markup=False, emoji=False, highlight=False)
+        out.print(line, markup=False)
 
 
 def _show_death(told: Json) -> None:

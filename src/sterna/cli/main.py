@@ -41,6 +41,7 @@ app = typer.Typer(
     help="Sterna moves running KVM virtual machines between hosts without stopping them.",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # in usage errors, too, a name is what was typed, and a pipe gets no boxes
 )
 app.add_typer(host_app, name="host")
 

@@ -68,7 +68,7 @@ def _bandwidth(plan: Json) -> str:
 
 
 def _ways(forecasts: list[Json]) -> Table:
-    made = words.table("THE COPY", "ENDS", ">ODDS", ">TIME", ">DOWNTIME", ">SENT", "")
+    made = words.table("THE COPY", "ENDS", ">ODDS", ">TIME", ">DOWNTIME", ">SENT", "~")
     for seen in forecasts:
         made.add_row(
             _MODES.get(seen["mode"], seen["mode"]),

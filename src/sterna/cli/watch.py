@@ -6,6 +6,7 @@ said last, never a guess of our own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
@@ -24,6 +25,7 @@ from sterna.domain.progress import Progress, with_status
 from sterna.domain.rows import ROWS
 from sterna.domain.status import Status
 
+_NUMBERS = re.compile(r"[0-9.]+")
 _COPYING = {Status.MIGRATING, Status.POST_COPY, Status.RECOVERING}
 
 
@@ -40,6 +42,8 @@ class PlainLines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last: tuple[object, ...] = ()
+        self._moved: tuple[str, float] = "", 0.0
+        """What kind of reason was printed last for a later end, and how many seconds were left then."""
 
     def changed(self, migration: Json, step: str) -> None:
         """A line if the status, its reason, the percentage (whole) or the iteration changed."""
@@ -49,6 +53,7 @@ class PlainLines:
         if key == self._last:
             return
         new_status, newly_moved = key[:2] != self._last[:2], moved and moved not in self._last
+        newly_moved = newly_moved and self._worth_a_line(moved, progress["eta_s"])
         self._last = key
         if new_status:
             reason = f": {migration['reason']}" if migration["reason"] else ""
@@ -56,7 +61,16 @@ class PlainLines:
         else:
             self._console.print(f"{progress['percent']:3.0f} %  {facts(migration)}", markup=False)
         if newly_moved:
-            self._console.print(f"       the end has moved: {moved}", markup=False)
+            self._console.print(f"       estimated completion moved, {moved}", markup=False)
+
+    def _worth_a_line(self, moved: str, eta_s: float | None) -> bool:
+        """A copy that does not converge moves its end with every pass: a line for each kind of reason, and again
+        when the time left has doubled."""
+        kind, left = _NUMBERS.sub("", moved), eta_s or 0.0
+        if kind == self._moved[0] and left < 2 * self._moved[1]:
+            return False
+        self._moved = kind, left
+        return True
 
 
 class LiveBar:
@@ -77,7 +91,7 @@ class LiveBar:
         moved = migration["progress"].get("eta_change", "")
         lines = [Text("  " + printable(facts(migration))), Text("  " + printable(step), style="dim")]
         if moved:
-            lines.insert(1, Text("  the end has moved: " + printable(moved), style="dim"))
+            lines.insert(1, Text("  estimated completion moved, " + printable(moved), style="dim"))
         self._live.update(Group(head, *lines))
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from rich.measure import Measurement
-from rich.table import Table
+from rich.segment import Segment, Segments
+from rich.table import Column, Table
 
 from sterna.cli.client import Json
-from sterna.cli.console import PlainConsole, clean, safe
+from sterna.cli.console import PlainConsole, clean, safe, text_of
 from sterna.domain.plain_text import printable
 
-out = PlainConsole(soft_wrap=True)
+out = PlainConsole()
+LEAST_TEXT = 24
+"""Characters in a line below which a table's last column is written below its row instead; a longer word of it that
+would be broken counts, too, up to LONGEST_WORD."""
+LONGEST_WORD = 40
+LEAST_NAME = 7
+"""Characters that a name is not broken below."""
 
 _COLOURS = {
     "completed": "green",
@@ -63,23 +70,77 @@ def coloured(word: str) -> str:
 
 
 def table(*columns: str) -> Table:
-    """A plain table; a column that begins with `>` is aligned right."""
+    """A plain table. A column that begins with `>` is aligned right; one that begins with `~` may be broken into
+    several lines on a narrow terminal: names, and text in the last column."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+        right, breaks = column.startswith(">"), column.startswith("~")
+        made.add_column(
+            column.lstrip(">~"), justify="right" if right else "left", no_wrap=not breaks, overflow="fold"
+        )
     return made
 
 
 def show(made: Table) -> None:
-    """Print a table at the width it needs: a narrow terminal wraps its lines, nothing is cut off."""
+    """Print a table; nothing is cut off. On a terminal that is too narrow, text goes into several lines or below
+    its row, and names are broken. Elsewhere a row is one line, however long."""
     clean(made)  # before it is measured
-    needed = Measurement.get(out, out.options.update(width=10_000, max_width=10_000), made).maximum
-    PlainConsole(width=max(needed, out.width), file=out.file).print(made)
+    needed = _needed(made)
+    if not out.is_terminal or needed <= out.width or not any(not c.no_wrap for c in made.columns):
+        PlainConsole(width=max(needed, out.width), file=out.file).print(made)
+        return
+    if not made.columns[-1].no_wrap and made.show_header and _room_for_text(made) < _text_needs(made.columns[-1]):
+        _show_text_below(made)
+        return
+    PlainConsole(width=max(_least(made), out.width), file=out.file).print(made)
+
+
+def _needed(made: Table) -> int:
+    return Measurement.get(out, out.options.update(width=10_000, max_width=10_000), made).maximum
+
+
+def _width(column: Column) -> int:
+    cells = [column.header, *column._cells]
+    return max(text_of(cell).cell_len if isinstance(cell, str) else 0 for cell in cells)
+
+
+def _least(made: Table) -> int:
+    """What it takes where names are broken and text is."""
+    widths = [_width(c) if c.no_wrap else min(LEAST_NAME, _width(c)) for c in made.columns]
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _room_for_text(made: Table) -> int:
+    return out.width - sum(_width(c) + _GAP for c in made.columns[:-1])
+
+
+def _text_needs(column: Column) -> int:
+    texts = (text_of(c).plain for c in column._cells if isinstance(c, str))
+    return max([LEAST_TEXT, *(n for text in texts for word in text.split() if (n := len(word)) <= LONGEST_WORD)])
+
+
+def _show_text_below(made: Table) -> None:
+    text = made.columns.pop()
+    width = max(_least(made), out.width)
+    header, *rows = out.render_lines(made, out.options.update(width=width, max_width=width), pad=False)
+    if len(rows) != len(text._cells):  # a name was broken
+        made.columns.append(text)
+        PlainConsole(width=_needed(made), file=out.file).print(made)
+        return
+    out.print(Segments([*header, Segment.line()]))
+    for row, cell in zip(rows, text._cells, strict=True):
+        out.print(Segments([*row, Segment.line()]))
+        if cell:
+            out.print(f"    {cell}")
+
+
+_GAP = 2
+"""Between two columns."""
 
 
 def hosts(listed: list[Json]) -> Table:
     """`sterna hosts`."""
-    made = table("HOST", "STATE", "MAINT", ">CPUS", ">FREE", ">MEMORY", "ADDRESS", "LIBVIRT", "QEMU")
+    made = table("~HOST", "STATE", "MAINT", ">CPUS", ">FREE", ">MEMORY", "~ADDRESS", "LIBVIRT", "QEMU")
     for h in listed:
         made.add_row(
             safe(h["name"]),
@@ -115,7 +176,7 @@ def host_notes(listed: list[Json]) -> list[str]:
 
 def death(told: Json) -> Table:
     """What declaring a host dead does, per migration."""
-    made = table("MIGRATION", "VM", "ON", "AS", "WILL")
+    made = table("MIGRATION", "~VM", "~ON", "AS", "~WILL")
     for m in told["migrations"]:
         made.add_row(m["id"][:8], safe(m["vm"]), safe(m["host"]), m["role"], safe(m["will"]))
     return made
@@ -152,7 +213,7 @@ def _clean(told: Json) -> str:
 
 def vms(listed: list[Json]) -> Table:
     """`sterna vms`."""
-    made = table("VM", "HOST", "STATE", "TASK", ">VCPUS", ">MEMORY", "UUID")
+    made = table("~VM", "~HOST", "STATE", "TASK", ">VCPUS", ">MEMORY", "~UUID")
     for v in listed:
         made.add_row(
             safe(v["name"]),
@@ -168,7 +229,7 @@ def vms(listed: list[Json]) -> Table:
 
 def migrations(listed: list[Json]) -> Table:
     """`sterna migrations`."""
-    made = table("ID", "VM", "FROM", "TO", "STATUS", ">DONE", "CREATED", "REASON")
+    made = table("ID", "~VM", "~FROM", "~TO", "STATUS", ">DONE", "CREATED", "~REASON")
     for m in listed:
         made.add_row(
             m["id"][:8],
@@ -185,7 +246,7 @@ def migrations(listed: list[Json]) -> Table:
 
 def timeline(items: list[Json]) -> Table:
     """`sterna show ID --timeline`."""
-    made = table("HOST", "ROW", "WHAT", ">DURATION", "RESULT", "")
+    made = table("~HOST", "ROW", "WHAT", ">DURATION", "RESULT", "~")
     for item in items:
         more = []
         if item["tries"] > 1:
@@ -242,7 +303,7 @@ def report(migration: Json) -> Table:
     told: dict[str, Any] = migration["report"]
     made = Table(box=None, show_header=False, pad_edge=False)
     made.add_column(style="bold", no_wrap=True)
-    made.add_column()
+    made.add_column(overflow="fold")
     rows = [
         ("migration", migration["id"]),
         ("VM", f"{migration['vm_name']} ({migration['vm_uuid']})"),

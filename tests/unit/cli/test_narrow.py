@@ -1,0 +1,168 @@
+"""What the commands print on a terminal of 80 columns, and into a pipe."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sterna.cli import exits, words
+from sterna.cli.console import PlainConsole
+from sterna.cli.main import app
+from sterna.cli.watch import PlainLines
+
+UUID = "aaaaaaaa-0000-4000-8000-00000000000"
+LONG = "the connection to libvirtd was lost: End of file while reading data from the socket, which was closed"
+
+HOST: dict[str, Any] = {
+    "name": "compute-01",
+    "state": "degraded",
+    "maintenance": True,
+    "cpus": 128,
+    "memory_free_bytes": 1023 * 2**30,
+    "memory_total_bytes": 1023 * 2**30,
+    "address": "192.168.100.101",
+    "libvirt_version": "11.3.0",
+    "qemu_version": "10.0.2",
+}
+VM = {"host": "host1", "state": "running", "task_state": "migrating", "vcpus": 64, "memory_bytes": 512 * 2**30}
+MIGRATION = {
+    "id": UUID + "1",
+    "vm_name": "tern",
+    "source": "host1",
+    "destination": "host2",
+    "status": "post-migrating",
+    "progress": {"percent": 100},
+    "created_at": "2026-11-29T12:00:00Z",
+    "reason": LONG,
+}
+ITEM = {
+    "host": "host1",
+    "row": "R4",
+    "what": "step",
+    "label": "tell the destination to undo its half of the work",
+    "name": "x",
+    "duration_ms": 12.0,
+    "result": "interrupted",
+    "tries": 2,
+    "restarts": 1,
+    "error": {"message": LONG},
+    "status": "",
+    "reason": "",
+}
+DEATH = {"migrations": [{"id": UUID + "2", "vm": "tern", "host": "host1", "role": "destination", "will": LONG}]}
+
+
+def shown(
+    monkeypatch: pytest.MonkeyPatch, show: Callable[[], None], *, terminal: bool, width: int = 80
+) -> list[str]:
+    written = io.StringIO()
+    console = PlainConsole(file=written, width=width, force_terminal=terminal, color_system=None)
+    monkeypatch.setattr(words, "out", console)
+    monkeypatch.setattr(
+        words, "PlainConsole", lambda **o: PlainConsole(**o, force_terminal=terminal, color_system=None)
+    )
+    show()
+    return [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip() for line in written.getvalue().splitlines()]
+
+
+TABLES: dict[str, Callable[[], None]] = {
+    "hosts": lambda: words.show(words.hosts([HOST, HOST | {"address": "fd00:1234:5678:9abc:def0:1234:5678:9abc"}])),
+    "vms": lambda: words.show(
+        words.vms([VM | {"name": f"a-very-long-name-of-a-vm-{n}", "uuid": UUID + n} for n in "12"])
+    ),
+    "migrations": lambda: words.show(words.migrations([MIGRATION])),
+    "timeline": lambda: words.show(words.timeline([ITEM])),
+    "death": lambda: words.show(words.death(DEATH)),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_fit_80_columns_and_break_no_word(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    lines = shown(monkeypatch, TABLES[table], terminal=True)
+    assert lines and max(map(len, lines)) <= 80, lines
+    told = re.sub(r"\s+", " ", " ".join(lines))
+    for whole in re.findall(UUID + ".", told):
+        assert whole
+    if table == "vms":
+        assert len(re.findall(UUID + "[12]$", "\n".join(lines), re.M)) == 2
+    if table in ("migrations", "timeline"):
+        pieces = [line.strip() for line in lines]
+        assert LONG in " ".join(pieces) or all(word in told.split() for word in LONG.split()), lines
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_in_a_pipe_a_row_is_a_line(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    lines = shown(monkeypatch, TABLES[table], terminal=False)
+    rows = {"hosts": 2, "vms": 2}.get(table, 1)
+    assert len(lines) == rows + 1
+    assert table not in ("migrations", "timeline", "death") or lines[1].endswith(LONG)
+
+
+def test_lines_break_between_words_and_keep_their_indent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        written = io.StringIO()
+        PlainConsole(file=written, width=80, force_terminal=terminal, color_system=None).print(f"    fix: {LONG}")
+        lines = written.getvalue().splitlines()
+        if not terminal:
+            assert lines == [f"    fix: {LONG}"]
+            continue
+        assert len(lines) == 2 and all(line.startswith("    ") and len(line.rstrip()) <= 80 for line in lines)
+        assert " ".join(line.strip() for line in lines) == f"fix: {LONG}"
+
+
+def test_a_report_breaks_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = dict.fromkeys(
+        ("total_ms", "downtime_ms", "downtime_net_ms", "bytes_memory", "bytes_disks", "iterations"), None
+    )
+    more = {"total_reason": LONG, "downtime_reason": LONG, "phases": []}
+    migration = MIGRATION | {
+        "vm_uuid": UUID + "1",
+        "error": {"message": LONG, "fix": LONG},
+        "report": report | more,
+    }
+    lines = shown(monkeypatch, lambda: words.show(words.report(migration)), terminal=True)
+    assert max(map(len, lines)) <= 80
+    words_seen = set(" ".join(lines).split())
+    assert set(LONG.split()) <= words_seen and UUID + "1" in words_seen
+
+
+def test_usage_errors_show_what_was_typed_without_boxes() -> None:
+    said = CliRunner().invoke(app, ["vms", ":smile:[red]"])
+    assert said.exit_code == 2 and ":smile:[red]" in said.stderr and "─" not in said.output
+
+
+def test_a_copy_whose_end_moves_with_every_pass_does_not_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    lines = PlainLines(Console(file=written, width=200))
+    progress = {"percent": 20.0, "bytes_processed": 1, "bytes_remaining": 1, "rate_bytes_s": 1.0}
+    progress |= {"dirty_rate_bytes_s": None, "eta_reason": ""}
+    for n in range(24):
+        moved = f"at {n}.5 s: pass {n} has more to send than was expected"
+        lines.changed(
+            MIGRATION
+            | {"status": "migrating"}
+            | {"progress": progress | {"iteration": n, "eta_s": 10.0 + n, "eta_change": moved}},
+            "",
+        )
+    later = progress | {
+        "iteration": 24,
+        "eta_s": 20.0,
+        "eta_change": "at 30.0 s: the link carries 3 MiB/s, 9 MiB/s before",
+    }
+    lines.changed(MIGRATION | {"status": "migrating", "progress": later}, "")
+    moves = [line for line in written.getvalue().splitlines() if "estimated completion moved" in line]
+    assert len(moves) == 3, moves  # the first, once it has doubled, and another reason
+
+
+def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    written = io.StringIO()
+    PlainConsole(file=written, width=80, force_terminal=True).print("[red]down[/]")
+    assert "\x1b[31" not in written.getvalue()
+    assert exits.err.is_terminal is False
