@@ -39,6 +39,7 @@ SLOWEST_ASK_S = 2.0
 QUIET_SAMPLES = 4
 """A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
 ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
+SEE_LOGS = "libvirt's logs on both hosts say more: `journalctl -u libvirtd -u virtqemud`"
 SLOWEST_MIB_S = 1
 """The least bandwidth libvirt can be told."""
 
@@ -227,7 +228,8 @@ class Copy(Step[Context]):
         if steering.GAVE_UP in ctx.history.notes:
             why = ctx.history.notes[steering.GAVE_UP]["why"]
             return Permanent(f"the copy was given up: {why}", fix=steering.MORE_LEEWAY)
-        return Permanent(f"the copy failed: {said or finding.why}")
+        fix = ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("fix", "")
+        return Permanent(f"the copy failed: {said or finding.why}", fix=fix or SEE_LOGS)
 
 
 def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import libvirt
 import structlog
 
+from sterna.adapters.libvirt.advice import fix_for
 from sterna.adapters.threads import Bounded, Worker
 from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary, Unreachable
 
@@ -98,10 +99,10 @@ def in_our_words(error: libvirt.libvirtError, conn: Connect | None = None) -> St
     if is_gone(error, conn):
         return Unreachable(f"the connection to libvirtd was lost: {words}", fix="see that libvirtd runs")
     if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-        return NotFound(words)
+        return NotFound(words, fix=fix_for(error))
     if error.get_error_code() in _BUSY:
         return Temporary(f"libvirt cannot do it now: {words}", fix=_WAIT)
-    return Permanent(f"libvirt refused: {words}")
+    return Permanent(f"libvirt refused: {words}", fix=fix_for(error))
 
 
 class Connection:
