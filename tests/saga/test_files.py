@@ -95,6 +95,26 @@ async def test_a_file_that_was_replaced_meanwhile_is_kept() -> None:
         assert "not the file" in kept(fleet)[path]
 
 
+@pytest.mark.parametrize(("held_s", "is_kept"), [(3.0, False), (600.0, True)])
+async def test_a_lock_that_is_held_for_a_moment_keeps_no_file(held_s: float, is_kept: bool) -> None:
+    """A backup, or `qemu-img info`, looks at the disk as it is about to be removed."""
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, host = local_disk(fleet, vm), fleet.world.hosts["host1"]
+
+        def locked() -> None:
+            users = host.folder(path).users.setdefault(path, set())
+            users.add(("host1", "backup"))
+            fleet.later(held_s, lambda: users.discard(("host1", "backup")))
+
+        source = fleet.agents["host1"]
+        source.rules.append(("remove-vm-at-source", "before", locked))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert (path in kept(fleet)) == is_kept == (host.file(path) is not None)
+        assert not is_kept or "holds a lock" in kept(fleet)[path]
+
+
 async def test_what_cannot_be_removed_holds_nothing_up() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))

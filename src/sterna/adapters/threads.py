@@ -111,7 +111,7 @@ class Worker:
                 line = self._line
                 over = line.overdue_s()
                 if over is not None and over >= 0 and not self._replace(line):
-                    raise TimeoutError(f"{MOST_STUCK + 1} calls hang already")
+                    raise TimeoutError(f"no answer, and no thread to go on with: {self.hanging} others hang")
                 await asyncio.wait({answer}, timeout=self._limit_s if over is None else max(0.01, 0.01 - over))
             return answer.result()
         finally:
@@ -127,6 +127,12 @@ class Worker:
         with self._lock:
             self._line.calls.put(None)
 
+    @property
+    def hanging(self) -> int:
+        """Threads that were left alone with a call and have not come back."""
+        with self._lock:
+            return len(self._stuck)
+
     def _new_line(self) -> _Line:
         line = _Line()
         threading.Thread(target=self._work, args=(line,), name=self._name, daemon=True).start()
@@ -141,8 +147,12 @@ class Worker:
                 return True  # it has come to its end, or another caller did this
             if len(self._stuck) >= MOST_STUCK:
                 return False
+            try:
+                new = self._new_line()
+            except RuntimeError:  # the host has no thread left: this one goes on serving when it comes back
+                return False
             self._stuck.add(line)
-            self._line = self._new_line()
+            self._line = new
             with contextlib.suppress(queue.Empty):
                 while True:
                     self._line.calls.put(line.calls.get_nowait())
@@ -157,10 +167,12 @@ class Worker:
                 line.current = call
                 call.perform()
                 line.current = None
-        if self._at_end is not None:
-            self._at_end()
-        with self._lock:
-            self._stuck.discard(line)
+        try:
+            if self._at_end is not None:
+                self._at_end()
+        finally:
+            with self._lock:
+                self._stuck.discard(line)
 
 
 async def in_thread(act: Callable[[], T], *, name: str = "sterna-file", limit_s: float | None = None) -> T:

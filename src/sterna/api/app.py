@@ -9,6 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from sterna.api import external_events, fleet, migrations, plans, problems, streams, tuning
+from sterna.api.leaving import LeavingClients
 from sterna.controller.controller import Controller
 
 
@@ -32,6 +33,7 @@ def create_app(controller: Controller) -> FastAPI:
     )
     app.state.controller = controller
     problems.install(app)
+    app.add_middleware(LeavingClients)
     for part in (fleet, migrations, plans, streams, tuning, external_events):
         app.include_router(part.router)
     return app

@@ -234,9 +234,22 @@ def _volume(disk: Disk | DestinationDisk) -> None:
 def _rbd(rbd: RbdSource, what: str) -> None:
     _demand(_plain(rbd.name), f"{what}: image", rbd.name)
     for monitor in rbd.monitors:
-        begin, _, number = monitor.rpartition(":")
-        host = begin.strip("[]") if number.isdigit() else monitor.strip("[]")
-        _demand(is_address(host), f"{what}: monitor", monitor)
+        _demand(_is_monitor(monitor), f"{what}: monitor", monitor)
+
+
+def _is_monitor(text: str) -> bool:
+    """`host:port`, as libvirt has it, one without a name (libvirt then asks ceph.conf), or Ceph's own list of a
+    monitor's addresses: `[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]`."""
+    inner = text.removeprefix("[").removesuffix("]")
+    parts = inner.split(",") if "v1:" in inner or "v2:" in inner else [text]
+    return all(_is_socket(re.sub(r"^v[12]:|/[0-9]{1,10}$", "", part)) for part in parts)
+
+
+def _is_socket(text: str) -> bool:
+    begin, colon, number = text.rpartition(":")
+    if not colon or not (number.isascii() and number.isdigit()):
+        begin, number = text, "0"
+    return int(number) < 2**16 and (not begin.strip("[]") or is_address(begin.strip("[]")))
 
 
 def _nic(nic: Nic | DestinationNic) -> None:

@@ -18,9 +18,10 @@ FORGOTTEN = "unknown"
 """libvirt's reason for a SHUTOFF guest after its restart."""
 SAVED = "saved"
 """libvirt's reason for a SHUTOFF guest whose memory is in a file: it is restored with the very devices it had."""
-MIGRATION_PAUSES = ("", "migration", "unknown", "api-error")
-"""libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish. `api-error`: it
-tried to let the guest run on after a copy that failed, and could not: the interlock refused."""
+MIGRATION_PAUSES = ("", "migration", "api-error")
+"""libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish, or QEMU's own.
+`api-error`: it tried to let the guest run on after a copy that failed, and could not: the interlock refused. Not
+`unknown`: libvirt says so where QEMU stopped by itself (an internal error); such a guest must not be resumed."""
 BROKEN_POSTCOPY = "postcopy-failed"
 """libvirt's reason, on either side, when the stream broke in post-copy: both QEMUs wait to be joined again."""
 POSTCOPY = ("postcopy", BROKEN_POSTCOPY)

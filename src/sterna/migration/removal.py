@@ -88,9 +88,12 @@ async def _against(ctx: Context, path: str, found: str, known: str | None, made_
     """
     if known is not None and known.partition(":")[2] != found.partition(":")[2]:
         return "it is not the file that this migration knew"
-    users = await ctx.host.storage.used_by((path,), await ctx.host.hypervisor.claims(), locks=True)
+    users = await ctx.host.storage.used_by((path,), await ctx.host.hypervisor.claims())
     if path in users:
         return f"used by {', '.join(users[path])}"
+    locked = await ctx.host.storage.used_by((path,), (), locks=True)
+    if path in locked:  # perhaps only for a moment: a backup that looks at it
+        raise Permanent(f"used by {', '.join(locked[path])}")
     if made_here and (found == known or ctx.peer_fenced):
         return ""
     return await seen_there(ctx, path)

@@ -108,3 +108,44 @@ def test_a_host_without_a_free_thread_costs_no_place(monkeypatch):
             with pytest.raises(RuntimeError):
                 bounded.call(lambda: 7, 5)
     assert bounded.call(lambda: 7, 5) == 7
+
+
+async def test_a_thread_whose_place_nobody_can_take_is_not_counted_as_hanging(monkeypatch):
+    """The host has no thread left: the one that hangs goes on with what is queued when it comes back."""
+    held = threading.Event()
+    worker = Worker("test", limit_s=LIMIT_S)
+
+    def none_left():
+        raise RuntimeError("can't start new thread")
+
+    stuck = asyncio.create_task(worker.run(held.wait))
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_new_line", none_left)
+        async with asyncio.timeout(5):
+            with pytest.raises(TimeoutError):
+                await stuck
+    assert worker.hanging == 0
+    held.set()
+    async with asyncio.timeout(5):
+        assert await worker.run(lambda: 7) == 7
+    worker.stop()
+
+
+async def test_nor_is_one_whose_last_act_fails(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
+    held, over = threading.Event(), threading.Event()
+
+    def fails():
+        over.set()
+        raise OSError("cannot be closed")
+
+    worker = Worker("test", limit_s=LIMIT_S, at_end=fails)
+    async with asyncio.timeout(5):
+        with pytest.raises(TimeoutError):
+            await worker.run(held.wait)
+        assert worker.hanging == 1
+        held.set()
+        while worker.hanging:  # noqa: ASYNC110 - a thread's end tells nobody
+            await asyncio.sleep(0.01)
+    assert over.is_set()
+    worker.stop()

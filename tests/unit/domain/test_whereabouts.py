@@ -57,6 +57,8 @@ TABLE = [
     (see(P), see(S, reason="unknown"), True, Verdict.DOUBT),
     (see(P), see(S, reason="ran here", ran=True), True, Verdict.ENDED_AT_DESTINATION),
     (see(P, reason="user"), see(A), True, Verdict.STAYED),
+    (see(P, reason="unknown"), see(A), True, Verdict.STAYED),  # QEMU stopped by itself: nobody resumes it
+    (see(P, reason="ioerror"), see(A), True, Verdict.STAYED),
     (see(P), see(S, reason="failed", ran=True), True, Verdict.STRANDED),
     (see(P), see(S), True, Verdict.STRANDED),  # libvirt's Finish defines it before its vCPUs run
     (see(P), see(S, ran=True), True, Verdict.ENDED_AT_DESTINATION),

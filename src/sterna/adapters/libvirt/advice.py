@@ -26,7 +26,7 @@ _BY_CODE = {
     "VIR_ERR_NO_SECRET": "`virsh secret-list` on that host shows its secrets: define it there",
     "VIR_ERR_NO_STORAGE_POOL": "`virsh pool-list --all` on that host shows its pools: define and start it there",
     "VIR_ERR_NO_STORAGE_VOL": "`virsh vol-list POOL` on that host shows its volumes",
-    "VIR_ERR_MIGRATE_UNSAFE": "use cache='none' for the disk, or name its folder in `shared_filesystems` of qemu.conf",
+    "VIR_ERR_MIGRATE_UNSAFE": "use cache='none', or name the disk's folder in `shared_filesystems` (qemu.conf)",
     "VIR_ERR_CPU_INCOMPATIBLE": "give the guest a CPU model that both hosts have (`virsh hypervisor-cpu-baseline`)",
     "VIR_ERR_DEVICE_MISSING": "see whether the device is still there: `virsh dumpxml`",
     "VIR_ERR_CHECKPOINT_INCONSISTENT": "delete the checkpoint: `virsh checkpoint-delete`",
