@@ -8,112 +8,70 @@ first only.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import libvirt
 
 from sterna.lab.host import LabHost
+from tests.witnesses import WORKED_NS, LibvirtEye, Witnesses, used_ns, vcpu_of
 
-EVERY_S = 0.02
-WINDOW_S = 0.1
 FIND_S = 0.5
 SPAN_S = 0.5
 """Longest time between the first and the last of three answers that prove two copies: in longer a guest could have
 moved there and back."""
 SKEW_S = 0.005
 """Longest time between two looks at CPU times that are taken for one moment."""
-WORKED_NS = 3_000_000
-END_S = 5.0
 
 Report = Callable[[str], None]
 
 
-class Watcher:
-    """Two threads. `report` is called with each thing seen, `looks` counts how often both libvirtds answered."""
+class Watcher(Witnesses):
+    """`report` is called with each thing seen, `looks` counts how often both libvirtds answered."""
 
     def __init__(self, hosts: Mapping[str, LabHost], guests: Sequence[str], report: Report) -> None:
         self._libvirts = [_Libvirt(name, host) for name, host in hosts.items()]
         self._kernel = _Kernel(hosts, guests)
         self._report = report
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=target, name=f"watch {target.__name__}", daemon=True)
-            for target in (self._ask_libvirt, self._look_at_cpus)
-        ]
+        self._before: set[str] = set()
+        super().__init__("all guests", list(self._libvirts))
         self.looks = self.windows = 0
 
-    def __enter__(self) -> Watcher:
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(END_S)  # one that asks a libvirtd which still hangs ends with the lab
-
-    def _ask_libvirt(self) -> None:
+    def ask_libvirts(self) -> None:
+        """Both, and the first again about what both say that it runs."""
         first, second = self._libvirts
-        while not self._stop.wait(EVERY_S):
-            began = time.monotonic()
-            here, there = first.running(), second.running()
-            if here is None or there is None:
-                continue
-            self.looks += 1
-            both = here & there
-            again = first.running() if both else None
-            if again is not None and time.monotonic() - began < SPAN_S:
-                for guest in sorted(both & again):
-                    self._report(f"libvirt says that {guest} runs on {first.name} and {second.name}")
-        for eye in self._libvirts:
-            eye.close()
+        began = time.monotonic()
+        here, there = first.running(), second.running()
+        if here is None or there is None:
+            return
+        self.looks += 1
+        both = here & there
+        again = first.running() if both else None
+        if again is not None and time.monotonic() - began < SPAN_S:
+            for guest in sorted(both & again):
+                self._report(f"libvirt says that {guest} runs on {first.name} and {second.name}")
 
-    def _look_at_cpus(self) -> None:
-        before: set[str] = set()
-        while not self._stop.wait(WINDOW_S):
-            worked = self._kernel.both_worked()
-            self.windows += 1
-            for guest in sorted(worked & before):
-                self._report(f"the vCPUs of two QEMUs of {guest} work at once")
-            before = worked
+    def look_at_cpus(self) -> None:
+        """All vCPUs, in this window and the one before."""
+        worked = self._kernel.both_worked()
+        self.windows += 1
+        for guest in sorted(worked & self._before):
+            self._report(f"the vCPUs of two QEMUs of {guest} work at once")
+        self._before = worked
 
 
-class _Libvirt:
-    """One host's libvirtd, through its own socket."""
-
-    def __init__(self, name: str, host: LabHost) -> None:
-        self.name = name
-        socket = f"/proc/{host.inside.init.pid}/root/run/libvirt/libvirt-sock"
-        self._uri = f"qemu:///system?socket={socket}"
-        self._connection: Any = None
+class _Libvirt(LibvirtEye):
+    """One host's libvirtd, about all guests."""
 
     def running(self) -> set[str] | None:
         """The guests that it says run; None where it cannot be asked."""
-        try:
-            if self._connection is None:
-                self._connection = libvirt.open(self._uri)
-            found = self._connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
-            return {domain.name() for domain in found}
-        except libvirt.libvirtError:
-            self.close()
-            return None
+        return self.ask(_running)
 
-    def close(self) -> None:
-        """Until it is asked again."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(libvirt.libvirtError):
-                connection.close()
+
+def _running(connection: Any) -> set[str]:
+    return {domain.name() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)}
 
 
 class _Kernel:
@@ -136,7 +94,7 @@ class _Kernel:
         began, gained = time.monotonic(), []
         for path in vcpus:
             try:
-                used = int(path.read_text().split()[0])
+                used = used_ns(path)
             except (OSError, ValueError, IndexError):
                 used = 0
             gained.append(used - self._used.get(path, used))
@@ -151,15 +109,6 @@ class _Kernel:
                 if "qemu-system" not in argv[0] or "-name" not in argv:
                     continue
                 name = argv[argv.index("-name") + 1].removeprefix("guest=").partition(",")[0]
-                if name in found and (vcpu := _vcpu(pid)) is not None:
+                if name in found and (vcpu := vcpu_of(pid)) is not None:
                     found[name][pid] = vcpu
         return found
-
-
-def _vcpu(pid: int) -> Path | None:
-    with suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            thread = Path(f"/proc/{pid}/task/{task}")
-            if thread.joinpath("comm").read_text().startswith("CPU 0/"):
-                return thread / "schedstat"
-    return None
