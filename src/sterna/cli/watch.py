@@ -7,11 +7,12 @@ said last, never a guess of our own.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -89,10 +90,23 @@ class LiveBar:
         status = text_of(words.coloured(migration["status"]), style="bold")
         head.add_row(text_of(route), status, ProgressBar(100, percent, width=30), f"{percent:5.1f} %")
         moved = migration["progress"].get("eta_change", "")
-        lines = [Text("  " + printable(facts(migration))), Text("  " + printable(step), style="dim")]
+        lines = [_Lines(facts(migration)), _Lines(step, "dim")]
         if moved:
-            lines.insert(1, Text("  estimated completion moved, " + printable(moved), style="dim"))
+            lines.insert(1, _Lines(f"estimated completion moved, {moved}", "dim"))
         self._live.update(Group(head, *lines))
+
+
+class _Lines:
+    """Indented, and broken here: a line with as much as a space too many would be two on the terminal, and the next
+    frame begin one line too low."""
+
+    def __init__(self, text: str, style: str = "") -> None:
+        self._text, self._style = printable(text), style
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(20, options.max_width - 3)
+        for line in textwrap.wrap(self._text, width) or [""]:
+            yield Text(f"  {line}", style=self._style)
 
 
 def facts(migration: Json) -> str:

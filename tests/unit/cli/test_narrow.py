@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 from typer.testing import CliRunner
 
 from sterna.cli import exits, words
 from sterna.cli.console import PlainConsole
 from sterna.cli.main import app
-from sterna.cli.watch import PlainLines
+from sterna.cli.watch import LiveBar, PlainLines
 
 UUID = "aaaaaaaa-0000-4000-8000-00000000000"
 LONG = "the connection to libvirtd was lost: End of file while reading data from the socket, which was closed"
@@ -158,6 +159,20 @@ def test_a_copy_whose_end_moves_with_every_pass_does_not_flood(monkeypatch: pyte
     lines.changed(MIGRATION | {"status": "migrating", "progress": later}, "")
     moves = [line for line in written.getvalue().splitlines() if "estimated completion moved" in line]
     assert len(moves) == 3, moves  # the first, once it has doubled, and another reason
+
+
+def test_no_frame_of_the_live_display_is_wider_than_the_terminal() -> None:
+    written = io.StringIO()
+    progress = {"percent": 39.0, "iteration": 1, "bytes_processed": 100 << 20, "bytes_remaining": 400 << 20}
+    progress |= {"rate_bytes_s": 200 << 20, "dirty_rate_bytes_s": 20 << 20, "eta_s": 2.0, "eta_reason": ""}
+    progress |= {"eta_change": f"at 1.5 s: {LONG}"}
+    console = PlainConsole(file=written, width=80, force_terminal=True, color_system=None)
+    with Live(console=console, auto_refresh=False) as live:
+        LiveBar(live).changed(MIGRATION | {"status": "migrating", "progress": progress}, f"host1: M4 {LONG}")
+        live.refresh()
+    lines = re.sub("\x1b\\[[?0-9;]*[a-zA-Z]", "", written.getvalue()).replace("\r", "\n").split("\n")
+    assert max(map(len, lines)) <= 80, lines
+    assert "ETA 2 s" in " ".join(lines) and all(word in " ".join(lines).split() for word in LONG.split())
 
 
 def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
