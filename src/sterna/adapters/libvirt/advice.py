@@ -12,7 +12,6 @@ LOGS = (
 
 _BY_CODE = {
     "VIR_ERR_NO_DOMAIN": "`virsh list --all` on that host shows its guests",
-    "VIR_ERR_OPERATION_TIMEOUT": "another job holds the guest (`virsh domjobinfo`): wait, or `virsh domjobabort`",
     "VIR_ERR_OPERATION_INVALID": "see what the guest is doing: `virsh domstate --reason` and `virsh domjobinfo`",
     "VIR_ERR_OPERATION_UNSUPPORTED": "update libvirt and QEMU on that host, or change the guest",
     "VIR_ERR_CONFIG_UNSUPPORTED": "update libvirt and QEMU on that host, or change the definition",
@@ -30,7 +29,6 @@ _BY_CODE = {
     "VIR_ERR_CPU_INCOMPATIBLE": "give the guest a CPU model that both hosts have (`virsh hypervisor-cpu-baseline`)",
     "VIR_ERR_DEVICE_MISSING": "see whether the device is still there: `virsh dumpxml`",
     "VIR_ERR_CHECKPOINT_INCONSISTENT": "delete the checkpoint: `virsh checkpoint-delete`",
-    "VIR_ERR_RESOURCE_BUSY": "see who uses it, and try again",
 }
 _FIXES = {code: fix for name, fix in _BY_CODE.items() if (code := getattr(libvirt, name, None)) is not None}
 
