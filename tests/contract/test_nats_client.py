@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import structlog
@@ -96,6 +97,31 @@ async def test_a_server_that_hangs_is_noticed_and_no_sender_is_stuck(nats, size)
         finally:
             nats.process.send_signal(signal.SIGCONT)
         await all_send(crowd, BACK_S)
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_ends_nothing(nats):
+    bus, came = await nats.bus("a"), asyncio.Event()
+
+    async def heard(_message):
+        came.set()
+
+    await bus.subscribe("x.*", heard)
+    first = bus._client
+    await until(lambda: not first.client._pongs, 5)
+    nats.process.send_signal(signal.SIGSTOP)
+    try:
+        about = Path(f"/proc/{nats.process.pid}/stat")
+        await until(lambda: about.read_text().rpartition(")")[2].split()[0] == "T", 5)  # stopped, all its threads
+        ping = asyncio.ensure_future(first._ping())
+        await until(lambda: first.client._pongs, 1)
+        ping.cancel()
+        await until(lambda: all(answer.done() for answer in first.client._pongs), 1)
+    finally:
+        nats.process.send_signal(signal.SIGCONT)
+    await bus.publish("x.y", b"")
+    async with asyncio.timeout(BACK_S):
+        await came.wait()
+    assert bus.connected and bus._client is first and not first.client._pongs
 
 
 async def test_a_call_that_a_hanging_server_may_have_taken_is_unknown_not_undelivered(nats, monkeypatch):

@@ -6,6 +6,8 @@ What nats-py (2.16) does not do, and this file does:
   whoever waits for that callback waits without end. Here unsent data are dropped first, and the state is looked at.
 - A server that hangs while the socket's buffers are full blocks `publish` without a limit, and nats-py's own ping
   waits behind the same buffer. Here every wait has a bound, and silence is measured from outside.
+- An answer to a ping or flush that nobody waits for any more (cancelled, or its time is over) ends its reading, and
+  nothing says so. Here such an answer is taken and forgotten.
 - It sends user and password to a server that does not offer TLS, though TLS was asked for.
 """
 
@@ -65,6 +67,13 @@ class _Client(Client):
         self._pending_data_size = 0
         _abort(self)
         await super()._close(status, do_cbs)
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            self._pongs.pop(0)
+            self._pings_outstanding = 0
+            return
+        await super()._process_pong()
 
     def _connect_command(self) -> bytes:
         writer = _writer_of(self)
