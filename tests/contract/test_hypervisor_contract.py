@@ -90,6 +90,16 @@ async def test_the_epoch(hosts: TwoHosts) -> None:
     assert (await hosts.a.hypervisor.vm(vm.uuid)).epoch == 2
 
 
+async def test_exports_that_a_copy_left_end(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("local")
+    assert await hosts.a.hypervisor.end_exports(vm.uuid) == ()
+    hosts.export_disks(vm)
+    assert len(hosts.exports(vm)) == 1
+    assert len(await hosts.a.hypervisor.end_exports(vm.uuid)) == 1
+    assert hosts.exports(vm) == []
+    assert await hosts.b.hypervisor.end_exports(vm.uuid) == ()
+
+
 async def test_autostart(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared")
     for on in (True, True, False, False):

@@ -121,6 +121,14 @@ class TwoHosts:
         """The memory stream from `a` to `b` is lost; the link is whole again afterwards."""
         raise NotImplementedError
 
+    def export_disks(self, vm: Vm) -> None:
+        """The QEMU on `a` offers the guest's first disk over NBD."""
+        raise NotImplementedError
+
+    def exports(self, vm: Vm) -> list[str]:
+        """What the QEMU on `a` offers over NBD."""
+        raise NotImplementedError
+
     def disk_speeds(self, vm: Vm) -> list[int]:
         """Limits, in bytes/s, of the disks of the copy under way on `a` that are not yet whole there."""
         raise NotImplementedError
@@ -263,6 +271,12 @@ class SimulatedHosts(TwoHosts):
         self.world.cut("host1", "host2", kinds=("stream",))
         self.world.mend("host1", "host2")
 
+    def export_disks(self, vm: Vm) -> None:
+        self.world.hosts["host1"].domains[vm.uuid].exports = ("libvirt-nbd",)
+
+    def exports(self, vm: Vm) -> list[str]:
+        return list(self.world.hosts["host1"].domains[vm.uuid].exports)
+
     def disk_speeds(self, vm: Vm) -> list[int]:
         job = self.world.hosts["host1"].domains[vm.uuid].job
         assert job is not None
@@ -356,6 +370,19 @@ class LabHosts(TwoHosts):
     def _qmp(self, vm: Vm, command: str) -> Any:
         said = self.lab.host(self.a.name).virsh("qemu-monitor-command", vm.name, json.dumps({"execute": command}))
         return json.loads(said)["return"]
+
+    def export_disks(self, vm: Vm) -> None:
+        host, path = self.lab.host(self.a.name), f"/run/{vm.uuid}.nbd"
+        (node, *_) = [b["inserted"]["node-name"] for b in self._qmp(vm, "query-block") if "inserted" in b]
+        address = {"addr": {"type": "unix", "data": {"path": path}}}
+        export = {"type": "nbd", "id": "left", "node-name": node, "name": "left", "writable": False}
+        for command, arguments in (("nbd-server-start", address), ("block-export-add", export)):
+            request = json.dumps({"execute": command, "arguments": arguments})
+            said = host.virsh("qemu-monitor-command", vm.name, request)
+            assert "error" not in json.loads(said), said
+
+    def exports(self, vm: Vm) -> list[str]:
+        return [export["id"] for export in self._qmp(vm, "query-block-exports")]
 
     def disk_speeds(self, vm: Vm) -> list[int]:
         jobs = self._qmp(vm, "query-block-jobs")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 
 import structlog
 
@@ -49,7 +50,10 @@ class Inventory:
         """All VMs, by name; one that runs on two hosts is listed twice."""
         hosts = await self._registry.hosts()
         asked = [h.name for h in hosts if h.up]
-        answers = dict(zip(asked, await asyncio.gather(*(self._ask(name) for name in asked)), strict=True))
+        answers = await self._ask_all(asked)
+        # One host may have answered before a switch-over and the other after it: both are asked again.
+        again = await self._ask_all(_running_twice(answers))
+        answers |= {name: answer for name, answer in again.items() if not isinstance(answer, SternaError)}
         heard = {name: answer for name, answer in answers.items() if not isinstance(answer, SternaError)}
         now = self._clock.now().isoformat()
         for name, answer in heard.items():
@@ -63,6 +67,9 @@ class Inventory:
             why={h.name: self._why(h, answers.get(h.name)) for h in silent},
             complete=bool(heard) and all(h.dead for h in silent),
         )
+
+    async def _ask_all(self, hosts: Collection[str]) -> dict[str, list[VmSummary] | SternaError]:
+        return dict(zip(hosts, await asyncio.gather(*(self._ask(name) for name in hosts)), strict=True))
 
     def _why(self, host: Host, answer: list[VmSummary] | SternaError | None) -> str:
         if isinstance(answer, SternaError):
@@ -108,6 +115,16 @@ class Inventory:
             log.info("a host does not list its VMs", host=host, error=e.message)
             return e
         return [VmSummary.model_validate(v) for v in answer["vms"]]
+
+
+def _running_twice(answers: Mapping[str, list[VmSummary] | SternaError]) -> list[str]:
+    """The hosts that run a VM which another one runs as well."""
+    hosts: defaultdict[str, list[str]] = defaultdict(list)
+    for name, answer in answers.items():
+        for vm in answer if not isinstance(answer, SternaError) else ():
+            if vm.state is GuestState.RUNNING:
+                hosts[vm.uuid].append(name)
+    return sorted({name for names in hosts.values() if len(names) > 1 for name in names})
 
 
 def _listed(records: list[VmRecord], heard: dict[str, list[VmSummary]], now: str) -> list[VmRecord]:

@@ -233,7 +233,8 @@ class ActivateBindings(Step[Context]):
 
 
 class UpdateVm(Step[Context]):
-    """F8: read the VM's state here; its host, power_state and task_state are updated. Autostart as it was."""
+    """F8: read the VM's state here; its host, power_state and task_state are updated. Autostart as it was; nothing
+    of the copy of its disks is left in its QEMU."""
 
     row, name = "F8", "update-vm"
 
@@ -244,6 +245,8 @@ class UpdateVm(Step[Context]):
             raise Temporary("this host's hypervisor does not answer")
         if ctx.history.notes.get(AUTOSTART, {}).get("on") and seen.state is not GuestState.ABSENT:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
+        if any(disk.local for disk in ctx.incoming_vm().disks):
+            await ctx.host.hypervisor.end_exports(ctx.vm_uuid)
         job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
         return {
             "host": ctx.host.name,

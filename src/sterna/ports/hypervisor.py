@@ -217,6 +217,13 @@ class Custodian(Protocol):
     async def set_autostart(self, uuid: str, on: bool) -> None:
         """Set or clear autostart; a transient domain has none and is left alone."""
 
+    async def end_exports(self, uuid: str) -> tuple[str, ...]:
+        """Destination, after the copy: what QEMU still offers of the guest's disks over NBD is offered no more. A
+        guest that has a job is left alone. The names of the exports that ended; no guest: none.
+
+        Raises Unreachable, Temporary, Permanent.
+        """
+
     async def completed_job(self, uuid: str) -> CompletedJob | None:
         """Statistics of the last finished migration of this guest as this host saw it (destination: downtime)."""
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sterna.domain.errors import NotFound
-from sterna.domain.model import GuestState
+from sterna.domain.model import Data, GuestState
 
 from .conftest import World
+from .fakes import FakeAgent
 
 
 async def test_a_host_is_up_for_five_seconds_after_its_last_beacon(world: World) -> None:
@@ -147,3 +148,19 @@ async def test_a_listing_is_complete_when_all_have_answered_but_the_dead(world: 
     world.b.listening = False
     listing = await world.controller.inventory.vms()
     assert not listing.complete and listing.why["b"] == "nobody answers for b"
+
+
+async def test_a_vm_that_changes_hosts_between_two_answers_is_there_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = world.bus._list_vms
+
+    def switch_over_after_the_answer(agent: FakeAgent, params: Data) -> Data:
+        answer = answered(agent, params)
+        if agent is world.a and world.web1 in world.a.vms:
+            world.b.vms[world.web1] = world.a.vms.pop(world.web1)
+        return answer
+
+    monkeypatch.setattr(world.bus, "_list_vms", switch_over_after_the_answer)
+    found = await world.controller.inventory.find("web1")
+    assert (found.host, found.state) == ("b", GuestState.RUNNING)

@@ -14,7 +14,8 @@ from sterna.adapters.libvirt import interlock, recovery
 from sterna.adapters.libvirt.connection import Connect
 from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.host import LibvirtHost
-from sterna.adapters.libvirt.observe import epoch_of, find, observe_domain
+from sterna.adapters.libvirt.monitor import ask
+from sterna.adapters.libvirt.observe import epoch_of, find, job_of, observe_domain
 from sterna.domain.errors import Conflict, NotFound, Temporary
 from sterna.domain.model import CompletedJob, GuestState, Observation
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, GONE, POSTCOPY
@@ -201,6 +202,21 @@ class LibvirtCustodian(LibvirtHost):
                 domain.setAutostart(1 if on else 0)
 
         await self._ask(write)
+
+    async def end_exports(self, uuid: str) -> tuple[str, ...]:
+        """Destination, after the copy: libvirt ends its NBD server before the guest runs, and was seen not to have.
+        Such a guest can never be migrated again. One with a job (a backup serves its disks) is left alone."""
+
+        def end(conn: Connect) -> tuple[str, ...]:
+            domain = find(conn, uuid)
+            if domain is None or not domain.isActive() or job_of(domain).active:
+                return ()
+            exports = [e["id"] for e in ask(domain, "query-block-exports") if e["type"] == "nbd"]
+            if exports:
+                ask(domain, "nbd-server-stop")
+            return tuple(exports)
+
+        return await self._ask(end)
 
     async def completed_job(self, uuid: str) -> CompletedJob | None:
         """Statistics of the last finished migration of this guest as this libvirtd saw it; None where it knows

@@ -400,6 +400,15 @@ class SimHypervisor(SimKeyring):
             domain.autostart = on
             self._world.tell(self._host.name, "domain", uuid, f"autostart {'on' if on else 'off'}")
 
+    async def end_exports(self, uuid: str) -> tuple[str, ...]:
+        """What the guest's QEMU offers over NBD is offered no more, unless a job is under way."""
+        domain = (await self._called()).domains.get(uuid)
+        if domain is None or domain.job is not None or not domain.exports:
+            return ()
+        ended, domain.exports = domain.exports, ()
+        self._world.tell(self._host.name, "domain", uuid, "exports ended")
+        return ended
+
     async def completed_job(self, uuid: str) -> CompletedJob | None:
         """Statistics of the guest's last finished migration as this host saw it."""
         domain = (await self._called()).domains.get(uuid)

@@ -104,6 +104,8 @@ class SimDomain:
     state: GuestState = GuestState.SHUTOFF
     reason: str = ""
     autostart: bool = False
+    exports: tuple[str, ...] = ()
+    """Of its QEMU's NBD server."""
     ran: bool = False
     """Its vCPUs have run on this host since the epoch was written."""
     job: SimCopy | None = None

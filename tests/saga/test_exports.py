@@ -1,0 +1,22 @@
+"""What libvirt left of a copy of disks in the new QEMU ends with the migration."""
+
+from __future__ import annotations
+
+from sterna.domain.status import Status
+from tests.saga.fleet import SimFleet
+from tests.saga.test_migration import run
+
+
+async def test_an_nbd_server_that_libvirt_forgot_ends_with_the_migration() -> None:
+    async def scenario(fleet: SimFleet) -> None:
+        vm = fleet.vm()
+
+        def leave_exports() -> None:
+            fleet.world.hosts["host2"].domains[vm].exports = ("libvirt-nbd",)
+
+        fleet.agents["host2"].rules = [("activate-bindings", "before", leave_exports)]
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.hosts["host2"].domains[vm].exports == ()
+
+    await run(scenario)
