@@ -166,6 +166,7 @@ class AuditOut(BaseModel):
     silent_hosts: list[str] = Field(description="Could not be asked.")
     silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
     complete: bool = Field(description="Every host that was meant answered. If not, `clean` is not proven.")
+    hosts_asked: int = Field(description="How many hosts answered: none, and `clean` says nothing.")
 
     @classmethod
     def of(cls, findings: Findings) -> AuditOut:
@@ -176,6 +177,7 @@ class AuditOut(BaseModel):
             silent_hosts=list(findings.silent),
             silent_reasons=findings.why,
             complete=findings.complete,
+            hosts_asked=findings.asked,
         )
 
 

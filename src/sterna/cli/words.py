@@ -201,14 +201,10 @@ def audit(told: Json) -> list[str]:
 
 def _clean(told: Json) -> str:
     """What an audit that found nothing proves."""
-    silent = told["silent_hosts"]
-    if silent:
-        return "nothing is left over on the hosts that were asked"
-    return (
-        "nothing is left over"
-        if told.get("complete", True)
-        else "no host was asked: what is left over is not known"
-    )
+    if told.get("hosts_asked", 1) == 0:
+        return "no host could be asked: what is left over is not known"
+    where = " on the hosts that were asked" if told["silent_hosts"] else ""
+    return f"nothing is left over{where}"
 
 
 def vms(listed: list[Json]) -> Table:

@@ -34,6 +34,8 @@ class Findings(Value):
     """Of each of these: why it could not be asked."""
     complete: bool = True
     """Every host that was meant answered, and that was at least one."""
+    asked: int = 0
+    """How many answered."""
 
     @property
     def clean(self) -> bool:
@@ -66,8 +68,14 @@ class AuditFleet:
                 silent[name] = error.message
                 continue
             found += [Leftover.model_validate(raw) for raw in answer["leftovers"]]
-        complete = bool(meant) and not silent.keys() & set(meant)
-        return Findings(leftovers=tuple(found), silent=tuple(sorted(silent)), why=silent, complete=complete)
+        answered = [name for name in meant if name not in silent]
+        return Findings(
+            leftovers=tuple(found),
+            silent=tuple(sorted(silent)),
+            why=silent,
+            complete=bool(meant) and answered == meant,
+            asked=len(answered),
+        )
 
     async def _twice(self, up: list[str]) -> list[Leftover]:
         answers = await asyncio.gather(*(self._list(name) for name in up))

@@ -69,6 +69,8 @@ def test_a_host_without_libvirtd(sterna, fleet, monkeypatch) -> None:  # type: i
     assert f"not asked, VMs as last seen: a ({LOST})" in listed.stderr
     assert document(sterna("vms", "--json", code=6))["complete"] is False
     assert f"not asked: a ({LOST})" in sterna("audit", code=6).stderr
+    alone = sterna("audit", "--host", "a", code=6)
+    assert alone.stdout == "no host could be asked: what is left over is not known\n"
     refused = sterna("migrate", "web1", "--to", "b", code=3).stderr
     assert LOST in refused
 
