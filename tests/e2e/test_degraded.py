@@ -117,10 +117,9 @@ def test_a_guest_that_an_operator_pauses_in_mid_copy(fleet):
         ended["status"], ended["reason"], report["downtime_ms"], report["downtime_reason"], report["guest"], shown
     )
     assert ended["status"] == "completed"
-    assert "the guest arrived paused on host2, by somebody" in ended["reason"]
-    assert report["downtime_ms"] is None and "paused on host1 before it" in report["downtime_reason"]
-    assert report["guest"] == "paused by somebody on host2" and "paused by somebody" in shown
+    assert report["downtime_ms"] is None and "paused on host1 before it, for " in report["downtime_reason"]
+    assert "paused on host1 before it" in shown
+    assert report["guest"] == "" and fleet.lab.hosts_running(guest.name) == ["host2"], "libvirt let it run on there"
     fleet.wait_closed(migration)
-    fleet.lab.hosts["host2"].virsh("resume", guest.name)
     assert guest.status().clean
     fleet.remove(guest)

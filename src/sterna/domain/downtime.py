@@ -15,6 +15,10 @@ from sterna.domain.model import Data, Value
 
 SWITCHED, ARRIVED = "switch-over", "arrival"
 """Notes: the source's and the destination's part."""
+LEAST_PAUSE_MS = 100
+"""A pass that begins sooner after the stop than this says nothing: two events may be told in another order."""
+PAUSED_MS = "paused_ms"
+"""In the source's part: for how long the guest had been paused when its switch-over began."""
 RAN = "guest-ran-here"
 """Note of the destination: the guest's vCPUs ran there."""
 STOPPED, DEVICE, SENT = "suspended-migrated", "migration-device", "migration-completed"
@@ -46,6 +50,8 @@ class SourceTimes:
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
         self._pass_ms: float | None = None
+        self._sent_on_ms: float | None = None
+        """The last pass that began although the guest stood still."""
 
     def take(self, kind: str, at_ms: float | None) -> Data | None:
         """One more event; the whole record once all has been sent."""
@@ -53,6 +59,12 @@ class SourceTimes:
             return None
         if kind == "iteration" and STOPPED not in self._at:
             self._pass_ms = at_ms
+        elif kind == "iteration" and DEVICE not in self._at:
+            self._sent_on_ms = at_ms
+        if kind == "resumed":  # in mid-copy: what was stopped before is over
+            self._at.pop(STOPPED, None)
+        if kind in (STOPPED, "resumed"):
+            self._sent_on_ms = None
         if kind in (STOPPED, DEVICE):
             self._at[kind] = at_ms
         if kind != SENT or STOPPED not in self._at:
@@ -60,12 +72,17 @@ class SourceTimes:
         return self._record(at_ms)
 
     def _record(self, sent_ms: float) -> Data:
-        stopped, device = self._at[STOPPED], self._at.get(DEVICE)
-        return {
+        """libvirt calls every stop while it copies one for the switch-over. But after a switch-over has begun, QEMU
+        begins no pass before its device state: where one began, the guest had been paused in mid-copy."""
+        stopped, device, paused = self._at[STOPPED], self._at.get(DEVICE), self._sent_on_ms
+        if paused is not None and paused - stopped < LEAST_PAUSE_MS:
+            paused = None
+        parts: Data = {
             "last_pass_ms": _between(self._pass_ms, stopped),
-            "stop_ms": _between(stopped, device),
+            "stop_ms": _between(stopped if paused is None else paused, device),
             "device_state_ms": _between(device, sent_ms),
         }
+        return parts if paused is None else parts | {PAUSED_MS: _between(stopped, paused)}
 
 
 class DestinationTimes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sterna.domain.downtime import RAN
+from sterna.domain.downtime import PAUSED_MS, RAN, SWITCHED
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import GuestState, Value
 
@@ -56,6 +56,8 @@ def pause_of(source: Sequence[Entry], destination: Sequence[Entry]) -> Pause:
             before = words_of(str(entry.data.get("detail", "")))
         elif entry.kind is Kind.NOTE and entry.name in _RESUMED:
             before = ""
+        elif entry.kind is Kind.NOTE and entry.name == SWITCHED and entry.data.get(PAUSED_MS):
+            before = before or f"for {entry.data[PAUSED_MS] / 1000:.1f} s"
     seen = next((e.data for e in reversed(destination) if e.row == "F8" and e.kind is Kind.DONE), {})
     state, reason = seen.get("power_state"), str(seen.get("power_reason", ""))
     if state != GuestState.PAUSED:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.domain.downtime import RAN
+from sterna.domain.downtime import RAN, SWITCHED
 from sterna.domain.experience import outcome_of
 from sterna.domain.journal import Kind, Role
 from sterna.domain.report import build_report
@@ -78,6 +78,16 @@ def test_also_where_the_destination_let_it_run() -> None:
     entries = [*paused_source(("suspended", "ioerror")).entries, *arrived("running", "migrated").entries]
     report = build_report(MIGRATION, entries)
     assert report.downtime_ms is None and "before it" in report.downtime_reason and report.guest == ""
+
+
+def test_a_pause_that_libvirt_took_for_the_switch_over() -> None:
+    """It let the guest run again at its arrival, and counted from the pause."""
+    source = paused_source(("suspended-migrated", "migrated"))
+    switched = {"last_pass_ms": None, "stop_ms": 9.0, "device_state_ms": 81.0, "paused_ms": 5232.0}
+    source.write(Kind.NOTE, "M4", SWITCHED, switched)
+    report = build_report(MIGRATION, [*source.entries, *arrived("running", "migrated").entries])
+    assert report.downtime_ms is None and report.guest == ""
+    assert report.downtime_reason.endswith(f"paused on {MIGRATION.source} before it, for 5.2 s")
 
 
 def test_one_that_was_resumed_in_time_is_a_switch_over_like_any_other() -> None:
