@@ -22,7 +22,7 @@ from sterna.domain.journal import Migration, Role, leaps
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import May
-from sterna.migration import secrets, stream
+from sterna.migration import promises, secrets, stream
 from sterna.migration.context import HostPorts
 from sterna.migration.image import against, image_of
 from sterna.migration.sharing import decide_local
@@ -307,7 +307,7 @@ class DestinationChecks:
     async def check(self, vm: Vm, may: tuple[str, ...], definition: str = "") -> list[Refusal]:
         """All this host has against taking `vm` now, in the ways the user permits. `definition`: without disks and
         NICs; its libvirt is asked about that where nothing else says what is missing."""
-        found = list(await self._host.hypervisor.check_incoming(vm))
+        found = await promises.judge(self._host, self._journal, vm)
         if definition and not found:
             found += await self._host.hypervisor.check_definition(definition)
         if leaps(vm.epoch, newest := self._journal.newest_epoch(vm.uuid)):

@@ -101,6 +101,8 @@ class Reference(BaseModel):
     udp: bool = False
     count: int = 0
     nodes: str = ""
+    promised: int = 0
+    """So many more are promised to guests on their way to the destination."""
     cold: bool = False
     """Only the persistent definition names it: the next cold start needs it, the move does not."""
     thing: Thing | None = None
@@ -208,6 +210,20 @@ def translations(references: Iterable[Reference], ground: Ground) -> Mapping[str
         elif len(alike) == 1:
             found[ref.name] = alike[0]
     return found
+
+
+def less_promised(references: Iterable[Reference], others: Iterable[Iterable[Reference]]) -> tuple[Reference, ...]:
+    """The references, huge pages with how many of the same size are promised to others."""
+    taken: dict[str, int] = {}
+    for ref in (ref for other in others for ref in other):
+        if ref.kind is Kind.PAGES and not ref.cold:
+            taken[ref.name] = taken.get(ref.name, 0) + ref.count
+    return tuple(
+        ref.model_copy(update={"promised": taken[ref.name]})
+        if ref.kind is Kind.PAGES and ref.name in taken
+        else ref
+        for ref in references
+    )
 
 
 def huge_bytes(references: Iterable[Reference]) -> int:

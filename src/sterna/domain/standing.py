@@ -27,6 +27,32 @@ def refusals(references: Iterable[Reference], ground: Ground) -> list[Refusal]:
     return list(found.values())
 
 
+_CODES = {Kind.ADDRESS: "port-taken", Kind.SOCKET: "path-taken", Kind.OUTPUT: "path-taken", Kind.CID: "vsock-taken"}
+"""Things that one VM of a host can have, and the reason against another one."""
+_EVERY = ("", "0.0.0.0", "::")  # noqa: S104 - compared with
+
+
+def clashes(references: Iterable[Reference], other: str, promised: Iterable[Reference]) -> list[Refusal]:
+    """What is promised to the VM `other`, which is on its way to the same host."""
+    theirs, found = tuple(promised), {}
+    for ref in references:
+        code = _CODES.get(ref.kind)
+        if code is not None and not ref.cold and any(_same(ref, each) for each in theirs):
+            what = f"port {ref.port} of {ref.name}" if ref.kind is Kind.ADDRESS else ref.name
+            message = f"{ref.where} needs {what}, which is promised to {other}, on its way there"
+            found[message] = Refusal(code=code, message=message, fix="give one of the two VMs another one")
+    return list(found.values())
+
+
+def _same(one: Reference, other: Reference) -> bool:
+    if one.kind is not other.kind or other.cold:
+        return False
+    if one.kind is not Kind.ADDRESS:
+        return one.name == other.name
+    near = one.name == other.name or one.name in _EVERY or other.name in _EVERY
+    return near and one.port is not None and (one.port, one.udp) == (other.port, other.udp)
+
+
 def _address(ref: Reference, ground: Ground) -> Iterator[Refusal]:
     in_the_way = ground.bindable(ref.name, 0 if ref.cold else ref.port or 0, udp=ref.udp)
     if in_the_way == "address":
@@ -189,8 +215,11 @@ def _pages(ref: Reference, ground: Ground) -> Iterator[Refusal]:
         )
         fix = f"mount -t hugetlbfs -o pagesize={ref.name}K there, and restart its libvirtd"
         yield Refusal(code="hugepages-short", message=message, fix=fix)
-    elif free < ref.count and not ref.cold:
-        message = f"{ground.host} has {free} free huge pages of {ref.name} KiB{on}, {ref.where} needs {ref.count}"
+    elif free - ref.promised < ref.count and not ref.cold:
+        more = f" ({ref.promised} of them promised to others)" if ref.promised else ""
+        message = (
+            f"{ground.host} has {free} free huge pages of {ref.name} KiB{on}{more}, {ref.where} needs {ref.count}"
+        )
         yield Refusal(code="hugepages-short", message=message, fix="reserve more there (sysctl vm.nr_hugepages)")
 
 

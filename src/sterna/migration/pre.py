@@ -26,7 +26,7 @@ from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, Dis
 from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, claimed, device_name, is_wired_by_agent
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.migration import rollback, secrets
+from sterna.migration import promises, rollback, secrets
 from sterna.migration.context import AUTOSTART, P3_TRIED, P3_UNDELIVERED, Context
 from sterna.migration.image import against, image_of
 from sterna.migration.rollback import taps_made
@@ -236,10 +236,11 @@ class PrepareDriver(Step[Context]):
     async def do(self, ctx: Context, plan: Data) -> Data:
         """The hypervisor's own checks, once more, now that nothing else can come in between; and at which of this
         host's addresses the guest shall listen where it listened at one of the source's."""
-        refusals = await ctx.host.hypervisor.check_incoming(ctx.incoming_vm())
+        vm = ctx.incoming_vm()
+        refusals = await promises.judge(ctx.host, ctx.journal, vm, before=ctx.migration.id)
         if refusals:
             raise Refused(refusals)
-        return {"listens": await ctx.host.hypervisor.listens_for(ctx.incoming_vm())}
+        return {"listens": await ctx.host.hypervisor.listens_for(vm)}
 
 
 class ReadImageMetadata(Step[Context]):

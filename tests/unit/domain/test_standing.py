@@ -11,10 +11,11 @@ from sterna.domain.references import (
     Thing,
     huge_bytes,
     in_words,
+    less_promised,
     numbers,
     translations,
 )
-from sterna.domain.standing import refusals
+from sterna.domain.standing import clashes, refusals
 
 FILE = Thing(form=Form.FILE, size=10, digest="aa", inode=7, modified_ns=1)
 
@@ -204,6 +205,31 @@ def test_sets_as_libvirt_writes_them() -> None:
     for wrong in ("", "a", "3-1", "0-99999999999"):
         with pytest.raises(ValueError, match=r"."):
             numbers(wrong)
+
+
+@pytest.mark.parametrize(
+    ("named", "promised", "code"),
+    [
+        (ref(Kind.ADDRESS, "10.0.0.1", port=7), ref(Kind.ADDRESS, "10.0.0.1", port=7), "port-taken"),
+        (ref(Kind.ADDRESS, "10.0.0.1", port=7), ref(Kind.ADDRESS, "0.0.0.0", port=7), "port-taken"),
+        (ref(Kind.ADDRESS, "10.0.0.1", port=7), ref(Kind.ADDRESS, "10.0.0.3", port=7), ""),
+        (ref(Kind.ADDRESS, "10.0.0.1", port=7), ref(Kind.ADDRESS, "10.0.0.1", port=7, udp=True), ""),
+        (ref(Kind.ADDRESS, "10.0.0.1"), ref(Kind.ADDRESS, "10.0.0.1"), ""),
+        (ref(Kind.OUTPUT, "/a"), ref(Kind.OUTPUT, "/a"), "path-taken"),
+        (ref(Kind.SOCKET, "/a"), ref(Kind.SOCKET, "/a", cold=True), ""),
+        (ref(Kind.CID, "7"), ref(Kind.CID, "7"), "vsock-taken"),
+        (ref(Kind.FILE, "/a"), ref(Kind.FILE, "/a"), ""),
+    ],
+)
+def test_what_is_promised_to_another_guest_on_its_way(named: Reference, promised: Reference, code: str) -> None:
+    assert [r.code for r in clashes([named], "web", [promised])] == ([code] if code else [])
+
+
+def test_promised_pages_are_not_free() -> None:
+    other = [ref(Kind.PAGES, "2048", count=60), ref(Kind.PAGES, "1048576", count=1)]
+    fits, short = ref(Kind.PAGES, "2048", count=40), ref(Kind.PAGES, "2048", count=41)
+    assert refusals(less_promised([fits], [other]), FakeGround()) == []
+    assert [r.code for r in refusals(less_promised([short], [other]), FakeGround())] == ["hugepages-short"]
 
 
 def test_only_pages_that_the_running_guest_has_are_counted() -> None:

@@ -38,7 +38,7 @@ from sterna.domain.model import (
     Vm,
     VmSummary,
 )
-from sterna.domain.references import Kind, Reference, Thing, translations
+from sterna.domain.references import Kind, Reference, Thing, in_words, numbers, translations
 
 _RUN_DIR = Path("/run/libvirt/qemu")
 """Where libvirt keeps the process ids of its guests."""
@@ -278,6 +278,9 @@ def _references(domain: Any, *, active: bool, persistent: bool, own: HostSetting
 
 
 def _as_seen(ref: Reference, own: HostSettings, pid: int | None) -> Reference:
+    if ref.kind in (Kind.CPUS, Kind.NODES):  # of those that are not here either nobody makes use
+        has = numbers(ref.name) & (kernel.cpus() if ref.kind is Kind.CPUS else kernel.nodes())
+        return ref.model_copy(update={"name": in_words(has)}) if has else ref
     if ref.kind is Kind.ADDRESS:
         return ref.model_copy(update={"own": ref.name == own.address, "network": kernel.network_of(ref.name)})
     if ref.kind in (Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT):

@@ -1,0 +1,43 @@
+"""Guests that are on their way to this host and whose QEMU is not here yet: what they name is promised to them.
+
+Asked by the destination's check and, for those accepted earlier only, at P6: of two that want one port the first
+gets it.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.journal import Role
+from sterna.domain.model import GuestState, Refusal, Vm
+from sterna.domain.references import less_promised
+from sterna.domain.standing import clashes
+from sterna.migration.context import HostPorts
+from sterna.ports.records import Journal
+
+INCOMING = "incoming-vm"
+"""The note that holds the VM as its source described it at P3."""
+
+
+async def judge(host: HostPorts, journal: Journal, vm: Vm, *, before: str = "") -> list[Refusal]:
+    """What the hypervisor has against the VM, and what is promised to others: with `before`, only to those accepted
+    ahead of that migration."""
+    others = await _on_their_way(host, journal, vm, before)
+    vm = vm.model_copy(update={"references": less_promised(vm.references, [o.references for o in others])})
+    found = list(await host.hypervisor.check_incoming(vm))
+    return found + [r for other in others for r in clashes(vm.references, other.name, other.references)]
+
+
+async def _on_their_way(host: HostPorts, journal: Journal, vm: Vm, before: str) -> tuple[Vm, ...]:
+    """The other guests, oldest migration first."""
+    found: list[Vm] = []
+    for migration, role in journal.open() if vm.references else ():
+        if migration.id == before:
+            break
+        if role is not Role.DESTINATION or migration.vm_uuid == vm.uuid:
+            continue
+        other = next((e.data["vm"] for e in journal.entries(migration.id) if e.name == INCOMING), None)
+        if other is None:
+            continue
+        seen = await host.hypervisor.observe(migration.vm_uuid)
+        if seen.state not in (GuestState.RUNNING, GuestState.PAUSED):  # else what it has is seen to be taken
+            found.append(Vm.model_validate(other))
+    return tuple(found)
