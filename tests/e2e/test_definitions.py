@@ -1,7 +1,8 @@
 """What a VM's definition names on its host: what the plan says is what happens, there and back, beside virsh.
 
-A VM is refused where it cannot go, with a reason that its own fix takes away; then it goes there and back. Where
-nothing is refused it goes at once. `virsh migrate` of the same VM says the same, but where the case says otherwise.
+A VM is refused where it cannot go, with a reason that its own fix takes away. Then it goes there, one of each code
+back as well. Where nothing is refused it goes there and back at once. `virsh migrate` of the same VM says the same,
+but where the case says otherwise.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ def test_what_the_plan_says_is_what_happens(fleet: Fleet, case: Case) -> None:
         if case.mend_serve:
             to_the_end.enter_context(listening(host2, case.mend_serve))
         moves(fleet, case, "host2")
-        moves(fleet, case, "host1")
+        if not case.code or case in PLANNED:
+            moves(fleet, case, "host1")
         if by_virsh:
             assert virsh_moves(fleet, case)
 
