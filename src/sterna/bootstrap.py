@@ -26,6 +26,7 @@ from sterna.adapters.clock import SystemClock
 from sterna.adapters.glance.images import GlanceImages
 from sterna.adapters.libvirt.handshake import TlsHandshake
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
+from sterna.adapters.libvirt.probe import PlainProbe
 from sterna.adapters.native.network import NativeNetwork
 from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
@@ -46,6 +47,7 @@ from sterna.agent.namesake import refuse_namesake
 from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, load
 from sterna.controller.controller import Controller
+from sterna.domain.addresses import filled
 from sterna.domain.errors import BadRequest, Conflict, Permanent
 from sterna.domain.plain_text import printable
 from sterna.migration.context import HostPorts
@@ -165,8 +167,8 @@ def host_ports(settings: AgentSettings) -> HostPorts:
     return HostPorts(
         name=settings.host,
         address=settings.migration.address,
-        uri=lambda address: settings.migration.uri_template.format(address=address),
-        tunnel_uri=lambda address: settings.migration.ssh_uri_template.format(address=address),
+        uri=lambda address: filled(settings.migration.uri_template, address),
+        tunnel_uri=lambda address: filled(settings.migration.ssh_uri_template, address),
         hypervisor=hypervisor,
         vif=Plugs(settings.network.ovsdb, settings.network.physical_networks),
         network=network_of(settings, cloud),
@@ -175,6 +177,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         clock=SystemClock(),
         sealing=HpkeSealing(),
         handshake=TlsHandshake(settings.migration.address),
+        probe=PlainProbe(settings.migration.address),
         wait_for=settings.network.wait_for,
         vif_plugging_timeout_s=settings.network.vif_plugging_timeout_s,
         vif_plugging_is_fatal=settings.network.vif_plugging_is_fatal,

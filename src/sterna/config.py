@@ -29,8 +29,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sterna.domain.addresses import bare, is_ipv6
 from sterna.domain.errors import BadRequest
 from sterna.domain.model import Transport
+from sterna.domain.untrusted import is_address
 
 
 class _Section(BaseModel):
@@ -90,15 +92,28 @@ def _with_address(template: str) -> str:
     return template
 
 
+def _dialable(address: str) -> str:
+    """An address without brackets. Raises ValueError for one that another host could not use."""
+    if "%" in address:
+        raise ValueError(
+            f"{address!r} has a zone, which means a device of this host only: name a global or unique local address"
+        )
+    plain = bare(address)
+    if not is_address(plain) or (plain != address and not is_ipv6(address)):
+        raise ValueError(f"{address!r} is not a valid IPv4 or IPv6 address or host name")
+    return plain
+
+
+Address = Annotated[str, AfterValidator(_dialable)]
 Template = Annotated[str, AfterValidator(_with_address)]
 
 
 class MigrationSettings(_Section):
     """How other hosts reach this one."""
 
-    address: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:%-]*$")
+    address: Address
     """No default: only the operator knows which of a host's networks carries migrations."""
-    more_addresses: tuple[str, ...] = ()
+    more_addresses: tuple[Address, ...] = ()
     """This host's addresses on further networks: where a memory stream that broke in post-copy is joined again when
     the first network is away. None by default."""
     uri_template: Template = "qemu+tcp://{address}/system"

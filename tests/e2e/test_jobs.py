@@ -136,6 +136,22 @@ def test_a_dump_pauses_the_guest_and_nobody_is_told_to_resume_it(fleet: Fleet, g
     assert plan(fleet, guest.name) == []
 
 
+def test_snapshots(fleet: Fleet, guest: Guest) -> None:
+    overlay = f"{INSTANCES}/{guest.uuid}/overlay.qcow2"
+    host = fleet.lab.hosts["host1"]
+    spec = ("--disk-only", "--diskspec", f"vda,file={overlay}")
+    host.virsh("snapshot-create-as", guest.name, "before", *spec)
+    try:
+        said = next(r for r in refused(fleet, guest.name) if r["code"] == "vm-snapshots")
+        assert "before" in said["message"]
+        assert "virsh snapshot-delete busy" in said["fix"]
+    finally:
+        host.virsh("snapshot-delete", guest.name, "before", "--metadata")
+        host.virsh("blockcommit", guest.name, "vda", "--active", "--pivot", "--wait")
+        host.run(["rm", "-f", overlay])
+    assert plan(fleet, guest.name) == []
+
+
 @pytest.mark.parametrize("form", ["vmdk", "vdi"])
 def test_a_format_that_qemu_cannot_migrate(fleet: Fleet, guest: Guest, form: str) -> None:
     path = f"{SHARED}/odd.{form}"

@@ -56,6 +56,7 @@ ENDED_BY = {
     "adapters/vif/plugs.py:Plugs.__init__": "netlink: the kernel answers",
     "adapters/libvirt/events.py:EventHub.subscribe": "Event.wait has a limit inside",
     "adapters/libvirt/events.py:_Subscriber.events": "the hub looks every 5 s; who reads looks every 10 s",
+    "adapters/libvirt/probe.py:_listen": "binds only",
     "adapters/libvirt/recovery.py:_free_port": "binds only",
     "adapters/native/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",

@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
+import re
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs, untrusted
-from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.jobs import occupied
 from sterna.domain.journal import Migration, Role, leaps
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
-from sterna.domain.policies import May
+from sterna.domain.policies import Accept, May
 from sterna.migration import promises, secrets, stream
 from sterna.migration.context import HostPorts
 from sterna.migration.image import against, image_of
-from sterna.migration.sharing import decide_local
+from sterna.migration.media import LARGEST_MEDIUM
+from sterna.migration.sharing import PeersFiles, decide_local
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
+
+_MAXIMUM = re.compile(r"""<cpu\s[^>]*mode=.maximum.""")
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +69,16 @@ def _check_disk(disk: Disk) -> list[Refusal]:
     if disk.local and disk.encrypted:
         message = f"disk {disk.target} ({disk.path}) is encrypted and only on this host: libvirt cannot copy it"
         return [Refusal(code="disk-not-copyable", message=message, fix="put it on shared storage")]
+    if disk.carried and disk.format == "raw" and not disk.files[1:]:
+        size = disk.length_bytes or disk.capacity_bytes or 0
+        if size <= LARGEST_MEDIUM:
+            return []
+        message = (
+            f"{disk.device} {disk.target} ({disk.path}) is only on this host, and with {size >> 20} MiB more than "
+            f"the {LARGEST_MEDIUM >> 20} that are sent along"
+        )
+        fix = f"put the same file there as {disk.path}, or eject it"
+        return [Refusal(code="medium-missing", message=message, fix=fix)]
     if disk.local and (disk.read_only or disk.device != "disk"):
         message = f"{disk.device} {disk.target} ({disk.path}) is only on this host and libvirt cannot copy it"
         fix = "eject it, or put it on shared storage"
@@ -130,6 +144,19 @@ def _check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal
     return [Refusal(code="initiator-shared", message=message, fix=fix)]
 
 
+def _check_maximum(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective) -> list[Refusal]:
+    """`maximum` in software emulation is whatever that QEMU can emulate, and nobody compares it."""
+    all_of_it = vm.virt_type == "qemu" and _MAXIMUM.search(vm.cpu_xml)
+    if not all_of_it or here.qemu_version == there.qemu_version or Accept.CPU in wanted.accept:
+        return []
+    message = (
+        f"{vm.name} has the largest CPU that its QEMU can emulate (mode='maximum'), and {there.name} has another "
+        f"QEMU than {here.name}: features may be missing there"
+    )
+    fix = "install the same QEMU; or give the VM a named CPU model while it is off; or take the risk: --accept cpu"
+    return [Refusal(code="cpu-not-the-same", message=message, fix=fix)]
+
+
 _OWN_FILE = "give that VM a file of its own, or detach it there; or put the file on shared storage"
 
 
@@ -184,6 +211,7 @@ class SourceChecks:
             params: Data = {"vm": vm.model_dump(mode="json"), "may": sorted(wanted.may)}
             params["definition"] = await self._host.hypervisor.definition_without_devices(vm.uuid)
             params["needs"] = [need.model_dump(mode="json") for need in needs]
+            params["cpu"] = "" if Accept.CPU in wanted.accept else await self._host.hypervisor.host_cpu(vm)
             answer, unreachable = await both(
                 self._client.call(destination, "check_destination", params),
                 self._host.hypervisor.check_peer(stream.control_uri(self._host, facts.address, transport)),
@@ -202,10 +230,10 @@ class SourceChecks:
         else:
             vm = vm.model_copy(update={"epoch": max(vm.epoch, theirs)})
         refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
-        refusals += against + _check_initiators(vm, here, facts)
+        refusals += against + _check_initiators(vm, here, facts) + _check_maximum(vm, here, facts, wanted)
         refusals += secrets.cannot_bring(needs, answer["lacking"], here.name, facts.name)
-        if unreachable is not None:
-            refusals.append(unreachable)
+        refusals += [unreachable] if unreachable is not None else []
+        refusals += await self._check_probe(facts, transport)
         refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
 
@@ -245,13 +273,29 @@ class SourceChecks:
                 found.append(Refusal(code="disk-in-use", message=message, fix=_OWN_FILE))
         return found
 
+    async def _check_probe(self, facts: HostFacts, transport: Transport) -> list[Refusal]:
+        """Can a stream reach the destination? Its ports may all be taken just now: the migration waits for one."""
+        if self._host.probe is None or transport is Transport.SSH:
+            return []
+        try:
+            port = untrusted.port((await self._client.call(facts.name, "expect_stream", {}))["port"])
+        except SternaError as error:
+            return [] if isinstance(error, Temporary | Unknown) else [_cannot_tell(error, facts.name)]
+        refused = await self._host.probe.knock(untrusted.address(facts.address), port) if port else None
+        return [refused] if refused is not None else []
+
     async def _check_sources(self, vm: Vm, destination: str) -> list[Refusal]:
         """A disk that F10 may not remove here would leave the migration open for ever, the guest long gone."""
         local = tuple(d for d in vm.disks if d.local)
-        found = await self._host.storage.check_sources(local)
+        found: list[Refusal] = []
+        removable = []
+        for disk in local:
+            against = await self._host.storage.check_sources((disk,))
+            found += against
+            removable += [] if against else [disk]
         found += await _in_use(self._host, vm, "it would be removed here once the VM has moved")
         try:
-            found += await self._in_use_there(local, destination)
+            found += await self._in_use_there(tuple(removable), destination)
         except SternaError as error:
             found.append(_cannot_tell(error, destination))
         return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in found]
@@ -289,13 +333,9 @@ class SourceChecks:
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""
-
-        async def ask(path: str, token: str) -> Sight:
-            params = {"path": path, "token": token}
-            return Sight.model_validate((await self._client.call(destination, "sees_token", params))["sight"])
-
+        there = PeersFiles(partial(self._client.call, destination))
         with self.tokens.fresh() as token:
-            return await decide_local(self._host.storage, ask, disks, token)
+            return await decide_local(self._host.storage, there, disks, token)
 
 
 class DestinationChecks:
@@ -304,9 +344,10 @@ class DestinationChecks:
     def __init__(self, host: HostPorts, journal: Journal) -> None:
         self._host, self._journal = host, journal
 
-    async def check(self, vm: Vm, may: tuple[str, ...], definition: str = "") -> list[Refusal]:
+    async def check(self, vm: Vm, may: tuple[str, ...], definition: str = "", cpu: str = "") -> list[Refusal]:
         """All this host has against taking `vm` now, in the ways the user permits. `definition`: without disks and
-        NICs; its libvirt is asked about that where nothing else says what is missing."""
+        NICs; its libvirt is asked about that where nothing else says what is missing. `cpu`: what the guest sees of
+        its host's, '' where that does not matter."""
         found = await promises.judge(self._host, self._journal, vm)
         if definition and not found:
             found += await self._host.hypervisor.check_definition(definition)
@@ -318,13 +359,16 @@ class DestinationChecks:
             found.append(Refusal(code="epoch-not-believed", message=message, fix=fix))
         if May.POSTCOPY in may:
             found += await self._host.hypervisor.check_postcopy()
+        if cpu:
+            found += await self._host.hypervisor.compare_cpu(vm, cpu)
         found += await self._check_memory(vm)
         found += await self._check_image(vm)
         for nic in vm.nics:
             found += await self._check_nic(nic)
         reached = tuple(d for d in vm.cold if d.kind is DiskKind.FILE and not d.against)
         for disk in vm.disks + reached:
-            if not disk.local and disk.kind not in (DiskKind.EMPTY, DiskKind.OTHER):
+            told = disk.medium and disk.against  # that it is another one there
+            if not disk.local and disk.kind not in (DiskKind.EMPTY, DiskKind.OTHER) and not told:
                 found += await self._check_volume(disk)
         local = tuple(d for d in vm.disks if d.local)
         if local:

@@ -24,7 +24,7 @@ from sterna.domain.secrets import Need
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.domain.whereabouts import GONE
-from sterna.migration import pre, rehearsal, secrets
+from sterna.migration import media, pre, rehearsal, secrets
 from sterna.migration.context import WROTE_OFF, Context, HostPorts
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, REMOVE_VOLUME_CONNECTION
 from sterna.migration.rollback import refuse_if_used, taps_made, unplug_taps
@@ -59,10 +59,11 @@ class DestinationDesk:
     # ------------------------------------------------------------ calls
 
     async def check_destination(self, request: Request) -> Data:
-        """`check_destination {vm, needs, definition}`: every reason this host has against it, the newest
+        """`check_destination {vm, may, needs, definition, cpu}`: every reason this host has against it, the newest
         epoch it has seen, and which of the secrets in `needs` it lacks."""
         may, vm = tuple(str(word) for word in request.params.get("may", ())), _vm(request)
-        refusals = await self._checks.check(vm, may, str(request.params.get("definition") or ""))
+        definition, cpu = (str(request.params.get(name) or "") for name in ("definition", "cpu"))
+        refusals = await self._checks.check(vm, may, definition, cpu)
         missing, against = await secrets.lacking(self._host, _needs(request), vm.uuid)
         return {
             "refusals": [r.model_dump() for r in [*refusals, *against]],
@@ -82,11 +83,31 @@ class DestinationDesk:
         }
 
     async def sees_token(self, request: Request) -> Data:
-        """`sees_token {path, token}`: is that storage shared with the sender, and which file is there?"""
+        """`sees_token {path, token, place}`: is that storage shared with the sender, which file is there, and does
+        somebody hold a lock on that place of it?"""
         path = untrusted.path(request.params.get("path"), "path")
         token = untrusted.named(request.params.get("token"), "token")
-        sight = await self._host.storage.sight(path, token)
+        place = untrusted.place(request.params.get("place"))
+        sight = await self._host.storage.sight(path, token, place)
         return {"seen": sight.seen, "sight": sight.model_dump(mode="json")}
+
+    async def expect_stream(self, request: Request) -> Data:
+        """`expect_stream {}`: take one connection as QEMU's stream will come; the port, 0 where it cannot be tried.
+        Raises Temporary while every port is taken."""
+        return {"port": await self._host.probe.expect() if self._host.probe is not None else 0}
+
+    async def digest(self, request: Request) -> Data:
+        """`digest {path}`: what tells the content of a medium here from any other; null where there is none."""
+        path = untrusted.path(request.params.get("path"), "path")
+        return {"digest": await self._host.storage.digest(path)}
+
+    async def take_medium(self, request: Request) -> Data:
+        """`take_medium {path, offset, data}`: a piece of a medium, into the file that P8 made for it here.
+
+        Raises Conflict for any other file, or once this half is undone."""
+        ctx = self._known(request)
+        async with self._lock(ctx.migration.id):
+            return await media.take(ctx, request.params)
 
     async def sees_file(self, request: Request) -> Data:
         """`sees_file {path, token, name}`: is that file on storage that this host sees, under its path or under

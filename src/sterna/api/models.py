@@ -19,7 +19,7 @@ from sterna.controller.registry import Host
 from sterna.domain.audit import Leftover
 from sterna.domain.model import Transport, Vm
 from sterna.domain.objective import Asked
-from sterna.domain.policies import DEFAULT, POLICIES, May
+from sterna.domain.policies import DEFAULT, POLICIES, Accept, May
 from sterna.domain.progress import Progress
 from sterna.domain.report import Report
 from sterna.domain.rows import row_for
@@ -246,11 +246,18 @@ class ObjectiveIn(BaseModel):
         default=None,
         description="How memory travels; null: as the hosts are set, else TLS where both have certificates.",
     )
+    accept: list[Accept] = Field(
+        default_factory=list,
+        max_length=len(Accept),
+        description="Risks a person accepts. `cpu`: the guest sees its host's CPU as it is, and the other host's "
+        "is another one.",
+    )
 
     def asked(self) -> Asked:
         """In the domain's words."""
         told = self.model_dump(include=set(ObjectiveIn.model_fields))
-        return Asked(**told | {"may": None if self.may is None else frozenset(self.may)})
+        may = None if self.may is None else frozenset(self.may)
+        return Asked(**told | {"may": may, "accept": frozenset(self.accept)})
 
 
 class MigrationIn(ObjectiveIn):

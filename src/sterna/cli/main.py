@@ -16,6 +16,7 @@ from sterna.cli.client import ApiAway, Client, Json, path_of
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, say_nobody, say_silent
 from sterna.cli.host import host_app, show_hosts
 from sterna.cli.options import (
+    Accepted,
     Api,
     AsJson,
     Bandwidth,
@@ -27,6 +28,7 @@ from sterna.cli.options import (
     TransportName,
     client_of,
     print_json,
+    words_of,
 )
 from sterna.cli.plan import accuracy as accuracy_table
 from sterna.cli.plan import show as show_plan
@@ -116,7 +118,7 @@ def _objective(
     if finish_within is not None:
         told["finish_within_s"] = finish_within / 1000
     if may is not None:
-        told["may"] = sorted({word.strip() for words_ in may for word in words_.split(",") if word.strip()})
+        told["may"] = words_of(may)
     return told
 
 
@@ -128,6 +130,7 @@ def plan(  # noqa: PLR0913 - one option per thing a user may say
     max_downtime: MaxDowntime = None,
     finish_within: FinishWithin = None,
     may: MayDo = None,
+    accept: Accepted = None,
     policy: PolicyName = None,
     bandwidth: Bandwidth = None,
     transport: TransportName = None,
@@ -143,7 +146,7 @@ def plan(  # noqa: PLR0913 - one option per thing a user may say
     Takes some seconds: the guest's dirty rate is measured. Exit code 3 when something is in the way, or a rehearsal
     did not go well.
     """
-    wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport}
+    wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport, "accept": words_of(accept)}
     body: Json = {"vm": vm, "destination": to} | _objective(policy, max_downtime, finish_within, may, **wanted)
     if rehearse or with_copy:
         body |= {"rehearse": True, "with_copy": with_copy}
@@ -175,6 +178,7 @@ def migrate(  # noqa: PLR0913 - one option per thing a user may say
     max_downtime: MaxDowntime = None,
     finish_within: FinishWithin = None,
     may: MayDo = None,
+    accept: Accepted = None,
     policy: PolicyName = None,
     bandwidth: Bandwidth = None,
     transport: TransportName = None,
@@ -183,7 +187,7 @@ def migrate(  # noqa: PLR0913 - one option per thing a user may say
 ) -> None:
     """Migrate a running VM to another host."""
     body: Json = {"id": str(id or uuid4()), "vm": vm, "destination": to}
-    wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport}
+    wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport, "accept": words_of(accept)}
     body |= _objective(policy, max_downtime, finish_within, may, **wanted)
     with plain_errors():
         client = client_of(api)

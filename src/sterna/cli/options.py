@@ -49,6 +49,12 @@ MayDo = Annotated[
         help="What may be done to a guest whose copy does not end: throttle,postcopy,pause (or repeated).",
     ),
 ]
+Accepted = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept", metavar="RISK", help="Accept a risk: cpu (the guest sees its host's CPU; the other's differs)."
+    ),
+]
 PolicyName = Annotated[
     str | None, typer.Option("--policy", metavar="NAME", help="What else to want: gentle, default, urgent.")
 ]
@@ -70,3 +76,8 @@ def client_of(api: str | None) -> Client:
 def print_json(document: Any) -> None:
     """As it came, on stdout."""
     typer.echo(json_safe(json.dumps(document, indent=2, ensure_ascii=False)))
+
+
+def words_of(told: list[str] | None) -> list[str] | None:
+    """Words given one by one or with commas, each once; None where none were given."""
+    return None if told is None else sorted({w.strip() for words in told for w in words.split(",") if w.strip()})

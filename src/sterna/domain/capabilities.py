@@ -105,7 +105,7 @@ class Guest(Value):
             name=vm.name,
             vcpus=vm.vcpus,
             memory_bytes=vm.memory_bytes,
-            local_disks=tuple(d.target for d in vm.disks if d.local),
+            local_disks=tuple(d.target for d in vm.disks if d.local and not d.carried),
             hugepages=vm.hugepages,
             host_devices=tuple(d for d in vm.immovable if d.startswith("hostdev")),
             nvdimm=vm.nvdimm,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sterna.domain.model import Disk, DiskKind, Value
+from sterna.domain.model import Disk, DiskKind, Refusal, Value
 
 
 class Claim(Value):
@@ -33,6 +33,10 @@ class Sight(Value):
     size: int | None = None
     same_device: bool | None = None
     """The file is on the file system of its folder: nothing is mounted over it."""
+    held: bool = False
+    """The lock that the other host holds on its file is on this one."""
+    mount: str = ""
+    """Where the file's file system comes from, if that is another machine: `nfs4 nas:/images`."""
 
 
 class Proof(StrEnum):
@@ -60,6 +64,34 @@ def compare(mine: Sight, theirs: Sight) -> Proof:
         return Proof.OTHER
     comparable = mine.token_inode == theirs.token_inode and mine.file_inode is not None
     return Proof.OTHER if comparable and mine.file_inode != theirs.file_inode else Proof.SAME
+
+
+def compare_unwritten(mine: Sight, theirs: Sight) -> Proof | None:
+    """Where no token can be written: is it the same file? None where that cannot be known.
+
+    A lock on a random place of the file, taken by one host and seen by the other, proves it. File systems that do
+    not pass locks on are known by where they come from. Two local ones are never taken for one, however alike they
+    are: hosts may be clones of one image.
+    """
+    if theirs.held:
+        return Proof.SAME
+    if not mine.mount:
+        return Proof.APART
+    if theirs.mount != mine.mount:
+        return None  # one may reach the same server by another name
+    if theirs.file_inode is None:
+        return Proof.MISSING
+    return Proof.SAME if theirs.file_inode == mine.file_inode else Proof.OTHER
+
+
+def misplaced(disk: Disk, why: str, fix: str) -> Refusal:
+    """A disk that is only on the source, where Sterna neither makes nor removes files; `why` names the place."""
+    if not disk.carried:
+        return Refusal(code="disk-outside-instances", message=f"{disk.device} {disk.target}: {why}", fix=fix)
+    message = f"{disk.device} {disk.target} is only on the source, and cannot be sent along: {why}"
+    eject = f"virsh change-media VM {disk.target} --eject"
+    fix = f"put the same file on the destination as {disk.path}, or eject it ({eject})"
+    return Refusal(code="medium-missing", message=message, fix=fix)
 
 
 def cold_disks(live: tuple[Disk, ...], inactive: tuple[Disk, ...]) -> tuple[Disk, ...]:

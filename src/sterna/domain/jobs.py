@@ -12,6 +12,7 @@ from sterna.domain.model import GuestState, Refusal, Vm
 
 VM_JOB = "vm-job-active"
 """Code: libvirt is at work on the whole guest, and lets nothing else be done with it."""
+_NAMED = 3
 _ABORT = "wait until it ends (virsh domjobinfo {vm}), or end it: virsh domjobabort {vm}"
 _WAIT = "wait until it ends (virsh domjobinfo {vm})"
 _OPERATIONS = {
@@ -87,6 +88,19 @@ def foreign_job_refusal(vm: str, kind: str, job: str) -> Refusal:
     cancel = f'{{"execute":"block-job-cancel","arguments":{{"device":"{job}"}}}}'
     fix = f"let whoever started it end it, or: virsh qemu-monitor-command {vm} '{cancel}'"
     return Refusal(code="disk-job-active", message=message, fix=fix)
+
+
+def snapshots_refusal(vm: str, names: Sequence[str]) -> Refusal:
+    """libvirt migrates no VM that has snapshots."""
+    some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    message = (
+        f"{vm} has {len(names)} snapshot{'s' if len(names) > 1 else ''} ({some}), and libvirt migrates none of them"
+    )
+    fix = (
+        f"delete each: virsh snapshot-delete {vm} SNAPSHOT. With --metadata libvirt only forgets it: what it holds "
+        "stays in the disk's image, or in the files it is made of"
+    )
+    return Refusal(code="vm-snapshots", message=message, fix=fix)
 
 
 def blocked_refusal(vm: str, reason: str) -> Refusal:

@@ -175,6 +175,16 @@ class Disk(Value):
         return any(ref.kind == "volume" for ref in self.secrets)
 
     @property
+    def medium(self) -> bool:
+        """Nobody writes to it: a CD, a seed or config drive, any disk that is read-only."""
+        return self.kind is DiskKind.FILE and (self.read_only or self.device == "cdrom")
+
+    @property
+    def carried(self) -> bool:
+        """Sent by the agents themselves: libvirt copies nothing that is read-only."""
+        return bool(self.local) and self.medium
+
+    @property
     def chap(self) -> SecretRef | None:
         """The login its iSCSI target wants (a backing file's comes later in the XML)."""
         return next((ref for ref in self.secrets if ref.kind == "iscsi"), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sterna.domain.capabilities import Guest, Pair
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
 from sterna.domain.model import Data, Refusal, Transport, Value
-from sterna.domain.policies import DEFAULT, POLICIES, May
+from sterna.domain.policies import DEFAULT, POLICIES, Accept, May
 
 MIB = 2**20
 LONGEST_DOWNTIME_MS = 2_000_000
@@ -46,6 +46,7 @@ class Asked(Value):
     bandwidth_bytes_s: int | None = None
     transport: Transport | None = None
     demands: frozenset[Feature] = frozenset()
+    accept: frozenset[Accept] = frozenset()
 
 
 class Objective(Value):
@@ -64,6 +65,8 @@ class Objective(Value):
     """None: as the hosts' operators set it, else TLS where both hosts have certificates, else TCP."""
     demands: frozenset[Feature] = frozenset()
     """Features it must have, or is refused. Others are chosen."""
+    accept: frozenset[Accept] = frozenset()
+    """What a person takes the risk of."""
 
 
 def objective_of(options: Data) -> Objective:
@@ -118,6 +121,7 @@ def objective(asked: Asked) -> tuple[Objective | None, list[Refusal]]:
         patience_s=base.patience_s,
         transport=asked.transport,
         demands=asked.demands,
+        accept=asked.accept,
     ), []
 
 

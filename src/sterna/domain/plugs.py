@@ -96,6 +96,14 @@ def claimed(nic: Nic) -> str | None:
     return nic.parent if nic.plug == MACVTAP and nic.mode == PASSTHROUGH else None
 
 
+LIBVIRTS_BRIDGE: Final = "virbr"
+"""What libvirt calls the bridges that it makes for its networks."""
+_NETWORK = "other: network "
+_NOT_PRIVATE = (
+    "put the NIC on a bridge that leads both hosts into one network (<interface type='bridge'>, not virbr...). A "
+    "NAT or isolated network of libvirt is each host's own, even where both have one of that name: there the guest "
+    "would lose its connections and its neighbours"
+)
 TRUNK_BRIDGE: Final = "tbr-"
 """What Neutron's ML2/OVS calls the bridge that a trunk's parent has for itself."""
 
@@ -107,6 +115,9 @@ def no_bridge(nic: Nic) -> Refusal:
         message = f"NIC {nic.mac} is a trunk's parent, on a bridge of its own ({bridge}): that is not moved yet"
         fix = "delete the trunk in Neutron, move the VM, and make it again"
         return Refusal(code="trunk-parent", message=message, fix=fix)
+    if nic.plug == BRIDGE and bridge.startswith(LIBVIRTS_BRIDGE):
+        message = f"NIC {nic.mac} is on {bridge}, a bridge of a libvirt network: such a network is its host's own"
+        return Refusal(code="bridge-missing", message=message, fix=_NOT_PRIVATE)
     kind, fix = ("Linux", f"ip link add {bridge} type bridge")
     if nic.plug != BRIDGE:
         kind, fix = ("Open vSwitch", f"ovs-vsctl add-br {bridge}")
@@ -122,6 +133,10 @@ def refusals(nic: Nic) -> list[Refusal]:
         )
         fix = "plug it as a tap (Open vSwitch normal plug), or detach it for the move"
         return [Refusal(code="nic-vhostuser", message=message, fix=fix)]
+    if nic.plug.startswith(_NETWORK):
+        name = nic.plug.removeprefix(_NETWORK)
+        message = f"NIC {nic.mac} is on {name}, a network of its host's libvirt"
+        return [Refusal(code="nic-unsupported", message=message, fix=_NOT_PRIVATE)]
     if nic.plug not in SUPPORTED:
         message = f"NIC {nic.mac}: plug type {nic.plug!r} is not supported"
         fix = "detach it, or put it on an Open vSwitch bridge, a Linux bridge or a macvtap"

@@ -18,6 +18,13 @@ class May(StrEnum):
     """Stop it until the rest is copied, however long that takes within the deadline."""
 
 
+class Accept(StrEnum):
+    """What nobody can promise, and a person may accept."""
+
+    CPU = "cpu"
+    """The guest sees its host's CPU as it is, and the destination's is another one."""
+
+
 class Policy(Value):
     """An objective's defaults."""
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sterna.domain.addresses import bare
 from sterna.domain.errors import BadRequest
 from sterna.domain.journal import Migration
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, HostFacts, Nic, RbdSource, Vm
@@ -46,7 +47,11 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def is_address(text: object) -> bool:
-    """An IPv4 or IPv6 address without a zone, or a host name: nothing else that a URI could be made of."""
+    """An IPv4 or IPv6 address, or a host name: nothing else that a URI could be made of.
+
+    Not one with a zone (`fe80::1%eth0`): a zone names a device of the host that dials, which the other cannot know.
+    Nor in brackets: those belong to URIs, and are put there.
+    """
     if not isinstance(text, str) or not 0 < len(text) <= LONGEST_HOST_NAME:
         return False
     try:
@@ -163,7 +168,7 @@ def stream_uri(told: object, address: str) -> str:
     of the range. QEMU would obey `exec:` as well. Raises BadRequest."""
     text = str(told)
     begin, _, port = text.removeprefix("tcp:").rpartition(":")
-    right = text.startswith("tcp:") and begin.removeprefix("[").removesuffix("]") == address
+    right = text.startswith("tcp:") and bare(begin) == bare(address)
     _demand(
         right and port.isascii() and port.isdigit() and int(port) in STREAM_PORTS and len(port) == len("49152"),
         "uri",
@@ -177,6 +182,12 @@ def port(told: object) -> int:
     _demand(type(told) is int and 0 <= told < 2**16, "port", told)
     assert isinstance(told, int)
     return told
+
+
+def place(told: object) -> int | None:
+    """A position in a file, None for none. Raises BadRequest."""
+    _demand(told is None or (type(told) is int and 0 <= told < 2**63), "place", told)
+    return told if isinstance(told, int) else None
 
 
 def named(text: object, what: str) -> str:

@@ -9,7 +9,6 @@ from functools import cached_property
 
 import structlog
 
-from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -18,12 +17,14 @@ from sterna.domain.objective import CopyParameters, Objective, objective_of
 from sterna.domain.policies import May
 from sterna.domain.status import Status, check_transition
 from sterna.domain.step import History
+from sterna.migration.sharing import Elsewhere, PeersFiles
 from sterna.ports.clock import Clock
 from sterna.ports.handshake import Handshake
 from sterna.ports.hypervisor import Hypervisor
 from sterna.ports.image import Images
 from sterna.ports.network import Network
 from sterna.ports.peer import Hints, Peer
+from sterna.ports.probe import StreamProbe
 from sterna.ports.records import Journal
 from sterna.ports.secrets import Sealing
 from sterna.ports.storage import Storage
@@ -78,6 +79,8 @@ class HostPorts:
     """The same through SSH, for a copy that travels inside libvirt's own connection."""
     handshake: Handshake | None = None
     """None: TLS is not tried before it is needed."""
+    probe: StreamProbe | None = None
+    """None: whether a stream reaches the other host shows in the copy."""
     vif_plugging_timeout_s: float = 10.0
     """How long P12 waits for this host's network agent, in seconds."""
     wait_for: str = ""
@@ -264,9 +267,10 @@ class Context:
         """What this migration writes beside a disk to see whether the other host sees it."""
         return f"{self.migration.id}-{self.role}"
 
-    async def peer_sees(self, path: str, token: str) -> Sight:
-        """What the other host sees of `token` beside `path`. Raises Unreachable or Unknown."""
-        return Sight.model_validate((await self.peer.call("sees_token", {"path": path, "token": token}))["sight"])
+    @property
+    def elsewhere(self) -> Elsewhere:
+        """The other host's files."""
+        return PeersFiles(self.peer.call)
 
     async def observe_here(self) -> Observation:
         """This host's word about the guest; UNKNOWN where its libvirt does not answer."""

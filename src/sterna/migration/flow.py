@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sterna.domain.step import Flow
-from sterna.migration import post, pre, rehearsal, rollback, secrets, steering, transfer
+from sterna.migration import media, post, pre, probing, rehearsal, rollback, secrets, steering, transfer
 from sterna.migration.context import Context
 
 SOURCE: Flow[Context] = Flow(
@@ -23,7 +23,9 @@ SOURCE: Flow[Context] = Flow(
         pre.SnapshotVolumes,  # P2
         pre.PrepareBindings,  # the network service learns where the ports go
         pre.CallPreLiveMigration,  # P3, P11
+        media.SendMedia,  # read-only media that libvirt does not copy
         pre.WaitVifPlugged,  # P12
+        probing.ProbeStream,  # nothing is copied through a closed firewall
         pre.DetachDevices,  # virtual functions, which QEMU cannot copy
         transfer.SetMigrating,  # M1
         transfer.FindLocalDisks,  # M2

@@ -79,7 +79,7 @@ class SnapshotVolumes(Step[Context]):
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         if keeps := occupied(vm, await ctx.host.hypervisor.check_outgoing(vm.uuid)):
             raise Refused(keeps)
-        decided = await decide_local(ctx.host.storage, ctx.peer_sees, vm.disks, ctx.token)
+        decided = await decide_local(ctx.host.storage, ctx.elsewhere, vm.disks, ctx.token)
         disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
         against = [refusal for disk in disks for refusal in disk.against]
         if against:
@@ -386,7 +386,7 @@ def pre_live_migration_result(ctx: Context) -> Data:
             target=d.target,
             kind=d.kind,
             path=d.path,
-            copied=True,
+            copied=not d.carried,
             from_base=bool(d.backing_shared),
             holes_kept=d.holes_kept,
         )

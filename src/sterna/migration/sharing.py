@@ -6,41 +6,87 @@ Used by P2 and by the checks, so that both come to the same answer.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from sterna.domain.claims import Proof, Sight, compare
+from sterna.domain.claims import Proof, Sight, compare, compare_unwritten
 from sterna.domain.errors import Permanent
-from sterna.domain.model import Disk, DiskKind, Refusal
+from sterna.domain.model import Data, Disk, DiskKind, Refusal
 from sterna.ports.storage import Storage
 
-Ask = Callable[[str, str], Awaitable[Sight]]
-"""What the destination sees of this token beside this path."""
+
+class Elsewhere(Protocol):
+    """The destination's files. Raises Unreachable or Unknown."""
+
+    async def sees(self, path: str, token: str, place: int | None = None) -> Sight:
+        """What it sees of this token beside this path, of the file, and of a lock on that place of it."""
+
+    async def digest(self, path: str) -> str | None:
+        """Of the content of its file of that name."""
+
+
+class PeersFiles:
+    """`Elsewhere`, by calls to the other host's agent."""
+
+    def __init__(self, call: Callable[[str, Data], Awaitable[Data]]) -> None:
+        self._call = call
+
+    async def sees(self, path: str, token: str, place: int | None = None) -> Sight:
+        """See Elsewhere.sees."""
+        params = {"path": path, "token": token, "place": place}
+        return Sight.model_validate((await self._call("sees_token", params))["sight"])
+
+    async def digest(self, path: str) -> str | None:
+        """See Elsewhere.digest."""
+        told = (await self._call("digest", {"path": path}))["digest"]
+        return None if told is None else str(told)
+
+
+class Unproven(Permanent):
+    """Whether both hosts have one and the same file cannot be known."""
+
+    def __init__(self, path: str, theirs: Sight, why: str) -> None:
+        fix = "let the agents write into that folder, or mount it from the same server, with locks, on both hosts"
+        super().__init__(f"whether both hosts see the same {path} cannot be proven: {why}", fix=fix)
+        self.theirs = theirs
+
+
 _FLATTEN = "put all of its files on storage both hosts see, under the same names, or flatten it (virsh blockpull)"
 
 
-async def decide_local(storage: Storage, ask: Ask, disks: tuple[Disk, ...], token: str) -> tuple[Disk, ...]:
+async def decide_local(storage: Storage, there: Elsewhere, disks: tuple[Disk, ...], token: str) -> tuple[Disk, ...]:
     """Each disk with `local` decided, and every file it stands on compared; what is in the way is in `against`.
 
     A token file is put for a moment beside what each path leads to. A destination that sees it shares the storage.
+    Where nothing can be written, a lock on the file stands for the token. A medium that nobody writes to may also
+    be a file of the same content on each host.
     Raises Unreachable or Unknown if the destination cannot be asked.
     """
     decided = []
     for disk in disks:
         if disk.kind is DiskKind.FILE and disk.path is not None:
-            decided.append(await _decide(storage, ask, await storage.examine(disk), disk.path, token))
+            decided.append(await _decide(storage, there, await storage.examine(disk), disk.path, token))
         else:
             decided.append(disk.model_copy(update={"local": False}))
     return tuple(decided)
 
 
-async def _decide(storage: Storage, ask: Ask, disk: Disk, path: str, token: str) -> Disk:
-    proof = await _prove(storage, ask, path, token)
-    local, against, base = proof is Proof.APART, list(disk.against), None
-    if proof is Proof.OTHER:
-        message = f"disk {disk.target}: both hosts see the folder of {path}, but another file under that name"
-        fix = "see what is mounted over it, or where a symbolic link leads"
-        against.append(Refusal(code="disk-not-the-same", message=message, fix=fix))
+async def _decide(storage: Storage, there: Elsewhere, disk: Disk, path: str, token: str) -> Disk:
+    against, base = list(disk.against), None
+    try:
+        proof, theirs = await _prove(storage, there, path, token)
+    except Unproven as error:
+        if not disk.medium:
+            raise
+        proof, theirs = Proof.APART, error.theirs
+    if proof is Proof.APART and disk.medium:
+        proof = await _compare_media(storage, there, path, theirs)
+        if proof is Proof.OTHER:
+            against.append(_another_medium(disk))
+    elif proof is Proof.OTHER:
+        against.append(_another_file(disk))
+    local = proof is Proof.APART
     below = tuple(dict.fromkeys(p for p in (disk.backing_path, *disk.chain) if p))
-    problems = [p for p in [await _below(storage, ask, p, token) for p in below] if p]
+    problems = [p for p in [await _below(storage, there, p, token) for p in below] if p]
     if local and disk.data_file:
         message = (
             f"disk {disk.target}: {path} is only on this host, with its data in another file, {disk.data_file}"
@@ -56,12 +102,12 @@ async def _decide(storage: Storage, ask: Ask, disk: Disk, path: str, token: str)
     return disk.model_copy(update=found | {"against": tuple(against)})
 
 
-async def _below(storage: Storage, ask: Ask, path: str, token: str) -> str:
+async def _below(storage: Storage, there: Elsewhere, path: str, token: str) -> str:
     """What is wrong with a file that an image stands on, in words: '' where both hosts see the same one."""
     if not path.startswith("/"):
         return f"{path}, which is not a file: whether both hosts reach it is not known"
     try:
-        proof = await _prove(storage, ask, path, token)
+        proof, _ = await _prove(storage, there, path, token)
     except Permanent as error:
         return f"{path}, of which nothing can be proven ({error.message})"
     return {
@@ -72,9 +118,48 @@ async def _below(storage: Storage, ask: Ask, path: str, token: str) -> str:
     }[proof]
 
 
-async def _prove(storage: Storage, ask: Ask, path: str, token: str) -> Proof:
+async def _prove(storage: Storage, there: Elsewhere, path: str, token: str) -> tuple[Proof, Sight]:
+    """Is it one file, and what the destination sees. Raises Unproven where that cannot be known."""
     try:
-        await storage.leave_token(path, token)
-        return compare(await storage.sight(path, token), await ask(path, token))
+        try:
+            await storage.leave_token(path, token)
+        except Permanent as error:
+            return await _prove_unwritten(storage, there, path, token, error.message)
+        theirs = await there.sees(path, token)
+        return compare(await storage.sight(path, token), theirs), theirs
     finally:
         await storage.drop_token(path, token)
+
+
+async def _prove_unwritten(
+    storage: Storage, there: Elsewhere, path: str, token: str, why: str
+) -> tuple[Proof, Sight]:
+    async with storage.held(path) as place:
+        theirs = await there.sees(path, token, place)
+        proof = compare_unwritten(await storage.sight(path, token), theirs)
+    if proof is None:
+        raise Unproven(path, theirs, why)
+    return proof, theirs
+
+
+async def _compare_media(storage: Storage, there: Elsewhere, path: str, theirs: Sight) -> Proof:
+    """Of a medium on storage of each host's own: SAME where the destination has one of the same content."""
+    if theirs.file_inode is None:
+        return Proof.APART
+    mine = await storage.sight(path, "none")
+    if mine.size != theirs.size:
+        return Proof.OTHER
+    ours, other = await storage.digest(path), await there.digest(path)
+    return Proof.SAME if ours is not None and ours == other else Proof.OTHER
+
+
+def _another_file(disk: Disk) -> Refusal:
+    message = f"disk {disk.target}: both hosts see the folder of {disk.path}, but another file under that name"
+    fix = "see what is mounted over it, or where a symbolic link leads"
+    return Refusal(code="disk-not-the-same", message=message, fix=fix)
+
+
+def _another_medium(disk: Disk) -> Refusal:
+    message = f"{disk.device} {disk.target}: the destination has another file as {disk.path}"
+    fix = f"put the same file there, or eject it (virsh change-media VM {disk.target} --eject)"
+    return Refusal(code="medium-differs", message=message, fix=fix)

@@ -36,6 +36,13 @@ async def choose(ctx: Context, converges: bool | None) -> CopyParameters:
     return found.parameters
 
 
+async def transport_of(ctx: Context) -> Transport | None:
+    """How the memory will travel; None where the hosts have changed, which `choose` says."""
+    there = HostFacts.model_validate(ctx.history.results["pre-live-migration"]["host"])
+    found = solution(ctx.wanted, await ctx.host.hypervisor.host(), there, ctx.vm_before())
+    return found.parameters.transport if found.parameters is not None else None
+
+
 def control_uri(host: HostPorts, address: str, transport: Transport) -> str:
     """How this host's libvirtd dials the one at `address` for a copy that travels so. Raises BadRequest."""
     untrusted.address(address)

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sterna.domain import untrusted
+from sterna.domain.addresses import in_uri
 from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
 from sterna.domain.errors import Cancelled, Permanent, Refused, SternaError
 from sterna.domain.journal import Kind
@@ -64,7 +65,7 @@ class FindLocalDisks(Step[Context]):
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Both sides must agree on which disks are copied, or nothing is."""
-        ours = sorted(d.target for d in ctx.vm_before().disks if d.local)
+        ours = sorted(d.target for d in ctx.vm_before().disks if d.local and not d.carried)
         answer = ctx.history.results["pre-live-migration"]
         theirs = sorted(d["target"] for d in answer["disks"] if d["copied"])
         if ours != theirs:
@@ -240,7 +241,7 @@ def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:
         migration_id=ctx.migration.id,
         epoch=ctx.migration.epoch,
         destination_uri=stream.control_uri(ctx.host, answer["address"], transport),
-        migrate_uri=None if transport is Transport.SSH else f"tcp://{untrusted.address(answer['address'])}",
+        migrate_uri=None if transport is Transport.SSH else f"tcp://{in_uri(untrusted.address(answer['address']))}",
         disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
         nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
         listens=answer.get("listens", {}),

@@ -78,6 +78,14 @@ class Inventory(Protocol):
         """What speaks against a copy of this guest beginning now: jobs on it or on its disks, and what its QEMU
         itself cannot migrate. Nothing for one that does not run. Raises NotFound, Unreachable."""
 
+    async def host_cpu(self, vm: Vm) -> str:
+        """What a guest that sees this host's CPU as it is sees, for `compare_cpu`; '' for any other guest.
+
+        Raises Unreachable, Permanent."""
+
+    async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
+        """What of `cpu`, another host's `host_cpu`, this host lacks. Raises Unreachable, Permanent."""
+
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Begin to measure what a running guest dirties; does not wait. Not during a copy. Raises as `load`."""
 

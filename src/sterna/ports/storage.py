@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from sterna.domain.claims import Claim, Sight
@@ -49,8 +50,22 @@ class Storage(Protocol):
     async def sees_token(self, path: str, token: str) -> bool:
         """Does THIS host see that token beside `path`?"""
 
-    async def sight(self, path: str, token: str) -> Sight:
-        """What this host sees of the token, and of the file that `path` leads to."""
+    async def sight(self, path: str, token: str, place: int | None = None) -> Sight:
+        """What this host sees of the token, of the file that `path` leads to, and whether a lock is held on that
+        `place` of it."""
+
+    def held(self, path: str) -> AbstractAsyncContextManager[int | None]:
+        """Hold a lock on a random place of the file, which a host that sees the same file sees too: the proof where
+        nothing can be written. The place; None where it cannot be locked."""
+
+    async def digest(self, path: str) -> str | None:
+        """Two files with the same one have the same content. None where it cannot be read."""
+
+    async def read(self, path: str, offset: int, length: int) -> bytes:
+        """A piece of a medium; b'' at its end. Raises Permanent."""
+
+    async def write(self, path: str, offset: int, data: bytes) -> None:
+        """A piece into a file that P8 made; the first one empties it. Raises Permanent."""
 
     async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
         """Who of these names a file called `name` beside that token, under whatever path; in words."""

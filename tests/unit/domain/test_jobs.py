@@ -2,7 +2,7 @@
 
 import pytest
 
-from sterna.domain.jobs import disk_job_refusal, job_refusal, occupied, state_refusals
+from sterna.domain.jobs import disk_job_refusal, job_refusal, occupied, snapshots_refusal, state_refusals
 from sterna.domain.model import GuestState, Vm
 
 
@@ -75,3 +75,9 @@ def test_an_operation_of_a_newer_libvirt_is_named_as_it_names_it() -> None:
     found = job_refusal("tern", "teleport")
     assert "teleport" in found.message
     assert found.fix
+
+
+def test_snapshots_are_named_with_the_command_that_deletes_them() -> None:
+    found = snapshots_refusal("tern", ["a", "b", "c", "d"])
+    assert (found.code, "4 snapshots (a, b, c, ...)" in found.message) == ("vm-snapshots", True)
+    assert "virsh snapshot-delete tern" in found.fix

@@ -33,12 +33,17 @@ class Certificates:
         return tuple(name for name in self.needed if not os.access(self.folder / name, os.R_OK))
 
 
-def of_migration(conf: Path = QEMU_CONF) -> Certificates:
-    """As libvirt would find them. A `qemu.conf` that cannot be read says nothing."""
+def settings_of(conf: Path = QEMU_CONF) -> dict[str, str]:
+    """What `qemu.conf` says in one line each. One that cannot be read says nothing."""
     try:
-        told = dict(_SETTING.findall(conf.read_text()))
+        return dict(_SETTING.findall(conf.read_text()))
     except OSError:
-        told = {}
+        return {}
+
+
+def of_migration(conf: Path = QEMU_CONF) -> Certificates:
+    """As libvirt would find them."""
+    told = settings_of(conf)
     common = told.get("default_tls_x509_cert_dir") or str(_COMMON)
     own = told.get("migrate_tls_x509_cert_dir") or (str(_OWN) if _OWN.is_dir() else common)
     verify = told.get("migrate_tls_x509_verify", told.get("default_tls_x509_verify", "1"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt import abilities, checks, translating
+from sterna.adapters.libvirt import abilities, checks, cpus, translating
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.describe import describe
@@ -114,6 +114,14 @@ class LibvirtInventory(LibvirtHost):
 
     def _ground(self, conn: Connect, vm: Vm) -> HostGround:
         return HostGround(conn, self._settings.name, self._settings.address, besides=vm.uuid)
+
+    async def host_cpu(self, vm: Vm) -> str:
+        """What a guest that sees this host's CPU as it is sees. Raises Unreachable, Permanent."""
+        return await self._ask(lambda conn: cpus.host_cpu(conn, vm))
+
+    async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
+        """What of another host's CPU this host lacks. Raises Unreachable, Permanent."""
+        return await self._ask(lambda conn: cpus.compare(conn, vm, cpu))
 
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Begin to measure what the guest dirties. Raises NotFound, Permanent, Unreachable."""
@@ -263,7 +271,6 @@ def _read_vm(conn: Connect, name_or_uuid: str, own: HostSettings) -> Vm:
                 _sized(domain, disk, finds_zeros(conn) and disk.target not in solid) for disk in vm.disks
             ),
             "cold": cold_disks(vm.disks, inactive.disks),
-            "immovable": vm.immovable + _saved_states(domain),
             "references": _references(domain, active=active, persistent=persistent, own=own),
         }
     )
@@ -314,21 +321,6 @@ def _sized(domain: Any, disk: Disk, keeps_holes: bool) -> Disk:
     holes = keeps_holes and disk.kind is DiskKind.FILE and (disk.format != "raw" or allocation < capacity)
     sizes = {"capacity_bytes": capacity, "allocation_bytes": allocation, "length_bytes": physical}
     return disk.model_copy(update={**sizes, "holes_kept": holes})
-
-
-def _saved_states(domain: Any) -> tuple[str, ...]:
-    """Snapshots and checkpoints are this libvirt's own records: libvirt refuses to migrate a VM that has any."""
-    found = []
-    for what, count in (
-        ("snapshots", domain.snapshotNum),
-        ("checkpoints", lambda: len(domain.listAllCheckpoints())),
-    ):
-        try:
-            if number := count():
-                found.append(f"{number} {what}")
-        except libvirt.libvirtError:
-            continue  # not every driver has them
-    return tuple(found)
 
 
 def _against(conn: Connect, vm: Vm) -> list[Refusal]:

@@ -13,7 +13,14 @@ import libvirt
 
 from sterna.adapters.libvirt.metadata import Element, parse_xml
 from sterna.adapters.libvirt.monitor import Refused, ask
-from sterna.domain.jobs import blocked_refusal, busy_refusal, disk_job_refusal, foreign_job_refusal, job_refusal
+from sterna.domain.jobs import (
+    blocked_refusal,
+    busy_refusal,
+    disk_job_refusal,
+    foreign_job_refusal,
+    job_refusal,
+    snapshots_refusal,
+)
 from sterna.domain.model import Refusal
 
 
@@ -34,7 +41,8 @@ def against_leaving(domain: Any) -> list[Refusal]:
         return []
     try:
         jobs = [*_of_guest(domain), *_of_disks(domain), *_of_qemu(domain)]
-        return jobs or list(_blockers(domain))  # a job has blockers of its own, that end with it
+        blockers = [] if jobs else _blockers(domain)  # a job has blockers of its own, that end with it
+        return [*jobs, *blockers, *_snapshots(domain)]
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:  # it has waited for half a minute
             return [busy_refusal(domain.name(), error.get_error_message())]
@@ -73,6 +81,18 @@ def _of_qemu(domain: Any) -> Iterator[Refusal]:
     for job in ask(domain, "query-block-jobs"):
         if _BY_LIBVIRT not in job["device"]:
             yield foreign_job_refusal(domain.name(), job["type"], job["device"])
+
+
+def _snapshots(domain: Any) -> Iterator[Refusal]:
+    """They are this libvirt's own records: it migrates no VM that has any. (Checkpoints are no obstacle.)"""
+    try:
+        names = domain.snapshotListNames()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return
+        raise
+    if names:
+        yield snapshots_refusal(domain.name(), names)
 
 
 def _blockers(domain: Any) -> Iterator[Refusal]:

@@ -27,6 +27,7 @@ from sterna.adapters.libvirt.connection import Connect
 from sterna.adapters.libvirt.keeper import ANSWER_S, CONNECT_S, HELD
 from sterna.adapters.libvirt.metadata import Element
 from sterna.adapters.libvirt.monitor import Refused, ask
+from sterna.domain.addresses import in_uri, is_ipv6
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.untrusted import STREAM_PORTS
 
@@ -122,7 +123,7 @@ async def listen_again(uuid: str, address: str) -> str:
         raise Conflict(
             "the guest has no monitor for recovery here: it did not come in as one that may be in post-copy"
         )
-    uri = f"tcp:{address}:{_free_port(address)}"
+    uri = f"tcp:{in_uri(address)}:{_free_port(address)}"
     deadline = time.monotonic() + _SETTLE_S
     while (said := await _ask_keeper(uuid, "migrate-recover", uri=uri)) != "":
         if time.monotonic() > deadline:
@@ -157,7 +158,7 @@ async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | Non
 def _free_port(address: str) -> int:
     """Raises Permanent where the address is not this host's, or no port of libvirt's range is free on it."""
     for port in STREAM_PORTS:
-        with socket.socket() as trial:
+        with socket.socket(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET) as trial:
             try:
                 trial.bind((address, port))
             except OSError as error:

@@ -10,14 +10,14 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from sterna.adapters.native import owners, usage, witness
+from sterna.adapters.native import hold, media, owners, usage, witness
 from sterna.adapters.native.command import run
 from sterna.adapters.threads import in_thread
-from sterna.domain.claims import Claim, Sight
+from sterna.domain.claims import Claim, Sight, misplaced
 from sterna.domain.errors import Conflict, Permanent, Refused, Temporary
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.ports.storage import Created
@@ -120,9 +120,35 @@ class FileStorage:
         """Does THIS host see that token beside `path`?"""
         return (await self.sight(path, token)).seen
 
-    async def sight(self, path: str, token: str) -> Sight:
-        """What this host sees of the token, and of the file beside it."""
-        return await _on_disk(lambda: witness.sight(path, token))
+    async def sight(self, path: str, token: str, place: int | None = None) -> Sight:
+        """What this host sees of the token, of the file beside it, and of the other host's lock on it."""
+        return await _on_disk(lambda: witness.sight(path, token, place))
+
+    @contextlib.asynccontextmanager
+    async def held(self, path: str) -> AsyncIterator[int | None]:
+        """Hold a lock on a random place of the file: the place; None where it cannot be locked."""
+        with contextlib.ExitStack() as stack:
+            yield await _on_disk(lambda: stack.enter_context(hold.hold(path)))
+
+    async def digest(self, path: str) -> str | None:
+        """What tells a file's content from any other; None where it cannot be read."""
+        return await _on_disk(lambda: media.digest(path))
+
+    async def read(self, path: str, offset: int, length: int) -> bytes:
+        """A piece of a medium; b'' at its end. Raises Permanent."""
+        return await _in_words(lambda: media.read(path, offset, length), f"cannot read {path}")
+
+    async def write(self, path: str, offset: int, data: bytes) -> None:
+        """A piece into a file that P8 made. Raises Permanent, also outside the instances directory."""
+
+        def write() -> None:
+            inside = self._inside(path)
+            with self._parent(inside) as parent:
+                if parent is None:
+                    raise Permanent(f"{inside.parent} is not there")
+                media.write(parent, inside.name, offset, data)
+
+        await _in_words(write, f"cannot write {path}")
 
     async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
         """Who names a file called `name` that lies beside that token, under whatever path."""
@@ -175,7 +201,7 @@ class FileStorage:
 
     def _against(self, disk: Disk) -> list[Refusal]:
         """What is wrong with one disk's copy, room apart."""
-        label = f"disk {disk.target}"
+        label = f"{disk.device} {disk.target}"
         if disk.kind is not DiskKind.FILE or disk.path is None:
             fix = "use a file, or a volume both hosts can reach"
             return [Refusal(code="disk-not-a-file", message=f"{label} is local and not a file", fix=fix)]
@@ -190,10 +216,7 @@ class FileStorage:
         try:
             path = self._inside(disk.path)
         except Permanent as error:
-            return [
-                *found,
-                Refusal(code="disk-outside-instances", message=f"{label}: {error.message}", fix=error.fix),
-            ]
+            return [*found, misplaced(disk, error.message, error.fix)]
         if path.exists() or path.is_symlink():
             fix = f"remove {path} on the destination, if nothing needs it"
             found.append(Refusal(code="disk-file-exists", message=f"{label}: {path} exists already", fix=fix))
@@ -203,8 +226,7 @@ class FileStorage:
         try:
             self._inside(disk.path or "")
         except Permanent as error:
-            message = f"disk {disk.target}: {error.message}: it could not be removed after the move"
-            yield Refusal(code="disk-outside-instances", message=message, fix=error.fix)
+            yield misplaced(disk, f"{error.message}: it could not be removed after the move", error.fix)
             return
         if Path(disk.path or "").is_symlink():
             message = (
@@ -261,6 +283,10 @@ class FileStorage:
         path = self._inside(wanted)
         if disk.format not in _FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
+        if disk.carried:  # its bytes come from the source's agent
+            await _in_words(lambda: _make_empty(path), f"cannot make {path}")
+            await _in_words(lambda: owners.give(path, disk.owner), f"cannot give {path} its owner")
+            return
         if refusals := await _on_disk(lambda: _against_backing(disk)):
             raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
         if await self._is_whole(disk, path):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from sterna.adapters.native.hold import is_held, mount_of
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent
 
@@ -27,30 +28,33 @@ def leave(path: str, token: str) -> None:
         os.fsync(fd)
 
 
-def sight(path: str, token: str) -> Sight:
-    """What this host sees of the token and of the file beside it.
+def sight(path: str, token: str, place: int | None = None) -> Sight:
+    """What this host sees of the token, of the file beside it, and of a lock on that `place` of the file.
 
     The directory is listed first, so that a network file system does not answer from a negative cache.
     """
-    place = _place(path, token)
+    token_file = _place(path, token)
     with contextlib.suppress(OSError):
-        os.listdir(place.parent)
-    inode = _read(place, token)
-    if inode is None:
-        return Sight()
-    try:
-        found = os.stat(path)
-    except OSError:
-        return Sight(seen=True, token_inode=inode)
+        os.listdir(token_file.parent)
+    inode = _read(token_file, token)
+    found = Sight(seen=inode is not None, token_inode=inode, mount=mount_of(path))
     with contextlib.suppress(OSError):
-        same = found.st_dev == os.stat(place.parent).st_dev
-        return Sight(seen=True, token_inode=inode, file_inode=found.st_ino, size=found.st_size, same_device=same)
-    return Sight(seen=True, token_inode=inode)
+        seen = os.stat(path)
+        same = seen.st_dev == os.stat(token_file.parent).st_dev
+        held = place is not None and is_held(path, place)
+        file = {"file_inode": seen.st_ino, "size": seen.st_size, "same_device": same, "held": held}
+        return found.model_copy(update=file)
+    return found
 
 
 def drop(path: str, token: str) -> None:
-    """Remove it; missing is success. Raises OSError, Permanent."""
-    _place(path, token).unlink(missing_ok=True)
+    """Remove it; missing is success, also where nothing could be removed. Raises OSError, Permanent."""
+    place = _place(path, token)
+    try:
+        place.unlink(missing_ok=True)
+    except OSError:
+        if os.path.lexists(place):
+            raise
 
 
 def tokens(path: str) -> tuple[str, ...]:

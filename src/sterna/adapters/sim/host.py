@@ -36,6 +36,7 @@ class SimHost:
         self.refused_cpus: set[str] = set()
         self.maintenance = False
         self.userfaultfd = True
+        self.cpu = "Skylake"
         """May QEMU handle page faults here?"""
         self.abilities = Abilities(userfaultfd_hugepages=True, tls=False, zstd=True, locked_memory=True)
         """What else it can do for a copy; `userfaultfd` stands over it."""

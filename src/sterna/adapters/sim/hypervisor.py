@@ -112,6 +112,18 @@ class SimHypervisor(SimKeyring):
         """Its guests listen nowhere."""
         return {}
 
+    async def host_cpu(self, vm: Vm) -> str:
+        """The host's `cpu`, for guests that see it."""
+        here = await self._called()
+        return here.cpu if "host-passthrough" in vm.cpu_xml else ""
+
+    async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
+        """Another word is another CPU."""
+        here = await self._called()
+        if here.cpu == cpu:
+            return []
+        return [Refusal(code="cpu-not-the-same", message=f"{here.name} has a {here.cpu}", fix="--accept cpu")]
+
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Measured at once: the simulation knows."""
         domain = self._require(await self._called(), uuid)

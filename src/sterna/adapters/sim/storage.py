@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
 
 from sterna.adapters.sim.host import SimHost
 from sterna.adapters.sim.things import SimFile
 from sterna.adapters.sim.world import SimWorld
-from sterna.domain.claims import Claim, Sight
+from sterna.domain.claims import Claim, Sight, misplaced
 from sterna.domain.errors import Conflict, Permanent
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.ports.storage import Created
@@ -41,8 +43,7 @@ class SimStorage:
             try:
                 self._inside(disk.path or "")
             except Permanent as error:
-                message = f"disk {disk.target}: {error.message}: it could not be removed after the move"
-                found.append(Refusal(code="disk-outside-instances", message=message, fix=error.fix))
+                found.append(misplaced(disk, f"{error.message}: it could not be removed after the move", error.fix))
         return found
 
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
@@ -103,6 +104,8 @@ class SimStorage:
         """A small file beside `path`. Raises Permanent where that cannot be written."""
         here = await self._called()
         place = _token_place(path, token)
+        if here.folder(path).read_only:
+            raise Permanent(f"cannot write beside {path}: Read-only file system")
         if not here.parent_exists(place):
             raise Permanent(f"cannot write beside {path}: No such file or directory")
         self._world.put_file(here.name, place, SimFile(len(token), content=token))
@@ -111,15 +114,51 @@ class SimStorage:
         """Does this host see it?"""
         return (await self.sight(path, token)).seen
 
-    async def sight(self, path: str, token: str) -> Sight:
-        """The token, and the file beside it."""
+    @asynccontextmanager
+    async def held(self, path: str) -> AsyncIterator[int | None]:
+        """A lock on the file, where it can be read."""
         here = await self._called()
-        if not self._has_token(path, token):
-            return Sight()
+        if here.file(path) is None:
+            yield None
+            return
+        place = next(self._world.lock_places)
+        locks = here.folder(path).locks
+        locks[place] = path
+        try:
+            yield place
+        finally:
+            del locks[place]
+
+    async def digest(self, path: str) -> str | None:
+        """Of the content's token."""
+        file = (await self._called()).file(path)
+        return sha256(f"{file.size_bytes} {file.content}".encode()).hexdigest() if file is not None else None
+
+    async def read(self, path: str, offset: int, length: int) -> bytes:
+        """The content's token stands for the bytes."""
+        file = (await self._called()).file(path)
+        if file is None:
+            raise Permanent(f"cannot read {path}: No such file or directory")
+        return file.content.encode()[offset : offset + length]
+
+    async def write(self, path: str, offset: int, data: bytes) -> None:
+        """A piece of it."""
+        here = await self._called()
+        file = here.file(self._inside(path))
+        if file is None:
+            raise Permanent(f"cannot write {path}: No such file or directory")
+        file.content = (file.content.encode()[:offset] + data).decode()
+
+    async def sight(self, path: str, token: str, place: int | None = None) -> Sight:
+        """The token, the file beside it, and a lock on that."""
+        here = await self._called()
+        seen = self._has_token(path, token)
         file = here.file(path)
         born = here.folder(path).births.get(path) if file is not None else None
         size = file.size_bytes if file is not None else None
-        return Sight(seen=True, token_inode=0, file_inode=born, size=size, same_device=file is not None or None)
+        held = place is not None and here.folder(path).locks.get(place) == path
+        found = Sight(seen=seen, token_inode=0 if seen else None, file_inode=born, size=size, held=held)
+        return found.model_copy(update={"same_device": file is not None or None})
 
     async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
         """Who names a file called `name` beside that token."""
@@ -156,7 +195,9 @@ class SimStorage:
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
-        self._world.remove_file((await self._called()).name, _token_place(path, token))
+        here = await self._called()
+        if not here.folder(path).read_only:
+            self._world.remove_file(here.name, _token_place(path, token))
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`."""
@@ -198,7 +239,7 @@ class SimStorage:
         try:
             path = self._inside(disk.path)
         except Permanent as error:
-            yield Refusal(code="disk-outside-instances", message=f"{label}: {error.message}", fix=error.fix)
+            yield misplaced(disk, error.message, error.fix)
             return
         if self._host.file(path) is not None:
             fix = f"remove {path} on the destination, if nothing needs it"

@@ -42,6 +42,10 @@ class SimFolder:
     """Path -> (host, UUID) of the QEMUs that hold it open."""
     births: dict[str, int] = field(default_factory=dict)
     """How often a file of this path was made: a later one is another file."""
+    read_only: bool = False
+    """Mounted so."""
+    locks: dict[int, str] = field(default_factory=dict)
+    """Place -> path of the locks that prove sharing."""
 
     @property
     def free_bytes(self) -> int:

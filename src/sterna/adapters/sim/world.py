@@ -7,6 +7,7 @@ methods here, each of which tells the watchers at once. It knows nothing of Ster
 from __future__ import annotations
 
 import asyncio
+import itertools
 import posixpath
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class SimWorld:
         self.learnt: dict[str, str] = {}
         """MAC -> the host where the network was told that it is."""
         self.events = EventHub()
+        self.lock_places = itertools.count(2**61)
         self.copies: list[SimCopy] = []
         """Migrations under way."""
         self.violations: list[Violation] = []

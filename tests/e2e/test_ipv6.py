@@ -1,0 +1,58 @@
+"""Migration addresses that are IPv6: control connection, memory, disks, and a stream that is joined again."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from files import plan
+
+from conftest import Fleet
+from sterna.lab import sabotage
+from sterna.lab.guest_view import Guest
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def guest(fleet: Fleet) -> Iterator[Guest]:
+    """A guest with a local disk, on hosts that know each other by IPv6 addresses only."""
+    for number, (name, host) in enumerate(fleet.lab.hosts.items(), start=1):
+        script = (
+            "sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.mgmt0.disable_ipv6=0; "
+            f"ip addr add fd00:73::{number}/64 dev mgmt0 nodad; "
+            "sed -i 's/^listen_addr = .*/listen_addr = \"::\"/' /etc/libvirt/libvirtd.conf; "
+            f'sed -i \'s/^migration_host = .*/migration_host = "fd00:73::{number}"/; '
+            's/^migration_address = .*/migration_address = "::"/\' /etc/libvirt/qemu.conf; '
+            f'sed -i \'s/^address = .*/address = "[fd00:73::{number}]"/; '
+            "s/^more_addresses = .*/more_addresses = []/' /srv/sterna/state/agent.toml"
+        )
+        host.run(["sh", "-ec", script])
+        sabotage.kill_libvirtd(fleet.lab, name)
+        sabotage.start_libvirtd(fleet.lab, name)
+        fleet.eventually(lambda h=host: h.run(["virsh", "uri"], check=False).returncode == 0)
+        fleet.lab.kill_agent(name, signal.SIGTERM)
+        fleet.lab.start_agent(name)
+    fleet.eventually(lambda: all(h["state"] == "up" for h in fleet.api.get("/v1/hosts").json()["hosts"]))
+    guest = fleet.lab.create_vm("six", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), calm=True)
+    yield guest
+    fleet.remove(guest)
+
+
+def test_there_and_back(fleet: Fleet, guest: Guest) -> None:
+    for to in ("host2", "host1"):
+        assert plan(fleet, guest.name, to) == []
+        migration = fleet.started(guest.name, to)
+        ended = fleet.wait(migration)
+        assert ended["status"] == "completed", ended
+        fleet.wait_closed(migration)
+        assert guest.status().clean
+
+
+def test_a_rehearsal(fleet: Fleet, guest: Guest) -> None:
+    answer = fleet.api.post(
+        "/v1/plans", json={"vm": guest.name, "destination": "host2", "rehearse": True}, timeout=90
+    )
+    rehearsal = answer.json()["rehearsal"]
+    assert rehearsal["passed"], rehearsal

@@ -1,0 +1,114 @@
+"""Media that nobody writes to: shared ones in folders that cannot be written, the same content on both hosts, and
+seed drives that the agents send. Nothing of them is lost, whoever dies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sterna.adapters.sim.life import add_vm
+from sterna.adapters.sim.things import SimFile, SimFolder
+from sterna.domain.errors import Refused
+from sterna.domain.model import Disk, DiskKind
+from sterna.domain.status import Status
+from tests.saga.fleet import SimFleet
+
+ISO = "/isos/debian.iso"
+
+
+def with_medium(fleet: SimFleet, path: str) -> str:
+    vm = add_vm(fleet.world, "host1", "tern", disks=("local",))
+    domain = fleet.world.hosts["host1"].domains[vm]
+    assert domain.live is not None
+    cd = Disk(target="sda", kind=DiskKind.FILE, device="cdrom", path=path, read_only=True)
+    domain.live = domain.inactive = replace(domain.live, disks=(*domain.live.disks, cd))
+    return vm
+
+
+def seed_of(fleet: SimFleet, name: str = "seed.iso") -> str:
+    """A config drive beside the local disk."""
+    vm = add_vm(fleet.world, "host1", "other", disks=("local",), running=False)
+    disk = fleet.world.hosts["host1"].domains[vm].definition.disks[0].path or ""
+    del fleet.world.hosts["host1"].domains[vm]
+    fleet.world.remove_file("host1", disk)
+    return f"{disk.rpartition('/')[0].rpartition('/')[0]}/{name}"
+
+
+def isos(fleet: SimFleet, *, shared: bool, read_only: bool) -> None:
+    folder = SimFolder("/isos", shared=shared, hosts={"host1", "host2"}, read_only=read_only)
+    for host in ("host1", "host2"):
+        own = folder if shared else SimFolder("/isos", hosts={host}, read_only=read_only)
+        fleet.world.hosts[host].folders.append(own)
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+@pytest.mark.parametrize("dies", ["", "send-media", "create-instance-directory", "copy", "remove-vm"])
+async def test_a_seed_drive_that_is_only_on_the_source_is_sent(dies: str, host: str) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        path = seed_of(fleet)
+        fleet.world.put_file("host1", path, SimFile(600_000, content="seed " * 120_000))
+        vm = with_medium(fleet, path)
+        if dies:
+            fleet.agents[host].rules = [(dies, "after", "kill")]
+        await fleet.start(vm)
+        status = await fleet.ended()
+        assert status is Status.COMPLETED, fleet.agents["host1"].history(fleet.migration).turned
+        assert fleet.world.violations == []
+        (there, here) = (fleet.world.hosts[h].file(path) for h in ("host2", "host1"))
+        assert there is not None
+        assert there.content == "seed " * 120_000
+        assert here is None
+
+
+async def test_a_rollback_removes_what_was_sent_and_leaves_what_was_there() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        path = seed_of(fleet)
+        fleet.world.put_file("host1", path, SimFile(4, content="seed"))
+        vm = with_medium(fleet, path)
+        fleet.agents["host1"].rules = [("make-way", "before", "permanent")]
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.world.hosts["host2"].file(path) is None
+        assert fleet.world.hosts["host1"].file(path) is not None
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_the_same_iso_on_disks_of_both_hosts_is_used_where_it_is(read_only: bool) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        isos(fleet, shared=False, read_only=read_only)
+        for host in ("host1", "host2"):
+            fleet.world.put_file(host, ISO, SimFile(1 << 30, content="debian"))
+        await fleet.start(with_medium(fleet, ISO))
+        assert await fleet.ended() is Status.COMPLETED
+        assert all(fleet.world.hosts[host].file(ISO) for host in ("host1", "host2"))
+
+
+@pytest.mark.parametrize("size", [1 << 30, 2 << 30])
+async def test_another_iso_of_that_name_is_refused(size: int) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        isos(fleet, shared=False, read_only=False)
+        fleet.world.put_file("host1", ISO, SimFile(1 << 30, content="debian"))
+        fleet.world.put_file("host2", ISO, SimFile(size, content="windows"))
+        with pytest.raises(Refused) as refused:
+            await fleet.start(with_medium(fleet, ISO))
+        assert [r.code for r in refused.value.refusals] == ["medium-differs"]
+
+
+async def test_an_iso_in_a_shared_library_that_is_mounted_read_only() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        isos(fleet, shared=True, read_only=True)
+        fleet.world.put_file("host1", ISO, SimFile(8 << 30, content="debian"))
+        await fleet.start(with_medium(fleet, ISO))
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.hosts["host1"].file(ISO) is not None
+
+
+async def test_an_iso_that_the_destination_lacks_outside_the_instances_directory_is_refused() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        isos(fleet, shared=False, read_only=True)
+        fleet.world.put_file("host1", ISO, SimFile(1 << 20, content="debian"))
+        with pytest.raises(Refused) as refused:
+            await fleet.start(with_medium(fleet, ISO))
+        assert {r.code for r in refused.value.refusals} == {"medium-missing"}
+        assert all(r.fix for r in refused.value.refusals)

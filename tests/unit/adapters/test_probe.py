@@ -1,0 +1,60 @@
+"""The probe of the stream's ports, on loopback."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters.libvirt.probe import PlainProbe, stream_ports
+from sterna.domain.errors import Temporary
+
+
+def conf(tmp_path: Path, first: int, last: int) -> Path:
+    path = tmp_path / "qemu.conf"
+    path.write_text(f"migration_port_min = {first}\nmigration_port_max = {last}\n")
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_a_stream_that_would_arrive(tmp_path: Path, address: str) -> None:
+    port = free_port()
+    probe = PlainProbe(address, conf(tmp_path, port, port))
+    assert await probe.expect() == port
+    assert await probe.knock(address, port) is None
+    assert await probe.expect() == port  # free again at once: QEMU comes next
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    port = free_port()
+    found = await PlainProbe("127.0.0.1", conf(tmp_path, port, port)).knock("127.0.0.1", port)
+    assert found is not None
+    assert (found.code, f"port {port}" in found.message) == ("stream-blocked", True)
+    assert f"TCP ports {port}-{port}" in found.fix
+
+
+async def test_every_port_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(Temporary, match=f"{port}-{port}, is taken"):
+            await PlainProbe("127.0.0.1", conf(tmp_path, port, port)).expect()
+
+
+async def test_an_address_that_is_not_this_hosts_says_nothing(tmp_path: Path) -> None:
+    assert await PlainProbe("192.0.2.1", conf(tmp_path, 49152, 49153)).expect() == 0
+
+
+@pytest.mark.parametrize("text", ["", "migration_port_min = x", "migration_port_min = 5\nmigration_port_max = 4"])
+def test_libvirts_own_range_where_the_settings_say_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "qemu.conf"
+    path.write_text(text)
+    assert stream_ports(path) == stream_ports(tmp_path / "none") == range(49152, 49216)
