@@ -5,9 +5,11 @@ F1-F5, F10, F11 run on the source; F6-F9 on the destination when F5's cast reach
 
 from __future__ import annotations
 
+import contextlib
+
 import structlog
 
-from sterna.domain.errors import Temporary
+from sterna.domain.errors import Permanent, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
 from sterna.domain.pauses import words_of
@@ -246,7 +248,8 @@ class UpdateVm(Step[Context]):
         if ctx.history.notes.get(AUTOSTART, {}).get("on") and seen.state is not GuestState.ABSENT:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
         if any(disk.local for disk in ctx.incoming_vm().disks):
-            await ctx.host.hypervisor.end_exports(ctx.vm_uuid)
+            with contextlib.suppress(Permanent):  # a QEMU that cannot be asked has to be left as it is
+                await ctx.host.hypervisor.end_exports(ctx.vm_uuid)
         job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
         return {
             "host": ctx.host.name,
