@@ -202,7 +202,7 @@ def audit(told: Json) -> list[str]:
 def _clean(told: Json) -> str:
     """What an audit that found nothing proves."""
     if told.get("hosts_asked", 1) == 0:
-        return "no host could be asked: what is left over is not known"
+        return "no host could be asked: leftovers are unknown"
     where = " on the hosts that were asked" if told["silent_hosts"] else ""
     return f"nothing is left over{where}"
 

@@ -190,7 +190,7 @@ class Registry:
         return heard is not None and self._lately(heard.at_ms)
 
     def answers(self, name: str) -> bool:
-        """Was anything heard of its agent in the last seconds?"""
+        """Did its agent send a beacon in the last seconds?"""
         said = self._undescribed.get(name)
         return self.is_up(name) or (said is not None and self._lately(said.at_ms))
 

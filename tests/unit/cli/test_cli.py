@@ -70,7 +70,7 @@ def test_a_host_without_libvirtd(sterna, fleet, monkeypatch) -> None:  # type: i
     assert document(sterna("vms", "--json", code=6))["complete"] is False
     assert f"not asked: a ({LOST})" in sterna("audit", code=6).stderr
     alone = sterna("audit", "--host", "a", code=6)
-    assert alone.stdout == "no host could be asked: what is left over is not known\n"
+    assert alone.stdout == "no host could be asked: leftovers are unknown\n"
     refused = sterna("migrate", "web1", "--to", "b", code=3).stderr
     assert LOST in refused
 
@@ -80,7 +80,7 @@ def test_no_host_at_all_is_no_empty_fleet(sterna, fleet) -> None:  # type: ignor
     for command in ("hosts", "vms"):
         said = sterna(command, code=6).stderr
         assert "no host is known" in said and "fix: start the Sterna agent" in said, command
-    assert "what is left over is not known" in sterna("audit", code=6).stdout
+    assert "leftovers are unknown" in sterna("audit", code=6).stdout
 
 
 async def _forget(fleet: Served) -> None:

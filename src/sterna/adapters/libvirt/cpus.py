@@ -67,7 +67,7 @@ def compare(conn: Connect, vm: Vm, cpu: str) -> list[Refusal]:
 
 
 def another_cpu(vm: Vm, words: str) -> Refusal:
-    """libvirt would move it all the same."""
+    """libvirt would move it nevertheless."""
     mode = parse_xml(vm.cpu_xml).get("mode")
     message = (
         f"{vm.name} sees its host's CPU as it is ({mode}), and this host's is another one ({words}): libvirt "

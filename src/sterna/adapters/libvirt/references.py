@@ -142,7 +142,7 @@ def _chardev(device: Element, where: str) -> Iterator[Reference]:
 
 
 def _unless_again(source: Element) -> Kind:
-    """A client that tries again does not keep QEMU from starting, but libvirt looks for the socket all the same."""
+    """A client that tries again does not keep QEMU from starting, but libvirt looks for the socket nevertheless."""
     return Kind.PRESENT if _again(source) else Kind.SERVER
 
 
