@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sterna.controller.calls import AgentCalls
-from sterna.domain.errors import Conflict, NotFound, Unknown
+from sterna.controller.calls import AgentCalls, ask_source
+from sterna.domain.errors import Conflict, Unknown
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord
@@ -28,19 +28,14 @@ class AbortMigration:
         """
         record = await self._fleet.migration(migration_id)
         self._check(record)
-        source = record.migration.source
         for attempt in range(1, ABORT_TRIES + 1):
             try:
-                await self._calls.call(source, "abort_migration", {"id": migration_id}, migration_id=migration_id)
+                await ask_source(self._calls, record, "abort_migration", {})
                 return record
             except Unknown:
                 if attempt == ABORT_TRIES:
                     raise
                 await self._clock.sleep(ASK_AGAIN_S)
-            except NotFound:
-                raise Conflict(
-                    f"{source} has not accepted migration {migration_id} yet", fix="try again in a moment"
-                ) from None
         return record  # pragma: no cover - the loop returns or raises
 
     def _check(self, record: MigrationRecord) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.model import Data
 from sterna.ports.bus import BusState, Subscription
+from sterna.ports.fleet import MigrationRecord
 
 
 class AgentCalls(Protocol):
@@ -37,3 +39,19 @@ class AgentCalls(Protocol):
 
     async def listen(self, topic_pattern: str, handler: Callable[[str, Data], Awaitable[None]]) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` matches one token of the topic."""
+
+
+async def ask_source(calls: AgentCalls, record: MigrationRecord, method: str, params: Data) -> Data:
+    """Ask the source's agent about a migration that is on record.
+
+    Raises what `AgentCalls.call` raises; Conflict where the agent does not know the migration: it has not accepted
+    it yet, or has just ended it.
+    """
+    source = record.migration.source
+    try:
+        return await calls.call(source, method, {"id": record.id, **params}, migration_id=record.id)
+    except NotFound:
+        raise Conflict(
+            f"{source} has not accepted migration {record.id} yet, or has just ended it",
+            fix="try again in a moment",
+        ) from None

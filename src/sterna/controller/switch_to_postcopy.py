@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sterna.controller.calls import AgentCalls
-from sterna.domain.errors import Conflict, NotFound
+from sterna.controller.calls import AgentCalls, ask_source
+from sterna.domain.errors import Conflict
 from sterna.domain.status import Status
 from sterna.ports.fleet import Fleet, MigrationRecord
 
@@ -27,12 +27,5 @@ class SwitchToPostcopy:
             return record
         if record.status.final:
             raise Conflict(f"migration {migration_id} has ended already: it is {record.status}")
-        try:
-            await self._calls.call(
-                record.migration.source, "switch_to_postcopy", {"id": migration_id}, migration_id=migration_id
-            )
-        except NotFound:
-            raise Conflict(
-                f"{record.migration.source} has no open migration {migration_id}", fix="try again in a moment"
-            ) from None
+        await ask_source(self._calls, record, "switch_to_postcopy", {})
         return record

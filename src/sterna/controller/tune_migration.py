@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.controller.calls import AgentCalls
+from sterna.controller.calls import AgentCalls, ask_source
 from sterna.domain.errors import Conflict, Unknown
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord
@@ -26,11 +26,10 @@ class TuneMigration:
         record = await self._fleet.migration(migration_id)
         if record.status.final:
             raise Conflict(f"migration {record.id} has ended already: it is {record.status}")
-        params = {"id": migration_id, "bandwidth_bytes_s": bandwidth_bytes_s}
+        params = {"bandwidth_bytes_s": bandwidth_bytes_s}
         for attempt in range(1, TUNE_TRIES + 1):
             try:
-                source = record.migration.source
-                await self._calls.call(source, "tune_migration", params, migration_id=migration_id)
+                await ask_source(self._calls, record, "tune_migration", params)
                 return record
             except Unknown:  # the same limit twice is the same limit
                 if attempt == TUNE_TRIES:

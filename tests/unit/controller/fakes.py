@@ -215,6 +215,11 @@ class FakeBus:
         agent.limits.append(params["bandwidth_bytes_s"])
         return {"accepted": True}
 
+    def _switch_to_postcopy(self, agent: FakeAgent, params: Data) -> Data:
+        if params["id"] not in agent.migrations:
+            raise NotFound(f"no open migration {params['id']} starts on {agent.name}")
+        return {"accepted": True}
+
     def _abort_migration(self, agent: FakeAgent, params: Data) -> Data:
         if params["id"] not in agent.migrations:
             raise NotFound(f"no migration {params['id']} starts on {agent.name}")

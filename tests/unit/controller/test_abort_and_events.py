@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from sterna.controller.controller import Controller
 from sterna.controller.events import Event
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.errors import Conflict, NotFound, Unknown, Unreachable
@@ -66,11 +67,19 @@ async def test_a_source_that_is_away_cannot_be_told(world: World) -> None:
         await world.controller.abort("m1")
 
 
-async def test_a_request_not_accepted_yet(world: World) -> None:
+DEEDS: dict[str, Callable[[Controller], Awaitable[object]]] = {
+    "abort": lambda controller: controller.abort("m1"),
+    "tune": lambda controller: controller.tune("m1", 2**20),
+    "switch to post-copy": lambda controller: controller.switch_to_postcopy("m1"),
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+async def test_a_request_not_accepted_yet(world: World, deed: str) -> None:
     world.bus._start_migration = lambda agent, params: {"migration": MOVE.model_dump()}  # type: ignore[method-assign]
     await world.controller.migrate(MigrateRequest(id="m1", vm="web1", destination="b"))
-    with pytest.raises(Conflict, match="not accepted"):
-        await world.controller.abort("m1")
+    with pytest.raises(Conflict, match="has not accepted migration m1 yet"):
+        await DEEDS[deed](world.controller)
 
 
 # ------------------------------------------------------------ events
