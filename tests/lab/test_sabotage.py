@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sterna.lab import Lab, LabError, namespaces, sabotage
+from sterna.lab import Lab, LabError, links, namespaces, sabotage
 from sterna.lab.sabotage import Victim
 
 pytestmark = pytest.mark.lab
 
 GUEST = "victim"
+LIST_RULES = ["ip", "rule", "show", "pref", str(links.RULES)]
 Ask = Callable[[Lab], str]
 """Asks a part for something that only it can say."""
 
@@ -110,6 +111,29 @@ def test_open_vswitch_is_killed_while_it_hangs_and_comes_back_with_its_ports(lab
         assert ask(lab)
     assert lab.snapshot("host1") == before
     lab.guest(GUEST).status(timeout=30)
+
+
+@pytest.mark.parametrize("fault", [links.cut, links.drop])
+def test_a_broken_link_is_broken_once_more_and_mended_at_once(
+    lab: Lab, fault: Callable[[links.Link], None]
+) -> None:
+    """Two links that end on one host are mended together; who mends one breaks the other again."""
+
+    def rules() -> list[str]:
+        return [
+            line for end in (link.client, link.server) for line in end.inside.run(LIST_RULES).stdout.splitlines()
+        ]
+
+    link = links.storage_link(lab, lab.hosts["host1"])
+    fault(link)
+    try:
+        once = rules()
+        fault(link)
+        assert once
+        assert rules() == once
+    finally:
+        links.mend(link)
+    assert rules() == []
 
 
 def test_a_lab_with_frozen_parts_ends_like_any_other(lab_folder: Path) -> None:

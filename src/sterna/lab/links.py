@@ -92,7 +92,7 @@ def cut(link: Link) -> None:
     for end, other, port in ends:  # resets first: the rules would hold them back
         kill = f"ss -K dst {other.address} '( {link.sockets(port)} )' >/dev/null"
         match = f"to {other.address} ipproto tcp {port} {link.ports}"
-        _shell(end, [*_LOCAL_BEHIND, kill, f"ip rule add pref {RULES} {match} unreachable", kill])
+        _shell(end, [*_LOCAL_BEHIND, kill, *_rule(f"{match} unreachable"), kill])
     for end, other, port in ends:  # what was opened anew before the other end had its rule
         _shell(end, [f"ss -K dst {other.address} '( {link.sockets(port)} )' >/dev/null"])
 
@@ -120,7 +120,12 @@ _LOCAL_BEHIND = (
 
 def _swallow(end: End, other: End, port: str) -> None:
     match = f"iif {end.device} from {other.address} ipproto tcp {port}"
-    _shell(end, [*_LOCAL_BEHIND, f"ip rule add pref {RULES} {match} blackhole"])
+    _shell(end, [*_LOCAL_BEHIND, *_rule(f"{match} blackhole")])
+
+
+def _rule(what: str) -> list[str]:
+    """Lines of a shell after which there is exactly one rule that says so: the same link may be broken again."""
+    return [f"ip rule del pref {RULES} {what} 2>/dev/null || :", f"ip rule add pref {RULES} {what}"]
 
 
 def _shell(end: End, lines: list[str]) -> None:

@@ -10,7 +10,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sterna.lab import namespaces
@@ -149,7 +149,7 @@ def kill_all(inside: Namespaces, is_victim: Callable[[list[str]], bool]) -> int:
     """
     victims = [pid for pid, argv in inside.processes() if is_victim(argv)]
     for pid in victims:
-        with _held(pid) as watched:
+        with suppress(ProcessLookupError), _held(pid) as watched:
             signal.pidfd_send_signal(watched, signal.SIGKILL)
             if not select.select([watched], [], [], GONE_SECONDS)[0]:
                 raise LabError(f"process {pid} goes on after SIGKILL")
@@ -157,16 +157,24 @@ def kill_all(inside: Namespaces, is_victim: Callable[[list[str]], bool]) -> int:
 
 
 def _signal(victim: Victim, number: int, reached: Callable[[set[str]], bool]) -> None:
-    for pid in victim.pids():
+    """One of a family may end meanwhile; the others are signalled all the same."""
+    if not sum([_signal_one(victim.what, pid, number, reached) for pid in victim.pids()]):
+        raise LabError(f"there is no {victim.what} any more")
+
+
+def _signal_one(what: str, pid: int, number: int, reached: Callable[[set[str]], bool]) -> bool:
+    """Whether the process was there to the end."""
+    try:
         with _held(pid) as watched:
             signal.pidfd_send_signal(watched, number)
             deadline = time.monotonic() + STOP_SECONDS
             while not reached(states := _states(pid)):
                 if time.monotonic() > deadline:
-                    raise LabError(f"{victim.what} is in state {', '.join(sorted(states))} after signal {number}")
+                    raise LabError(f"{what} is in state {', '.join(sorted(states))} after signal {number}")
                 time.sleep(LOOK_SECONDS)
-            if not states:
-                raise LabError(f"there is no {victim.what} any more")
+            return bool(states)
+    except ProcessLookupError:
+        return False
 
 
 @contextmanager
