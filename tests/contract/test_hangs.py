@@ -76,3 +76,26 @@ async def test_a_guest_that_another_call_holds_is_busy_and_not_refused(contract_
         await holds
         await there.hypervisor.mark(guest.uuid, "m1", 2)
     contract_lab.remove_vm("held")
+
+
+@pytest.mark.lab
+async def test_a_guest_whose_qemu_hangs_holds_up_no_other(contract_lab: Lab) -> None:
+    hung, other = (contract_lab.create_vm(name, "host1") for name in ("hung", "other"))
+    async with adapters_on(contract_lab, "host1") as there:
+        hypervisor = there.hypervisor
+        assert await hypervisor.check_outgoing(hung.uuid) == []
+        sabotage.freeze(sabotage.qemu(contract_lab, "host1", "hung"))
+        asked = [asyncio.ensure_future(ask(hung.uuid)) for ask in (hypervisor.check_outgoing, hypervisor.vm)]
+        try:
+            assert not (await asyncio.wait(asked, timeout=1))[0]  # they wait for QEMU
+            async with asyncio.timeout(10):
+                assert await hypervisor.check_outgoing(other.uuid) == []
+                await hypervisor.mark(other.uuid, "m1", 1)
+                assert (await hypervisor.vm("other")).uuid == other.uuid
+                assert (await hypervisor.observe(other.uuid)).epoch == 1
+                assert len(await hypervisor.vms()) == 2
+        finally:
+            sabotage.thaw(sabotage.qemu(contract_lab, "host1", "hung"))
+        assert (await asked[0], (await asked[1]).name) == ([], "hung")
+    for guest in (hung, other):
+        contract_lab.remove_vm(guest.name)

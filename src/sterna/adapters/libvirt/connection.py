@@ -130,6 +130,11 @@ class Connection:
             fix = "see that libvirtd runs, and whether a guest's QEMU hangs (`virsh domstate` of each guest)"
             raise Unreachable(f"libvirtd at {self._uri} does not answer: {error}", fix=fix) from error
 
+    @property
+    def hanging(self) -> int:
+        """Threads that were left alone with a call and have not come back."""
+        return self._worker.hanging
+
     def close(self) -> None:
         """Close after what is queued. Not waited for."""
         self._worker.stop()

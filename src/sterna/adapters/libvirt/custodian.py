@@ -49,7 +49,7 @@ class LibvirtCustodian(LibvirtHost):
                 raise Conflict(f"the guest is {seen.state} ({seen.reason}) and has run here: not ended")
             return _destroy(domain)
 
-        return await self._ask(end)
+        return await self._ask_of(uuid, end)
 
     async def end_leftover(self, uuid: str, epoch: int) -> bool:
         """End the source's paused copy, after proof that the guest runs on dhost. False where there is none.
@@ -66,7 +66,7 @@ class LibvirtCustodian(LibvirtHost):
                 raise Conflict(f"the guest is {seen.state} ({seen.reason}): no leftover of a migration")
             return _destroy(domain)
 
-        return await self._ask(end)
+        return await self._ask_of(uuid, end)
 
     async def hold(self, uuid: str, epoch: int) -> None:
         """Stop the vCPUs of the source's old copy. Paused is success. Raises NotFound, Conflict."""
@@ -81,7 +81,7 @@ class LibvirtCustodian(LibvirtHost):
             if seen.state is GuestState.RUNNING:
                 domain.suspend()
 
-        await self._ask(hold)
+        await self._ask_of(uuid, hold)
 
     async def resume(self, uuid: str, epoch: int) -> None:
         """Let the source's guest, paused by a failed migration, run on. Running is success.
@@ -106,7 +106,7 @@ class LibvirtCustodian(LibvirtHost):
             interlock.release(domain)
             domain.resume()
 
-        await self._ask(resume)
+        await self._ask_of(uuid, resume)
 
     async def release_interlock(self, uuid: str, epoch: int) -> None:
         """Take the interlock away. Missing, or no QEMU, is success. Raises Conflict."""
@@ -120,7 +120,7 @@ class LibvirtCustodian(LibvirtHost):
                 raise Conflict(f"libvirt is still migrating the guest ({seen.reason})")
             interlock.release(domain)
 
-        await self._ask(release)
+        await self._ask_of(uuid, release)
 
     async def interlocked(self, uuid: str) -> bool:
         """Is it set? False too where there is no QEMU."""
@@ -129,7 +129,7 @@ class LibvirtCustodian(LibvirtHost):
             domain = find(conn, uuid)
             return domain is not None and bool(domain.isActive()) and interlock.engaged(domain)
 
-        return await self._ask(look)
+        return await self._ask_of(uuid, look)
 
     async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
         """F10, R5: forget an INACTIVE domain, with the state in `remove`. False where there is none.
@@ -158,14 +158,14 @@ class LibvirtCustodian(LibvirtHost):
             self._events.forget(uuid)
             return True
 
-        return await self._ask(undefine)
+        return await self._ask_of(uuid, undefine)
 
     async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
         """Destination: wait for the source's half of a guest in post-copy; the URI.
 
         Raises Conflict where there is no guest of this epoch in post-copy, Permanent, Unreachable.
         """
-        _, seen = await self._ask(lambda conn: self._look(conn, uuid))
+        _, seen = await self._ask_of(uuid, lambda conn: self._look(conn, uuid))
         _same_epoch(seen, epoch)
         if not seen.job_active and seen.reason not in POSTCOPY:
             raise Conflict(f"the guest is {seen.state} ({seen.reason}): not in post-copy")
@@ -183,7 +183,7 @@ class LibvirtCustodian(LibvirtHost):
                 raise Conflict(f"the guest is {seen.state} ({seen.reason}): not lost in post-copy")
             return _destroy(domain)
 
-        return await self._ask(end)
+        return await self._ask_of(uuid, end)
 
     async def close_recovery(self, uuid: str) -> None:
         """Take away the second monitor, if there is one."""
@@ -201,7 +201,7 @@ class LibvirtCustodian(LibvirtHost):
             if domain.isPersistent() and bool(domain.autostart()) != on:
                 domain.setAutostart(1 if on else 0)
 
-        await self._ask(write)
+        await self._ask_of(uuid, write)
 
     async def end_exports(self, uuid: str) -> tuple[str, ...]:
         """Destination, after the copy: libvirt ends its NBD server before the guest runs, and was seen not to have.
@@ -216,7 +216,7 @@ class LibvirtCustodian(LibvirtHost):
                 ask(domain, "nbd-server-stop")
             return tuple(exports)
 
-        return await self._ask(end)
+        return await self._ask_of(uuid, end)
 
     async def completed_job(self, uuid: str) -> CompletedJob | None:
         """Statistics of the last finished migration of this guest as this libvirtd saw it; None where it knows
@@ -236,7 +236,7 @@ class LibvirtCustodian(LibvirtHost):
                 raise
             return to_completed(stats)
 
-        return await self._ask(read)
+        return await self._ask_of(uuid, read)
 
     def _look(self, conn: Connect, uuid: str) -> tuple[Any, Observation]:
         """The domain and what is true of it right now. Raises libvirtError."""

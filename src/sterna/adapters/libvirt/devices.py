@@ -37,12 +37,12 @@ class LibvirtDevices(LibvirtHost):
             domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             return _interface(domain, nic) is None
 
-        gone = await self._ask(detach)
+        gone = await self._ask_of(uuid, detach)
         for _ in range(int(_LETS_GO_S / _LOOK_EVERY_S)):
             if gone:
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
-            gone = await self._ask(lambda conn: _interface(_running(conn, uuid), nic) is None)
+            gone = await self._ask_of(uuid, lambda conn: _interface(_running(conn, uuid), nic) is None)
         raise Temporary(
             f"the guest does not let go of NIC {nic.mac}", fix="see that its kernel takes part in PCI hot-plug"
         )
@@ -57,7 +57,7 @@ class LibvirtDevices(LibvirtHost):
             flags = libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0
             domain.attachDeviceFlags(render_device(domain.XMLDesc(flags), nic), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
-        await self._ask(attach)
+        await self._ask_of(uuid, attach)
 
 
 def _running(conn: Connect, uuid: str) -> libvirt.virDomain:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sterna.adapters.libvirt.connection import Connect, Connection
 from sterna.adapters.libvirt.events import EventHub
+from sterna.adapters.libvirt.per_guest import PerGuest
 from sterna.domain.model import Transport
 
 T = TypeVar("T")
@@ -34,20 +35,24 @@ class LibvirtHost:
     def __init__(self, uri: str = "qemu:///system", settings: HostSettings | None = None) -> None:
         self._uri = uri
         self._settings = settings or HostSettings()
-        self._query = Connection(uri, "sterna-libvirt-query")
+        self._query = PerGuest(uri, "sterna-libvirt-query")
         # Apart: libvirt waits 30 s, again and again, for the lock of a guest that comes in by post-copy. That must
-        # neither make its host look down nor hold up the looks at its own migration, or at others.
+        # neither make its host look down nor hold up the looks at its own migration.
         self._facts = Connection(uri, "sterna-libvirt-facts")
-        self._looks = Connection(uri, "sterna-libvirt-looks")
-        self._details = Connection(uri, "sterna-libvirt-details")
+        self._looks = PerGuest(uri, "sterna-libvirt-looks")
+        self._details = PerGuest(uri, "sterna-libvirt-details")
         self._events = EventHub(uri)
 
     def close(self) -> None:
         """Close the connections. A copy that runs goes on: libvirtd drives it."""
-        for connection in (self._query, self._facts, self._looks, self._details):
-            connection.close()
+        for connections in (self._query, self._facts, self._looks, self._details):
+            connections.close()
         self._events.close()
 
     async def _ask(self, act: Callable[[Connect], T]) -> T:
-        """A short call on the query connection. Raises Unreachable, NotFound, Permanent."""
+        """A short call about the host. Raises Unreachable, NotFound, Permanent."""
         return await self._query.run(act)
+
+    async def _ask_of(self, uuid: str, act: Callable[[Connect], T]) -> T:
+        """A short call about one guest. Raises Unreachable, NotFound, Temporary, Permanent."""
+        return await self._query.run(act, uuid)

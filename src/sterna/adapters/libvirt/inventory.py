@@ -83,11 +83,13 @@ class LibvirtInventory(LibvirtHost):
 
         Raises NotFound, Unreachable.
         """
-        return await self._details.run(lambda conn: _read_vm(conn, name_or_uuid, self._settings))
+        return await self._details.run(lambda conn: _read_vm(conn, name_or_uuid, self._settings), name_or_uuid)
 
     async def observe(self, uuid: str) -> Observation:
         """State, reason, job, epoch and evidence of one guest, now. Absent is an answer. Raises Unreachable."""
-        return await self._looks.run(lambda conn: observe(conn, uuid, seen_running=self._events.seen_running(uuid)))
+        return await self._looks.run(
+            lambda conn: observe(conn, uuid, seen_running=self._events.seen_running(uuid)), uuid
+        )
 
     async def claims(self, besides: str = "") -> tuple[Claim, ...]:
         """Every file that this libvirt's domains name, but those of `besides`. Raises Unreachable."""
@@ -106,7 +108,7 @@ class LibvirtInventory(LibvirtHost):
 
     async def check_outgoing(self, uuid: str) -> list[Refusal]:
         """What speaks against a copy of this guest beginning now. Raises NotFound, Unreachable."""
-        return await self._ask(lambda conn: against_leaving(conn.lookupByUUIDString(uuid)))
+        return await self._ask_of(uuid, lambda conn: against_leaving(conn.lookupByUUIDString(uuid)))
 
     async def listens_for(self, vm: Vm) -> dict[str, str]:
         """See ports.hypervisor.Inventory.listens_for. Raises Unreachable."""
@@ -125,11 +127,11 @@ class LibvirtInventory(LibvirtHost):
 
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Begin to measure what the guest dirties. Raises NotFound, Permanent, Unreachable."""
-        await self._ask(lambda conn: conn.lookupByUUIDString(uuid).startDirtyRateCalc(seconds, 0))
+        await self._ask_of(uuid, lambda conn: conn.lookupByUUIDString(uuid).startDirtyRateCalc(seconds, 0))
 
     async def load(self, uuid: str) -> GuestLoad | None:
         """What was measured last. Raises NotFound, Permanent, Unreachable."""
-        return await self._ask(lambda conn: _load(conn, uuid))
+        return await self._ask_of(uuid, lambda conn: _load(conn, uuid))
 
     async def check_postcopy(self) -> list[Refusal]:
         """Why no guest could arrive here by post-copy. Raises Unreachable."""
@@ -145,7 +147,7 @@ class LibvirtInventory(LibvirtHost):
         def render(conn: Connect) -> str:
             return render_live(conn.lookupByUUIDString(uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE), plan)
 
-        return await self._ask(render)
+        return await self._ask_of(uuid, render)
 
     async def definition_without_devices(self, uuid: str) -> str:
         """See ports.hypervisor.Inventory.definition_without_devices. Raises NotFound, Unreachable."""
@@ -156,7 +158,7 @@ class LibvirtInventory(LibvirtHost):
                 return ""
             return translating.without_devices(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
 
-        return await self._details.run(read)
+        return await self._details.run(read, uuid)
 
     async def check_definition(self, xml: str) -> list[Refusal]:
         """Does this libvirt make a QEMU's command line of it, and has it the huge pages? Raises Unreachable."""

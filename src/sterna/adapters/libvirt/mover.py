@@ -57,7 +57,7 @@ class LibvirtMover(LibvirtHost):
         Raises Conflict during a copy (libvirt would wait 30 s for its lock) and for an epoch older than the
         domain's; NotFound, Unreachable, Permanent.
         """
-        await self._ask(lambda conn: _mark(conn, uuid, migration_id, epoch))
+        await self._ask_of(uuid, lambda conn: _mark(conn, uuid, migration_id, epoch))
 
     async def interlock(self, uuid: str, epoch: int) -> None:
         """From the hand-over on this host's guest cannot run again. Raises NotFound, Conflict, Permanent."""
@@ -75,7 +75,7 @@ class LibvirtMover(LibvirtHost):
                 why = f"the guest's QEMU cannot be kept from running twice: {error.message}"
                 raise Permanent(why, fix="docs/reliability.md, interlock, says what QEMU needs for it") from error
 
-        await self._ask(engage)
+        await self._ask_of(uuid, engage)
 
     async def migrate(self, uuid: str, plan: CopyPlan) -> None:
         """M4: run the copy to its end. Cancelling the caller does not end it: that is `abort`.
@@ -130,11 +130,11 @@ class LibvirtMover(LibvirtHost):
                 if error.get_error_code() not in _NO_SUCH_JOB:
                     raise
 
-        await self._ask(give_up)
+        await self._ask_of(uuid, give_up)
 
     async def set_max_downtime(self, uuid: str, ms: int) -> None:
         """How long the guest may stand still at the switch-over. Raises NotFound, Permanent, Unreachable."""
-        await self._ask(lambda conn: conn.lookupByUUIDString(uuid).migrateSetMaxDowntime(ms, 0))
+        await self._ask_of(uuid, lambda conn: conn.lookupByUUIDString(uuid).migrateSetMaxDowntime(ms, 0))
 
     async def set_bandwidth(self, uuid: str, bytes_s: int | None) -> None:
         """The running copy's limit from now on. Raises NotFound, Permanent, Unreachable."""
@@ -149,16 +149,16 @@ class LibvirtMover(LibvirtHost):
                 raise Permanent("the copy has not begun to send yet", fix="try again in a moment")
             domain.migrateSetMaxSpeed(mib_s, 0)
 
-        await self._ask(limit)
+        await self._ask_of(uuid, limit)
         self._shared.pop(uuid, None)  # the memory is being sent: the disks are whole
 
     async def switch_to_postcopy(self, uuid: str) -> None:
         """Let the guest run on the destination. Raises Permanent while libvirt cannot, NotFound, Unreachable."""
-        await self._ask(lambda conn: conn.lookupByUUIDString(uuid).migrateStartPostCopy(0))
+        await self._ask_of(uuid, lambda conn: conn.lookupByUUIDString(uuid).migrateStartPostCopy(0))
 
     async def send_again(self, uuid: str, uri: str) -> None:
         """Source: join the destination's half at `uri`. Raises Permanent, NotFound, Unreachable."""
-        await self._ask(lambda conn: recovery.send_again(conn, uuid, uri))
+        await self._ask_of(uuid, lambda conn: recovery.send_again(conn, uuid, uri))
 
     def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
         """Events of one guest on this host from now on. The iterator raises Unreachable if libvirtd is lost."""
