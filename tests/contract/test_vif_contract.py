@@ -114,6 +114,33 @@ async def test_a_device_of_something_else_is_a_conflict(hosts: TwoHosts, plug: s
         await vif.unplug(plugged)
 
 
+@MADE_AHEAD
+async def test_a_name_that_is_taken_is_said_beforehand(hosts: TwoHosts, plug: str) -> None:
+    """An operator's name (`<target dev='...'/>`) goes along, and may be another guest's over there."""
+    vif, nic = hosts.b.vif, on(NICS[plug], "taptest5")
+    assert await vif.check(nic) == []
+    theirs = NICS[OVS].model_copy(update={"port_id": f"{PORT[:-1]}c", "mac": "52:54:00:00:00:ac"})
+    plugged = await vif.plug(theirs, vm_uuid="vm-2", device="taptest5")
+    try:
+        (refusal,) = await vif.check(nic)
+        assert (refusal.code, "taptest5" in refusal.message) == ("device-name-taken", True)
+        assert "taptest5" in refusal.fix
+        assert await vif.check(on(NICS[plug], "taptest6")) == []
+    finally:
+        await vif.unplug(plugged)
+    assert await vif.check(nic) == []
+
+
+@MADE_AHEAD
+async def test_ones_own_name_is_not_taken(hosts: TwoHosts, plug: str) -> None:
+    vif, nic = hosts.b.vif, on(NICS[plug], "taptest7")
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="taptest7")
+    try:
+        assert await vif.check(nic) == []
+    finally:
+        await vif.unplug(plugged)
+
+
 async def test_the_bridge_of_a_trunks_parent_is_not_asked_for(hosts: TwoHosts) -> None:
     """Neutron's agent makes it, for guests that are there already: a bridge by that name would not be a trunk's."""
     (refusal,) = await hosts.b.vif.check(NICS[OVS].model_copy(update={"bridge": "tbr-1f2e3d4c-5"}))

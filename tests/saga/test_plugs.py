@@ -9,7 +9,7 @@ from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sim.things import Definition
 from sterna.domain.errors import Refused
 from sterna.domain.model import Nic
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, VHOSTUSER, claimed
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, VHOSTUSER, claimed, twins
 from sterna.domain.status import Status
 from sterna.migration.flow import DESTINATION, SOURCE
 from tests.saga.fleet import SimFleet
@@ -181,13 +181,38 @@ async def test_a_parent_taken_after_the_check_turns_it_back():
     await run(scenario)
 
 
+def give(fleet: SimFleet, vm: str, *nics: Nic) -> None:
+    """More NICs in the definition of a guest that runs on host1."""
+    domain = fleet.world.hosts["host1"].domains[vm]
+    assert isinstance(domain.live, Definition)
+    domain.live = replace(domain.live, nics=(*domain.live.nics, *nics))
+
+
+async def test_two_nics_with_one_mac_are_refused():
+    async def scenario(fleet: SimFleet) -> None:
+        vm = add_vm(fleet.world, "host1", "vm1", plugs=(OVS, BRIDGE))
+        here = fleet.world.hosts["host1"].domains[vm].live
+        assert isinstance(here, Definition)
+        give(fleet, vm, here.nics[1].model_copy(update={"mac": here.nics[0].mac.upper()}))
+        with pytest.raises(Refused) as refused:
+            await fleet.start(vm)
+        (refusal,) = [r for r in refused.value.refusals if r.code == "nic-mac-twice"]
+        assert refusal.message == f"2 NICs have the MAC {here.nics[0].mac}: one would be plugged as the other"
+        assert "another MAC" in refusal.fix
+
+    await run(scenario)
+
+
+def test_a_standby_has_the_mac_of_its_virtual_function():
+    function, standby = (Nic(mac="52:54:00:00:00:99", plug=plug) for plug in (HOSTDEV, OVS))
+    assert twins([function, standby]) == []
+    assert len(twins([function, standby, standby])) == 1
+
+
 async def test_a_vhost_user_nic_is_refused_by_name_with_a_way_out():
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
-        domain = fleet.world.hosts["host1"].domains[vm]
-        assert isinstance(domain.live, Definition)
-        nic = Nic(mac="52:54:00:00:00:99", plug=VHOSTUSER, device="/run/vhu0")
-        domain.live = Definition(**{**domain.live.__dict__, "nics": (*domain.live.nics, nic)})
+        give(fleet, vm, Nic(mac="52:54:00:00:00:99", plug=VHOSTUSER, device="/run/vhu0"))
         with pytest.raises(Refused) as refused:
             await fleet.start(vm)
         (refusal,) = refused.value.refusals

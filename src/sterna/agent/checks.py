@@ -49,6 +49,7 @@ def check_vm(vm: Vm, holder: Migration | None, outgoing: Sequence[Refusal]) -> l
     found += [r for d in vm.disks for r in (*d.against, *_check_disk(d))]
     found += [r for d in vm.cold for r in _check_cold(vm, d)]
     plugged = vm.state is GuestState.RUNNING  # else nothing shows where its NICs belong
+    found += plugs.twins(vm.nics)
     return found + [r for n in vm.nics for r in plugs.refusals(n) or (plugs.unknowns(n) if plugged else [])]
 
 

@@ -5,6 +5,8 @@ docs/network.md tells the same as a table: what happens at P10, F4 and R6 of the
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from sterna.domain.model import DestinationNic, Nic, Refusal
@@ -142,6 +144,29 @@ def refusals(nic: Nic) -> list[Refusal]:
         fix = "detach it, or put it on an Open vSwitch bridge, a Linux bridge or a macvtap"
         return [Refusal(code="nic-unsupported", message=message, fix=fix)]
     return []
+
+
+def twins(nics: Sequence[Nic]) -> list[Refusal]:
+    """NICs of one VM with the same MAC: each is found by its MAC, so one would be taken for the other. A virtual
+    function and its standby are meant to share one."""
+    found = Counter((nic.mac.lower(), nic.plug == HOSTDEV) for nic in nics)
+    return [
+        Refusal(
+            code="nic-mac-twice",
+            message=f"{count} NICs have the MAC {mac}: one would be plugged as the other",
+            fix="give all but one another MAC (virsh edit), and start the VM anew",
+        )
+        for (mac, _), count in found.items()
+        if count > 1
+    ]
+
+
+def name_taken(nic: Nic, what: str) -> Refusal:
+    """The destination has a device or port of the name that the NIC's tap is to have. `what` it is."""
+    device = device_name(nic)
+    message = f"the tap of NIC {nic.mac} is to be called {device}, and there is {what} already"
+    fix = f"see whose {device} is there, and remove it if nobody's; or give the NIC another <target dev='...'/>"
+    return Refusal(code="device-name-taken", message=message, fix=fix)
 
 
 def unknowns(nic: Nic) -> list[Refusal]:

@@ -24,6 +24,9 @@ from sterna.domain.plugs import (
     PASSTHROUGH,
     carried_ids,
     claimed,
+    device_name,
+    hybrid_names,
+    name_taken,
     no_bridge,
 )
 from sterna.ports.vif import MADE_BY
@@ -52,7 +55,20 @@ class SimVif:
     async def check(self, nic: Nic) -> list[Refusal]:
         """What this host lacks for it."""
         await self._called()
-        return self._by_type[nic.plug].check(nic) if nic.plug in self._by_type else []
+        missing = self._by_type[nic.plug].check(nic) if nic.plug in self._by_type else []
+        return missing or (self._name_taken(nic) if nic.plug in MADE_AHEAD else [])
+
+    def _name_taken(self, nic: Nic) -> list[Refusal]:
+        """A tap or a port of the name that its tap is to have, which is not its own."""
+        device = device_name(nic)
+        port = self._host.ports.get(device)
+        if port is None:
+            is_used = device in self._host.taps and bool(self._host.users_of(device))
+            return [name_taken(nic, "a tap that a process has open")] if is_used else []
+        bridge = hybrid_names(nic.port_id or "")[0] if nic.plug == HYBRID else nic.bridge
+        if port.bridge == bridge and port.guest_mac == nic.mac.lower():
+            return []
+        return [name_taken(nic, f"a port of {port.bridge}")]
 
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
         """P8. Raises Conflict where what it needs for itself is not free."""

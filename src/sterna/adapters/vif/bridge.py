@@ -34,7 +34,7 @@ class LinuxBridgeVif:
         return await self._worker.run(lambda: _describe(nic))
 
     async def check(self, nic: Nic) -> list[Refusal]:
-        """The bridge must be there."""
+        """The bridge must be there, and the tap's name free."""
         return await self._worker.run(lambda: _check(nic))
 
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
@@ -108,9 +108,9 @@ def send(device: str, frames: Sequence[bytes]) -> None:
 
 def _check(nic: Nic) -> list[Refusal]:
     with links.iproute() as ipr:
-        if links.is_bridge(ipr, nic.bridge or ""):
-            return []
-    return [no_bridge(nic)]
+        if not links.is_bridge(ipr, nic.bridge or ""):
+            return [no_bridge(nic)]
+    return links.against_tap(nic)
 
 
 def _plug(nic: Nic, vm_uuid: str, device: str) -> Nic:

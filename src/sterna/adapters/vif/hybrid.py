@@ -34,8 +34,9 @@ class HybridVif:
         return await self._db.run(lambda api: _describe(api, nic))
 
     async def check(self, nic: Nic) -> list[Refusal]:
-        """The switch's bridge must be there; the Linux bridge is made. Raises Unreachable."""
-        return await self._db.run(lambda api: missing_bridge(api, nic))
+        """The switch's bridge must be there, the tap's name free; the Linux bridge is made. Raises Unreachable."""
+        between = nic.model_copy(update={"bridge": hybrid_names(nic.port_id or "")[0]})
+        return await self._db.run(lambda api: missing_bridge(api, nic) or links.against_tap(between))
 
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
         """Needs nothing for itself."""

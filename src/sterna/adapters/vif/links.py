@@ -17,7 +17,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from sterna.domain.errors import Conflict, Permanent
-from sterna.domain.model import Nic
+from sterna.domain.model import Nic, Refusal
+from sterna.domain.plugs import device_name, name_taken
 
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000
@@ -112,6 +113,20 @@ def make_tap(ipr: Any, device: str, nic: Nic, *, ours: bool) -> Any:
     settings: dict[str, Any] = {"address": f"fe{nic.mac[2:]}"} | ({"mtu": nic.mtu} if nic.mtu else {})
     ipr.link("set", index=link["index"], state="up", **settings)
     return link
+
+
+def against_tap(nic: Nic) -> list[Refusal]:
+    """What speaks against `make_tap` of the name that the NIC's tap is to have, if it is not its own already."""
+    with iproute() as ipr:
+        link = link_of(ipr, device_name(nic))
+        on = master(ipr, link) if link is not None else None
+    if link is None or (read_marks(link).get("attached-mac") == nic.mac and on in (None, nic.bridge)):
+        return []
+    if kind(link) != "tun":
+        return [name_taken(nic, f"a device ({kind(link) or 'hardware'})")]
+    if on is not None:
+        return [name_taken(nic, f"a port of {on}")]
+    return [name_taken(nic, "a tap that a process has open")] if is_open(link) else []
 
 
 def quieten(device: str) -> None:

@@ -15,7 +15,7 @@ from sterna.adapters.vif.announce import say
 from sterna.adapters.vif.ovsdb import OvsDb
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import OVS, no_bridge
+from sterna.domain.plugs import OVS, device_name, name_taken, no_bridge
 
 _NO_DEVICE = "patch"
 """A type of interface that has no device of the host. Without a peer it is not made either."""
@@ -32,8 +32,8 @@ class OvsVif:
         return await self._db.run(lambda api: _describe(api, nic))
 
     async def check(self, nic: Nic) -> list[Refusal]:
-        """The bridge must be there. Raises Unreachable."""
-        return await self._db.run(lambda api: missing_bridge(api, nic))
+        """The bridge must be there, and the tap's name free. Raises Unreachable."""
+        return await self._db.run(lambda api: missing_bridge(api, nic) or _name_taken(api, nic))
 
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
         """Needs nothing for itself."""
@@ -84,6 +84,17 @@ class OvsVif:
 def missing_bridge(api: Any, nic: Nic) -> list[Refusal]:
     """A refusal where Open vSwitch has no such bridge."""
     return [] if ovsdb.rows(api, "Bridge", name=nic.bridge or "") else [no_bridge(nic)]
+
+
+def _name_taken(api: Any, nic: Nic) -> list[Refusal]:
+    found = ovsdb.rows(api, "Interface", name=device_name(nic))
+    if not found:
+        return links.against_tap(nic)
+    on, _ = ovsdb.bridge_of(api, found[0])
+    bridge, port_id = on.name if on is not None else "no bridge", found[0].external_ids.get("iface-id")
+    if port_id == nic.port_id and bridge in (nic.bridge, "no bridge"):
+        return []
+    return [name_taken(nic, f"a port of {bridge}, iface-id {port_id or 'unset'}")]
 
 
 def _plug(api: Any, nic: Nic, vm_uuid: str, device: str) -> Nic:
