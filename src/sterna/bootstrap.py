@@ -11,6 +11,7 @@ import socket
 import ssl
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ from sterna.api.app import create_app
 from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, load
 from sterna.controller.controller import Controller
 from sterna.domain.addresses import filled
-from sterna.domain.errors import BadRequest, Conflict, Permanent
+from sterna.domain.errors import BadRequest, Conflict, Permanent, Unreachable
 from sterna.domain.plain_text import printable
 from sterna.migration.context import HostPorts
 from sterna.ports.network import Network
@@ -311,17 +312,38 @@ def _listening(fd: int | None) -> list[socket.socket] | None:
         raise BadRequest(f"--fd {fd} is no socket: {error.strerror}", fix=fix) from error
 
 
+DATABASE_AGAIN_S = 1.0
+
+
+def _records(url: str) -> SqlFleet:
+    """The controller's records, as soon as the server that keeps them can be reached.
+
+    Raises as `SqlFleet.open` does, Unreachable for a file only.
+    """
+    said = ""
+    while True:
+        try:
+            return SqlFleet.open(url)
+        except Unreachable as error:
+            if url.startswith("sqlite"):
+                raise
+            if error.message != said:
+                said = error.message
+                log.warning("the database cannot be used yet, it is tried again", why=said, fix=error.fix)
+            time.sleep(DATABASE_AGAIN_S)
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, on `fd` (a listening socket) where one is given.
 
-    Raises BadRequest for wrong settings, Permanent or Unreachable for a database that cannot be used, Permanent
-    where it cannot listen.
+    Waits for a database server that is away. Raises BadRequest for wrong settings, Permanent or Unreachable for a
+    database that cannot be used, Permanent where it cannot listen.
     """
     log_to_stderr()
     os.umask(0o077)  # a database in a file
     settings = load(ControllerSettings, config)
     listening = _listening(fd)
-    fleet = SqlFleet.open(settings.database)
+    fleet = _records(settings.database)
 
     async def run() -> None:
         bus = await join_bus(settings.bus, "controller")
@@ -340,7 +362,9 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         showing = asyncio.create_task(show_state(bus), name="systemd")
         try:
             await server.serve(sockets=listening)
-        except SystemExit as error:  # uvicorn's way to say that the address cannot be had
+        except SystemExit as error:  # uvicorn's way to say that it could not start
+            if server.lifespan.should_exit:
+                raise Permanent("the controller could not start", fix="its log, above, says why") from error
             fix = "its log, above, says why; see `listen` in the settings"
             raise Permanent(f"the controller cannot listen on {settings.listen}", fix=fix) from error
         stopping.cancel()

@@ -120,6 +120,27 @@ async def test_a_controller_says_that_its_database_is_away_and_goes_on_when_it_i
     await controller.stop()
 
 
+async def test_a_controller_starts_without_its_database(database: str, server: Postgres) -> None:
+    agent = FakeAgent("a", 1)
+    bus = FakeBus(agent)
+    controller = Controller(SqlFleet.open(database), bus, HandClock())
+    await controller.fleet.save_host(facts("a", 1), "life-1", AT)
+    server.stop()
+    transport = httpx2.ASGITransport(create_app(controller))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna") as http, asyncio.timeout(60):
+        await controller.start()
+        assert (await http.get("/v1/hosts")).status_code == 503
+        server.start()
+        agent.write(good_source(move(1)))
+        await bus.hint("host.a", {"host": facts("a", 1).model_dump(), "boot": "life-1", "journal_last": 0})
+        await bus.hint("journal.a", {"last": 1})
+        async for event in controller.follow(None, 0):
+            if event.data.get("status") == "completed":
+                break
+        assert [h["name"] for h in (await http.get("/v1/hosts")).json()["hosts"]] == ["a"]
+    await controller.stop()
+
+
 # ------------------------------------------------------------ hanging
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx2
 
+from tests.postgres import Postgres
+
 
 def start(config: Path, listening: socket.socket) -> subprocess.Popen[bytes]:
     number = listening.fileno()
@@ -37,6 +39,29 @@ def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(tmp_path: Path,
                 assert not [line for line in lines if line.startswith("data")]
         assert process.wait(10) == 0
         assert time.monotonic() - began < 5
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_it_waits_for_a_database_server_that_is_away(tmp_path: Path, postgres: Postgres) -> None:
+    config = tmp_path / "controller.toml"
+    config.write_text(f'database = "{postgres.database()}"\n[bus]\nurl = "nats://127.0.0.1:9"\n')
+    postgres.stop()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            api = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            process = start(config, listening)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"the database cannot be used yet" in line:
+                break
+    finally:
+        postgres.start()
+    try:
+        assert httpx2.get(f"{api}/v1/health", timeout=60, trust_env=False).json()["status"] == "bus-lost"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
     finally:
         process.kill()
         process.communicate()

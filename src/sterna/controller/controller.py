@@ -52,7 +52,7 @@ class Controller:
         self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)
 
     async def start(self) -> None:
-        """Follow the agents; return when it is known which are up. Raises Unreachable without bus or database."""
+        """Follow the agents; return when it is known which are up, or that the database is away."""
         await self.follower.start()
         self.lessons.begin()
         await self.registry.hear_all()

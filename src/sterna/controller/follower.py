@@ -14,7 +14,7 @@ from sterna.controller.declare_dead import DeclareDead
 from sterna.controller.inventory import Inventory
 from sterna.controller.projector import Projector
 from sterna.controller.registry import Registry
-from sterna.domain.errors import SternaError
+from sterna.domain.errors import SternaError, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.ports.bus import Subscription
@@ -55,15 +55,18 @@ class Follower:
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
-        """Listen, and take up every host known from before. Raises Unreachable without a bus or a database."""
+        """Listen, and take up every host known from before; without a database, each when it is heard."""
         for topic, handler in (
             ("host.*", self._on_beacon),
             ("journal.*", self._on_journal),
             ("progress.*", self._on_progress),
         ):
             self._subscriptions.append(await self._calls.listen(topic, handler))
-        for host in await self._fleet.hosts():
-            self._follow(host.name)
+        try:
+            for host in await self._fleet.hosts():
+                self._follow(host.name)
+        except Unreachable as e:
+            log.warning("the database is away: hosts are followed when it is back", why=e.message)
         self._tasks.append(asyncio.create_task(self._every(LIST_EVERY_S, self._list), name="list-vms"))
         self._tasks.append(asyncio.create_task(self._every(TIDY_EVERY_S, self.tidy), name="tidy"))
         dead = self._every(TIDY_EVERY_S, self._deaths.tell_again)

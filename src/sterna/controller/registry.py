@@ -15,7 +15,7 @@ from typing import Literal
 import structlog
 
 from sterna.domain import untrusted
-from sterna.domain.errors import BadRequest, Conflict, NotFound
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Unreachable
 from sterna.domain.model import Data, HostFacts, Value
 from sterna.domain.trouble import Trouble
 from sterna.ports.bus import BusState
@@ -132,7 +132,10 @@ class Registry:
 
     async def hear_all(self) -> None:
         """Return when every host that was ever accepted was heard, or has had its time: before, all seem down."""
-        known = {record.name for record in await self._fleet.hosts() if not record.dead_at}
+        try:
+            known = {record.name for record in await self._fleet.hosts() if not record.dead_at}
+        except Unreachable:  # nothing can be said of any of them
+            return
         time_is_up = asyncio.ensure_future(self._clock.sleep(LISTEN_FIRST_S))
         try:
             while not known <= self._heard.keys() | self._undescribed.keys() and not time_is_up.done():
