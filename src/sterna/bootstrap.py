@@ -46,7 +46,7 @@ from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.api.app import create_app
-from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, load
+from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, LogLevel, load
 from sterna.controller.controller import Controller
 from sterna.domain.addresses import filled
 from sterna.domain.errors import BadRequest, Conflict, Permanent, Unreachable
@@ -72,7 +72,7 @@ def _plain_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
     sio.write(printable(written.getvalue(), breaks=True))
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(level: LogLevel = "info") -> None:
     """Processes log to stderr, where systemd and the lab collect it; stdout is for answers.
 
     Tracebacks are plain: structlog's own show each frame's variables, passwords among them.
@@ -81,6 +81,7 @@ def log_to_stderr() -> None:
     structlog.configure(
         processors=[*structlog.get_config()["processors"][:-1], _printable_values, plain],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
 
 
@@ -244,6 +245,7 @@ def run_agent(config: Path) -> None:
     log_to_stderr()
     os.umask(0o077)
     settings = load(AgentSettings, config)
+    log_to_stderr(settings.log_level)
 
     async def run() -> None:
         boot = uuid4().hex
@@ -342,6 +344,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     log_to_stderr()
     os.umask(0o077)  # a database in a file
     settings = load(ControllerSettings, config)
+    log_to_stderr(settings.log_level)
     listening = _listening(fd)
     fleet = _records(settings.database)
 

@@ -34,6 +34,8 @@ from sterna.domain.errors import BadRequest
 from sterna.domain.model import Transport
 from sterna.domain.untrusted import is_address
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -215,6 +217,8 @@ class AgentSettings(BaseSettings):
     """The host's system libvirtd."""
     traits: tuple[str, ...] = ()
     """What this host has of what images demand (`trait:CUSTOM_X=required`). None by default: nobody else knows."""
+    log_level: LogLevel = "info"
+    """`debug` adds a line for each try to reach a bus that is away, and for each hint that was not sent."""
     bus: BusSettings = BusSettings()
     migration: MigrationSettings
     network: NetworkSettings = NetworkSettings()
@@ -255,6 +259,8 @@ class ControllerSettings(BaseSettings):
 
     database: str = "sqlite:////var/lib/sterna/controller.db"
     """SQLAlchemy URL. SQLite serves one machine; `postgresql+psycopg://…` several controllers."""
+    log_level: LogLevel = "info"
+    """As an agent's."""
     bus: BusSettings = BusSettings()
     listen: str = Field(default="127.0.0.1:8774", pattern=r"^.+:\d{1,5}$")
     """Loopback, since the API asks nobody who they are yet. 8774 is where Nova's API listens too."""

@@ -41,7 +41,9 @@ def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(tmp_path: Path,
         assert time.monotonic() - began < 5
     finally:
         process.kill()
-        process.communicate()
+        _, told = process.communicate()
+    assert told.count(b"the message bus does not answer yet") == 1
+    assert b"[debug" not in told  # nor is each further try told
 
 
 def test_it_waits_for_a_database_server_that_is_away(tmp_path: Path, postgres: Postgres) -> None:
