@@ -74,7 +74,7 @@ class Arm:
             name = f"bench-{self.name}-{number}"
             made_of = asdict(load)
             del made_of["guests"]
-            self.guests.append(lab.create_vm(name, "host1", **made_of))
+            self.guests.append(lab.create_vm(name, "host1", pace="busy", **made_of))
             self.rest()
 
     @property

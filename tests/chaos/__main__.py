@@ -6,6 +6,7 @@ Without arguments all cases; with names those, to replay them; `--list` prints t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         print("the lab needs root: try 'sudo make chaos'", file=sys.stderr)
         return 2
     began = time.monotonic()
-    outcomes = play_all(chosen, asked.jobs, Progress(len(chosen)))
+    played = {o.case: o for o in play_all(mixed(chosen), asked.jobs, Progress(len(chosen)))}
+    outcomes = [played[case.name] for case in chosen]
     took = time.monotonic() - began
     write(asked.json, outcomes, took)
     Console(width=140).print(table(outcomes))
@@ -55,6 +57,12 @@ def choose(names: Sequence[str]) -> tuple[list[Case], list[str]]:
     known = {case.name: case for case in CASES}
     wanted = [known[name] for name in names if name in known] if names else CASES
     return sorted(wanted, key=lambda case: case.disks), [name for name in names if name not in known]
+
+
+def mixed(cases: Sequence[Case]) -> list[Case]:
+    """Those of one guest together, else in an order that has nothing to do with what breaks: a part that hangs is
+    waited for, one that dies keeps the processors busy, and both side by side take less time."""
+    return sorted(cases, key=lambda case: (case.disks, hashlib.sha256(case.name.encode()).digest()))
 
 
 class Progress:

@@ -75,7 +75,7 @@ def redefine(fleet: Fleet, guest: Guest, host: str, edit: Callable[[etree._Eleme
 @pytest.fixture(scope="module")
 def staying(fleet: Fleet) -> Iterator[Guest]:
     """A guest on host1 with a local disk, for tests that do not move it."""
-    guest = fleet.lab.create_vm("stays", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), calm=True)
+    guest = fleet.lab.create_vm("stays", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), pace="calm")
     yield guest
     fleet.remove(guest)
 
@@ -83,7 +83,7 @@ def staying(fleet: Fleet) -> Iterator[Guest]:
 @pytest.fixture
 def guest(fleet: Fleet) -> Iterator[Guest]:
     """A guest on host1 with a local disk."""
-    guest = fleet.lab.create_vm("mine", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), calm=True)
+    guest = fleet.lab.create_vm("mine", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), pace="calm")
     yield guest
     fleet.remove(guest)
 

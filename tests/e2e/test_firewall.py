@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def guest(fleet: Fleet) -> Iterator[Guest]:
-    guest = fleet.lab.create_vm("wall", "host1", memory_mib=192, dirty_mib_s=2, disks=("shared",), calm=True)
+    guest = fleet.lab.create_vm("wall", "host1", memory_mib=192, dirty_mib_s=2, disks=("shared",), pace="calm")
     yield guest
     fleet.remove(guest)
 

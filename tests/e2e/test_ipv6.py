@@ -35,7 +35,7 @@ def guest(fleet: Fleet) -> Iterator[Guest]:
         fleet.lab.kill_agent(name, signal.SIGTERM)
         fleet.lab.start_agent(name)
     fleet.eventually(lambda: all(h["state"] == "up" for h in fleet.api.get("/v1/hosts").json()["hosts"]))
-    guest = fleet.lab.create_vm("six", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), calm=True)
+    guest = fleet.lab.create_vm("six", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), pace="calm")
     yield guest
     fleet.remove(guest)
 

@@ -22,7 +22,7 @@ BACKUP = f"""<domainbackup mode='pull'><server transport='unix' socket='/run/bac
 
 @pytest.fixture(scope="module")
 def guest(fleet: Fleet) -> Iterator[Guest]:
-    guest = fleet.lab.create_vm("busy", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), calm=True)
+    guest = fleet.lab.create_vm("busy", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), pace="calm")
     yield guest
     fleet.remove(guest)
 

@@ -21,7 +21,7 @@ SEED = 700 << 10
 @pytest.fixture(scope="module")
 def guest(fleet: Fleet) -> Iterator[Guest]:
     """A guest on host1 with a drive that is empty."""
-    guest = fleet.lab.create_vm("media", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), calm=True)
+    guest = fleet.lab.create_vm("media", "host1", memory_mib=192, dirty_mib_s=2, disks=("local",), pace="calm")
 
     def add(xml: etree._Element) -> None:
         drive = "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/></disk>"

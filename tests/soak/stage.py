@@ -73,7 +73,7 @@ class Stage:
         disks = DISKS[number % len(DISKS)]
         name = f"soak{number + 1}"
         return self.lab.create_vm(
-            name, "host1", MEMORY_MIB, DIRTY_MIB_S, disks, autostart=number % 2 == 0, calm=True
+            name, "host1", MEMORY_MIB, DIRTY_MIB_S, disks, autostart=number % 2 == 0, pace="calm"
         )
 
     def _baseline(self) -> Baseline:

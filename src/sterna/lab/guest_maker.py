@@ -10,7 +10,7 @@ from sterna.lab.errors import LabError
 from sterna.lab.host import LabHost
 from sterna.lab.iscsi import IscsiTarget
 from sterna.lab.places import FURTHER_NICS, SHARED, TENANT_VLAN, initiator_name, target_name
-from sterna.lab.record import DiskRecord, GuestRecord, LabRecord, NicRecord
+from sterna.lab.record import DiskRecord, GuestRecord, LabRecord, NicRecord, Pace
 
 DISK_KINDS = ("shared", "local", "iscsi", "overlay", "volume", "luks", "chap")
 VOLUME_MIB = {"shared": 256, "local": 1024, "iscsi": 256, "overlay": 1024, "luks": 256, "chap": 256}
@@ -30,7 +30,7 @@ def make_guest(  # noqa: PLR0913 - every keyword is one fact about the guest
     disks: Sequence[str],
     nics: Sequence[str] = (),
     port_id: str | None = None,
-    calm: bool = False,
+    pace: Pace = "usual",
 ) -> GuestRecord:
     """Makes the disks of a new guest, then defines and starts it on `host`. Raises LabError."""
     _check(lab, name, memory_mib, disks)
@@ -43,7 +43,7 @@ def make_guest(  # noqa: PLR0913 - every keyword is one fact about the guest
         address="",
         port_id=port_id or str(uuid.uuid4()),
         wired_by_agent=port_id is not None,
-        calm=calm,
+        pace=pace,
         memory_mib=memory_mib,
         dirty_mib_s=dirty_mib_s,
         disks=[

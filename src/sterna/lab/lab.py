@@ -30,7 +30,7 @@ from sterna.lab.host import LabHost, part_indexes
 from sterna.lab.iscsi import IscsiTarget
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import NATS_URL, STATE, target_name
-from sterna.lab.record import GuestRecord, LabRecord, load_record
+from sterna.lab.record import GuestRecord, LabRecord, Pace, load_record
 from sterna.lab.snapshot import allocated_bytes, epochs, host_snapshot
 
 READY_SECONDS = 60.0
@@ -162,13 +162,13 @@ class Lab:
         autostart: bool = False,
         nics: Sequence[str] = (),
         port_id: str | None = None,
-        calm: bool = False,
+        pace: Pace = "usual",
     ) -> Guest:
         """Defines and starts a guest on `host` and returns when it answers. Disks, in order: shared, local, iscsi,
         overlay, luks (shared), chap (iscsi); `volume:ID` is an iSCSI volume that somebody else made in its tgt.
         `nics`: kinds of `places.FURTHER_NICS`, besides the first on Open vSwitch.
-        `port_id`: its NIC is this port of a network service, whose agent wires it. `calm`: it checks its disks and
-        its clock less often, and costs an emulating machine a tenth.
+        `port_id`: its NIC is this port of a network service, whose agent wires it. `pace`: how often it checks
+        its disks and its clock; a calm one costs an emulating machine a third of a busy one.
 
         Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.
         """
@@ -188,7 +188,7 @@ class Lab:
                 disks=disks,
                 nics=nics,
                 port_id=port_id,
-                calm=calm,
+                pace=pace,
             )
             self._record.guests[name] = record
             self._record.save(self.state_dir)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -54,6 +55,9 @@ class NicRecord(BaseModel):
     port_id: str
 
 
+Pace = Literal["busy", "usual", "calm"]
+
+
 class GuestRecord(BaseModel):
     """One guest as it was made; where it runs now, only the hypervisors know."""
 
@@ -67,8 +71,8 @@ class GuestRecord(BaseModel):
     disks: list[DiskRecord]
     nics: list[NicRecord] = Field(default_factory=list)
     """Besides the first, which `mac`, `address` and `port_id` are about."""
-    calm: bool = False
-    """It looks at its clock and its disks less often: many software-emulated guests fit on one machine then."""
+    pace: Pace = "usual"
+    """How often it looks at its clock and its disks: many calm software-emulated guests fit on one machine."""
     wired_by_agent: bool = False
     """Its port is a network service's: the VLAN tag of its tap is an agent's business, not its definition's."""
 

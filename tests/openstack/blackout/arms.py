@@ -27,7 +27,7 @@ class Arm:
         self.hosts, self.lab, self.fleet = hosts, hosts.lab, Fleet(hosts.lab)
         self.here, number = "host1", hosts.next_guest()
         self.port = hosts.make_port("host1", *hosts.address_of(number))
-        self.guest = self.lab.create_vm(f"bench-{number}", "host1", dirty_mib_s=20, port_id=self.port)
+        self.guest = self.lab.create_vm(f"bench-{number}", "host1", dirty_mib_s=20, port_id=self.port, pace="busy")
         hosts.servers.ask(lambda c: c.network.update_port(self.port, device_id=self.guest.uuid))
         self.await_active()
         self.boot = self.guest.status().boot_id

@@ -54,7 +54,7 @@ struct disk {
 
 static struct disk disks[MAX_DISKS];
 static int disk_count;
-static uint64_t rate_mib, area_mib = 32, blocks_per_s = 128, disk_mib = 4, tick_ms = 50, slot_ms = 10;
+static uint64_t rate_mib, area_mib = 32, blocks_per_s = 32, disk_mib = 4, tick_ms = 50, slot_ms = 10;
 static uint64_t boot_nonce;
 static char boot_id[64];
 static _Atomic uint64_t passes, pages_verified, page_errors, max_tick_gap_us;
