@@ -18,6 +18,7 @@ from sterna.cli.client import Client
 from sterna.lab.errors import LabError
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
+from sterna.lab.record import Pace
 
 MAX_DOWNTIME_MS = 100
 LONGEST_S = 90.0
@@ -31,7 +32,7 @@ class Load:
     memory_mib: int = 512
     dirty_mib_s: int = 20
     disks: Sequence[str] = ("shared",)
-    calm: bool = False
+    pace: Pace = "busy"
     """See `Lab.create_vm`."""
 
 
@@ -74,7 +75,7 @@ class Arm:
             name = f"bench-{self.name}-{number}"
             made_of = asdict(load)
             del made_of["guests"]
-            self.guests.append(lab.create_vm(name, "host1", pace="busy", **made_of))
+            self.guests.append(lab.create_vm(name, "host1", **made_of))
             self.rest()
 
     @property

@@ -82,7 +82,7 @@ def sparse(lab: Lab, rounds: int, console: Console) -> Result:
 def ten(lab: Lab, rounds: int, console: Console) -> Result:
     """Ten guests off one host: virsh one after another, Sterna asked for all at once."""
     shape(lab, LINK_MIB_S)
-    load = Load(guests=10, memory_mib=128, dirty_mib_s=1, calm=True)
+    load = Load(guests=10, memory_mib=128, dirty_mib_s=1, pace="calm")
     samples = _interleaved([Virsh(lab, load), Sterna(lab, load)], max(3, rounds // 4), console)
     title = f"ten guests: {load.memory_mib} MiB dirtying {load.dirty_mib_s} MiB/s each, link of {LINK_MIB_S} MiB/s"
     return [s.row() for s in samples], compare(title, samples, ("request to end, ms", "guest downtime, ms"))

@@ -35,7 +35,7 @@ FIGURES = {
 
 def lag(lab: Lab, rounds: int, console: Console) -> tuple[list[dict[str, Any]], Table]:
     """MOVES_A_ROUND switch-overs a round."""
-    arm, rows = Sterna(lab, Load(memory_mib=128, dirty_mib_s=1, calm=True)), []
+    arm, rows = Sterna(lab, Load(memory_mib=128, dirty_mib_s=1, pace="calm")), []
     arm.wake()
     with qemu_events(lab, "RESUME") as resumed, frames(lab, RARP) as seen:
         for number in range(rounds * MOVES_A_ROUND + 1):
