@@ -192,23 +192,33 @@ class Bounded:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._hanging = threading.BoundedSemaphore(MOST_STUCK)
+        self._places = threading.BoundedSemaphore(MOST_STUCK)
+        self._lock = threading.Lock()
+        self._hanging = 0
+
+    @property
+    def hanging(self) -> int:
+        """Calls whose limit is over and which have not come back."""
+        with self._lock:
+            return self._hanging
 
     def call(self, act: Callable[[], T], limit_s: float, late: Callable[[T], object] | None = None) -> T:
         """`act`'s result, or its exception. `late` gets the result of a call that came back after its limit.
 
         Raises TimeoutError after `limit_s`; at once while as many calls hang as may.
         """
-        if not self._hanging.acquire(blocking=False):
+        if not self._places.acquire(blocking=False):
             raise TimeoutError(f"{MOST_STUCK} calls hang already")
         answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-        lock, given_up = threading.Lock(), threading.Event()
+        given_up = threading.Event()
 
         def work() -> None:
             try:
                 perform()
-            finally:
-                self._hanging.release()  # whatever `late` raises: a place that is lost never comes back
+            finally:  # whatever `late` raises: a place that is lost never comes back
+                with self._lock:
+                    self._hanging -= given_up.is_set()
+                self._places.release()
 
         def perform() -> None:
             result, error = None, None
@@ -216,7 +226,7 @@ class Bounded:
                 result = act()
             except BaseException as raised:  # whoever waits gets it
                 error = raised
-            with lock:
+            with self._lock:
                 answer.put((result, error))
                 in_time = not given_up.is_set()
             if not in_time and error is None and late is not None:
@@ -225,14 +235,15 @@ class Bounded:
         try:
             threading.Thread(target=work, name=self._name, daemon=True).start()
         except RuntimeError:  # the host has no thread left
-            self._hanging.release()
+            self._places.release()
             raise
         try:
             result, error = answer.get(timeout=limit_s)
         except queue.Empty:
-            with lock:
-                given_up.set()
+            with self._lock:
                 if answer.empty():
+                    given_up.set()
+                    self._hanging += 1
                     raise TimeoutError(f"no answer within {limit_s:g} s") from None
                 result, error = answer.get_nowait()
         if error is not None:

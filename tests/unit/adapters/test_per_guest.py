@@ -11,6 +11,7 @@ import pytest
 
 from sterna.adapters.libvirt import connection
 from sterna.adapters.libvirt.per_guest import KEPT, PerGuest
+from sterna.adapters.threads import MOST_STUCK
 from sterna.domain.errors import Unreachable
 
 SOON_S = 5.0
@@ -22,8 +23,13 @@ class Libvirtd:
     def __init__(self) -> None:
         self.opened = 0
         self.open = 0
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = 0
 
     def connect(self, uri: str) -> Client:
+        self.asked += 1
+        assert self.answers.wait(60)
         self.opened += 1
         self.open += 1
         return Client(self)
@@ -149,6 +155,45 @@ async def test_a_connection_with_a_thread_that_hangs_stays_its_guests(
     assert await short.run(client, "a") is of_a
     assert not short._taken
     short.close()
+
+
+async def test_the_connection_of_a_guest_that_is_gone_is_given_back(
+    hang: Hang, libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asks about that guest again."""
+    monkeypatch.setattr(connection, "CALL_LIMIT_S", 0.1)
+    short = PerGuest("test:///", "short")
+    with pytest.raises(Unreachable, match="no answer within"):
+        await short.run(hang, "gone")
+    await short.run(client, "b")
+    assert set(short._taken) == {"gone"}
+    hang.ends.set()
+    await eventually(lambda: short._taken["gone"].connection.hanging == 0)
+    await short.run(client, "b")
+    assert not short._taken
+    short.close()
+    await eventually(lambda: libvirtd.open == 0)
+
+
+async def test_connections_that_libvirtd_takes_and_never_answers_do_not_pile_up(
+    libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "OPEN_S", 0.02)
+    guests, names = PerGuest("test:///", "silent"), [str(number) for number in range(KEPT + 3)]
+    libvirtd.answers.clear()
+    for _ in range(MOST_STUCK + 3):
+        asked = await asyncio.gather(*(guests.run(client, of) for of in names), return_exceptions=True)
+        assert all(isinstance(error, Unreachable) for error in asked)
+    assert libvirtd.asked == MOST_STUCK * len(names)
+    assert set(guests._taken) == set(names)
+    monkeypatch.setattr(connection, "OPEN_S", SOON_S)
+    libvirtd.answers.set()
+    await eventually(lambda: not any(lane.connection.hanging for lane in guests._taken.values()))
+    assert libvirtd.open == 0  # what came late was closed
+    for of in names:
+        await guests.run(client, of)
+    assert not guests._taken
+    guests.close()
 
 
 async def test_closing_ends_every_connection(libvirtd: Libvirtd, hang: Hang) -> None:

@@ -132,8 +132,8 @@ class Connection:
 
     @property
     def hanging(self) -> int:
-        """Threads that were left alone with a call and have not come back."""
-        return self._worker.hanging
+        """Threads that were left alone, with a call or with the opening of a connection, and have not come back."""
+        return self._worker.hanging + self._opening.hanging
 
     def close(self) -> None:
         """Close after what is queued. Not waited for."""

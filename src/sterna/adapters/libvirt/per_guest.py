@@ -50,10 +50,10 @@ class PerGuest:
         try:
             return await lane.connection.run(act)
         except asyncio.CancelledError:
-            self._await_end(of, lane)
+            self._await_end(lane)
             raise
         finally:
-            self._done(of, lane)
+            self._done(lane)
 
     def close(self) -> None:
         """Close them all, after what is queued. Not waited for."""
@@ -67,33 +67,40 @@ class PerGuest:
 
     def _lane(self, of: str) -> _Lane:
         if of not in self._taken:
+            self._give_back()
             connection = self._free.pop() if self._free else Connection(self._uri, self._name)
             self._taken[of] = _Lane(connection)
         return self._taken[of]
 
-    def _await_end(self, of: str, lane: _Lane) -> None:
+    def _await_end(self, lane: _Lane) -> None:
         """The call goes on, and may hang: until it has ended, nobody else gets its connection."""
         if self._closed:
             return
         lane.calls += 1
-        task = asyncio.create_task(self._ended(of, lane))
+        task = asyncio.create_task(self._ended(lane))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _ended(self, of: str, lane: _Lane) -> None:
+    async def _ended(self, lane: _Lane) -> None:
         try:
             with contextlib.suppress(SternaError):
                 await lane.connection.run(lambda _conn: None)
         finally:
-            self._done(of, lane)
+            self._done(lane)
 
-    def _done(self, of: str, lane: _Lane) -> None:
-        """The last call gives the connection back; one with a thread that hangs stays the guest's own."""
+    def _done(self, lane: _Lane) -> None:
         lane.calls -= 1
-        if lane.calls or self._closed or lane.connection.hanging:
-            return
-        del self._taken[of]
-        if len(self._free) < KEPT:
-            self._free.append(lane.connection)
-        else:
-            lane.connection.close()
+        if not self._closed:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """The connections that nobody uses. One with a thread that hangs stays its guest's own; once that thread has
+        come back, the next call gives it back, whatever guest it is about: this one may be gone."""
+        for of, lane in list(self._taken.items()):
+            if lane.calls or lane.connection.hanging:
+                continue
+            del self._taken[of]
+            if len(self._free) < KEPT:
+                self._free.append(lane.connection)
+            else:
+                lane.connection.close()
