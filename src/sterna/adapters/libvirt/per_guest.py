@@ -94,8 +94,10 @@ class PerGuest:
             self._give_back()
 
     def _give_back(self) -> None:
-        """The connections that nobody uses. One with a thread that hangs stays its guest's own; once that thread has
-        come back, the next call gives it back, whatever guest it is about: this one may be gone."""
+        """The connections that nobody uses. One with a thread that hangs stays its guest's own.
+
+        Once that thread has come back, the next call gives it back, whatever guest it is about: this one may be gone.
+        """
         for of, lane in list(self._taken.items()):
             if lane.calls or lane.connection.hanging:
                 continue
