@@ -11,8 +11,9 @@ import os
 import secrets
 import stat
 import struct
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 _FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
@@ -50,6 +51,27 @@ def hold(path: str) -> Iterator[int | None]:
             yield place
     finally:
         os.close(fd)
+
+
+class Lock:
+    """`hold`, taken in one thread and given up in another, also while it is still being taken."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._turn = threading.Lock()
+        self._held = ExitStack()
+        self._over = False
+
+    def take(self) -> int | None:
+        """The place; None where it cannot be locked, or has been given up before."""
+        with self._turn:
+            return None if self._over else self._held.enter_context(hold(self._path))
+
+    def give_up(self) -> None:
+        """Never held from now on."""
+        with self._turn:
+            self._over = True
+            self._held.close()
 
 
 def is_held(path: str, place: int) -> bool:

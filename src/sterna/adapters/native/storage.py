@@ -6,6 +6,7 @@ symbolic link is followed on the way to what is.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -33,6 +34,9 @@ _BASE_FIX = "see its path, its owner and its mode on the destination"
 
 ANSWER_S = 300.0
 """For one look or change. Removing a large file takes seconds on a busy disk."""
+
+_GIVE_UP_S = 5.0
+"""To give up a lock takes one answer of the server. Nobody needs to wait for it."""
 
 T = TypeVar("T")
 
@@ -100,14 +104,18 @@ class FileStorage:
 
     async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
         """`instances_dir/UUID`, if there is one."""
-        path = self._inside(str(self._root / vm_uuid))
-        return (str(path),) if await _on_disk(path.is_dir) else ()
+
+        def look() -> tuple[str, ...]:
+            path = self._inside(str(self._root / vm_uuid))
+            return (str(path),) if path.is_dir() else ()
+
+        return await _on_disk(look)
 
     async def is_empty(self, directory: str) -> bool:
         """A link to a directory is none."""
-        path = self._inside(directory)
 
         def look() -> bool:
+            path = self._inside(directory)
             return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
         return await _on_disk(look)
@@ -126,9 +134,16 @@ class FileStorage:
 
     @contextlib.asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[int | None]:
-        """Hold a lock on a random place of the file: the place; None where it cannot be locked."""
-        with contextlib.ExitStack() as stack:
-            yield await _on_disk(lambda: stack.enter_context(hold.hold(path)))
+        """Hold a lock on a random place of the file: the place; None where it cannot be locked.
+
+        Over NFS, giving it up asks the server. One that does not answer is left to the thread.
+        """
+        lock = hold.Lock(path)
+        try:
+            yield await _on_disk(lock.take)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.shield(in_thread(lock.give_up, limit_s=_GIVE_UP_S))
 
     async def digest(self, path: str) -> str | None:
         """What tells a file's content from any other; None where it cannot be read."""
@@ -280,7 +295,7 @@ class FileStorage:
             raise Permanent(f"cannot make {path}: {error.strerror}") from error
 
     async def _create_disk(self, disk: Disk, wanted: str) -> None:
-        path = self._inside(wanted)
+        path = await _on_disk(lambda: self._inside(wanted))
         if disk.format not in _FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
         if disk.carried:  # its bytes come from the source's agent

@@ -1,0 +1,224 @@
+"""No look at a file system on the event loop: a dead NFS server must hold up one thread, not the agent."""
+
+import asyncio
+import builtins
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sterna.adapters.native import hold, storage
+from sterna.adapters.native.shared_file import SharedFileVolumes
+from sterna.adapters.native.storage import FileStorage
+from sterna.domain.claims import Claim
+from sterna.domain.model import Disk, DiskKind
+from sterna.ports.storage import Created
+
+MIB = 1 << 20
+CALLS = ("stat", "lstat", "open", "access", "statvfs", "listdir", "scandir", "mkdir", "unlink", "rmdir", "chmod")
+
+
+class Watch:
+    """Which calls on files below a folder ran in the loop's thread."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.loop = str(folder), threading.get_ident()
+        self.on_loop: list[str] = []
+        self.elsewhere = 0
+        self.opened: set[int] = set()
+        for name in CALLS:
+            patch.setattr(os, name, self.watched(name, getattr(os, name)))
+        patch.setattr(builtins, "open", self.watched("open", builtins.open))
+        patch.setattr(os, "close", self.closing(os.close))
+
+    def note(self, name: str, what: object) -> None:
+        if threading.get_ident() == self.loop:
+            self.on_loop.append(f"{name} {what}")
+        else:
+            self.elsewhere += 1
+
+    def watched(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            below = named.get("dir_fd") is not None or str(given[0] if given else "").startswith(self.folder)
+            if below:
+                self.note(name, given[0])
+            answer = real(*given, **named)
+            if below and isinstance(answer, int) and name == "open":
+                self.opened.add(answer)
+            return answer
+
+        return call
+
+    def closing(self, real: Callable[[int], None]) -> Callable[[int], None]:
+        def close(fd: int) -> None:
+            if fd in self.opened:
+                self.opened.discard(fd)
+                self.note("close", fd)
+            real(fd)
+
+        return close
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "instances").mkdir()
+    return tmp_path / "instances"
+
+
+@pytest.fixture
+def watch(tmp_path: Path, root: Path) -> Iterator[Watch]:
+    (root / "shared.qcow2").write_bytes(b"content")
+    (root / "uuid-here").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        yield Watch(tmp_path, patch)
+
+
+def disk(path: Path | str, **more: object) -> Disk:
+    facts = {"target": "vda", "kind": DiskKind.FILE, "path": str(path), "format": "raw"}
+    facts |= {"capacity_bytes": 64 * MIB, "allocation_bytes": MIB, "local": True}
+    return Disk.model_validate(facts | more)
+
+
+async def held(files: FileStorage, path: str) -> None:
+    async with files.held(path) as place:
+        assert place is not None
+
+
+async def held_in_vain(files: FileStorage, path: str) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        async with files.held(path):
+            raise ZeroDivisionError
+
+
+async def copies(files: FileStorage, root: Path) -> None:
+    wanted = disk(root / "vm" / "disk"), disk(root / "vm" / "carried", carried=True)
+    created = await files.plan_targets("vm", wanted)
+    await files.create_targets(wanted, created)
+    await files.create_targets(wanted[:1], created)
+    await files.write(created.files[1], 0, b"piece")
+    await files.remove(created)
+
+
+LOOKS: dict[str, Callable[[FileStorage, Path], Any]] = {
+    "check_targets": lambda files, root: files.check_targets((disk(root / "vm" / "disk"),)),
+    "check_sources": lambda files, root: files.check_sources((disk(root / "shared.qcow2"),)),
+    "copies": copies,
+    "remove": lambda files, root: files.remove(Created(directories=(str(root / "uuid-here"),))),
+    "directories_of": lambda files, root: files.directories_of("uuid-here"),
+    "is_empty": lambda files, root: files.is_empty(str(root / "uuid-here")),
+    "leave_token": lambda files, root: files.leave_token(str(root / "shared.qcow2"), "t1"),
+    "sees_token": lambda files, root: files.sees_token(str(root / "shared.qcow2"), "t1"),
+    "drop_token": lambda files, root: files.drop_token(str(root / "shared.qcow2"), "t1"),
+    "tokens": lambda files, root: files.tokens(str(root / "shared.qcow2")),
+    "sweep_tokens": lambda files, root: files.sweep_tokens(str(root / "shared.qcow2"), "t", frozenset()),
+    "held": lambda files, root: held(files, str(root / "shared.qcow2")),
+    "held in vain": lambda files, root: held_in_vain(files, str(root / "shared.qcow2")),
+    "digest": lambda files, root: files.digest(str(root / "shared.qcow2")),
+    "read": lambda files, root: files.read(str(root / "shared.qcow2"), 0, 4),
+    "named_by": lambda files, root: files.named_by("shared.qcow2", "t1", (claim(root),)),
+    "examine": lambda files, root: files.examine(disk(root / "shared.qcow2")),
+    "identity": lambda files, root: files.identity(str(root / "shared.qcow2")),
+    "used_by": lambda files, root: files.used_by((str(root / "shared.qcow2"),), (claim(root),), locks=True),
+    "owner_of": lambda files, root: files.owner_of(str(root / "shared.qcow2")),
+    "readable": lambda files, root: files.readable(str(root / "shared.qcow2")),
+    "a shared disk": lambda files, root: SharedFileVolumes().check(disk(root / "shared.qcow2", local=False)),
+}
+
+
+def claim(root: Path) -> Claim:
+    return Claim(path=str(root / "shared.qcow2"), owner="another VM")
+
+
+@pytest.mark.parametrize("name", LOOKS)
+async def test_files_are_looked_at_in_threads(name: str, watch: Watch, root: Path) -> None:
+    await LOOKS[name](FileStorage(root), root)
+    assert watch.on_loop == []
+    assert watch.elsewhere
+
+
+def is_free(path: Path) -> bool:
+    """Does nobody hold any part of the file?"""
+    with open(path, "rb+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+async def test_a_lock_is_given_up_in_a_thread_when_its_task_is_cancelled(watch: Watch, root: Path) -> None:
+    path, inside = root / "shared.qcow2", asyncio.Event()
+
+    async def hold_it() -> None:
+        async with FileStorage(root).held(str(path)):
+            assert not is_free(path)
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold_it())
+    await asyncio.wait_for(inside.wait(), 5)
+    watch.on_loop.clear()  # by `is_free`
+    task.cancel()
+    assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
+    assert watch.on_loop == []
+    assert is_free(path)
+
+
+async def test_nor_does_a_lock_stay_that_is_taken_after_its_task_was_cancelled(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers late."""
+    path, asked, answer, real = root / "shared.qcow2", threading.Event(), threading.Event(), hold._open
+    path.write_bytes(b"content")
+    opened = []
+
+    def late(path: str) -> int | None:
+        asked.set()
+        assert answer.wait(10)
+        opened.append(real(path))
+        return opened[-1]
+
+    async def hold_it() -> None:
+        async with FileStorage(root).held(str(path)):
+            raise AssertionError("never reached")
+
+    monkeypatch.setattr(hold, "_open", late)
+    task = asyncio.create_task(hold_it())
+    assert await asyncio.to_thread(asked.wait, 5)
+    task.cancel()
+    for _ in range(10):  # the task comes to its end, or to where it waits for the thread
+        await asyncio.sleep(0)
+    answer.set()
+    assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
+    assert opened != [None]
+    assert is_free(path)
+
+
+async def test_a_server_that_does_not_take_the_lock_back_holds_up_nobody(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, answer, real = root / "shared.qcow2", threading.Event(), os.close
+    path.write_bytes(b"content")
+    in_time = []
+
+    def hang(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}") == str(path):
+            in_time.append(answer.wait(10))
+        real(fd)
+
+    monkeypatch.setattr(storage, "_GIVE_UP_S", 0.1, raising=False)
+    monkeypatch.setattr(os, "close", hang)
+    before = set(threading.enumerate())
+    async with asyncio.timeout(5):
+        await held(FileStorage(root), str(path))
+    assert not answer.is_set()
+    answer.set()
+    for thread in set(threading.enumerate()) - before:
+        await asyncio.to_thread(thread.join, 5)
+    assert in_time == [True]
+    assert is_free(path)
