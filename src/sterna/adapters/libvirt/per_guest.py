@@ -96,7 +96,7 @@ class PerGuest:
     def _give_back(self) -> None:
         """The connections that nobody uses. One with a thread that hangs stays its guest's own.
 
-        Once that thread has come back, the next call gives it back, whatever guest it is about: this one may be gone.
+        Once that thread has come back, the next call about any guest gives it back: this one may be gone.
         """
         for of, lane in list(self._taken.items()):
             if lane.calls or lane.connection.hanging:
