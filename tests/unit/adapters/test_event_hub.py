@@ -8,10 +8,11 @@ from typing import Any
 
 import libvirt
 import pytest
+from structlog.testing import capture_logs
 
 from sterna.adapters.libvirt import connection, events
 from sterna.adapters.libvirt.events import EventHub
-from sterna.adapters.threads import in_thread
+from sterna.adapters.threads import Bounded, in_thread
 from sterna.domain.errors import Unreachable
 
 VM = "0000-1"
@@ -120,6 +121,69 @@ async def test_a_libvirtd_that_lives_and_answers_nothing_is_noticed_and_found_ag
         began = time.monotonic()
         async with hub.subscribe(VM):
             assert time.monotonic() - began < 2
+    hub.close()
+
+
+class NoThread:
+    """A host that has no thread left, in place of the hub's `Bounded`, when it is `full`."""
+
+    def __init__(self, bounded: Bounded) -> None:
+        self._bounded, self.full, self.refused = bounded, threading.Event(), 0
+
+    def call(self, *args: Any, **named: Any) -> Any:
+        if self.full.is_set():
+            self.refused += 1
+            raise RuntimeError("can't start new thread")
+        return self._bounded.call(*args, **named)
+
+
+async def test_an_error_that_nobody_thought_of_does_not_end_the_following(
+    libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[NoThread] = []
+
+    def one(name: str) -> NoThread:
+        threads.append(NoThread(Bounded(name)))
+        return threads[-1]
+
+    monkeypatch.setattr(events, "Bounded", one)
+    monkeypatch.setattr(events, "_READY_S", 0.1)
+    hub = EventHub("test:///")
+    with capture_logs() as said:
+        async with asyncio.timeout(5):
+            async with hub.subscribe(VM) as told:
+                threads[0].full.set()
+                with pytest.raises(Unreachable, match="missed"):
+                    await anext(told)
+            await until(lambda: threads[0].refused > 5)
+            with pytest.raises(Unreachable, match="does not answer"):
+                async with hub.subscribe(VM):
+                    pass
+            threads[0].full.clear()
+            await until(hub._ready.is_set)
+            async with hub.subscribe(VM) as told:
+                libvirtd.connections[-1].lifecycle(None, Guest(), libvirt.VIR_DOMAIN_EVENT_RESUMED, 0, None)
+                assert (await anext(told)).kind == "resumed"
+    assert [line["log_level"] for line in said] == ["warning", "info"]
+    hub.close()
+
+
+async def test_a_subscriber_whose_loop_is_over_does_not_end_the_following(libvirtd: Libvirtd) -> None:
+    class Over:
+        """Is closed right after it was asked."""
+
+        def is_closed(self) -> bool:
+            return False
+
+        def call_soon_threadsafe(self, *_: object) -> None:
+            raise RuntimeError("Event loop is closed")
+
+    hub = EventHub("test:///")
+    async with asyncio.timeout(5):
+        await until(hub._ready.is_set)
+        hub._subscribers[VM] = [events._Subscriber(Over())]  # type: ignore[arg-type]
+        libvirtd.connections[0].alive = False
+        await until(lambda: len(libvirtd.connections) == 2)
     hub.close()
 
 

@@ -93,6 +93,8 @@ class EventHub:
         self._ready = threading.Event()
         self._lost = threading.Event()
         self._closed = threading.Event()
+        self._failed_at: float | None = None
+        """Since when there is no connection; None while there is one."""
         threading.Thread(target=self._follow, name="sterna-libvirt-hub", daemon=True).start()
 
     def seen_running(self, uuid: str) -> bool:
@@ -134,41 +136,60 @@ class EventHub:
                     del self._subscribers[uuid]
 
     def _follow(self) -> None:
-        lost_at: float | None = None
+        """Until the hub is closed: without this thread nothing is followed again, so no error may end it."""
         while not self._closed.is_set():
             self._lost.clear()
             try:
-                conn = self._connect()
-            except Exception as error:  # also one nobody thought of: without this thread nothing is followed again
-                if lost_at is None:
-                    lost_at = time.monotonic()
-                    expected = isinstance(error, Unreachable | TimeoutError | libvirt.libvirtError)
-                    log.warning("libvirtd does not answer", uri=self._uri, error=str(error), exc_info=not expected)
+                self._follow_once()
+            except Exception as error:
+                self._failed(error)
                 self._closed.wait(_RETRY_S)
-                continue
-            if lost_at is not None:
-                log.info("libvirtd answers again", uri=self._uri, after_s=round(time.monotonic() - lost_at, 1))
-            self._ready.set()
+
+    def _follow_once(self) -> None:
+        """Connect, and attend to the connection until it is lost. May raise anything."""
+        conn = self._connect()
+        if self._failed_at is not None:
+            log.info("libvirtd answers again", uri=self._uri, after_s=round(time.monotonic() - self._failed_at, 1))
+            self._failed_at = None
+        self._ready.set()
+        try:
             why = self._attend(conn)
-            self._ready.clear()
-            lost_at = time.monotonic()
+            self._failed_at = time.monotonic()
             if not self._closed.is_set():
                 log.warning("libvirtd is lost", uri=self._uri, why=why)
-            with self._lock:
-                waiting = [s for group in self._subscribers.values() for s in group]
-            for subscriber in waiting:
-                subscriber.put(None)
-            with contextlib.suppress(TimeoutError):  # it says good-bye to a libvirtd that may hang
-                self._bounded.call(partial(close_quietly, conn), _RETRY_S)
+        finally:
+            self._ready.clear()
+            self._tell_lost()
+            self._part(conn)
+
+    def _failed(self, error: Exception) -> None:
+        """Said once, until there is a connection again."""
+        if self._failed_at is not None:
+            return
+        self._failed_at = time.monotonic()
+        if isinstance(error, Unreachable | TimeoutError | libvirt.libvirtError):
+            log.warning("libvirtd does not answer", uri=self._uri, error=str(error))
+        else:
+            log.warning("libvirtd cannot be followed", uri=self._uri, error=str(error), exc_info=error)
+
+    def _tell_lost(self) -> None:
+        with self._lock:
+            waiting = [s for group in self._subscribers.values() for s in group]
+        for subscriber in waiting:
+            subscriber.put(None)
+
+    def _part(self, conn: Connect) -> None:
+        """Close; libvirtd may hang, and the host may have no thread left."""
+        with contextlib.suppress(Exception):
+            self._bounded.call(partial(close_quietly, conn), _RETRY_S)
 
     def _connect(self) -> Connect:
         """A connection that sends events. Raises Unreachable, TimeoutError, libvirtError."""
         conn = self._bounded.call(lambda: open_connection(self._uri), OPEN_S, late=close_quietly)
         try:
             self._bounded.call(lambda: self._register(conn), OPEN_S)
-        except (TimeoutError, libvirt.libvirtError):
-            with contextlib.suppress(TimeoutError):
-                self._bounded.call(lambda: close_quietly(conn), _RETRY_S)
+        except Exception:
+            self._part(conn)
             raise
         return conn
 
@@ -250,7 +271,7 @@ class _Subscriber:
 
     def put(self, event: GuestEvent | None) -> None:
         """From any thread; None: the connection was lost."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
 
     async def events(self) -> AsyncIterator[GuestEvent]:
