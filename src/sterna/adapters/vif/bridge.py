@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sterna.adapters.native.command import run
-from sterna.adapters.threads import Worker
 from sterna.adapters.vif import links
 from sterna.adapters.vif.frames import announcements
+from sterna.adapters.vif.links import Netlink
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import BRIDGE, no_bridge
@@ -26,16 +26,16 @@ _LIMIT_S = 5.0
 class LinuxBridgeVif:
     """`ports.vif.Vif` for Linux bridges."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
 
     async def describe(self, nic: Nic) -> Nic | None:
         """The NIC's tap where it is a port of a bridge: by its name, else by port id, else by MAC."""
-        return await self._worker.run(lambda: _describe(nic))
+        return await self._netlink.run(lambda: _describe(nic))
 
     async def check(self, nic: Nic) -> list[Refusal]:
-        """The bridge must be there, and the tap's name free."""
-        return await self._worker.run(lambda: _check(nic))
+        """The bridge must be there, and the tap's name free. Raises Unreachable, as every call here may."""
+        return await self._netlink.run(lambda: _check(nic))
 
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
         """Needs nothing for itself."""
@@ -46,7 +46,7 @@ class LinuxBridgeVif:
 
         Raises Conflict if `device` belongs to something else, NotFound if there is no such bridge, Permanent.
         """
-        return await self._worker.run(lambda: _plug(nic, vm_uuid, device))
+        return await self._netlink.run(lambda: _plug(nic, vm_uuid, device))
 
     async def make_way(self, nic: Nic) -> None:
         """Before M4: the tap goes; libvirt puts its own on the bridge. Raises Conflict."""
@@ -55,7 +55,7 @@ class LinuxBridgeVif:
             with links.iproute() as ipr:
                 links.remove_tap(ipr, nic.device or "")
 
-        await self._worker.run(remove)
+        await self._netlink.run(remove)
 
     async def wired(self, nic: Nic) -> bool:
         """P12: is the tap up and on a bridge? The bridge forwards as soon as QEMU opens it."""
@@ -65,7 +65,7 @@ class LinuxBridgeVif:
                 link = links.link_of(ipr, nic.device or "")
                 return link is not None and bool(link["flags"] & links.IFF_UP) and bool(link.get("master"))
 
-        return await self._worker.run(look)
+        return await self._netlink.run(look)
 
     async def announce(self, nic: Nic) -> None:
         """The bridge's ports see the guest's announcements, and the bridge learns that it is behind its tap.
@@ -73,8 +73,8 @@ class LinuxBridgeVif:
         Raises NotFound where the tap is not on that bridge, Permanent, Temporary.
         """
         device, bridge = nic.device or "", nic.bridge or ""
-        await self._worker.run(lambda: _must_be_port(device, bridge))
-        await self._worker.run(lambda: send(bridge, announcements(nic)))
+        await self._netlink.run(lambda: _must_be_port(device, bridge))
+        await self._netlink.run(lambda: send(bridge, announcements(nic)))
         told = await run(
             ["bridge", "fdb", "replace", nic.mac, "dev", device, "master", "dynamic"], limit_s=_LIMIT_S
         )
@@ -83,7 +83,7 @@ class LinuxBridgeVif:
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """R6, F4: the tap is deleted. False where there was none. Raises Conflict if it is elsewhere, or in use."""
-        return await self._worker.run(lambda: _unplug(nic))
+        return await self._netlink.run(lambda: _unplug(nic))
 
     async def put_back(self, nic: Nic) -> bool:
         """R6: no agent takes such a device from its place."""
@@ -91,7 +91,7 @@ class LinuxBridgeVif:
 
     async def made_ahead(self) -> list[Nic]:
         """The taps on Linux bridges that Sterna made."""
-        return await self._worker.run(_made_ahead)
+        return await self._netlink.run(_made_ahead)
 
 
 def send(device: str, frames: Sequence[bytes]) -> None:

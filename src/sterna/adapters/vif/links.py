@@ -8,21 +8,45 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from sterna.domain.errors import Conflict, Permanent
+from sterna.adapters.threads import Worker
+from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import device_name, name_taken
 
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000
 _SIGN = "sterna "
+CALL_LIMIT_S = 60.0
+"""For one action, a few questions of some 0.1 ms each. A device that the kernel cannot give up holds up all others."""
+
+T = TypeVar("T")
+
+
+class Netlink:
+    """The thread in which actions on the kernel's devices run, one after another."""
+
+    def __init__(self) -> None:
+        self._worker = Worker("sterna-links", limit_s=CALL_LIMIT_S)
+
+    async def run(self, act: Callable[[], T]) -> T:
+        """`act`'s answer. Raises Unreachable where the kernel gives none, and what `act` raises."""
+        try:
+            return await self._worker.run(act)
+        except TimeoutError as error:
+            fix = "look into the kernel's log (dmesg), for a network device that it cannot remove"
+            raise Unreachable(f"the kernel does not answer about network devices: {error}", fix=fix) from error
+
+    def stop(self) -> None:
+        """End the thread. Not waited for."""
+        self._worker.stop()
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sterna.adapters.threads import Worker
 from sterna.adapters.vif import links
 from sterna.adapters.vif.bridge import send
 from sterna.adapters.vif.frames import announcements
+from sterna.adapters.vif.links import Netlink
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import PASSTHROUGH, claimed
@@ -25,16 +25,16 @@ _KERNEL_WORDS = {"passthru": PASSTHROUGH}
 class MacvtapVif:
     """`ports.vif.Vif` for macvtap."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
 
     async def describe(self, nic: Nic) -> Nic | None:
         """The guest's macvtap here, by its MAC; None where there is none."""
-        return await self._worker.run(lambda: _describe(nic))
+        return await self._netlink.run(lambda: _describe(nic))
 
     async def check(self, nic: Nic) -> list[Refusal]:
         """The parent must be there and able to carry it."""
-        return await self._worker.run(lambda: _check(nic))
+        return await self._netlink.run(lambda: _check(nic))
 
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
         """P8: a parent that is one guest's alone must not be promised to another. Raises Conflict."""
@@ -60,7 +60,7 @@ class MacvtapVif:
                 link = _find(ipr, nic)
                 return link is not None and bool(link["flags"] & links.IFF_UP)
 
-        return await self._worker.run(look)
+        return await self._netlink.run(look)
 
     async def announce(self, nic: Nic) -> None:
         """The guest's announcements out of its device. Raises NotFound where there is none, Permanent."""
@@ -72,7 +72,7 @@ class MacvtapVif:
                 raise NotFound(f"there is no macvtap with {nic.mac} here")
             send(links.name(link), announcements(nic))
 
-        await self._worker.run(tell)
+        await self._netlink.run(tell)
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """F4: what libvirt left of the guest's device, where its end was not clean. Mostly nothing: False.
@@ -88,7 +88,7 @@ class MacvtapVif:
                 links.delete(ipr, link)
                 return True
 
-        return await self._worker.run(remove)
+        return await self._netlink.run(remove)
 
     async def put_back(self, nic: Nic) -> bool:
         """R6: no agent takes such a device from its place."""

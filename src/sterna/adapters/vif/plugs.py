@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sterna.adapters.threads import Worker
 from sterna.adapters.vif.bridge import LinuxBridgeVif
 from sterna.adapters.vif.hostdev import HostdevVif
 from sterna.adapters.vif.hybrid import HybridVif
+from sterna.adapters.vif.links import Netlink
 from sterna.adapters.vif.macvtap import MacvtapVif
 from sterna.adapters.vif.ovs import OvsVif
 from sterna.adapters.vif.ovsdb import TIMEOUT_S, OvsDb
@@ -32,11 +32,11 @@ class Plugs:
     ) -> None:
         """`ovsdb` '': a host without Open vSwitch. `physical_networks`: the physical functions of each."""
         self._db = OvsDb(ovsdb, timeout_s=timeout_s)
-        self._worker = Worker("sterna-links")
+        self._netlink = Netlink()
         self._by_type: dict[str, Vif] = {
             HOSTDEV: HostdevVif(physical_networks or {}),
-            BRIDGE: LinuxBridgeVif(self._worker),
-            MACVTAP: MacvtapVif(self._worker),
+            BRIDGE: LinuxBridgeVif(self._netlink),
+            MACVTAP: MacvtapVif(self._netlink),
         }
         if ovsdb:
             self._by_type |= {OVS: OvsVif(self._db), HYBRID: HybridVif(self._db)}
@@ -88,7 +88,7 @@ class Plugs:
     async def close(self) -> None:
         """Drop the database connection and end the threads."""
         await self._db.close()
-        self._worker.stop()
+        self._netlink.stop()
 
     def _of(self, nic: Nic) -> Vif:
         if nic.plug not in self._by_type:
