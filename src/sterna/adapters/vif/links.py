@@ -25,7 +25,7 @@ IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000
 _SIGN = "sterna "
 CALL_LIMIT_S = 60.0
-"""For one action, a few questions of some 0.1 ms each. A device that the kernel cannot give up holds up all others."""
+"""For one action, a few questions of some 0.1 ms each. A device the kernel cannot give up holds up all others."""
 
 T = TypeVar("T")
 
