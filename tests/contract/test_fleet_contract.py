@@ -141,6 +141,9 @@ async def test_requests_end_in_four_ways(fleet: SqlFleet) -> None:
     await fleet.settle("m2", Status.FAILED, "nobody took it", LATER)
     failed = await fleet.migration("m2")
     assert (failed.status, failed.reason, failed.finished_at) == (Status.FAILED, "nobody took it", LATER)
+    await fleet.explain("m2", "x", LATER)  # too late: it has ended
+    await fleet.withdraw("m2")
+    assert await fleet.migration("m2") == failed
     await fleet.write_off("m3", Status.FAILED, "its host is dead", LATER)
     assert (await fleet.migration("m3")).written_off
     assert (await fleet.accepted(move(4).model_copy(update={"epoch": 7}), LATER)).migration.epoch == 7

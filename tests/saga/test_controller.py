@@ -17,6 +17,7 @@ from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.controller.controller import Controller
+from sterna.controller.follower import GIVE_UP_AFTER_MS
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy
 from sterna.domain.errors import Conflict, Refused
@@ -145,6 +146,56 @@ async def test_a_request_repeated_while_the_first_is_checked_is_the_same_migrati
         return await check(self, vm)
 
     with patch.object(SimHypervisor, "check_incoming", takes_a_second):
+        await play(scenario)
+
+
+async def test_what_its_user_was_told_has_failed_is_never_accepted_afterwards(play) -> None:
+    goes_on = asyncio.Event()
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        began_ms = fleet.clock.monotonic_ms()
+        record = await started(fleet, controller)
+        assert "waiting to hear" in record.reason
+        assert fleet.clock.monotonic_ms() - began_ms <= 81_000
+        await fleet.clock.sleep(100)
+        await controller.follower.tidy()  # its own clock is asyncio's
+        await fleet.clock.sleep(GIVE_UP_AFTER_MS / 1000 + 1)
+        await controller.follower.tidy()
+        assert (await controller.fleet.migration(record.id)).status is Status.FAILED
+        goes_on.set()
+        await fleet.clock.sleep(60)
+        assert (await read(controller, record.id)).status is Status.FAILED
+        assert fleet.agents["host1"].journal.get(record.id) is None
+        assert [(v.host, v.migration_id) for v in await controller.fleet.vms()] == [("host1", None)]
+
+    check = SimHypervisor.check_incoming
+
+    async def hangs(self: SimHypervisor, vm: Vm) -> list[Refusal]:  # a shared mount, say: heartbeats go on
+        await goes_on.wait()
+        return await check(self, vm)
+
+    with patch.object(SimHypervisor, "check_incoming", hangs):
+        await play(scenario)
+
+
+async def test_a_request_is_not_refused_while_the_same_one_is_still_being_checked(play) -> None:
+    goes_on, against = asyncio.Event(), [[], [Refusal(code="no-room", message="host2 has no room")]]
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        params = to_start(fleet.vm(), "host2")
+        calls = [asyncio.create_task(fleet.client.call("host1", "start_migration", params)) for _ in range(2)]
+        await fleet.clock.sleep(10)
+        goes_on.set()
+        assert [(await call)["repeated"] for call in calls] == [False, True]
+
+    async def differs(self: SimHypervisor, vm: Vm) -> list[Refusal]:
+        found = against.pop(0)
+        if not found:
+            await goes_on.wait()
+        return found
+
+    with patch.object(SimHypervisor, "check_incoming", differs):
         await play(scenario)
 
 

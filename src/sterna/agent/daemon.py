@@ -123,6 +123,7 @@ class Agent:
         server.method("tune_migration", Tuning(self._host, self._journal, self._wrote).tune_migration)
         server.method("check_migration", source.check_migration)
         server.method("start_migration", source.start_migration)
+        server.method("decline_migration", source.decline_migration)
         server.method("abort_migration", source.abort_migration)
         server.cast("destination_report", source.destination_report, source.check_report)
         server.cast("message_refused", self._message_refused, _check_refused)

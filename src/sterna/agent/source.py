@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -50,6 +51,10 @@ class SourceDesk:
         self._checks = SourceChecks(host, journal, client)
         self._contexts: dict[str, Context] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By migration, while somebody asks for it."""
+        self._declined: set[str] = set()
+        """Of this life: a call does not outlive the agent that it was sent to."""
 
     # ------------------------------------------------------------ RPC methods
 
@@ -63,17 +68,28 @@ class SourceDesk:
     async def start_migration(self, request: Request) -> Data:
         """`start_migration {id, vm, destination, options}`: accept it, answer, and drive it from here on.
 
-        The same id again is answered with the same migration. Raises Refused with every reason, or Conflict.
+        The same id again is answered with the same migration, after the first: so a refusal is the last word.
+        Raises Refused with every reason, or Conflict.
         """
+        lock = self._accepting.setdefault(_text(request, "id"), asyncio.Lock())
+        async with lock:
+            return await self._start(request)
+
+    async def decline_migration(self, request: Request) -> Data:
+        """`decline_migration {id}`: never accept it, also if it is being checked now. One that is accepted already
+        stays so, as the journal says."""
+        self._declined.add(_text(request, "id"))
+        return {}
+
+    async def _start(self, request: Request) -> Data:
         known = self._journal.get(_text(request, "id"))
         if known is not None:
             return self._known(known[0], known[1])
         vm, facts, refusals = await self._checks.check(
             _text(request, "vm"), _text(request, "destination"), _wanted(request)
         )
-        known = self._journal.get(_text(request, "id"))
-        if known is not None:  # asked twice, since an answer was lost: what is moving already would be refused
-            return self._known(known[0], known[1])
+        if request.params["id"] in self._declined:
+            raise Conflict(f"migration {request.params['id']} was given up meanwhile", fix="ask with a new id")
         holder = self._journal.holder(vm.uuid)
         if holder is not None and holder.id != request.params["id"]:
             raise Conflict(f"{vm.name} is in migration {holder.id} already", fix="wait for it, or abort it")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from pydantic import ValidationError
 
-from sterna.controller.calls import AgentCalls
+from sterna.controller.calls import AgentCalls, ask_source
 from sterna.controller.declare_dead import DeclareDead
 from sterna.controller.inventory import Inventory
 from sterna.controller.projector import Projector
@@ -30,7 +30,7 @@ LIST_EVERY_S = 15.0
 TIDY_EVERY_S = 10.0
 GIVE_UP_AFTER_MS = 120_000.0
 """A request the source never accepted is ended when this controller has known it for so long; asking takes at most
-80 s. Measured by the monotonic clock: the wall clock may jump."""
+80 s (migrate_vm.ASKING_S). Measured by the monotonic clock: the wall clock may jump."""
 
 
 class Follower:
@@ -86,17 +86,22 @@ class Follower:
         self._wanted[host].set()
 
     async def tidy(self) -> None:
-        """End requests that no source ever accepted, once the source's journal proves it."""
+        """End requests that no source ever accepted, once the source has said that it never will."""
         now_ms, queued = self._clock.monotonic_ms(), {}
         for record in await self._fleet.migrations(Page(statuses=(Status.QUEUED,), limit=500)):
             since_ms = queued[record.id] = self._queued.get(record.id, now_ms)
             old = now_ms - since_ms > GIVE_UP_AFTER_MS
             if old and not record.accepted and self._registry.answers(record.migration.source):
-                await self._end_request(record)
+                try:
+                    await self._end_request(record)
+                except SternaError as e:  # the others' sources may answer
+                    log.info("a request nobody accepted is ended later", migration=record.id, why=e.message)
         self._queued = queued
 
     async def _end_request(self, record: MigrationRecord) -> None:
         source = record.migration.source
+        # it may still be checking: what its user is told has failed must not begin afterwards
+        await ask_source(self._calls, record, "decline_migration", {})
         await self._projector.pull(source)  # if the journal has it, the record says so afterwards
         reason = f"{source} never accepted it"
         await self._fleet.settle(record.id, Status.FAILED, reason, self._clock.now().isoformat())

@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 START_TRIES = 5
 """How often the source is asked when its answers are lost, before the request is left to be looked after later."""
 ASK_AGAIN_S = 1.0
+ASKING_S = 80.0
+"""All of these tries together: a source whose libvirt or storage hangs goes on sending heartbeats."""
 MOST_WAITING = 5_000
 """Requests that wait their turn; each is a connection and a few kB. More are told to come back."""
 CHECK_SILENCE_S = 15.0
@@ -300,14 +302,13 @@ class MigrateVm:
 
     async def _ask_source(self, record: MigrationRecord) -> MigrationRecord:
         told = record.migration
-        params = start_params(told)
-        doubt = ""
+        began_ms, doubt = self._clock.monotonic_ms(), ""
         for _ in range(START_TRIES):
+            left_s = ASKING_S - (self._clock.monotonic_ms() - began_ms) / 1000
+            if left_s <= 0:
+                break
             try:
-                answer = await self._calls.call(
-                    told.source, "start_migration", params, migration_id=told.id, silence_s=CHECK_SILENCE_S
-                )
-                accepted = Migration.model_validate(answer["migration"])
+                accepted = await self._ask_once(told, left_s)
                 return await self._fleet.accepted(accepted, self._clock.now().isoformat())
             except Unknown as e:
                 doubt = e.message
@@ -328,6 +329,13 @@ class MigrateVm:
         reason = f"waiting to hear whether {told.source} has accepted it: {doubt}"
         await self._fleet.explain(told.id, reason, self._clock.now().isoformat())
         return record.model_copy(update={"reason": reason})
+
+    async def _ask_once(self, told: Migration, total_s: float) -> Migration:
+        silence_s, params = CHECK_SILENCE_S, start_params(told)
+        answer = await self._calls.call(
+            told.source, "start_migration", params, migration_id=told.id, silence_s=silence_s, total_s=total_s
+        )
+        return Migration.model_validate(answer["migration"])
 
 
 def _other_request(migration_id: str) -> Conflict:

@@ -179,7 +179,8 @@ class Fleet(Protocol):
         """The source said that it has accepted it, with this epoch. Raises NotFound."""
 
     async def withdraw(self, migration_id: str) -> None:
-        """Forget a request that no agent accepted, and free its VM. Does nothing once it was accepted."""
+        """Forget a request that no agent accepted, and free its VM. Does nothing once it was accepted, or has
+        ended."""
 
     async def settle(self, migration_id: str, status: Status, reason: str, at: str) -> None:
         """End a request that no agent accepted, keeping the record, and free its VM."""
@@ -189,7 +190,7 @@ class Fleet(Protocol):
         ended is left alone."""
 
     async def explain(self, migration_id: str, reason: str, at: str) -> None:
-        """Say what is being waited for."""
+        """Say what is being waited for, of a request that is neither accepted nor ended."""
 
     async def migration(self, migration_id: str) -> MigrationRecord:
         """Raises NotFound."""

@@ -209,6 +209,9 @@ class FakeBus:
         self.on_accept(migration)
         return {"migration": migration.model_dump(mode="json"), "repeated": False}
 
+    def _decline_migration(self, agent: FakeAgent, params: Data) -> Data:
+        return {}
+
     def _tune_migration(self, agent: FakeAgent, params: Data) -> Data:
         if params["id"] not in agent.migrations:
             raise NotFound(f"no migration {params['id']} starts on {agent.name}")

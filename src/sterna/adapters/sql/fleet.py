@@ -334,7 +334,7 @@ def _accepted(c: Connection, migration: Migration, at: str) -> MigrationRecord:
 
 def _withdraw(c: Connection, migration_id: str) -> None:
     known = _known(c, migration_id)
-    if known is not None and not known.accepted:
+    if known is not None and not known.accepted and not known.status.final:
         _free(c, migration_id)
         c.execute(delete(migrations).where(migrations.c.id == migration_id))
 
@@ -360,7 +360,7 @@ def _end(c: Connection, known: MigrationRecord, status: Status, reason: str, at:
 
 def _explain(c: Connection, migration_id: str, reason: str, at: str) -> None:
     known = _known(c, migration_id)
-    if known is not None and not known.accepted:
+    if known is not None and not known.accepted and not known.status.final:
         _save(c, known.model_copy(update={"reason": reason, "updated_at": at}))
 
 
