@@ -182,8 +182,7 @@ class Fencing:
                 why = f"this is a bug: {type(error).__name__}: {error}"
             if not ctx.history.closed:
                 with contextlib.suppress(SternaError):  # a full disk must not end this: said the next time
-                    if ctx.history.notes.get("waiting", {}).get("why") != why:
-                        ctx.note("", "waiting", {"why": why})
+                    ctx.note_change("", "waiting", why)
                 await self._clock.sleep(AGAIN_S)
 
 

@@ -176,6 +176,11 @@ class Context:
         if name not in self.history.notes:
             self.note(row, name, data)
 
+    def note_change(self, row: str, name: str, why: str) -> None:
+        """Journal a reason, unless the last note of this name says the same."""
+        if self.history.notes.get(name, {}).get("why") != why:
+            self.note(row, name, {"why": why})
+
     def set_status(self, status: Status, reason: str) -> None:
         """Journal a status change; the same status again is nothing. Raises ValueError if it may not follow."""
         current = Status(self.history.status or Status.QUEUED)

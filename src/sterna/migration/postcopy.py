@@ -7,7 +7,6 @@ of the destination's addresses, for as long as it takes. Nothing here ever ends 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable
 
 from sterna.domain import untrusted
@@ -16,11 +15,14 @@ from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict
 from sterna.migration.context import RUNS_THERE, Context
+from sterna.migration.persistent import Turns
 
 Find = Callable[[Context], Awaitable[Finding]]
 
 ASKED = "postcopy-asked"
 """Note: the user asked for the switch."""
+WAITING_POSTCOPY = "waiting-postcopy"
+"""Note: why it has not been done yet."""
 LOOK_S = 0.5
 STALLED_S = 5.0
 """A stream over which nothing has come for so long is taken for broken: behind a link that swallows packets neither
@@ -70,12 +72,13 @@ async def _until_begun(ctx: Context) -> None:
 
     The destination comes first: a stream that breaks before its guest can be reached there could never be joined.
     """
+    turns = Turns(ctx, "the switch to post-copy", WAITING_POSTCOPY)
     while not begun(ctx):
         here = await ctx.observe_here() if ctx.postcopy else None
         if here is not None and here.reason in POSTCOPY:  # the event was missed
             return
         if ASKED in ctx.history.notes:
-            with contextlib.suppress(SternaError):  # the disks come first, or somebody is away: asked again
+            with turns.turn():  # the disks come first, or somebody is away
                 await ctx.peer.call("open_recovery", {"vm": ctx.vm_uuid})
                 await ctx.host.hypervisor.switch_to_postcopy(ctx.vm_uuid)
         await ctx.clock.sleep(LOOK_S)

@@ -32,6 +32,7 @@ from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, POSTCOPY, Finding, Verdict, locate
 from sterna.migration import fenced, handover, postcopy, rollback, steering, stream
 from sterna.migration.context import ABORT_ASKED, HELD, REHEARSED_COPY, RUNS_THERE, Context
+from sterna.migration.persistent import Turns
 from sterna.ports.hypervisor import GuestEvent
 
 SAMPLE_EVERY_S = 0.5
@@ -41,6 +42,8 @@ QUIET_SAMPLES = 4
 """A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
 ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
 SEE_LOGS = "libvirt's logs on both hosts say more: `journalctl -u libvirtd -u virtqemud`"
+WAITING_ABORT = "waiting-abort"
+"""Note: why libvirt has not given the copy up yet."""
 SLOWEST_MIB_S = 1
 """The least bandwidth libvirt can be told."""
 
@@ -195,8 +198,7 @@ class Copy(Step[Context]):
         return ""
 
     async def _wait(self, ctx: Context, finding: Finding, delay: float) -> float:
-        if ctx.history.notes.get("waiting", {}).get("why") != finding.why:
-            ctx.note("M4", "waiting", {"why": finding.why})
+        ctx.note_change("M4", "waiting", finding.why)
         if finding.verdict is Verdict.HALF_GONE:
             with contextlib.suppress(SternaError):  # somebody is away: asked again
                 await postcopy.give_up(ctx, finding.why)
@@ -294,11 +296,12 @@ async def until_over(ctx: Context) -> None:
 
 
 async def _follow(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
-    with contextlib.suppress(SternaError):
+    turns = Turns(ctx, "listening to libvirt's events")
+    with turns.turn():
         await _note_events(ctx, events)
     while True:  # libvirtd was lost: listen again once it is back
         await ctx.clock.sleep(SAMPLE_EVERY_S)
-        with contextlib.suppress(SternaError):
+        with turns.turn():
             async with ctx.host.hypervisor.events(ctx.vm_uuid) as again:
                 await _note_events(ctx, again)
 
@@ -321,13 +324,14 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
 
 async def _sample(ctx: Context) -> None:
     steered, quiet = steering.Steering(ctx), QUIET_SAMPLES
+    turns = Turns(ctx, "looking at the copy")
     while True:
         await ctx.clock.sleep(SAMPLE_EVERY_S)
         if ctx.leaves.is_set() and quiet and not postcopy.begun(ctx):
             quiet -= 1
             continue
         # no look this time, or no room for a word about it: the next one is half a second away
-        with contextlib.suppress(SternaError):
+        with turns.turn():
             await _take_sample(ctx, steered)
 
 
@@ -353,9 +357,10 @@ def _end_rehearsal(ctx: Context, sample: JobSample) -> None:
 
 async def _obey_abort(ctx: Context) -> None:
     await ctx.abort.wait()
-    with contextlib.suppress(SternaError):  # a full disk: that it was asked for is in the journal already
+    turns = Turns(ctx, "the abort", WAITING_ABORT)
+    with turns.turn():  # a full disk: that it was asked for is in the journal already
         ctx.note_once("M4", "abort-requested")
     while not postcopy.begun(ctx):  # libvirt may not have begun yet: ask until the copy is over
-        with contextlib.suppress(SternaError):  # asked again
+        with turns.turn():
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
         await ctx.clock.sleep(SAMPLE_EVERY_S)
