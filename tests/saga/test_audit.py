@@ -7,11 +7,14 @@ import asyncio
 from dataclasses import replace
 
 from sterna.adapters.sim import life
+from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.things import SimDomain, SimFile, SimPort
+from sterna.adapters.sim.volumes import SimIscsiVolumes
 from sterna.controller.controller import Controller
 from sterna.domain.audit import Leftover, Safety
+from sterna.domain.errors import Temporary, Unreachable
 from sterna.domain.journal import Kind, Migration, Role
-from sterna.domain.model import GuestState
+from sterna.domain.model import Disk, GuestState, Observation, Vm
 from sterna.domain.status import Status
 from sterna.ports.records import Envelope
 from sterna.ports.storage import Created
@@ -322,5 +325,65 @@ async def test_a_host_whose_libvirtd_is_away_is_not_one_that_lacks_the_vm(play) 
         found = [f for f in (await controller.audits.audit("host2")).leftovers if f.kind == "files"]
         assert [f.safety for f in found] == [Safety.CANNOT_TELL], found
         assert "remove" not in found[0].repair
+
+    await play(scenario)
+
+
+async def test_a_guest_that_cannot_be_looked_at_is_said_and_hides_no_other(play, monkeypatch) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm, hung = fleet.vm(), life.add_vm(fleet.world, "host2", "hung", disks=("file",))
+        await there_and_back(fleet, vm)
+        plant_tap(fleet, "host2", hung)
+        ids = {"iface-id": "q", "attached-mac": "52:54:00:00:00:02", "vm-uuid": vm} | dict(MADE_BY)
+        fleet.world.add_port("host2", SimPort("tapother", "br-int", external_ids=ids))
+        place = plant_token(fleet, "host2", vm)
+        real = SimHypervisor.observe, SimHypervisor.vm
+
+        async def observe(self: SimHypervisor, uuid: str) -> Observation:
+            if uuid == hung:
+                raise Temporary("QEMU does not answer")
+            return await real[0](self, uuid)
+
+        async def details(self: SimHypervisor, name: str) -> Vm:
+            if name == hung:
+                raise Temporary("QEMU does not answer")
+            return await real[1](self, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SimHypervisor, "observe", observe)
+            patch.setattr(SimHypervisor, "vm", details)
+            found = await controller.audits.audit("host2")
+            told = {(f.kind, f.subject) for f in found.leftovers}
+            assert told == {
+                ("tap", "tapother"), ("token", place), ("not-looked-at", "tapleft"), ("not-looked-at", "hung")
+            }  # fmt: skip
+            assert not found.clean
+            why = {f.subject: f.why for f in found.leftovers if f.kind == "not-looked-at"}
+            assert why["tapleft"] == "taps cannot be looked for: QEMU does not answer"
+            repaired = await controller.audits.audit("host2", repair=True)
+            done = {f.subject: f.done for f in repaired.leftovers}
+            assert (done["tapother"], done[place], done["tapleft"]) == ("done", "done", "left alone")
+        assert [f.kind for f in (await controller.audits.audit("host2")).leftovers] == []
+
+    await play(scenario)
+
+
+async def test_a_volume_whose_target_does_not_answer_hides_no_other_admission(play, monkeypatch) -> None:  # noqa: F811
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = life.add_vm(fleet.world, "host1", "tern", disks=("iscsi", "iscsi"))
+        await there_and_back(fleet, vm)
+        away, left = sorted(fleet.world.iscsi.targets)
+        for target in (away, left):
+            fleet.world.admit(target, fleet.world.hosts["host2"].initiator)
+        real = SimIscsiVolumes.admitted
+
+        async def admitted(self: SimIscsiVolumes, disk: Disk) -> bool:
+            if disk.iscsi is not None and disk.iscsi.target == away:
+                raise Unreachable("the target does not answer")
+            return await real(self, disk)
+
+        monkeypatch.setattr(SimIscsiVolumes, "admitted", admitted)
+        found = await controller.audits.audit("host2")
+        assert [(f.kind, f.subject) for f in found.leftovers] == [("not-looked-at", away), ("admission", left)]
 
     await play(scenario)

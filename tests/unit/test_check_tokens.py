@@ -55,3 +55,60 @@ async def test_tokens_are_swept_at_the_start_and_after_an_error(away: int) -> No
             assert await storage.swept.get() == "/srv/a.qcow2"
     finally:
         await tokens.stop()
+
+
+class OneHangs(Hypervisor):
+    """Of its three VMs one hangs, or is a puzzle."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(away=0)
+        self.error: Exception | None = error
+
+    async def vms(self) -> list[Any]:
+        return [SimpleNamespace(uuid=name) for name in ("hung", "u1", "u2")]
+
+    async def vm(self, uuid: str) -> Any:
+        if uuid == "hung" and self.error is not None:
+            raise self.error
+        return SimpleNamespace(disks=[SimpleNamespace(files=[f"/srv/{uuid}.qcow2"])], cold=[])
+
+
+@pytest.mark.parametrize("error", [Unreachable("QEMU does not answer"), ValueError("a bug")])
+async def test_a_vm_that_hangs_keeps_no_others_tokens(error: Exception) -> None:
+    storage, hypervisor = Storage(), OneHangs(error)
+    host = SimpleNamespace(name="host1", hypervisor=hypervisor, storage=storage, clock=Clock())
+    tokens = CheckTokens(host)  # type: ignore[arg-type]
+    tokens.start()
+    try:
+        async with asyncio.timeout(10):
+            assert [await storage.swept.get() for _ in range(2)] == ["/srv/u1.qcow2", "/srv/u2.qcow2"]
+            hypervisor.error = None
+            while await storage.swept.get() != "/srv/hung.qcow2":
+                pass
+    finally:
+        await tokens.stop()
+
+
+async def test_a_folder_that_cannot_be_swept_keeps_no_others_tokens() -> None:
+    class OneFolderAway(Storage):
+        away = True
+
+        async def sweep_tokens(self, path: str, prefix: str, in_use: frozenset[str]) -> None:
+            if self.away and path == "/srv/u1.qcow2":
+                self.away = False
+                raise Unreachable("the file system does not answer")
+            await super().sweep_tokens(path, prefix, in_use)
+
+    storage, hypervisor = OneFolderAway(), OneHangs(ValueError())
+    hypervisor.error = None
+    host = SimpleNamespace(name="host1", hypervisor=hypervisor, storage=storage, clock=Clock())
+    tokens = CheckTokens(host)  # type: ignore[arg-type]
+    tokens.start()
+    try:
+        async with asyncio.timeout(10):
+            first = [await storage.swept.get() for _ in range(2)]
+            assert first == ["/srv/hung.qcow2", "/srv/u2.qcow2"]
+            again = [await storage.swept.get() for _ in range(3)]
+            assert "/srv/u1.qcow2" in again
+    finally:
+        await tokens.stop()

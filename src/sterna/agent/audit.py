@@ -52,8 +52,7 @@ class Audit:
             try:
                 found = await find(around)
             except SternaError as error:
-                why = f"{find.__name__.replace('_', ' ')} cannot be looked for: {error.message}"
-                told.append(around.leftover("not-looked-at", self._host.name, why, Safety.CANNOT_TELL))
+                told.append(around.not_looked_at(find.__name__.replace("_", " "), self._host.name, error.message))
                 continue
             for one in found:
                 told.append(

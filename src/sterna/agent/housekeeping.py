@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 PRUNE_EVERY_S = 300.0
 EVERY_S = 3.0
 """A guest that stops may be started again at once: two looks long may its old tap stay beside the new one."""
+_SWEEP, _PRUNE = "taps", "journal"
+_CHORES = (_SWEEP, _PRUNE)
 BOOTED = "booted"
 """libvirt's reason for a guest that was started here, not brought: the taps it uses are libvirt's own."""
 
@@ -37,6 +39,8 @@ class Housekeeping:
         """`read_to`: up to which position the controller has read the journal."""
         self._host, self._journal, self._read_to = host, journal, read_to
         self._suspects: set[str] = set()
+        self._said: dict[str, str] = {}
+        """What could not be done at the last look, and why: said once, not every EVERY_S seconds."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -52,27 +56,39 @@ class Housekeeping:
     async def sweep(self) -> list[str]:
         """Take away the taps seen without their guest at this look and the one before; their names.
 
-        VMs in an open migration on this host are left alone: their taps are that migration's. Raises Unreachable.
+        VMs in an open migration on this host are left alone: their taps are that migration's. What cannot be looked
+        at or removed is logged, and hides nothing else. Raises Unreachable.
         """
         moving = {migration.vm_uuid for migration, _ in self._journal.open()}
-        removed, suspects = [], set()
+        removed, suspects, troubled = [], set(), set()
         for nic in await self._host.vif.made_ahead():
             device, vm = nic.device or tap_name(nic), nic.external_ids.get("vm-uuid", "")
             if not vm or vm in moving:
                 continue
-            seen = await self._host.hypervisor.observe(vm)
-            startable = seen.state is GuestState.SHUTOFF
-            if startable and (nic.device is None or seen.reason == SAVED):
-                continue
-            if seen.state not in GONE and not await self._is_stale(nic, vm, seen):
-                continue
-            if device in self._suspects:
-                await self._remove(nic, for_good=seen.state is GuestState.ABSENT)
-                removed.append(device)
-            else:
-                suspects.add(device)
+            try:
+                seen = await self._host.hypervisor.observe(vm)
+                if not await self._is_over(nic, vm, seen):
+                    continue
+                if device in self._suspects:
+                    await self._remove(nic, for_good=seen.state is GuestState.ABSENT)
+                    removed.append(device)
+                else:
+                    suspects.add(device)
+            except Exception as error:
+                troubled.add(device)
+                if device in self._suspects:
+                    suspects.add(device)
+                self._say(device, error)
         self._suspects = suspects
+        self._said = {what: why for what, why in self._said.items() if what in troubled or what in _CHORES}
         return removed
+
+    async def _is_over(self, nic: Nic, vm: str, seen: Observation) -> bool:
+        """Does the guest use nothing of what was made ahead of it?"""
+        startable = seen.state is GuestState.SHUTOFF
+        if startable and (nic.device is None or seen.reason == SAVED):
+            return False
+        return seen.state in GONE or await self._is_stale(nic, vm, seen)
 
     async def _is_stale(self, nic: Nic, vm: str, seen: Observation) -> bool:
         """Did the guest end and start again since the port was made, quicker than anybody looked, and does it use
@@ -99,8 +115,21 @@ class Housekeeping:
             await self._host.clock.sleep(EVERY_S)
             try:
                 await self.sweep()
-                if self._host.clock.monotonic_ms() - pruned_ms >= PRUNE_EVERY_S * 1000:
-                    pruned_ms = self._host.clock.monotonic_ms()
-                    self.prune()
-            except SternaError as error:
-                log.warning("housekeeping is tried again", why=error.message)
+                self._said.pop(_SWEEP, None)
+            except Exception as error:
+                self._say(_SWEEP, error)
+            if self._host.clock.monotonic_ms() - pruned_ms < PRUNE_EVERY_S * 1000:
+                continue
+            pruned_ms = self._host.clock.monotonic_ms()
+            try:
+                self.prune()
+                self._said.pop(_PRUNE, None)
+            except Exception as error:
+                self._say(_PRUNE, error)
+
+    def _say(self, what: str, error: Exception) -> None:
+        """In the log, unless it was the same at the last look."""
+        if self._said.get(what) != str(error):
+            self._said[what] = str(error)
+            bug = not isinstance(error, SternaError)
+            log.warning("housekeeping is tried again", of=what, why=str(error), exc_info=bug)

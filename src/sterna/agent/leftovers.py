@@ -6,9 +6,11 @@ A finder only reads. What it finds is looked for again right before it is remove
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.audit import (
@@ -21,9 +23,9 @@ from sterna.domain.audit import (
     judge_incoming,
     off,
 )
-from sterna.domain.errors import SternaError
+from sterna.domain.errors import NotFound, SternaError
 from sterna.domain.journal import Entry, Kind, Role
-from sterna.domain.model import Disk, GuestState, Observation
+from sterna.domain.model import Disk, GuestState, Nic, Observation, VmSummary
 from sterna.domain.plugs import tap_name
 from sterna.domain.whereabouts import SAVED
 from sterna.migration.context import HostPorts
@@ -38,6 +40,7 @@ LONG_S = 600.0
 """An open migration is worth a line when nothing was written about it for this long."""
 
 Act = Callable[[], Awaitable[object]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,10 @@ class Surroundings:
         """One of this host's."""
         return Leftover(kind=kind, host=self.host.name, subject=subject, why=why, safety=safety, **more)
 
+    def not_looked_at(self, kind: str, subject: str, why: str) -> Leftover:
+        """Something here, of which nobody can say for now whether it is one."""
+        return self.leftover("not-looked-at", subject, f"{kind} cannot be looked for: {why}", Safety.CANNOT_TELL)
+
     async def _ask(self, host: str, vm: str) -> Observation | None:
         try:
             answer = await self.client.call(host, "observe_guest", {"vm": vm}, silence_s=ASK_S)
@@ -92,62 +99,87 @@ class Surroundings:
 
 
 Finder = Callable[[Surroundings], Awaitable[list[Found]]]
+Look = Callable[[Surroundings, T], Awaitable[list[Found]]]
+
+
+async def _each(
+    around: Surroundings, kind: str, things: Iterable[T], subject: Callable[[T], str], look: Look[T]
+) -> list[Found]:
+    """`look` at each of them. One that cannot be looked at is said, and hides no other."""
+    found: list[Found] = []
+    for thing in things:
+        try:
+            found += await look(around, thing)
+        except SternaError as error:
+            found.append(Found(around.not_looked_at(kind, subject(thing), error.message)))
+    return found
 
 
 async def taps(around: Surroundings) -> list[Found]:
     """Ports Sterna made ahead of a guest that has no QEMU here. The agent removes them by itself in a while."""
-    found = []
-    for nic in await around.host.vif.made_ahead():
-        device, vm = nic.device or tap_name(nic), nic.external_ids.get("vm-uuid", "")
-        if not vm:
-            why = "made by Sterna, but it does not say for which VM"
-            found.append(Found(around.leftover("tap", device, why, Safety.CANNOT_TELL)))
-            continue
-        here = await around.host.hypervisor.observe(vm)
-        startable = here.state is GuestState.SHUTOFF  # then only the tap is too much
-        needed = startable and (nic.device is None or here.reason == SAVED)
-        if off(here) and vm not in around.moving and not needed:
-            why = "made ahead of a guest that has no QEMU here"
-            words = {"vm": vm, "repair": f"take {device} off {nic.bridge} and delete it"}
-            unplug = _later(around.host.vif.unplug, nic, for_good=not startable)
-            found.append(Found(around.leftover("tap", device, why, Safety.SAFE, **words), unplug))
-    return found
+    return await _each(around, "taps", await around.host.vif.made_ahead(), _device, _tap)
+
+
+def _device(nic: Nic) -> str:
+    return nic.device or tap_name(nic)
+
+
+async def _tap(around: Surroundings, nic: Nic) -> list[Found]:
+    device, vm = _device(nic), nic.external_ids.get("vm-uuid", "")
+    if not vm:
+        why = "made by Sterna, but it does not say for which VM"
+        return [Found(around.leftover("tap", device, why, Safety.CANNOT_TELL))]
+    here = await around.host.hypervisor.observe(vm)
+    startable = here.state is GuestState.SHUTOFF  # then only the tap is too much
+    needed = startable and (nic.device is None or here.reason == SAVED)
+    if not off(here) or vm in around.moving or needed:
+        return []
+    why = "made ahead of a guest that has no QEMU here"
+    words = {"vm": vm, "repair": f"take {device} off {nic.bridge} and delete it"}
+    unplug = _later(around.host.vif.unplug, nic, for_good=not startable)
+    return [Found(around.leftover("tap", device, why, Safety.SAFE, **words), unplug)]
 
 
 async def incoming_guests(around: Surroundings) -> list[Found]:
     """Guests that wait for their memory although no migration is under way."""
-    found, hypervisor = [], around.host.hypervisor
-    for vm in await hypervisor.vms():
-        if vm.state is not GuestState.PAUSED:
-            continue
-        here = await hypervisor.observe(vm.uuid)
-        if here.epoch is None or here.ran or vm.uuid in around.moving:
-            continue
-        judged = judge_incoming(here, await around.elsewhere(vm.uuid))
-        if judged is not None and vm.uuid not in around.moving:
-            words = {"vm": vm.uuid, "repair": judged.helps or "end it; it never ran"}
-            end = _later(hypervisor.end_incoming, vm.uuid, here.epoch)
-            found.append(Found(around.leftover("incoming-guest", vm.name, judged.why, judged.safety, **words), end))
-    return found
+    paused = [vm for vm in await around.host.hypervisor.vms() if vm.state is GuestState.PAUSED]
+    return await _each(around, "incoming guests", paused, _name, _incoming)
+
+
+def _name(vm: VmSummary) -> str:
+    return vm.name
+
+
+async def _incoming(around: Surroundings, vm: VmSummary) -> list[Found]:
+    hypervisor = around.host.hypervisor
+    here = await hypervisor.observe(vm.uuid)
+    if here.epoch is None or here.ran or vm.uuid in around.moving:
+        return []
+    judged = judge_incoming(here, await around.elsewhere(vm.uuid))
+    if judged is None or vm.uuid in around.moving:
+        return []
+    words = {"vm": vm.uuid, "repair": judged.helps or "end it; it never ran"}
+    end = _later(hypervisor.end_incoming, vm.uuid, here.epoch)
+    return [Found(around.leftover("incoming-guest", vm.name, judged.why, judged.safety, **words), end)]
 
 
 async def definitions(around: Surroundings) -> list[Found]:
     """Definitions a move left behind."""
-    found, hypervisor = [], around.host.hypervisor
-    for vm in await hypervisor.vms():
-        if vm.state is not GuestState.SHUTOFF:
-            continue
-        here = await hypervisor.observe(vm.uuid)
-        if here.epoch is None or vm.uuid in around.moving:
-            continue
-        judged = judge_definition(here, await around.elsewhere(vm.uuid))
-        if judged is not None and vm.uuid not in around.moving:
-            words = {"vm": vm.uuid, "repair": judged.helps or "undefine it; its disks are left alone"}
-            undefine = _later(hypervisor.undefine, vm.uuid, here.epoch)
-            found.append(
-                Found(around.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)
-            )
-    return found
+    stopped = [vm for vm in await around.host.hypervisor.vms() if vm.state is GuestState.SHUTOFF]
+    return await _each(around, "definitions", stopped, _name, _definition)
+
+
+async def _definition(around: Surroundings, vm: VmSummary) -> list[Found]:
+    hypervisor = around.host.hypervisor
+    here = await hypervisor.observe(vm.uuid)
+    if here.epoch is None or vm.uuid in around.moving:
+        return []
+    judged = judge_definition(here, await around.elsewhere(vm.uuid))
+    if judged is None or vm.uuid in around.moving:
+        return []
+    words = {"vm": vm.uuid, "repair": judged.helps or "undefine it; its disks are left alone"}
+    undefine = _later(hypervisor.undefine, vm.uuid, here.epoch)
+    return [Found(around.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)]
 
 
 async def secrets(around: Surroundings) -> list[Found]:
@@ -167,15 +199,17 @@ async def files(around: Surroundings) -> list[Found]:
     """Directories and disks that P8 made here and no R7 removed: of halves that were given up, not undone."""
     undone = {e.migration_id for e in around.journal.settled("remove-instance-directory") if e.kind is Kind.DONE}
     arrived = {e.migration_id for e in around.journal.settled("update-resources") if e.kind is Kind.DONE}
-    found = []
-    for entry in around.journal.settled("create-instance-directory"):
-        over = entry.kind is Kind.INTENT and entry.migration_id not in undone | arrived
-        if over and (one := await _given_up(around, entry)) is not None:
-            found.append(one)
-    return found
+    made = around.journal.settled("create-instance-directory")
+    over = [e for e in made if e.kind is Kind.INTENT and e.migration_id not in undone | arrived]
+    return await _each(around, "files", over, _made, _given_up)
 
 
-async def _given_up(around: Surroundings, entry: Entry) -> Found | None:
+def _made(entry: Entry) -> str:
+    created = Created.model_validate(entry.data)
+    return ", ".join(created.files or created.directories)
+
+
+async def _given_up(around: Surroundings, entry: Entry) -> list[Found]:
     made = Created.model_validate(entry.data)
     known = around.journal.get(entry.migration_id)
     vm = known[0].vm_uuid if known else ""
@@ -183,40 +217,44 @@ async def _given_up(around: Surroundings, entry: Entry) -> Found | None:
     present = [path for path in made.files if await storage.readable(path)]
     folders = [d for d in made.directories if d in await storage.directories_of(vm)]
     if not present and not folders:
-        return None
+        return []
     if vm in {v.uuid for v in await around.host.hypervisor.vms()} or vm in around.moving:
-        return None  # a guest of this UUID is here: they are its own
+        return []  # a guest of this UUID is here: they are its own
     if await storage.used_by(tuple(present), await around.host.hypervisor.claims(), locks=True):
-        return None  # somebody has come to use them
+        return []  # somebody has come to use them
     elsewhere = await around.elsewhere(vm)
     judged = judge_files(elsewhere)
     if judged.safety is Safety.SAFE:
         host = next(iter(elsewhere.running))
         for path in present:
             if await _shared(around, host, path):
-                return None  # the running guest's own
+                return []  # the running guest's own
     subject = ", ".join(present or folders)
     words = {"vm": vm, "repair": judged.helps or "remove them, and the directories that are empty then"}
-    return Found(
-        around.leftover("files", subject, judged.why, judged.safety, **words), _later(storage.remove, made)
-    )
+    remove = _later(storage.remove, made)
+    return [Found(around.leftover("files", subject, judged.why, judged.safety, **words), remove)]
 
 
 async def kept_files(around: Surroundings) -> list[Found]:
     """What F10 and R7 left alone, since somebody else needed it or nothing could be proven. A person decides."""
     here = {vm.uuid for vm in await around.host.hypervisor.vms()}
-    found: dict[str, Found] = {}
+    left: dict[str, tuple[str, str]] = {}
     for step in ("remove-vm-at-source", "remove-instance-directory"):
         for entry in around.journal.settled(step):
             known = around.journal.get(entry.migration_id)
             vm = known[0].vm_uuid if known else ""
             kept = entry.data.get("kept", {}) if entry.kind is Kind.DONE and vm not in here | around.moving else {}
-            for path, reason in kept.items():
-                if await around.host.storage.identity(path) is not None:
-                    why = f"left when the VM went: {reason}"
-                    words = {"vm": vm, "repair": "remove it by hand, if nobody needs it"}
-                    found[path] = Found(around.leftover("files", path, why, Safety.NEVER, **words))
-    return list(found.values())
+            left |= {path: (vm, reason) for path, reason in kept.items()}
+
+    async def look(around: Surroundings, path: str) -> list[Found]:
+        if await around.host.storage.identity(path) is None:
+            return []
+        vm, reason = left[path]
+        words = {"vm": vm, "repair": "remove it by hand, if nobody needs it"}
+        why = f"left when the VM went: {reason}"
+        return [Found(around.leftover("files", path, why, Safety.NEVER, **words))]
+
+    return await _each(around, "kept files", left, str, look)
 
 
 async def folders(around: Surroundings) -> list[Found]:
@@ -227,16 +265,19 @@ async def folders(around: Surroundings) -> list[Found]:
         for entry in around.journal.settled(step):
             if (known := around.journal.get(entry.migration_id)) is not None:
                 made |= dict.fromkeys(entry.data.get("directories", ()), known[0].vm_uuid)
-    found = []
-    for path, vm in sorted(made.items()):
+
+    async def look(around: Surroundings, path: str) -> list[Found]:
+        vm = made[path]
         if vm in here or vm in around.moving or not await around.host.storage.is_empty(path):
-            continue
+            return []
         judged = judge_folder(await around.elsewhere(vm), shared=await _seen_by(around, vm, path))
-        if judged is not None and vm not in around.moving:
-            words = {"vm": vm, "repair": judged.helps or "remove it, if it is still empty"}
-            remove = _later(around.host.storage.remove, Created(directories=(path,)))
-            found.append(Found(around.leftover("folder", path, judged.why, judged.safety, **words), remove))
-    return found
+        if judged is None or vm in around.moving:
+            return []
+        words = {"vm": vm, "repair": judged.helps or "remove it, if it is still empty"}
+        remove = _later(around.host.storage.remove, Created(directories=(path,)))
+        return [Found(around.leftover("folder", path, judged.why, judged.safety, **words), remove)]
+
+    return await _each(around, "folders", sorted(made), str, look)
 
 
 async def _seen_by(around: Surroundings, vm: str, path: str) -> bool:
@@ -269,20 +310,24 @@ async def admissions(around: Surroundings) -> list[Found]:
             for raw in entry.data.get("disks", ()):
                 disk = Disk.model_validate(raw)
                 asked[_volume(disk)] = disk, known[0].vm_uuid
-    used: set[str] | None = None
-    found = []
-    for volume, (disk, vm) in asked.items():
+    used: asyncio.Task[set[str]] | None = None
+
+    async def look(around: Surroundings, volume: str) -> list[Found]:
+        nonlocal used
+        disk, vm = asked[volume]
         adapter = around.host.volumes_for(disk)
         if not await adapter.admitted(disk):
-            continue
+            return []
         if used is None:
-            used = await _volumes_in_use(around)
-        if volume not in used and vm not in around.moving:
-            why = "admitted for a migration that is over; no guest here, running or off, uses it"
-            words = {"vm": vm, "repair": "withdraw this host's admission"}
-            detach = _later(adapter.detach, disk)
-            found.append(Found(around.leftover("admission", volume, why, Safety.SAFE, **words), detach))
-    return found
+            used = asyncio.create_task(_volumes_in_use(around))  # asked once, also where that fails
+        if volume in await used or vm in around.moving:
+            return []
+        why = "admitted for a migration that is over; no guest here, running or off, uses it"
+        words = {"vm": vm, "repair": "withdraw this host's admission"}
+        detach = _later(adapter.detach, disk)
+        return [Found(around.leftover("admission", volume, why, Safety.SAFE, **words), detach)]
+
+    return await _each(around, "admissions", asked, str, look)
 
 
 def _volume(disk: Disk) -> str:
@@ -292,28 +337,39 @@ def _volume(disk: Disk) -> str:
 
 
 async def _volumes_in_use(around: Surroundings) -> set[str]:
-    hypervisor = around.host.hypervisor
-    vms = [await hypervisor.vm(summary.uuid) for summary in await hypervisor.vms()]
-    return {_volume(disk) for vm in vms for disk in vm.disks}
+    used: set[str] = set()
+    for summary in await around.host.hypervisor.vms():
+        with suppress(NotFound):  # gone meanwhile
+            vm = await around.host.hypervisor.vm(summary.uuid)
+            used |= {_volume(disk) for disk in vm.disks}
+    return used
 
 
 async def tokens(around: Surroundings) -> list[Found]:
     """Tokens of the sharing test that this host left beside a disk."""
     paths = {p for e in around.journal.settled("snapshot-volumes") for p in e.data.get("paths", ())}
-    hypervisor = around.host.hypervisor
-    for summary in await hypervisor.vms():
-        paths |= {path for d in (await hypervisor.vm(summary.uuid)).disks for path in d.files}
-    found: dict[str, Found] = {}
-    for path in sorted(paths):
-        for token in await around.host.storage.tokens(path):
+
+    async def note_paths(around: Surroundings, summary: VmSummary) -> list[Found]:
+        with suppress(NotFound):  # gone meanwhile
+            vm = await around.host.hypervisor.vm(summary.uuid)
+            paths.update(path for d in vm.disks for path in d.files)
+        return []
+
+    silent = await _each(around, "tokens", await around.host.hypervisor.vms(), _name, note_paths)
+    beside = await _each(around, "tokens", sorted(paths), str, _tokens_beside)
+    return [*silent, *{one.leftover.subject: one for one in beside}.values()]
+
+
+async def _tokens_beside(around: Surroundings, path: str) -> list[Found]:
+    found = []
+    for token in await around.host.storage.tokens(path):
+        if _over(around, token):
             place = f"{path.rpartition('/')[0]}/.sterna-{token}"
-            if _over(around, token):
-                why = "left by a test whether the folder is shared, which is over"
-                drop = _later(around.host.storage.drop_token, path, token)
-                found[place] = Found(
-                    around.leftover("token", place, why, Safety.SAFE, repair="remove the file"), drop
-                )
-    return list(found.values())
+            why = "left by a test whether the folder is shared, which is over"
+            drop = _later(around.host.storage.drop_token, path, token)
+            leftover = around.leftover("token", place, why, Safety.SAFE, repair="remove the file")
+            found.append(Found(leftover, drop))
+    return found
 
 
 def _over(around: Surroundings, token: str) -> bool:

@@ -66,13 +66,25 @@ class CheckTokens:
             self._dirty.clear()
             try:
                 await self._sweep()
-            except SternaError as error:
-                log.info("tokens of old checks cannot be swept yet", error=error.message)
+            except Exception as error:
+                bug = not isinstance(error, SternaError)
+                log.info("tokens of old checks cannot be swept yet", error=str(error), exc_info=bug)
                 self._dirty.set()
                 await self._host.clock.sleep(SWEEP_AGAIN_S)
 
     async def _sweep(self) -> None:
+        """Beside every disk of every VM. Raises the first error, after all the others were tried."""
+        failed: Exception | None = None
         for summary in await self._host.hypervisor.vms():
-            vm = await self._host.hypervisor.vm(summary.uuid)
+            try:
+                vm = await self._host.hypervisor.vm(summary.uuid)
+            except Exception as error:
+                failed = failed or error
+                continue
             for path in {path for d in (*vm.disks, *vm.cold) for path in d.files}:
-                await self._host.storage.sweep_tokens(path, self._prefix, frozenset(self._in_use))
+                try:
+                    await self._host.storage.sweep_tokens(path, self._prefix, frozenset(self._in_use))
+                except Exception as error:
+                    failed = failed or error
+        if failed is not None:
+            raise failed

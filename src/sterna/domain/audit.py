@@ -31,7 +31,7 @@ class Leftover(Value):
 
     kind: str
     """`tap`, `incoming-guest`, `definition`, `runs-twice`, `secret`, `files`, `folder`, `admission`, `token`,
-    `migration`, `cast`."""
+    `migration`, `cast`; `not-looked-at`: what could not be asked whether it is one."""
     host: str
     subject: str
     """Device, UUID, path, target or id: what a person would look for."""
