@@ -33,7 +33,7 @@ UNASKED = {
     "call check_migration": ("storage.leave_token", "storage.drop_token"),
 }
 """What may be done outside of any step, by where it is done: the broom, and the look at what is shared."""
-QUESTIONS = ("migration_fate", "observe_guest", "describe_host", "secrets_wanted")
+QUESTIONS = ("migration_fate", "migration_ending", "observe_guest", "describe_host", "secrets_wanted")
 """Calls that change nothing: anybody may ask."""
 ON_BEHALF = {
     "call end_incoming": "ask-both-hypervisors",

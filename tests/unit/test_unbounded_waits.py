@@ -36,7 +36,7 @@ ENDED_BY = {
     "migration/transfer.py:_obey_abort": "cancelled with the copy",
     "migration/handover.py:switch_network": "cancelled with the copy; F7 asks again",
     "migration/handover.py:let_end": "a clock beside it",
-    "migration/rollback.py:wait_report": "the other half's report, a cast that is never lost; declare-dead",
+    "migration/reports.py:_news": "a clock beside it",
     "agent/tokens.py:CheckTokens._sweep_for_ever": "nothing: without a reason there is nothing to sweep",
     "agent/arrivals.py:Arrivals._listen_and_look": "the look beside it, every 10 s; each has a limit",
     "agent/faults.py:FaultFile._act": "only tests ask for it",

@@ -19,7 +19,8 @@ from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, SAVED
 from sterna.migration import removal
 from sterna.migration.context import AUTOSTART, Context
-from sterna.migration.rollback import unplug_taps, wait_report
+from sterna.migration.reports import forgotten, wait_report
+from sterna.migration.rollback import unplug_taps
 from sterna.ports.storage import Created
 
 log = structlog.get_logger(__name__)
@@ -184,6 +185,8 @@ class AwaitDestination(Step[Context]):
             why = f"complete on {ctx.migration.source}; {ctx.migration.destination} was declared dead afterwards"
         if reported and (paused := _arrived_paused(ctx)):
             why += f"; the guest arrived paused on {ctx.migration.destination}, {paused}"
+        if lost := forgotten(ctx, "F9"):
+            why += f"; {lost}"
         if not kept and (left := removal.Removed.model_validate(removed).words(ctx.migration.source)):
             why += f"; {left}"
         ctx.set_status(Status.COMPLETED, why)

@@ -16,6 +16,7 @@ from sterna.domain.step import Onward, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
 from sterna.migration import fenced, handover, removal
 from sterna.migration.context import PORTS_SWITCHED, WROTE_OFF, Context
+from sterna.migration.reports import forgotten, wait_report
 from sterna.ports.storage import Created
 
 R3_PATIENCE_S = 10.0
@@ -316,28 +317,11 @@ class AwaitDestination(Step[Context]):
             why += f"; meanwhile somebody changed the VM: {', '.join(ctx.history.notes[CHANGED]['what'])}"
         if WROTE_OFF in ctx.history.notes:
             why += f"; {ctx.migration.destination} was declared dead and undoes its half if it ever comes back"
+        elif lost := forgotten(ctx, "R7"):
+            why += f"; {lost}"
         ctx.set_status(final, why)
         ctx.write(Kind.CLOSED)
         return {}
-
-
-async def wait_report(ctx: Context, row: str, outcome: str) -> bool:
-    """Until the destination's report of `row` is in the journal; says what it waits for.
-
-    False where none will come: the destination is fenced, or it settled the migration as something else than
-    `outcome` while this host was thought dead.
-    """
-    note = f"dhost-reports-{row}"
-    while note not in ctx.history.notes:
-        if ctx.peer_fenced:
-            ctx.write_off(outcome, f"{ctx.migration.destination} was declared dead before it reported {row}")
-            return False
-        if ctx.written_off is not None and ctx.written_off.outcome != outcome:
-            return False
-        ctx.note_once("", f"waiting-{note}", {"why": f"waiting for {ctx.migration.destination} to report {row}"})
-        ctx.news.clear()
-        await ctx.news.wait()
-    return True
 
 
 # ---------------------------------------------------------------- destination
