@@ -14,15 +14,27 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from sterna.domain.errors import Temporary
 
 T = TypeVar("T")
 Job = Callable[[], None]
 
 MOST_STUCK = 8
 """Threads of one worker that may hang at a time. After that, calls fail at their limit without a new thread."""
+
+
+def _start(target: Job, name: str) -> None:
+    """A daemon thread. Raises Temporary where the host has none left."""
+    try:
+        threading.Thread(target=target, name=name, daemon=True).start()
+    except RuntimeError as error:
+        fix = "see what takes them (`ps -eL`), and what the service may have (`systemctl show -p TasksMax`)"
+        raise Temporary(f"this host has no thread left: {error}", fix=fix) from error
 
 
 @dataclass(eq=False)
@@ -71,9 +83,10 @@ class _Call(Generic[T]):
 
 @dataclass(eq=False)
 class _Line:
-    """One thread, its queue, and the call it performs."""
+    """One thread, its queue, and the call it performs. All of it changes under the worker's lock."""
 
-    calls: queue.SimpleQueue[_Call[Any] | None] = field(default_factory=queue.SimpleQueue)
+    came: threading.Condition
+    calls: deque[_Call[Any] | None] = field(default_factory=deque)
     current: _Call[Any] | None = None
 
     def overdue_s(self) -> float | None:
@@ -102,8 +115,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         call = _Call(act, None if unlimited else self._limit_s, loop, answer)
-        with self._lock:
-            self._line.calls.put(call)
+        self._put(call)
         if self._limit_s is None:
             return await answer
         try:
@@ -119,13 +131,11 @@ class Worker:
 
     def post(self, act: Job) -> None:
         """Run `act` later, without an answer; it must not raise."""
-        with self._lock:
-            self._line.calls.put(_Call(act, self._limit_s))
+        self._put(_Call(act, self._limit_s))
 
     def stop(self) -> None:
         """End the thread after what is queued. Not waited for."""
-        with self._lock:
-            self._line.calls.put(None)
+        self._put(None)
 
     @property
     def hanging(self) -> int:
@@ -133,9 +143,15 @@ class Worker:
         with self._lock:
             return len(self._stuck)
 
+    def _put(self, call: _Call[Any] | None) -> None:
+        with self._lock:
+            self._line.calls.append(call)
+            self._line.came.notify()
+
     def _new_line(self) -> _Line:
-        line = _Line()
-        threading.Thread(target=self._work, args=(line,), name=self._name, daemon=True).start()
+        """Raises Temporary where the host has no thread left."""
+        line = _Line(threading.Condition(self._lock))
+        _start(lambda: self._work(line), self._name)
         return line
 
     def _replace(self, line: _Line) -> bool:
@@ -149,23 +165,19 @@ class Worker:
                 return False
             try:
                 new = self._new_line()
-            except RuntimeError:  # the host has no thread left: this one goes on serving when it comes back
+            except Temporary:  # no thread left: this one goes on serving when it comes back
                 return False
             self._stuck.add(line)
+            new.calls.extend(line.calls)
+            line.calls = deque([None])
             self._line = new
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._line.calls.put(line.calls.get_nowait())
-            line.calls.put(None)
         call.end(TimeoutError(f"no answer within {call.limit_s:g} s"))
         return True
 
     def _work(self, line: _Line) -> None:
-        while (call := line.calls.get()) is not None:
-            if not call.unwanted:
-                call.began = time.monotonic()
-                line.current = call
-                call.perform()
+        while (call := self._take(line)) is not None:
+            call.perform()
+            with self._lock:
                 line.current = None
         try:
             if self._at_end is not None:
@@ -173,6 +185,22 @@ class Worker:
         finally:
             with self._lock:
                 self._stuck.discard(line)
+
+    def _take(self, line: _Line) -> _Call[Any] | None:
+        """This line's next call, which is its current one from then on; None: its thread ends.
+
+        Under the lock: a line that is replaced meanwhile takes nothing more. Callers look at the present line only.
+        """
+        with self._lock:
+            while True:
+                while not line.calls:
+                    line.came.wait()
+                call = line.calls.popleft()
+                if call is None:
+                    return None
+                if not call.unwanted:
+                    call.began, line.current = time.monotonic(), call
+                    return call
 
 
 async def in_thread(act: Callable[[], T], *, name: str = "sterna-file", limit_s: float | None = None) -> T:
@@ -205,7 +233,8 @@ class Bounded:
     def call(self, act: Callable[[], T], limit_s: float, late: Callable[[T], object] | None = None) -> T:
         """`act`'s result, or its exception. `late` gets the result of a call that came back after its limit.
 
-        Raises TimeoutError after `limit_s`; at once while as many calls hang as may.
+        Raises TimeoutError after `limit_s`; at once while as many calls hang as may. Raises Temporary where the
+        host has no thread left.
         """
         if not self._places.acquire(blocking=False):
             raise TimeoutError(f"{MOST_STUCK} calls hang already")
@@ -233,8 +262,8 @@ class Bounded:
                 late(result)  # type: ignore[arg-type]  # it is what `act` returned
 
         try:
-            threading.Thread(target=work, name=self._name, daemon=True).start()
-        except RuntimeError:  # the host has no thread left
+            _start(work, self._name)
+        except Temporary:
             self._places.release()
             raise
         try:

@@ -7,6 +7,7 @@ import pytest
 
 from sterna.adapters import threads
 from sterna.adapters.threads import MOST_STUCK, Bounded, Worker, in_thread
+from sterna.domain.errors import Temporary
 
 LIMIT_S = 0.1
 
@@ -105,7 +106,7 @@ def test_a_host_without_a_free_thread_costs_no_place(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         for _ in range(MOST_STUCK):
-            with pytest.raises(RuntimeError):
+            with pytest.raises(Temporary, match="no thread left"):
                 bounded.call(lambda: 7, 5)
     assert bounded.call(lambda: 7, 5) == 7
 
@@ -115,12 +116,12 @@ async def test_a_thread_whose_place_nobody_can_take_is_not_counted_as_hanging(mo
     held = threading.Event()
     worker = Worker("test", limit_s=LIMIT_S)
 
-    def none_left():
+    def none_left(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     stuck = asyncio.create_task(worker.run(held.wait))
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "_new_line", none_left)
+        patch.setattr(threading.Thread, "start", none_left)
         async with asyncio.timeout(5):
             with pytest.raises(TimeoutError):
                 await stuck
@@ -148,4 +149,58 @@ async def test_nor_is_one_whose_last_act_fails(monkeypatch):
         while worker.hanging:  # noqa: ASYNC110 - a thread's end tells nobody
             await asyncio.sleep(0.01)
     assert over.is_set()
+    worker.stop()
+
+
+async def test_a_host_without_a_free_thread_is_said_in_words(monkeypatch):
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(Temporary, match="no thread left"):
+        Worker("test")
+    with pytest.raises(Temporary, match="no thread left"):
+        await in_thread(lambda: 7)
+
+
+async def test_a_call_that_comes_back_while_it_is_given_up_takes_no_other_with_it(monkeypatch):
+    """The next call is performed in the thread that its caller looks at: it ends at its limit, too."""
+    held, for_ever, began = threading.Event(), threading.Event(), threading.Event()
+    worker = Worker("test", limit_s=LIMIT_S)
+    new_line = worker._new_line
+
+    def meanwhile() -> object:
+        held.set()
+        began.wait(0.5)  # the old thread is free again, and could take what is queued
+        return new_line()
+
+    def hang() -> None:
+        began.set()
+        for_ever.wait()
+
+    first = asyncio.create_task(worker.run(held.wait))
+    await asyncio.sleep(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_new_line", meanwhile)
+        second = asyncio.create_task(worker.run(hang))
+        await asyncio.wait({first}, timeout=5)
+    third = asyncio.create_task(worker.run(lambda: 7))
+    async with asyncio.timeout(5):
+        with pytest.raises(TimeoutError, match="within"):
+            await second
+        assert await third == 7
+    for_ever.set()
+    worker.stop()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_what_is_queued_behind_a_call_that_hangs_keeps_its_order():
+    held, done = threading.Event(), []
+    worker = Worker("test", limit_s=LIMIT_S)
+    tasks = [asyncio.create_task(worker.run(held.wait))]
+    tasks += [asyncio.create_task(worker.run(lambda n=n: done.append(n))) for n in range(20)]
+    async with asyncio.timeout(5):
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert done == list(range(20))
+    held.set()
     worker.stop()
