@@ -37,6 +37,7 @@ from sterna.adapters.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.fleet import SqlFleet
+from sterna.adapters.sql.fleet_database import is_away
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.state_dir import StateDir
 from sterna.adapters.systemd import show_state
@@ -77,9 +78,10 @@ def log_to_stderr(level: LogLevel = "info") -> None:
 
     Tracebacks are plain: structlog's own show each frame's variables, passwords among them.
     """
+    usual = structlog.get_config()["processors"][:-1]
     plain = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback)
     structlog.configure(
-        processors=[*structlog.get_config()["processors"][:-1], _printable_values, plain],
+        processors=[*[p for p in usual if p is not _printable_values], _printable_values, plain],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
@@ -315,23 +317,26 @@ def _listening(fd: int | None) -> list[socket.socket] | None:
 
 
 DATABASE_AGAIN_S = 1.0
+REFUSALS = 2
 
 
 def _records(url: str) -> SqlFleet:
     """The controller's records, as soon as the server that keeps them can be reached.
 
-    Raises as `SqlFleet.open` does, Unreachable for a file only.
+    Raises as `SqlFleet.open` does, Unreachable for a file, or where the server is there and refuses twice: once may
+    be before it was there.
     """
-    said = ""
+    said, refused = "", 0
     while True:
         try:
             return SqlFleet.open(url)
         except Unreachable as error:
-            if url.startswith("sqlite"):
+            refused = 0 if not url.startswith("sqlite") and is_away(url, error) else refused + 1
+            if url.startswith("sqlite") or refused == REFUSALS:
                 raise
             if error.message != said:
                 said = error.message
-                log.warning("the database cannot be used yet, it is tried again", why=said, fix=error.fix)
+                log.error("the database cannot be used yet, it is tried again", why=said, fix=error.fix)
             time.sleep(DATABASE_AGAIN_S)
 
 

@@ -10,15 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+from alembic.config import Config
 from records import AT, Held, accepted, batch, facts, move, seen, taking
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from tests.postgres import Postgres
 from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
 from tests.unit.domain.journals import good_source
 
 from sterna.adapters.sql import fleet_database
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.adapters.sql.fleet_database import open_database
+from sterna.adapters.sql.fleet_database import is_away, open_database
 from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.controller.projector import apply
@@ -196,6 +197,34 @@ async def test_a_server_that_hangs_in_the_middle_of_a_transaction(
         assert len(await fleet.take(told, apply, AT)) == len(told.entries) == len(await fleet.events(0))
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_hangs_while_a_controller_starts_is_said_to_soon(
+    database: str, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = fleet_database.take_turn
+
+    def hangs(connection: Connection) -> None:
+        server.freeze()
+        turn(connection)
+
+    monkeypatch.setattr(fleet_database, "take_turn", hangs)
+    monkeypatch.setattr(fleet_database, "_UPGRADE_S", 6.0)
+    try:
+        with pytest.raises(Unreachable, match="no answer within 1 s"):
+            open_database(database)
+    finally:
+        server.thaw()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_bringing_the_tables_up_to_date_may_take_longer(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes_long(config: Config, _revision: str) -> None:
+        config.attributes["connection"].exec_driver_sql("SELECT pg_sleep(2)")
+
+    monkeypatch.setattr(fleet_database.command, "upgrade", takes_long)
+    open_database(database).dispose()
+
+
 # ------------------------------------------------------------ several controllers
 
 
@@ -285,6 +314,34 @@ def test_what_cannot_be_opened_says_why(postgres: Postgres) -> None:
     with pytest.raises(Permanent, match="SQL_ASCII") as raised:
         open_database(postgres.database("ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"))
     assert "UTF8" in raised.value.fix
+
+
+def test_a_server_that_refuses_is_told_from_one_that_is_away(postgres: Postgres, server: Postgres) -> None:
+    name = name_of(postgres.database())
+    with pytest.raises(Unreachable) as no_user:
+        open_database(postgres.url(name, user="nobody"))
+    with pytest.raises(Unreachable) as no_database:
+        open_database(postgres.url("nosuch"))
+    assert not is_away(postgres.url(name, user="nobody"), no_user.value)
+    assert not is_away(postgres.url("nosuch"), no_database.value)
+    server.stop()
+    for url in (postgres.url(name), "postgresql://me:s3cret@127.0.0.1:1/sterna"):
+        with pytest.raises(Unreachable) as away:
+            open_database(url)
+        assert is_away(url, away.value)
+
+
+def test_another_controller_that_holds_the_turn_for_long_is_waited_for(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_database, "_SESSION", ("SET lock_timeout = '100ms'",))
+    engine = open_database(database)
+    with engine.begin() as connection:
+        fleet_database.take_turn(connection)
+        with pytest.raises(Unreachable, match="lock timeout") as raised:
+            open_database(database)
+    assert is_away(database, raised.value)
+    engine.dispose()
 
 
 async def test_a_user_without_rights_is_told_what_is_missing(postgres: Postgres) -> None:

@@ -69,6 +69,19 @@ def test_it_waits_for_a_database_server_that_is_away(tmp_path: Path, postgres: P
         process.communicate()
 
 
+def test_it_does_not_wait_for_a_database_server_that_refuses_it(tmp_path: Path, postgres: Postgres) -> None:
+    config = tmp_path / "controller.toml"
+    config.write_text(f'database = "{postgres.url("nosuch")}"\n[bus]\nurl = "nats://127.0.0.1:9"\n')
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = start(config, listening)
+    try:
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert b'"nosuch" does not exist' in told and b"fix:" in told and b"Traceback" not in told
+
+
 def test_wrong_settings_are_told_without_a_traceback(tmp_path: Path) -> None:
     config = tmp_path / "controller.toml"
     config.write_text("databse = 'x'\n")

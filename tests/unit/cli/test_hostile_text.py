@@ -98,6 +98,17 @@ def test_an_error_obeys_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code and "\x1b" not in result.output
 
 
+def test_a_log_that_is_set_up_again_is_as_before() -> None:
+    old = structlog.get_config()
+    try:
+        bootstrap.log_to_stderr()
+        once = len(structlog.get_config()["processors"])
+        bootstrap.log_to_stderr("error")
+        assert len(structlog.get_config()["processors"]) == once
+    finally:
+        structlog.configure(**old)
+
+
 def test_nor_do_logs(capsys: pytest.CaptureFixture[str]) -> None:
     old = structlog.get_config()
     try:

@@ -68,7 +68,7 @@ def open_database(url: str) -> Engine:
         raise Permanent(f"the database {_shown(url)} cannot be used: {e}", fix=fix) from e
     shown = _shown(url)
     try:
-        with engine.begin() as connection, _patient(connection):
+        with engine.begin() as connection:
             _upgrade(connection, shown)
     except (OperationalError, OSError) as e:
         raise Unreachable(
@@ -79,6 +79,19 @@ def open_database(url: str) -> Engine:
         fix = "let the user of the URL own the database" if denied else "name another one"
         raise Permanent(f"the database {shown} is damaged or not Sterna's: {_words(e)}", fix=fix) from e
     return engine
+
+
+def is_away(url: str, error: Unreachable) -> bool:
+    """Is it worth while to wait, after `open_database` has raised this? Not where the server takes connections, but
+    not this one: a wrong password, user or name of a database. The server is asked without any of them."""
+    failed = getattr(error.__cause__, "orig", None)
+    if getattr(failed, "sqlstate", None) is not None:
+        return True  # it has taken the connection; another controller holds the turn, or it is being stopped
+    from sterna.adapters.sql.postgres import takes_connections  # needs the extra
+
+    parsed = _with_limits(make_url(url).set(drivername="postgresql+psycopg"))
+    _, named = parsed.get_dialect()().create_connect_args(parsed)
+    return not takes_connections(named)
 
 
 @contextmanager
@@ -156,9 +169,8 @@ def _engine(url: str) -> Engine:
 def _postgres(url: URL) -> Engine:
     from sterna.adapters.sql.postgres import PatientConnection  # needs the extra
 
-    url = url.update_query_dict({name: value for name, value in _POSTGRES.items() if name not in url.query})
     # READ COMMITTED whatever the server's default: who waited for its turn must see what was written before it
-    engine = create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    engine = create_engine(_with_limits(url), pool_pre_ping=True, isolation_level="READ COMMITTED")
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Any:
@@ -172,6 +184,10 @@ def _postgres(url: URL) -> Engine:
         connection.commit()
 
     return engine
+
+
+def _with_limits(url: URL) -> URL:
+    return url.update_query_dict({name: value for name, value in _POSTGRES.items() if name not in url.query})
 
 
 def _sqlite(parsed: URL) -> Engine:
@@ -212,4 +228,5 @@ def _upgrade(connection: Connection, shown: str) -> None:
             f"the database {shown} was written by a newer Sterna (revision {current}, this one knows {max(known)})",
             fix="start that version of Sterna, or restore the copy made before it was upgraded",
         )
-    command.upgrade(config, "head")
+    with _patient(connection):
+        command.upgrade(config, "head")

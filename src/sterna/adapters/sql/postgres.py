@@ -6,15 +6,19 @@ The kernel acknowledges packets for a server that hangs, so neither keep-alives 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 
 RV = TypeVar("RV")
 
 PATIENCE_S = 12.0
 """For the answer to one statement. The longest is waiting for another writer's turn: 10 s (`lock_timeout`)."""
+_WHERE = ("service", "host", "hostaddr", "port", "connect_timeout")
 
 
 class PatientConnection(psycopg.Connection[Any]):
@@ -32,3 +36,9 @@ class PatientConnection(psycopg.Connection[Any]):
                 raise
             self.pgconn.finish()  # whether the statement was done is not known, and its answer must not come later
             raise psycopg.OperationalError(f"no answer within {patience_s:g} s, the server hangs") from error
+
+
+def takes_connections(named: Mapping[str, Any]) -> bool:
+    """Does the server of these connection parameters take any? Not one that cannot be reached or is starting up."""
+    where = {name: named[name] for name in _WHERE if name in named}
+    return PGconn.ping(make_conninfo(**where).encode()) not in (Ping.NO_RESPONSE, Ping.REJECT)
