@@ -52,6 +52,7 @@ ENDED_BY = {
     "controller/registry.py:Registry.hear_all": "a clock beside it",
     # threads
     "adapters/threads.py:Worker.run": "without a limit the caller's business; with one it is looked at",
+    "adapters/threads.py:in_thread": "without a limit the caller's business",
     "adapters/threads.py:Worker._take": "the next job: this is the life of the thread",
     "adapters/libvirt/events.py:EventHub.subscribe": "Event.wait has a limit inside",
     "adapters/libvirt/events.py:_Subscriber.events": "the hub looks every 5 s; who reads looks every 10 s",

@@ -14,10 +14,10 @@ import contextlib
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from sterna.domain.errors import Temporary
 
@@ -26,6 +26,10 @@ Job = Callable[[], None]
 
 MOST_STUCK = 8
 """Threads of one worker that may hang at a time. After that, calls fail at their limit without a new thread."""
+
+MOST_LEFT = 64
+"""Threads of one name that `in_thread` may have left alone at a time. One step that is tried for ever on a dead NFS
+leaves one every 5 minutes. Those that are waited for do not count: many guests have as many calls at once."""
 
 
 def _start(target: Job, name: str) -> None:
@@ -203,16 +207,52 @@ class Worker:
                     return call
 
 
+class _Alone:
+    """A call's own thread. While it is left alone, it is counted under its name."""
+
+    left: ClassVar[Counter[str]] = Counter()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, name: str, call: _Call[Any]) -> None:
+        """Raises Temporary where the host has no thread left."""
+        self._name, self._call = name, call
+        self._is_left = self._is_over = False
+        _start(self._work, name)
+
+    def leave(self) -> None:
+        """Nobody waits for it any more."""
+        with self._lock:
+            self._is_left = not self._is_over
+            self.left[self._name] += self._is_left
+
+    def _work(self) -> None:
+        try:
+            self._call.perform()
+        finally:
+            with self._lock:
+                self._is_over = True
+                self.left[self._name] -= self._is_left
+
+
 async def in_thread(act: Callable[[], T], *, name: str = "sterna-file", limit_s: float | None = None) -> T:
     """`act` in a fresh daemon thread (some 50 us): for the rare call that may never return.
 
-    Raises TimeoutError when it takes longer than `limit_s`; its thread is left alone then.
+    Raises TimeoutError when it takes longer than `limit_s`, and its thread is left alone; at once while MOST_LEFT
+    threads of this name are. Raises Temporary where the host has no thread left.
     """
-    worker = Worker(name, limit_s=limit_s)
+    if limit_s is not None and _Alone.left[name] >= MOST_LEFT:
+        raise TimeoutError(f"{MOST_LEFT} calls hang already")
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+    alone = _Alone(name, _Call(act, limit_s, loop, answer))
     try:
-        return await worker.run(act)
+        await asyncio.wait({answer}, timeout=limit_s)
+        if not answer.done():
+            raise TimeoutError(f"no answer within {limit_s:g} s")
+        return answer.result()
     finally:
-        worker.stop()
+        answer.cancel()
+        alone.leave()
 
 
 class Bounded:

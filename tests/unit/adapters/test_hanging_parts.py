@@ -7,8 +7,9 @@ import time
 import pytest
 
 from sterna.adapters.libvirt import recovery
-from sterna.adapters.native import command, storage
+from sterna.adapters.native import command, shared_file, storage
 from sterna.domain.errors import Temporary, Unreachable
+from sterna.domain.model import Disk, DiskKind
 
 
 @pytest.fixture
@@ -54,4 +55,14 @@ async def test_a_file_system_that_does_not_answer(monkeypatch):
         await asyncio.wait_for(storage._on_disk(held.wait), 5)
     with pytest.raises(Temporary, match="file system"):
         await asyncio.wait_for(storage._in_words(held.wait, "cannot make it"), 5)
+    held.set()
+
+
+async def test_a_shared_disk_whose_opening_hangs(monkeypatch):
+    monkeypatch.setattr(shared_file, "_IMAGE_INFO_S", 0.1)
+    held = threading.Event()
+    monkeypatch.setattr(shared_file, "_open_problem", lambda *_: held.wait())
+    disk = Disk(target="vda", kind=DiskKind.FILE, path="/srv/dead/disk", format="raw")
+    with pytest.raises(Temporary, match="opening /srv/dead/disk: no answer"):
+        await asyncio.wait_for(shared_file.SharedFileVolumes().connect(disk), 5)
     held.set()

@@ -204,3 +204,46 @@ async def test_what_is_queued_behind_a_call_that_hangs_keeps_its_order():
     assert done == list(range(20))
     held.set()
     worker.stop()
+
+
+async def left_alone(name: str, count: int) -> None:
+    """Until so many of these threads are."""
+    async with asyncio.timeout(5):
+        while sum(t.name == name for t in threading.enumerate()) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_threads_that_are_left_alone_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr(threads, "MOST_LEFT", 3)
+    held, begun = threading.Event(), []
+
+    def hang() -> None:
+        begun.append(1)
+        held.wait()
+
+    async def ask(limit_s: float = 0.02) -> None:
+        await in_thread(hang, name="test-left", limit_s=limit_s)
+
+    given_up = asyncio.create_task(ask(60))
+    await left_alone("test-left", 1)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match="within"):
+            await ask()
+    for _ in range(3):
+        with pytest.raises(TimeoutError, match="3 calls hang already"):
+            await ask()
+    assert len(begun) == 3
+    assert await in_thread(lambda: 7, name="test-other", limit_s=5) == 7
+    held.set()
+    await left_alone("test-left", 0)
+    assert await in_thread(lambda: 7, name="test-left", limit_s=5) == 7
+
+
+async def test_many_that_are_waited_for_may_run_at_once(monkeypatch):
+    monkeypatch.setattr(threads, "MOST_LEFT", 3)
+    together = threading.Barrier(10)
+    calls = [in_thread(lambda: together.wait(5), name="test-many", limit_s=10) for _ in range(10)]
+    assert sorted(await asyncio.gather(*calls)) == list(range(10))

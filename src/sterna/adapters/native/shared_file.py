@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import stat
@@ -64,10 +63,10 @@ class SharedFileVolumes:
         if not path:
             return "it has no path"
         try:
-            async with asyncio.timeout(_IMAGE_INFO_S):
-                problem = await in_thread(lambda: _open_problem(path, disk.read_only))
-        except TimeoutError:
-            raise Temporary(f"opening {path} gave no answer within {_IMAGE_INFO_S:g} s") from None
+            problem = await in_thread(lambda: _open_problem(path, disk.read_only), limit_s=_IMAGE_INFO_S)
+        except TimeoutError as error:
+            fix = "see that the storage it is on can be reached"
+            raise Temporary(f"opening {path}: {error}", fix=fix) from error
         if problem is not None or disk.capacity_bytes is None:
             return problem
         # -U: the guest on the source holds the image's lock. -f: never guess a format from what a guest wrote.
