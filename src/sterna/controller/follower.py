@@ -55,7 +55,7 @@ class Follower:
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
-        """Listen, and take up every host known from before; without a database, each when it is heard."""
+        """Listen, and take up every host known from before; without a database, as soon as it is back."""
         for topic, handler in (
             ("host.*", self._on_beacon),
             ("journal.*", self._on_journal),
@@ -63,12 +63,13 @@ class Follower:
         ):
             self._subscriptions.append(await self._calls.listen(topic, handler))
         try:
-            for host in await self._fleet.hosts():
-                self._follow(host.name)
+            await self._follow_known()
         except Unreachable as e:
             log.warning("the database is away: hosts are followed when it is back", why=e.message)
         self._tasks.append(asyncio.create_task(self._every(LIST_EVERY_S, self._list), name="list-vms"))
         self._tasks.append(asyncio.create_task(self._every(TIDY_EVERY_S, self.tidy), name="tidy"))
+        known = self._every(TIDY_EVERY_S, self._follow_known)
+        self._tasks.append(asyncio.create_task(known, name="known-hosts"))
         dead = self._every(TIDY_EVERY_S, self._deaths.tell_again)
         self._tasks.append(asyncio.create_task(dead, name="dead-hosts"))
 
@@ -129,6 +130,11 @@ class Follower:
             log.info("progress hint cannot be taken", topic=topic, error=str(e))
 
     # ------------------------------------------------------------ looking
+
+    async def _follow_known(self) -> None:
+        """Also those whose agents cannot describe them: their beacons name no host, their journals can be read."""
+        for host in await self._fleet.hosts():
+            self._follow(host.name)
 
     def _follow(self, host: str) -> None:
         if host not in self._wanted:

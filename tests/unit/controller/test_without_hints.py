@@ -9,7 +9,9 @@ import pytest
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller import events, follower
 from sterna.controller.controller import Controller
+from sterna.domain.errors import Unreachable
 from sterna.domain.status import Status
+from sterna.ports.fleet import HostRecord
 
 from ..domain.journals import good_destination, good_source
 from .conftest import World
@@ -31,6 +33,28 @@ async def test_a_journal_is_read_though_no_hint_of_it_ever_comes(
             if event.data.get("status") == "completed":
                 break
     assert (await world.fleet.migration("m1")).status is Status.COMPLETED
+
+
+async def test_hosts_are_followed_once_the_database_that_was_away_at_the_start_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "PULL_EVERY_S", SOON_S)
+    monkeypatch.setattr(follower, "TIDY_EVERY_S", SOON_S)
+    look = world.fleet.hosts
+
+    async def away() -> list[HostRecord]:
+        monkeypatch.setattr(world.fleet, "hosts", look)
+        raise Unreachable("the database is away")
+
+    monkeypatch.setattr(world.fleet, "hosts", away)
+    world.a.lost = "libvirtd is away"  # no beacon describes the host
+    await world.controller.start()
+    await world.bus.beat(world.controller, "a")
+    world.a.write(good_source(MOVE))
+    async with asyncio.timeout(LONG_S):
+        async for event in world.controller.follow(None, 0):
+            if event.data.get("status") == "completed":
+                break
 
 
 async def test_vms_are_listed_though_nobody_says_that_they_have_changed(
