@@ -385,7 +385,7 @@ class DestinationChecks:
         if plugs.unknowns(nic):
             return []  # a VM that is off, or what `check_vm` says
         try:
-            refusals = await self._host.vif.check(nic)
+            refusals = await self._host.vif.check(plugs.as_bound(nic) if self._host.network.service else nic)
         except SternaError as error:
             return [Refusal(code="nic-unchecked", message=f"NIC {nic.mac}: {error.message}", fix=error.fix)]
         return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in refusals]

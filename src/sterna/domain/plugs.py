@@ -54,6 +54,11 @@ def device_name(nic: Nic) -> str:
     return nic.device if nic.device and not is_generated(nic.device) else tap_name(nic)
 
 
+def as_bound(nic: Nic) -> Nic:
+    """The NIC as a network service has it on its new host: a binding knows no name an operator gave to the tap."""
+    return nic.model_copy(update={"device": None})
+
+
 def hybrid_names(port_id: str) -> tuple[str, str, str]:
     """Bridge, veth on the bridge, veth on the switch of a port's hybrid plug, as Nova names them."""
     return f"qbr{port_id[:_NAME]}", f"qvb{port_id[:_NAME]}", f"qvo{port_id[:_NAME]}"

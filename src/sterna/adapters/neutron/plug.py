@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.domain.bindings import Binding
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, as_bound
 
 _INTEGRATION_BRIDGE = "br-int"
 """What an ML2/OVS or OVN binding means that names no bridge (before Neutron 13)."""
@@ -29,8 +29,8 @@ def nic_for(
         fix = f"see that the network agent on {host} is alive under that name (openstack network agent list)"
         return Refusal(code="nic-not-bound", message=message, fix=fix)
     details = binding.vif_details
-    found = nic.model_copy(
-        update={"vlan": None, "device": None, "managed": True, "mtu": mtu or nic.mtu, "addresses": addresses}
+    found = as_bound(nic).model_copy(
+        update={"vlan": None, "managed": True, "mtu": mtu or nic.mtu, "addresses": addresses}
     )
     if binding.vif_type == "ovs":
         plug = HYBRID if details.get("ovs_hybrid_plug") else OVS

@@ -107,7 +107,7 @@ class SimNetwork:
                 refusals.append(Refusal(code="nic-not-bound", message=f"port {port_id} is not bound on {host}"))
         if refusals:
             raise Refused(refusals)
-        return vm.nics
+        return tuple(plugs.as_bound(nic) for nic in vm.nics)
 
     async def switch(self, vm: Vm, source: str, destination: str) -> None:
         """At the switch-over."""
