@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from sterna.adapters.libvirt import handshake
 from sterna.adapters.libvirt.certificates import of_migration
 from sterna.adapters.libvirt.handshake import TlsHandshake
 from sterna.domain.errors import Permanent
@@ -59,6 +61,47 @@ async def test_nobody_there_and_no_certificates(places: dict[str, Path], tmp_pat
         await without.expect()
     refused = await without.shake(HERE, 1)
     assert refused is not None and "ca-cert.pem" in refused.message
+
+
+async def test_a_peer_that_takes_the_connection_and_says_nothing(places, monkeypatch) -> None:
+    monkeypatch.setattr(handshake, "_PATIENCE_S", 0.2)
+    came = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await reader.read()  # the hello
+        await reader.read()  # its end
+        writer.close()
+
+    server = await asyncio.start_server(silent, HERE, 0)
+    port = server.sockets[0].getsockname()[1]
+    async with asyncio.timeout(5):
+        refused = await TlsHandshake(HERE, places["a"]).shake(HERE, port)
+    server.close()
+    assert came.is_set()
+    assert refused is not None and refused.code == "tls-handshake"
+    assert "no answer within 0.2 s" in refused.message
+
+
+@pytest.mark.parametrize("comes", [False, True])
+async def test_the_listener_closes_when_nobody_comes_or_says_anything(places, monkeypatch, comes) -> None:
+    monkeypatch.setattr(handshake, "_PATIENCE_S", 0.2)
+    port = await TlsHandshake(HERE, places["b"]).expect()
+    writers = [(await asyncio.open_connection(HERE, port))[1]] if comes else []
+    async with asyncio.timeout(5):
+        while await _listens(port):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.05)
+    for writer in writers:
+        writer.close()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HERE, port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
 
 
 def test_where_libvirt_looks(tmp_path: Path) -> None:
