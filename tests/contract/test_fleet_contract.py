@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -40,6 +41,25 @@ async def other(fleet: SqlFleet, database: str) -> AsyncIterator[SqlFleet]:
 
 async def holder(fleet: SqlFleet, n: int) -> str | None:
     return {vm.uuid: vm.migration_id for vm in await fleet.vms()}[uuid(n)]
+
+
+async def test_closing_finishes_what_was_begun_and_holds_nothing_else_up(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet, goes_on = SqlFleet.open(database), threading.Event()
+    begun = asyncio.ensure_future(fleet._run(lambda c: goes_on.wait(5)))
+    asyncio.get_running_loop().call_later(0.1, goes_on.set)
+    await asyncio.sleep(0)
+    await fleet.close()
+    assert await begun  # set by the event loop, while it was waited for
+    monkeypatch.setattr("sterna.adapters.sql.fleet.CLOSE_S", 0.1)
+    fleet, hangs = SqlFleet.open(database), threading.Event()
+    begun = asyncio.ensure_future(fleet._run(lambda c: hangs.wait(20)))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await fleet.close()
+    hangs.set()
+    assert await begun
 
 
 # ------------------------------------------------------------ hosts

@@ -21,12 +21,18 @@ NEEDS = {
     "in_thread": "limit_s",
     "Worker": "limit_s",
     "anext": "",
+    "asyncio.shield": "",
+    "asyncio.gather": "return_exceptions",
     "asyncio.open_connection": "",
     "asyncio.open_unix_connection": "",
     "socket.socket": "",
 }
-"""Function, and the argument that is its limit ('': it has none, and needs one around it)."""
+"""Function, and the argument that is its limit ('': it has none, and needs one around it). `gather` with
+`return_exceptions` is how cancelled tasks are waited for."""
+LOCKS = ("lock", "gate")
+"""`async with` something of such a name waits for whoever holds it."""
 
+IN_TURN = "who holds it: its steps have limits, F6-F9 and a rollback go on until done; callers have a deadline"
 ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
     "saga/runner.py:Runner._pause": "a clock beside it",
@@ -42,6 +48,26 @@ ENDED_BY = {
     "agent/faults.py:FaultFile._act": "only tests ask for it",
     "agent/daemon.py:Agent._hint": "nothing: the controller reads the journal every 2 s without a hint",
     "bootstrap.py:until_told_to_stop": "SIGTERM or SIGINT: this is the life of the process",
+    "agent/arrivals.py:Arrivals._runs": "announcing has a limit, looking is cancelled with the migration",
+    "agent/leftovers.py:Surroundings.elsewhere": "each call's own deadline (rpc/client.py)",
+    "agent/source.py:SourceDesk.start_migration": "who holds it ends its check; the caller leaves after 80 s",
+    # one at a time: what ends it is who holds the lock
+    "agent/destination.py:DestinationDesk.take_medium": IN_TURN,
+    "agent/destination.py:DestinationDesk.pre_live_migration": IN_TURN,
+    "agent/destination.py:DestinationDesk.remove_volume_connection": IN_TURN,
+    "agent/destination.py:DestinationDesk.rollback": IN_TURN,
+    "agent/destination.py:DestinationDesk.post_live_migration": IN_TURN,
+    "agent/destination.py:DestinationDesk.settle_alone": IN_TURN,
+    "agent/destination.py:DestinationDesk.refuse_migration": IN_TURN,
+    "controller/projector.py:Projector.pull": "who holds it reads pages: each call has its deadline",
+    "controller/migrate_vm.py:MigrateVm._gate": "who holds it judges (70 s) and asks (80 s)",
+    "controller/migrate_vm.py:MigrateVm._start": "the same",
+    "controller/migrate_vm.py:MigrateVm.start": "the same, and those before it in the gate",
+    "controller/migrate_vm.py:MigrateVm._choose": "each call's own deadline, 60 s",
+    "controller/lessons.py:Lessons.outcomes": "each transaction's own limit (adapters/sql/fleet.py)",
+    "controller/inventory.py:Inventory._ask_all": "each call's own deadline, 10 s",
+    "controller/audit.py:AuditFleet._twice": "each call's own deadline, 10 s",
+    "controller/declare_dead.py:DeclareDead._ask": "each call's own deadline (rpc/client.py)",
     # calls between processes
     "rpc/deadline.py:within": "a clock beside it",
     "rpc/deadline.py:paused": "a clock beside it",
@@ -60,6 +86,8 @@ ENDED_BY = {
     "adapters/libvirt/recovery.py:_free_port": "binds only",
     "adapters/native/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
+    "adapters/native/storage.py:FileStorage.held": "the limit of what is shielded",
+    "adapters/sql/fleet.py:SqlFleet._end": "in a thread of its own, left after CLOSE_S",
     "adapters/vif/announce.py:send_as": "settimeout",
     "adapters/vif/bridge.py:send": "settimeout",
     "adapters/systemd.py:send": "setblocking(False)",
@@ -86,8 +114,11 @@ class Waits(ast.NodeVisitor):
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _inside
 
     def visit_AsyncWith(self, node: ast.AsyncWith) -> None:
-        limits = any(ast.unparse(item.context_expr).startswith("asyncio.timeout(") for item in node.items)
+        entered = [ast.unparse(item.context_expr) for item in node.items]
+        limits = any(what.startswith("asyncio.timeout(") for what in entered)
         self.limited += limits
+        if not self.limited and any(word in what.lower() for what in entered for word in LOCKS):
+            self.found.add(f"{self.file}:{'.'.join(self.place)}")
         self.generic_visit(node)
         self.limited -= limits
 
@@ -97,6 +128,7 @@ class Waits(ast.NodeVisitor):
         bare = isinstance(node.func, ast.Attribute) and node.func.attr in WITHOUT_ARGUMENTS
         waits = bare and not node.args and not named
         waits |= name in NEEDS and NEEDS[name] not in named
+        waits |= isinstance(node.func, ast.Attribute) and node.func.attr == "shutdown"
         if waits and not self.limited:
             self.found.add(f"{self.file}:{'.'.join(self.place)}")
         self.generic_visit(node)
@@ -125,8 +157,18 @@ def test_a_wait_is_recognised() -> None:
         ast.parse("async def f():\n async with asyncio.timeout(1):\n  await e.wait()\n await asyncio.wait(x)")
     )
     assert seen.found == {"x.py:f"}
+    for wait in ("async with self._locks[h]: pass", "async with self._gate(vm): pass", "await asyncio.shield(t)"):
+        seen = Waits("x.py")
+        seen.visit(ast.parse(f"async def f():\n {wait}"))
+        assert seen.found == {"x.py:f"}, wait
+    for wait in ("pool.shutdown(wait=True)", "asyncio.gather(a, b)"):
+        seen = Waits("x.py")
+        seen.visit(ast.parse(f"def f():\n {wait}"))
+        assert seen.found == {"x.py:f"}, wait
     seen = Waits("x.py")
     seen.visit(
         ast.parse("def f():\n e.wait(1)\n d.get('x')\n asyncio.wait(x, timeout=1)\n subprocess.run(x, timeout=1)")
     )
+    seen.visit(ast.parse("async def f():\n async with asyncio.timeout(1), lock:\n  pass"))
+    seen.visit(ast.parse("async def f():\n await asyncio.gather(x, return_exceptions=True)"))
     assert seen.found == set()

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_database import open_database, take_turn, told
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
+from sterna.adapters.threads import in_thread
 from sterna.domain.errors import Conflict, NotFound, Unreachable
 from sterna.domain.journal import Entry, Migration, Role, accepted_migration
 from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
@@ -38,6 +40,10 @@ T = TypeVar("T")
 
 ANSWER_S = 30.0
 """For one transaction, its place in the queue included: a database that hangs must not collect requests."""
+CLOSE_S = 15.0
+"""PostgreSQL's longest answer, and a little."""
+
+log = structlog.get_logger(__name__)
 
 
 class SqlFleet:
@@ -70,7 +76,13 @@ class SqlFleet:
         return await _answered(self._writer, transaction)
 
     async def close(self) -> None:
-        """Finish what was begun, then let the database go."""
+        """Finish what was begun, then let the database go; one that hangs is left after CLOSE_S."""
+        try:
+            await in_thread(self._end, name="fleet-end", limit_s=CLOSE_S)
+        except TimeoutError:
+            log.warning("the database hangs: what was begun there is left", after_s=CLOSE_S)
+
+    def _end(self) -> None:
         for threads in (self._writer, self._readers):
             threads.shutdown(wait=True)
         self._engine.dispose()
