@@ -141,6 +141,39 @@ async def test_ones_own_name_is_not_taken(hosts: TwoHosts, plug: str) -> None:
         await vif.unplug(plugged)
 
 
+@pytest.mark.parametrize("plug", [OVS, HYBRID])
+async def test_a_port_says_whose_it_is_in_the_words_of_libvirt_or_of_os_vif(hosts: TwoHosts, plug: str) -> None:
+    """A host that lost its power keeps the rows of its ports, as libvirt wrote them."""
+    vif, nic = hosts.b.vif, on(NICS[plug], "taptest8")
+    mine, other = (nic.model_copy(update={"external_ids": {"vm-id": vm}}) for vm in ("vm-1", "vm-2"))
+    plugged = await vif.plug(nic, vm_uuid="vm-1", device="taptest8")
+    try:
+        hosts.marked_by_libvirt(hosts.b, hybrid_names(PORT)[2] if plug == HYBRID else "taptest8", "vm-1")
+        assert await vif.check(mine) == []
+        (refusal,) = await vif.check(other)
+        assert refusal.code == "device-name-taken"
+        with pytest.raises(Conflict, match="vm-uuid vm-1, not vm-2"):
+            await vif.plug(nic, vm_uuid="vm-2", device="taptest8")
+        again = await vif.plug(nic, vm_uuid="vm-1", device="taptest8")
+        assert again.external_ids["vm-uuid"] == "vm-1"
+    finally:
+        await vif.unplug(plugged)
+
+
+async def test_the_name_of_a_hybrid_plugs_port_may_be_taken_as_well(hosts: TwoHosts) -> None:
+    vif, nic, outer = hosts.b.vif, NICS[HYBRID], hybrid_names(PORT)[2]
+    theirs = NICS[OVS].model_copy(update={"port_id": f"{PORT[:-1]}c", "mac": "52:54:00:00:00:ac"})
+    plugged = await vif.plug(theirs, vm_uuid="vm-2", device=outer)
+    try:
+        (refusal,) = await vif.check(nic)
+        assert (refusal.code, outer in refusal.message, outer in refusal.fix) == ("device-name-taken", True, True)
+        with pytest.raises(Conflict):
+            await vif.plug(nic, vm_uuid="vm-1", device="taptest9")
+    finally:
+        await vif.unplug(plugged)
+    assert await vif.check(nic) == []
+
+
 async def test_the_bridge_of_a_trunks_parent_is_not_asked_for(hosts: TwoHosts) -> None:
     """Neutron's agent makes it, for guests that are there already: a bridge by that name would not be a trunk's."""
     (refusal,) = await hosts.b.vif.check(NICS[OVS].model_copy(update={"bridge": "tbr-1f2e3d4c-5"}))

@@ -113,6 +113,10 @@ class TwoHosts:
         """OVN's controller has wired a port."""
         raise NotImplementedError
 
+    def marked_by_libvirt(self, side: Side, port: str, vm_uuid: str) -> None:
+        """A port's VM is said in libvirt's word, `vm-id`, and no longer in os-vif's."""
+        raise NotImplementedError
+
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
         """A macvtap of somebody else's, in bridge mode."""
         raise NotImplementedError
@@ -264,6 +268,11 @@ class SimulatedHosts(TwoHosts):
         ports = self.world.hosts[side.name].ports
         ports[port] = replace(ports[port], external_ids=ports[port].external_ids | {"ovn-installed": "true"})
 
+    def marked_by_libvirt(self, side: Side, port: str, vm_uuid: str) -> None:
+        ports = self.world.hosts[side.name].ports
+        kept = {key: value for key, value in ports[port].external_ids.items() if key != "vm-uuid"}
+        ports[port] = replace(ports[port], external_ids=kept | {"vm-id": vm_uuid})
+
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
         self.world.add_port(side.name, SimPort("macvtap7", parent, plug=MACVTAP, mac=mac, mode="bridge"))
 
@@ -357,6 +366,11 @@ class LabHosts(TwoHosts):
 
     def say_installed(self, side: Side, port: str) -> None:
         told = ["ovs-vsctl", "set", "Interface", port, "external_ids:ovn-installed=true"]
+        self.lab.hosts[side.name].run(told)
+
+    def marked_by_libvirt(self, side: Side, port: str, vm_uuid: str) -> None:
+        told = ["ovs-vsctl", "remove", "Interface", port, "external_ids", "vm-uuid"]
+        told += ["--", "set", "Interface", port, f"external_ids:vm-id={vm_uuid}"]
         self.lab.hosts[side.name].run(told)
 
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:

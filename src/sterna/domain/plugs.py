@@ -6,7 +6,7 @@ docs/network.md tells the same as a table: what happens at P10, F4 and R6 of the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sterna.domain.model import DestinationNic, Nic, Refusal
@@ -164,6 +164,26 @@ def twins(nics: Sequence[Nic]) -> list[Refusal]:
         for (mac, _), count in found.items()
         if count > 1
     ]
+
+
+def vm_of(external_ids: Mapping[str, str]) -> str:
+    """Whose port it is: os-vif and Sterna write `vm-uuid`, libvirt `vm-id`. '' where nothing says so."""
+    return external_ids.get("vm-uuid") or external_ids.get("vm-id") or ""
+
+
+def differs(nic: Nic, external_ids: Mapping[str, str]) -> str:
+    """How the marks of a port tell that it is another NIC's, in words; '' where they tell no such thing."""
+    if (port_id := external_ids.get("iface-id")) != nic.port_id:
+        return f"iface-id {port_id or 'unset'}"
+    vm, own = vm_of(external_ids), vm_of(nic.external_ids)
+    return f"of VM {vm or 'unknown'}" if own and vm != own else ""
+
+
+def between_taken(nic: Nic, device: str, what: str) -> Refusal:
+    """The same of a device of the hybrid plug. It is named after the port, and cannot be given another name."""
+    message = f"NIC {nic.mac} is to have a device {device}, and there is {what} already"
+    fix = f"see whose {device} is there, and remove it if nobody's"
+    return Refusal(code="device-name-taken", message=message, fix=fix)
 
 
 def name_taken(nic: Nic, what: str) -> Refusal:

@@ -25,6 +25,7 @@ from sterna.domain.plugs import (
     carried_ids,
     claimed,
     device_name,
+    differs,
     hybrid_names,
     name_taken,
     no_bridge,
@@ -66,9 +67,10 @@ class SimVif:
             is_used = device in self._host.taps and bool(self._host.users_of(device))
             return [name_taken(nic, "a tap that a process has open")] if is_used else []
         bridge = hybrid_names(nic.port_id or "")[0] if nic.plug == HYBRID else nic.bridge
-        if port.bridge == bridge and port.guest_mac == nic.mac.lower():
+        other = "" if nic.plug == HYBRID else differs(nic, port.external_ids)
+        if port.bridge == bridge and port.guest_mac == nic.mac.lower() and not other:
             return []
-        return [name_taken(nic, f"a port of {port.bridge}")]
+        return [name_taken(nic, f"a port of {port.bridge}, {other or 'of another NIC'}")]
 
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
         """P8. Raises Conflict where what it needs for itself is not free."""

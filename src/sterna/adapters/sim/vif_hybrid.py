@@ -8,7 +8,16 @@ from sterna.adapters.sim.vif_ports import as_seen, check_free, ids_for, is_made_
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HYBRID, carried_ids, hybrid_names, no_bridge, tap_name
+from sterna.domain.plugs import (
+    BRIDGE,
+    HYBRID,
+    between_taken,
+    carried_ids,
+    differs,
+    hybrid_names,
+    no_bridge,
+    tap_name,
+)
 from sterna.ports.vif import MADE_BY
 
 
@@ -30,15 +39,21 @@ class SimHybrid:
         return as_seen(nic, outer).model_copy(update={"device": self._tap_on(between, nic.device)})
 
     def check(self, nic: Nic) -> list[Refusal]:
-        """The switch's bridge must be there."""
-        return [] if nic.bridge in self._host.bridges else [no_bridge(nic)]
+        """The switch's bridge must be there, and its port's name free."""
+        if nic.bridge not in self._host.bridges:
+            return [no_bridge(nic)]
+        outer = hybrid_names(nic.port_id or "")[2]
+        port = self._host.ports.get(outer)
+        if port is None or (port.bridge == nic.bridge and not differs(nic, port.external_ids)):
+            return []
+        return [between_taken(nic, outer, f"a port of {port.bridge}")]
 
     def plug(self, nic: Nic, vm_uuid: str, device: str) -> Nic:
         """Bridge, veth, the switch's port, the tap; what is there stays."""
         if not nic.bridge or not nic.port_id:
             raise Permanent(f"NIC {nic.mac} has no bridge or no port id to be plugged with")
-        for refusal in self.check(nic):
-            raise NotFound(refusal.message, fix=refusal.fix)
+        if nic.bridge not in self._host.bridges:
+            raise NotFound(no_bridge(nic).message, fix=no_bridge(nic).fix)
         here, ids = self._host.name, ids_for(nic, vm_uuid, status=True)
         between, inner, outer = hybrid_names(nic.port_id)
         check_free(self._host.ports.get(outer), nic.bridge, ids)

@@ -7,6 +7,7 @@ from sterna.adapters.sim.things import SimPort
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict
 from sterna.domain.model import Nic
+from sterna.domain.plugs import vm_of
 from sterna.ports.vif import MADE_BY
 
 
@@ -39,8 +40,8 @@ def check_free(port: SimPort | None, bridge: str, ids: dict[str, str]) -> None:
     """Raises Conflict if the port is somebody else's, or on another bridge."""
     if port is None:
         return
-    for key in ("iface-id", "vm-uuid"):
-        other = port.external_ids.get(key)
+    is_now = {"iface-id": port.external_ids.get("iface-id"), "vm-uuid": vm_of(port.external_ids)}
+    for key, other in is_now.items():
         if other != ids.get(key):
             raise Conflict(f"{port.device} is already a port with {key} {other or 'unset'}, not {ids.get(key)}")
     if port.bridge != bridge:

@@ -16,7 +16,7 @@ from sterna.adapters.vif.frames import announcements
 from sterna.adapters.vif.links import Netlink
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, no_bridge
+from sterna.domain.plugs import BRIDGE, device_name, differs, name_taken, no_bridge
 from sterna.ports.vif import MADE_BY
 
 _LIMIT_S = 5.0
@@ -110,7 +110,15 @@ def _check(nic: Nic) -> list[Refusal]:
     with links.iproute() as ipr:
         if not links.is_bridge(ipr, nic.bridge or ""):
             return [no_bridge(nic)]
-    return links.against_tap(nic)
+        link = links.link_of(ipr, device_name(nic))
+        marks = links.read_marks(link) if link is not None else {}
+    return links.against_tap(nic) or _against_marks(nic, marks)
+
+
+def _against_marks(nic: Nic, marks: dict[str, str]) -> list[Refusal]:
+    """What `_is_ours` will say of a tap that is free, or on the right bridge."""
+    other = differs(nic, marks) if marks.get("attached-mac") == nic.mac else f"of NIC {marks.get('attached-mac')}"
+    return [name_taken(nic, f"a tap {other} that Sterna made")] if marks and other else []
 
 
 def _plug(nic: Nic, vm_uuid: str, device: str) -> Nic:

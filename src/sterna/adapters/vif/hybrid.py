@@ -18,7 +18,7 @@ from sterna.adapters.vif.ovs import missing_bridge
 from sterna.adapters.vif.ovsdb import OvsDb
 from sterna.domain.errors import Conflict, Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import HYBRID, hybrid_names, tap_name
+from sterna.domain.plugs import HYBRID, between_taken, hybrid_names, tap_name
 from sterna.ports.vif import MADE_BY
 
 
@@ -34,9 +34,13 @@ class HybridVif:
         return await self._db.run(lambda api: _describe(api, nic))
 
     async def check(self, nic: Nic) -> list[Refusal]:
-        """The switch's bridge must be there, the tap's name free; the Linux bridge is made. Raises Unreachable."""
+        """The switch's bridge must be there, and the names of all four devices free. Raises Unreachable."""
         between = nic.model_copy(update={"bridge": hybrid_names(nic.port_id or "")[0]})
-        return await self._db.run(lambda api: missing_bridge(api, nic) or links.against_tap(between))
+
+        def check(api: Any) -> list[Refusal]:
+            return missing_bridge(api, nic) or [*_against_names(api, nic), *links.against_tap(between)]
+
+        return await self._db.run(check)
 
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
         """Needs nothing for itself."""
@@ -119,6 +123,20 @@ def _plug(api: Any, nic: Nic, vm_uuid: str, device: str) -> Nic:
     if plugged is None:
         raise Permanent(f"{outer} was added to {nic.bridge}, but the switch does not show it")
     return plugged.model_copy(update={"device": device, "managed": False})
+
+
+def _against_names(api: Any, nic: Nic) -> list[Refusal]:
+    """What speaks against making the bridge, the veth and the switch's port."""
+    bridge, inner, outer = hybrid_names(nic.port_id or "")
+    if what := ovsdb.against_port(api, outer, nic):
+        return [between_taken(nic, outer, what)]
+    found = []
+    with links.iproute() as ipr:
+        for name, kind in ((bridge, "bridge"), (inner, "veth"), (outer, "veth")):
+            link = links.link_of(ipr, name)
+            if link is not None and links.kind(link) != kind:
+                found.append(between_taken(nic, name, f"a device ({links.kind(link) or 'hardware'})"))
+    return found
 
 
 def _make_bridge(ipr: Any, name: str) -> int:

@@ -87,14 +87,10 @@ def missing_bridge(api: Any, nic: Nic) -> list[Refusal]:
 
 
 def _name_taken(api: Any, nic: Nic) -> list[Refusal]:
-    found = ovsdb.rows(api, "Interface", name=device_name(nic))
-    if not found:
+    if not ovsdb.rows(api, "Interface", name=device_name(nic)):
         return links.against_tap(nic)
-    on, _ = ovsdb.bridge_of(api, found[0])
-    bridge, port_id = on.name if on is not None else "no bridge", found[0].external_ids.get("iface-id")
-    if port_id == nic.port_id and bridge in (nic.bridge, "no bridge"):
-        return []
-    return [name_taken(nic, f"a port of {bridge}, iface-id {port_id or 'unset'}")]
+    what = ovsdb.against_port(api, device_name(nic), nic)
+    return [name_taken(nic, what)] if what else []
 
 
 def _plug(api: Any, nic: Nic, vm_uuid: str, device: str) -> Nic:

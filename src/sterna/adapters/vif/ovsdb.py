@@ -20,7 +20,7 @@ from sterna.adapters.threads import Worker
 from sterna.adapters.vif import links
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
 from sterna.domain.model import Nic
-from sterna.domain.plugs import carried_ids
+from sterna.domain.plugs import carried_ids, differs, vm_of
 from sterna.ports.vif import MADE_BY
 
 TIMEOUT_S = 10
@@ -168,13 +168,23 @@ def check_free(api: Any, port: str, bridge: str, ids: dict[str, str]) -> None:
     if not rows(api, "Bridge", name=bridge):
         raise NotFound(f"there is no bridge {bridge} on this host", fix=f"ovs-vsctl add-br {bridge}")
     for interface in rows(api, "Interface", name=port):
-        for key in ("iface-id", "vm-uuid"):
-            other = interface.external_ids.get(key)
+        is_now = {"iface-id": interface.external_ids.get("iface-id"), "vm-uuid": vm_of(interface.external_ids)}
+        for key, other in is_now.items():
             if other != ids[key]:
                 raise Conflict(f"{port} is already a port with {key} {other or 'unset'}, not {ids[key]}")
         on, _ = bridge_of(api, interface)
         if on is not None and on.name != bridge:
             raise Conflict(f"{port} is already a port of {on.name}, not {bridge}")
+
+
+def against_port(api: Any, port: str, nic: Nic) -> str:
+    """What speaks against `check_free` of that name, in words; '' for nothing."""
+    for interface in rows(api, "Interface", name=port):
+        on, _ = bridge_of(api, interface)
+        bridge, other = on.name if on is not None else "no bridge", differs(nic, interface.external_ids)
+        if other or bridge not in (nic.bridge, "no bridge"):
+            return f"a port of {bridge}" + (f", {other}" if other else "")
+    return ""
 
 
 def add_port(api: Any, port: str, nic: Nic, ids: dict[str, str]) -> None:
