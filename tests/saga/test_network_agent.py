@@ -25,6 +25,8 @@ from sterna.migration.rollback import GiveBindingsBack
 from tests.saga.fleet import SimFleet
 
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
+LOOK_MS, ASK_MS = 50, 200
+"""How often P12 looks at the switch, and R6 asks the service."""
 NIC = Nic(mac="52:54:00:00:00:aa", plug="ovs", port_id=PORT, bridge="br-int", mtu=1500)
 
 
@@ -71,6 +73,14 @@ async def test_the_copy_waits_for_the_agent_and_no_longer() -> None:
     answer = await Destination().waits(agent_after_s=1.7)
     assert answer["by_agent"] is True
     assert 1700 <= answer["ms"] < 1800
+
+
+@pytest.mark.parametrize("agent_after_s", [0.3, 3.0, 9.0])
+async def test_no_event_is_needed_the_switch_is_looked_at_all_the_time(agent_after_s: float) -> None:
+    """What Neutron reports (`network-vif-plugged`) is lost, or never sent."""
+    answer = await Destination().waits(agent_after_s)
+    assert answer["by_agent"] is True
+    assert agent_after_s * 1000 <= answer["ms"] < agent_after_s * 1000 + 2 * LOOK_MS
 
 
 async def test_an_agent_that_does_not_wire_ahead_holds_nothing_up_for_good() -> None:
@@ -162,6 +172,20 @@ async def test_an_activation_still_on_its_way_when_the_rollback_begins_is_given_
     assert answer["wired"] is True
     (port,) = source.world.bindings.values()
     assert port == {"a": True, "b": False}
+
+
+@pytest.mark.parametrize("agent_after_s", [0.3, 3.0, 9.0])
+async def test_that_the_port_is_wired_again_is_asked_for_and_needs_no_event(agent_after_s: float) -> None:
+    source = Source()
+    wired_ms = source.clock.monotonic_ms() + agent_after_s * 1000
+
+    async def wired(vm: Any, host: str) -> bool:
+        return source.clock.monotonic_ms() >= wired_ms
+
+    source.network.wired = wired  # type: ignore[method-assign]
+    answer = await source.clock.run(source.gives_back(activated_after_s=0.0))
+    assert answer["wired"] is True
+    assert agent_after_s * 1000 <= answer["ms"] < agent_after_s * 1000 + 2 * ASK_MS
 
 
 async def test_one_that_never_arrives_is_waited_for_so_long_and_only_where_it_may_be_on_its_way() -> None:

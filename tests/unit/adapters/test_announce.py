@@ -1,13 +1,16 @@
 """The frame that tells a network where a guest is."""
 
+import signal
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from sterna.adapters.vif import announce, bridge
 from sterna.adapters.vif.announce import send_as
 from sterna.adapters.vif.frames import announcements, rarp
 from sterna.domain.errors import Permanent, Temporary
@@ -108,6 +111,64 @@ def test_a_switch_that_refuses_or_hangs_up(tmp_path: Path, answer: int | None, e
     with pytest.raises(error, match="port 7 of br-int"):
         send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])
     over()
+
+
+def test_a_switch_that_takes_everything_and_answers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(announce, "_LIMIT_S", 0.1)
+    with socket.create_server(str(tmp_path / "br-int.mgmt"), family=socket.AF_UNIX), in_time():
+        with pytest.raises(Temporary, match="port 7 of br-int"):
+            send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])
+
+
+def test_nor_one_that_says_hello_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(announce, "_LIMIT_S", 0.1)
+    with socket.create_server(str(tmp_path / "br-int.mgmt"), family=socket.AF_UNIX) as listening, in_time():
+        clients = []
+
+        def greet() -> None:
+            clients.append(listening.accept()[0])
+            clients[0].sendall(struct.pack("!BBHI", 4, HELLO, 8, 0))
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        with pytest.raises(Temporary, match="port 7 of br-int"):
+            send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])
+        greeting.join(5)
+        clients[0].close()
+
+
+def test_a_device_that_takes_no_frame(monkeypatch: pytest.MonkeyPatch):
+    """Its queue is full."""
+    near, far = socket.socketpair()
+
+    class Raw(socket.socket):
+        def __init__(self, *_: object) -> None:
+            super().__init__(fileno=near.detach())
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+        def bind(self, _address: object) -> None:
+            pass
+
+    monkeypatch.setattr(bridge, "_LIMIT_S", 0.1)
+    monkeypatch.setattr(bridge.socket, "socket", Raw)
+    with far, in_time(), pytest.raises(Permanent, match="through br-lan"):
+        bridge.send("br-lan", [bytes(1500)] * 1000)
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """Fails, instead of waiting, where the limit is not kept."""
+
+    def late(*_: object) -> None:
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(4)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_no_switch(tmp_path: Path):
