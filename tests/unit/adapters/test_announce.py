@@ -115,9 +115,9 @@ def test_a_switch_that_refuses_or_hangs_up(tmp_path: Path, answer: int | None, e
 
 def test_a_switch_that_takes_everything_and_answers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(announce, "_LIMIT_S", 0.1)
-    with socket.create_server(str(tmp_path / "br-int.mgmt"), family=socket.AF_UNIX), in_time():
-        with pytest.raises(Temporary, match="port 7 of br-int"):
-            send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])
+    refused = pytest.raises(Temporary, match="port 7 of br-int")
+    with socket.create_server(str(tmp_path / "br-int.mgmt"), family=socket.AF_UNIX), in_time(), refused:
+        send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])
 
 
 def test_nor_one_that_says_hello_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
