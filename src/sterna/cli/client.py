@@ -21,8 +21,8 @@ OPENED = ""
 RESUME_S = 0.5
 """How long to wait before a dropped event stream is opened again."""
 ANSWER_S = 120.0
-"""A source is asked for 80 s at most, a rehearsal is waited for 40 s. Where hosts hang, choosing one takes 70 s more,
-and the answer may come too late: what was asked for goes on."""
+"""A source is asked for 80 s at most, a rehearsal is waited for 40 s. Where hosts hang, choosing one takes 70 s
+more, and the answer may come too late: what was asked for goes on."""
 SILENCE_S = 35.0
 """The API sends a comment every 15 s: silence for more than twice that is a dead connection."""
 GIVE_UP_S = 60.0
