@@ -12,6 +12,7 @@ from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 
 from .conftest import World
+from .fakes import uuid
 
 ID = "22222222-2222-4222-8222-222222222222"
 
@@ -242,6 +243,24 @@ async def test_a_request_nobody_accepted_is_ended_when_the_journal_proves_it(wor
     await world.controller.follower.tidy()
     assert (await world.fleet.migration(ID)).status is Status.FAILED
     assert [v.migration_id for v in await world.fleet.vms()] == [None]
+
+
+async def test_a_request_is_not_ended_while_its_source_does_not_promise_to_decline_it(world: World) -> None:
+    world.b.add_vm("web2", 2)
+    await world.controller.inventory.vms()
+    world.bus._start_migration = lambda agent, params: {}  # type: ignore[method-assign]
+    world.bus.faults["start_migration"] = [Unknown("lost")] * 18
+    await world.controller.migrate(request())
+    await world.controller.migrate(request("web2", "a", id=uuid(99)))
+    await world.controller.follower.tidy()
+    world.clock.ms += 200_000
+    await world.bus.beat(world.controller)
+    world.bus.faults["decline_migration"] = [Unknown("b hangs")]  # the newest is first
+    await world.controller.follower.tidy()
+    found = {m.id: m.status for m in await world.fleet.migrations(Page())}
+    assert found == {ID: Status.FAILED, uuid(99): Status.QUEUED}
+    await world.controller.follower.tidy()
+    assert (await world.fleet.migration(uuid(99))).status is Status.FAILED
 
 
 async def test_a_source_that_was_never_reached_leaves_nothing(world: World) -> None:
