@@ -8,9 +8,11 @@ from typing import Any
 from unittest.mock import patch
 
 from sterna.adapters.sim.hypervisor import SimHypervisor
+from sterna.adapters.sim.network import SimNetwork
 from sterna.domain.errors import Permanent
 from sterna.domain.status import Status
 from sterna.migration import transfer
+from sterna.migration.context import PORTS_SWITCHED
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run
 from tests.saga.test_postcopy import PERMITTED, status
@@ -99,5 +101,20 @@ async def test_why_a_guest_is_not_switched_to_post_copy_is_journaled_once():
             assert await fleet.ended() is Status.COMPLETED
         said = reasons(fleet, "waiting-postcopy")
         assert [why.rpartition(": ")[2] for why in said] == ["the disks come first", NO_THREAD]
+
+    await run(scenario)
+
+
+async def test_the_network_service_is_told_again_after_any_error():
+    """Here, not only by F7: the guest is reached as soon as that."""
+
+    async def scenario(fleet):
+        with raising(SimNetwork, "switch", RuntimeError(NO_THREAD)) as left:
+            await fleet.start(fleet.vm())
+            assert await fleet.ended() is Status.COMPLETED
+        assert not left
+        entries = fleet.agents["host1"].journal.entries(fleet.migration)
+        names = [e.name for e in entries]
+        assert names.index(PORTS_SWITCHED) < names.index("copy-succeeded")
 
     await run(scenario)

@@ -14,6 +14,7 @@ import contextlib
 from sterna.domain.errors import SternaError
 from sterna.domain.whereabouts import left_behind
 from sterna.migration.context import PORTS_SWITCHED, Context
+from sterna.migration.persistent import Turns
 
 LEAVES = ("suspended-migrated", "suspended-postcopy")
 """The source's events that tell the switch-over: the earliest there are."""
@@ -71,8 +72,9 @@ async def switch_network(ctx: Context) -> None:
     """At the switch-over, the ports become the destination's at the network service. Nothing waits for it: the
     destination asks for the same when the guest runs there, and F7 until it holds."""
     await ctx.leaves.wait()
+    turns = Turns(ctx, "telling the network service")
     while True:
-        with contextlib.suppress(SternaError):  # asked again
+        with turns.turn():
             await ctx.host.network.switch(ctx.vm_before(), *ctx.network_hosts)
             if ctx.asked_network:
                 ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
