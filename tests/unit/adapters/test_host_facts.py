@@ -11,7 +11,7 @@ import pytest
 
 from sterna.adapters.libvirt import connection, inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
-from sterna.adapters.threads import in_thread
+from sterna.adapters.threads import MOST_STUCK, Bounded, in_thread
 from sterna.domain.errors import NotFound
 from sterna.domain.model import Abilities, HostFacts
 
@@ -85,3 +85,25 @@ async def test_a_look_does_not_wait_for_a_description(
     finally:
         libvirtd.locked.set()
         await asyncio.gather(describing, return_exceptions=True)
+
+
+def test_a_file_system_that_does_not_answer_does_not_keep_a_host_from_being_described(monkeypatch):
+    held, hanging = threading.Event(), []
+
+    def statvfs(_path: str) -> Any:
+        hanging.append(threading.current_thread())
+        assert held.wait(20)
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr(inventory.os, "statvfs", statvfs)
+    monkeypatch.setattr(inventory, "_ROOM_S", 0.01, raising=False)
+    monkeypatch.setattr(inventory, "_ROOM", Bounded("test"), raising=False)
+    timer = threading.Timer(10, held.set)
+    timer.start()
+    assert [inventory._free_bytes("/nfs") for _ in range(MOST_STUCK + 2)] == [None] * (MOST_STUCK + 2)
+    timer.cancel()
+    assert not held.is_set()
+    assert len(hanging) == MOST_STUCK, "threads pile up"
+    held.set()
+    for thread in hanging:
+        thread.join(5)

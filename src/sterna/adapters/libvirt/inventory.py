@@ -48,6 +48,9 @@ _DIAL_S = 8.0
 _DIALS = Bounded("sterna-dial-call")
 """libvirt dials without an end where a libvirtd takes the connection and says nothing."""
 """A peer that is up answers in milliseconds; a dropped SYN would be tried for two minutes."""
+_ROOM_S = 1.0
+_ROOM = Bounded("sterna-free-space")
+"""It takes some microseconds. On a dead NFS server it never ends."""
 
 
 class LibvirtInventory(LibvirtHost):
@@ -381,8 +384,9 @@ def _meminfo() -> dict[str, int]:
 
 
 def _free_bytes(directory: str) -> int | None:
+    """None where the directory is missing or its file system does not answer: the host is described all the same."""
     try:
-        numbers = os.statvfs(directory)
-    except OSError:
+        numbers = _ROOM.call(lambda: os.statvfs(directory), _ROOM_S)
+    except (OSError, RuntimeError):  # a TimeoutError is an OSError; RuntimeError: no thread is left
         return None
     return numbers.f_bavail * numbers.f_frsize
