@@ -119,7 +119,8 @@ async def test_a_name_that_is_taken_is_said_beforehand(hosts: TwoHosts, plug: st
     """An operator's name (`<target dev='...'/>`) goes along, and may be another guest's over there."""
     vif, nic = hosts.b.vif, on(NICS[plug], "taptest5")
     assert await vif.check(nic) == []
-    theirs = NICS[OVS].model_copy(update={"port_id": f"{PORT[:-1]}c", "mac": "52:54:00:00:00:ac"})
+    port_id = NICS[plug].port_id and "8e2d75d5-0000-4000-8000-0000000000ac"
+    theirs = NICS[plug].model_copy(update={"port_id": port_id, "mac": "52:54:00:00:00:ac"})
     plugged = await vif.plug(theirs, vm_uuid="vm-2", device="taptest5")
     try:
         (refusal,) = await vif.check(nic)
