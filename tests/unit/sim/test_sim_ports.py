@@ -13,6 +13,7 @@ from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
 from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic
+from sterna.domain.plugs import as_bound
 from sterna.ports.hypervisor import Hypervisor
 from sterna.ports.network import Network
 from sterna.ports.storage import Created, Storage
@@ -226,7 +227,7 @@ async def test_bindings(world: SimWorld, a: SimSide, b: SimSide) -> None:
         await b.network.nics_for(vm, "b")
     await a.network.prepare(vm, "a", "b")
     await a.network.prepare(vm, "a", "b")
-    assert await b.network.nics_for(vm, "b") == vm.nics
+    assert await b.network.nics_for(vm, "b") == tuple(as_bound(nic) for nic in vm.nics)
     assert set(world.snapshot("a").bindings.values()) == {"active migrating to b"}
     assert set(world.snapshot("b").bindings.values()) == {"inactive migrating to b"}
     await b.network.withdraw(vm, "a", "b")
