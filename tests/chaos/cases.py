@@ -27,7 +27,7 @@ from tests.chaos.faults import (
 )
 from tests.chaos.hangs import HANGS
 from tests.chaos.moments import (
-    ABORTING,
+    ABORTED,
     ACCEPTED,
     ARRIVED,
     ASKING_AGAIN,
@@ -198,10 +198,10 @@ POST_COPY = [
 ]
 
 ABORTS = [
-    Case("abort, then source agent dies", Then(Abort(), ABORTING, SOURCE), COPYING, "cancelled"),
-    Case("abort, then destination agent dies", Then(Abort(), ABORTING, DESTINATION), COPYING, "cancelled"),
-    Case("abort, then both agents die", Then(Abort(), ABORTING, BOTH), COPYING, "cancelled"),
-    Case("abort, then bus dies", Then(Abort(), ABORTING, Bus()), COPYING, "cancelled"),
+    Case("abort, then source agent dies", Then(Abort(), ABORTED, SOURCE), COPYING, "cancelled"),
+    Case("abort, then destination agent dies", Then(Abort(), ABORTED, DESTINATION), COPYING, "cancelled"),
+    Case("abort, then both agents die", Then(Abort(), ABORTED, BOTH), COPYING, "cancelled"),
+    Case("abort, then bus dies", Then(Abort(), ABORTED, Bus()), COPYING, "cancelled"),
     Case(
         "stream drops, then abort",
         Then(Drop("stream"), InVain(2, "stream"), Abort()),

@@ -129,6 +129,9 @@ RECOVERING = Entry("source", "recovering")
 JOINING = Entry("source", "joining-again")
 """The agent has told both QEMUs to join the stream again."""
 ABORTING = Entry("source", "abort-requested")
+"""The source's agent is about to ask libvirt."""
+ABORTED = Entry("source", "abort-delivered")
+"""libvirt has been asked. An agent that dies before may find that the copy is over when it is back."""
 LIBVIRT_SAID = Entry("source", "libvirt-said")
 """libvirt's call for the copy has ended with an error, or the agent has given its libvirtd up."""
 WAITING = Entry("source", "waiting")

@@ -363,4 +363,5 @@ async def _obey_abort(ctx: Context) -> None:
     while not postcopy.begun(ctx):  # libvirt may not have begun yet: ask until the copy is over
         with turns.turn():
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
+            ctx.note_once("M4", "abort-delivered")
         await ctx.clock.sleep(SAMPLE_EVERY_S)
