@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
+from sterna.lab.record import Pace
 from tests.chaos.scene import Scene
 from tests.e2e.conftest import Fleet
 
@@ -80,9 +81,9 @@ class Stage:
             fleet.remove(self._guest)
             self._guest = None
         until(lambda: fleet.snapshots() == self.empty, "the hosts are not empty without the guest")
-        self._guest = lab.create_vm(
-            "chaos", "host1", memory_mib=MEMORY_MIB, dirty_mib_s=DIRTY_MIB_S, disks=disks, autostart=True
-        )
+        # a witness sees a guest by its work: disks are work, but for those a guest has not
+        pace: Pace = "usual" if len(disks) > 1 else "busy"
+        self._guest = lab.create_vm("chaos", "host1", MEMORY_MIB, DIRTY_MIB_S, disks, autostart=True, pace=pace)
         self._disks, self.shared = disks, lab.shared_files()
         if "local" in disks:
             _put_data_on(lab, self.guest, disks.index("local"))

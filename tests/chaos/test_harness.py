@@ -124,7 +124,7 @@ def test_whatever_is_left_behind_is_a_leak(stage):
 @pytest.mark.lab
 def test_both_witnesses_see_two_running_copies(stage):
     lab = stage.fleet.lab
-    twin = lab.create_vm("twin", "host1", memory_mib=192, dirty_mib_s=5, disks=())
+    twin = lab.create_vm("twin", "host1", memory_mib=192, dirty_mib_s=5, disks=(), pace="busy")
     with TwoCopies(lab.hosts, twin.name, twin.uuid) as watcher:
         twin.status()
         stage.fleet.eventually(lambda: watcher.looks > 20)

@@ -260,7 +260,7 @@ def test_whatever_is_left_behind_is_seen(stage: Stage):
 @pytest.mark.lab
 def test_both_witnesses_see_two_running_copies_and_so_do_the_places(stage: Stage):
     lab, seen = stage.lab, set()
-    twin = lab.create_vm("twin", "host1", memory_mib=192, dirty_mib_s=5, disks=())
+    twin = lab.create_vm("twin", "host1", memory_mib=192, dirty_mib_s=5, disks=(), pace="busy")
     with Watcher(lab.hosts, ["twin", "soak1"], seen.add) as watcher:
         twin.status()
         stage.fleet.eventually(lambda: watcher.looks > 20 and watcher.windows > 20)

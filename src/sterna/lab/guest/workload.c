@@ -11,7 +11,6 @@
  *   rate    MiB/s of memory written; 0 = verify only       area    MiB of memory in use
  *   blocks  4 KiB blocks written per second and disk       disk    MiB in use on each disk
  *   tick    ms between two looks at the clock (50); less sees shorter gaps and is dear for the host
- *   slot    ms between two bursts of writes to memory (10); more is cheaper for the host
  *   probe   print the ready marker and power off (to find out whether an accelerator really works)
  *
  * UDP port 7000 answers any datagram with one JSON object. Words it understands:
@@ -54,7 +53,7 @@ struct disk {
 
 static struct disk disks[MAX_DISKS];
 static int disk_count;
-static uint64_t rate_mib, area_mib = 32, blocks_per_s = 32, disk_mib = 4, tick_ms = 50, slot_ms = 10;
+static uint64_t rate_mib, area_mib = 32, blocks_per_s = 32, disk_mib = 4, tick_ms = 50;
 static uint64_t boot_nonce;
 static char boot_id[64];
 static _Atomic uint64_t passes, pages_verified, page_errors, max_tick_gap_us;
@@ -143,7 +142,7 @@ static void pace(struct timespec *next, long interval_ns)
 static void *memory_main(void *unused)
 {
 	uint64_t pages = area_mib * 256, generation = 1, slot = 0;
-	uint64_t slots_per_s = 1000 / slot_ms, verify_only = rate_mib == 0, speed = (verify_only ? 8 : rate_mib) * 256;
+	uint64_t verify_only = rate_mib == 0, speed = (verify_only ? 8 : rate_mib) * 256;
 	uint64_t *area = mmap(NULL, pages * UNIT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct timespec next;
 	(void)unused;
@@ -155,14 +154,14 @@ static void *memory_main(void *unused)
 	for (uint64_t i = 0; i < pages; i++)
 		fill(area + i * WORDS, i, generation);
 	clock_gettime(CLOCK_MONOTONIC, &next);
-	for (uint64_t i = 0;; pace(&next, 1000000 * slot_ms), slot = (slot + 1) % slots_per_s) {
+	for (uint64_t i = 0;; pace(&next, 10000000), slot = (slot + 1) % 100) {
 		int fault = atomic_exchange(&page_fault_wanted, NO_FAULT);
 		if (fault) {
 			uint64_t victim = i + 1 < pages ? i + 1 : i;
 			damage(area + victim * WORDS, victim, generation, fault);
 		}
-		/* a slot's part of the rate, without losing the fraction */
-		for (uint64_t n = speed * (slot + 1) / slots_per_s - speed * slot / slots_per_s; n; n--) {
+		/* 1/100 s of the rate, without losing the fraction */
+		for (uint64_t n = speed * (slot + 1) / 100 - speed * slot / 100; n; n--) {
 			const char *reason = wrong(area + i * WORDS, i, generation);
 			atomic_fetch_add(&pages_verified, 1);
 			if (reason) {
@@ -343,7 +342,6 @@ static void read_settings(void)
 	for (char *word = strtok(line, " \n"); word; word = strtok(NULL, " \n")) {
 		sscanf(word, "sterna.rate=%lu", &rate_mib);
 		sscanf(word, "sterna.tick=%lu", &tick_ms);
-		sscanf(word, "sterna.slot=%lu", &slot_ms);
 		sscanf(word, "sterna.area=%lu", &area_mib);
 		sscanf(word, "sterna.blocks=%lu", &blocks_per_s);
 		sscanf(word, "sterna.disk=%lu", &disk_mib);
