@@ -157,7 +157,7 @@ def kill_all(inside: Namespaces, is_victim: Callable[[list[str]], bool]) -> int:
 
 
 def _signal(victim: Victim, number: int, reached: Callable[[set[str]], bool]) -> None:
-    """One of a family may end meanwhile; the others are signalled all the same."""
+    """One process of a family may end meanwhile; the others are still signalled."""
     if not sum([_signal_one(victim.what, pid, number, reached) for pid in victim.pids()]):
         raise LabError(f"there is no {victim.what} any more")
 

@@ -384,7 +384,7 @@ def _meminfo() -> dict[str, int]:
 
 
 def _free_bytes(directory: str) -> int | None:
-    """None where the directory is missing or its file system is silent: the host is described all the same."""
+    """None where the directory is missing or its file system does not answer: the rest of the host is described."""
     try:
         numbers = _ROOM.call(lambda: os.statvfs(directory), _ROOM_S)
     except (OSError, RuntimeError):  # a TimeoutError is an OSError; RuntimeError: no thread is left
