@@ -107,6 +107,7 @@ class Worker:
         call and has come back: two threads may be alive then, so what they use must be each thread's own."""
         self._name, self._limit_s, self._at_end = name, limit_s, at_end
         self._lock = threading.Lock()
+        self._stopped = False
         self._stuck: set[_Line] = set()
         self._line = self._new_line()
 
@@ -114,7 +115,7 @@ class Worker:
         """`act`'s result, or its exception. A cancelled caller stops waiting; what has begun goes on to its end,
         what has not is skipped.
 
-        Raises TimeoutError when `act` takes longer than the limit, unless it is `unlimited`.
+        Raises TimeoutError when `act` takes longer than the limit, unless it is `unlimited`; Temporary after `stop`.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
@@ -134,12 +135,15 @@ class Worker:
             answer.cancel()
 
     def post(self, act: Job) -> None:
-        """Run `act` later, without an answer; it must not raise."""
+        """Run `act` later, without an answer; it must not raise. Raises Temporary after `stop`."""
         self._put(_Call(act, self._limit_s))
 
     def stop(self) -> None:
         """End the thread after what is queued. Not waited for."""
-        self._put(None)
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._enqueue(None)
 
     @property
     def hanging(self) -> int:
@@ -147,10 +151,17 @@ class Worker:
         with self._lock:
             return len(self._stuck)
 
-    def _put(self, call: _Call[Any] | None) -> None:
+    def _put(self, call: _Call[Any]) -> None:
+        """Raises Temporary after `stop`: no thread would ever begin it, and its limit counts from its begin."""
         with self._lock:
-            self._line.calls.append(call)
-            self._line.came.notify()
+            if self._stopped:
+                raise Temporary(f"{self._name} has been stopped", fix="try again")
+            self._enqueue(call)
+
+    def _enqueue(self, call: _Call[Any] | None) -> None:
+        """None: the thread ends. Under the lock."""
+        self._line.calls.append(call)
+        self._line.came.notify()
 
     def _new_line(self) -> _Line:
         """Raises Temporary where the host has no thread left."""
@@ -256,28 +267,33 @@ async def in_thread(act: Callable[[], T], *, name: str = "sterna-file", limit_s:
 
 
 class Bounded:
-    """For a thread that must not hang: blocking calls in threads of their own, each with a limit."""
+    """For a thread that must not hang: blocking calls in threads of their own, each with a limit.
+
+    At most MOST_STUCK at a time `of` one thing (a server): one that does not answer keeps nobody from another.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._places = threading.BoundedSemaphore(MOST_STUCK)
-        self._lock = threading.Lock()
-        self._hanging = 0
+        self._changed = threading.Condition()
+        self._running: Counter[str] = Counter()
+        self._hanging: Counter[str] = Counter()
 
     @property
     def hanging(self) -> int:
         """Calls whose limit is over and which have not come back."""
-        with self._lock:
-            return self._hanging
+        with self._changed:
+            return self._hanging.total()
 
-    def call(self, act: Callable[[], T], limit_s: float, late: Callable[[T], object] | None = None) -> T:
+    def call(
+        self, act: Callable[[], T], limit_s: float, late: Callable[[T], object] | None = None, of: str = ""
+    ) -> T:
         """`act`'s result, or its exception. `late` gets the result of a call that came back after its limit.
 
-        Raises TimeoutError after `limit_s`; at once while as many calls hang as may. Raises Temporary where the
-        host has no thread left.
+        Raises TimeoutError after `limit_s`, which may have been spent in waiting for a place; at once while as many
+        calls hang as may. Raises Temporary where the host has no thread left.
         """
-        if not self._places.acquire(blocking=False):
-            raise TimeoutError(f"{MOST_STUCK} calls hang already")
+        deadline = time.monotonic() + limit_s
+        self._begin(of, deadline)
         answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
         given_up = threading.Event()
 
@@ -285,9 +301,7 @@ class Bounded:
             try:
                 perform()
             finally:  # whatever `late` raises: a place that is lost never comes back
-                with self._lock:
-                    self._hanging -= given_up.is_set()
-                self._places.release()
+                self._end(of, hung=given_up.is_set())
 
         def perform() -> None:
             result, error = None, None
@@ -295,7 +309,7 @@ class Bounded:
                 result = act()
             except BaseException as raised:  # whoever waits gets it
                 error = raised
-            with self._lock:
+            with self._changed:
                 answer.put((result, error))
                 in_time = not given_up.is_set()
             if not in_time and error is None and late is not None:
@@ -304,17 +318,39 @@ class Bounded:
         try:
             _start(work, self._name)
         except Temporary:
-            self._places.release()
+            self._end(of, hung=False)
             raise
         try:
-            result, error = answer.get(timeout=limit_s)
+            result, error = answer.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            with self._lock:
+            with self._changed:
                 if answer.empty():
                     given_up.set()
-                    self._hanging += 1
+                    self._hanging[of] += 1
+                    self._changed.notify_all()
                     raise TimeoutError(f"no answer within {limit_s:g} s") from None
                 result, error = answer.get_nowait()
         if error is not None:
             raise error
         return result  # type: ignore[return-value]  # without an error it is what `act` returned
+
+    def _begin(self, of: str, deadline: float) -> None:
+        """Take a place. Raises TimeoutError where none becomes free."""
+        with self._changed:
+            while self._running[of] >= MOST_STUCK:
+                left_s = deadline - time.monotonic()
+                if self._hanging[of] >= MOST_STUCK:
+                    raise TimeoutError(f"{MOST_STUCK} calls hang already")
+                if left_s <= 0:
+                    raise TimeoutError(f"{MOST_STUCK} calls before it had no answer")
+                self._changed.wait(left_s)
+            self._running[of] += 1
+
+    def _end(self, of: str, *, hung: bool) -> None:
+        with self._changed:
+            self._hanging[of] -= hung
+            self._running[of] -= 1
+            for counter in (self._hanging, self._running):
+                if not counter[of]:
+                    del counter[of]
+            self._changed.notify_all()

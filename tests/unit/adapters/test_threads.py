@@ -206,6 +206,22 @@ async def test_what_is_queued_behind_a_call_that_hangs_keeps_its_order():
     worker.stop()
 
 
+async def test_a_worker_that_was_stopped_takes_no_call():
+    done = []
+    worker = Worker("test", limit_s=LIMIT_S)
+    before = asyncio.create_task(worker.run(lambda: done.append("before")))
+    await asyncio.sleep(0)
+    worker.stop()
+    worker.stop()
+    async with asyncio.timeout(5):
+        await before
+        with pytest.raises(Temporary, match="stopped"):
+            await worker.run(lambda: done.append("after"))
+        with pytest.raises(Temporary, match="stopped"):
+            await worker.run(lambda: done.append("after"), unlimited=True)
+    assert done == ["before"]
+
+
 async def left_alone(name: str, count: int) -> None:
     """Until so many of these threads are."""
     async with asyncio.timeout(5):
