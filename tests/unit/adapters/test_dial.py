@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 from unittest.mock import Mock
 
+import libvirt
 import pytest
 
-from sterna.adapters.libvirt import host, inventory
+from sterna.adapters.libvirt import connection, host, inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.threads import MOST_STUCK, Bounded
 
@@ -23,6 +26,19 @@ def dials(monkeypatch: pytest.MonkeyPatch) -> Bounded:
     monkeypatch.setattr(inventory, "_DIAL_S", LIMIT_S)
     monkeypatch.setattr(host, "EventHub", Mock())  # the test driver has no keep-alives
     return own
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a libvirtd that answers: this host's own."""
+    real = connection.open_connection
+
+    def opened(uri: str) -> Any:  # the test driver has no keep-alives
+        return libvirt.open(uri) if uri.startswith("test:") else real(uri)
+
+    monkeypatch.setattr(connection, "open_connection", opened)
+    monkeypatch.setattr(inventory, "open_connection", opened)
+    return "test:///default"
 
 
 @pytest.fixture
@@ -62,6 +78,44 @@ async def test_a_libvirtd_that_takes_the_connection_and_says_nothing(dials: Boun
         for connection in connections:
             connection.close()
         await eventually(lambda: dials.hanging == 0)
+    here.close()
+
+
+async def test_a_silent_one_keeps_nobody_from_the_others(
+    dials: Bounded, silent: socket.socket, answering: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = LibvirtInventory("test:///default")
+    hanging = f"qemu+tcp://127.0.0.1:{silent.getsockname()[1]}/system"
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(here.check_peer(hanging) for _ in range(MOST_STUCK)))
+        await eventually(lambda: dials.hanging == MOST_STUCK)
+        monkeypatch.setattr(inventory, "_DIAL_S", 15.0)
+        refused = await here.check_peer(answering)
+        assert refused is not None and refused.code == "peer-same-host"
+        refused = await here.check_peer(hanging)  # at once, without another thread
+        assert refused is not None and refused.code == "peer-unreachable"
+        connections = taken(silent)
+        assert len(connections) == MOST_STUCK
+        for connection in connections:
+            connection.close()
+        await eventually(lambda: dials.hanging == 0)
+    here.close()
+
+
+async def test_many_dial_one_that_answers(dials: Bounded, answering: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of requests: those for whom there is no place yet wait for one."""
+    monkeypatch.setattr(inventory, "_DIAL_S", 15.0)
+    here, together, real = LibvirtInventory("test:///default"), threading.Barrier(MOST_STUCK), inventory._host_uuid
+
+    def slow(conn: Any) -> str:
+        if threading.current_thread().name == "test-dial":
+            together.wait(10)
+        return real(conn)
+
+    monkeypatch.setattr(inventory, "_host_uuid", slow)
+    async with asyncio.timeout(20):
+        refused = await asyncio.gather(*(here.check_peer(answering) for _ in range(2 * MOST_STUCK)))
+    assert [r.code for r in refused if r is not None] == ["peer-same-host"] * 2 * MOST_STUCK
     here.close()
 
 

@@ -45,9 +45,9 @@ _RUN_DIR = Path("/run/libvirt/qemu")
 _NEARLY = 1.01
 """A mapping may have a few pages more than the memory."""
 _DIAL_S = 8.0
-_DIALS = Bounded("sterna-dial-call")
-"""libvirt dials without an end where a libvirtd takes the connection and says nothing."""
 """A peer that is up answers in milliseconds; a dropped SYN would be tried for two minutes."""
+_DIALS = Bounded("sterna-dial-call")
+"""libvirt dials without an end where a libvirtd takes the connection and says nothing. Places for each peer."""
 _ROOM_S = 1.0
 _ROOM = Bounded("sterna-free-space")
 """It takes some microseconds. On a dead NFS server it never ends."""
@@ -180,7 +180,7 @@ class LibvirtInventory(LibvirtHost):
         fix = "see that libvirtd listens there, and that no firewall is between"
         try:
             async with asyncio.timeout(_DIAL_S):
-                peer = await in_thread(lambda: _DIALS.call(dial, _DIAL_S), name="sterna-dial")
+                peer = await in_thread(lambda: _DIALS.call(dial, _DIAL_S, of=destination_uri), name="sterna-dial")
         except TimeoutError:
             return Refusal(
                 code="peer-unreachable",
