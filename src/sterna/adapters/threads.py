@@ -115,7 +115,8 @@ class Worker:
         """`act`'s result, or its exception. A cancelled caller stops waiting; what has begun goes on to its end,
         what has not is skipped.
 
-        Raises TimeoutError when `act` takes longer than the limit, unless it is `unlimited`; Temporary after `stop`.
+        Raises TimeoutError when `act` takes longer than the limit, unless it is `unlimited`. Raises Temporary after
+        `stop`.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
