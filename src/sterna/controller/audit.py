@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import structlog
 
-from sterna.controller.calls import AgentCalls
+from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.registry import Registry
 from sterna.domain.audit import Leftover, Safety, runs_twice
 from sterna.domain.errors import SternaError
@@ -63,11 +63,11 @@ class AuditFleet:
             params = {"others": [o for o in up if o != name], "silent": sorted(silent), "repair": repair}
             try:
                 answer = await self._calls.call(name, "audit", params, silence_s=SILENCE_S)
+                with reading(name, "audit"):
+                    found += [Leftover.model_validate(raw) for raw in answer["leftovers"]]
             except SternaError as error:
                 log.warning("a host cannot be audited", host=name, error=error.message)
                 silent[name] = error.message
-                continue
-            found += [Leftover.model_validate(raw) for raw in answer["leftovers"]]
         answered = [name for name in meant if name not in silent]
         return Findings(
             leftovers=tuple(found),
@@ -90,9 +90,10 @@ class AuditFleet:
     async def _list(self, host: str) -> list[VmSummary]:
         try:
             answer = await self._calls.call(host, "list_vms", {}, silence_s=SILENCE_S, total_s=LISTING_S)
+            with reading(host, "list_vms"):
+                return [VmSummary.model_validate(v) for v in answer["vms"]]
         except SternaError:
             return []  # its own audit says that it is silent
-        return [VmSummary.model_validate(v) for v in answer["vms"]]
 
 
 def _told_twice(uuid: str, name: str, where: dict[str, Observation]) -> Leftover | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from sterna.domain.errors import Conflict, NotFound
+from pydantic import ValidationError
+
+from sterna.domain.errors import Conflict, NotFound, Unknown
 from sterna.domain.model import Data
 from sterna.ports.bus import BusState, Subscription
 from sterna.ports.fleet import MigrationRecord
@@ -39,6 +42,24 @@ class AgentCalls(Protocol):
 
     async def listen(self, topic_pattern: str, handler: Callable[[str, Data], Awaitable[None]]) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` matches one token of the topic."""
+
+
+@contextmanager
+def reading(host: str, method: str) -> Iterator[None]:
+    """In here an agent's answer is taken apart. Raises Unknown where it is not what this version understands: what
+    was asked for may have been done all the same."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        why = f"the answer of {host} to {method} cannot be read: {_words(error)}"
+        raise Unknown(why, fix=f"see that this controller is not older than the agent of {host}") from error
+
+
+def _words(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return repr(error)
+    first = error.errors(include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 async def ask_source(calls: AgentCalls, record: MigrationRecord, method: str, params: Data) -> Data:

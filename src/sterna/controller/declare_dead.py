@@ -7,16 +7,20 @@ those that are down when they are back. It ends in the records what no living jo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
-from sterna.controller.calls import AgentCalls
+from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.registry import Host, Registry
 from sterna.domain.errors import NotFound, Refused, SternaError, Undelivered, Unknown
 from sterna.domain.model import Data, Refusal, Value
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +83,7 @@ class DeclareDead:
         await self._registry.host(name)
         host = await self._registry.set_dead(name, "")
         for other in await self._others(name):
-            if other.up and await self._call(other.name, "declare_alive", {"host": name}) is None:
+            if other.up and await self._call(other.name, "declare_alive", {"host": name}, _as_it_is) is None:
                 log.warning("could not be told that a host is alive", host=other.name, alive=name)
         return host
 
@@ -87,8 +91,17 @@ class DeclareDead:
         """Tell agents that were down, or have lost the word, about hosts that are still dead."""
         for host in await self._registry.hosts():
             if host.dead:
-                await self._tell(host)
-                await self._end_orphans(host)
+                await self._try_to_tell(host)
+
+    async def _try_to_tell(self, dead: Host) -> None:
+        """Each by itself: one that fails keeps no other from its end."""
+        try:
+            await self._tell(dead)
+            await self._end_orphans(dead)
+        except SternaError as error:
+            log.info("what a dead host leaves is ended later", host=dead.name, error=error.message)
+        except Exception:
+            log.exception("what a dead host leaves cannot be ended", host=dead.name)
 
     # ------------------------------------------------------------ the agents
 
@@ -98,12 +111,20 @@ class DeclareDead:
     async def _ask(self, name: str) -> tuple[Death, bool]:
         others = await self._others(name)
         asked = [h.name for h in others if h.up]
-        answers = await asyncio.gather(*(self._call(h, "fencing_plan", {"host": name}) for h in asked))
+        answers = await asyncio.gather(*(self._planned(h, name) for h in asked))
         heard = {h: a for h, a in zip(asked, answers, strict=True) if a is not None}
-        planned = [Planned(host=h, **m) for h, answer in heard.items() for m in answer["migrations"]]
+        planned = [one for found, _ in heard.values() for one in found]
         silent = tuple(h.name for h in others if h.name not in heard)
         death = Death(host=name, migrations=tuple(planned), silent=silent)
-        return death, any(answer["answers"] for answer in heard.values())
+        return death, any(lives for _, lives in heard.values())
+
+    async def _planned(self, host: str, dead: str) -> tuple[list[Planned], bool] | None:
+        """What this host's agent would do, and whether the other one answers it."""
+
+        def read(answer: Data) -> tuple[list[Planned], bool]:
+            return [Planned(host=host, **m) for m in answer["migrations"]], bool(answer["answers"])
+
+        return await self._call(host, "fencing_plan", {"host": dead}, read)
 
     async def _tell(self, dead: Host) -> list[str]:
         """Give the word to every agent that has not got it; those that could not be told."""
@@ -113,22 +134,29 @@ class DeclareDead:
             if key in self._told:
                 continue
             params = {"host": dead.name, "at": dead.dead_at}
-            if other.up and await self._call(other.name, "declare_dead", params) is not None:
+            if other.up and await self._call(other.name, "declare_dead", params, _as_it_is) is not None:
                 self._told.add(key)
             else:
                 silent.append(other.name)
         return silent
 
     async def _call(
-        self, host: str, method: str, params: Data, record: MigrationRecord | None = None
-    ) -> Data | None:
-        """The agent's answer, about one migration if one is given; None where there is none."""
+        self,
+        host: str,
+        method: str,
+        params: Data,
+        read: Callable[[Data], T],
+        record: MigrationRecord | None = None,
+    ) -> T | None:
+        """What `read` finds in the agent's answer, about one migration if one is given; None without any."""
         about: Data = {}
         if record is not None:
             params = params | {"migration": record.migration.model_dump(mode="json")}
             about = {"migration_id": record.id, "epoch": record.migration.epoch}
         try:
-            return await self._calls.call(host, method, params, silence_s=ASK_S, **about)
+            answer = await self._calls.call(host, method, params, silence_s=ASK_S, **about)
+            with reading(host, method):
+                return read(answer)
         except SternaError as error:
             log.warning("an agent gave no answer about a dead host", host=host, method=method, error=error.message)
             return None
@@ -158,12 +186,12 @@ class DeclareDead:
         except NotFound:
             return
         if not other.dead:
-            answer = await self._call(destination, "migration_ending", {}, record)
-            ending = "open" if answer is None else str(answer["ending"])
+            told = await self._call(destination, "migration_ending", {}, lambda a: str(a["ending"]), record)
+            ending = "open" if told is None else told
         if ending == "unknown" and record.accepted and not other.dead:
             # should the source come back, it must not go on with what the records call failed
-            answer = await self._call(destination, "refuse_migration", {}, record)
-            ending = "unknown" if answer is not None and answer["refused"] else "open"
+            refused = await self._call(destination, "refuse_migration", {}, lambda a: bool(a["refused"]), record)
+            ending = "unknown" if refused else "open"
         if ending == "open":
             return  # its own journal will say how it ends, or it is asked again
         done = ending == "F9"
@@ -173,6 +201,10 @@ class DeclareDead:
         status = Status.COMPLETED if done else Status.FAILED
         reason = f"{dead} was declared dead; {where}"
         await self._fleet.write_off(record.id, status, reason, self._clock.now().isoformat())
+
+
+def _as_it_is(answer: Data) -> Data:
+    return answer
 
 
 def _unconfirmed(name: str) -> Refusal:

@@ -93,11 +93,17 @@ class Follower:
             since_ms = queued[record.id] = self._queued.get(record.id, now_ms)
             old = now_ms - since_ms > GIVE_UP_AFTER_MS
             if old and not record.accepted and self._registry.answers(record.migration.source):
-                try:
-                    await self._end_request(record)
-                except SternaError as e:  # the others' sources may answer
-                    log.info("a request nobody accepted is ended later", migration=record.id, why=e.message)
+                await self._try_to_end(record)
         self._queued = queued
+
+    async def _try_to_end(self, record: MigrationRecord) -> None:
+        """Each by itself: one that cannot be ended keeps no other from its end."""
+        try:
+            await self._end_request(record)
+        except SternaError as e:
+            log.info("a request nobody accepted is ended later", migration=record.id, why=e.message)
+        except Exception:
+            log.exception("a request nobody accepted cannot be ended", migration=record.id)
 
     async def _end_request(self, record: MigrationRecord) -> None:
         source = record.migration.source

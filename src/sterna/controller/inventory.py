@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping
 import structlog
 
 from sterna.controller import reasons
-from sterna.controller.calls import AgentCalls
+from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.registry import Host, Registry
-from sterna.domain.errors import Refused, SternaError
+from sterna.domain.errors import BadRequest, Refused, SternaError
 from sterna.domain.model import GuestState, Value, Vm, VmSummary
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, VmRecord
@@ -54,10 +54,9 @@ class Inventory:
         # One host may have answered before a switch-over and the other after it: both are asked again.
         again = await self._ask_all(_running_twice(answers))
         answers |= {name: answer for name, answer in again.items() if not isinstance(answer, SternaError)}
-        heard = {name: answer for name, answer in answers.items() if not isinstance(answer, SternaError)}
         now = self._clock.now().isoformat()
-        for name, answer in heard.items():
-            await self._fleet.saw_vms(name, answer, now)
+        answers = {name: await self._remembered(name, answer, now) for name, answer in answers.items()}
+        heard = {name: answer for name, answer in answers.items() if not isinstance(answer, SternaError)}
         records = await self._fleet.vms()
         silent = [h for h in hosts if h.name not in heard]
         listed = _listed(records, heard, now)
@@ -70,6 +69,19 @@ class Inventory:
 
     async def _ask_all(self, hosts: Collection[str]) -> dict[str, list[VmSummary] | SternaError]:
         return dict(zip(hosts, await asyncio.gather(*(self._ask(name) for name in hosts)), strict=True))
+
+    async def _remembered(
+        self, host: str, answer: list[VmSummary] | SternaError, now: str
+    ) -> list[VmSummary] | SternaError:
+        """The answer, or what the records have against it. Raises Unreachable without a database."""
+        if isinstance(answer, SternaError):
+            return answer
+        try:
+            await self._fleet.saw_vms(host, answer, now)
+        except BadRequest as e:  # a name that the database cannot hold
+            log.warning("a host's list of VMs cannot be kept", host=host, error=e.message)
+            return e
+        return answer
 
     def _why(self, host: Host, answer: list[VmSummary] | SternaError | None) -> str:
         if isinstance(answer, SternaError):
@@ -103,18 +115,20 @@ class Inventory:
             answer = await self._calls.call(
                 found.host, "show_vm", {"vm": found.uuid}, silence_s=ASK_S, total_s=LONGEST_S
             )
+            with reading(found.host, "show_vm"):
+                return found, Vm.model_validate(answer["vm"])
         except SternaError as e:
             log.info("no details of a VM", vm=found.uuid, host=found.host, error=e.message)
             return found, None
-        return found, Vm.model_validate(answer["vm"])
 
     async def _ask(self, host: str) -> list[VmSummary] | SternaError:
         try:
             answer = await self._calls.call(host, "list_vms", {}, silence_s=ASK_S, total_s=LONGEST_S)
+            with reading(host, "list_vms"):
+                return [VmSummary.model_validate(v) for v in answer["vms"]]
         except SternaError as e:
             log.info("a host does not list its VMs", host=host, error=e.message)
             return e
-        return [VmSummary.model_validate(v) for v in answer["vms"]]
 
 
 def _running_twice(answers: Mapping[str, list[VmSummary] | SternaError]) -> list[str]:

@@ -16,7 +16,7 @@ from uuid import uuid4
 import structlog
 
 from sterna.controller import reasons
-from sterna.controller.calls import AgentCalls
+from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.inventory import Inventory
 from sterna.controller.lessons import Lessons
 from sterna.controller.registry import Host, Registry
@@ -275,10 +275,11 @@ class MigrateVm:
             answer = await self._calls.call(
                 vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S
             )
+            with reading(vm.host, "check_migration"):
+                return [Refusal.model_validate(r) for r in answer.get("refusals", ())]
         except (Unreachable, Unknown) as e:
-            message = f"{vm.host}, where {vm.name} runs, does not answer: {e.message}"
+            message = f"{vm.host}, where {vm.name} runs, cannot be asked: {e.message}"
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
-        return [Refusal.model_validate(r) for r in answer.get("refusals", ())]
 
     async def _choose(self, vm: VmRecord, options: Data) -> str:
         """The host with the most free memory among those nobody has anything against. Raises with each one's
@@ -335,7 +336,8 @@ class MigrateVm:
         answer = await self._calls.call(
             told.source, "start_migration", params, migration_id=told.id, silence_s=silence_s, total_s=total_s
         )
-        return Migration.model_validate(answer["migration"])
+        with reading(told.source, "start_migration"):
+            return Migration.model_validate(answer["migration"])
 
 
 def _other_request(migration_id: str) -> Conflict:

@@ -8,7 +8,7 @@ downtime, bytes and odds.
 from __future__ import annotations
 
 from sterna.controller import reasons
-from sterna.controller.calls import AgentCalls
+from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.inventory import Inventory
 from sterna.controller.lessons import Lessons
 from sterna.controller.migrate_vm import MigrateRequest, MigrateVm, check_params
@@ -108,9 +108,10 @@ class PlanMigration:
         options = MigrateRequest(vm=vm.uuid, asked=asked).options
         try:
             answer = await self._ask(vm.host, "check_migration", check_params(vm, destination, options))
+            with reading(vm.host, "check_migration"):
+                return Vm.model_validate(answer["vm"]) if "vm" in answer else details
         except SternaError:
             return details
-        return Vm.model_validate(answer["vm"]) if "vm" in answer else details
 
     async def _solved(self, plan: Plan, wanted: Objective, details: Vm | None) -> Plan:
         """With what the copy would be made of, where both hosts and the VM are known."""
@@ -172,9 +173,10 @@ class PlanMigration:
             return None, f"{vm.name} is {details.state}"
         try:
             answer = await self._ask(vm.host, "measure_load", {"vm": vm.uuid})
+            with reading(vm.host, "measure_load"):
+                return load_of(details, [GuestLoad.model_validate(w) for w in answer["windows"]]), ""
         except SternaError as e:
             return None, e.message
-        return load_of(details, [GuestLoad.model_validate(w) for w in answer["windows"]]), ""
 
 
 def load_of(vm: Vm, windows: list[GuestLoad]) -> Load:

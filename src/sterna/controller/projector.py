@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import structlog
 
-from sterna.controller.calls import AgentCalls
+from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.events import Events
 from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
 from sterna.domain.model import Data, GuestState, JobSample
@@ -132,7 +132,8 @@ class Projector:
     async def pull(self, host: str) -> int:
         """Read all that is new in one host's journal; how many entries that were.
 
-        Raises NotFound for an unknown host, and what `AgentCalls.call` raises.
+        Raises NotFound for an unknown host, Unknown for entries of another version, and what `AgentCalls.call`
+        raises.
         """
         async with self._locks[host]:
             total = 0
@@ -152,7 +153,9 @@ class Projector:
         # one entry back: where the journal says something else there, it is another journal than the one we read
         since = max(known.cursor - 1, 0)
         answer = await self._calls.call(host, "journal_since", {"cursor": since, "limit": PAGE})
-        entries = [Entry.model_validate(e) for e in answer.get("entries", ())]
+        with reading(host, "journal_since"):
+            entries = [Entry.model_validate(e) for e in answer.get("entries", ())]
+            migrations = tuple(Migration.model_validate(m) for m in answer.get("migrations", ()))
         if known.cursor and (not entries or mark_of(entries[0]) != known.mark):
             log.warning("this host's journal is another one: reading it from its beginning", host=host)
             await self._fleet.reread(host)
@@ -160,7 +163,6 @@ class Projector:
         new = [e for e in entries if e.seq > known.cursor]
         if not new:
             return None
-        migrations = tuple(Migration.model_validate(m) for m in answer.get("migrations", ()))
         batch = Batch(host=host, entries=tuple(new), migrations=migrations)
         stored = await self._fleet.take(batch, apply, self._clock.now().isoformat())
         if stored:
