@@ -86,7 +86,6 @@ ENDED_BY = {
     "adapters/libvirt/recovery.py:_free_port": "binds only",
     "adapters/native/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
-    "adapters/native/storage.py:FileStorage.held": "the limit of what is shielded",
     "adapters/sql/fleet.py:SqlFleet._end": "in a thread of its own, left after CLOSE_S",
     "adapters/vif/announce.py:send_as": "settimeout",
     "adapters/vif/bridge.py:send": "settimeout",

@@ -28,8 +28,9 @@ MOST_STUCK = 8
 """Threads of one worker that may hang at a time. After that, calls fail at their limit without a new thread."""
 
 MOST_LEFT = 64
-"""Threads of one name that `in_thread` may have left alone at a time. One step that is tried for ever on a dead NFS
-leaves one every 5 minutes. Those that are waited for do not count: many guests have as many calls at once."""
+"""Threads of one name, and of one file system or service, that `in_thread` may have left alone at a time. One step
+that is tried for ever on a dead NFS leaves one every 5 minutes. Those that are waited for do not count: many guests
+have as many calls at once."""
 
 
 def _start(target: Job, name: str) -> None:
@@ -220,22 +221,23 @@ class Worker:
 
 
 class _Alone:
-    """A call's own thread. While it is left alone, it is counted under its name."""
+    """A call's own thread. While it is left alone, it is counted under its key."""
 
-    left: ClassVar[Counter[str]] = Counter()
+    left: ClassVar[Counter[tuple[str, str]]] = Counter()
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, name: str, call: _Call[Any]) -> None:
+    def __init__(self, key: tuple[str, str], call: _Call[Any]) -> None:
         """Raises Temporary where the host has no thread left."""
-        self._name, self._call = name, call
+        self._key, self._call = key, call
         self._is_left = self._is_over = False
-        _start(self._work, name)
+        _start(self._work, key[0])
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
         with self._lock:
             self._is_left = not self._is_over
-            self.left[self._name] += self._is_left
+            if self._is_left:
+                self.left[self._key] += 1
 
     def _work(self) -> None:
         try:
@@ -243,20 +245,27 @@ class _Alone:
         finally:
             with self._lock:
                 self._is_over = True
-                self.left[self._name] -= self._is_left
+                if self._is_left:
+                    self.left[self._key] -= 1
+                    if not self.left[self._key]:
+                        del self.left[self._key]
 
 
-async def in_thread(act: Callable[[], T], *, name: str = "sterna-file", limit_s: float | None = None) -> T:
-    """`act` in a fresh daemon thread (some 50 us): for the rare call that may never return.
+async def in_thread(
+    act: Callable[[], T], *, name: str = "sterna-file", of: str = "", limit_s: float | None = None
+) -> T:
+    """`act` in a fresh daemon thread (some 50 us): for the rare call that may never return. `of`: the one thing it
+    asks, so that another one's silence does not keep it from being asked.
 
     Raises TimeoutError when it takes longer than `limit_s`, and its thread is left alone; at once while MOST_LEFT
-    threads of this name are. Raises Temporary where the host has no thread left.
+    threads of this name, of this thing, are. Raises Temporary where the host has no thread left.
     """
-    if limit_s is not None and _Alone.left[name] >= MOST_LEFT:
+    key = name, of
+    if limit_s is not None and _Alone.left[key] >= MOST_LEFT:
         raise TimeoutError(f"{MOST_LEFT} calls hang already")
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
-    alone = _Alone(name, _Call(act, limit_s, loop, answer))
+    alone = _Alone(key, _Call(act, limit_s, loop, answer))
     try:
         await asyncio.wait({answer}, timeout=limit_s)
         if not answer.done():

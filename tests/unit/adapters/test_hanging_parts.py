@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sterna.adapters.libvirt import recovery
-from sterna.adapters.native import command, shared_file, storage
+from sterna.adapters.native import command, mounts, shared_file, storage
 from sterna.domain.errors import Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind
 
@@ -49,12 +49,12 @@ async def test_a_killed_command_that_waits_in_the_kernel_is_left_behind(monkeypa
 
 
 async def test_a_file_system_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr(storage, "ANSWER_S", 0.1)
+    monkeypatch.setattr(mounts, "ANSWER_S", 0.1)
     held = threading.Event()
-    with pytest.raises(Temporary, match="file system"):
-        await asyncio.wait_for(storage._on_disk(held.wait), 5)
-    with pytest.raises(Temporary, match="file system"):
-        await asyncio.wait_for(storage._in_words(held.wait, "cannot make it"), 5)
+    with pytest.raises(Temporary, match=r"^/srv/dead/a: the file system does not answer"):
+        await asyncio.wait_for(mounts.on_disk(held.wait, "/srv/dead/a"), 5)
+    with pytest.raises(Temporary, match=r"^/srv/dead/a: the file system does not answer"):
+        await asyncio.wait_for(storage._in_words(held.wait, "cannot make", "/srv/dead/a"), 5)
     held.set()
 
 
@@ -63,6 +63,6 @@ async def test_a_shared_disk_whose_opening_hangs(monkeypatch):
     held = threading.Event()
     monkeypatch.setattr(shared_file, "_open_problem", lambda *_: held.wait())
     disk = Disk(target="vda", kind=DiskKind.FILE, path="/srv/dead/disk", format="raw")
-    with pytest.raises(Temporary, match="opening /srv/dead/disk: no answer"):
+    with pytest.raises(Temporary, match="/srv/dead/disk: the file system does not answer: no answer"):
         await asyncio.wait_for(shared_file.SharedFileVolumes().connect(disk), 5)
     held.set()

@@ -3,19 +3,23 @@
 import asyncio
 import builtins
 import contextlib
+import errno
 import fcntl
+import gc
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sterna.adapters.native import hold, storage
+from sterna.adapters import threads
+from sterna.adapters.native import hold, mounts, storage
 from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
 from sterna.domain.claims import Claim
+from sterna.domain.errors import Temporary
 from sterna.domain.model import Disk, DiskKind
 from sterna.ports.storage import Created
 
@@ -222,3 +226,160 @@ async def test_a_server_that_does_not_take_the_lock_back_holds_up_nobody(
         await asyncio.to_thread(thread.join, 5)
     assert in_time == [True]
     assert is_free(path)
+
+
+async def test_a_lock_is_given_up_though_as_many_threads_hang_as_may(
+    watch: Watch, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the loop's thread, nor by the garbage collector there."""
+    path, held_up, alone = root / "shared.qcow2", threading.Event(), threads._Alone.left
+    closed: list[str] = []
+    real = os.close
+
+    def closing(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}") == str(path):
+            closed.append(threading.current_thread().name)
+        real(fd)
+
+    monkeypatch.setattr(threads, "MOST_LEFT", 1)
+    monkeypatch.setattr(mounts, "ANSWER_S", 0.05)
+    async with asyncio.timeout(20):
+        async with FileStorage(root).held(str(path)) as place:
+            assert place is not None
+            monkeypatch.setattr(os, "close", closing)
+            with pytest.raises(Temporary, match="no answer"):
+                await mounts.on_disk(held_up.wait, str(path))
+            with pytest.raises(Temporary, match="hang already"):
+                await mounts.on_disk(held_up.wait, str(path))
+        gc.collect()
+        assert closed == ["sterna-unlock"]
+        assert watch.on_loop == []
+        assert is_free(path)
+        held_up.set()
+        while alone:  # noqa: ASYNC110 - a thread's end tells nobody
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("body", [None, ZeroDivisionError])
+async def test_what_goes_wrong_in_giving_up_is_not_the_holders_business(
+    root: Path, monkeypatch: pytest.MonkeyPatch, body: type[Exception] | None
+) -> None:
+    path, tried = root / "shared.qcow2", []
+    path.write_bytes(b"content")
+
+    def fails(lock: hold.Lock) -> None:
+        tried.append(lock)
+        raise OSError(errno.EIO, "the server lost it")
+
+    monkeypatch.setattr(hold.Lock, "give_up", fails)
+    with pytest.raises(body) if body else contextlib.nullcontext():
+        async with FileStorage(root).held(str(path)) as place:
+            assert place is not None
+            if body:
+                raise body
+    assert len(tried) == 1
+    tried[0]._held.close()
+
+
+class Dead:
+    """A file system whose server does not answer, and one beside it that lives."""
+
+    def __init__(self, tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+        self.answers = threading.Event()
+        self.dead, self.healthy = str(tmp_path / "dead mount"), str(tmp_path / "healthy")
+        (tmp_path / "dead mount").mkdir()
+        (tmp_path / "healthy").mkdir()
+        table = "21 1 8:1 / / rw - ext4 /dev/sda rw\n" + "".join(
+            f"{number} 21 0:{number} / {point} rw - nfs4 server:/ rw\n"
+            for number, point in ((50, self.dead.replace(" ", "\\040")), (51, self.healthy))
+        )
+        (tmp_path / "mountinfo").write_text(table)
+        patch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
+        patch.setattr(mounts, "_leads_to", {})
+        patch.setattr(mounts, "ANSWER_S", 0.05)
+        for name in ("stat", "lstat"):
+            patch.setattr(os, name, self.hanging(getattr(os, name)))
+
+    def hanging(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            if str(given[0]).startswith(self.dead):
+                assert self.answers.wait(20)
+            return real(*given, **named)
+
+        return call
+
+
+@pytest.fixture
+async def dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dead]:
+    one = Dead(tmp_path, monkeypatch)
+    yield one
+    one.answers.set()
+    async with asyncio.timeout(10):
+        while threads._Alone.left:  # noqa: ASYNC110 - a thread's end tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_a_dead_file_system_refuses_itself_and_no_other(
+    dead: Dead, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MOST_LEFT", 2)
+    files = FileStorage(root)
+    (Path(dead.healthy) / "disk").touch()
+    for words in ("no answer", "no answer", "hang already", "hang already"):
+        with pytest.raises(Temporary, match=f"{dead.dead}/disk: the file system does not answer: .*{words}"):
+            await files.owner_of(f"{dead.dead}/disk")
+    assert await files.owner_of(f"{dead.healthy}/disk") is not None
+    assert await files.is_empty(str(root / "vm")) is False
+    with pytest.raises(Temporary, match="hang already"):
+        await SharedFileVolumes().check(disk(f"{dead.dead}/disk", local=False))
+
+
+async def test_nor_does_one_that_somebody_elses_file_is_on(
+    dead: Dead, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a file is used is asked of all file systems at once."""
+    monkeypatch.setattr(threads, "MOST_LEFT", 2)
+    files, wanted = FileStorage(root), str(root / "disk")
+    (root / "disk").touch()
+    for words in ("no answer", "no answer", "hang already"):
+        with pytest.raises(Temporary, match=f"{dead.dead}.*: the file system does not answer: .*{words}"):
+            await files.used_by((wanted,), (Claim(path=f"{dead.dead}/disk", owner="another VM"),))
+    assert await files.used_by((wanted,), (Claim(path=wanted, owner="another VM"),)) == {wanted: ("another VM",)}
+    assert await files.owner_of(wanted) is not None
+
+
+async def test_one_behind_a_symbolic_link_is_known_once_it_was_followed(
+    dead: Dead, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MOST_LEFT", 2)
+    files, link = FileStorage(root), Path(dead.healthy) / "link"
+    link.symlink_to(dead.dead)
+    dead.answers.set()
+    await files.owner_of(f"{link}/disk")
+    dead.answers.clear()
+    for words in ("no answer", "no answer", "hang already"):
+        with pytest.raises(Temporary, match=words):
+            await files.owner_of(f"{link}/disk")
+    assert await files.owner_of(dead.healthy) is not None
+    assert await files.owner_of(f"{dead.healthy}/disk") is None
+
+
+def test_where_a_path_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mountinfo").write_text(
+        "21 1 8:1 / / rw - ext4 /dev/sda rw\n"
+        "22 21 0:30 / /srv/a\\040b rw shared:1 - nfs4 server:/x rw\n"
+        "23 21 0:31 / /srv rw - nfs4 server:/hidden rw\n"
+        "24 21 0:32 / /srv rw - nfs4 server:/seen rw\n"
+    )
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
+    devices = {
+        "/": "8:1",
+        "/srv": "0:32",
+        "/srvx": "8:1",
+        "/srv/c/d": "0:32",
+        "/srv/a b/c": "0:30",
+        "/srv/../e": "8:1",
+    }
+    assert {path: mounts.mount_of(path).device for path in devices} == devices
+    (tmp_path / "mountinfo").unlink()
+    assert mounts.mount_of("/srv") == mounts.NOWHERE

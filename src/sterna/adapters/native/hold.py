@@ -57,7 +57,7 @@ class Lock:
     """`hold`, taken in one thread and given up in another, also while it is still being taken."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
         self._turn = threading.Lock()
         self._held = ExitStack()
         self._over = False
@@ -65,7 +65,7 @@ class Lock:
     def take(self) -> int | None:
         """The place; None where it cannot be locked, or has been given up before."""
         with self._turn:
-            return None if self._over else self._held.enter_context(hold(self._path))
+            return None if self._over else self._held.enter_context(hold(self.path))
 
     def give_up(self) -> None:
         """Never held from now on."""

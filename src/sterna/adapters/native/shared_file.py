@@ -7,8 +7,8 @@ import os
 import stat
 
 from sterna.adapters.native.command import run
-from sterna.adapters.threads import in_thread
-from sterna.domain.errors import Permanent, Temporary
+from sterna.adapters.native.mounts import on_disk
+from sterna.domain.errors import Permanent
 from sterna.domain.model import Disk, DiskKind, Refusal
 
 _IMAGE_INFO_S = 10.0
@@ -62,11 +62,7 @@ class SharedFileVolumes:
         path = disk.path
         if not path:
             return "it has no path"
-        try:
-            problem = await in_thread(lambda: _open_problem(path, disk.read_only), limit_s=_IMAGE_INFO_S)
-        except TimeoutError as error:
-            fix = "see that the storage it is on can be reached"
-            raise Temporary(f"opening {path}: {error}", fix=fix) from error
+        problem = await on_disk(lambda: _open_problem(path, disk.read_only), path, limit_s=_IMAGE_INFO_S)
         if problem is not None or disk.capacity_bytes is None:
             return problem
         # -U: the guest on the source holds the image's lock. -f: never guess a format from what a guest wrote.

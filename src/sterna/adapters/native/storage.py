@@ -15,11 +15,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from sterna.adapters.native import hold, media, owners, usage, witness
 from sterna.adapters.native.command import run
-from sterna.adapters.threads import in_thread
+from sterna.adapters.native.mounts import on_disk
+from sterna.adapters.threads import Worker
 from sterna.domain.claims import Claim, Sight, misplaced
-from sterna.domain.errors import Conflict, Permanent, Refused, Temporary
+from sterna.domain.errors import Conflict, Permanent, Refused
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.ports.storage import Created
 
@@ -32,11 +35,10 @@ _RESERVE_BYTES = 64 << 20
 _FORMATS = ("raw", "qcow2")
 _BASE_FIX = "see its path, its owner and its mode on the destination"
 
-ANSWER_S = 300.0
-"""For one look or change. Removing a large file takes seconds on a busy disk."""
-
 _GIVE_UP_S = 5.0
 """To give up a lock takes one answer of the server. Nobody needs to wait for it."""
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ class FileStorage:
             refusals = [refusal for disk in disks for refusal in self._against(disk)]
             return refusals + self._room(disks) if disks else refusals
 
-        return await _on_disk(check)
+        return await on_disk(check, str(self._root), *_bases(disks))
 
     async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Which of these local disks F10 could not remove: those outside the instances directory of this host."""
@@ -63,14 +65,14 @@ class FileStorage:
         def check() -> list[Refusal]:
             return [refusal for disk in disks for refusal in self._unremovable(disk)]
 
-        return await _on_disk(check)
+        return await on_disk(check, str(self._root))
 
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
         """Which directories and files P8 would have to make; the VM's own directory is `instances_dir/UUID`.
 
         Raises Conflict if a disk's file already exists, Permanent for a path outside the instances directory.
         """
-        return await _on_disk(lambda: self._plan(vm_uuid, disks))
+        return await on_disk(lambda: self._plan(vm_uuid, disks), str(self._root))
 
     async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
         """P8: make what `created` lists. A file of an earlier, interrupted attempt is made anew unless whole.
@@ -82,7 +84,7 @@ class FileStorage:
             for directory in sorted(created.directories, key=len):
                 self._make_directory(directory)
 
-        await _on_disk(make_directories)
+        await on_disk(make_directories, str(self._root))
         for disk in disks:
             if disk.path is None or disk.path not in created.files:
                 raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
@@ -100,7 +102,7 @@ class FileStorage:
             for path in sorted(created.directories, key=len, reverse=True):
                 self._remove_directory(path)
 
-        await _on_disk(remove)
+        await on_disk(remove, str(self._root))
 
     async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
         """`instances_dir/UUID`, if there is one."""
@@ -109,7 +111,7 @@ class FileStorage:
             path = self._inside(str(self._root / vm_uuid))
             return (str(path),) if path.is_dir() else ()
 
-        return await _on_disk(look)
+        return await on_disk(look, str(self._root))
 
     async def is_empty(self, directory: str) -> bool:
         """A link to a directory is none."""
@@ -118,11 +120,11 @@ class FileStorage:
             path = self._inside(directory)
             return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
-        return await _on_disk(look)
+        return await on_disk(look, directory)
 
     async def leave_token(self, path: str, token: str) -> None:
         """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
-        await _in_words(lambda: witness.leave(path, token), f"cannot write beside {path}")
+        await _in_words(lambda: witness.leave(path, token), "cannot write beside", path)
 
     async def sees_token(self, path: str, token: str) -> bool:
         """Does THIS host see that token beside `path`?"""
@@ -130,28 +132,33 @@ class FileStorage:
 
     async def sight(self, path: str, token: str, place: int | None = None) -> Sight:
         """What this host sees of the token, of the file beside it, and of the other host's lock on it."""
-        return await _on_disk(lambda: witness.sight(path, token, place))
+        return await on_disk(lambda: witness.sight(path, token, place), path)
 
     @contextlib.asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[int | None]:
         """Hold a lock on a random place of the file: the place; None where it cannot be locked.
 
-        Over NFS, giving it up asks the server. One that does not answer is left to the thread.
+        Over NFS, giving it up asks the server. One that does not answer is left to the thread, which is there
+        before the lock is taken: neither who waits nor the garbage collector ever gives it up in the event loop.
         """
-        lock = hold.Lock(path)
+        lock, giver = hold.Lock(path), Worker("sterna-unlock")
         try:
-            yield await _on_disk(lock.take)
+            yield await on_disk(lock.take, path)
         finally:
+            over, loop = asyncio.Event(), asyncio.get_running_loop()
+            giver.post(lambda: _give_up(lock, lambda: loop.call_soon_threadsafe(over.set)))
+            giver.stop()
             with contextlib.suppress(TimeoutError):
-                await asyncio.shield(in_thread(lock.give_up, limit_s=_GIVE_UP_S))
+                async with asyncio.timeout(_GIVE_UP_S):
+                    await over.wait()
 
     async def digest(self, path: str) -> str | None:
         """What tells a file's content from any other; None where it cannot be read."""
-        return await _on_disk(lambda: media.digest(path))
+        return await on_disk(lambda: media.digest(path), path)
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
         """A piece of a medium; b'' at its end. Raises Permanent."""
-        return await _in_words(lambda: media.read(path, offset, length), f"cannot read {path}")
+        return await _in_words(lambda: media.read(path, offset, length), "cannot read", path)
 
     async def write(self, path: str, offset: int, data: bytes) -> None:
         """A piece into a file that P8 made. Raises Permanent, also outside the instances directory."""
@@ -163,41 +170,43 @@ class FileStorage:
                     raise Permanent(f"{inside.parent} is not there")
                 media.write(parent, inside.name, offset, data)
 
-        await _in_words(write, f"cannot write {path}")
+        await _in_words(write, "cannot write", path)
 
     async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
         """Who names a file called `name` that lies beside that token, under whatever path."""
-        return await _on_disk(lambda: witness.owners(name, token, usage.reached(claims)))
+        paths = [claim.path for claim in claims]
+        return await on_disk(lambda: witness.owners(name, token, usage.reached(claims)), *paths)
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
-        await _in_words(lambda: witness.drop(path, token), f"cannot remove the token beside {path}")
+        await _in_words(lambda: witness.drop(path, token), "cannot remove the token beside", path)
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`, by their names. A missing folder holds none."""
-        return await _in_words(lambda: witness.tokens(path), f"cannot look for tokens beside {path}")
+        return await _in_words(lambda: witness.tokens(path), "cannot look for tokens beside", path)
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
-        await _in_words(lambda: witness.sweep(path, prefix, keep), f"cannot sweep tokens beside {path}")
+        await _in_words(lambda: witness.sweep(path, prefix, keep), "cannot sweep tokens beside", path)
 
     async def examine(self, disk: Disk) -> Disk:
         """With everything it stands on, as the images' own headers have it."""
-        return await _on_disk(lambda: usage.examine(disk))
+        return await on_disk(lambda: usage.examine(disk), disk.path or "/", *disk.chain)
 
     async def identity(self, path: str) -> str | None:
         """What tells this very file from a later one of its name; None where there is nothing."""
-        return await _on_disk(lambda: usage.identity_of(path))
+        return await on_disk(lambda: usage.identity_of(path), path)
 
     async def used_by(
         self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
     ) -> dict[str, tuple[str, ...]]:
         """Those of `files` that somebody else needs: by whom, in words. `locks`: processes of this host as well."""
-        return await _on_disk(lambda: usage.users_of(files, claims, locks=locks))
+        paths = (*files, *(claim.path for claim in claims))
+        return await on_disk(lambda: usage.users_of(files, claims, locks=locks), *paths)
 
     async def owner_of(self, path: str) -> FileOwner | None:
         """Owner, group and mode of a file; None where it cannot be seen."""
-        return await _on_disk(lambda: owners.read(path))
+        return await on_disk(lambda: owners.read(path), path)
 
     async def readable(self, path: str) -> bool:
         """Does this host see the file, and may it be opened for reading and writing?"""
@@ -212,7 +221,7 @@ class FileStorage:
             finally:
                 os.close(fd)
 
-        return await _on_disk(look)
+        return await on_disk(look, path)
 
     def _against(self, disk: Disk) -> list[Refusal]:
         """What is wrong with one disk's copy, room apart."""
@@ -295,29 +304,33 @@ class FileStorage:
             raise Permanent(f"cannot make {path}: {error.strerror}") from error
 
     async def _create_disk(self, disk: Disk, wanted: str) -> None:
-        path = await _on_disk(lambda: self._inside(wanted))
+        path = await on_disk(lambda: self._inside(wanted), wanted)
         if disk.format not in _FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
         if disk.carried:  # its bytes come from the source's agent
-            await _in_words(lambda: _make_empty(path), f"cannot make {path}")
-            await _in_words(lambda: owners.give(path, disk.owner), f"cannot give {path} its owner")
+            await _in_words(lambda: _make_empty(path), "cannot make", str(path))
+            await _give(path, disk.owner)
             return
-        if refusals := await _on_disk(lambda: _against_backing(disk)):
+        if refusals := await on_disk(lambda: _against_backing(disk), *_bases((disk,))):
             raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
         if await self._is_whole(disk, path):
-            await _in_words(lambda: owners.give(path, disk.owner), f"cannot give {path} its owner")
+            await _give(path, disk.owner)
             return
-        await _in_words(lambda: _make_empty(path), f"cannot make {path}")
+        await _in_words(lambda: _make_empty(path), "cannot make", str(path))
         base = ["-b", disk.backing_path, "-F", disk.backing_format or "raw"] if disk.backing_path else []
         argv = [self._qemu_img, "create", "-q", "-f", disk.format, *base, str(path), str(disk.capacity_bytes)]
         done = await run(argv, limit_s=_QEMU_IMG_S)
         if done.code != 0:
             raise Permanent(f"disk {disk.target}: {done.words}")
-        await _in_words(lambda: owners.give(path, disk.owner), f"cannot give {path} its owner")
+        await _give(path, disk.owner)
 
     async def _is_whole(self, disk: Disk, path: Path) -> bool:
         """Is there a finished image of the right kind (ours, from an attempt whose answer was lost)?"""
-        if not await _on_disk(lambda: path.is_file() and not path.is_symlink() and path.stat().st_size > 0):
+
+        def has_content() -> bool:
+            return path.is_file() and not path.is_symlink() and path.stat().st_size > 0
+
+        if not await on_disk(has_content, str(path)):
             return False
         argv = [self._qemu_img, "info", "-U", "--output=json", "-f", disk.format, str(path)]
         done = await run(argv, limit_s=_QEMU_IMG_S)
@@ -417,6 +430,10 @@ def _against_backing(disk: Disk) -> list[Refusal]:
     return [Refusal(code="disk-backing-file", message=f"{label}, that {problem}", fix=_BASE_FIX)] if problem else []
 
 
+def _bases(disks: tuple[Disk, ...]) -> list[str]:
+    return [disk.backing_path for disk in disks if disk.backing_path]
+
+
 def _unusable_base(path: str) -> str:
     """Why nothing can stand on that file here; '' where it can. qemu-img would take a URL or `json:` as well."""
     if not os.path.isabs(path) or os.path.normpath(path) != path:
@@ -443,19 +460,24 @@ def _make_empty(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
-async def _on_disk(act: Callable[[], T]) -> T:
-    """Run in a thread. Raises Temporary where the file system does not answer (a dead NFS server), and what `act`
-    raises."""
+def _give_up(lock: hold.Lock, tell: Callable[[], object]) -> None:
+    """In a thread of its own. What goes wrong here is not the business of who held the lock."""
     try:
-        return await in_thread(act, limit_s=ANSWER_S)
-    except TimeoutError as error:
-        fix = "see that the storage it is on can be reached"
-        raise Temporary(f"the file system does not answer: {error}", fix=fix) from error
-
-
-async def _in_words(act: Callable[[], T], what: str) -> T:
-    """Run in a thread; an OSError becomes Permanent with `what` before it."""
-    try:
-        return await _on_disk(act)
+        lock.give_up()
     except OSError as error:
-        raise Permanent(f"{what}: {error.strerror}") from error
+        log.warning("the file system did not take a lock back", path=lock.path, error=str(error))
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        tell()
+
+
+async def _give(path: Path, owner: FileOwner | None) -> None:
+    """Raises Permanent."""
+    await _in_words(lambda: owners.give(path, owner), "cannot give an owner to", str(path))
+
+
+async def _in_words(act: Callable[[], T], what: str, path: str) -> T:
+    """As `on_disk`; an OSError becomes Permanent with `what` and the path before it."""
+    try:
+        return await on_disk(act, path)
+    except OSError as error:
+        raise Permanent(f"{what} {path}: {error.strerror}") from error

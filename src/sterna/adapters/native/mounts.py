@@ -1,0 +1,91 @@
+"""Looks at files in threads, counted for each file system: a dead one (NFS) refuses itself, and no other.
+
+Which file system a path is on is read from the kernel's list of mounts, without touching the path. Symbolic links
+on the way to it are known from the last look that succeeded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from sterna.adapters.threads import in_thread
+from sterna.domain.errors import Temporary
+
+ANSWER_S = 300.0
+"""For one look or change. Removing a large file takes seconds on a busy disk."""
+FIX = "see that the storage it is on can be reached"
+_MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+_MOST_KNOWN = 1024
+_leads_to: dict[str, str] = {}
+"""Folder -> where it really is, as it was seen last."""
+
+T = TypeVar("T")
+
+
+class Mount(NamedTuple):
+    """A mounted file system."""
+
+    device: str
+    """Major and minor number: two mounts of one NFS export are one file system."""
+    point: str
+
+
+NOWHERE = Mount("", "/")
+
+
+def mount_of(path: str) -> Mount:
+    """Where a path lies. Asks the kernel's list only."""
+    return _mount_of(path, list(_mounts()))
+
+
+async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = None) -> T:
+    """`act`, which touches these paths, in a thread. An act on several file systems is counted apart from those on
+    any one of them: nobody knows on which of them it hangs.
+
+    Raises Temporary where a file system does not answer (a dead NFS server), and what `act` raises.
+    """
+
+    def followed() -> T:
+        for folder in {os.path.dirname(os.path.normpath(path)) for path in paths}:
+            _learn(folder)
+        return act()
+
+    mounts = list(_mounts())
+    found = sorted({_mount_of(path, mounts) for path in paths})
+    try:
+        of = " ".join(dict.fromkeys(mount.device for mount in found))
+        return await in_thread(followed, of=of, limit_s=ANSWER_S if limit_s is None else limit_s)
+    except TimeoutError as error:
+        where = paths[0] if len(paths) == 1 else " or ".join(mount.point for mount in found)
+        raise Temporary(f"{where}: the file system does not answer: {error}", fix=FIX) from error
+
+
+def _learn(folder: str) -> None:
+    """In a thread: it looks at every part of the way."""
+    if len(_leads_to) >= _MOST_KNOWN:
+        _leads_to.clear()
+    _leads_to[folder] = os.path.realpath(folder)
+
+
+def _mount_of(path: str, mounts: list[Mount]) -> Mount:
+    folder, name = os.path.split(os.path.normpath(path))
+    real = os.path.join(_leads_to.get(folder, folder), name)
+    over = [mount for mount in mounts if mount.point in ("/", real) or real.startswith(mount.point + "/")]
+    longest = max((len(mount.point) for mount in over), default=0)
+    return next((mount for mount in reversed(over) if len(mount.point) == longest), NOWHERE)
+
+
+def _mounts() -> Iterator[Mount]:
+    """In the order in which they were made: of two at one place, the later one is seen."""
+    try:
+        lines = _MOUNTS.read_bytes().decode(errors="surrogateescape").strip().split("\n")
+    except OSError:
+        return
+    for line in lines:
+        _, _, device, _, point, *_ = line.split(" ")
+        yield Mount(device, _ESCAPED.sub(lambda found: chr(int(found[1], 8)), point))
