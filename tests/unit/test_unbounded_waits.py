@@ -86,6 +86,7 @@ ENDED_BY = {
     "adapters/libvirt/recovery.py:_free_port": "binds only",
     "adapters/native/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
+    "adapters/native/storage.py:FileStorage.held": "its thread is waited for with a clock beside it",
     "adapters/sql/fleet.py:SqlFleet._end": "in a thread of its own, left after CLOSE_S",
     "adapters/vif/announce.py:send_as": "settimeout",
     "adapters/vif/bridge.py:send": "settimeout",

@@ -228,11 +228,22 @@ async def test_a_server_that_does_not_take_the_lock_back_holds_up_nobody(
     assert is_free(path)
 
 
+@pytest.fixture
+async def none_left() -> AsyncIterator[None]:
+    """No thread is left alone, before and afterwards."""
+    for moment in ("before", "afterwards"):
+        async with asyncio.timeout(10):
+            while threads._Alone.left:  # noqa: ASYNC110 - a thread's end tells nobody
+                await asyncio.sleep(0.01)
+        if moment == "before":
+            yield
+
+
 async def test_a_lock_is_given_up_though_as_many_threads_hang_as_may(
-    watch: Watch, root: Path, monkeypatch: pytest.MonkeyPatch
+    none_left: None, watch: Watch, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither in the loop's thread, nor by the garbage collector there."""
-    path, held_up, alone = root / "shared.qcow2", threading.Event(), threads._Alone.left
+    path, held_up = root / "shared.qcow2", threading.Event()
     closed: list[str] = []
     real = os.close
 
@@ -255,9 +266,7 @@ async def test_a_lock_is_given_up_though_as_many_threads_hang_as_may(
         assert closed == ["sterna-unlock"]
         assert watch.on_loop == []
         assert is_free(path)
-        held_up.set()
-        while alone:  # noqa: ASYNC110 - a thread's end tells nobody
-            await asyncio.sleep(0.01)
+    held_up.set()
 
 
 @pytest.mark.parametrize("body", [None, ZeroDivisionError])
@@ -310,13 +319,10 @@ class Dead:
 
 
 @pytest.fixture
-async def dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dead]:
+def dead(none_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dead]:
     one = Dead(tmp_path, monkeypatch)
     yield one
     one.answers.set()
-    async with asyncio.timeout(10):
-        while threads._Alone.left:  # noqa: ASYNC110 - a thread's end tells nobody
-            await asyncio.sleep(0.01)
 
 
 async def test_a_dead_file_system_refuses_itself_and_no_other(
