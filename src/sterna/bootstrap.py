@@ -11,6 +11,7 @@ import socket
 import ssl
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -317,7 +318,23 @@ def _listening(fd: int | None) -> list[socket.socket] | None:
 
 
 DATABASE_AGAIN_S = 1.0
+SLOW_S = 30.0
+"""A database that has not been opened after this is told of: its disk hangs, or the resolver of its name."""
 REFUSALS = 2
+
+
+@contextmanager
+def _told_when_slow() -> Iterator[None]:
+    """Say after SLOW_S that the database does not answer. Nothing ends that wait but an answer or a signal."""
+    fix = "see that it runs, that its disk answers, and that its name is resolved"
+    why = f"the database does not answer, it is waited for: nothing within {SLOW_S:g} s"
+    timer = threading.Timer(SLOW_S, log.error, (why,), {"fix": fix})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _records(url: str) -> SqlFleet:
@@ -329,7 +346,8 @@ def _records(url: str) -> SqlFleet:
     said, refused = "", 0
     while True:
         try:
-            return SqlFleet.open(url)
+            with _told_when_slow():
+                return SqlFleet.open(url)
         except Unreachable as error:
             refused = 0 if not url.startswith("sqlite") and is_away(url, error) else refused + 1
             if url.startswith("sqlite") or refused == REFUSALS:

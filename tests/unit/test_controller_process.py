@@ -7,23 +7,77 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.postgres import Postgres
 
+HANGS = """
+import sys, threading
+from sterna.adapters.sql import fleet
+from sterna import bootstrap
+from sterna.__main__ import run
 
-def start(config: Path, listening: socket.socket) -> subprocess.Popen[bytes]:
+def hang(*args):
+    threading.Event().wait()
+
+{changes}
+run()
+"""
+"""A controller with a fault in it; everything else is as it is in service."""
+
+
+def start(config: Path, listening: socket.socket, changes: str = "") -> subprocess.Popen[bytes]:
     number = listening.fileno()
-    command = [sys.executable, "-m", "sterna", "controller", "--config", str(config), "--fd", str(number)]
+    program = ["-c", HANGS.format(changes=changes)] if changes else ["-m", "sterna"]
+    command = [sys.executable, *program, "controller", "--config", str(config), "--fd", str(number)]
     return subprocess.Popen(command, pass_fds=[number], stderr=subprocess.PIPE)
 
 
-def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(tmp_path: Path, database: str) -> None:
+@pytest.fixture
+def config(tmp_path: Path, database: str) -> Path:
     config = tmp_path / "controller.toml"
     config.write_text(f'database = "{database}"\n[bus]\nurl = "nats://127.0.0.1:9"\n')
+    return config
+
+
+def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Path) -> None:
+    changes = "fleet._hosts, fleet.ANSWER_S, fleet.CLOSE_S = hang, 0.2, 0.2"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        api = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        process = start(config, listening, changes)
+    try:
+        assert httpx2.get(f"{api}/v1/hosts", timeout=60, trust_env=False).status_code == 503
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        _, told = process.communicate()
+    assert b"what was begun there is left" in told
+
+
+def test_a_database_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(config: Path) -> None:
+    changes = "fleet.open_database, bootstrap.SLOW_S = hang, 0.2"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = start(config, listening, changes)
+    assert process.stderr is not None
+    ended = threading.Timer(60, process.kill)
+    ended.start()
+    try:
+        assert any(b"the database does not answer, it is waited for" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == -signal.SIGTERM
+    finally:
+        ended.cancel()
+        process.kill()
+        process.communicate()
+
+
+def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(config: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         api = f"http://127.0.0.1:{listening.getsockname()[1]}"
         process = start(config, listening)

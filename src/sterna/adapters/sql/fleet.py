@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
 
+from sterna.adapters.daemon_threads import DaemonThreads
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_database import open_database, take_turn, told
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
@@ -51,9 +51,9 @@ class SqlFleet:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="fleet-writer")
+        self._writer = DaemonThreads(1, "fleet-writer")
         in_one = engine.dialect.name == "sqlite"
-        self._readers = self._writer if in_one else ThreadPoolExecutor(3, thread_name_prefix="fleet-reader")
+        self._readers = self._writer if in_one else DaemonThreads(3, "fleet-reader")
 
     @classmethod
     def open(cls, url: str) -> SqlFleet:
@@ -84,7 +84,7 @@ class SqlFleet:
 
     def _end(self) -> None:
         for threads in (self._writer, self._readers):
-            threads.shutdown(wait=True)
+            threads.end()
         self._engine.dispose()
 
     async def hosts(self) -> list[HostRecord]:
@@ -182,14 +182,14 @@ class SqlFleet:
         return await self._run(lambda c: int(c.execute(select(func.max(entries.c.id))).scalar() or 0))
 
 
-async def _answered(threads: ThreadPoolExecutor, transaction: Callable[[], T]) -> T:
+async def _answered(threads: DaemonThreads, transaction: Callable[[], T]) -> T:
     """Its result. What has not begun after ANSWER_S never begins; whether what has begun was done is not known.
 
     Raises Unreachable then.
     """
     try:
         async with asyncio.timeout(ANSWER_S):
-            return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+            return await asyncio.wrap_future(threads.submit(transaction))
     except TimeoutError as error:
         why = f"the controller's database does not answer within {ANSWER_S:g} s"
         raise Unreachable(why, fix="see that it runs, and that its disk answers") from error
