@@ -29,6 +29,7 @@ from sterna.adapters.glance.images import GlanceImages
 from sterna.adapters.libvirt.handshake import TlsHandshake
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.libvirt.probe import PlainProbe
+from sterna.adapters.loop import run as run_on_loop
 from sterna.adapters.native.network import NativeNetwork
 from sterna.adapters.native.shared_file import SharedFileVolumes
 from sterna.adapters.native.storage import FileStorage
@@ -275,7 +276,7 @@ def run_agent(config: Path) -> None:
         await parts.bus.close()
 
     with alone_in(settings.state_dir):
-        asyncio.run(run())
+        run_on_loop(run())
 
 
 CLOSING_S = 3
@@ -399,4 +400,4 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         if not server.started:
             raise Permanent("the controller could not start", fix="its log, above, says why")
 
-    asyncio.run(run())
+    run_on_loop(run())

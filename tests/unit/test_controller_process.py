@@ -38,6 +38,20 @@ def start(config: Path, listening: socket.socket, changes: str = "") -> subproce
     return subprocess.Popen(command, pass_fds=[number], stderr=subprocess.PIPE)
 
 
+def test_a_resolver_that_hangs_keeps_it_from_ending_no_longer(config: Path) -> None:
+    config.write_text(config.read_text().replace("127.0.0.1:9", "bus.example:4222"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        api = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        process = start(config, listening, "import socket; socket.getaddrinfo = hang")
+    try:
+        assert httpx2.get(f"{api}/v1/health", timeout=60, trust_env=False).json()["status"] == "bus-lost"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.fixture
 def config(tmp_path: Path, database: str) -> Path:
     config = tmp_path / "controller.toml"
