@@ -272,8 +272,9 @@ async def in_thread(
             raise TimeoutError(f"no answer within {limit_s:g} s")
         return answer.result()
     finally:
-        answer.cancel()
-        alone.leave()
+        if not answer.done():
+            answer.cancel()
+            alone.leave()
 
 
 class Bounded:

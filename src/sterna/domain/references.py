@@ -60,6 +60,23 @@ class Kind(StrEnum):
     """Allocation of CPU cache or memory bandwidth (resctrl)."""
 
 
+PATHS = frozenset(
+    {
+        Kind.SOCKET,
+        Kind.SERVER,
+        Kind.OUTPUT,
+        Kind.FILE,
+        Kind.FIRMWARE,
+        Kind.PRESENT,
+        Kind.DEVICE,
+        Kind.ARGUMENT,
+    }
+)
+"""Names of these kinds are paths. Whoever looks at one may get no answer: its file system is dead."""
+ADDRESSES = frozenset({Kind.ADDRESS, Kind.PEER})
+"""Names of these kinds may have to be resolved."""
+
+
 class Form(StrEnum):
     """What a path leads to."""
 
@@ -107,6 +124,8 @@ class Reference(BaseModel):
     """Only the persistent definition names it: the next cold start needs it, the move does not."""
     thing: Thing | None = None
     """Of a path: what it leads to on the source."""
+    silent: bool = False
+    """Of a path: its file system on the source does not answer."""
     unless: str = ""
     """Not needed where this path exists."""
     own: bool = False
@@ -192,6 +211,15 @@ def in_words(found: Iterable[int]) -> str:
         else:
             spans.append([number, number])
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans) or "none"
+
+
+def apart(references: Iterable[Reference]) -> list[tuple[Reference, ...]]:
+    """Those of one path or address together, and all others, which any host can judge at once."""
+    found: dict[str, list[Reference]] = {}
+    for ref in references:
+        alone = ref.kind in PATHS | ADDRESSES and not ref.silent
+        found.setdefault(ref.name if alone else "", []).append(ref)
+    return [tuple(together) for together in found.values()]
 
 
 def translations(references: Iterable[Reference], ground: Ground) -> Mapping[str, str]:

@@ -19,12 +19,21 @@ def refusals(references: Iterable[Reference], ground: Ground) -> list[Refusal]:
     for ref in references:
         if ref.kind is Kind.ADDRESS and ref.name in moved:
             ref = ref.model_copy(update={"name": moved[ref.name]})  # noqa: PLW2901
-        for refusal in _JUDGES[ref.kind](ref, ground):
+        for refusal in _against(ref, ground):
             message = refusal.message
             if ref.cold:
                 message += " (only the persistent definition names it: the VM could not be started there)"
             found.setdefault((refusal.code, message), refusal.model_copy(update={"message": message}))
     return list(found.values())
+
+
+def _against(ref: Reference, ground: Ground) -> Iterator[Refusal]:
+    if ref.silent:
+        message = f"{ref.where} names {ref.name}, whose file system does not answer on the source"
+        fix = "see there that the storage it is on can be reached, or take it out of the VM"
+        yield Refusal(code="path-silent", message=message, fix=fix)
+    else:
+        yield from _JUDGES[ref.kind](ref, ground)
 
 
 _CODES = {Kind.ADDRESS: "port-taken", Kind.SOCKET: "path-taken", Kind.OUTPUT: "path-taken", Kind.CID: "vsock-taken"}

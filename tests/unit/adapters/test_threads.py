@@ -258,6 +258,21 @@ async def test_threads_that_are_left_alone_do_not_pile_up(monkeypatch):
     assert await in_thread(lambda: 7, name="test-left", limit_s=5) == 7
 
 
+async def test_a_thread_that_has_answered_is_not_left_alone(monkeypatch):
+    """Though it has not quite ended when its caller goes on."""
+    monkeypatch.setattr(threads, "MOST_LEFT", 1)
+    ends, perform = threading.Event(), threads._Call.perform
+
+    def lingers(call):
+        perform(call)
+        ends.wait(10)
+
+    monkeypatch.setattr(threads._Call, "perform", lingers)
+    for _ in range(3):
+        assert await in_thread(lambda: 7, name="test-lingers", limit_s=5) == 7
+    ends.set()
+
+
 async def test_many_that_are_waited_for_may_run_at_once(monkeypatch):
     monkeypatch.setattr(threads, "MOST_LEFT", 3)
     together = threading.Barrier(10)

@@ -9,6 +9,7 @@ from sterna.domain.references import (
     Kind,
     Reference,
     Thing,
+    apart,
     huge_bytes,
     in_words,
     less_promised,
@@ -176,6 +177,21 @@ def test_each_kind_is_refused_where_it_is_missing_and_only_there(
     assert [refusal.code for refusal in found] == ([code] if code else [])
     assert all(refusal.message and refusal.fix for refusal in found)
     assert all("persistent definition" in refusal.message for refusal in found) or not named.cold
+
+
+def test_a_path_at_which_the_source_could_not_look_is_refused() -> None:
+    found = refusals([ref(Kind.FILE, "/a/b", silent=True)], FakeGround(**{"/a/b": FILE}))
+    assert [refusal.code for refusal in found] == ["path-silent"]
+    assert "/a/b" in found[0].message and found[0].fix
+
+
+def test_references_are_looked_at_apart_by_what_may_not_answer() -> None:
+    log, again = ref(Kind.OUTPUT, "/a/log"), ref(Kind.ARGUMENT, "/a/log")
+    other, listens, rest = ref(Kind.FILE, "/b"), ref(Kind.ADDRESS, "web", port=1), ref(Kind.ADDRESS, "web", port=2)
+    cpus, pages = ref(Kind.CPUS, "0-3"), ref(Kind.PAGES, "2048")
+    silent = ref(Kind.FILE, "/c", silent=True)
+    found = apart([log, cpus, listens, other, silent, again, pages, rest])
+    assert found == [(log, again), (cpus, silent, pages), (listens, rest), (other,)]
 
 
 def test_every_kind_is_judged() -> None:

@@ -14,11 +14,15 @@ from typing import Any
 
 from sterna.adapters.libvirt import certificates, recovery
 from sterna.adapters.libvirt.metadata import Element
+from sterna.adapters.native.mounts import on_disk
 from sterna.adapters.threads import in_thread
+from sterna.domain.errors import Temporary
 from sterna.domain.model import Abilities
 
 _ASK_QEMU_S = 20.0
 """QEMU starts in a tenth of a second; on a host that swaps, in some."""
+_LOOK_S = 1.0
+"""A look at a file takes microseconds. On a dead NFS server it never ends."""
 _HUGEPAGES_SINCE = (4, 11)
 """The kernel whose userfaultfd serves hugetlbfs."""
 _DAEMONS = ("/run/libvirtd.pid", "/run/libvirt/libvirtd.pid", "/run/virtqemud.pid")
@@ -40,7 +44,7 @@ async def read(capabilities: Element, *, privileged: bool, settings: Abilities) 
         update={
             "userfaultfd": may_handle_faults(capabilities),
             "userfaultfd_hugepages": _kernel() >= _HUGEPAGES_SINCE,
-            "tls": not certificates.of_migration().missing,
+            "tls": await _has_certificates(),
             "zstd": await _has_zstd(emulator) if emulator else None,
             "locked_memory": _may_raise_limits() if privileged else None,
         }
@@ -73,11 +77,21 @@ def _kernel() -> tuple[int, int]:
     return int(major), int("".join(c for c in minor if c.isdigit()) or 0)
 
 
+async def _has_certificates() -> bool:
+    def look() -> bool:
+        return not certificates.of_migration().missing
+
+    try:
+        return await in_thread(look, name="sterna-certificates", limit_s=_LOOK_S)
+    except TimeoutError:
+        return False
+
+
 async def _has_zstd(emulator: str) -> bool | None:
     """None where QEMU does not say."""
     try:
-        changed = os.stat(emulator).st_mtime
-    except OSError:
+        changed = await on_disk(lambda: os.stat(emulator).st_mtime, emulator, limit_s=_LOOK_S)
+    except (OSError, Temporary):
         return None
     try:
         ask = partial(_ask_for_zstd, emulator, changed)

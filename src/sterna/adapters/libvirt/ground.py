@@ -1,11 +1,13 @@
 """What this host has of what a VM's definition names (`domain.references.Ground`). Blocking.
 
-libvirt's part of it is here, the kernel's in `adapters/native/ground.py`.
+libvirt's part of it is here, the kernel's in `adapters/native/ground.py`. libvirt is asked first, in its own
+thread: a path or a name whose looking up hangs then holds up nobody else.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import libvirt
 
@@ -13,14 +15,48 @@ from sterna.adapters.libvirt.claims import claims_of
 from sterna.adapters.libvirt.connection import Connect
 from sterna.adapters.libvirt.metadata import Element, parse_xml
 from sterna.adapters.native import ground as kernel
-from sterna.domain.references import Thing
+from sterna.domain.references import Kind, Reference, Thing
+
+_CLAIMED = {Kind.SOCKET, Kind.OUTPUT, Kind.ARGUMENT, Kind.CID}
+"""What another running VM may have."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What libvirt says of the things that some references name."""
+
+    users: Mapping[str, str] = field(default_factory=dict)
+    """Path -> in words, the running VM that names it."""
+    cids: Mapping[str, str] = field(default_factory=dict)
+    networks: Mapping[str, str] = field(default_factory=dict)
+    filters: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
+    security_models: frozenset[str] = frozenset()
+
+
+def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Told:
+    """On behalf of the VM `besides`. Looks at no file: this is libvirt's thread. Raises libvirtError."""
+    named: dict[Kind, set[str]] = {}
+    for ref in references:
+        named.setdefault(ref.kind, set()).add(ref.name)
+    running = _running(conn, besides) if named.keys() & _CLAIMED else []
+    cids = {c.get("address", ""): name for name, xml in running for c in xml.iterfind("devices/vsock/cid")}
+    return Told(
+        users={claim.path: name for name, xml in running for claim in claims_of(xml, name, "")},
+        cids=cids,
+        networks={name: _network(conn, name) for name in named.get(Kind.NETWORK, ())},
+        filters=frozenset(name for name in named.get(Kind.FILTER, ()) if _has_filter(conn, name)),
+        secrets=frozenset(uuid for uuid in named.get(Kind.SECRET, ()) if _has_secret(conn, uuid)),
+        security_models=_security_models(conn) if Kind.SECURITY in named else frozenset(),
+    )
 
 
 class HostGround:
-    """One look at this host, on behalf of the VM `besides`."""
+    """What this host has: of what libvirt knows, as it was told; of the rest, as the kernel shows it now. Its
+    looks may never end (a dead NFS server, a name that is not resolved): not to be made in libvirt's thread."""
 
-    def __init__(self, conn: Connect, host: str, address: str, besides: str) -> None:
-        self._conn, self._besides = conn, besides
+    def __init__(self, host: str, address: str, told: Told | None = None) -> None:
+        self._told = told or Told()
         self.host, self.address = host or "this host", address
 
     def thing(self, path: str, *, digest: bool = False) -> Thing:
@@ -61,61 +97,66 @@ class HostGround:
 
     def user_of(self, path: str) -> str:
         """See domain.references.Ground."""
-        return self._paths.get(path, "")
+        return self._told.users.get(path, "")
 
     def cid_user(self, cid: str) -> str:
         """See domain.references.Ground."""
-        return next(
-            (
-                name
-                for name, xml in self._running
-                if any(c.get("address") == cid for c in xml.iterfind("devices/vsock/cid"))
-            ),
-            "",
-        )
+        return self._told.cids.get(cid, "")
 
     def network(self, name: str) -> str:
         """See domain.references.Ground."""
-        try:
-            found = self._conn.networkLookupByName(name)
-            return "active" if found.isActive() else "inactive"
-        except libvirt.libvirtError as error:
-            return _unless(error, libvirt.VIR_ERR_NO_NETWORK, "")
+        return self._told.networks[name]
 
     def has_filter(self, name: str) -> bool:
         """See domain.references.Ground."""
-        try:
-            return self._conn.nwfilterLookupByName(name) is not None
-        except libvirt.libvirtError as error:
-            return bool(_unless(error, libvirt.VIR_ERR_NO_NWFILTER, ""))
+        return name in self._told.filters
 
     def has_secret(self, uuid: str) -> bool:
         """See domain.references.Ground."""
-        try:
-            return self._conn.secretLookupByUUIDString(uuid) is not None
-        except libvirt.libvirtError as error:
-            return bool(_unless(error, libvirt.VIR_ERR_NO_SECRET, ""))
+        return uuid in self._told.secrets
 
     def security_models(self) -> frozenset[str]:
         """See domain.references.Ground."""
-        host = parse_xml(self._conn.getCapabilities())
-        return frozenset(model.text or "" for model in host.iterfind("host/secmodel/model"))
+        return self._told.security_models
 
-    @cached_property
-    def _running(self) -> list[tuple[str, Element]]:
-        """The running domains but the VM's own, in words and XML."""
-        found = []
-        for domain in self._conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-            try:
-                if domain.UUIDString() != self._besides:
-                    found.append((f"VM {domain.name()}", parse_xml(domain.XMLDesc())))
-            except libvirt.libvirtError as error:
-                _unless(error, libvirt.VIR_ERR_NO_DOMAIN, "")  # it ended while we looked
-        return found
 
-    @cached_property
-    def _paths(self) -> dict[str, str]:
-        return {claim.path: name for name, xml in self._running for claim in claims_of(xml, name, "")}
+def _running(conn: Connect, besides: str) -> list[tuple[str, Element]]:
+    """The running domains but the VM's own, in words and XML."""
+    found = []
+    for domain in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        try:
+            if domain.UUIDString() != besides:
+                found.append((f"VM {domain.name()}", parse_xml(domain.XMLDesc())))
+        except libvirt.libvirtError as error:
+            _unless(error, libvirt.VIR_ERR_NO_DOMAIN, "")  # it ended while we looked
+    return found
+
+
+def _network(conn: Connect, name: str) -> str:
+    """Its state; '' where there is none of that name."""
+    try:
+        return "active" if conn.networkLookupByName(name).isActive() else "inactive"
+    except libvirt.libvirtError as error:
+        return _unless(error, libvirt.VIR_ERR_NO_NETWORK, "")
+
+
+def _has_filter(conn: Connect, name: str) -> bool:
+    try:
+        return conn.nwfilterLookupByName(name) is not None
+    except libvirt.libvirtError as error:
+        return bool(_unless(error, libvirt.VIR_ERR_NO_NWFILTER, ""))
+
+
+def _has_secret(conn: Connect, uuid: str) -> bool:
+    try:
+        return conn.secretLookupByUUIDString(uuid) is not None
+    except libvirt.libvirtError as error:
+        return bool(_unless(error, libvirt.VIR_ERR_NO_SECRET, ""))
+
+
+def _security_models(conn: Connect) -> frozenset[str]:
+    host = parse_xml(conn.getCapabilities())
+    return frozenset(model.text or "" for model in host.iterfind("host/secmodel/model"))
 
 
 def _unless(error: libvirt.libvirtError, code: int, answer: str) -> str:

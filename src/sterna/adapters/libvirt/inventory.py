@@ -13,15 +13,17 @@ from sterna.adapters.libvirt import abilities, checks, cpus, translating
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.describe import describe
-from sterna.adapters.libvirt.ground import HostGround
-from sterna.adapters.libvirt.host import HostSettings, LibvirtHost
+from sterna.adapters.libvirt.ground import HostGround, Told, ask
+from sterna.adapters.libvirt.host import LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import find, observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.references import references_of
 from sterna.adapters.libvirt.render import render_live
+from sterna.adapters.libvirt.seen import seen
 from sterna.adapters.libvirt.zeros import finds_zeros, refuse_holes
-from sterna.adapters.native import ground as kernel
+from sterna.adapters.native import looks
+from sterna.adapters.native.mounts import on_disk
 from sterna.adapters.threads import Bounded, in_thread
 from sterna.domain import standing
 from sterna.domain.claims import Claim, cold_disks
@@ -38,7 +40,7 @@ from sterna.domain.model import (
     Vm,
     VmSummary,
 )
-from sterna.domain.references import Kind, Reference, Thing, in_words, numbers, translations
+from sterna.domain.references import Kind, Reference, translations
 
 _RUN_DIR = Path("/run/libvirt/qemu")
 """Where libvirt keeps the process ids of its guests."""
@@ -86,7 +88,8 @@ class LibvirtInventory(LibvirtHost):
 
         Raises NotFound, Unreachable.
         """
-        return await self._details.run(lambda conn: _read_vm(conn, name_or_uuid, self._settings), name_or_uuid)
+        vm, pid = await self._details.run(lambda conn: _read_vm(conn, name_or_uuid), name_or_uuid)
+        return vm.model_copy(update={"references": await seen(vm.references, self._settings, pid)})
 
     async def observe(self, uuid: str) -> Observation:
         """State, reason, job, epoch and evidence of one guest, now. Absent is an answer. Raises Unreachable."""
@@ -101,10 +104,15 @@ class LibvirtInventory(LibvirtHost):
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`; every reason at once. Changes nothing.
 
-        Memory is not among them: the agent knows what other incoming guests were promised.
+        Memory is not among them: the agent knows what other incoming guests were promised. Raises Unreachable;
+        Temporary, with its name, where a file system or the look-up of a name gives no answer.
         """
-        found = await self._ask(lambda conn: _against(conn, vm))
-        found += await self._details.run(lambda conn: standing.refusals(vm.references, self._ground(conn, vm)))
+        emulator = vm.emulator or "/"
+        runs = await on_disk(lambda: os.access(emulator, os.X_OK), emulator, limit_s=looks.LOOK_S)
+        found = await self._ask(lambda conn: _against(conn, vm, runs))
+        ground = self._ground(await self._details.run(lambda conn: ask(conn, vm.references, vm.uuid)))
+        for some in await looks.at_each(vm.references, lambda refs: standing.refusals(refs, ground)):
+            found += some
         if not any(refusal.code == "uuid-taken" for refusal in found):
             self._events.forget(vm.uuid)  # what ran here on an earlier stay says nothing of the next
         return found
@@ -114,11 +122,13 @@ class LibvirtInventory(LibvirtHost):
         return await self._ask_of(uuid, lambda conn: against_leaving(conn.lookupByUUIDString(uuid)))
 
     async def listens_for(self, vm: Vm) -> dict[str, str]:
-        """See ports.hypervisor.Inventory.listens_for. Raises Unreachable."""
-        return await self._details.run(lambda conn: dict(translations(vm.references, self._ground(conn, vm))))
+        """See ports.hypervisor.Inventory.listens_for. Raises Temporary where a name is not looked up."""
+        listens, ground = [ref for ref in vm.references if ref.kind is Kind.ADDRESS], self._ground()
+        found = await looks.at_each(listens, lambda refs: translations(refs, ground))
+        return {old: new for some in found for old, new in some.items()}
 
-    def _ground(self, conn: Connect, vm: Vm) -> HostGround:
-        return HostGround(conn, self._settings.name, self._settings.address, besides=vm.uuid)
+    def _ground(self, told: Told | None = None) -> HostGround:
+        return HostGround(self._settings.name, self._settings.address, told)
 
     async def host_cpu(self, vm: Vm) -> str:
         """What a guest that sees this host's CPU as it is sees. Raises Unreachable, Permanent."""
@@ -258,7 +268,8 @@ def _touched(name: str, memory_bytes: int) -> int | None:
     return None
 
 
-def _read_vm(conn: Connect, name_or_uuid: str, own: HostSettings) -> Vm:
+def _read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
+    """The VM, and its QEMU's process. At what it names on the host nobody has looked yet."""
     domain = _lookup(conn, name_or_uuid)
     live = domain.XMLDesc()
     vm, solid = describe(live), refuse_holes(parse_xml(live))
@@ -266,7 +277,7 @@ def _read_vm(conn: Connect, name_or_uuid: str, own: HostSettings) -> Vm:
     active = bool(domain.isActive())
     persistent = bool(domain.isPersistent())
     inactive = describe(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if active and persistent else vm
-    return vm.model_copy(
+    read = vm.model_copy(
         update={
             "state": state,
             "reason": reason,
@@ -276,31 +287,17 @@ def _read_vm(conn: Connect, name_or_uuid: str, own: HostSettings) -> Vm:
                 _sized(domain, disk, finds_zeros(conn) and disk.target not in solid) for disk in vm.disks
             ),
             "cold": cold_disks(vm.disks, inactive.disks),
-            "references": _references(domain, active=active, persistent=persistent, own=own),
+            "references": _references(domain, active=active, persistent=persistent),
         }
     )
+    return read, _pid(domain.name()) if active else None
 
 
-def _references(domain: Any, *, active: bool, persistent: bool, own: HostSettings) -> tuple[Reference, ...]:
-    """What its definition names on this host, with what is there."""
+def _references(domain: Any, *, active: bool, persistent: bool) -> tuple[Reference, ...]:
+    """What its definition names on this host."""
     live = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE if active else 0))
     inactive = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if active and persistent else None
-    pid = _pid(domain.name()) if active else None
-    return tuple(_as_seen(ref, own, pid) for ref in references_of(live, inactive))
-
-
-def _as_seen(ref: Reference, own: HostSettings, pid: int | None) -> Reference:
-    if ref.kind in (Kind.CPUS, Kind.NODES):  # of those that are not here either nobody makes use
-        has = numbers(ref.name) & (kernel.cpus() if ref.kind is Kind.CPUS else kernel.nodes())
-        return ref.model_copy(update={"name": in_words(has)}) if has else ref
-    if ref.kind is Kind.ADDRESS:
-        return ref.model_copy(update={"own": ref.name == own.address, "network": kernel.network_of(ref.name)})
-    if ref.kind in (Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT):
-        found = kernel.thing(ref.name, digest=ref.kind is not Kind.FIRMWARE)
-        if ref.kind is Kind.ARGUMENT and pid is not None and kernel.only_written(ref.name, pid):
-            found = Thing()  # its QEMU makes it
-        return ref.model_copy(update={"thing": found})
-    return ref
+    return tuple(references_of(live, inactive))
 
 
 def _lookup(conn: Connect, name_or_uuid: str) -> Any:
@@ -328,9 +325,10 @@ def _sized(domain: Any, disk: Disk, keeps_holes: bool) -> Disk:
     return disk.model_copy(update={**sizes, "holes_kept": holes})
 
 
-def _against(conn: Connect, vm: Vm) -> list[Refusal]:
+def _against(conn: Connect, vm: Vm, runs: bool) -> list[Refusal]:
+    """`runs`: its emulator is here, and can be executed."""
     found = _names_taken(conn, vm)
-    found += checks.against_capabilities(vm, conn.getCapabilities(), os.access(vm.emulator or "/", os.X_OK))
+    found += checks.against_capabilities(vm, conn.getCapabilities(), runs)
     found += checks.against_version(vm, conn.getVersion())
     unsupported = {"arch-unsupported", "emulator-missing", "virt-type-missing", "machine-type-missing"}
     if not any(refusal.code in unsupported for refusal in found):

@@ -20,6 +20,7 @@ ANSWER_S = 300.0
 FIX = "see that the storage it is on can be reached"
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
+_MOST_NAMED = 2
 _MOST_KNOWN = 1024
 _leads_to: dict[str, str] = {}
 """Folder -> where it really is, as it was seen last."""
@@ -61,7 +62,7 @@ async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = Non
         of = " ".join(dict.fromkeys(mount.device for mount in found))
         return await in_thread(followed, of=of, limit_s=ANSWER_S if limit_s is None else limit_s)
     except TimeoutError as error:
-        where = paths[0] if len(paths) == 1 else " or ".join(mount.point for mount in found)
+        where = " or ".join(paths if len(paths) <= _MOST_NAMED else (mount.point for mount in found))
         raise Temporary(f"{where}: the file system does not answer: {error}", fix=FIX) from error
 
 

@@ -1,0 +1,35 @@
+"""What the source has of the things that its VM's definition names: the destination compares it with its own."""
+
+from __future__ import annotations
+
+from sterna.adapters.libvirt.host import HostSettings
+from sterna.adapters.native import ground as kernel
+from sterna.adapters.native import looks
+from sterna.domain.references import Kind, Reference, Thing, in_words, numbers
+
+_SEEN = {Kind.CPUS, Kind.NODES, Kind.ADDRESS, Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT}
+
+
+async def seen(references: tuple[Reference, ...], own: HostSettings, pid: int | None) -> tuple[Reference, ...]:
+    """With what is there. A file system that does not answer is the business of the check alone."""
+    found = {ref: ref for ref in references}
+    wanted = [ref for ref in references if ref.kind in _SEEN]
+    answers = await looks.at_those_that_answer(wanted, lambda refs: [_as_seen(ref, own, pid) for ref in refs])
+    for refs, answer in answers:
+        silent = [ref.model_copy(update={"silent": True}) for ref in refs]
+        found |= zip(refs, silent if answer is None else answer, strict=True)
+    return tuple(found[ref] for ref in references)
+
+
+def _as_seen(ref: Reference, own: HostSettings, pid: int | None) -> Reference:
+    if ref.kind in (Kind.CPUS, Kind.NODES):  # of those that are not here either nobody makes use
+        has = numbers(ref.name) & (kernel.cpus() if ref.kind is Kind.CPUS else kernel.nodes())
+        return ref.model_copy(update={"name": in_words(has)}) if has else ref
+    if ref.kind is Kind.ADDRESS:
+        return ref.model_copy(update={"own": ref.name == own.address, "network": kernel.network_of(ref.name)})
+    if ref.kind in (Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT):
+        found = kernel.thing(ref.name, digest=ref.kind is not Kind.FIRMWARE)
+        if ref.kind is Kind.ARGUMENT and pid is not None and kernel.only_written(ref.name, pid):
+            found = Thing()  # its QEMU makes it
+        return ref.model_copy(update={"thing": found})
+    return ref

@@ -1,0 +1,85 @@
+"""What libvirt is asked about the things that a definition names, before anybody looks at a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from sterna.adapters.libvirt.ground import HostGround, Told, ask
+from sterna.domain.references import Kind, Reference
+from sterna.domain.standing import refusals
+
+WEB, DB = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+DOMAIN = """<domain type='test' id='{id}'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory>
+<os><type>hvm</type></os><devices><serial type='file'><source path='/srv/{name}.log'/></serial>
+<vsock model='virtio'><cid auto='no' address='{cid}'/></vsock></devices></domain>"""
+NETWORK = "<network><name>{name}</name><bridge name='{name}0'/></network>"
+
+
+@pytest.fixture
+def conn(tmp_path: Path) -> Iterator[Any]:
+    domains = DOMAIN.format(id=1, name="web", uuid=WEB, cid=5) + DOMAIN.format(id=2, name="db", uuid=DB, cid=6)
+    (tmp_path / "node.xml").write_text(f"<node>{domains}{NETWORK.format(name='lan')}</node>")
+    one = libvirt.open(f"test://{tmp_path}/node.xml")
+    one.networkDefineXML(NETWORK.format(name="off"))
+    yield one
+    one.close()
+
+
+def named(kind: Kind, *names: str) -> list[Reference]:
+    return [Reference(kind=kind, name=name, where="it") for name in names]
+
+
+def test_what_other_running_guests_have_is_taken(conn: Any) -> None:
+    told = ask(conn, named(Kind.OUTPUT, "/srv/web.log"), besides=DB)
+    assert told.users == {"/srv/web.log": "VM web"}
+    ground = HostGround("host2", "", ask(conn, named(Kind.CID, "5", "6", "7"), besides=DB))
+    assert [ground.cid_user(cid) for cid in ("5", "6", "7")] == ["VM web", "", ""]
+    assert ask(conn, named(Kind.CPUS, "0"), besides=DB) == Told()
+
+
+def test_networks_by_their_state(conn: Any) -> None:
+    wanted = named(Kind.NETWORK, "lan", "off", "none")
+    ground = HostGround("host2", "", ask(conn, wanted, besides=DB))
+    assert [ground.network(ref.name) for ref in wanted] == ["active", "inactive", ""]
+    assert [refusal.code for refusal in refusals(wanted, ground)] == ["network-inactive", "network-missing"]
+
+
+class Libvirtd:
+    """Knows one filter and one secret."""
+
+    def nwfilterLookupByName(self, name: str) -> str:
+        return self._one(name, libvirt.VIR_ERR_NO_NWFILTER)
+
+    def secretLookupByUUIDString(self, name: str) -> str:
+        return self._one(name, libvirt.VIR_ERR_NO_SECRET)
+
+    def getCapabilities(self) -> str:
+        return "<capabilities><host><secmodel><model>dac</model></secmodel></host></capabilities>"
+
+    def _one(self, name: str, code: int) -> str:
+        if name == "known":
+            return name
+        error = libvirt.libvirtError("none")
+        error.err = (code if name == "unknown" else libvirt.VIR_ERR_RPC, 0, "none", 0, "", "", "", 0, 0)
+        raise error
+
+
+@pytest.mark.parametrize("kind", [Kind.FILTER, Kind.SECRET])
+def test_filters_and_secrets(kind: Kind) -> None:
+    wanted = named(kind, "known", "unknown")
+    found = refusals(wanted, HostGround("host2", "", ask(Libvirtd(), wanted, besides=DB)))
+    assert [refusal.code for refusal in found] == [f"{kind}-missing"]
+    assert "unknown" in found[0].message
+    with pytest.raises(libvirt.libvirtError):
+        ask(Libvirtd(), named(kind, "an error"), besides=DB)
+
+
+def test_security_drivers() -> None:
+    wanted = named(Kind.SECURITY, "dac", "selinux")
+    found = refusals(wanted, HostGround("host2", "", ask(Libvirtd(), wanted, besides=DB)))
+    assert [refusal.code for refusal in found] == ["security-driver-missing"]
