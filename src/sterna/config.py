@@ -7,6 +7,7 @@ that names it: a misspelt setting must not be silently ignored. Used by `bootstr
 from __future__ import annotations
 
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -94,6 +95,19 @@ def _with_address(template: str) -> str:
     return template
 
 
+def _numeric(remotes: str) -> str:
+    """Raises ValueError for a remote with a host name: Open vSwitch's library resolves none."""
+    for one in remotes.split(","):
+        kind, _, rest = one.strip().partition(":")
+        host = rest[: rest.index("]") + 1] if rest.startswith("[") and "]" in rest else rest.split(":")[0]
+        if kind in ("tcp", "ssl"):
+            try:
+                ip_address(bare(host))
+            except ValueError:
+                raise ValueError(f"{one.strip()!r} has no IP address: Open vSwitch takes no names there") from None
+    return remotes
+
+
 def _dialable(address: str) -> str:
     """An address without brackets. Raises ValueError for one that another host could not use."""
     if "%" in address:
@@ -134,7 +148,7 @@ class MigrationSettings(_Section):
 class NetworkSettings(_Section):
     """This host's switch."""
 
-    ovsdb: str = "unix:/run/openvswitch/db.sock"
+    ovsdb: Annotated[str, AfterValidator(_numeric)] = "unix:/run/openvswitch/db.sock"
     """Where every distribution's Open vSwitch listens. '': this host has none, only Linux bridges and macvtap."""
     provider: Literal["native", "neutron"] = "native"
     """Who knows the ports. `native`: the domain XML alone. `neutron`: the cloud of `[openstack]`."""

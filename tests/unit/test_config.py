@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ovs import socket_util
 
-from sterna.config import AgentSettings, ControllerSettings, load
+from sterna.config import AgentSettings, ControllerSettings, NetworkSettings, load
 from sterna.domain.errors import BadRequest
 
 AGENT = """
@@ -121,3 +122,27 @@ def test_a_provider_needs_to_know_its_cloud(tmp_path: Path) -> None:
 
 def test_without_a_provider_no_cloud_is_asked(tmp_path: Path) -> None:
     assert not load(AgentSettings, file(tmp_path, AGENT)).needs_cloud
+
+
+@pytest.mark.parametrize(
+    ("remotes", "fine"),
+    [
+        ("", True),
+        ("unix:/run/openvswitch/db.sock", True),
+        ("tcp:10.0.0.1:6640", True),
+        ("tcp:10.0.0.1", True),
+        ("tcp:[fd00::1]:6640, ssl:10.0.0.2:6640", True),
+        ("tcp:ovs.example:6640", False),
+        ("tcp:10.0.0.1:6640,tcp:ovs:6640", False),
+        ("ssl:", False),
+    ],
+)
+def test_a_name_of_an_ovsdb_server_is_refused(remotes: str, fine: bool) -> None:
+    """Open vSwitch's library would refuse it at each action, as if the server were away."""
+    if fine:
+        assert NetworkSettings(ovsdb=remotes).ovsdb == remotes
+    else:
+        with pytest.raises(ValueError, match="takes no names"):
+            NetworkSettings(ovsdb=remotes)
+        with pytest.raises(ValueError, match="bad peer name format"):
+            socket_util.inet_parse_active(remotes.rsplit(",", maxsplit=1)[-1].split(":", 1)[1], 6640)
