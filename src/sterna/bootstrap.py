@@ -20,7 +20,6 @@ from typing import TextIO
 from uuid import uuid4
 
 import structlog
-import uvicorn
 from structlog.typing import EventDict, ExcInfo
 
 from sterna.adapters.cinder.volumes import CinderVolumes, Connector
@@ -49,6 +48,7 @@ from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.api.app import create_app
+from sterna.api.server import Server
 from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, LogLevel, load
 from sterna.controller.controller import Controller
 from sterna.domain.addresses import filled
@@ -283,28 +283,7 @@ CLOSING_S = 3
 """How long answers under way may take when the controller is told to stop."""
 
 
-UNREAD_S = 60
-"""A client that takes nothing of an answer for so long (an event stream's that hangs) is cut off by the kernel."""
-
-
-class Server(uvicorn.Server):
-    """Leaves signals to `run_controller`: uvicorn would raise them again when all is done. Cuts off clients that do
-    not read: uvicorn would keep each, its stream and its connection, for as long as the client's kernel answers."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's; what is accepted later inherits the limit."""
-        await super().startup(sockets)
-        for listening in (one for server in getattr(self, "servers", ()) for one in server.sockets):
-            if listening.family in (socket.AF_INET, socket.AF_INET6):
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1000)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-async def _stop_when_told(server: uvicorn.Server, controller: Controller) -> None:
+async def _stop_when_told(server: Server, controller: Controller) -> None:
     await until_told_to_stop()
     controller.events.close()  # event streams never end by themselves
     server.should_exit = True
@@ -377,14 +356,8 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         clock = SystemClock()
         controller = Controller(fleet, RpcClient(bus, "controller", clock), clock)
         host, _, port = settings.listen.rpartition(":")
-        serving = uvicorn.Config(
-            create_app(controller),
-            host=host.strip("[]"),
-            port=int(port),
-            log_level="warning",
-            timeout_graceful_shutdown=CLOSING_S,
-        )
-        server = Server(serving)
+        app = create_app(controller)
+        server = Server(app, host=host.strip("[]"), port=int(port), timeout_graceful_shutdown=CLOSING_S)
         stopping = asyncio.create_task(_stop_when_told(server, controller))
         showing = asyncio.create_task(show_state(bus), name="systemd")
         try:

@@ -1,0 +1,117 @@
+"""The HTTP server: uvicorn, which never gives up a client that does not finish its request, or takes no answer.
+
+It has no setting for either: its only timer runs between an answer and the first byte of the next request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+REQUEST_S = 30.0
+"""A request has to be there within this, headers and body: from the connection, or from the answer before it."""
+UNREAD_S = 60
+"""A client that takes nothing of an answer for so long (an event stream's that hangs) is cut off."""
+ASK_AFTER_S, ASK_EVERY_S, ASKED_AT_MOST = 30, 10, 3
+"""The kernel asks a client that is silent while it is answered whether it is there."""
+
+
+class Connection(H11Protocol):
+    """One client's."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._until_whole: asyncio.TimerHandle | None = None
+        """Runs while the client owes a request, or the rest of one."""
+        self._until_taken: asyncio.TimerHandle | None = None
+        """Runs while something is not sent because the client does not take it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """As uvicorn's."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # told of every byte that the kernel does not take
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's."""
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's."""
+        super().on_response_complete()
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As uvicorn's."""
+        for timer in (self._until_whole, self._until_taken):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """As uvicorn's."""
+        super().pause_writing()
+        self._wait_until_taken()
+
+    def resume_writing(self) -> None:
+        """As uvicorn's."""
+        super().resume_writing()
+        if self._until_taken is not None:
+            self._until_taken.cancel()
+
+    def _look(self) -> None:
+        owed = self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing()
+        if owed and self._until_whole is None:
+            self._until_whole = self.loop.call_later(REQUEST_S, self.transport.close)
+        elif not owed and self._until_whole is not None:
+            self._until_whole.cancel()
+            self._until_whole = None
+
+    def _wait_until_taken(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._until_taken = self.loop.call_later(UNREAD_S, self._cut_off_unless_less_than, left)
+
+    def _cut_off_unless_less_than(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:
+            self._wait_until_taken()
+        else:
+            self.transport.abort()
+
+
+class Server(uvicorn.Server):
+    """Of one application. Leaves signals to who runs it: uvicorn would raise them again when all is done."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        """`options` as uvicorn's."""
+        super().__init__(uvicorn.Config(app, http=Connection, ws="none", log_level="warning", **options))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; what is accepted later inherits what is set."""
+        await super().startup(sockets)
+        for listening in (one for server in getattr(self, "servers", ()) for one in server.sockets):
+            if listening.family in (socket.AF_INET, socket.AF_INET6):
+                _set_limits(listening)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def _set_limits(listening: socket.socket) -> None:
+    """The kernel's: it alone knows what was sent and is not acknowledged."""
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_S * 1000))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ASK_AFTER_S)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASK_EVERY_S)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, ASKED_AT_MOST)
