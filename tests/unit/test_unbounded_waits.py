@@ -15,6 +15,20 @@ NOT_OURS = ("adapters/sim/", "lab/")
 """Only tests and demos run them."""
 WITHOUT_ARGUMENTS = {"wait", "get", "join", "acquire", "communicate", "readline", "create_future"}
 """`event.wait()`, `queue.get()`, `thread.join()`: with arguments they are something else, or have a limit."""
+BY_LAST_NAME = {
+    "shutdown": "",
+    "serve": "",
+    "getaddrinfo": "",
+    "gethostbyname": "",
+    "getfqdn": "",
+    "create_connection": "timeout",
+    "Popen": "",
+    "ThreadPoolExecutor": "",
+    "to_thread": "",
+    "run_in_executor": "",
+}
+"""Whatever is before it; and the argument that is its limit. A resolver has none, nor has the end of `with Popen`;
+what is in an executor, asyncio's own too, is joined when the process ends."""
 NEEDS = {
     "asyncio.wait": "timeout",
     "subprocess.run": "timeout",
@@ -22,17 +36,51 @@ NEEDS = {
     "Worker": "limit_s",
     "anext": "",
     "asyncio.shield": "",
-    "asyncio.gather": "return_exceptions",
+    "asyncio.gather": "",
     "asyncio.open_connection": "",
     "asyncio.open_unix_connection": "",
     "socket.socket": "",
 }
-"""Function, and the argument that is its limit ('': it has none, and needs one around it). `gather` with
-`return_exceptions` is how cancelled tasks are waited for."""
+"""Function, and the argument that is its limit ('': it has none, and needs one around it)."""
+IN_THREADS = {"in_thread": "limit_s", "on_disk": "", "_ROOM.call": ""}
+"""What is written among the arguments of these has their limit, or the one they have without that argument."""
+LIBVIRT = "adapters/libvirt/"
+"""Here a look at a file runs in a thread of libvirt's, or in the event loop: on a dead NFS server it never ends."""
+FILES = {
+    "stat",
+    "lstat",
+    "access",
+    "statvfs",
+    "listdir",
+    "scandir",
+    "open",
+    "readlink",
+    "realpath",
+    "isdir",
+    "unlink",
+}
+"""Of `os` and `os.path`; and of `Path`, without arguments or with such as need no path:"""
+OF_PATHS = {
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "exists",
+    "is_file",
+    "is_dir",
+    "iterdir",
+    "unlink",
+    "open",
+    "stat",
+}
+GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
+"""Of `adapters/native/ground.py`: paths and names that a guest's definition has."""
 LOCKS = ("lock", "gate")
 """`async with` something of such a name waits for whoever holds it."""
 
 IN_TURN = "who holds it: its steps have limits, F6-F9 and a rollback go on until done; callers have a deadline"
+SYSTEM = "on the file system that the host itself, or libvirtd, cannot do without"
+MEMORY = "the kernel's own, or in memory"
+LOOKED_AT = "called by native/looks.py only: a thread and a limit for each path and name"
 ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
     "saga/runner.py:Runner._pause": "a clock beside it",
@@ -86,6 +134,34 @@ ENDED_BY = {
     "adapters/libvirt/recovery.py:_free_port": "binds only",
     "adapters/native/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
+    "adapters/libvirt/abilities.py:_schema": "killed after 20 s; its thread is left after 40 s (_has_zstd)",
+    "adapters/native/looks.py:_answers": "LOOK_S, of each",
+    "adapters/neutron/network.py:NeutronNetwork._each": "the limit of an act, of each (openstack/session.py)",
+    "agent/checks.py:both": "each call's own limit or deadline",
+    "bootstrap.py:run_controller.run": "SIGTERM: this is the life of the process",
+    # names, and files that libvirt's threads or the event loop look at
+    "adapters/native/ground.py:bindable": LOOKED_AT,
+    "adapters/libvirt/ground.py:HostGround.bindable": LOOKED_AT,
+    "adapters/libvirt/ground.py:HostGround.listening": LOOKED_AT,
+    "adapters/libvirt/ground.py:HostGround.reaches": LOOKED_AT,
+    "adapters/libvirt/ground.py:HostGround.thing": LOOKED_AT,
+    "adapters/libvirt/seen.py:_as_seen": LOOKED_AT,
+    "adapters/libvirt/abilities.py:_may_raise_limits": MEMORY,
+    "adapters/libvirt/abilities.py:may_handle_faults": MEMORY,
+    "adapters/libvirt/certificates.py:Certificates.missing": "its callers: on_disk",
+    "adapters/libvirt/certificates.py:of_migration": SYSTEM,
+    "adapters/libvirt/certificates.py:settings_of": SYSTEM,
+    "adapters/libvirt/interlock.py:_give": MEMORY,
+    "adapters/libvirt/inventory.py:_meminfo": MEMORY,
+    "adapters/libvirt/inventory.py:_pid": MEMORY,
+    "adapters/libvirt/inventory.py:_touched": MEMORY,
+    "adapters/libvirt/keeper.py:_gone": SYSTEM,
+    "adapters/libvirt/keeper.py:_is_there": SYSTEM,
+    "adapters/libvirt/keeper.py:_say_so": MEMORY,
+    "adapters/libvirt/pages.py:usual_kib": MEMORY,
+    "adapters/libvirt/recovery.py:close_door": SYSTEM,
+    "adapters/libvirt/recovery.py:listen_again": SYSTEM,
+    "adapters/libvirt/recovery.py:open_door": SYSTEM,
     "adapters/native/storage.py:FileStorage.held": "its thread is waited for with a clock beside it",
     "adapters/daemon_threads.py:DaemonThreads.end": "who calls it: SqlFleet, in a thread left after CLOSE_S",
     "adapters/daemon_threads.py:DaemonThreads._work": "the next call: this is the life of the thread",
@@ -99,16 +175,30 @@ ENDED_BY = {
 """Place -> what ends it."""
 
 
+def touches_a_file(name: str) -> bool:
+    """A call of that name."""
+    before, _, last = name.rpartition(".")
+    if before in ("os", "os.path"):
+        return last in FILES
+    if before == "kernel":
+        return last in GROUND
+    return name == "open" or (before not in ("libvirt", "self") and last in OF_PATHS and bool(before))
+
+
 class Waits(ast.NodeVisitor):
     """The places of one file that wait without a limit."""
 
     def __init__(self, file: str) -> None:
         self.file, self.place, self.limited, self.found = file, [], 0, set[str]()
+        self.cancels = [False]
+        """Of each function around: does it cancel something?"""
 
     def _inside(self, node: ast.AST) -> None:
         limited, self.limited = self.limited, 0  # a function does not run where it is written
         self.place.append(node.name)
+        self.cancels.append(any(isinstance(n, ast.Attribute) and n.attr == "cancel" for n in ast.walk(node)))
         self.generic_visit(node)
+        self.cancels.pop()
         self.place.pop()
         self.limited = limited
 
@@ -128,11 +218,17 @@ class Waits(ast.NodeVisitor):
         name = ast.unparse(node.func)
         bare = isinstance(node.func, ast.Attribute) and node.func.attr in WITHOUT_ARGUMENTS
         waits = bare and not node.args and not named
-        waits |= name in NEEDS and NEEDS[name] not in named
-        waits |= isinstance(node.func, ast.Attribute) and node.func.attr == "shutdown"
+        limit = NEEDS.get(name, BY_LAST_NAME.get(name.split(".")[-1]))
+        waits |= limit is not None and limit not in named
+        if name == "asyncio.gather" and "return_exceptions" in named and self.cancels[-1]:
+            waits = False  # of tasks that were cancelled: they end
+        waits |= self.file.startswith(LIBVIRT) and touches_a_file(name)
         if waits and not self.limited:
             self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        limits = name in IN_THREADS and (not IN_THREADS[name] or IN_THREADS[name] in named)
+        self.limited += limits
         self.generic_visit(node)
+        self.limited -= limits
 
 
 def unbounded() -> Iterator[str]:
@@ -162,14 +258,45 @@ def test_a_wait_is_recognised() -> None:
         seen = Waits("x.py")
         seen.visit(ast.parse(f"async def f():\n {wait}"))
         assert seen.found == {"x.py:f"}, wait
-    for wait in ("pool.shutdown(wait=True)", "asyncio.gather(a, b)"):
+    for wait in (
+        "pool.shutdown(wait=True)",
+        "asyncio.gather(a, b)",
+        "asyncio.gather(a, b, return_exceptions=True)",
+        "socket.getaddrinfo(name, 0)",
+        "socket.create_connection(where)",
+        "ThreadPoolExecutor(1)",
+        "loop.run_in_executor(None, act)",
+        "asyncio.to_thread(act)",
+        "server.serve(sockets=s)",
+        "in_thread(lambda: e.wait())",
+    ):
         seen = Waits("x.py")
         seen.visit(ast.parse(f"def f():\n {wait}"))
         assert seen.found == {"x.py:f"}, wait
+    seen = Waits("x.py")
+    seen.visit(ast.parse("def f():\n with subprocess.Popen(x) as p:\n  pass"))
+    assert seen.found == {"x.py:f"}
     seen = Waits("x.py")
     seen.visit(
         ast.parse("def f():\n e.wait(1)\n d.get('x')\n asyncio.wait(x, timeout=1)\n subprocess.run(x, timeout=1)")
     )
     seen.visit(ast.parse("async def f():\n async with asyncio.timeout(1), lock:\n  pass"))
-    seen.visit(ast.parse("async def f():\n await asyncio.gather(x, return_exceptions=True)"))
+    seen.visit(ast.parse("async def f():\n x.cancel()\n await asyncio.gather(x, return_exceptions=True)"))
+    seen.visit(ast.parse("def f():\n socket.create_connection(where, timeout=1)"))
+    seen.visit(ast.parse("async def f():\n await in_thread(lambda: socket.getaddrinfo(n, 0), limit_s=1)"))
+    assert seen.found == set()
+
+
+def test_a_look_at_a_file_in_libvirts_thread_is_recognised() -> None:
+    looks = ("os.stat(p)", "os.path.isdir(p)", "open(p)", "Path(p).read_text()", "p.exists()", "kernel.thing(p)")
+    for look in looks:
+        seen = Waits("adapters/libvirt/x.py")
+        seen.visit(ast.parse(f"async def f(self):\n await self._query.run(lambda conn: {look})"))
+        assert seen.found == {"adapters/libvirt/x.py:f"}, look
+        for elsewhere in ("on_disk(lambda: {}, p)", "in_thread(lambda: {}, limit_s=1)"):
+            seen = Waits("adapters/libvirt/x.py")
+            seen.visit(ast.parse(f"async def f():\n await {elsewhere.format(look)}"))
+            assert seen.found == set(), look
+    seen = Waits("adapters/libvirt/x.py")
+    seen.visit(ast.parse("def f():\n libvirt.open(uri)\n kernel.cpus()\n self.exists()\n conn.lookup(p)"))
     assert seen.found == set()

@@ -13,7 +13,7 @@ class Handshake(Protocol):
     async def expect(self) -> int:
         """Destination: take one connection on this host's migration address within some seconds; the port.
 
-        Raises Permanent where the certificates cannot be used."""
+        Raises Permanent where the certificates cannot be used, Temporary where they cannot be read now."""
 
     async def shake(self, address: str, port: int) -> Refusal | None:
-        """Source: connect to a host that expects it; None where both trust each other."""
+        """Source: connect to a host that expects it; None where both trust each other. Raises Temporary."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import threading
 from pathlib import Path
 
 import pytest
 
 from sterna.adapters.libvirt import handshake
-from sterna.adapters.libvirt.certificates import of_migration
+from sterna.adapters.libvirt.certificates import Certificates, of_migration
 from sterna.adapters.libvirt.handshake import TlsHandshake
-from sterna.domain.errors import Permanent
+from sterna.domain.errors import Permanent, Temporary
 from sterna.lab.credentials import write_credentials
 
 HERE = "127.0.0.1"
@@ -82,6 +84,23 @@ async def test_a_peer_that_takes_the_connection_and_says_nothing(places, monkeyp
     assert came.is_set()
     assert refused is not None and refused.code == "tls-handshake"
     assert "no answer within 0.2 s" in refused.message
+
+
+@pytest.mark.parametrize("half", ["expect", "shake"])
+async def test_certificates_on_a_file_system_that_does_not_answer(places, monkeypatch, half) -> None:
+    """Neither holds up the event loop."""
+    monkeypatch.setattr(handshake, "_PATIENCE_S", 0.2)
+    answers, real = threading.Event(), handshake._context
+
+    def hangs(certificates: Certificates, side: int) -> ssl.SSLContext:
+        answers.wait(5)
+        return real(certificates, side)
+
+    monkeypatch.setattr(handshake, "_context", hangs)
+    one = TlsHandshake(HERE, places["a"])
+    with pytest.raises(Temporary, match=f"{places['a'].parent}/pki: the file system does not answer"):
+        await (one.expect() if half == "expect" else one.shake(HERE, 1))
+    answers.set()
 
 
 @pytest.mark.parametrize("comes", [False, True])

@@ -78,12 +78,10 @@ def _kernel() -> tuple[int, int]:
 
 
 async def _has_certificates() -> bool:
-    def look() -> bool:
-        return not certificates.of_migration().missing
-
+    told = certificates.of_migration()
     try:
-        return await in_thread(look, name="sterna-certificates", limit_s=_LOOK_S)
-    except TimeoutError:
+        return not await on_disk(lambda: told.missing, str(told.folder), limit_s=_LOOK_S)
+    except Temporary:
         return False
 
 

@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 
 from sterna.adapters.libvirt.certificates import QEMU_CONF, Certificates, of_migration
+from sterna.adapters.native.mounts import on_disk
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Refusal
 
@@ -24,8 +25,9 @@ class TlsHandshake:
         self._expecting: set[asyncio.Task[None]] = set()
 
     async def expect(self) -> int:
-        """Take one connection; the port. Raises Permanent where the certificates cannot be used."""
-        context = _context(of_migration(self._conf), ssl.PROTOCOL_TLS_SERVER)
+        """Take one connection; the port. Raises Permanent where the certificates cannot be used, Temporary where
+        their file system does not answer."""
+        context = await _loaded(of_migration(self._conf), ssl.PROTOCOL_TLS_SERVER)
         came = asyncio.Event()
 
         async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,10 +44,12 @@ class TlsHandshake:
         return int(server.sockets[0].getsockname()[1])
 
     async def shake(self, address: str, port: int) -> Refusal | None:
-        """Connect; None where both trust each other."""
-        fix = f"see to the certificates in {of_migration(self._conf).folder}, here and on the other host"
+        """Connect; None where both trust each other. Raises Temporary where the certificates' file system does not
+        answer."""
+        certificates = of_migration(self._conf)
+        fix = f"see to the certificates in {certificates.folder}, here and on the other host"
         try:
-            context = _context(of_migration(self._conf), ssl.PROTOCOL_TLS_CLIENT)
+            context = await _loaded(certificates, ssl.PROTOCOL_TLS_CLIENT)
             async with asyncio.timeout(_PATIENCE_S):
                 reader, writer = await asyncio.open_connection(address, port, ssl=context)
                 # in TLS 1.3 the other side's refusal of our certificate comes with the first read
@@ -65,6 +69,11 @@ async def _wait(server: asyncio.Server, came: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
                 await came.wait()
+
+
+async def _loaded(certificates: Certificates, side: int) -> ssl.SSLContext:
+    """Raises Permanent, Temporary."""
+    return await on_disk(lambda: _context(certificates, side), str(certificates.folder), limit_s=_PATIENCE_S)
 
 
 def _context(certificates: Certificates, side: int) -> ssl.SSLContext:
