@@ -70,7 +70,7 @@ class Attachments:
             listed = _answer(cloud.block_storage.get("/attachments/detail", params=query))["attachments"]
             return _seen(told, listed)
 
-        return await self._cloud.ask(f"read volume {volume}", read)
+        return await self._cloud.ask(f"read volume {volume}", read, of="cinder")
 
     async def create(self, volume: str, instance: str, connector: Mapping[str, Any]) -> Attachment:
         """Admit the connector's host. Raises Unknown where it may have been done.
@@ -82,7 +82,7 @@ class Attachments:
         def post(cloud: Connection) -> Attachment:
             return _attachment(_answer(cloud.block_storage.post("/attachments", json=body))["attachment"], {})
 
-        return await self._cloud.change(f"attach volume {volume} to {connector['host']}", post)
+        return await self._cloud.change(f"attach volume {volume} to {connector['host']}", post, of="cinder")
 
     async def complete(self, attachment: str) -> None:
         """The host uses it: Cinder's record becomes `attached`, the volume `in-use`."""
@@ -90,7 +90,7 @@ class Attachments:
         def post(cloud: Connection) -> None:
             _check(cloud.block_storage.post(f"/attachments/{attachment}/action", json={"os-complete": attachment}))
 
-        await self._cloud.change(f"complete attachment {attachment}", post)
+        await self._cloud.change(f"complete attachment {attachment}", post, of="cinder")
 
     async def delete(self, attachment: str) -> None:
         """Withdraw it; one that is gone is success."""
@@ -99,7 +99,7 @@ class Attachments:
             _check(cloud.block_storage.delete(f"/attachments/{attachment}"))
 
         try:
-            await self._cloud.change(f"delete attachment {attachment}", delete)
+            await self._cloud.change(f"delete attachment {attachment}", delete, of="cinder")
         except NotFound:
             return
 

@@ -28,6 +28,6 @@ class GlanceImages:
             return {name: value for name, value in response.json().items() if isinstance(value, str)}
 
         try:
-            return await self._cloud.ask(f"read image {image}", read)
+            return await self._cloud.ask(f"read image {image}", read, of="glance")
         except NotFound:
             return None

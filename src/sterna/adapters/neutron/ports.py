@@ -103,7 +103,7 @@ class NeutronPorts:
                 await self._send("put", f"{path}/{act.host}", {"binding": {"profile": profile}}, what)
 
     async def _get(self, path: str, what: str) -> Data:
-        return await self._cloud.ask(what, lambda c: _read(c.network.get(path)))
+        return await self._cloud.ask(what, lambda c: _read(c.network.get(path)), of="neutron")
 
     async def _send(self, method: str, path: str, body: Data | None, what: str) -> None:
         def act(connection: Connection) -> None:
@@ -116,7 +116,7 @@ class NeutronPorts:
                 )
             _read(answer)
 
-        await self._cloud.change(what, act)
+        await self._cloud.change(what, act, of="neutron")
 
 
 def _read(answer: Any) -> Data:

@@ -56,21 +56,22 @@ class Cloud:
         self._connection = _connect(access)
         self._timeout_s = access.timeout_s
 
-    async def ask(self, what: str, act: Callable[[Connection], T]) -> T:
+    async def ask(self, what: str, act: Callable[[Connection], T], *, of: str = "") -> T:
         """`act`'s answer, from a thread of its own; it must only read. `what` is for the error: `read volume X`.
+        `of`: the service; one that does not answer keeps nobody from the others.
 
         Raises Unreachable, Temporary, NotFound, Conflict or Permanent, each with the service's own words.
         """
-        return await self._run(what, act, changing=False)
+        return await self._run(what, act, of, changing=False)
 
-    async def change(self, what: str, act: Callable[[Connection], T]) -> T:
+    async def change(self, what: str, act: Callable[[Connection], T], *, of: str = "") -> T:
         """As `ask`, for an `act` that changes something: best one request, what it needs read before.
 
         Raises Unknown as well: no answer, or an answer that does not say whether it was done.
         """
-        return await self._run(what, act, changing=True)
+        return await self._run(what, act, of, changing=True)
 
-    async def _run(self, what: str, act: Callable[[Connection], T], *, changing: bool) -> T:
+    async def _run(self, what: str, act: Callable[[Connection], T], of: str, *, changing: bool) -> T:
         def attempt() -> T:
             try:
                 return act(self._connection)
@@ -81,7 +82,7 @@ class Cloud:
                 raise told from error
 
         try:
-            return await in_thread(attempt, name="sterna-openstack", limit_s=MOST_ANSWERS * self._timeout_s)
+            return await in_thread(attempt, name="sterna-openstack", of=of, limit_s=MOST_ANSWERS * self._timeout_s)
         except TimeoutError as error:
             kind = Unknown if changing else Unreachable
             raise kind(f"cannot {what}: {error}", fix="see that the service answers") from error

@@ -7,9 +7,14 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from sterna.adapters import threads
+from sterna.adapters.cinder.attachments import Attachments
+from sterna.adapters.glance.images import GlanceImages
+from sterna.adapters.neutron.ports import NeutronPorts
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary, Unknown, Unreachable
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
@@ -183,3 +188,26 @@ async def test_an_act_whose_answer_comes_drop_by_drop_has_an_end(scripted: Scrip
                 await cloud.change("change for ever", lambda _connection: gate.wait())
     finally:
         gate.set()
+
+
+async def test_a_service_that_does_not_answer_keeps_nobody_from_the_others(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MOST_LEFT", 2)
+    monkeypatch.setattr(cloud, "_timeout_s", 0.01)
+    gate = threading.Event()
+
+    def hears(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    silent, alive = SimpleNamespace(get=lambda _path: gate.wait()), SimpleNamespace(get=hears)
+    monkeypatch.setattr(cloud, "_connection", SimpleNamespace(image=silent, network=alive, block_storage=alive))
+    async with asyncio.timeout(20):
+        for words in ("no answer", "no answer", "hang already"):
+            with pytest.raises(Unreachable, match=words):
+                await GlanceImages(cloud).properties("i1")
+        monkeypatch.setattr(cloud, "_timeout_s", 5.0)
+        for look in (NeutronPorts(cloud).raw("p1"), Attachments(cloud).look("v1")):
+            with pytest.raises(ZeroDivisionError):
+                await look
+    gate.set()
