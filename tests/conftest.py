@@ -1,5 +1,5 @@
 """For every test: the databases a controller can have; hypothesis looks for wrong answers, not for slow ones (speed
-is `make bench`'s affair).
+is `make bench`'s affair); tracebacks in logs are plain: one with every frame's variables may take a minute.
 """
 
 from __future__ import annotations
@@ -8,12 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.postgres import Postgres
 
 settings.register_profile("sterna", deadline=None)
 settings.load_profile("sterna")
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")
