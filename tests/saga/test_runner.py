@@ -21,7 +21,7 @@ class World:
     """What the steps below do to it, and how they misbehave."""
 
     journal: SqlJournal
-    errors: dict[str, list[Exception]] = field(default_factory=dict)
+    errors: dict[str, list[BaseException]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     held: dict[str, dict] = field(default_factory=dict)
     history: History = field(default_factory=History)
@@ -124,6 +124,48 @@ async def test_patience_is_counted_from_the_first_error_not_from_the_steps_begin
     world.errors["slow"] = [Temporary("its agent was just killed")]
     await clock.run(Runner(clock).drive(Flow(until_pivot=(A, Slow)), world))
     assert world.done == ["a", "slow"]
+
+
+class Lasting(Slow):
+    name = "lasting"
+    lasts = True
+
+
+@pytest.mark.parametrize(("step", "reached"), [(Lasting, True), (Slow, False)])
+async def test_what_failed_before_a_step_went_well_for_long_counts_no_more(world, clock, step, reached):
+    world.errors[step.name] = [Temporary("one hiccup"), Temporary("and another, much later")]
+    await clock.run(Runner(clock).drive(Flow(until_pivot=(A, step)), world))
+    assert (step.name in world.done) is reached
+
+
+async def test_a_lasting_steps_patience_ends_all_the_same(world, clock):
+    class Failing(B):
+        name = "failing"
+        lasts = True
+
+    world.errors["failing"] = [Temporary("never")] * 100
+    await clock.run(Runner(clock).drive(Flow(until_pivot=(A, Failing)), world))
+    assert world.history.turned["error"]["message"] == "never"
+
+
+@pytest.mark.parametrize("name", ["a", "c", "undo-a"])
+async def test_a_cancellation_of_what_a_step_waits_for_does_not_end_the_drive(world, clock, name):
+    world.errors[name] = [asyncio.CancelledError()]
+    if name == "undo-a":
+        world.errors["b"] = [Permanent("no")]
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done[-1] == ("after-undo" if name == "undo-a" else "c")
+    (failed,) = [e for e in world.journal.entries("m") if e.kind is Kind.FAILED and e.name == name]
+    assert failed.data["error"]["code"] == Unknown.code
+
+
+async def test_a_cancellation_of_the_drive_itself_ends_it(world, clock):
+    driving = asyncio.ensure_future(Runner(clock).drive(Flow(until_pivot=(Slow,)), world))
+    await clock.advance(1)
+    driving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await clock.run(driving)
+    assert kinds(world, "slow") == [Kind.INTENT]
 
 
 async def test_temporary_is_retried_with_back_off_and_said_once(world, clock):

@@ -60,9 +60,9 @@ async def test_tokens_are_swept_at_the_start_and_after_an_error(away: int) -> No
 class OneHangs(Hypervisor):
     """Of its three VMs one hangs, or is a puzzle."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(away=0)
-        self.error: Exception | None = error
+        self.error: BaseException | None = error
 
     async def vms(self) -> list[Any]:
         return [SimpleNamespace(uuid=name) for name in ("hung", "u1", "u2")]
@@ -73,8 +73,10 @@ class OneHangs(Hypervisor):
         return SimpleNamespace(disks=[SimpleNamespace(files=[f"/srv/{uuid}.qcow2"])], cold=[])
 
 
-@pytest.mark.parametrize("error", [Unreachable("QEMU does not answer"), ValueError("a bug")])
-async def test_a_vm_that_hangs_keeps_no_others_tokens(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [Unreachable("QEMU does not answer"), ValueError("a bug"), asyncio.CancelledError()]
+)
+async def test_a_vm_that_hangs_keeps_no_others_tokens(error: BaseException) -> None:
     storage, hypervisor = Storage(), OneHangs(error)
     host = SimpleNamespace(name="host1", hypervisor=hypervisor, storage=storage, clock=Clock())
     tokens = CheckTokens(host)  # type: ignore[arg-type]

@@ -20,9 +20,9 @@ class World:
 
     def __init__(self, *devices: str) -> None:
         self.devices = list(devices)
-        self.hung: dict[str, Exception] = {}
+        self.hung: dict[str, BaseException] = {}
         self.stuck: dict[str, Exception] = {}
-        self.away: list[Exception] = []
+        self.away: list[BaseException] = []
         self.pruned = 0
         self.prune_fails: list[Exception] = []
 
@@ -87,8 +87,10 @@ async def looks(world: World, rounds: int) -> list[Any]:
     return logs
 
 
-@pytest.mark.parametrize("error", [Temporary("QEMU does not answer"), ValueError("a bug")])
-async def test_a_guest_that_cannot_be_looked_at_hides_no_other(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [Temporary("QEMU does not answer"), ValueError("a bug"), asyncio.CancelledError()]
+)
+async def test_a_guest_that_cannot_be_looked_at_hides_no_other(error: BaseException) -> None:
     world = World("tap1", "tap2")
     world.hung = {"tap1": error}
     keeping, _ = housekeeping(world)
@@ -123,6 +125,13 @@ async def test_the_looks_go_on_after_any_error_which_is_logged(error: Exception)
     (said,) = [line for line in logs if line["log_level"] == "warning"]
     assert said["why"] == str(error)
     assert said["exc_info"] is not isinstance(error, SternaError)
+
+
+async def test_the_looks_go_on_after_what_they_wait_for_was_cancelled() -> None:
+    world = World("tap1")
+    world.away = [asyncio.CancelledError()]
+    await looks(world, 3)
+    assert world.devices == []
 
 
 async def test_the_journal_is_pruned_though_the_switch_is_away_and_after_an_error() -> None:

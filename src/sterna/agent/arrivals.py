@@ -19,6 +19,7 @@ from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import PORTS_SWITCHED, Context
+from sterna.migration.persistent import Turns
 from sterna.ports.hypervisor import GuestEvent
 
 NEVER_RAN = "guest-ended-before-it-ran"
@@ -101,15 +102,14 @@ class Arrivals:
         return seen
 
     async def _look_out(self, ctx: Context) -> None:
-        hypervisor = ctx.host.hypervisor
+        hypervisor, turns = ctx.host.hypervisor, Turns(ctx, f"looking out for {ctx.migration.vm_name}")
         while RAN not in ctx.history.notes:
-            try:
+            with turns.turn():
                 async with hypervisor.events(ctx.vm_uuid) as events:
                     seen = self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
                     came = _waits_for_memory(seen, ctx.migration.epoch)
                     await self._listen_and_look(ctx, events, came=came)
-            except SternaError as error:
-                log.info("cannot look out for a guest now", vm=ctx.migration.vm_name, error=error.message)
+            if RAN not in ctx.history.notes:
                 await ctx.clock.sleep(LOOK_AGAIN_S)
 
     async def _listen_and_look(self, ctx: Context, events: AsyncIterator[GuestEvent], *, came: bool) -> None:
@@ -195,15 +195,13 @@ def _waits_for_memory(seen: Observation, epoch: int) -> bool:
 
 async def _repeat(ctx: Context) -> None:
     """Tell it again, as long as the guest runs here: one that has moved on would be called back."""
+    turns = Turns(ctx, f"announcing {ctx.migration.vm_name}")
     for wait_s in ANNOUNCE_AGAIN_S:
         await ctx.clock.sleep(wait_s)
-        try:
-            seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
-        except SternaError:
-            continue
-        if seen.state is not GuestState.RUNNING:
-            return
-        await _tell_network(ctx)
+        with turns.turn():
+            if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state is not GuestState.RUNNING:
+                return
+            await _tell_network(ctx)
 
 
 async def _tell_network(ctx: Context, but: frozenset[str] = frozenset()) -> frozenset[str]:

@@ -17,6 +17,7 @@ from sterna.domain.model import HostFacts
 from sterna.domain.trouble import Trouble
 from sterna.migration.context import HostPorts
 from sterna.rpc.deadline import within
+from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,8 @@ class Condition:
         """The host as libvirt describes it now, None where it cannot; sets `trouble`. Raises nothing."""
         facts, found = None, dict[str, tuple[str, str]]()
         try:
-            facts = await within(self._host.clock, FACTS_S, self._host.hypervisor.host())
+            with no_leaks():
+                facts = await within(self._host.clock, FACTS_S, self._host.hypervisor.host())
         except TimeoutError:
             fix = "see whether libvirtd hangs, and restart it if it does; guests run on"
             found["libvirtd cannot be used"] = f"no answer within {FACTS_S:g} s", fix

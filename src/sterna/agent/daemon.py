@@ -31,6 +31,7 @@ from sterna.rpc.presence import Beacon
 from sterna.rpc.server import RpcServer
 from sterna.rpc.subjects import host_topic
 from sterna.saga.runner import Runner, Strike, no_strike
+from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 
@@ -283,7 +284,11 @@ class Agent:
                     urgent.cancel()
             self._written.clear()
             self._urgent.clear()
-            await self._client.announce(f"journal.{self._host.name}", {"last": self._last_written})
+            try:
+                with no_leaks():
+                    await self._client.announce(f"journal.{self._host.name}", {"last": self._last_written})
+            except Exception:
+                log.exception("a hint was not sent; the next one may be")
 
 
 def _check_refused(request: Request) -> None:

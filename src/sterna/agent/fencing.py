@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-import structlog
-
 from sterna.agent.destination import DestinationDesk
 from sterna.agent.source import SourceDesk
 from sterna.domain.errors import BadRequest, Refused, SternaError, Undelivered, Unknown
@@ -21,6 +19,7 @@ from sterna.domain.step import History
 from sterna.domain.whereabouts import Finding, Verdict
 from sterna.migration.context import DECLARED, WROTE_OFF, Context
 from sterna.migration.fenced import source_facts
+from sterna.migration.persistent import Turns
 from sterna.ports.clock import Clock
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -46,8 +45,6 @@ _DESTINATION_PLAN = {
     Survivor.HOLD: "hold: {why}",
     Survivor.WAIT: "wait: {why}",
 }
-
-log = structlog.get_logger(__name__)
 
 
 class Fencing:
@@ -165,25 +162,26 @@ class Fencing:
         key = ctx.migration.id
         if key not in self._tasks:
             self._tasks[key] = asyncio.create_task(self._until_settled(ctx), name=f"end {key} alone")
-            self._tasks[key].add_done_callback(lambda _: self._tasks.pop(key, None))
 
     async def _until_settled(self, ctx: Context) -> None:
+        turns = Turns(ctx, "ending a half alone")
         while ctx.peer_fenced and not ctx.history.closed:
-            if WROTE_OFF not in ctx.history.notes and await self._lives(ctx.peer_name):
-                ctx.peer_answered({})
-                return
-            try:
-                decision = await self._destination.settle_alone(ctx)
-                why = decision.why
-            except SternaError as error:
-                why = error.message
-            except Exception as error:
-                log.exception("a half cannot be ended alone", migration=ctx.migration.id)
-                why = f"this is a bug: {type(error).__name__}: {error}"
-            if not ctx.history.closed:
+            why = ""
+            with turns.turn():
+                why = await self._settle_or_hear(ctx)
+            if ctx.peer_fenced and not ctx.history.closed:
                 with contextlib.suppress(SternaError):  # a full disk must not end this: said the next time
-                    ctx.note_change("", "waiting", why)
+                    ctx.note_change("", "waiting", why or turns.said)
                 await self._clock.sleep(AGAIN_S)
+        # no await since the last look, so that a word that comes now begins another task
+        self._tasks.pop(ctx.migration.id, None)
+
+    async def _settle_or_hear(self, ctx: Context) -> str:
+        """One try; why it is not over. Where the other host is heard again, the word does not hold any more."""
+        if WROTE_OFF not in ctx.history.notes and await self._lives(ctx.peer_name):
+            ctx.peer_answered({})
+            return ""
+        return (await self._destination.settle_alone(ctx)).why
 
 
 async def _source_finding(ctx: Context) -> Finding:

@@ -20,6 +20,7 @@ from sterna.domain.plugs import HYBRID, tap_name
 from sterna.domain.whereabouts import GONE, SAVED
 from sterna.migration.context import WROTE_OFF, HostPorts
 from sterna.ports.records import Journal
+from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 
@@ -66,14 +67,15 @@ class Housekeeping:
             if not vm or vm in moving:
                 continue
             try:
-                seen = await self._host.hypervisor.observe(vm)
-                if not await self._is_over(nic, vm, seen):
-                    continue
-                if device in self._suspects:
-                    await self._remove(nic, for_good=seen.state is GuestState.ABSENT)
-                    removed.append(device)
-                else:
-                    suspects.add(device)
+                with no_leaks():
+                    seen = await self._host.hypervisor.observe(vm)
+                    if not await self._is_over(nic, vm, seen):
+                        continue
+                    if device in self._suspects:
+                        await self._remove(nic, for_good=seen.state is GuestState.ABSENT)
+                        removed.append(device)
+                    else:
+                        suspects.add(device)
             except Exception as error:
                 troubled.add(device)
                 if device in self._suspects:
@@ -114,7 +116,8 @@ class Housekeeping:
         while True:
             await self._host.clock.sleep(EVERY_S)
             try:
-                await self.sweep()
+                with no_leaks():
+                    await self.sweep()
                 self._said.pop(_SWEEP, None)
             except Exception as error:
                 self._say(_SWEEP, error)

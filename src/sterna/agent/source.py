@@ -21,15 +21,20 @@ from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, HostFacts, Vm
 from sterna.domain.objective import Objective, objective_of
 from sterna.domain.status import Status
-from sterna.domain.step import History
+from sterna.domain.step import Flow, History
 from sterna.migration import postcopy
 from sterna.migration.context import ABORT_ASKED, REHEARSE, RUNS_THERE, WRITTEN_OFF, Context, HostPorts
 from sterna.migration.flow import REHEARSAL, SOURCE
+from sterna.migration.persistent import Turns
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
 from sterna.rpc.outbox import Outbox
 from sterna.saga.runner import Runner
+
+WAITING_DRIVE = "waiting-drive"
+"""Note: why nothing is done for a migration."""
+DRIVE_AGAIN_S = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -214,9 +219,17 @@ class SourceDesk:
             ctx.abort.set()
         self._contexts[migration.id] = ctx
         flow = REHEARSAL if migration.options.get(REHEARSE) else SOURCE
-        task = asyncio.create_task(self._runner.drive(flow, ctx), name=f"migration-{migration.id}")
+        task = asyncio.create_task(self._to_the_end(flow, ctx), name=f"migration-{migration.id}")
         self._tasks[migration.id] = task
         task.add_done_callback(lambda done: self._ended(migration.id, done))
+
+    async def _to_the_end(self, flow: Flow[Context], ctx: Context) -> None:
+        turns = Turns(ctx, "driving the migration", WAITING_DRIVE)
+        while True:
+            with turns.turn():  # no step ends it early: this is for what nobody thought of
+                await self._runner.drive(flow, ctx)
+                return
+            await self._host.clock.sleep(DRIVE_AGAIN_S)
 
     def _ended(self, migration_id: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(migration_id, None)

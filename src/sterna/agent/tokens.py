@@ -16,6 +16,7 @@ import structlog
 
 from sterna.domain.errors import SternaError
 from sterna.migration.context import HostPorts
+from sterna.tasks import no_leaks
 
 SWEEP_AGAIN_S = 5.0
 
@@ -65,7 +66,8 @@ class CheckTokens:
             await self._dirty.wait()
             self._dirty.clear()
             try:
-                await self._sweep()
+                with no_leaks():
+                    await self._sweep()
             except Exception as error:
                 bug = not isinstance(error, SternaError)
                 log.info("tokens of old checks cannot be swept yet", error=str(error), exc_info=bug)
@@ -77,13 +79,15 @@ class CheckTokens:
         failed: Exception | None = None
         for summary in await self._host.hypervisor.vms():
             try:
-                vm = await self._host.hypervisor.vm(summary.uuid)
+                with no_leaks():
+                    vm = await self._host.hypervisor.vm(summary.uuid)
             except Exception as error:
                 failed = failed or error
                 continue
             for path in {path for d in (*vm.disks, *vm.cold) for path in d.files}:
                 try:
-                    await self._host.storage.sweep_tokens(path, self._prefix, frozenset(self._in_use))
+                    with no_leaks():
+                        await self._host.storage.sweep_tokens(path, self._prefix, frozenset(self._in_use))
                 except Exception as error:
                     failed = failed or error
         if failed is not None:

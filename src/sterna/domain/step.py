@@ -39,6 +39,9 @@ class Step(Generic[C]):
     undo: ClassVar[tuple[type[Step[C]], ...]] = ()
     patience_s: ClassVar[float] = 30.0
     """How long Temporary errors are retried before the pivot, in seconds from the first one."""
+    lasts: ClassVar[bool] = False
+    """It goes on for as long as things go well, hours perhaps. What failed before counts no more then: patience
+    begins anew with an error that comes later than `patience_s` after its attempt began."""
     reads_only: ClassVar[bool] = False
     """It changes nothing, waits for nothing and has no undo: its intent need not be on disk before it begins."""
     settles_abort: ClassVar[bool] = False

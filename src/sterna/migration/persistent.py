@@ -1,4 +1,5 @@
-"""For the loops beside a copy: what one turn raises does not end them, the next turn comes soon."""
+"""For loops that must go on, beside a copy and elsewhere: what one turn raises does not end them, the next turn
+comes soon."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import structlog
 
 from sterna.domain.errors import SternaError
 from sterna.migration.context import Context
+from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 
@@ -20,22 +22,27 @@ class Turns:
         """`note`: where the reason is journaled, whenever its words change; '' where it is of no interest."""
         self._ctx, self._what, self._note = ctx, what, note
         self._logged = ""
+        self.said = ""
+        """What the last turn raised, in words; '' for nothing."""
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """One turn. Nothing but a cancellation comes out of it."""
+        """One turn. Nothing but a cancellation of the loop comes out of it. Whatever it was is logged once."""
+        self.said = ""
         try:
-            yield
+            with no_leaks():
+                yield
         except SternaError as error:
-            self._tell(error.message)
+            self._tell(error.message, bug=False)
         except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-            if why != self._logged:
-                self._logged = why
-                log.exception("tried again", what=self._what, migration=self._ctx.migration.id)
-            self._tell(f"this is a bug: {why}")
+            self._tell(f"this is a bug: {type(error).__name__}: {error}", bug=True)
 
-    def _tell(self, why: str) -> None:
+    def _tell(self, why: str, *, bug: bool) -> None:
+        self.said = why
+        if why != self._logged:
+            self._logged = why
+            tell = log.error if bug else log.info
+            tell("tried again", what=self._what, why=why, migration=self._ctx.migration.id, exc_info=bug)
         if self._note:
             with contextlib.suppress(SternaError):  # a full disk: said the next time
                 self._ctx.note_change("M4", self._note, f"{self._what} is tried again: {why}")

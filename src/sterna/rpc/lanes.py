@@ -15,6 +15,7 @@ import structlog
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope
+from sterna.tasks import no_leaks
 
 _FIRST_S = 0.2
 _LONGEST_S = 10.0
@@ -72,11 +73,10 @@ class Lanes:
         pause, tries = _FIRST_S, 0
         while True:
             try:
-                await self._handle(envelope)
+                with no_leaks():
+                    await self._handle(envelope)
                 return
-            except (Exception, asyncio.CancelledError) as e:
-                if _being_stopped(e):
-                    raise
+            except Exception as e:
                 tries += 1
                 if _is_hopeless(e, tries):
                     self._set_aside(envelope, e.message if isinstance(e, SternaError) else repr(e))
@@ -95,14 +95,8 @@ class Lanes:
             pause = min(pause * 2, _LONGEST_S)
 
 
-def _is_hopeless(error: BaseException, tries: int) -> bool:
+def _is_hopeless(error: Exception, tries: int) -> bool:
     if isinstance(error, BadRequest):
         return True
-    by_mistake = isinstance(error, Conflict) or not isinstance(error, SternaError | asyncio.CancelledError)
+    by_mistake = isinstance(error, Conflict) or not isinstance(error, SternaError)
     return by_mistake and tries >= _MOST_TRIES
-
-
-def _being_stopped(error: BaseException) -> bool:
-    # A CancelledError that leaks out of a handler (some inner task was cancelled) must not end the lane.
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -18,6 +18,7 @@ from sterna.ports.records import Envelope, Journal
 from sterna.rpc.deadline import paused, within
 from sterna.rpc.envelope import Request, decode_reply, encode
 from sterna.rpc.subjects import cast_subject
+from sterna.tasks import no_leaks
 
 _FIRST_S = 0.2
 _LONGEST_S = 5.0
@@ -107,8 +108,9 @@ class Outbox:
                 if not waiting:
                     break
                 for envelope in waiting:
-                    if await self._taken(envelope):
-                        self._journal.outbox_done(envelope.id)
+                    with no_leaks():
+                        if await self._taken(envelope):
+                            self._journal.outbox_done(envelope.id)
                     pause, logged = _FIRST_S, ""
             except Exception as e:
                 unexpected = not isinstance(e, SternaError)

@@ -10,6 +10,7 @@ import structlog
 from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
 from sterna.rpc.client import RpcClient
+from sterna.tasks import no_leaks
 
 _log = structlog.get_logger()
 
@@ -41,7 +42,8 @@ class Beacon:
         said = ""
         while True:
             try:
-                await self._client.announce(self._topic, await self._facts())
+                with no_leaks():
+                    await self._client.announce(self._topic, await self._facts())
                 said = ""
             except Exception as e:
                 if str(e) != said:  # said once, not every second for as long as libvirtd is away

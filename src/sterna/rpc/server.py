@@ -20,6 +20,7 @@ from sterna.rpc.deadline import within
 from sterna.rpc.envelope import Reply, Request, decode_request, encode
 from sterna.rpc.lanes import Lanes
 from sterna.rpc.subjects import call_subject, cast_subject
+from sterna.tasks import no_leaks
 
 CallHandler = Callable[[Request], Awaitable[Data]]
 CastHandler = Callable[[Request], Awaitable[None]]
@@ -115,7 +116,8 @@ class RpcServer:
             handler = self._methods.get(request.method)
             if handler is None:
                 raise BadRequest(f"{self._host_name} knows no method {request.method!r}")
-            return Reply(kind="result", id=request.id, data=await handler(request))
+            with no_leaks():
+                return Reply(kind="result", id=request.id, data=await handler(request))
         except SternaError as e:
             return Reply.of_error(request.id, e)
         except asyncio.CancelledError:
@@ -187,7 +189,10 @@ class RpcServer:
             sender=envelope.sender,
             why=why,
         )
-        self.on_aside(envelope, why)
+        try:
+            self.on_aside(envelope, why)
+        except Exception:  # what comes after it in its lane must not wait for it
+            _log.exception("nobody was told of a cast that is set aside", id=envelope.id)
 
 
 def _decode(payload: bytes, kind: str) -> Request:

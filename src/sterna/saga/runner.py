@@ -18,6 +18,7 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 from sterna.domain.step import Flow, History, Onward, Step
 from sterna.ports.clock import Clock
+from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 
@@ -110,8 +111,10 @@ class Runner:
         failing_ms, delay, said = None, FIRST_DELAY_S, ""
         interrupted = step.name in ctx.history.plans
         while True:
+            began_ms = self._clock.monotonic_ms()
             try:
-                data = await self._attempt(step, ctx, interrupted)
+                with no_leaks():
+                    data = await self._attempt(step, ctx, interrupted)
                 ctx.write(Kind.DONE, row=step.row, name=step.name, data=data, lazily=True)
                 return
             except Onward:
@@ -119,6 +122,8 @@ class Runner:
             except Exception as raised:
                 error = _as_sterna(step, raised)
             now_ms = self._clock.monotonic_ms()
+            if step.lasts and now_ms - began_ms > step.patience_s * 1000:
+                failing_ms, delay, said = None, FIRST_DELAY_S, ""
             failing_ms = now_ms if failing_ms is None else failing_ms  # what went well before took its time
             waited_s = (now_ms - failing_ms) / 1000
             final = not forever and (isinstance(error, Permanent) or waited_s >= step.patience_s)

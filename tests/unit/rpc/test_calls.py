@@ -256,6 +256,16 @@ async def test_stopping_the_server_answers_unknown_at_once(world):
         await call
 
 
+async def test_a_handler_in_which_something_was_cancelled_says_so(world):
+    async def handler(request):
+        raise asyncio.CancelledError
+
+    world.b.server.method("work", handler)
+    await world.b.server.start()
+    with pytest.raises(Unknown, match="what was waited for was cancelled"):
+        await world.clock.run(world.a.client.call("b", "work", {}))
+
+
 async def test_a_cancelled_caller_leaves_the_handler_alone(world):
     finished = asyncio.Event()
 
@@ -313,7 +323,8 @@ async def test_hints_reach_listeners_and_failures_are_silent(world):
     assert got == [("host.a", {"n": 1})]
 
 
-async def test_the_beacon_shines_and_survives_bad_facts(world):
+@pytest.mark.parametrize("error", [RuntimeError("libvirt is away"), asyncio.CancelledError()])
+async def test_the_beacon_shines_and_survives_bad_facts(world, error):
     got, count = [], 0
 
     async def handler(topic, data):
@@ -323,7 +334,7 @@ async def test_the_beacon_shines_and_survives_bad_facts(world):
         nonlocal count
         count += 1
         if count == 2:
-            raise RuntimeError("libvirt is away")
+            raise error
         return {"n": count}
 
     await world.b.client.listen("host.*", handler)

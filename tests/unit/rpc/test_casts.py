@@ -223,6 +223,41 @@ async def test_a_failing_handler_is_tried_until_it_succeeds(world, error):
     assert pauses[-1] > pauses[0]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("bug"), asyncio.CancelledError()])
+async def test_a_courier_goes_on_whatever_its_way_was_barred_by(world, error):
+    seen, barred = recorder(world.b), [error]
+    send = world.a.outbox._send
+
+    async def sometimes(envelope):
+        if barred:
+            raise barred.pop()
+        await send(envelope)
+
+    world.a.outbox._send = sometimes
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("c1"))
+    await world.clock.advance(5)
+    assert seen == ["c1"]
+
+
+async def test_a_cast_that_is_set_aside_holds_nobody_up_though_nobody_can_be_told(world):
+    def fail(request):
+        if request.id == "c1":
+            raise BadRequest("never")
+
+    def cannot_tell(envelope, why):
+        raise RuntimeError("bug")
+
+    seen = recorder(world.b, fail)
+    world.b.server.on_aside = cannot_tell
+    await world.b.server.start()
+    await _send(world, "c1")
+    await _send(world, "c2")
+    await world.clock.advance(5)
+    assert (seen, list(world.b.server.aside)) == (["c2"], ["c1"])
+
+
 async def test_order_within_a_migration_and_none_between(world):
     """m1's first cast fails for a while: m1's others wait behind it, m2's do not."""
     failures = Counter()

@@ -1,0 +1,27 @@
+"""Cancellations that nobody sent. Used by every task that must not end before it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sterna.domain.errors import Unknown
+
+
+def told_to_stop() -> bool:
+    """Was the current task cancelled?"""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@contextmanager
+def no_leaks() -> Iterator[None]:
+    """Inside, only a cancellation of the current task comes out as one. One of something that is waited for, which
+    would end this task without a word, becomes Unknown."""
+    try:
+        yield
+    except asyncio.CancelledError as leaked:
+        if told_to_stop():
+            raise
+        raise Unknown("what was waited for was cancelled; whether it was done is not known") from leaked
