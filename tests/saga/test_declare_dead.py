@@ -6,10 +6,13 @@ Whatever the survivor does then, the dead host's return must change nothing that
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import patch
 
 import pytest
 
 from sterna.adapters.sim import life, qemu
+from sterna.agent.destination import DestinationDesk
+from sterna.agent.fencing import Fencing
 from sterna.domain.errors import Refused
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, GuestState
@@ -17,6 +20,7 @@ from sterna.domain.status import Status
 from sterna.migration.context import DECLARED, WRITTEN_OFF
 from tests.saga.fleet import SimAgent, SimFleet
 from tests.saga.test_migration import run
+from tests.saga.test_watchers import raising
 
 BIG = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
 
@@ -382,6 +386,51 @@ async def test_the_host_is_heard_again_before_anything_was_done():
         assert fleet.world.running(vm) == ["host1"]
 
     await run(scenario)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("can't start new thread"), asyncio.CancelledError()])
+async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or_asked(error):
+    async def scenario(fleet):
+        source, survivor = fleet.agents["host1"], fleet.agents["host2"]
+        await fleet.start(fleet.vm(**BIG))
+        await noted(fleet, "host1", "copy-started")
+        await source.kill()
+        fleet.world.hosts["host2"].libvirtd_up = False
+        await declare(fleet, "host1", "host2")
+        await fleet.clock.sleep(3)
+        with raising(Fencing, "_lives", *[error] * (error is not None)) as left:
+            survivor.disk_full(error is None)
+            await source.start()
+            await fleet.clock.sleep(10)
+            survivor.disk_full(False)
+            await fleet.clock.sleep(5)
+        assert not left
+        assert survivor.history(fleet.migration).notes[DECLARED]["dead"] is False
+        fleet.world.hosts["host2"].libvirtd_up = True
+        assert await fleet.ended() is Status.FAILED  # the copy did not survive libvirtd
+
+    await run(scenario)
+
+
+async def test_a_host_that_answers_with_an_error_only_is_alive():
+    async def scenario(fleet):
+        await fleet.start(fleet.vm(**BIG))
+        await noted(fleet, "host1", "copy-started")
+        await fleet.agents["host2"].kill()
+        fleet.world.hosts["host1"].libvirtd_up = False  # nothing can be settled yet
+        await declare(fleet, "host2", "host1")
+        with patch.object(DestinationDesk, "observe_guest", cannot_say):
+            await fleet.agents["host2"].start()
+            await fleet.clock.sleep(30)
+        assert fleet.agents["host1"].history(fleet.migration).notes[DECLARED]["dead"] is False
+        fleet.world.hosts["host1"].libvirtd_up = True
+        assert await fleet.ended() is Status.FAILED  # the copy did not survive libvirtd
+
+    await run(scenario)
+
+
+async def cannot_say(*_: object) -> Data:
+    raise RuntimeError("can't start new thread")
 
 
 async def test_the_word_is_taken_back():

@@ -85,7 +85,7 @@ ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
     "saga/runner.py:Runner._pause": "a clock beside it",
     "migration/pre.py:unless_aborted": "the call's own deadline (rpc/client.py)",
-    "migration/postcopy.py:attend": "join() is one try, each of its calls with a deadline",
+    "migration/postcopy.py:_goes_on": "join() is one try, each of its calls with a deadline",
     "migration/transfer.py:watch": "the copy; looked at every 3 to 12 s (handover.guard), ended by an abort",
     "migration/transfer.py:_obey_abort": "cancelled with the copy",
     "migration/handover.py:switch_network": "cancelled with the copy; F7 asks again",

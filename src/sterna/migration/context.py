@@ -9,7 +9,7 @@ from functools import cached_property
 
 import structlog
 
-from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
+from sterna.domain.errors import Permanent, SternaError, Undelivered, Unknown
 from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Disk, GuestState, Observation, Vm
@@ -288,10 +288,14 @@ class Context:
         return seen
 
     async def observe_there(self) -> Observation:
-        """The other host's word about the guest; UNKNOWN where its agent or libvirt does not answer."""
+        """The other host's word about the guest; UNKNOWN where its agent or libvirt does not answer, or not with an
+        observation. Raises Temporary where the journal cannot be written."""
         try:
             answer = await self.peer.call("observe_guest", {"vm": self.vm_uuid})
-        except (Temporary, Unknown) as error:
+        except (Undelivered, Unknown) as error:
+            return Observation(state=GuestState.UNKNOWN, reason=error.message)
+        except SternaError as error:
+            self.peer_answered({})  # it lives, if it cannot say
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
         try:
             seen = Observation.model_validate(answer["observation"])

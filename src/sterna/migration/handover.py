@@ -32,7 +32,7 @@ LOOK_ANYWAY_ROUNDS = 4
 
 async def guard(ctx: Context) -> None:
     """Return when the source's paused guest was ended here as libvirt did not; in a healthy hand-over never."""
-    late, rounds = False, 0
+    turns, late, rounds = Turns(ctx, "looking at the hand-over"), False, 0
     while True:
         await ctx.clock.sleep(LOOK_EVERY_S)
         # Without a reason as well, now and then: the event may be missed, or older than this life of the agent.
@@ -40,10 +40,10 @@ async def guard(ctx: Context) -> None:
         rounds += 1
         if not reason:
             continue
-        was_late = late
-        late = await _left_behind(ctx)
-        if late and was_late:
-            with contextlib.suppress(SternaError):  # tried again
+        was_late, late = late, False  # a look that fails decides nothing
+        with turns.turn():
+            late = await _left_behind(ctx)
+            if late and was_late:
                 await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, ctx.migration.epoch)
                 ctx.note_once("M5", "hand-over-late", {"why": f"{ctx.migration.destination} runs the guest"})
                 return

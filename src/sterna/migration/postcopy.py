@@ -17,7 +17,7 @@ from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict
 from sterna.migration.context import RUNS_THERE, Context
 from sterna.migration.persistent import Turns
 
-Find = Callable[[Context], Awaitable[Finding]]
+Find = Callable[[], Awaitable[Finding]]
 
 ASKED = "postcopy-asked"
 """Note: the user asked for the switch."""
@@ -38,22 +38,27 @@ def begun(ctx: Context) -> bool:
 async def attend(ctx: Context, find: Find) -> None:
     """Switch when asked to, then keep the two halves joined. Returns when post-copy is over or a half is gone."""
     await _until_begun(ctx)
-    joining = _Joining(ctx)
+    joining, turns = _Joining(ctx), Turns(ctx, "looking after post-copy")
     while True:
-        finding = await find(ctx)
-        if finding.verdict is Verdict.IN_POSTCOPY:
-            if await joining.stalled():
-                finding = Finding(Verdict.BROKEN, f"no page of the guest has come for {STALLED_S:g} s")
-            else:
-                told = f"the guest runs on {ctx.migration.destination}; {ctx.migration.source} still holds pages"
-                ctx.set_status(Status.POST_COPY, told)
-        if finding.verdict is Verdict.BROKEN:
-            ctx.set_status(Status.RECOVERING, finding.why)
-            await joining.join()
-        elif finding.verdict in (Verdict.IN_POSTCOPY, Verdict.WAIT, Verdict.DOUBT):
-            await ctx.clock.sleep(LOOK_S)
+        with turns.turn():
+            if not await _goes_on(ctx, find, joining):
+                return
+        await ctx.clock.sleep(LOOK_S)
+
+
+async def _goes_on(ctx: Context, find: Find, joining: _Joining) -> bool:
+    """One look; two halves that have come apart are joined. Is post-copy not over yet?"""
+    finding = await find()
+    if finding.verdict is Verdict.IN_POSTCOPY:
+        if await joining.stalled():
+            finding = Finding(Verdict.BROKEN, f"no page of the guest has come for {STALLED_S:g} s")
         else:
-            return
+            told = f"the guest runs on {ctx.migration.destination}; {ctx.migration.source} still holds pages"
+            ctx.set_status(Status.POST_COPY, told)
+    if finding.verdict is Verdict.BROKEN:
+        ctx.set_status(Status.RECOVERING, finding.why)
+        await joining.join()
+    return finding.verdict in (Verdict.BROKEN, Verdict.IN_POSTCOPY, Verdict.WAIT, Verdict.DOUBT)
 
 
 async def give_up(ctx: Context, why: str) -> None:
@@ -74,11 +79,11 @@ async def _until_begun(ctx: Context) -> None:
     """
     turns = Turns(ctx, "the switch to post-copy", WAITING_POSTCOPY)
     while not begun(ctx):
-        here = await ctx.observe_here() if ctx.postcopy else None
-        if here is not None and here.reason in POSTCOPY:  # the event was missed
-            return
-        if ASKED in ctx.history.notes:
-            with turns.turn():  # the disks come first, or somebody is away
+        with turns.turn():  # the disks come first, or somebody is away
+            here = await ctx.observe_here() if ctx.postcopy else None
+            if here is not None and here.reason in POSTCOPY:  # the event was missed
+                return
+            if ASKED in ctx.history.notes:
                 await ctx.peer.call("open_recovery", {"vm": ctx.vm_uuid})
                 await ctx.host.hypervisor.switch_to_postcopy(ctx.vm_uuid)
         await ctx.clock.sleep(LOOK_S)
@@ -111,11 +116,10 @@ class _Joining:
         return now - self._seen_ms >= STALLED_S * 1000
 
     async def join(self) -> None:
-        """One try, over the next of the destination's addresses; between tries only a look, so that a stream that
-        is whole again is soon told."""
+        """One try, over the next of the destination's addresses; none before it is time, so that a stream that is
+        whole again is soon told."""
         ctx = self._ctx
         if ctx.clock.monotonic_ms() < self._next_ms:
-            await ctx.clock.sleep(LOOK_S)
             return
         answer = ctx.history.results["pre-live-migration"]
         addresses = answer["addresses"]
@@ -130,7 +134,6 @@ class _Joining:
             self._tell("not-joined", address, {"error": error.to_wire()})
         self._seen_ms = ctx.clock.monotonic_ms()
         self._next_ms = self._seen_ms + self._delay_s * 1000
-        await ctx.clock.sleep(LOOK_S)
         self._delay_s = min(self._delay_s * 2, LONGEST_RETRY_S)
 
     def _tell(self, name: str, address: str, more: Data) -> None:

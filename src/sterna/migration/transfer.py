@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from sterna.domain import untrusted
 from sterna.domain.addresses import in_uri
@@ -42,6 +43,8 @@ QUIET_SAMPLES = 4
 """A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
 ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
 SEE_LOGS = "libvirt's logs on both hosts say more: `journalctl -u libvirtd -u virtqemud`"
+WAITING_COPY = "waiting-copy"
+"""Note: why the copy is not watched now."""
 WAITING_ABORT = "waiting-abort"
 """Note: why libvirt has not given the copy up yet."""
 SLOWEST_MIB_S = 1
@@ -149,6 +152,7 @@ class Copy(Step[Context]):
     row, name = "M4", "copy"
     undo = (rollback.GiveBindingsBack, steering.RestoreDowntime)  # the guest itself: R0, before them
     settles_abort = True
+    lasts = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Start or join the copy and see it to its end.
@@ -156,12 +160,14 @@ class Copy(Step[Context]):
         Returns when the guest is the destination's. Raises Cancelled or Permanent when it stayed.
         """
         failure, delay = "", ASK_AGAIN_S
+        find = partial(_look, ctx, Turns(ctx, "looking for the guest"))
+        turns = Turns(ctx, "watching the copy", WAITING_COPY)
         while True:
-            finding = await self._find(ctx)
+            finding = await find()
             if finding.verdict is Verdict.START:
                 if ctx.abort.is_set():
                     raise Cancelled("aborted before the copy began")
-                failure, delay = await self._start(ctx), ASK_AGAIN_S
+                failure, delay = await self._start(ctx, find), ASK_AGAIN_S
                 continue
             if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION):
                 return await self._arrived(ctx, finding)
@@ -170,43 +176,37 @@ class Copy(Step[Context]):
             if finding.verdict is Verdict.STRANDED:
                 await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
                 continue
-            delay = await self._wait(ctx, finding, delay)
+            with turns.turn():  # libvirt copies, whatever goes wrong here
+                if await self._wait(ctx, finding, find):
+                    delay = ASK_AGAIN_S
+                    continue
+            await ctx.clock.sleep(delay)
+            delay = min(delay * 1.5, SLOWEST_ASK_S)
 
-    async def _find(self, ctx: Context) -> Finding:
-        try:
-            finding = await find_guest(ctx)
-        except SternaError as error:  # a look that fails decides nothing
-            return Finding(Verdict.WAIT, error.message)
-        in_doubt = ctx.history.status == Status.ERROR
-        if finding.verdict is Verdict.DOUBT:
-            ctx.set_status(Status.ERROR, finding.why)
-        elif in_doubt and finding.verdict is not Verdict.WAIT:
-            ctx.set_status(Status.MIGRATING, finding.why)
-        return finding
-
-    async def _start(self, ctx: Context) -> str:
+    async def _start(self, ctx: Context, find: postcopy.Find) -> str:
         """Run the copy; what libvirt said if it did not like it ('' otherwise)."""
         if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):  # begun while the other host prepared
             raise Refused(keeps)
         plan = copy_plan(ctx, await steering.prepare(ctx))
         ctx.note("M3", "copy-started")
         try:
-            await watch(ctx, self._find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan))
+            async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
+                await watch(ctx, find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan), events)
         except SternaError as error:
             ctx.note("M4", "libvirt-said", {"error": error.to_wire()})
             return error.message
         return ""
 
-    async def _wait(self, ctx: Context, finding: Finding, delay: float) -> float:
+    async def _wait(self, ctx: Context, finding: Finding, find: postcopy.Find) -> bool:
+        """Whether a copy was under way, and was watched to its end; else it is to be asked again in a while."""
         ctx.note_change("M4", "waiting", finding.why)
         if finding.verdict is Verdict.HALF_GONE:
             with contextlib.suppress(SternaError):  # somebody is away: asked again
                 await postcopy.give_up(ctx, finding.why)
         elif under_way(await ctx.observe_here()):  # a former life started it, or its stream broke in post-copy
-            await watch(ctx, self._find, lambda: until_over(ctx))
-            return ASK_AGAIN_S
-        await ctx.clock.sleep(delay)
-        return min(delay * 1.5, SLOWEST_ASK_S)
+            await watch(ctx, find, lambda: until_over(ctx))
+            return True
+        return False
 
     async def _arrived(self, ctx: Context, finding: Finding) -> Data:
         ended = finding.verdict is Verdict.ENDED_AT_DESTINATION
@@ -233,6 +233,19 @@ class Copy(Step[Context]):
             return Permanent(f"the copy was given up: {why}", fix=steering.MORE_LEEWAY)
         fix = ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("fix", "")
         return Permanent(f"the copy failed: {said or finding.why}", fix=fix or SEE_LOGS)
+
+
+async def _look(ctx: Context, turns: Turns) -> Finding:
+    """Where the guest is; what an operator must know of it is in the status. A look that fails decides nothing."""
+    with turns.turn():
+        finding = await find_guest(ctx)
+        in_doubt = ctx.history.status == Status.ERROR
+        if finding.verdict is Verdict.DOUBT:
+            ctx.set_status(Status.ERROR, finding.why)
+        elif in_doubt and finding.verdict is not Verdict.WAIT:
+            ctx.set_status(Status.MIGRATING, finding.why)
+        return finding
+    return Finding(Verdict.WAIT, turns.said)
 
 
 def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:
@@ -264,24 +277,26 @@ def _numbers(ctx: Context, made_of: CopyParameters) -> dict[str, int | str]:
 
 
 async def watch(
-    ctx: Context, find: Callable[[Context], Awaitable[Finding]], copying: Callable[[], Awaitable[None]]
+    ctx: Context,
+    find: postcopy.Find,
+    copying: Callable[[], Awaitable[None]],
+    events: AsyncIterator[GuestEvent] | None = None,
 ) -> None:
     """M3: while `copying` lasts, journal its iterations, announce its samples and steer by them, obey an abort, and
     keep a guest in post-copy whole. Returns earlier where the guest has arrived, or ended, and libvirt does not
-    notice."""
-    async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
-        deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
-        network = asyncio.ensure_future(handover.switch_network(ctx))
-        watchers = [asyncio.ensure_future(w) for w in (_follow(ctx, events), _sample(ctx), _obey_abort(ctx))]
-        try:
-            done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
-            for ended in done:
-                ended.result()
-            await handover.let_end(ctx, network)  # the copy succeeded: nothing here is in a hurry any more
-        finally:
-            for task in (*deciding, *watchers, network):
-                task.cancel()
-            await asyncio.gather(*deciding, *watchers, network, return_exceptions=True)
+    notice. Raises what `copying` does. `events` are listened to first, where somebody has begun to."""
+    deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
+    network = asyncio.ensure_future(handover.switch_network(ctx))
+    watchers = [asyncio.ensure_future(w) for w in (_follow(ctx, events), _sample(ctx), _obey_abort(ctx))]
+    try:
+        done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
+        for ended in done:
+            ended.result()
+        await handover.let_end(ctx, network)  # the copy succeeded: nothing here is in a hurry any more
+    finally:
+        for task in (*deciding, *watchers, network):
+            task.cancel()
+        await asyncio.gather(*deciding, *watchers, network, return_exceptions=True)
 
 
 def under_way(here: Observation) -> bool:
@@ -295,15 +310,17 @@ async def until_over(ctx: Context) -> None:
         await ctx.clock.sleep(ASK_AGAIN_S)
 
 
-async def _follow(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
+async def _follow(ctx: Context, events: AsyncIterator[GuestEvent] | None) -> None:
     turns = Turns(ctx, "listening to libvirt's events")
-    with turns.turn():
-        await _note_events(ctx, events)
-    while True:  # libvirtd was lost: listen again once it is back
-        await ctx.clock.sleep(SAMPLE_EVERY_S)
+    while True:
         with turns.turn():
-            async with ctx.host.hypervisor.events(ctx.vm_uuid) as again:
-                await _note_events(ctx, again)
+            if events is not None:
+                await _note_events(ctx, events)
+            else:
+                async with ctx.host.hypervisor.events(ctx.vm_uuid) as again:
+                    await _note_events(ctx, again)
+        events = None  # libvirtd was lost: listen again once it is back
+        await ctx.clock.sleep(SAMPLE_EVERY_S)
 
 
 async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
