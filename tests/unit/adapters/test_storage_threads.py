@@ -354,18 +354,21 @@ async def test_nor_does_one_that_somebody_elses_file_is_on(
     assert await files.owner_of(wanted) is not None
 
 
+@pytest.mark.parametrize("asked", ["link/disk", "link/vm/disk", "file"])
 async def test_one_behind_a_symbolic_link_is_known_once_it_was_followed(
-    dead: Dead, root: Path, monkeypatch: pytest.MonkeyPatch
+    asked: str, dead: Dead, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "MOST_LEFT", 2)
-    files, link = FileStorage(root), Path(dead.healthy) / "link"
-    link.symlink_to(dead.dead)
+    files = FileStorage(root)
+    (Path(dead.healthy) / "link").symlink_to(dead.dead)
+    (Path(dead.healthy) / "file").symlink_to(f"{dead.dead}/disk")
     dead.answers.set()
-    await files.owner_of(f"{link}/disk")
+    for name in ("link", "file"):
+        await files.owner_of(f"{dead.healthy}/{name}")
     dead.answers.clear()
     for words in ("no answer", "no answer", "hang already"):
         with pytest.raises(Temporary, match=words):
-            await files.owner_of(f"{link}/disk")
+            await files.owner_of(f"{dead.healthy}/{asked}")
     assert await files.owner_of(dead.healthy) is not None
     assert await files.owner_of(f"{dead.healthy}/disk") is None
 

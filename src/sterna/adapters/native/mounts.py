@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from sterna.adapters.threads import in_thread
@@ -23,7 +23,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 _MOST_NAMED = 2
 _MOST_KNOWN = 1024
 _leads_to: dict[str, str] = {}
-"""Folder -> where it really is, as it was seen last."""
+"""Path over a symbolic link -> where it really is, as it was seen last."""
 
 T = TypeVar("T")
 
@@ -52,8 +52,9 @@ async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = Non
     """
 
     def followed() -> T:
-        for folder in {os.path.dirname(os.path.normpath(path)) for path in paths}:
-            _learn(folder)
+        plain = {os.path.normpath(path) for path in paths}
+        for path in plain | {os.path.dirname(path) for path in plain}:
+            _learn(path)
         return act()
 
     mounts = list(_mounts())
@@ -66,16 +67,27 @@ async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = Non
         raise Temporary(f"{where}: the file system does not answer: {error}", fix=FIX) from error
 
 
-def _learn(folder: str) -> None:
+def _learn(path: str) -> None:
     """In a thread: it looks at every part of the way."""
+    real = os.path.realpath(path)
+    if real == path:
+        _leads_to.pop(path, None)
+        return
     if len(_leads_to) >= _MOST_KNOWN:
         _leads_to.clear()
-    _leads_to[folder] = os.path.realpath(folder)
+    _leads_to[path] = real
+
+
+def _followed(path: str) -> str:
+    """Where it leads to, as far as is known."""
+    for part in (path, *(str(parent) for parent in PurePosixPath(path).parents)):
+        if part in _leads_to:
+            return _leads_to[part] + path.removeprefix(part)
+    return path
 
 
 def _mount_of(path: str, mounts: list[Mount]) -> Mount:
-    folder, name = os.path.split(os.path.normpath(path))
-    real = os.path.join(_leads_to.get(folder, folder), name)
+    real = _followed(os.path.normpath(path))
     over = [mount for mount in mounts if mount.point in ("/", real) or real.startswith(mount.point + "/")]
     longest = max((len(mount.point) for mount in over), default=0)
     return next((mount for mount in reversed(over) if len(mount.point) == longest), NOWHERE)
