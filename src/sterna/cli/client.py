@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -20,15 +22,17 @@ FULL_ID = 36
 OPENED = ""
 RESUME_S = 0.5
 """How long to wait before a dropped event stream is opened again."""
+CONNECT_S = 10.0
 ANSWER_S = 120.0
-"""A source is asked for 80 s at most, a rehearsal is waited for 40 s. Where hosts hang, choosing one takes 70 s
-more, and the answer may come too late: what was asked for goes on."""
+"""All answers of one command, together. A source is asked for 80 s at most, a rehearsal is waited for 40 s. Where
+hosts hang, choosing one takes 70 s more, and the answer may come too late: what was asked for goes on."""
 SILENCE_S = 35.0
 """The API sends a comment every 15 s: silence for more than twice that is a dead connection."""
 GIVE_UP_S = 60.0
 """How long the API may be away while one watches."""
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class ApiError(Exception):
@@ -102,8 +106,10 @@ class Client:
     def __init__(self, api: str, http: httpx2.Client | None = None) -> None:
         """Raises ApiAway for what is no address."""
         self.api = api
+        self._left_s = ANSWER_S
+        patience = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
         try:
-            self._http = http or httpx2.Client(base_url=api, timeout=ANSWER_S, trust_env=False)
+            self._http = http or httpx2.Client(base_url=api, timeout=patience, trust_env=False)
         except httpx2.InvalidURL as e:
             raise ApiAway(api, str(e)) from e
 
@@ -137,6 +143,12 @@ class Client:
 
         Raises ApiAway when the API stays away for a minute, ApiError where it says for so long that it is not able.
         """
+        try:
+            yield from self._events(migration_id)
+        finally:
+            self._left_s = ANSWER_S
+
+    def _events(self, migration_id: str) -> Iterator[tuple[str, Json]]:
         last_id, lost_at = "", None
         while True:
             try:
@@ -158,7 +170,7 @@ class Client:
     def _stream(self, migration_id: str, last_id: str) -> Iterator[tuple[str, str, Json]]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         path = f"/v1/migrations/{migration_id}/events"
-        patience = httpx2.Timeout(10.0, read=SILENCE_S)
+        patience = httpx2.Timeout(CONNECT_S, read=SILENCE_S)
         with self._http.stream("GET", path, headers=headers, timeout=patience) as answer:
             if answer.status_code != httpx2.codes.OK:
                 answer.read()
@@ -186,14 +198,33 @@ class Client:
 
     def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
         try:
-            answer = self._http.request(method, path, **more)
-        except httpx2.ReadTimeout as e:
+            answer = self._in_time(lambda: self._http.request(method, path, **more))
+        except (TimeoutError, httpx2.ReadTimeout) as e:
             raise ApiSlow(self.api) from e
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as e:
             raise ApiAway(self.api, str(e) or type(e).__name__) from e
         if answer.status_code >= httpx2.codes.BAD_REQUEST:
             raise _problem(self.api, answer)
         return answer
+
+    def _in_time(self, act: Callable[[], T]) -> T:
+        """`act`'s result, or its exception. Raises TimeoutError when the command's time is up: httpx2 limits each
+        read, and an answer may come in many of them."""
+        if self._left_s <= 0:
+            raise TimeoutError
+        began, answer = time.monotonic(), Future[T]()
+
+        def work() -> None:
+            try:
+                answer.set_result(act())
+            except BaseException as e:  # who waits gets it
+                answer.set_exception(e)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            return answer.result(self._left_s)
+        finally:
+            self._left_s -= time.monotonic() - began
 
 
 def _problem(api: str, answer: httpx2.Response) -> ApiError | ApiAway:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from sterna.cli import words
-from sterna.cli.client import ApiAway, Client, Json, path_of
+from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, say_nobody, say_silent
 from sterna.cli.host import host_app, show_hosts
 from sterna.cli.options import (
@@ -203,13 +203,25 @@ def migrate(  # noqa: PLR0913 - one option per thing a user may say
 
 
 def _start(client: Client, body: Json) -> Json:
+    whether = f"whether it was accepted, and goes on, says: sterna show {body['id']}"
+    try:
+        return _post_twice(client, body)
+    except ApiSlow:
+        err.print(whether)
+        raise
+    except KeyboardInterrupt:
+        err.print(f"not waited for; {whether}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _post_twice(client: Client, body: Json) -> Json:
+    """Perhaps only the answer was lost; the same id cannot start a second migration."""
     try:
         return client.post("/v1/migrations", body)
-    except ApiAway:  # perhaps only the answer was lost; the same id cannot start a second migration
+    except ApiSlow:
+        raise
+    except ApiAway:
         return client.post("/v1/migrations", body)
-    except KeyboardInterrupt:
-        err.print(f"not waited for; whether it was accepted, and goes on, says: sterna show {body['id']}")
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _until_end(client: Client, migration: Json, console: Console) -> Json:

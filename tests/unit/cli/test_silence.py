@@ -1,29 +1,43 @@
-"""An API that takes connections and then says nothing: nobody waits for it without an end."""
+"""An API that takes connections and then says nothing, or next to nothing: nobody waits for it without an end."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 
+import httpx2
 import pytest
+from typer.testing import CliRunner
 
 from sterna.cli.client import ApiSlow, Client
+from sterna.cli.exits import Exit
+from sterna.cli.main import app
 
 ID = "33333333-3333-4333-8333-333333333333"
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 END = b"event: end\ndata: {}\n\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: "
+ANSWER = HEAD + b"2\r\n\r\n{}"
 
 
 class SilentApi:
-    """Answers each connection with what `script` has for it, then keeps it open without a word."""
+    """Answers each connection with what `script` has for it (bytes to send, seconds to wait), then keeps it open
+    without a word."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
-        self.script: Callable[[int], bytes] = lambda number: b""
+        self.script: Callable[[int], Iterable[bytes | float]] = lambda number: ()
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def asked(self) -> int:
+        """How often."""
+        return len(self._open)
 
     def _serve(self) -> None:
         while True:
@@ -32,8 +46,13 @@ class SilentApi:
             except OSError:
                 return
             self._open.append(connection)
+            threading.Thread(target=self._answer, args=(connection, self.asked), daemon=True).start()
+
+    def _answer(self, connection: socket.socket, number: int) -> None:
+        with contextlib.suppress(OSError):
             connection.recv(65536)
-            connection.sendall(self.script(len(self._open)))
+            for one in self.script(number):
+                connection.sendall(one) if isinstance(one, bytes) else time.sleep(one)
 
     def close(self) -> None:
         """It ends, with its connections."""
@@ -49,14 +68,101 @@ def silent() -> Iterator[SilentApi]:
     api.close()
 
 
+def drops(text: bytes) -> Iterator[bytes | float]:
+    for byte in text:
+        yield bytes((byte,))
+        yield 0.02
+
+
 def test_a_stream_that_falls_silent_is_opened_again(silent: SilentApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sterna.cli.client.SILENCE_S", 0.2)
     monkeypatch.setattr("sterna.cli.client.RESUME_S", 0)
-    silent.script = lambda number: HEAD + (END if number == 3 else b"")
+    silent.script = lambda number: (STREAM, END if number == 3 else b"")
     assert [event for event, _ in Client(silent.url).events(ID)] == ["end"]
 
 
-def test_an_answer_that_never_comes_is_said_to(silent: SilentApi, monkeypatch: pytest.MonkeyPatch) -> None:
+ASK: dict[str, Callable[[Client], object]] = {
+    "get": lambda client: client.get("/v1/hosts"),
+    "text": lambda client: client.text("/v1/migrations/1/diagram"),
+    "post": lambda client: client.post("/v1/migrations", {}),
+    "patch": lambda client: client.patch("/v1/hosts/a", {}),
+}
+SCRIPTS: dict[str, Callable[[], Iterable[bytes | float]]] = {
+    "nothing": lambda: (),
+    "half of it": lambda: (HEAD + b"10\r\n\r\n{",),
+    "headers, drop by drop": lambda: (*drops(HEAD + b"2\r\nX-Much: " + b"x" * 100), b"\r\n\r\n{}"),
+    "a body, drop by drop": lambda: (HEAD + b"102\r\n\r\n", *drops(b"{" + b" " * 100 + b"}")),
+}
+
+
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_an_answer_that_never_comes_is_said_to(
+    silent: SilentApi,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Client], object],
+    script: Callable[[], Iterable[bytes | float]],
+) -> None:
     monkeypatch.setattr("sterna.cli.client.ANSWER_S", 0.2)
+    silent.script = lambda number: script()
     with pytest.raises(ApiSlow, match="gave no answer"):
-        Client(silent.url).get("/v1/hosts")
+        ask(Client(silent.url))
+
+
+def test_a_name_that_is_never_resolved_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+
+    def hangs(*_: object, **__: object) -> None:
+        end.wait(20)
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr("sterna.cli.client.ANSWER_S", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    with pytest.raises(ApiSlow):
+        Client("http://sterna.example").get("/v1/hosts")
+    end.set()
+
+
+def test_all_answers_of_one_command_share_one_limit(silent: SilentApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sterna.cli.client.ANSWER_S", 1.0)
+    silent.script = lambda number: (0.4, ANSWER)
+    client = Client(silent.url)
+    with pytest.raises(ApiSlow):
+        for _ in range(10):
+            client.get("/v1/hosts")
+
+
+def test_what_is_asked_for_after_a_stream_has_a_limit_of_its_own(
+    silent: SilentApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sterna.cli.client.ANSWER_S", 1.0)
+    silent.script = lambda number: (STREAM, 1.5, END) if number == 2 else (0.4, ANSWER)
+    client = Client(silent.url)
+    assert client.get(f"/v1/migrations/{ID}") == {}
+    assert [event for event, _ in client.events(ID)] == ["end"]  # longer than any answer may take
+    assert client.get(f"/v1/migrations/{ID}") == {}
+
+
+def test_a_request_to_migrate_is_not_sent_again_where_time_is_up(
+    silent: SilentApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sterna.cli.client.ANSWER_S", 0.2)
+    told = CliRunner().invoke(app, ["migrate", "web1", "--id", ID, "--api", silent.url])
+    assert (told.exit_code, silent.asked) == (Exit.UNREACHABLE, 1)
+    assert "gave no answer within 0.2 s" in told.stderr and f"sterna show {ID}" in told.stderr
+
+
+def test_whoever_interrupts_the_second_try_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def lost(request: httpx2.Request) -> httpx2.Response:
+        tries.append(request)
+        if len(tries) == 1:
+            raise httpx2.ReadError("the connection was reset")
+        raise KeyboardInterrupt
+
+    http = httpx2.Client(base_url="http://sterna", transport=httpx2.MockTransport(lost))
+    monkeypatch.setattr("sterna.cli.main.client_of", lambda api: Client("http://sterna", http))
+    told = CliRunner().invoke(app, ["migrate", "web1", "--id", ID])
+    assert (told.exit_code, len(tries)) == (130, 2)
+    assert f"sterna show {ID}" in told.stderr
