@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,34 @@ def test_a_port_is_taken_as_long_as_somebody_listens(listener: socket.socket) ->
     listener.close()
     assert ground.bindable("127.0.0.1", port) == ""
     assert not ground.reaches("127.0.0.1", port)
+
+
+def test_two_looks_at_a_port_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many guests are judged at once, each in threads of its own."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    bound, go, found = threading.Event(), threading.Event(), []
+
+    class Slow(socket.socket):
+        def bind(self, where: tuple[str, int]) -> None:
+            super().bind(where)
+            bound.set()
+            assert go.wait(10)
+
+    def look() -> None:
+        found.append(ground.bindable("127.0.0.1", port, udp=True))
+
+    monkeypatch.setattr(socket, "socket", Slow)
+    looks = [threading.Thread(target=look), threading.Thread(target=look)]
+    looks[0].start()
+    assert bound.wait(10)
+    looks[1].start()
+    looks[1].join(0.2)
+    go.set()
+    for each in looks:
+        each.join(10)
+    assert found == ["", ""]
 
 
 def test_an_address_that_is_not_here() -> None:

@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,8 @@ LONGEST_BYTES = 512 << 20
 _CONNECT_S = 2.0
 _ACCEPTING = 0x10000
 """`__SO_ACCEPTCON` in /proc/net/unix."""
+_BINDING = threading.Lock()
+"""Two looks at one port of UDP must not take each other for a program that has it."""
 _PIPE_ENDS = (".in", ".out")
 _SYS = Path("/sys/devices/system")
 _FORMS = (
@@ -99,7 +102,7 @@ def bindable(address: str, port: int = 0, *, udp: bool = False) -> str:
 
 
 def _try(family: int, where: tuple[object, ...], kind: int) -> str:
-    with socket.socket(family, kind) as one:
+    with _BINDING, socket.socket(family, kind) as one:
         if kind == socket.SOCK_STREAM:
             one.setsockopt(
                 socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
