@@ -253,15 +253,14 @@ async def test_a_lock_is_given_up_though_as_many_threads_hang_as_may(
         real(fd)
 
     monkeypatch.setattr(threads, "MOST_LEFT", 1)
-    monkeypatch.setattr(mounts, "ANSWER_S", 0.05)
     async with asyncio.timeout(20):
         async with FileStorage(root).held(str(path)) as place:
             assert place is not None
             monkeypatch.setattr(os, "close", closing)
             with pytest.raises(Temporary, match="no answer"):
-                await mounts.on_disk(held_up.wait, str(path))
+                await mounts.on_disk(held_up.wait, str(path), limit_s=0.05)
             with pytest.raises(Temporary, match="hang already"):
-                await mounts.on_disk(held_up.wait, str(path))
+                await mounts.on_disk(held_up.wait, str(path), limit_s=0.05)
         gc.collect()
         assert closed == ["sterna-unlock"]
         assert watch.on_loop == []
@@ -294,7 +293,7 @@ class Dead:
     """A file system whose server does not answer, and one beside it that lives."""
 
     def __init__(self, tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
-        self.answers = threading.Event()
+        self.answers, self._patch = threading.Event(), patch
         self.dead, self.healthy = str(tmp_path / "dead mount"), str(tmp_path / "healthy")
         (tmp_path / "dead mount").mkdir()
         (tmp_path / "healthy").mkdir()
@@ -305,9 +304,14 @@ class Dead:
         (tmp_path / "mountinfo").write_text(table)
         patch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
         patch.setattr(mounts, "_leads_to", {})
-        patch.setattr(mounts, "ANSWER_S", 0.05)
         for name in ("stat", "lstat"):
             patch.setattr(os, name, self.hanging(getattr(os, name)))
+
+    @contextlib.contextmanager
+    def soon_given_up(self) -> Iterator[None]:
+        with self._patch.context() as patch:
+            patch.setattr(mounts, "ANSWER_S", 0.05)
+            yield
 
     def hanging(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
@@ -332,7 +336,8 @@ async def test_a_dead_file_system_refuses_itself_and_no_other(
     files = FileStorage(root)
     (Path(dead.healthy) / "disk").touch()
     for words in ("no answer", "no answer", "hang already", "hang already"):
-        with pytest.raises(Temporary, match=f"{dead.dead}/disk: the file system does not answer: .*{words}"):
+        why = f"{dead.dead}/disk: the file system does not answer: .*{words}"
+        with pytest.raises(Temporary, match=why), dead.soon_given_up():
             await files.owner_of(f"{dead.dead}/disk")
     assert await files.owner_of(f"{dead.healthy}/disk") is not None
     assert await files.is_empty(str(root / "vm")) is False
@@ -348,7 +353,8 @@ async def test_nor_does_one_that_somebody_elses_file_is_on(
     files, wanted = FileStorage(root), str(root / "disk")
     (root / "disk").touch()
     for words in ("no answer", "no answer", "hang already"):
-        with pytest.raises(Temporary, match=f"{dead.dead}.*: the file system does not answer: .*{words}"):
+        why = f"{dead.dead}.*: the file system does not answer: .*{words}"
+        with pytest.raises(Temporary, match=why), dead.soon_given_up():
             await files.used_by((wanted,), (Claim(path=f"{dead.dead}/disk", owner="another VM"),))
     assert await files.used_by((wanted,), (Claim(path=wanted, owner="another VM"),)) == {wanted: ("another VM",)}
     assert await files.owner_of(wanted) is not None
@@ -367,7 +373,7 @@ async def test_one_behind_a_symbolic_link_is_known_once_it_was_followed(
         await files.owner_of(f"{dead.healthy}/{name}")
     dead.answers.clear()
     for words in ("no answer", "no answer", "hang already"):
-        with pytest.raises(Temporary, match=words):
+        with pytest.raises(Temporary, match=words), dead.soon_given_up():
             await files.owner_of(f"{dead.healthy}/{asked}")
     assert await files.owner_of(dead.healthy) is not None
     assert await files.owner_of(f"{dead.healthy}/disk") is None
