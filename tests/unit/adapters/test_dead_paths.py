@@ -17,7 +17,8 @@ from unittest.mock import Mock
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt import abilities, connection, host, inventory
+from sterna.adapters.libvirt import abilities, certificates, connection, host, inventory
+from sterna.adapters.libvirt.certificates import Certificates
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.native import looks
 from sterna.adapters.threads import MOST_STUCK
@@ -163,3 +164,14 @@ async def test_the_emulators_file_system_is_not_asked_on_the_event_loop(
     monkeypatch.setattr(abilities, "_LOOK_S", 0.05)
     async with asyncio.timeout(SOON_S):
         assert await abilities._has_zstd(str(tmp_path / "dead" / "qemu")) is None
+
+
+async def test_nor_is_that_of_the_certificates(
+    silence: Silence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Certificates(folder=tmp_path / "dead" / "pki", verify=True)
+    monkeypatch.setattr(certificates, "of_migration", lambda: told)
+    monkeypatch.setattr(abilities, "_LOOK_S", 0.05)
+    async with asyncio.timeout(SOON_S):
+        assert await abilities._has_certificates() is False
+    assert silence.asked.is_set()
