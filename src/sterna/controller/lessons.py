@@ -10,6 +10,7 @@ import asyncio
 
 import structlog
 
+from sterna.domain.errors import Unreachable
 from sterna.domain.experience import Experience, Outcome, outcome_of
 from sterna.domain.forecast import Load, Outlook
 from sterna.domain.status import Status
@@ -18,6 +19,8 @@ from sterna.ports.fleet import Fleet, MigrationRecord, Page
 
 LOOK_BACK = 100
 """How many completed migrations are looked through for what they taught."""
+READ_S = 10.0
+"""How long a request waits until they are read; the reading goes on."""
 LOAD_HOLDS_S = 600.0
 """How long a measured load is thought to tell of the guest."""
 
@@ -47,10 +50,15 @@ class Lessons:
 
     async def outcomes(self) -> list[Outcome]:
         """Of the last completed migrations, oldest first; many that ask at once share one look. Raises
-        Unreachable."""
+        Unreachable, also after READ_S."""
         self.begin()
         assert self._reading is not None
-        return await asyncio.shield(self._reading)
+        try:
+            async with asyncio.timeout(READ_S):
+                return await asyncio.shield(self._reading)
+        except TimeoutError as e:
+            why = f"what past migrations taught was not read within {READ_S:g} s: the database is slow"
+            raise Unreachable(why, fix="ask again in a moment") from e
 
     async def _look_back(self) -> list[Outcome]:
         done = await self._fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK))
@@ -71,6 +79,12 @@ class Lessons:
     ) -> Outlook:
         """Of a migration that is about to begin. Raises Unreachable."""
         taught = await self.experience(vm_uuid, source, destination)
+        return self.outlook_from(taught, vm_uuid, source, destination, bandwidth_bytes_s=bandwidth_bytes_s)
+
+    def outlook_from(
+        self, taught: Experience, vm_uuid: str, source: str, destination: str, *, bandwidth_bytes_s: int | None
+    ) -> Outlook:
+        """The same, where that is what past migrations taught."""
         road = taught.road(vm_uuid, source, destination, bandwidth_bytes_s=bandwidth_bytes_s)
         return Outlook(load=self._load(vm_uuid), road=road)
 

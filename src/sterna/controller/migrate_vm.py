@@ -21,6 +21,7 @@ from sterna.controller.inventory import Inventory
 from sterna.controller.lessons import Lessons
 from sterna.controller.registry import Host, Registry
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
+from sterna.domain.experience import Experience
 from sterna.domain.forecast import OUTLOOK, Outlook
 from sterna.domain.journal import Migration
 from sterna.domain.model import Data, GuestState, Refusal, Value
@@ -35,6 +36,9 @@ START_TRIES = 5
 ASK_AGAIN_S = 1.0
 ASKING_S = 80.0
 """All of these tries together: a source whose libvirt or storage hangs goes on sending heartbeats."""
+JUDGE_S = 90.0
+"""Whether it may go, and where to, is known within this, however slow hosts and database are: others wait for it.
+The hosts take 80 s of it at most, twice 10 s to list their VMs and 60 s to check."""
 MOST_WAITING = 5_000
 """Requests that wait their turn; each is a connection and a few kB. More are told to come back."""
 CHECK_SILENCE_S = 15.0
@@ -143,8 +147,7 @@ class MigrateVm:
             return known, True
         try:
             async with self._gate(request.vm):
-                await self._refuse_busy(request)
-                return await self._admit(request)
+                return await self._admit(await self._judged(request))
         except reasons.VmBusy:
             known = await self._known(request)  # another controller may have taken this very request meanwhile
             if known is None:
@@ -178,14 +181,30 @@ class MigrateVm:
                 more = await self._against_destination(request.destination, found[0])
             reasons.refuse([busy, *more])
 
-    async def _admit(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
-        vm, destination = await self._judge(request, accepting=True)
-        limit = request.asked.bandwidth_bytes_s
-        outlook = await self._lessons.outlook(vm.uuid, vm.host, destination, bandwidth_bytes_s=limit)
-        now = self._clock.now().isoformat()
-        proposed = proposal(request, vm, destination, outlook, now)
+    async def _judged(self, request: MigrateRequest) -> Migration:
+        """What the source is asked to accept. Raises as `start`; Unreachable after JUDGE_S."""
         try:
-            record, repeated = await self._fleet.admit(proposed, now)
+            async with asyncio.timeout(JUDGE_S):
+                await self._refuse_busy(request)
+                vm, destination = await self._judge(request, accepting=True)
+                outlook = await self._outlook(request, vm, destination)
+        except TimeoutError as e:
+            why = f"{request.vm} could not be judged within {JUDGE_S:g} s"
+            raise Unreachable(why, fix="see whether the controller's database and all hosts answer") from e
+        return proposal(request, vm, destination, outlook, self._clock.now().isoformat())
+
+    async def _outlook(self, request: MigrateRequest, vm: VmRecord, destination: str) -> Outlook:
+        """Without the past where the database does not tell it: nothing but a forecast is lost."""
+        about, limit = (vm.uuid, vm.host, destination), request.asked.bandwidth_bytes_s
+        try:
+            return await self._lessons.outlook(*about, bandwidth_bytes_s=limit)
+        except Unreachable as e:
+            log.info("a migration begins without what past ones taught", migration=request.id, why=e.message)
+            return self._lessons.outlook_from(Experience(), *about, bandwidth_bytes_s=limit)
+
+    async def _admit(self, proposed: Migration) -> tuple[MigrationRecord, bool]:
+        try:
+            record, repeated = await self._fleet.admit(proposed, proposed.created_at)
         except Conflict as e:
             raise reasons.VmBusy([Refusal(code=reasons.UNDER_WAY, message=e.message, fix=e.fix)]) from None
         if repeated:

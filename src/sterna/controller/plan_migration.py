@@ -15,9 +15,9 @@ from sterna.controller.migrate_vm import MigrateRequest, MigrateVm, check_params
 from sterna.controller.registry import Registry
 from sterna.controller.rehearse_migration import Rehearsal
 from sterna.domain.capabilities import Capabilities, Guest, Pair
-from sterna.domain.errors import Refused, SternaError
-from sterna.domain.experience import Accuracy, accuracy
-from sterna.domain.forecast import Forecast, Load, converges, forecasts, working_set, writes_in_turn
+from sterna.domain.errors import Refused, SternaError, Unreachable
+from sterna.domain.experience import Accuracy, Experience, accuracy
+from sterna.domain.forecast import Forecast, Load, Road, converges, forecasts, working_set, writes_in_turn
 from sterna.domain.model import Data, GuestLoad, GuestState, Refusal, Value, Vm
 from sterna.domain.objective import Asked, Objective, Solution, objective, solve
 from sterna.ports.fleet import VmRecord
@@ -141,18 +141,11 @@ class PlanMigration:
         load, why = await self._measured(plan.vm, details)
         if load is not None:
             self._lessons.measured(plan.vm.uuid, load)
-        limit = wanted.bandwidth_bytes_s
-        outlook = await self._lessons.outlook(
-            plan.vm.uuid, plan.vm.host, plan.destination or "", bandwidth_bytes_s=limit
-        )
-        road = outlook.road
+        road, unknown = await self._road(plan, wanted.bandwidth_bytes_s)
         seen: tuple[Forecast, ...] = ()
         if load is not None and road is not None:
             told = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
             seen = forecasts(load, road, **told, within_s=wanted.finish_within_s)
-        unknown = (
-            "no migration between these hosts has yet sent enough to tell: --bandwidth says what to reckon with"
-        )
         return plan.model_copy(
             update={
                 "load": load,
@@ -162,6 +155,16 @@ class PlanMigration:
                 "forecasts": seen,
             }
         )
+
+    async def _road(self, plan: Plan, limit: int | None) -> tuple[Road | None, str]:
+        """What the copy is reckoned with; why it is not known where it is not."""
+        about = plan.vm.uuid, plan.vm.host, plan.destination or ""
+        try:
+            outlook = await self._lessons.outlook(*about, bandwidth_bytes_s=limit)
+        except Unreachable as e:
+            return self._lessons.outlook_from(Experience(), *about, bandwidth_bytes_s=limit).road, e.message
+        why = "no migration between these hosts has yet sent enough to tell: --bandwidth says what to reckon with"
+        return outlook.road, why
 
     async def _ask(self, host: str, method: str, params: Data) -> Data:
         return await self._calls.call(host, method, params, silence_s=MEASURE_SILENCE_S, total_s=MEASURE_LONGEST_S)

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 PAGE = 200
 """Entries asked for at once: some 100 kB, well under the bus's limit."""
+PAGE_S = 60.0
+"""A page takes milliseconds; who waits for its reader waits no longer than this."""
 
 
 def apply(record: MigrationRecord, host: str, entry: Entry) -> Effect:
@@ -152,7 +154,8 @@ class Projector:
         known = await self._fleet.host(host)
         # one entry back: where the journal says something else there, it is another journal than the one we read
         since = max(known.cursor - 1, 0)
-        answer = await self._calls.call(host, "journal_since", {"cursor": since, "limit": PAGE})
+        params = {"cursor": since, "limit": PAGE}
+        answer = await self._calls.call(host, "journal_since", params, total_s=PAGE_S)
         with reading(host, "journal_since"):
             entries = [Entry.model_validate(e) for e in answer.get("entries", ())]
             migrations = tuple(Migration.model_validate(m) for m in answer.get("migrations", ()))

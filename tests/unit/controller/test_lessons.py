@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
+from sterna.controller import lessons
+from sterna.domain.errors import Unreachable
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 
 from ..domain.journals import good_destination, good_source
 from .conftest import World
+from .fakes import uuid
 from .test_migrate_vm import request
 from .test_projector import MOVE
 
+LONG_S = 20.0
 NOT_OURS = [
     {"forecast": {"mode": "teleport", "ends": True, "odds": 1}},
     {"forecast": "soon"},
@@ -63,6 +67,39 @@ async def test_many_requests_at_once_read_each_journal_once(world: World, read: 
     await finish(world, "m1", "m2", "m3")
     await asyncio.gather(*(world.controller.accuracy() for _ in range(20)))
     assert sorted(read) == ["m1", "m2", "m3"]
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_a_database_that_does_not_tell_of_the_past_keeps_no_migration_from_beginning(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    await finish(world, "m1")
+    tells, entries = asyncio.Event(), world.fleet.entries
+
+    async def silent(migration_id: str) -> list[Entry]:
+        if how == "fails":
+            raise Unreachable("the controller's database does not answer within 30 s")
+        await tells.wait()
+        return await entries(migration_id)
+
+    monkeypatch.setattr(lessons, "READ_S", 0.1)
+    monkeypatch.setattr(world.fleet, "entries", silent)
+    async with asyncio.timeout(LONG_S):
+        record, _ = await world.controller.migrate(request())
+        assert record.accepted and record.migration.options["outlook"]["road"] is None
+        limited = request("web2", "a", id=uuid(99)).model_copy(update={"asked": Asked(bandwidth_bytes_s=2**20)})
+        world.b.add_vm("web2", 2)
+        record, _ = await world.controller.migrate(limited)
+        assert record.migration.options["outlook"]["road"]["bandwidth_bytes_s"]  # what was asked for is known
+        plan = await world.controller.plan("web1", "b", Asked())
+        assert plan.load is not None and plan.forecasts == ()
+        assert "does not answer" in plan.bandwidth_from if how == "fails" else "not read" in plan.bandwidth_from
+        with pytest.raises(Unreachable):
+            await world.controller.accuracy()
+        monkeypatch.setattr(world.fleet, "entries", entries)
+        monkeypatch.setattr(lessons, "READ_S", LONG_S)
+        tells.set()
+        assert (await world.controller.plan("web1", "b", Asked())).bandwidth_from == "learnt"
 
 
 async def test_they_are_read_when_the_controller_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from sterna.controller import migrate_vm
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy, VmMissing
 from sterna.domain.errors import Conflict, Refused, Temporary, Unknown, Unreachable
@@ -194,6 +195,31 @@ async def test_who_comes_when_one_has_just_left_waits_for_who_waited(world: Worl
         await asyncio.gather(*asked, return_exceptions=True)
     assert most == 1
     assert world.controller._migrate._gates == {}
+
+
+@pytest.mark.parametrize("hanging", ["vms_called", "hosts", "saw_vms"])
+async def test_a_database_that_hangs_keeps_the_next_request_for_the_vm_waiting_for_a_while_only(
+    world: World, monkeypatch: pytest.MonkeyPatch, hanging: str
+) -> None:
+    await world.controller.inventory.vms()
+    hangs, answers = asyncio.Event(), getattr(world.fleet, hanging)
+
+    async def hang(*args: object) -> None:
+        monkeypatch.setattr(world.fleet, hanging, answers)
+        monkeypatch.setattr(migrate_vm, "JUDGE_S", 60)  # the next one has time
+        hangs.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(migrate_vm, "JUDGE_S", 0.1)
+    monkeypatch.setattr(world.fleet, hanging, hang)
+    async with asyncio.timeout(20):
+        first = asyncio.create_task(world.controller.migrate(request(id=uuid(1))))
+        await hangs.wait()
+        record, _ = await world.controller.migrate(request())
+        with pytest.raises(Unreachable, match=r"web1 could not be judged within"):
+            await first
+    assert record.accepted
+    assert [m.id for m in await world.fleet.migrations(Page())] == [ID]
 
 
 async def test_fifty_times_the_same_request_at_once_is_one_migration(world: World) -> None:

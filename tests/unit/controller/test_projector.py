@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
+from sterna.controller import projector
 from sterna.controller.controller import Controller
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.errors import Unknown
 from sterna.domain.journal import Kind, Migration, Role
-from sterna.domain.model import GuestState
+from sterna.domain.model import Data, GuestState
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 
@@ -206,3 +209,30 @@ async def test_a_guest_arrives_on_the_host_that_says_so_and_on_no_other(world: W
     world.b.write(Book(Role.DESTINATION, migration=MOVE).done("F8", {"host": "c", "power_state": "running"}))
     await world.pull()
     assert next(v for v in await world.fleet.vms() if v.uuid == uuid(1)).host == "b"
+
+
+async def test_a_reader_that_hangs_keeps_the_next_one_waiting_for_a_while_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.a.write(good_source(MOVE))
+    call, hangs = world.bus.call, asyncio.Event()
+
+    async def hang(to: str, method: str, params: Data, *, total_s: float = 300.0, **more: Any) -> Data:
+        if method != "journal_since" or hangs.is_set():
+            return await call(to, method, params, **more)
+        hangs.set()
+        try:
+            async with asyncio.timeout(total_s):  # as the real one
+                await asyncio.Event().wait()
+        except TimeoutError:
+            raise Unknown("no result") from None
+        return {}
+
+    monkeypatch.setattr(projector, "PAGE_S", 0.1)
+    monkeypatch.setattr(world.bus, "call", hang)
+    async with asyncio.timeout(20):
+        first = asyncio.create_task(world.controller.projector.pull("a"))
+        await hangs.wait()
+        assert await world.controller.projector.pull("a") == len(world.a.journal)
+        with pytest.raises(Unknown):
+            await first
