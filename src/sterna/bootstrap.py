@@ -329,7 +329,9 @@ def _records(url: str) -> SqlFleet:
             with _told_when_slow():
                 return SqlFleet.open(url)
         except Unreachable as error:
-            refused = 0 if not url.startswith("sqlite") and is_away(url, error) else refused + 1
+            with _told_when_slow():
+                away = not url.startswith("sqlite") and is_away(url, error)
+            refused = 0 if away else refused + 1
             if url.startswith("sqlite") or refused == REFUSALS:
                 raise
             if error.message != said:

@@ -10,6 +10,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -158,20 +159,21 @@ class Client:
                         yield event, data
                     if event == "end":
                         return
-            except (httpx2.TransportError, ApiAway, ApiError) as e:
+            except (TimeoutError, httpx2.TransportError, ApiAway, ApiError) as e:
                 if isinstance(e, ApiError) and e.status != httpx2.codes.SERVICE_UNAVAILABLE:
                     raise
                 now = time.monotonic()
                 lost_at = lost_at or now
                 if now - lost_at > GIVE_UP_S:
-                    raise e if isinstance(e, ApiError) else ApiAway(self.api, str(e)) from e
+                    raise e if isinstance(e, ApiError) else ApiAway(self.api, str(e) or "it says nothing") from e
             time.sleep(RESUME_S)
 
     def _stream(self, migration_id: str, last_id: str) -> Iterator[tuple[str, str, Json]]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         path = f"/v1/migrations/{migration_id}/events"
         patience = httpx2.Timeout(CONNECT_S, read=SILENCE_S)
-        with self._http.stream("GET", path, headers=headers, timeout=patience) as answer:
+        request = self._http.build_request("GET", path, headers=headers, timeout=patience)
+        with closing(_within(SILENCE_S, lambda: self._http.send(request, stream=True))) as answer:
             if answer.status_code != httpx2.codes.OK:
                 answer.read()
                 raise _problem(self.api, answer)
@@ -212,19 +214,25 @@ class Client:
         read, and an answer may come in many of them."""
         if self._left_s <= 0:
             raise TimeoutError
-        began, answer = time.monotonic(), Future[T]()
-
-        def work() -> None:
-            try:
-                answer.set_result(act())
-            except BaseException as e:  # who waits gets it
-                answer.set_exception(e)
-
-        threading.Thread(target=work, daemon=True).start()
+        began = time.monotonic()
         try:
-            return answer.result(self._left_s)
+            return _within(self._left_s, act)
         finally:
             self._left_s -= time.monotonic() - began
+
+
+def _within(seconds: float, act: Callable[[], T]) -> T:
+    """`act`'s result, or its exception. Raises TimeoutError after that time; it is left alone then."""
+    answer = Future[T]()
+
+    def work() -> None:
+        try:
+            answer.set_result(act())
+        except BaseException as e:  # who waits gets it
+            answer.set_exception(e)
+
+    threading.Thread(target=work, daemon=True).start()
+    return answer.result(seconds)
 
 
 def _problem(api: str, answer: httpx2.Response) -> ApiError | ApiAway:

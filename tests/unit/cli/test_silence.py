@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from sterna.cli.client import ApiSlow, Client
+from sterna.cli.client import ApiAway, ApiSlow, Client
 from sterna.cli.exits import Exit
 from sterna.cli.main import app
 
@@ -120,6 +120,28 @@ def test_a_name_that_is_never_resolved_is_said_to(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
     with pytest.raises(ApiSlow):
         Client("http://sterna.example").get("/v1/hosts")
+    end.set()
+
+
+@pytest.mark.parametrize("how", ["name", "headers"])
+def test_a_stream_that_is_never_opened_is_given_up(
+    silent: SilentApi, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def hangs(*_: object, **__: object) -> None:
+        end.wait(20)
+        raise RuntimeError("it was waited for")
+
+    end, api = threading.Event(), silent.url
+    monkeypatch.setattr("sterna.cli.client.SILENCE_S", 0.2)
+    monkeypatch.setattr("sterna.cli.client.GIVE_UP_S", 0.5)
+    monkeypatch.setattr("sterna.cli.client.RESUME_S", 0.01)
+    if how == "name":
+        monkeypatch.setattr(socket, "getaddrinfo", hangs)
+        api = "http://sterna.example"
+    else:
+        silent.script = lambda number: (*drops(STREAM[:-2] + b"X-Much: " + b"x" * 100), b"\r\n\r\n", END)
+    with pytest.raises(ApiAway):
+        list(Client(api).events(ID))
     end.set()
 
 
