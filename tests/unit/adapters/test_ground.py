@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,42 @@ def test_a_file_that_a_program_only_writes(tmp_path: Path) -> None:
     assert written == ["written"]
     assert not ground.only_written(str(tmp_path / "written"), os.getpid())
     assert not ground.only_written(str(tmp_path / "nothing"), os.getpid())
+
+
+def test_nothing_is_asked_of_another_file_or_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be on a file system that does not answer: the one that was asked for would be blamed."""
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    asked, stat = [], os.stat
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            where = str(given[0])
+            if "/proc/" in where and "/fd/" in where:
+                where = os.readlink(where)
+            asked.extend([where] if where.startswith(str(tmp_path / "dead")) else [])
+            return real(*given, **named)
+
+        return call
+
+    with (
+        open(tmp_path / "dead" / "disk", "w+"),
+        open(tmp_path / "log", "w"),
+        socket.socket(socket.AF_UNIX) as other,
+        socket.socket(socket.AF_UNIX) as wanted,
+    ):
+        for one, where in ((other, tmp_path / "dead" / "other"), (wanted, tmp_path / "link" / "wanted")):
+            one.bind(str(where))
+            one.listen()
+        monkeypatch.setattr(os, "stat", watched(stat))
+        monkeypatch.setattr(os, "lstat", watched(os.lstat))
+        assert ground.only_written(str(tmp_path / "log"), os.getpid())
+        assert not ground.only_written(str(tmp_path / "real"), os.getpid())
+        assert ground.listening(str(tmp_path / "real" / "wanted"))
+        assert ground.listening(str(tmp_path / "link" / "wanted"))
+        assert not ground.listening(str(tmp_path / "real" / "none"))
+    assert asked == []
 
 
 def test_this_hosts_own_addresses_and_cpus() -> None:

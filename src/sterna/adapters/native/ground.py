@@ -71,23 +71,26 @@ def _digest(path: str, device: int, inode: int, size: int, modified_ns: int) -> 
 
 
 def only_written(path: str, pid: int) -> bool:
-    """Has this process the file open to write to it, and not to read it?"""
+    """Has this process the file open to write to it, and not to read it? Asks nothing of its other files: they may
+    be on a file system that does not answer."""
     with contextlib.suppress(OSError):
-        file = os.stat(path)
+        file, real = os.stat(path), os.path.realpath(path)
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
+                told = _told(pid, fd)
+                alike = told.get("ino", str(file.st_ino)) == str(file.st_ino)
+                if not alike and os.readlink(f"/proc/{pid}/fd/{fd}") != real:
+                    continue
                 seen = os.stat(f"/proc/{pid}/fd/{fd}")
                 if (seen.st_dev, seen.st_ino) == (file.st_dev, file.st_ino):
-                    return _way(pid, fd) == os.O_WRONLY
+                    return int(told["flags"], 8) & os.O_ACCMODE == os.O_WRONLY
     return False
 
 
-def _way(pid: int, fd: str) -> int:
-    """Reading, writing or both, as the kernel says of an open file."""
-    for line in Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines():
-        if line.startswith("flags:"):
-            return int(line.split()[1], 8) & os.O_ACCMODE
-    return os.O_RDONLY
+def _told(pid: int, fd: str) -> dict[str, str]:
+    """What the kernel says of an open file: `flags`, since Linux 5.14 `ino`."""
+    lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
+    return {name: rest.strip() for name, _, rest in (line.partition(":") for line in lines)}
 
 
 def bindable(address: str, port: int = 0, *, udp: bool = False) -> str:
@@ -144,9 +147,11 @@ def reaches(address: str, port: int) -> bool:
 
 
 def listening(path: str) -> bool:
-    """Does a program accept connections at this socket?"""
+    """Does a program accept connections at this socket? Of others that are called otherwise nothing is asked."""
+    real = os.path.realpath(path)
     for number, name in _unix_sockets():
-        if number & _ACCEPTING and (name == path or os.path.realpath(name) == os.path.realpath(path)):
+        alike = name in (path, real) or os.path.basename(name) == os.path.basename(real)
+        if number & _ACCEPTING and alike and (name == path or os.path.realpath(name) == real):
             return os.path.exists(path)
     return False
 
