@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from unittest.mock import patch
+
 import pytest
 
+from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.agent.namesake import ANSWER_S, refuse_namesake
 from sterna.domain.errors import Conflict
+from sterna.domain.model import HostFacts
 from sterna.rpc.client import RpcClient
 from tests.saga.fleet import SimFleet
 
@@ -37,6 +42,30 @@ async def test_what_proves_nothing_keeps_no_agent_from_starting(away):
             began = fleet.clock.monotonic_ms()
             await refuse_namesake(RpcClient(fleet.broker.bus("new"), "host1", fleet.clock), "host1", here)
             assert fleet.clock.monotonic_ms() - began <= ANSWER_S * 1000
+
+    await fleet.clock.run(scenario())
+
+
+@pytest.mark.parametrize("hung", ["host1", "host2"])
+async def test_nor_while_a_libvirtd_hangs_which_is_said_soon(hung):
+    """systemd gives a service 90 s to start."""
+    fleet = SimFleet()
+    real = SimHypervisor.host
+
+    async def host(hypervisor: SimHypervisor) -> HostFacts:
+        if hypervisor._host.name == hung:
+            await asyncio.Event().wait()
+        return await real(hypervisor)
+
+    async def scenario() -> None:
+        with patch.object(SimHypervisor, "host", host):
+            async with fleet:
+                cloned = RpcClient(fleet.broker.bus("clone"), "host1", fleet.clock)
+                began = fleet.clock.monotonic_ms()
+                with pytest.raises(Conflict, match="another agent answers as host1") as caught:
+                    await refuse_namesake(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
+                assert fleet.clock.monotonic_ms() - began < 60_000
+                assert "libvirtd runs on both hosts" in caught.value.fix
 
     await fleet.clock.run(scenario())
 

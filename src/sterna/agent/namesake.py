@@ -9,9 +9,12 @@ from sterna.domain.errors import Conflict, SternaError, Unknown, Unreachable
 from sterna.domain.model import HostFacts
 from sterna.ports.hypervisor import Inventory
 from sterna.rpc.client import RpcClient
+from sterna.rpc.deadline import within
 
 ANSWER_S = 2.0
 """How long is waited for one that is there and says nothing; where nobody is, the bus says so at once."""
+DESCRIBED_S = 15.0
+"""How long either host may take to describe itself. systemd gives an agent 90 s to start."""
 
 
 async def refuse_namesake(client: RpcClient, name: str, hypervisor: Inventory) -> None:
@@ -19,13 +22,14 @@ async def refuse_namesake(client: RpcClient, name: str, hypervisor: Inventory) -
 
     The agent that asks does not serve yet: whoever answers is another one."""
     try:
-        await client.call(name, "ping", {}, silence_s=ANSWER_S)
+        await client.call(name, "ping", {}, silence_s=ANSWER_S, total_s=DESCRIBED_S)
     except (Unreachable, Unknown):  # nobody listens, or a process that has just died still seems to
         return
     try:
-        answer = await client.call(name, "describe_host", {}, silence_s=ANSWER_S)
-        theirs, ours = HostFacts.model_validate(answer["host"]), await hypervisor.host()
-    except (SternaError, ValidationError, KeyError) as error:
+        answer = await client.call(name, "describe_host", {}, silence_s=ANSWER_S, total_s=DESCRIBED_S)
+        theirs = HostFacts.model_validate(answer["host"])
+        ours = await within(client.clock, DESCRIBED_S, hypervisor.host())
+    except (SternaError, ValidationError, KeyError, TimeoutError) as error:
         why = f"another agent answers as {name} on this bus, and which host it is on cannot be found out: {error}"
         fix = f"stop the other agent, or see that libvirtd runs on both hosts, and start this one again ({name})"
         raise Conflict(why, fix=fix) from error
