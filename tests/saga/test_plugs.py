@@ -1,13 +1,15 @@
 """A VM with NICs of every plug type moves in one piece, or stays in one piece."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
 from sterna.adapters.sim import qemu
+from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sim.things import Definition, SimPort
-from sterna.domain.errors import Refused
+from sterna.domain.errors import Refused, Temporary
 from sterna.domain.model import Nic
 from sterna.domain.plugs import (
     BRIDGE,
@@ -170,6 +172,25 @@ async def test_every_nics_reason_at_once():
         assert sorted(codes) == ["bridge-missing"] * 3 + ["parent-busy", "parent-missing"]
         assert all(r.fix and r.message.startswith("host2: ") for r in refused.value.refusals)
         assert fleet.snapshots() == before
+
+    await run(scenario)
+
+
+async def test_a_guest_that_does_not_let_go_of_a_device_stays_with_all_of_them():
+    async def holds_on(hypervisor: SimHypervisor, uuid: str, nic: Nic) -> None:
+        raise Temporary(f"the guest does not let go of NIC {nic.mac}")
+
+    async def scenario(fleet: SimFleet) -> None:
+        vm = mixed(fleet)
+        before = fleet.snapshots()
+        with patch.object(SimHypervisor, "detach_nic", holds_on):
+            await fleet.start(vm)
+            assert await fleet.ended() is Status.FAILED
+        turned = fleet.agents["host1"].history(fleet.migration).turned
+        assert turned is not None and "does not let go" in turned["error"]["message"]
+        assert fleet.snapshots() == before
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
 
     await run(scenario)
 

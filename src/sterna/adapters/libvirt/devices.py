@@ -38,14 +38,14 @@ class LibvirtDevices(LibvirtHost):
             return _interface(domain, nic) is None
 
         gone = await self._ask_of(uuid, detach)
-        for _ in range(int(_LETS_GO_S / _LOOK_EVERY_S)):
-            if gone:
-                return
-            await asyncio.sleep(_LOOK_EVERY_S)
-            gone = await self._ask_of(uuid, lambda conn: _interface(_running(conn, uuid), nic) is None)
-        raise Temporary(
-            f"the guest does not let go of NIC {nic.mac}", fix="see that its kernel takes part in PCI hot-plug"
-        )
+        try:
+            async with asyncio.timeout(_LETS_GO_S):
+                while not gone:
+                    await asyncio.sleep(_LOOK_EVERY_S)
+                    gone = await self._ask_of(uuid, lambda conn: _interface(_running(conn, uuid), nic) is None)
+        except TimeoutError:
+            fix = "see that its kernel takes part in PCI hot-plug"
+            raise Temporary(f"the guest does not let go of NIC {nic.mac}", fix=fix) from None
 
     async def attach_nic(self, uuid: str, nic: Nic) -> None:
         """Give it the NIC; there already is success. Raises NotFound without such a running guest, Permanent."""
