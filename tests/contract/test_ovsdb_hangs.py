@@ -7,15 +7,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ovsdbapp.backend.ovs_idl.connection import Connection
 
 from sterna.adapters.vif import ovsdb
-from sterna.adapters.vif.ovsdb import OvsDb, rows
+from sterna.adapters.vif.ovsdb import OvsDb, add_port, forwards, rows
 from sterna.domain.errors import Unreachable
+from sterna.domain.model import Nic
+from sterna.domain.plugs import OVS
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
@@ -41,9 +44,18 @@ class Server:
         command = ["setpriv", "--pdeathsig", "KILL", where, *places]
         self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 20
-        while not self.socket.exists():
+        while not self._listens():
             assert time.monotonic() < until and self.process.poll() is None
             time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        """The socket is there a moment before that."""
+        try:
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(str(self.socket))
+        except OSError:
+            return False
+        return True
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
@@ -107,6 +119,46 @@ async def test_a_server_that_hangs_while_its_schema_is_read(
                 break
             except Unreachable:
                 continue
+    await db.close()
+
+
+NIC = Nic(mac="52:54:00:00:00:01", plug=OVS, bridge="br-int", port_id="7d1c64c4-0000-4000-8000-000000000001")
+
+
+def vsctl(server: Server, *words: str) -> None:
+    subprocess.run(["ovs-vsctl", "--no-wait", f"--db={server.unix}", *words], check=True, timeout=20)
+
+
+def plug(device: str) -> Callable[[Any], None]:
+    return lambda api: add_port(api, device, NIC, {"iface-id": device})
+
+
+@pytest.mark.parametrize("who", ["the caller", "the library"])
+async def test_a_change_that_ovs_vswitchd_does_not_apply_is_not_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """Only the database runs here: it takes the change, and nobody says that it is in force. Both ends of the
+    library's queue have the same limit; either may notice first."""
+    vsctl(server, "add-br", "br-int")
+    db = OvsDb(server.unix, timeout_s=1)
+    await db.run(bridges)
+    if who == "the library":
+        real = Connection.queue_txn
+
+        def late(connection: Connection, txn: Any) -> None:
+            real(connection, txn)
+            time.sleep(2)
+
+        monkeypatch.setattr(Connection, "queue_txn", late)
+    for device in ("tap0", "tap1"):
+        with pytest.raises(Unreachable, match="gave no answer within 1 s") as raised:
+            await asyncio.wait_for(db.run(plug(device)), 20)
+        assert "ovs-vswitchd" in raised.value.fix
+    assert "br-int" in [row.name for row in await db.run(bridges)]  # questions are answered meanwhile
+    await asyncio.wait_for(db.run(plug("tap0")), 20)  # it is in the database: nothing is left to be done,
+    assert not await db.run(lambda api: forwards(api, "tap0"))  # and the switch is looked at for the rest
+    vsctl(server, "set", "Open_vSwitch", ".", "cur_cfg=1000")  # as if it had come back, and caught up
+    await asyncio.wait_for(db.run(plug("tap2")), 20)
     await db.close()
 
 

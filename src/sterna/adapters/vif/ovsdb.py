@@ -35,6 +35,28 @@ ECHO_S = 5.0
 T = TypeVar("T")
 
 
+class _Transaction(impl_idl.OvsVsctlTransaction):  # type: ignore[misc]  # the library has no types
+    """The library logs it where ovs-vswitchd has not applied a change in time, and calls that a success."""
+
+    def do_post_commit(self, txn: Any) -> None:
+        self.late: Exception | None = None
+        try:
+            super().do_post_commit(txn)
+        except ovsdb_errors.TimeoutException as error:
+            self.late = error
+            raise
+
+    def post_commit(self, txn: Any) -> None:
+        super().post_commit(txn)
+        if self.late is not None:
+            raise self.late
+
+
+class _Api(impl_idl.OvsdbIdl):  # type: ignore[misc]  # the same
+    def create_transaction(self, check_error: bool = False, log_errors: bool = True, **_: Any) -> _Transaction:
+        return _Transaction(self, self.ovsdb_connection, check_error=check_error, log_errors=log_errors)
+
+
 class OvsDb:
     """The connection. `run` gives an action the API of a connection that is up."""
 
@@ -80,7 +102,7 @@ class OvsDb:
             try:
                 idl = connection.OvsdbIdl.from_server(self.remote, "Open_vSwitch")
                 # ovsdbapp keeps the connection on the class, the first one for good: a class for each.
-                api_class = type("Api", (impl_idl.OvsdbIdl,), {})
+                api_class = type("Api", (_Api,), {})
                 api = self._of_thread.api = api_class(connection.Connection(idl, timeout=self._timeout_s))
             except Exception as error:  # the library raises bare Exception and its own kinds alike
                 fix = f"see that ovsdb-server runs and listens on {self.remote}"
