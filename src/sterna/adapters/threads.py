@@ -220,6 +220,10 @@ class Worker:
                     return call
 
 
+_own = threading.local()
+"""In a thread of `in_thread`: `alone`, what it is counted by."""
+
+
 class _Alone:
     """A call's own thread. While it is left alone, it is counted under its key."""
 
@@ -239,16 +243,35 @@ class _Alone:
             if self._is_left:
                 self.left[self._key] += 1
 
+    def count_as(self, of: str, *, whatever_hangs: bool) -> str:
+        """What it was counted as before. Raises TimeoutError while as many of that thing as may hang."""
+        with self._lock:
+            name, before = self._key
+            if of == before:
+                return before
+            if not whatever_hangs and self.left[name, of] >= MOST_LEFT:
+                raise TimeoutError(f"{MOST_LEFT} calls hang already")
+            if self._is_left:
+                self.left[name, of] += 1
+                self._forget()
+            self._key = name, of
+            return before
+
+    def _forget(self) -> None:
+        """Under the lock."""
+        self.left[self._key] -= 1
+        if not self.left[self._key]:
+            del self.left[self._key]
+
     def _work(self) -> None:
+        _own.alone = self
         try:
             self._call.perform()
         finally:
             with self._lock:
                 self._is_over = True
                 if self._is_left:
-                    self.left[self._key] -= 1
-                    if not self.left[self._key]:
-                        del self.left[self._key]
+                    self._forget()
 
 
 async def in_thread(
@@ -275,6 +298,13 @@ async def in_thread(
         if not answer.done():
             answer.cancel()
             alone.leave()
+
+
+def count_as(of: str, *, whatever_hangs: bool = False) -> str | None:
+    """In a thread of `in_thread`: what it does next is asked of that thing. What it was asked of before; None in
+    any other thread. Raises TimeoutError while as many calls of that thing hang as may, unless `whatever_hangs`."""
+    alone: _Alone | None = getattr(_own, "alone", None)
+    return None if alone is None else alone.count_as(of, whatever_hangs=whatever_hangs)
 
 
 class Bounded:

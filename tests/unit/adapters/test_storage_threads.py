@@ -7,6 +7,7 @@ import errno
 import fcntl
 import gc
 import os
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -358,6 +359,29 @@ async def test_nor_does_one_that_somebody_elses_file_is_on(
             await files.used_by((wanted,), (Claim(path=f"{dead.dead}/disk", owner="another VM"),))
     assert await files.used_by((wanted,), (Claim(path=wanted, owner="another VM"),)) == {wanted: ("another VM",)}
     assert await files.owner_of(wanted) is not None
+
+
+async def test_nor_does_one_that_only_an_images_header_names(
+    dead: Dead, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base of another VM's image: nobody could tell before."""
+    monkeypatch.setattr(threads, "MOST_LEFT", 2)
+    files, image = FileStorage(root), root / "top.qcow2"
+    base = f"{dead.dead}/base".encode()
+    image.write_bytes(struct.pack(">4sIQI", b"QFI\xfb", 2, 72, len(base)).ljust(72, b"\0") + base)
+    claims = (Claim(path=str(image), owner="another VM", image=True, format="qcow2"),)
+    (root / "disk").touch()
+    for words in ("no answer", "no answer", "hang already", "hang already"):
+        with pytest.raises(Temporary, match=words), dead.soon_given_up():
+            await files.used_by((str(root / "disk"),), claims)
+    with pytest.raises(Temporary, match=f"{dead.dead}/base: the file system does not answer: 2 calls hang"):
+        await files.used_by((str(root / "disk"),), claims)
+    assert await files.owner_of(str(image)) is not None
+    dead.answers.set()
+    async with asyncio.timeout(10):
+        while threads._Alone.left:  # noqa: ASYNC110 - a thread's end tells nobody
+            await asyncio.sleep(0.01)
+    assert await files.used_by((str(root / "disk"),), claims) == {}
 
 
 @pytest.mark.parametrize("asked", ["link/disk", "link/vm/disk", "file"])

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sterna.adapters.native.mounts import touching
+
 LONGEST_CHAIN = 200
 """As many images as QEMU itself opens in a chain, and more than any that works."""
 _QCOW2_MAGIC = b"QFI\xfb"
@@ -48,19 +50,26 @@ class Unreadable(Exception):
 def parts_of(path: str, form: str | None) -> list[Part]:
     """Everything below this image, nearest first. A missing image stands on nothing.
 
-    Raises Unreadable.
+    Raises Unreadable; Temporary where a file system does not answer.
     """
     found: list[Part] = []
     todo, seen = [(path, form)], {os.path.realpath(path)}
     while todo:
         image, image_form = todo.pop(0)
-        for part in _directly_below(image, image_form):
+        with touching(image):
+            below = _directly_below(image, image_form)
+        for part in below:
             found.append(part)
-            real = os.path.realpath(part.path) if part.is_file else part.path
+            real = _real(part.path) if part.is_file else part.path
             if part.is_file and real not in seen and len(seen) < LONGEST_CHAIN:
                 seen.add(real)
                 todo.append((part.path, "raw" if part.data else part.format or "probe"))
     return found
+
+
+def _real(path: str) -> str:
+    with touching(path):
+        return os.path.realpath(path)
 
 
 def _directly_below(path: str, form: str | None) -> list[Part]:

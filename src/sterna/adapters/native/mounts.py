@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
-from sterna.adapters.threads import in_thread
+from sterna.adapters.threads import count_as, in_thread
 from sterna.domain.errors import Temporary
 
 ANSWER_S = 300.0
@@ -65,6 +66,29 @@ async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = Non
     except TimeoutError as error:
         where = " or ".join(paths if len(paths) <= _MOST_NAMED else (mount.point for mount in found))
         raise Temporary(f"{where}: the file system does not answer: {error}", fix=FIX) from error
+
+
+@contextmanager
+def touching(path: str) -> Iterator[None]:
+    """In an act of `on_disk` that looks at a path which its caller could not name (a backing file, known from a
+    header): it is counted for that one's file system then. Raises Temporary where as many hang on it as may."""
+    before = _count_as(path)
+    if before is None:
+        yield
+        return
+    try:
+        _learn(path)
+        _count_as(path)
+        yield
+    finally:
+        count_as(before, whatever_hangs=True)
+
+
+def _count_as(path: str) -> str | None:
+    try:
+        return count_as(mount_of(path).device)
+    except TimeoutError as error:
+        raise Temporary(f"{path}: the file system does not answer: {error}", fix=FIX) from error
 
 
 def _learn(path: str) -> None:
