@@ -224,7 +224,7 @@ class SourceDesk:
         task.add_done_callback(lambda done: self._ended(migration.id, done))
 
     async def _to_the_end(self, flow: Flow[Context], ctx: Context) -> None:
-        turns = Turns(ctx, "driving the migration", WAITING_DRIVE)
+        turns = Turns(ctx, "driving the migration", WAITING_DRIVE, row="")
         while True:
             with turns.turn():  # no step ends it early: this is for what nobody thought of
                 await self._runner.drive(flow, ctx)

@@ -18,9 +18,10 @@ log = structlog.get_logger(__name__)
 class Turns:
     """The turns of one loop."""
 
-    def __init__(self, ctx: Context, what: str, note: str = "") -> None:
-        """`note`: where the reason is journaled, whenever its words change; '' where it is of no interest."""
-        self._ctx, self._what, self._note = ctx, what, note
+    def __init__(self, ctx: Context, what: str, note: str = "", *, row: str = "M4") -> None:
+        """`note`: where the reason is journaled, under `row`, whenever its words change; '' where it is of no
+        interest."""
+        self._ctx, self._what, self._note, self._row = ctx, what, note, row
         self._logged = ""
         self.said = ""
         """What the last turn raised, in words; '' for nothing."""
@@ -45,4 +46,4 @@ class Turns:
             tell("tried again", what=self._what, why=why, migration=self._ctx.migration.id, exc_info=bug)
         if self._note:
             with contextlib.suppress(SternaError):  # a full disk: said the next time
-                self._ctx.note_change("M4", self._note, f"{self._what} is tried again: {why}")
+                self._ctx.note_change(self._row, self._note, f"{self._what} is tried again: {why}")

@@ -1,0 +1,50 @@
+"""A cancellation that nobody sent is an error like any other; one that somebody sent stays what it is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sterna.domain.errors import Unknown
+from sterna.tasks import no_leaks
+
+
+async def cancelled() -> None:
+    """Waits for something that somebody else cancels."""
+    other = asyncio.ensure_future(asyncio.Event().wait())
+    asyncio.get_running_loop().call_soon(other.cancel)
+    await other
+
+
+async def test_a_cancellation_of_what_is_waited_for_becomes_an_error() -> None:
+    with pytest.raises(Unknown, match="was cancelled"), no_leaks():
+        await cancelled()
+
+
+async def test_a_cancellation_of_the_task_itself_goes_on() -> None:
+    ended = []
+
+    async def work() -> None:
+        with no_leaks():
+            await asyncio.Event().wait()
+        ended.append("not told to stop")
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not ended
+
+
+async def test_nor_is_a_limit_around_it_mistaken() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            with no_leaks():
+                await asyncio.Event().wait()
+
+
+async def test_other_errors_pass() -> None:
+    with pytest.raises(ZeroDivisionError), no_leaks():
+        raise ZeroDivisionError
