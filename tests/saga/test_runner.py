@@ -128,7 +128,9 @@ async def test_patience_is_counted_from_the_first_error_not_from_the_steps_begin
 
 class Lasting(Slow):
     name = "lasting"
-    lasts = True
+
+    def lasts(self, ctx):
+        return True
 
 
 @pytest.mark.parametrize(("step", "reached"), [(Lasting, True), (Slow, False)])
@@ -141,7 +143,9 @@ async def test_what_failed_before_a_step_went_well_for_long_counts_no_more(world
 async def test_a_lasting_steps_patience_ends_all_the_same(world, clock):
     class Failing(B):
         name = "failing"
-        lasts = True
+
+        def lasts(self, ctx):
+            return True
 
     world.errors["failing"] = [Temporary("never")] * 100
     await clock.run(Runner(clock).drive(Flow(until_pivot=(A, Failing)), world))

@@ -315,3 +315,24 @@ async def test_a_hand_over_that_is_late_is_noticed_after_looks_that_failed(where
         assert fleet.world.running(vm) == ["host2"]
 
     await run(scenario)
+
+
+async def test_a_copy_that_cannot_begin_is_given_up_however_long_each_try_hangs():
+    async def hangs(hypervisor: SimHypervisor, uuid: str) -> list[Any]:
+        await hypervisor._world.clock.sleep(90)
+        raise Unreachable("its QEMU does not answer")
+
+    async def scenario(fleet):
+        def hang(*_: Any) -> None:
+            patched.start()
+
+        patched = patch.object(SimHypervisor, "check_outgoing", hangs)
+        fleet.agents["host1"].rules.append(("copy", "before", hang))
+        try:
+            await fleet.start(fleet.vm())
+            await fleet.clock.sleep(300)
+        finally:
+            patched.stop()
+        assert await fleet.ended(limit_s=200) is Status.FAILED
+
+    await run(scenario)

@@ -39,9 +39,6 @@ class Step(Generic[C]):
     undo: ClassVar[tuple[type[Step[C]], ...]] = ()
     patience_s: ClassVar[float] = 30.0
     """How long Temporary errors are retried before the pivot, in seconds from the first one."""
-    lasts: ClassVar[bool] = False
-    """It goes on for as long as things go well, hours perhaps. What failed before counts no more then: patience
-    begins anew with an error that comes later than `patience_s` after its attempt began."""
     reads_only: ClassVar[bool] = False
     """It changes nothing, waits for nothing and has no undo: its intent need not be on disk before it begins."""
     settles_abort: ClassVar[bool] = False
@@ -54,6 +51,14 @@ class Step(Generic[C]):
     async def do(self, ctx: C, plan: Data) -> Data:
         """Do it; the outcome's data."""
         raise NotImplementedError(self.name)
+
+    def lasts(self, ctx: C) -> bool:
+        """Does it go on now for as long as things go well, hours perhaps? What failed before counts no more then:
+        patience begins anew with an error that comes later than `patience_s` after its attempt began.
+
+        A step that hangs takes long as well: True only where it knows that things went well.
+        """
+        return False
 
     async def probe(self, ctx: C, plan: Data) -> Data | None:
         """After an interruption or an unknown outcome: does the step already hold in the world? Reads only.

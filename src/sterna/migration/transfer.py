@@ -152,7 +152,10 @@ class Copy(Step[Context]):
     row, name = "M4", "copy"
     undo = (rollback.GiveBindingsBack, steering.RestoreDowntime)  # the guest itself: R0, before them
     settles_abort = True
-    lasts = True
+
+    def lasts(self, ctx: Context) -> bool:
+        """Once the copy has begun; what comes before may hang."""
+        return "copy-started" in ctx.history.notes
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Start or join the copy and see it to its end.

@@ -122,7 +122,7 @@ class Runner:
             except Exception as raised:
                 error = _as_sterna(step, raised)
             now_ms = self._clock.monotonic_ms()
-            if step.lasts and now_ms - began_ms > step.patience_s * 1000:
+            if now_ms - began_ms > step.patience_s * 1000 and step.lasts(ctx):
                 failing_ms, delay, said = None, FIRST_DELAY_S, ""
             failing_ms = now_ms if failing_ms is None else failing_ms  # what went well before took its time
             waited_s = (now_ms - failing_ms) / 1000
