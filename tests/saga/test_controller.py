@@ -20,7 +20,7 @@ from sterna.controller.controller import Controller
 from sterna.controller.follower import GIVE_UP_AFTER_MS
 from sterna.controller.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy
-from sterna.domain.errors import Conflict, Refused
+from sterna.domain.errors import Conflict, Refused, Temporary
 from sterna.domain.model import GuestState, Refusal, Vm, VmSummary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
@@ -111,6 +111,23 @@ async def test_a_host_whose_libvirt_hangs_is_passed_over_in_a_minute(play) -> No
         return await check(self, vm)
 
     with patch.object(SimHypervisor, "check_incoming", hangs):
+        await play(scenario)
+
+
+async def test_what_the_destination_cannot_look_at_is_named_and_its_agent_not_blamed(play) -> None:
+    why = "/mnt/dead/log: the file system does not answer"
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        fleet.vm()
+        plan = await controller.plan("tern", "host2", Asked())
+        (blocker,) = plan.blockers
+        assert blocker.code == "check-failed"
+        assert blocker.message == f"host2 cannot be checked: {why}" and blocker.fix == "see to it"
+
+    async def fails(self: SimHypervisor, vm: Vm) -> list[Refusal]:
+        raise Temporary(why, fix="see to it")
+
+    with patch.object(SimHypervisor, "check_incoming", fails):
         await play(scenario)
 
 

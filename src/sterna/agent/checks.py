@@ -17,7 +17,7 @@ import structlog
 
 from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs, untrusted
-from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
+from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.jobs import occupied
 from sterna.domain.journal import Migration, Role, leaps
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
@@ -217,11 +217,11 @@ class SourceChecks:
                 self._client.call(destination, "check_destination", params),
                 self._host.hypervisor.check_peer(stream.control_uri(self._host, facts.address, transport)),
             )
-        except (Temporary, Unknown) as error:
+        except (Unreachable, Unknown) as error:
             message = f"{destination}'s agent does not answer: {error.message}"
             down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
             return vm, None, [*await self._own(vm), down]
-        except Permanent as error:
+        except (Temporary, Permanent) as error:  # somebody answered: that it cannot be told now
             return vm, None, [*await self._own(vm), _cannot_tell(error, destination)]
         # A VM that came here by other means says nothing of its past: its next epoch must be new there, too.
         theirs = answer.get("epoch", 0)

@@ -51,7 +51,8 @@ class Inventory(Protocol):
         """Every domain libvirt knows, running or not."""
 
     async def vm(self, name_or_uuid: str) -> Vm:
-        """One VM from its LIVE definition (else the inactive one), sizes of its disks included.
+        """One VM from its LIVE definition (else the inactive one), sizes of its disks included. Of a path that it
+        names and whose file system does not answer just that is told.
 
         Raises NotFound.
         """
@@ -69,10 +70,12 @@ class Inventory(Protocol):
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`: name or UUID taken, CPU, machine type, emulator,
         virtualisation type, software-emulated guest on QEMU < 8, and whatever else its definition names on its host
-        (`domain/references.py`) that this one does not have. Changes nothing."""
+        (`domain/references.py`) that this one does not have. Changes nothing. Raises Unreachable; Temporary where a
+        path or a name that it names cannot be looked at now."""
 
     async def listens_for(self, vm: Vm) -> dict[str, str]:
-        """Listen addresses of `vm` that only its source has -> this host's in their place."""
+        """Listen addresses of `vm` that only its source has -> this host's in their place. Raises Temporary where a
+        name cannot be looked up now."""
 
     async def check_outgoing(self, uuid: str) -> list[Refusal]:
         """What speaks against a copy of this guest beginning now: jobs on it or on its disks, and what its QEMU
