@@ -25,6 +25,7 @@ from sterna.domain.plugs import (
 )
 from sterna.domain.status import Status
 from sterna.migration.flow import DESTINATION, SOURCE
+from tests.asking import to_check
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run
 
@@ -42,6 +43,23 @@ def plugged(fleet: SimFleet, host: str) -> set[str]:
     """The devices of guests on a host."""
     here = fleet.world.hosts[host]
     return here.taps | here.links | set(here.ports)
+
+
+@pytest.mark.parametrize(
+    "words", ["other: user", "other: bridge br-int with virtualport 802.1Qbg", "other: ethernet"]
+)
+async def test_a_nic_that_no_host_can_plug_is_the_only_reason(words):
+    """It is described in words, which the destination must not take for a forged message."""
+
+    async def scenario(fleet: SimFleet) -> None:
+        vm = add_vm(fleet.world, "host1", "vm1", disks=("shared",))
+        domain = fleet.world.hosts["host1"].domains[vm]
+        (nic,) = domain.live.nics
+        domain.live = replace(domain.live, nics=(nic.model_copy(update={"plug": words}),))
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
+        assert [r["code"] for r in answer["refusals"]] == ["nic-unsupported"], answer["refusals"]
+
+    await run(scenario)
 
 
 async def test_there_and_back_in_one_piece():

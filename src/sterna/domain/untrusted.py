@@ -266,10 +266,11 @@ def _is_socket(text: str) -> bool:
 def _nic(nic: Nic | DestinationNic) -> None:
     what = f"NIC {nic.mac}"
     _demand(bool(_MAC.fullmatch(nic.mac)), "NIC mac", nic.mac)
-    _demand(bool(_WORD.fullmatch(nic.plug)), f"{what}: plug", nic.plug)
+    # what no host can plug is described in words, and refused by them; it goes no further
+    _demand(bool(nic.plug) and _plain(nic.plug) and len(nic.plug) <= _LONGEST_TEXT, f"{what}: plug", nic.plug)
     for name in ("bridge", "device", "port_id", "parent", "mode"):
         word = getattr(nic, name)
-        # what no host can plug is refused by its own name, and goes no further: a socket's path, say
+        # of such a NIC these may be a socket's path, say
         right = _DEVICE.fullmatch if nic.plug in SUPPORTED else _plain
         _demand(not word or bool(right(word)), f"{what}: {name}", word)
     _demand(not nic.pci or bool(_PCI.fullmatch(nic.pci)), f"{what}: pci", nic.pci)
