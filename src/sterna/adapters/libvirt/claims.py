@@ -13,6 +13,7 @@ from typing import Any
 import libvirt
 
 from sterna.adapters.libvirt.connection import Connect
+from sterna.adapters.libvirt.definitions import definitions
 from sterna.adapters.libvirt.describe import TPM_FOLDER
 from sterna.adapters.libvirt.metadata import Element, parse_xml
 from sterna.adapters.libvirt.observe import state_of
@@ -68,9 +69,7 @@ def _of_domain(conn: Connect, domain: Any) -> list[Claim]:
 
 def _definitions(domain: Any) -> Iterator[str]:
     """Everything libvirt could start it from."""
-    yield domain.XMLDesc()
-    if domain.isActive() and domain.isPersistent():
-        yield domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    yield from definitions(domain)
     for snapshot in _unless_unsupported(domain.listAllSnapshots):
         yield snapshot.getXMLDesc()
     if _unless_unsupported(domain.hasManagedSaveImage):

@@ -13,6 +13,7 @@ import libvirt
 
 from sterna.adapters.libvirt.claims import claims_of
 from sterna.adapters.libvirt.connection import Connect
+from sterna.adapters.libvirt.definitions import definitions
 from sterna.adapters.libvirt.metadata import Element, parse_xml
 from sterna.adapters.native import ground as kernel
 from sterna.domain.references import Kind, Reference, Thing
@@ -126,7 +127,7 @@ def _running(conn: Connect, besides: str) -> list[tuple[str, Element]]:
     for domain in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
         try:
             if domain.UUIDString() != besides:
-                found.append((f"VM {domain.name()}", parse_xml(domain.XMLDesc())))
+                found.append((f"VM {domain.name()}", parse_xml(next(definitions(domain)))))
         except libvirt.libvirtError as error:
             _unless(error, libvirt.VIR_ERR_NO_DOMAIN, "")  # it ended while we looked
     return found

@@ -10,6 +10,7 @@ import libvirt
 from lxml import etree
 
 from sterna.adapters.libvirt.connection import Connect
+from sterna.adapters.libvirt.definitions import definitions
 from sterna.adapters.libvirt.describe import read_secrets
 from sterna.adapters.libvirt.host import LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml, to_text
@@ -170,12 +171,12 @@ def _render(secret: Secret) -> str:
 def _used(conn: Connect) -> Iterator[SecretRef]:
     """What the domains here refer to, running and off."""
     for domain in conn.listAllDomains():
-        for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
-            try:
-                xml = domain.XMLDesc(flags)
-            except libvirt.libvirtError as error:
-                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                    continue  # it ended while we looked
-                raise
+        try:
+            texts = list(definitions(domain))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                continue  # it ended while we looked
+            raise
+        for xml in texts:
             for disk in parse_xml(xml).iterfind("devices/disk"):
                 yield from read_secrets(disk)

@@ -1,0 +1,36 @@
+"""While a guest is on its way to a host, others are planned, moved to it and told of, as if it were not."""
+
+from __future__ import annotations
+
+import pytest
+from files import plan
+
+from conftest import Fleet
+
+pytestmark = pytest.mark.lab
+
+
+def test_others_move_to_the_same_host_meanwhile(fleet: Fleet) -> None:
+    slow, quick = (
+        fleet.lab.create_vm(name, "host1", memory_mib=192, dirty_mib_s=2, disks=("local", "luks"), pace="calm")
+        for name in ("slow", "quick")
+    )
+    try:
+        first = fleet.started(slow.name, "host2", bandwidth_bytes_s=1 << 20)
+        fleet.wait_for_row("host1", "copy-started", first)
+        assert plan(fleet, quick.name) == []
+        second = fleet.started(quick.name, "host2")
+        assert fleet.wait(second)["status"] == "completed", fleet.show(second)
+        assert fleet.show(first)["status"] == "migrating"
+        assert fleet.lab.hosts_running(quick.name) == ["host2"]
+        back = fleet.started(quick.name, "host1")
+        assert fleet.wait(back)["status"] == "completed", fleet.show(back)
+        assert fleet.show(first)["status"] == "migrating"
+        assert fleet.api.post(f"/v1/migrations/{first}/abort").status_code < 300
+        assert fleet.wait(first)["status"] == "cancelled"
+        fleet.wait_closed(first)
+        assert fleet.lab.hosts_running(slow.name) == fleet.lab.hosts_running(quick.name) == ["host1"]
+        assert slow.status(timeout=60).clean and quick.status(timeout=60).clean
+    finally:
+        for guest in (slow, quick):
+            fleet.remove(guest)
