@@ -330,6 +330,8 @@ CASES = (
         clean="virsh nwfilter-undefine mine",
     ),
     # CPUs and nodes
+    Case("host-model", head="<cpu mode='host-model'/>"),
+    Case("model-in-part", head="<cpu mode='custom' match='exact'><model fallback='allow'>EPYC-Milan</model></cpu>"),
     Case("pinned", vcpu=" cpuset='0-1'", there=_ONE_CPU, code="cpus-missing", mend=f"umount {_ONLINE}", virsh=True),
     Case(
         "label",
@@ -352,5 +354,12 @@ CASES = (
         mend=_file(f"{STATE}/next/vmlinuz"),
         virsh=True,
         inactive=lambda xml: xml.replace("</type>", f"</type><kernel>{STATE}/next/vmlinuz</kernel>"),
+    ),
+    Case("cold-nothing", inactive=lambda xml: xml.replace("</type>", "</type><kernel>/srv/no/vmlinuz</kernel>")),
+    Case(
+        "cold-no-folder",
+        inactive=lambda xml: xml.replace(
+            "</devices>", "<parallel type='file'><source path='/srv/no/parallel.log'/></parallel></devices>"
+        ),
     ),
 )

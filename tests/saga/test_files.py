@@ -45,6 +45,25 @@ async def test_a_file_that_another_domain_of_either_host_names_is_refused(host: 
         assert await reasons(fleet, vm) == ["disk-in-use"]
 
 
+async def test_storage_that_libvirt_takes_for_local_is_refused_before_libvirt_refuses_it() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared", "local", "iscsi"))
+        fleet.world.shared["/srv/shared"].known = False
+        assert await reasons(fleet, vm) == ["folder-not-known-as-shared"]
+        fleet.world.shared["/srv/shared"].known = True
+        assert await reasons(fleet, vm) == []
+
+
+async def test_read_only_storage_need_not_be_known_as_shared() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        fleet.world.shared["/srv/shared"].known = False
+        domain = fleet.world.hosts["host1"].domains[vm]
+        disks = tuple(disk.model_copy(update={"read_only": True}) for disk in domain.live.disks)
+        domain.live = replace(domain.live, disks=disks)
+        assert await reasons(fleet, vm) == []
+
+
 async def moved(fleet: SimFleet, vm: str, at: str, meanwhile: Callable[[], None], *, fails: bool = False) -> Status:
     """Migrate; `meanwhile` happens when the step `at` of the source has been done."""
     source = fleet.agents["host1"]

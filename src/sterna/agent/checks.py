@@ -103,6 +103,18 @@ def _check_cold(vm: Vm, disk: Disk) -> list[Refusal]:
     return [Refusal(code="disk-only-persistent", message=message, fix=fix)]
 
 
+def _not_known_as_shared(disk: Disk, host: str) -> Refusal:
+    message = (
+        f"disk {disk.target}: both hosts see {disk.path}, but libvirt on {host} takes its folder for that host's "
+        "own, and refuses to leave it there"
+    )
+    fix = (
+        "name the folder in `shared_filesystems` of /etc/libvirt/qemu.conf on both hosts, and restart libvirtd (or "
+        "virtqemud) there"
+    )
+    return Refusal(code="folder-not-known-as-shared", message=message, fix=fix)
+
+
 def _cannot_tell(error: SternaError, destination: str) -> Refusal:
     """The check itself could not be made: that is a reason too."""
     return Refusal(code="check-failed", message=f"{destination} cannot be checked: {error.message}", fix=error.fix)
@@ -205,6 +217,7 @@ class SourceChecks:
             return vm, None, [same, *await self._own(vm)]
         try:
             facts, disks = await both(self._facts(destination), self._decide_local(vm.disks, destination))
+            disks = await self._left_where_they_are(disks)
             cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
             vm = vm.model_copy(update={"disks": disks, "cold": cold})
             transport, against = _check_stream(vm, here, facts, wanted)
@@ -237,6 +250,19 @@ class SourceChecks:
         refusals += await self._check_probe(facts, transport)
         refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
+
+    async def _left_where_they_are(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:
+        """With a reason against each file that both hosts see and that the hypervisor takes for this host's own."""
+        stay = [d for d in disks if d.kind is DiskKind.FILE and d.local is False and d.path and not d.read_only]
+        paths = tuple(disk.path for disk in stay if disk.path)
+        own = await self._host.hypervisor.taken_for_local(paths) if paths else ()
+        alone = {disk.target: _not_known_as_shared(disk, self._host.name) for disk in stay if disk.path in own}
+        return tuple(
+            disk.model_copy(update={"against": (*disk.against, alone[disk.target])})
+            if disk.target in alone
+            else disk
+            for disk in disks
+        )
 
     async def _own(self, vm: Vm) -> list[Refusal]:
         """What the VM and its own hypervisor say against moving it now."""

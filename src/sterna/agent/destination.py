@@ -92,9 +92,14 @@ class DestinationDesk:
         return {"seen": sight.seen, "sight": sight.model_dump(mode="json")}
 
     async def expect_stream(self, request: Request) -> Data:
-        """`expect_stream {}`: take one connection as QEMU's stream will come; the port, 0 where it cannot be tried.
-        Raises Temporary while every port is taken."""
-        return {"port": await self._host.probe.expect() if self._host.probe is not None else 0}
+        """`expect_stream {disks, begins}`: take one connection as QEMU will; the port, 0 where it cannot be tried.
+        `disks`: local disks come as well, by a port of their own. `begins`: the copy comes next, its ports are
+        promised to nobody else. Raises Temporary while there are none."""
+        if self._host.probe is None:
+            return {"port": 0}
+        needed = 2 if request.params.get("disks") is True else 1
+        promise_to = request.migration_id if request.params.get("begins") is True else ""
+        return {"port": await self._host.probe.expect(needed, promise_to)}
 
     async def digest(self, request: Request) -> Data:
         """`digest {path}`: what tells the content of a medium here from any other; null where there is none."""

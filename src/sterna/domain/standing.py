@@ -17,6 +17,8 @@ def refusals(references: Iterable[Reference], ground: Ground) -> list[Refusal]:
     moved = translations(references, ground)
     found: dict[tuple[str, str], Refusal] = {}
     for ref in references:
+        if _is_missing_already(ref):
+            continue
         if ref.kind is Kind.ADDRESS and ref.name in moved:
             ref = ref.model_copy(update={"name": moved[ref.name]})  # noqa: PLW2901
         for refusal in _against(ref, ground):
@@ -34,6 +36,17 @@ def _against(ref: Reference, ground: Ground) -> Iterator[Refusal]:
         yield Refusal(code="path-silent", message=message, fix=fix)
     else:
         yield from _JUDGES[ref.kind](ref, ground)
+
+
+_FOUND = (Kind.FILE, Kind.FIRMWARE, Kind.PRESENT, Kind.DEVICE)
+_MADE = (Kind.SOCKET, Kind.OUTPUT)
+
+
+def _is_missing_already(ref: Reference) -> bool:
+    """The next cold start would fail on the source as well: the move makes nothing worse."""
+    if not ref.cold or ref.thing is None:
+        return False
+    return (ref.kind in _FOUND and ref.thing.form is Form.NOTHING) or (ref.kind in _MADE and not ref.thing.folder)
 
 
 _CODES = {Kind.ADDRESS: "port-taken", Kind.SOCKET: "path-taken", Kind.OUTPUT: "path-taken", Kind.CID: "vsock-taken"}

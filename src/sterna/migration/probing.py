@@ -22,7 +22,8 @@ class ProbeStream(Step[Context]):
         """Raises Temporary while every port is taken, Refused where nothing comes through."""
         if ctx.host.probe is None or await stream.transport_of(ctx) is Transport.SSH:
             return {}
-        port = untrusted.port((await unless_aborted(ctx, ctx.peer.call("expect_stream", {})))["port"])
+        params: Data = {"disks": any(disk.local for disk in ctx.vm_before().disks), "begins": True}
+        port = untrusted.port((await unless_aborted(ctx, ctx.peer.call("expect_stream", params)))["port"])
         if not port:
             return {}
         address = untrusted.address(ctx.history.results["pre-live-migration"]["address"])

@@ -81,6 +81,10 @@ class Inventory(Protocol):
         """What speaks against a copy of this guest beginning now: jobs on it or on its disks, and what its QEMU
         itself cannot migrate. Nothing for one that does not run. Raises NotFound, Unreachable."""
 
+    async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of these files that the hypervisor takes for this host's own, whatever the hosts see: it would
+        refuse to leave them where they are. Raises Temporary where a file system does not answer."""
+
     async def host_cpu(self, vm: Vm) -> str:
         """What a guest that sees this host's CPU as it is sees, for `compare_cpu`; '' for any other guest.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from lxml import etree
 
 from sterna.adapters.libvirt import abilities
 from sterna.domain.model import Abilities
 
+NEW = abilities.Versions(10_001_000, 8_000_000)
+ACL = 'cgroup_device_acl = [\n  "/dev/null", {more}\n  "/dev/zero"\n]\n'
 SCHEMA = '[{"meta-type": "enum", "values": ["none", "zlib", "zstd"]}]'
 """The enum that tells; a QEMU without zstd lacks it."""
 
@@ -38,7 +41,7 @@ async def zstd(path: Path) -> bool | None:
     told = etree.fromstring(
         f"<capabilities><guest><arch name='x86_64'><emulator>{path}</emulator></arch></guest></capabilities>"
     )
-    return (await abilities.read(told, privileged=False, settings=Abilities())).zstd
+    return (await abilities.read(told, NEW, privileged=False, settings=Abilities())).zstd
 
 
 async def test_qemu_is_not_told_to_quit_before_it_has_answered(tmp_path):
@@ -67,3 +70,18 @@ async def test_a_qemu_that_hangs_is_waited_for_once(tmp_path, monkeypatch):
 
 async def test_a_host_without_an_emulator_says_nothing(tmp_path):
     assert await zstd(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("versions", "conf", "opens"),
+    [
+        (NEW, "", True),
+        (abilities.Versions(10_000_000, 9_000_000), "", False),
+        (abilities.Versions(11_003_000, 7_002_000), "", False),
+        (NEW, ACL.format(more='"/dev/kvm",'), False),
+        (NEW, ACL.format(more='"/dev/userfaultfd",'), True),
+        (NEW, "#" + ACL.format(more="").replace("\n", "\n#"), True),
+    ],
+)
+def test_the_device_that_handles_page_faults(versions: abilities.Versions, conf: str, opens: bool) -> None:
+    assert abilities.opens_device(versions, conf) is opens

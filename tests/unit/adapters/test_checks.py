@@ -53,13 +53,20 @@ def test_software_emulation_needs_qemu_8(virt_type: str, version: int, refused: 
         ("", False),
         ("<cpu mode='host-passthrough'/>", False),
         ("<cpu mode='custom'><model>qemu64</model></cpu>", False),
-        ("<cpu mode='custom'><model>Skylake-Server</model></cpu>", True),
+        ("<cpu mode='custom'><model>Skylake-Server</model></cpu>", False),
         ("<cpu mode='custom'><model>NoSuch</model></cpu>", True),
     ],
 )
 def test_cpu_models_of_software_emulation(cpu: str, refused: bool) -> None:
     found = checks.against_cpu_model(vm(cpu_xml=cpu), DOMAIN_CAPABILITIES)
     assert [r.code for r in found] == (["cpu-incompatible"] if refused else [])
+
+
+@pytest.mark.parametrize(("model", "all_of_it"), [("qemu64", True), ("Skylake-Server", False), ("NoSuch", False)])
+def test_a_model_that_is_emulated_in_part_is_left_to_libvirt(model: str, all_of_it: bool) -> None:
+    """A `host-model` of software emulation is such a model, with the missing features disabled."""
+    named = vm(cpu_xml=f"<cpu mode='custom'><model>{model}</model></cpu>")
+    assert checks.gives_all_of(named, DOMAIN_CAPABILITIES) is all_of_it
 
 
 def test_the_end_of_a_migrated_qemu_is_no_shutdown_of_the_guest() -> None:

@@ -49,6 +49,43 @@ async def test_every_port_is_taken(tmp_path: Path) -> None:
             await PlainProbe("127.0.0.1", conf(tmp_path, port, port)).expect()
 
 
+async def test_a_stream_that_has_come_keeps_its_port(tmp_path: Path) -> None:
+    """QEMU listens no more, and libvirt gives the port to nobody else."""
+    with socket.socket() as qemu, socket.socket() as source:
+        qemu.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        qemu.bind(("127.0.0.1", 0))
+        qemu.listen()
+        port = qemu.getsockname()[1]
+        source.connect(("127.0.0.1", port))
+        stream, _ = qemu.accept()
+        qemu.close()
+        probe = PlainProbe("127.0.0.1", conf(tmp_path, port, port))
+        with stream, pytest.raises(Temporary, match=f"{port}-{port}, is taken"):
+            await probe.expect()
+    assert await probe.expect() == port
+
+
+async def test_local_disks_need_a_port_of_their_own(tmp_path: Path) -> None:
+    port = free_port()
+    alone = PlainProbe("127.0.0.1", conf(tmp_path, port, port))
+    assert await alone.expect() == port
+    with pytest.raises(Temporary, match="fewer than 2 ports"):
+        await alone.expect(2)
+    assert await PlainProbe("127.0.0.1", conf(tmp_path, port, port + 20)).expect(2) >= port
+
+
+async def test_ports_are_promised_to_one_migration(tmp_path: Path) -> None:
+    """Until its QEMU listens; a plan is promised nothing."""
+    port = free_port()
+    probe = PlainProbe("127.0.0.1", conf(tmp_path, port, port))
+    for migration in ("", "one", "one"):
+        assert await probe.expect(promise_to=migration) == port
+        assert await probe.knock("127.0.0.1", port) is None
+    for other in ("two", ""):
+        with pytest.raises(Temporary):
+            await probe.expect(promise_to=other)
+
+
 async def test_an_address_that_is_not_this_hosts_says_nothing(tmp_path: Path) -> None:
     assert await PlainProbe("192.0.2.1", conf(tmp_path, 49152, 49153)).expect() == 0
 

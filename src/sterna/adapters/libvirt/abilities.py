@@ -10,10 +10,11 @@ import threading
 import time
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sterna.adapters.libvirt import certificates, recovery
 from sterna.adapters.libvirt.metadata import Element
+from sterna.adapters.libvirt.qemu_conf import QEMU_CONF, list_of
 from sterna.adapters.native.mounts import on_disk
 from sterna.adapters.threads import in_thread
 from sterna.domain.errors import Temporary
@@ -28,11 +29,19 @@ _HUGEPAGES_SINCE = (4, 11)
 _DAEMONS = ("/run/libvirtd.pid", "/run/libvirt/libvirtd.pid", "/run/virtqemud.pid")
 """Where whoever starts guests leaves its process id; monolithic or modular."""
 _CAP_SYS_RESOURCE = 24
+_DEVICE = Path("/dev/userfaultfd")
 _ASK = b'{"execute": "qmp_capabilities"}\n{"execute": "query-qmp-schema"}\n'
 """Without a `quit`: QEMU obeys it before all of its schema is out."""
 
 
-async def read(capabilities: Element, *, privileged: bool, settings: Abilities) -> Abilities:
+class Versions(NamedTuple):
+    """As libvirt counts them: 10.1.0 is 10_001_000."""
+
+    libvirt: int
+    qemu: int
+
+
+async def read(capabilities: Element, versions: Versions, *, privileged: bool, settings: Abilities) -> Abilities:
     """This host's; `settings` says what nobody can be asked: the link, and how memory is to travel.
 
     `capabilities`: libvirt's. `privileged`: it is the system's libvirtd.
@@ -42,7 +51,7 @@ async def read(capabilities: Element, *, privileged: bool, settings: Abilities) 
     )
     return settings.model_copy(
         update={
-            "userfaultfd": may_handle_faults(capabilities),
+            "userfaultfd": may_handle_faults(capabilities, versions),
             "userfaultfd_hugepages": _kernel() >= _HUGEPAGES_SINCE,
             "tls": await _has_certificates(),
             "zstd": await _has_zstd(emulator) if emulator else None,
@@ -64,12 +73,23 @@ def _may_raise_limits() -> bool | None:
     return None
 
 
-def may_handle_faults(capabilities: Element) -> bool:
-    """May QEMU, as the user libvirt starts it as, handle page faults? By /dev/userfaultfd (libvirt 10.1 hands it
-    over), the sysctl, or as root."""
+def may_handle_faults(capabilities: Element, versions: Versions, conf: Path = QEMU_CONF) -> bool:
+    """May QEMU, as the user libvirt starts it as, handle page faults? By the sysctl, as root, or by the device.
+
+    libvirt hands /dev/userfaultfd over since 10.1, unless `qemu.conf` lists a guest's devices without it, and QEMU
+    opens it since 8.0.
+    """
     switch = Path("/proc/sys/vm/unprivileged_userfaultfd")
-    anybody = Path("/dev/userfaultfd").exists() or (switch.exists() and switch.read_text().strip() == "1")
-    return anybody or recovery.qemu_runs_as_root(capabilities)
+    if (switch.exists() and switch.read_text().strip() == "1") or recovery.qemu_runs_as_root(capabilities):
+        return True
+    return _DEVICE.exists() and opens_device(versions, conf.read_text() if os.access(conf, os.R_OK) else "")
+
+
+def opens_device(versions: Versions, conf: str) -> bool:
+    """Does a guest's QEMU get the device, and use it? Pure."""
+    listed = list_of(conf, "cgroup_device_acl")
+    new = versions.libvirt >= 10_001_000 and versions.qemu >= 8_000_000
+    return new and (listed is None or str(_DEVICE) in listed)
 
 
 def _kernel() -> tuple[int, int]:

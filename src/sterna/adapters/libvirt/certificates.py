@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-QEMU_CONF = Path("/etc/libvirt/qemu.conf")
+from sterna.adapters.libvirt.qemu_conf import QEMU_CONF, settings_of
+
 _OWN, _COMMON = Path("/etc/pki/libvirt-migrate"), Path("/etc/pki/qemu")
 """libvirt's defaults, where `qemu.conf` names none: the first that is there."""
-_SETTING = re.compile(r'^\s*([a-z0-9_]+)\s*=\s*"?([^"#\n]*?)"?\s*$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,6 @@ class Certificates:
     def missing(self) -> tuple[str, ...]:
         """Those that cannot be read."""
         return tuple(name for name in self.needed if not os.access(self.folder / name, os.R_OK))
-
-
-def settings_of(conf: Path = QEMU_CONF) -> dict[str, str]:
-    """What `qemu.conf` says in one line each. One that cannot be read says nothing."""
-    try:
-        return dict(_SETTING.findall(conf.read_text()))
-    except OSError:
-        return {}
 
 
 def of_migration(conf: Path = QEMU_CONF) -> Certificates:

@@ -50,18 +50,34 @@ def against_cpu_model(vm: Vm, domain_capabilities_xml: str) -> list[Refusal]:
     model = cpu_model(vm)
     if model is None:
         return []
-    custom = parse_xml(domain_capabilities_xml).find("cpu/mode[@name='custom']")
-    if custom is None or custom.get("supported") != "yes":
+    custom = _custom_models(domain_capabilities_xml)
+    if custom is None:
         return [_cpu_refusal(f"this host's QEMU supports no named CPU models, the VM has {model}")]
-    for known in custom.findall("model"):
-        if known.text == model:
-            return [] if known.get("usable") != "no" else [_cpu_refusal(f"CPU model {model} is not usable here")]
-    return [_cpu_refusal(f"this host's QEMU does not know CPU model {model}")]
+    if _model_of(custom, model) is None:
+        return [_cpu_refusal(f"this host's QEMU does not know CPU model {model}")]
+    return []
+
+
+def gives_all_of(vm: Vm, domain_capabilities_xml: str) -> bool:
+    """Does QEMU here emulate every feature of the VM's CPU model? Where not, the VM may still run without some:
+    its running definition names them as disabled."""
+    custom, model = _custom_models(domain_capabilities_xml), cpu_model(vm)
+    known = None if custom is None or model is None else _model_of(custom, model)
+    return model is None or (known is not None and known.get("usable") != "no")
+
+
+def _custom_models(domain_capabilities_xml: str) -> Element | None:
+    custom = parse_xml(domain_capabilities_xml).find("cpu/mode[@name='custom']")
+    return custom if custom is not None and custom.get("supported") == "yes" else None
+
+
+def _model_of(custom: Element, model: str) -> Element | None:
+    return next((known for known in custom.iterfind("model") if known.text == model), None)
 
 
 def cpu_refused(words: str) -> Refusal:
-    """libvirt compared the VM's CPU with what this host can give (KVM) and said no."""
-    return _cpu_refusal(f"this host's CPU cannot give the VM's: {words}")
+    """libvirt compared the VM's CPU with what this host can give and said no."""
+    return _cpu_refusal(f"this host cannot give the VM its CPU: {words}")
 
 
 def cpu_model(vm: Vm) -> str | None:

@@ -7,7 +7,8 @@ import contextlib
 import ssl
 from pathlib import Path
 
-from sterna.adapters.libvirt.certificates import QEMU_CONF, Certificates, of_migration
+from sterna.adapters.libvirt.certificates import Certificates, of_migration
+from sterna.adapters.libvirt.qemu_conf import QEMU_CONF
 from sterna.adapters.native.mounts import on_disk
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Refusal

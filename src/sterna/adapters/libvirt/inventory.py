@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt import abilities, checks, cpus, translating
+from sterna.adapters.libvirt import abilities, checks, cpus, shared_folders, translating
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.describe import describe
@@ -63,7 +63,8 @@ class LibvirtInventory(LibvirtHost):
         facts, told = await self._facts.run(self._host_facts)
         settings = Abilities(link_bytes_s=self._settings.link_bytes_s, transport=self._settings.transport)
         privileged = self._uri.startswith("qemu:///system")
-        able = await abilities.read(parse_xml(told), privileged=privileged, settings=settings)
+        versions = abilities.Versions(facts.libvirt_version, facts.qemu_version)
+        able = await abilities.read(parse_xml(told), versions, privileged=privileged, settings=settings)
         return facts.model_copy(update={"abilities": able})
 
     async def vms(self) -> list[VmSummary]:
@@ -130,6 +131,10 @@ class LibvirtInventory(LibvirtHost):
     def _ground(self, told: Told | None = None) -> HostGround:
         return HostGround(self._settings.name, self._settings.address, told)
 
+    async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        """See ports.hypervisor.Inventory.taken_for_local. Raises Temporary."""
+        return await shared_folders.taken_for_local(paths)
+
     async def host_cpu(self, vm: Vm) -> str:
         """What a guest that sees this host's CPU as it is sees. Raises Unreachable, Permanent."""
         return await self._ask(lambda conn: cpus.host_cpu(conn, vm))
@@ -148,10 +153,18 @@ class LibvirtInventory(LibvirtHost):
 
     async def check_postcopy(self) -> list[Refusal]:
         """Why no guest could arrive here by post-copy. Raises Unreachable."""
-        if abilities.may_handle_faults(parse_xml(await self._ask(lambda conn: conn.getCapabilities()))):
+
+        def ask(conn: Connect) -> tuple[str, abilities.Versions]:
+            return conn.getCapabilities(), abilities.Versions(conn.getLibVersion(), conn.getVersion())
+
+        told, versions = await self._ask(ask)
+        if abilities.may_handle_faults(parse_xml(told), versions):
             return []
-        message = f"{self._settings.name}'s kernel does not let QEMU handle page faults, as post-copy needs it"
-        fix = "sysctl vm.unprivileged_userfaultfd=1 there, or migrate without --may postcopy"
+        message = f"{self._settings.name} does not let QEMU handle page faults, as post-copy needs it"
+        fix = (
+            "sysctl vm.unprivileged_userfaultfd=1 there, or give QEMU /dev/userfaultfd (libvirt 10.1, QEMU 8.0; in "
+            "`cgroup_device_acl` of qemu.conf where that is set), or migrate without --may postcopy"
+        )
         return [Refusal(code="postcopy-impossible", message=message, fix=fix)]
 
     async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
@@ -356,11 +369,14 @@ def _names_taken(conn: Connect, vm: Vm) -> list[Refusal]:
 
 
 def _against_cpu(conn: Connect, vm: Vm) -> list[Refusal]:
-    where = (vm.emulator or None, vm.arch, vm.machine or None, vm.virt_type)
-    if vm.virt_type != "kvm":
-        return checks.against_cpu_model(vm, conn.getDomainCapabilities(*where, 0))
     if not checks.comparable_cpu(vm):
         return []
+    where = (vm.emulator or None, vm.arch, vm.machine or None, vm.virt_type)
+    if vm.virt_type != "kvm":
+        told = conn.getDomainCapabilities(*where, 0)
+        unknown = checks.against_cpu_model(vm, told)
+        if unknown or checks.gives_all_of(vm, told):
+            return unknown
     try:
         flags = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
         conn.compareHypervisorCPU(*where, vm.cpu_xml, flags)

@@ -8,12 +8,14 @@ from sterna.adapters.native import looks
 from sterna.domain.references import Kind, Reference, Thing, in_words, numbers
 
 _SEEN = {Kind.CPUS, Kind.NODES, Kind.ADDRESS, Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT}
+_SEEN_COLD = {Kind.PRESENT, Kind.DEVICE, Kind.SOCKET, Kind.OUTPUT}
+"""Of these only what the next cold start needs: what is missing already, the destination need not have."""
 
 
 async def seen(references: tuple[Reference, ...], own: HostSettings, pid: int | None) -> tuple[Reference, ...]:
     """With what is there. A file system that does not answer is the business of the check alone."""
     found = {ref: ref for ref in references}
-    wanted = [ref for ref in references if ref.kind in _SEEN]
+    wanted = [ref for ref in references if ref.kind in _SEEN or (ref.cold and ref.kind in _SEEN_COLD)]
     answers = await looks.at_those_that_answer(wanted, lambda refs: [_as_seen(ref, own, pid) for ref in refs])
     for refs, answer in answers:
         silent = [ref.model_copy(update={"silent": True}) for ref in refs]
@@ -32,4 +34,6 @@ def _as_seen(ref: Reference, own: HostSettings, pid: int | None) -> Reference:
         if ref.kind is Kind.ARGUMENT and pid is not None and kernel.only_written(ref.name, pid):
             found = Thing()  # its QEMU makes it
         return ref.model_copy(update={"thing": found})
+    if ref.cold and ref.kind in _SEEN_COLD:
+        return ref.model_copy(update={"thing": kernel.thing(ref.name)})
     return ref

@@ -35,9 +35,11 @@ class Mount(NamedTuple):
     device: str
     """Major and minor number: two mounts of one NFS export are one file system."""
     point: str
+    kind: str
+    """Its type, as the kernel calls it: `ext4`, `nfs4`, `fuse.glusterfs`."""
 
 
-NOWHERE = Mount("", "/")
+NOWHERE = Mount("", "/", "")
 
 
 def mount_of(path: str) -> Mount:
@@ -124,5 +126,6 @@ def _mounts() -> Iterator[Mount]:
     except OSError:
         return
     for line in lines:
-        _, _, device, _, point, *_ = line.split(" ")
-        yield Mount(device, _ESCAPED.sub(lambda found: chr(int(found[1], 8)), point))
+        _, _, device, _, point, *more = line.split(" ")
+        kind = more[more.index("-") + 1]
+        yield Mount(device, _ESCAPED.sub(lambda found: chr(int(found[1], 8)), point), kind)

@@ -51,7 +51,7 @@ def _check_safe(here: SimHost, live: Definition, plan: CopyPlan) -> None:
         raise qemu.LibvirtSays(f"cannot migrate a domain with <hostdev mode='subsystem' type='pci'>: {held[0]}")
     copied = {d.target for d in plan.disks if d.copied}
     for disk in live.disks:
-        alone = disk.kind is DiskKind.FILE and disk.path and not here.folder(disk.path).shared
+        alone = disk.kind is DiskKind.FILE and disk.path and not here.takes_for_shared(disk.path)
         if alone and disk.target not in copied and not disk.read_only:
             raise qemu.LibvirtSays(
                 f"Unsafe migration: Migration without shared storage is unsafe: disk {disk.target} ({disk.path})"

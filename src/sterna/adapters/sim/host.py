@@ -104,6 +104,11 @@ class SimHost:
                 fix=f"start libvirtd on {self.name}",
             )
 
+    def takes_for_shared(self, path: str) -> bool:
+        """Does this host's libvirt leave a file there where it is?"""
+        folder = self.folder(path)
+        return folder.shared and folder.known
+
     def folder(self, path: str) -> SimFolder:
         """The file system that holds `path` on this host."""
         inside = (f for f in self.folders if f.path in ("/", path) or path.startswith(f.path + "/"))

@@ -112,6 +112,11 @@ class SimHypervisor(SimKeyring):
         """Its guests listen nowhere."""
         return {}
 
+    async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        """See ports.hypervisor.Inventory.taken_for_local."""
+        here = await self._called()
+        return tuple(path for path in paths if not here.takes_for_shared(path))
+
     async def host_cpu(self, vm: Vm) -> str:
         """The host's `cpu`, for guests that see it."""
         here = await self._called()

@@ -34,6 +34,8 @@ class SimFolder:
 
     path: str
     shared: bool = False
+    known: bool = True
+    """If shared, libvirt takes it for shared."""
     hosts: set[str] = field(default_factory=set)
     files: dict[str, SimFile] = field(default_factory=dict)
     directories: set[str] = field(default_factory=set)
