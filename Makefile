@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; both install what is missing first (scripts/setup).
 BIN := .venv/bin
 
-.PHONY: setup check test test-openstack matrix mutants chaos soak bench bench-openstack demo lock clean
+.PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-openstack demo lock clean
 
 setup:
 	@scripts/setup
@@ -36,6 +36,12 @@ matrix: setup
 # Takes one safeguard at a time out of the product: the matrix must notice.
 mutants: setup
 	$(BIN)/python -m tests.matrix.mutants
+
+# VMs as people define them, planned and moved for real, all files of both hosts looked at: 200 random ones, or one of each
+# kind (KINDS=1), beside `virsh migrate`. JOBS: labs side by side. To replay one: make vms SEED=1 ONLY=17
+vms: setup
+	$(BIN)/python -m tests.random_vms $(if $(KINDS),--kinds) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(JOBS),--jobs $(JOBS))
 
 # Real faults on real hosts, on two labs side by side (JOBS=1: on one). To replay one: make chaos CASE='bus dies, copying'
 chaos: setup
