@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import io
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -340,6 +341,12 @@ def _records(url: str) -> SqlFleet:
             time.sleep(DATABASE_AGAIN_S)
 
 
+def _take_all_files() -> None:
+    """Each client is an open file, and systemd gives 1,024 unless it is asked for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, on `fd` (a listening socket) where one is given.
 
@@ -350,6 +357,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     os.umask(0o077)  # a database in a file
     settings = load(ControllerSettings, config)
     log_to_stderr(settings.log_level)
+    _take_all_files()
     listening = _listening(fd)
     fleet = _records(settings.database)
 

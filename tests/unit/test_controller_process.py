@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -47,6 +49,40 @@ def test_a_resolver_that_hangs_keeps_it_from_ending_no_longer(config: Path) -> N
         assert httpx2.get(f"{api}/v1/health", timeout=60, trust_env=False).json()["status"] == "bus-lost"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_clients_that_say_nothing_keep_others_out_for_a_while_only(config: Path) -> None:
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
+    changes = f"{few}\nfrom sterna.api import server; server.REQUEST_S = 1"
+    with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as silent:
+        where = listening.getsockname()
+        process = start(config, listening, changes)
+        try:
+            for _ in range(100):  # more than it may have open
+                silent.enter_context(socket.create_connection(where))
+            api = f"http://127.0.0.1:{where[1]}"
+            assert httpx2.get(f"{api}/v1/health", timeout=60, trust_env=False).json()["status"] == "bus-lost"
+        finally:
+            process.kill()
+            _, told = process.communicate()
+    assert b"no client can be accepted for now" in told and b"Traceback" not in told
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_it_takes_as_many_files_as_it_may_have(config: Path) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        api = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        process = start(
+            config, listening, f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {most}))"
+        )
+    try:
+        httpx2.get(f"{api}/v1/health", timeout=60, trust_env=False)
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (most, most)
     finally:
         process.kill()
         process.communicate()

@@ -6,14 +6,18 @@ It has no setting for either: its only timer runs between an answer and the firs
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import h11
+import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+log = structlog.get_logger(__name__)
 
 REQUEST_S = 30.0
 """A request has to be there within this, headers and body: from the connection, or from the answer before it."""
@@ -94,13 +98,27 @@ class Server(uvicorn.Server):
     def __init__(self, app: Any, **options: Any) -> None:
         """`options` as uvicorn's."""
         super().__init__(uvicorn.Config(app, http=Connection, ws="none", log_level="warning", **options))
+        self._quiet_until = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; what is accepted later inherits what is set."""
+        asyncio.get_running_loop().set_exception_handler(self._say)
         await super().startup(sockets)
         for listening in (one for server in getattr(self, "servers", ()) for one in server.sockets):
             if listening.family in (socket.AF_INET, socket.AF_INET6):
                 _set_limits(listening)
+
+    def _say(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Without a file for a connection asyncio 3.11 says so two thousand times a second, with a traceback."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._quiet_until:
+            self._quiet_until = loop.time() + REQUEST_S
+            fix = (
+                "see who has so many connections (`ss -tp`), and what it may have (`systemctl show -p LimitNOFILE`)"
+            )
+            log.warning("no client can be accepted for now", why=str(error), fix=fix)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
