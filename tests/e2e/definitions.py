@@ -89,6 +89,8 @@ def _network(name: str, bridge: str) -> str:
     return f'echo "{xml}" >/tmp/net.xml && virsh net-define /tmp/net.xml && virsh net-start {name}'
 
 
+_ISOLATED = "<network><name>{name}</name><bridge name='br-alone'/></network>"
+_ALONE = f'echo "{_ISOLATED}" >/tmp/net.xml && virsh net-define /tmp/net.xml && virsh net-start {{name}}'
 FILTER = "<filter name='mine'><rule action='drop' direction='in'><ip srcipaddr='192.0.2.1'/></rule></filter>"
 _DEFINE_FILTER = f'echo "{FILTER}" >/tmp/filter.xml && virsh nwfilter-define /tmp/filter.xml'
 _NIC = "<interface type='{kind}'><mac address='52:54:00:74:0b:01'/>{source}{more}<model type='virtio'/></interface>"
@@ -319,6 +321,16 @@ CASES = (
         here=_network("office", "br-lan"),
         code="network-missing",
         mend=_network("office", "br-lan"),
+        clean="virsh net-destroy office; virsh net-undefine office",
+    ),
+    Case(
+        "nic-other-network",
+        _NIC.format(kind="network", source="<source network='office'/>", more=""),
+        here=_network("office", "br-lan"),
+        there=_ALONE.format(name="office"),
+        code="network-differs",
+        mend=f"virsh net-destroy office; virsh net-undefine office; {_network('office', 'br-lan')}",
+        virsh=True,
         clean="virsh net-destroy office; virsh net-undefine office",
     ),
     Case(

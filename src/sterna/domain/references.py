@@ -104,6 +104,24 @@ class Thing(BaseModel):
     modified_ns: int | None = None
 
 
+class Lan(BaseModel):
+    """Where a network of libvirt leads a NIC, as one host's libvirt has it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    forward: str = ""
+    """`bridge`, `nat`, `route`, ...; `` for an isolated one."""
+    port: str = ""
+    """The type of its virtual port: `openvswitch`."""
+    vlan: str = ""
+    """The tags of its VLANs."""
+
+    def __str__(self) -> str:
+        kind = f"forward mode {self.forward}" if self.forward else "isolated"
+        more = [self.port] if self.port else []
+        return ", ".join([kind, *more, *([f"VLAN {self.vlan}"] if self.vlan else [])])
+
+
 class Reference(BaseModel):
     """One thing of its host that a VM's definition names."""
 
@@ -130,6 +148,10 @@ class Reference(BaseModel):
     """Not needed where this path exists."""
     own: bool = False
     """Of an address: the source's agent has it as its `address`."""
+    portgroup: str = ""
+    """Of a network that a NIC is on."""
+    lan: Lan | None = None
+    """Of a network that a NIC is on: what it is on the source."""
     network: str = ""
     """Of an address: the source's network it is in, `10.73.0.0/24`."""
 
@@ -163,6 +185,9 @@ class Ground(Protocol):
 
     def network(self, name: str) -> str:
         """`active`, `inactive`, or `` where libvirt has no such network."""
+
+    def lan(self, name: str, portgroup: str) -> Lan | None:
+        """Where that network leads; None where libvirt has no such network."""
 
     def has_filter(self, name: str) -> bool:
         """Does libvirt know this network filter?"""

@@ -195,6 +195,13 @@ def _network(ref: Reference, ground: Ground) -> Iterator[Refusal]:
     elif state != "active" and not ref.cold:
         message = f"{ref.where} is on libvirt's network {ref.name}, which is not started on {ground.host}"
         yield Refusal(code="network-inactive", message=message, fix=f"virsh net-start {ref.name} there")
+    if state and ref.lan is not None and (here := ground.lan(ref.name, ref.portgroup)) not in (None, ref.lan):
+        message = (
+            f"{ref.where} is on libvirt's network {ref.name}, which is another one on {ground.host}: {here} there, "
+            f"{ref.lan} on the source"
+        )
+        fix = "define it there as it is on the source (virsh net-dumpxml), or give one of the two another name"
+        yield Refusal(code="network-differs", message=message, fix=fix)
 
 
 def _filter(ref: Reference, ground: Ground) -> Iterator[Refusal]:

@@ -134,7 +134,8 @@ def vm(told: object) -> Vm:
 
 def _reference(ref: Reference) -> None:
     """A path is only looked at; a set or a number must be one."""
-    _demand(_CONTROL.search(ref.name) is None, f"{ref.where}: name", ref.name)
+    for text in (ref.name, ref.portgroup, str(ref.lan or "")):
+        _demand(_CONTROL.search(text) is None, f"{ref.where}: name", text)
     try:
         for text in (ref.nodes, ref.name if ref.kind in (Kind.CPUS, Kind.NODES) else ""):
             numbers(text) if text else None

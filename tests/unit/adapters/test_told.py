@@ -9,8 +9,8 @@ from typing import Any
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt.ground import HostGround, Told, ask
-from sterna.domain.references import Kind, Reference
+from sterna.adapters.libvirt.ground import HostGround, Told, ask, lan_of
+from sterna.domain.references import Kind, Lan, Reference
 from sterna.domain.standing import refusals
 
 WEB, DB = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
@@ -47,6 +47,25 @@ def test_networks_by_their_state(conn: Any) -> None:
     ground = HostGround("host2", "", ask(conn, wanted, besides=DB))
     assert [ground.network(ref.name) for ref in wanted] == ["active", "inactive", ""]
     assert [refusal.code for refusal in refusals(wanted, ground)] == ["network-inactive", "network-missing"]
+
+
+SWITCH = """<network><name>ovs</name><forward mode='bridge'/><bridge name='br-int'/>
+<virtualport type='openvswitch'/><vlan><tag id='5'/></vlan>
+<portgroup name='web'><vlan trunk='yes'><tag id='7'/><tag id='8'/></vlan></portgroup>
+<portgroup name='plain' default='yes'/></network>"""
+NAT = "<network><name>nat</name><forward/><bridge name='virbr0'/><ip address='10.9.0.1' prefix='24'/></network>"
+
+
+def test_where_a_network_leads(conn: Any) -> None:
+    for xml in (SWITCH, NAT):
+        conn.networkDefineXML(xml)
+    assert lan_of(conn, "lan", "") == Lan()
+    assert lan_of(conn, "nat", "") == Lan(forward="nat")
+    assert lan_of(conn, "ovs", "web") == Lan(forward="bridge", port="openvswitch", vlan="7,8")
+    assert lan_of(conn, "ovs", "") == Lan(forward="bridge", port="openvswitch", vlan="5")
+    assert lan_of(conn, "none", "") is None
+    nic = Reference(kind=Kind.NETWORK, name="ovs", where="it", portgroup="web", lan=Lan())
+    assert HostGround("host2", "", ask(conn, [nic], besides=DB)).lan("ovs", "web") == lan_of(conn, "ovs", "web")
 
 
 class Libvirtd:

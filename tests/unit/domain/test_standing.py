@@ -7,6 +7,7 @@ import pytest
 from sterna.domain.references import (
     Form,
     Kind,
+    Lan,
     Reference,
     Thing,
     apart,
@@ -58,6 +59,9 @@ class FakeGround:
     def network(self, name: str) -> str:
         return str(self.has.get("networks", {}).get(name, ""))
 
+    def lan(self, name: str, portgroup: str) -> Lan | None:
+        return self.has.get("lans", {}).get((name, portgroup))
+
     def has_filter(self, name: str) -> bool:
         return name in self.has.get("filters", ())
 
@@ -88,6 +92,7 @@ def ref(kind: Kind, name: str, **more: object) -> Reference:
 
 
 BLOCK = Thing(form=Form.BLOCK)
+NIC = ref(Kind.NETWORK, "lan", portgroup="web", lan=Lan(forward="bridge", vlan="7"))
 CASES = [
     (ref(Kind.ADDRESS, "10.0.0.2"), {}, ""),
     (ref(Kind.ADDRESS, "192.0.2.1"), {}, "listen-address-missing"),
@@ -155,6 +160,10 @@ CASES = [
     (ref(Kind.NETWORK, "lan"), {"networks": {"lan": "active"}}, ""),
     (ref(Kind.NETWORK, "lan"), {}, "network-missing"),
     (ref(Kind.NETWORK, "lan"), {"networks": {"lan": "inactive"}}, "network-inactive"),
+    (NIC, {"networks": {"lan": "active"}, "lans": {("lan", "web"): Lan(forward="bridge", vlan="7")}}, ""),
+    (NIC, {"networks": {"lan": "active"}, "lans": {("lan", "web"): Lan(forward="bridge")}}, "network-differs"),
+    (NIC, {"networks": {"lan": "active"}, "lans": {("lan", "web"): Lan(forward="nat")}}, "network-differs"),
+    (NIC, {"networks": {"lan": "active"}, "lans": {("lan", "web"): Lan()}}, "network-differs"),
     (ref(Kind.FILTER, "mine"), {"filters": ["mine"]}, ""),
     (ref(Kind.FILTER, "mine"), {}, "filter-missing"),
     (ref(Kind.SECRET, "s"), {"secrets": ["s"]}, ""),

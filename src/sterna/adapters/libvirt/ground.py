@@ -16,7 +16,7 @@ from sterna.adapters.libvirt.connection import Connect
 from sterna.adapters.libvirt.definitions import definitions
 from sterna.adapters.libvirt.metadata import Element, parse_xml
 from sterna.adapters.native import ground as kernel
-from sterna.domain.references import Kind, Reference, Thing
+from sterna.domain.references import Kind, Lan, Reference, Thing
 
 _CLAIMED = {Kind.SOCKET, Kind.OUTPUT, Kind.ARGUMENT, Kind.CID}
 """What another running VM may have."""
@@ -30,6 +30,8 @@ class Told:
     """Path -> in words, the running VM that names it."""
     cids: Mapping[str, str] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
+    lans: Mapping[tuple[str, str], Lan | None] = field(default_factory=dict)
+    """By network and port group."""
     filters: frozenset[str] = frozenset()
     secrets: frozenset[str] = frozenset()
     security_models: frozenset[str] = frozenset()
@@ -37,6 +39,7 @@ class Told:
 
 def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Told:
     """On behalf of the VM `besides`. Looks at no file: this is libvirt's thread. Raises libvirtError."""
+    references = tuple(references)
     named: dict[Kind, set[str]] = {}
     for ref in references:
         named.setdefault(ref.kind, set()).add(ref.name)
@@ -46,6 +49,7 @@ def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Told:
         users={claim.path: name for name, xml in running for claim in claims_of(xml, name, "")},
         cids=cids,
         networks={name: _network(conn, name) for name in named.get(Kind.NETWORK, ())},
+        lans={(r.name, r.portgroup): lan_of(conn, r.name, r.portgroup) for r in references if r.lan is not None},
         filters=frozenset(name for name in named.get(Kind.FILTER, ()) if _has_filter(conn, name)),
         secrets=frozenset(uuid for uuid in named.get(Kind.SECRET, ()) if _has_secret(conn, uuid)),
         security_models=_security_models(conn) if Kind.SECURITY in named else frozenset(),
@@ -108,6 +112,10 @@ class HostGround:
         """See domain.references.Ground."""
         return self._told.networks[name]
 
+    def lan(self, name: str, portgroup: str) -> Lan | None:
+        """See domain.references.Ground."""
+        return self._told.lans.get((name, portgroup))
+
     def has_filter(self, name: str) -> bool:
         """See domain.references.Ground."""
         return name in self._told.filters
@@ -139,6 +147,29 @@ def _network(conn: Connect, name: str) -> str:
         return "active" if conn.networkLookupByName(name).isActive() else "inactive"
     except libvirt.libvirtError as error:
         return _unless(error, libvirt.VIR_ERR_NO_NETWORK, "")
+
+
+def lan_of(conn: Connect, name: str, portgroup: str) -> Lan | None:
+    """Where that network leads a NIC; None where there is none of that name. Raises libvirtError."""
+    try:
+        network = parse_xml(conn.networkLookupByName(name).XMLDesc())
+    except libvirt.libvirtError as error:
+        _unless(error, libvirt.VIR_ERR_NO_NETWORK, "")
+        return None
+    groups = network.findall("portgroup")
+    chosen = [g for g in groups if g.get("name") == portgroup] if portgroup else []
+    places = [*(chosen or [g for g in groups if g.get("default") == "yes"]), network]  # the group's own comes first
+    forward, port = network.find("forward"), _first(places, "virtualport")
+    vlan = _first(places, "vlan")
+    return Lan(
+        forward="" if forward is None else forward.get("mode", "nat"),
+        port="" if port is None else port.get("type", ""),
+        vlan="" if vlan is None else ",".join(tag.get("id", "") for tag in vlan.iterfind("tag")),
+    )
+
+
+def _first(places: Iterable[Element], tag: str) -> Element | None:
+    return next((found for place in places if (found := place.find(tag)) is not None), None)
 
 
 def _has_filter(conn: Connect, name: str) -> bool:

@@ -13,7 +13,7 @@ from sterna.adapters.libvirt import abilities, checks, cpus, shared_folders, tra
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.describe import describe
-from sterna.adapters.libvirt.ground import HostGround, Told, ask
+from sterna.adapters.libvirt.ground import HostGround, Told, ask, lan_of
 from sterna.adapters.libvirt.host import LibvirtHost
 from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import find, observe, state_of
@@ -300,7 +300,7 @@ def _read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
                 _sized(domain, disk, finds_zeros(conn) and disk.target not in solid) for disk in vm.disks
             ),
             "cold": cold_disks(vm.disks, inactive.disks),
-            "references": _references(domain, active=active, persistent=persistent),
+            "references": _with_lans(conn, _references(domain, active=active, persistent=persistent)),
         }
     )
     return read, _pid(domain.name()) if active else None
@@ -311,6 +311,13 @@ def _references(domain: Any, *, active: bool, persistent: bool) -> tuple[Referen
     live = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE if active else 0))
     inactive = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if active and persistent else None
     return tuple(references_of(live, inactive))
+
+
+def _with_lans(conn: Connect, references: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    return tuple(
+        ref if ref.lan is None else ref.model_copy(update={"lan": lan_of(conn, ref.name, ref.portgroup)})
+        for ref in references
+    )
 
 
 def _lookup(conn: Connect, name_or_uuid: str) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from sterna.adapters.libvirt.metadata import Element
 from sterna.adapters.libvirt.pages import pages
-from sterna.domain.references import Kind, Reference
+from sterna.domain.references import Kind, Lan, Reference
 
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _CHARDEVS = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
@@ -43,11 +43,17 @@ def unjudged(domain: Element) -> tuple[str, ...]:
     for device in domain.iterfind("devices/*"):
         if device.tag in _CHARDEVS and any(_again(source) for source in device.findall("source")):
             found.append(f"{device.tag} connects again and again: whether somebody answers there was not tried")
+    for nic in domain.iterfind("devices/interface"):
+        if name := _attr(nic, "source", "network"):
+            found.append(
+                f"NIC {_attr(nic, 'mac', 'address')} is on libvirt's network {name}: whether it leads to the same "
+                "neighbours on the destination, nobody can see"
+            )
     return tuple(dict.fromkeys(found))
 
 
 def _key(ref: Reference) -> tuple[object, ...]:
-    return ref.kind, ref.name, ref.port, ref.nodes
+    return ref.kind, ref.name, ref.port, ref.nodes, ref.portgroup
 
 
 def _all(domain: Element) -> Iterator[Reference]:
@@ -188,7 +194,9 @@ def _nics(domain: Element) -> Iterator[Reference]:
         for found in nic.iterfind("filterref"):
             yield Reference(kind=Kind.FILTER, name=found.get("filter", ""), where=where)
         if nic.get("type") == "network":
-            yield Reference(kind=Kind.NETWORK, name=_attr(nic, "source", "network"), where=where)
+            group = _attr(nic, "source", "portgroup")
+            name = _attr(nic, "source", "network")
+            yield Reference(kind=Kind.NETWORK, name=name, where=where, portgroup=group, lan=Lan())
         for name in ("tap", "vhost"):
             yield from _file(_attr(nic, "backend", name), Kind.DEVICE, where)
         for name in ("script", "downscript"):
