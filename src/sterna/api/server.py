@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 REQUEST_S = 30.0
 """A request has to be there within this, headers and body: from the connection, or from the answer before it."""
+IDLE_S = 25
+"""Between an answer and the first byte of the next request. Clients keep connections for 5 s (httpx) or longer:
+with uvicorn's own 5 s they met one that was just being closed, now and then."""
 UNREAD_S = 60
 """A client that takes nothing of an answer for so long (an event stream's that hangs) is cut off."""
 ASK_AFTER_S, ASK_EVERY_S, ASKED_AT_MOST = 30, 10, 3
@@ -97,7 +100,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Any, **options: Any) -> None:
         """`options` as uvicorn's."""
-        super().__init__(uvicorn.Config(app, http=Connection, ws="none", log_level="warning", **options))
+        options = {"ws": "none", "log_level": "warning", "timeout_keep_alive": IDLE_S, **options}
+        super().__init__(uvicorn.Config(app, http=Connection, **options))
         self._quiet_until = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from sterna.api import server as api_server
@@ -135,6 +136,13 @@ async def test_who_sends_more_than_one_after_the_other_is_answered(
             await asyncio.sleep(0.05)  # together more than one may take
             writer.write(WHOLE)
             assert (await reader.readuntil(b"ok")).startswith(ANSWER)
+
+
+def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs() -> None:
+    """Else a client meets a connection that is being closed just then."""
+    kept_by_clients = httpx2.Limits().keepalive_expiry
+    assert kept_by_clients is not None
+    assert kept_by_clients * 2 < Server(polite).config.timeout_keep_alive < api_server.REQUEST_S
 
 
 async def test_an_answer_may_take_as_long_as_it_takes(
