@@ -19,6 +19,8 @@ def test_others_move_to_the_same_host_meanwhile(fleet: Fleet) -> None:
         first = fleet.started(slow.name, "host2", bandwidth_bytes_s=1 << 20)
         fleet.wait_for_row("host1", "copy-started", first)
         assert plan(fleet, quick.name) == []
+        audit = fleet.api.post("/v1/audit", json={}).json()
+        assert audit["clean"] and audit["complete"], audit
         second = fleet.started(quick.name, "host2")
         assert fleet.wait(second)["status"] == "completed", fleet.show(second)
         assert fleet.show(first)["status"] == "migrating"

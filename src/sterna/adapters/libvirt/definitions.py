@@ -33,16 +33,20 @@ _IN_A_MIGRATION = frozenset(
 
 def definitions(domain: Any, running: Path = RUNNING, defined: Path = DEFINED) -> Iterator[str]:
     """The one it has now, and the persistent one if that is another. Raises libvirtError."""
-    file = running / f"{domain.name()}.xml"
-    kept = _kept(file) if _in_a_migration(domain, file) else None
-    if kept is not None:
-        yield kept
-        if domain.isPersistent() and (persistent := _kept(defined / f"{domain.name()}.xml")) is not None:
-            yield persistent
+    if arriving := of_arriving(domain, running, defined):
+        yield from arriving
         return
     yield domain.XMLDesc()
     if domain.isActive() and domain.isPersistent():
         yield domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+
+
+def of_arriving(domain: Any, running: Path = RUNNING, defined: Path = DEFINED) -> tuple[str, ...]:
+    """The same of a guest that is on its way here; none for any other, or where its files do not say."""
+    file = running / f"{domain.name()}.xml"
+    kept = _kept(file) if _in_a_migration(domain, file) else None
+    persistent = _kept(defined / f"{domain.name()}.xml") if kept is not None and domain.isPersistent() else None
+    return tuple(text for text in (kept, persistent) if text is not None)
 
 
 def _in_a_migration(domain: Any, file: Path) -> bool:

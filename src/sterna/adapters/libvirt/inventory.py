@@ -12,6 +12,7 @@ import libvirt
 from sterna.adapters.libvirt import abilities, checks, cpus, shared_folders, translating
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
+from sterna.adapters.libvirt.definitions import of_arriving
 from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.ground import HostGround, Told, ask, lan_of
 from sterna.adapters.libvirt.host import LibvirtHost
@@ -284,6 +285,8 @@ def _touched(name: str, memory_bytes: int) -> int | None:
 def _read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
     """The VM, and its QEMU's process. At what it names on the host nobody has looked yet."""
     domain = _lookup(conn, name_or_uuid)
+    if arriving := of_arriving(domain):
+        return _read_arriving(domain, arriving), _pid(domain.name())
     live = domain.XMLDesc()
     vm, solid = describe(live), refuse_holes(parse_xml(live))
     state, reason = state_of(domain)
@@ -304,6 +307,14 @@ def _read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
         }
     )
     return read, _pid(domain.name()) if active else None
+
+
+def _read_arriving(domain: Any, texts: tuple[str, ...]) -> Vm:
+    """A guest that is on its way here: only what it is. It goes nowhere else now, so nobody needs the rest."""
+    vm, inactive = describe(texts[0]), describe(texts[-1])
+    state, reason = state_of(domain)
+    more = {"state": state, "reason": reason, "persistent": bool(domain.isPersistent())}
+    return vm.model_copy(update=more | {"cold": cold_disks(vm.disks, inactive.disks)})
 
 
 def _references(domain: Any, *, active: bool, persistent: bool) -> tuple[Reference, ...]:
