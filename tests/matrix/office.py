@@ -23,6 +23,7 @@ from sterna.controller.migrate_vm import MigrateRequest
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.objective import Asked
 from sterna.rpc.client import RpcClient
+from tests.matrix import virtual
 from tests.matrix.life import LIFE, STEP, TOUCH, GuardedBus, GuardedClock, Life
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class GuardedFleet:
 
     def __init__(self, office: Office, life: Life) -> None:
         self._office, self._life = office, life
-        self._fleet = SqlFleet(office._engine)
+        self._fleet = SqlFleet(office._engine, virtual.AtOnce)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._fleet, name)

@@ -31,7 +31,9 @@ Record = Callable[[str, object], None]
 
 
 def judged(title: str, results: Sequence[Result], left_out: int, record: Record) -> None:
-    """Count, for the end of the run; fail with the stories."""
+    """Count, for the end of the run; fail with the stories, and where there is no case at all: a world in which
+    nothing happens has no moments to strike at."""
+    assert results, f"{title}: no case was played"
     text = report(title, results)
     record("counted", f"{text.splitlines()[0]}; {left_out} left out (exclusions.py); seed {SEED}")
     if any(r.problems for r in results):

@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
+from sterna.adapters.daemon_threads import DaemonThreads
 from sterna.adapters.sim.clock import SimClock
+
+T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -67,6 +71,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """There is no other thread."""
+
+
+class AtOnce(DaemonThreads):
+    """Work for a thread is done by whoever asks for it: on virtual time no other thread would ever get to it."""
+
+    def submit(self, act: Callable[[], T]) -> Future[T]:
+        """Done when it returns."""
+        answer: Future[T] = Future()
+        try:
+            answer.set_result(act())
+        except BaseException as error:
+            answer.set_exception(error)
+        return answer
 
 
 def run(clock: SimClock, limit_s: float, factory: Any, main: Coroutine[Any, Any, None]) -> None:

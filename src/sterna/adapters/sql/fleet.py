@@ -49,11 +49,11 @@ log = structlog.get_logger(__name__)
 class SqlFleet:
     """Records behind one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, threads: Callable[[int, str], DaemonThreads] = DaemonThreads) -> None:
         self._engine = engine
-        self._writer = DaemonThreads(1, "fleet-writer")
+        self._writer = threads(1, "fleet-writer")
         in_one = engine.dialect.name == "sqlite"
-        self._readers = self._writer if in_one else DaemonThreads(3, "fleet-reader")
+        self._readers = self._writer if in_one else threads(3, "fleet-reader")
 
     @classmethod
     def open(cls, url: str) -> SqlFleet:
