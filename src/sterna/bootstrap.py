@@ -300,7 +300,7 @@ def _listening(fd: int | None) -> list[socket.socket] | None:
 
 DATABASE_AGAIN_S = 1.0
 SLOW_S = 30.0
-"""A database that has not been opened after this is told of: its disk hangs, or the resolver of its name."""
+"""A database that is not open by then is logged: its disk hangs, or the resolver of its name."""
 REFUSALS = 2
 
 

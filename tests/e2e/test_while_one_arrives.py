@@ -1,4 +1,4 @@
-"""While a guest is on its way to a host, others are planned, moved to it and told of, as if it were not."""
+"""While a guest is on its way to a host, others are planned and moved there, and an audit is clean."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """As uvicorn's."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # told of every byte that the kernel does not take
+        transport.set_write_buffer_limits(high=0)  # pause_writing for every byte that the kernel does not take
         self._look()
 
     def data_received(self, data: bytes) -> None:
