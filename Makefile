@@ -54,7 +54,7 @@ soak: setup
 		$(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
 
 # Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. All experiments take long;
-# EXPERIMENT names one (docs/benchmarks.md).
+# EXPERIMENT names one (docs/lab-notebook/benchmarks.md).
 bench: setup
 	$(BIN)/python -m bench $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS))
 

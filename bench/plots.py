@@ -2,7 +2,7 @@
 
     python -m bench.plots [FILE.json ...]
 
-Without a name: every file in docs/benchmarks that it knows how to draw.
+Without a name: every file in docs/lab-notebook/benchmarks that it knows how to draw.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import pygal
 from pygal.style import Style
 
-HERE = Path("docs/benchmarks")
+HERE = Path("docs/lab-notebook/benchmarks")
 Row = dict[str, Any]
 ARMS = {"qmp": "QEMU alone", "virsh": "virsh", "sterna": "Sterna"}
 COLOURS = {"qmp": "#8c8c8c", "virsh": "#d08770", "sterna": "#2e6f9e"}

@@ -103,7 +103,7 @@ def write(path: Path, outcomes: Sequence[Outcome], took: float) -> None:
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """The table of docs/reliability.md."""
+    """The table of docs/lab-notebook/chaos-and-matrix-runs.md."""
     lines = ["| Case | Ends | Service, s | Longest gap, ms |", "|---|---|---:|---:|"]
     for o in outcomes:
         ends = ", ".join(filter(None, (o.ends, _together(o))))

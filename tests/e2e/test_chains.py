@@ -1,4 +1,4 @@
-"""Every file that a disk stands on is the same on both hosts, or the move is refused (docs/files.md)."""
+"""Every file that a disk stands on is the same on both hosts, or the move is refused (docs/reference/files.md)."""
 
 from __future__ import annotations
 

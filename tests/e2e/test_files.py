@@ -1,4 +1,4 @@
-"""No file is lost: what another domain names, or the other host sees, is never removed (docs/files.md).
+"""No file is lost: what another domain names, or the other host sees, is never removed (docs/reference/files.md).
 
 All files of both hosts are listed before and after.
 """

@@ -177,7 +177,7 @@ def test_an_early_activation_that_came_to_nothing_is_given_back(scene: Scene) ->
 
 
 def test_a_trunks_parent_is_on_a_bridge_of_its_own(scene: Scene) -> None:
-    """Which nobody makes on the destination: such a VM is refused (docs/limits.md)."""
+    """Which nobody makes on the destination: such a VM is refused (docs/reference/support-matrix.md)."""
 
     def act(cloud: Connection) -> str:
         port = cloud.network.create_port(network_id=scene.hosts.network_id, port_security_enabled=False)

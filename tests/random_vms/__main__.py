@@ -121,7 +121,7 @@ def report(path: Path, what: str, outcomes: Sequence[Outcome], seconds: float) -
 
 
 def markdown(what: str, outcomes: Sequence[Outcome], seconds: float) -> str:
-    """The tables of docs/kinds.md."""
+    """The tables of docs/lab-notebook/kinds.md."""
     ends, codes = Counter(o.ended for o in outcomes), Counter(code for o in outcomes for code in o.codes)
     stood = sum(count for end, count in ends.items() if end != "no VM")
     lines = [

@@ -1,4 +1,4 @@
-"""No file is removed that somebody else needs, in a plan's time or meanwhile (docs/files.md)."""
+"""No file is removed that somebody else needs, in a plan's time or meanwhile (docs/reference/files.md)."""
 
 from __future__ import annotations
 

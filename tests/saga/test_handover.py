@@ -1,5 +1,5 @@
 """The destination runs the guest and its answer never reaches the source's libvirt, which gives up after a while
-and lets its own guest run again (seen with libvirt 11.3; docs/field-notes.md)."""
+and lets its own guest run again (seen with libvirt 11.3; docs/lab-notebook/field-notes.md)."""
 
 from __future__ import annotations
 

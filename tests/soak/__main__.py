@@ -61,7 +61,7 @@ def write(path: Path, report: Report) -> None:
 
 
 def markdown(report: Report) -> str:
-    """A summary for docs/reliability.md."""
+    """A summary for docs/lab-notebook/chaos-and-matrix-runs.md."""
     held = max(report.longest_held_s.items(), key=lambda pair: pair[1], default=("no guest", 0.0))
     settled = "not settled" if report.settle_s is None else f"settled {report.settle_s:.0f} s after the last fault"
     lines = [

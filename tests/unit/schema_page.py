@@ -1,4 +1,4 @@
-"""Writes the tables of docs/definitions.md: `python -m tests.unit.schema_page`."""
+"""Writes the tables of docs/reference/definitions.md: `python -m tests.unit.schema_page`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.definitions import CASES as PLAYED
 from tests.unit.domain.test_standing import CASES
 from tests.unit.schema_rules import RULES, Verdict
 
-PAGE = Path(__file__).parents[2] / "docs/definitions.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/definitions.md"
 KINDS = {
     Kind.ADDRESS: ("An address, and perhaps a port, at which QEMU listens", "the address, the port free"),
     Kind.PEER: ("Where QEMU connects to by TCP when it starts", "somebody who answers"),

@@ -2,7 +2,7 @@
 
 `schema_places.py` lists the places. `RULES` are read from above: the first that fits a place is its class.
 `test_schema.py` proves it: a definition with a made-up value at the place must be read, changed or refused by the
-code that is named. `schema_page.py` writes the rules into docs/definitions.md.
+code that is named. `schema_page.py` writes the rules into docs/reference/definitions.md.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Nobody waits without an end for something that may never come: each wait has a limit where it is written, or is
-listed here with what ends it. `docs/reliability.md`, "What is waited for", says the same at length.
+listed here with what ends it. `docs/contributing/waits.md` says the same at length.
 
 Only the usual kinds are recognised, by their names: this keeps the table complete, it proves nothing.
 """

@@ -1,6 +1,6 @@
 """Which files other domains need, and whether two hosts see one and the same file. Pure.
 
-Nothing is removed that another domain of either host names, or that both hosts see (docs/files.md).
+Nothing is removed that another domain of either host names, or that both hosts see (docs/reference/files.md).
 """
 
 from __future__ import annotations

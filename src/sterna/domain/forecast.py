@@ -20,14 +20,14 @@ from sterna.domain.model import Value
 
 JOB_MS = 300
 """Of libvirt's job, beside sending: its begin, the looks for dirty pages between passes, the end. 317 ms by a line
-through the lab's copies of 142 to 730 MiB (docs/benchmarks/forecast-before.json)."""
+through the lab's copies of 142 to 730 MiB (docs/lab-notebook/benchmarks/forecast-before.json)."""
 SETUP_MS = 900
 """Around libvirt's job: preparing, starting the incoming QEMU, finishing, cleaning up. 860 ms in the lab between
 hosts that have not met before."""
 SWITCH_MS = 20
 """Standstill beside the rest of the memory: stop, the devices' state, resume. 20 ms in the median of the lab's
 copies that kept to a limit; of those that fill the link 47 ms: they wait for its full buffers, it seems
-(docs/benchmarks/forecast-replayed.json, forecast-before.json)."""
+(docs/lab-notebook/benchmarks/forecast-replayed.json, forecast-before.json)."""
 SWITCH_SPREAD = 0.25
 """Natural logarithm: downtime forecast and met differ by this much, one standard deviation, before anything is
 learnt of it. Of the lab's 20 first migrations (the same recordings)."""

@@ -2,7 +2,7 @@
 
 The source reads the references from its libvirt's XML (`adapters/libvirt/references.py`). The destination judges
 each (`standing.py`) against its own `Ground` (`adapters/libvirt/ground.py`): in the plan, when a migration is
-accepted, and at P6. docs/definitions.md has the table.
+accepted, and at P6. docs/reference/definitions.md has the table.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ The interlock is one more node, that no device uses: an image in anonymous memor
 open, the descriptor through which it could be written to is taken away from QEMU. Before the hand-over nothing asks
 for it; the node is given up like the others; and then it cannot be taken up again, so that QEMU refuses `cont`,
 whoever asks, however often, until the node is deleted. Nobody has to be alive for that. Seen with QEMU 10.0
-(docs/field-notes.md, and the real faults "resumed, no file" of tests/chaos).
+(docs/lab-notebook/field-notes.md, and the real faults "resumed, no file" of tests/chaos).
 """
 
 from __future__ import annotations

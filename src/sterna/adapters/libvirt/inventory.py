@@ -265,7 +265,7 @@ def _touched(name: str, memory_bytes: int) -> int | None:
     """Bytes of the guest's memory that exist on the host; None where the kernel does not say.
 
     The mapping of QEMU that is as large as the guest's memory. libvirt's own figure is all of QEMU: 251 MiB where
-    164 were the guest's (docs/field-notes.md).
+    164 were the guest's (docs/lab-notebook/field-notes.md).
     """
     pid = _pid(name)
     try:

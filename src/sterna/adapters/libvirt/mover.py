@@ -73,7 +73,7 @@ class LibvirtMover(LibvirtHost):
                 interlock.engage(domain)
             except Refused as error:
                 why = f"the guest's QEMU cannot be kept from running twice: {error.message}"
-                raise Permanent(why, fix="docs/reliability.md, interlock, says what QEMU needs for it") from error
+                raise Permanent(why, fix="see The interlock in docs/explanation/guarantees.md") from error
 
         await self._ask_of(uuid, engage)
 

@@ -1,7 +1,7 @@
 """Neutron's ports and their bindings, request by request (adapters.bindings.BindingService).
 
 The paths are Neutron's own (extension `binding-extended`). The caller's user needs the role `service`: bindings are
-for services alone. What Neutron does that its documents do not say is in docs/openstack.md.
+for services alone. What Neutron does that its documents do not say is in docs/how-to/openstack.md.
 """
 
 from __future__ import annotations
