@@ -431,7 +431,7 @@ class LabHosts(TwoHosts):
         for name in list(self.lab.guest_records()):
             try:
                 self.lab.remove_vm(name)
-            except LabError:  # it may keep the job of a QEMU that died in post-copy (docs/lab-notebook/field-notes.md)
+            except LabError:  # it may keep the job of a QEMU that died in post-copy (see the field notes)
                 for host in self.lab.hosts:
                     sabotage.kill_libvirtd(self.lab, host)
                     sabotage.start_libvirtd(self.lab, host)

@@ -2,7 +2,8 @@
 
 `python -m tests.matrix.mutants [WORD]` (`make mutants`): a line per mutant (of those whose name has WORD in it),
 and the score. A mutant is killed by the first case that fails. It is tried on the singles that strike the steps it
-is about, then on a sample of `CASES` others and on `PAIRS` pairs; docs/contributing/testing.md explains the survivors.
+is about, then on a sample of `CASES` others and on `PAIRS` pairs; docs/contributing/testing.md
+explains the survivors.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_five_times_there_and_back(scene: Scene) -> None:
 
 @both_plugs
 def test_the_hand_over_as_a_diagram(scene: Scene) -> None:
-    """Neutron's own documents draw one picture for each plug; ours come out of real runs (docs/how-to/openstack.md)."""
+    """Neutron's documents draw one picture for each plug; ours come from real runs (docs/how-to/openstack.md)."""
     migration = scene.start()
     scene.must_complete(migration)
     drawn = scene.fleet.api.get(f"/v1/migrations/{migration}/diagram").text

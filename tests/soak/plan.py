@@ -59,7 +59,7 @@ def parts(guests: Sequence[str], controllers: int, database: str) -> list[Part]:
         found.append(Part(f"ovsdb-server {host}", ("kill", "hang")))
         found.append(Part(f"ovs-vswitchd {host}", ("kill", "hang")))
         found += [Part(f"link {kind} {host}", ("cut", "drop")) for kind in ("stream", "control", "bus")]
-        # Never cut: libiscsi gives a disk up for good when a connect fails at once (docs/lab-notebook/field-notes.md).
+        # Never cut: after a refused connect libiscsi does not try again (docs/lab-notebook/field-notes.md).
         found.append(Part(f"link storage {host}", ("drop",)))
     found += [Part(f"controller {number}", ("kill", "hang"), 2) for number in range(1, controllers + 1)]
     one = QEMUS / (2 * len(guests))

@@ -30,8 +30,9 @@ LOOK_ANYWAY_S = 10.0
 """The event that the guest runs may not come: it is looked for at this interval, too."""
 FIRST_BREATH_S = 0.03
 """A guest that was just let run has the processors first: on a host with few of them, whatever is done now is
-silence for its clients (docs/lab-notebook/benchmarks.md). Where its frames were called before, all else is journaled and told
-after that, unless somebody asks. An agent that dies meanwhile looks for the guest in its next life."""
+silence for its clients (docs/lab-notebook/benchmarks.md). Where its frames were called before, all else is
+journaled and told after that, unless somebody asks. An agent that dies meanwhile looks for the guest in its next
+life."""
 ANNOUNCE_AGAIN_S = (0.1, 0.4, 1.5)
 """A frame may be lost, or come before the fabric is ready: each wait is about four times the one before."""
 
