@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all a newcomer needs; both install what is missing first (scripts/setup).
 BIN := .venv/bin
 
-.PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-openstack demo lock clean
+.PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-openstack demo docs reference lock clean
 
 setup:
 	@scripts/setup
@@ -63,6 +63,16 @@ bench: setup
 bench-openstack:
 	@scripts/setup openstack
 	$(BIN)/python -m tests.openstack.blackout $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+# The documents as a site, in out/site. Wrong links and anchors are errors. Nothing is loaded from elsewhere.
+docs:
+	@scripts/setup docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in out/site: open out/site/index.html"
+
+# The pages of docs/reference that are made from the code. `make check` fails while they are not up to date.
+reference: setup
+	$(BIN)/python -m tests.unit.reference_pages
 
 lock:
 	scripts/lock

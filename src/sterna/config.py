@@ -50,6 +50,7 @@ class BusTls(_Section):
     cert_file: Path | None = None
     """This process's own certificate, where the bus asks for one."""
     key_file: Path | None = None
+    """The key of `cert_file`. None: it is in the same file."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -70,6 +71,7 @@ class BusSettings(_Section):
     user: str | None = None
     """None: a bus without accounts, as in the lab."""
     password: SecretStr | None = None
+    """Of `user`. None: a bus without passwords. It is never logged."""
     tls: BusTls = BusTls()
 
     @field_validator("url")
@@ -188,6 +190,7 @@ class OpenStackSettings(_Section):
     username: str | None = None
     """No default: a user of Sterna's own, with the roles `admin` and `service` in `project`."""
     password: SecretStr | None = None
+    """Of `username`. Better in the environment, as `STERNA_OPENSTACK__PASSWORD`. It is never logged."""
     host: str | None = None
     """This host's name in the cloud, as Nova and Neutron's agent call it. None: `host` of the agent."""
     images: bool = True
@@ -328,5 +331,5 @@ def load(kind: type[S], path: Path) -> S:
         wrong = [f"{'.'.join(str(p) for p in error['loc'])}: {error['msg']}" for error in e.errors()]
         raise BadRequest(
             f"settings in {path} or STERNA_* in the environment are wrong: {'; '.join(wrong)}",
-            fix="mend or remove these keys; docstrings in sterna/config.py say what each is for",
+            fix="correct or remove these keys; see docs/reference/configuration.md",
         ) from e

@@ -1,0 +1,313 @@
+"""Writes the pages of docs/reference that are made from the code: `make reference`.
+
+`test_reference_pages.py` fails while a page is not up to date.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+from pydantic import BaseModel
+from pydantic_settings import BaseSettings
+
+from sterna.__main__ import app
+from sterna.api.app import create_app
+from sterna.config import AgentSettings, ControllerSettings
+from sterna.controller.controller import Controller
+from sterna.lab.cli import app as lab_app
+from tests.unit import schema_page
+
+REFERENCE = Path(__file__).parents[2] / "docs/reference"
+MADE = "<!-- Written by `make reference`; edit the code that it names. -->"
+
+Json = dict[str, Any]
+
+
+def cell(text: str) -> str:
+    """One line for a table's cell."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def paragraphs(text: str) -> str:
+    """A docstring as paragraphs."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
+
+
+# The command line
+
+
+def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path, command
+        return
+    for name in sorted(inner):
+        yield from _commands(inner[name], f"{path} {name}")
+
+
+def _value(param: Any) -> str:
+    return str(param.metavar or param.name.replace("_", "-").upper()).strip("[]")
+
+
+def _option(option: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+    value = "" if option.is_flag else f" `{_value(option)}`"
+    about = [option.help or ""]
+    if option.required:
+        about.append("Required.")
+    if not option.is_flag and option.default is not None and not callable(option.default):
+        about.append(f"Default: `{option.default}`.")
+    if option.envvar:
+        about.append(f"Environment: `{option.envvar}`.")
+    return f"| {names}{value} | {cell(' '.join(about))} |"
+
+
+def _usage(path: str, params: Sequence[Any]) -> str:
+    parts = [path, "[OPTIONS]"]
+    for param in params:
+        if param.param_type_name == "argument":
+            parts.append(_value(param) if param.required else f"[{_value(param)}]")
+            parts[-1] += "..." if param.nargs == -1 else ""
+        elif param.required:
+            parts.append(f"{param.opts[0]} {_value(param)}")
+    return " ".join(parts)
+
+
+def _command(path: str, command: Any) -> str:
+    params = [p for p in command.params if p.name != "help"]
+    lines = [f"## {path}", "", paragraphs(command.help or ""), "", "```text", _usage(path, params), "```"]
+    arguments = [p for p in params if p.param_type_name == "argument"]
+    options = [p for p in params if p.param_type_name == "option"]
+    if arguments:
+        lines += ["", "| Argument | What it is |", "|---|---|"]
+        lines += [f"| `{_value(a)}` | {cell(getattr(a, 'help', None) or '')} |" for a in arguments]
+    if options:
+        lines += ["", "| Option | What it does |", "|---|---|", *(_option(option) for option in options)]
+    return "\n".join(lines)
+
+
+def cli() -> str:
+    """The commands, as the Typer application has them."""
+    parts = ["# Command line", MADE, CLI_INTRODUCTION]
+    root, lab = typer.main.get_command(app), typer.main.get_command(lab_app)
+    commands = [*_commands(root, "sterna"), *_commands(lab, "sterna lab")]
+    parts += [_command(path, command) for path, command in commands]
+    return "\n\n".join(parts) + "\n"
+
+
+CLI_INTRODUCTION = """\
+`sterna COMMAND --help` prints the same. Commands that ask the controller look for its address in this order:
+
+1. `--api`
+2. the variable `STERNA_API`
+3. a lab in the current folder (`.lab/lab.json`)
+4. `api` in `~/.config/sterna/cli.toml`
+5. `http://127.0.0.1:8774`
+
+Durations are written as `300ms`, `90s`, `10m` or `2h`. Rates are written as `200MiB/s`, `1GB/s` or `10Gbit/s`.
+A plain number is MiB/s. Exit codes have [a page of their own](exit-codes.md)."""
+
+
+# The REST API
+
+
+NOT_OURS = {"HTTPValidationError": "Problem", "ValidationError": "Problem"}
+"""FastAPI documents its own errors; every error of this API is a Problem."""
+WHEN = {"Successful Response": "Success", "Validation Error": "Unprocessable Entity"}
+
+
+def _type(schema: Json) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        name = NOT_OURS.get(name, name)
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(_type(one) for one in schema["anyOf"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{one}`" if one else '`""`' for one in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    if "prefixItems" in schema:
+        return "list"
+    if isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {_type(schema['additionalProperties'])}"
+    return str(schema.get("format") or schema.get("type", "any"))
+
+
+def _limits(schema: Json) -> str:
+    parts = [schema, *schema.get("anyOf", ())]
+    words = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than", "pattern": "matches"}
+    words |= {"maxLength": "characters, at most", "maxItems": "items, at most"}
+    found = [f"{word} {_plain(part[key])}" for part in parts for key, word in words.items() if key in part]
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def _plain(value: Any) -> str:
+    return f"`{value}`" if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _models(kind: type[BaseModel] = BaseModel) -> Iterator[type[BaseModel]]:
+    for one in kind.__subclasses__():
+        if one.__module__.startswith("sterna."):
+            yield one
+        yield from _models(one)
+
+
+def _fields(schema: Json, more: Mapping[str, str]) -> list[str]:
+    lines = ["| Field | Type | What it is |", "|---|---|---|"]
+    required = set(schema.get("required", ()))
+    for name, field in schema.get("properties", {}).items():
+        default = field.get("default")
+        about = field.get("description") or more.get(name, "")
+        if name not in required and default not in (None, "", [], {}):
+            about += f" Default: `{json.dumps(default)}`."
+        star = "" if name in required else ", optional"
+        lines.append(f"| `{name}` | {cell(_type(field) + _limits(field))}{star} | {cell(about)} |")
+    return lines
+
+
+def _body(operation: Json) -> str:
+    content = operation.get("requestBody", {}).get("content", {})
+    return next((_type(body["schema"]) for body in content.values()), "")
+
+
+def _answers(operation: Json) -> Iterator[str]:
+    for status, answer in sorted(operation["responses"].items()):
+        kinds = [
+            f"{_type(c['schema'])}" if c.get("schema") else kind for kind, c in answer.get("content", {}).items()
+        ]
+        when = WHEN.get(answer["description"], answer["description"])
+        yield f"| {status} | {', '.join(kinds)} | {cell(when)} |"
+
+
+def _operation(method: str, path: str, operation: Json) -> str:
+    about = paragraphs(operation.get("description", ""))
+    lines = [f"### {method.upper()} {path}", "", f"**{operation['summary'].rstrip('.?')}.** {about}"]
+    parameters = operation.get("parameters", ())
+    if parameters:
+        lines += ["", "| Parameter | In | Type | What it is |", "|---|---|---|---|"]
+        lines += [
+            f"| `{p['name']}` | {p['in']} | {cell(_type(p['schema']) + _limits(p['schema']))} "
+            f"| {cell(p.get('description', ''))} |"
+            for p in parameters
+        ]
+    if body := _body(operation):
+        lines += ["", f"Request body: {body}"]
+    return "\n".join([*lines, "", "| Status | Body | When |", "|---|---|---|", *_answers(operation)])
+
+
+def rest() -> str:
+    """The operations and schemas, as the FastAPI application's OpenAPI document has them."""
+    document = create_app(cast(Controller, None)).openapi()
+    parts = ["# REST API", MADE, REST_INTRODUCTION, "## Operations"]
+    for path, methods in document["paths"].items():
+        parts += [_operation(method, path, operation) for method, operation in methods.items()]
+    parts.append("## Schemas")
+    models = {model.__name__: model for model in _models()}
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        if name in NOT_OURS:
+            continue
+        about = paragraphs(schema.get("description", ""))
+        more = docstrings(models[name]) if name in models else {}
+        body = "\n".join(_fields(schema, more)) if "properties" in schema else _type(schema)
+        parts.append("\n\n".join(part for part in (f"### {name}", about, body) if part))
+    return "\n\n".join(parts) + "\n"
+
+
+REST_INTRODUCTION = """\
+A running controller serves the same document at `/openapi.json`, and an interactive page at `/docs`. That page
+loads its scripts from another server.
+
+Sizes are in bytes and rates in bytes/s. Durations are in ms or s, as the field's name says. A value that nobody has
+observed is `null`, never zero. Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details with
+every reason at once. The API has no authentication: see [how to secure an installation](../how-to/secure.md)."""
+
+
+# The settings
+
+
+def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
+    """What stands below each field."""
+    body = cast(ast.ClassDef, ast.parse(inspect.getsource(model)).body[0]).body
+    return {
+        field.target.id: " ".join(about.value.value.split())
+        for field, about in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(about, ast.Expr)
+        and isinstance(about.value, ast.Constant)
+        and isinstance(about.value.value, str)
+    }
+
+
+def _setting_default(field: Json, required: bool) -> str:
+    default = field.get("default")
+    if required:
+        return "required"
+    return "not set" if default is None else f"`{json.dumps(default)}`"
+
+
+def _inlined(field: Json, known: Mapping[str, Json]) -> Json:
+    """The field with what it refers to in its place."""
+    if "anyOf" in field:
+        return field | {"anyOf": [_inlined(one, known) for one in field["anyOf"]]}
+    return known[field["$ref"].rpartition("/")[2]] if "$ref" in field else field
+
+
+def _sections(model: type[BaseModel], process: str, name: str) -> Iterator[str]:
+    schema, about = model.model_json_schema(), docstrings(model)
+    lines = ["| Key | Type | Default | What it is |", "|---|---|---|---|"]
+    deeper = []
+    for key, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            deeper.append((kind, f"{name}.{key}" if name else key))
+            continue
+        field = _inlined(schema["properties"][key], schema.get("$defs", {}))
+        shown = _type(field).replace(" or null", "") + _limits(field)
+        default = _setting_default(field, key in schema.get("required", ()))
+        lines.append(f"| `{key}` | {cell(shown)} | {cell(default)} | {cell(about.get(key, ''))} |")
+    title = f"### {process}: `[{name}]`" if name else f"### {process}: top level"
+    intro = "" if issubclass(model, BaseSettings) else paragraphs(model.__doc__ or "")
+    yield "\n\n".join(part for part in (title, intro, "\n".join(lines)) if part)
+    for kind, path in deeper:
+        yield from _sections(kind, process, path)
+
+
+def settings(model: type[BaseModel]) -> str:
+    """The keys of one process's file."""
+    return "\n\n".join(_sections(model, model.__name__.removesuffix("Settings"), ""))
+
+
+def configuration(page: str) -> str:
+    """The page with its tables."""
+    for name, model in (("agent", AgentSettings), ("controller", ControllerSettings)):
+        between = rf"(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)"
+        page = re.sub(between, lambda m, model=model: f"{m[1]}\n{settings(model)}\n\n{m[2]}", page, flags=re.DOTALL)
+    return page
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is made from the code, as it must be."""
+    settings_page = REFERENCE / "configuration.md"
+    return {
+        REFERENCE / "cli.md": cli(),
+        REFERENCE / "rest.md": rest(),
+        settings_page: configuration(settings_page.read_text(encoding="utf-8")),
+        schema_page.PAGE: schema_page.written(schema_page.PAGE.read_text(encoding="utf-8")),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,70 @@
+"""The pages of docs/reference that are made from the code say what the code says now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sterna.cli.exits import Exit
+from sterna.config import AgentSettings, ControllerSettings
+from sterna.domain.status import ALLOWED, FINAL, Status
+from tests.unit.reference_pages import REFERENCE, cli, pages, rest, settings
+
+PAGES = pages()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_is_up_to_date(page: Path) -> None:
+    assert page.read_text(encoding="utf-8") == PAGES[page], "run `make reference`"
+
+
+def test_every_command_has_its_options() -> None:
+    page = cli()
+    assert "## sterna host declare-dead" in page
+    assert "## sterna lab vm create" in page
+    assert "| `--finish-within` `TIME` |" in page
+    assert "| `--on`, `--off` |" in page
+
+
+def test_every_operation_has_its_answers() -> None:
+    page = rest()
+    assert "### POST /v1/migrations/{id}/tune" in page
+    assert "Request body: [TuneIn](#tunein)" in page
+    assert "### Problem" in page
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for model in (AgentSettings, ControllerSettings):
+        rows = [line for line in settings(model).splitlines() if line.startswith("| `")]
+        assert rows
+        empty = [row.split("|")[1].strip() for row in rows if not row.split("|")[-2].strip()]
+        assert empty == []
+
+
+def _rows(name: str) -> list[list[str]]:
+    lines = (REFERENCE / name).read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+
+
+def test_every_status_is_explained() -> None:
+    rows = {row[0].strip("`"): row for row in _rows("statuses.md") if len(row) == 4}
+    for status in Status:
+        assert rows[status][1:3] == ["yes" if status in FINAL else "no", status.owner]
+
+
+def test_every_transition_is_explained() -> None:
+    every = {f"`{status}`" for status in Status}
+    explained = {
+        (old, new)
+        for row in _rows("statuses.md")
+        if len(row) == 3
+        for old in (every if row[0] == "any status that is not final" else row[0].split(", "))
+        for new in row[1].split(", ")
+        if new in every
+    }
+    assert {(f"`{old}`", f"`{new}`") for old, new in ALLOWED} <= explained
+
+
+def test_every_exit_code_is_explained() -> None:
+    assert {row[0] for row in _rows("exit-codes.md")} >= {str(int(code)) for code in Exit}
