@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sterna.api.models import ObjectiveIn
-from sterna.controller.migrate_vm import MigrateRequest, check_params, proposal, start_params
+from sterna.controller.intents.migrate_vm import MigrateRequest, check_params, proposal, start_params
 from sterna.domain.experience import Experience
 from sterna.domain.forecast import Load, Outlook
 from sterna.domain.model import Data, GuestState

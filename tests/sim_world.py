@@ -11,17 +11,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sterna.adapters.sim.attached import SimAttachedVolumes
-from sterna.adapters.sim.clock import SimClock
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.network import SimNetwork
-from sterna.adapters.sim.storage import SimStorage
-from sterna.adapters.sim.things import Change
-from sterna.adapters.sim.vif import SimVif
-from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
-from sterna.adapters.sim.world import SimWorld
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Vm
 from sterna.domain.plugs import MADE_AHEAD
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.attached import SimAttachedVolumes
+from sterna.sim.ports.network import SimNetwork
+from sterna.sim.ports.storage import SimStorage
+from sterna.sim.ports.vif import SimVif
+from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.sim.world.clock import SimClock
+from sterna.sim.world.things import Change
+from sterna.sim.world.world import SimWorld
 
 EPOCH = 7
 MIGRATION = "11111111-2222-4333-8444-555555555555"

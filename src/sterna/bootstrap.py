@@ -23,27 +23,25 @@ from uuid import uuid4
 import structlog
 from structlog.typing import EventDict, ExcInfo
 
-from sterna.adapters.cinder.volumes import CinderVolumes, Connector
-from sterna.adapters.clock import SystemClock
-from sterna.adapters.glance.images import GlanceImages
-from sterna.adapters.libvirt.handshake import TlsHandshake
+from sterna.adapters.files.state_dir import StateDir
+from sterna.adapters.files.storage import FileStorage
+from sterna.adapters.images.glance import GlanceImages
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
-from sterna.adapters.libvirt.probe import PlainProbe
-from sterna.adapters.loop import run as run_on_loop
-from sterna.adapters.native.network import NativeNetwork
-from sterna.adapters.native.shared_file import SharedFileVolumes
-from sterna.adapters.native.storage import FileStorage
-from sterna.adapters.native.tgt import TgtVolumes
+from sterna.adapters.libvirt.qemu.handshake import TlsHandshake
+from sterna.adapters.libvirt.qemu.probe import PlainProbe
 from sterna.adapters.nats.bus import NatsBus
-from sterna.adapters.neutron.network import NeutronNetwork
+from sterna.adapters.network.native import NativeNetwork
+from sterna.adapters.network.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.adapters.state_dir import StateDir
 from sterna.adapters.systemd import show_state
 from sterna.adapters.vif.plugs import Plugs
+from sterna.adapters.volumes.cinder.volumes import CinderVolumes, Connector
+from sterna.adapters.volumes.shared_file import SharedFileVolumes
+from sterna.adapters.volumes.tgt import TgtVolumes
 from sterna.agent.condition import JournalChecks
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
@@ -55,6 +53,8 @@ from sterna.controller.controller import Controller
 from sterna.domain.addresses import filled
 from sterna.domain.errors import BadRequest, Conflict, Permanent, Unreachable
 from sterna.domain.plain_text import printable
+from sterna.kit.clock import SystemClock
+from sterna.kit.loop import run as run_on_loop
 from sterna.migration.context import HostPorts
 from sterna.ports.network import Network
 from sterna.ports.secrets import Keyring

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from sterna.adapters.nats.bus import NatsBus
-from sterna.adapters.sim.bus import MemoryBroker
+from sterna.sim.ports.bus import MemoryBroker
 
 NATS_SERVER = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/bin")
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import structlog
 
+from sterna.adapters.files.storage import FileStorage
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
-from sterna.adapters.native.shared_file import SharedFileVolumes
-from sterna.adapters.native.storage import FileStorage
-from sterna.adapters.native.tgt import TgtVolumes
 from sterna.adapters.vif.plugs import Plugs
+from sterna.adapters.volumes.shared_file import SharedFileVolumes
+from sterna.adapters.volumes.tgt import TgtVolumes
 from sterna.ports.hypervisor import GuestEvent
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for answers

@@ -8,7 +8,7 @@ import threading
 from tests.unit.domain.journals import Book
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.controller.projector import apply
+from sterna.controller.records.projector import apply
 from sterna.domain.journal import Entry, Migration, Role
 from sterna.domain.model import GuestState, HostFacts, VmSummary
 from sterna.ports.fleet import Apply, Batch, Effect, MigrationRecord

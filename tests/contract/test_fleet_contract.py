@@ -12,7 +12,7 @@ from records import AT, Held, accepted, batch, facts, move, seen, taking, uuid
 from tests.unit.domain.journals import Book, good_destination, good_source
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.controller.projector import apply
+from sterna.controller.records.projector import apply
 from sterna.domain.errors import BadRequest, Conflict, NotFound
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import GuestState, JobSample

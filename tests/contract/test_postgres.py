@@ -22,7 +22,7 @@ from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away, open_database
 from sterna.api.app import create_app
 from sterna.controller.controller import Controller
-from sterna.controller.projector import apply
+from sterna.controller.records.projector import apply
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.ports.fleet import Page
 

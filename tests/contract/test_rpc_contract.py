@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sterna.adapters.clock import SystemClock
-from sterna.adapters.sim.bus import MemoryBroker
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import BadRequest, Unknown, Unreachable
+from sterna.kit.clock import SystemClock
 from sterna.ports.records import Envelope
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import MAX_MESSAGE_BYTES, decode_reply
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.server import RpcServer
 from sterna.rpc.subjects import call_subject, cast_subject
+from sterna.sim.ports.bus import MemoryBroker
 
 GOOD = {"v": 1, "kind": "call", "id": "1", "method": "echo", "sender": "a"}
 

@@ -16,23 +16,24 @@ import pytest
 from remote import adapters_on
 from tests.lab_state import state
 
-from sterna.adapters.clock import SystemClock
-from sterna.adapters.sim import life, streams
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.keyring import SimSecret
-from sterna.adapters.sim.storage import SimStorage
-from sterna.adapters.sim.things import Pace, SimPort
-from sterna.adapters.sim.vif import SimVif
-from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
-from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import SternaError
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Nic, Vm
 from sterna.domain.plugs import BRIDGE, MACVTAP
 from sterna.domain.secrets import Secret
+from sterna.kit.clock import SystemClock
 from sterna.lab import Lab, sabotage, secrets
 from sterna.lab.credentials import SSH
 from sterna.lab.errors import LabError
 from sterna.ports.storage import Created
+from sterna.sim.libvirt import streams
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.libvirt.keyring import SimSecret
+from sterna.sim.ports.storage import SimStorage
+from sterna.sim.ports.vif import SimVif
+from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.sim.world import life
+from sterna.sim.world.things import Pace, SimPort
+from sterna.sim.world.world import SimWorld
 
 
 class Side:

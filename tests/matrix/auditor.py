@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sterna.adapters.sim.host import SimHost
-from sterna.adapters.sim.things import Change, Definition, SimDomain
-from sterna.adapters.sim.world import SimWorld
 from sterna.domain.model import Disk, GuestState
+from sterna.sim.world.host import SimHost
+from sterna.sim.world.things import Change, Definition, SimDomain
+from sterna.sim.world.world import SimWorld
 
 QEMU_DOWNTIME_MS = 300
 """QEMU's own limit of the standstill, which the next migration of a guest, anybody's, must find."""

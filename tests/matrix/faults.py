@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from sterna.adapters.sim import life as fate
 from sterna.domain.errors import Permanent, Temporary, Unknown
+from sterna.sim.world import life as fate
 from tests.matrix.stage import Fault, Stage
 
 CATALOGUE: dict[str, Fault] = {}

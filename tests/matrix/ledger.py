@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from sterna.adapters.sim.things import Change
-from sterna.adapters.sim.world import SimWorld
 from sterna.migration import flow
+from sterna.sim.world.things import Change
+from sterna.sim.world.world import SimWorld
 from tests.matrix.notebook import Notebook
 
 COMPLETED = {

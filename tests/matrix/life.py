@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import from_json
 
-from sterna.adapters.sim.bus import MemoryBus
 from sterna.domain.journal import Entry, Kind
 from sterna.ports.bus import BusState, Handler, Incoming, Subscription
 from sterna.rpc.subjects import event_subject
+from sterna.sim.ports.bus import MemoryBus
 
 if TYPE_CHECKING:
     from tests.matrix.stage import Stage

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sterna.adapters.sim import life as fate
-from sterna.adapters.sim.things import MIB
 from sterna.domain.objective import objective
 from sterna.domain.policies import May
+from sterna.sim.world import life as fate
+from sterna.sim.world.things import MIB
 from tests.asking import wish
 from tests.matrix.auditor import Facts, facts
 from tests.matrix.faults import CATALOGUE

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sterna.adapters.sim.things import GIB, MIB
 from sterna.domain.forecast import Load
+from sterna.sim.world.things import GIB, MIB
 
 BUSY: dict[str, Any] = {"dirty_bytes_per_s": 80 * MIB, "working_set_bytes": GIB}
 """A guest that writes more than `SLOW` carries, all over its memory."""

@@ -10,23 +10,23 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sterna.adapters.sealing import HpkeSealing
-from sterna.adapters.sim import life as fate
-from sterna.adapters.sim.attached import SimAttachedVolumes
-from sterna.adapters.sim.bus import MemoryBroker
-from sterna.adapters.sim.clock import SimClock
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.network import SimNetwork
-from sterna.adapters.sim.storage import SimStorage
-from sterna.adapters.sim.things import Change, Pace
-from sterna.adapters.sim.vif import SimVif
-from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
-from sterna.adapters.sim.world import SimWorld
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.forecast import Load
 from sterna.domain.objective import Asked
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.attached import SimAttachedVolumes
+from sterna.sim.ports.bus import MemoryBroker
+from sterna.sim.ports.network import SimNetwork
+from sterna.sim.ports.storage import SimStorage
+from sterna.sim.ports.vif import SimVif
+from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.sim.world import life as fate
+from sterna.sim.world.clock import SimClock
+from sterna.sim.world.things import Change, Pace
+from sterna.sim.world.world import SimWorld
 from tests.asking import to_start
 from tests.matrix import virtual
 from tests.matrix.auditor import Auditor

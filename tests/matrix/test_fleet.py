@@ -15,9 +15,9 @@ from datetime import timedelta
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sterna.adapters.sim import life as fate
-from sterna.adapters.sim.things import MIB
 from sterna.domain.errors import SternaError
+from sterna.sim.world import life as fate
+from sterna.sim.world.things import MIB
 from tests.asking import to_start, wish
 from tests.matrix.auditor import facts
 from tests.matrix.scripts import WISHES

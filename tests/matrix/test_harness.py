@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sterna.adapters.sim import life as fate
-from sterna.adapters.sim import qemu
-from sterna.adapters.sim.clock import SimClock
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.things import Change
-from sterna.adapters.sim.world import SimWorld
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import Conflict, SternaError
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.migration.steering import RestoreDowntime, Steering
 from sterna.ports.records import Envelope
+from sterna.sim.libvirt import qemu
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.world import life as fate
+from sterna.sim.world.clock import SimClock
+from sterna.sim.world.things import Change
+from sterna.sim.world.world import SimWorld
 from tests.matrix.auditor import Auditor, facts
 from tests.matrix.life import LIFE, STEP, Died
 from tests.matrix.notebook import Notebook

@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from sterna.adapters.daemon_threads import DaemonThreads
-from sterna.adapters.sim.clock import SimClock
+from sterna.kit.daemon_threads import DaemonThreads
+from sterna.sim.world.clock import SimClock
 
 T = TypeVar("T")
 

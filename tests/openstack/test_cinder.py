@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters import threads
-from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.openstack import session
 from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.adapters.volumes.cinder.volumes import CinderVolumes, Connector
 from sterna.domain.errors import Temporary, Unknown
 from sterna.domain.model import Disk, DiskKind, IscsiSource
+from sterna.kit import threads
 from sterna.lab.iscsi import IscsiTarget
 from sterna.lab.places import LAB_ADDRESS, initiator_name, target_name
 from tests.openstack.inside import enter

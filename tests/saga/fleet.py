@@ -8,17 +8,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sterna.adapters.sealing import HpkeSealing
-from sterna.adapters.sim.attached import SimAttachedVolumes
-from sterna.adapters.sim.bus import MemoryBroker
-from sterna.adapters.sim.clock import SimClock
-from sterna.adapters.sim.handshake import SimHandshake
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.life import add_vm
-from sterna.adapters.sim.network import SimNetwork
-from sterna.adapters.sim.storage import SimStorage
-from sterna.adapters.sim.vif import SimVif
-from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
-from sterna.adapters.sim.world import SimWorld
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.agent.condition import JournalChecks
 from sterna.agent.daemon import Agent, AgentParts
@@ -29,6 +18,17 @@ from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
+from sterna.sim.libvirt.handshake import SimHandshake
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.attached import SimAttachedVolumes
+from sterna.sim.ports.bus import MemoryBroker
+from sterna.sim.ports.network import SimNetwork
+from sterna.sim.ports.storage import SimStorage
+from sterna.sim.ports.vif import SimVif
+from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.sim.world.clock import SimClock
+from sterna.sim.world.life import add_vm
+from sterna.sim.world.world import SimWorld
 from tests.asking import to_start
 
 Strike = Callable[[str, str, str], Awaitable[None]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.adapters.sim import qemu
 from sterna.domain.model import Data
 from sterna.domain.report import build_report
 from sterna.domain.status import Status
+from sterna.sim.libvirt import qemu
 
 from .fleet import SimFleet
 

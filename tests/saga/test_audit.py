@@ -6,10 +6,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from sterna.adapters.sim import life
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.things import SimDomain, SimFile, SimPort
-from sterna.adapters.sim.volumes import SimIscsiVolumes
 from sterna.controller.controller import Controller
 from sterna.domain.audit import Leftover, Safety
 from sterna.domain.errors import Temporary, Unreachable
@@ -19,6 +15,10 @@ from sterna.domain.status import Status
 from sterna.ports.records import Envelope
 from sterna.ports.storage import Created
 from sterna.ports.vif import MADE_BY
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.volumes import SimIscsiVolumes
+from sterna.sim.world import life
+from sterna.sim.world.things import SimDomain, SimFile, SimPort
 from tests.saga.fleet import SimFleet
 from tests.saga.test_controller import play, started  # noqa: F401 - play is a fixture
 from tests.saga.test_declare_dead import power_back, power_cut

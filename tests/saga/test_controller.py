@@ -11,20 +11,20 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.adapters.sim.clock import SimClock
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.life import add_vm
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
+from sterna.controller.background import GIVE_UP_AFTER_MS
 from sterna.controller.controller import Controller
-from sterna.controller.follower import GIVE_UP_AFTER_MS
-from sterna.controller.migrate_vm import MigrateRequest
+from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy
 from sterna.domain.errors import Conflict, Refused, Temporary
 from sterna.domain.model import GuestState, Refusal, Vm, VmSummary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.world.clock import SimClock
+from sterna.sim.world.life import add_vm
 from tests.asking import to_start
 from tests.saga.fleet import SimFleet
 

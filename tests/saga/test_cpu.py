@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sterna.adapters.sim.life import add_vm
 from sterna.domain.errors import Refused
 from sterna.domain.objective import Asked
 from sterna.domain.policies import Accept
 from sterna.domain.status import Status
+from sterna.sim.world.life import add_vm
 from tests.asking import to_start
 from tests.saga.fleet import SimFleet
 

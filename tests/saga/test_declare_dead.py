@@ -10,7 +10,6 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.adapters.sim import life, qemu
 from sterna.agent.destination import DestinationDesk
 from sterna.agent.fencing import Fencing
 from sterna.domain.errors import Refused
@@ -18,6 +17,8 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data, GuestState
 from sterna.domain.status import Status
 from sterna.migration.context import DECLARED, WRITTEN_OFF
+from sterna.sim.libvirt import qemu
+from sterna.sim.world import life
 from tests.saga.fleet import SimAgent, SimFleet
 from tests.saga.test_migration import run
 from tests.saga.test_watchers import raising

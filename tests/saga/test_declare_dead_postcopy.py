@@ -5,9 +5,9 @@ Nothing is started; the definition and the disks of the side where the guest las
 
 from __future__ import annotations
 
-from sterna.adapters.sim import life
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
+from sterna.sim.world import life
 from tests.saga.test_declare_dead import closed, declare, domain, power_cut, told
 from tests.saga.test_migration import run
 from tests.saga.test_postcopy import in_postcopy

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.domain.errors import Permanent
 from sterna.domain.status import Status
+from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run
 

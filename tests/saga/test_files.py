@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from sterna.adapters.sim.life import add_vm
-from sterna.adapters.sim.things import Definition, SimDomain, SimFile
 from sterna.domain.model import StateFile
 from sterna.domain.status import Status
+from sterna.sim.world.life import add_vm
+from sterna.sim.world.things import Definition, SimDomain, SimFile
 from tests.asking import to_check
 
 from .fleet import SimFleet

@@ -8,10 +8,10 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.adapters.sim.network import SimNetwork
-from sterna.adapters.sim.vif import SimVif
 from sterna.agent.destination import DestinationDesk
 from sterna.domain.status import Status
+from sterna.sim.ports.network import SimNetwork
+from sterna.sim.ports.vif import SimVif
 from tests.saga.fleet import SimFleet
 
 KEEP_ALIVE_S = 25.0

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.domain.errors import BadRequest, Refused, SternaError
 from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.domain.untrusted import stream_uri
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
+from sterna.sim.libvirt.hypervisor import SimHypervisor
 
 from .fleet import SimFleet
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from sterna.adapters.sim.life import add_vm
-from sterna.adapters.sim.things import SimFile, SimFolder
 from sterna.domain.errors import Refused
 from sterna.domain.model import Disk, DiskKind
 from sterna.domain.status import Status
+from sterna.sim.world.life import add_vm
+from sterna.sim.world.things import SimFile, SimFolder
 from tests.saga.fleet import SimFleet
 
 ISO = "/isos/debian.iso"

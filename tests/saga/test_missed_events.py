@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.vif import SimVif
 from sterna.agent.arrivals import LOOK_ANYWAY_S, RAN
 from sterna.domain.status import Status
 from sterna.ports.hypervisor import GuestEvent
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.vif import SimVif
 from tests.saga.fleet import SimFleet
 from tests.saga.test_handover import KEEP_ALIVE_S, lose_the_answer
 

@@ -7,11 +7,11 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.agent.namesake import ANSWER_S, refuse_namesake
 from sterna.domain.errors import Conflict
 from sterna.domain.model import HostFacts
 from sterna.rpc.client import RpcClient
+from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.saga.fleet import SimFleet
 
 

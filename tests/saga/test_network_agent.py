@@ -9,12 +9,6 @@ from typing import Any, cast
 
 import pytest
 
-from sterna.adapters.sim.clock import SimClock
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.life import add_vm
-from sterna.adapters.sim.network import SimNetwork
-from sterna.adapters.sim.vif import SimVif
-from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic
 from sterna.domain.status import Status
@@ -22,6 +16,12 @@ from sterna.domain.step import History
 from sterna.migration.context import Context
 from sterna.migration.pre import wait_wired
 from sterna.migration.rollback import GiveBindingsBack
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.network import SimNetwork
+from sterna.sim.ports.vif import SimVif
+from sterna.sim.world.clock import SimClock
+from sterna.sim.world.life import add_vm
+from sterna.sim.world.world import SimWorld
 from tests.saga.fleet import SimFleet
 
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.adapters.sim.life import add_vm
 from sterna.domain.errors import Refused
 from sterna.domain.status import Status
+from sterna.sim.world.life import add_vm
 from tests.asking import to_check
 
 from .fleet import SimFleet

@@ -5,10 +5,6 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.adapters.sim import qemu
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.life import add_vm
-from sterna.adapters.sim.things import Definition, SimPort
 from sterna.domain.errors import Refused, Temporary
 from sterna.domain.model import Nic
 from sterna.domain.plugs import (
@@ -25,6 +21,10 @@ from sterna.domain.plugs import (
 )
 from sterna.domain.status import Status
 from sterna.migration.flow import DESTINATION, SOURCE
+from sterna.sim.libvirt import qemu
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.world.life import add_vm
+from sterna.sim.world.things import Definition, SimPort
 from tests.asking import to_check
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run

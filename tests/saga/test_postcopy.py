@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.adapters.sim import life
-from sterna.adapters.sim.things import MIB
 from sterna.domain.errors import Conflict
 from sterna.domain.model import GuestState
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 from sterna.domain.status import Status
+from sterna.sim.world import life
+from sterna.sim.world.things import MIB
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run
 

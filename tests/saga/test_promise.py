@@ -7,12 +7,12 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.adapters.sim.hypervisor import SimHypervisor
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 from sterna.domain.status import Status
+from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.asking import to_start
 
 from .fleet import SimFleet

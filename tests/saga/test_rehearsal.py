@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.sim.life import add_vm
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Conflict
 from sterna.domain.model import Transport
@@ -15,6 +14,7 @@ from sterna.domain.plugs import HOSTDEV, OVS
 from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.domain.timeline import build_timeline
+from sterna.sim.world.life import add_vm
 from tests.asking import to_check
 
 from .fleet import SimFleet
@@ -128,7 +128,7 @@ async def test_what_was_demanded_and_cannot_be_is_refused_before_anything_begins
 
 async def test_a_tunnel_carries_a_guest_without_local_disks_and_leaves_post_copy_out() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
-        from sterna.adapters.sim.life import add_vm
+        from sterna.sim.world.life import add_vm
 
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
         await fleet.start(vm, **options("", transport=Transport.SSH, may=frozenset({May.POSTCOPY})))

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import pytest
 
-from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import Cancelled, Permanent, Temporary, Unknown
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.step import Flow, History, Step
 from sterna.saga.runner import Runner
+from sterna.sim.world.clock import SimClock
 
 
 @dataclass

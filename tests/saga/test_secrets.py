@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.keyring import SimSecret
-from sterna.adapters.sim.life import add_vm
-from sterna.adapters.sim.volumes import SimIscsiVolumes
 from sterna.domain.errors import Refused
 from sterna.domain.model import Disk, SecretRef
 from sterna.domain.secrets import Secret
 from sterna.domain.status import Status
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.libvirt.keyring import SimSecret
+from sterna.sim.ports.volumes import SimIscsiVolumes
+from sterna.sim.world.life import add_vm
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run
 

@@ -10,9 +10,6 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.network import SimNetwork
-from sterna.adapters.sim.vif import SimVif
 from sterna.agent.arrivals import RAN, Arrivals
 from sterna.agent.destination import DestinationDesk
 from sterna.domain.errors import Conflict, Permanent, Unreachable
@@ -24,6 +21,9 @@ from sterna.migration import transfer
 from sterna.migration.context import PORTS_SWITCHED, Context
 from sterna.rpc.client import RpcClient
 from sterna.saga.runner import Runner
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.network import SimNetwork
+from sterna.sim.ports.vif import SimVif
 from tests.saga.fleet import SimFleet
 from tests.saga.test_handover import lose_the_answer, lost
 from tests.saga.test_migration import run

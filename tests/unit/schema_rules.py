@@ -67,7 +67,7 @@ def _harmless(why: str, *patterns: str) -> tuple[Rule, ...]:
 CHARDEV = "devices/{serial,parallel,console,channel,redirdev,smartcard,rng/backend}"
 DISK = "devices/disk{,/mirror,/backingStore,/mirror/backingStore}"
 SOURCE = DISK + "{/source,/source/dataStore/source}"
-DESCRIBE = "adapters/libvirt/describe.py"
+DESCRIBE = "adapters/libvirt/xml/describe.py"
 
 RULES: tuple[Rule, ...] = (
     # the guest's own
@@ -93,7 +93,7 @@ RULES: tuple[Rule, ...] = (
     *_checked(Kind.OUTPUT, "os/nvram", "os/nvram/source/@file"),
     *_checked(Kind.DEVICE, "os/nvram/source/@dev"),
     *_refused(DESCRIBE, "os/nvram/source/**"),
-    *_checked("adapters/libvirt/checks.py", "os/type/@machine", "devices/emulator"),
+    *_checked("adapters/libvirt/xml/checks.py", "os/type/@machine", "devices/emulator"),
     *_harmless(
         "given to the guest as it is",
         "os/cmdline",
@@ -194,12 +194,12 @@ RULES: tuple[Rule, ...] = (
     ),
     *_harmless("of the device the guest sees", "devices/interface/{model,driver}/@*"),
     # disks
-    *_checked("adapters/native/storage.py", SOURCE + "/@file", "devices/disk/mirror/@file"),
+    *_checked("adapters/files/storage.py", SOURCE + "/@file", "devices/disk/mirror/@file"),
     *_checked(Kind.PRESENT, SOURCE + "/config/@file"),
     *_checked(Kind.SERVER, SOURCE + "/reservations/source/@path"),
     *_rules(
         Verdict.TRANSLATED,
-        "adapters/native/tgt.py",
+        "adapters/volumes/tgt.py",
         SOURCE + "/@name",
         SOURCE + "/host/@{name,port}",
         SOURCE + "/initiator/iqn/@name",

@@ -2,11 +2,11 @@
 
 import pytest
 
-from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.journal import Kind, Role
 from sterna.migration import flow
+from sterna.sim.world.clock import SimClock
 from tests.unit.test_sql_journal import cast, migration
 
 S = Role.SOURCE

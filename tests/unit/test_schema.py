@@ -8,9 +8,9 @@ import pytest
 from lxml import etree
 
 import sterna
-from sterna.adapters.libvirt.describe import describe_domain
-from sterna.adapters.libvirt.listening import listen_at
-from sterna.adapters.libvirt.references import QEMU, references_of
+from sterna.adapters.libvirt.xml.describe import describe_domain
+from sterna.adapters.libvirt.xml.listening import listen_at
+from sterna.adapters.libvirt.xml.references import QEMU, references_of
 from sterna.agent.checks import check_vm
 from sterna.domain.references import Kind
 from tests.unit.schema_page import KINDS, PAGE, written

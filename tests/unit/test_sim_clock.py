@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from sterna.adapters.clock import SystemClock
-from sterna.adapters.sim.clock import SimClock
+from sterna.kit.clock import SystemClock
+from sterna.sim.world.clock import SimClock
 
 
 async def test_advance_wakes_each_at_its_moment():

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.ports.records import Envelope, Journal, Keep
+from sterna.sim.world.clock import SimClock
 
 S, D = Role.SOURCE, Role.DESTINATION
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sterna import bootstrap
-from sterna.adapters.native.storage import FileStorage
+from sterna.adapters.files.state_dir import LEAST_BYTES, StateDir
+from sterna.adapters.files.storage import FileStorage
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.adapters.state_dir import LEAST_BYTES, StateDir
 from sterna.agent.faults import FaultFile
 from sterna.domain.errors import Permanent, Temporary
 from sterna.ports.storage import Created

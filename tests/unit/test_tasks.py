@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sterna.domain.errors import Unknown
-from sterna.tasks import no_leaks
+from sterna.kit.tasks import no_leaks
 
 
 async def cancelled() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "sterna"
-NOT_OURS = ("adapters/sim/", "lab/")
+NOT_OURS = ("sim/", "lab/")
 """Only tests and demos run them."""
 WITHOUT_ARGUMENTS = {"wait", "get", "join", "acquire", "communicate", "readline", "create_future"}
 """`event.wait()`, `queue.get()`, `thread.join()`: with arguments they are something else, or have a limit."""
@@ -73,7 +73,7 @@ OF_PATHS = {
     "stat",
 }
 GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
-"""Of `adapters/native/ground.py`: paths and names that a guest's definition has."""
+"""Of `adapters/host/ground.py`: paths and names that a guest's definition has."""
 LOCKS = ("lock", "gate")
 """`async with` something of such a name waits for whoever holds it."""
 
@@ -107,14 +107,14 @@ ENDED_BY = {
     "agent/destination.py:DestinationDesk.post_live_migration": IN_TURN,
     "agent/destination.py:DestinationDesk.settle_alone": IN_TURN,
     "agent/destination.py:DestinationDesk.refuse_migration": IN_TURN,
-    "controller/projector.py:Projector.pull": "who holds it reads pages: each call has its deadline",
-    "controller/migrate_vm.py:MigrateVm._gate": "who holds it judges (90 s), admits and asks (80 s)",
-    "controller/migrate_vm.py:MigrateVm._start": "the same",
-    "controller/migrate_vm.py:MigrateVm.start": "the same, and those before it in the gate",
-    "controller/migrate_vm.py:MigrateVm._choose": "each call's own deadline, 60 s",
-    "controller/inventory.py:Inventory._ask_all": "each call's own deadline, 10 s",
-    "controller/audit.py:AuditFleet._twice": "each call's own deadline, 10 s",
-    "controller/declare_dead.py:DeclareDead._ask": "each call's own deadline (rpc/client.py)",
+    "controller/records/projector.py:Projector.pull": "who holds it reads pages: each call has its deadline",
+    "controller/intents/migrate_vm.py:MigrateVm._gate": "who holds it judges (90 s), admits and asks (80 s)",
+    "controller/intents/migrate_vm.py:MigrateVm._start": "the same",
+    "controller/intents/migrate_vm.py:MigrateVm.start": "the same, and those before it in the gate",
+    "controller/intents/migrate_vm.py:MigrateVm._choose": "each call's own deadline, 60 s",
+    "controller/records/inventory.py:Inventory._ask_all": "each call's own deadline, 10 s",
+    "controller/intents/audit.py:AuditFleet._twice": "each call's own deadline, 10 s",
+    "controller/intents/declare_dead.py:DeclareDead._ask": "each call's own deadline (rpc/client.py)",
     # calls between processes
     "rpc/deadline.py:within": "a clock beside it",
     "rpc/deadline.py:paused": "a clock beside it",
@@ -122,24 +122,24 @@ ENDED_BY = {
     "rpc/outbox.py:Outbox.drained": "only tests wait for it",
     "rpc/outbox.py:Outbox._send.first": "within() around it",
     "rpc/server.py:_finished": "a heartbeat's time, within() around it",
-    "controller/registry.py:Registry.hear_all": "a clock beside it",
+    "controller/records/registry.py:Registry.hear_all": "a clock beside it",
     # threads
-    "adapters/threads.py:Worker.run": "without a limit the caller's business; with one it is looked at",
-    "adapters/threads.py:in_thread": "without a limit the caller's business",
-    "adapters/threads.py:Worker._take": "the next job: this is the life of the thread",
-    "adapters/libvirt/events.py:EventHub.subscribe": "Event.wait has a limit inside",
-    "adapters/libvirt/events.py:_Subscriber.events": "the hub looks every 5 s; who reads looks every 10 s",
-    "adapters/libvirt/probe.py:_listen": "binds only",
-    "adapters/libvirt/recovery.py:_free_port": "binds only",
-    "adapters/native/ground.py:_try": "binds only",
+    "kit/threads.py:Worker.run": "without a limit the caller's business; with one it is looked at",
+    "kit/threads.py:in_thread": "without a limit the caller's business",
+    "kit/threads.py:Worker._take": "the next job: this is the life of the thread",
+    "adapters/libvirt/session/events.py:EventHub.subscribe": "Event.wait has a limit inside",
+    "adapters/libvirt/session/events.py:_Subscriber.events": "the hub looks every 5 s; who reads looks every 10 s",
+    "adapters/libvirt/qemu/probe.py:_listen": "binds only",
+    "adapters/libvirt/qemu/recovery.py:_free_port": "binds only",
+    "adapters/host/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
     "adapters/libvirt/abilities.py:_schema": "killed after 20 s; its thread is left after 40 s (_has_zstd)",
-    "adapters/native/looks.py:_answers": "LOOK_S, of each",
-    "adapters/neutron/network.py:NeutronNetwork._each": "the limit of an act, of each (openstack/session.py)",
+    "kit/looks.py:_answers": "LOOK_S, of each",
+    "adapters/network/neutron/network.py:NeutronNetwork._each": "an act's limit, for each (openstack/session.py)",
     "agent/checks.py:both": "each call's own limit or deadline",
     "bootstrap.py:run_controller.run": "SIGTERM: this is the life of the process",
     # names, and files that libvirt's threads or the event loop look at
-    "adapters/native/ground.py:bindable": LOOKED_AT,
+    "adapters/host/ground.py:bindable": LOOKED_AT,
     "adapters/libvirt/ground.py:HostGround.bindable": LOOKED_AT,
     "adapters/libvirt/ground.py:HostGround.listening": LOOKED_AT,
     "adapters/libvirt/ground.py:HostGround.reaches": LOOKED_AT,
@@ -147,29 +147,29 @@ ENDED_BY = {
     "adapters/libvirt/seen.py:_as_seen": LOOKED_AT,
     "adapters/libvirt/abilities.py:_may_raise_limits": MEMORY,
     "adapters/libvirt/abilities.py:may_handle_faults": MEMORY,
-    "adapters/libvirt/certificates.py:Certificates.missing": "its callers: on_disk",
-    "adapters/libvirt/certificates.py:of_migration": SYSTEM,
+    "adapters/libvirt/qemu/certificates.py:Certificates.missing": "its callers: on_disk",
+    "adapters/libvirt/qemu/certificates.py:of_migration": SYSTEM,
     "adapters/libvirt/definitions.py:_in_a_migration": MEMORY,
     "adapters/libvirt/definitions.py:_kept": MEMORY,  # and /etc
-    "adapters/libvirt/probe.py:streams_of": MEMORY,
-    "adapters/libvirt/qemu_conf.py:settings_of": SYSTEM,
+    "adapters/libvirt/qemu/probe.py:streams_of": MEMORY,
+    "adapters/libvirt/qemu/conf.py:settings_of": SYSTEM,
     "adapters/libvirt/shared_folders.py:_is_shared": "its callers: on_disk",
     "adapters/libvirt/shared_folders.py:_named": SYSTEM,
     "adapters/libvirt/shared_folders.py:taken_for_local.look": "its callers: on_disk",
-    "adapters/libvirt/interlock.py:_give": MEMORY,
+    "adapters/libvirt/qemu/interlock.py:_give": MEMORY,
     "adapters/libvirt/inventory.py:_meminfo": MEMORY,
     "adapters/libvirt/inventory.py:_pid": MEMORY,
     "adapters/libvirt/inventory.py:_touched": MEMORY,
-    "adapters/libvirt/keeper.py:_gone": SYSTEM,
-    "adapters/libvirt/keeper.py:_is_there": SYSTEM,
-    "adapters/libvirt/keeper.py:_say_so": MEMORY,
-    "adapters/libvirt/pages.py:usual_kib": MEMORY,
-    "adapters/libvirt/recovery.py:close_door": SYSTEM,
-    "adapters/libvirt/recovery.py:listen_again": SYSTEM,
-    "adapters/libvirt/recovery.py:open_door": SYSTEM,
-    "adapters/native/storage.py:FileStorage.held": "its thread is waited for with a clock beside it",
-    "adapters/daemon_threads.py:DaemonThreads.end": "who calls it: SqlFleet, in a thread left after CLOSE_S",
-    "adapters/daemon_threads.py:DaemonThreads._work": "the next call: this is the life of the thread",
+    "adapters/libvirt/qemu/keeper.py:_gone": SYSTEM,
+    "adapters/libvirt/qemu/keeper.py:_is_there": SYSTEM,
+    "adapters/libvirt/qemu/keeper.py:_say_so": MEMORY,
+    "adapters/libvirt/xml/pages.py:usual_kib": MEMORY,
+    "adapters/libvirt/qemu/recovery.py:close_door": SYSTEM,
+    "adapters/libvirt/qemu/recovery.py:listen_again": SYSTEM,
+    "adapters/libvirt/qemu/recovery.py:open_door": SYSTEM,
+    "adapters/files/storage.py:FileStorage.held": "its thread is waited for with a clock beside it",
+    "kit/daemon_threads.py:DaemonThreads.end": "who calls it: SqlFleet, in a thread left after CLOSE_S",
+    "kit/daemon_threads.py:DaemonThreads._work": "the next call: this is the life of the thread",
     "adapters/vif/announce.py:send_as": "settimeout",
     "adapters/vif/bridge.py:send": "settimeout",
     "adapters/systemd.py:send": "setblocking(False)",

@@ -1,6 +1,6 @@
 """`audit`: what is left over on this host that no open migration owns, explained; and removed where that is safe.
 
-Called by the controller, which knows which other hosts there are (`controller/audit.py`).
+Called by the controller, which knows which other hosts there are (`controller/intents/audit.py`).
 """
 
 from __future__ import annotations

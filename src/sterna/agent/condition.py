@@ -15,9 +15,9 @@ import structlog
 from sterna.domain.errors import SternaError
 from sterna.domain.model import HostFacts
 from sterna.domain.trouble import Trouble
+from sterna.kit.tasks import no_leaks
 from sterna.migration.context import HostPorts
 from sterna.rpc.deadline import within
-from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 

@@ -20,6 +20,7 @@ from sterna.domain.downtime import ARRIVED
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
+from sterna.kit.tasks import no_leaks
 from sterna.migration.context import HostPorts
 from sterna.migration.handover import LEAVES, LEAVING
 from sterna.ports.bus import Bus
@@ -31,7 +32,6 @@ from sterna.rpc.presence import Beacon
 from sterna.rpc.server import RpcServer
 from sterna.rpc.subjects import host_topic
 from sterna.saga.runner import Runner, Strike, no_strike
-from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 

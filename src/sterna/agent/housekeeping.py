@@ -18,9 +18,9 @@ from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.plugs import HYBRID, tap_name
 from sterna.domain.whereabouts import GONE, SAVED
+from sterna.kit.tasks import no_leaks
 from sterna.migration.context import WROTE_OFF, HostPorts
 from sterna.ports.records import Journal
-from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 

@@ -15,8 +15,8 @@ from uuid import uuid4
 import structlog
 
 from sterna.domain.errors import SternaError
+from sterna.kit.tasks import no_leaks
 from sterna.migration.context import HostPorts
-from sterna.tasks import no_leaks
 
 SWEEP_AGAIN_S = 5.0
 

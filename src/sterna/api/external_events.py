@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.problems import documented
 from sterna.api.serving import Served
-from sterna.controller.external_events import ExternalEvent
+from sterna.controller.intents.external_events import ExternalEvent
 
 router = APIRouter(tags=["openstack"])
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]

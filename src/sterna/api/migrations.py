@@ -17,7 +17,7 @@ from sterna.api.models import (
 )
 from sterna.api.problems import documented
 from sterna.api.serving import MigrationId, Served, position
-from sterna.controller.migrate_vm import MigrateRequest
+from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 

@@ -12,10 +12,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.serving import LARGEST
-from sterna.controller.audit import Findings
-from sterna.controller.declare_dead import Death
-from sterna.controller.inventory import Listing
-from sterna.controller.registry import Host
+from sterna.controller.intents.audit import Findings
+from sterna.controller.intents.declare_dead import Death
+from sterna.controller.records.inventory import Listing
+from sterna.controller.records.registry import Host
 from sterna.domain.audit import Leftover
 from sterna.domain.model import Transport, Vm
 from sterna.domain.objective import Asked

@@ -8,7 +8,7 @@ from pydantic import Field
 from sterna.api.models import ObjectiveIn
 from sterna.api.problems import documented
 from sterna.api.serving import Served
-from sterna.controller.plan_migration import Forecasting, Plan
+from sterna.controller.intents.plan_migration import Forecasting, Plan
 
 router = APIRouter(prefix="/v1", tags=["plans"])
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from sterna.controller.abort_migration import AbortMigration
-from sterna.controller.audit import AuditFleet
+from sterna.controller.background import Follower
 from sterna.controller.calls import AgentCalls
-from sterna.controller.declare_dead import DeclareDead
-from sterna.controller.events import Event, Events
-from sterna.controller.external_events import ExternalEvent, pass_on
-from sterna.controller.follower import Follower
-from sterna.controller.inventory import Inventory
-from sterna.controller.lessons import Lessons
-from sterna.controller.migrate_vm import MigrateRequest, MigrateVm
-from sterna.controller.plan_migration import Forecasting, Plan, PlanMigration
-from sterna.controller.projector import Projector
-from sterna.controller.registry import Registry
-from sterna.controller.rehearse_migration import RehearseMigration, refused
-from sterna.controller.switch_to_postcopy import SwitchToPostcopy
-from sterna.controller.tune_migration import TuneMigration
+from sterna.controller.intents.abort_migration import AbortMigration
+from sterna.controller.intents.audit import AuditFleet
+from sterna.controller.intents.declare_dead import DeclareDead
+from sterna.controller.intents.external_events import ExternalEvent, pass_on
+from sterna.controller.intents.migrate_vm import MigrateRequest, MigrateVm
+from sterna.controller.intents.plan_migration import Forecasting, Plan, PlanMigration
+from sterna.controller.intents.rehearse_migration import RehearseMigration, refused
+from sterna.controller.intents.switch_to_postcopy import SwitchToPostcopy
+from sterna.controller.intents.tune_migration import TuneMigration
+from sterna.controller.records.events import Event, Events
+from sterna.controller.records.forecasts import Lessons
+from sterna.controller.records.inventory import Inventory
+from sterna.controller.records.projector import Projector
+from sterna.controller.records.registry import Registry
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Refused
 from sterna.domain.objective import Asked

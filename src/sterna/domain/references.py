@@ -1,8 +1,8 @@
 """What a VM's definition names on its host besides disks and NICs, and whether another host can give it. Pure.
 
-The source reads the references from its libvirt's XML (`adapters/libvirt/references.py`). The destination judges
-each (`standing.py`) against its own `Ground` (`adapters/libvirt/ground.py`): in the plan, when a migration is
-accepted, and at P6. docs/reference/definitions.md has the table.
+The source reads the references from its libvirt's XML (`adapters/libvirt/xml/references.py`). The destination
+judges each (`standing.py`) against its own `Ground` (`adapters/libvirt/ground.py`): in the plan, when a migration
+is accepted, and at P6. docs/reference/definitions.md has the table.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import structlog
 
 from sterna.domain.errors import SternaError
+from sterna.kit.tasks import no_leaks
 from sterna.migration.context import Context
-from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 

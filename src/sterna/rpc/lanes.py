@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
+from sterna.kit.tasks import no_leaks
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope
-from sterna.tasks import no_leaks
 
 _FIRST_S = 0.2
 _LONGEST_S = 10.0

@@ -12,13 +12,13 @@ from collections.abc import Callable
 import structlog
 
 from sterna.domain.errors import BadRequest, Permanent, SternaError, Unknown
+from sterna.kit.tasks import no_leaks
 from sterna.ports.bus import Bus
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
 from sterna.rpc.deadline import paused, within
 from sterna.rpc.envelope import Request, decode_reply, encode
 from sterna.rpc.subjects import cast_subject
-from sterna.tasks import no_leaks
 
 _FIRST_S = 0.2
 _LONGEST_S = 5.0

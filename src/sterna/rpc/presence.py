@@ -9,8 +9,8 @@ import structlog
 
 from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
+from sterna.kit.tasks import no_leaks
 from sterna.rpc.client import RpcClient
-from sterna.tasks import no_leaks
 
 _log = structlog.get_logger()
 

@@ -13,6 +13,7 @@ import structlog
 
 from sterna.domain.errors import BadRequest, Permanent, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.model import Data
+from sterna.kit.tasks import no_leaks
 from sterna.ports.bus import Bus, Incoming, Subscription
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
@@ -20,7 +21,6 @@ from sterna.rpc.deadline import within
 from sterna.rpc.envelope import Reply, Request, decode_request, encode
 from sterna.rpc.lanes import Lanes
 from sterna.rpc.subjects import call_subject, cast_subject
-from sterna.tasks import no_leaks
 
 CallHandler = Callable[[Request], Awaitable[Data]]
 CastHandler = Callable[[Request], Awaitable[None]]

@@ -17,8 +17,8 @@ from sterna.domain.errors import Cancelled, Permanent, SternaError
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 from sterna.domain.step import Flow, History, Onward, Step
+from sterna.kit.tasks import no_leaks
 from sterna.ports.clock import Clock
-from sterna.tasks import no_leaks
 
 log = structlog.get_logger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt import advice
-from sterna.adapters.libvirt.connection import in_our_words
+from sterna.adapters.libvirt.session import advice
+from sterna.adapters.libvirt.session.connection import in_our_words
 
 
 def error(

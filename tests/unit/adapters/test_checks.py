@@ -3,10 +3,10 @@
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt import checks
 from sterna.adapters.libvirt.custodian import to_completed
-from sterna.adapters.libvirt.events import lifecycle
 from sterna.adapters.libvirt.mover import to_sample
+from sterna.adapters.libvirt.session.events import lifecycle
+from sterna.adapters.libvirt.xml import checks
 from sterna.domain.model import GuestState, Vm
 
 CAPABILITIES = """<capabilities><host><uuid>h</uuid></host>

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from sterna.adapters.files.images import Unreadable, parts_of
+from sterna.adapters.files.usage import users_of
 from sterna.adapters.libvirt.claims import claims_of
-from sterna.adapters.libvirt.metadata import parse_xml
-from sterna.adapters.native.images import Unreadable, parts_of
-from sterna.adapters.native.usage import users_of
+from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.claims import Claim, Proof, Sight, compare
 
 UUID = "6f0a3c3e-0000-4000-8000-000000000001"

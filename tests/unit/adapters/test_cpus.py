@@ -8,7 +8,7 @@ import libvirt
 import pytest
 
 from sterna.adapters.libvirt.cpus import compare, expanded, host_cpu, sees_host
-from sterna.adapters.libvirt.metadata import parse_xml
+from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.model import GuestState, Vm
 
 TOLD = """<domainCapabilities><cpu><mode name='host-passthrough' supported='yes'/>

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sterna.adapters.daemon_threads import DaemonThreads
 from sterna.domain.errors import Temporary
+from sterna.kit.daemon_threads import DaemonThreads
 
 LONG_S = 20.0
 

@@ -17,14 +17,16 @@ from unittest.mock import Mock
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt import abilities, certificates, connection, host, inventory
-from sterna.adapters.libvirt.certificates import Certificates
+from sterna.adapters.libvirt import abilities, inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
-from sterna.adapters.native import looks
-from sterna.adapters.threads import MOST_STUCK
+from sterna.adapters.libvirt.qemu import certificates
+from sterna.adapters.libvirt.qemu.certificates import Certificates
+from sterna.adapters.libvirt.session import connection, host
 from sterna.domain.errors import Temporary
 from sterna.domain.model import Vm
 from sterna.domain.references import Form, Kind, Reference
+from sterna.kit import looks
+from sterna.kit.threads import MOST_STUCK
 
 NODE = """<node><domain type='test' id='1'><name>web</name><uuid>00000000-0000-0000-0000-000000000001</uuid>
 <memory>65536</memory><os><type>hvm</type><kernel>{kernel}</kernel><initrd>{initrd}</initrd></os>

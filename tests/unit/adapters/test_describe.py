@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sterna.adapters.libvirt.describe import describe
+from sterna.adapters.libvirt.xml.describe import describe
 from sterna.domain.errors import Permanent
 from sterna.domain.model import DiskKind, Nic, SecretRef
 from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER

@@ -12,9 +12,10 @@ from unittest.mock import Mock
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt import connection, host, inventory
+from sterna.adapters.libvirt import inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
-from sterna.adapters.threads import MOST_STUCK, Bounded
+from sterna.adapters.libvirt.session import connection, host
+from sterna.kit.threads import MOST_STUCK, Bounded
 
 LIMIT_S = 0.3
 

@@ -10,10 +10,10 @@ import libvirt
 import pytest
 from structlog.testing import capture_logs
 
-from sterna.adapters.libvirt import connection, events
-from sterna.adapters.libvirt.events import EventHub
-from sterna.adapters.threads import Bounded, in_thread
+from sterna.adapters.libvirt.session import connection, events
+from sterna.adapters.libvirt.session.events import EventHub
 from sterna.domain.errors import Unreachable
+from sterna.kit.threads import Bounded, in_thread
 
 VM = "0000-1"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.native import ground
+from sterna.adapters.host import ground
 from sterna.domain.references import Form
 
 NOBODYS = "192.0.2.231"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.libvirt import handshake
-from sterna.adapters.libvirt.certificates import Certificates, of_migration
-from sterna.adapters.libvirt.handshake import TlsHandshake
+from sterna.adapters.libvirt.qemu import handshake
+from sterna.adapters.libvirt.qemu.certificates import Certificates, of_migration
+from sterna.adapters.libvirt.qemu.handshake import TlsHandshake
 from sterna.domain.errors import Permanent, Temporary
 from sterna.lab.credentials import write_credentials
 

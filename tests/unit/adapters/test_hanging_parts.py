@@ -6,10 +6,12 @@ import time
 
 import pytest
 
-from sterna.adapters.libvirt import recovery
-from sterna.adapters.native import command, mounts, shared_file, storage
+from sterna.adapters.files import storage
+from sterna.adapters.libvirt.qemu import recovery
+from sterna.adapters.volumes import shared_file
 from sterna.domain.errors import Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind
+from sterna.kit import command, mounts
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.native.hold import hold, is_held, mount_of
-from sterna.adapters.native.media import digest
+from sterna.adapters.files.hold import hold, is_held, mount_of
+from sterna.adapters.files.media import digest
 from sterna.domain.claims import Proof, Sight, compare_unwritten
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.libvirt import connection, inventory
+from sterna.adapters.libvirt import inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
-from sterna.adapters.threads import MOST_STUCK, Bounded, in_thread
+from sterna.adapters.libvirt.session import connection
 from sterna.domain.errors import NotFound
 from sterna.domain.model import Abilities, HostFacts
+from sterna.kit.threads import MOST_STUCK, Bounded, in_thread
 
 FACTS = HostFacts(
     name="a", host_uuid="u", address="10.0.0.1", libvirt_version=1, qemu_version=1, memory_total_bytes=2,
@@ -52,7 +53,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LibvirtInventory, Li
     monkeypatch.setattr(connection, "open_connection", lambda uri: libvirtd)
     monkeypatch.setattr(inventory.abilities, "read", able)
     monkeypatch.setattr(LibvirtInventory, "_host_facts", lambda self, conn: (FACTS, "<capabilities/>"))
-    monkeypatch.setattr("sterna.adapters.libvirt.host.EventHub", lambda uri: type("Hub", (), {
+    monkeypatch.setattr("sterna.adapters.libvirt.session.host.EventHub", lambda uri: type("Hub", (), {
         "seen_running": lambda self, uuid: False, "close": lambda self: None})())  # fmt: skip
     one = LibvirtInventory()
     yield one, libvirtd

@@ -8,8 +8,8 @@ from typing import Any
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt import interlock
-from sterna.adapters.libvirt.monitor import Refused
+from sterna.adapters.libvirt.qemu import interlock
+from sterna.adapters.libvirt.qemu.monitor import Refused
 
 
 class Monitor:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sterna.adapters.libvirt import keeper
+from sterna.adapters.libvirt.qemu import keeper
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt.connection import in_our_words
+from sterna.adapters.libvirt.session.connection import in_our_words
 from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary, Unreachable
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters import loop
+from sterna.kit import loop
 
 
 def test_a_resolver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.native.lun import prove_lun
+from sterna.adapters.volumes.lun import prove_lun
 from sterna.domain.errors import Permanent, Temporary
 from sterna.domain.model import Disk, DiskKind, IscsiSource, SecretRef
 from sterna.domain.secrets import Secret

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.native import owners
-from sterna.adapters.native.storage import FileStorage
+from sterna.adapters.files import owners
+from sterna.adapters.files.storage import FileStorage
 from sterna.domain.model import Disk, DiskKind, FileOwner
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

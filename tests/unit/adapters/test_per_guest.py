@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.libvirt import connection
-from sterna.adapters.libvirt.per_guest import KEPT, PerGuest
-from sterna.adapters.threads import MOST_STUCK
+from sterna.adapters.libvirt.session import connection
+from sterna.adapters.libvirt.session.per_guest import KEPT, PerGuest
 from sterna.domain.errors import Unreachable
+from sterna.kit.threads import MOST_STUCK
 
 SOON_S = 5.0
 

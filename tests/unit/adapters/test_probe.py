@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.libvirt.probe import PlainProbe, stream_ports
+from sterna.adapters.libvirt.qemu.probe import PlainProbe, stream_ports
 from sterna.domain.errors import Temporary
 
 

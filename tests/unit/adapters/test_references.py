@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from lxml import etree
 
-from sterna.adapters.libvirt.describe import describe
-from sterna.adapters.libvirt.listening import listen_at
-from sterna.adapters.libvirt.pages import pages, usual_kib
-from sterna.adapters.libvirt.references import references_of
 from sterna.adapters.libvirt.translating import without_devices
+from sterna.adapters.libvirt.xml.describe import describe
+from sterna.adapters.libvirt.xml.listening import listen_at
+from sterna.adapters.libvirt.xml.pages import pages, usual_kib
+from sterna.adapters.libvirt.xml.references import references_of
 from sterna.domain.model import Vm
 from sterna.domain.references import Kind, Reference
 

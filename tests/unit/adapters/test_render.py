@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from sterna.adapters.libvirt.describe import describe
-from sterna.adapters.libvirt.render import own_metadata, render_device, render_live, render_persistent
+from sterna.adapters.libvirt.xml.describe import describe
+from sterna.adapters.libvirt.xml.render import own_metadata, render_device, render_live, render_persistent
 from sterna.domain.errors import Permanent
 from sterna.domain.model import (
     CopyPlan,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.libvirt.qemu_conf import list_of
+from sterna.adapters.libvirt.qemu.conf import list_of
 from sterna.adapters.libvirt.shared_folders import taken_for_local
-from sterna.adapters.native import mounts
+from sterna.kit import mounts
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

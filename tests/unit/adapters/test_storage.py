@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.native.storage import FileStorage
+from sterna.adapters.files.storage import FileStorage
 from sterna.domain.errors import Conflict, Permanent, Refused
 from sterna.domain.model import Disk, DiskKind
 from sterna.ports.storage import Created

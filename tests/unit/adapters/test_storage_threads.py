@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters import threads
-from sterna.adapters.native import hold, mounts, storage
-from sterna.adapters.native.shared_file import SharedFileVolumes
-from sterna.adapters.native.storage import FileStorage
+from sterna.adapters.files import hold, storage
+from sterna.adapters.files.storage import FileStorage
+from sterna.adapters.volumes.shared_file import SharedFileVolumes
 from sterna.domain.claims import Claim
 from sterna.domain.errors import Temporary
 from sterna.domain.model import Disk, DiskKind
+from sterna.kit import mounts, threads
 from sterna.ports.storage import Created
 
 MIB = 1 << 20

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.native.tgt import Target, TgtVolumes, parse_targets
+from sterna.adapters.volumes.tgt import Target, TgtVolumes, parse_targets
 from sterna.domain.errors import Unreachable
 from sterna.domain.model import Disk, DiskKind, IscsiSource
 

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from sterna.adapters import threads
-from sterna.adapters.threads import MOST_STUCK, Bounded, Worker, in_thread
 from sterna.domain.errors import Temporary
+from sterna.kit import threads
+from sterna.kit.threads import MOST_STUCK, Bounded, Worker, in_thread
 
 LIMIT_S = 0.1
 

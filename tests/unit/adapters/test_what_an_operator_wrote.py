@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from sterna.adapters.libvirt.describe import describe
-from sterna.adapters.libvirt.metadata import NAMESPACE
-from sterna.adapters.libvirt.render import render_live, render_persistent
+from sterna.adapters.libvirt.xml.describe import describe
+from sterna.adapters.libvirt.xml.metadata import NAMESPACE
+from sterna.adapters.libvirt.xml.render import render_live, render_persistent
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind
 from sterna.domain.plugs import MADE_AHEAD, device_name
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from sterna.api.app import create_app
 from sterna.api.problems import STATUS, status_of
-from sterna.controller import registry
+from sterna.controller.records import registry
 from sterna.domain import errors
 from sterna.domain.journal import Role
 from sterna.domain.objective import Objective

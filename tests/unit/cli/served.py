@@ -18,13 +18,13 @@ from typing import Any
 import structlog
 import uvicorn
 
-from sterna.adapters.clock import SystemClock
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.domain.errors import Permanent
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import GuestState, JobSample
+from sterna.kit.clock import SystemClock
 
 from ..controller.fakes import FakeAgent, FakeBus
 from ..domain.journals import JOB, Book

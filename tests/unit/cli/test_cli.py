@@ -15,7 +15,7 @@ from sterna.cli import host
 from sterna.cli.client import ApiError, Client, find_api
 from sterna.cli.main import app
 from sterna.cli.words import ms, rate, size
-from sterna.controller import registry
+from sterna.controller.records import registry
 
 from .served import MIB, Served, served
 

@@ -119,7 +119,7 @@ async def test_one_that_was_never_described_is_listed_and_speaks_for_itself_only
 
 
 async def test_a_stranger_cannot_fill_the_list_of_hosts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sterna.controller.registry.MOST_UNDESCRIBED", 5)
+    monkeypatch.setattr("sterna.controller.records.registry.MOST_UNDESCRIBED", 5)
     for n in range(50):
         await world.controller.registry.beacon(f"host.x{n}", {"name": f"x{n}", "host": None, "trouble": LOST})
     assert len(await world.controller.registry.hosts()) == 3 + 5

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.controller import lessons
+from sterna.controller.records import forecasts as lessons
 from sterna.domain.errors import Unreachable
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.objective import Asked

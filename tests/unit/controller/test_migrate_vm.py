@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sterna.controller import migrate_vm
-from sterna.controller.migrate_vm import MigrateRequest
+from sterna.controller.intents import migrate_vm
+from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy, VmMissing
 from sterna.domain.errors import Conflict, Refused, Temporary, Unknown, Unreachable
 from sterna.domain.model import GuestState, Refusal

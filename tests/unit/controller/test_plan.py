@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.controller.lessons import LOAD_HOLDS_S
-from sterna.controller.migrate_vm import MigrateRequest
+from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmMissing
+from sterna.controller.records.forecasts import LOAD_HOLDS_S
 from sterna.domain.errors import Conflict, Refused
 from sterna.domain.forecast import Forecast, Mode, Outlook
 from sterna.domain.journal import Kind

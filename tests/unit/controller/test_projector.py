@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.controller import projector
 from sterna.controller.controller import Controller
-from sterna.controller.migrate_vm import MigrateRequest
+from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.records import projector
 from sterna.domain.errors import Unknown
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import Data, GuestState

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.controller import events, follower
+from sterna.controller import background as follower
 from sterna.controller.controller import Controller
+from sterna.controller.records import events
 from sterna.domain.errors import Unreachable
 from sterna.domain.status import Status
 from sterna.ports.fleet import HostRecord

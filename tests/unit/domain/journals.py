@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sterna.controller.migrate_vm import MigrateRequest
+from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import CompletedJob, Data, JobSample

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from sterna.adapters.sim.bus import MemoryBroker
-from sterna.adapters.sim.clock import SimClock
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.server import RpcServer
+from sterna.sim.ports.bus import MemoryBroker
+from sterna.sim.world.clock import SimClock
 
 
 class Host:

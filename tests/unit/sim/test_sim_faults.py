@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from sterna.adapters.sim.clock import SimClock
-from sterna.adapters.sim.things import Change
-from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, Unknown, Unreachable
 from sterna.domain.model import CopyPlan, GuestState
+from sterna.sim.world.clock import SimClock
+from sterna.sim.world.things import Change
+from sterna.sim.world.world import SimWorld
 from tests.sim_world import EPOCH, Auditor, SimSide, prepare
 
 BEFORE_SWITCH = ("started", "copying", "iteration 1")

@@ -7,12 +7,12 @@ import contextlib
 
 import pytest
 
-from sterna.adapters.sim.clock import SimClock
-from sterna.adapters.sim.things import MIB
-from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Nic
 from sterna.ports.hypervisor import GuestEvent
+from sterna.sim.world.clock import SimClock
+from sterna.sim.world.things import MIB
+from sterna.sim.world.world import SimWorld
 from tests.sim_world import EPOCH, SimSide, prepare
 
 ALL_DISKS = ("shared", "local", "iscsi")

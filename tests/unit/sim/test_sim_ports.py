@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.adapters.sim.hypervisor import SimHypervisor
-from sterna.adapters.sim.network import SimNetwork
-from sterna.adapters.sim.storage import SimStorage
-from sterna.adapters.sim.things import GIB, SimFile
-from sterna.adapters.sim.vif import SimVif
-from sterna.adapters.sim.volumes import SimIscsiVolumes, SimSharedFiles
-from sterna.adapters.sim.world import SimWorld
 from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic
 from sterna.domain.plugs import as_bound
@@ -19,6 +12,13 @@ from sterna.ports.network import Network
 from sterna.ports.storage import Created, Storage
 from sterna.ports.vif import Vif
 from sterna.ports.volume import Volumes
+from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.network import SimNetwork
+from sterna.sim.ports.storage import SimStorage
+from sterna.sim.ports.vif import SimVif
+from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.sim.world.things import GIB, SimFile
+from sterna.sim.world.world import SimWorld
 from tests.sim_world import EPOCH, SimSide
 
 VM = "aaaaaaaa-0000-4000-8000-000000000001"

@@ -12,13 +12,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sterna.adapters.libvirt import certificates, recovery
-from sterna.adapters.libvirt.metadata import Element
-from sterna.adapters.libvirt.qemu_conf import QEMU_CONF, list_of
-from sterna.adapters.native.mounts import on_disk
-from sterna.adapters.threads import in_thread
+from sterna.adapters.libvirt.qemu import certificates, recovery
+from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, list_of
+from sterna.adapters.libvirt.xml.metadata import Element
 from sterna.domain.errors import Temporary
 from sterna.domain.model import Abilities
+from sterna.kit.mounts import on_disk
+from sterna.kit.threads import in_thread
 
 _ASK_QEMU_S = 20.0
 """QEMU starts in a tenth of a second; on a host that swaps, in some."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt.connection import Connect
 from sterna.adapters.libvirt.definitions import definitions
-from sterna.adapters.libvirt.describe import TPM_FOLDER
-from sterna.adapters.libvirt.metadata import Element, parse_xml
 from sterna.adapters.libvirt.observe import state_of
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.xml.describe import TPM_FOLDER
+from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
 from sterna.domain.claims import Claim
 from sterna.domain.errors import Permanent
 

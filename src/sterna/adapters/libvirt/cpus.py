@@ -10,8 +10,8 @@ from __future__ import annotations
 import libvirt
 from lxml import etree
 
-from sterna.adapters.libvirt.connection import Connect
-from sterna.adapters.libvirt.metadata import parse_xml
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.model import Refusal, Vm
 
 _AS_THE_HOST = ("host-passthrough", "maximum")

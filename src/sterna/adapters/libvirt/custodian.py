@@ -10,12 +10,12 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt import interlock, recovery
-from sterna.adapters.libvirt.connection import Connect
-from sterna.adapters.libvirt.describe import describe
-from sterna.adapters.libvirt.host import LibvirtHost
-from sterna.adapters.libvirt.monitor import ask
 from sterna.adapters.libvirt.observe import epoch_of, find, job_of, observe_domain
+from sterna.adapters.libvirt.qemu import interlock, recovery
+from sterna.adapters.libvirt.qemu.monitor import ask
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.session.host import LibvirtHost
+from sterna.adapters.libvirt.xml.describe import describe
 from sterna.domain.errors import Conflict, NotFound, Temporary
 from sterna.domain.model import CompletedJob, GuestState, Observation
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, GONE, POSTCOPY

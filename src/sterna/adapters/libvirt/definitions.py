@@ -14,7 +14,7 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt.metadata import parse_xml, to_text
+from sterna.adapters.libvirt.xml.metadata import parse_xml, to_text
 from sterna.domain.errors import Permanent
 
 RUNNING, DEFINED = Path("/run/libvirt/qemu"), Path("/etc/libvirt/qemu")

@@ -6,11 +6,11 @@ import asyncio
 
 import libvirt
 
-from sterna.adapters.libvirt.connection import Connect
-from sterna.adapters.libvirt.host import LibvirtHost
-from sterna.adapters.libvirt.metadata import parse_xml, to_text
 from sterna.adapters.libvirt.observe import find
-from sterna.adapters.libvirt.render import render_device
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.session.host import LibvirtHost
+from sterna.adapters.libvirt.xml.metadata import parse_xml, to_text
+from sterna.adapters.libvirt.xml.render import render_device
 from sterna.domain.errors import NotFound, Temporary
 from sterna.domain.model import Nic
 from sterna.domain.plugs import is_function

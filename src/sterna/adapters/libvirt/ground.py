@@ -1,6 +1,6 @@
 """What this host has of what a VM's definition names (`domain.references.Ground`). Blocking.
 
-libvirt's part of it is here, the kernel's in `adapters/native/ground.py`. libvirt is asked first, in its own
+libvirt's part of it is here, the kernel's in `adapters/host/ground.py`. libvirt is asked first, in its own
 thread: a path or a name whose looking up hangs then holds up nobody else.
 """
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import libvirt
 
+from sterna.adapters.host import ground as kernel
 from sterna.adapters.libvirt.claims import claims_of
-from sterna.adapters.libvirt.connection import Connect
 from sterna.adapters.libvirt.definitions import definitions
-from sterna.adapters.libvirt.metadata import Element, parse_xml
-from sterna.adapters.native import ground as kernel
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
 from sterna.domain.references import Kind, Lan, Reference, Thing
 
 _CLAIMED = {Kind.SOCKET, Kind.OUTPUT, Kind.ARGUMENT, Kind.CID}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sterna.adapters.libvirt.custodian import LibvirtCustodian
 from sterna.adapters.libvirt.devices import LibvirtDevices
-from sterna.adapters.libvirt.host import HostSettings
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.keyring import LibvirtKeyring
 from sterna.adapters.libvirt.mover import LibvirtMover
+from sterna.adapters.libvirt.session.host import HostSettings
 
 __all__ = ["HostSettings", "LibvirtHypervisor"]
 

@@ -9,23 +9,21 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt import abilities, checks, cpus, shared_folders, translating
+from sterna.adapters.libvirt import abilities, cpus, shared_folders, translating
 from sterna.adapters.libvirt.claims import read_claims
-from sterna.adapters.libvirt.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.definitions import of_arriving
-from sterna.adapters.libvirt.describe import describe
 from sterna.adapters.libvirt.ground import HostGround, Told, ask, lan_of
-from sterna.adapters.libvirt.host import LibvirtHost
-from sterna.adapters.libvirt.metadata import parse_xml
 from sterna.adapters.libvirt.observe import find, observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
-from sterna.adapters.libvirt.references import references_of
-from sterna.adapters.libvirt.render import render_live
 from sterna.adapters.libvirt.seen import seen
+from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
+from sterna.adapters.libvirt.session.host import LibvirtHost
+from sterna.adapters.libvirt.xml import checks
+from sterna.adapters.libvirt.xml.describe import describe
+from sterna.adapters.libvirt.xml.metadata import parse_xml
+from sterna.adapters.libvirt.xml.references import references_of
+from sterna.adapters.libvirt.xml.render import render_live
 from sterna.adapters.libvirt.zeros import finds_zeros, refuse_holes
-from sterna.adapters.native import looks
-from sterna.adapters.native.mounts import on_disk
-from sterna.adapters.threads import Bounded, in_thread
 from sterna.domain import standing
 from sterna.domain.claims import Claim, cold_disks
 from sterna.domain.errors import NotFound, Unreachable
@@ -42,6 +40,9 @@ from sterna.domain.model import (
     VmSummary,
 )
 from sterna.domain.references import Kind, Reference, translations
+from sterna.kit import looks
+from sterna.kit.mounts import on_disk
+from sterna.kit.threads import Bounded, in_thread
 
 _RUN_DIR = Path("/run/libvirt/qemu")
 """Where libvirt keeps the process ids of its guests."""

@@ -9,11 +9,11 @@ from typing import Any
 import libvirt
 from lxml import etree
 
-from sterna.adapters.libvirt.connection import Connect
 from sterna.adapters.libvirt.definitions import definitions
-from sterna.adapters.libvirt.describe import read_secrets
-from sterna.adapters.libvirt.host import LibvirtHost
-from sterna.adapters.libvirt.metadata import parse_xml, to_text
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.session.host import LibvirtHost
+from sterna.adapters.libvirt.xml.describe import read_secrets
+from sterna.adapters.libvirt.xml.metadata import parse_xml, to_text
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import SecretRef
 from sterna.domain.secrets import Secret, refers

@@ -9,13 +9,14 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt import interlock, recovery, sharing
-from sterna.adapters.libvirt.connection import Connect, Connection
-from sterna.adapters.libvirt.host import HostSettings, LibvirtHost
-from sterna.adapters.libvirt.metadata import NAMESPACE, PREFIX
-from sterna.adapters.libvirt.monitor import Refused
 from sterna.adapters.libvirt.observe import epoch_of, job_of
-from sterna.adapters.libvirt.render import own_metadata, render_live, render_persistent
+from sterna.adapters.libvirt.qemu import bandwidth as sharing
+from sterna.adapters.libvirt.qemu import interlock, recovery
+from sterna.adapters.libvirt.qemu.monitor import Refused
+from sterna.adapters.libvirt.session.connection import Connect, Connection
+from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
+from sterna.adapters.libvirt.xml.metadata import NAMESPACE, PREFIX
+from sterna.adapters.libvirt.xml.render import own_metadata, render_live, render_persistent
 from sterna.adapters.libvirt.zeros import finds_zeros
 from sterna.domain.errors import Conflict, NotFound, Permanent, Temporary, Unknown
 from sterna.domain.journal import leaps

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import libvirt
 
-from sterna.adapters.libvirt.connection import Connect
-from sterna.adapters.libvirt.metadata import NAMESPACE, parse_xml, read_epoch
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.xml.metadata import NAMESPACE, parse_xml, read_epoch
 from sterna.domain.model import GuestState, Observation
 
 _STATES = {

@@ -11,8 +11,8 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt.metadata import Element, parse_xml
-from sterna.adapters.libvirt.monitor import Refused, ask
+from sterna.adapters.libvirt.qemu.monitor import Refused, ask
+from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
 from sterna.domain.jobs import (
     blocked_refusal,
     busy_refusal,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sterna.adapters.libvirt.host import HostSettings
-from sterna.adapters.native import ground as kernel
-from sterna.adapters.native import looks
+from sterna.adapters.host import ground as kernel
+from sterna.adapters.libvirt.session.host import HostSettings
 from sterna.domain.references import Kind, Reference, Thing, in_words, numbers
+from sterna.kit import looks
 
 _SEEN = {Kind.CPUS, Kind.NODES, Kind.ADDRESS, Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT}
 _SEEN_COLD = {Kind.PRESENT, Kind.DEVICE, Kind.SOCKET, Kind.OUTPUT}

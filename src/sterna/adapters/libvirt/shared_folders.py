@@ -10,8 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from sterna.adapters.libvirt.qemu_conf import QEMU_CONF, list_of
-from sterna.adapters.native.mounts import mount_of, on_disk
+from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, list_of
+from sterna.kit.mounts import mount_of, on_disk
 
 SHARED_TYPES = frozenset(
     {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import libvirt
 
-from sterna.adapters.libvirt.connection import Connect, is_gone
-from sterna.adapters.libvirt.metadata import parse_xml, to_text
+from sterna.adapters.libvirt.session.connection import Connect, is_gone
+from sterna.adapters.libvirt.xml.metadata import parse_xml, to_text
 from sterna.domain.model import Refusal
 
 _OF_THE_HOST = ("disk", "interface", "hostdev")

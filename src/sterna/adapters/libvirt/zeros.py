@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import libvirt
 
-from sterna.adapters.libvirt.connection import Connect
-from sterna.adapters.libvirt.metadata import Element
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.xml.metadata import Element
 
 _SINCE = 10_009_000
 """libvirt 10.9.0: `migrate_disks_detect_zeroes`."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from sterna.adapters.openstack.errors import meaning
-from sterna.adapters.threads import in_thread
 from sterna.domain.errors import BadRequest, Unknown, Unreachable
+from sterna.kit.threads import in_thread
 
 if TYPE_CHECKING:
     from openstack.connection import Connection

@@ -13,16 +13,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
 
-from sterna.adapters.daemon_threads import DaemonThreads
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_database import open_database, take_turn, told
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
-from sterna.adapters.threads import in_thread
 from sterna.domain.errors import Conflict, NotFound, Unreachable
 from sterna.domain.journal import Entry, Migration, Role, accepted_migration
 from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
+from sterna.kit.daemon_threads import DaemonThreads
+from sterna.kit.threads import in_thread
 from sterna.ports.fleet import (
     Apply,
     Batch,

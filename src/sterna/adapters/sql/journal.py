@@ -29,12 +29,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from sterna.adapters.clock import SystemClock
 from sterna.adapters.sql.file import damaged, open_engine
 from sterna.adapters.sql.schema import entries, epochs, inbox, migrations, outbox
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
 from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role, leaps
 from sterna.domain.model import Data
+from sterna.kit.clock import SystemClock
 from sterna.ports.clock import Clock
 from sterna.ports.records import KEEP, Envelope, Keep
 

@@ -10,13 +10,13 @@ import socket
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sterna.adapters.native.command import run
 from sterna.adapters.vif import links
 from sterna.adapters.vif.frames import announcements
 from sterna.adapters.vif.links import Netlink
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import BRIDGE, device_name, differs, name_taken, no_bridge
+from sterna.kit.command import run
 from sterna.ports.vif import MADE_BY
 
 _LIMIT_S = 5.0

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from sterna.adapters.threads import Worker
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import device_name, name_taken
+from sterna.kit.threads import Worker
 
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000

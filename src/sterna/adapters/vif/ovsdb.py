@@ -16,11 +16,11 @@ from ovsdbapp import exceptions as ovsdb_errors
 from ovsdbapp.backend.ovs_idl import connection
 from ovsdbapp.schema.open_vswitch import impl_idl
 
-from sterna.adapters.threads import Worker
 from sterna.adapters.vif import links
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
 from sterna.domain.model import Nic
 from sterna.domain.plugs import carried_ids, differs, vm_of
+from sterna.kit.threads import Worker
 from sterna.ports.vif import MADE_BY
 
 TIMEOUT_S = 10

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from sterna.adapters.cinder.volumes import CinderVolumes, Connector
 from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.adapters.volumes.cinder.volumes import CinderVolumes, Connector
 from sterna.domain.model import Disk, DiskKind, IscsiSource
 from sterna.ports.secrets import Keyring
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.cinder.volumes import CinderVolumes
+from sterna.adapters.volumes.cinder.volumes import CinderVolumes
 from sterna.domain.errors import Temporary
 from sterna.domain.model import Disk
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud

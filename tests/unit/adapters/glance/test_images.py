@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.adapters.glance.images import GlanceImages
+from sterna.adapters.images.glance import GlanceImages
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.errors import Temporary
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud

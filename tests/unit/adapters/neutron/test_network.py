@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sterna.adapters.neutron.network import NeutronNetwork
+from sterna.adapters.network.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unknown
 from sterna.domain.model import GuestState, Nic, Vm

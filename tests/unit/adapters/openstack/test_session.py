@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from sterna.adapters import threads
-from sterna.adapters.cinder.attachments import Attachments
-from sterna.adapters.glance.images import GlanceImages
-from sterna.adapters.neutron.ports import NeutronPorts
+from sterna.adapters.images.glance import GlanceImages
+from sterna.adapters.network.neutron.ports import NeutronPorts
 from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.adapters.volumes.cinder.attachments import Attachments
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary, Unknown, Unreachable
+from sterna.kit import threads
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 
 

@@ -1,0 +1,483 @@
+"""Files of one host (SPEC P8, R7, F10): instance directories, empty targets for local disks, proof of sharing.
+
+Nothing outside `instances_dir` is ever created or removed but the small proof-of-sharing tokens, and no
+symbolic link is followed on the way to what is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from sterna.adapters.files import hold, media, owners, usage, witness
+from sterna.domain.claims import Claim, Sight, misplaced
+from sterna.domain.errors import Conflict, Permanent, Refused
+from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
+from sterna.kit.command import run
+from sterna.kit.mounts import on_disk
+from sterna.kit.threads import Worker
+from sterna.ports.storage import Created
+
+_QEMU_IMG_S = 30.0
+"""Making a thin image writes a header; only a storage in trouble needs seconds."""
+_MARGIN = 0.1
+"""A copy may take a little more than its source: qcow2 tables, other block size, writes during the copy."""
+_RESERVE_BYTES = 64 << 20
+"""Left free beyond the copies, for the host's own sake."""
+_FORMATS = ("raw", "qcow2")
+_BASE_FIX = "see its path, its owner and its mode on the destination"
+
+_GIVE_UP_S = 5.0
+"""To give up a lock takes one answer of the server. Nobody needs to wait for it."""
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class FileStorage:
+    """`ports.storage.Storage` on one instances directory."""
+
+    def __init__(self, instances_dir: str | os.PathLike[str], *, qemu_img: str = "qemu-img") -> None:
+        self._root = Path(os.path.abspath(instances_dir))
+        self._qemu_img = qemu_img
+
+    async def check_targets(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        """Room and permission to hold copies of these local disks; every reason at once."""
+
+        def check() -> list[Refusal]:
+            refusals = [refusal for disk in disks for refusal in self._against(disk)]
+            return refusals + self._room(disks) if disks else refusals
+
+        return await on_disk(check, str(self._root), *_bases(disks))
+
+    async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        """Which of these local disks F10 could not remove: those outside the instances directory of this host."""
+
+        def check() -> list[Refusal]:
+            return [refusal for disk in disks for refusal in self._unremovable(disk)]
+
+        return await on_disk(check, str(self._root))
+
+    async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
+        """Which directories and files P8 would have to make; the VM's own directory is `instances_dir/UUID`.
+
+        Raises Conflict if a disk's file already exists, Permanent for a path outside the instances directory.
+        """
+        return await on_disk(lambda: self._plan(vm_uuid, disks), str(self._root))
+
+    async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
+        """P8: make what `created` lists. A file of an earlier, interrupted attempt is made anew unless whole.
+
+        Raises Conflict if a disk's file is there and not listed, Permanent if qemu-img refuses.
+        """
+
+        def make_directories() -> None:
+            for directory in sorted(created.directories, key=len):
+                self._make_directory(directory)
+
+        await on_disk(make_directories, str(self._root))
+        for disk in disks:
+            if disk.path is None or disk.path not in created.files:
+                raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
+            await self._create_disk(disk, disk.path)
+
+    async def remove(self, created: Created) -> None:
+        """R7, F10: remove these files, then the directories that are empty, deepest first.
+
+        Raises Permanent for a path outside the instances directory, or one that a symbolic link leads to.
+        """
+
+        def remove() -> None:
+            for path in created.files:
+                self._remove_file(path)
+            for path in sorted(created.directories, key=len, reverse=True):
+                self._remove_directory(path)
+
+        await on_disk(remove, str(self._root))
+
+    async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
+        """`instances_dir/UUID`, if there is one."""
+
+        def look() -> tuple[str, ...]:
+            path = self._inside(str(self._root / vm_uuid))
+            return (str(path),) if path.is_dir() else ()
+
+        return await on_disk(look, str(self._root))
+
+    async def is_empty(self, directory: str) -> bool:
+        """A link to a directory is none."""
+
+        def look() -> bool:
+            path = self._inside(directory)
+            return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+        return await on_disk(look, directory)
+
+    async def leave_token(self, path: str, token: str) -> None:
+        """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
+        await _in_words(lambda: witness.leave(path, token), "cannot write beside", path)
+
+    async def sees_token(self, path: str, token: str) -> bool:
+        """Does THIS host see that token beside `path`?"""
+        return (await self.sight(path, token)).seen
+
+    async def sight(self, path: str, token: str, place: int | None = None) -> Sight:
+        """What this host sees of the token, of the file beside it, and of the other host's lock on it."""
+        return await on_disk(lambda: witness.sight(path, token, place), path)
+
+    @contextlib.asynccontextmanager
+    async def held(self, path: str) -> AsyncIterator[int | None]:
+        """Hold a lock on a random place of the file: the place; None where it cannot be locked.
+
+        Over NFS, giving it up asks the server. One that does not answer is left to the thread, which is there
+        before the lock is taken: neither who waits nor the garbage collector ever gives it up in the event loop.
+        """
+        lock, giver = hold.Lock(path), Worker("sterna-unlock")
+        try:
+            yield await on_disk(lock.take, path)
+        finally:
+            over, loop = asyncio.Event(), asyncio.get_running_loop()
+            giver.post(lambda: _give_up(lock, lambda: loop.call_soon_threadsafe(over.set)))
+            giver.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GIVE_UP_S):
+                    await over.wait()
+
+    async def digest(self, path: str) -> str | None:
+        """What tells a file's content from any other; None where it cannot be read."""
+        return await on_disk(lambda: media.digest(path), path)
+
+    async def read(self, path: str, offset: int, length: int) -> bytes:
+        """A piece of a medium; b'' at its end. Raises Permanent."""
+        return await _in_words(lambda: media.read(path, offset, length), "cannot read", path)
+
+    async def write(self, path: str, offset: int, data: bytes) -> None:
+        """A piece into a file that P8 made. Raises Permanent, also outside the instances directory."""
+
+        def write() -> None:
+            inside = self._inside(path)
+            with self._parent(inside) as parent:
+                if parent is None:
+                    raise Permanent(f"{inside.parent} is not there")
+                media.write(parent, inside.name, offset, data)
+
+        await _in_words(write, "cannot write", path)
+
+    async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
+        """Who names a file called `name` that lies beside that token, under whatever path."""
+        paths = [claim.path for claim in claims]
+        return await on_disk(lambda: witness.owners(name, token, usage.reached(claims)), *paths)
+
+    async def drop_token(self, path: str, token: str) -> None:
+        """Remove it; missing is success."""
+        await _in_words(lambda: witness.drop(path, token), "cannot remove the token beside", path)
+
+    async def tokens(self, path: str) -> tuple[str, ...]:
+        """The tokens beside `path`, by their names. A missing folder holds none."""
+        return await _in_words(lambda: witness.tokens(path), "cannot look for tokens beside", path)
+
+    async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
+        """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
+        await _in_words(lambda: witness.sweep(path, prefix, keep), "cannot sweep tokens beside", path)
+
+    async def examine(self, disk: Disk) -> Disk:
+        """With everything it stands on, as the images' own headers have it."""
+        return await on_disk(lambda: usage.examine(disk), disk.path or "/", *disk.chain)
+
+    async def identity(self, path: str) -> str | None:
+        """What tells this very file from a later one of its name; None where there is nothing."""
+        return await on_disk(lambda: usage.identity_of(path), path)
+
+    async def used_by(
+        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
+    ) -> dict[str, tuple[str, ...]]:
+        """Those of `files` that somebody else needs: by whom, in words. `locks`: processes of this host as well."""
+        paths = (*files, *(claim.path for claim in claims))
+        return await on_disk(lambda: usage.users_of(files, claims, locks=locks), *paths)
+
+    async def owner_of(self, path: str) -> FileOwner | None:
+        """Owner, group and mode of a file; None where it cannot be seen."""
+        return await on_disk(lambda: owners.read(path), path)
+
+    async def readable(self, path: str) -> bool:
+        """Does this host see the file, and may it be opened for reading and writing?"""
+
+        def look() -> bool:
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError:
+                return False
+            try:
+                return stat.S_ISREG(os.fstat(fd).st_mode)
+            finally:
+                os.close(fd)
+
+        return await on_disk(look, path)
+
+    def _against(self, disk: Disk) -> list[Refusal]:
+        """What is wrong with one disk's copy, room apart."""
+        label = f"{disk.device} {disk.target}"
+        if disk.kind is not DiskKind.FILE or disk.path is None:
+            fix = "use a file, or a volume both hosts can reach"
+            return [Refusal(code="disk-not-a-file", message=f"{label} is local and not a file", fix=fix)]
+        found = []
+        if disk.format not in _FORMATS:
+            message = f"{label} has format {disk.format}; {' and '.join(_FORMATS)} can be copied"
+            found.append(Refusal(code="disk-format", message=message, fix="convert it with qemu-img convert"))
+        found += _against_backing(disk)
+        if disk.capacity_bytes is None:
+            message = f"the size of {label} is not known"
+            found.append(Refusal(code="disk-size-unknown", message=message, fix="see that the source can read it"))
+        try:
+            path = self._inside(disk.path)
+        except Permanent as error:
+            return [*found, misplaced(disk, error.message, error.fix)]
+        if path.exists() or path.is_symlink():
+            fix = f"remove {path} on the destination, if nothing needs it"
+            found.append(Refusal(code="disk-file-exists", message=f"{label}: {path} exists already", fix=fix))
+        return found
+
+    def _unremovable(self, disk: Disk) -> Iterator[Refusal]:
+        try:
+            self._inside(disk.path or "")
+        except Permanent as error:
+            yield misplaced(disk, f"{error.message}: it could not be removed after the move", error.fix)
+            return
+        if Path(disk.path or "").is_symlink():
+            message = (
+                f"disk {disk.target}: {disk.path} is a symbolic link, and what it leads to is only on this host"
+            )
+            fix = "give the VM the path that the link leads to, below the instances directory"
+            yield Refusal(code="disk-behind-link", message=message, fix=fix)
+
+    def _room(self, disks: tuple[Disk, ...]) -> list[Refusal]:
+        needed = sum(_to_be_written(d) for d in disks)
+        needed = int(needed * (1 + _MARGIN)) + _RESERVE_BYTES
+        try:
+            free = self.free_bytes()
+        except OSError as error:
+            message = f"{self._root}: {error.strerror}"
+            return [Refusal(code="instances-dir", message=message, fix="create the instances directory")]
+        if not os.access(self._root, os.W_OK):
+            message = f"{self._root} cannot be written"
+            return [Refusal(code="instances-dir", message=message, fix="see to its owner and mode")]
+        if free >= needed:
+            return []
+        message = f"the copies of local disks need {needed} bytes in {self._root}, {free} are free"
+        return [Refusal(code="disk-space-short", message=message, fix="free space there, or choose another host")]
+
+    def free_bytes(self) -> int:
+        """What this process may still write into the instances directory. Raises OSError if it is missing."""
+        numbers = os.statvfs(self._root)
+        return numbers.f_bavail * numbers.f_frsize
+
+    def _plan(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
+        wanted = [self._inside(str(self._root / vm_uuid))]
+        files = []
+        for disk in disks:
+            path = self._inside(disk.path or "")
+            if path.exists() or path.is_symlink():
+                raise Conflict(f"disk {disk.target}: {path} exists already", fix="remove it if nothing needs it")
+            files.append(str(path))
+            wanted += [parent for parent in path.parents if parent != self._root and self._root in parent.parents]
+        missing = sorted({str(d) for d in wanted if not d.exists()}, key=len)
+        return Created(directories=tuple(missing), files=tuple(files))
+
+    def _make_directory(self, directory: str) -> None:
+        path = self._inside(directory)
+        try:
+            path.mkdir(mode=0o755)
+            path.chmod(0o755)  # QEMU must enter it, and this process's umask is its own affair
+        except FileExistsError:
+            if not path.is_dir() or path.is_symlink():
+                raise Conflict(f"{path} exists and is no directory") from None
+        except OSError as error:
+            raise Permanent(f"cannot make {path}: {error.strerror}") from error
+
+    async def _create_disk(self, disk: Disk, wanted: str) -> None:
+        path = await on_disk(lambda: self._inside(wanted), wanted)
+        if disk.format not in _FORMATS or disk.capacity_bytes is None:
+            raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
+        if disk.carried:  # its bytes come from the source's agent
+            await _in_words(lambda: _make_empty(path), "cannot make", str(path))
+            await _give(path, disk.owner)
+            return
+        if refusals := await on_disk(lambda: _against_backing(disk), *_bases((disk,))):
+            raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
+        if await self._is_whole(disk, path):
+            await _give(path, disk.owner)
+            return
+        await _in_words(lambda: _make_empty(path), "cannot make", str(path))
+        base = ["-b", disk.backing_path, "-F", disk.backing_format or "raw"] if disk.backing_path else []
+        argv = [self._qemu_img, "create", "-q", "-f", disk.format, *base, str(path), str(disk.capacity_bytes)]
+        done = await run(argv, limit_s=_QEMU_IMG_S)
+        if done.code != 0:
+            raise Permanent(f"disk {disk.target}: {done.words}")
+        await _give(path, disk.owner)
+
+    async def _is_whole(self, disk: Disk, path: Path) -> bool:
+        """Is there a finished image of the right kind (ours, from an attempt whose answer was lost)?"""
+
+        def has_content() -> bool:
+            return path.is_file() and not path.is_symlink() and path.stat().st_size > 0
+
+        if not await on_disk(has_content, str(path)):
+            return False
+        argv = [self._qemu_img, "info", "-U", "--output=json", "-f", disk.format, str(path)]
+        done = await run(argv, limit_s=_QEMU_IMG_S)
+        return done.code == 0 and int(json.loads(done.out)["virtual-size"]) == disk.capacity_bytes
+
+    def _inside(self, path: str) -> Path:
+        """The path, if it is below the instances directory by itself and no directory on the way is a link.
+
+        Raises Permanent otherwise.
+        """
+        fix = f"local disks must lie below {self._root}"
+        plain = Path(os.path.normpath(path or "/"))
+        if not os.path.isabs(path) or str(plain) != path.rstrip("/") or "\0" in path:
+            raise Permanent(f"{path!r} is not a plain absolute path", fix=fix)
+        if self._root not in plain.parents:
+            raise Permanent(f"{plain} is outside {self._root}", fix=fix)
+        if Path(os.path.realpath(plain.parent)) != Path(os.path.realpath(self._root)) / plain.parent.relative_to(
+            self._root
+        ):
+            raise Permanent(f"a symbolic link lies on the way to {plain}", fix=fix)
+        return plain
+
+    def _remove_file(self, wanted: str) -> None:
+        path = self._inside(wanted)
+        with self._parent(path) as parent:
+            if parent is None:
+                return
+            try:
+                mode = os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mode
+                if not stat.S_ISREG(mode):
+                    raise Permanent(f"{path} is not a regular file any more: left alone")
+                os.unlink(path.name, dir_fd=parent)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise Permanent(f"cannot remove {path}: {error.strerror}") from error
+
+    def _remove_directory(self, wanted: str) -> None:
+        path = self._inside(wanted)
+        with self._parent(path) as parent:
+            if parent is None:
+                return
+            # Missing is success; not empty means that somebody else keeps something there.
+            with contextlib.suppress(FileNotFoundError, OSError):
+                os.rmdir(path.name, dir_fd=parent)
+
+    @contextlib.contextmanager
+    def _parent(self, path: Path) -> Iterator[int | None]:
+        """The parent directory, opened step by step without following links; None where it is missing.
+
+        Raises Permanent where a link or a file is in the way.
+        """
+        try:
+            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            fix = "make it available again, as it was"
+            raise Permanent(f"the instances directory {self._root}: {error.strerror}", fix=fix) from error
+        try:
+            for part in path.parent.relative_to(self._root).parts:
+                try:
+                    inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                except FileNotFoundError:
+                    yield None
+                    return
+                except OSError as error:
+                    raise Permanent(f"{part} on the way to {path}: {error.strerror}") from error
+                os.close(fd)
+                fd = inner
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _to_be_written(disk: Disk) -> int:
+    """Bytes its copy will take. QEMU fills the holes of raw images and of preallocated qcow2 with zeros (measured),
+    unless they are looked for; those of other qcow2, and of what lies above a shared base, are not sent."""
+    capacity, allocated = disk.capacity_bytes, disk.allocation_bytes
+    if capacity is None or allocated is None:
+        return allocated or capacity or 0
+    preallocated = (disk.length_bytes or 0) >= capacity
+    filled = not disk.backing_shared and not disk.holes_kept and (disk.format == "raw" or preallocated)
+    return max(capacity, allocated) if filled else allocated
+
+
+def _against_backing(disk: Disk) -> list[Refusal]:
+    """A base must be what both hosts see, under the same name."""
+    if not disk.backing_path:
+        return []
+    label = f"disk {disk.target} is local and has a backing file, {disk.backing_path}"
+    if not disk.backing_shared:
+        fix = "put the backing file on shared storage, or flatten the disk first (virsh blockpull)"
+        return [Refusal(code="disk-backing-file", message=f"{label}, that is not seen here", fix=fix)]
+    if disk.backing_format not in _FORMATS or disk.format != "qcow2":
+        message = f"{label} ({disk.format} on {disk.backing_format or 'an unknown format'})"
+        return [Refusal(code="disk-backing-file", message=message, fix="flatten it first (virsh blockpull)")]
+    problem = _unusable_base(disk.backing_path)
+    return [Refusal(code="disk-backing-file", message=f"{label}, that {problem}", fix=_BASE_FIX)] if problem else []
+
+
+def _bases(disks: tuple[Disk, ...]) -> list[str]:
+    return [disk.backing_path for disk in disks if disk.backing_path]
+
+
+def _unusable_base(path: str) -> str:
+    """Why nothing can stand on that file here; '' where it can. qemu-img would take a URL or `json:` as well."""
+    if not os.path.isabs(path) or os.path.normpath(path) != path:
+        return "is not a plain absolute path"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        return f"cannot be read here ({error.strerror})"
+    try:
+        mode = os.fstat(fd).st_mode
+        return "" if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a device here"
+    finally:
+        os.close(fd)
+
+
+def _make_empty(path: Path) -> None:
+    """A new empty file; a half-made one of an interrupted attempt goes first.
+
+    O_EXCL: qemu-img by itself would happily overwrite a file that appears in between.
+    """
+    if path.is_symlink():
+        raise Conflict(f"{path} is a symbolic link")
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
+def _give_up(lock: hold.Lock, tell: Callable[[], object]) -> None:
+    """In a thread of its own. What goes wrong here is not the business of who held the lock."""
+    try:
+        lock.give_up()
+    except OSError as error:
+        log.warning("the file system did not take a lock back", path=lock.path, error=str(error))
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        tell()
+
+
+async def _give(path: Path, owner: FileOwner | None) -> None:
+    """Raises Permanent."""
+    await _in_words(lambda: owners.give(path, owner), "cannot give an owner to", str(path))
+
+
+async def _in_words(act: Callable[[], T], what: str, path: str) -> T:
+    """As `on_disk`; an OSError becomes Permanent with `what` and the path before it."""
+    try:
+        return await on_disk(act, path)
+    except OSError as error:
+        raise Permanent(f"{what} {path}: {error.strerror}") from error

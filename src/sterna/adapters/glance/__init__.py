@@ -1,1 +1,0 @@
-"""The image service of a cloud."""

@@ -1,0 +1,1 @@
+"""What this host has, as its kernel shows it."""

@@ -1,0 +1,1 @@
+"""Image services: what an image demands of a host."""

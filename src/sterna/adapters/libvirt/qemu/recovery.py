@@ -1,0 +1,192 @@
+"""Joining the two halves of a guest again after its stream broke in post-copy.
+
+libvirt's own way (VIR_MIGRATE_POSTCOPY_RESUME) is not taken: libvirt 11.3's destination libvirtd crashes on it,
+and any libvirt refuses it while one of the two QEMUs has not noticed yet that the link is gone
+(docs/lab-notebook/field-notes.md). So we ask QEMU itself, and libvirt, which follows QEMU's events, finishes the
+migration when all pages have come. On the source QEMU is asked through libvirt. On the destination libvirt lets
+nobody ask while a guest comes in: a guest that may be switched to post-copy gets a second monitor for it, a socket
+beside libvirt's own, held by `keeper.py` and taken away when the guest has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from lxml import etree
+
+from sterna.adapters.libvirt.qemu.keeper import ANSWER_S, CONNECT_S, HELD
+from sterna.adapters.libvirt.qemu.monitor import Refused, ask
+from sterna.adapters.libvirt.session.connection import Connect
+from sterna.adapters.libvirt.xml.metadata import Element
+from sterna.domain.addresses import in_uri, is_ipv6
+from sterna.domain.errors import Conflict, Permanent, Unreachable
+from sterna.domain.untrusted import STREAM_PORTS
+
+_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+_ID = "sterna-recovery"
+_FOLDER = Path("/var/lib/libvirt/qemu")
+_PAUSED = "postcopy-paused"
+_ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
+"""QEMU's names for a migration that is, or is about to be, joined."""
+_SETTLE_S = 5.0
+_LOOK_S = 0.05
+_SLACK_S = 5.0
+"""The keeper keeps its own limits. It has so much more time: to start on a busy host, or it hangs."""
+
+
+def door(uuid: str) -> Path:
+    """The second monitor's socket."""
+    return _FOLDER / f"sterna-{uuid}.sock"
+
+
+def _held(uuid: str) -> Path:
+    """Where `keeper.py` takes commands for it."""
+    return _FOLDER / f"sterna-{uuid}.held"
+
+
+def put_door(domain: Element, uuid: str) -> None:
+    """Give the incoming QEMU a second monitor. A user's own QEMU arguments stay."""
+    remove_door(domain)
+    line = domain.find(f"{{{_QEMU}}}commandline")
+    if line is None:
+        line = etree.SubElement(domain, f"{{{_QEMU}}}commandline", nsmap={"qemu": _QEMU})
+    for value in _arguments(uuid):
+        etree.SubElement(line, f"{{{_QEMU}}}arg", {"value": value})
+
+
+def remove_door(domain: Element) -> None:
+    """Take out what an earlier migration put in: on this host the guest has none."""
+    line = domain.find(f"{{{_QEMU}}}commandline")
+    if line is None:
+        return
+    arguments = list(line)
+    for option, value in pairwise(arguments):
+        if _ID in (value.get("value") or "").replace("=", ",").split(","):
+            line.remove(option)
+            line.remove(value)
+    if len(line) == 0:
+        domain.remove(line)
+
+
+def _arguments(uuid: str) -> Iterator[str]:
+    yield from ("-chardev", f"socket,id={_ID},path={door(uuid)},server=on,wait=off")
+    yield from ("-mon", f"chardev={_ID},mode=control")
+
+
+# ---------------------------------------------------------------- destination
+
+
+async def open_door(uuid: str) -> None:
+    """Have the guest's second monitor opened and held; returns once it is. A guest without one is nothing.
+
+    Raises Unreachable where it does not open, in 10 to 15 s.
+    """
+    if not door(uuid).exists() or await _ask_keeper(uuid, "x-is-anybody-there") is not None:
+        return
+    argv = [sys.executable, "-m", "sterna.adapters.libvirt.qemu.keeper", str(door(uuid)), str(_held(uuid))]
+    keeper = await asyncio.create_subprocess_exec(
+        *argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+    )
+    assert keeper.stdout is not None
+    said = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_S + _SLACK_S):
+            said = await keeper.stdout.readline()
+    if said != HELD:  # it ended, or hangs
+        with contextlib.suppress(ProcessLookupError):
+            keeper.kill()
+        raise Unreachable("the guest's second monitor does not open: its QEMU is busy, or somebody else holds it")
+
+
+def close_door(uuid: str) -> None:
+    """Take both sockets away; whoever holds the monitor ends within a second. Missing is success."""
+    _held(uuid).unlink(missing_ok=True)
+    door(uuid).unlink(missing_ok=True)
+
+
+async def listen_again(uuid: str, address: str) -> str:
+    """Wait for the source's half on a free port of `address`; the URI.
+
+    Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses, Unreachable where
+    nobody holds the monitor and it does not open.
+    """
+    if not door(uuid).exists():
+        raise Conflict(
+            "the guest has no monitor for recovery here: it did not come in as one that may be in post-copy"
+        )
+    uri = f"tcp:{in_uri(address)}:{_free_port(address)}"
+    deadline = time.monotonic() + _SETTLE_S
+    while (said := await _ask_keeper(uuid, "migrate-recover", uri=uri)) != "":
+        if time.monotonic() > deadline:
+            raise Permanent(f"QEMU cannot take the migration up again at {uri}: {said or 'it does not answer'}")
+        if said is None:
+            await open_door(uuid)
+            continue
+        await _ask_keeper(uuid, "migrate-pause")  # a stream that only seems whole, or is just being joined
+        await asyncio.sleep(_LOOK_S)
+    return uri
+
+
+async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | None:
+    """What QEMU said against it, '' if nothing; None where nobody holds the monitor."""
+    try:
+        async with asyncio.timeout(_SLACK_S):
+            reader, writer = await asyncio.open_unix_connection(_held(uuid))
+    except OSError:  # TimeoutError is one
+        return None
+    try:
+        request = {"execute": command} | ({"arguments": arguments} if arguments else {})
+        writer.write(json.dumps(request).encode() + b"\n")
+        async with asyncio.timeout(ANSWER_S + _SLACK_S):
+            line = await reader.readline()
+    except OSError:
+        return None
+    finally:
+        writer.close()
+    return str(json.loads(line).get("error", "")) if line else None
+
+
+def _free_port(address: str) -> int:
+    """Raises Permanent where the address is not this host's, or no port of libvirt's range is free on it."""
+    for port in STREAM_PORTS:
+        with socket.socket(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET) as trial:
+            try:
+                trial.bind((address, port))
+            except OSError as error:
+                said = error
+                continue
+        return port
+    raise Permanent(f"cannot listen on {address}: {said}", fix="mend `address` or `more_addresses` in [migration]")
+
+
+# ---------------------------------------------------------------- source
+
+
+def send_again(conn: Connect, uuid: str, uri: str) -> None:
+    """Connect to the destination's half and go on. Blocks, 5 s at the most. Raises libvirtError, Permanent."""
+    domain = conn.lookupByUUIDString(uuid)
+    deadline = time.monotonic() + _SETTLE_S
+    while (status := ask(domain, "query-migrate").get("status")) != _PAUSED:
+        if status not in _ON_ITS_WAY or time.monotonic() > deadline:
+            raise Permanent(f"the source's QEMU cannot take the migration up again: it is {status}")
+        with contextlib.suppress(Refused):  # while it is being joined, or is falling apart by itself
+            ask(domain, "migrate-pause")
+        time.sleep(_LOOK_S)  # in this connection's own thread
+    ask(domain, "migrate", uri=uri, resume=True)
+
+
+def qemu_runs_as_root(capabilities: Element) -> bool:
+    """Does libvirt start guests as root here (its `dac` base label)?"""
+    for model in capabilities.iterfind("host/secmodel"):
+        if model.findtext("model") == "dac":
+            return any((label.text or "").startswith("+0:") for label in model.iterfind("baselabel"))
+    return False

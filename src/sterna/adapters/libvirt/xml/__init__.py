@@ -1,0 +1,1 @@
+"""libvirt's domain XML, read and written. Pure: no libvirt, no files."""

@@ -1,0 +1,350 @@
+"""libvirt's domain XML -> `Vm` (SPEC P2, P5, P7). Pure: no libvirt, no files.
+
+Called by `hypervisor.py`, which adds what the XML does not say: state, sizes, autostart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lxml import etree
+
+from sterna.adapters.libvirt.xml.metadata import (
+    Element,
+    NicFacts,
+    find_own,
+    parse_xml,
+    read_epoch,
+    read_image,
+    read_nics,
+)
+from sterna.adapters.libvirt.xml.references import unjudged
+from sterna.adapters.libvirt.xml.sizes import size_of
+from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, SecretRef, StateFile, Vm
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER
+
+TPM_FOLDER = "/var/lib/libvirt/swtpm"
+"""Where libvirt keeps the state of emulated TPMs: a folder for each UUID."""
+SAVE_FOLDER = "/var/lib/libvirt/qemu/save"
+"""Where libvirt keeps managed saves, by name."""
+
+
+def describe(xml: str) -> Vm:
+    """The VM a domain XML describes; state is SHUTOFF until the caller says otherwise.
+
+    Raises Permanent if the text is not a domain's XML.
+    """
+    return describe_domain(parse_xml(xml))
+
+
+def describe_domain(domain: Element) -> Vm:
+    """As `describe`, from a parsed <domain>."""
+    own = find_own(domain)
+    cpu = domain.find("cpu")
+    os_type = domain.find("os/type")
+    return Vm(
+        uuid=domain.findtext("uuid", ""),
+        name=domain.findtext("name", ""),
+        state=GuestState.SHUTOFF,
+        memory_bytes=size_of(domain.find("memory")) or 0,
+        vcpus=int(domain.findtext("vcpu", "1")),
+        virt_type=domain.get("type", "kvm"),
+        arch=os_type.get("arch", "x86_64") if os_type is not None else "x86_64",
+        machine=os_type.get("machine", "") if os_type is not None else "",
+        emulator=domain.findtext("devices/emulator", ""),
+        cpu_xml=etree.tostring(cpu, encoding="unicode", with_tail=False) if cpu is not None else "",
+        disks=tuple(read_disk(disk, vm_uuid=domain.findtext("uuid")) for disk in domain.iterfind("devices/disk")),
+        nics=tuple(read_nic(nic, read_nics(own)) for nic in domain.iterfind("devices/interface")),
+        firmware=tuple(_firmware(domain)),
+        immovable=tuple(_immovable(domain)),
+        unjudged=unjudged(domain),
+        hugepages=domain.find("memoryBacking/hugepages") is not None,
+        nvdimm=domain.find("devices/memory[@model='nvdimm']") is not None,
+        epoch=read_epoch(own) or 0,
+        image=read_image(domain),
+    )
+
+
+def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
+    """One <disk> of a VM. What Sterna does not know becomes OTHER, with the XML's own word in `detail`."""
+    target = disk.find("target")
+    driver = disk.find("driver")
+    source = disk.find("source")
+    kind, path, iscsi, detail = _disk_source(disk, source)
+    if disk.find("transient") is not None:
+        kind, detail = DiskKind.OTHER, "transient overlay: its changes live in a hidden file of this host"
+    backing = disk.find("backingStore/source")
+    return Disk(
+        target=target.get("dev", "") if target is not None else "",
+        kind=kind,
+        device=disk.get("device", "disk"),
+        path=path,
+        format=driver.get("type", "raw") if driver is not None else "raw",
+        volume_id=disk.findtext("serial"),
+        vm_uuid=vm_uuid,
+        iscsi=iscsi,
+        rbd=_rbd(source) if source is not None and kind is DiskKind.RBD else None,
+        secrets=read_secrets(disk),
+        read_only=disk.find("readonly") is not None,
+        shareable=disk.find("shareable") is not None,
+        chain=tuple(dict.fromkeys(_below(disk))),
+        data_file=_attr(disk, "source/dataStore/source", "file") or None,
+        optional=_attr(disk, "source", "startupPolicy") in ("optional", "requisite"),
+        backing_path=_any_location(backing) if backing is not None else None,
+        backing_format=_backing_format(disk),
+        detail=detail,
+    )
+
+
+def _below(disk: Element) -> Iterator[str]:
+    """Where everything is that the disk stands on, as far as libvirt says it."""
+    for store in disk.iter("backingStore", "dataStore"):
+        source = store.find("source")
+        if (
+            source is not None
+            and _any_location(source)
+            and not any(a.tag == "mirror" for a in store.iterancestors())
+        ):
+            place = _any_location(source)
+            yield place if place.startswith("/") else f"{source.get('protocol', 'volume')}://{place}"
+
+
+def read_secrets(disk: Element) -> tuple[SecretRef, ...]:
+    """What its QEMU opens it with: <auth> and <encryption> beside or in <source>, and the same of its backing files
+    and of a mirror."""
+    found = []
+    for auth in disk.iter("auth"):
+        for secret in auth.findall("secret"):
+            kind = secret.get("type") or "iscsi"
+            found.append(_secret(secret, kind, auth.get("username")))
+    for encryption in disk.iter("encryption"):
+        found += [_secret(secret, "volume", None) for secret in encryption.findall("secret")]
+    return tuple(dict.fromkeys(found))
+
+
+def _secret(secret: Element, kind: str, username: str | None) -> SecretRef:
+    uuid = secret.get("uuid")
+    return SecretRef(kind=kind, uuid=uuid.lower() if uuid else None, usage=secret.get("usage"), username=username)
+
+
+def _backing_format(disk: Element) -> str | None:
+    found = disk.find("backingStore/format")
+    return found.get("type") if found is not None else None
+
+
+def _disk_source(disk: Element, source: Element | None) -> tuple[DiskKind, str | None, IscsiSource | None, str]:
+    kind = disk.get("type", "file")
+    if source is None or not _any_location(source):
+        empty = disk.get("device") in ("cdrom", "floppy")
+        return (DiskKind.EMPTY if empty else DiskKind.OTHER), None, None, "" if empty else f"{kind} without source"
+    if kind == "file":
+        return DiskKind.FILE, source.get("file"), None, ""
+    if kind == "network" and source.get("protocol") == "iscsi":
+        iscsi, problem = _iscsi(source)
+        return (DiskKind.ISCSI if iscsi else DiskKind.OTHER), None, iscsi, problem
+    if kind == "network" and source.get("protocol") == "rbd":
+        if source.find("snapshot") is not None:
+            return DiskKind.OTHER, None, None, f"a snapshot of the Ceph image {source.get('name')}"
+        return DiskKind.RBD, None, None, ""
+    if kind == "network":
+        return DiskKind.OTHER, None, None, f"network disk over {source.get('protocol')}: {source.get('name')}"
+    return DiskKind.OTHER, None, None, f"{kind} disk {_any_location(source)}"
+
+
+def _iscsi(source: Element) -> tuple[IscsiSource | None, str]:
+    target, _, lun = (source.get("name") or "").partition("/")
+    hosts = source.findall("host")
+    iqn = source.find("initiator/iqn")
+    if len(hosts) != 1:
+        return None, f"iSCSI with {len(hosts)} portals"
+    if hosts[0].get("transport", "tcp") != "tcp":
+        return None, f"iSCSI over {hosts[0].get('transport')}"
+    if lun and not lun.isdigit():
+        return None, f"iSCSI LUN {lun!r}"
+    return IscsiSource(
+        target=target,
+        lun=int(lun or 0),
+        portal_host=hosts[0].get("name", ""),
+        portal_port=int(hosts[0].get("port", "3260")),
+        initiator=iqn.get("name") if iqn is not None else None,
+    ), ""
+
+
+def _rbd(source: Element) -> RbdSource:
+    hosts = source.findall("host")
+    monitors = tuple(f"{host.get('name', '')}:{host.get('port', '6789')}" for host in hosts)
+    return RbdSource(name=source.get("name", ""), monitors=monitors)
+
+
+def _any_location(source: Element) -> str:
+    """Whatever attribute says where a <source> is."""
+    for name in ("file", "dev", "name", "dir", "volume", "path", "namespace"):
+        if source.get(name):
+            return str(source.get(name))
+    return ""
+
+
+def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
+    """One <interface>, its plug type one of `domain/plugs.py` where Sterna supports it.
+
+    Port id: Sterna's metadata, else the XML's interfaceid. Bridge and VLAN: the XML where it says them. The bridge
+    of a hybrid plug is the switch's, which only the metadata names.
+    """
+    mac = _attr(interface, "mac", "address").lower()
+    fact = NicFacts(mac=mac)
+    if interface.get("type") != "hostdev":  # else what is remembered is about its standby, which has the same MAC
+        fact = remembered.get(mac, fact)
+    vport = interface.find("virtualport")
+    params = vport.find("parameters") if vport is not None else None
+    mtu = _attr(interface, "mtu", "size")
+    plug = plug_of(interface, fact.plug)
+    return Nic(
+        mac=mac,
+        plug=plug,
+        port_id=fact.port_id or (params.get("interfaceid") if params is not None else None),
+        bridge=fact.bridge if plug == HYBRID else (_attr(interface, "source", "bridge") or fact.bridge),
+        vlan=fact.vlan if interface.get("type") == "ethernet" else read_vlan(interface),
+        mtu=int(mtu) if mtu else None,
+        device=_device(interface, plug),
+        managed=_attr(interface, "target", "managed") != "no",
+        parent=_attr(interface, "source", "dev") or None if plug == MACVTAP else None,
+        mode=_attr(interface, "source", "mode") or "vepa" if plug == MACVTAP else None,
+        pci=pci_address(interface.find("source/address")) if plug == HOSTDEV else None,
+    )
+
+
+def read_vlan(interface: Element) -> int | None:
+    """The single access VLAN; None where there is none, or a trunk."""
+    tags = interface.findall("vlan/tag")
+    trunk = _attr(interface, "vlan", "trunk") == "yes" or any(tag.get("nativeMode") for tag in tags)
+    return int(tags[0].get("id", "0")) if len(tags) == 1 and not trunk else None
+
+
+def _device(interface: Element, plug: str) -> str | None:
+    if plug == VHOSTUSER:
+        return _attr(interface, "source", "path") or None
+    return _attr(interface, "target", "dev") or None
+
+
+def plug_of(interface: Element, remembered: str | None) -> str:
+    """Its plug type, one of `domain/plugs.py`, else `other: ` and what the XML says.
+
+    `remembered`: the type of a tap made ahead, which the XML does not say.
+    """
+    kind, port = interface.get("type", ""), _attr(interface, "virtualport", "type")
+    if kind == "vhostuser":
+        return VHOSTUSER
+    if kind == "hostdev" and _attr(interface, "source/address", "type") == "pci" and not port:
+        return HOSTDEV
+    if kind == "direct" and not port and interface.find("vlan") is None:
+        return MACVTAP
+    if kind == "bridge" and port == "openvswitch":
+        return OVS
+    if kind == "bridge" and not port:
+        return _linux_bridge(interface)
+    if kind == "ethernet" and _attr(interface, "target", "managed") == "no":
+        return remembered or OVS
+    return f"other: {_unplugged_kind(interface, kind)}".rstrip()
+
+
+def _linux_bridge(interface: Element) -> str:
+    name = _attr(interface, "source", "bridge")
+    if interface.find("vlan") is not None:
+        return f"other: VLAN {read_vlan(interface)} of the Linux bridge {name}"
+    return HYBRID if name.startswith("qbr") else BRIDGE
+
+
+def _unplugged_kind(interface: Element, kind: str) -> str:
+    """In words: the plug type that is not supported."""
+    if kind == "bridge":
+        port = _attr(interface, "virtualport", "type")
+        return f"bridge {_attr(interface, 'source', 'bridge')} with virtualport {port}"
+    if kind == "ethernet":
+        return "ethernet with a tap that libvirt makes"
+    source = interface.find("source")
+    return f"{kind} {_any_location(source) if source is not None else ''}"
+
+
+def _firmware(domain: Element) -> Iterator[StateFile]:
+    """NVRAM, the state of an emulated TPM (libvirt keeps that in a folder of its own unless it is told where), and
+    where libvirt would save the VM."""
+    nvram = domain.find("os/nvram")
+    if nvram is not None:
+        path = _attr(nvram, "source", "file") or (nvram.text or "").strip()
+        if path:
+            yield StateFile(kind="nvram", path=path)
+    for backend in domain.iterfind("devices/tpm/backend[@type='emulator']"):
+        path = _attr(backend, "source", "path") or f"{TPM_FOLDER}/{domain.findtext('uuid', '')}"
+        yield StateFile(kind="tpm", path=path)
+    yield StateFile(kind="save", path=f"{SAVE_FOLDER}/{domain.findtext('name', '')}.save")
+
+
+def _immovable(domain: Element) -> list[str]:
+    """Devices and features with state that stays on this host, in words for a refusal."""
+    found = [_hostdev(device) for device in domain.iterfind("devices/hostdev")]
+    for share in domain.iterfind("devices/filesystem"):
+        kind = "virtiofs" if _attr(share, "driver", "type") == "virtiofs" else "9p"
+        found.append(f"{kind} share {_attr(share, 'source', 'dir') or _attr(share, 'target', 'dir')}")
+    found += [f"shared memory device {s.get('name', '')}".rstrip() for s in domain.iterfind("devices/shmem")]
+    found += [
+        f"TPM passed through from {_attr(t, 'backend/device', 'path')}"
+        for t in domain.iterfind("devices/tpm")
+        if _attr(t, "backend", "type") == "passthrough"
+    ]
+    found += [
+        f"host {c.tag} {_attr(c, 'source', 'path')}"
+        for c in domain.iterfind("devices/*[@type='dev']")
+        if c.tag in ("serial", "parallel", "console", "channel")
+    ]
+    found += [
+        f"input device of the host {_attr(i, 'source', 'evdev') or _attr(i, 'source', 'dev')}"
+        for i in domain.iterfind("devices/input")
+        if i.get("type") in ("passthrough", "evdev")
+    ]
+    found += [
+        f"smartcard of the host ({s.get('mode')})"
+        for s in domain.iterfind("devices/smartcard")
+        if s.get("mode") != "passthrough"
+    ]
+    found += [
+        f"{m.get('model')} memory at {m.findtext('source/path')}"
+        for m in domain.iterfind("devices/memory")
+        if m.get("model") in ("nvdimm", "virtio-pmem")
+    ]
+    found += [
+        f"NVRAM that is no file ({n.get('type')})"
+        for n in domain.iterfind("os/nvram")
+        if n.get("type", "file") not in ("file", "block")
+    ]
+    found += [
+        f"disk {_attr(d, 'target', 'dev')}: files that a program has opened for it (fdgroup {s.get('fdgroup')})"
+        for d in domain.iterfind("devices/disk")
+        for s in d.iter("source")
+        if s.get("fdgroup")
+    ]
+    found += [f"encrypted memory ({s.get('type')})" for s in domain.iterfind("launchSecurity")]
+    if any(f.get("policy") == "require" for f in domain.iterfind("cpu/feature[@name='invtsc']")):
+        found.append("CPU feature invtsc: its clock cannot follow")
+    return found
+
+
+def _hostdev(device: Element) -> str:
+    address = device.find("source/address")
+    if device.get("type") == "pci" and address is not None:
+        return f"hostdev {pci_address(address)}"
+    where = address.get("uuid") if address is not None and address.get("uuid") else ""
+    return f"hostdev {device.get('type') or device.get('mode') or ''} {where}".rstrip()
+
+
+def pci_address(address: Element | None) -> str | None:
+    """A <source>'s PCI <address> as the kernel writes it: `0000:3b:02.4`."""
+    if address is None:
+        return None
+    part = {k: int(address.get(k, "0"), 16) for k in ("domain", "bus", "slot", "function")}
+    return f"{part['domain']:04x}:{part['bus']:02x}:{part['slot']:02x}.{part['function']:x}"
+
+
+def _attr(element: Element, child: str, name: str) -> str:
+    """`element/child@name`, or ''."""
+    found = element.find(child)
+    return (found.get(name) or "") if found is not None else ""

@@ -1,0 +1,1 @@
+"""Network services: none (`native.py`), or OpenStack's (`neutron/`)."""

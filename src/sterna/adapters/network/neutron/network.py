@@ -1,0 +1,157 @@
+"""`ports.network.Network` on OpenStack Neutron: what a migration wants of a VM's ports, port by port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from sterna.adapters.network.bindings import reach, switch_at_once
+from sterna.adapters.network.neutron.plug import nic_for
+from sterna.adapters.network.neutron.ports import EXTENSION, NeutronPorts
+from sterna.adapters.openstack.session import Cloud
+from sterna.domain.bindings import Binding, Goal, Port, given_back
+from sterna.domain.errors import NotFound, Refused
+from sterna.domain.model import Nic, Refusal, Vm
+
+
+class NeutronNetwork:
+    """One cloud's Neutron. Hosts are named as Neutron's agents name them.
+
+    Where Neutron has no multiple bindings, all is as it was until F7 sets `binding:host_id`.
+    """
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._ports = NeutronPorts(cloud)
+
+    service = "neutron"
+
+    async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
+        """Every port, and the destination's network agents. Raises Temporary, Permanent where Neutron fails."""
+        found = _without_port(vm)
+        for nic in vm.nics:
+            try:
+                told = await self._ports.raw(nic.port_id) if nic.port_id else {}
+            except NotFound as error:
+                message, fix = f"NIC {nic.mac}: {error.message}", "detach the NIC, or give it a port"
+                found.append(Refusal(code="nic-port-unknown", message=message, fix=fix))
+                continue
+            bound = told.get("binding:host_id") or source
+            if bound not in (source, destination):
+                message = f"Neutron has port {nic.port_id} on {bound}, and its VM runs on {source}"
+                fix = "set `host` in `[openstack]` to what Neutron calls this host, or the port's binding:host_id"
+                found.append(Refusal(code="port-elsewhere", message=message, fix=fix))
+        if vm.nics and await self._ports.live_agents(destination) == []:
+            message = f"Neutron knows no network agent that is alive on {destination}"
+            fix = "start it, or set `host` in that host's `[openstack]` to the name it has in Neutron"
+            found.append(Refusal(code="network-agent-dead", message=message, fix=fix))
+        return found
+
+    async def prepare(self, vm: Vm, source: str, destination: str) -> None:
+        """Before P3. Raises Conflict, NotFound, Temporary, Unknown; Refused for NICs without a port."""
+        nameless = _without_port(vm)
+        if nameless:
+            raise Refused(nameless)
+        await self._reach(vm, Goal.PREPARED, source, destination)
+
+    async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
+        """P5, F6: by what Neutron's binding for `host` says. Raises Refused with every reason."""
+        found = [await self._nic(nic, host) for nic in vm.nics]
+        refusals = [f for f in found if isinstance(f, Refusal)]
+        if refusals:
+            raise Refused(refusals)
+        return tuple(f for f in found if isinstance(f, Nic))
+
+    async def switch(self, vm: Vm, source: str, destination: str) -> None:
+        """At the switch-over: all ports at once. Without multiple bindings F7 is the only time."""
+        if not await self._ports.extended():
+            return
+        await self._each(vm, lambda port_id: switch_at_once(self._ports, port_id, source, destination))
+
+    async def settle(self, vm: Vm, source: str, destination: str) -> None:
+        """F7. A port that was deleted meanwhile has nothing to settle."""
+        await self._reach(vm, Goal.SETTLED, source, destination, forgiving=True)
+
+    async def give_back(self, vm: Vm, source: str, destination: str) -> bool:
+        """R6, first."""
+        returned = await self._reach(vm, Goal.RETURNED, source, destination, forgiving=True)
+        return any(given_back(port, source) for port in returned)
+
+    async def withdraw(self, vm: Vm, source: str, destination: str) -> None:
+        """R6."""
+        await self._reach(vm, Goal.RESTORED, source, destination, forgiving=True)
+
+    async def wired(self, vm: Vm, host: str) -> bool:
+        """Every port's status is ACTIVE, as the agent of the host it is bound to reported; one that was deleted
+        meanwhile is nobody's to wire. Raises Temporary."""
+        for port_id in _ids(vm):
+            try:
+                told = await self._ports.raw(port_id)
+            except NotFound:
+                continue
+            if told.get("binding:host_id") != host or told.get("status") != "ACTIVE":
+                return False
+        return True
+
+    async def _nic(self, nic: Nic, host: str) -> Nic | Refusal:
+        try:
+            told = await self._ports.raw(nic.port_id or "")
+        except NotFound as error:
+            fix = "detach the NIC, or give it a port"
+            return Refusal(code="nic-port-unknown", message=f"NIC {nic.mac}: {error.message}", fix=fix)
+        if await self._ports.extended():
+            binding = (await self._ports.port(told["id"])).on(host)
+        else:  # how the source plugs it is the best guess there is
+            kind, details = told.get("binding:vif_type") or "", told.get("binding:vif_details") or {}
+            binding = Binding(host=host, active=True, vif_type=kind, vif_details=details)
+        addresses = tuple(str(fixed["ip_address"]) for fixed in told.get("fixed_ips") or ())
+        return nic_for(nic, binding, host, mtu=await self._ports.mtu(told["network_id"]), addresses=addresses)
+
+    async def _reach(
+        self, vm: Vm, goal: Goal, source: str, destination: str, *, forgiving: bool = False
+    ) -> list[Port]:
+        """The ports as they are then, where Neutron has multiple bindings."""
+        extended, found = await self._ports.extended(), list[Port]()
+
+        async def one(port_id: str) -> None:
+            try:
+                if extended:
+                    found.append(await reach(self._ports, port_id, goal, source, destination))
+                else:
+                    await self._without_bindings(port_id, goal, source, destination)
+            except NotFound:
+                if not forgiving:
+                    raise
+
+        await self._each(vm, one)
+        return found
+
+    async def _without_bindings(self, port_id: str, goal: Goal, source: str, destination: str) -> None:
+        """No `binding-extended`: one host per port, changed at F7 and back in a rollback that comes after it."""
+        wrong, right = {Goal.SETTLED: (source, destination), Goal.RESTORED: (destination, source)}.get(
+            goal, ("", "")
+        )
+        if wrong and (await self._ports.raw(port_id)).get("binding:host_id") == wrong:
+            await self._ports.bind_to(port_id, right)
+
+    async def _each(self, vm: Vm, act: Callable[[str], Awaitable[None]]) -> None:
+        """All ports side by side; one that fails leaves none of the others half-way."""
+        done = await asyncio.gather(*(act(port_id) for port_id in _ids(vm)), return_exceptions=True)
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
+
+
+def _without_port(vm: Vm) -> list[Refusal]:
+    nameless = [nic.mac for nic in vm.nics if not nic.port_id]
+    if not nameless:
+        return []
+    message = f"no port of Neutron is known for NIC {', '.join(nameless)}"
+    fix = 'set external_ids:iface-id on its Open vSwitch interface, or `provider = "native"` in `[network]`'
+    return [Refusal(code="nic-port-unknown", message=message, fix=fix)]
+
+
+def _ids(vm: Vm) -> list[str]:
+    return [nic.port_id for nic in vm.nics if nic.port_id]
+
+
+__all__ = ["EXTENSION", "NeutronNetwork"]

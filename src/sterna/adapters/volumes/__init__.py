@@ -1,0 +1,1 @@
+"""Volume providers, one module or folder per kind of storage."""

@@ -1,0 +1,183 @@
+"""Keeps the records fresh: listens to hints, and looks by itself where none came. One task per host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+from pydantic import ValidationError
+
+from sterna.controller.calls import AgentCalls, ask_source
+from sterna.controller.intents.declare_dead import DeclareDead
+from sterna.controller.records.inventory import Inventory
+from sterna.controller.records.projector import Projector
+from sterna.controller.records.registry import Registry
+from sterna.domain.errors import SternaError, Unreachable
+from sterna.domain.model import Data
+from sterna.domain.status import Status
+from sterna.ports.bus import Subscription
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, MigrationRecord, Page
+
+log = structlog.get_logger(__name__)
+
+PULL_EVERY_S = 2.0
+"""Hints can be lost: each host's journal is read at least this often."""
+LIST_EVERY_S = 15.0
+"""How old the last sight of a VM is at most when its host goes down."""
+TIDY_EVERY_S = 10.0
+GIVE_UP_AFTER_MS = 120_000.0
+"""A request the source never accepted is ended when this controller has known it for so long; asking takes at most
+80 s (migrate_vm.ASKING_S). Measured by the monotonic clock: the wall clock may jump."""
+
+
+class Follower:
+    """Background work of one controller."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        registry: Registry,
+        projector: Projector,
+        inventory: Inventory,
+        deaths: DeclareDead,
+        calls: AgentCalls,
+        clock: Clock,
+    ) -> None:
+        self._fleet, self._registry, self._projector = fleet, registry, projector
+        self._inventory, self._deaths, self._calls, self._clock = inventory, deaths, calls, clock
+        self._wanted: dict[str, asyncio.Event] = {}
+        self._queued: dict[str, float] = {}
+        """Requests not accepted yet, and when this controller saw each first (monotonic ms)."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Listen, and take up every host known from before; without a database, as soon as it is back."""
+        for topic, handler in (
+            ("host.*", self._on_beacon),
+            ("journal.*", self._on_journal),
+            ("progress.*", self._on_progress),
+        ):
+            self._subscriptions.append(await self._calls.listen(topic, handler))
+        try:
+            await self._follow_known()
+        except Unreachable as e:
+            log.warning("the database is away: hosts are followed when it is back", why=e.message)
+        self._tasks.append(asyncio.create_task(self._every(LIST_EVERY_S, self._list), name="list-vms"))
+        self._tasks.append(asyncio.create_task(self._every(TIDY_EVERY_S, self.tidy), name="tidy"))
+        known = self._every(TIDY_EVERY_S, self._follow_known)
+        self._tasks.append(asyncio.create_task(known, name="known-hosts"))
+        dead = self._every(TIDY_EVERY_S, self._deaths.tell_again)
+        self._tasks.append(asyncio.create_task(dead, name="dead-hosts"))
+
+    async def stop(self) -> None:
+        """Stop listening and looking."""
+        for subscription in self._subscriptions:
+            await subscription.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def look(self, host: str) -> None:
+        """There may be something new in this host's journal."""
+        self._follow(host)
+        self._wanted[host].set()
+
+    async def tidy(self) -> None:
+        """End requests that no source ever accepted, once the source has said that it never will."""
+        now_ms, queued = self._clock.monotonic_ms(), {}
+        for record in await self._fleet.migrations(Page(statuses=(Status.QUEUED,), limit=500)):
+            since_ms = queued[record.id] = self._queued.get(record.id, now_ms)
+            old = now_ms - since_ms > GIVE_UP_AFTER_MS
+            if old and not record.accepted and self._registry.answers(record.migration.source):
+                await self._try_to_end(record)
+        self._queued = queued
+
+    async def _try_to_end(self, record: MigrationRecord) -> None:
+        """Each by itself: one that cannot be ended keeps no other from its end."""
+        try:
+            await self._end_request(record)
+        except SternaError as e:
+            log.info("a request nobody accepted is ended later", migration=record.id, why=e.message)
+        except Exception:
+            log.exception("a request nobody accepted cannot be ended", migration=record.id)
+
+    async def _end_request(self, record: MigrationRecord) -> None:
+        source = record.migration.source
+        # it may still be checking: what its user is told has failed must not begin afterwards
+        await ask_source(self._calls, record, "decline_migration", {})
+        await self._projector.pull(source)  # if the journal has it, the record says so afterwards
+        reason = f"{source} never accepted it"
+        await self._fleet.settle(record.id, Status.FAILED, reason, self._clock.now().isoformat())
+
+    # ------------------------------------------------------------ hints
+
+    async def _on_beacon(self, topic: str, data: Data) -> None:
+        try:
+            facts = await self._registry.beacon(topic, data)
+        except SternaError as e:  # the database is away; the next beacon comes in a second
+            log.info("beacon not stored", topic=topic, error=e.message)
+            return
+        if facts is not None:
+            self._follow(facts.name)
+
+    async def _on_journal(self, topic: str, data: Data) -> None:
+        host = topic.removeprefix("journal.")
+        if host in self._wanted:
+            self._wanted[host].set()
+
+    async def _on_progress(self, topic: str, data: Data) -> None:
+        try:
+            await self._projector.sampled(topic.removeprefix("progress."), data)
+        except (SternaError, ValidationError) as e:
+            log.info("progress hint cannot be taken", topic=topic, error=str(e))
+
+    # ------------------------------------------------------------ looking
+
+    async def _follow_known(self) -> None:
+        """Also those whose agents cannot describe them: their beacons name no host, their journals can be read."""
+        for host in await self._fleet.hosts():
+            self._follow(host.name)
+
+    def _follow(self, host: str) -> None:
+        if host not in self._wanted:
+            self._wanted[host] = asyncio.Event()
+            self._tasks.append(asyncio.create_task(self._read(host), name=f"follow-{host}"))
+
+    async def _read(self, host: str) -> None:
+        wanted, said = self._wanted[host], ""
+        while True:
+            wanted.clear()
+            if self._registry.answers(host):  # a journal can be read without libvirtd
+                said = await self._pull(host, said)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PULL_EVERY_S):  # wait_for may swallow a cancellation (CPython 3.11)
+                    await wanted.wait()
+
+    async def _pull(self, host: str, said: str) -> str:
+        """Read the journal; what went wrong ('' if nothing), logged once and not every two seconds."""
+        try:
+            await self._projector.pull(host)
+        except (SternaError, ValidationError) as e:
+            if str(e) != said:
+                log.warning("a host's journal cannot be read now", host=host, error=str(e))
+            return str(e)
+        except Exception:
+            log.exception("reading a host's journal failed", host=host)
+        return ""
+
+    async def _list(self) -> None:
+        await self._inventory.vms()
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except SternaError as e:
+                log.info("background work is tried again later", error=e.message)
+            except Exception:
+                log.exception("background work failed")

@@ -1,0 +1,1 @@
+"""One file per intent of an operator."""

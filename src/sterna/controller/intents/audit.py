@@ -1,0 +1,104 @@
+"""The intent "look whether anything is left over": every host looks, and asks the others where it must.
+
+The controller adds what only the whole fleet shows: a VM that runs on two hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+import structlog
+
+from sterna.controller.calls import AgentCalls, reading
+from sterna.controller.records.registry import Registry
+from sterna.domain.audit import Leftover, Safety, runs_twice
+from sterna.domain.errors import SternaError
+from sterna.domain.model import GuestState, Observation, Value, VmSummary
+
+log = structlog.get_logger(__name__)
+
+SILENCE_S = 15.0
+"""An agent says by heartbeats that it is still looking."""
+LISTING_S = 10.0
+"""To list its VMs takes no agent longer, unless its libvirt hangs."""
+
+
+class Findings(Value):
+    """The result of one audit."""
+
+    leftovers: tuple[Leftover, ...]
+    silent: tuple[str, ...]
+    """Hosts that could not be asked: what is there is not known, and what they would prove is not proven."""
+    why: dict[str, str] = {}
+    """Of each of these: why it could not be asked."""
+    complete: bool = True
+    """Every host that was meant answered, and that was at least one."""
+    asked: int = 0
+    """How many answered."""
+
+    @property
+    def clean(self) -> bool:
+        """Nothing is left over (any more), as far as could be seen."""
+        return not any(f.safety is not Safety.WAITING and f.done != "done" for f in self.leftovers)
+
+
+class AuditFleet:
+    """One controller's audits."""
+
+    def __init__(self, registry: Registry, calls: AgentCalls) -> None:
+        self._registry, self._calls = registry, calls
+
+    async def audit(self, host: str | None = None, *, repair: bool = False) -> Findings:
+        """Look at one host, or at all. Hosts are repaired one after the other. Raises NotFound."""
+        if host is not None:
+            await self._registry.host(host)
+        everyone = await self._registry.hosts()
+        up = [h.name for h in everyone if h.up]
+        bus = self._calls.bus_state()
+        silent = {h.name: t.why if (t := h.not_usable(bus)) else "" for h in everyone if not h.up}
+        meant = [h.name for h in everyone if host in (None, h.name)]
+        found = [f for f in await self._twice(up) if host is None or host in f.host.split(", ")]
+        for name in [n for n in up if host in (None, n)]:
+            params = {"others": [o for o in up if o != name], "silent": sorted(silent), "repair": repair}
+            try:
+                answer = await self._calls.call(name, "audit", params, silence_s=SILENCE_S)
+                with reading(name, "audit"):
+                    found += [Leftover.model_validate(raw) for raw in answer["leftovers"]]
+            except SternaError as error:
+                log.warning("a host cannot be audited", host=name, error=error.message)
+                silent[name] = error.message
+        answered = [name for name in meant if name not in silent]
+        return Findings(
+            leftovers=tuple(found),
+            silent=tuple(sorted(silent)),
+            why=silent,
+            complete=bool(meant) and answered == meant,
+            asked=len(answered),
+        )
+
+    async def _twice(self, up: list[str]) -> list[Leftover]:
+        answers = await asyncio.gather(*(self._list(name) for name in up))
+        seen: defaultdict[str, dict[str, Observation]] = defaultdict(dict)
+        names = {}
+        for host, vms in zip(up, answers, strict=True):
+            for vm in vms:
+                names[vm.uuid] = vm.name
+                seen[vm.uuid][host] = Observation(state=vm.state)
+        return [f for uuid, where in seen.items() if (f := _told_twice(uuid, names[uuid], where)) is not None]
+
+    async def _list(self, host: str) -> list[VmSummary]:
+        try:
+            answer = await self._calls.call(host, "list_vms", {}, silence_s=SILENCE_S, total_s=LISTING_S)
+            with reading(host, "list_vms"):
+                return [VmSummary.model_validate(v) for v in answer["vms"]]
+        except SternaError:
+            return []  # its own audit says that it is silent
+
+
+def _told_twice(uuid: str, name: str, where: dict[str, Observation]) -> Leftover | None:
+    judged = runs_twice(where)
+    if judged is None:
+        return None
+    hosts = ", ".join(sorted(h for h, o in where.items() if o.state is GuestState.RUNNING))
+    return Leftover(kind="runs-twice", host=hosts, subject=name, vm=uuid, why=judged.why, safety=judged.safety)

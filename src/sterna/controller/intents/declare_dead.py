@@ -1,0 +1,218 @@
+"""The intent "this host is gone for good, and it is fenced": the agents end what they share with it (ADR 7).
+
+What that means for each migration is the agents' to decide, by what they see; this asks them, tells them, and tells
+those that are down when they are back. It ends in the records what no living journal can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from sterna.controller.calls import AgentCalls, reading
+from sterna.controller.records.registry import Host, Registry
+from sterna.domain.errors import NotFound, Refused, SternaError, Undelivered, Unknown
+from sterna.domain.model import Data, Refusal, Value
+from sterna.domain.status import Status
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, MigrationRecord, Page
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+SIGN_OF_LIFE_S = 2.0
+ASK_S = 15.0
+"""An agent asks its libvirt and the host in question before it answers."""
+MOST = 500
+"""Open migrations looked through; a host has a handful."""
+
+
+class Planned(Value):
+    """What one agent will do about one migration."""
+
+    id: str
+    vm: str
+    host: str
+    """Whose agent does it."""
+    role: str
+    """Which half that is."""
+    will: str
+
+
+class Death(Value):
+    """What declaring a host dead means now."""
+
+    host: str
+    migrations: tuple[Planned, ...]
+    silent: tuple[str, ...]
+    """Hosts that could not be asked or told: they are told when they are back."""
+
+
+class DeclareDead:
+    """One controller's side of it."""
+
+    def __init__(self, fleet: Fleet, registry: Registry, calls: AgentCalls, clock: Clock) -> None:
+        self._fleet, self._registry, self._calls, self._clock = fleet, registry, calls, clock
+        self._told: set[tuple[str, str, str, str]] = set()
+        """(dead host, since when, agent, its boot): that agent has the word in its journal."""
+
+    async def plan(self, name: str) -> Death:
+        """What would be done. Changes nothing. Raises NotFound."""
+        return (await self._ask((await self._registry.host(name)).name))[0]
+
+    async def declare(self, name: str, *, fenced: bool) -> Death:
+        """Do it. May be repeated. Raises NotFound; Refused where fencing is not confirmed, or the host answers."""
+        host = await self._registry.host(name)
+        death, answers = await self._ask(name)
+        found = [] if fenced else [_unconfirmed(name)]
+        if host.up or answers or await self._lives(name):
+            found.append(_answers(name))
+        if found:
+            raise Refused(found)
+        host = await self._registry.set_dead(name, host.dead_at or self._clock.now().isoformat())
+        silent = await self._tell(host)
+        await self._end_orphans(host)
+        return death.model_copy(update={"silent": tuple(sorted({*death.silent, *silent}))})
+
+    async def take_back(self, name: str) -> Host:
+        """It is not dead, or is back for good: nothing more is done on that word. Raises NotFound."""
+        await self._registry.host(name)
+        host = await self._registry.set_dead(name, "")
+        for other in await self._others(name):
+            if other.up and await self._call(other.name, "declare_alive", {"host": name}, _as_it_is) is None:
+                log.warning("could not be told that a host is alive", host=other.name, alive=name)
+        return host
+
+    async def tell_again(self) -> None:
+        """Tell agents that were down, or have lost the word, about hosts that are still dead."""
+        for host in await self._registry.hosts():
+            if host.dead:
+                await self._try_to_tell(host)
+
+    async def _try_to_tell(self, dead: Host) -> None:
+        """Each by itself: one that fails keeps no other from its end."""
+        try:
+            await self._tell(dead)
+            await self._end_orphans(dead)
+        except SternaError as error:
+            log.info("what a dead host leaves is ended later", host=dead.name, error=error.message)
+        except Exception:
+            log.exception("what a dead host leaves cannot be ended", host=dead.name)
+
+    # ------------------------------------------------------------ the agents
+
+    async def _others(self, name: str) -> list[Host]:
+        return [h for h in await self._registry.hosts() if h.name != name and not h.dead]
+
+    async def _ask(self, name: str) -> tuple[Death, bool]:
+        others = await self._others(name)
+        asked = [h.name for h in others if h.up]
+        answers = await asyncio.gather(*(self._planned(h, name) for h in asked))
+        heard = {h: a for h, a in zip(asked, answers, strict=True) if a is not None}
+        planned = [one for found, _ in heard.values() for one in found]
+        silent = tuple(h.name for h in others if h.name not in heard)
+        death = Death(host=name, migrations=tuple(planned), silent=silent)
+        return death, any(lives for _, lives in heard.values())
+
+    async def _planned(self, host: str, dead: str) -> tuple[list[Planned], bool] | None:
+        """What this host's agent would do, and whether the other one answers it."""
+
+        def read(answer: Data) -> tuple[list[Planned], bool]:
+            return [Planned(host=host, **m) for m in answer["migrations"]], bool(answer["answers"])
+
+        return await self._call(host, "fencing_plan", {"host": dead}, read)
+
+    async def _tell(self, dead: Host) -> list[str]:
+        """Give the word to every agent that has not got it; those that could not be told."""
+        silent = []
+        for other in await self._others(dead.name):
+            key = (dead.name, dead.dead_at, other.name, other.boot)
+            if key in self._told:
+                continue
+            params = {"host": dead.name, "at": dead.dead_at}
+            if other.up and await self._call(other.name, "declare_dead", params, _as_it_is) is not None:
+                self._told.add(key)
+            else:
+                silent.append(other.name)
+        return silent
+
+    async def _call(
+        self,
+        host: str,
+        method: str,
+        params: Data,
+        read: Callable[[Data], T],
+        record: MigrationRecord | None = None,
+    ) -> T | None:
+        """What `read` finds in the agent's answer, about one migration if one is given; None without any."""
+        about: Data = {}
+        if record is not None:
+            params = params | {"migration": record.migration.model_dump(mode="json")}
+            about = {"migration_id": record.id, "epoch": record.migration.epoch}
+        try:
+            answer = await self._calls.call(host, method, params, silence_s=ASK_S, **about)
+            with reading(host, method):
+                return read(answer)
+        except SternaError as error:
+            log.warning("an agent gave no answer about a dead host", host=host, method=method, error=error.message)
+            return None
+
+    async def _lives(self, name: str) -> bool:
+        try:
+            await self._calls.call(name, "ping", {}, silence_s=SIGN_OF_LIFE_S)
+        except (Undelivered, Unknown):
+            return False
+        except SternaError:
+            return True  # it answered, if only with an error
+        return True
+
+    # ------------------------------------------------------------ records that no living journal can end
+
+    async def _end_orphans(self, dead: Host) -> None:
+        unfinished = tuple(s for s in Status if not s.final)
+        for record in await self._fleet.migrations(Page(statuses=unfinished, limit=MOST)):
+            if record.migration.source == dead.name:
+                await self._end_orphan(record, dead.name)
+
+    async def _end_orphan(self, record: MigrationRecord, dead: str) -> None:
+        destination = record.migration.destination
+        ending = "unknown"
+        try:
+            other = await self._registry.host(destination)
+        except NotFound:
+            return
+        if not other.dead:
+            told = await self._call(destination, "migration_ending", {}, lambda a: str(a["ending"]), record)
+            ending = "open" if told is None else told
+        if ending == "unknown" and record.accepted and not other.dead:
+            # should the source come back, it must not go on with what the records call failed
+            refused = await self._call(destination, "refuse_migration", {}, lambda a: bool(a["refused"]), record)
+            ending = "unknown" if refused else "open"
+        if ending == "open":
+            return  # its own journal will say how it ends, or it is asked again
+        done = ending == "F9"
+        where = f"the guest is on {destination}" if done else f"the guest was on {dead} then"
+        if other.dead:
+            where = f"{destination} was as well: nobody is left who knows where the guest was"
+        status = Status.COMPLETED if done else Status.FAILED
+        reason = f"{dead} was declared dead; {where}"
+        await self._fleet.write_off(record.id, status, reason, self._clock.now().isoformat())
+
+
+def _as_it_is(answer: Data) -> Data:
+    return answer
+
+
+def _unconfirmed(name: str) -> Refusal:
+    message = f"it is not confirmed that {name} is fenced: a guest that still runs there could be started twice"
+    fix = f'power {name} off, make sure that it stays off, then confirm with --fenced ({{"fenced": true}})'
+    return Refusal(code="fencing-not-confirmed", message=message, fix=fix)
+
+
+def _answers(name: str) -> Refusal:
+    fix = "a host that lives ends its migrations by itself; to give it up all the same, power it off first"
+    return Refusal(code="host-answers", message=f"the agent of {name} answers: it is not dead", fix=fix)

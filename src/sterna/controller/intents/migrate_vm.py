@@ -1,0 +1,376 @@
+"""Migrate a VM: may it go, where to, and the word to the source's agent. What follows is the agents' story.
+
+Every reason against it is given at once. The VM is taken by compare-and-swap before the source is asked, so two
+controllers cannot both ask; the source's journal decides in the end. A request repeated with the same id gets
+the same migration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import structlog
+
+from sterna.controller import reasons
+from sterna.controller.calls import AgentCalls, reading
+from sterna.controller.records.forecasts import Lessons
+from sterna.controller.records.inventory import Inventory
+from sterna.controller.records.registry import Host, Registry
+from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
+from sterna.domain.experience import Experience
+from sterna.domain.forecast import OUTLOOK, Outlook
+from sterna.domain.journal import Migration
+from sterna.domain.model import Data, GuestState, Refusal, Value
+from sterna.domain.objective import OBJECTIVE, Asked, objective
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
+
+log = structlog.get_logger(__name__)
+
+START_TRIES = 5
+"""How often the source is asked when its answers are lost, before the request is left to be looked after later."""
+ASK_AGAIN_S = 1.0
+ASKING_S = 80.0
+"""All of these tries together: a source whose libvirt or storage hangs goes on sending heartbeats."""
+JUDGE_S = 90.0
+"""Whether it may go, and where to, is known within this, however slow hosts and database are: others wait for it.
+The hosts take 80 s of it at most, twice 10 s to list their VMs and 60 s to check."""
+MOST_WAITING = 5_000
+"""Requests that wait their turn; each is a connection and a few kB. More are told to come back."""
+CHECK_SILENCE_S = 15.0
+"""A check makes both agents look at disks and libvirt; they send heartbeats meanwhile."""
+CHECK_LONGEST_S = 60.0
+"""And no longer than this: one host whose libvirt hangs must not keep a VM from going to another."""
+
+
+class MigrateRequest(Value):
+    """What a user asks for."""
+
+    id: str = ""
+    """UUID chosen by the user; '' to have one made."""
+    vm: str
+    """Name or UUID."""
+    destination: str | None = None
+    """None: Sterna chooses."""
+    asked: Asked = Asked()
+    """What is wanted of the copy."""
+    rehearse: str = ""
+    """`prepare` or `copy`: everything up to there is done and undone again."""
+
+    @property
+    def options(self) -> Data:
+        """As the source's agent takes them. Raises Refused where what is asked makes no sense."""
+        wanted, wrong = objective(self.asked)
+        if wanted is None:
+            raise Refused(wrong)
+        options: Data = {OBJECTIVE: wanted.model_dump(mode="json")}
+        if self.rehearse:
+            options["rehearse"] = self.rehearse
+        return options
+
+
+def proposal(
+    request: MigrateRequest, vm: VmRecord, destination: str, outlook: Outlook, created_at: str
+) -> Migration:
+    """The migration that the source's agent is asked to accept. Raises Refused as `MigrateRequest.options`."""
+    return Migration(
+        id=request.id,
+        epoch=0,  # the source's journal issues it
+        vm_uuid=vm.uuid,
+        vm_name=vm.name,
+        source=vm.host,
+        destination=destination,
+        options=request.options | {OUTLOOK: outlook.model_dump(mode="json")},
+        created_at=created_at,
+    )
+
+
+def start_params(proposed: Migration) -> Data:
+    """Parameters of `start_migration`, as every agent gets them."""
+    return {
+        "id": proposed.id,
+        "vm": proposed.vm_uuid,
+        "destination": proposed.destination,
+        "options": proposed.options,
+    }
+
+
+def check_params(vm: VmRecord, destination: str, options: Data) -> Data:
+    """Parameters of `check_migration`; `options` are the request's."""
+    return {"vm": vm.uuid, "destination": destination, "options": options}
+
+
+class MigrateVm:
+    """The intent "this VM shall run elsewhere"."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        registry: Registry,
+        inventory: Inventory,
+        calls: AgentCalls,
+        clock: Clock,
+        lessons: Lessons,
+    ) -> None:
+        self._fleet, self._registry, self._inventory = fleet, registry, inventory
+        self._calls, self._clock, self._lessons = calls, clock, lessons
+        self._gates: dict[str, asyncio.Lock] = {}
+        self._waiting: Counter[str] = Counter()
+        """By gate: who is in it or waits before it."""
+        self._under_way: dict[str, tuple[MigrateRequest, asyncio.Task[tuple[MigrationRecord, bool]]]] = {}
+
+    async def start(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
+        """The migration, and whether the id was known already.
+
+        Raises VmMissing, VmBusy, Refused, each with all reasons; Conflict where the id belongs to another request
+        or another controller was faster; Unreachable where the source was never reached.
+        """
+        request = request.model_copy(update={"id": request.id or str(uuid4())})
+        first, task = self._under_way.get(request.id, (None, None))
+        if task is not None:
+            if first != request:
+                raise _other_request(request.id)
+            record, _ = await asyncio.shield(task)
+            return record, True
+        task = asyncio.create_task(self._start(request), name=f"start-{request.id}")
+        self._under_way[request.id] = request, task
+        task.add_done_callback(lambda _: self._under_way.pop(request.id, None))
+        return await asyncio.shield(task)  # goes on when the user hangs up
+
+    async def _start(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
+        known = await self._known(request)
+        if known is not None:
+            return known, True
+        try:
+            async with self._gate(request.vm):
+                return await self._admit(await self._judged(request))
+        except reasons.VmBusy:
+            known = await self._known(request)  # another controller may have taken this very request meanwhile
+            if known is None:
+                raise
+            return known, True
+
+    @asynccontextmanager
+    async def _gate(self, vm: str) -> AsyncIterator[None]:
+        """One request at a time for what a user calls a VM: judging one means asking every host, and of a thousand
+        that come at once only one can be admitted. Raises Temporary where too many wait already."""
+        if self._waiting.total() >= MOST_WAITING:
+            fix = "try again in a moment"
+            raise Temporary(f"{self._waiting.total()} requests to migrate are waiting already", fix=fix)
+        self._waiting[vm] += 1
+        gate = self._gates.setdefault(vm, asyncio.Lock())
+        try:
+            async with gate:
+                yield
+        finally:
+            self._waiting[vm] -= 1
+            if not self._waiting[vm]:  # a lock that is open for an instant may have somebody waiting for it
+                del self._waiting[vm], self._gates[vm]
+
+    async def _refuse_busy(self, request: MigrateRequest) -> None:
+        """Say at once that a VM is taken, without asking any host. Raises VmBusy with what else is known here."""
+        found = await self._fleet.vms_called(request.vm)
+        if len(found) == 1 and found[0].migration_id is not None:
+            busy = reasons.under_way(found[0].name, found[0].migration_id)
+            more: list[Refusal] = []
+            if request.destination is not None:
+                more = await self._against_destination(request.destination, found[0])
+            reasons.refuse([busy, *more])
+
+    async def _judged(self, request: MigrateRequest) -> Migration:
+        """What the source is asked to accept. Raises as `start`; Unreachable after JUDGE_S."""
+        try:
+            async with asyncio.timeout(JUDGE_S):
+                await self._refuse_busy(request)
+                vm, destination = await self._judge(request, accepting=True)
+                outlook = await self._outlook(request, vm, destination)
+        except TimeoutError as e:
+            why = f"{request.vm} could not be judged within {JUDGE_S:g} s"
+            raise Unreachable(why, fix="see whether the controller's database and all hosts answer") from e
+        return proposal(request, vm, destination, outlook, self._clock.now().isoformat())
+
+    async def _outlook(self, request: MigrateRequest, vm: VmRecord, destination: str) -> Outlook:
+        """Without the past where the database does not tell it: nothing but a forecast is lost."""
+        about, limit = (vm.uuid, vm.host, destination), request.asked.bandwidth_bytes_s
+        try:
+            return await self._lessons.outlook(*about, bandwidth_bytes_s=limit)
+        except Unreachable as e:
+            log.info("a migration begins without what past ones taught", migration=request.id, why=e.message)
+            return self._lessons.outlook_from(Experience(), *about, bandwidth_bytes_s=limit)
+
+    async def _admit(self, proposed: Migration) -> tuple[MigrationRecord, bool]:
+        try:
+            record, repeated = await self._fleet.admit(proposed, proposed.created_at)
+        except Conflict as e:
+            raise reasons.VmBusy([Refusal(code=reasons.UNDER_WAY, message=e.message, fix=e.fix)]) from None
+        if repeated:
+            return record, True
+        return await self._ask_source(record), False
+
+    async def _known(self, request: MigrateRequest) -> MigrationRecord | None:
+        try:
+            known = await self._fleet.migration(request.id)
+        except NotFound:
+            return None
+        told = known.migration
+        named = request.vm == told.vm_name or request.vm.lower() == told.vm_uuid
+        if not named or request.destination not in (None, told.destination):
+            raise _other_request(request.id)
+        return known
+
+    # ------------------------------------------------------------ may it go, and where to
+
+    async def judge(self, request: MigrateRequest) -> tuple[VmRecord, str]:
+        """The VM and where it would go, changing nothing. Raises as `start` does, every reason at once."""
+        return await self._judge(request)
+
+    async def _judge(self, request: MigrateRequest, *, accepting: bool = False) -> tuple[VmRecord, str]:
+        """The VM and its destination. Raises with every reason at once.
+
+        `accepting`: the source is asked to accept right afterwards and checks everything itself; where nothing
+        speaks against it here, it is not asked twice.
+        """
+        vm: VmRecord | None = None
+        found: list[Refusal] = []
+        try:
+            vm = await self._inventory.find(request.vm)
+        except (reasons.VmMissing, Refused) as e:
+            found += e.refusals
+        if request.destination is not None:
+            found += await self._against_destination(request.destination, vm)
+        if vm is None:
+            reasons.refuse(found)
+            raise NotFound(f"there is no VM {request.vm}")  # pragma: no cover - refuse() has raised
+        if vm.migration_id is not None:
+            # it is half-way already: what its hosts would say of another move means nothing
+            reasons.refuse([reasons.under_way(vm.name, vm.migration_id), *found])
+        found += await self._against_source(vm)
+        if not self._registry.is_up(vm.host):
+            reasons.refuse(found)
+        if request.destination is None:
+            return vm, await self._choose(vm, request.options)
+        unusable = {reasons.NO_SUCH_HOST, reasons.SAME_HOST, reasons.DESTINATION_DOWN}
+        usable = not unusable & {r.code for r in found}
+        if accepting and not found and vm.state is not GuestState.UNKNOWN:
+            return vm, request.destination
+        # where the destination cannot be asked, the source still says what it has against it
+        heard = await self._check(vm, request.destination if usable else vm.host, request.options)
+        covered = {reasons.SAME_HOST, reasons.DESTINATION_DOWN} if not usable else set()
+        reasons.refuse(reasons.unique([*found, *(r for r in heard if r.code not in covered)]))
+        return vm, request.destination
+
+    async def _against_source(self, vm: VmRecord) -> list[Refusal]:
+        host = await self._registry.host(vm.host)
+        trouble = host.not_usable(self._calls.bus_state())
+        if trouble is None:
+            return []
+        if host.up:
+            return [reasons.source_degraded(vm.name, vm.host, trouble)]
+        return [reasons.source_down(vm.name, vm.host, vm.observed_at, trouble)]
+
+    async def _against_destination(self, name: str, vm: VmRecord | None) -> list[Refusal]:
+        try:
+            host = await self._registry.host(name)
+        except NotFound:
+            return [reasons.no_such_host(name)]
+        found = []
+        if vm is not None and vm.host == name:
+            found.append(reasons.same_host(vm.name, name))
+        elif (trouble := host.not_usable(self._calls.bus_state())) is not None:
+            against = reasons.destination_degraded if host.up else reasons.destination_down
+            found.append(against(name, trouble))
+        if host.maintenance and not (vm is not None and vm.host == name):
+            found.append(reasons.in_maintenance(name))
+        return found
+
+    async def _check(self, vm: VmRecord, destination: str, options: Data) -> list[Refusal]:
+        """What the source's agent, and through it the destination's, has against it."""
+        params = check_params(vm, destination, options)
+        try:
+            answer = await self._calls.call(
+                vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S
+            )
+            with reading(vm.host, "check_migration"):
+                return [Refusal.model_validate(r) for r in answer.get("refusals", ())]
+        except (Unreachable, Unknown) as e:
+            message = f"{vm.host}, where {vm.name} runs, cannot be asked: {e.message}"
+            return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
+
+    async def _choose(self, vm: VmRecord, options: Data) -> str:
+        """The host with the most free memory among those nobody has anything against. Raises with each one's
+        reasons."""
+        others = [h for h in await self._registry.hosts() if h.name != vm.host]
+        if not others:
+            heard = await self._check(vm, vm.host, options)
+            against = [r for r in heard if r.code != reasons.SAME_HOST]
+            reasons.refuse([reasons.no_destination(vm.name), *against])
+        verdicts = await asyncio.gather(*(self._verdict(vm, host, options) for host in others))
+        free = [host for host, against in zip(others, verdicts, strict=True) if not against]
+        if free:
+            return max(free, key=lambda h: h.facts.memory_free_bytes).name
+        reasons.refuse(_by_host(others, verdicts))
+        raise NotFound("no destination")  # pragma: no cover - refuse() has raised
+
+    async def _verdict(self, vm: VmRecord, host: Host, options: Data) -> list[Refusal]:
+        return await self._against_destination(host.name, vm) or await self._check(vm, host.name, options)
+
+    # ------------------------------------------------------------ the word to the source
+
+    async def _ask_source(self, record: MigrationRecord) -> MigrationRecord:
+        told = record.migration
+        began_ms, doubt = self._clock.monotonic_ms(), ""
+        for _ in range(START_TRIES):
+            left_s = ASKING_S - (self._clock.monotonic_ms() - began_ms) / 1000
+            if left_s <= 0:
+                break
+            try:
+                accepted = await self._ask_once(told, left_s)
+                return await self._fleet.accepted(accepted, self._clock.now().isoformat())
+            except Unknown as e:
+                doubt = e.message
+            except Temporary as e:
+                if not doubt:  # never delivered or turned away, so it was never begun
+                    await self._fleet.withdraw(told.id)
+                    raise
+                doubt = e.message
+            except Refused as e:
+                await self._fleet.withdraw(told.id)
+                reasons.refuse(reasons.unique(e.refusals))
+                raise
+            except SternaError:
+                await self._fleet.withdraw(told.id)
+                raise
+            await self._clock.sleep(ASK_AGAIN_S)
+        log.warning("it is not known whether the source took it", migration=told.id, why=doubt)
+        reason = f"waiting to hear whether {told.source} has accepted it: {doubt}"
+        await self._fleet.explain(told.id, reason, self._clock.now().isoformat())
+        return record.model_copy(update={"reason": reason})
+
+    async def _ask_once(self, told: Migration, total_s: float) -> Migration:
+        silence_s, params = CHECK_SILENCE_S, start_params(told)
+        answer = await self._calls.call(
+            told.source, "start_migration", params, migration_id=told.id, silence_s=silence_s, total_s=total_s
+        )
+        with reading(told.source, "start_migration"):
+            return Migration.model_validate(answer["migration"])
+
+
+def _other_request(migration_id: str) -> Conflict:
+    return Conflict(f"the id {migration_id} belongs to another request", fix="choose a new id")
+
+
+def _by_host(hosts: list[Host], verdicts: list[list[Refusal]]) -> list[Refusal]:
+    """Each host's reasons with its name; a reason every host gave (the VM is paused) only once."""
+    everywhere = set.intersection(*({(r.code, r.message) for r in v} for v in verdicts))
+    common = [r for r in verdicts[0] if (r.code, r.message) in everywhere]
+    own = [
+        r if host.name in r.message else r.model_copy(update={"message": f"{host.name}: {r.message}"})
+        for host, verdict in zip(hosts, verdicts, strict=True)
+        for r in verdict
+        if (r.code, r.message) not in everywhere
+    ]
+    return reasons.unique([*common, *own])

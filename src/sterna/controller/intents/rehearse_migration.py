@@ -1,0 +1,78 @@
+"""Rehearse a migration: a real one, whose source's agent undoes it before (or at the first sample of) the copy.
+
+Called after `plan_migration` has found nothing in the way. It is admitted, recorded and shown like any other.
+"""
+
+from __future__ import annotations
+
+from sterna.controller.intents.migrate_vm import MigrateRequest, MigrateVm
+from sterna.domain.errors import Refused
+from sterna.domain.journal import Kind, Role
+from sterna.domain.model import Data, JobSample, Refusal, Value
+from sterna.domain.objective import Asked
+from sterna.domain.status import Status
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet, MigrationRecord
+
+PATIENCE_S = 40.0
+"""How long the answer is waited for; a rehearsal takes some seconds. It ends by itself all the same."""
+LOOK_EVERY_S = 0.2
+
+
+class Rehearsal(Value):
+    """What was tried for real, and undone."""
+
+    migration_id: str | None = None
+    """`sterna show` tells it step by step."""
+    passed: bool = False
+    copied: bool = False
+    """A copy has begun as well."""
+    why: str = ""
+    """How it ended, or that it has not."""
+    tried: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    sample: JobSample | None = None
+    """The first look at its copy."""
+
+
+class RehearseMigration:
+    """The intent "do all of it but move the guest"."""
+
+    def __init__(self, fleet: Fleet, migrate: MigrateVm, clock: Clock) -> None:
+        self._fleet, self._migrate, self._clock = fleet, migrate, clock
+
+    async def start(self, vm: str, destination: str, asked: Asked, *, with_copy: bool) -> MigrationRecord:
+        """Raises as MigrateVm.start."""
+        how = "copy" if with_copy else "prepare"
+        request = MigrateRequest(vm=vm, destination=destination, asked=asked, rehearse=how)
+        record, _ = await self._migrate.start(request)
+        return record
+
+    async def result(self, started: MigrationRecord, *, with_copy: bool) -> Rehearsal:
+        """How it ended; said after `PATIENCE_S` at the latest."""
+        until = self._clock.monotonic_ms() + PATIENCE_S * 1000
+        while True:
+            record = await self._fleet.migration(started.id)
+            if record.status.final or self._clock.monotonic_ms() > until:
+                return await self._read(record, with_copy)
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _read(self, record: MigrationRecord, with_copy: bool) -> Rehearsal:
+        own = [e for e in await self._fleet.entries(record.id) if e.role is Role.SOURCE and e.kind is Kind.NOTE]
+        notes: dict[str, Data] = {e.name: e.data for e in own}
+        told, copied = notes.get("rehearsed", {}), notes.get("rehearsed-copy")
+        undone = record.status is Status.CANCELLED
+        return Rehearsal(
+            migration_id=record.id,
+            passed=undone and bool(told) and (copied is not None or not with_copy),
+            copied=copied is not None,
+            why=record.reason if record.status.final else f"still {record.status}: {record.reason}",
+            tried=tuple(told.get("tried", ())),
+            refusals=tuple(Refusal.model_validate(r) for r in told.get("refusals", ())),
+            sample=JobSample.model_validate(copied["sample"]) if copied else None,
+        )
+
+
+def refused(error: Refused) -> Rehearsal:
+    """One that could not even begin."""
+    return Rehearsal(why=error.message, refusals=error.refusals)

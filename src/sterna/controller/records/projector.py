@@ -1,0 +1,173 @@
+"""The agents' journals -> the controller's records. The journals are the truth; hints only say when to look.
+
+`apply` is the whole rule, pure; `Projector.pull` reads what is new of one host's journal and applies it. Reading
+it again changes nothing, and an empty database is filled again from zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+import structlog
+
+from sterna.controller.calls import AgentCalls, reading
+from sterna.controller.records.events import Events
+from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
+from sterna.domain.model import Data, GuestState, JobSample
+from sterna.domain.progress import with_sample, with_status
+from sterna.domain.status import Status
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Batch, Effect, Fleet, MigrationRecord, VmChange, mark_of
+
+log = structlog.get_logger(__name__)
+
+PAGE = 200
+"""Entries asked for at once: some 100 kB, well under the bus's limit."""
+PAGE_S = 60.0
+"""A page takes milliseconds; who waits for its reader waits no longer than this."""
+
+
+def apply(record: MigrationRecord, host: str, entry: Entry) -> Effect:
+    """What one journal entry changes in the records: nothing where it is not from that migration's own host."""
+    expected = record.migration.source if entry.role is Role.SOURCE else record.migration.destination
+    if host != expected:
+        log.warning("an entry about a migration between other hosts", host=host, migration=record.id)
+        return Effect(record=record)
+    if entry.role is Role.SOURCE:
+        return _from_source(record, entry)
+    return _from_destination(record, host, entry)
+
+
+def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
+    match entry.kind:
+        case Kind.ACCEPTED:
+            migration = accepted_migration(entry) or record.migration
+            if not _same(migration, record.migration):
+                log.warning("another migration of the same id", migration=record.id, source=migration.source)
+                return Effect(record=record)
+            accepted = record.model_copy(update={"migration": migration, "accepted": True, "reason": "accepted"})
+            return Effect(record=accepted, holds=True)
+        case Kind.STATUS:
+            return _status(record, entry)
+        case Kind.TURNED:
+            return Effect(record=record.model_copy(update={"error": entry.data.get("error")}))
+        case Kind.RELEASED:
+            return Effect(record=record, holds=False)
+        case Kind.CLOSED:
+            return Effect(record=record.model_copy(update={"source_closed": True}), holds=False)
+        case Kind.NOTE if entry.name.startswith("waiting") and entry.data.get("why"):
+            return _explained(record, str(entry.data["why"]))
+        case Kind.FAILED if not entry.data.get("final"):
+            error = entry.data.get("error") or {}
+            return _explained(record, f"{entry.row or entry.name} is tried again: {error.get('message', '')}")
+        case Kind.DONE:
+            return _explained(record, record.told)
+        case Kind.NOTE if entry.row == "M3" and entry.data.get("sample"):
+            sample = JobSample.model_validate(entry.data["sample"])
+            progress = with_sample(record.progress, sample)
+            return Effect(record=record.model_copy(update={"progress": progress}))
+        case _:
+            return Effect(record=record)
+
+
+def _same(told: Migration, known: Migration) -> bool:
+    """The same VM between the same hosts? Epoch, addresses and options are the source's to say."""
+    return (told.id, told.vm_uuid, told.source, told.destination) == (
+        known.id,
+        known.vm_uuid,
+        known.source,
+        known.destination,
+    )
+
+
+def _explained(record: MigrationRecord, reason: str) -> Effect:
+    """What is waited for, while it lasts."""
+    if record.status.final or record.reason == reason:
+        return Effect(record=record)
+    return Effect(record=record.model_copy(update={"reason": reason}))
+
+
+def _status(record: MigrationRecord, entry: Entry) -> Effect:
+    try:
+        status = Status(str(entry.data.get("status")))
+    except ValueError:
+        log.warning("status not known to this version", migration=record.id, status=entry.data.get("status"))
+        return Effect(record=record)
+    if record.written_off and not status.final:
+        return Effect(record=record)  # its source was declared dead, and goes through the rest now that it is back
+    change = {
+        "status": status,
+        "reason": str(entry.data.get("reason", "")),
+        "told": str(entry.data.get("reason", "")),
+        "progress": with_status(record.progress, status),
+        "finished_at": entry.at if status.final else None,
+    }
+    return Effect(record=record.model_copy(update=change), holds=False if status.final else None)
+
+
+def _from_destination(record: MigrationRecord, host: str, entry: Entry) -> Effect:
+    if entry.kind is Kind.CLOSED:
+        return Effect(record=record.model_copy(update={"destination_closed": True}))
+    if entry.kind is Kind.STATUS:  # the source is dead and fenced: this half has ended it alone
+        return _status(record.model_copy(update={"written_off": True}), entry)
+    if entry.kind is Kind.DONE and entry.row == "F8":
+        return Effect(record=record, vm=_arrived(host, entry.data))
+    return Effect(record=record)
+
+
+def _arrived(host: str, data: Data) -> VmChange:
+    try:
+        state = GuestState(str(data.get("power_state")))
+    except ValueError:
+        state = GuestState.UNKNOWN
+    return VmChange(host=host, state=state)
+
+
+class Projector:
+    """Reads journals into the records."""
+
+    def __init__(self, fleet: Fleet, calls: AgentCalls, events: Events, clock: Clock) -> None:
+        self._fleet, self._calls, self._events, self._clock = fleet, calls, events, clock
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def pull(self, host: str) -> int:
+        """Read all that is new in one host's journal; how many entries that were.
+
+        Raises NotFound for an unknown host, Unknown for entries of another version, and what `AgentCalls.call`
+        raises.
+        """
+        async with self._locks[host]:
+            total = 0
+            while (taken := await self._pull_page(host)) is not None:
+                total += taken
+            return total
+
+    async def sampled(self, migration_id: str, data: Data) -> None:
+        """Take a progress hint: `{"sample": JobSample, "at": iso}`."""
+        record = await self._fleet.sampled(migration_id, JobSample.model_validate(data.get("sample") or {}))
+        if record is not None:
+            self._events.progressed(record)
+
+    async def _pull_page(self, host: str) -> int | None:
+        """One page; None when there is nothing more to read."""
+        known = await self._fleet.host(host)
+        # one entry back: where the journal says something else there, it is another journal than the one we read
+        since = max(known.cursor - 1, 0)
+        params = {"cursor": since, "limit": PAGE}
+        answer = await self._calls.call(host, "journal_since", params, total_s=PAGE_S)
+        with reading(host, "journal_since"):
+            entries = [Entry.model_validate(e) for e in answer.get("entries", ())]
+            migrations = tuple(Migration.model_validate(m) for m in answer.get("migrations", ()))
+        if known.cursor and (not entries or mark_of(entries[0]) != known.mark):
+            log.warning("this host's journal is another one: reading it from its beginning", host=host)
+            await self._fleet.reread(host)
+            return 0
+        new = [e for e in entries if e.seq > known.cursor]
+        if not new:
+            return None
+        batch = Batch(host=host, entries=tuple(new), migrations=migrations)
+        stored = await self._fleet.take(batch, apply, self._clock.now().isoformat())
+        if stored:
+            self._events.wake()
+        return len(stored)

@@ -1,0 +1,131 @@
+"""Looks at files in threads, counted for each file system: a dead one (NFS) refuses itself, and no other.
+
+Which file system a path is on is read from the kernel's list of mounts, without touching the path. Symbolic links
+on the way to it are known from the last look that succeeded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeVar
+
+from sterna.domain.errors import Temporary
+from sterna.kit.threads import count_as, in_thread
+
+ANSWER_S = 300.0
+"""For one look or change. Removing a large file takes seconds on a busy disk."""
+FIX = "see that the storage it is on can be reached"
+_MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+_MOST_NAMED = 2
+_MOST_KNOWN = 1024
+_leads_to: dict[str, str] = {}
+"""Path over a symbolic link -> where it really is, as it was seen last."""
+
+T = TypeVar("T")
+
+
+class Mount(NamedTuple):
+    """A mounted file system."""
+
+    device: str
+    """Major and minor number: two mounts of one NFS export are one file system."""
+    point: str
+    kind: str
+    """Its type, as the kernel calls it: `ext4`, `nfs4`, `fuse.glusterfs`."""
+
+
+NOWHERE = Mount("", "/", "")
+
+
+def mount_of(path: str) -> Mount:
+    """Where a path lies. Asks the kernel's list only."""
+    return _mount_of(path, list(_mounts()))
+
+
+async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = None) -> T:
+    """`act`, which touches these paths, in a thread. An act on several file systems is counted apart from those on
+    any one of them: nobody knows on which of them it hangs.
+
+    Raises Temporary where a file system does not answer (a dead NFS server), and what `act` raises.
+    """
+
+    def followed() -> T:
+        plain = {os.path.normpath(path) for path in paths}
+        for path in plain | {os.path.dirname(path) for path in plain}:
+            _learn(path)
+        return act()
+
+    mounts = list(_mounts())
+    found = sorted({_mount_of(path, mounts) for path in paths})
+    try:
+        of = " ".join(dict.fromkeys(mount.device for mount in found))
+        return await in_thread(followed, of=of, limit_s=ANSWER_S if limit_s is None else limit_s)
+    except TimeoutError as error:
+        where = " or ".join(paths if len(paths) <= _MOST_NAMED else (mount.point for mount in found))
+        raise Temporary(f"{where}: the file system does not answer: {error}", fix=FIX) from error
+
+
+@contextmanager
+def touching(path: str) -> Iterator[None]:
+    """In an act of `on_disk` that looks at a path which its caller could not name (a backing file, known from a
+    header): it is counted for that one's file system then. Raises Temporary where as many hang on it as may."""
+    before = _count_as(path)
+    if before is None:
+        yield
+        return
+    try:
+        _learn(path)
+        _count_as(path)
+        yield
+    finally:
+        count_as(before, whatever_hangs=True)
+
+
+def _count_as(path: str) -> str | None:
+    try:
+        return count_as(mount_of(path).device)
+    except TimeoutError as error:
+        raise Temporary(f"{path}: the file system does not answer: {error}", fix=FIX) from error
+
+
+def _learn(path: str) -> None:
+    """In a thread: it looks at every part of the way."""
+    real = os.path.realpath(path)
+    if real == path:
+        _leads_to.pop(path, None)
+        return
+    if len(_leads_to) >= _MOST_KNOWN:
+        _leads_to.clear()
+    _leads_to[path] = real
+
+
+def _followed(path: str) -> str:
+    """Where it leads to, as far as is known."""
+    for part in (path, *(str(parent) for parent in PurePosixPath(path).parents)):
+        if part in _leads_to:
+            return _leads_to[part] + path.removeprefix(part)
+    return path
+
+
+def _mount_of(path: str, mounts: list[Mount]) -> Mount:
+    real = _followed(os.path.normpath(path))
+    over = [mount for mount in mounts if mount.point in ("/", real) or real.startswith(mount.point + "/")]
+    longest = max((len(mount.point) for mount in over), default=0)
+    return next((mount for mount in reversed(over) if len(mount.point) == longest), NOWHERE)
+
+
+def _mounts() -> Iterator[Mount]:
+    """In the order in which they were made: of two at one place, the later one is seen."""
+    try:
+        lines = _MOUNTS.read_bytes().decode(errors="surrogateescape").strip().split("\n")
+    except OSError:
+        return
+    for line in lines:
+        _, _, device, _, point, *more = line.split(" ")
+        kind = more[more.index("-") + 1]
+        yield Mount(device, _ESCAPED.sub(lambda found: chr(int(found[1], 8)), point), kind)

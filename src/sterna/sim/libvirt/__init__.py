@@ -1,0 +1,1 @@
+"""A simulated libvirt and QEMU on one host of the simulated world."""

@@ -1,0 +1,82 @@
+"""The two definitions a migration leaves on the destination: the live one and the one that boots from cold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sterna.domain.errors import Permanent
+from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, Nic
+from sterna.domain.plugs import HOSTDEV, MACVTAP, is_function
+from sterna.sim.world.things import Definition
+
+
+def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
+    """DEST_XML: disks as the destination reaches them, NICs with the names it gave them.
+
+    Raises Permanent where the plan names a disk or NIC the VM does not have, or misses one of its NICs.
+    """
+    made = {n.mac: n for n in plan.nics if not is_function(n)}  # functions come after the copy
+    present = [n for n in source.nics if not is_function(n)]
+    for nic in present:
+        if nic.mac not in made:
+            raise Permanent(f"the plan says nothing of NIC {nic.mac}", fix="prepare the destination again")
+    if spare := made.keys() - {n.mac for n in present}:
+        raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(sorted(spare))}")
+    if spare := {d.target for d in plan.disks} - {d.target for d in source.disks}:
+        raise Permanent(f"the plan names disks the VM does not have: {', '.join(sorted(spare))}")
+    nics = tuple(_live(n, made[n.mac]) for n in present)
+    return replace(source, nics=nics, disks=_disks(source.disks, plan), epoch=plan.epoch)
+
+
+def persistent_definition(live: Definition, inactive: Definition | None, plan: CopyPlan) -> Definition:
+    """PERSIST_XML: the same disks, NICs plugged by libvirt itself at a cold start."""
+    cold = inactive or live
+    made = {(n.mac, is_function(n)): n for n in plan.nics}
+    nics = tuple(_cold(n, made.get((n.mac, is_function(n)))) for n in cold.nics)
+    return replace(cold, nics=nics, disks=_disks(cold.disks, plan), epoch=plan.epoch)
+
+
+def _live(nic: Nic, made: DestinationNic) -> Nic:
+    """As the source has it, plugged by libvirt with a device of the name that P10 used."""
+    if made.plug == MACVTAP:
+        return _macvtap(nic, made)
+    return Nic(
+        mac=nic.mac,
+        plug=made.plug,
+        port_id=made.port_id or None,
+        bridge=made.bridge,
+        vlan=nic.vlan if made.vlan is None else made.vlan,
+        mtu=made.mtu,
+        device=made.device,
+    )
+
+
+def _macvtap(nic: Nic, made: DestinationNic) -> Nic:
+    port = made.port_id or nic.port_id
+    return Nic(mac=nic.mac, plug=made.plug, parent=made.parent, mode=made.mode, mtu=made.mtu, port_id=port)
+
+
+def _cold(nic: Nic, made: DestinationNic | None) -> Nic:
+    """The form in which libvirt plugs it itself."""
+    if made is not None and made.plug == MACVTAP:
+        return _macvtap(nic, made)
+    if made is not None and made.plug == HOSTDEV:
+        return nic.model_copy(update={"pci": made.pci})
+    update: dict[str, object] = {"device": None, "managed": True}
+    if made is not None:
+        update |= {"plug": made.plug, "bridge": made.bridge, "port_id": made.port_id or None, "mtu": made.mtu}
+        update["vlan"] = nic.vlan if made.vlan is None else made.vlan
+    return nic.model_copy(update=update)
+
+
+def _disks(disks: tuple[Disk, ...], plan: CopyPlan) -> tuple[Disk, ...]:
+    planned = {d.target: d for d in plan.disks}
+    return tuple(_disk(d, p) if (p := planned.get(d.target)) is not None else d for d in disks)
+
+
+def _disk(disk: Disk, planned: DestinationDisk) -> Disk:
+    secrets = disk.secrets
+    if planned.login is not None:
+        secrets = (planned.login, *(ref for ref in secrets if ref != disk.chap))
+    where = {"path": planned.path, "iscsi": planned.iscsi, "kind": planned.kind}
+    return disk.model_copy(update={**where, "secrets": secrets})

@@ -1,0 +1,1 @@
+"""The other ports of a simulated host."""

@@ -1,0 +1,1 @@
+"""The simulated hosts themselves: guests, files, switches, links, time."""
