@@ -342,7 +342,7 @@ async def test_what_is_left_of_a_guest_that_lost_a_half_in_postcopy_is_ended(hos
     await until_reason(hosts.b, vm.uuid, "postcopy")
     hosts.kill_qemu(hosts.a, vm)
     # This libvirt does not always notice, and then answers nobody, until the stream is given up: asked again, as
-    # `migration/transfer.py` does, for QEMU may have noticed by itself without libvirt's hearing it.
+    # `migration/source/copy.py` does, for QEMU may have noticed by itself without libvirt's hearing it.
     address = hosts.b.stream.removeprefix("tcp://")
     async with asyncio.timeout(60):
         while (await hosts.b.hypervisor.observe(vm.uuid)).reason != "postcopy-failed":

@@ -26,8 +26,10 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.step import Flow
 from sterna.domain.whereabouts import Finding, Verdict, locate
-from sterna.migration import flow, post, removal, rollback, transfer
+from sterna.migration import flow, removal
 from sterna.migration.context import Context
+from sterna.migration.destination import arrive
+from sterna.migration.source import copy, find, release, rollback
 from sterna.rpc.outbox import Outbox
 from tests.matrix import cases
 from tests.matrix.crew import _play, _play_pair, _prepare, silence
@@ -111,7 +113,7 @@ def _never(owner: object, name: str, answer: object = None) -> Mutant:
 
 def _locate_trusting(which: str) -> Mutant:
     """A decision that overlooks one thing."""
-    real = transfer.locate
+    real = find.locate
 
     def blind(source: Any, destination: Any, **more: Any) -> Any:
         if which == "destination":
@@ -127,7 +129,7 @@ def _locate_trusting(which: str) -> Mutant:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(transfer, "locate", blind), patch.object(rollback, "locate", blind):
+        with patch.object(find, "locate", blind), patch.object(rollback, "locate", blind):
             yield
 
     return both
@@ -174,7 +176,7 @@ async def _at_once(ctx: Context, note: str) -> None:
 
 @contextmanager
 def _no_wait() -> Iterator[None]:
-    with patch.object(post, "wait_report", _at_once), patch.object(rollback, "wait_report", _at_once):
+    with patch.object(release, "wait_report", _at_once), patch.object(rollback, "wait_report", _at_once):
         yield
 
 
@@ -213,14 +215,14 @@ def _blind_locate(hidden: Verdict, shown: Verdict) -> Mutant:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(transfer, "locate", wrong), patch.object(rollback, "locate", wrong):
+        with patch.object(find, "locate", wrong), patch.object(rollback, "locate", wrong):
             yield
 
     return both
 
 
 SAFEGUARDS: dict[str, Mutant] = {
-    "no interlock": _never(transfer.Interlock, "do", {}),
+    "no interlock": _never(copy.Interlock, "do", {}),
     "post-copy begins before a broken stream could be joined again": _never(DestinationDesk, "open_recovery", {}),
     "intents are not journaled": lambda: _unwritten(Kind.INTENT),
     "outcomes are not journaled": lambda: _unwritten(Kind.DONE),
@@ -247,13 +249,13 @@ SAFEGUARDS: dict[str, Mutant] = {
     "F10 removes a file without asking whether it is shared": _never(removal, "seen_there", ""),
     "a file is removed whoever needs it": _never(removal, "_against", ""),
     "leftover taps are not swept": _never(Housekeeping, "sweep", ()),
-    "taps of a guest that ended over there are left": lambda: patch.object(post, "unplug_taps", _nothing),
+    "taps of a guest that ended over there are left": lambda: patch.object(arrive, "unplug_taps", _nothing),
     "casts are sent but not journaled": lambda: patch.object(Outbox, "put", _unsent),
-    "an abort found after a restart turns a copy back": lambda: patch.object(transfer.Copy, "settles_abort", False),
+    "an abort found after a restart turns a copy back": lambda: patch.object(copy.Copy, "settles_abort", False),
     "the destination forgets that the guest ran": _never(Arrivals, "_look_out"),
     "tokens of interrupted checks are not swept": _never(CheckTokens, "_sweep"),
     "open migrations are not taken up again": lambda: patch.object(SourceDesk, "resume_all", lambda self: 0),
-    "F10 removes without asking": _never(post.RemoveVm, "_prove"),
+    "F10 removes without asking": _never(release.RemoveVm, "_prove"),
     "R8 does not compare": _never(rollback.ProveSource, "_compare"),
     "the destination's memory of a run is overlooked": _locate_trusting("destination"),
     "libvirt's job is overlooked": _locate_trusting("job"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import Conflict, SternaError
 from sterna.domain.journal import Kind, Migration, Role
-from sterna.migration.steering import RestoreDowntime, Steering
+from sterna.migration.source.steering import RestoreDowntime, Steering
 from sterna.ports.records import Envelope
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.hypervisor import SimHypervisor

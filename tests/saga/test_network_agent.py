@@ -14,8 +14,8 @@ from sterna.domain.model import Nic
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.migration.context import Context
-from sterna.migration.pre import wait_wired
-from sterna.migration.rollback import GiveBindingsBack
+from sterna.migration.destination.wiring import wait_wired
+from sterna.migration.source.rollback import GiveBindingsBack
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif

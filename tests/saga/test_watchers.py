@@ -17,8 +17,8 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Nic
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
-from sterna.migration import transfer
 from sterna.migration.context import PORTS_SWITCHED, Context
+from sterna.migration.source import watch
 from sterna.rpc.client import RpcClient
 from sterna.saga.runner import Runner
 from sterna.sim.libvirt.hypervisor import SimHypervisor
@@ -102,7 +102,7 @@ async def test_the_copy_is_looked_at_again_after_any_error(error):
 @ANY
 async def test_events_are_listened_to_again_after_any_error(error):
     async def scenario(fleet):
-        with raising(transfer, "_note_events", error, error) as left:
+        with raising(watch, "_note_events", error, error) as left:
             await copying(fleet)
         assert not left
         assert "iteration" in fleet.agents["host1"].history(fleet.migration).notes

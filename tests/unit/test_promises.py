@@ -9,7 +9,7 @@ import pytest
 from sterna.domain.journal import Role
 from sterna.domain.model import GuestState, Observation, Refusal, Vm
 from sterna.domain.references import Kind, Reference
-from sterna.migration import promises
+from sterna.migration.destination import promises
 
 PORT = Reference(kind=Kind.ADDRESS, name="10.0.0.1", where="VNC", port=5901)
 

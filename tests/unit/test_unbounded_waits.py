@@ -84,12 +84,12 @@ LOOKED_AT = "called by native/looks.py only: a thread and a limit for each path 
 ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
     "saga/runner.py:Runner._pause": "a clock beside it",
-    "migration/pre.py:unless_aborted": "the call's own deadline (rpc/client.py)",
-    "migration/postcopy.py:_goes_on": "join() is one try, each of its calls with a deadline",
-    "migration/transfer.py:watch": "the copy; looked at every 3 to 12 s (handover.guard), ended by an abort",
-    "migration/transfer.py:_obey_abort": "cancelled with the copy",
-    "migration/handover.py:switch_network": "cancelled with the copy; F7 asks again",
-    "migration/handover.py:let_end": "a clock beside it",
+    "migration/source/asking.py:unless_aborted": "the call's own deadline (rpc/client.py)",
+    "migration/source/postcopy.py:_goes_on": "join() is one try, each of its calls with a deadline",
+    "migration/source/watch.py:watch": "the copy; looked at every 3 to 12 s (handover.guard), ended by an abort",
+    "migration/source/watch.py:_obey_abort": "cancelled with the copy",
+    "migration/source/handover.py:switch_network": "cancelled with the copy; F7 asks again",
+    "migration/source/handover.py:let_end": "a clock beside it",
     "migration/reports.py:_news": "a clock beside it",
     "agent/tokens.py:CheckTokens._sweep_for_ever": "nothing: without a reason there is nothing to sweep",
     "agent/arrivals.py:Arrivals._listen_and_look": "the look beside it, every 10 s; each has a limit",

@@ -23,11 +23,13 @@ from sterna.domain.journal import Migration, Role, leaps
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept, May
-from sterna.migration import promises, secrets, stream
+from sterna.migration import secrets
 from sterna.migration.context import HostPorts
+from sterna.migration.destination import promises
 from sterna.migration.image import against, image_of
 from sterna.migration.media import LARGEST_MEDIUM
 from sterna.migration.sharing import PeersFiles, decide_local
+from sterna.migration.source import stream
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 

@@ -22,7 +22,7 @@ from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.kit.tasks import no_leaks
 from sterna.migration.context import HostPorts
-from sterna.migration.handover import LEAVES, LEAVING
+from sterna.migration.source.handover import LEAVES, LEAVING
 from sterna.ports.bus import Bus
 from sterna.ports.records import Envelope, Journal
 from sterna.rpc.client import RpcClient

@@ -24,10 +24,13 @@ from sterna.domain.secrets import Need
 from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.domain.whereabouts import GONE
-from sterna.migration import media, pre, rehearsal, secrets
+from sterna.migration import secrets
 from sterna.migration.context import WROTE_OFF, Context, HostPorts
+from sterna.migration.destination import media, rehearsal, taps, wiring
+from sterna.migration.destination.prepare import pre_live_migration_result
+from sterna.migration.destination.rollback import refuse_if_used
+from sterna.migration.destination.taps import taps_made, unplug_taps
 from sterna.migration.flow import DESTINATION, DESTINATION_POST, REMOVE_VOLUME_CONNECTION
-from sterna.migration.rollback import refuse_if_used, taps_made, unplug_taps
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -156,17 +159,17 @@ class DestinationDesk:
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)
             facts = await self._host.hypervisor.host()
-            answer = pre.pre_live_migration_result(ctx) | {"host": facts.model_dump(mode="json")}
+            answer = pre_live_migration_result(ctx) | {"host": facts.model_dump(mode="json")}
             ctx.note_once("P11", "return-result", answer)
             return answer
 
     async def wait_vif_plugged(self, request: Request) -> Data:
         """P12: answer when every port made ahead is wired."""
-        return await pre.wait_wired(self._known(request))
+        return await wiring.wait_wired(self._known(request))
 
     async def make_way(self, request: Request) -> Data:
         """`make_way {autostart}`: M4 is next; delete the taps made ahead, and keep their ports. Raises Conflict."""
-        return await pre.make_way(self._known(request), bool(request.params.get("autostart")))
+        return await taps.make_way(self._known(request), bool(request.params.get("autostart")))
 
     async def rehearse(self, request: Request) -> Data:
         """`rehearse {xml, postcopy, tls}`: try, after P11, what M4 would need; changes nothing."""

@@ -22,10 +22,10 @@ from sterna.domain.model import Data, HostFacts, Vm
 from sterna.domain.objective import Objective, objective_of
 from sterna.domain.status import Status
 from sterna.domain.step import Flow, History
-from sterna.migration import postcopy
 from sterna.migration.context import ABORT_ASKED, REHEARSE, RUNS_THERE, WRITTEN_OFF, Context, HostPorts
 from sterna.migration.flow import REHEARSAL, SOURCE
 from sterna.migration.persistent import Turns
+from sterna.migration.source import postcopy
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request

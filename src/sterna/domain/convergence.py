@@ -4,7 +4,7 @@ Pure and without a clock: time is what the hypervisor counts (`JobSample.elapsed
 next samples after a restart. Decisions fall at iteration boundaries, where QEMU has just counted the dirty pages,
 on a smoothed rate; only the deadline is looked at with every sample. The model is KubeVirt's VEP 248: a stall is no
 new minimum of remaining data for a while, and the switch then waits for a local minimum. Called by
-`migration/transfer.py`, which acts on the verdicts.
+`migration/source/watch.py`, which acts on the verdicts.
 """
 
 from __future__ import annotations

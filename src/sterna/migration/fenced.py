@@ -1,4 +1,4 @@
-"""What an operator's word about a dead host settles for the source's half (ADR 7). Read beside `transfer.py`.
+"""What an operator's word about a dead host settles for the source's half (ADR 7). Read beside `source/find.py`.
 
 Called wherever the source has asked both hypervisors; the decisions themselves are `domain/fencing.py`.
 """

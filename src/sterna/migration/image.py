@@ -1,6 +1,6 @@
 """P7: the image's metadata, from the domain's own metadata, else from the image service; and what it demands.
 
-Used by the step in `pre.py` and by the agent's check.
+Used by the step in `destination/prepare.py` and by the agent's check.
 """
 
 from __future__ import annotations

@@ -6,18 +6,17 @@
     forward       F10: what Sterna had made on the source for this VM is undefined there
 
 A value is in no plan, result, note or error. It is sealed for the destination agent's present life: after a restart
-of either agent P3 is asked again, and brings them again.
+of either agent P3 is asked again, and brings them again. Here is what both hosts need; the steps are in
+`source/secrets.py` and `destination/secrets.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sterna.domain.errors import Refused, Temporary
 from sterna.domain.journal import Role
 from sterna.domain.model import Data, Disk, Refusal, Vm
 from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, uncarriable
-from sterna.domain.step import Step
 from sterna.migration.context import Context, HostPorts
 from sterna.ports.records import Journal
 
@@ -55,96 +54,7 @@ def cannot_bring(needs: Iterable[Need], told: Iterable[str], source: str, destin
     return [reason for reason in reasons if reason is not None]
 
 
-async def bring(ctx: Context, vm: Vm) -> Data:
-    """Source, before P3: what goes along with it; {} for a VM without secrets.
-
-    Raises Refused where one cannot be brought, Unreachable, Unknown.
-    """
-    needs = await needs_of(ctx.host, vm)
-    if not needs:
-        return {}
-    told: Data = {"vm": vm.uuid, "needs": [n.model_dump(mode="json") for n in needs]}
-    answer = await ctx.peer.call("secrets_wanted", told)
-    m = ctx.migration
-    refusals = [Refusal.model_validate(r) for r in answer["refusals"]]
-    refusals += cannot_bring(needs, answer["lacking"], m.source, m.destination)
-    if refusals:
-        raise Refused(refusals)
-    sealed = {}
-    for need in needs:
-        if need.key in answer["lacking"] and need.known is not None:
-            value = await ctx.host.hypervisor.secret_value(need.known.uuid)
-            key, good_for = str(answer["key"]), about(m.id, need.key)
-            sealed[need.key] = ctx.host.sealing.seal(value, key=key, about=good_for)
-    return {"secrets": {"needs": told["needs"], "sealed": sealed}}
-
-
-class RemoveSecrets(Step[Context]):
-    """R5, undo of the making: what this migration made here is undefined."""
-
-    row, name = "R5", "remove-secrets"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Found by its mark; what a domain here uses by now, or another guest on its way here counts on, stays."""
-        attached = _attached(ctx)
-        makers = {ctx.migration.id, *(d.attachment_id for d in attached if d.attachment_id)}
-        return await _remove(ctx, [*ctx.incoming_vm().disks, *attached], makers)
-
-
-class MakeSecrets(Step[Context]):
-    """P9, before the volumes are opened: this host's libvirt has each secret that the VM's disks refer to."""
-
-    row, name = "P9", "make-secrets"
-    undo = (RemoveSecrets,)
-    patience_s = 0.0  # what is missing comes with the next P3, not by itself
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Make those that are missing, with what P3 brought. Raises Refused; Temporary: bring it again."""
-        needs = _needed(ctx)
-        missing, refusals = await lacking(ctx.host, needs, ctx.vm_uuid)
-        m = ctx.migration
-        reasons = [*refusals, *cannot_bring(missing, [n.key for n in missing], m.source, m.destination)]
-        if reasons:
-            raise Refused(reasons)
-        made = []
-        for known in (need.known for need in missing if need.known is not None):
-            await self._make(ctx, known)
-            made.append(known.uuid)
-        return {"made": made, "found": [n.key for n in needs if n.key not in made]} if needs else {}
-
-    async def _make(self, ctx: Context, known: Secret) -> None:
-        sealed = ctx.brought.get("sealed", {}).get(known.uuid)
-        if sealed is None:
-            raise Temporary(f"secret {known.uuid} is missing here and must be brought by {ctx.migration.source}")
-        value = ctx.host.sealing.open(str(sealed), about=about(ctx.migration.id, known.uuid))
-        marked = known.model_copy(update={"made_for": ctx.vm_uuid, "made_by": ctx.migration.id})
-        await ctx.host.hypervisor.make_secret(marked, value)
-
-
-def _needed(ctx: Context) -> list[Need]:
-    """As the source tells of them: but for the logins in whose place P4 has put this host's own."""
-    told = {n.ref: n for n in (Need.model_validate(raw) for raw in ctx.brought.get("needs", ()))}
-    vm = ctx.incoming_vm()
-    before, after = refs_of(vm.disks), refs_of([*_attached(ctx), *(d for d in vm.disks if d.local)])
-    return [told.get(ref, Need(ref=ref)) for ref in before if ref in after]
-
-
-def _attached(ctx: Context) -> list[Disk]:
-    """The volumes as P4 found that this host reaches them."""
-    return [Disk.model_validate(raw) for raw in ctx.history.results["attach-volumes"]["disks"]]
-
-
-class RemoveSecretsAtSource(Step[Context]):
-    """F10, after the definition: what an earlier migration had made here for this VM is undefined."""
-
-    row, name = "F10", "remove-secrets-at-source"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Nobody else's, and none that is still referred to."""
-        return await _remove(ctx, ctx.vm_before().disks, None)
-
-
-async def _remove(ctx: Context, disks: Iterable[Disk], makers: set[str] | None) -> Data:
+async def remove(ctx: Context, disks: Iterable[Disk], makers: set[str] | None) -> Data:
     """Of the secrets these disks refer to: those that Sterna made here for this VM. `makers`: by these alone."""
     refs = refs_of(disks)
     if not refs:

@@ -3,7 +3,7 @@
 libvirt's source then waits for its keep-alive to run out (some 30 s), takes the hand-over for failed, and lets its
 own paused guest run again: two copies, unless a lock on a disk's file stops it (libvirt leaves that to
 "the lock manager plugins"; a volume over the network has none). Sterna can ask the destination by another way, and
-ends what waits on the source before that. Called by `transfer.py` while it watches a copy.
+ends what waits on the source before that. Called by `watch.py` while it watches a copy.
 """
 
 from __future__ import annotations

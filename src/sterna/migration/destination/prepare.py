@@ -1,195 +1,22 @@
-"""Phase 1, pre_live_migration: everything the VM will need on the destination, and how each part is undone.
+"""Phase 1 on the destination, P4-P10: everything that the VM will need here, and how each part is undone.
 
-P1-P3 and P12 run on the source, P4-P10 on the destination (which journals them itself). The undo of P3 is the
-destination's own rollback; the undos of P4-P10 are in rollback.py under R3 and R5-R7.
+Each step is journaled on this host. The undos are in `rollback.py`, under R3 and R5-R7.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
-
-from sterna.domain import untrusted
 from sterna.domain.errors import (
-    Cancelled,
     Conflict,
-    Permanent,
     Refused,
-    SternaError,
-    Temporary,
-    Undelivered,
 )
-from sterna.domain.jobs import occupied
 from sterna.domain.journal import Kind, Role
 from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, Nic
-from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, claimed, device_name, is_wired_by_agent
-from sterna.domain.status import Status
+from sterna.domain.plugs import MADE_AHEAD, claimed, device_name
 from sterna.domain.step import Step
-from sterna.migration import promises, rollback, secrets
-from sterna.migration.context import AUTOSTART, P3_TRIED, P3_UNDELIVERED, Context
+from sterna.migration.context import Context
+from sterna.migration.destination import promises, rollback
 from sterna.migration.image import against, image_of
-from sterna.migration.rollback import taps_made
-from sterna.migration.sharing import decide_local
-from sterna.ports.storage import Created, Storage
-
-# ---------------------------------------------------------------- source
-
-
-class SetPreparing(Step[Context]):
-    """P1: the migration's status becomes `preparing`."""
-
-    row, name = "P1", "set-preparing"
-    reads_only = True
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Journal the status."""
-        ctx.set_status(Status.PREPARING, f"preparing {ctx.migration.destination}")
-        return {}
-
-
-AGENT_LOOK_S = 0.05
-"""How closely a network agent is followed: a look at the local copy of the switch's records."""
-
-
-async def _with_owner(storage: Storage, disk: Disk) -> Disk:
-    """A local disk's copy belongs to whom the disk belongs to."""
-    if not disk.local or disk.path is None:
-        return disk
-    return disk.model_copy(update={"owner": await storage.owner_of(disk.path)})
-
-
-class SnapshotVolumes(Step[Context]):
-    """P2: read the VM's volumes and NICs, and keep a snapshot of them.
-
-    Also settles which file disks only this host can see. Changes nothing.
-    """
-
-    row, name = "P2", "snapshot-volumes"
-    undo = (rollback.DropTokens,)
-
-    async def plan(self, ctx: Context) -> Data:
-        """Which paths get a token for a moment, so that a crash in between can be swept."""
-        vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
-        disks = [await ctx.host.storage.examine(d) for d in vm.disks]
-        return {"paths": list(dict.fromkeys(path for d in disks for path in d.files))}
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """The VM as it is now."""
-        vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
-        if keeps := occupied(vm, await ctx.host.hypervisor.check_outgoing(vm.uuid)):
-            raise Refused(keeps)
-        decided = await decide_local(ctx.host.storage, ctx.elsewhere, vm.disks, ctx.token)
-        disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
-        against = [refusal for disk in disks for refusal in disk.against]
-        if against:
-            raise Refused(against)
-        nics = []
-        for nic in vm.nics:
-            port = await ctx.host.vif.describe(nic)
-            if port is None:
-                raise Permanent(f"NIC {nic.mac} is not plugged into any bridge here", fix="plug it, or detach it")
-            nics.append(port)
-        vm = vm.model_copy(update={"disks": disks, "nics": tuple(nics)})
-        return {"vm": vm.model_dump(mode="json")}
-
-
-class PrepareBindings(Step[Context]):
-    """Before P3: each port has a binding for the destination, not yet active, and says where it goes."""
-
-    name = "prepare-bindings"
-    undo = (rollback.WithdrawDestinationBindings,)
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Ask the network service; without one it is nothing."""
-        await ctx.host.network.prepare(ctx.vm_before(), *ctx.network_hosts)
-        return ctx.asked_network
-
-
-async def unless_aborted(ctx: Context, call: Coroutine[Any, Any, Data]) -> Data:
-    """The answer. Raises Cancelled at an abort: whatever the destination is doing for it meanwhile, it undoes."""
-    asking, aborted = asyncio.ensure_future(call), asyncio.ensure_future(ctx.abort.wait())
-    try:
-        await asyncio.wait((asking, aborted), return_when=asyncio.FIRST_COMPLETED)
-        if not asking.done():
-            raise Cancelled("aborted on request")
-        return asking.result()
-    finally:
-        asking.cancel()
-        aborted.cancel()
-        await asyncio.gather(asking, aborted, return_exceptions=True)
-
-
-class CallPreLiveMigration(Step[Context]):
-    """P3: ask the destination to prepare everything; P11 is its answer."""
-
-    row, name = "P3", "pre-live-migration"
-    undo = (rollback.FindConnections, rollback.RemoveVolumeConnection, rollback.CastRollback)
-    patience_s = 60.0  # a destination agent that was killed gets the time to be started again
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """The destination's typed data per disk and NIC."""
-        vm = ctx.vm_before()
-        params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
-        ctx.count(P3_TRIED)
-        try:
-            params |= await unless_aborted(ctx, secrets.bring(ctx, vm))
-        except SternaError:
-            ctx.count(P3_UNDELIVERED)  # a question changes nothing
-            raise
-        try:
-            told = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
-            answer = untrusted.answer(told)
-        except Undelivered:
-            ctx.count(P3_UNDELIVERED)
-            raise
-        ctx.note("P11", "pre-live-migration-result", answer)
-        return answer
-
-
-class WaitVifPlugged(Step[Context]):
-    """P12: wait until the destination's network forwards for the ports made ahead of the guest."""
-
-    row, name = "P12", "network-vif-plugged"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """The destination watches its own switch; it says so as soon as it is true."""
-        return await unless_aborted(ctx, ctx.peer.call("wait_vif_plugged", {}))
-
-
-class MakeWay(Step[Context]):
-    """Before M4: the destination's taps make way for those that its libvirt makes with the incoming guest.
-
-    So what libvirt knows of the guest afterwards is what it would know without Sterna, and its own tools can move,
-    save and restore it (ADR 15). The switch keeps the ports, wired as they are.
-    """
-
-    name = "make-way"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Ask for it; repeating is harmless. The destination learns what autostart was when it was cleared."""
-        autostart = bool(ctx.history.plans["take-ownership"]["autostart"])
-        return await unless_aborted(ctx, ctx.peer.call("make_way", {"autostart": autostart}))
-
-
-class DetachDevices(Step[Context]):
-    """Before M1: what QEMU cannot copy is taken from the guest; its standby NIC (net_failover) goes on."""
-
-    name = "detach-devices"
-    undo = (rollback.AttachDevices,)
-
-    async def plan(self, ctx: Context) -> Data:
-        """The virtual functions the guest is about to lose."""
-        return {"nics": [n.model_dump(mode="json") for n in ctx.vm_before().nics if n.plug == HOSTDEV]}
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """One by one; each is gone when the guest has let go of it."""
-        for raw in plan["nics"]:
-            await ctx.host.hypervisor.detach_nic(ctx.vm_uuid, Nic.model_validate(raw))
-        return {}
-
-
-# ---------------------------------------------------------------- destination
+from sterna.ports.storage import Created
 
 
 class AttachVolumes(Step[Context]):
@@ -326,7 +153,7 @@ class ConnectVolumes(Step[Context]):
     """P9: make the volumes reachable from here, and prove it by opening them read-only."""
 
     row, name = "P9", "connect-volumes"
-    undo = (rollback.DisconnectVolumes,)
+    undo = (rollback.DisconnectVolumesHere,)
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Connect them, one by one."""
@@ -415,44 +242,3 @@ def pre_live_migration_result(ctx: Context) -> Data:
         "address": ctx.host.address,
         "addresses": [ctx.host.address, *ctx.host.more_addresses],
     }
-
-
-async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
-    """P12, the destination's half: until every tap made at P10 is wired. Raises Temporary after `patience_s`."""
-    nics = taps_made(ctx)
-    deadline = ctx.clock.monotonic_ms() + patience_s * 1000
-    for nic in nics:
-        while not await ctx.host.vif.wired(nic):
-            if ctx.clock.monotonic_ms() > deadline:
-                raise Temporary(f"{nic.device} is plugged but the switch does not forward for it yet")
-            await ctx.clock.sleep(0.05)
-    told = await _wait_for_agent(ctx, nics) if ctx.host.network.service or ctx.host.wait_for else {}
-    return {"wired": [nic.device for nic in nics]} | told
-
-
-async def make_way(ctx: Context, autostart: bool) -> Data:
-    """The destination's half of `MakeWay`. Raises Conflict, Unreachable."""
-    ctx.note_once("", AUTOSTART, {"on": autostart})
-    nics = taps_made(ctx)
-    for nic in nics:
-        await ctx.host.vif.make_way(nic)
-    return {"taps": [nic.device for nic in nics]}
-
-
-async def _wait_for_agent(ctx: Context, nics: list[Nic]) -> Data:
-    """Until this host's network agent has wired the ports too: what is wired before the guest arrives costs it
-    nothing. The switch itself is where that is seen first. Raises Permanent where that is fatal."""
-    began, limit_ms = ctx.clock.monotonic_ms(), ctx.host.vif_plugging_timeout_s * 1000
-    for nic in nics:
-        while not is_wired_by_agent(await ctx.host.vif.describe(nic), ctx.host.wait_for):
-            if ctx.clock.monotonic_ms() - began > limit_ms:
-                why = (
-                    f"the network agent of {ctx.host.name} has not wired {nic.device} within {limit_ms / 1000:g} s"
-                )
-                if ctx.host.vif_plugging_is_fatal:
-                    raise Permanent(
-                        why, fix="see its log; or let a migration go on all the same (vif_plugging_is_fatal)"
-                    )
-                return {"by_agent": False, "why": why}
-            await ctx.clock.sleep(AGENT_LOOK_S)
-    return {"by_agent": True}

@@ -1,23 +1,21 @@
-"""The rollback: what undoes phase 1, and phase 2 before the switch-over.
+"""The rollback on the source: R0-R4, R6 and R8.
 
-R0-R4 and R8 run on the source, R3 and R5-R7 on the destination.
-
-Every step is retried for as long as it takes and copes with a `do` that stopped anywhere, or never began.
+Every step is retried for as long as it takes. Each copes with a `do` that stopped anywhere, or never began.
 """
 
 from __future__ import annotations
 
-from sterna.domain.errors import Conflict, NotFound, Temporary, Unknown, Unreachable
+from sterna.domain.errors import NotFound, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic, Observation, Vm
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Onward, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
-from sterna.migration import fenced, handover, removal
+from sterna.migration import fenced
 from sterna.migration.context import PORTS_SWITCHED, WROTE_OFF, Context
 from sterna.migration.reports import forgotten, wait_report
-from sterna.ports.storage import Created
+from sterna.migration.source import handover
 
 R3_PATIENCE_S = 10.0
 CHANGED = "changed-meanwhile"
@@ -25,8 +23,6 @@ CHANGED = "changed-meanwhile"
 UNDEFINED = "its definition was removed"
 WIRED_PATIENCE_S = 10.0
 """A network agent wires a port within about two seconds; one that is away must not hold the rest up."""
-
-# ---------------------------------------------------------------- source
 
 
 class AskBoth(Step[Context]):
@@ -301,7 +297,7 @@ def _as_was(disk: Disk, now: Vm) -> bool:
     return found is not None and (found.path, found.iscsi, found.rbd) == (disk.path, disk.iscsi, disk.rbd)
 
 
-class AwaitDestination(Step[Context]):
+class AwaitRollbackAtDestination(Step[Context]):
     """After R8: `failed` (or `cancelled`) once the destination has reported R7; until then `rolling-back`."""
 
     name = "await-rollback-at-destination"
@@ -322,132 +318,3 @@ class AwaitDestination(Step[Context]):
         ctx.set_status(final, why)
         ctx.write(Kind.CLOSED)
         return {}
-
-
-# ---------------------------------------------------------------- destination
-
-
-class DisconnectVolumes(Step[Context]):
-    """R3, undo of P9: this host lets go of the volumes."""
-
-    row, name = "R3", "disconnect-volumes-here"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Those P9 may have connected."""
-        if "connect-volumes" not in ctx.history.plans:
-            return {}
-        await refuse_if_used(ctx)
-        for disk in attached_disks(ctx):
-            await ctx.host.volumes_for(disk).disconnect(disk)
-        return {}
-
-
-class TerminateConnections(Step[Context]):
-    """R3, undo of P4: this host's admissions are withdrawn."""
-
-    row, name = "R3", "terminate-connections"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Those P4 meant to make, made or not."""
-        if disks := attached_disks(ctx):
-            await refuse_if_used(ctx)
-        for disk in disks:
-            await ctx.host.volumes_for(disk).detach(disk)
-        return {}
-
-
-async def refuse_if_used(ctx: Context) -> None:
-    """R3 comes in a message, which may be late or false: look whether the guest uses its volumes here.
-
-    Raises Conflict where it runs here or has; what the hypervisor raises where it does not answer.
-    """
-    seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
-    if seen.state is GuestState.RUNNING or (seen.state is GuestState.PAUSED and seen.ran):
-        raise Conflict(
-            f"the guest is {seen.state} on {ctx.host.name}: its volumes stay connected",
-            fix=f"end it on {ctx.host.name}, or move it away, if it does not belong there",
-        )
-
-
-def attached_disks(ctx: Context) -> list[Disk]:
-    """P4's intent on this host."""
-    return [Disk.model_validate(d) for d in ctx.history.plans.get("attach-volumes", {}).get("disks", ())]
-
-
-class RemoveConfiguration(Step[Context]):
-    """R5: nothing of the VM's configuration stays on this host; a guest that runs here is never touched."""
-
-    row, name = "R5", "remove-configuration"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """End what waits for its memory and never ran, undefine what is ours and inactive.
-
-        R0 has settled that the guest is the source's: a definition of this epoch without a QEMU is left over.
-        """
-        uuid, epoch = ctx.vm_uuid, ctx.migration.epoch
-        seen = await ctx.host.hypervisor.observe(uuid)
-        active_and_ran = seen.state is GuestState.RUNNING or (seen.state is GuestState.PAUSED and seen.ran)
-        if active_and_ran:
-            raise Temporary(f"the guest runs on {ctx.host.name}: nothing is removed here")
-        if seen.state is GuestState.PAUSED:
-            await ctx.host.hypervisor.end_incoming(uuid, epoch)
-            seen = await ctx.host.hypervisor.observe(uuid)
-        if seen.state is GuestState.SHUTOFF and seen.epoch == epoch:
-            made = frozenset(ctx.history.plans.get("create-instance-directory", {}).get("absent", ()))
-            state = () if ctx.peer_fenced else await removal.private_state(ctx, ctx.incoming_vm(), made_here=made)
-            await ctx.host.hypervisor.undefine(uuid, epoch, remove=state)
-        await ctx.host.hypervisor.close_recovery(uuid)
-        return {}
-
-
-class RemoveVifs(Step[Context]):
-    """R6, undo of P10: the taps made ahead."""
-
-    row, name = "R6", "remove-vifs"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Those P10 meant to make, made or not, and only if they are still this VM's."""
-        await unplug_taps(ctx)
-        return {}
-
-
-class WithdrawBindings(Step[Context]):
-    """R6, undo of P5: this host's inactive bindings."""
-
-    row, name = "R6", "withdraw-bindings"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Those the source made for it, if they are still there."""
-        await ctx.host.network.withdraw(ctx.incoming_vm(), *ctx.network_hosts)
-        return ctx.asked_network
-
-
-def taps_made(ctx: Context) -> list[Nic]:
-    """The NICs whose tap P10 meant to make here, each with its `device`."""
-    taps = ctx.history.plans.get("plug-vifs", {}).get("taps", ())
-    return [Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]}) for tap in taps]
-
-
-async def unplug_taps(ctx: Context, *, for_good: bool = True) -> None:
-    """Remove the taps P10 meant to make here, made or not, if they are still this VM's."""
-    for nic in taps_made(ctx):
-        port = await ctx.host.vif.describe(nic)
-        # without a port too: a crash in between may have left the bare tap
-        if port is None or (port.device in (None, nic.device) and port.port_id == nic.port_id):
-            bridge = (port and port.bridge) or nic.bridge
-            await ctx.host.vif.unplug(nic.model_copy(update={"bridge": bridge}), for_good=for_good)
-
-
-class RemoveInstanceDirectory(Step[Context]):
-    """R7, undo of P8: only what P8's intent says was about to be made here, and only if it still is that."""
-
-    row, name = "R7", "remove-instance-directory"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Remove it. What somebody has come to use meanwhile is kept, and said."""
-        created = ctx.history.plans.get("create-instance-directory")
-        if created is None:
-            return {}
-        made = ctx.history.results.get("create-instance-directory", {}).get("identities", {})
-        removed = await removal.remove(ctx, Created.model_validate(created), made, made_here=True)
-        return removed.model_dump(mode="json")

@@ -6,9 +6,9 @@ from sterna.domain import untrusted
 from sterna.domain.errors import Refused
 from sterna.domain.model import Data, Transport
 from sterna.domain.step import Step
-from sterna.migration import stream
 from sterna.migration.context import Context
-from sterna.migration.pre import unless_aborted
+from sterna.migration.source import stream
+from sterna.migration.source.asking import unless_aborted
 
 
 class ProbeStream(Step[Context]):

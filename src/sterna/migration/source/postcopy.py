@@ -1,6 +1,6 @@
 """Post-copy: the guest runs on the destination while the source still holds pages of it.
 
-Used by `transfer.py` while a copy lasts. The pivot lies behind, so there is no way back; phase 3 has not begun, so
+Used by `copy.py` while a copy lasts. The pivot lies behind, so there is no way back; phase 3 has not begun, so
 nothing is removed on either side. A broken stream is `recovering`: both QEMUs wait, and are joined again over any
 of the destination's addresses, for as long as it takes. Nothing here ever ends a guest.
 """

@@ -8,14 +8,13 @@ over; M3 ends it at its first sample. Nothing here is a second implementation of
 from __future__ import annotations
 
 from sterna.domain import untrusted
-from sterna.domain.errors import Cancelled, Refused, SternaError
+from sterna.domain.errors import Cancelled, Refused
 from sterna.domain.model import CopyPlan, Data, Refusal, Transport
 from sterna.domain.objective import CopyParameters
 from sterna.domain.step import Step
-from sterna.migration import stream
 from sterna.migration.context import REHEARSED, Context
-from sterna.migration.transfer import copy_plan
-from sterna.ports.handshake import Handshake
+from sterna.migration.source import stream
+from sterna.migration.source.copy_plan import copy_plan
 
 
 class Rehearse(Step[Context]):
@@ -47,23 +46,3 @@ class Rehearse(Step[Context]):
             refusals += [refused] if refused is not None else []
             tried.append("TLS handshake with both hosts' certificates")
         return tried, refusals
-
-
-async def rehearse_here(ctx: Context, xml: str, *, postcopy: bool, tls: bool) -> Data:
-    """The destination's part: `tried`, `refusals`, and the `port` on which it expects a handshake."""
-    tried, port = ["the destination's libvirt has translated its definition"], 0
-    refusals = await ctx.host.hypervisor.check_definition(xml)
-    if postcopy:
-        refusals += await ctx.host.hypervisor.check_postcopy()
-        tried.append("userfaultfd for post-copy")
-    if tls and ctx.host.handshake is not None:
-        port = await _expect(ctx.host.handshake, refusals)
-    return {"tried": tried, "refusals": [r.model_dump() for r in refusals], "port": port}
-
-
-async def _expect(handshake: Handshake, refusals: list[Refusal]) -> int:
-    try:
-        return await handshake.expect()
-    except SternaError as error:
-        refusals.append(Refusal(code="tls-handshake", message=error.message, fix=error.fix))
-        return 0

@@ -1,31 +1,26 @@
-"""Phase 3, post_live_migration: the guest is the destination's; the source lets go. Only forward, until it holds.
+"""Phase 3 on the source, F1-F5, F10 and F11: the guest is the destination's, and this host lets go of it.
 
-F1-F5, F10, F11 run on the source; F6-F9 on the destination when F5's cast reaches it.
+Only forward, until it holds.
 """
 
 from __future__ import annotations
 
-import contextlib
-
 import structlog
 
-from sterna.domain.errors import Permanent, Temporary
+from sterna.domain.errors import Temporary
 from sterna.domain.journal import Kind
-from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic
+from sterna.domain.model import Data, Disk, DiskKind, GuestState
 from sterna.domain.pauses import words_of
-from sterna.domain.plugs import HOSTDEV, MADE_AHEAD, device_name
+from sterna.domain.plugs import MADE_AHEAD, device_name
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.domain.whereabouts import GONE, SAVED
+from sterna.domain.whereabouts import GONE
 from sterna.migration import removal
-from sterna.migration.context import AUTOSTART, Context
+from sterna.migration.context import Context
 from sterna.migration.reports import forgotten, wait_report
-from sterna.migration.rollback import unplug_taps
 from sterna.ports.storage import Created
 
 log = structlog.get_logger(__name__)
-
-# ---------------------------------------------------------------- source
 
 
 class FindVolumes(Step[Context]):
@@ -71,7 +66,7 @@ class DetachVolumes(Step[Context]):
         return {}
 
 
-class RemoveVifs(Step[Context]):
+class RemoveVifsAtSource(Step[Context]):
     """F4: remove the VM's NICs from this host's bridges, whoever made them."""
 
     row, name = "F4", "remove-vifs-at-source"
@@ -199,80 +194,3 @@ def _arrived_paused(ctx: Context) -> str:
     reported = ctx.history.notes.get("dhost-reports-F9", {})
     paused = reported.get("guest_state") == GuestState.PAUSED
     return words_of(str(reported.get("guest_reason", ""))[:100]) if paused else ""
-
-
-# ---------------------------------------------------------------- destination
-
-
-class ReadNetworkInfo(Step[Context]):
-    """F6: the VM's network info, from what P10 plugged; virtual functions are given to the guest."""
-
-    row, name = "F6", "read-network-info-after"
-    reads_only = True
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """The NICs that must be plugged now."""
-        nics = [Nic.model_validate(raw) for raw in ctx.history.results["plug-vifs"]["nics"]]
-        for nic in (n for n in nics if n.plug == HOSTDEV):
-            if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
-                await ctx.host.hypervisor.attach_nic(ctx.vm_uuid, nic)
-        return {"nics": [nic.model_dump(mode="json") for nic in nics]}
-
-
-class ActivateBindings(Step[Context]):
-    """F7: the ports are this host's now, at the network service and in the switch."""
-
-    row, name = "F7", "activate-bindings"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """Confirm what was activated at the switch-over, drop the source's, then look at the switch."""
-        await ctx.host.network.settle(ctx.incoming_vm(), *ctx.network_hosts)
-        if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state in GONE:
-            return ctx.asked_network
-        has = {nic.mac for nic in (await ctx.host.hypervisor.vm(ctx.vm_uuid)).nics}
-        for nic in (Nic.model_validate(n) for n in ctx.history.results["plug-vifs"]["nics"]):
-            # one that somebody detached meanwhile is nobody's to wait for
-            if (nic.mac in has or nic.plug == HOSTDEV) and not await ctx.host.vif.wired(nic):
-                raise Temporary(f"{nic.device or nic.mac} is not wired", fix="see to its bridge, or detach the NIC")
-        return ctx.asked_network
-
-
-class UpdateVm(Step[Context]):
-    """F8: read the VM's state here; its host, power_state and task_state are updated. Autostart as it was; nothing
-    of the copy of its disks is left in its QEMU."""
-
-    row, name = "F8", "update-vm"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """What this hypervisor says, and the finished job's statistics."""
-        seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
-        if seen.state is GuestState.UNKNOWN:
-            raise Temporary("this host's hypervisor does not answer")
-        if ctx.history.notes.get(AUTOSTART, {}).get("on") and seen.state is not GuestState.ABSENT:
-            await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
-        if any(disk.local for disk in ctx.incoming_vm().disks):
-            with contextlib.suppress(Permanent):  # a QEMU that cannot be asked has to be left as it is
-                await ctx.host.hypervisor.end_exports(ctx.vm_uuid)
-        job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
-        return {
-            "host": ctx.host.name,
-            "power_state": seen.state,
-            "power_reason": seen.reason,
-            "task_state": None,
-            "job": job.model_dump(mode="json") if job else None,
-        }
-
-
-class UpdateResources(Step[Context]):
-    """F9: this host's resources are updated. The migration is complete on the destination."""
-
-    row, name = "F9", "update-resources"
-
-    async def do(self, ctx: Context, plan: Data) -> Data:
-        """What this host has free now. Of a guest that has ended here, the taps made ahead of it go too."""
-        seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
-        if seen.state in GONE and seen.reason != SAVED:  # one that is defined here may be started again
-            await unplug_taps(ctx, for_good=seen.state is GuestState.ABSENT)
-        await ctx.host.hypervisor.close_recovery(ctx.vm_uuid)
-        facts = await ctx.host.hypervisor.host()
-        return {"memory_free_bytes": facts.memory_free_bytes}

@@ -1,6 +1,6 @@
 """The promise kept while the copy runs: samples go to `domain/convergence`, its verdicts to the hypervisor.
 
-Beside M3 in `transfer.py`, which takes the samples. Nothing here decides: the rules come from the migration's
+Beside M3 in `watch.py`, which takes the samples. Nothing here decides: the rules come from the migration's
 objective, the verdicts from a pure function. An agent that was restarted goes on with the next sample; what it has
 given up stays given up, as the journal says.
 """
@@ -18,8 +18,8 @@ from sterna.domain.model import Data, GuestLoad, JobSample
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
 from sterna.domain.policies import May
 from sterna.domain.step import Step
-from sterna.migration import postcopy, stream
 from sterna.migration.context import Context
+from sterna.migration.source import postcopy, stream
 
 STEERED = "steered"
 """Note: the last thing done to the copy, and why."""

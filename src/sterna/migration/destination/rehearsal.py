@@ -1,0 +1,28 @@
+"""The destination's part of a rehearsal: what its libvirt says of the definition, post-copy and TLS."""
+
+from __future__ import annotations
+
+from sterna.domain.errors import SternaError
+from sterna.domain.model import Data, Refusal
+from sterna.migration.context import Context
+from sterna.ports.handshake import Handshake
+
+
+async def rehearse_here(ctx: Context, xml: str, *, postcopy: bool, tls: bool) -> Data:
+    """The destination's part: `tried`, `refusals`, and the `port` on which it expects a handshake."""
+    tried, port = ["the destination's libvirt has translated its definition"], 0
+    refusals = await ctx.host.hypervisor.check_definition(xml)
+    if postcopy:
+        refusals += await ctx.host.hypervisor.check_postcopy()
+        tried.append("userfaultfd for post-copy")
+    if tls and ctx.host.handshake is not None:
+        port = await _expect(ctx.host.handshake, refusals)
+    return {"tried": tried, "refusals": [r.model_dump() for r in refusals], "port": port}
+
+
+async def _expect(handshake: Handshake, refusals: list[Refusal]) -> int:
+    try:
+        return await handshake.expect()
+    except SternaError as error:
+        refusals.append(Refusal(code="tls-handshake", message=error.message, fix=error.fix))
+        return 0

@@ -1,0 +1,124 @@
+"""The rollback on the destination: R3 and R5-R7, the undos of P4-P10.
+
+Every step is retried for as long as it takes. Each copes with a `do` that stopped anywhere, or never began.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.errors import Conflict, Temporary
+from sterna.domain.model import Data, Disk, GuestState
+from sterna.domain.step import Step
+from sterna.migration import removal
+from sterna.migration.context import Context
+from sterna.migration.destination.taps import unplug_taps
+from sterna.ports.storage import Created
+
+
+class DisconnectVolumesHere(Step[Context]):
+    """R3, undo of P9: this host lets go of the volumes."""
+
+    row, name = "R3", "disconnect-volumes-here"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those P9 may have connected."""
+        if "connect-volumes" not in ctx.history.plans:
+            return {}
+        await refuse_if_used(ctx)
+        for disk in attached_disks(ctx):
+            await ctx.host.volumes_for(disk).disconnect(disk)
+        return {}
+
+
+class TerminateConnections(Step[Context]):
+    """R3, undo of P4: this host's admissions are withdrawn."""
+
+    row, name = "R3", "terminate-connections"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those P4 meant to make, made or not."""
+        if disks := attached_disks(ctx):
+            await refuse_if_used(ctx)
+        for disk in disks:
+            await ctx.host.volumes_for(disk).detach(disk)
+        return {}
+
+
+async def refuse_if_used(ctx: Context) -> None:
+    """R3 comes in a message, which may be late or false: look whether the guest uses its volumes here.
+
+    Raises Conflict where it runs here or has; what the hypervisor raises where it does not answer.
+    """
+    seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+    if seen.state is GuestState.RUNNING or (seen.state is GuestState.PAUSED and seen.ran):
+        raise Conflict(
+            f"the guest is {seen.state} on {ctx.host.name}: its volumes stay connected",
+            fix=f"end it on {ctx.host.name}, or move it away, if it does not belong there",
+        )
+
+
+def attached_disks(ctx: Context) -> list[Disk]:
+    """P4's intent on this host."""
+    return [Disk.model_validate(d) for d in ctx.history.plans.get("attach-volumes", {}).get("disks", ())]
+
+
+class RemoveConfiguration(Step[Context]):
+    """R5: nothing of the VM's configuration stays on this host; a guest that runs here is never touched."""
+
+    row, name = "R5", "remove-configuration"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """End what waits for its memory and never ran, undefine what is ours and inactive.
+
+        R0 has settled that the guest is the source's: a definition of this epoch without a QEMU is left over.
+        """
+        uuid, epoch = ctx.vm_uuid, ctx.migration.epoch
+        seen = await ctx.host.hypervisor.observe(uuid)
+        active_and_ran = seen.state is GuestState.RUNNING or (seen.state is GuestState.PAUSED and seen.ran)
+        if active_and_ran:
+            raise Temporary(f"the guest runs on {ctx.host.name}: nothing is removed here")
+        if seen.state is GuestState.PAUSED:
+            await ctx.host.hypervisor.end_incoming(uuid, epoch)
+            seen = await ctx.host.hypervisor.observe(uuid)
+        if seen.state is GuestState.SHUTOFF and seen.epoch == epoch:
+            made = frozenset(ctx.history.plans.get("create-instance-directory", {}).get("absent", ()))
+            state = () if ctx.peer_fenced else await removal.private_state(ctx, ctx.incoming_vm(), made_here=made)
+            await ctx.host.hypervisor.undefine(uuid, epoch, remove=state)
+        await ctx.host.hypervisor.close_recovery(uuid)
+        return {}
+
+
+class RemoveVifs(Step[Context]):
+    """R6, undo of P10: the taps made ahead."""
+
+    row, name = "R6", "remove-vifs"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those P10 meant to make, made or not, and only if they are still this VM's."""
+        await unplug_taps(ctx)
+        return {}
+
+
+class WithdrawBindings(Step[Context]):
+    """R6, undo of P5: this host's inactive bindings."""
+
+    row, name = "R6", "withdraw-bindings"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Those the source made for it, if they are still there."""
+        await ctx.host.network.withdraw(ctx.incoming_vm(), *ctx.network_hosts)
+        return ctx.asked_network
+
+
+class RemoveInstanceDirectory(Step[Context]):
+    """R7, undo of P8: only what P8's intent says was about to be made here, and only if it still is that."""
+
+    row, name = "R7", "remove-instance-directory"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Remove it. What somebody has come to use meanwhile is kept, and said."""
+        created = ctx.history.plans.get("create-instance-directory")
+        if created is None:
+            return {}
+        made = ctx.history.results.get("create-instance-directory", {}).get("identities", {})
+        removed = await removal.remove(ctx, Created.model_validate(created), made, made_here=True)
+        return removed.model_dump(mode="json")

@@ -1,0 +1,65 @@
+"""Secrets on the destination: made at P9 from what P3 brought, removed in R5 (ADR 13)."""
+
+from __future__ import annotations
+
+from sterna.domain.errors import Refused, Temporary
+from sterna.domain.model import Data, Disk
+from sterna.domain.secrets import Need, Secret, refs_of
+from sterna.domain.step import Step
+from sterna.migration.context import Context
+from sterna.migration.secrets import about, cannot_bring, lacking, remove
+
+
+class RemoveSecrets(Step[Context]):
+    """R5, undo of the making: what this migration made here is undefined."""
+
+    row, name = "R5", "remove-secrets"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Found by its mark; what a domain here uses by now, or another guest on its way here counts on, stays."""
+        attached = _attached(ctx)
+        makers = {ctx.migration.id, *(d.attachment_id for d in attached if d.attachment_id)}
+        return await remove(ctx, [*ctx.incoming_vm().disks, *attached], makers)
+
+
+class MakeSecrets(Step[Context]):
+    """P9, before the volumes are opened: this host's libvirt has each secret that the VM's disks refer to."""
+
+    row, name = "P9", "make-secrets"
+    undo = (RemoveSecrets,)
+    patience_s = 0.0  # what is missing comes with the next P3, not by itself
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Make those that are missing, with what P3 brought. Raises Refused; Temporary: bring it again."""
+        needs = _needed(ctx)
+        missing, refusals = await lacking(ctx.host, needs, ctx.vm_uuid)
+        m = ctx.migration
+        reasons = [*refusals, *cannot_bring(missing, [n.key for n in missing], m.source, m.destination)]
+        if reasons:
+            raise Refused(reasons)
+        made = []
+        for known in (need.known for need in missing if need.known is not None):
+            await self._make(ctx, known)
+            made.append(known.uuid)
+        return {"made": made, "found": [n.key for n in needs if n.key not in made]} if needs else {}
+
+    async def _make(self, ctx: Context, known: Secret) -> None:
+        sealed = ctx.brought.get("sealed", {}).get(known.uuid)
+        if sealed is None:
+            raise Temporary(f"secret {known.uuid} is missing here and must be brought by {ctx.migration.source}")
+        value = ctx.host.sealing.open(str(sealed), about=about(ctx.migration.id, known.uuid))
+        marked = known.model_copy(update={"made_for": ctx.vm_uuid, "made_by": ctx.migration.id})
+        await ctx.host.hypervisor.make_secret(marked, value)
+
+
+def _needed(ctx: Context) -> list[Need]:
+    """As the source tells of them: but for the logins in whose place P4 has put this host's own."""
+    told = {n.ref: n for n in (Need.model_validate(raw) for raw in ctx.brought.get("needs", ()))}
+    vm = ctx.incoming_vm()
+    before, after = refs_of(vm.disks), refs_of([*_attached(ctx), *(d for d in vm.disks if d.local)])
+    return [told.get(ref, Need(ref=ref)) for ref in before if ref in after]
+
+
+def _attached(ctx: Context) -> list[Disk]:
+    """The volumes as P4 found that this host reaches them."""
+    return [Disk.model_validate(raw) for raw in ctx.history.results["attach-volumes"]["disks"]]

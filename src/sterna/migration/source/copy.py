@@ -1,0 +1,190 @@
+"""Phase 2: memory and local disks are copied; at its end the guest runs on the destination: the pivot.
+
+M4 is one libvirt call that goes on when this agent dies. So `Copy` never trusts what that call returns: it
+asks both hypervisors, lets `domain/whereabouts.py` decide, and is the same code whether it starts a copy,
+finds one that a former life of this agent started, or finds it finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+
+from sterna.domain.errors import Cancelled, Permanent, Refused, SternaError
+from sterna.domain.model import (
+    Data,
+)
+from sterna.domain.status import Status
+from sterna.domain.step import Step
+from sterna.domain.whereabouts import Finding, Verdict
+from sterna.migration.context import REHEARSED_COPY, Context
+from sterna.migration.persistent import Turns
+from sterna.migration.source import postcopy, rollback, steering
+from sterna.migration.source.copy_plan import copy_plan
+from sterna.migration.source.find import look
+from sterna.migration.source.watch import ASK_AGAIN_S, under_way, until_over, watch
+
+SLOWEST_ASK_S = 2.0
+SEE_LOGS = "libvirt's logs on both hosts say more: `journalctl -u libvirtd -u virtqemud`"
+WAITING_COPY = "waiting-copy"
+"""Note: why the copy is not watched now."""
+
+
+class SetMigrating(Step[Context]):
+    """M1: the status becomes `migrating`."""
+
+    row, name = "M1", "set-migrating"
+    reads_only = True
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Journal the status."""
+        ctx.set_status(Status.MIGRATING, f"copying to {ctx.migration.destination}")
+        return {}
+
+
+class FindLocalDisks(Step[Context]):
+    """M2: the disks only the source can see are copied with the memory."""
+
+    row, name = "M2", "find-local-disks"
+    reads_only = True
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Both sides must agree on which disks are copied, or nothing is."""
+        ours = sorted(d.target for d in ctx.vm_before().disks if d.local and not d.carried)
+        answer = ctx.history.results["pre-live-migration"]
+        theirs = sorted(d["target"] for d in answer["disks"] if d["copied"])
+        if ours != theirs:
+            raise Permanent(f"the source would copy {ours}, the destination prepared {theirs}")
+        return {"copied": ours}
+
+
+class TakeOwnership(Step[Context]):
+    """Before M4: this migration's epoch into the domain's metadata, and autostart off.
+
+    The epoch is the proof of ownership both hosts check; a source that rebooted with autostart on would start
+    a second copy. Metadata cannot be changed while libvirt migrates.
+    """
+
+    name = "take-ownership"
+    undo = (rollback.RestoreAutostart,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """What autostart is now: it may have been changed since P2, while the destination prepared."""
+        return {"autostart": (await ctx.host.hypervisor.vm(ctx.vm_uuid)).autostart}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Write both; repeating is harmless. Raises Refused beside a job, for which libvirt would wait."""
+        if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):
+            raise Refused(keeps)
+        await ctx.host.hypervisor.mark(ctx.vm_uuid, ctx.migration.id, ctx.migration.epoch)
+        if plan["autostart"]:
+            await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, False)
+        return {"epoch": ctx.migration.epoch}
+
+
+class Interlock(Step[Context]):
+    """Before M4: once the guest's state has left, its QEMU here cannot let it run again, whoever asks.
+
+    libvirt would, where the destination's answer is lost on the way. From here on only Sterna can, and does so when
+    both hosts have shown that the guest never ran on the destination.
+    """
+
+    name = "interlock"
+    undo = (rollback.ReleaseInterlock,)
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Set it; repeating is harmless."""
+        await ctx.host.hypervisor.interlock(ctx.vm_uuid, ctx.migration.epoch)
+        return {}
+
+
+class Copy(Step[Context]):
+    """M4, with M3 (watch), M5 (success) and M6 (failure): the step whose end is the pivot."""
+
+    row, name = "M4", "copy"
+    undo = (rollback.GiveBindingsBack, steering.RestoreDowntime)  # the guest itself: R0, before them
+    settles_abort = True
+
+    def lasts(self, ctx: Context) -> bool:
+        """Once the copy has begun; what comes before may hang."""
+        return "copy-started" in ctx.history.notes
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Start or join the copy and see it to its end.
+
+        Returns when the guest is the destination's. Raises Cancelled or Permanent when it stayed.
+        """
+        failure, delay = "", ASK_AGAIN_S
+        find = partial(look, ctx, Turns(ctx, "looking for the guest"))
+        turns = Turns(ctx, "watching the copy", WAITING_COPY)
+        while True:
+            finding = await find()
+            if finding.verdict is Verdict.START:
+                if ctx.abort.is_set():
+                    raise Cancelled("aborted before the copy began")
+                failure, delay = await self._start(ctx, find), ASK_AGAIN_S
+                continue
+            if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION):
+                return await self._arrived(ctx, finding)
+            if finding.verdict in (Verdict.STAYED, Verdict.ENDED_AT_SOURCE):
+                raise self._stayed(ctx, finding, failure)
+            if finding.verdict is Verdict.STRANDED:
+                await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
+                continue
+            with turns.turn():  # libvirt copies, whatever goes wrong here
+                if await self._wait(ctx, finding, find):
+                    delay = ASK_AGAIN_S
+                    continue
+            await ctx.clock.sleep(delay)
+            delay = min(delay * 1.5, SLOWEST_ASK_S)
+
+    async def _start(self, ctx: Context, find: postcopy.Find) -> str:
+        """Run the copy; what libvirt said if it did not like it ('' otherwise)."""
+        if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):  # begun while the other host prepared
+            raise Refused(keeps)
+        plan = copy_plan(ctx, await steering.prepare(ctx))
+        ctx.note("M3", "copy-started")
+        try:
+            async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
+                await watch(ctx, find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan), events)
+        except SternaError as error:
+            ctx.note("M4", "libvirt-said", {"error": error.to_wire()})
+            return error.message
+        return ""
+
+    async def _wait(self, ctx: Context, finding: Finding, find: postcopy.Find) -> bool:
+        """Whether a copy was under way, and was watched to its end; else it is to be asked again in a while."""
+        ctx.note_change("M4", "waiting", finding.why)
+        if finding.verdict is Verdict.HALF_GONE:
+            with contextlib.suppress(SternaError):  # somebody is away: asked again
+                await postcopy.give_up(ctx, finding.why)
+        elif under_way(await ctx.observe_here()):  # a former life started it, or its stream broke in post-copy
+            await watch(ctx, find, lambda: until_over(ctx))
+            return True
+        return False
+
+    async def _arrived(self, ctx: Context, finding: Finding) -> Data:
+        ended = finding.verdict is Verdict.ENDED_AT_DESTINATION
+        job = None
+        with contextlib.suppress(SternaError):  # the disks are counted on this side only; not worth a failure
+            job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
+        data = {"why": finding.why, "guest_ended": ended, "job": job.model_dump(mode="json") if job else None}
+        ctx.note("M5", "copy-succeeded", data)
+        return {"guest_ended": ended}
+
+    def _stayed(self, ctx: Context, finding: Finding, failure: str) -> SternaError:
+        said = failure or ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("message", "")
+        ctx.note("M6", "copy-failed", {"why": finding.why, "libvirt": said})
+        if finding.verdict is Verdict.ENDED_AT_SOURCE:
+            begun = "copy-started" in ctx.history.notes  # else it may run on a third host by now
+            fix = "start the VM again on the source" if begun else "see where the VM is now"
+            return Permanent(finding.why, fix=fix)
+        if REHEARSED_COPY in ctx.history.notes:
+            return Cancelled("it was a rehearsal: the copy had begun, and everything is undone")
+        if ctx.abort.is_set():
+            return Cancelled("aborted while copying")
+        if steering.GAVE_UP in ctx.history.notes:
+            why = ctx.history.notes[steering.GAVE_UP]["why"]
+            return Permanent(f"the copy was given up: {why}", fix=steering.MORE_LEEWAY)
+        fix = ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("fix", "")
+        return Permanent(f"the copy failed: {said or finding.why}", fix=fix or SEE_LOGS)

@@ -1,0 +1,46 @@
+"""What libvirt is given for the copy, from the snapshot (P2), the destination's answer (P11) and the solver's."""
+
+from __future__ import annotations
+
+from sterna.domain import untrusted
+from sterna.domain.addresses import in_uri
+from sterna.domain.model import (
+    CopyPlan,
+    DestinationDisk,
+    DestinationNic,
+    Transport,
+)
+from sterna.domain.objective import CopyParameters
+from sterna.migration.context import Context
+from sterna.migration.source import stream
+
+SLOWEST_MIB_S = 1
+"""The least bandwidth libvirt can be told."""
+
+
+def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:
+    """All that libvirt must be told, from the snapshot (P2), the destination's answer (P11) and the solver's."""
+    answer = ctx.history.results["pre-live-migration"]
+    transport = made_of.transport
+    return CopyPlan(
+        migration_id=ctx.migration.id,
+        epoch=ctx.migration.epoch,
+        destination_uri=stream.control_uri(ctx.host, answer["address"], transport),
+        migrate_uri=None if transport is Transport.SSH else f"tcp://{in_uri(untrusted.address(answer['address']))}",
+        disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
+        nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
+        listens=answer.get("listens", {}),
+        persistent=ctx.vm_before().persistent,
+        flags=made_of.flags,
+        parameters=_numbers(ctx, made_of),
+    )
+
+
+def _numbers(ctx: Context, made_of: CopyParameters) -> dict[str, int | str]:
+    """libvirt's parameters: a rehearsed copy has the slowest bandwidth there is."""
+    numbers = dict(made_of.parameters)
+    if ctx.rehearses_copy:
+        numbers["bandwidth"] = SLOWEST_MIB_S
+        if made_of.postcopy:
+            numbers["bandwidth.postcopy"] = SLOWEST_MIB_S
+    return numbers

@@ -1,0 +1,52 @@
+"""Where the guest is: both hypervisors are asked, `domain/whereabouts.py` decides, what that demands is done."""
+
+from __future__ import annotations
+
+from sterna.domain.model import (
+    GuestState,
+)
+from sterna.domain.status import Status
+from sterna.domain.whereabouts import GONE, POSTCOPY, Finding, Verdict, locate
+from sterna.migration import fenced
+from sterna.migration.context import HELD, RUNS_THERE, Context
+from sterna.migration.persistent import Turns
+
+
+async def find_guest(ctx: Context) -> Finding:
+    """Ask both hypervisors where the guest is, source first."""
+    here = await ctx.observe_here()
+    there = await ctx.observe_there()
+    started, epoch = "copy-started" in ctx.history.notes, ctx.migration.epoch
+    finding = fenced.judge(ctx, here, there) or locate(
+        here, there, epoch=epoch, started=started, handed_over=ctx.handed_over, switching=ctx.switching
+    )
+    if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.HALF_GONE, Verdict.LOST):
+        ctx.note_once("M4", RUNS_THERE)
+    sent_away = here.state is GuestState.PAUSED and here.reason in POSTCOPY
+    arrived = finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION)
+    if (arrived and here.state not in GONE) or (finding.verdict is Verdict.ENDED_AT_SOURCE and sent_away):
+        # It is proven to have run on the destination, or to be gone from there after its CPUs were sent: what is
+        # left here is a paused shell (SPEC invariant 1).
+        await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, epoch)
+        return Finding(Verdict.WAIT, "ending the source's paused copy")
+    if finding.verdict is Verdict.STALE:
+        ctx.note_once("M4", HELD, {"why": finding.why})  # first: the next life must know whose pause it is
+        await ctx.host.hypervisor.hold(ctx.vm_uuid, epoch)
+        return Finding(Verdict.WAIT, finding.why)
+    if finding.verdict is Verdict.LOST:
+        await ctx.peer.call("end_lost", {"vm": ctx.vm_uuid})
+        return Finding(Verdict.WAIT, finding.why)
+    return finding
+
+
+async def look(ctx: Context, turns: Turns) -> Finding:
+    """Where the guest is; what an operator must know of it is in the status. A look that fails decides nothing."""
+    with turns.turn():
+        finding = await find_guest(ctx)
+        in_doubt = ctx.history.status == Status.ERROR
+        if finding.verdict is Verdict.DOUBT:
+            ctx.set_status(Status.ERROR, finding.why)
+        elif in_doubt and finding.verdict is not Verdict.WAIT:
+            ctx.set_status(Status.MIGRATING, finding.why)
+        return finding
+    return Finding(Verdict.WAIT, turns.said)

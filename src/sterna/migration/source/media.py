@@ -1,0 +1,41 @@
+"""Sends the media that are only on this host, before the copy."""
+
+from __future__ import annotations
+
+import base64
+
+from sterna.domain.errors import Permanent
+from sterna.domain.model import Data
+from sterna.domain.step import Step
+from sterna.migration.context import Context
+from sterna.migration.media import PIECE_BYTES
+from sterna.migration.source.asking import unless_aborted
+
+
+class SendMedia(Step[Context]):
+    """Before the copy: the bytes of media that the destination does not have."""
+
+    name = "send-media"
+    patience_s = 60.0  # as P3: a destination agent that was killed gets the time to be started again
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """One after the other; repeating is harmless. Raises Permanent where one was changed meanwhile."""
+        sent = {}
+        for path in (d.path for d in ctx.vm_before().disks if d.carried and d.path):
+            sent[path] = await _send(ctx, path)
+        return {"sent": sent}
+
+
+async def _send(ctx: Context, path: str) -> int:
+    offset = 0
+    while True:
+        piece = await ctx.host.storage.read(path, offset, PIECE_BYTES)
+        params = {"path": path, "offset": offset, "data": base64.b64encode(piece).decode()}
+        if piece or offset == 0:
+            await unless_aborted(ctx, ctx.peer.call("take_medium", params))
+        if not piece:
+            break
+        offset += len(piece)
+    if await ctx.host.storage.digest(path) != await ctx.elsewhere.digest(path):
+        raise Permanent(f"{path} was changed while it was sent to {ctx.peer_name}", fix="try again")
+    return offset

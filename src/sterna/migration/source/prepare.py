@@ -1,0 +1,159 @@
+"""Phase 1 on the source, P1-P3 and P12: what the VM is, and the call that has the destination prepare for it.
+
+The undo of P3 is the destination's own rollback; the others are in `rollback.py`.
+"""
+
+from __future__ import annotations
+
+from sterna.domain import untrusted
+from sterna.domain.errors import (
+    Permanent,
+    Refused,
+    SternaError,
+    Undelivered,
+)
+from sterna.domain.jobs import occupied
+from sterna.domain.model import Data, Disk, Nic
+from sterna.domain.plugs import HOSTDEV
+from sterna.domain.status import Status
+from sterna.domain.step import Step
+from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
+from sterna.migration.sharing import decide_local
+from sterna.migration.source import rollback, secrets
+from sterna.migration.source.asking import unless_aborted
+from sterna.ports.storage import Storage
+
+
+class SetPreparing(Step[Context]):
+    """P1: the migration's status becomes `preparing`."""
+
+    row, name = "P1", "set-preparing"
+    reads_only = True
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Journal the status."""
+        ctx.set_status(Status.PREPARING, f"preparing {ctx.migration.destination}")
+        return {}
+
+
+async def _with_owner(storage: Storage, disk: Disk) -> Disk:
+    """A local disk's copy belongs to whom the disk belongs to."""
+    if not disk.local or disk.path is None:
+        return disk
+    return disk.model_copy(update={"owner": await storage.owner_of(disk.path)})
+
+
+class SnapshotVolumes(Step[Context]):
+    """P2: read the VM's volumes and NICs, and keep a snapshot of them.
+
+    Also settles which file disks only this host can see. Changes nothing.
+    """
+
+    row, name = "P2", "snapshot-volumes"
+    undo = (rollback.DropTokens,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """Which paths get a token for a moment, so that a crash in between can be swept."""
+        vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
+        disks = [await ctx.host.storage.examine(d) for d in vm.disks]
+        return {"paths": list(dict.fromkeys(path for d in disks for path in d.files))}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The VM as it is now."""
+        vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
+        if keeps := occupied(vm, await ctx.host.hypervisor.check_outgoing(vm.uuid)):
+            raise Refused(keeps)
+        decided = await decide_local(ctx.host.storage, ctx.elsewhere, vm.disks, ctx.token)
+        disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
+        against = [refusal for disk in disks for refusal in disk.against]
+        if against:
+            raise Refused(against)
+        nics = []
+        for nic in vm.nics:
+            port = await ctx.host.vif.describe(nic)
+            if port is None:
+                raise Permanent(f"NIC {nic.mac} is not plugged into any bridge here", fix="plug it, or detach it")
+            nics.append(port)
+        vm = vm.model_copy(update={"disks": disks, "nics": tuple(nics)})
+        return {"vm": vm.model_dump(mode="json")}
+
+
+class PrepareBindings(Step[Context]):
+    """Before P3: each port has a binding for the destination, not yet active, and says where it goes."""
+
+    name = "prepare-bindings"
+    undo = (rollback.WithdrawDestinationBindings,)
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Ask the network service; without one it is nothing."""
+        await ctx.host.network.prepare(ctx.vm_before(), *ctx.network_hosts)
+        return ctx.asked_network
+
+
+class CallPreLiveMigration(Step[Context]):
+    """P3: ask the destination to prepare everything; P11 is its answer."""
+
+    row, name = "P3", "pre-live-migration"
+    undo = (rollback.FindConnections, rollback.RemoveVolumeConnection, rollback.CastRollback)
+    patience_s = 60.0  # a destination agent that was killed gets the time to be started again
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The destination's typed data per disk and NIC."""
+        vm = ctx.vm_before()
+        params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
+        ctx.count(P3_TRIED)
+        try:
+            params |= await unless_aborted(ctx, secrets.bring(ctx, vm))
+        except SternaError:
+            ctx.count(P3_UNDELIVERED)  # a question changes nothing
+            raise
+        try:
+            told = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
+            answer = untrusted.answer(told)
+        except Undelivered:
+            ctx.count(P3_UNDELIVERED)
+            raise
+        ctx.note("P11", "pre-live-migration-result", answer)
+        return answer
+
+
+class WaitVifPlugged(Step[Context]):
+    """P12: wait until the destination's network forwards for the ports made ahead of the guest."""
+
+    row, name = "P12", "network-vif-plugged"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """The destination watches its own switch; it says so as soon as it is true."""
+        return await unless_aborted(ctx, ctx.peer.call("wait_vif_plugged", {}))
+
+
+class MakeWay(Step[Context]):
+    """Before M4: the destination's taps make way for those that its libvirt makes with the incoming guest.
+
+    So what libvirt knows of the guest afterwards is what it would know without Sterna, and its own tools can move,
+    save and restore it (ADR 15). The switch keeps the ports, wired as they are.
+    """
+
+    name = "make-way"
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """Ask for it; repeating is harmless. The destination learns what autostart was when it was cleared."""
+        autostart = bool(ctx.history.plans["take-ownership"]["autostart"])
+        return await unless_aborted(ctx, ctx.peer.call("make_way", {"autostart": autostart}))
+
+
+class DetachDevices(Step[Context]):
+    """Before M1: what QEMU cannot copy is taken from the guest; its standby NIC (net_failover) goes on."""
+
+    name = "detach-devices"
+    undo = (rollback.AttachDevices,)
+
+    async def plan(self, ctx: Context) -> Data:
+        """The virtual functions the guest is about to lose."""
+        return {"nics": [n.model_dump(mode="json") for n in ctx.vm_before().nics if n.plug == HOSTDEV]}
+
+    async def do(self, ctx: Context, plan: Data) -> Data:
+        """One by one; each is gone when the guest has let go of it."""
+        for raw in plan["nics"]:
+            await ctx.host.hypervisor.detach_nic(ctx.vm_uuid, Nic.model_validate(raw))
+        return {}

@@ -1,0 +1,135 @@
+"""M3: follows a copy while it lasts: its events and samples, an abort, post-copy, and a hand-over that is late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
+from sterna.domain.journal import Kind
+from sterna.domain.model import (
+    GuestState,
+    JobSample,
+    Observation,
+)
+from sterna.domain.whereabouts import POSTCOPY
+from sterna.migration.context import ABORT_ASKED, REHEARSED_COPY, Context
+from sterna.migration.persistent import Turns
+from sterna.migration.source import handover, postcopy, steering
+from sterna.ports.hypervisor import GuestEvent
+
+SAMPLE_EVERY_S = 0.5
+ASK_AGAIN_S = 0.1
+QUIET_SAMPLES = 4
+"""A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
+ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
+WAITING_ABORT = "waiting-abort"
+"""Note: why libvirt has not given the copy up yet."""
+
+
+async def watch(
+    ctx: Context,
+    find: postcopy.Find,
+    copying: Callable[[], Awaitable[None]],
+    events: AsyncIterator[GuestEvent] | None = None,
+) -> None:
+    """M3: while `copying` lasts, journal its iterations, announce its samples and steer by them, obey an abort, and
+    keep a guest in post-copy whole. Returns earlier where the guest has arrived, or ended, and libvirt does not
+    notice. Raises what `copying` does. `events` are listened to first, where somebody has begun to."""
+    deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
+    network = asyncio.ensure_future(handover.switch_network(ctx))
+    watchers = [asyncio.ensure_future(w) for w in (_follow(ctx, events), _sample(ctx), _obey_abort(ctx))]
+    try:
+        done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
+        for ended in done:
+            ended.result()
+        await handover.let_end(ctx, network)  # the copy succeeded: nothing here is in a hurry any more
+    finally:
+        for task in (*deciding, *watchers, network):
+            task.cancel()
+        await asyncio.gather(*deciding, *watchers, network, return_exceptions=True)
+
+
+def under_way(here: Observation) -> bool:
+    """Is this host's libvirt, or QEMU by itself, still at it?"""
+    return here.job_active or (here.state is GuestState.PAUSED and here.reason in POSTCOPY)
+
+
+async def until_over(ctx: Context) -> None:
+    """Return when nothing is under way here any more."""
+    while under_way(await ctx.observe_here()):
+        await ctx.clock.sleep(ASK_AGAIN_S)
+
+
+async def _follow(ctx: Context, events: AsyncIterator[GuestEvent] | None) -> None:
+    turns = Turns(ctx, "listening to libvirt's events")
+    while True:
+        with turns.turn():
+            if events is not None:
+                await _note_events(ctx, events)
+            else:
+                async with ctx.host.hypervisor.events(ctx.vm_uuid) as again:
+                    await _note_events(ctx, again)
+        events = None  # libvirtd was lost: listen again once it is back
+        await ctx.clock.sleep(SAMPLE_EVERY_S)
+
+
+async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
+    times = SourceTimes()
+    async for event in events:
+        record = times.take(event.kind, event.at_ms)
+        if record is not None:  # with what is written next: it proves nothing, and the guest needs the processors
+            ctx.write(Kind.NOTE, row="M4", name=SWITCHED, data=record, lazily=True)
+        if event.kind == "iteration":
+            ctx.note("M3", "iteration", {"iteration": event.iteration})
+        elif event.kind not in TOLD_BY_QEMU:
+            if event.kind in handover.LEAVES:
+                ctx.leaves.set()
+                await handover.call_over(ctx)  # the network hears of it before the journal: an fsync is silence
+                await asyncio.sleep(0)  # `switch_network` asks
+            ctx.note("M3", f"saw-{event.kind}", {"detail": event.detail})
+
+
+async def _sample(ctx: Context) -> None:
+    steered, quiet = steering.Steering(ctx), QUIET_SAMPLES
+    turns = Turns(ctx, "looking at the copy")
+    while True:
+        await ctx.clock.sleep(SAMPLE_EVERY_S)
+        if ctx.leaves.is_set() and quiet and not postcopy.begun(ctx):
+            quiet -= 1
+            continue
+        # no look this time, or no room for a word about it: the next one is half a second away
+        with turns.turn():
+            await _take_sample(ctx, steered)
+
+
+async def _take_sample(ctx: Context, steered: steering.Steering) -> None:
+    sample = await ctx.host.hypervisor.sample(ctx.vm_uuid)
+    if sample is None:
+        return
+    data = {"sample": sample.model_dump(mode="json"), "at": ctx.clock.now().isoformat()}
+    await ctx.hints.announce(f"progress.{ctx.migration.id}", data)
+    if ctx.rehearses_copy:
+        _end_rehearsal(ctx, sample)
+    elif not postcopy.begun(ctx):
+        await steered.take(sample)
+
+
+def _end_rehearsal(ctx: Context, sample: JobSample) -> None:
+    """Something has come over: that was all a rehearsal wanted to know."""
+    if sample.memory_processed or sample.disk_processed:
+        ctx.note_once("M3", REHEARSED_COPY, {"sample": sample.model_dump(mode="json")})
+        ctx.note_once("", ABORT_ASKED)
+        ctx.abort.set()
+
+
+async def _obey_abort(ctx: Context) -> None:
+    await ctx.abort.wait()
+    turns = Turns(ctx, "the abort", WAITING_ABORT)
+    with turns.turn():  # a full disk: that it was asked for is in the journal already
+        ctx.note_once("M4", "abort-requested")
+    while not postcopy.begun(ctx):  # libvirt may not have begun yet: ask until the copy is over
+        with turns.turn():
+            await ctx.host.hypervisor.abort(ctx.vm_uuid)
+            ctx.note_once("M4", "abort-delivered")
+        await ctx.clock.sleep(SAMPLE_EVERY_S)
