@@ -67,7 +67,7 @@ bench-openstack:
 # The documents as a site, in out/site. Wrong links and anchors are errors. Nothing is loaded from elsewhere.
 docs:
 	@scripts/setup docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "The site is in out/site: open out/site/index.html"
 
 # The pages of docs/reference that are made from the code. `make check` fails while they are not up to date.
