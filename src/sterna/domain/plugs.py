@@ -1,6 +1,6 @@
 """The ways a NIC can be plugged into its host, and what each of them means for a move. Pure.
 
-docs/how-to/networks.md tells the same as a table: what happens at P10, F4 and R6 of the protocol.
+docs/reference/plug-types.md tells the same as a table: what happens at P10, F4 and R6 of the protocol.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Which VFs there are, of which physical network, and which a guest has, the kernel tells in sysfs. Nothing is changed
 here: libvirt binds the VF to vfio-pci, sets its MAC and VLAN, and gives it back. Never run on hardware
-(docs/how-to/networks.md).
+(docs/reference/plug-types.md).
 """
 
 from __future__ import annotations
