@@ -18,6 +18,7 @@ FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2\s*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]+`")
 HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
 NAMED = re.compile(r"\bdocs/[\w./-]+\.(?:md|json|svg|puml)\b")
+SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
 NAMING = (
     "src/**/*.py",
     "tests/**/*.py",
@@ -116,5 +117,21 @@ def test_every_document_that_is_named_exists() -> None:
         for path in files
         for name in NAMED.findall(path.read_text(encoding="utf-8", errors="ignore"))
         if not (ROOT / name).exists() and "no-such-page" not in name
+    }
+    assert missing == set()
+
+
+def test_every_source_file_that_a_document_names_exists() -> None:
+    files = [
+        f"/{path.relative_to(ROOT)}"
+        for folder in ("src", "tests", "bench", "scripts")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    missing = {
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in PAGES
+        if page.name != "CHANGELOG.md"  # it tells of what was
+        for name in SOURCE.findall(page.read_text(encoding="utf-8"))
+        if not any(path.endswith(f"/{name}") for path in files)
     }
     assert missing == set()
