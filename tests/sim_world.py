@@ -19,9 +19,9 @@ from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.storage import SimStorage
 from sterna.sim.ports.vif import SimVif
 from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
 from sterna.sim.world.things import Change
-from sterna.sim.world.world import SimWorld
 
 EPOCH = 7
 MIGRATION = "11111111-2222-4333-8444-555555555555"

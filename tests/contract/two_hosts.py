@@ -25,15 +25,13 @@ from sterna.lab import Lab, sabotage, secrets
 from sterna.lab.credentials import SSH
 from sterna.lab.errors import LabError
 from sterna.ports.storage import Created
-from sterna.sim.libvirt import streams
+from sterna.sim.libvirt import life, streams
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.keyring import SimSecret
 from sterna.sim.ports.storage import SimStorage
 from sterna.sim.ports.vif import SimVif
 from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
-from sterna.sim.world import life
-from sterna.sim.world.things import Pace, SimPort
-from sterna.sim.world.world import SimWorld
+from sterna.sim.simulation import SimWorld
+from sterna.sim.world.things import Pace, SimPort, SimSecret
 
 
 class Side:

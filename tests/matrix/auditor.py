@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sterna.domain.model import Disk, GuestState
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import Change, Definition, SimDomain
-from sterna.sim.world.world import SimWorld
 
 QEMU_DOWNTIME_MS = 300
 """QEMU's own limit of the standstill, which the next migration of a guest, anybody's, must find."""
@@ -248,7 +248,7 @@ def _host_lines(world: SimWorld, host: SimHost) -> Iterator[str]:
             yield f"live session {session.target} for {session.uuid}" if session.uuid else f"login {session.target}"
     for path, name in host.devices.items():
         yield f"device {path} of {name}"
-    for uuid in getattr(host, "doors", ()):
+    for uuid in getattr(host, "recovery_monitors", ()):
         yield f"recovery monitor of {uuid}"
     for secret in host.secrets.values():
         if secret.about.made_for:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from sterna.migration import flow
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.things import Change
-from sterna.sim.world.world import SimWorld
 from tests.matrix.notebook import Notebook
 
 COMPLETED = {

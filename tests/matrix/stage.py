@@ -16,6 +16,7 @@ from sterna.domain.forecast import Load
 from sterna.domain.objective import Asked
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
+from sterna.sim.libvirt import life as fate
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.attached import SimAttachedVolumes
 from sterna.sim.ports.bus import MemoryBroker
@@ -23,10 +24,9 @@ from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.storage import SimStorage
 from sterna.sim.ports.vif import SimVif
 from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
-from sterna.sim.world import life as fate
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
 from sterna.sim.world.things import Change, Pace
-from sterna.sim.world.world import SimWorld
 from tests.asking import to_start
 from tests.matrix import virtual
 from tests.matrix.auditor import Auditor

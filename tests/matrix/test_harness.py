@@ -16,12 +16,12 @@ from sterna.domain.errors import Conflict, SternaError
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.migration.source.steering import RestoreDowntime, Steering
 from sterna.ports.records import Envelope
+from sterna.sim.libvirt import life as fate
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.world import life as fate
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
 from sterna.sim.world.things import Change
-from sterna.sim.world.world import SimWorld
 from tests.matrix.auditor import Auditor, facts
 from tests.matrix.life import LIFE, STEP, Died
 from tests.matrix.notebook import Notebook

@@ -20,15 +20,15 @@ from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
 from sterna.sim.libvirt.handshake import SimHandshake
 from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.attached import SimAttachedVolumes
 from sterna.sim.ports.bus import MemoryBroker
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.storage import SimStorage
 from sterna.sim.ports.vif import SimVif
 from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
-from sterna.sim.world.life import add_vm
-from sterna.sim.world.world import SimWorld
 from tests.asking import to_start
 
 Strike = Callable[[str, str, str], Awaitable[None]]

@@ -15,9 +15,9 @@ from sterna.domain.status import Status
 from sterna.ports.records import Envelope
 from sterna.ports.storage import Created
 from sterna.ports.vif import MADE_BY
+from sterna.sim.libvirt import life
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.volumes import SimIscsiVolumes
-from sterna.sim.world import life
 from sterna.sim.world.things import SimDomain, SimFile, SimPort
 from tests.saga.fleet import SimFleet
 from tests.saga.test_controller import play, started  # noqa: F401 - play is a fixture

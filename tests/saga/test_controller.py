@@ -23,8 +23,8 @@ from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord
 from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.libvirt.life import add_vm
 from sterna.sim.world.clock import SimClock
-from sterna.sim.world.life import add_vm
 from tests.asking import to_start
 from tests.saga.fleet import SimFleet
 

@@ -8,7 +8,7 @@ from sterna.controller.controller import Controller
 from sterna.domain.errors import NotFound, Refused
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
-from sterna.sim.world import life
+from sterna.sim.libvirt import life
 from tests.saga.fleet import SimFleet
 from tests.saga.test_controller import play, read, started  # noqa: F401 - play is a fixture
 

@@ -17,8 +17,7 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data, GuestState
 from sterna.domain.status import Status
 from sterna.migration.context import DECLARED, WRITTEN_OFF
-from sterna.sim.libvirt import qemu
-from sterna.sim.world import life
+from sterna.sim.libvirt import life, qemu
 from tests.saga.fleet import SimAgent, SimFleet
 from tests.saga.test_migration import run
 from tests.saga.test_watchers import raising

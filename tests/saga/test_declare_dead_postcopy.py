@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
-from sterna.sim.world import life
+from sterna.sim.libvirt import life
 from tests.saga.test_declare_dead import closed, declare, domain, power_cut, told
 from tests.saga.test_migration import run
 from tests.saga.test_postcopy import in_postcopy

@@ -9,7 +9,7 @@ import pytest
 
 from sterna.domain.model import StateFile
 from sterna.domain.status import Status
-from sterna.sim.world.life import add_vm
+from sterna.sim.libvirt.life import add_vm
 from sterna.sim.world.things import Definition, SimDomain, SimFile
 from tests.asking import to_check
 

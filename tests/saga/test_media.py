@@ -10,7 +10,7 @@ import pytest
 from sterna.domain.errors import Refused
 from sterna.domain.model import Disk, DiskKind
 from sterna.domain.status import Status
-from sterna.sim.world.life import add_vm
+from sterna.sim.libvirt.life import add_vm
 from sterna.sim.world.things import SimFile, SimFolder
 from tests.saga.fleet import SimFleet
 

@@ -17,11 +17,11 @@ from sterna.migration.context import Context
 from sterna.migration.destination.wiring import wait_wired
 from sterna.migration.source.rollback import GiveBindingsBack
 from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
-from sterna.sim.world.life import add_vm
-from sterna.sim.world.world import SimWorld
 from tests.saga.fleet import SimFleet
 
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"

@@ -23,7 +23,7 @@ from sterna.domain.status import Status
 from sterna.migration.flow import DESTINATION, SOURCE
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.world.life import add_vm
+from sterna.sim.libvirt.life import add_vm
 from sterna.sim.world.things import Definition, SimPort
 from tests.asking import to_check
 from tests.saga.fleet import SimFleet

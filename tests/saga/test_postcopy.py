@@ -9,7 +9,7 @@ from sterna.domain.model import GuestState
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 from sterna.domain.status import Status
-from sterna.sim.world import life
+from sterna.sim.libvirt import life
 from sterna.sim.world.things import MIB
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run
@@ -56,7 +56,7 @@ async def test_a_guest_that_does_not_converge_is_switched_and_arrives():
         assert statuses(fleet) == ALL_WELL
         assert fleet.world.running(vm) == ["host2"]
         assert fleet.own("host1") == empty
-        assert not fleet.world.hosts["host2"].doors
+        assert not fleet.world.hosts["host2"].recovery_monitors
 
     await run(scenario)
 

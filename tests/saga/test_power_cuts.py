@@ -14,7 +14,7 @@ import pytest
 from sterna.domain.errors import Permanent
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
-from sterna.sim.world import life
+from sterna.sim.libvirt import life
 from tests.saga.fleet import SimFleet
 from tests.saga.test_declare_dead import declare, power_cut
 from tests.saga.test_migration import backward, forward, run

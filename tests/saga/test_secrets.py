@@ -13,9 +13,9 @@ from sterna.domain.model import Disk, SecretRef
 from sterna.domain.secrets import Secret
 from sterna.domain.status import Status
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.keyring import SimSecret
+from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.volumes import SimIscsiVolumes
-from sterna.sim.world.life import add_vm
+from sterna.sim.world.things import SimSecret
 from tests.saga.fleet import SimFleet
 from tests.saga.test_migration import run
 

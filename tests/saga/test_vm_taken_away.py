@@ -8,7 +8,7 @@ from sterna.domain.model import CopyPlan, DestinationDisk, DiskKind
 from sterna.domain.status import Status
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.copying import SimCopy
-from sterna.sim.world.life import add_vm
+from sterna.sim.libvirt.life import add_vm
 from tests.saga.fleet import SimFleet
 from tests.saga.test_changed_meanwhile import one, when
 from tests.saga.test_migration import run

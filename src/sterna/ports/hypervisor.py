@@ -227,7 +227,7 @@ class Custodian(Protocol):
         nothing. Raises Unreachable while it does not hold."""
 
     async def close_recovery(self, uuid: str) -> None:
-        """Destination: take away the door through which `listen_again` reaches the guest. Missing is success."""
+        """Destination: take away the monitor through which `listen_again` reaches the guest. Missing is success."""
 
     async def set_autostart(self, uuid: str, on: bool) -> None:
         """Set or clear autostart; a transient domain has none and is left alone."""

@@ -17,6 +17,7 @@ from unittest.mock import Mock
 import libvirt
 import pytest
 
+from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.qemu import certificates
@@ -25,7 +26,6 @@ from sterna.adapters.libvirt.session import connection, host
 from sterna.domain.errors import Temporary
 from sterna.domain.model import Vm
 from sterna.domain.references import Form, Kind, Reference
-from sterna.kit import looks
 from sterna.kit.threads import MOST_STUCK
 
 NODE = """<node><domain type='test' id='1'><name>web</name><uuid>00000000-0000-0000-0000-000000000001</uuid>

@@ -38,7 +38,7 @@ async def test_a_keeper_that_never_says_that_it_holds_the_monitor_is_not_waited_
     monkeypatch.setattr(recovery.sys, "executable", str(program))
     monkeypatch.setattr(recovery, "_SLACK_S", 2.0)
     with pytest.raises(Unreachable, match="does not open"):
-        await asyncio.wait_for(recovery.open_door("vm"), 20)
+        await asyncio.wait_for(recovery.hold_monitor("vm"), 20)
 
 
 async def test_a_killed_command_that_waits_in_the_kernel_is_left_behind(monkeypatch):

@@ -1,4 +1,4 @@
-"""The process that holds a guest's second monitor: never a second one that waits, never one for a closed door."""
+"""The process that holds a guest's second monitor: never two, and none for a socket that is gone."""
 
 import asyncio
 import json
@@ -29,16 +29,16 @@ async def monitor(path, *, greets):
 
 async def test_a_monitor_that_somebody_else_holds_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(keeper, "CONNECT_S", 0.2)
-    async with monitor(tmp_path / "door", greets=False):
+    async with monitor(tmp_path / "socket", greets=False):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(keeper.keep(str(tmp_path / "door"), tmp_path / "held"), 10)
+            await asyncio.wait_for(keeper.keep(str(tmp_path / "socket"), tmp_path / "held"), 10)
     assert not (tmp_path / "held").exists()
 
 
 async def test_it_passes_commands_on_until_its_socket_is_taken_away(tmp_path, monkeypatch):
     monkeypatch.setattr(keeper, "LOOK_S", 0.05)
-    async with monitor(tmp_path / "door", greets=True):
-        keeping = asyncio.create_task(keeper.keep(str(tmp_path / "door"), tmp_path / "held"))
+    async with monitor(tmp_path / "socket", greets=True):
+        keeping = asyncio.create_task(keeper.keep(str(tmp_path / "socket"), tmp_path / "held"))
         async with asyncio.timeout(10):
             while not (tmp_path / "held").exists():  # noqa: ASYNC110 - no event tells of a file
                 await asyncio.sleep(0.01)
@@ -50,9 +50,9 @@ async def test_it_passes_commands_on_until_its_socket_is_taken_away(tmp_path, mo
         await asyncio.wait_for(keeping, 10)
 
 
-async def test_a_door_that_was_closed_meanwhile_is_not_held(tmp_path):
-    async with monitor(tmp_path / "door", greets=True):
-        (tmp_path / "door").rename(tmp_path / "moved")
+async def test_a_monitor_that_was_removed_meanwhile_is_not_held(tmp_path):
+    async with monitor(tmp_path / "socket", greets=True):
+        (tmp_path / "socket").rename(tmp_path / "moved")
         (tmp_path / "link").symlink_to(tmp_path / "moved")
 
         async def close_it(*_):

@@ -9,9 +9,9 @@ import pytest
 
 from sterna.domain.errors import Conflict, Unknown, Unreachable
 from sterna.domain.model import CopyPlan, GuestState
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
 from sterna.sim.world.things import Change
-from sterna.sim.world.world import SimWorld
 from tests.sim_world import EPOCH, Auditor, SimSide, prepare
 
 BEFORE_SWITCH = ("started", "copying", "iteration 1")

@@ -10,9 +10,9 @@ import pytest
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Nic
 from sterna.ports.hypervisor import GuestEvent
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
 from sterna.sim.world.things import MIB
-from sterna.sim.world.world import SimWorld
 from tests.sim_world import EPOCH, SimSide, prepare
 
 ALL_DISKS = ("shared", "local", "iscsi")

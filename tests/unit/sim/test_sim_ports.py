@@ -17,8 +17,8 @@ from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.storage import SimStorage
 from sterna.sim.ports.vif import SimVif
 from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.things import GIB, SimFile
-from sterna.sim.world.world import SimWorld
 from tests.sim_world import EPOCH, SimSide
 
 VM = "aaaaaaaa-0000-4000-8000-000000000001"

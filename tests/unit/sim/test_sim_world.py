@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
 from sterna.sim.world.things import Change, SimDomain
-from sterna.sim.world.world import SimWorld
 from tests.sim_world import SimSide, prepare
 
 HARM: dict[str, Callable[[SimWorld, str], object]] = {

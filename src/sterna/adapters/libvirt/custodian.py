@@ -187,11 +187,11 @@ class LibvirtCustodian(LibvirtHost):
 
     async def close_recovery(self, uuid: str) -> None:
         """Take away the second monitor, if there is one."""
-        recovery.close_door(uuid)
+        recovery.remove_monitor(uuid)
 
     async def open_recovery(self, uuid: str) -> None:
         """Have the second monitor held, if there is one. Raises Unreachable."""
-        await recovery.open_door(uuid)
+        await recovery.hold_monitor(uuid)
 
     async def set_autostart(self, uuid: str, on: bool) -> None:
         """Set or clear autostart; a transient domain has none and is left alone. Raises NotFound."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import libvirt
 
+from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, shared_folders, translating
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.definitions import of_arriving
@@ -20,10 +21,11 @@ from sterna.adapters.libvirt.session.connection import Connect, close_quietly, o
 from sterna.adapters.libvirt.session.host import LibvirtHost
 from sterna.adapters.libvirt.xml import checks
 from sterna.adapters.libvirt.xml.describe import describe
+from sterna.adapters.libvirt.xml.holes import refuse_holes
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.references import references_of
 from sterna.adapters.libvirt.xml.render import render_live
-from sterna.adapters.libvirt.zeros import finds_zeros, refuse_holes
+from sterna.adapters.libvirt.zeros import finds_zeros
 from sterna.domain import standing
 from sterna.domain.claims import Claim, cold_disks
 from sterna.domain.errors import NotFound, Unreachable
@@ -40,7 +42,6 @@ from sterna.domain.model import (
     VmSummary,
 )
 from sterna.domain.references import Kind, Reference, translations
-from sterna.kit import looks
 from sterna.kit.mounts import on_disk
 from sterna.kit.threads import Bounded, in_thread
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sterna.adapters.host import ground as kernel
+from sterna.adapters.host import looks
 from sterna.adapters.libvirt.session.host import HostSettings
 from sterna.domain.references import Kind, Reference, Thing, in_words, numbers
-from sterna.kit import looks
 
 _SEEN = {Kind.CPUS, Kind.NODES, Kind.ADDRESS, Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT}
 _SEEN_COLD = {Kind.PRESENT, Kind.DEVICE, Kind.SOCKET, Kind.OUTPUT}

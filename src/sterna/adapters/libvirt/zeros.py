@@ -1,4 +1,4 @@
-"""Zeros of a disk that is copied: looked for by the source, left out by the destination, so that holes stay holes.
+"""Zeros of a disk that is copied: looked for by the source, left out by the destination (`xml/holes.py`).
 
 Measured with libvirt 11.3 and QEMU 10.0, 8 of 96 MiB written: without this a raw image and a qcow2 with
 `preallocation=metadata` arrive with 96 MiB allocated; with it with 8. A raw image needs `discard='unmap'` as well.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import libvirt
 
 from sterna.adapters.libvirt.session.connection import Connect
-from sterna.adapters.libvirt.xml.metadata import Element
 
 _SINCE = 10_009_000
 """libvirt 10.9.0: `migrate_disks_detect_zeroes`."""
@@ -19,17 +18,3 @@ def finds_zeros(conn: Connect) -> bool:
     """Can this host's libvirt look for zeros in the disks it copies? Raises libvirtError."""
     known = hasattr(libvirt, "VIR_MIGRATE_PARAM_MIGRATE_DISKS_DETECT_ZEROES")
     return known and conn.getLibVersion() >= _SINCE
-
-
-def refuse_holes(domain: Element) -> set[str]:
-    """The target names of disks that their definition forbids to discard."""
-    solid = [disk for disk in domain.iterfind("devices/disk") if disk.find("driver[@discard='ignore']") is not None]
-    return {str(target.get("dev")) for disk in solid for target in disk.iterfind("target")}
-
-
-def let_zeros_be_holes(disk: Element) -> None:
-    """In the <disk> of the running guest: QEMU makes holes in a raw image only where it may discard. The persistent
-    definition keeps what it says."""
-    driver = disk.find("driver")
-    if driver is not None and driver.get("type", "raw") == "raw" and driver.get("discard") is None:
-        driver.set("discard", "unmap")

@@ -8,7 +8,7 @@ from sterna.sim.libvirt import qemu, streams
 from sterna.sim.libvirt.copying import SimCopy
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import Definition, SimDomain
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 BUSY = (
     "Timed out during operation: cannot acquire state change lock "
@@ -16,7 +16,7 @@ BUSY = (
 )
 
 
-def dial(world: SimWorld, here: SimHost, uri: str) -> SimHost:
+def dial(world: World, here: SimHost, uri: str) -> SimHost:
     """The host whose libvirtd answers there. Raises LibvirtSays."""
     peer = world.host_at(uri)
     if peer is None or not peer.libvirtd_up:
@@ -26,7 +26,7 @@ def dial(world: SimWorld, here: SimHost, uri: str) -> SimHost:
     return peer
 
 
-def begin(world: SimWorld, here: SimHost, domain: SimDomain, plan: CopyPlan) -> SimCopy:
+def begin(world: World, here: SimHost, domain: SimDomain, plan: CopyPlan) -> SimCopy:
     """The copy, under way. Raises LibvirtSays where it is refused."""
     if domain.definition.epoch != plan.epoch:
         raise qemu.LibvirtSays(f"the domain carries epoch {domain.definition.epoch}, the plan {plan.epoch}")

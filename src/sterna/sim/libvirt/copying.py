@@ -20,25 +20,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from sterna.domain.model import CompletedJob, CopyPlan, JobSample
 from sterna.sim.libvirt import qemu, streams
-from sterna.sim.libvirt.postcopying import LOST, Ended, Phase, Postcopying
+from sterna.sim.libvirt.postcopying import LOST, Ended, Postcopying
 from sterna.sim.libvirt.rendering import incoming_definition, persistent_definition
 from sterna.sim.libvirt.sending import Sending
-from sterna.sim.world.things import SimDomain
-
-if TYPE_CHECKING:
-    from sterna.sim.world.host import SimHost
-    from sterna.sim.world.world import SimWorld
+from sterna.sim.world.host import SimHost
+from sterna.sim.world.things import Phase, SimDomain
+from sterna.sim.world.world import World
 
 
 class SimCopy(Sending, Postcopying):
     """A migration under way. `start` it, then `wait` for it; `error` is None if it completed."""
 
     def __init__(
-        self, world: SimWorld, source: SimHost, destination: SimHost, domain: SimDomain, plan: CopyPlan
+        self, world: World, source: SimHost, destination: SimHost, domain: SimDomain, plan: CopyPlan
     ) -> None:
         super().__init__()
         self.world = world
@@ -64,6 +61,11 @@ class SimCopy(Sending, Postcopying):
         self._over = asyncio.Event()
 
     # -- for the hypervisor --------------------------------------------------------------------------------
+
+    @property
+    def sender(self) -> str:
+        """The host that sends it."""
+        return self.source.name
 
     def start(self) -> None:
         """Register with the source's libvirt and begin."""
@@ -122,26 +124,26 @@ class SimCopy(Sending, Postcopying):
         elif not stream and self.phase < Phase.FINISHED:
             self._fail("operation failed: migration out job: unexpectedly failed: Input/output error")
 
-    def libvirtd_lost(self, host: SimHost) -> None:
+    def libvirtd_lost(self, host: str) -> None:
         """A libvirtd went down: the source's drives the copy, the destination's holds the incoming guest."""
         if self.phase is Phase.POSTCOPY:
             self._lose_call("Cannot recv data: Connection reset by peer")
-        elif host is self.destination:
+        elif host == self.destination.name:
             self._destination_lost(reachable=False)
-        elif host is self.source and self.phase < Phase.OVER:
+        elif host == self.source.name and self.phase < Phase.OVER:
             self._finish("Cannot recv data: Connection reset by peer")
             self._drop_incoming()
 
-    def qemu_gone(self, host: SimHost) -> None:
+    def qemu_gone(self, host: str) -> None:
         """The guest's QEMU on one of the two hosts is gone, whoever ended it."""
         if self.phase is Phase.OVER:
             return
         if self.phase is Phase.POSTCOPY:
             self._half_gone(host)
             return
-        if host is self.source and self.phase >= Phase.FINISHED:
+        if host == self.source.name and self.phase >= Phase.FINISHED:
             self._finish(None)
-        elif host is self.source:
+        elif host == self.source.name:
             self._finish("operation failed: domain is no longer running")
             self._drop_incoming()
         elif self.phase < Phase.FINISHED:
@@ -180,7 +182,7 @@ class SimCopy(Sending, Postcopying):
             raise Ended
         domain.job = self
         if self.plan.postcopy:
-            self.destination.doors.add(self.uuid)
+            self.destination.recovery_monitors.add(self.uuid)
         self._prepared_ms = self.world.clock.monotonic_ms()
         self._enter(Phase.COPYING)
 

@@ -9,7 +9,7 @@ from sterna.domain.model import Data, Nic
 from sterna.domain.plugs import is_function
 from sterna.sim.libvirt import qemu
 from sterna.sim.world.things import SimDomain
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 _AS_SEEN_ELSEWHERE: Data = {
     "device": None,
@@ -21,7 +21,7 @@ _AS_SEEN_ELSEWHERE: Data = {
 """What a domain's definition does not say of a NIC that nothing has plugged yet."""
 
 
-def detach_nic(world: SimWorld, host_name: str, uuid: str, nic: Nic) -> None:
+def detach_nic(world: World, host_name: str, uuid: str, nic: Nic) -> None:
     """The guest lets go at once. Raises NotFound, Permanent during a copy."""
     domain = _running(world, host_name, uuid)
     assert domain.live is not None
@@ -35,7 +35,7 @@ def detach_nic(world: SimWorld, host_name: str, uuid: str, nic: Nic) -> None:
         world.tell(host_name, "domain", uuid, f"NIC {lost.mac} detached")
 
 
-def attach_nic(world: SimWorld, host_name: str, uuid: str, nic: Nic) -> None:
+def attach_nic(world: World, host_name: str, uuid: str, nic: Nic) -> None:
     """In its old place. Raises NotFound, Permanent."""
     domain, host = _running(world, host_name, uuid), world.hosts[host_name]
     assert domain.live is not None
@@ -59,7 +59,7 @@ def _key(nic: Nic) -> tuple[str, bool]:
     return nic.mac, is_function(nic)
 
 
-def _running(world: SimWorld, host_name: str, uuid: str) -> SimDomain:
+def _running(world: World, host_name: str, uuid: str) -> SimDomain:
     domain = world.hosts[host_name].domains.get(uuid)
     if domain is None or not domain.active:
         raise NotFound(f"{host_name}: no VM {uuid} runs on this host")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sterna.domain.model import GuestState, Observation
 from sterna.ports.hypervisor import GuestEvent
 from sterna.sim.world.things import SimDomain
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 _RUNS = ("resumed", "resumed-migrated", "resumed-postcopy")
 _COMES_OR_WENT = ("started-incoming", "stopped-migrated", "undefined")
@@ -18,7 +18,7 @@ _COMES_OR_WENT = ("started-incoming", "stopped-migrated", "undefined")
 class Memory:
     """Which guests this process has seen running here, in their present stay. Gone when the process dies."""
 
-    def __init__(self, world: SimWorld, host: str) -> None:
+    def __init__(self, world: World, host: str) -> None:
         here = world.hosts[host]
         self._ran = {d.uuid for d in here.domains.values() if d.running and here.libvirtd_up}
         world.events.follow(host, self.note)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Refusal
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 class SimHandshake:
     """One simulated host's half. `SimHost.authority` is who has signed its certificates."""
 
-    def __init__(self, world: SimWorld, host: str) -> None:
+    def __init__(self, world: World, host: str) -> None:
         self._world, self._host = world, world.hosts[host]
 
     async def expect(self) -> int:

@@ -26,13 +26,12 @@ from sterna.domain.model import (
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, POSTCOPY
 from sterna.ports.hypervisor import GuestEvent
 from sterna.sim.libvirt import admission, checks, devices, evidence, qemu
-from sterna.sim.libvirt.copying import SimCopy
 from sterna.sim.libvirt.describe import claims_of, describe
 from sterna.sim.libvirt.keyring import SimKeyring
 from sterna.sim.libvirt.rendering import incoming_definition
 from sterna.sim.world.host import SimHost
-from sterna.sim.world.things import SimDomain
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.things import Job, SimDomain
+from sterna.sim.world.world import World
 
 
 class SimHypervisor(SimKeyring):
@@ -41,7 +40,7 @@ class SimHypervisor(SimKeyring):
     Make a new one for each life of an agent: it remembers which guests it has seen running.
     """
 
-    def __init__(self, world: SimWorld, host: str) -> None:
+    def __init__(self, world: World, host: str) -> None:
         self._world = world
         self._host = world.hosts[host]
         self._memory = evidence.Memory(world, host)
@@ -229,7 +228,7 @@ class SimHypervisor(SimKeyring):
     async def sample(self, uuid: str) -> JobSample | None:
         """Statistics of the copy this host sends; None where there is none."""
         job = self._job(await self._called(), uuid)
-        return job.sample() if job is not None and job.source is self._host else None
+        return job.sample() if job is not None and job.sender == self._host.name else None
 
     async def abort(self, uuid: str) -> None:
         """Give the running copy up. No job is no error."""
@@ -390,7 +389,7 @@ class SimHypervisor(SimKeyring):
         """Hold the second monitor, if there is one. Raises Unreachable where its QEMU no longer lets anybody in."""
         here = await self._called()
         domain = here.domains.get(uuid)
-        if domain is None or not domain.active or uuid not in here.doors or domain.held:
+        if domain is None or not domain.active or uuid not in here.recovery_monitors or domain.held:
             return
         if domain.reason in POSTCOPY:  # QEMU's main thread may stand still by now: the worst case is simulated
             raise Unreachable(f"{here.name}: the guest's second monitor does not open")
@@ -398,7 +397,7 @@ class SimHypervisor(SimKeyring):
 
     async def close_recovery(self, uuid: str) -> None:
         """Take away the second monitor, if there is one."""
-        self._host.doors.discard(uuid)
+        self._host.recovery_monitors.discard(uuid)
 
     async def detach_nic(self, uuid: str, nic: Nic) -> None:
         """See ports.hypervisor.Devices."""
@@ -448,7 +447,7 @@ class SimHypervisor(SimKeyring):
     def _look(self, uuid: str, domain: SimDomain | None) -> Observation:
         return evidence.observe(domain, seen_running=self._memory.saw(uuid))
 
-    def _job(self, here: SimHost, uuid: str) -> SimCopy | None:
+    def _job(self, here: SimHost, uuid: str) -> Job | None:
         domain = here.domains.get(uuid)
         return domain.job if domain is not None else None
 

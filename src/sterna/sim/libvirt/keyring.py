@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import SecretRef
 from sterna.domain.secrets import Secret, refers
-
-if TYPE_CHECKING:
-    from sterna.sim.world.host import SimHost
-    from sterna.sim.world.world import SimWorld
-
-
-@dataclass
-class SimSecret:
-    """One secret. `value` None: it has none yet."""
-
-    about: Secret
-    value: bytes | None = field(default=None, repr=False)
-
-    @property
-    def described(self) -> Secret:
-        """As libvirt tells of it."""
-        return self.about.model_copy(update={"has_value": None if self.about.private else self.value is not None})
+from sterna.sim.world.host import SimHost
+from sterna.sim.world.things import SimSecret
+from sterna.sim.world.world import World
 
 
 class SimKeyring:
     """What disks are opened with."""
 
-    _world: SimWorld
+    _world: World
 
     async def _called(self) -> SimHost:
         raise NotImplementedError

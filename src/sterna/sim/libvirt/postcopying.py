@@ -5,31 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from sterna.domain.model import CompletedJob, CopyPlan
 from sterna.sim.libvirt import qemu
-from sterna.sim.world.things import SimDomain
-
-if TYPE_CHECKING:
-    from sterna.sim.libvirt.copying import SimCopy
-    from sterna.sim.world.host import SimHost
-    from sterna.sim.world.world import SimWorld
+from sterna.sim.world.host import SimHost
+from sterna.sim.world.things import Job, Phase, SimDomain
+from sterna.sim.world.world import World
 
 LOST = "operation failed: Lost connection to destination host"
-
-
-class Phase(IntEnum):
-    """How far a copy is; see the module's table."""
-
-    PREPARING = 0
-    COPYING = 1
-    SWITCHING = 2
-    FINISHED = 3
-    CONFIRMING = 4
-    POSTCOPY = 5
-    OVER = 6
 
 
 class Ended(Exception):
@@ -39,7 +22,7 @@ class Ended(Exception):
 class Postcopying(ABC):
     """What a copy does once it is switched. The rest of it, and these names, are `SimCopy`'s."""
 
-    world: SimWorld
+    world: World
     source: SimHost
     destination: SimHost
     uuid: str
@@ -60,7 +43,7 @@ class Postcopying(ABC):
         self._orphaned = False
 
     @abstractmethod
-    def _whole(self) -> SimCopy:
+    def _whole(self) -> Job:
         """This copy, as what it is."""
 
     @abstractmethod
@@ -187,9 +170,11 @@ class Postcopying(ABC):
             self.error = error
             self._over.set()
 
-    def _half_gone(self, host: SimHost) -> None:
+    def _half_gone(self, host: str) -> None:
         """One of the two QEMUs is gone: the other one waits for ever."""
-        if host is self.source:  # the destination's libvirt does not always notice: the worst case is simulated
+        if (
+            host == self.source.name
+        ):  # the destination's libvirt does not always notice: the worst case is simulated
             self._orphaned = True
             self._broke.set()
             return

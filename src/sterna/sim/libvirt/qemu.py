@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, PASSTHROUGH, hybrid_names
 from sterna.domain.secrets import refers
+from sterna.sim.world.host import SimHost
 from sterna.sim.world.iscsi import Session
 from sterna.sim.world.things import INCOMING, Definition, SimDomain, SimPort
-
-if TYPE_CHECKING:
-    from sterna.sim.world.host import SimHost
-    from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 class LibvirtSays(Exception):
     """libvirt refused or failed; the text is as libvirt would word it."""
 
 
-def start_incoming(world: SimWorld, host: SimHost, uuid: str, live: Definition) -> SimDomain:
+def start_incoming(world: World, host: SimHost, uuid: str, live: Definition) -> SimDomain:
     """Start a QEMU that waits for a guest's memory. Raises LibvirtSays, leaving nothing behind."""
     _check_identity(host, uuid, live)
     _check_needs(world, host, live)
@@ -35,7 +32,7 @@ def start_incoming(world: SimWorld, host: SimHost, uuid: str, live: Definition) 
     return domain
 
 
-def start(world: SimWorld, host: SimHost, uuid: str) -> None:
+def start(world: World, host: SimHost, uuid: str) -> None:
     """Boot a defined guest from cold, as `virsh start` or autostart does. Raises LibvirtSays."""
     domain = host.domains[uuid]
     if domain.active or domain.inactive is None:
@@ -46,18 +43,18 @@ def start(world: SimWorld, host: SimHost, uuid: str) -> None:
     run(world, host, domain, reason="booted", event="resumed", detail="booted")
 
 
-def run(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
+def run(world: World, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
     """Let its vCPUs run."""
     domain.ran = True
     _change(world, host, domain, GuestState.RUNNING, reason, (event, detail))
 
 
-def pause(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str) -> None:
+def pause(world: World, host: SimHost, domain: SimDomain, *, reason: str, event: str) -> None:
     """Stop its vCPUs; its QEMU stays."""
     _change(world, host, domain, GuestState.PAUSED, reason, (event, ""))
 
 
-def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
+def end(world: World, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
     """Its QEMU is gone, with the logins and taps that were libvirt's; a transient domain is forgotten.
 
     A copy this guest takes part in is told afterwards.
@@ -76,11 +73,11 @@ def end(world: SimWorld, host: SimHost, domain: SimDomain, *, reason: str, event
     world.log_out(host.name, domain.uuid)
     if copy is not None:
         domain.job = None
-        copy.qemu_gone(host)
+        copy.qemu_gone(host.name)
 
 
 def _change(
-    world: SimWorld, host: SimHost, domain: SimDomain, state: GuestState, reason: str, event: tuple[str, str]
+    world: World, host: SimHost, domain: SimDomain, state: GuestState, reason: str, event: tuple[str, str]
 ) -> None:
     """The event goes out first: what watchers do to the world because of this comes after it."""
     domain.state, domain.reason = state, reason
@@ -96,7 +93,7 @@ def _check_identity(host: SimHost, uuid: str, live: Definition) -> None:
             raise LibvirtSays(f"operation failed: domain '{live.name}' already exists with uuid {other.uuid}")
 
 
-def _check_needs(world: SimWorld, host: SimHost, live: Definition) -> None:
+def _check_needs(world: World, host: SimHost, live: Definition) -> None:
     if host.memory_free_bytes < live.memory_bytes:
         raise LibvirtSays("internal error: cannot set up guest memory 'pc.ram': Cannot allocate memory")
     for nic in live.nics:
@@ -154,7 +151,7 @@ def _check_secrets(host: SimHost, disk: Disk) -> None:
             raise LibvirtSays(f"Secret not found: secret '{found.about.uuid}' does not have a value")
 
 
-def _check_disk(world: SimWorld, host: SimHost, disk: Disk) -> None:
+def _check_disk(world: World, host: SimHost, disk: Disk) -> None:
     _check_secrets(host, disk)
     if disk.kind is DiskKind.FILE and disk.path:
         if host.file(disk.path) is None:
@@ -179,7 +176,7 @@ def _check_alive(domain: SimDomain) -> None:
         raise LibvirtSays("internal error: process exited while connecting to monitor")
 
 
-def _occupy(world: SimWorld, host: SimHost, domain: SimDomain, live: Definition) -> None:
+def _occupy(world: World, host: SimHost, domain: SimDomain, live: Definition) -> None:
     """Take what the QEMU holds while it lives: taps that libvirt makes, logins, memory."""
     nics = tuple(plugged_by_libvirt(world, host, domain.uuid, n) if n.managed else n for n in live.nics)
     domain.live = replace(live, nics=nics)
@@ -199,7 +196,7 @@ def _open_files(host: SimHost, uuid: str, live: Definition, *, held: bool) -> No
             users.get(path, set()).discard((host.name, uuid))
 
 
-def plugged_by_libvirt(world: SimWorld, host: SimHost, uuid: str, nic: Nic) -> Nic:
+def plugged_by_libvirt(world: World, host: SimHost, uuid: str, nic: Nic) -> Nic:
     """Make what libvirt makes for this NIC; the NIC with its device."""
     if nic.plug == HOSTDEV:
         return nic

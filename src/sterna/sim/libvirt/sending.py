@@ -6,20 +6,17 @@ The other half of `copying.SimCopy`: what libvirt lets one change while QEMU cop
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from sterna.domain.convergence import THROTTLE_FIRST, THROTTLE_MOST, THROTTLE_STEP
-from sterna.sim.libvirt.postcopying import Phase
-
-if TYPE_CHECKING:
-    from sterna.domain.model import CopyPlan
-    from sterna.sim.world.world import SimWorld
+from sterna.domain.model import CopyPlan
+from sterna.sim.world.things import Phase
+from sterna.sim.world.world import World
 
 
 class Sending:
     """The stream. The rest of the copy, and these names, are `SimCopy`'s."""
 
-    world: SimWorld
+    world: World
     plan: CopyPlan
     phase: Phase
     iteration: int

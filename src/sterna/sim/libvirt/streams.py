@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sterna.domain.capabilities import version
 from sterna.domain.model import CopyPlan
 from sterna.sim.libvirt.qemu import LibvirtSays
-
-if TYPE_CHECKING:
-    from sterna.sim.world.host import SimHost
+from sterna.sim.world.host import SimHost
 
 MULTIFD_WITH_POSTCOPY = version(10, 1)
 _NOT_TUNNELLED = {

@@ -12,13 +12,13 @@ from sterna.domain import plugs
 from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Goal, Port, Verb, given_back
 from sterna.domain.errors import Conflict, NotFound, Refused, Unreachable
 from sterna.domain.model import Nic, Refusal, Vm
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 class SimNeutron:
     """The simulated service (adapters.network.bindings.BindingService)."""
 
-    def __init__(self, world: SimWorld) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
 
     async def port(self, port_id: str) -> Port:
@@ -79,7 +79,7 @@ class SimNeutron:
 class SimNetwork:
     """One simulated network service (ports.network.Network)."""
 
-    def __init__(self, world: SimWorld) -> None:
+    def __init__(self, world: World) -> None:
         self._service = SimNeutron(world)
 
     service = "neutron"

@@ -13,13 +13,13 @@ from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.ports.storage import Created
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimFile
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 class SimStorage:
     """One simulated host's files (ports.storage.Storage)."""
 
-    def __init__(self, world: SimWorld, host: str) -> None:
+    def __init__(self, world: World, host: str) -> None:
         self._world = world
         self._host = world.hosts[host]
 

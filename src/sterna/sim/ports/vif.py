@@ -30,13 +30,13 @@ from sterna.sim.ports.vif_hybrid import SimHybrid
 from sterna.sim.ports.vif_ports import as_seen, check_free, ids_for, is_made_ahead, unplug_tap
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimPort
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 class SimVif:
     """One simulated host (ports.vif.Vif), every plug type."""
 
-    def __init__(self, world: SimWorld, host: str) -> None:
+    def __init__(self, world: World, host: str) -> None:
         self._world = world
         self._host = world.hosts[host]
         here = (world, self._host)
@@ -134,7 +134,7 @@ class SimVif:
 class SimHostdev:
     """A virtual function."""
 
-    def __init__(self, world: SimWorld, host: SimHost) -> None:
+    def __init__(self, world: World, host: SimHost) -> None:
         self._host = host
 
     def describe(self, nic: Nic) -> Nic | None:
@@ -190,7 +190,7 @@ class SimHostdev:
 class SimSwitch:
     """A tap on an Open vSwitch or a Linux bridge."""
 
-    def __init__(self, world: SimWorld, host: SimHost, plug: str) -> None:
+    def __init__(self, world: World, host: SimHost, plug: str) -> None:
         self._world, self._host, self._plug = world, host, plug
 
     def describe(self, nic: Nic) -> Nic | None:
@@ -272,7 +272,7 @@ class SimSwitch:
 class SimMacvtap:
     """A macvtap, which libvirt makes with the guest."""
 
-    def __init__(self, world: SimWorld, host: SimHost) -> None:
+    def __init__(self, world: World, host: SimHost) -> None:
         self._world, self._host = world, host
 
     def describe(self, nic: Nic) -> Nic | None:

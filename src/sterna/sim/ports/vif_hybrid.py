@@ -18,13 +18,13 @@ from sterna.ports.vif import MADE_BY
 from sterna.sim.ports.vif_ports import as_seen, check_free, ids_for, is_made_ahead
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimPort
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 class SimHybrid:
     """OVS hybrid plug of one host."""
 
-    def __init__(self, world: SimWorld, host: SimHost) -> None:
+    def __init__(self, world: World, host: SimHost) -> None:
         self._world, self._host = world, host
 
     def describe(self, nic: Nic) -> Nic | None:

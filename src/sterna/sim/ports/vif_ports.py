@@ -8,7 +8,7 @@ from sterna.domain.plugs import vm_of
 from sterna.ports.vif import MADE_BY
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimPort
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 def ids_for(nic: Nic, vm_uuid: str, *, status: bool) -> dict[str, str]:
@@ -48,7 +48,7 @@ def check_free(port: SimPort | None, bridge: str, ids: dict[str, str]) -> None:
         raise Conflict(f"{port.device} is already a port of {port.bridge}, not {bridge}")
 
 
-def unplug_tap(world: SimWorld, host: SimHost, device: str, bridge: str | None) -> bool:
+def unplug_tap(world: World, host: SimHost, device: str, bridge: str | None) -> bool:
     """The port and its tap, or the bare tap. Raises Conflict if the port is on another bridge."""
     port = host.ports.get(device)
     if port is not None and port.bridge != bridge:

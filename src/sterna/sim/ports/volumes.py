@@ -6,13 +6,13 @@ from sterna.domain.errors import NotFound, Permanent, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind, IscsiSource, Refusal
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.iscsi import SimTarget
-from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 class SimSharedFiles:
     """FILE disks that are not local (ports.volume.Volumes): nobody to admit, the file itself to verify."""
 
-    def __init__(self, world: SimWorld, host: str) -> None:
+    def __init__(self, world: World, host: str) -> None:
         self._world = world
         self._host = world.hosts[host]
 
@@ -66,7 +66,7 @@ class SimSharedFiles:
 class SimIscsiVolumes:
     """ISCSI disks (ports.volume.Volumes): the target admits this host's initiator, or storage refuses it."""
 
-    def __init__(self, world: SimWorld, host: str) -> None:
+    def __init__(self, world: World, host: str) -> None:
         self._world = world
         self._host: SimHost = world.hosts[host]
 

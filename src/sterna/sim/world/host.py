@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sterna.domain.errors import Unreachable
 from sterna.domain.model import Abilities
 from sterna.domain.plugs import MACVTAP
-from sterna.sim.libvirt.keyring import SimSecret
-from sterna.sim.world.things import GIB, SimDomain, SimFile, SimFolder, SimPort
+from sterna.sim.world.things import GIB, SimDomain, SimFile, SimFolder, SimPort, SimSecret
 
-if TYPE_CHECKING:
-    from sterna.sim.world.world import SimWorld
+
+class Libvirtds(Protocol):
+    """Who is told when a libvirtd goes down or comes up."""
+
+    def libvirtd_stopped(self, host: SimHost) -> None:
+        """It is down."""
+
+    def libvirtd_started(self, host: SimHost) -> None:
+        """It is up again."""
 
 
 class SimHost:
     """A host of the world. Set `libvirtd_up` to take its libvirtd down and up; its guests run on meanwhile."""
 
-    def __init__(self, world: SimWorld, name: str, *, address: str, memory_bytes: int, cpus: int) -> None:
+    def __init__(self, world: Libvirtds, name: str, *, address: str, memory_bytes: int, cpus: int) -> None:
         self.world = world
         self.name = name
         self.address = address
@@ -46,7 +52,7 @@ class SimHost:
         """What its libvirt refuses in a definition."""
         self.secrets: dict[str, SimSecret] = {}
         """What its libvirt keeps, by UUID."""
-        self.doors: set[str] = set()
+        self.recovery_monitors: set[str] = set()
         """UUIDs of the guests that came in with a second monitor, as far as its socket is still there."""
         self.powered = True
         self.domains: dict[str, SimDomain] = {}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sterna.domain.plugs import OVS
 from sterna.sim.world.things import Definition, SimDomain
-
-if TYPE_CHECKING:
-    from sterna.sim.world.world import SimWorld
+from sterna.sim.world.world import World
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class HostSnapshot:
     """(target, UUID) of the logins QEMUs of this host hold; UUID '' of the host's own."""
     devices: dict[str, str] = field(default_factory=dict)
     """Path -> target of the volumes the host has attached."""
-    doors: tuple[str, ...] = ()
+    recovery_monitors: tuple[str, ...] = ()
     """UUIDs of guests whose second monitor's socket is there."""
     secrets: dict[str, Any] = field(default_factory=dict)
     """UUID -> what its libvirt tells of it, and whether it has a value."""
@@ -57,7 +55,7 @@ class HostSnapshot:
         return lines
 
 
-def take(world: SimWorld, name: str) -> HostSnapshot:
+def take(world: World, name: str) -> HostSnapshot:
     """The host as it is at this moment."""
     host = world.hosts[name]
     return HostSnapshot(
@@ -75,7 +73,7 @@ def take(world: SimWorld, name: str) -> HostSnapshot:
         admissions=tuple(sorted(t.name for t in world.iscsi.targets.values() if host.initiator in t.admitted)),
         sessions=tuple(sorted((s.target, s.uuid) for s in world.iscsi.sessions if s.host == name)),
         devices=dict(sorted(host.devices.items())),
-        doors=tuple(sorted(host.doors)),
+        recovery_monitors=tuple(sorted(host.recovery_monitors)),
         secrets={uuid: (s.about, s.value is not None) for uuid, s in sorted(host.secrets.items())},
         bindings={
             port: " ".join(_binding(world, port, name, hosts[name]))
@@ -85,7 +83,7 @@ def take(world: SimWorld, name: str) -> HostSnapshot:
     )
 
 
-def _binding(world: SimWorld, port: str, host: str, active: bool) -> list[str]:
+def _binding(world: World, port: str, host: str, active: bool) -> list[str]:
     words = ["active" if active else "inactive"]
     if (port, host) in world.unbound:
         words.append("unbound")

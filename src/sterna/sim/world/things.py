@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from enum import IntEnum
+from typing import Protocol
 
-from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, Nic, Refusal, StateFile
+from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, JobSample, Nic, Refusal, StateFile
 from sterna.domain.plugs import OVS
-
-if TYPE_CHECKING:
-    from sterna.sim.libvirt.copying import SimCopy
+from sterna.domain.secrets import Secret
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -78,6 +77,74 @@ class SimPort:
         return (self.mac or self.external_ids.get("attached-mac", "")).lower()
 
 
+class Phase(IntEnum):
+    """How far a copy is; see the table in `libvirt/copying.py`."""
+
+    PREPARING = 0
+    COPYING = 1
+    SWITCHING = 2
+    FINISHED = 3
+    CONFIRMING = 4
+    POSTCOPY = 5
+    OVER = 6
+
+
+class Job(Protocol):
+    """libvirt's migration of a domain, as far as the rest of the world has to do with it."""
+
+    phase: Phase
+    iteration: int
+    max_downtime_ms: float
+    throttle: int
+
+    @property
+    def sender(self) -> str:
+        """The host that sends it."""
+
+    def sample(self) -> JobSample:
+        """Its statistics."""
+
+    def abort(self) -> None:
+        """`virsh domjobabort`."""
+
+    def set_bandwidth(self, bytes_s: int | None) -> None:
+        """`virsh migrate-setspeed`."""
+
+    def set_max_downtime(self, ms: int) -> None:
+        """`virsh migrate-setmaxdowntime`."""
+
+    def switch(self) -> None:
+        """`virsh migrate-postcopy`. Raises LibvirtSays."""
+
+    def listen(self) -> None:
+        """The destination's half waits for the source's. Raises LibvirtSays."""
+
+    def join(self) -> None:
+        """The source's half joins it. Raises LibvirtSays."""
+
+    def link_changed(self) -> None:
+        """A path between two hosts was cut."""
+
+    def libvirtd_lost(self, host: str) -> None:
+        """The libvirtd of a host went down."""
+
+    def qemu_gone(self, host: str) -> None:
+        """The guest's QEMU on a host is gone, whoever ended it."""
+
+
+@dataclass
+class SimSecret:
+    """One secret. `value` None: it has none yet."""
+
+    about: Secret
+    value: bytes | None = field(default=None, repr=False)
+
+    @property
+    def described(self) -> Secret:
+        """As libvirt tells of it."""
+        return self.about.model_copy(update={"has_value": None if self.about.private else self.value is not None})
+
+
 @dataclass(frozen=True)
 class Definition:
     """A domain's XML, as far as the simulation needs one."""
@@ -114,7 +181,7 @@ class SimDomain:
     """Of its QEMU's NBD server."""
     ran: bool = False
     """Its vCPUs have run on this host since the epoch was written."""
-    job: SimCopy | None = None
+    job: Job | None = None
     completed: CompletedJob | None = None
     load: GuestLoad | None = None
     """What was measured last."""

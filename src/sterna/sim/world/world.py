@@ -10,19 +10,19 @@ import asyncio
 import itertools
 import posixpath
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sterna.domain.model import Disk
 from sterna.ports.clock import Clock
 from sterna.ports.hypervisor import GuestEvent
-from sterna.sim.libvirt import qemu
-from sterna.sim.world import life, needs, snapshot
+from sterna.sim.world import needs
 from sterna.sim.world.events import EventHub
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.iscsi import THE_HOST, Session, SimIscsi
 from sterna.sim.world.things import (
     GIB,
     Change,
+    Job,
     Pace,
     SimDomain,
     SimFile,
@@ -32,13 +32,10 @@ from sterna.sim.world.things import (
     Violation,
 )
 
-if TYPE_CHECKING:
-    from sterna.sim.libvirt.copying import SimCopy
-
 Watcher = Callable[[Change], None]
 
 
-class SimWorld:
+class World:
     """Hosts and what joins them. Everything happens on `clock`; nothing sleeps for real."""
 
     def __init__(self, clock: Clock, *, pace: Pace | None = None) -> None:
@@ -60,7 +57,7 @@ class SimWorld:
         """MAC -> the host where the network was told that it is."""
         self.events = EventHub()
         self.lock_places = itertools.count(2**61)
-        self.copies: list[SimCopy] = []
+        self.copies: list[Job] = []
         """Migrations under way."""
         self.violations: list[Violation] = []
         self._watchers: list[Watcher] = []
@@ -93,10 +90,6 @@ class SimWorld:
     def running(self, uuid: str) -> list[str]:
         """Hosts on which this guest's vCPUs run now: at most one, always."""
         return [h.name for h in self.hosts.values() if (d := h.domains.get(uuid)) is not None and d.running]
-
-    def snapshot(self, host: str) -> snapshot.HostSnapshot:
-        """Everything real on that host now."""
-        return snapshot.take(self, host)
 
     def _note_violations(self, change: Change) -> None:
         for host, domain in self._concerned(change):
@@ -199,16 +192,6 @@ class SimWorld:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    # -- guests --------------------------------------------------------------------------------------------
-
-    add_vm = life.add_vm
-    guest_writes = life.guest_writes
-    kill_qemu = life.kill_qemu
-    shut_down_guest = life.shut_down_guest
-    start = life.start
-    power_off = life.power_off
-    power_on = life.power_on
 
     # -- files ---------------------------------------------------------------------------------------------
 
@@ -385,10 +368,10 @@ class SimWorld:
             domain.completed = None
         self.tell(host.name, "libvirtd", host.name, "down")
         for copy in tuple(self.copies):
-            copy.libvirtd_lost(host)
+            copy.libvirtd_lost(host.name)
 
     def libvirtd_started(self, host: SimHost) -> None:
-        """libvirtd is back: incoming guests nobody feeds any more are ended, as libvirt does when it restarts."""
+        """libvirtd is back, and remembers nothing of guests without a QEMU."""
         for domain in host.domains.values():
             if not domain.active:
                 domain.reason = "unknown"  # libvirt keeps no reason for a guest without QEMU across a restart
@@ -397,9 +380,6 @@ class SimWorld:
             if not domain.active:
                 domain.reason = "unknown"  # it does not remember how a guest ended
         self.tell(host.name, "libvirtd", host.name, "up")
-        for domain in tuple(host.domains.values()):
-            if domain.incoming and domain.job is None:
-                qemu.end(self, host, domain, reason="failed", event="stopped", detail="failed")
 
 
 def _opens(disks: tuple[Disk, ...], path: str) -> bool:

@@ -2,8 +2,8 @@
 
 While a page is missing QEMU's main thread may stand still (a packet that has to go into the guest's memory is
 enough). It then takes only out-of-band commands, and only from a connection that was opened before: opening one
-needs the main thread. So the connection must outlive the agent. Started by `recovery.open_door`; it ends with the
-guest's QEMU, or when its own socket is taken away.
+needs the main thread. So the connection must outlive the agent. Started by `recovery.hold_monitor`; it ends with
+the guest's QEMU, or when its own socket is taken away.
 
     python -m sterna.adapters.libvirt.qemu.keeper MONITOR SOCKET
 """

@@ -17,23 +17,17 @@ import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
-
-from lxml import etree
 
 from sterna.adapters.libvirt.qemu.keeper import ANSWER_S, CONNECT_S, HELD
 from sterna.adapters.libvirt.qemu.monitor import Refused, ask
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.metadata import Element
+from sterna.adapters.libvirt.xml.recovery_monitor import FOLDER, monitor_socket
 from sterna.domain.addresses import in_uri, is_ipv6
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.untrusted import STREAM_PORTS
 
-_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
-_ID = "sterna-recovery"
-_FOLDER = Path("/var/lib/libvirt/qemu")
 _PAUSED = "postcopy-paused"
 _ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
 """QEMU's names for a migration that is, or is about to be, joined."""
@@ -43,56 +37,28 @@ _SLACK_S = 5.0
 """The keeper keeps its own limits. It has so much more time: to start on a busy host, or it hangs."""
 
 
-def door(uuid: str) -> Path:
-    """The second monitor's socket."""
-    return _FOLDER / f"sterna-{uuid}.sock"
-
-
 def _held(uuid: str) -> Path:
     """Where `keeper.py` takes commands for it."""
-    return _FOLDER / f"sterna-{uuid}.held"
-
-
-def put_door(domain: Element, uuid: str) -> None:
-    """Give the incoming QEMU a second monitor. A user's own QEMU arguments stay."""
-    remove_door(domain)
-    line = domain.find(f"{{{_QEMU}}}commandline")
-    if line is None:
-        line = etree.SubElement(domain, f"{{{_QEMU}}}commandline", nsmap={"qemu": _QEMU})
-    for value in _arguments(uuid):
-        etree.SubElement(line, f"{{{_QEMU}}}arg", {"value": value})
-
-
-def remove_door(domain: Element) -> None:
-    """Take out what an earlier migration put in: on this host the guest has none."""
-    line = domain.find(f"{{{_QEMU}}}commandline")
-    if line is None:
-        return
-    arguments = list(line)
-    for option, value in pairwise(arguments):
-        if _ID in (value.get("value") or "").replace("=", ",").split(","):
-            line.remove(option)
-            line.remove(value)
-    if len(line) == 0:
-        domain.remove(line)
-
-
-def _arguments(uuid: str) -> Iterator[str]:
-    yield from ("-chardev", f"socket,id={_ID},path={door(uuid)},server=on,wait=off")
-    yield from ("-mon", f"chardev={_ID},mode=control")
+    return FOLDER / f"sterna-{uuid}.held"
 
 
 # ---------------------------------------------------------------- destination
 
 
-async def open_door(uuid: str) -> None:
+async def hold_monitor(uuid: str) -> None:
     """Have the guest's second monitor opened and held; returns once it is. A guest without one is nothing.
 
     Raises Unreachable where it does not open, in 10 to 15 s.
     """
-    if not door(uuid).exists() or await _ask_keeper(uuid, "x-is-anybody-there") is not None:
+    if not monitor_socket(uuid).exists() or await _ask_keeper(uuid, "x-is-anybody-there") is not None:
         return
-    argv = [sys.executable, "-m", "sterna.adapters.libvirt.qemu.keeper", str(door(uuid)), str(_held(uuid))]
+    argv = [
+        sys.executable,
+        "-m",
+        "sterna.adapters.libvirt.qemu.keeper",
+        str(monitor_socket(uuid)),
+        str(_held(uuid)),
+    ]
     keeper = await asyncio.create_subprocess_exec(
         *argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
     )
@@ -107,10 +73,10 @@ async def open_door(uuid: str) -> None:
         raise Unreachable("the guest's second monitor does not open: its QEMU is busy, or somebody else holds it")
 
 
-def close_door(uuid: str) -> None:
+def remove_monitor(uuid: str) -> None:
     """Take both sockets away; whoever holds the monitor ends within a second. Missing is success."""
     _held(uuid).unlink(missing_ok=True)
-    door(uuid).unlink(missing_ok=True)
+    monitor_socket(uuid).unlink(missing_ok=True)
 
 
 async def listen_again(uuid: str, address: str) -> str:
@@ -119,7 +85,7 @@ async def listen_again(uuid: str, address: str) -> str:
     Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses, Unreachable where
     nobody holds the monitor and it does not open.
     """
-    if not door(uuid).exists():
+    if not monitor_socket(uuid).exists():
         raise Conflict(
             "the guest has no monitor for recovery here: it did not come in as one that may be in post-copy"
         )
@@ -129,7 +95,7 @@ async def listen_again(uuid: str, address: str) -> str:
         if time.monotonic() > deadline:
             raise Permanent(f"QEMU cannot take the migration up again at {uri}: {said or 'it does not answer'}")
         if said is None:
-            await open_door(uuid)
+            await hold_monitor(uuid)
             continue
         await _ask_keeper(uuid, "migrate-pause")  # a stream that only seems whole, or is just being joined
         await asyncio.sleep(_LOOK_S)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from lxml import etree
 
-from sterna.adapters.libvirt.qemu.recovery import put_door, remove_door
 from sterna.adapters.libvirt.xml.describe import describe_domain, read_disk, read_vlan
+from sterna.adapters.libvirt.xml.holes import let_zeros_be_holes
 from sterna.adapters.libvirt.xml.listening import listen_at
 from sterna.adapters.libvirt.xml.metadata import (
     Element,
@@ -24,9 +24,9 @@ from sterna.adapters.libvirt.xml.metadata import (
     read_nics,
     to_text,
 )
+from sterna.adapters.libvirt.xml.recovery_monitor import add_recovery_monitor, remove_recovery_monitor
 from sterna.adapters.libvirt.xml.replug import is_hostdev, mac_of, replug, to_cold, to_function, to_live
 from sterna.adapters.libvirt.xml.where import replace_disk, same_place
-from sterna.adapters.libvirt.zeros import let_zeros_be_holes
 from sterna.domain.errors import Permanent
 from sterna.domain.model import CopyPlan, DestinationNic, Nic
 from sterna.domain.plugs import HOSTDEV, SUPPORTED, is_function
@@ -52,9 +52,9 @@ def render_live(xml: str, plan: CopyPlan) -> str:
     if plugged:
         raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(plugged)}")
     put_own(domain, build_own(find_own(domain), epoch=plan.epoch, migration_id=plan.migration_id, nics=facts))
-    remove_door(domain)
+    remove_recovery_monitor(domain)
     if plan.postcopy:
-        put_door(domain, domain.findtext("uuid") or "")
+        add_recovery_monitor(domain, domain.findtext("uuid") or "")
     return to_text(domain)
 
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import uuid as uuids
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from sterna.domain.errors import NotFound
 from sterna.domain.model import Disk, DiskKind, IscsiSource, Nic, SecretRef
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, hybrid_names
 from sterna.domain.secrets import Secret
 from sterna.sim.libvirt import qemu
-from sterna.sim.libvirt.keyring import SimSecret
+from sterna.sim.world.host import SimHost
 from sterna.sim.world.iscsi import SimTarget
-from sterna.sim.world.things import MIB, Definition, SimDomain, SimFile, SimGuest, SimPort
-
-if TYPE_CHECKING:
-    from sterna.sim.world.host import SimHost
-    from sterna.sim.world.world import SimWorld
+from sterna.sim.world.things import MIB, Definition, SimDomain, SimFile, SimGuest, SimPort, SimSecret
+from sterna.sim.world.world import World
 
 DISK_BYTES = 256 * MIB
 WRITTEN_BYTES = 16 * MIB
@@ -36,7 +32,7 @@ def _target(number: int) -> str:
 
 
 def add_vm(  # noqa: PLR0913 - a convenience for tests: every keyword is one fact about the VM
-    world: SimWorld,
+    world: World,
     host_name: str,
     name: str,
     *,
@@ -73,7 +69,7 @@ def add_vm(  # noqa: PLR0913 - a convenience for tests: every keyword is one fac
     return uuid
 
 
-def guest_writes(world: SimWorld, uuid: str) -> None:
+def guest_writes(world: World, uuid: str) -> None:
     """The running guest writes to all its writable disks: a copy without these bytes is stale from now on."""
     (name,) = world.running(uuid)
     host, guest = world.hosts[name], world.guests[uuid]
@@ -87,26 +83,26 @@ def guest_writes(world: SimWorld, uuid: str) -> None:
             world.tell(name, "file", disk.path or disk.target, "guest wrote")
 
 
-def kill_qemu(world: SimWorld, host_name: str, uuid: str) -> bool:
+def kill_qemu(world: World, host_name: str, uuid: str) -> bool:
     """kill -9 of a guest's QEMU; False where there is none."""
     return _end(world, host_name, uuid, reason="crashed", event="stopped", detail="failed")
 
 
-def shut_down_guest(world: SimWorld, uuid: str) -> None:
+def shut_down_guest(world: World, uuid: str) -> None:
     """The guest powers itself off, wherever it runs."""
     for name in world.running(uuid):
         world.emit(world.hosts[name], uuid, "shutdown", "guest")
         _end(world, name, uuid, reason="shutdown", event="shutdown", detail="shutdown")
 
 
-def start(world: SimWorld, host_name: str, uuid: str) -> None:
+def start(world: World, host_name: str, uuid: str) -> None:
     """`virsh start`. Raises LibvirtSays."""
     if uuid not in world.hosts[host_name].domains:
         raise NotFound(f"{host_name}: no domain {uuid}")
     qemu.start(world, world.hosts[host_name], uuid)
 
 
-def power_off(world: SimWorld, host_name: str) -> None:
+def power_off(world: World, host_name: str) -> None:
     """Pull the plug: libvirtd, QEMUs, taps and Linux bridges' ports are gone at once; files, Open vSwitch's records
     and admissions stay."""
     host = world.hosts[host_name]
@@ -123,7 +119,7 @@ def power_off(world: SimWorld, host_name: str) -> None:
         world.remove_link(host_name, name)
 
 
-def power_on(world: SimWorld, host_name: str) -> None:
+def power_on(world: World, host_name: str) -> None:
     """Boot it: libvirtd comes up and starts what is marked autostart, come what may."""
     host = world.hosts[host_name]
     host.powered = True
@@ -139,7 +135,7 @@ def power_on(world: SimWorld, host_name: str) -> None:
                 continue
 
 
-def _end(world: SimWorld, host_name: str, uuid: str, *, reason: str, event: str, detail: str) -> bool:
+def _end(world: World, host_name: str, uuid: str, *, reason: str, event: str, detail: str) -> bool:
     host = world.hosts[host_name]
     domain = host.domains.get(uuid)
     if domain is None or not domain.active:
@@ -148,7 +144,7 @@ def _end(world: SimWorld, host_name: str, uuid: str, *, reason: str, event: str,
     return True
 
 
-def _make_nic(world: SimWorld, host: SimHost, uuid: str, index: int, vlan: int | None, plug: str) -> Nic:
+def _make_nic(world: World, host: SimHost, uuid: str, index: int, vlan: int | None, plug: str) -> Nic:
     seed = uuids.UUID(uuid).hex
     mac = f"52:54:00:{seed[0:2]}:{seed[2:4]}:{index:02x}"
     port_id = str(uuids.uuid5(uuids.UUID(uuid), f"port-{index}"))
@@ -171,7 +167,7 @@ def _make_nic(world: SimWorld, host: SimHost, uuid: str, index: int, vlan: int |
     return Nic(mac=mac, plug="ovs", port_id=port_id, bridge="br-int", vlan=vlan, mtu=1500)
 
 
-def _plug_hybrid(world: SimWorld, host: SimHost, like: SimPort) -> None:
+def _plug_hybrid(world: World, host: SimHost, like: SimPort) -> None:
     """What Nova makes before it starts the guest."""
     names = hybrid_names(like.external_ids["iface-id"])
     for name in names:
@@ -181,7 +177,7 @@ def _plug_hybrid(world: SimWorld, host: SimHost, like: SimPort) -> None:
     world.put_port(host.name, port)
 
 
-def _make_disk(world: SimWorld, host: SimHost, name: str, target: str, kind: str) -> Disk:
+def _make_disk(world: World, host: SimHost, name: str, target: str, kind: str) -> Disk:
     if kind in ("luks", "chap"):  # as `shared` and `iscsi`, opened with a secret
         disk = _make_disk(world, host, name, target, "shared" if kind == "luks" else "iscsi")
         return disk.model_copy(update={"secrets": (_make_secret(host, disk),)})
@@ -227,7 +223,7 @@ def _make_secret(host: SimHost, disk: Disk) -> SecretRef:
     return SecretRef(kind=kind, uuid=about.uuid)
 
 
-def _file_of(world: SimWorld, host: SimHost, disk: Disk) -> SimFile | None:
+def _file_of(world: World, host: SimHost, disk: Disk) -> SimFile | None:
     if disk.kind is DiskKind.FILE and disk.path:
         return host.file(disk.path)
     if disk.iscsi and disk.iscsi.target in world.iscsi.targets:
