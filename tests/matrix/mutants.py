@@ -2,7 +2,7 @@
 
 `python -m tests.matrix.mutants [WORD]` (`make mutants`): a line per mutant (of those whose name has WORD in it),
 and the score. A mutant is killed by the first case that fails. It is tried on the singles that strike the steps it
-is about, then on a sample of `CASES` others and on `PAIRS` pairs; docs/contributing/testing.md
+is about, then on a sample of `CASES` others and on `PAIRS` pairs; docs/lab-notebook/chaos-and-matrix-runs.md
 explains the survivors.
 """
 
