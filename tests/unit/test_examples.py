@@ -1,0 +1,110 @@
+"""The examples in the documents: commands that exist, with options that exist, and settings that are accepted."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from sterna.__main__ import app
+from sterna.config import AgentSettings, ControllerSettings, load
+from sterna.domain.errors import BadRequest
+from sterna.lab.cli import app as lab_app
+from tests.unit.test_documents import PAGES, ROOT
+
+BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+BEHIND = re.compile(r"\s#|\s[|&>;]|\|\||\)")
+READ = [page for page in PAGES if page.name != "CHANGELOG.md" and "lab-notebook" not in page.parts]
+NEEDED: dict[str, Any] = {"host": "host1", "migration": {"address": "192.0.2.1"}}
+CLOUD = {"auth_url": "https://cloud.example:5000/v3", "username": "sterna", "password": "x"}
+"""What an agent's settings must have, where an example shows a part of them."""
+
+
+def blocks(language: str, text: str) -> Iterator[str]:
+    for indent, kind, block in BLOCK.findall(text):
+        if kind == language:
+            yield "\n".join(line.removeprefix(indent) for line in block.splitlines())
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each `sterna` command in the page's shell examples."""
+    for block in blocks("sh", text):
+        for line in block.splitlines():
+            for found in re.finditer(r"(?:^|[|&;(]\s*)(sterna\s.*)", line):
+                words = shlex.split(BEHIND.split(found[1])[0])
+                yield words[1:]
+
+
+def trouble_with(words: list[str]) -> str:
+    """What is wrong with a command; '' for nothing."""
+    roots: dict[str, Any] = {"lab": typer.main.get_command(lab_app)}
+    command: Any = typer.main.get_command(app)
+    rest = list(words)
+    while hasattr(command, "commands"):
+        name = rest.pop(0) if rest else ""
+        command = roots.pop(name, None) or command.commands.get(name)
+        if command is None:
+            return f"there is no command {name!r}"
+    if "--" in rest:
+        rest = rest[: rest.index("--")]
+    known = {name for param in command.params for name in [*param.opts, *getattr(param, "secondary_opts", [])]}
+    wrong = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known | {"--help"}]
+    return f"there is no option {', '.join(wrong)}" if wrong else ""
+
+
+@pytest.mark.parametrize("page", READ, ids=[page.relative_to(ROOT).as_posix() for page in READ])
+def test_commands_exist(page: Path) -> None:
+    found = [(words, trouble_with(words)) for words in commands(page.read_text(encoding="utf-8"))]
+    assert [(words, why) for words, why in found if why] == []
+
+
+def accepted(settings: dict[str, Any], file: Path) -> None:
+    """Raises BadRequest where neither process takes these settings, or this part of them."""
+    try:
+        file.write_text(_toml(settings), encoding="utf-8")
+        load(ControllerSettings, file)
+    except BadRequest:
+        whole = NEEDED | settings
+        whole["migration"] = NEEDED["migration"] | settings.get("migration", {})
+        if "neutron" in str(settings) or "cinder" in str(settings):
+            whole["openstack"] = CLOUD | settings.get("openstack", {})
+        file.write_text(_toml(whole), encoding="utf-8")
+        load(AgentSettings, file)
+
+
+def _toml(table: dict[str, Any], path: str = "") -> str:
+    own = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    inner = [_toml(value, f"{path}{key}.") for key, value in table.items() if isinstance(value, dict)]
+    return "\n".join([f"[{path[:-1]}]" if path else "", *own, *inner])
+
+
+@pytest.mark.parametrize("page", READ, ids=[page.relative_to(ROOT).as_posix() for page in READ])
+def test_settings_are_accepted(page: Path, tmp_path: Path) -> None:
+    for block in blocks("toml", page.read_text(encoding="utf-8")):
+        accepted(tomllib.loads(block), tmp_path / "settings.toml")
+
+
+def test_wrong_settings_are_found(tmp_path: Path) -> None:
+    for wrong in ({"listne": "x"}, {"network": {"ovsdb": "tcp:name:1"}}, {"bus": {"url": "http://x"}}):
+        with pytest.raises(BadRequest):
+            accepted(wrong, tmp_path / "settings.toml")
+
+
+def test_a_wrong_example_is_found() -> None:
+    page = "```sh\nsterna migrat x\nsterna migrate x --too y | jq .\nfor v in $(sterna vms --jason); do\n```\n"
+    page += "```sh\nsterna lab exec host1 -- virsh list --all  # a comment\nsudo -u x true\n```\n"
+    assert [trouble_with(words) for words in commands(page)] == [
+        "there is no command 'migrat'",
+        "there is no option --too",
+        "there is no option --jason",
+        "",
+    ]
+    text = "1. x\n\n    ```toml\n    a = 1\n    ```\n"
+    assert list(blocks("toml", text)) == ["a = 1"]
