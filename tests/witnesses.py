@@ -1,5 +1,5 @@
-"""Two witnesses of guests that run twice (SPEC invariant 1), independent of Sterna: the base of the watchers of
-`make chaos` and `make soak`.
+"""Two witnesses of guests that run twice (protocol, invariant 1), independent of Sterna: the base of the watchers
+of `make chaos` and `make soak`.
 
 Both hosts' libvirtds; and the kernel, which needs no libvirtd alive: the CPU time of each QEMU's vCPU. Neither
 sees everything, and each is a thread of its own: a libvirtd that hangs holds up the first and not the second.

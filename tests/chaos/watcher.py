@@ -1,4 +1,4 @@
-"""Watches, for as long as a case lasts, that a guest never runs twice (SPEC invariant 1). Independent of Sterna.
+"""Watches, while a case lasts, that a guest never runs twice (protocol, invariant 1). Independent of Sterna.
 
 Two witnesses, as neither sees everything, each in a thread of its own: a libvirtd that hangs holds up the first and
 not the second. Both hosts' libvirtd, asked every 20 ms: if the first host says `running` before and after the

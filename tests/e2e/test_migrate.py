@@ -80,7 +80,7 @@ def test_what_is_sent_to_it_during_its_standstill_waits_for_it_on_the_new_host(f
 
 
 def rows_of(fleet, migration) -> set[str]:
-    """The SPEC rows on the arrows of a migration's diagram."""
+    """The protocol's rows on the arrows of a migration's diagram."""
     diagram = fleet.api.get(f"/v1/migrations/{migration}/diagram").text
     assert diagram.startswith("@startuml")
     return set(re.findall(r"^\w+ -+>+ \w+ : (?:<[^>]*>)?([PMFR]\d+)", diagram, re.MULTILINE))

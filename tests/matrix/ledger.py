@@ -1,7 +1,8 @@
 """The auditor of the journals: what a host does must stand in its journal first, and what was done afterwards.
 
 It reads the journals' raw lines as they would be on disk, never Sterna's own idea of them, and is asked at every
-moment at which something acts: a step, a change of the world, a message. Its tables of SPEC's rows are its own.
+moment at which something acts: a step, a change of the world, a message. Its tables of the protocol's rows
+are its own.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ class Ledger:
     # ------------------------------------------------------------ promises
 
     def _closed(self, host: str, migration: str, story: Story) -> None:
-        """Nothing is left to do here: every row of SPEC is done."""
+        """Nothing is left to do here: every row of the protocol is done."""
         page = self._journals[host].pages[migration]
         side = str(page.role)
         if not story.turned:

@@ -1,4 +1,4 @@
-"""P3 that reaches nobody: nothing can be on the destination, so nothing is waited for (SPEC R7, R8).
+"""P3 that reaches nobody: nothing can be on the destination, so nothing is waited for (protocol R7, R8).
 
 An answer that is lost is something else: the destination may have prepared.
 """

@@ -1,4 +1,4 @@
-"""Looks, for as long as a run lasts, for guests that run twice (SPEC invariant 1). Independent of Sterna.
+"""Looks, for as long as a run lasts, for guests that run twice (protocol, invariant 1). Independent of Sterna.
 
 The two witnesses of tests/chaos/watcher.py, for many guests at once. Both libvirtds, with one connection each: if
 the first says `running` before and after the second says it, and soon, both run at once. And the kernel: two QEMUs

@@ -157,7 +157,7 @@ class Arrivals:
         await asyncio.gather(self._announce(ctx, times, called), self._confirm(ctx, at_once=not called))
 
     async def _announce(self, ctx: Context, times: DestinationTimes, called: frozenset[str]) -> None:
-        """Tell the network that the guest is here (SPEC F7), but of those `called` before: QEMU does as well, a
+        """Tell the network that the guest is here (protocol F7), but of those `called` before: QEMU does as well, a
         little earlier as a rule, but not for every kind of port. Nobody depends on it.
 
         What it took is journaled.

@@ -1,4 +1,4 @@
-"""May this VM go there? Every reason at once (SPEC invariant 4). Changes nothing.
+"""May this VM go there? Every reason at once (invariant 4 of the protocol). Changes nothing.
 
 Called by the controller through `check_migration` before it admits a migration, and again by the source agent
 when it accepts one: between the two the world may have changed.

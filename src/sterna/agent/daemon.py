@@ -102,7 +102,7 @@ class Agent:
         log.info("agent has started", host=self._host.name, resumed=resumed, bus=bus.why or "connected")
 
     async def stop(self) -> None:
-        """Leave: running copies go on in libvirt, the journal says where to go on (ARCHITECTURE: abort)."""
+        """Leave: running copies go on in libvirt, the journal says where to go on."""
         await self._housekeeping.stop()
         await self._beacon.stop()
         await self.fencing.stop()

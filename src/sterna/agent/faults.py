@@ -4,8 +4,9 @@ Off unless `test.fault_file` is set. The file, read anew at every step, so that 
 
     {"rules": [{"step": "P9", "moment": "before", "action": "permanent"}]}
 
-`step` is a SPEC row or a step's name; `moment` is `before` (the intent is journaled, nothing done) or `after`
-(done, not journaled); `action` is `permanent`, `temporary`, `unknown`, `hang` or `kill` (SIGKILL to itself).
+`step` is a row of the protocol or a step's name; `moment` is `before` (the intent is journaled, nothing done) or
+`after` (done, not journaled); `action` is `permanent`, `temporary`, `unknown`, `hang` or `kill` (SIGKILL to
+itself).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def in_maintenance(host: str) -> Refusal:
 
 
 def under_way(vm: str, migration_id: str) -> Refusal:
-    """One migration per VM at a time (SPEC invariant 5)."""
+    """One migration per VM at a time (invariant 5 of the protocol)."""
     fix = f"wait for it, or `sterna abort {migration_id}`"
     return Refusal(code=UNDER_WAY, message=f"{vm} is in migration {migration_id} already", fix=fix)
 

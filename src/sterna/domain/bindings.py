@@ -1,4 +1,4 @@
-"""Where a port is bound, and the one next thing to do about it (SPEC "Network hand-over", P5, F7, R6).
+"""Where a port is bound, and the one next thing to do about it (protocol, "The network hand-over", P5, F7, R6).
 
 A network service with multiple bindings has, for each port, one binding per host, of which exactly one is ACTIVE.
 `next_act` looks at what the service says now and names the next change towards a goal, or None once the goal

@@ -1,4 +1,4 @@
-"""A timeline as a PlantUML sequence diagram: what really happened, in the words of SPEC.
+"""A timeline as a PlantUML sequence diagram: what really happened, in the words of the protocol.
 
 Four lifelines (shost, slibvirt, dhost, dlibvirt), one arrow per row that ran, labelled `P9 connect volumes
 (12 ms)`. What failed is red and says why; status changes and restarts are notes. Pure text in, text out:

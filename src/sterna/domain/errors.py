@@ -12,7 +12,7 @@
     |   +-- BadRequest          unknown method, wrong version, malformed or oversized payload
     +-- Unknown                 acted, outcome not seen: ask the world, never guess
 
-`Temporary` and `Permanent` are kopf's two words; `Unknown` is ours (ARCHITECTURE: "The saga").
+`Temporary` and `Permanent` are kopf's two words; `Unknown` is ours.
 Errors cross the bus as `to_wire()` and come back as the same class through `from_wire()`.
 """
 
@@ -98,7 +98,7 @@ class BadRequest(Permanent):
 
 
 class Refused(Permanent):
-    """One or more checks said no. Carries all of them (SPEC invariant 4)."""
+    """One or more checks said no. Carries all of them (invariant 4 of the protocol)."""
 
     code = "refused"
 

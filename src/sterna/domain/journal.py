@@ -81,7 +81,7 @@ class Entry(Value):
     role: Role
     kind: Kind
     row: str = ""
-    """SPEC row, `P9`, where the entry is about one."""
+    """Row of the protocol, `P9`, where the entry is about one."""
     name: str = ""
     """The step's or note's name in words."""
     at: str

@@ -24,7 +24,7 @@ class Value(BaseModel):
 
 
 class Refusal(Value):
-    """One reason why a migration cannot be, and what would fix it (SPEC invariant 4)."""
+    """One reason why a migration cannot be, and what would fix it (invariant 4 of the protocol)."""
 
     code: str
     """Stable, for scripts: `vm-not-running`, `bridge-missing`, `memory-short`, ..."""
@@ -122,7 +122,7 @@ class FileOwner(Value):
 
 
 class Disk(Value):
-    """One disk of a VM: a "block device mapping" (SPEC P2)."""
+    """One disk of a VM: a "block device mapping" (protocol P2)."""
 
     target: str
     """Guest device name in the XML, `vda`; the key by which disks are matched."""
@@ -198,7 +198,7 @@ class Disk(Value):
 
 
 class Nic(Value):
-    """One NIC of a VM, as plugged on one host (SPEC P5, P10)."""
+    """One NIC of a VM, as plugged on one host (protocol P5, P10)."""
 
     mac: str
     plug: str
@@ -269,7 +269,7 @@ class Vm(Value):
     nvdimm: bool = False
     epoch: int = 0
     image: Data = {}
-    """Image metadata from the domain's own metadata element (SPEC P7)."""
+    """Image metadata from the domain's own metadata element (protocol P7)."""
 
     @property
     def ordinary_bytes(self) -> int:
@@ -342,7 +342,7 @@ class HostFacts(Value):
 
 
 class JobSample(Value):
-    """One look at a running copy (SPEC M3). Sizes in bytes, rates in bytes/s."""
+    """One look at a running copy (protocol M3). Sizes in bytes, rates in bytes/s."""
 
     elapsed_ms: int | None = None
     memory_total: int | None = None
@@ -372,7 +372,7 @@ class GuestLoad(Value):
 
 
 class CompletedJob(Value):
-    """libvirt's statistics of a finished migration, read on the destination (SPEC: the report)."""
+    """libvirt's statistics of a finished migration, read on the destination (for the report)."""
 
     total_ms: int | None = None
     downtime_ms: int | None = None
@@ -419,7 +419,7 @@ class DestinationNic(Value):
 
 
 class CopyPlan(Value):
-    """All that `Mover.migrate` needs (SPEC M4)."""
+    """All that `Mover.migrate` needs (protocol M4)."""
 
     migration_id: str
     epoch: int

@@ -1,4 +1,4 @@
-"""The protocol's table as data: each row of SPEC, who speaks to whom, how, and what it does in a few words.
+"""The protocol's table as data: each row of the protocol, who speaks to whom, how, and what it does in a few words.
 
 The timeline orders by it, the diagram draws its arrows from it, the CLI prints its labels.
 """
@@ -35,7 +35,7 @@ class How(StrEnum):
 
 
 class Row(Value):
-    """One row of SPEC."""
+    """One row of the protocol."""
 
     id: str
     path: tuple[Participant, ...]
@@ -109,7 +109,7 @@ _TABLE = (
 )
 
 ROWS: dict[str, Row] = {row.id: row for row in _TABLE}
-"""Every row of SPEC by its ID, in the order of the document."""
+"""Every row of the protocol by its ID, in the order of the document."""
 
 
 def row_for(row_id: str, role: Role, name: str) -> Row:
@@ -127,5 +127,5 @@ def row_for(row_id: str, role: Role, name: str) -> Row:
 
 
 def phase_of(row_id: str) -> str:
-    """`P`, `R`, `M` or `F`: the part of SPEC a row stands in; '' for an entry without a row."""
+    """`P`, `R`, `M` or `F`: the part of the protocol a row stands in; '' for an entry without a row."""
     return row_id[:1] if row_id[:1] in ("P", "R", "M", "F") and row_id[1:].isdigit() else ""

@@ -1,6 +1,6 @@
 """Which virtual function a NIC gets on a host: one of its physical network that nobody has. Pure.
 
-Called by the agent's `ClaimDevices` (SPEC P8) through the `hostdev` plug type.
+Called by the agent's `ClaimDevices` (protocol P8) through the `hostdev` plug type.
 """
 
 from __future__ import annotations

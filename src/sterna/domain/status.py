@@ -1,4 +1,4 @@
-"""The migration's states, who owns the guest in each, and which may follow which (ARCHITECTURE: "States")."""
+"""The migration's states, who owns the guest in each, and which may follow which (docs/reference/statuses.md)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Onward(Exception):
 
 
 class Step(Generic[C]):
-    """One row of SPEC (or a few) as something that can be done, looked at, and compensated.
+    """One row of the protocol (or a few) as something that can be done, looked at, and compensated.
 
     Before `do` acts its intent (`plan`'s answer) is in the journal; afterwards its outcome is. `do` may be
     repeated after any partial run. `undo` names the steps that compensate it; they too are steps, journaled
@@ -33,7 +33,7 @@ class Step(Generic[C]):
     """
 
     row: ClassVar[str] = ""
-    """SPEC row, '' for what SPEC leaves to us."""
+    """Row of the protocol, '' for what the protocol leaves open."""
     name: ClassVar[str]
     """Key in the journal, and what it does in words: `connect-volumes`."""
     undo: ClassVar[tuple[type[Step[C]], ...]] = ()

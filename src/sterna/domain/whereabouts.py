@@ -1,4 +1,4 @@
-"""Where is the guest? The decision taken whenever a copy's outcome must be known (SPEC M5, M6, R0).
+"""Where is the guest? The decision taken whenever a copy's outcome must be known (protocol M5, M6, R0).
 
 libvirt's return code is not evidence; what both hypervisors say is. Pure: observations in, verdict and a
 sentence out. Called by `migration/source/find.py` and `migration/source/rollback.py`.

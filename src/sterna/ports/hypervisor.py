@@ -121,7 +121,7 @@ class Inventory(Protocol):
 
 
 class Mover(Protocol):
-    """Copies a running guest to another host (SPEC M1-M6), source side."""
+    """Copies a running guest to another host (protocol M1-M6), source side."""
 
     async def mark(self, uuid: str, migration_id: str, epoch: int) -> None:
         """Write Sterna's epoch into the domain's metadata, live and persistent. Not possible during a copy."""
@@ -168,7 +168,7 @@ class Mover(Protocol):
 
 
 class Custodian(Protocol):
-    """Ends, starts and forgets guests. Every caller has asked both hypervisors first (SPEC invariant 1)."""
+    """Ends, starts and forgets guests. Every caller has asked both hypervisors first (protocol, invariant 1)."""
 
     async def end_incoming(self, uuid: str, epoch: int) -> bool:
         """R0: end a guest that is waiting for its memory here and never ran. False where there is none.

@@ -1,6 +1,6 @@
 """Runs a flow from wherever its journal ends: the only place that writes intents and outcomes.
 
-Called by `agent/source.py` and `agent/destination.py`. Knows no SPEC row, no VM, no host: only steps, a
+Called by `agent/source.py` and `agent/destination.py`. Knows no row of the protocol, no VM, no host: only steps, a
 journal, a clock, and what the three kinds of error ask for.
 """
 

@@ -1,4 +1,4 @@
-"""Who a disk's file belongs to: read on the source, given to the copy on the destination (SPEC P8). Blocking.
+"""Who a disk's file belongs to: read on the source, given to the copy on the destination (protocol P8). Blocking.
 
 QEMU may run as a user of its own, and libvirt may be told to leave owners alone (`dynamic_ownership = 0`).
 """

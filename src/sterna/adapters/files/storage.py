@@ -1,4 +1,4 @@
-"""Files of one host (SPEC P8, R7, F10): instance directories, empty targets for local disks, proof of sharing.
+"""Files of one host (protocol P8, R7, F10): instance directories, empty targets for local disks, proof of sharing.
 
 Nothing outside `instances_dir` is ever created or removed but the small proof-of-sharing tokens, and no
 symbolic link is followed on the way to what is.

@@ -1,4 +1,4 @@
-"""Glance (`ports.image.Images`): asked where the domain's metadata names an image and no more (SPEC P7)."""
+"""Glance (`ports.image.Images`): asked where the domain's metadata names an image and no more (protocol P7)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """`ports.hypervisor.Custodian`: ends, starts and forgets guests.
 
-Every caller has asked both hypervisors (SPEC invariant 1). These methods look once more, in the same thread and
-on the same connection right before they act, and refuse if what they see is not what they were called for.
+Every caller has asked both hypervisors (invariant 1 of the protocol). These methods look once more, in the same
+thread and on the same connection right before they act, and refuse if what they see is not what they were called
+for.
 """
 
 from __future__ import annotations

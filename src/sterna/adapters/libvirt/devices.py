@@ -1,4 +1,4 @@
-"""`ports.hypervisor.Devices`: takes NICs from a running guest, and gives them to it (before SPEC M1, at F6)."""
+"""`ports.hypervisor.Devices`: takes NICs from a running guest, and gives them to it (before M1, at F6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ports.hypervisor.Mover`: the copy of a running guest (SPEC M1-M6), source side."""
+"""`ports.hypervisor.Mover`: the copy of a running guest (protocol M1-M6), source side."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _mark(conn: Connect, uuid: str, migration_id: str, epoch: int) -> None:
 
 
 def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
-    """Flags and parameters (SPEC M2: which disks are copied). Raises Permanent."""
+    """Flags and parameters (protocol M2: which disks are copied). Raises Permanent."""
     domain = conn.lookupByUUIDString(uuid)
     readable = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
     flags = _named_flags(plan)

@@ -1,4 +1,4 @@
-"""The `native` network: no service, the VM's own description is the truth (SPEC P5, F7, R6)."""
+"""The `native` network: no service, the VM's own description is the truth (protocol P5, F7, R6)."""
 
 from __future__ import annotations
 

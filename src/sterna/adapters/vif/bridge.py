@@ -1,4 +1,4 @@
-"""Linux bridge: the guest's tap is a port of a bridge of the kernel (SPEC P10, P12, R6, F4).
+"""Linux bridge: the guest's tap is a port of a bridge of the kernel (protocol P10, P12, R6, F4).
 
 The tap is made ahead of the guest, and makes way for libvirt's own before the copy (ADR 15). A bridge keeps no
 words about its ports, so whose the tap is stands in its alias (`links.py`). VLANs and MTU are the bridge's own.

@@ -1,4 +1,4 @@
-"""SR-IOV `direct`: the guest has a virtual function of one of the host's own NICs (SPEC P8, M1, F6).
+"""SR-IOV `direct`: the guest has a virtual function of one of the host's own NICs (protocol P8, M1, F6).
 
 Which VFs there are, of which physical network, and which a guest has, the kernel tells in sysfs. Nothing is changed
 here: libvirt binds the VF to vfio-pci, sets its MAC and VLAN, and gives it back. Never run on hardware

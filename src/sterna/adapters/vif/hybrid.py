@@ -1,4 +1,4 @@
-"""OVS hybrid plug: tap - Linux bridge `qbr` - veth `qvb`/`qvo` - integration bridge (SPEC P10, P12, R6, F4).
+"""OVS hybrid plug: tap - Linux bridge `qbr` - veth `qvb`/`qvo` - integration bridge (protocol P10, P12, R6, F4).
 
 What an iptables firewall on the host needs: it filters on the Linux bridge in between. All four devices are named,
 and the port that the switch wires (`qvo...`) is marked, as Nova's os-vif does, so that Neutron's agents treat it as

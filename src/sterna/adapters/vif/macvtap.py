@@ -1,4 +1,4 @@
-"""macvtap: a device on top of one of the host's own NICs (SPEC P10, F4). libvirt makes it and removes it.
+"""macvtap: a device on top of one of the host's own NICs (protocol P10, F4). libvirt makes it and removes it.
 
 So nothing is made ahead: P10 only looks whether the destination's libvirt will be able to. A parent in passthrough
 mode is one guest's alone.

@@ -1,4 +1,4 @@
-"""OVS normal plug: the guest's tap is a port of the integration bridge (SPEC P10, P12, R6, F4).
+"""OVS normal plug: the guest's tap is a port of the integration bridge (protocol P10, P12, R6, F4).
 
 The tap is made ahead of the guest, so that the port is wired before the guest arrives. Before the copy it makes way
 for the tap that libvirt makes, which takes over the same port (ADR 15). Port and external_ids are written in one

@@ -1,5 +1,5 @@
 """iSCSI volumes of a tgt target (`tgtadm`), reached by QEMU's own initiator: admission is a name on the target's
-list, and storage itself refuses a host that is not on it (SPEC P4, P9, R3, F2, F3).
+list, and storage itself refuses a host that is not on it (protocol P4, P9, R3, F2, F3).
 
 Needs `tgtadm` with access to the target's control socket, and `qemu-img` with its iSCSI block driver
 (Debian: qemu-block-extra).

@@ -26,7 +26,7 @@ async def find_guest(ctx: Context) -> Finding:
     arrived = finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION)
     if (arrived and here.state not in GONE) or (finding.verdict is Verdict.ENDED_AT_SOURCE and sent_away):
         # It is proven to have run on the destination, or to be gone from there after its CPUs were sent: what is
-        # left here is a paused shell (SPEC invariant 1).
+        # left here is a paused shell (invariant 1 of the protocol).
         await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, "ending the source's paused copy")
     if finding.verdict is Verdict.STALE:

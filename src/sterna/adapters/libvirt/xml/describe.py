@@ -1,4 +1,4 @@
-"""libvirt's domain XML -> `Vm` (SPEC P2, P5, P7). Pure: no libvirt, no files.
+"""libvirt's domain XML -> `Vm` (protocol P2, P5, P7). Pure: no libvirt, no files.
 
 Called by `hypervisor.py`, which adds what the XML does not say: state, sizes, autostart.
 """

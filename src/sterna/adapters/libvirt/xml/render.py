@@ -1,6 +1,6 @@
-"""DEST_XML and PERSIST_XML: the source's own XML with what the destination answered put in (SPEC P11, M4).
+"""DEST_XML and PERSIST_XML: the source's own XML with what the destination answered put in (protocol P11, M4).
 
-Pure. Only the source agent calls it (ARCHITECTURE, "domain XML"). Everything the guest can see stays as it is:
+Pure. Only the source agent calls it. Everything the guest can see stays as it is:
 libvirt compares the two definitions and refuses a change of what the guest sees. Of the rest nothing is changed but
 what the destination's answer says differently than the source's live definition does (`replug.py` for NICs,
 `where.py` for disks): what an operator wrote is there afterwards.

@@ -1,1 +1,1 @@
-"""The network service of an OpenStack cloud: port bindings (SPEC "Network hand-over")."""
+"""The network service of an OpenStack cloud: port bindings (protocol, "The network hand-over")."""

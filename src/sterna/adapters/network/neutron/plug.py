@@ -1,4 +1,4 @@
-"""From a binding's vif_type and vif_details to how this host plugs the NIC (SPEC P5). Pure."""
+"""From a binding's vif_type and vif_details to how this host plugs the NIC (protocol P5). Pure."""
 
 from __future__ import annotations
 

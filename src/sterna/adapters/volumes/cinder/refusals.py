@@ -1,4 +1,4 @@
-"""Which volumes may move, as a pure function of what Cinder says. Every reason at once (SPEC invariant 4)."""
+"""Which volumes may move, as a pure function of what Cinder says. Every reason at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Volumes of a cloud (`ports.volume.Volumes`): a disk whose serial is a Cinder volume's id (SPEC P4, P9, R3, F3).
+"""Volumes of a cloud (`ports.volume.Volumes`): a disk whose serial is a Cinder volume's id.
+
+Rows of the protocol:
 
     P4  create an attachment with this host's connector     R3  delete it
     P9  prove that the volume opens, then complete it       F3  delete the source's
