@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.domain.errors import Cancelled, Permanent, Temporary, Unknown
+from sterna.domain.errors import Cancelled, Permanent, Temporary, Unknown, from_wire
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.step import Flow, History, Step
 from sterna.saga.runner import Runner
@@ -23,7 +23,6 @@ class World:
     journal: SqlJournal
     errors: dict[str, list[BaseException]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
-    held: dict[str, dict] = field(default_factory=dict)
     history: History = field(default_factory=History)
     abort: asyncio.Event = field(default_factory=asyncio.Event)
     clock: SimClock = field(default_factory=SimClock)
@@ -42,9 +41,6 @@ class Recorded(Step[World]):
             raise error
         ctx.done.append(self.name)
         return {"by": self.name}
-
-    async def probe(self, ctx, plan):
-        return ctx.held.get(self.name)
 
 
 class UndoA(Recorded):
@@ -193,12 +189,46 @@ async def test_what_was_never_begun_is_not_undone(world, clock):
     assert world.done == ["before-undo", "undo-a", "after-undo"]
 
 
-async def test_an_unknown_outcome_is_probed_not_repeated(world, clock):
+async def test_a_step_whose_outcome_is_unknown_is_repeated(world, clock):
     world.errors["a"] = [Unknown("answer lost")]
-    world.held["a"] = {"found": "in the world"}
     await clock.run(Runner(clock).drive(FLOW, world))
-    assert world.done == ["b", "c"]
-    assert world.history.results["a"] == {"found": "in the world", "probed": True}
+    assert world.done == ["a", "b", "c"]
+
+
+async def test_a_delay_that_is_asked_for_is_kept(world, clock):
+    """`Retry-After: 7` of a service."""
+    world.errors["a"] = [Temporary("busy", delay_s=7.0)]
+    began = clock.monotonic_ms()
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done == ["a", "b", "c"]
+    assert 7000 <= clock.monotonic_ms() - began < 8000
+
+
+async def test_a_delay_longer_than_the_steps_patience_is_cut(world, clock):
+    """`b` has 5 s: it is tried once more at their end, and then compensated."""
+    world.errors["b"] = [Temporary("busy", delay_s=120.0)] * 50
+    began = clock.monotonic_ms()
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert len(world.errors["b"]) == 48
+    assert 5000 <= clock.monotonic_ms() - began < 6000
+
+
+async def test_a_delay_that_is_asked_for_again_and_again_has_a_limit(world, clock):
+    """After the pivot nothing else limits it."""
+    world.errors["c"] = [Temporary("busy", delay_s=300.0)]
+    began = clock.monotonic_ms()
+    await clock.run(Runner(clock).drive(FLOW, world))
+    assert world.done == ["a", "b", "c"]
+    assert 60_000 <= clock.monotonic_ms() - began < 62_000
+
+
+@pytest.mark.parametrize("delay", [-1, 1e9, "7", True, None, float("nan")])
+def test_a_delay_from_a_peer_that_is_none_is_left_out(delay):
+    assert from_wire({"code": "temporary", "message": "busy", "delay_s": delay}).delay_s is None
+
+
+def test_a_delay_crosses_the_bus():
+    assert from_wire(Temporary("busy", delay_s=7.0).to_wire()).delay_s == 7.0
 
 
 async def test_after_the_pivot_even_a_permanent_error_is_retried(world, clock):

@@ -23,6 +23,7 @@ from sterna.api.app import create_app
 from sterna.config import AgentSettings, ControllerSettings
 from sterna.controller.controller import Controller
 from sterna.lab.cli import app as lab_app
+from sterna.migration import order
 from tests.unit import schema_page
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
@@ -297,12 +298,36 @@ def configuration(page: str) -> str:
     return page
 
 
+def rollback_order() -> str:
+    """What is undone, in which order, for every step that may fail."""
+    text = ["# The order of a rollback", "", MADE, "", *_ROLLBACK_ORDER]
+    for host, rows in order.tables():
+        text += ["", f"## On the {host}", "", "| Failed in | Done, in this order |", "|---|---|"]
+        text += [f"| {failed} | {', '.join(steps)} |" for failed, steps in rows]
+    return "\n".join(text) + "\n"
+
+
+_ROLLBACK_ORDER = """
+A migration that fails before the pivot is compensated. Each step that has begun is undone, the last one first. A
+step counts as begun as soon as its intent is in the journal. The letters and numbers in brackets are the rows of
+[the protocol](protocol.md).
+
+The source asks both hypervisors before anything else. The destination undoes its part when the source asks for it:
+first by a call (R3), so that it lets go of the volumes at once, then by a message that waits until the destination
+is there (R4). If the call does not come through, that message brings about all of it, in this order: the
+configuration, the ports, the volumes, the files.
+
+`python -m sterna.migration.order` prints the same.
+""".strip().splitlines()
+
+
 def pages() -> dict[Path, str]:
     """Every page that is made from the code, as it must be."""
     settings_page = REFERENCE / "configuration.md"
     return {
         REFERENCE / "cli.md": cli(),
         REFERENCE / "rest.md": rest(),
+        REFERENCE / "rollback-order.md": rollback_order(),
         settings_page: configuration(settings_page.read_text(encoding="utf-8")),
         schema_page.PAGE: schema_page.written(schema_page.PAGE.read_text(encoding="utf-8")),
     }

@@ -1,7 +1,7 @@
 """Every error Sterna raises on purpose.
 
     SternaError                 what went wrong, and what would fix it
-    +-- Temporary               may go away by itself: retried after `delay_s`
+    +-- Temporary               may go away by itself: tried again, after `delay_s` where that is known
     |   +-- Unreachable         the other process did not answer (nobody listens, or its heartbeats stopped)
     |       +-- Undelivered     a call that nobody received: whatever it asks for was certainly not done
     +-- Permanent               will not go away: before the pivot the migration is compensated
@@ -22,6 +22,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from sterna.domain.model import Refusal
+
+LONGEST_DELAY_S = 300.0
+"""A peer or a service that names a longer one is not believed."""
 
 
 class SternaError(Exception):
@@ -45,13 +48,26 @@ class SternaError(Exception):
 
 
 class Temporary(SternaError):
-    """May go away by itself; try again after `delay_s` seconds."""
+    """May go away by itself. `delay_s`: when to try again, in seconds (`Retry-After`); None where nobody knows."""
 
     code = "temporary"
 
-    def __init__(self, message: str, *, fix: str = "", delay_s: float = 1.0) -> None:
+    def __init__(self, message: str, *, fix: str = "", delay_s: float | None = None) -> None:
         super().__init__(message, fix=fix)
         self.delay_s = delay_s
+
+    def to_wire(self) -> dict[str, Any]:
+        """Adds `delay_s`, where it is known."""
+        return super().to_wire() | ({} if self.delay_s is None else {"delay_s": self.delay_s})
+
+    @classmethod
+    def rebuild(cls, wire: Mapping[str, Any]) -> Self:
+        """The inverse of `to_wire`. A delay that is none is left out."""
+        delay = wire.get("delay_s")
+        error = cls(str(wire.get("message", "")), fix=str(wire.get("fix", "")))
+        if isinstance(delay, int | float) and not isinstance(delay, bool) and 0 <= delay <= LONGEST_DELAY_S:
+            error.delay_s = float(delay)
+        return error
 
 
 class Unreachable(Temporary):

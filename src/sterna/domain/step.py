@@ -28,8 +28,8 @@ class Step(Generic[C]):
     repeated after any partial run. `undo` names the steps that compensate it; they too are steps, journaled
     and retried like any other, and must cope with a `do` that stopped anywhere.
 
-    `do` raises Temporary (tried again within `patience_s`), Permanent (compensate), or Unknown (probed, then
-    as Temporary). Past the pivot and in compensation every error is retried, for as long as it takes.
+    `do` raises Temporary or Unknown (tried again within `patience_s`) or Permanent (compensate). Past the pivot and
+    in compensation every error is retried, for as long as it takes.
     """
 
     row: ClassVar[str] = ""
@@ -59,13 +59,6 @@ class Step(Generic[C]):
         A step that hangs takes long as well: True only where it knows that things went well.
         """
         return False
-
-    async def probe(self, ctx: C, plan: Data) -> Data | None:
-        """After an interruption or an unknown outcome: does the step already hold in the world? Reads only.
-
-        The outcome's data if so; None to do it (again).
-        """
-        return None
 
 
 @dataclass(frozen=True)

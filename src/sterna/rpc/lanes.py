@@ -81,7 +81,7 @@ class Lanes:
                 if _is_hopeless(e, tries):
                     self._set_aside(envelope, e.message if isinstance(e, SternaError) else repr(e))
                     return
-                wait = max(pause, e.delay_s) if isinstance(e, Temporary) else pause
+                wait = max(pause, e.delay_s or 0) if isinstance(e, Temporary) else pause
                 wait = min(wait, _LONGEST_S)
                 _log.warning(
                     "a cast failed and will be tried again",

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from sterna.domain.errors import Cancelled, Permanent, SternaError
+from sterna.domain.errors import Cancelled, Permanent, SternaError, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 from sterna.domain.step import Flow, History, Onward, Step
@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 10.0
+LONGEST_ASKED_S = 60.0
+"""The longest delay that is granted to an error where a step has no patience of its own to limit it."""
 ONWARD_DELAY_S = 1.0
 """Before a compensation that goes forward again: whatever turned it back may do so again."""
 
@@ -109,12 +111,11 @@ class Runner:
 
     async def _take(self, step: Step[C], ctx: C, forever: bool) -> None:
         failing_ms, delay, said = None, FIRST_DELAY_S, ""
-        interrupted = step.name in ctx.history.plans
         while True:
             began_ms = self._clock.monotonic_ms()
             try:
                 with no_leaks():
-                    data = await self._attempt(step, ctx, interrupted)
+                    data = await self._attempt(step, ctx)
                 ctx.write(Kind.DONE, row=step.row, name=step.name, data=data, lazily=True)
                 return
             except Onward:
@@ -134,19 +135,15 @@ class Runner:
                     said = error.message
             if final:
                 raise error
-            interrupted = True
-            await self._pause(delay, ctx, forever or step.settles_abort)
+            left_s = LONGEST_ASKED_S if forever else step.patience_s - waited_s
+            await self._pause(pause_after(error, delay, left_s), ctx, forever or step.settles_abort)
             delay = min(delay * 2, LONGEST_DELAY_S)
 
-    async def _attempt(self, step: Step[C], ctx: C, interrupted: bool) -> Data:
+    async def _attempt(self, step: Step[C], ctx: C) -> Data:
         plan = ctx.history.plans.get(step.name)
         if plan is None:
             plan = await step.plan(ctx)
             ctx.write(Kind.INTENT, row=step.row, name=step.name, data=plan, lazily=step.reads_only)
-        elif interrupted:
-            found = await step.probe(ctx, plan)
-            if found is not None:
-                return found | {"probed": True}
         if not step.reads_only:
             ctx.flush()  # where the intent is an earlier life's: the outcome of the step before comes first, too
         await self._strike(step.name, step.row, "before")
@@ -168,6 +165,13 @@ class Runner:
             aborted.cancel()
         if ctx.abort.is_set():
             raise Cancelled("aborted on request")
+
+
+def pause_after(error: SternaError, backoff_s: float, left_s: float) -> float:
+    """Seconds until the next try: what the error asks for, but no longer than `left_s`; else the back-off."""
+    if isinstance(error, Temporary) and error.delay_s is not None:
+        return min(error.delay_s, max(left_s, FIRST_DELAY_S))
+    return backoff_s
 
 
 def _as_sterna(step: Step[C], raised: Exception) -> SternaError:

@@ -6,7 +6,16 @@ from a server or proxy that fell over, says nothing, unless the request was neve
 
 from __future__ import annotations
 
-from sterna.domain.errors import Conflict, NotFound, Permanent, SternaError, Temporary, Unknown, Unreachable
+from sterna.domain.errors import (
+    LONGEST_DELAY_S,
+    Conflict,
+    NotFound,
+    Permanent,
+    SternaError,
+    Temporary,
+    Unknown,
+    Unreachable,
+)
 
 _ROLES = "give the user of `[openstack]` the roles `admin` and `service` in its project"
 _LOGIN = "check `username`, `password`, `project` and the domains in `[openstack]`"
@@ -76,11 +85,11 @@ def _of_status(status: int, message: str, error: Exception, *, changing: bool) -
     return Permanent(message)
 
 
-def _retry_after(error: Exception) -> float:
-    """Seconds, where the service names them; a second otherwise."""
+def _retry_after(error: Exception) -> float | None:
+    """Seconds, where the service names them."""
     response = getattr(error, "response", None)
     told = response.headers.get("Retry-After", "") if response is not None else ""
-    return float(told) if told.isdigit() else 1.0
+    return min(float(told), LONGEST_DELAY_S) if told.isdigit() else None
 
 
 def _of_transport(error: BaseException, what: str, *, changing: bool) -> SternaError:

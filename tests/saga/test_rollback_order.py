@@ -1,0 +1,66 @@
+"""A rollback does what docs/reference/rollback-order.md says, in that order, wherever it starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from sterna.domain.journal import Kind
+from sterna.domain.status import Status
+from sterna.migration import flow, order
+from sterna.migration.source.rollback import R3_PATIENCE_S
+
+from .fleet import SimFleet
+from .test_migration import run
+
+
+def compensation(fleet: SimFleet, host: str) -> list[str]:
+    """The steps that a host has finished since its migration turned back."""
+    entries = list(fleet.agents[host].journal.entries(fleet.migration))
+    turned = next((e.seq for e in entries if e.kind is Kind.TURNED), 1 << 62)
+    return [e.name for e in entries if e.kind is Kind.DONE and e.seq > turned]
+
+
+@pytest.mark.parametrize("failed", flow.SOURCE.until_pivot, ids=lambda step: step.name)
+async def test_the_source_undoes_what_had_begun(failed):
+    async def scenario(fleet):
+        vm = fleet.vm(autostart=True)
+        fleet.agents["host1"].rules.append((failed.name, "before", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert compensation(fleet, "host1") == [step.name for step in order.at_source(failed)]
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("failed", flow.DESTINATION.until_pivot, ids=lambda step: step.name)
+async def test_the_destination_undoes_what_had_begun(failed):
+    async def scenario(fleet):
+        vm = fleet.vm(autostart=True)
+        fleet.agents["host2"].rules.append((failed.name, "before", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert compensation(fleet, "host2") == [step.name for step in order.at_destination(failed)]
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("failed", flow.DESTINATION.until_pivot, ids=lambda step: step.name)
+async def test_the_destination_undoes_the_same_where_r3_does_not_reach_it(failed):
+    """The source asks for a while, then leaves it to R4's cast, which waits until the destination is back."""
+
+    async def scenario(fleet):
+        def away() -> None:
+            fleet.broker.cut("host2-1")  # its first life hears nothing from now on
+            fleet.dying.append(fleet.agents["host2"])
+            fleet.death.set()
+
+        vm = fleet.vm(autostart=True)
+        fleet.agents["host2"].rules.append((failed.name, "before", "permanent"))
+        fleet.agents["host1"].rules.append(("remove-volume-connection", "before", away))
+        fleet.down_s = R3_PATIENCE_S + 5
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        expected = [step.name for step in order.at_destination(failed, called=False)]
+        assert compensation(fleet, "host2") == expected
+
+    await run(scenario)
