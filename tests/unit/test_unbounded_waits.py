@@ -39,6 +39,7 @@ NEEDS = {
     "asyncio.gather": "",
     "asyncio.open_connection": "",
     "asyncio.open_unix_connection": "",
+    "asyncio.start_server": "",
     "socket.socket": "",
 }
 """Function, and the argument that is its limit ('': it has none, and needs one around it)."""
@@ -74,6 +75,10 @@ OF_PATHS = {
 }
 GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
 """Of `adapters/host/ground.py`: paths and names that a guest's definition has."""
+OF_SOCKETS = {"bind", "connect", "connect_ex", "sendto"}
+"""Of a socket, in a file that imports `socket`: a name in an Internet address is resolved there without a limit."""
+NUMERIC = {"Numeric", "IPv4Address", "IPv6Address"}
+"""What the host in `bind((str(host), port))` is annotated as, where it is no name."""
 LOCKS = ("lock", "gate")
 """`async with` something of such a name waits for whoever holds it."""
 
@@ -129,8 +134,9 @@ ENDED_BY = {
     "kit/threads.py:Worker._take": "the next job: this is the life of the thread",
     "adapters/libvirt/session/events.py:EventHub.subscribe": "Event.wait has a limit inside",
     "adapters/libvirt/session/events.py:_Subscriber.events": "the hub looks every 5 s; who reads looks every 10 s",
-    "adapters/libvirt/qemu/probe.py:_listen": "binds only",
-    "adapters/libvirt/qemu/recovery.py:_free_port": "binds only",
+    "adapters/libvirt/qemu/probe.py:_listen": "binds only; no name, see below",
+    "adapters/libvirt/qemu/handshake.py:TlsHandshake.expect": "listens only, on what kit/names.py has resolved",
+    "adapters/libvirt/qemu/recovery.py:_bind": "binds only; no name, see below",
     "adapters/host/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
     "adapters/libvirt/abilities.py:_schema": "killed after 20 s; its thread is left after 40 s (_has_zstd)",
@@ -178,6 +184,16 @@ ENDED_BY = {
     "adapters/nats/bus.py:_replies": "the caller's deadline (rpc/client.py, rpc/outbox.py)",
 }
 """Place -> what ends it."""
+
+NO_NAME = {
+    "adapters/host/ground.py:_try": "an answer of getaddrinfo",
+    "adapters/vif/ovsdb.py:_open": "a path",
+    "adapters/vif/announce.py:send_as": "a path",
+    "adapters/vif/bridge.py:send": "a device",
+    "adapters/systemd.py:send": "a path, or a name of the kernel's",
+    "bootstrap.py:join_bus": "no socket: a bus, whose names kit/loop.py resolves",
+}
+"""Place -> what a socket is bound or connected to there."""
 
 
 def touches_a_file(name: str) -> bool:
@@ -236,12 +252,59 @@ class Waits(ast.NodeVisitor):
         self.limited -= limits
 
 
-def unbounded() -> Iterator[str]:
+class Names(ast.NodeVisitor):
+    """The places of one file where a socket may be given a host's name."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.place, self.found = file, [], set[str]()
+        self.numeric = [set[str]()]
+        """Of each function around: its variables that are addresses by their type."""
+
+    def _inside(self, node: ast.AST) -> None:
+        self.place.append(node.name)
+        told = [(a.arg, a.annotation) for a in ast.walk(node) if isinstance(a, ast.arg)]
+        told += [(n.target, n.annotation) for n in ast.walk(node) if isinstance(n, ast.AnnAssign)]
+        typed = {ast.unparse(name) if isinstance(name, ast.AST) else name for name, a in told if is_numeric(a)}
+        self.numeric.append(typed)
+        self.generic_visit(node)
+        self.numeric.pop()
+        self.place.pop()
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _inside
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in OF_SOCKETS and node.args:
+            where = node.args[-1]
+            host = where.elts[0] if isinstance(where, ast.Tuple) else where
+            if not (isinstance(host, ast.Call) and ast.unparse(host)[4:-1] in self.numeric[-1]):
+                self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        self.generic_visit(node)
+
+
+def is_numeric(annotation: ast.AST | None) -> bool:
+    return annotation is not None and {n.strip() for n in ast.unparse(annotation).split("|")} <= NUMERIC
+
+
+def read() -> Iterator[tuple[str, ast.Module]]:
     for path in SOURCE.rglob("*.py"):
         file = path.relative_to(SOURCE).as_posix()
         if not file.startswith(NOT_OURS):
-            seen = Waits(file)
-            seen.visit(ast.parse(path.read_text()))
+            yield file, ast.parse(path.read_text())
+
+
+def unbounded() -> Iterator[str]:
+    for file, module in read():
+        seen = Waits(file)
+        seen.visit(module)
+        yield from seen.found
+
+
+def may_be_names() -> Iterator[str]:
+    for file, module in read():
+        imported = (name.name for n in ast.walk(module) if isinstance(n, ast.Import) for name in n.names)
+        if "socket" in imported:
+            seen = Names(file)
+            seen.visit(module)
             yield from seen.found
 
 
@@ -251,6 +314,20 @@ def test_every_wait_has_a_limit_or_is_listed_with_what_ends_it() -> None:
 
 def test_what_is_listed_is_there() -> None:
     assert sorted(ENDED_BY.keys() - set(unbounded())) == []
+
+
+def test_no_socket_is_given_a_hosts_name() -> None:
+    assert sorted(set(may_be_names()) ^ NO_NAME.keys()) == []
+
+
+def test_a_name_is_recognised() -> None:
+    for call in ("s.bind((host, 1))", "s.connect((str(host), 1))", "s.bind(where)", "s.sendto(b'', (host, 1))"):
+        seen = Names("x.py")
+        seen.visit(ast.parse(f"def f(host: str):\n {call}"))
+        assert seen.found == {"x.py:f"}, call
+    seen = Names("x.py")
+    seen.visit(ast.parse("def f(host: Numeric):\n s.bind((str(host), 1))"))
+    assert seen.found == set()
 
 
 def test_a_wait_is_recognised() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+Numeric = IPv4Address | IPv6Address
+"""An address that no resolver is asked about."""
 
 
 def bare(text: str) -> str:

@@ -12,8 +12,10 @@ import pytest
 from sterna.adapters.libvirt.qemu import handshake
 from sterna.adapters.libvirt.qemu.certificates import Certificates, of_migration
 from sterna.adapters.libvirt.qemu.handshake import TlsHandshake
-from sterna.domain.errors import Permanent, Temporary
+from sterna.domain.errors import Permanent, Temporary, Unreachable
 from sterna.lab.credentials import write_credentials
+
+from .conftest import NAME, Resolver
 
 HERE = "127.0.0.1"
 LISTENING = "0A"
@@ -131,3 +133,10 @@ def test_where_libvirt_looks(tmp_path: Path) -> None:
     assert of_migration(common).folder in (tmp_path, Path("/etc/pki/libvirt-migrate"))
     assert "client-key.pem" in of_migration(common).needed
     assert of_migration(tmp_path / "no.conf").verify
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_listener_whose_name_is_not_resolved(places, resolver: Resolver, refused: bool) -> None:
+    (resolver.refuses if refused else resolver.hangs)()
+    with pytest.raises(Permanent if refused else Unreachable, match=f"{NAME} cannot be resolved"):
+        await TlsHandshake(NAME, places["b"]).expect()

@@ -9,9 +9,11 @@ import pytest
 from sterna.adapters.files import storage
 from sterna.adapters.libvirt.qemu import recovery
 from sterna.adapters.volumes import shared_file
-from sterna.domain.errors import Temporary, Unreachable
+from sterna.domain.errors import Permanent, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind
 from sterna.kit import command, mounts
+
+from .conftest import NAME
 
 
 @pytest.fixture
@@ -39,6 +41,38 @@ async def test_a_keeper_that_never_says_that_it_holds_the_monitor_is_not_waited_
     monkeypatch.setattr(recovery, "_SLACK_S", 2.0)
     with pytest.raises(Unreachable, match="does not open"):
         await asyncio.wait_for(recovery.hold_monitor("vm"), 20)
+
+
+async def test_the_source_is_waited_for_at_an_address_that_is_resolved_once(folder, resolver, monkeypatch):
+    """QEMU is told the number: it would resolve the name in the thread that serves its guest."""
+    told = []
+
+    async def keeper(uuid, command, **arguments):
+        told.append(arguments["uri"])
+        return ""
+
+    monkeypatch.setattr(recovery, "_ask_keeper", keeper)
+    uri = await recovery.listen_again("vm", NAME)
+    assert uri.startswith(f"tcp:{NAME}:")
+    assert told == [uri.replace(NAME, "127.0.0.1")]
+    assert resolver.asked == [NAME]
+
+
+async def test_a_resolver_that_hangs_keeps_nothing_else_from_the_event_loop(folder, resolver):
+    resolver.hangs()
+    listening = asyncio.create_task(recovery.listen_again("vm", NAME))
+    await resolver.is_asked()
+    with pytest.raises(Unreachable, match=f"{NAME} cannot be resolved"):
+        await listening
+    assert resolver.asked == [NAME]
+
+
+async def test_a_name_that_is_not_resolved_is_no_port_that_is_taken(folder, resolver):
+    resolver.refuses()
+    with pytest.raises(Permanent, match=f"{NAME} cannot be resolved") as raised:
+        await recovery.listen_again("vm", NAME)
+    assert "more_addresses" in raised.value.fix
+    assert resolver.asked == [NAME]
 
 
 async def test_a_killed_command_that_waits_in_the_kernel_is_left_behind(monkeypatch):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
 import pytest
 
 from sterna.adapters.libvirt.qemu.probe import PlainProbe, stream_ports
-from sterna.domain.errors import Temporary
+from sterna.domain.errors import Permanent, Temporary
+
+from .conftest import NAME, Resolver
 
 
 def conf(tmp_path: Path, first: int, last: int) -> Path:
@@ -95,3 +98,24 @@ def test_libvirts_own_range_where_the_settings_say_nothing(tmp_path: Path, text:
     path = tmp_path / "qemu.conf"
     path.write_text(text)
     assert stream_ports(path) == stream_ports(tmp_path / "none") == range(49152, 49216)
+
+
+async def test_a_name_is_resolved_once(tmp_path: Path, resolver: Resolver) -> None:
+    port = free_port()
+    assert await PlainProbe(NAME, conf(tmp_path, port, port)).expect() == port
+    assert resolver.asked == [NAME]
+
+
+async def test_a_resolver_that_hangs_says_nothing_of_the_ports(tmp_path: Path, resolver: Resolver) -> None:
+    """The event loop goes on meanwhile."""
+    resolver.hangs()
+    expecting = asyncio.create_task(PlainProbe(NAME, conf(tmp_path, 49152, 49153)).expect())
+    await resolver.is_asked()
+    assert await expecting == 0
+
+
+async def test_a_name_that_nobody_knows_is_an_error_of_the_settings(tmp_path: Path, resolver: Resolver) -> None:
+    resolver.refuses()
+    with pytest.raises(Permanent, match=f"{NAME} cannot be resolved") as raised:
+        await PlainProbe(NAME, conf(tmp_path, 49152, 49153)).expect()
+    assert "[migration]" in raised.value.fix

@@ -12,6 +12,7 @@ from sterna.adapters.libvirt.qemu.conf import QEMU_CONF
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Refusal
 from sterna.kit.mounts import on_disk
+from sterna.kit.names import resolved
 
 _PATIENCE_S = 10.0
 """For the other side to come, and for it to answer; a handshake takes milliseconds."""
@@ -26,8 +27,9 @@ class TlsHandshake:
         self._expecting: set[asyncio.Task[None]] = set()
 
     async def expect(self) -> int:
-        """Take one connection; the port. Raises Permanent where the certificates cannot be used, Temporary where
-        their file system does not answer."""
+        """Take one connection; the port. Raises Permanent where the certificates or the address cannot be used,
+        Temporary where their file system, or the resolver, does not answer."""
+        addresses = await resolved(self._address, setting="`address` of [migration]")
         context = await _loaded(of_migration(self._conf), ssl.PROTOCOL_TLS_SERVER)
         came = asyncio.Event()
 
@@ -38,7 +40,7 @@ class TlsHandshake:
                 writer.close()
             came.set()
 
-        server = await asyncio.start_server(greet, self._address, 0, ssl=context)
+        server = await asyncio.start_server(greet, str(addresses[0]), 0, ssl=context)
         waiting = asyncio.create_task(_wait(server, came), name="tls handshake")
         self._expecting.add(waiting)
         waiting.add_done_callback(self._expecting.discard)

@@ -13,10 +13,11 @@ import socket
 from pathlib import Path
 
 from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, settings_of
-from sterna.domain.addresses import is_ipv6
-from sterna.domain.errors import Temporary
+from sterna.domain.addresses import Numeric
+from sterna.domain.errors import Temporary, Unreachable
 from sterna.domain.model import Refusal
 from sterna.domain.untrusted import STREAM_PORTS
+from sterna.kit.names import family_of, resolved
 
 _BEGINS_S = 10.0
 """From here to QEMU's listening, by when libvirt has taken the ports; it takes a second or two."""
@@ -38,9 +39,14 @@ class PlainProbe:
         self._promised: dict[str, tuple[float, int]] = {}
 
     async def expect(self, needed: int = 1, promise_to: str = "") -> int:
-        """Take one connection; the port, 0 where the address is not one to listen on. `needed`: how many must be
-        free. `promise_to`: this migration will have them. Raises Temporary."""
-        first = self._expect(needed + self._promised_to_others(promise_to), needed)
+        """Take one connection; the port, 0 where the address is not one to listen on, or the resolver is silent.
+        `needed`: how many must be free. `promise_to`: this migration will have them. Raises Temporary, Permanent
+        for a name that nobody knows."""
+        try:
+            addresses = await resolved(self._address, setting="`address` of [migration]")
+        except Unreachable:
+            return 0
+        first = self._expect(addresses[0], needed + self._promised_to_others(promise_to), needed)
         if promise_to and first:
             self._promised[promise_to] = (asyncio.get_running_loop().time() + _BEGINS_S, needed)
         return first
@@ -50,18 +56,18 @@ class PlainProbe:
         self._promised = {m: promise for m, promise in self._promised.items() if promise[0] > now}
         return sum(count for other, (_, count) in self._promised.items() if other != migration)
 
-    def _expect(self, wanted: int, needed: int) -> int:
+    def _expect(self, address: Numeric, wanted: int, needed: int) -> int:
         ports = stream_ports(self._conf)
         taken = streams_of(ports) - set(self._expecting.values())
         free: list[tuple[int, socket.socket]] = []
         with contextlib.ExitStack() as others:
             for port in (port for port in ports if port not in taken):
                 try:
-                    listening = _listen(self._address, port)
+                    listening = _listen(address, port)
                 except OSError as error:
                     if error.errno == errno.EADDRINUSE:
                         continue
-                    return 0  # a name, or an address that a router translates: nothing can be said
+                    return 0  # an address that a router translates: nothing can be said
                 free.append((port, others.enter_context(listening)))
                 if len(free) == wanted:
                     first, chosen = free[0][0], free[0][1].dup()
@@ -130,12 +136,12 @@ def _no_port(ports: range, needed: int) -> Temporary:
     return Temporary(message, fix=fix, delay_s=2.0)
 
 
-def _listen(address: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET, socket.SOCK_STREAM)
+def _listen(address: Numeric, port: int) -> socket.socket:
+    listening = socket.socket(family_of(address), socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed a moment ago is free
         listening.setblocking(False)
-        listening.bind((address, port))
+        listening.bind((str(address), port))
         listening.listen(1)
     except OSError:
         listening.close()

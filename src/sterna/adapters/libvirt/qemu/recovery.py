@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Iterable
 from pathlib import Path
 
 from sterna.adapters.libvirt.qemu.keeper import ANSWER_S, CONNECT_S, HELD
@@ -24,15 +26,17 @@ from sterna.adapters.libvirt.qemu.monitor import Refused, ask
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.metadata import Element
 from sterna.adapters.libvirt.xml.recovery_monitor import FOLDER, monitor_socket
-from sterna.domain.addresses import in_uri, is_ipv6
+from sterna.domain.addresses import Numeric, in_uri
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.untrusted import STREAM_PORTS
+from sterna.kit.names import family_of, resolved
 
 _PAUSED = "postcopy-paused"
 _ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
 """QEMU's names for a migration that is, or is about to be, joined."""
 _SETTLE_S = 5.0
 _LOOK_S = 0.05
+_SETTING = "`address` or `more_addresses` of [migration]"
 _SLACK_S = 5.0
 """The keeper keeps its own limits. It has so much more time: to start on a busy host, or it hangs."""
 
@@ -82,16 +86,19 @@ def remove_monitor(uuid: str) -> None:
 async def listen_again(uuid: str, address: str) -> str:
     """Wait for the source's half on a free port of `address`; the URI.
 
-    Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses, Unreachable where
-    nobody holds the monitor and it does not open.
+    QEMU is told a number: it would resolve a name in the thread that serves its guest.
+
+    Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses or the address has no
+    port for it, Unreachable where nobody holds the monitor and it does not open, or the resolver says nothing.
     """
     if not monitor_socket(uuid).exists():
         raise Conflict(
             "the guest has no monitor for recovery here: it did not come in as one that may be in post-copy"
         )
-    uri = f"tcp:{in_uri(address)}:{_free_port(address)}"
+    where, port = _free_port(await resolved(address, setting=_SETTING))
+    uri, here = f"tcp:{in_uri(address)}:{port}", f"tcp:{in_uri(str(where))}:{port}"
     deadline = time.monotonic() + _SETTLE_S
-    while (said := await _ask_keeper(uuid, "migrate-recover", uri=uri)) != "":
+    while (said := await _ask_keeper(uuid, "migrate-recover", uri=here)) != "":
         if time.monotonic() > deadline:
             raise Permanent(f"QEMU cannot take the migration up again at {uri}: {said or 'it does not answer'}")
         if said is None:
@@ -121,17 +128,27 @@ async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | Non
     return str(json.loads(line).get("error", "")) if line else None
 
 
-def _free_port(address: str) -> int:
-    """Raises Permanent where the address is not this host's, or no port of libvirt's range is free on it."""
-    for port in STREAM_PORTS:
-        with socket.socket(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET) as trial:
+def _free_port(addresses: Iterable[Numeric]) -> tuple[Numeric, int]:
+    """On the first of them that has one. Raises Permanent where none is this host's, or no port of libvirt's range
+    is free on it."""
+    said = []
+    for address in addresses:
+        for port in STREAM_PORTS:
             try:
-                trial.bind((address, port))
+                _bind(address, port)
             except OSError as error:
-                said = error
-                continue
-        return port
-    raise Permanent(f"cannot listen on {address}: {said}", fix="mend `address` or `more_addresses` in [migration]")
+                if error.errno == errno.EADDRINUSE and port != STREAM_PORTS[-1]:
+                    continue
+                said.append(f"{address}: {error.strerror}")
+                break
+            return address, port
+    raise Permanent(f"cannot listen on {'; '.join(said)}", fix=f"mend {_SETTING}")
+
+
+def _bind(address: Numeric, port: int) -> None:
+    """For a moment. Raises OSError."""
+    with socket.socket(family_of(address)) as trial:
+        trial.bind((str(address), port))
 
 
 # ---------------------------------------------------------------- source
