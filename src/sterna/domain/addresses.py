@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
-
-Numeric = IPv4Address | IPv6Address
-"""An address that no resolver is asked about."""
+from ipaddress import IPv6Address, ip_address
 
 
 def bare(text: str) -> str:

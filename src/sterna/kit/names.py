@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from sterna.domain.addresses import Numeric, bare
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.kit.threads import in_thread
+
+Numeric = IPv4Address | IPv6Address
+"""An address that no resolver is asked about."""
 
 RESOLVE_S = 10.0
 """glibc asks a server twice, for 5 s. A host's own name is answered at once where all is well."""
@@ -15,12 +17,13 @@ _DENIED = (socket.EAI_NONAME, socket.EAI_NODATA)
 
 
 async def resolved(address: str, *, setting: str) -> tuple[Numeric, ...]:
-    """The addresses of a name, as the resolver orders them; an address is its own. `setting`: where it was written.
+    """The addresses of a name, as the resolver orders them; an address, without brackets, is its own.
+    `setting`: where it was written.
 
     Raises Permanent where the name has none, Unreachable where the resolver does not say.
     """
     try:
-        return (ip_address(bare(address)),)
+        return (ip_address(address),)
     except ValueError:
         pass
     fix = f"see that this host resolves it, or write an address in {setting}"

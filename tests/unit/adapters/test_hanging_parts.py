@@ -8,6 +8,7 @@ import pytest
 
 from sterna.adapters.files import storage
 from sterna.adapters.libvirt.qemu import recovery
+from sterna.adapters.libvirt.xml import recovery_monitor
 from sterna.adapters.volumes import shared_file
 from sterna.domain.errors import Permanent, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind
@@ -18,7 +19,8 @@ from .conftest import NAME
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(recovery, "_FOLDER", tmp_path)
+    for module in (recovery, recovery_monitor):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
     for limit in ("CONNECT_S", "ANSWER_S", "_SLACK_S"):
         monkeypatch.setattr(recovery, limit, 0.1)
     (tmp_path / "sterna-vm.sock").touch()

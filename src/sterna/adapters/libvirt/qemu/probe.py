@@ -13,11 +13,10 @@ import socket
 from pathlib import Path
 
 from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, settings_of
-from sterna.domain.addresses import Numeric
 from sterna.domain.errors import Temporary, Unreachable
 from sterna.domain.model import Refusal
 from sterna.domain.untrusted import STREAM_PORTS
-from sterna.kit.names import family_of, resolved
+from sterna.kit.names import Numeric, family_of, resolved
 
 _BEGINS_S = 10.0
 """From here to QEMU's listening, by when libvirt has taken the ports; it takes a second or two."""

@@ -26,10 +26,10 @@ from sterna.adapters.libvirt.qemu.monitor import Refused, ask
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.metadata import Element
 from sterna.adapters.libvirt.xml.recovery_monitor import FOLDER, monitor_socket
-from sterna.domain.addresses import Numeric, in_uri
+from sterna.domain.addresses import in_uri
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.untrusted import STREAM_PORTS
-from sterna.kit.names import family_of, resolved
+from sterna.kit.names import Numeric, family_of, resolved
 
 _PAUSED = "postcopy-paused"
 _ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
