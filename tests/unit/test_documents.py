@@ -19,6 +19,7 @@ CODE = re.compile(r"`[^`\n]+`")
 HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
 NAMED = re.compile(r"\bdocs/[\w./-]+\.(?:md|json|svg|puml)\b")
 SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
+NAME = re.compile(r"`([A-Z]\w*[a-z]\w*)(?:\.\w+)?`")
 NAMING = (
     "src/**/*.py",
     "tests/**/*.py",
@@ -135,3 +136,10 @@ def test_every_source_file_that_a_document_names_exists() -> None:
         if not any(path.endswith(f"/{name}") for path in files)
     }
     assert missing == set()
+
+
+def test_every_name_of_the_code_that_contributors_read_exists() -> None:
+    files = [path for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.py")]
+    words = {word for path in files for word in re.findall(r"\b[A-Z]\w+", path.read_text(encoding="utf-8"))}
+    pages = (ROOT / "docs/contributing").glob("*.md")
+    assert {name for page in pages for name in NAME.findall(page.read_text(encoding="utf-8"))} - words == set()
