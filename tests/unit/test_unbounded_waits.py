@@ -139,7 +139,7 @@ ENDED_BY = {
     "adapters/libvirt/qemu/recovery.py:_bind": "binds only; no name, see below",
     "adapters/host/ground.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
-    "adapters/libvirt/abilities.py:_schema": "killed after 20 s; its thread is left after 40 s (_has_zstd)",
+    "adapters/libvirt/qemu/schema.py:_schema": "killed after 20 s; its thread is left after 40 s (Schemas._ask)",
     "adapters/host/looks.py:_answers": "LOOK_S, of each",
     "adapters/network/neutron/network.py:NeutronNetwork._each": "an act's limit, for each (openstack/session.py)",
     "agent/checks.py:both": "each call's own limit or deadline",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lxml import etree
 
 from sterna.adapters.libvirt import abilities
+from sterna.adapters.libvirt.qemu import schema
 from sterna.domain.model import Abilities
 
 NEW = abilities.Versions(10_001_000, 8_000_000)
@@ -37,39 +41,86 @@ for line in sys.stdin:
     return path
 
 
-async def zstd(path: Path) -> bool | None:
-    told = etree.fromstring(
-        f"<capabilities><guest><arch name='x86_64'><emulator>{path}</emulator></arch></guest></capabilities>"
-    )
-    return (await abilities.read(told, NEW, privileged=False, settings=Abilities())).zstd
+class Host:
+    """With this QEMU. `zstd`: as its description says now."""
+
+    def __init__(self, path: Path) -> None:
+        self._schemas = schema.Schemas()
+        self._told = etree.fromstring(
+            f"<capabilities><guest><arch name='x86_64'><emulator>{path}</emulator></arch></guest></capabilities>"
+        )
+
+    async def zstd(self) -> bool | None:
+        told = await abilities.read(self._told, NEW, self._schemas, privileged=False, settings=Abilities())
+        return told.zstd
+
+    async def once_known(self) -> bool | None:
+        await self.zstd()
+        await self._schemas.answered()
+        return await self.zstd()
 
 
 async def test_qemu_is_not_told_to_quit_before_it_has_answered(tmp_path):
-    assert await zstd(emulator(tmp_path)) is True
+    assert await Host(emulator(tmp_path)).once_known() is True
 
 
 async def test_a_qemu_without_zstd_is_known(tmp_path):
-    assert await zstd(emulator(tmp_path, says='[{"meta-type": "enum", "values": ["none", "zlib"]}]')) is False
+    path = emulator(tmp_path, says='[{"meta-type": "enum", "values": ["none", "zlib"]}]')
+    assert await Host(path).once_known() is False
 
 
 async def test_a_qemu_that_gave_no_answer_is_asked_again(tmp_path):
     once = str(tmp_path / "once")
     fails = f"import os\nif not os.path.exists({once!r}):\n    open({once!r}, 'w')\n    sys.exit()"
-    path = emulator(tmp_path, first=fails)
-    assert await zstd(path) is None
-    assert await zstd(path) is True
+    host = Host(emulator(tmp_path, first=fails))
+    assert await host.once_known() is None  # and it is being asked again
+    assert await host.once_known() is True
 
 
-async def test_a_qemu_that_hangs_is_waited_for_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(abilities, "_ASK_QEMU_S", 0.5)
-    asked = tmp_path / "asked"
-    path = emulator(tmp_path, first=f"open({str(asked)!r}, 'a').write('.')\nimport time; time.sleep(600)")
-    assert [await zstd(path), await zstd(path)] == [None, None]
+def hanging(folder: Path) -> tuple[Path, Path]:
+    """A QEMU that says nothing, and a file with a dot for each time that it was started."""
+    path, asked = folder / "qemu", folder / "asked"
+    path.write_text(f"#!/bin/sh\nprintf . >> '{asked}'\nexec sleep 600\n")
+    path.chmod(0o755)
+    return path, asked
+
+
+async def test_a_qemu_that_hangs_is_asked_once_whoever_leaves(tmp_path, monkeypatch):
+    """Beacons leave after 4 s, and checks ask at the same time."""
+    monkeypatch.setattr(schema, "_ASK_QEMU_S", 2.0)
+    path, asked = hanging(tmp_path)
+    host = Host(path)
+    leaving = asyncio.create_task(host.zstd())
+    assert await asyncio.gather(host.zstd(), host.zstd()) == [None, None]
+    leaving.cancel()
+    assert [await host.once_known(), await host.once_known()] == [None, None]
     assert asked.read_text() == "."
 
 
+async def test_a_host_is_described_before_its_qemu_has_answered(tmp_path):
+    path, _ = hanging(tmp_path)
+    async with asyncio.timeout(5):
+        assert await Host(path).zstd() is None
+
+
+async def test_a_qemu_that_cannot_be_killed_is_unknown(tmp_path, monkeypatch):
+    goes_on, asked = threading.Event(), []
+
+    def waits_in_the_kernel(emulator: str) -> list[Any]:
+        asked.append(emulator)
+        goes_on.wait(20)
+        return []
+
+    monkeypatch.setattr(schema, "_ASK_QEMU_S", 0.05)
+    monkeypatch.setattr(schema, "_schema", waits_in_the_kernel)
+    host = Host(emulator(tmp_path))
+    assert [await host.once_known(), await host.once_known()] == [None, None]
+    goes_on.set()
+    assert len(asked) == 1
+
+
 async def test_a_host_without_an_emulator_says_nothing(tmp_path):
-    assert await zstd(tmp_path / "none") is None
+    assert await Host(tmp_path / "none").once_known() is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
-from sterna.adapters.libvirt.qemu import certificates
+from sterna.adapters.libvirt.qemu import certificates, schema
 from sterna.adapters.libvirt.qemu.certificates import Certificates
 from sterna.adapters.libvirt.session import connection, host
 from sterna.domain.errors import Temporary
@@ -163,9 +163,9 @@ async def test_a_dead_path_on_the_source_is_said_to_the_destination(
 async def test_the_emulators_file_system_is_not_asked_on_the_event_loop(
     silence: Silence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(abilities, "_LOOK_S", 0.05)
+    monkeypatch.setattr(schema, "_LOOK_S", 0.05)
     async with asyncio.timeout(SOON_S):
-        assert await abilities._has_zstd(str(tmp_path / "dead" / "qemu")) is None
+        assert await schema.Schemas().has_zstd(str(tmp_path / "dead" / "qemu")) is None
 
 
 async def test_nor_is_that_of_the_certificates(

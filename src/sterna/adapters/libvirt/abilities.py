@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import subprocess
-import threading
-import time
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sterna.adapters.libvirt.qemu import certificates, recovery
 from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, list_of
+from sterna.adapters.libvirt.qemu.schema import Schemas
 from sterna.adapters.libvirt.xml.metadata import Element
 from sterna.domain.errors import Temporary
 from sterna.domain.model import Abilities
 from sterna.kit.mounts import on_disk
-from sterna.kit.threads import in_thread
 
-_ASK_QEMU_S = 20.0
-"""QEMU starts in a tenth of a second; on a host that swaps, in some."""
 _LOOK_S = 1.0
 """A look at a file takes microseconds. On a dead NFS server it never ends."""
 _HUGEPAGES_SINCE = (4, 11)
@@ -30,8 +23,6 @@ _DAEMONS = ("/run/libvirtd.pid", "/run/libvirt/libvirtd.pid", "/run/virtqemud.pi
 """Where whoever starts guests leaves its process id; monolithic or modular."""
 _CAP_SYS_RESOURCE = 24
 _DEVICE = Path("/dev/userfaultfd")
-_ASK = b'{"execute": "qmp_capabilities"}\n{"execute": "query-qmp-schema"}\n'
-"""Without a `quit`: QEMU obeys it before all of its schema is out."""
 
 
 class Versions(NamedTuple):
@@ -41,7 +32,9 @@ class Versions(NamedTuple):
     qemu: int
 
 
-async def read(capabilities: Element, versions: Versions, *, privileged: bool, settings: Abilities) -> Abilities:
+async def read(
+    capabilities: Element, versions: Versions, schemas: Schemas, *, privileged: bool, settings: Abilities
+) -> Abilities:
     """This host's; `settings` says what nobody can be asked: the link, and how memory is to travel.
 
     `capabilities`: libvirt's. `privileged`: it is the system's libvirtd.
@@ -54,7 +47,7 @@ async def read(capabilities: Element, versions: Versions, *, privileged: bool, s
             "userfaultfd": may_handle_faults(capabilities, versions),
             "userfaultfd_hugepages": _kernel() >= _HUGEPAGES_SINCE,
             "tls": await _has_certificates(),
-            "zstd": await _has_zstd(emulator) if emulator else None,
+            "zstd": await schemas.has_zstd(emulator) if emulator else None,
             "locked_memory": _may_raise_limits() if privileged else None,
         }
     )
@@ -103,54 +96,3 @@ async def _has_certificates() -> bool:
         return not await on_disk(lambda: told.missing, str(told.folder), limit_s=_LOOK_S)
     except Temporary:
         return False
-
-
-async def _has_zstd(emulator: str) -> bool | None:
-    """None where QEMU does not say."""
-    try:
-        changed = await on_disk(lambda: os.stat(emulator).st_mtime, emulator, limit_s=_LOOK_S)
-    except (OSError, Temporary):
-        return None
-    try:
-        ask = partial(_ask_for_zstd, emulator, changed)
-        return await in_thread(ask, name="sterna-ask-qemu", limit_s=2 * _ASK_QEMU_S)
-    except (OSError, ValueError):
-        return None
-
-
-@lru_cache(maxsize=8)
-def _ask_for_zstd(emulator: str, _changed: float) -> bool | None:
-    """Once per binary, also where it hangs (None): this host's facts must not take as long every time. Raises
-    OSError, ValueError where it ends without a word: it is asked again the next time."""
-    try:
-        schema = _schema(emulator)
-    except TimeoutError:
-        return None
-    # the multifd compression: names of types are numbers there, so it is known by its members
-    choices = [set(e.get("values", ())) for e in schema if e.get("meta-type") == "enum"]
-    return any({"none", "zlib", "zstd"} <= values for values in choices)
-
-
-def _schema(emulator: str) -> list[dict[str, Any]]:
-    """Its own QMP schema, of a QEMU without a machine. Raises TimeoutError where it hangs, OSError, ValueError."""
-    argv = [emulator, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
-    pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=none, bufsize=0) as qemu:
-        assert qemu.stdin is not None
-        assert qemu.stdout is not None
-        deadline = time.monotonic() + _ASK_QEMU_S
-        late = threading.Timer(_ASK_QEMU_S, qemu.kill)
-        late.start()
-        try:
-            qemu.stdin.write(_ASK)
-            with open(qemu.stdout.fileno(), "rb", closefd=False) as said:
-                for line in said:
-                    answer = json.loads(line).get("return")
-                    if isinstance(answer, list):
-                        return answer
-        finally:
-            late.cancel()
-            qemu.kill()
-    if time.monotonic() >= deadline:
-        raise TimeoutError(f"{emulator} gave no schema within {_ASK_QEMU_S:g} s")
-    raise ValueError(f"{emulator} ended without its schema")

@@ -16,9 +16,10 @@ from sterna.adapters.libvirt.definitions import of_arriving
 from sterna.adapters.libvirt.ground import HostGround, Told, ask, lan_of
 from sterna.adapters.libvirt.observe import find, observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
+from sterna.adapters.libvirt.qemu.schema import Schemas
 from sterna.adapters.libvirt.seen import seen
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
-from sterna.adapters.libvirt.session.host import LibvirtHost
+from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.xml import checks
 from sterna.adapters.libvirt.xml.describe import describe
 from sterna.adapters.libvirt.xml.holes import refuse_holes
@@ -61,13 +62,19 @@ _ROOM = Bounded("sterna-free-space")
 class LibvirtInventory(LibvirtHost):
     """Reads only."""
 
+    def __init__(self, uri: str = "qemu:///system", settings: HostSettings | None = None) -> None:
+        super().__init__(uri, settings)
+        self._schemas = Schemas()
+
     async def host(self) -> HostFacts:
         """The host's facts. Raises Unreachable."""
         facts, told = await self._facts.run(self._host_facts)
         settings = Abilities(link_bytes_s=self._settings.link_bytes_s, transport=self._settings.transport)
         privileged = self._uri.startswith("qemu:///system")
         versions = abilities.Versions(facts.libvirt_version, facts.qemu_version)
-        able = await abilities.read(parse_xml(told), versions, privileged=privileged, settings=settings)
+        able = await abilities.read(
+            parse_xml(told), versions, self._schemas, privileged=privileged, settings=settings
+        )
         return facts.model_copy(update={"abilities": able})
 
     async def vms(self) -> list[VmSummary]:
