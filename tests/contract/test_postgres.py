@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from records import AT, Held, accepted, batch, facts, move, seen, taking
 from sqlalchemy import Connection, text
 from tests.postgres import Postgres
@@ -208,6 +209,27 @@ def test_a_server_that_hangs_while_a_controller_starts_is_said_to_soon(
         turn(connection)
 
     monkeypatch.setattr(fleet_database, "take_turn", hangs)
+    monkeypatch.setattr(fleet_database, "_UPGRADE_S", 6.0)
+    try:
+        with pytest.raises(Unreachable, match="no answer within 1 s"):
+            open_database(database)
+    finally:
+        server.thaw()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_nor_is_one_waited_for_whose_tables_are_up_to_date(
+    database: str, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_database(database).dispose()
+    read = MigrationContext.get_current_revision
+
+    def hangs(context: MigrationContext) -> str | None:
+        found = read(context)
+        server.freeze()
+        return found
+
+    monkeypatch.setattr(MigrationContext, "get_current_revision", hangs)
     monkeypatch.setattr(fleet_database, "_UPGRADE_S", 6.0)
     try:
         with pytest.raises(Unreachable, match="no answer within 1 s"):

@@ -221,12 +221,14 @@ def _upgrade(connection: Connection, shown: str) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "alembic").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+    revisions = ScriptDirectory.from_config(config)
+    known = {revision.revision for revision in revisions.walk_revisions()}
     current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in known:
         raise Permanent(
             f"the database {shown} was written by a newer Sterna (revision {current}, this one knows {max(known)})",
             fix="start that version of Sterna, or restore the copy made before it was upgraded",
         )
-    with _patient(connection):
-        command.upgrade(config, "head")
+    if current != revisions.get_current_head():
+        with _patient(connection):
+            command.upgrade(config, "head")
