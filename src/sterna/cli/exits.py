@@ -31,7 +31,7 @@ class Exit(IntEnum):
 
 EPILOG = (
     "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 refused, 4 conflict, 5 not found, 6 unreachable, "
-    "7 migration failed, 8 cancelled, 9 something is left over."
+    "7 migration failed, 8 cancelled, 9 leftovers found."
 )
 
 _BY_STATUS = {

@@ -1,4 +1,4 @@
-"""`sterna host ...`: what an operator says of a host."""
+"""`sterna host ...`: what an operator declares about a host."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
 @host_app.command()
 def maintenance(
     name: HostArg,
-    on: Annotated[bool, typer.Option("--on/--off", help="In maintenance a host is nobody's destination.")] = True,
+    on: Annotated[bool, typer.Option("--on/--off", help="In maintenance a host takes no VMs.")] = True,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a host into maintenance, or take it out. What runs there stays."""
+    """Put a host into maintenance, or take it out. Its VMs keep running."""
     with plain_errors():
         answer = client_of(api).patch(path_of("hosts", name), {"maintenance": on})
         print_json(answer) if as_json else show_hosts([answer])
@@ -33,14 +33,14 @@ def maintenance(
 def declare_dead(
     name: HostArg,
     fenced: Annotated[
-        bool, typer.Option("--fenced", help="It is powered off and stays off. Without this you are asked.")
+        bool, typer.Option("--fenced", help="It is powered off and stays off. Without this option you are asked.")
     ] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say that a host is gone for good and fenced: its migrations are ended without it.
+    """Declare that a host is fenced and will not come back. Its migrations are ended without it.
 
-    First shows what each remaining host will do. Exit code 3 while the host answers, or if it is not confirmed.
+    First shows what each remaining host will do. Exit code 3 while the host answers, or without confirmation.
     """
     with plain_errors():
         client = client_of(api)
@@ -84,7 +84,7 @@ def _confirmed(name: str) -> bool:
 
 @host_app.command("declare-alive")
 def declare_alive(name: HostArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Take back that a host is dead. What has been done on that word stays done."""
+    """Take back that a host is dead. What has been done because of it stays done."""
     with plain_errors():
         answer = client_of(api).post(path_of("hosts", name) + "/declare-alive")
         print_json(answer) if as_json else show_hosts([answer])

@@ -40,7 +40,7 @@ from sterna.domain.plain_text import printable
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Sterna moves running KVM virtual machines between hosts without stopping them.",
+    help="Sterna live-migrates KVM virtual machines between libvirt hosts.",
     epilog=EPILOG,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # in usage errors, too, a name is what was typed, and a pipe gets no boxes
@@ -53,7 +53,7 @@ INTERRUPTED = 130
 
 @app.command()
 def hosts(api: Api = None, as_json: AsJson = False) -> None:
-    """List the hosts, and why and since when one cannot be used. Exit code 6 while no host is known."""
+    """List the hosts, with the reason for each one that cannot be used. Exit code 6 while no host is known."""
     with plain_errors():
         answer = client_of(api).get("/v1/hosts")
         print_json(answer) if as_json else show_hosts(answer["hosts"])
@@ -64,15 +64,15 @@ def hosts(api: Api = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def audit(
-    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only this host.")] = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only on this host.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Remove what is proven safe to remove.")] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what is left over that no open migration owns, and why it is thought to be.
+    """List resources left behind by finished migrations, with the evidence for each.
 
-    Exit code 0 when nothing is left over (or all of it has been repaired), 9 when something is, 6 when nothing was
-    found but a host that was meant could not be asked.
+    Exit code 0 when there are none (or all have been repaired), 9 when there are some, 6 when none were found but a
+    host could not be asked.
     """
     with plain_errors():
         answer = client_of(api).post("/v1/audit", {"host": host, "repair": repair})
@@ -93,7 +93,8 @@ def audit(
 def vms(api: Api = None, as_json: AsJson = False) -> None:
     """List the VMs of all hosts.
 
-    Exit code 6 when a host could not be asked (one that is declared dead does not count): its VMs are as last seen.
+    Exit code 6 when a host could not be asked (one that is declared dead does not count). Its VMs are shown as last
+    seen.
     """
     with plain_errors():
         client = client_of(api)
@@ -126,7 +127,9 @@ def _objective(
 def plan(  # noqa: PLR0913 - one option per thing a user may say
     vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
     *,
-    to: Annotated[str | None, typer.Option("--to", metavar="HOST", help="Where to; else Sterna chooses.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="HOST", help="Destination. Without it, Sterna chooses.")
+    ] = None,
     max_downtime: MaxDowntime = None,
     finish_within: FinishWithin = None,
     may: MayDo = None,
@@ -134,17 +137,19 @@ def plan(  # noqa: PLR0913 - one option per thing a user may say
     policy: PolicyName = None,
     bandwidth: Bandwidth = None,
     transport: TransportName = None,
-    rehearse: Annotated[bool, typer.Option("--rehearse", help="Do all of it up to the copy, and undo it.")] = False,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Do everything up to the copy, and undo it.")
+    ] = False,
     with_copy: Annotated[
-        bool, typer.Option("--with-copy", help="And begin the copy, slowly; it ends at its first sample.")
+        bool, typer.Option("--with-copy", help="Also start the copy, slowly; it is aborted at its first sample.")
     ] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a migration would meet and what it would cost; change nothing.
+    """Show what would prevent a migration and what it would cost. Changes nothing.
 
-    Takes some seconds: the guest's dirty rate is measured. Exit code 3 when something is in the way, or a rehearsal
-    did not go well.
+    Takes some seconds, because the guest's dirty rate is measured. Exit code 3 when something prevents it, or a
+    rehearsal failed.
     """
     wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport, "accept": words_of(accept)}
     body: Json = {"vm": vm, "destination": to} | _objective(policy, max_downtime, finish_within, may, **wanted)
@@ -160,7 +165,7 @@ def plan(  # noqa: PLR0913 - one option per thing a user may say
 
 @app.command()
 def accuracy(api: Api = None, as_json: AsJson = False) -> None:
-    """Say how good the forecasts of the last migrations were."""
+    """Compare the forecasts of the last migrations with what happened."""
     with plain_errors():
         answer = client_of(api).get("/v1/accuracy")
         print_json(answer) if as_json else words.show(accuracy_table(answer))
@@ -170,10 +175,12 @@ def accuracy(api: Api = None, as_json: AsJson = False) -> None:
 def migrate(  # noqa: PLR0913 - one option per thing a user may say
     vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
     *,
-    to: Annotated[str | None, typer.Option("--to", metavar="HOST", help="Where to; else Sterna chooses.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show the progress until it has ended.")] = False,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="HOST", help="Destination. Without it, Sterna chooses.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the progress, and wait for the end.")] = False,
     id: Annotated[
-        UUID | None, typer.Option("--id", help="The migration's id: the same again is the same migration.")
+        UUID | None, typer.Option("--id", help="ID of the migration. A request may be repeated with the same ID.")
     ] = None,
     max_downtime: MaxDowntime = None,
     finish_within: FinishWithin = None,
@@ -241,10 +248,10 @@ def _watch(client: Client, migration: Json, as_json: bool) -> None:
 
 @app.command()
 def migrations(
-    vm: Annotated[str | None, typer.Option(help="Only this VM's (name or UUID).")] = None,
-    status: Annotated[list[str] | None, typer.Option(help="Only in this status; may be repeated.")] = None,
+    vm: Annotated[str | None, typer.Option(help="Only migrations of this VM (name or UUID).")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only with this status; may be repeated.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the previous page.")] = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
@@ -262,9 +269,11 @@ def migrations(
 @app.command()
 def show(
     id: MigrationArg,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where --diagram writes to.")] = None,
-    diagram: Annotated[bool, typer.Option("--diagram", help="The run as a PlantUML sequence diagram.")] = False,
-    timeline: Annotated[bool, typer.Option("--timeline", help="Every step of both agents.")] = False,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="File that --diagram writes.")] = None,
+    diagram: Annotated[
+        bool, typer.Option("--diagram", help="Write the run as a PlantUML sequence diagram.")
+    ] = False,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Show every step of both agents.")] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
@@ -302,11 +311,11 @@ def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
 @app.command()
 def abort(
     id: MigrationArg,
-    wait: Annotated[bool, typer.Option("--wait", help="Until everything is as it was.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has been rolled back.")] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Abort a migration that has not switched over yet: everything is rolled back.
+    """Abort a migration before its switch-over. Everything is rolled back.
 
     With --wait: exit code 0 when it is cancelled, 4 when it was too late and it completed, 7 when it failed.
     """
@@ -330,30 +339,31 @@ def abort(
 def tune(
     id: MigrationArg,
     bandwidth: Annotated[
-        str, typer.Option("--bandwidth", metavar="RATE", help="Send no more than this: 200MiB/s; `none`: no limit.")
+        str,
+        typer.Option("--bandwidth", metavar="RATE", help="Limit of the copy, e.g. 200MiB/s; `none` removes it."),
     ],
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change the bandwidth limit of a copy that is running; it takes effect at once."""
+    """Change the bandwidth limit of a running copy. Takes effect at once."""
     limit = None if bandwidth == "none" else rate_bytes_s(bandwidth)
     with plain_errors():
         client = client_of(api)
         body: Json = {"bandwidth_bytes_s": limit}
         migration = client.post(f"{path_of('migrations', client.migration_id(id))}/tune", body)
-        told = words.rate(limit) if limit else "as much as goes"
+        done = f"bandwidth limited to {words.rate(limit)}" if limit else "bandwidth limit removed"
         if as_json:
             print_json(migration)
         else:
-            out.print(f"{migration['vm_name']}: {told} from now on", markup=False)
+            out.print(f"{migration['vm_name']}: {done}", markup=False)
 
 
 @app.command(name="post-copy")
 def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Let the guest run on the destination now, before all of its memory is there.
+    """Start the guest on the destination now, before all of its memory has arrived.
 
-    For a migration that was started with --may postcopy and does not come to its end. There is no way back: until
-    the rest of the memory has come, the guest needs both hosts.
+    For a migration that was started with --may postcopy and does not finish. There is no way back: until the rest
+    of the memory has arrived, the guest needs both hosts.
     """
     with plain_errors():
         client = client_of(api)

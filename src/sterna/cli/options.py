@@ -13,11 +13,15 @@ from sterna.domain.plain_text import json_safe
 
 Api = Annotated[
     str | None,
-    typer.Option("--api", metavar="URL", help="The controller. Else STERNA_API, the lab's, http://127.0.0.1:8774."),
+    typer.Option(
+        "--api",
+        metavar="URL",
+        help="URL of the controller. Default: STERNA_API, or a lab in this folder, or http://127.0.0.1:8774.",
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and nothing else on stdout.")]
-MigrationArg = Annotated[str, typer.Argument(metavar="ID", help="A migration's id, or the beginning of one.")]
-HostArg = Annotated[str, typer.Argument(metavar="NAME", help="The host.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON and nothing else on stdout.")]
+MigrationArg = Annotated[str, typer.Argument(metavar="ID", help="ID of a migration, or its first characters.")]
+HostArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the host.")]
 
 Bandwidth = Annotated[
     int | None,
@@ -25,7 +29,7 @@ Bandwidth = Annotated[
         "--bandwidth",
         parser=rate_bytes_s,
         metavar="RATE",
-        help="Send no more than this: 200MiB/s (a number is MiB/s).",
+        help="Limit of the copy, e.g. 200MiB/s (a plain number is MiB/s).",
     ),
 ]
 MaxDowntime = Annotated[
@@ -34,36 +38,46 @@ MaxDowntime = Annotated[
         "--max-downtime",
         parser=duration_ms,
         metavar="TIME",
-        help="The guest stands still no longer than this: 300ms.",
+        help="Maximum time the guest may be paused at the switch-over, e.g. 300ms.",
     ),
 ]
 FinishWithin = Annotated[
     float | None,
-    typer.Option("--finish-within", parser=duration_ms, metavar="TIME", help="Or it is given up: 10m."),
+    typer.Option(
+        "--finish-within",
+        parser=duration_ms,
+        metavar="TIME",
+        help="Abort the migration if the copy has not finished within this time, e.g. 10m.",
+    ),
 ]
 MayDo = Annotated[
     list[str] | None,
     typer.Option(
         "--may",
         metavar="WHAT",
-        help="What may be done to a guest whose copy does not end: throttle,postcopy,pause (or repeated).",
+        help="What may be done to a guest whose copy does not converge: throttle,postcopy,pause (or repeated).",
     ),
 ]
 Accepted = Annotated[
     list[str] | None,
     typer.Option(
-        "--accept", metavar="RISK", help="Accept a risk: cpu (the guest sees its host's CPU; the other's differs)."
+        "--accept",
+        metavar="RISK",
+        help="Accept a risk: cpu (the guest sees its host's CPU, the other one differs).",
     ),
 ]
 PolicyName = Annotated[
-    str | None, typer.Option("--policy", metavar="NAME", help="What else to want: gentle, default, urgent.")
+    str | None,
+    typer.Option("--policy", metavar="NAME", help="Policy for everything not set here: gentle, default or urgent."),
 ]
 
 
 TransportName = Annotated[
     str | None,
     typer.Option(
-        "--transport", metavar="NAME", help="How memory travels: tcp, tls, ssh; else as the hosts are set."
+        "--transport",
+        metavar="NAME",
+        help="How memory travels: tcp, tls or ssh. Default: as the hosts are configured.",
     ),
 ]
 

@@ -16,7 +16,7 @@ def duration_ms(text: str) -> float:
     """Milliseconds of `300ms`, `1.5s`, `10m`, `2h`. Raises typer.BadParameter."""
     found = _NUMBER.match(text)
     if found is None or found[2].lower() not in _MS or found[3]:
-        raise typer.BadParameter(f"{text!r} is no time: write it as 300ms, 90s, 10m or 2h")
+        raise typer.BadParameter(f"{text!r} is not a valid duration; use e.g. 300ms, 90s, 10m or 2h")
     return float(found[1]) * _MS[found[2].lower()]
 
 
@@ -25,6 +25,6 @@ def rate_bytes_s(text: str) -> int:
     found = _NUMBER.match(text)
     unit = found[2].lower() if found else "?"
     if found is None or (unit not in _BYTES and unit not in _BITS):
-        raise typer.BadParameter(f"{text!r} is no rate: write it as 200MiB/s, 1GB/s or 10Gbit/s")
+        raise typer.BadParameter(f"{text!r} is not a valid rate; use e.g. 200MiB/s, 1GB/s or 10Gbit/s")
     per_unit = _BYTES[unit] if unit in _BYTES else _BITS[unit] / 8
     return int(float(found[1]) * per_unit)

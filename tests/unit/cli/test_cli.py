@@ -367,10 +367,10 @@ def test_accuracy_without_anything_to_compare(sterna) -> None:  # type: ignore[n
 def test_tuning_a_copy(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
     fleet.outcome = "aborted"
     sterna("migrate", "web1", "--to", "b", "--id", ID)
-    assert "web1: 200.0 MiB/s from now on" in sterna("tune", ID[:8], "--bandwidth", "200MiB/s").stdout
+    assert "web1: bandwidth limited to 200.0 MiB/s" in sterna("tune", ID[:8], "--bandwidth", "200MiB/s").stdout
     assert document(sterna("tune", ID, "--bandwidth", "none", "--json"))["id"] == ID
     assert fleet.a.limits == [200 * MIB, None]
-    assert "no rate" in sterna("tune", ID, "--bandwidth", "fast", code=2).stderr
+    assert "not a valid rate" in sterna("tune", ID, "--bandwidth", "fast", code=2).stderr
     assert "bandwidth_bytes_s" in sterna("tune", ID, "--bandwidth", "1kib", code=3).stderr
     sterna("abort", ID, "--wait")
     assert "ended already" in sterna("tune", ID, "--bandwidth", "1", code=4).stderr
@@ -471,4 +471,4 @@ def test_a_name_in_brackets_is_shown_as_it_is(sterna, fleet: Served) -> None:  #
 @pytest.mark.parametrize("option", ["--max-downtime", "--finish-within", "--bandwidth"])
 def test_numbers_beyond_all_measure_are_a_usage_error(sterna, option: str) -> None:  # type: ignore[no-untyped-def]
     unit = "GiB/s" if option == "--bandwidth" else "h"
-    assert "write it as" in sterna("migrate", "web1", option, "9" * 400 + unit, code=2).stderr
+    assert "use e.g." in sterna("migrate", "web1", option, "9" * 400 + unit, code=2).stderr
