@@ -30,6 +30,15 @@ def other(fleet: SimFleet, host: str, path: str) -> None:
     fleet.world.hosts[host].domains["other"] = SimDomain("other", inactive=definition)
 
 
+def nvram_at(fleet: SimFleet, vm: str) -> None:
+    """The VM on host1 has UEFI settings there."""
+    fleet.world.make_directory("host1", "/var/lib/libvirt/qemu/nvram")
+    fleet.world.put_file("host1", NVRAM, SimFile(1 << 17, content="settings"))
+    domain = fleet.world.hosts["host1"].domains[vm]
+    assert domain.live is not None
+    domain.live = domain.inactive = replace(domain.live, firmware=(StateFile(kind="nvram", path=NVRAM),))
+
+
 async def reasons(fleet: SimFleet, vm: str) -> list[str]:
     answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
     assert all(r["fix"] for r in answer["refusals"])
@@ -146,6 +155,67 @@ async def test_what_cannot_be_removed_holds_nothing_up() -> None:
         assert "outside" in kept(fleet)[path] and host.file(path) is not None
 
 
+NAS = "/mnt/nas"
+ISO = f"{NAS}/debian.iso"
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+async def test_a_dead_file_system_of_another_vm_holds_no_migration_up(host: str) -> None:
+    """It was looked at when the migration began: it leads to no file of this one."""
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path = local_disk(fleet, vm)
+        nvram_at(fleet, vm)
+        other(fleet, host, ISO)
+
+        def dies() -> None:
+            fleet.world.hosts[host].silent.add(NAS)
+
+        assert await moved(fleet, vm, "interlock", dies) is Status.COMPLETED
+        assert kept(fleet) == {}
+        assert fleet.world.hosts["host1"].file(path) is None
+        assert fleet.world.hosts["host1"].file(NVRAM) is None
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+async def test_what_may_lead_to_the_file_for_all_that_is_known_keeps_it_and_the_migration_ends(host: str) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path = local_disk(fleet, vm)
+        other(fleet, host, ISO)
+        fleet.world.hosts[host].silent.add(NAS)  # before any look
+        assert await reasons(fleet, vm) == []
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.hosts["host1"].file(path) is not None
+        assert f"perhaps VM other (shutoff): {ISO} does not answer" in kept(fleet)[path]
+
+
+async def test_a_rollback_removes_what_it_made_whatever_else_does_not_answer() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path = local_disk(fleet, vm)
+        other(fleet, "host2", ISO)
+        fleet.world.hosts["host2"].silent.add(NAS)
+        source = fleet.agents["host1"]
+        source.rules.append(("copy", "before", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.world.hosts["host2"].file(path) is None
+
+
+async def test_a_disk_whose_own_file_system_dies_is_kept_and_said() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, host = local_disk(fleet, vm), fleet.world.hosts["host1"]
+
+        def dies() -> None:
+            host.silent.add(host.instances_dir)
+
+        assert await moved(fleet, vm, "find-volumes-to-disconnect", dies) is Status.COMPLETED
+        assert "does not answer" in kept(fleet)[path] and host.file(path) is not None
+
+
 async def test_a_rollback_keeps_what_a_domain_of_the_destination_came_to_use() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
@@ -173,11 +243,7 @@ async def test_nvram_is_removed_only_where_the_destination_does_not_see_it(share
         vm = add_vm(world, "host1", "tern", disks=("shared",))
         if shared:
             world.share("/var/lib/libvirt/qemu/nvram", "host1", "host2")
-        world.make_directory("host1", "/var/lib/libvirt/qemu/nvram")
-        world.put_file("host1", NVRAM, SimFile(1 << 17, content="settings"))
-        domain = world.hosts["host1"].domains[vm]
-        assert domain.live is not None
-        domain.live = domain.inactive = replace(domain.live, firmware=(StateFile(kind="nvram", path=NVRAM),))
+        nvram_at(fleet, vm)
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
         assert (world.hosts["host1"].file(NVRAM) is not None) is shared

@@ -173,6 +173,8 @@ ENDED_BY = {
     "adapters/libvirt/qemu/recovery.py:remove_monitor": SYSTEM,
     "adapters/libvirt/qemu/recovery.py:listen_again": SYSTEM,
     "adapters/libvirt/qemu/recovery.py:hold_monitor": SYSTEM,
+    "adapters/files/reach.py:Claimed.reach": "LOOK_S of each thread, at most three one after the other",
+    "adapters/files/reach.py:_at_all": "the same",
     "adapters/files/storage.py:FileStorage.held": "its thread is waited for with a clock beside it",
     "kit/daemon_threads.py:DaemonThreads.end": "who calls it: SqlFleet, in a thread left after CLOSE_S",
     "kit/daemon_threads.py:DaemonThreads._work": "the next call: this is the life of the thread",

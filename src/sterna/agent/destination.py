@@ -118,14 +118,18 @@ class DestinationDesk:
             return await media.take(ctx, request.params)
 
     async def sees_file(self, request: Request) -> Data:
-        """`sees_file {path, token, name}`: is that file on storage that this host sees, under its path or under
-        another one that a domain here names? Raises Unreachable where libvirt does not answer."""
+        """`sees_file {path, token, name, perhaps}`: is that file on storage that this host sees, under its path or
+        under another one that a domain here names? `perhaps`: also one that does not answer, and may lead there.
+
+        Raises Unreachable where libvirt does not answer, StorageSilent where the path itself does not."""
         path = untrusted.path(request.params.get("path"), "path")
         name = untrusted.file_name(request.params.get("name"), "name")
         token = untrusted.named(request.params.get("token"), "token")
         seen = await self._host.storage.sees_token(path, token)
         claims = await self._host.hypervisor.claims()
-        return {"seen": seen, "users": list(await self._host.storage.named_by(name, token, claims))}
+        perhaps = request.params.get("perhaps") is True
+        users = await self._host.storage.named_by(name, token, claims, perhaps=perhaps)
+        return {"seen": seen, "users": list(users)}
 
     async def observe_guest(self, request: Request) -> Data:
         """`observe_guest {vm}`: what this host's hypervisor says of it now."""

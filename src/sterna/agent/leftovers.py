@@ -220,8 +220,8 @@ async def _given_up(around: Surroundings, entry: Entry) -> list[Found]:
         return []
     if vm in {v.uuid for v in await around.host.hypervisor.vms()} or vm in around.moving:
         return []  # a guest of this UUID is here: they are its own
-    if await storage.used_by(tuple(present), await around.host.hypervisor.claims(), locks=True):
-        return []  # somebody has come to use them
+    if await storage.used_by(tuple(present), await around.host.hypervisor.claims(), locks=True, perhaps=True):
+        return []  # somebody has come to use them, or may have
     elsewhere = await around.elsewhere(vm)
     judged = judge_files(elsewhere)
     if judged.safety is Safety.SAFE:

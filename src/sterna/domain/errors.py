@@ -2,6 +2,7 @@
 
     SternaError                 what went wrong, and what would fix it
     +-- Temporary               may go away by itself: tried again, after `delay_s` where that is known
+    |   +-- StorageSilent       a file system does not answer (a dead NFS server)
     |   +-- Unreachable         the other process did not answer (nobody listens, or its heartbeats stopped)
     |       +-- Undelivered     a call that nobody received: whatever it asks for was certainly not done
     +-- Permanent               will not go away: before the pivot the migration is compensated
@@ -68,6 +69,12 @@ class Temporary(SternaError):
         if isinstance(delay, int | float) and not isinstance(delay, bool) and 0 <= delay <= LONGEST_DELAY_S:
             error.delay_s = float(delay)
         return error
+
+
+class StorageSilent(Temporary):
+    """A file system does not answer: it may in a while, or never."""
+
+    code = "storage-silent"
 
 
 class Unreachable(Temporary):
@@ -140,7 +147,18 @@ class Unknown(SternaError):
 
 _BY_CODE: dict[str, type[SternaError]] = {
     c.code: c
-    for c in (Temporary, Unreachable, Permanent, NotFound, Conflict, Cancelled, BadRequest, Refused, Unknown)
+    for c in (
+        Temporary,
+        StorageSilent,
+        Unreachable,
+        Permanent,
+        NotFound,
+        Conflict,
+        Cancelled,
+        BadRequest,
+        Refused,
+        Unknown,
+    )
 }
 
 

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
-from sterna.domain.errors import Temporary
+from sterna.domain.errors import StorageSilent
 from sterna.kit.threads import count_as, in_thread
 
 ANSWER_S = 300.0
-"""For one look or change. Removing a large file takes seconds on a busy disk."""
+"""For one change. Removing a large file takes seconds on a busy disk."""
+LOOK_S = 10.0
+"""For one look, which takes microseconds. Somebody waits for it: a check for 60 s, with looks of both hosts."""
 FIX = "see that the storage it is on can be reached"
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _MOST_NAMED = 2
 _MOST_KNOWN = 1024
+_MOST_LINKS = 40
+"""As the kernel follows."""
 _leads_to: dict[str, str] = {}
 """Path over a symbolic link -> where it really is, as it was seen last."""
 
@@ -47,11 +51,19 @@ def mount_of(path: str) -> Mount:
     return _mount_of(path, list(_mounts()))
 
 
+def by_mount(paths: Iterable[str]) -> dict[Mount, list[str]]:
+    """The paths, each once, by where they lie. Asks the kernel's list only."""
+    mounts, found = list(_mounts()), dict[Mount, list[str]]()
+    for path in dict.fromkeys(paths):
+        found.setdefault(_mount_of(path, mounts), []).append(path)
+    return found
+
+
 async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = None) -> T:
     """`act`, which touches these paths, in a thread. An act on several file systems is counted apart from those on
     any one of them: nobody knows on which of them it hangs.
 
-    Raises Temporary where a file system does not answer (a dead NFS server), and what `act` raises.
+    Raises StorageSilent where a file system does not answer (a dead NFS server), and what `act` raises.
     """
 
     def followed() -> T:
@@ -67,13 +79,13 @@ async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = Non
         return await in_thread(followed, of=of, limit_s=ANSWER_S if limit_s is None else limit_s)
     except TimeoutError as error:
         where = " or ".join(paths if len(paths) <= _MOST_NAMED else (mount.point for mount in found))
-        raise Temporary(f"{where}: the file system does not answer: {error}", fix=FIX) from error
+        raise StorageSilent(f"{where}: the file system does not answer: {error}", fix=FIX) from error
 
 
 @contextmanager
 def touching(path: str) -> Iterator[None]:
     """In an act of `on_disk` that looks at a path which its caller could not name (a backing file, known from a
-    header): it is counted for that one's file system then. Raises Temporary where as many hang on it as may."""
+    header): it is counted for that one's file system then. Raises StorageSilent where as many hang on it as may."""
     before = _count_as(path)
     if before is None:
         yield
@@ -86,15 +98,27 @@ def touching(path: str) -> Iterator[None]:
         count_as(before, whatever_hangs=True)
 
 
+def ways(path: str) -> Iterator[str]:
+    """In a thread: the path, and where each link on its way leads, before anything there is looked at."""
+    behind: str | None = os.path.normpath(path)
+    for _ in range(_MOST_LINKS):
+        if behind is None:
+            return
+        yield behind
+        behind = _note_link(PurePosixPath(behind))
+
+
 def _count_as(path: str) -> str | None:
     try:
         return count_as(mount_of(path).device)
     except TimeoutError as error:
-        raise Temporary(f"{path}: the file system does not answer: {error}", fix=FIX) from error
+        raise StorageSilent(f"{path}: the file system does not answer: {error}", fix=FIX) from error
 
 
 def _learn(path: str) -> None:
     """In a thread: it looks at every part of the way."""
+    for _ in ways(path):
+        pass
     real = os.path.realpath(path)
     if real == path:
         _leads_to.pop(path, None)
@@ -104,11 +128,28 @@ def _learn(path: str) -> None:
     _leads_to[path] = real
 
 
+def _note_link(path: PurePosixPath) -> str | None:
+    """Where the first link on the way to it leads; None without any."""
+    for part in (*reversed(path.parents), path):
+        try:
+            target = os.readlink(part)
+        except OSError:
+            _leads_to.pop(str(part), None)
+            continue
+        leads_to = os.path.normpath(part.parent / target)
+        _leads_to[str(part)] = leads_to
+        return leads_to + str(path).removeprefix(str(part))
+    return None
+
+
 def _followed(path: str) -> str:
     """Where it leads to, as far as is known."""
-    for part in (path, *(str(parent) for parent in PurePosixPath(path).parents)):
-        if part in _leads_to:
-            return _leads_to[part] + path.removeprefix(part)
+    for _ in range(_MOST_LINKS):
+        parts = (path, *(str(parent) for parent in PurePosixPath(path).parents))
+        part = next((part for part in parts if part in _leads_to), None)
+        if part is None:
+            break
+        path = _leads_to[part] + path.removeprefix(part)
     return path
 
 

@@ -1,6 +1,7 @@
 """Files are removed here, after F10 and in R7, and nowhere else: each is judged right before it goes.
 
-What cannot be proven to be this migration's own is kept, and said: a step never waits for a file.
+What cannot be proven to be this migration's own is kept, and said: a step never waits for a file, and for none of
+another VM either, whose file system does not answer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os.path
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from sterna.domain.errors import Permanent
+from sterna.domain.errors import Permanent, StorageSilent
 from sterna.domain.model import Data, StateFile, Value, Vm
 from sterna.migration.context import Context
 from sterna.ports.storage import Created
@@ -40,7 +41,7 @@ async def remove(
     """
     removed, kept = [], {}
     for path in created.files:
-        if await ctx.host.storage.identity(path) is None:
+        if await _is_missing(ctx, path):
             continue
         why = await _patiently(ctx, partial(_remove_one, ctx, path, identities.get(path), made_here))
         if why:
@@ -54,6 +55,14 @@ async def remove(
     return Removed(removed=tuple(removed), kept=kept)
 
 
+async def _is_missing(ctx: Context, path: str) -> bool:
+    """Is it known to be?"""
+    try:
+        return await ctx.host.storage.identity(path) is None
+    except StorageSilent:
+        return False
+
+
 async def _patiently(ctx: Context, act: Callable[[], Awaitable[str]]) -> str:
     """What `act` says; what stands in its way, once that has not gone away in a while."""
     why = ""
@@ -62,7 +71,7 @@ async def _patiently(ctx: Context, act: Callable[[], Awaitable[str]]) -> str:
             await ctx.clock.sleep(PAUSE_S)
         try:
             return await act()
-        except Permanent as error:
+        except (Permanent, StorageSilent) as error:
             why = error.message
     return why
 
@@ -84,11 +93,13 @@ async def _unlink(ctx: Context, what: Created) -> str:
 async def _against(ctx: Context, path: str, found: str, known: str | None, made_here: bool) -> str:
     """Why a file may not be removed from here; '' where it may.
 
-    A device may have another number after a reboot; an inode stays.
+    A device may have another number after a reboot; an inode stays. To a file that this migration itself has made,
+    what does not answer now led nowhere before.
     """
     if known is not None and known.partition(":")[2] != found.partition(":")[2]:
         return "it is not the file that this migration knew"
-    users = await ctx.host.storage.used_by((path,), await ctx.host.hypervisor.claims())
+    perhaps = not (made_here and found == known)
+    users = await ctx.host.storage.used_by((path,), await ctx.host.hypervisor.claims(), perhaps=perhaps)
     if path in users:
         return f"used by {', '.join(users[path])}"
     locked = await ctx.host.storage.used_by((path,), (), locks=True)
@@ -102,18 +113,25 @@ async def _against(ctx: Context, path: str, found: str, known: str | None, made_
 async def seen_there(ctx: Context, path: str) -> str:
     """How the other host comes to see this file; '' where it does not.
 
-    Raises Unreachable or Unknown where it cannot be asked, Permanent where nothing can be proven.
+    Raises Unreachable or Unknown where it cannot be asked, Permanent or StorageSilent where nothing can be proven.
     """
     storage, token, other = ctx.host.storage, ctx.token, ctx.peer_name
-    asked = {"path": path, "token": token, "name": os.path.basename(path)}
+    asked = {"path": path, "token": token, "name": os.path.basename(path), "perhaps": True}
     try:
         await storage.leave_token(path, token)
-        answer = await ctx.peer.call("sees_file", asked)
+        answer = await _asked(ctx, asked)
     finally:
         await storage.drop_token(path, token)
     if answer["seen"]:
         return f"{other} sees it as well"
     return f"used on {other} by {', '.join(answer['users'])}" if answer["users"] else ""
+
+
+async def _asked(ctx: Context, params: Data) -> Data:
+    try:
+        return await ctx.peer.call("sees_file", params)
+    except StorageSilent as error:
+        raise StorageSilent(f"on {ctx.peer_name}, {error.message}", fix=error.fix) from error
 
 
 async def private_state(ctx: Context, vm: Vm, *, made_here: frozenset[str] | None = None) -> tuple[str, ...]:
@@ -125,21 +143,25 @@ async def private_state(ctx: Context, vm: Vm, *, made_here: frozenset[str] | Non
     for state in vm.firmware:
         if made_here is not None and state.path not in made_here:
             continue
-        if await _state_is_private(ctx, state):
+        if await _state_is_private(ctx, state, perhaps=made_here is None):
             found.append(state.kind)
     shared = {s.kind for s in vm.firmware} - set(found)
     return tuple(kind for kind in dict.fromkeys(found) if kind not in shared)
 
 
-async def _state_is_private(ctx: Context, state: StateFile) -> bool:
+async def _state_is_private(ctx: Context, state: StateFile, *, perhaps: bool) -> bool:
+    return bool(state.path) and not await _patiently(ctx, partial(_against_state, ctx, state, perhaps))
+
+
+async def _against_state(ctx: Context, state: StateFile, perhaps: bool) -> str:
+    """Why it may be somebody else's; '' where it is proven to be nobody's. Raises as `seen_there`."""
     storage = ctx.host.storage
-    if not state.path or await storage.identity(state.path) is None:
-        return False
+    if await storage.identity(state.path) is None:
+        return "it is not there"
     claims = await ctx.host.hypervisor.claims(besides=ctx.vm_uuid)
-    if await storage.used_by((state.path,), claims):
-        return False
-    beside = f"{state.path}/state" if state.kind == "tpm" else state.path  # of a TPM it is a folder
-    return not await _patiently(ctx, lambda: seen_there(ctx, beside))
+    if await storage.used_by((state.path,), claims, perhaps=perhaps):
+        return "it is used"
+    return await seen_there(ctx, f"{state.path}/state" if state.kind == "tpm" else state.path)  # of a TPM: a folder
 
 
 def report(removed: Removed) -> Data:

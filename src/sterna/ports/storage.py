@@ -17,7 +17,11 @@ class Created(Value):
 
 
 class Storage(Protocol):
-    """One host's file storage. Paths are absolute. Every method may be repeated."""
+    """One host's file storage. Paths are absolute. Every method may be repeated.
+
+    Each raises StorageSilent where the file system of a path that it is asked about does not answer: within seconds
+    where it only looks.
+    """
 
     async def check_targets(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Room and permission to hold copies of these local disks: file taken, too little space."""
@@ -67,8 +71,11 @@ class Storage(Protocol):
     async def write(self, path: str, offset: int, data: bytes) -> None:
         """A piece into a file that P8 made; the first one empties it. Raises Permanent."""
 
-    async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
-        """Who of these names a file called `name` beside that token, under whatever path; in words."""
+    async def named_by(
+        self, name: str, token: str, claims: tuple[Claim, ...], *, perhaps: bool = False
+    ) -> tuple[str, ...]:
+        """Who of these names a file called `name` beside that token, under whatever path; in words. A claim that
+        does not answer holds up nothing: with `perhaps`, it counts where it may lead there."""
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
@@ -93,7 +100,11 @@ class Storage(Protocol):
         """What tells this very file from a later one of its name; None where there is nothing."""
 
     async def used_by(
-        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
+        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False, perhaps: bool = False
     ) -> dict[str, tuple[str, ...]]:
         """Those of `files` that somebody of `claims` needs, under whatever name and anywhere in a chain: by whom,
-        in words. With `locks`, also those on which a process of this host holds a lock."""
+        in words. With `locks`, also those on which a process of this host holds a lock.
+
+        A claim that does not answer (a dead file system) holds up nothing. It counts where it lies on the file's
+        own file system; with `perhaps`, as right before a removal, wherever it may lead there as far as is known.
+        """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sterna.adapters.files.images import Unreadable, parts_of
-from sterna.adapters.files.usage import users_of
+from sterna.adapters.files.storage import FileStorage
 from sterna.adapters.libvirt.claims import claims_of
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.claims import Claim, Proof, Sight, compare
@@ -109,8 +109,8 @@ def test_what_an_image_stands_on_is_read_from_the_headers(tmp_path: Path) -> Non
         (middle, "qcow2", False),
         (base, "raw", False),
     ]
-    assert parts_of(top, "raw") == []  # as libvirt takes it: a guest may have written that header
-    assert parts_of(str(tmp_path / "none"), "qcow2") == []
+    assert list(parts_of(top, "raw")) == []  # as libvirt takes it: a guest may have written that header
+    assert list(parts_of(str(tmp_path / "none"), "qcow2")) == []
 
 
 @pytest.mark.parametrize("raw", ["off", "on"])
@@ -141,7 +141,7 @@ def test_the_extents_and_the_parent_of_a_vmdk_are_found(tmp_path: Path) -> None:
 def test_a_header_that_makes_no_sense_is_not_taken_for_an_image_that_stands_alone(tmp_path: Path) -> None:
     (tmp_path / "bad.qcow2").write_bytes(b"QFI\xfb\0\0\0\3")
     with pytest.raises(Unreadable):
-        parts_of(str(tmp_path / "bad.qcow2"), "qcow2")
+        list(parts_of(str(tmp_path / "bad.qcow2"), "qcow2"))
 
 
 def test_a_chain_that_leads_back_to_itself_ends(tmp_path: Path) -> None:
@@ -150,11 +150,15 @@ def test_a_chain_that_leads_back_to_itself_ends(tmp_path: Path) -> None:
     assert [p.path for p in parts_of(image, "qcow2")] == [image]
 
 
+async def users_of(files: list[str], claims: list[Claim], *, locks: bool = False) -> dict[str, tuple[str, ...]]:
+    return await FileStorage("/").used_by(tuple(files), tuple(claims), locks=locks)
+
+
 def claim(path: Path | str, **more: object) -> Claim:
     return Claim(path=str(path), owner="VM web (shutoff)", **more)  # type: ignore[arg-type]
 
 
-def test_one_file_under_many_names_is_one_file(tmp_path: Path) -> None:
+async def test_one_file_under_many_names_is_one_file(tmp_path: Path) -> None:
     disk = make(tmp_path / "disk.qcow2")
     (tmp_path / "link").symlink_to(disk)
     (tmp_path / "folder").symlink_to(tmp_path)
@@ -167,25 +171,25 @@ def test_one_file_under_many_names_is_one_file(tmp_path: Path) -> None:
         tmp_path / "hard",
         f"{tmp_path}/x/../disk.qcow2",
     ):
-        assert users_of([disk], [claim(path)]) == {disk: ("VM web (shutoff)",)}, path
-    assert users_of([disk], [claim(tmp_path)]) == {disk: ("VM web (shutoff)",)}  # a folder with all in it
-    (user,) = users_of([disk], [claim(top, image=True, format="qcow2")])[disk]
+        assert await users_of([disk], [claim(path)]) == {disk: ("VM web (shutoff)",)}, path
+    assert await users_of([disk], [claim(tmp_path)]) == {disk: ("VM web (shutoff)",)}  # a folder with all in it
+    (user,) = (await users_of([disk], [claim(top, image=True, format="qcow2")]))[disk]
     assert user == f"VM web (shutoff), as a backing file of {top}"
-    assert users_of([disk], [claim(top), claim("/"), claim(tmp_path / "disk.qcow2.bak")]) == {}
-    assert users_of([str(tmp_path / "later.qcow2")], [claim(tmp_path / "later.qcow2")])  # not made yet
+    assert await users_of([disk], [claim(top), claim("/"), claim(tmp_path / "disk.qcow2.bak")]) == {}
+    assert await users_of([str(tmp_path / "later.qcow2")], [claim(tmp_path / "later.qcow2")])  # not made yet
 
 
-def test_a_lock_of_a_process_counts_where_it_is_asked_for(tmp_path: Path) -> None:
+async def test_a_lock_of_a_process_counts_where_it_is_asked_for(tmp_path: Path) -> None:
     """QEMU and its tools hold shared locks on some bytes of every image they use."""
     disk = make(tmp_path / "disk.qcow2")
     fd = os.open(disk, os.O_RDWR)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 100, 1, 0))
-        assert users_of([disk], []) == {}
-        assert "lock" in users_of([disk], [], locks=True)[disk][0]
+        assert await users_of([disk], []) == {}
+        assert "lock" in (await users_of([disk], [], locks=True))[disk][0]
     finally:
         os.close(fd)
-    assert users_of([disk], [], locks=True) == {}
+    assert await users_of([disk], [], locks=True) == {}
 
 
 @pytest.mark.parametrize(
@@ -203,13 +207,13 @@ def test_whether_two_hosts_see_one_file(theirs: Sight, proof: Proof) -> None:
     assert compare(Sight(seen=True, token_inode=7, file_inode=8, same_device=True), theirs) is proof
 
 
-def test_what_an_unreadable_image_may_stand_on_is_not_removed(tmp_path: Path) -> None:
+async def test_what_an_unreadable_image_may_stand_on_is_not_removed(tmp_path: Path) -> None:
     disk, overlay = tmp_path / "disk.raw", tmp_path / "overlay.qcow2"
     disk.write_bytes(b"data")
     overlay.write_bytes(b"QFI\xfb" + b"\xff" * 500)
     claims = [claim(overlay, image=True, format="qcow2")]
-    assert users_of([str(disk)], claims) == {}  # a plan does not refuse every disk for one broken image
-    (user,) = users_of([str(disk)], claims, locks=True)[str(disk)]
+    assert await users_of([str(disk)], claims) == {}  # a plan does not refuse every disk for one broken image
+    (user,) = (await users_of([str(disk)], claims, locks=True))[str(disk)]
     assert user.startswith("perhaps VM web (shutoff): ") and str(overlay) in user
     missing = [claim(tmp_path / "gone.qcow2", image=True, format="qcow2")]
-    assert users_of([str(disk)], missing, locks=True) == {}
+    assert await users_of([str(disk)], missing, locks=True) == {}

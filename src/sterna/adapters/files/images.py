@@ -47,24 +47,23 @@ class Unreadable(Exception):
     """The header is not what the format demands, or may not be read: nobody knows what the image stands on."""
 
 
-def parts_of(path: str, form: str | None) -> list[Part]:
-    """Everything below this image, nearest first. A missing image stands on nothing.
+def parts_of(path: str, form: str | None) -> Iterator[Part]:
+    """Everything below this image, nearest first, each before it is looked at itself. A missing image stands on
+    nothing.
 
-    Raises Unreadable; Temporary where a file system does not answer.
+    Raises Unreadable; StorageSilent where a file system does not answer.
     """
-    found: list[Part] = []
     todo, seen = [(path, form)], {os.path.realpath(path)}
     while todo:
         image, image_form = todo.pop(0)
         with touching(image):
             below = _directly_below(image, image_form)
         for part in below:
-            found.append(part)
+            yield part
             real = _real(part.path) if part.is_file else part.path
             if part.is_file and real not in seen and len(seen) < LONGEST_CHAIN:
                 seen.add(real)
                 todo.append((part.path, "raw" if part.data else part.format or "probe"))
-    return found
 
 
 def _real(path: str) -> str:

@@ -18,11 +18,13 @@ from typing import TypeVar
 import structlog
 
 from sterna.adapters.files import hold, media, owners, usage, witness
+from sterna.adapters.files.reach import Claimed
+from sterna.adapters.files.usage import Place
 from sterna.domain.claims import Claim, Sight, misplaced
 from sterna.domain.errors import Conflict, Permanent, Refused
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.kit.command import run
-from sterna.kit.mounts import on_disk
+from sterna.kit.mounts import LOOK_S, mount_of, on_disk
 from sterna.kit.threads import Worker
 from sterna.ports.storage import Created
 
@@ -35,6 +37,12 @@ _RESERVE_BYTES = 64 << 20
 _FORMATS = ("raw", "qcow2")
 _BASE_FIX = "see its path, its owner and its mode on the destination"
 
+_DIGEST_S = 40.0
+"""A large medium is read at a gigabit's pace; it goes on in its thread, and the next check has what it found."""
+_PIECE_S = 30.0
+"""Of a medium; it is synced. Its caller waits for 60 s."""
+_DROP_S = 5.0
+"""A token that stays is swept later (agent/tokens.py)."""
 _GIVE_UP_S = 5.0
 """To give up a lock takes one answer of the server. Nobody needs to wait for it."""
 
@@ -49,6 +57,7 @@ class FileStorage:
     def __init__(self, instances_dir: str | os.PathLike[str], *, qemu_img: str = "qemu-img") -> None:
         self._root = Path(os.path.abspath(instances_dir))
         self._qemu_img = qemu_img
+        self._claimed = Claimed()
 
     async def check_targets(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Room and permission to hold copies of these local disks; every reason at once."""
@@ -57,7 +66,7 @@ class FileStorage:
             refusals = [refusal for disk in disks for refusal in self._against(disk)]
             return refusals + self._room(disks) if disks else refusals
 
-        return await on_disk(check, str(self._root), *_bases(disks))
+        return await _look(check, str(self._root), *_bases(disks))
 
     async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Which of these local disks F10 could not remove: those outside the instances directory of this host."""
@@ -65,14 +74,14 @@ class FileStorage:
         def check() -> list[Refusal]:
             return [refusal for disk in disks for refusal in self._unremovable(disk)]
 
-        return await on_disk(check, str(self._root))
+        return await _look(check, str(self._root))
 
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
         """Which directories and files P8 would have to make; the VM's own directory is `instances_dir/UUID`.
 
         Raises Conflict if a disk's file already exists, Permanent for a path outside the instances directory.
         """
-        return await on_disk(lambda: self._plan(vm_uuid, disks), str(self._root))
+        return await _look(lambda: self._plan(vm_uuid, disks), str(self._root))
 
     async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
         """P8: make what `created` lists. A file of an earlier, interrupted attempt is made anew unless whole.
@@ -111,7 +120,7 @@ class FileStorage:
             path = self._inside(str(self._root / vm_uuid))
             return (str(path),) if path.is_dir() else ()
 
-        return await on_disk(look, str(self._root))
+        return await _look(look, str(self._root))
 
     async def is_empty(self, directory: str) -> bool:
         """A link to a directory is none."""
@@ -120,11 +129,11 @@ class FileStorage:
             path = self._inside(directory)
             return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
-        return await on_disk(look, directory)
+        return await _look(look, directory)
 
     async def leave_token(self, path: str, token: str) -> None:
         """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
-        await _in_words(lambda: witness.leave(path, token), "cannot write beside", path)
+        await _in_words(lambda: witness.leave(path, token), "cannot write beside", path, LOOK_S)
 
     async def sees_token(self, path: str, token: str) -> bool:
         """Does THIS host see that token beside `path`?"""
@@ -132,7 +141,7 @@ class FileStorage:
 
     async def sight(self, path: str, token: str, place: int | None = None) -> Sight:
         """What this host sees of the token, of the file beside it, and of the other host's lock on it."""
-        return await on_disk(lambda: witness.sight(path, token, place), path)
+        return await _look(lambda: witness.sight(path, token, place), path)
 
     @contextlib.asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[int | None]:
@@ -143,7 +152,7 @@ class FileStorage:
         """
         lock, giver = hold.Lock(path), Worker("sterna-unlock")
         try:
-            yield await on_disk(lock.take, path)
+            yield await _look(lock.take, path)
         finally:
             over, loop = asyncio.Event(), asyncio.get_running_loop()
             giver.post(lambda: _give_up(lock, lambda: loop.call_soon_threadsafe(over.set)))
@@ -154,11 +163,11 @@ class FileStorage:
 
     async def digest(self, path: str) -> str | None:
         """What tells a file's content from any other; None where it cannot be read."""
-        return await on_disk(lambda: media.digest(path), path)
+        return await on_disk(lambda: media.digest(path), path, limit_s=_DIGEST_S)
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
         """A piece of a medium; b'' at its end. Raises Permanent."""
-        return await _in_words(lambda: media.read(path, offset, length), "cannot read", path)
+        return await _in_words(lambda: media.read(path, offset, length), "cannot read", path, _PIECE_S)
 
     async def write(self, path: str, offset: int, data: bytes) -> None:
         """A piece into a file that P8 made. Raises Permanent, also outside the instances directory."""
@@ -170,43 +179,61 @@ class FileStorage:
                     raise Permanent(f"{inside.parent} is not there")
                 media.write(parent, inside.name, offset, data)
 
-        await _in_words(write, "cannot write", path)
+        await _in_words(write, "cannot write", path, _PIECE_S)
 
-    async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
-        """Who names a file called `name` that lies beside that token, under whatever path."""
-        paths = [claim.path for claim in claims]
-        return await on_disk(lambda: witness.owners(name, token, usage.reached(claims)), *paths)
+    async def named_by(
+        self, name: str, token: str, claims: tuple[Claim, ...], *, perhaps: bool = False
+    ) -> tuple[str, ...]:
+        """Who names a file called `name` that lies beside that token, under whatever path. `perhaps`: also whose
+        path does not answer, and may lead there."""
+        reached = await self._claimed.reach(claims)
+        called = {place.real for one in reached for place in one.places if place.name == name}
+        beside = await _look(lambda: witness.beside(called, token), *called)
+        return usage.named_by(name, beside, reached, perhaps=perhaps)
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
-        await _in_words(lambda: witness.drop(path, token), "cannot remove the token beside", path)
+        await _in_words(lambda: witness.drop(path, token), "cannot remove the token beside", path, _DROP_S)
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`, by their names. A missing folder holds none."""
-        return await _in_words(lambda: witness.tokens(path), "cannot look for tokens beside", path)
+        return await _in_words(lambda: witness.tokens(path), "cannot look for tokens beside", path, LOOK_S)
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
-        await _in_words(lambda: witness.sweep(path, prefix, keep), "cannot sweep tokens beside", path)
+        await _in_words(lambda: witness.sweep(path, prefix, keep), "cannot sweep tokens beside", path, LOOK_S)
 
     async def examine(self, disk: Disk) -> Disk:
         """With everything it stands on, as the images' own headers have it."""
-        return await on_disk(lambda: usage.examine(disk), disk.path or "/", *disk.chain)
+        return await _look(lambda: usage.examine(disk), disk.path or "/", *disk.chain)
 
     async def identity(self, path: str) -> str | None:
         """What tells this very file from a later one of its name; None where there is nothing."""
-        return await on_disk(lambda: usage.identity_of(path), path)
+        return await _look(lambda: usage.identity_of(path), path)
 
     async def used_by(
-        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
+        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False, perhaps: bool = False
     ) -> dict[str, tuple[str, ...]]:
-        """Those of `files` that somebody else needs: by whom, in words. `locks`: processes of this host as well."""
-        paths = (*files, *(claim.path for claim in claims))
-        return await on_disk(lambda: usage.users_of(files, claims, locks=locks), *paths)
+        """Those of `files` that somebody else needs: by whom, in words. `locks`: processes of this host as well,
+        and images that cannot be read. `perhaps`: also whose path does not answer, and may lead there."""
+
+        def look() -> tuple[list[Place], list[str]]:
+            return [usage.place_of(file) for file in files], usage.locked(files) if locks else []
+
+        places, locked = await _look(look, *files)
+        reached = await self._claimed.reach(claims)
+        found = {}
+        for place in places:
+            users = usage.users_of(place, mount_of(place.real), reached, perhaps=perhaps)
+            users += (usage.LOCKED,) if place.path in locked else ()
+            users += usage.unreadable(reached) if locks else ()
+            if users:
+                found[place.path] = users
+        return found
 
     async def owner_of(self, path: str) -> FileOwner | None:
         """Owner, group and mode of a file; None where it cannot be seen."""
-        return await on_disk(lambda: owners.read(path), path)
+        return await _look(lambda: owners.read(path), path)
 
     async def readable(self, path: str) -> bool:
         """Does this host see the file, and may it be opened for reading and writing?"""
@@ -221,7 +248,7 @@ class FileStorage:
             finally:
                 os.close(fd)
 
-        return await on_disk(look, path)
+        return await _look(look, path)
 
     def _against(self, disk: Disk) -> list[Refusal]:
         """What is wrong with one disk's copy, room apart."""
@@ -304,14 +331,14 @@ class FileStorage:
             raise Permanent(f"cannot make {path}: {error.strerror}") from error
 
     async def _create_disk(self, disk: Disk, wanted: str) -> None:
-        path = await on_disk(lambda: self._inside(wanted), wanted)
+        path = await _look(lambda: self._inside(wanted), wanted)
         if disk.format not in _FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
         if disk.carried:  # its bytes come from the source's agent
             await _in_words(lambda: _make_empty(path), "cannot make", str(path))
             await _give(path, disk.owner)
             return
-        if refusals := await on_disk(lambda: _against_backing(disk), *_bases((disk,))):
+        if refusals := await _look(lambda: _against_backing(disk), *_bases((disk,))):
             raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
         if await self._is_whole(disk, path):
             await _give(path, disk.owner)
@@ -330,7 +357,7 @@ class FileStorage:
         def has_content() -> bool:
             return path.is_file() and not path.is_symlink() and path.stat().st_size > 0
 
-        if not await on_disk(has_content, str(path)):
+        if not await _look(has_content, str(path)):
             return False
         argv = [self._qemu_img, "info", "-U", "--output=json", "-f", disk.format, str(path)]
         done = await run(argv, limit_s=_QEMU_IMG_S)
@@ -475,9 +502,14 @@ async def _give(path: Path, owner: FileOwner | None) -> None:
     await _in_words(lambda: owners.give(path, owner), "cannot give an owner to", str(path))
 
 
-async def _in_words(act: Callable[[], T], what: str, path: str) -> T:
+async def _look(act: Callable[[], T], *paths: str) -> T:
+    """As `on_disk`, for what takes no time."""
+    return await on_disk(act, *paths, limit_s=LOOK_S)
+
+
+async def _in_words(act: Callable[[], T], what: str, path: str, limit_s: float | None = None) -> T:
     """As `on_disk`; an OSError becomes Permanent with `what` and the path before it."""
     try:
-        return await on_disk(act, path)
+        return await on_disk(act, path, limit_s=limit_s)
     except OSError as error:
         raise Permanent(f"{what} {path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Who else uses a file of this host, by whatever name. Blocking; called by `storage.py`.
+"""Who else uses a file of this host, by whatever name. Looks are blocking; called by `storage.py`, `reach.py`.
 
 Two names are the same file where they lead to one path, or to one inode: symbolic and hard links, bind mounts and
 other spellings are all seen through.
@@ -6,20 +6,69 @@ other spellings are all seen through.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from sterna.adapters.files.images import Unreadable, parts_of
 from sterna.domain.claims import Claim
 from sterna.domain.model import Disk, DiskKind, Refusal
+from sterna.kit.mounts import NOWHERE, Mount
 
 _FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
-_SOMEBODY = "a process of this host"
+LOCKED = "a process of this host that holds a lock on it"
+
+
+class Place(NamedTuple):
+    """What a path leads to."""
+
+    path: str
+    real: str
+    inode: str | None
+    """With its device; None where there is nothing."""
+    folder: bool
+    role: str = ""
+    """How a claim comes to it, in words."""
+
+    @property
+    def name(self) -> str:
+        """Its file's own, behind all links."""
+        return os.path.basename(self.real)
+
+    def names(self, file: Place) -> bool:
+        """Is it that file, or a folder that holds it (one that a guest shares with its host)? `/` says nothing."""
+        same = self.real == file.real or (self.inode is not None and self.inode == file.inode)
+        return same or (self.folder and holds(self.real, file.real))
+
+
+class Reach(NamedTuple):
+    """What a claim comes to, as far as that could be seen."""
+
+    claim: Claim
+    places: tuple[Place, ...]
+    unreadable: str = ""
+    """Why nobody knows what else: an image may stand on any file."""
+    silent: str = ""
+    """The path that does not answer; '' where all did."""
+    mount: Mount = NOWHERE
+    """Where that path is."""
+    before: tuple[Place, ...] | None = None
+    """Where something does not answer: what the last look found that went to its end; None: there was none."""
+
+    def may_name(self, file: Place, on: Mount, *, strictly: bool) -> bool:
+        """May the path that does not answer be, or hold, or lead to a file `on` that mount?
+
+        Another file system can have no second name for a file, only a link or an image that leads to it: `strictly`
+        counts that, unless an earlier look has shown where it leads.
+        """
+        if not self.silent:
+            return False
+        near = self.mount.device == on.device or holds(self.silent, file.real)
+        return near or (strictly and self.before is None)
 
 
 def examine(disk: Disk) -> Disk:
@@ -27,7 +76,7 @@ def examine(disk: Disk) -> Disk:
     if disk.kind is not DiskKind.FILE or not disk.path:
         return disk
     try:
-        parts = parts_of(disk.path, disk.format)
+        parts = list(parts_of(disk.path, disk.format))
     except Unreadable as error:
         fix = "see its mode and its content (qemu-img info --backing-chain)"
         why = Refusal(code="disk-chain-unknown", message=f"disk {disk.target}: {error}", fix=fix)
@@ -46,70 +95,60 @@ def identity_of(path: str) -> str | None:
     return f"{found.st_dev}:{found.st_ino}"
 
 
-def users_of(files: Iterable[str], claims: Iterable[Claim], *, locks: bool = False) -> dict[str, tuple[str, ...]]:
-    """For each of `files` that somebody else uses: by whom, and as what.
-
-    With `locks`, as right before a removal, also whoever holds one, and whoever may need it: an image that cannot
-    be read may stand on any file.
-    """
-    wanted, claims = {path: frozenset(_keys(path)) for path in files}, tuple(claims)
-    found: dict[str, dict[str, None]] = {}
-    for path, owner in reached(claims):
-        keys = set(_keys(path))
-        for file, own in wanted.items():
-            if keys & own or _inside(file, path):
-                found.setdefault(file, {})[owner] = None
-    perhaps = [f"perhaps {owner}: {why}" for owner, why in _unreadable(claims)] if locks else []
-    for file in wanted if locks else ():
-        if _locked(file):
-            found.setdefault(file, {})[f"{_SOMEBODY} that holds a lock on it"] = None
-        if perhaps:
-            found.setdefault(file, {}).update(dict.fromkeys(perhaps))
-    return {file: tuple(owners) for file, owners in found.items()}
-
-
-def reached(claims: Iterable[Claim]) -> Iterator[tuple[str, str]]:
-    """Every file that is needed, named or not, and by whom and as what in words."""
-    for claim in claims:
-        for path, role in _reach(claim):
-            yield path, f"{claim.owner}{role}"
-
-
-def _reach(claim: Claim) -> Iterator[tuple[str, str]]:
-    """Every file that this claim needs, and how it comes to it."""
-    yield claim.path, ""
-    if not claim.image:
-        return
+def place_of(path: str, role: str = "") -> Place:
+    """What that path leads to now."""
+    real = os.path.realpath(path)
     try:
-        parts = parts_of(claim.path, claim.format)
-    except Unreadable:
-        return
-    for part in parts:
-        if part.is_file:
-            yield part.path, f", as a {'data' if part.data else 'backing'} file of {claim.path}"
-
-
-def _unreadable(claims: Iterable[Claim]) -> Iterator[tuple[str, str]]:
-    """Owners of images that are there and cannot be read (root may not, on NFS with root_squash), and why not."""
-    for claim in claims:
-        if claim.image:
-            try:
-                parts_of(claim.path, claim.format)
-            except Unreadable as error:
-                yield claim.owner, str(error)
-
-
-def _keys(path: str) -> Iterator[str]:
-    yield os.path.realpath(path)
-    with contextlib.suppress(OSError):
         found = os.stat(path)
-        yield f"{found.st_dev}:{found.st_ino}"
+    except OSError:
+        return Place(path, real, None, folder=False, role=role)
+    return Place(path, real, f"{found.st_dev}:{found.st_ino}", stat.S_ISDIR(found.st_mode), role)
 
 
-def _inside(file: str, claimed: str) -> bool:
-    """Is `claimed` a folder that holds the file (one that a guest shares with its host)? `/` says nothing."""
-    real, folder = os.path.realpath(file), os.path.realpath(claimed)
-    return folder != "/" and real.startswith(folder + "/") and os.path.isdir(folder)
+def holds(folder: str, path: str) -> bool:
+    """Is that path below this folder, by its name? `/` says nothing."""
+    return folder != "/" and path.startswith(f"{folder.rstrip('/')}/")
+
+
+def users_of(file: Place, on: Mount, reached: Iterable[Reach], *, perhaps: bool) -> tuple[str, ...]:
+    """Who else needs a file that lies `on` that mount, and as what. Pure.
+
+    `perhaps`: also who may need it for all that can be seen.
+    """
+    found: dict[str, None] = {}
+    for reach in reached:
+        named = [place for place in (*reach.places, *(reach.before or ())) if place.names(file)]
+        found |= {f"{reach.claim.owner}{place.role}": None for place in named}
+        if not named and reach.may_name(file, on, strictly=perhaps):
+            found[f"perhaps {reach.claim.owner}: {reach.silent} does not answer"] = None
+    return tuple(found)
+
+
+def named_by(name: str, beside: frozenset[str], reached: Iterable[Reach], *, perhaps: bool) -> tuple[str, ...]:
+    """Who comes to a file of that name which is one of those `beside` a token. Pure.
+
+    `perhaps`: also who may. What was never seen leads anywhere; of what the last look found under that name, nobody
+    can say whether it is this file.
+    """
+    found: dict[str, None] = {}
+    for reach in reached:
+        for place in reach.places:
+            if place.real in beside and place.name == name:
+                found[f"{reach.claim.owner}{place.role}"] = None
+        known = reach.before is not None and not any(place.name == name for place in reach.before)
+        if perhaps and reach.silent and not known:
+            found[f"perhaps {reach.claim.owner}: {reach.silent} does not answer"] = None
+    return tuple(found)
+
+
+def unreadable(reached: Iterable[Reach]) -> tuple[str, ...]:
+    """Owners of images that are there and cannot be read (root may not, on NFS with root_squash), and why not."""
+    return tuple(dict.fromkeys(f"perhaps {r.claim.owner}: {r.unreadable}" for r in reached if r.unreadable))
+
+
+def locked(files: Iterable[str]) -> list[str]:
+    """Those on which a process of this host holds a lock."""
+    return [file for file in files if _locked(file)]
 
 
 def _locked(path: str) -> bool:

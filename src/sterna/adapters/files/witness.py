@@ -75,14 +75,9 @@ def sweep(path: str, prefix: str, keep: frozenset[str]) -> None:
                 (folder / name).unlink(missing_ok=True)
 
 
-def owners(name: str, token: str, reached: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Who of these (path and owner each) needs a file of this name beside that token, wherever that is here."""
-    found: dict[str, None] = {}
-    for path, owner in reached:
-        real = os.path.realpath(path)
-        if os.path.basename(real) == name and _read(_place(real, token), token) is not None:
-            found[owner] = None
-    return tuple(found)
+def beside(files: Iterable[str], token: str) -> frozenset[str]:
+    """Those of these files that lie beside that token. Links are followed already."""
+    return frozenset(file for file in files if _read(_place(file, token), token) is not None)
 
 
 def _read(place: Path, token: str) -> int | None:

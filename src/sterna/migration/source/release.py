@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import structlog
 
-from sterna.domain.errors import Temporary
+from sterna.domain.errors import StorageSilent, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState
 from sterna.domain.pauses import words_of
@@ -110,7 +110,12 @@ class RemoveVm(Step[Context]):
         """Only what this host's journal says was local to it: the disks that were copied, and their folder."""
         vm = ctx.vm_before()
         files = tuple(d.path for d in vm.disks if d.local and d.path)
-        return {"files": files, "directories": await ctx.host.storage.directories_of(vm.uuid)}
+        try:
+            directories = await ctx.host.storage.directories_of(vm.uuid)
+        except StorageSilent as error:  # whatever is there stays: nothing waits for it
+            log.warning("its folder is left", vm=vm.name, migration=ctx.migration.id, why=error.message)
+            directories = ()
+        return {"files": files, "directories": directories}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
         """Prove, then forget the definition, then remove the files. Raises Temporary while proof is missing.

@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 
 from sterna.domain.claims import Claim, Sight, misplaced
-from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.errors import Conflict, Permanent, StorageSilent
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.ports.storage import Created
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimFile
 from sterna.sim.world.world import World
+
+LOOK_S = 10.0
+"""After this a path on a silent file system is given up."""
 
 
 class SimStorage:
@@ -22,10 +25,12 @@ class SimStorage:
     def __init__(self, world: World, host: str) -> None:
         self._world = world
         self._host = world.hosts[host]
+        self._seen: set[str] = set()
+        """Paths of claims that have answered once."""
 
     async def check_targets(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Room and permission; every reason at once."""
-        here = await self._called()
+        here = await self._called(self._host.instances_dir)
         found = [refusal for disk in disks for refusal in self._against(disk)]
         needed = sum(d.allocation_bytes if d.allocation_bytes is not None else d.capacity_bytes or 0 for d in disks)
         free = here.folder(here.instances_dir).free_bytes
@@ -37,7 +42,7 @@ class SimStorage:
 
     async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Those outside the instances directory of this host."""
-        await self._called()
+        await self._called(self._host.instances_dir)
         found = []
         for disk in disks:
             try:
@@ -48,7 +53,7 @@ class SimStorage:
 
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
         """What P8 would have to make. Raises Conflict if a disk's file exists, Permanent outside."""
-        here = await self._called()
+        here = await self._called(self._host.instances_dir)
         wanted = {posixpath.join(here.instances_dir, vm_uuid)}
         files = []
         for disk in disks:
@@ -62,7 +67,7 @@ class SimStorage:
 
     async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
         """P8: make what `created` lists; what an earlier attempt made is left."""
-        here = await self._called()
+        here = await self._called(self._host.instances_dir)
         for directory in sorted(created.directories, key=len):
             self._world.make_directory(here.name, self._inside(directory))
         for disk in disks:
@@ -82,7 +87,7 @@ class SimStorage:
 
     async def remove(self, created: Created) -> None:
         """R7, F10: these files, then the directories that are empty. Raises Permanent outside."""
-        here = await self._called()
+        here = await self._called(*created.files, *created.directories)
         for path in created.files:
             self._world.remove_file(here.name, self._inside(path))
         for path in sorted(created.directories, key=len, reverse=True):
@@ -91,18 +96,18 @@ class SimStorage:
 
     async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
         """The VM's instance directory here, where there is one."""
-        here = await self._called()
+        here = await self._called(self._host.instances_dir)
         path = posixpath.join(here.instances_dir, vm_uuid)
         return (path,) if here.directory_exists(path) else ()
 
     async def is_empty(self, directory: str) -> bool:
         """Is it there, and nothing in it?"""
-        here = await self._called()
+        here = await self._called(directory)
         return here.directory_exists(self._inside(directory)) and not any(self._entries(directory))
 
     async def leave_token(self, path: str, token: str) -> None:
         """A small file beside `path`. Raises Permanent where that cannot be written."""
-        here = await self._called()
+        here = await self._called(path)
         place = _token_place(path, token)
         if here.folder(path).read_only:
             raise Permanent(f"cannot write beside {path}: Read-only file system")
@@ -117,7 +122,7 @@ class SimStorage:
     @asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[int | None]:
         """A lock on the file, where it can be read."""
-        here = await self._called()
+        here = await self._called(path)
         if here.file(path) is None:
             yield None
             return
@@ -131,19 +136,19 @@ class SimStorage:
 
     async def digest(self, path: str) -> str | None:
         """Of the content's token."""
-        file = (await self._called()).file(path)
+        file = (await self._called(path)).file(path)
         return sha256(f"{file.size_bytes} {file.content}".encode()).hexdigest() if file is not None else None
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
         """The content's token stands for the bytes."""
-        file = (await self._called()).file(path)
+        file = (await self._called(path)).file(path)
         if file is None:
             raise Permanent(f"cannot read {path}: No such file or directory")
         return file.content.encode()[offset : offset + length]
 
     async def write(self, path: str, offset: int, data: bytes) -> None:
         """A piece of it."""
-        here = await self._called()
+        here = await self._called(path)
         file = here.file(self._inside(path))
         if file is None:
             raise Permanent(f"cannot write {path}: No such file or directory")
@@ -151,7 +156,7 @@ class SimStorage:
 
     async def sight(self, path: str, token: str, place: int | None = None) -> Sight:
         """The token, the file beside it, and a lock on that."""
-        here = await self._called()
+        here = await self._called(path)
         seen = self._has_token(path, token)
         file = here.file(path)
         born = here.folder(path).births.get(path) if file is not None else None
@@ -160,29 +165,35 @@ class SimStorage:
         found = Sight(seen=seen, token_inode=0 if seen else None, file_inode=born, size=size, held=held)
         return found.model_copy(update={"same_device": file is not None or None})
 
-    async def named_by(self, name: str, token: str, claims: tuple[Claim, ...]) -> tuple[str, ...]:
+    async def named_by(
+        self, name: str, token: str, claims: tuple[Claim, ...], *, perhaps: bool = False
+    ) -> tuple[str, ...]:
         """Who names a file called `name` beside that token."""
         await self._called()
-        beside = [c for c in claims if posixpath.basename(c.path) == name and self._has_token(c.path, token)]
-        return tuple(dict.fromkeys(claim.owner for claim in beside))
+        answer, silent = await self._looked_at(claims)
+        named = [c for c in answer if posixpath.basename(c.path) == name and self._has_token(c.path, token)]
+        may = [c for c in silent if c.path not in self._seen or posixpath.basename(c.path) == name]
+        return tuple(dict.fromkeys([c.owner for c in named] + [_perhaps(c) for c in may if perhaps]))
 
     async def examine(self, disk: Disk) -> Disk:
         """As the definition has it: simulated files have no headers."""
-        await self._called()
+        await self._called(disk.path or "/")
         return disk
 
     async def identity(self, path: str) -> str | None:
         """How often that path was made anew."""
-        here = await self._called()
+        here = await self._called(path)
         return f"1:{here.folder(path).births.get(path, 0)}" if here.file(path) is not None else None
 
     async def used_by(
-        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False
+        self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False, perhaps: bool = False
     ) -> dict[str, tuple[str, ...]]:
         """By path; with `locks` also those that a QEMU has open."""
-        here, found = await self._called(), {}
+        here, found = await self._called(*files), {}
+        answer, silent = await self._looked_at(claims)
+        may = [_perhaps(claim) for claim in silent if perhaps and claim.path not in self._seen]
         for path in files:
-            owners = [claim.owner for claim in claims if claim.path == path]
+            owners = [claim.owner for claim in answer if claim.path == path] + may
             if locks and any(host == here.name for host, _ in here.folder(path).users.get(path, ())):
                 owners.append("a process of this host that holds a lock on it")
             if owners:
@@ -195,36 +206,54 @@ class SimStorage:
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
-        here = await self._called()
+        here = await self._called(path)
         if not here.folder(path).read_only:
             self._world.remove_file(here.name, _token_place(path, token))
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`."""
-        here = await self._called()
+        here = await self._called(path)
         begins = _token_place(path, "")
         return tuple(sorted(p.removeprefix(begins) for p in here.folder(path).files if p.startswith(begins)))
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove tokens of this prefix."""
-        here = await self._called()
+        here = await self._called(path)
         begins, kept = _token_place(path, prefix), {_token_place(path, token) for token in keep}
         for found in [p for p in here.folder(path).files if p.startswith(begins) and p not in kept]:
             self._world.remove_file(here.name, found)
 
     async def owner_of(self, path: str) -> FileOwner | None:
         """Everybody's files are root's here."""
-        here = await self._called()
+        here = await self._called(path)
         return FileOwner(user="root", uid=0, group="root", gid=0, mode=0o600) if here.file(path) else None
 
     async def readable(self, path: str) -> bool:
         """Is the file here, and may it be opened?"""
-        here = await self._called()
+        here = await self._called(path)
         return here.file(path) is not None and path not in here.denied
 
-    async def _called(self) -> SimHost:
+    async def _called(self, *paths: str) -> SimHost:
+        """Raises StorageSilent."""
         await self._world.clock.sleep(self._world.pace.call_ms / 1000)
+        for path in paths:
+            if self._is_silent(path):
+                await self._world.clock.sleep(LOOK_S)
+                fix = "see that the storage it is on can be reached"
+                raise StorageSilent(f"{path}: the file system does not answer", fix=fix)
         return self._host
+
+    def _is_silent(self, path: str) -> bool:
+        return any(path == point or path.startswith(f"{point}/") for point in self._host.silent)
+
+    async def _looked_at(self, claims: tuple[Claim, ...]) -> tuple[list[Claim], list[Claim]]:
+        """Those that answer, and those that do not."""
+        silent = [claim for claim in claims if self._is_silent(claim.path)]
+        if silent:
+            await self._world.clock.sleep(LOOK_S)
+        answer = [claim for claim in claims if claim not in silent]
+        self._seen |= {claim.path for claim in answer}
+        return answer, silent
 
     def _against(self, disk: Disk) -> Iterator[Refusal]:
         label = f"disk {disk.target}"
@@ -262,6 +291,10 @@ class SimStorage:
         for path in (*folder.files, *folder.directories):
             if path.startswith(directory + "/"):
                 yield path
+
+
+def _perhaps(claim: Claim) -> str:
+    return f"perhaps {claim.owner}: {claim.path} does not answer"
 
 
 def _token_place(path: str, token: str) -> str:

@@ -54,7 +54,7 @@ class SimHost:
         """What its libvirt keeps, by UUID."""
         self.recovery_monitors: set[str] = set()
         """UUIDs of the guests that came in with a second monitor, as far as its socket is still there."""
-        self.powered = True
+        self.powered = self.switch_forwards = self._libvirtd_up = True
         self.domains: dict[str, SimDomain] = {}
         self.bridges: dict[str, int] = {}
         """Open vSwitch's, and their MTU."""
@@ -67,14 +67,14 @@ class SimHost:
         """What hybrid plugs put between a tap and the switch: bridges and veths."""
         self.ports: dict[str, SimPort] = {}
         self.taps: set[str] = set()
-        self.switch_forwards = True
         self.devices: dict[str, str] = {}
         """Path -> iSCSI target, of the volumes this host has attached by itself."""
         self.denied: set[str] = set()
         """Paths that may not be opened here."""
+        self.silent: set[str] = set()
+        """Mount points whose file system does not answer here."""
         self.root = SimFolder("/", hosts={name}, capacity_bytes=1024 * GIB)
         self.folders: list[SimFolder] = [self.root]
-        self._libvirtd_up = True
         self._next_vnet = 0
 
     @property
