@@ -43,14 +43,14 @@ class _Section(BaseModel):
 
 
 class BusTls(_Section):
-    """TLS to the bus. Empty in the lab, where the bus listens on the lab's own addresses only."""
+    """TLS to the message bus. Not used in the lab, where the bus listens on the lab's own addresses only."""
 
     ca_file: Path | None = None
-    """None: plain TCP. Set: the server must show a certificate signed by it."""
+    """CA certificates; the server's certificate must be signed by one of them. Not set: plain TCP."""
     cert_file: Path | None = None
-    """This process's own certificate, where the bus asks for one."""
+    """This process's own certificate, where the bus requires one."""
     key_file: Path | None = None
-    """The key of `cert_file`. None: it is in the same file."""
+    """The key of `cert_file`. Not set: it is in the same file."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -64,14 +64,14 @@ class BusTls(_Section):
 
 
 class BusSettings(_Section):
-    """How to reach the message bus and who to be there."""
+    """How to reach the message bus, and as which user."""
 
     url: str = "nats://127.0.0.1:4222"
-    """NATS's own port, on this machine: nothing leaves it until an address is given."""
+    """Address of the bus; several are separated by commas. By default NATS's port on this machine."""
     user: str | None = None
-    """None: a bus without accounts, as in the lab."""
+    """User on the bus. Not set: a bus without accounts, as in the lab."""
     password: SecretStr | None = None
-    """Of `user`. None: a bus without passwords. It is never logged."""
+    """Password of `user`. It is never logged."""
     tls: BusTls = BusTls()
 
     @field_validator("url")
@@ -130,43 +130,45 @@ class MigrationSettings(_Section):
     """How other hosts reach this one."""
 
     address: Address
-    """No default: only the operator knows which of a host's networks carries migrations."""
+    """This host's address in the network that carries migrations. No default: only the operator knows it."""
     more_addresses: tuple[Address, ...] = ()
-    """This host's addresses on further networks: where a memory stream that broke in post-copy is joined again when
-    the first network is away. None by default."""
+    """This host's addresses on further networks. A memory stream that broke in post-copy is joined again over them
+    when the first network is down."""
     uri_template: Template = "qemu+tcp://{address}/system"
-    """TCP, since that needs no certificates; `qemu+tls://{address}/system` once libvirt has them."""
+    """How another host's libvirt is reached. TCP by default, which needs no certificates;
+    `qemu+tls://{address}/system` once libvirt has them."""
     transport: Transport | None = None
-    """How memory travels to and from this host: `tcp`, `tls` (QEMU's own; refused where it cannot be had) or `ssh`
-    (inside libvirt's connection, where nothing else is open). None: TLS where both hosts have certificates,
-    else TCP, since a lab without certificates must work and a host with them was given them for this."""
+    """How memory travels to and from this host: `tcp`, `tls` (QEMU's own; refused where it is not possible) or
+    `ssh` (inside libvirt's connection, where nothing else is open). Not set: TLS where both hosts have
+    certificates, else TCP."""
     ssh_uri_template: Template = "qemu+ssh://root@{address}/system"
-    """For `transport = "ssh"`: the system's libvirtd is root's. Keys are ssh's affair, or the URI names them."""
+    """For `transport = "ssh"`, as root, because the system's libvirtd is root's. Keys are configured in ssh, or the
+    URI names them."""
     link_bytes_s: int | None = Field(default=None, ge=2**20)
-    """What the migration network carries, in bytes/s. None: not known; then a copy has one connection, as one fills
-    10 Gb/s, is not compressed, and QEMU reckons its downtime by what it sees."""
+    """Speed of the migration network in bytes/s. Not set: unknown. Then a copy has one connection (one fills 10
+    Gb/s), is not compressed, and QEMU calculates its downtime from what it measures."""
 
 
 class NetworkSettings(_Section):
     """This host's switch."""
 
     ovsdb: Annotated[str, AfterValidator(_numeric)] = "unix:/run/openvswitch/db.sock"
-    """Where every distribution's Open vSwitch listens. '': this host has none, only Linux bridges and macvtap."""
+    """Open vSwitch's database. The default is where every distribution's listens. '': this host has no Open
+    vSwitch, only Linux bridges and macvtap."""
     provider: Literal["native", "neutron"] = "native"
-    """Who knows the ports. `native`: the domain XML alone. `neutron`: the cloud of `[openstack]`."""
+    """Where ports are looked up. `native`: in the domain XML alone. `neutron`: in the cloud of `[openstack]`."""
     wait_for: Literal["", "ovn-installed"] = ""
-    """How this host's network agent says that it has wired a port, which a copy then waits for. `ovn-installed`:
-    in the interface's external_ids, as OVN's controller does. '': nobody is waited for, except that provider
-    neutron waits for its agents, whichever they are."""
+    """How this host's network agent reports that it has wired a port; a copy waits for it. `ovn-installed`: in the
+    interface's external_ids, as OVN's controller does. '': no wait, except that provider neutron waits for its
+    agents."""
     vif_plugging_timeout_s: float = Field(default=10.0, ge=0, le=600)
-    """Provider neutron, or `wait_for`: how long a migration waits, before anything is copied, for the destination's
-    network agent to wire the ports, in seconds, at most 600. An agent looks every two seconds and needs one; 0 does
-    not wait."""
+    """Provider neutron, or `wait_for`: how long a migration waits for the destination's network agent to wire the
+    ports, before anything is copied, in seconds. An agent looks every two seconds and needs one. 0: no wait."""
     vif_plugging_is_fatal: bool = False
-    """Does the migration fail if the agent was slower? By default it goes on: the guest is then unreachable after
-    its switch-over until the agent is done, as with Neutron servers that wire only what is active."""
+    """True: the migration fails after that time. False: it continues, and the guest is unreachable after its
+    switch-over until the agent is done."""
     physical_networks: dict[str, tuple[str, ...]] = {}
-    """Each SR-IOV network's physical functions on this host, by network device: `physnet1 = ["enp59s0f0"]`. None by
+    """The physical functions of each SR-IOV network on this host, by network device: `physnet1 = ["enp59s0f0"]`. No
     default: only the operator knows what a cable is plugged into."""
 
 
@@ -174,49 +176,49 @@ class VolumeSettings(_Section):
     """How this host reaches volumes."""
 
     initiator: str | None = None
-    """This host's iSCSI initiator name. None: it has none and cannot take VMs with iSCSI disks."""
+    """This host's iSCSI initiator name. Not set: the host cannot take VMs with iSCSI disks."""
     tgt_socket: str | None = None
-    """tgt's management socket, where the iSCSI target is this machine's own tgt (the lab). None: no such target."""
+    """tgt's management socket, where the iSCSI target is this machine's own tgt (the lab)."""
     provider: Literal["native", "cinder"] = "native"
-    """Who admits hosts to volumes. `native`: tgt or nobody. `cinder`: the cloud of `[openstack]`, for every disk
-    whose serial is a volume id."""
+    """The service that admits hosts to volumes. `native`: tgt, or none. `cinder`: the cloud of `[openstack]`, for
+    every disk whose serial is a volume id."""
 
 
 class OpenStackSettings(_Section):
-    """The cloud whose Neutron or Cinder this host's VMs use. Read only where a `provider` asks for it."""
+    """The cloud whose Neutron or Cinder this host's VMs use. Read only where a `provider` needs it."""
 
     auth_url: str | None = None
-    """Keystone, `https://cloud.example:5000/v3`. No default: it is every cloud's own."""
+    """Keystone, e.g. `https://cloud.example:5000/v3`. No default."""
     username: str | None = None
-    """No default: a user of Sterna's own, with the roles `admin` and `service` in `project`."""
+    """A user for Sterna, with the roles `admin` and `service` in `project`. No default."""
     password: SecretStr | None = None
-    """Of `username`. Better in the environment, as `STERNA_OPENSTACK__PASSWORD`. It is never logged."""
+    """Password of `username`. Better in the environment: `STERNA_OPENSTACK__PASSWORD`. It is never logged."""
     host: str | None = None
-    """This host's name in the cloud, as Nova and Neutron's agent call it. None: `host` of the agent."""
+    """This host's name in the cloud, as Nova and Neutron's agent know it. Not set: `host` of the agent."""
     images: bool = True
-    """Ask Glance what a VM's image demands, where the VM's own metadata names the image and no more. False for a
-    cloud without Glance."""
+    """Ask Glance what a VM's image demands, where the VM's metadata names the image but not its properties. False
+    for a cloud without Glance."""
     project: str = "service"
-    """Where every installer puts the services' users."""
+    """The user's project. The default is where every installer puts the services' users."""
     user_domain: str = "Default"
-    """The name Keystone gives its first domain."""
+    """The user's domain. The default is the name that Keystone gives its first domain."""
     project_domain: str = "Default"
-    """As `user_domain`."""
+    """The project's domain, as `user_domain`."""
     region: str | None = None
-    """None: the catalog has one region."""
+    """Region in the catalog. Not set: the catalog has one region."""
     interface: Literal["internal", "public", "admin"] = "internal"
-    """Compute hosts reach the services over the internal network."""
+    """Which endpoints of the catalog are used. Compute hosts reach the services over the internal network."""
     ca_file: Path | None = None
-    """None: the system's certificate authorities."""
+    """CA certificates for the services. Not set: the system's."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """How long a service may take to answer, in seconds: Cinder's own limit for its storage back end is 60."""
+    """How long a service may take to answer, in seconds. Cinder's own limit for its storage back end is 60."""
 
 
 class TestSettings(_Section):
     """For tests only."""
 
     fault_file: Path | None = None
-    """A file that says which step shall fail. None, the default: nothing is ever made to fail."""
+    """A file that says which steps must fail. Never set it on a production host."""
 
 
 class AgentSettings(BaseSettings):
@@ -225,17 +227,18 @@ class AgentSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STERNA_", env_nested_delimiter="__", extra="forbid")
 
     host: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
-    """No default: the name is the host's identity in every record. One token on the bus, so no dots."""
+    """The host's identity in every record. No dots, because it is one token on the bus. No default."""
     state_dir: Path = Path("/var/lib/sterna")
-    """Where the journal lives: local disk that survives a reboot."""
+    """Folder of the journal: a local disk that survives a reboot."""
     instances_dir: Path = Path("/var/lib/libvirt/images")
-    """libvirt's own folder for disks. Sterna creates and removes files nowhere else."""
+    """Folder of local disks. Sterna creates and removes files nowhere else. The default is libvirt's own."""
     libvirt_uri: str = "qemu:///system"
     """The host's system libvirtd."""
     traits: tuple[str, ...] = ()
-    """What this host has of what images demand (`trait:CUSTOM_X=required`). None by default: nobody else knows."""
+    """Traits of this host that images may require (`trait:CUSTOM_X=required`)."""
     log_level: LogLevel = "info"
-    """`debug` adds a line for each try to reach a bus that is away, and for each hint that was not sent."""
+    """What is written to stderr. `debug` adds a line for each attempt to reach a bus that is away, and for each
+    hint that was not sent."""
     bus: BusSettings = BusSettings()
     migration: MigrationSettings
     network: NetworkSettings = NetworkSettings()
@@ -277,10 +280,10 @@ class ControllerSettings(BaseSettings):
     database: str = "sqlite:////var/lib/sterna/controller.db"
     """SQLAlchemy URL. SQLite serves one machine; `postgresql+psycopg://…` several controllers."""
     log_level: LogLevel = "info"
-    """As an agent's."""
+    """As for an agent."""
     bus: BusSettings = BusSettings()
     listen: str = Field(default="127.0.0.1:8774", pattern=r"^.+:\d{1,5}$")
-    """Loopback, since the API asks nobody who they are yet. 8774 is where Nova's API listens too."""
+    """Address and port of the API. Loopback, because the API has no authentication. 8774 is Nova's port as well."""
 
     @field_validator("listen")
     @classmethod

@@ -24,7 +24,7 @@ from sterna.api.serving import Served
 router = APIRouter(prefix="/v1")
 
 
-@router.get("/health", summary="Is this controller at work?", tags=["health"], responses=documented(503))
+@router.get("/health", summary="Health of this controller", tags=["health"], responses=documented(503))
 async def health(controller: Served, response: Response) -> HealthOut:
     """Answers only when its database does. Without the message bus the HTTP status is 503 as well: this controller
     can then start nothing, and what it says of hosts is old. Hosts that cannot be used are named, with the reason.
@@ -36,7 +36,7 @@ async def health(controller: Served, response: Response) -> HealthOut:
 
 @router.get("/hosts", summary="List hosts", tags=["hosts"])
 async def list_hosts(controller: Served) -> HostsOut:
-    """All hosts ever heard, by name."""
+    """All hosts that ever sent a heartbeat, by name."""
     bus = controller.bus_state()
     return HostsOut(hosts=[HostOut.of(h, bus) for h in await controller.registry.hosts()], bus=BusOut.of(bus))
 
@@ -50,7 +50,7 @@ async def show_host(name: str, controller: Served) -> HostOut:
 @router.patch("/hosts/{name}", summary="Put a host into maintenance, or out of it", tags=["hosts"],
               responses=documented(404, 422))  # fmt: skip
 async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
-    """In maintenance a host is nobody's destination; what runs there stays."""
+    """A host in maintenance takes no VMs. Its own keep running."""
     return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance), controller.bus_state())
 
 
@@ -64,22 +64,22 @@ async def plan_death(name: str, controller: Served) -> DeathOut:
 @router.post("/hosts/{name}/declare-dead", summary="Declare a host dead and fenced", tags=["hosts"],
              responses=documented(404, 422))  # fmt: skip
 async def declare_dead(name: str, word: DeadIn, controller: Served) -> DeathOut:
-    """For a host that is gone for good: the other halves of its migrations are ended without it. Refused while it
-    answers, and unless `fenced` is true. May be repeated."""
+    """For a host that will not come back: its migrations are ended without it. Refused while it answers, and unless
+    `fenced` is true. May be repeated."""
     return DeathOut.of(await controller.deaths.declare(name, fenced=word.fenced))
 
 
 @router.post("/hosts/{name}/declare-alive", summary="Take back that a host is dead", tags=["hosts"],
              responses=documented(404))  # fmt: skip
 async def declare_alive(name: str, controller: Served) -> HostOut:
-    """What has been done on that word stays done; nothing more is."""
+    """What has been done because of the declaration stays done."""
     return HostOut.of(await controller.deaths.take_back(name), controller.bus_state())
 
 
-@router.post("/audit", summary="Look for what is left over", tags=["hosts"], responses=documented(404, 422))
+@router.post("/audit", summary="Look for leftovers", tags=["hosts"], responses=documented(404, 422))
 async def audit(wanted: AuditIn, controller: Served) -> AuditOut:
-    """Everything that no open migration owns, explained. With `repair`, what is proven safe is looked at once more
-    and removed; all else is left alone, with the reason."""
+    """Resources that no open migration owns, with the evidence for each. With `repair`, what is proven safe is
+    checked once more and removed. Everything else is left alone, with the reason."""
     return AuditOut.of(await controller.audits.audit(wanted.host, repair=wanted.repair))
 
 

@@ -62,7 +62,7 @@ class HostOut(BaseModel):
         "used or the journal cannot be written: see `reason`. `down`: its agent is silent. `dead`: declared so by "
         "an operator, and silent since."
     )
-    maintenance: bool = Field(description="True: nobody's destination. What runs there stays.")
+    maintenance: bool = Field(description="True: it takes no VMs. Its own keep running.")
     seen_at: str = Field(description="ISO 8601 UTC, of the last beacon.")
     reason: str | None = Field(
         description="Why it is not up and since when, as far as this controller can know; null where it is."
@@ -120,7 +120,7 @@ class HostPatch(BaseModel):
 
 
 class DeadIn(BaseModel):
-    """An operator's word about a host."""
+    """An operator's declaration about a host."""
 
     model_config = ConfigDict(extra="forbid")
     fenced: bool = Field(description="True: it is powered off, and will not come back on by itself.")
@@ -141,7 +141,7 @@ class DeathOut(BaseModel):
 
     host: str = Field(examples=["host1"])
     migrations: list[PlannedOut]
-    silent_hosts: list[str] = Field(description="Could not be asked or told: they are told when they are back.")
+    silent_hosts: list[str] = Field(description="Did not answer; they are informed when they are back.")
 
     @classmethod
     def of(cls, death: Death) -> DeathOut:
@@ -159,7 +159,7 @@ class AuditIn(BaseModel):
 
 
 class AuditOut(BaseModel):
-    """What is left over that no open migration owns."""
+    """Resources that no open migration owns."""
 
     clean: bool = Field(description="Nothing is left over, or all of it has been removed.")
     leftovers: list[Leftover]
@@ -231,7 +231,7 @@ class ObjectiveIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     policy: str = Field(default=DEFAULT, description=f"One of {', '.join(sorted(POLICIES))}.", max_length=64)
-    max_downtime_ms: int | None = Field(default=None, description="The guest stands still no longer at the switch.")
+    max_downtime_ms: int | None = Field(default=None, description="Maximum pause of the guest at the switch-over.")
     finish_within_s: float | None = Field(default=None, description="From the request to the end of the copy.")
     may: list[May] | None = Field(
         default=None, max_length=3, description="What may be done to a guest whose copy does not converge."
@@ -266,7 +266,9 @@ class MigrationIn(ObjectiveIn):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"id": _ID, "vm": "web1", "destination": "host2"}]}
     )
-    id: UUID | None = Field(default=None, description="Chosen by the client: the same again is the same migration.")
+    id: UUID | None = Field(
+        default=None, description="Chosen by the client. A request with the same id is the same migration."
+    )
     vm: str = Field(min_length=1, max_length=255, description="Name or UUID.")
     destination: str | None = Field(
         default=None, min_length=1, max_length=255, description="A host's name; null: Sterna chooses."
@@ -363,7 +365,7 @@ class TimelineOut(BaseModel):
 
 
 class HealthOut(BaseModel):
-    """Is this controller at work?"""
+    """Health of a controller."""
 
     status: Literal["ok", "degraded", "no-host-up", "bus-lost"] = Field(
         description="`bus-lost`: without the message bus this controller can start nothing. `no-host-up`: it "
