@@ -12,7 +12,7 @@ from typing import Any
 from sterna.api.models import ObjectiveIn
 from sterna.controller.intents.migrate_vm import MigrateRequest, check_params, proposal, start_params
 from sterna.domain.experience import Experience
-from sterna.domain.forecast import Load, Outlook
+from sterna.domain.forecast import Expectations, Load
 from sterna.domain.model import Data, GuestState
 from sterna.domain.objective import Asked
 from sterna.ports.fleet import VmRecord
@@ -39,8 +39,8 @@ def to_start(
     request = MigrateRequest(
         id=migration or str(uuid.uuid4()), vm=vm, destination=to, asked=asked, rehearse=rehearse
     )
-    road = Experience().road(vm, source, to, bandwidth_bytes_s=asked.bandwidth_bytes_s)
-    return start_params(proposal(request, _record(vm, source, name), to, Outlook(load=load, road=road), ""))
+    link = Experience().link(vm, source, to, bandwidth_bytes_s=asked.bandwidth_bytes_s)
+    return start_params(proposal(request, _record(vm, source, name), to, Expectations(load=load, link=link), ""))
 
 
 def to_check(vm: str, to: str, asked: Asked | None = None, *, source: str = "host1") -> Data:

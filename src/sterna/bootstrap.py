@@ -60,7 +60,7 @@ from sterna.ports.network import Network
 from sterna.ports.secrets import Keyring
 from sterna.ports.volume import Volumes
 from sterna.rpc.client import RpcClient
-from sterna.saga.runner import no_strike
+from sterna.saga.runner import no_fault
 
 log = structlog.get_logger(__name__)
 
@@ -255,14 +255,14 @@ def run_agent(config: Path) -> None:
     async def run() -> None:
         boot = uuid4().hex
         clock = SystemClock()
-        strike = FaultFile(settings.test.fault_file).strike if settings.test.fault_file else no_strike
+        fault_hook = FaultFile(settings.test.fault_file).fault_hook if settings.test.fault_file else no_fault
         journal = SqlJournal.at(settings.state_dir / "journal.db", clock=clock, boot=boot)
         parts = AgentParts(
             host=host_ports(settings),
             journal=journal,
             bus=await join_bus(settings.bus, f"agent {settings.host}"),
             boot=boot,
-            strike=strike,
+            fault_hook=fault_hook,
             checks=JournalChecks(StateDir(settings.state_dir).trouble, journal.check_writable),
         )
         client = RpcClient(parts.bus, settings.host, clock)

@@ -19,9 +19,9 @@ from typing import Any
 from unittest.mock import patch
 
 from sterna.agent.arrivals import Arrivals
-from sterna.agent.destination import DestinationDesk
+from sterna.agent.destination import IncomingMigrations
 from sterna.agent.housekeeping import Housekeeping
-from sterna.agent.source import SourceDesk
+from sterna.agent.source import OutgoingMigrations
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.step import Flow
@@ -223,18 +223,20 @@ def _blind_locate(hidden: Verdict, shown: Verdict) -> Mutant:
 
 SAFEGUARDS: dict[str, Mutant] = {
     "no interlock": _never(copy.Interlock, "do", {}),
-    "post-copy begins before a broken stream could be joined again": _never(DestinationDesk, "open_recovery", {}),
+    "post-copy begins before a broken stream could be joined again": _never(
+        IncomingMigrations, "open_recovery", {}
+    ),
     "intents are not journaled": lambda: _unwritten(Kind.INTENT),
     "outcomes are not journaled": lambda: _unwritten(Kind.DONE),
-    "the turn back is not journaled": lambda: _unwritten(Kind.TURNED),
+    "the turn back is not journaled": lambda: _unwritten(Kind.COMPENSATING),
     "R8 does not free the VM": lambda: _unwritten(Kind.RELEASED),
     "reports are not waited for": _no_wait,
     "an inbox takes a cast twice": lambda: patch.object(Notebook, "inbox_put", _twice),
     "an inbox is not on disk": lambda: patch.object(Notebook, "inbox_put", _volatile),
     "casts left from an earlier life are not sent": _never(Outbox, "start"),
-    "the destination does not journal that it goes back": lambda: patch.object(DestinationDesk, "_turn", _deaf),
+    "the destination does not journal that it goes back": lambda: patch.object(IncomingMigrations, "_turn", _deaf),
     "the destination does not look out again after a restart": lambda: patch.object(
-        DestinationDesk, "resume_all", lambda self: None
+        IncomingMigrations, "resume_all", lambda self: None
     ),
     "R0 takes a guest that has arrived for one that stayed": lambda: patch.object(
         rollback, "locate", _settle_arrived
@@ -254,7 +256,9 @@ SAFEGUARDS: dict[str, Mutant] = {
     "an abort found after a restart turns a copy back": lambda: patch.object(copy.Copy, "settles_abort", False),
     "the destination forgets that the guest ran": _never(Arrivals, "_look_out"),
     "tokens of interrupted checks are not swept": _never(CheckTokens, "_sweep"),
-    "open migrations are not taken up again": lambda: patch.object(SourceDesk, "resume_all", lambda self: 0),
+    "open migrations are not taken up again": lambda: patch.object(
+        OutgoingMigrations, "resume_all", lambda self: 0
+    ),
     "F10 removes without asking": _never(release.RemoveVm, "_prove"),
     "R8 does not compare": _never(rollback.ProveSource, "_compare"),
     "the destination's memory of a run is overlooked": _locate_trusting("destination"),

@@ -31,7 +31,7 @@ from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
 from tests.asking import to_start
 
-Strike = Callable[[str, str, str], Awaitable[None]]
+FaultHook = Callable[[str, str, str], Awaitable[None]]
 
 
 class HostClock:

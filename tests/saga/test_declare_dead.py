@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.agent.destination import DestinationDesk
+from sterna.agent.destination import IncomingMigrations
 from sterna.agent.fencing import Fencing
 from sterna.domain.errors import Refused
 from sterna.domain.journal import Kind
@@ -419,7 +419,7 @@ async def test_a_host_that_answers_with_an_error_only_is_alive():
         await fleet.agents["host2"].kill()
         fleet.world.hosts["host1"].libvirtd_up = False  # nothing can be settled yet
         await declare(fleet, "host2", "host1")
-        with patch.object(DestinationDesk, "observe_guest", cannot_say):
+        with patch.object(IncomingMigrations, "observe_guest", cannot_say):
             await fleet.agents["host2"].start()
             await fleet.clock.sleep(30)
         assert fleet.agents["host1"].history(fleet.migration).notes[DECLARED]["dead"] is False

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.agent.destination import DestinationDesk
+from sterna.agent.destination import IncomingMigrations
 from sterna.domain.status import Status
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif
@@ -268,13 +268,13 @@ async def test_a_hint_of_a_standstill_that_comes_too_late_calls_nothing_away():
     async def keep(desk, migration_id) -> None:
         late.append((desk, migration_id))
 
-    hear = DestinationDesk.guest_leaves
+    hear = IncomingMigrations.guest_leaves
 
     async def scenario() -> None:
         async with fleet:
             fleet.world.pace.switch_ms = 200
             stands, vm = standstill(fleet), fleet.vm()
-            with patch.object(DestinationDesk, "guest_leaves", keep):
+            with patch.object(IncomingMigrations, "guest_leaves", keep):
                 await fleet.start(vm)
                 await stands.wait()
                 await fleet.clock.sleep(0.1)
@@ -302,7 +302,7 @@ async def test_the_network_is_told_as_soon_as_the_guest_runs_there_where_it_was_
             assert set(fleet.world.learnt.values()) == {"host2"}
             assert await fleet.ended() is Status.COMPLETED
 
-    with patch.object(DestinationDesk, "guest_leaves", lost):
+    with patch.object(IncomingMigrations, "guest_leaves", lost):
         await fleet.clock.run(scenario())
 
 
@@ -328,7 +328,7 @@ async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is
             journal.append = appended
             with (
                 patch.object(SimVif, "announce", announced),
-                patch.object(DestinationDesk, "guest_leaves", lost),
+                patch.object(IncomingMigrations, "guest_leaves", lost),
             ):
                 await fleet.start(fleet.vm())
                 assert await fleet.ended() is Status.COMPLETED
@@ -386,7 +386,10 @@ async def told_of_its_arrival(and_then) -> list[float]:
 
     async def scenario() -> None:
         async with fleet:
-            with patch.object(SimVif, "announce", announced), patch.object(DestinationDesk, "guest_leaves", lost):
+            with (
+                patch.object(SimVif, "announce", announced),
+                patch.object(IncomingMigrations, "guest_leaves", lost),
+            ):
                 vm = fleet.vm()
                 await fleet.start(vm)
                 assert await fleet.ended() is Status.COMPLETED

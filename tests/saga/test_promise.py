@@ -119,7 +119,7 @@ async def test_a_converging_guest_is_left_alone(ratio: float) -> None:
 async def test_an_outlook_in_words_of_another_version_is_no_reason_to_fail() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         params = to_start(busy(fleet, 0.4), "host2")
-        params["options"]["outlook"] = {"road": {"bandwidth_bytes_s": "enough"}}
+        params["options"]["expectations"] = {"link": {"bandwidth_bytes_s": "enough"}}
         fleet.migration = params["id"]
         await fleet.client.call("host1", "start_migration", params)
         assert await fleet.ended() is Status.COMPLETED

@@ -16,7 +16,7 @@ from .test_migration import run
 def compensation(fleet: SimFleet, host: str) -> list[str]:
     """The steps that a host has finished since its migration turned back."""
     entries = list(fleet.agents[host].journal.entries(fleet.migration))
-    turned = next((e.seq for e in entries if e.kind is Kind.TURNED), 1 << 62)
+    turned = next((e.seq for e in entries if e.kind is Kind.COMPENSATING), 1 << 62)
     return [e.name for e in entries if e.kind is Kind.DONE and e.seq > turned]
 
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from sterna.agent.arrivals import RAN, Arrivals
-from sterna.agent.destination import DestinationDesk
+from sterna.agent.destination import IncomingMigrations
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Nic
@@ -209,7 +209,7 @@ async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error
             await real(vif, nic)
 
         with (
-            patch.object(DestinationDesk, "guest_leaves", lost),
+            patch.object(IncomingMigrations, "guest_leaves", lost),
             patch.object(SimVif, "announce", announce),
         ):
             await fleet.start(fleet.vm())
@@ -254,14 +254,14 @@ def failing(where: type, name: str, error: Exception) -> contextlib.AbstractCont
 def straight_on(fleet: SimFleet) -> bool:
     """Was there never a doubt that it goes forward?"""
     kinds = {e.kind for e in fleet.agents["host1"].journal.entries(fleet.migration)}
-    return not kinds & {Kind.TURNED, Kind.FAILED}
+    return not kinds & {Kind.COMPENSATING, Kind.FAILED}
 
 
 LOOKS = pytest.mark.parametrize(
     ("where", "name", "error"),
     [
-        (DestinationDesk, "_observe", RuntimeError(NO_THREAD)),
-        (DestinationDesk, "_observe", Conflict("it does not want to say")),
+        (IncomingMigrations, "_observe", RuntimeError(NO_THREAD)),
+        (IncomingMigrations, "_observe", Conflict("it does not want to say")),
         (Context, "observe_here", RuntimeError(NO_THREAD)),
     ],
     ids=["a bug there", "refused there", "a bug here"],

@@ -14,7 +14,7 @@ from sterna.lab.lab import Lab
 from sterna.lab.places import LAB_ADDRESS
 from sterna.lab.sabotage import Victim
 from tests.soak.diary import Diary
-from tests.soak.plan import Strike
+from tests.soak.plan import FaultHook
 
 BUS_PORT = 4222
 FLOOD_BYTES = 64 << 20
@@ -37,7 +37,7 @@ class Saboteur:
         self._threads: list[threading.Thread] = []
         self._over = threading.Event()
 
-    def play(self, strikes: Sequence[Strike], stop: threading.Event) -> None:
+    def play(self, strikes: Sequence[FaultHook], stop: threading.Event) -> None:
         """Strike all of them at their times after now. Returns when the last has been healed."""
         began = time.monotonic()
         for strike in strikes:
@@ -51,7 +51,7 @@ class Saboteur:
         for thread in self._threads:
             thread.join()
 
-    def _one(self, strike: Strike) -> None:
+    def _one(self, strike: FaultHook) -> None:
         facts = {"fault": strike.fault, "part": strike.part}
         try:
             heal = self._strike(strike)
@@ -67,7 +67,7 @@ class Saboteur:
             return
         self._diary.note("healed", **facts)
 
-    def _strike(self, strike: Strike) -> Callable[[], None]:
+    def _strike(self, strike: FaultHook) -> Callable[[], None]:
         """Make it happen; what heals it."""
         kind, *where = strike.part.split(" ")
         if kind == "link":

@@ -36,7 +36,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Strike:
+class FaultHook:
     """A fault that begins `at_s` after the run's start and is healed `for_s` later."""
 
     at_s: float
@@ -71,11 +71,11 @@ def parts(guests: Sequence[str], controllers: int, database: str) -> list[Part]:
     return found
 
 
-def plan(seed: int, seconds: float, breakable: Sequence[Part]) -> list[Strike]:
+def plan(seed: int, seconds: float, breakable: Sequence[Part]) -> list[FaultHook]:
     """The faults of a run of that length, in the order in which they begin. All are healed before it ends."""
     draw = random.Random(seed)
-    strikes: list[Strike] = []
-    lately: list[Strike] = []
+    strikes: list[FaultHook] = []
+    lately: list[FaultHook] = []
     now = FIRST_S
     while now < seconds:
         lately = [s for s in lately if round(s.ends_s + QUIET_S, 2) > now]
@@ -88,7 +88,7 @@ def plan(seed: int, seconds: float, breakable: Sequence[Part]) -> list[Strike]:
         if free:
             (part,) = draw.choices(free, [part.weight for part in free])
             fault = draw.choice(part.faults)
-            strike = Strike(now, fault, part.name, round(draw.uniform(*_lasts(fault)), 2))
+            strike = FaultHook(now, fault, part.name, round(draw.uniform(*_lasts(fault)), 2))
             if strike.ends_s <= seconds and not any(_clash(strike, other) for other in lately):
                 strikes.append(strike)
                 lately.append(strike)
@@ -96,7 +96,7 @@ def plan(seed: int, seconds: float, breakable: Sequence[Part]) -> list[Strike]:
     return strikes
 
 
-def _clash(one: Strike, other: Strike) -> bool:
+def _clash(one: FaultHook, other: FaultHook) -> bool:
     """Would the two together end a guest? libvirtd, started again while a QEMU hangs, ends that QEMU."""
     kinds = {(strike.part.partition(" ")[0], strike.fault) for strike in (one, other)}
     return kinds == {("libvirtd", "kill"), ("qemu", "hang")}

@@ -70,10 +70,10 @@ async def test_a_fault_file_that_others_may_write_is_not_obeyed(tmp_path: Path) 
     path = tmp_path / "faults.json"
     path.write_text('{"rules": [{"step": "P9", "moment": "before", "action": "permanent"}]}')
     path.chmod(0o666)
-    await FaultFile(path).strike("connect-volumes", "P9", "before")
+    await FaultFile(path).fault_hook("connect-volumes", "P9", "before")
     path.chmod(0o644)
     with pytest.raises(Permanent):
-        await FaultFile(path).strike("connect-volumes", "P9", "before")
+        await FaultFile(path).fault_hook("connect-volumes", "P9", "before")
 
 
 async def test_a_folder_that_can_be_written_is_no_trouble_and_stays_as_it_was(tmp_path: Path) -> None:

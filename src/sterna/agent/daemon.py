@@ -10,11 +10,11 @@ import structlog
 
 from sterna.agent.audit import Audit
 from sterna.agent.condition import UNCHECKED, Condition, JournalChecks
-from sterna.agent.destination import DestinationDesk
+from sterna.agent.destination import IncomingMigrations
 from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.measuring import Measuring
-from sterna.agent.source import SourceDesk
+from sterna.agent.source import OutgoingMigrations
 from sterna.agent.tuning import Tuning
 from sterna.domain.downtime import ARRIVED
 from sterna.domain.errors import BadRequest, SternaError
@@ -31,7 +31,7 @@ from sterna.rpc.outbox import Outbox
 from sterna.rpc.presence import Beacon
 from sterna.rpc.server import RpcServer
 from sterna.rpc.subjects import host_topic
-from sterna.saga.runner import Runner, Strike, no_strike
+from sterna.saga.runner import FaultHook, Runner, no_fault
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class AgentParts:
     journal: Journal
     bus: Bus
     boot: str
-    strike: Strike = no_strike
+    fault_hook: FaultHook = no_fault
     checks: JournalChecks = UNCHECKED
 
 
@@ -71,9 +71,9 @@ class Agent:
         self._server = RpcServer(parts.bus, host.name, journal, clock)
         self._outbox = Outbox(journal, parts.bus, host.name, clock)
         self._beacon = Beacon(self._client, host_topic(host.name), self._facts)
-        runner = Runner(clock, parts.strike)
-        self.source = SourceDesk(host, journal, runner, self._client, self._outbox, self._wrote)
-        self.destination = DestinationDesk(host, journal, runner, self._client, self._outbox, self._wrote)
+        runner = Runner(clock, parts.fault_hook)
+        self.source = OutgoingMigrations(host, journal, runner, self._client, self._outbox, self._wrote)
+        self.destination = IncomingMigrations(host, journal, runner, self._client, self._outbox, self._wrote)
         self.fencing = Fencing(journal, self.source, self.destination, self._client, clock)
         self.audit = Audit(host, journal, self._client, self.source.tokens, self._set_aside)
         self._housekeeping = Housekeeping(host, journal, lambda: self._read_to)

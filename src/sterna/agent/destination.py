@@ -40,7 +40,7 @@ from sterna.saga.runner import Runner
 log = structlog.get_logger(__name__)
 
 
-class DestinationDesk:
+class IncomingMigrations:
     """All migrations that arrive on this host."""
 
     def __init__(
@@ -460,7 +460,7 @@ class DestinationDesk:
     def _turn(self, ctx: Context) -> Context:
         """From here on this half is compensated: a preparation still under way stops at its next step."""
         if ctx.history.turned is None and not ctx.history.closed:
-            ctx.write(Kind.TURNED, data={"error": SternaError("the source rolls back").to_wire()})
+            ctx.write(Kind.COMPENSATING, data={"error": SternaError("the source rolls back").to_wire()})
             ctx.abort.set()
         return ctx
 

@@ -23,12 +23,12 @@ ERRORS = {"permanent": Permanent, "temporary": Temporary, "unknown": Unknown}
 
 
 class FaultFile:
-    """The runner's strike hook over a file."""
+    """The runner's fault hook over a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def strike(self, name: str, row: str, moment: str) -> None:
+    async def fault_hook(self, name: str, row: str, moment: str) -> None:
         """Obey the first rule that names this step and moment; no file, no rules.
 
         Raises what the rule asks for.

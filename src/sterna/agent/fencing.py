@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from sterna.agent.destination import DestinationDesk
-from sterna.agent.source import SourceDesk
+from sterna.agent.destination import IncomingMigrations
+from sterna.agent.source import OutgoingMigrations
 from sterna.domain.errors import BadRequest, Refused, SternaError, Undelivered, Unknown
 from sterna.domain.fencing import Survivor, without_destination
 from sterna.domain.journal import Kind, Migration, Role
@@ -51,7 +51,12 @@ class Fencing:
     """The RPC methods about dead hosts, and the tasks that end destination halves alone."""
 
     def __init__(
-        self, journal: Journal, source: SourceDesk, destination: DestinationDesk, client: RpcClient, clock: Clock
+        self,
+        journal: Journal,
+        source: OutgoingMigrations,
+        destination: IncomingMigrations,
+        client: RpcClient,
+        clock: Clock,
     ) -> None:
         self._journal, self._client, self._clock = journal, client, clock
         self._source, self._destination = source, destination

@@ -39,7 +39,7 @@ DRIVE_AGAIN_S = 10.0
 log = structlog.get_logger(__name__)
 
 
-class SourceDesk:
+class OutgoingMigrations:
     """All migrations that leave this host."""
 
     def __init__(

@@ -16,7 +16,7 @@ from sterna.controller.intents.rehearse_migration import RehearseMigration, refu
 from sterna.controller.intents.switch_to_postcopy import SwitchToPostcopy
 from sterna.controller.intents.tune_migration import TuneMigration
 from sterna.controller.records.events import Event, Events
-from sterna.controller.records.forecasts import Lessons
+from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
@@ -39,11 +39,11 @@ class Controller:
         self.registry = Registry(fleet, clock)
         self.inventory = Inventory(fleet, self.registry, calls, clock)
         self.projector = Projector(fleet, calls, self.events, clock)
-        self.lessons = Lessons(fleet, clock)
-        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.lessons)
+        self.forecast_history = ForecastHistory(fleet, clock)
+        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history)
         self._abort = AbortMigration(fleet, calls, clock)
         self._tune = TuneMigration(fleet, calls, clock)
-        self._plan = PlanMigration(self.lessons, self.registry, self.inventory, calls, self._migrate)
+        self._plan = PlanMigration(self.forecast_history, self.registry, self.inventory, calls, self._migrate)
         self._rehearse = RehearseMigration(fleet, self._migrate, clock)
         self._switch = SwitchToPostcopy(fleet, calls)
         self._calls = calls
@@ -54,7 +54,7 @@ class Controller:
     async def start(self) -> None:
         """Follow the agents; return when it is known which are up, or that the database is away."""
         await self.follower.start()
-        self.lessons.begin()
+        self.forecast_history.begin()
         await self.registry.hear_all()
 
     def bus_state(self) -> BusState:
@@ -65,7 +65,7 @@ class Controller:
         """End all streams, stop following, let the database go. Migrations go on without a controller."""
         self.events.close()
         await self.follower.stop()
-        await self.lessons.stop()
+        await self.forecast_history.stop()
         await self.fleet.close()
 
     async def migrate(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:

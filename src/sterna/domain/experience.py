@@ -18,9 +18,9 @@ from sterna.domain.forecast import (
     SWITCH_MS,
     SWITCH_SPREAD,
     Forecast,
+    Link,
     Load,
     Mode,
-    Road,
     Seen,
 )
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -180,7 +180,7 @@ class Experience(Value):
         )
         return {outcome.vm: (*self.copies.get(outcome.vm, ()), seen)[-COPIES:]}
 
-    def road(self, vm: str, source: str, destination: str, *, bandwidth_bytes_s: int | None = None) -> Road | None:
+    def link(self, vm: str, source: str, destination: str, *, bandwidth_bytes_s: int | None = None) -> Link | None:
         """What to expect of the next copy; None where no bandwidth is known. `bandwidth_bytes_s`: a limit."""
         pair = self.pairs.get(f"{source}>{destination}", OfPair())
         learnt = pair.bandwidth.typical(math.inf)
@@ -189,10 +189,10 @@ class Experience(Value):
         if bandwidth == math.inf:
             return None
         own, limited = self.corrections.get(vm, Running()), limit <= learnt
-        link = pair.bandwidth.typical(pair.at_switch.typical(0))
-        return Road(
+        link_rate = pair.bandwidth.typical(pair.at_switch.typical(0))
+        return Link(
             bandwidth_bytes_s=max(1, int(bandwidth)),
-            link_bytes_s=int(link) or None,
+            link_bytes_s=int(link_rate) or None,
             limited=limited,
             setup_ms=pair.setup_ms.typical(SETUP_MS),
             switch_ms=(pair.switch_limited_ms if limited else pair.switch_ms).typical(SWITCH_MS),
@@ -212,16 +212,16 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
     if copy_ms is None:
         return None
     report, before = build_report(migration, own), notes.get("load", {})
-    told, load, road = before.get("forecast"), before.get("assumed"), before.get("road") or {}
+    told, load, link = before.get("forecast"), before.get("assumed"), before.get("link") or {}
     return Outcome(
         vm=migration.vm_uuid,
         source=migration.source,
         destination=migration.destination,
         forecast=Forecast.model_validate(told) if told else Forecast(mode=Mode.PRECOPY, ends=True, odds=1),
         load=Load.model_validate(load) if load else None,
-        bandwidth_bytes_s=road.get("bandwidth_bytes_s"),
-        link_bytes_s=road.get("link_bytes_s"),
-        limited=road.get("limited", False),
+        bandwidth_bytes_s=link.get("bandwidth_bytes_s"),
+        link_bytes_s=link.get("link_bytes_s"),
+        limited=link.get("limited", False),
         actual=Actual(
             total_ms=report.total_ms,
             copy_ms=copy_ms,

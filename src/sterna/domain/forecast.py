@@ -2,7 +2,7 @@
 
 A model of QEMU's passes: each sends what the one before left dirty, and what a pass of t seconds leaves is
 W * (1 - exp(-w * t / W)) of a working set W written at w bytes/s. Pure. What was learnt (`experience.py`) goes in
-as the road's numbers.
+as the link's numbers.
 
 QEMU looks at what is left within a pass, not at its end: it switches over as soon as no more is left than its
 limit allows at the rate it sends with, and then sends that without any limit of bandwidth. So what is left is
@@ -137,7 +137,7 @@ class Seen(Value):
         )
 
 
-class Road(Value):
+class Link(Value):
     """What the two hosts and the network between them give."""
 
     bandwidth_bytes_s: int
@@ -160,16 +160,16 @@ class Road(Value):
         return size / max(self.bandwidth_bytes_s, self.link_bytes_s or 0) * 1000
 
 
-OUTLOOK = "outlook"
-"""In a migration's options: the `Outlook` its controller had when it was accepted."""
+EXPECTATIONS = "expectations"
+"""In a migration's options: the `Expectations` its controller had when it was accepted."""
 
 
-class Outlook(Value):
+class Expectations(Value):
     """What is known before a migration begins. None: not known."""
 
     load: Load | None = None
     """As it was last measured for a plan."""
-    road: Road | None = None
+    link: Link | None = None
 
 
 class Forecast(Value):
@@ -215,7 +215,7 @@ class _Copied(Value):
 
 def forecast(
     load: Load,
-    road: Road,
+    link: Link,
     mode: Mode,
     *,
     max_downtime_ms: int,
@@ -225,19 +225,19 @@ def forecast(
     """The prospects of one mode. `first_downtime_ms`: what the copy begins with; it is given more, up to
     `max_downtime_ms`, where it gets nowhere. None: all of it from the start."""
     limits = _Limits(first_ms=min(first_downtime_ms or max_downtime_ms, max_downtime_ms), most_ms=max_downtime_ms)
-    plain = _predict(load, road, mode, limits, strain=1.0)
-    usual = _usual(load, road)
+    plain = _predict(load, link, mode, limits, strain=1.0)
+    usual = _usual(load, link)
     if usual is not None and plain.bytes_sent and mode in (Mode.PRECOPY, Mode.THROTTLE):
-        road = road.model_copy(update={"correction": usual * road.correction / plain.bytes_sent})
-        plain = _predict(load, road, mode, limits, strain=1.0)
-    strain = _bearable(load, road, mode, limits, within_s)
-    odds = round(NormalDist().cdf(math.log(strain) / max(road.spread, 0.01)), 3) if strain > 0 else 0.0
-    return plain.model_copy(update={"odds": odds} | _standstill(plain, load, road))
+        link = link.model_copy(update={"correction": usual * link.correction / plain.bytes_sent})
+        plain = _predict(load, link, mode, limits, strain=1.0)
+    strain = _bearable(load, link, mode, limits, within_s)
+    odds = round(NormalDist().cdf(math.log(strain) / max(link.spread, 0.01)), 3) if strain > 0 else 0.0
+    return plain.model_copy(update={"odds": odds} | _standstill(plain, load, link))
 
 
 def forecasts(
     load: Load,
-    road: Road,
+    link: Link,
     *,
     max_downtime_ms: int,
     first_downtime_ms: int | None = None,
@@ -245,7 +245,7 @@ def forecasts(
 ) -> tuple[Forecast, ...]:
     """Every mode's, the mildest first."""
     limits = {"max_downtime_ms": max_downtime_ms, "first_downtime_ms": first_downtime_ms}
-    return tuple(forecast(load, road, m, within_s=within_s, **limits) for m in Mode)  # type: ignore[arg-type]
+    return tuple(forecast(load, link, m, within_s=within_s, **limits) for m in Mode)  # type: ignore[arg-type]
 
 
 def converges(precopy: Forecast | None) -> bool | None:
@@ -285,81 +285,81 @@ def writes_in_turn(first: tuple[float, int], second: tuple[float, int], touched:
 # -- the model ------------------------------------------------------------------------------------------------
 
 
-def _predict(load: Load, road: Road, mode: Mode, limits: _Limits, strain: float) -> Forecast:
+def _predict(load: Load, link: Link, mode: Mode, limits: _Limits, strain: float) -> Forecast:
     """The prospects when the guest writes `strain` times as much in relation to the bandwidth."""
-    rate = road.bandwidth_bytes_s / math.sqrt(strain)
+    rate = link.bandwidth_bytes_s / math.sqrt(strain)
     if mode is Mode.POSTCOPY:
         done = _one_pass(load, rate, strain)
-        return _told(load, road, mode, done, limits=limits, rate=rate)
+        return _told(load, link, mode, done, limits=limits, rate=rate)
     if mode is Mode.PAUSE:
         done = _passes(load, rate, strain, limits=limits, throttle=False)
         if not done.converged:
             done = _one_pass(load, rate, strain)
-        return _told(load, road, mode, done, limits=limits, rate=rate)
+        return _told(load, link, mode, done, limits=limits, rate=rate)
     done = _passes(load, rate, strain, limits=limits, throttle=mode is Mode.THROTTLE)
     if not done.converged:
         why = f"each pass leaves about {int(done.left) // 2**20} MiB, {done.left / rate * 1000:.0f} ms of sending"
         return Forecast(mode=mode, ends=False, odds=0, passes=done.passes, why=why)
-    return _told(load, road, mode, done, limits=limits, rate=rate)
+    return _told(load, link, mode, done, limits=limits, rate=rate)
 
 
-def _told(load: Load, road: Road, mode: Mode, done: _Copied, *, limits: _Limits, rate: float) -> Forecast:
+def _told(load: Load, link: Link, mode: Mode, done: _Copied, *, limits: _Limits, rate: float) -> Forecast:
     disks_ms = load.disk_bytes / rate * 1000
-    copy_ms = JOB_MS + (done.ms + done.left / rate * 1000 + disks_ms) * road.correction
+    copy_ms = JOB_MS + (done.ms + done.left / rate * 1000 + disks_ms) * link.correction
     why = f"slowed down by {done.throttle} %" if done.throttle else ""
     return Forecast(
         mode=mode,
         ends=True,
         odds=1,
-        total_ms=round(copy_ms + road.setup_ms, 1),
+        total_ms=round(copy_ms + link.setup_ms, 1),
         copy_ms=round(copy_ms, 1),
-        **_downtime(load, road, mode, done, limits),
-        bytes_sent=int((done.sent + done.left + load.disk_bytes) * road.correction),
+        **_downtime(load, link, mode, done, limits),
+        bytes_sent=int((done.sent + done.left + load.disk_bytes) * link.correction),
         passes=done.passes,
-        correction=road.correction,
+        correction=link.correction,
         why=why,
     )
 
 
-def _downtime(load: Load, road: Road, mode: Mode, done: _Copied, limits: _Limits) -> dict[str, float]:
+def _downtime(load: Load, link: Link, mode: Mode, done: _Copied, limits: _Limits) -> dict[str, float]:
     """The downtime, and what the model makes of it."""
     if mode is Mode.POSTCOPY:
         return {"downtime_ms": POSTCOPY_SWITCH_MS}
-    allowed = min(float(load.memory_bytes), limits.first_ms / 1000 * road.bandwidth_bytes_s)
+    allowed = min(float(load.memory_bytes), limits.first_ms / 1000 * link.bandwidth_bytes_s)
     rest = allowed
     if done.left > allowed:  # given more at its stall, or stopped
         rest = done.left
     elif done.passes == 1:  # what the first pass did not come to counts whole, and its zeros cost nothing
         rest = min(allowed, allowed * load.touched / max(1, load.memory_bytes) + done.left)
-    rest_ms, allowed_ms = round(road.at_switch_ms(rest), 1), round(road.at_switch_ms(allowed), 1)
-    return {"downtime_ms": round(rest_ms + road.switch_ms, 1), "rest_ms": rest_ms, "allowed_ms": allowed_ms}
+    rest_ms, allowed_ms = round(link.at_switch_ms(rest), 1), round(link.at_switch_ms(allowed), 1)
+    return {"downtime_ms": round(rest_ms + link.switch_ms, 1), "rest_ms": rest_ms, "allowed_ms": allowed_ms}
 
 
-def _standstill(plain: Forecast, load: Load, road: Road) -> dict[str, float]:
+def _standstill(plain: Forecast, load: Load, link: Link) -> dict[str, float]:
     """The downtime with what was learnt of this VM: the middle of the model's and of those of copies alike, under
     which the model is one among others. And how far they go apart."""
     if plain.downtime_ms is None or plain.rest_ms is None:
         return {}
-    middle = median([plain.downtime_ms, *_own_downtimes(plain, load, road)])
-    band = math.exp(USUAL_BAND * road.switch_spread)
+    middle = median([plain.downtime_ms, *_own_downtimes(plain, load, link)])
+    band = math.exp(USUAL_BAND * link.switch_spread)
     told = {"downtime_ms": middle, "downtime_least_ms": middle / band, "downtime_most_ms": middle * band}
     return {name: round(ms, 1) for name, ms in told.items()}
 
 
-def _own_downtimes(plain: Forecast, load: Load, road: Road) -> list[float]:
+def _own_downtimes(plain: Forecast, load: Load, link: Link) -> list[float]:
     if plain.mode not in (Mode.PRECOPY, Mode.THROTTLE):
         return []
     return [
         seen.downtime_ms
-        for seen in road.seen
-        if seen.downtime_ms and seen.alike(load, road.bandwidth_bytes_s)
+        for seen in link.seen
+        if seen.downtime_ms and seen.alike(load, link.bandwidth_bytes_s)
         if _near((seen.allowed_ms or 0, plain.allowed_ms or 0), ALIKE_SIZE)
     ]
 
 
-def _usual(load: Load, road: Road) -> float | None:
+def _usual(load: Load, link: Link) -> float | None:
     """Bytes that copies like this one have sent; None where there were too few of them."""
-    alike = [seen.bytes_sent for seen in road.seen if seen.alike(load, road.bandwidth_bytes_s)]
+    alike = [seen.bytes_sent for seen in link.seen if seen.alike(load, link.bandwidth_bytes_s)]
     return median(alike) if len(alike) >= LEAST_ALIKE else None
 
 
@@ -394,11 +394,11 @@ def _passes(load: Load, rate: float, strain: float, *, limits: _Limits, throttle
     return _Copied(ms=ms, sent=sent, left=left, passes=number, converged=False, throttle=slow)
 
 
-def _bearable(load: Load, road: Road, mode: Mode, limits: _Limits, within_s: float | None) -> float:
+def _bearable(load: Load, link: Link, mode: Mode, limits: _Limits, within_s: float | None) -> float:
     """How many times worse than measured it may be, and still end (in time): 0 for not even a hundredth."""
 
     def ends(strain: float) -> bool:
-        seen = _predict(load, road, mode, limits, strain)
+        seen = _predict(load, link, mode, limits, strain)
         in_time = within_s is None or (seen.total_ms is not None and seen.total_ms <= within_s * 1000)
         return seen.ends and in_time
 

@@ -40,7 +40,7 @@ class Kind(StrEnum):
     DONE = "done"
     FAILED = "failed"
     """A try of a step failed: `data.error` on the wire, `data.final` if it is not tried again."""
-    TURNED = "turned"
+    COMPENSATING = "turned"
     """From here on the migration is compensated; `data.error` says why. With `data.forward` instead: it was found
     to have passed the pivot, and goes forward again."""
     NOTE = "note"

@@ -16,7 +16,7 @@ from sterna.domain.model import Data
 C = TypeVar("C")
 
 
-class Onward(Exception):
+class PivotPassed(Exception):
     """Raised by a compensation's step that finds the pivot passed after all: there is no way back from there, so
     the flow goes forward again. Says what was seen."""
 
@@ -119,7 +119,7 @@ class History:
             self.plans.setdefault(entry.name, entry.data)
         elif entry.kind is Kind.DONE:
             self.results[entry.name] = entry.data
-        elif entry.kind is Kind.TURNED:
+        elif entry.kind is Kind.COMPENSATING:
             self.turned = None if "forward" in entry.data else self.turned or entry.data
         elif entry.kind is Kind.NOTE:
             self.notes[entry.name] = entry.data

@@ -182,7 +182,9 @@ class _Reader:
                 result=result,
                 status=str(entry.data.get("status", "")) if status else "",
                 reason=str(entry.data.get("reason", "")) if status else "",
-                error=dict(entry.data["error"]) if entry.kind is Kind.TURNED and "error" in entry.data else None,
+                error=dict(entry.data["error"])
+                if entry.kind is Kind.COMPENSATING and "error" in entry.data
+                else None,
                 data=entry.data if what in (What.NOTE, What.STATUS) else {},
             )
         )

@@ -16,7 +16,7 @@ import structlog
 from sterna.domain.errors import Cancelled, Permanent, SternaError, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
-from sterna.domain.step import Flow, History, Onward, Step
+from sterna.domain.step import Flow, History, PivotPassed, Step
 from sterna.kit.tasks import no_leaks
 from sterna.ports.clock import Clock
 
@@ -29,11 +29,11 @@ LONGEST_ASKED_S = 60.0
 ONWARD_DELAY_S = 1.0
 """Before a compensation that goes forward again: whatever turned it back may do so again."""
 
-Strike = Callable[[str, str, str], Awaitable[None]]
+FaultHook = Callable[[str, str, str], Awaitable[None]]
 """Test hook: called with a step's name, its row, and `before` or `after`; may raise, hang or kill."""
 
 
-async def no_strike(name: str, row: str, moment: str) -> None:
+async def no_fault(name: str, row: str, moment: str) -> None:
     """The hook in production: nothing."""
 
 
@@ -58,9 +58,9 @@ C = TypeVar("C", bound=SagaContext)
 class Runner:
     """Drives flows. One instance serves all migrations of an agent."""
 
-    def __init__(self, clock: Clock, strike: Strike = no_strike) -> None:
+    def __init__(self, clock: Clock, fault_hook: FaultHook = no_fault) -> None:
         self._clock = clock
-        self._strike = strike
+        self._fault_hook = fault_hook
 
     async def drive(self, flow: Flow[C], ctx: C) -> None:
         """Take the flow to its end: all steps done, or all compensated. Returns only then.
@@ -77,7 +77,7 @@ class Runner:
                     await self._turn(ctx, {"error": error.to_wire()})
             try:
                 await self.run(flow.remaining(ctx.history), ctx, forever=True)
-            except Onward as found:
+            except PivotPassed as found:
                 await self._turn(ctx, {"forward": str(found)})
                 await self._clock.sleep(ONWARD_DELAY_S)
 
@@ -86,7 +86,7 @@ class Runner:
         delay = FIRST_DELAY_S
         while True:
             try:
-                ctx.write(Kind.TURNED, data=why)
+                ctx.write(Kind.COMPENSATING, data=why)
                 return
             except SternaError as error:
                 log.warning("the journal cannot be written; tried again", error=error.message, retry_s=delay)
@@ -118,7 +118,7 @@ class Runner:
                     data = await self._attempt(step, ctx)
                 ctx.write(Kind.DONE, row=step.row, name=step.name, data=data, lazily=True)
                 return
-            except Onward:
+            except PivotPassed:
                 raise
             except Exception as raised:
                 error = _as_sterna(step, raised)
@@ -146,9 +146,9 @@ class Runner:
             ctx.write(Kind.INTENT, row=step.row, name=step.name, data=plan, lazily=step.reads_only)
         if not step.reads_only:
             ctx.flush()  # where the intent is an earlier life's: the outcome of the step before comes first, too
-        await self._strike(step.name, step.row, "before")
+        await self._fault_hook(step.name, step.row, "before")
         data = await step.do(ctx, plan)
-        await self._strike(step.name, step.row, "after")
+        await self._fault_hook(step.name, step.row, "after")
         return data
 
     async def _pause(self, seconds: float, ctx: C, deaf: bool) -> None:

@@ -45,7 +45,7 @@ async def test_so_is_a_rehearsal(api: Api, how: str) -> None:
     told = {"vm": "web1", "destination": "b", "rehearse": True, "with_copy": how == "copy"}
     await api.http.post("/v1/plans", json=told)
     asked = sent(api, "start_migration")
-    load = Load.model_validate(asked["options"]["outlook"]["load"])  # the plan has measured it
+    load = Load.model_validate(asked["options"]["expectations"]["load"])  # the plan has measured it
     more = {"source": "a", "migration": asked["id"], "name": "web1"}
     assert asked == to_start(uuid(1), "b", rehearse=how, load=load, **more)
 

@@ -164,7 +164,7 @@ class Served:
         source, target = Book(Role.SOURCE, migration=migration), Book(Role.DESTINATION, migration=migration)
         await self._prepare(migration, source, target)
         await self._write(self.b, target.intent("P10").failed("P10", error, final=True))
-        source.failed("P3", error, final=True).write(Kind.TURNED, data={"error": error.to_wire()})
+        source.failed("P3", error, final=True).write(Kind.COMPENSATING, data={"error": error.to_wire()})
         await self._write(self.a, source)
         await self._roll_back(source, target, "failed", error.message)
 

@@ -8,7 +8,7 @@ from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmMissing
 from sterna.controller.records.forecasts import LOAD_HOLDS_S
 from sterna.domain.errors import Conflict, Refused
-from sterna.domain.forecast import Forecast, Mode, Outlook
+from sterna.domain.forecast import Expectations, Forecast, Mode
 from sterna.domain.journal import Kind
 from sterna.domain.model import GuestLoad, GuestState, Refusal
 from sterna.domain.objective import Asked
@@ -96,14 +96,14 @@ async def test_a_migration_takes_along_what_is_known_before_it_begins(world: Wor
     world.a.write(good_source(MOVE))
     world.b.write(good_destination(MOVE))
     await world.pull()
-    assert (await outlook(world, "1" * 8)).load is None
+    assert (await expectations(world, "1" * 8)).load is None
     await world.controller.plan("web1", "b", Asked())
-    known = await outlook(world, "2" * 8)
+    known = await expectations(world, "2" * 8)
     assert known.load is not None and known.load.dirty_bytes / known.load.dirty_period_s == 10 * MIB
-    assert known.road is not None and (known.road.bandwidth_bytes_s, known.road.limited) == (250 * MIB, False)
+    assert known.link is not None and (known.link.bandwidth_bytes_s, known.link.limited) == (250 * MIB, False)
     world.clock.ms += 1000 * (LOAD_HOLDS_S + 1)  # by now the guest may do something else
     await world.bus.beat(world.controller)
-    assert (await outlook(world, "3" * 8)).load is None
+    assert (await expectations(world, "3" * 8)).load is None
 
 
 async def test_an_outcome_in_words_of_another_version_stops_no_migration(world: World) -> None:
@@ -112,11 +112,11 @@ async def test_an_outcome_in_words_of_another_version_stops_no_migration(world: 
     world.a.write(source)
     world.b.write(good_destination(MOVE))
     await world.pull()
-    assert (await outlook(world, "1" * 8)).road is None
+    assert (await expectations(world, "1" * 8)).link is None
     assert (await world.controller.accuracy()).time.compared == 0
 
 
-async def outlook(world: World, number: str) -> Outlook:
+async def expectations(world: World, number: str) -> Expectations:
     """Of a migration to b that is asked for now, and refused by its source."""
     request = MigrateRequest(id=f"{number}-0000-4000-8000-000000000000", vm="web1", destination="b")
     world.b.against = [Refusal(code="memory-short", message="b is full", fix="move one")]
@@ -124,7 +124,7 @@ async def outlook(world: World, number: str) -> Outlook:
         await world.controller.migrate(request)
     world.b.against = []
     asked = [params for _, method, params in world.bus.calls if method == "start_migration"]
-    return Outlook.model_validate(asked[-1]["options"]["outlook"])
+    return Expectations.model_validate(asked[-1]["options"]["expectations"])
 
 
 async def test_forecasts_are_held_against_what_was(world: World) -> None:

@@ -150,7 +150,7 @@ async def test_progress_hints_move_the_percentage_and_only_forward(world: World)
 
 async def test_what_turned_it_back_is_kept(world: World) -> None:
     book = Book(Role.SOURCE, migration=MOVE).accepted().status("preparing")
-    book.write(Kind.TURNED, data={"error": {"code": "permanent", "message": "no bridge", "fix": ""}})
+    book.write(Kind.COMPENSATING, data={"error": {"code": "permanent", "message": "no bridge", "fix": ""}})
     world.a.write(book.status("rolling-back", "no bridge").status("failed", "no bridge").end())
     await world.pull()
     record = await world.fleet.migration("m1")

@@ -109,7 +109,7 @@ def test_remarks_about_a_step_are_notes_not_arrows() -> None:
     book.write(Kind.NOTE, "M3", "iteration", {"iteration": 2}).write(
         Kind.NOTE, "M4", "waiting", {"why": "no answer"}
     )
-    book.write(Kind.DONE, "M4", "copy").write(Kind.TURNED, data={"error": {"message": "lost the link"}})
+    book.write(Kind.DONE, "M4", "copy").write(Kind.COMPENSATING, data={"error": {"message": "lost the link"}})
     book.write(Kind.RELEASED, "F11")
     text = draw(MIGRATION, build_timeline(MIGRATION, book.entries))
     assert text.count("-> dlibvirt : M4") == 1 and text.count(" : M3 ") == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sterna.domain.experience import Actual, Experience, Outcome, outcome_of
-from sterna.domain.forecast import JOB_MS, SWITCH_MS, Forecast, Load, Mode, Road, forecast
+from sterna.domain.forecast import JOB_MS, SWITCH_MS, Forecast, Link, Load, Mode, forecast
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 
@@ -21,8 +21,8 @@ RUNS = ("forecast-before", "forecast")
 RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "traces" / "downtimes.json").read_text())
 
 
-def said(load: Load, road: Road, mode: Mode = Mode.PRECOPY, first_ms: int = 100) -> Forecast:
-    return forecast(load, road, mode, max_downtime_ms=500, first_downtime_ms=first_ms)
+def said(load: Load, link: Link, mode: Mode = Mode.PRECOPY, first_ms: int = 100) -> Forecast:
+    return forecast(load, link, mode, max_downtime_ms=500, first_downtime_ms=first_ms)
 
 
 def replayed(run: str) -> list[tuple[dict[str, Any], Forecast]]:
@@ -39,8 +39,8 @@ def replayed(run: str) -> list[tuple[dict[str, Any], Forecast]]:
     for row in rows:
         source, destination = "ba" if row["after"] else "ab"
         limit = row["limit_mib_s"] and row["limit_mib_s"] * MIB
-        road = known.road(row["guest"], source, destination, bandwidth_bytes_s=limit)
-        told = said(Load(**row["load"]), road)
+        link = known.link(row["guest"], source, destination, bandwidth_bytes_s=limit)
+        told = said(Load(**row["load"]), link)
         pairs.append((row, told))
         known = known.learn(
             Outcome(
@@ -49,9 +49,9 @@ def replayed(run: str) -> list[tuple[dict[str, Any], Forecast]]:
                 destination=destination,
                 forecast=told,
                 load=Load(**row["load"]),
-                bandwidth_bytes_s=road.bandwidth_bytes_s,
-                link_bytes_s=road.link_bytes_s,
-                limited=road.limited,
+                bandwidth_bytes_s=link.bandwidth_bytes_s,
+                link_bytes_s=link.link_bytes_s,
+                limited=link.limited,
                 limit_bytes_s=limit,
                 actual=Actual(**{name: row[name] for name in Actual.model_fields}),
             )
@@ -86,7 +86,7 @@ def test_the_range_is_what_it_says() -> None:
 def test_another_runs_downtimes_are_forecast_with_nothing_learnt() -> None:
     """`one` of docs/benchmarks: 512 MiB, 20 MiB/s dirtied, link of 100 MiB/s; the least and most of 20 moves."""
     load = Load(memory_bytes=512 * MIB, allocated_bytes=220 * MIB, dirty_bytes=20 * MIB)
-    told = forecast(load, Road(bandwidth_bytes_s=100 * MIB), Mode.PRECOPY, max_downtime_ms=100)
+    told = forecast(load, Link(bandwidth_bytes_s=100 * MIB), Mode.PRECOPY, max_downtime_ms=100)
     assert told.downtime_ms is not None
     assert all(abs(met_ms / told.downtime_ms - 1) <= 0.25 for met_ms in (98, 139))
 
@@ -100,30 +100,30 @@ LINK = 80 * MIB
 
 def test_what_is_left_is_what_is_allowed_however_little_the_guest_writes() -> None:
     for load in (IDLE, BUSY):
-        assert said(load, Road(bandwidth_bytes_s=LINK)).downtime_ms == 100 + SWITCH_MS
-        assert said(load, Road(bandwidth_bytes_s=LINK), first_ms=300).downtime_ms == 300 + SWITCH_MS
+        assert said(load, Link(bandwidth_bytes_s=LINK)).downtime_ms == 100 + SWITCH_MS
+        assert said(load, Link(bandwidth_bytes_s=LINK), first_ms=300).downtime_ms == 300 + SWITCH_MS
     small = Load(memory_bytes=4 * MIB)
-    assert said(small, Road(bandwidth_bytes_s=LINK)).downtime_ms == 50 + SWITCH_MS
+    assert said(small, Link(bandwidth_bytes_s=LINK)).downtime_ms == 50 + SWITCH_MS
 
 
 def test_pages_of_zeros_at_the_end_of_the_first_pass_cost_nothing() -> None:
     half = IDLE.model_copy(update={"allocated_bytes": 256 * MIB})
-    assert said(half, Road(bandwidth_bytes_s=LINK)).downtime_ms == 50 + SWITCH_MS
+    assert said(half, Link(bandwidth_bytes_s=LINK)).downtime_ms == 50 + SWITCH_MS
     wrote = half.model_copy(update={"dirty_bytes": 3 * MIB, "dirty_period_s": 3.2})  # 3 MiB in the first pass
-    assert said(wrote, Road(bandwidth_bytes_s=LINK)).downtime_ms == pytest.approx(50 + 37 + SWITCH_MS, abs=2)
+    assert said(wrote, Link(bandwidth_bytes_s=LINK)).downtime_ms == pytest.approx(50 + 37 + SWITCH_MS, abs=2)
 
 
 def test_a_limit_is_not_kept_at_the_switch_over() -> None:
-    road = Road(bandwidth_bytes_s=LINK // 4, link_bytes_s=LINK, limited=True)
-    assert said(IDLE, road).downtime_ms == 25 + SWITCH_MS
-    unknown = Road(bandwidth_bytes_s=LINK // 4, limited=True)
+    link = Link(bandwidth_bytes_s=LINK // 4, link_bytes_s=LINK, limited=True)
+    assert said(IDLE, link).downtime_ms == 25 + SWITCH_MS
+    unknown = Link(bandwidth_bytes_s=LINK // 4, limited=True)
     assert said(IDLE, unknown).downtime_ms == 100 + SWITCH_MS  # it may be the link
 
 
 def test_a_guest_that_is_stopped_sends_what_is_left_over_the_whole_link() -> None:
     wild = Load(memory_bytes=512 * MIB, dirty_bytes=400 * MIB)
     slow, fast = (
-        said(wild, Road(bandwidth_bytes_s=LINK // 4, link_bytes_s=link, limited=True), Mode.PAUSE)
+        said(wild, Link(bandwidth_bytes_s=LINK // 4, link_bytes_s=link, limited=True), Mode.PAUSE)
         for link in (None, LINK)
     )
     assert slow.downtime_ms - SWITCH_MS == pytest.approx(4 * (fast.downtime_ms - SWITCH_MS), rel=0.01)
@@ -135,17 +135,17 @@ def test_a_guest_that_is_stopped_sends_what_is_left_over_the_whole_link() -> Non
 def learnt(known: Experience, *downtimes: float, vm: str = "other", limit: int | None = None, **more) -> Experience:
     """By so many copies of an idle guest between the same hosts."""
     for downtime_ms in downtimes:
-        road = known.road(vm, "a", "b", bandwidth_bytes_s=limit)
-        assert road is not None
+        link = known.link(vm, "a", "b", bandwidth_bytes_s=limit)
+        assert link is not None
         outcome = Outcome(
             vm=vm,
             source="a",
             destination="b",
-            forecast=said(IDLE, road),
+            forecast=said(IDLE, link),
             load=IDLE,
-            bandwidth_bytes_s=road.bandwidth_bytes_s,
-            link_bytes_s=road.link_bytes_s,
-            limited=road.limited,
+            bandwidth_bytes_s=link.bandwidth_bytes_s,
+            link_bytes_s=link.link_bytes_s,
+            limited=link.limited,
             limit_bytes_s=limit,
             actual=Actual(copy_ms=JOB_MS + 1000, bytes_sent=limit or LINK, downtime_ms=downtime_ms),
         )
@@ -161,9 +161,9 @@ def met() -> Experience:
 
 
 def downtime(known: Experience, vm: str = "new", limit: int | None = None, first_ms: int = 100) -> Forecast:
-    road = known.road(vm, "a", "b", bandwidth_bytes_s=limit)
-    assert road is not None
-    return said(IDLE, road, first_ms=first_ms)
+    link = known.link(vm, "a", "b", bandwidth_bytes_s=limit)
+    assert link is not None
+    return said(IDLE, link, first_ms=first_ms)
 
 
 def test_the_fixed_part_is_learnt_apart_for_copies_that_fill_the_link_and_those_below_a_limit() -> None:
@@ -217,11 +217,11 @@ def test_how_far_downtimes_go_apart_is_learnt() -> None:
     ],
 )
 def test_only_copies_that_ended_by_themselves_teach_a_downtime(name: str, note: Data, teaches: bool) -> None:
-    road = Road(bandwidth_bytes_s=250 * MIB, link_bytes_s=1000 * MIB, limited=True)
+    link = Link(bandwidth_bytes_s=250 * MIB, link_bytes_s=1000 * MIB, limited=True)
     told = {
         "assumed": IDLE.model_dump(),
-        "road": road.model_dump(exclude={"seen"}),
-        "forecast": said(IDLE, road).model_dump(),
+        "link": link.model_dump(exclude={"seen"}),
+        "forecast": said(IDLE, link).model_dump(),
     }
     source = good_source().write(Kind.NOTE, "M3", "load", told).write(Kind.NOTE, "M3", name, note)
     seen = outcome_of(MIGRATION, [*source.entries, *good_destination().entries])

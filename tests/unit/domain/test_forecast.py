@@ -25,9 +25,9 @@ from sterna.domain.forecast import (
     SURE,
     SWITCH_MS,
     Forecast,
+    Link,
     Load,
     Mode,
-    Road,
     converges,
     forecast,
     forecasts,
@@ -62,7 +62,7 @@ def copied(memory: int, size: int, written: float, link: int) -> Copy:
 
 
 def told(load: Load, link: int, mode: Mode = Mode.PRECOPY, **more) -> Forecast:
-    return forecast(load, Road(bandwidth_bytes_s=link, **more), mode, max_downtime_ms=LIMIT_MS)
+    return forecast(load, Link(bandwidth_bytes_s=link, **more), mode, max_downtime_ms=LIMIT_MS)
 
 
 # ------------------------------------------------------------ against simulated copies
@@ -162,7 +162,7 @@ loads = st.builds(
 @given(loads, links, st.sampled_from(Mode), st.integers(1, 5000))
 @settings(max_examples=100, deadline=None)
 def test_every_number_makes_sense(load, link, mode, most):
-    seen = forecast(load, Road(bandwidth_bytes_s=link), mode, max_downtime_ms=most)
+    seen = forecast(load, Link(bandwidth_bytes_s=link), mode, max_downtime_ms=most)
     assert 0 <= seen.odds <= 1
     assert seen.ends == (seen.total_ms is not None)
     assert seen.ends or seen.why
@@ -176,8 +176,8 @@ def test_every_number_makes_sense(load, link, mode, most):
 @given(loads, links, st.integers(10, 3000))
 @settings(max_examples=60, deadline=None)
 def test_a_faster_link_is_never_slower_nor_less_likely(load, link, most):
-    slow = forecast(load, Road(bandwidth_bytes_s=link), Mode.PRECOPY, max_downtime_ms=most)
-    fast = forecast(load, Road(bandwidth_bytes_s=2 * link), Mode.PRECOPY, max_downtime_ms=most)
+    slow = forecast(load, Link(bandwidth_bytes_s=link), Mode.PRECOPY, max_downtime_ms=most)
+    fast = forecast(load, Link(bandwidth_bytes_s=2 * link), Mode.PRECOPY, max_downtime_ms=most)
     assert fast.odds >= slow.odds - 0.01
     if slow.ends:
         assert fast.ends
@@ -186,11 +186,11 @@ def test_a_faster_link_is_never_slower_nor_less_likely(load, link, most):
 
 @given(loads, links, st.floats(1, 100))
 @settings(max_examples=60, deadline=None)
-def test_a_deadline_makes_nothing_more_likely(load, link, within_s):
-    road = Road(bandwidth_bytes_s=link)
+def test_a_deadline_makes_nothing_more_likely(load, rate, within_s):
+    link = Link(bandwidth_bytes_s=rate)
     for free, bound in zip(
-        forecasts(load, road, max_downtime_ms=300),
-        forecasts(load, road, max_downtime_ms=300, within_s=within_s),
+        forecasts(load, link, max_downtime_ms=300),
+        forecasts(load, link, max_downtime_ms=300, within_s=within_s),
         strict=True,
     ):
         assert bound.odds <= free.odds
@@ -254,8 +254,8 @@ def test_a_copy_begins_with_little_downtime_and_has_more_only_where_it_gets_nowh
 
 def prospects(load: Load, first_ms: int) -> Forecast:
     """Over 100 MiB/s, with at most half a second of downtime."""
-    road = Road(bandwidth_bytes_s=100 * MIB)
-    return forecast(load, road, Mode.PRECOPY, max_downtime_ms=500, first_downtime_ms=first_ms)
+    link = Link(bandwidth_bytes_s=100 * MIB)
+    return forecast(load, link, Mode.PRECOPY, max_downtime_ms=500, first_downtime_ms=first_ms)
 
 
 # ------------------------------------------------------------ what is learnt
@@ -270,19 +270,19 @@ def outcome(vm: str, copy_ms: float, said: Forecast, sent: int, setup_ms: float 
 @settings(max_examples=60, deadline=None)
 def test_within_a_tenth_after_three(memory, link_mib, ratio, link_error, dirty_error):
     """The link is not what was believed, and the dirty rate is measured wrong: the same way each time."""
-    link = link_mib * MIB
-    assume(memory / link > 2)
-    real = copied(memory, memory, ratio * link, link)
-    load = measured(memory, memory, ratio * link * dirty_error)
+    rate = link_mib * MIB
+    assume(memory / rate > 2)
+    real = copied(memory, memory, ratio * rate, rate)
+    load = measured(memory, memory, ratio * rate * dirty_error)
     known = Experience()
     for _ in range(3):
-        road = known.road("vm", "a", "b") or Road(bandwidth_bytes_s=int(link * link_error))
-        said = forecast(load, road, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
+        link = known.link("vm", "a", "b") or Link(bandwidth_bytes_s=int(rate * link_error))
+        said = forecast(load, link, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
         assume(said.ends)
         done = outcome("vm", took(real), said, int(real.sent))
         known = known.learn(done)
-    road = known.road("vm", "a", "b")
-    last = forecast(load, road, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
+    link = known.link("vm", "a", "b")
+    last = forecast(load, link, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
     assert abs(last.total_ms - (took(real) + 900)) <= 0.10 * (took(real) + 900)
 
 
@@ -291,10 +291,10 @@ def test_one_odd_migration_changes_little():
     known = Experience()
     for copy_ms, sent in ((10_000, 1.0), (10_200, 1.02), (9_900, 1.0), (90_000, 9.0), (10_100, 1.01)):
         known = known.learn(outcome("vm", copy_ms, said, int(sent * 10**9)))
-    road = known.road("vm", "a", "b")
-    assert road.correction == pytest.approx(1.0, rel=0.05)
-    assert road.bandwidth_bytes_s == pytest.approx(10**8, rel=0.05)
-    assert (road.setup_ms, road.switch_ms) == (900, SWITCH_MS)
+    link = known.link("vm", "a", "b")
+    assert link.correction == pytest.approx(1.0, rel=0.05)
+    assert link.bandwidth_bytes_s == pytest.approx(10**8, rel=0.05)
+    assert (link.setup_ms, link.switch_ms) == (900, SWITCH_MS)
 
 
 PLAIN = Forecast(mode=Mode.PRECOPY, ends=True, odds=1)
@@ -311,29 +311,29 @@ PLAIN = Forecast(mode=Mode.PRECOPY, ends=True, odds=1)
 )
 def test_a_copy_that_the_link_did_not_hold_up_says_nothing_of_it(copy_ms, sent_mib, memory_mib):
     tiny = outcome("vm", copy_ms, PLAIN, sent_mib * MIB, memory_bytes=memory_mib * MIB)
-    assert Experience().learn(tiny).road("vm", "a", "b") is None
+    assert Experience().learn(tiny).link("vm", "a", "b") is None
     real = outcome("other", 300 + 2000, PLAIN, 2 * 540 * MIB, memory_bytes=4096 * MIB)
     known = Experience().learn(real)
     for _ in range(20):
         known = known.learn(tiny)
-    assert known.road("vm", "a", "b").bandwidth_bytes_s == pytest.approx(540 * MIB, rel=0.01)
+    assert known.link("vm", "a", "b").bandwidth_bytes_s == pytest.approx(540 * MIB, rel=0.01)
 
 
 @pytest.mark.parametrize(("copy_ms", "sent_mib"), [(300 + 150, 81), (300 + 4000, 20), (60_300, 60)])
 def test_one_that_it_did_hold_up_says_how_fast_it_is(copy_ms, sent_mib):
     known = Experience().learn(outcome("vm", copy_ms, PLAIN, sent_mib * MIB, memory_bytes=64 * MIB))
     rate = sent_mib * MIB / (copy_ms - 300) * 1000
-    assert known.road("vm", "a", "b").bandwidth_bytes_s == pytest.approx(rate, rel=0.01)
+    assert known.link("vm", "a", "b").bandwidth_bytes_s == pytest.approx(rate, rel=0.01)
 
 
 def test_nor_does_a_short_copy_say_which_share_of_a_limit_is_sent():
     short = outcome("vm", 340, PLAIN, 4 * MIB, limit_bytes_s=100 * MIB)
-    assert Experience().learn(short).road("vm", "a", "b", bandwidth_bytes_s=10**8).bandwidth_bytes_s == 10**8
+    assert Experience().learn(short).link("vm", "a", "b", bandwidth_bytes_s=10**8).bandwidth_bytes_s == 10**8
 
 
 def test_nothing_is_known_of_hosts_that_never_met_but_a_limit_is_a_bandwidth():
-    assert Experience().road("vm", "a", "b") is None
-    assert Experience().road("vm", "a", "b", bandwidth_bytes_s=10**6).bandwidth_bytes_s == 10**6
+    assert Experience().link("vm", "a", "b") is None
+    assert Experience().link("vm", "a", "b", bandwidth_bytes_s=10**6).bandwidth_bytes_s == 10**6
 
 
 @given(st.lists(st.none() | st.floats(-1, 1e12) | st.just(math.inf), max_size=60))
@@ -355,8 +355,8 @@ def test_a_finished_migration_teaches_what_its_journals_say():
     assert seen.forecast == said
     assert (seen.actual.copy_ms, seen.actual.downtime_ms, seen.actual.bytes_sent) == (1500, 48, 300 * MIB)
     assert accuracy([seen], "copy_ms").within_10_percent == 1
-    road = Experience().learn(seen).road(MIGRATION.vm_uuid, "a", "b")
-    assert road.bandwidth_bytes_s == 300 * MIB / ((1500 - JOB_MS) / 1000)
+    link = Experience().learn(seen).link(MIGRATION.vm_uuid, "a", "b")
+    assert link.bandwidth_bytes_s == 300 * MIB / ((1500 - JOB_MS) / 1000)
 
 
 def taught_by_one_limited_to(bytes_s: int, *notes: str) -> Experience:
@@ -370,21 +370,21 @@ def taught_by_one_limited_to(bytes_s: int, *notes: str) -> Experience:
 
 
 def road_after(known: Experience, limit: int | None = None) -> int | None:
-    road = known.road("another", "a", "b", bandwidth_bytes_s=limit)
-    return None if road is None else round(road.bandwidth_bytes_s / MIB)
+    link = known.link("another", "a", "b", bandwidth_bytes_s=limit)
+    return None if link is None else round(link.bandwidth_bytes_s / MIB)
 
 
 def test_one_that_its_limit_held_says_nothing_of_the_link_but_how_well_a_limit_is_used():
     known = taught_by_one_limited_to(260 * MIB)
     assert road_after(known) is None
     assert road_after(known, 130 * MIB) == 125
-    assert known.road("another", "a", "b", bandwidth_bytes_s=MIB).limited
+    assert known.link("another", "a", "b", bandwidth_bytes_s=MIB).limited
 
 
 def test_one_far_below_its_limit_was_held_by_the_link():
     known = taught_by_one_limited_to(1000 * MIB)
     assert (road_after(known), road_after(known, 1000 * MIB)) == (250, 250)
-    assert not known.road("another", "a", "b", bandwidth_bytes_s=1000 * MIB).limited
+    assert not known.link("another", "a", "b", bandwidth_bytes_s=1000 * MIB).limited
 
 
 def test_one_that_may_have_been_held_by_either_or_whose_limit_was_changed_says_nothing():
@@ -395,19 +395,19 @@ def test_one_that_may_have_been_held_by_either_or_whose_limit_was_changed_says_n
 def test_a_vm_that_was_copied_three_times_alike_repeats_itself():
     """The dirty rate is measured too high by half, as it may be; what copies like it sent says better."""
     true, high = (Load(memory_bytes=1024 * MIB, dirty_bytes=mib * MIB) for mib in (20, 30))
-    known, said = Experience(), forecast(true, Road(bandwidth_bytes_s=60 * MIB), Mode.PRECOPY, max_downtime_ms=100)
+    known, said = Experience(), forecast(true, Link(bandwidth_bytes_s=60 * MIB), Mode.PRECOPY, max_downtime_ms=100)
     for sent in (1500, 1510, 1490):
-        road = known.road("vm", "a", "b", bandwidth_bytes_s=60 * MIB)
-        assert forecast(high, road, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 1600 * MIB
+        link = known.link("vm", "a", "b", bandwidth_bytes_s=60 * MIB)
+        assert forecast(high, link, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 1600 * MIB
         more = {"load": true, "bandwidth_bytes_s": 60 * MIB, "limit_bytes_s": 60 * MIB}
         known = known.learn(outcome("vm", JOB_MS + sent / 60 * 1000, said, sent * MIB, **more))
-    road = known.road("vm", "a", "b", bandwidth_bytes_s=60 * MIB)
-    seen = forecast(high, road, Mode.PRECOPY, max_downtime_ms=100)
+    link = known.link("vm", "a", "b", bandwidth_bytes_s=60 * MIB)
+    seen = forecast(high, link, Mode.PRECOPY, max_downtime_ms=100)
     assert seen.bytes_sent == pytest.approx(1500 * MIB, rel=0.001)
     assert seen.copy_ms == pytest.approx(JOB_MS + 25_000, rel=0.01)
     busy = true.model_copy(update={"dirty_bytes": 45 * MIB})
-    assert forecast(busy, road, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 2000 * MIB  # not like them
-    slow = known.road("vm", "a", "b", bandwidth_bytes_s=30 * MIB)
+    assert forecast(busy, link, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 2000 * MIB  # not like them
+    slow = known.link("vm", "a", "b", bandwidth_bytes_s=30 * MIB)
     assert forecast(true, slow, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 1600 * MIB
 
 
@@ -417,8 +417,8 @@ def test_one_unfinished_says_nothing_at_all():
 
 @pytest.mark.parametrize(("dirty_mib", "told"), [(1, True), (24, None), (200, False)])
 def test_a_copy_is_trusted_to_end_by_itself_only_where_that_is_sure(dirty_mib, told):
-    load, road = Load(memory_bytes=1024 * MIB, dirty_bytes=dirty_mib * MIB), Road(bandwidth_bytes_s=30 * MIB)
-    seen = forecast(load, road, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
+    load, link = Load(memory_bytes=1024 * MIB, dirty_bytes=dirty_mib * MIB), Link(bandwidth_bytes_s=30 * MIB)
+    seen = forecast(load, link, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
     assert (converges(seen), converges(None)) == (told, None)
     assert (seen.ends, seen.odds >= SURE) == (told is not False, told is True)
 

@@ -17,12 +17,12 @@ import structlog
 
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
-from sterna.controller.records.forecasts import Lessons
+from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Host, Registry
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.experience import Experience
-from sterna.domain.forecast import OUTLOOK, Outlook
+from sterna.domain.forecast import EXPECTATIONS, Expectations
 from sterna.domain.journal import Migration
 from sterna.domain.model import Data, GuestState, Refusal, Value
 from sterna.domain.objective import OBJECTIVE, Asked, objective
@@ -74,7 +74,7 @@ class MigrateRequest(Value):
 
 
 def proposal(
-    request: MigrateRequest, vm: VmRecord, destination: str, outlook: Outlook, created_at: str
+    request: MigrateRequest, vm: VmRecord, destination: str, expectations: Expectations, created_at: str
 ) -> Migration:
     """The migration that the source's agent is asked to accept. Raises Refused as `MigrateRequest.options`."""
     return Migration(
@@ -84,7 +84,7 @@ def proposal(
         vm_name=vm.name,
         source=vm.host,
         destination=destination,
-        options=request.options | {OUTLOOK: outlook.model_dump(mode="json")},
+        options=request.options | {EXPECTATIONS: expectations.model_dump(mode="json")},
         created_at=created_at,
     )
 
@@ -114,10 +114,10 @@ class MigrateVm:
         inventory: Inventory,
         calls: AgentCalls,
         clock: Clock,
-        lessons: Lessons,
+        forecast_history: ForecastHistory,
     ) -> None:
         self._fleet, self._registry, self._inventory = fleet, registry, inventory
-        self._calls, self._clock, self._lessons = calls, clock, lessons
+        self._calls, self._clock, self._forecast_history = calls, clock, forecast_history
         self._gates: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
         """By gate: who is in it or waits before it."""
@@ -187,20 +187,20 @@ class MigrateVm:
             async with asyncio.timeout(JUDGE_S):
                 await self._refuse_busy(request)
                 vm, destination = await self._judge(request, accepting=True)
-                outlook = await self._outlook(request, vm, destination)
+                expectations = await self._expectations(request, vm, destination)
         except TimeoutError as e:
             why = f"{request.vm} could not be judged within {JUDGE_S:g} s"
             raise Unreachable(why, fix="see whether the controller's database and all hosts answer") from e
-        return proposal(request, vm, destination, outlook, self._clock.now().isoformat())
+        return proposal(request, vm, destination, expectations, self._clock.now().isoformat())
 
-    async def _outlook(self, request: MigrateRequest, vm: VmRecord, destination: str) -> Outlook:
+    async def _expectations(self, request: MigrateRequest, vm: VmRecord, destination: str) -> Expectations:
         """Without the past where the database does not tell it: nothing but a forecast is lost."""
         about, limit = (vm.uuid, vm.host, destination), request.asked.bandwidth_bytes_s
         try:
-            return await self._lessons.outlook(*about, bandwidth_bytes_s=limit)
+            return await self._forecast_history.expectations(*about, bandwidth_bytes_s=limit)
         except Unreachable as e:
             log.info("a migration begins without what past ones taught", migration=request.id, why=e.message)
-            return self._lessons.outlook_from(Experience(), *about, bandwidth_bytes_s=limit)
+            return self._forecast_history.expectations_from(Experience(), *about, bandwidth_bytes_s=limit)
 
     async def _admit(self, proposed: Migration) -> tuple[MigrationRecord, bool]:
         try:

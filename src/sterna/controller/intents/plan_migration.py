@@ -11,13 +11,13 @@ from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.intents.migrate_vm import MigrateRequest, MigrateVm, check_params
 from sterna.controller.intents.rehearse_migration import Rehearsal
-from sterna.controller.records.forecasts import Lessons
+from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Registry
 from sterna.domain.capabilities import Capabilities, Guest, Pair
 from sterna.domain.errors import Refused, SternaError, Unreachable
 from sterna.domain.experience import Accuracy, Experience, accuracy
-from sterna.domain.forecast import Forecast, Load, Road, converges, forecasts, working_set, writes_in_turn
+from sterna.domain.forecast import Forecast, Link, Load, converges, forecasts, working_set, writes_in_turn
 from sterna.domain.model import Data, GuestLoad, GuestState, Refusal, Value, Vm
 from sterna.domain.objective import Asked, Objective, Solution, objective, solve
 from sterna.ports.fleet import VmRecord
@@ -63,9 +63,14 @@ class PlanMigration:
     """The intent "what if"."""
 
     def __init__(
-        self, lessons: Lessons, registry: Registry, inventory: Inventory, calls: AgentCalls, migrate: MigrateVm
+        self,
+        forecast_history: ForecastHistory,
+        registry: Registry,
+        inventory: Inventory,
+        calls: AgentCalls,
+        migrate: MigrateVm,
     ) -> None:
-        self._lessons, self._registry, self._inventory = lessons, registry, inventory
+        self._forecast_history, self._registry, self._inventory = forecast_history, registry, inventory
         self._calls, self._migrate = calls, migrate
 
     async def plan(self, vm: str, destination: str | None, asked: Asked) -> Plan:
@@ -82,7 +87,7 @@ class PlanMigration:
 
     async def accuracy(self) -> Forecasting:
         """How good the forecasts of the last completed migrations were."""
-        outcomes = await self._lessons.outcomes()
+        outcomes = await self._forecast_history.outcomes()
         return Forecasting(
             time=accuracy(outcomes, "total_ms"),
             downtime=accuracy(outcomes, "downtime_ms"),
@@ -140,31 +145,33 @@ class PlanMigration:
         """With the forecasts, as far as load and bandwidth are known."""
         load, why = await self._measured(plan.vm, details)
         if load is not None:
-            self._lessons.measured(plan.vm.uuid, load)
-        road, unknown = await self._road(plan, wanted.bandwidth_bytes_s)
+            self._forecast_history.measured(plan.vm.uuid, load)
+        link, unknown = await self._road(plan, wanted.bandwidth_bytes_s)
         seen: tuple[Forecast, ...] = ()
-        if load is not None and road is not None:
+        if load is not None and link is not None:
             told = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
-            seen = forecasts(load, road, **told, within_s=wanted.finish_within_s)
+            seen = forecasts(load, link, **told, within_s=wanted.finish_within_s)
         return plan.model_copy(
             update={
                 "load": load,
                 "load_reason": why,
-                "bandwidth_bytes_s": road.bandwidth_bytes_s if road else None,
-                "bandwidth_from": unknown if road is None else "asked" if road.limited else "learnt",
+                "bandwidth_bytes_s": link.bandwidth_bytes_s if link else None,
+                "bandwidth_from": unknown if link is None else "asked" if link.limited else "learnt",
                 "forecasts": seen,
             }
         )
 
-    async def _road(self, plan: Plan, limit: int | None) -> tuple[Road | None, str]:
+    async def _road(self, plan: Plan, limit: int | None) -> tuple[Link | None, str]:
         """What the copy is reckoned with; why it is not known where it is not."""
         about = plan.vm.uuid, plan.vm.host, plan.destination or ""
         try:
-            outlook = await self._lessons.outlook(*about, bandwidth_bytes_s=limit)
+            expectations = await self._forecast_history.expectations(*about, bandwidth_bytes_s=limit)
         except Unreachable as e:
-            return self._lessons.outlook_from(Experience(), *about, bandwidth_bytes_s=limit).road, e.message
+            return self._forecast_history.expectations_from(
+                Experience(), *about, bandwidth_bytes_s=limit
+            ).link, e.message
         why = "no migration between these hosts has yet sent enough to tell: --bandwidth says what to reckon with"
-        return outlook.road, why
+        return expectations.link, why
 
     async def _ask(self, host: str, method: str, params: Data) -> Data:
         return await self._calls.call(host, method, params, silence_s=MEASURE_SILENCE_S, total_s=MEASURE_LONGEST_S)

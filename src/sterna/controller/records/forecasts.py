@@ -1,4 +1,4 @@
-"""What completed migrations taught, and the loads last measured for plans: the outlook of the next migration.
+"""What completed migrations taught, and the loads last measured for plans: the expectations of the next migration.
 
 Read from the records; a completed migration that both hosts have closed is read once. Loads are kept in this
 process only: a plan answered by another controller is not known here, and nothing but a forecast is lost by that.
@@ -12,7 +12,7 @@ import structlog
 
 from sterna.domain.errors import Unreachable
 from sterna.domain.experience import Experience, Outcome, outcome_of
-from sterna.domain.forecast import Load, Outlook
+from sterna.domain.forecast import Expectations, Load
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
@@ -27,7 +27,7 @@ LOAD_HOLDS_S = 600.0
 log = structlog.get_logger(__name__)
 
 
-class Lessons:
+class ForecastHistory:
     """One controller's memory."""
 
     def __init__(self, fleet: Fleet, clock: Clock) -> None:
@@ -74,22 +74,22 @@ class Lessons:
                 taught = taught.learn(outcome)
         return taught
 
-    async def outlook(
+    async def expectations(
         self, vm_uuid: str, source: str, destination: str, *, bandwidth_bytes_s: int | None
-    ) -> Outlook:
+    ) -> Expectations:
         """Of a migration that is about to begin. Raises Unreachable."""
         taught = await self.experience(vm_uuid, source, destination)
-        return self.outlook_from(taught, vm_uuid, source, destination, bandwidth_bytes_s=bandwidth_bytes_s)
+        return self.expectations_from(taught, vm_uuid, source, destination, bandwidth_bytes_s=bandwidth_bytes_s)
 
-    def outlook_from(
+    def expectations_from(
         self, taught: Experience, vm_uuid: str, source: str, destination: str, *, bandwidth_bytes_s: int | None
-    ) -> Outlook:
+    ) -> Expectations:
         """The same, where that is what past migrations taught."""
-        road = taught.road(vm_uuid, source, destination, bandwidth_bytes_s=bandwidth_bytes_s)
-        return Outlook(load=self._load(vm_uuid), road=road)
+        link = taught.link(vm_uuid, source, destination, bandwidth_bytes_s=bandwidth_bytes_s)
+        return Expectations(load=self._load(vm_uuid), link=link)
 
     def measured(self, vm_uuid: str, load: Load) -> None:
-        """For `outlook`, while it holds."""
+        """For `expectations`, while it holds."""
         now = self._clock.monotonic_ms()
         self._loads = {vm: seen for vm, seen in self._loads.items() if now - seen[0] <= LOAD_HOLDS_S * 1000}
         self._loads[vm_uuid] = now, load

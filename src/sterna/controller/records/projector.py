@@ -50,7 +50,7 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=accepted, holds=True)
         case Kind.STATUS:
             return _status(record, entry)
-        case Kind.TURNED:
+        case Kind.COMPENSATING:
             return Effect(record=record.model_copy(update={"error": entry.data.get("error")}))
         case Kind.RELEASED:
             return Effect(record=record, holds=False)

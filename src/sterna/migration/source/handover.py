@@ -54,14 +54,14 @@ async def _left_behind(ctx: Context) -> bool:
     return left_behind(here, await ctx.observe_there(), epoch=ctx.migration.epoch)
 
 
-async def call_over(ctx: Context) -> None:
+async def announce_early(ctx: Context) -> None:
     """At the guest's standstill: let the destination call its frames there. What is sent to it meanwhile waits in
     its new port until it runs, and is not lost at the old one. A hint: where it does not come, the network is told
     when the guest runs there."""
     await ctx.hints.announce(f"{LEAVING}.{ctx.migration.id}", {})
 
 
-async def call_back(ctx: Context) -> None:
+async def announce_again(ctx: Context) -> None:
     """R6: the guest stayed, and its frames may have been called away. Nobody depends on it: its own do the same."""
     for nic in ctx.vm_before().nics:
         with contextlib.suppress(SternaError):

@@ -10,7 +10,7 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic, Observation, Vm
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
-from sterna.domain.step import Onward, Step
+from sterna.domain.step import PivotPassed, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
 from sterna.migration import fenced
 from sterna.migration.context import PORTS_SWITCHED, WROTE_OFF, Context
@@ -41,7 +41,7 @@ class AskBoth(Step[Context]):
             here, there, epoch=epoch, started=True, handed_over=ctx.handed_over, switching=ctx.switching
         )
         if finding.verdict in PASSED:
-            raise Onward(finding.why)  # no rollback from there, whatever turned it back
+            raise PivotPassed(finding.why)  # no rollback from there, whatever turned it back
         if finding.verdict is Verdict.ENDED_AT_SOURCE and here.state is GuestState.PAUSED:
             await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, epoch)
             raise Temporary("ending the source's paused copy", delay_s=0.2)
@@ -169,7 +169,7 @@ class GiveBindingsBack(Step[Context]):
             if not given_back and not _left(ctx):
                 return {"plugged": plugged} | ctx.asked_network
             wired = await ctx.host.network.wired(vm, ctx.network_hosts[0])
-            await handover.call_back(ctx)
+            await handover.announce_again(ctx)
             if wired or ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000:
                 # its agent may be away: nothing waits for it
                 return {"plugged": plugged, "wired": wired} | ctx.asked_network

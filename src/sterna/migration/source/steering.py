@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.errors import NotFound, Permanent, SternaError
-from sterna.domain.forecast import OUTLOOK, Forecast, Load, Mode, Outlook, Road, converges, forecast
+from sterna.domain.forecast import EXPECTATIONS, Expectations, Forecast, Link, Load, Mode, converges, forecast
 from sterna.domain.jobs import VM_JOB
 from sterna.domain.model import Data, GuestLoad, JobSample
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
@@ -26,7 +26,7 @@ STEERED = "steered"
 GAVE_UP = "gave-up"
 """Note: the copy is ended because its objective cannot be met; and why."""
 LOAD = "load"
-"""Note: what the guest was measured to dirty, the road, and the forecast; `experience.outcome_of` reads it."""
+"""Note: what the guest was measured to dirty, the link, and the forecast; `experience.outcome_of` reads it."""
 MORE_LEEWAY = (
     "allow more: --max-downtime, --finish-within, --may throttle,postcopy,pause; or migrate when it is quieter"
 )
@@ -77,10 +77,10 @@ async def prepare(ctx: Context) -> CopyParameters:
     await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, first_ms)
     load = await load_of(ctx)
     # a plan's measurement took longer than this host's
-    what = _outlook(ctx).load or (_measured(ctx, load) if load is not None else None)
-    road = _road(ctx, wanted)
-    seen = _forecast(wanted, what, road)
-    told = {"load": load, "assumed": what, "road": road, "forecast": seen}
+    what = _expectations(ctx).load or (_measured(ctx, load) if load is not None else None)
+    link = _road(ctx, wanted)
+    seen = _forecast(wanted, what, link)
+    told = {"load": load, "assumed": what, "link": link, "forecast": seen}
     known = {name: value for name, value in told.items() if value is not None}
     ctx.note("M3", LOAD, {name: v.model_dump(mode="json", exclude={"seen"}) for name, v in known.items()})
     return await stream.choose(ctx, converges(seen))
@@ -121,28 +121,28 @@ async def _job_of_somebody(ctx: Context) -> str:
     return next((r.message for r in against if r.code == VM_JOB), "")
 
 
-def _outlook(ctx: Context) -> Outlook:
+def _expectations(ctx: Context) -> Expectations:
     """The controller's. In words this version does not know: nothing, and only a forecast is lost by that."""
     try:
-        return Outlook.model_validate(ctx.migration.options.get(OUTLOOK))
+        return Expectations.model_validate(ctx.migration.options.get(EXPECTATIONS))
     except ValueError:
-        return Outlook()
+        return Expectations()
 
 
-def _road(ctx: Context, wanted: Objective) -> Road | None:
+def _road(ctx: Context, wanted: Objective) -> Link | None:
     """What the controller had learnt; without it, the bandwidth that was asked for."""
-    learnt = _outlook(ctx).road
+    learnt = _expectations(ctx).link
     if learnt is None and wanted.bandwidth_bytes_s is not None:
-        return Road(bandwidth_bytes_s=wanted.bandwidth_bytes_s, limited=True)
+        return Link(bandwidth_bytes_s=wanted.bandwidth_bytes_s, limited=True)
     return learnt
 
 
-def _forecast(wanted: Objective, what: Load | None, road: Road | None) -> Forecast | None:
-    """Of pre-copy. None where the load or the road is not known."""
-    if what is None or road is None:
+def _forecast(wanted: Objective, what: Load | None, link: Link | None) -> Forecast | None:
+    """Of pre-copy. None where the load or the link is not known."""
+    if what is None or link is None:
         return None
     limits = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
-    return forecast(what, road, Mode.PRECOPY, **limits)
+    return forecast(what, link, Mode.PRECOPY, **limits)
 
 
 def _measured(ctx: Context, load: GuestLoad) -> Load:

@@ -85,7 +85,9 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
         elif event.kind not in TOLD_BY_QEMU:
             if event.kind in handover.LEAVES:
                 ctx.leaves.set()
-                await handover.call_over(ctx)  # the network hears of it before the journal: an fsync is silence
+                await handover.announce_early(
+                    ctx
+                )  # the network hears of it before the journal: an fsync is silence
                 await asyncio.sleep(0)  # `switch_network` asks
             ctx.note("M3", f"saw-{event.kind}", {"detail": event.detail})
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.controller.records import forecasts as lessons
+from sterna.controller.records import forecasts as forecast_history
 from sterna.domain.errors import Unreachable
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.objective import Asked
@@ -24,8 +24,8 @@ LONG_S = 20.0
 NOT_OURS = [
     {"forecast": {"mode": "teleport", "ends": True, "odds": 1}},
     {"forecast": "soon"},
-    {"road": {"correction": "none"}},
-    {"road": 7},
+    {"link": {"correction": "none"}},
+    {"link": 7},
 ]
 
 
@@ -82,22 +82,22 @@ async def test_a_database_that_does_not_tell_of_the_past_keeps_no_migration_from
         await tells.wait()
         return await entries(migration_id)
 
-    monkeypatch.setattr(lessons, "READ_S", 0.1)
+    monkeypatch.setattr(forecast_history, "READ_S", 0.1)
     monkeypatch.setattr(world.fleet, "entries", silent)
     async with asyncio.timeout(LONG_S):
         record, _ = await world.controller.migrate(request())
-        assert record.accepted and record.migration.options["outlook"]["road"] is None
+        assert record.accepted and record.migration.options["expectations"]["link"] is None
         limited = request("web2", "a", id=uuid(99)).model_copy(update={"asked": Asked(bandwidth_bytes_s=2**20)})
         world.b.add_vm("web2", 2)
         record, _ = await world.controller.migrate(limited)
-        assert record.migration.options["outlook"]["road"]["bandwidth_bytes_s"]  # what was asked for is known
+        assert record.migration.options["expectations"]["link"]["bandwidth_bytes_s"]  # what was asked for is known
         plan = await world.controller.plan("web1", "b", Asked())
         assert plan.load is not None and plan.forecasts == ()
         assert "does not answer" in plan.bandwidth_from if how == "fails" else "not read" in plan.bandwidth_from
         with pytest.raises(Unreachable):
             await world.controller.accuracy()
         monkeypatch.setattr(world.fleet, "entries", entries)
-        monkeypatch.setattr(lessons, "READ_S", LONG_S)
+        monkeypatch.setattr(forecast_history, "READ_S", LONG_S)
         tells.set()
         assert (await world.controller.plan("web1", "b", Asked())).bandwidth_from == "learnt"
 
