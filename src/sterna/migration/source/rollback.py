@@ -31,7 +31,7 @@ class AskBoth(Step[Context]):
     row, name = "R0", "ask-both-hypervisors"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """What both said. Raises Temporary until the guest is settled on the source, Onward if it has arrived."""
+        """What both said. Raises Temporary until the guest is settled here, PivotPassed if it has arrived."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
         epoch, begun = ctx.migration.epoch, "copy-started" in ctx.history.notes
         finding = fenced.judge(ctx, here, there)
