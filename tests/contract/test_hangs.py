@@ -84,6 +84,7 @@ async def test_a_guest_whose_qemu_hangs_holds_up_no_other(contract_lab: Lab) -> 
     async with adapters_on(contract_lab, "host1") as there:
         hypervisor = there.hypervisor
         assert await hypervisor.check_outgoing(hung.uuid) == []
+        named = {claim.path for claim in await hypervisor.claims()}
         sabotage.freeze(sabotage.qemu(contract_lab, "host1", "hung"))
         asked = [asyncio.ensure_future(ask(hung.uuid)) for ask in (hypervisor.check_outgoing, hypervisor.vm)]
         try:
@@ -94,6 +95,8 @@ async def test_a_guest_whose_qemu_hangs_holds_up_no_other(contract_lab: Lab) -> 
                 assert (await hypervisor.vm("other")).uuid == other.uuid
                 assert (await hypervisor.observe(other.uuid)).epoch == 1
                 assert len(await hypervisor.vms()) == 2
+                assert {claim.path for claim in await hypervisor.claims()} == named  # libvirtd's files have them
+                await hypervisor.unused_secrets()
         finally:
             sabotage.thaw(sabotage.qemu(contract_lab, "host1", "hung"))
         assert (await asked[0], (await asked[1]).name) == ([], "hung")

@@ -18,7 +18,7 @@ import libvirt
 import pytest
 
 from sterna.adapters.host import looks
-from sterna.adapters.libvirt import abilities, inventory
+from sterna.adapters.libvirt import abilities, claims, ground, inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.qemu import certificates, schema
 from sterna.adapters.libvirt.qemu.certificates import Certificates
@@ -177,3 +177,28 @@ async def test_nor_is_that_of_the_certificates(
     async with asyncio.timeout(SOON_S):
         assert await abilities._has_certificates() is False
     assert silence.asked.is_set()
+
+
+@pytest.mark.parametrize("what", ["claims", "check_incoming"])
+async def test_a_pass_over_all_definitions_holds_up_no_list(
+    what: str, here: LibvirtInventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for guests that are being started, or that another call holds."""
+    began, ends = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> Iterator[str]:
+        began.set()
+        assert ends.wait(60)
+        yield "<domain/>"
+
+    for module in (claims, ground):
+        monkeypatch.setattr(module, "definitions", slow)
+    asked = here.claims() if what == "claims" else here.check_incoming(vm(names(Kind.SOCKET, "/run/x.sock")))
+    asking = asyncio.create_task(asked)
+    try:
+        assert await asyncio.to_thread(began.wait, SOON_S)
+        async with asyncio.timeout(SOON_S):
+            assert [each.name for each in await here.vms()] == ["web"]
+    finally:
+        ends.set()
+    await asking

@@ -1,4 +1,5 @@
-"""The definition of a guest that is on its way here: libvirt gives it to nobody, its files have it."""
+"""The definition of a guest that is on its way here, or that another call holds: libvirt gives it to nobody, its
+files have it."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from typing import Any
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt.definitions import definitions
+from sterna.adapters.libvirt import definitions as module
+from sterna.adapters.libvirt.definitions import Patience, definitions
 
 STATUS = (
     "<domstatus state='paused'><monitor/><domain type='kvm'><name>tern</name><uuid>1</uuid></domain></domstatus>"
 )
-DEFINED = "<!-- by libvirt -->\n<domain type='kvm'><name>tern</name><title>next</title></domain>"
+DEFINED = "<!-- by libvirt -->\n<domain type='kvm'><name>tern</name><uuid>1</uuid><title>next</title></domain>"
 ARRIVING = [
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION),
     (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY),
@@ -33,6 +35,12 @@ class Domain:
     def state(self) -> list[int]:
         return list(self._state)
 
+    def UUIDString(self) -> str:
+        return "1"
+
+    def controlInfo(self) -> list[int]:
+        return [libvirt.VIR_DOMAIN_CONTROL_OK, 0, 0]
+
     def isPersistent(self) -> bool:
         return self._persistent
 
@@ -45,8 +53,47 @@ class Domain:
         return "<domain><title>next</title></domain>" if flags else "<domain/>"
 
 
+class Held(Domain):
+    """Its QEMU hangs, and another call waits for it."""
+
+    def controlInfo(self) -> list[int]:
+        return [libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 7000]
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        raise AssertionError("libvirt was asked, and answers after 30 s")
+
+
+class Busy(Domain):
+    """It was taken in the moment before it was asked."""
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        error = libvirt.libvirtError("cannot acquire state change lock")
+        error.err = (
+            libvirt.VIR_ERR_OPERATION_TIMEOUT,
+            libvirt.VIR_FROM_QEMU,
+            str(error),
+            2,
+            None,
+            None,
+            None,
+            0,
+            0,
+        )
+        raise error
+
+
+class Reading:
+    """One pass over domains, with files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._patience, self._folders = Patience(), (folder / "run", folder / "etc")
+
+    def of(self, domain: Any) -> list[str]:
+        return list(definitions(domain, self._patience, *self._folders))
+
+
 def of(domain: Any, tmp_path: Path) -> list[str]:
-    return list(definitions(domain, tmp_path / "run", tmp_path / "etc"))
+    return Reading(tmp_path).of(domain)
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +150,72 @@ def test_where_the_files_do_not_say_libvirt_is_asked(tmp_path: Path, text: str |
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(libvirt.libvirtError):
         of(Domain(ARRIVING[0]), tmp_path)
+
+
+RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
+
+
+@pytest.mark.parametrize("kind", [Held, Busy])
+def test_of_one_that_another_call_holds(
+    kind: type[Domain], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both definitions: each may name a file that the other does not."""
+    monkeypatch.setattr(module, "HELD_S", 0.1)
+    (live,) = of(kind(RUNNING), tmp_path)
+    assert "<uuid>1</uuid>" in live
+    live, persistent = of(kind(RUNNING, persistent=True), tmp_path)
+    assert "<title>" not in live and "<title>next</title>" in persistent
+
+
+@pytest.mark.parametrize("missing", ["run", "etc"])
+def test_where_only_one_of_its_files_says_something_nothing_is_known(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes half of its files for all of them removes one that it uses."""
+    (tmp_path / missing / "tern.xml").unlink()
+    with pytest.raises(libvirt.libvirtError):
+        of(Busy(RUNNING, persistent=True), tmp_path)
+
+
+@pytest.mark.parametrize(("folder", "text"), [("run", STATUS), ("etc", DEFINED)])
+def test_files_of_another_guest_of_that_name_are_not_taken(folder: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / folder / "tern.xml").write_text(text.replace("<uuid>1<", "<uuid>2<"))
+    with pytest.raises(libvirt.libvirtError):
+        of(Busy(RUNNING, persistent=True), tmp_path)
+
+
+def test_one_that_is_let_go_is_asked(tmp_path: Path) -> None:
+    class LetGo(Domain):
+        looks = 0
+
+        def controlInfo(self) -> list[int]:
+            self.looks += 1
+            return [libvirt.VIR_DOMAIN_CONTROL_OCCUPIED if self.looks < 3 else libvirt.VIR_DOMAIN_CONTROL_OK, 0, 0]
+
+    assert of(LetGo(RUNNING), tmp_path) == ["<domain/>"]
+
+
+def test_many_that_are_held_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_S", 0.2)
+    pauses: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    clock = iter(range(10_000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock) * 0.05)
+    reading = Reading(tmp_path)
+    assert len([reading.of(Held(RUNNING)) for _ in range(5)]) == 5
+    assert sum(pauses) <= 0.2
+
+
+def test_many_that_are_just_being_started_are_waited_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10 s for each would be minutes for all of a host that starts."""
+    (tmp_path / "run/tern.xml").unlink()
+    looks: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", looks.append)
+    clock = iter(range(10_000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    starting = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
+    reading = Reading(tmp_path)
+    assert [reading.of(Domain(starting)) for _ in range(5)] == [["<domain/>"]] * 5
+    assert len(looks) <= module.STARTS_S

@@ -12,7 +12,7 @@ from typing import Any
 
 import libvirt
 
-from sterna.adapters.libvirt.definitions import definitions
+from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.observe import state_of
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.describe import TPM_FOLDER
@@ -43,21 +43,22 @@ def read_claims(conn: Connect, besides: str) -> tuple[Claim, ...]:
     """What all domains of this libvirt name, running or off, live and inactive definition, snapshots and saved
     state included; not those of the domain `besides`. Blocking. Raises libvirtError."""
     found: list[Claim] = []
+    patience = Patience()
     for domain in conn.listAllDomains():
         try:
             if domain.UUIDString() != besides:
-                found += _of_domain(conn, domain)
+                found += _of_domain(conn, domain, patience)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise  # else it ended while we looked
     return tuple(dict.fromkeys(found))
 
 
-def _of_domain(conn: Connect, domain: Any) -> list[Claim]:
+def _of_domain(conn: Connect, domain: Any, patience: Patience) -> list[Claim]:
     uuid = domain.UUIDString()
     owner = f"VM {domain.name()} ({state_of(domain)[0]})"
     found: list[Claim] = []
-    for text in _definitions(domain):
+    for text in _definitions(domain, patience):
         xml = parse_xml(text)
         found += claims_of(xml, owner, uuid)
         found += [
@@ -67,9 +68,9 @@ def _of_domain(conn: Connect, domain: Any) -> list[Claim]:
     return found
 
 
-def _definitions(domain: Any) -> Iterator[str]:
+def _definitions(domain: Any, patience: Patience) -> Iterator[str]:
     """Everything libvirt could start it from."""
-    yield from definitions(domain)
+    yield from definitions(domain, patience)
     for snapshot in _unless_unsupported(domain.listAllSnapshots):
         yield snapshot.getXMLDesc()
     if _unless_unsupported(domain.hasManagedSaveImage):

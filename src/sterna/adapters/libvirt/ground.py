@@ -13,7 +13,7 @@ import libvirt
 
 from sterna.adapters.host import ground as kernel
 from sterna.adapters.libvirt.claims import claims_of
-from sterna.adapters.libvirt.definitions import definitions
+from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
 from sterna.domain.references import Kind, Lan, Reference, Thing
@@ -131,11 +131,11 @@ class HostGround:
 
 def _running(conn: Connect, besides: str) -> list[tuple[str, Element]]:
     """The running domains but the VM's own, in words and XML."""
-    found = []
+    found, patience = [], Patience()
     for domain in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
         try:
             if domain.UUIDString() != besides:
-                found.append((f"VM {domain.name()}", parse_xml(next(definitions(domain)))))
+                found.append((f"VM {domain.name()}", parse_xml(next(definitions(domain, patience)))))
         except libvirt.libvirtError as error:
             _unless(error, libvirt.VIR_ERR_NO_DOMAIN, "")  # it ended while we looked
     return found

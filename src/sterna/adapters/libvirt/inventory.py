@@ -110,7 +110,7 @@ class LibvirtInventory(LibvirtHost):
 
     async def claims(self, besides: str = "") -> tuple[Claim, ...]:
         """Every file that this libvirt's domains name, but those of `besides`. Raises Unreachable."""
-        return await self._details.run(lambda conn: read_claims(conn, besides))
+        return await self._passes.run(lambda conn: read_claims(conn, besides))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`; every reason at once. Changes nothing.
@@ -121,7 +121,7 @@ class LibvirtInventory(LibvirtHost):
         emulator = vm.emulator or "/"
         runs = await on_disk(lambda: os.access(emulator, os.X_OK), emulator, limit_s=looks.LOOK_S)
         found = await self._ask(lambda conn: _against(conn, vm, runs))
-        ground = self._ground(await self._details.run(lambda conn: ask(conn, vm.references, vm.uuid)))
+        ground = self._ground(await self._passes.run(lambda conn: ask(conn, vm.references, vm.uuid)))
         for some in await looks.at_each(vm.references, lambda refs: standing.refusals(refs, ground)):
             found += some
         if not any(refusal.code == "uuid-taken" for refusal in found):

@@ -9,7 +9,7 @@ from typing import Any
 import libvirt
 from lxml import etree
 
-from sterna.adapters.libvirt.definitions import definitions
+from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.session.host import LibvirtHost
 from sterna.adapters.libvirt.xml.describe import read_secrets
@@ -80,7 +80,7 @@ class LibvirtKeyring(LibvirtHost):
             present.undefine()
             return True
 
-        return await self._details.run(remove)
+        return await self._passes.run(remove)
 
     async def unused_secrets(self) -> list[Secret]:
         """Those of Sterna's that no domain here refers to. Raises Unreachable."""
@@ -90,7 +90,7 @@ class LibvirtKeyring(LibvirtHost):
             used = tuple(_used(conn)) if own else ()
             return [s for s in own if not any(refers(ref, s) for ref in used)]
 
-        return await self._details.run(look)
+        return await self._passes.run(look)
 
 
 def _all(conn: Connect) -> list[Any]:
@@ -170,9 +170,10 @@ def _render(secret: Secret) -> str:
 
 def _used(conn: Connect) -> Iterator[SecretRef]:
     """What the domains here refer to, running and off."""
+    patience = Patience()
     for domain in conn.listAllDomains():
         try:
-            texts = list(definitions(domain))
+            texts = list(definitions(domain, patience))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 continue  # it ended while we looked

@@ -41,11 +41,13 @@ class LibvirtHost:
         self._facts = Connection(uri, "sterna-libvirt-facts")
         self._looks = PerGuest(uri, "sterna-libvirt-looks")
         self._details = PerGuest(uri, "sterna-libvirt-details")
+        self._passes = Connection(uri, "sterna-libvirt-passes")
+        """For what reads the definitions of all guests: it may wait for some of them, and a list must not."""
         self._events = EventHub(uri)
 
     def close(self) -> None:
         """Close the connections. A copy that runs goes on: libvirtd drives it."""
-        for connections in (self._query, self._facts, self._looks, self._details):
+        for connections in (self._query, self._facts, self._looks, self._details, self._passes):
             connections.close()
         self._events.close()
 
