@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from sterna.domain.errors import Refused
 from sterna.domain.model import StateFile
 from sterna.domain.status import Status
 from sterna.sim.libvirt.life import add_vm
@@ -155,7 +157,7 @@ async def test_what_cannot_be_removed_holds_nothing_up() -> None:
         assert "outside" in kept(fleet)[path] and host.file(path) is not None
 
 
-NAS = "/mnt/nas"
+NAS, SHARED = "/mnt/nas", "/srv/shared"
 ISO = f"{NAS}/debian.iso"
 
 
@@ -189,6 +191,38 @@ async def test_what_may_lead_to_the_file_for_all_that_is_known_keeps_it_and_the_
         assert await fleet.ended() is Status.COMPLETED
         assert fleet.world.hosts["host1"].file(path) is not None
         assert f"perhaps VM other (shutoff): {ISO} does not answer" in kept(fleet)[path]
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+@pytest.mark.parametrize("folder", ["/srv/shared", "/var/lib/sterna/instances"])
+async def test_a_check_names_what_does_not_answer_where_and_what_to_do(host: str, folder: str) -> None:
+    """Before whoever asks has left: a plan waits for 60 s."""
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared", "local"))
+        fleet.world.hosts[host].silent.add(folder)
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"), total_s=50.0)
+        (refusal,) = answer["refusals"]
+        assert refusal["code"] == "path-silent" and refusal["fix"]
+        assert re.match(f"on {host}, {folder}.*does not answer", refusal["message"])
+        with pytest.raises(Refused, match=f"on {host}, {folder}"):
+            await fleet.start(vm)
+        assert not fleet.agents["host1"].journal.open()
+
+
+async def test_a_disk_that_dies_before_the_volumes_are_read_fails_the_migration_with_its_name() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared", "local"))
+        source = fleet.agents["host1"]
+        source.rules.append(("snapshot-volumes", "before", lambda: fleet.world.hosts["host1"].silent.add(SHARED)))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        (why,) = (
+            str(e.data["reason"])
+            for e in source.journal.entries(fleet.migration)
+            if e.data.get("status") == Status.FAILED
+        )
+        assert f"on host1, {SHARED}" in why
+        assert fleet.world.running(vm) == ["host1"]
 
 
 async def test_a_rollback_removes_what_it_made_whatever_else_does_not_answer() -> None:

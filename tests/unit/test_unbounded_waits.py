@@ -142,7 +142,7 @@ ENDED_BY = {
     "adapters/libvirt/qemu/schema.py:_schema": "killed after 20 s; its thread is left after 40 s (Schemas._ask)",
     "adapters/host/looks.py:_answers": "LOOK_S, of each",
     "adapters/network/neutron/network.py:NeutronNetwork._each": "an act's limit, for each (openstack/session.py)",
-    "agent/checks.py:both": "each call's own limit or deadline",
+    "kit/tasks.py:both": "each call's own limit or deadline",
     "bootstrap.py:run_controller.run": "SIGTERM: this is the life of the process",
     # names, and files that libvirt's threads or the event loop look at
     "adapters/host/ground.py:bindable": LOOKED_AT,

@@ -6,29 +6,28 @@ when it accepts one: between the two the world may have changed.
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
 from sterna.agent.tokens import CheckTokens
 from sterna.domain import plugs, untrusted
-from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown, Unreachable
+from sterna.domain.errors import Permanent, SternaError, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.jobs import occupied
 from sterna.domain.journal import Migration, Role, leaps
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept, May
+from sterna.kit.tasks import both
 from sterna.migration import secrets
 from sterna.migration.context import HostPorts
 from sterna.migration.destination import promises
 from sterna.migration.image import against, image_of
 from sterna.migration.media import LARGEST_MEDIUM
-from sterna.migration.sharing import PeersFiles, decide_local
+from sterna.migration.sharing import PeersFiles, decide_local, silent_on
 from sterna.migration.source import stream
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -122,17 +121,9 @@ def _cannot_tell(error: SternaError, destination: str) -> Refusal:
     return Refusal(code="check-failed", message=f"{destination} cannot be checked: {error.message}", fix=error.fix)
 
 
-A = TypeVar("A")
-B = TypeVar("B")
-
-
-async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
-    """Both at once. Raises what the first of them raises, once neither goes on."""
-    done = await asyncio.gather(one, other, return_exceptions=True)
-    for result in done:
-        if isinstance(result, BaseException):
-            raise result
-    return done  # type: ignore[return-value]  # no exception is left among them
+def _silent(error: StorageSilent) -> Refusal:
+    """Until it answers, nobody knows what else is in the way."""
+    return Refusal(code="path-silent", message=error.message, fix=error.fix)
 
 
 def _check_stream(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective) -> tuple[Transport, list[Refusal]]:
@@ -218,10 +209,7 @@ class SourceChecks:
             same = Refusal(code="same-host", message=message, fix="name another host")
             return vm, None, [same, *await self._own(vm)]
         try:
-            facts, disks = await both(self._facts(destination), self._decide_local(vm.disks, destination))
-            disks = await self._left_where_they_are(disks)
-            cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
-            vm = vm.model_copy(update={"disks": disks, "cold": cold})
+            facts, vm = await both(self._facts(destination), self._with_local(vm, destination))
             transport, against = _check_stream(vm, here, facts, wanted)
             needs = await secrets.needs_of(self._host, vm)
             params: Data = {"vm": vm.model_dump(mode="json"), "may": sorted(wanted.may)}
@@ -236,6 +224,8 @@ class SourceChecks:
             message = f"{destination}'s agent does not answer: {error.message}"
             down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
             return vm, None, [*await self._own(vm), down]
+        except StorageSilent as error:
+            return vm, None, [*await self._own(vm), _silent(error.on(destination))]
         except (Temporary, Permanent) as error:  # somebody answered: that it cannot be told now
             return vm, None, [*await self._own(vm), _cannot_tell(error, destination)]
         # A VM that came here by other means says nothing of its past: its next epoch must be new there, too.
@@ -252,6 +242,13 @@ class SourceChecks:
         refusals += await self._check_probe(facts, transport)
         refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
+
+    async def _with_local(self, vm: Vm, destination: str) -> Vm:
+        """With `local` of its disks decided, and what speaks against them. Raises StorageSilent, with the host."""
+        with silent_on(self._host.name):
+            disks = await self._left_where_they_are(await self._decide_local(vm.disks, destination))
+            cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
+        return vm.model_copy(update={"disks": disks, "cold": cold})
 
     async def _left_where_they_are(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:
         """With a reason against each file that both hosts see and that the hypervisor takes for this host's own."""
@@ -294,7 +291,8 @@ class SourceChecks:
                 await self._host.storage.leave_token(path, token)
                 try:
                     asked = {"path": path, "token": token, "name": posixpath.basename(path)}
-                    answer = await self._client.call(destination, "sees_file", asked)
+                    with silent_on(destination):
+                        answer = await self._client.call(destination, "sees_file", asked)
                 finally:
                     await self._host.storage.drop_token(path, token)
             if answer["users"]:
@@ -315,6 +313,13 @@ class SourceChecks:
 
     async def _check_sources(self, vm: Vm, destination: str) -> list[Refusal]:
         """A disk that F10 may not remove here would leave the migration open for ever, the guest long gone."""
+        try:
+            with silent_on(self._host.name):
+                return await self._against_removal(vm, destination)
+        except StorageSilent as error:
+            return [_silent(error)]
+
+    async def _against_removal(self, vm: Vm, destination: str) -> list[Refusal]:
         local = tuple(d for d in vm.disks if d.local)
         found: list[Refusal] = []
         removable = []
@@ -325,6 +330,8 @@ class SourceChecks:
         found += await _in_use(self._host, vm, "it would be removed here once the VM has moved")
         try:
             found += await self._in_use_there(tuple(removable), destination)
+        except StorageSilent:
+            raise
         except SternaError as error:
             found.append(_cannot_tell(error, destination))
         return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in found]
@@ -362,7 +369,7 @@ class SourceChecks:
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""
-        there = PeersFiles(partial(self._client.call, destination))
+        there = PeersFiles(partial(self._client.call, destination), destination)
         with self.tokens.fresh() as token:
             return await decide_local(self._host.storage, there, disks, token)
 

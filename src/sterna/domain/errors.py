@@ -75,6 +75,16 @@ class StorageSilent(Temporary):
     """A file system does not answer: it may in a while, or never."""
 
     code = "storage-silent"
+    named = False
+    """Does the message say on which host?"""
+
+    def on(self, host: str) -> StorageSilent:
+        """The same, with the host in its message."""
+        if self.named:
+            return self
+        told = StorageSilent(f"on {host}, {self.message}", fix=self.fix)
+        told.named = True
+        return told
 
 
 class Unreachable(Temporary):

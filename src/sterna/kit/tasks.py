@@ -1,12 +1,25 @@
-"""Cancellations that nobody sent. Used by every task that must not end before it is told to."""
+"""Two things at once; and cancellations that nobody sent, for every task that must not end before it is told to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sterna.domain.errors import Unknown
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
+    """Both at once. Raises what the first of them raises, once neither goes on."""
+    done = await asyncio.gather(one, other, return_exceptions=True)
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return done  # type: ignore[return-value]  # no exception is left among them
 
 
 def told_to_stop() -> bool:

@@ -275,7 +275,7 @@ class Context:
     @property
     def elsewhere(self) -> Elsewhere:
         """The other host's files."""
-        return PeersFiles(self.peer.call)
+        return PeersFiles(self.peer.call, self.peer_name)
 
     async def observe_here(self) -> Observation:
         """This host's word about the guest; UNKNOWN where its libvirt does not answer."""

@@ -13,6 +13,7 @@ from functools import partial
 from sterna.domain.errors import Permanent, StorageSilent
 from sterna.domain.model import Data, StateFile, Value, Vm
 from sterna.migration.context import Context
+from sterna.migration.sharing import silent_on
 from sterna.ports.storage import Created
 
 TRIES, PAUSE_S = 4, 2.0
@@ -119,19 +120,13 @@ async def seen_there(ctx: Context, path: str) -> str:
     asked = {"path": path, "token": token, "name": os.path.basename(path), "perhaps": True}
     try:
         await storage.leave_token(path, token)
-        answer = await _asked(ctx, asked)
+        with silent_on(other):
+            answer = await ctx.peer.call("sees_file", asked)
     finally:
         await storage.drop_token(path, token)
     if answer["seen"]:
         return f"{other} sees it as well"
     return f"used on {other} by {', '.join(answer['users'])}" if answer["users"] else ""
-
-
-async def _asked(ctx: Context, params: Data) -> Data:
-    try:
-        return await ctx.peer.call("sees_file", params)
-    except StorageSilent as error:
-        raise StorageSilent(f"on {ctx.peer_name}, {error.message}", fix=error.fix) from error
 
 
 async def private_state(ctx: Context, vm: Vm, *, made_here: frozenset[str] | None = None) -> tuple[str, ...]:

@@ -5,17 +5,28 @@ Used by P2 and by the checks, so that both come to the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from sterna.domain.claims import Proof, Sight, compare, compare_unwritten
-from sterna.domain.errors import Permanent
+from sterna.domain.errors import Permanent, StorageSilent
 from sterna.domain.model import Data, Disk, DiskKind, Refusal
+from sterna.kit.tasks import both
 from sterna.ports.storage import Storage
 
 
+@contextmanager
+def silent_on(host: str) -> Iterator[None]:
+    """Inside, that host's files are looked at: one that does not answer is said with the host."""
+    try:
+        yield
+    except StorageSilent as error:
+        raise error.on(host) from error
+
+
 class Elsewhere(Protocol):
-    """The destination's files. Raises Unreachable or Unknown."""
+    """The destination's files. Raises Unreachable or Unknown; StorageSilent, with the host."""
 
     async def sees(self, path: str, token: str, place: int | None = None) -> Sight:
         """What it sees of this token beside this path, of the file, and of a lock on that place of it."""
@@ -27,17 +38,19 @@ class Elsewhere(Protocol):
 class PeersFiles:
     """`Elsewhere`, by calls to the other host's agent."""
 
-    def __init__(self, call: Callable[[str, Data], Awaitable[Data]]) -> None:
-        self._call = call
+    def __init__(self, call: Callable[[str, Data], Awaitable[Data]], host: str) -> None:
+        self._call, self._host = call, host
 
     async def sees(self, path: str, token: str, place: int | None = None) -> Sight:
         """See Elsewhere.sees."""
         params = {"path": path, "token": token, "place": place}
-        return Sight.model_validate((await self._call("sees_token", params))["sight"])
+        with silent_on(self._host):
+            return Sight.model_validate((await self._call("sees_token", params))["sight"])
 
     async def digest(self, path: str) -> str | None:
         """See Elsewhere.digest."""
-        told = (await self._call("digest", {"path": path}))["digest"]
+        with silent_on(self._host):
+            told = (await self._call("digest", {"path": path}))["digest"]
         return None if told is None else str(told)
 
 
@@ -59,7 +72,7 @@ async def decide_local(storage: Storage, there: Elsewhere, disks: tuple[Disk, ..
     A token file is put for a moment beside what each path leads to. A destination that sees it shares the storage.
     Where nothing can be written, a lock on the file stands for the token. A medium that nobody writes to may also
     be a file of the same content on each host.
-    Raises Unreachable or Unknown if the destination cannot be asked.
+    Raises Unreachable or Unknown if the destination cannot be asked, StorageSilent where a file does not answer.
     """
     decided = []
     for disk in disks:
@@ -149,7 +162,7 @@ async def _compare_media(storage: Storage, there: Elsewhere, path: str, theirs: 
     mine = await storage.sight(path, "none")
     if mine.size != theirs.size:
         return Proof.OTHER
-    ours, other = await storage.digest(path), await there.digest(path)
+    ours, other = await both(storage.digest(path), there.digest(path))
     return Proof.SAME if ours is not None and ours == other else Proof.OTHER
 
 

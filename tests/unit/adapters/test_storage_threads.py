@@ -18,9 +18,11 @@ import pytest
 from sterna.adapters.files import hold, reach, storage
 from sterna.adapters.files.storage import FileStorage
 from sterna.adapters.files.usage import Place, Reach, users_of
+from sterna.adapters.libvirt import shared_folders
 from sterna.adapters.volumes.shared_file import SharedFileVolumes
+from sterna.controller.intents.migrate_vm import CHECK_LONGEST_S
 from sterna.domain.claims import Claim
-from sterna.domain.errors import Temporary
+from sterna.domain.errors import StorageSilent, Temporary
 from sterna.domain.model import Disk, DiskKind
 from sterna.kit import mounts, threads
 from sterna.ports.storage import Created
@@ -352,6 +354,41 @@ async def test_a_dead_file_system_refuses_itself_and_no_other(
     assert await files.is_empty(str(root / "vm")) is False
     with pytest.raises(Temporary, match="hang already"):
         await SharedFileVolumes().check(disk(f"{dead.dead}/disk", local=False))
+
+
+ASKED_IN_CHECKS: dict[str, Callable[[FileStorage, str], Any]] = {
+    "check_targets": lambda files, path: files.check_targets((disk(path),)),
+    "check_sources": lambda files, path: files.check_sources((disk(path),)),
+    "plan_targets": lambda files, path: files.plan_targets("vm", (disk(path),)),
+    "directories_of": lambda files, path: files.directories_of("vm"),
+    "is_empty": lambda files, path: files.is_empty(path),
+    "leave_token": lambda files, path: files.leave_token(path, "t1"),
+    "sight": lambda files, path: files.sight(path, "t1"),
+    "tokens": lambda files, path: files.tokens(path),
+    "sweep_tokens": lambda files, path: files.sweep_tokens(path, "t", frozenset()),
+    "held": held,
+    "examine": lambda files, path: files.examine(disk(path, format="qcow2")),
+    "identity": lambda files, path: files.identity(path),
+    "used_by": lambda files, path: files.used_by((path,), (), locks=True),
+    "owner_of": lambda files, path: files.owner_of(path),
+    "readable": lambda files, path: files.readable(path),
+    "taken_for_local": lambda files, path: shared_folders.taken_for_local((path,), Path("/none")),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_IN_CHECKS)
+async def test_a_look_ends_before_whoever_waits_for_the_check_leaves(
+    name: str, dead: Dead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of a change is another one, and is not reached here."""
+    path = f"{dead.dead}/instances/disk"
+    for module in (storage, reach, shared_folders):
+        monkeypatch.setattr(module, "LOOK_S", 0.05, raising=False)
+    with pytest.raises(StorageSilent, match=dead.dead) as silent:
+        async with asyncio.timeout(5):
+            await ASKED_IN_CHECKS[name](FileStorage(f"{dead.dead}/instances"), path)
+    assert silent.value.fix
+    assert mounts.LOOK_S + storage._DROP_S + reach.LOOK_S * len(reach._LANES) < CHECK_LONGEST_S
 
 
 def others(path: str | Path, **more: Any) -> Claim:

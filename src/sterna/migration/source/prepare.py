@@ -18,7 +18,7 @@ from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
-from sterna.migration.sharing import decide_local
+from sterna.migration.sharing import decide_local, silent_on
 from sterna.migration.source import rollback, secrets
 from sterna.migration.source.asking import unless_aborted
 from sterna.ports.storage import Storage
@@ -55,7 +55,8 @@ class SnapshotVolumes(Step[Context]):
     async def plan(self, ctx: Context) -> Data:
         """Which paths get a token for a moment, so that a crash in between can be swept."""
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
-        disks = [await ctx.host.storage.examine(d) for d in vm.disks]
+        with silent_on(ctx.host.name):
+            disks = [await ctx.host.storage.examine(d) for d in vm.disks]
         return {"paths": list(dict.fromkeys(path for d in disks for path in d.files))}
 
     async def do(self, ctx: Context, plan: Data) -> Data:
@@ -63,8 +64,9 @@ class SnapshotVolumes(Step[Context]):
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         if keeps := occupied(vm, await ctx.host.hypervisor.check_outgoing(vm.uuid)):
             raise Refused(keeps)
-        decided = await decide_local(ctx.host.storage, ctx.elsewhere, vm.disks, ctx.token)
-        disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
+        with silent_on(ctx.host.name):
+            decided = await decide_local(ctx.host.storage, ctx.elsewhere, vm.disks, ctx.token)
+            disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
         against = [refusal for disk in disks for refusal in disk.against]
         if against:
             raise Refused(against)

@@ -5,7 +5,7 @@ Every step is retried for as long as it takes. Each copes with a `do` that stopp
 
 from __future__ import annotations
 
-from sterna.domain.errors import NotFound, Temporary, Unknown, Unreachable
+from sterna.domain.errors import NotFound, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic, Observation, Vm
 from sterna.domain.plugs import HOSTDEV
@@ -95,10 +95,14 @@ class DropTokens(Step[Context]):
     name = "drop-tokens"
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Remove those this migration may have left."""
+        """Remove those this migration may have left. Where a file system does not answer, the audit finds them."""
+        left = []
         for path in ctx.history.plans.get("snapshot-volumes", {}).get("paths", ()):
-            await ctx.host.storage.drop_token(path, ctx.token)
-        return {}
+            try:
+                await ctx.host.storage.drop_token(path, ctx.token)
+            except StorageSilent:
+                left.append(path)
+        return {"left": left} if left else {}
 
 
 class ReleaseInterlock(Step[Context]):
