@@ -173,14 +173,20 @@ class Client:
         path = f"/v1/migrations/{migration_id}/events"
         patience = httpx2.Timeout(CONNECT_S, read=SILENCE_S)
         request = self._http.build_request("GET", path, headers=headers, timeout=patience)
-        with closing(_within(SILENCE_S, lambda: self._http.send(request, stream=True))) as answer:
+        with closing(_within(SILENCE_S, lambda: self._opened(request))) as answer:
             if answer.status_code != httpx2.codes.OK:
-                answer.read()
                 raise _problem(self.api, answer)
             yield OPENED, "", {}  # the API is there, though nothing may happen for hours
             for event in httpx2.EventSource(answer):
                 if event.data:
                     yield event.event, event.id, json.loads(event.data)
+
+    def _opened(self, request: httpx2.Request) -> httpx2.Response:
+        """A stream, or the whole of another answer."""
+        answer = self._http.send(request, stream=True)
+        if answer.status_code != httpx2.codes.OK:
+            answer.read()
+        return answer
 
     def _by_prefix(self, begin: str) -> str:
         found = self.get("/v1/migrations", id=begin, limit=3)["migrations"]

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from sterna.cli.client import ApiAway, ApiSlow, Client
+from sterna.cli.client import ApiAway, ApiSlow, Client, _within
 from sterna.cli.exits import Exit
 from sterna.cli.main import app
 
@@ -20,6 +20,7 @@ ID = "33333333-3333-4333-8333-333333333333"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 END = b"event: end\ndata: {}\n\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: "
+REFUSAL = b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: "
 ANSWER = HEAD + b"2\r\n\r\n{}"
 
 
@@ -123,7 +124,7 @@ def test_a_name_that_is_never_resolved_is_said_to(monkeypatch: pytest.MonkeyPatc
     end.set()
 
 
-@pytest.mark.parametrize("how", ["name", "headers"])
+@pytest.mark.parametrize("how", ["name", "headers", "refusal"])
 def test_a_stream_that_is_never_opened_is_given_up(
     silent: SilentApi, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -138,10 +139,12 @@ def test_a_stream_that_is_never_opened_is_given_up(
     if how == "name":
         monkeypatch.setattr(socket, "getaddrinfo", hangs)
         api = "http://sterna.example"
+    elif how == "refusal":
+        silent.script = lambda number: (REFUSAL + b"1000\r\n\r\n", *drops(b"x" * 1000))
     else:
         silent.script = lambda number: (*drops(STREAM[:-2] + b"X-Much: " + b"x" * 100), b"\r\n\r\n", END)
     with pytest.raises(ApiAway):
-        list(Client(api).events(ID))
+        _within(10, lambda: list(Client(api).events(ID)))
     end.set()
 
 
