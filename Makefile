@@ -68,7 +68,7 @@ bench-openstack:
 docs:
 	@scripts/setup docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-	@echo "The site is in out/site: open out/site/index.html"
+	@echo "The site is in out/site. With search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory out/site"
 
 # The pages of docs/reference that are made from the code. `make check` fails while they are not up to date.
 reference: setup
