@@ -8,8 +8,9 @@ import pytest
 
 from sterna.cli.exits import Exit
 from sterna.config import AgentSettings, ControllerSettings
+from sterna.domain.refusals import CATALOGUE
 from sterna.domain.status import ALLOWED, FINAL, Status
-from tests.unit.reference_pages import REFERENCE, cli, pages, rest, settings
+from tests.unit.reference_pages import REFERENCE, cli, pages, refusals, rest, settings
 
 PAGES = pages()
 
@@ -40,6 +41,13 @@ def test_every_setting_says_what_it_is() -> None:
         assert rows
         empty = [row.split("|")[1].strip() for row in rows if not row.split("|")[-2].strip()]
         assert empty == []
+
+
+def test_every_refusal_has_a_row() -> None:
+    rows = [line.strip("| ").split(" | ") for line in refusals().splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == list(CATALOGUE)
+    assert {len(row) for row in rows} == {4}
+    assert all(all(row) for row in rows)
 
 
 def _rows(name: str) -> list[list[str]]:

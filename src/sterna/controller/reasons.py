@@ -6,23 +6,24 @@ Agents add theirs; where both know the same (a VM under way, a destination down)
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from sterna.domain.errors import Conflict, NotFound, Refused
 from sterna.domain.model import Refusal
 from sterna.domain.trouble import Trouble
 
-NO_SUCH_VM = "no-such-vm"
-NO_SUCH_HOST = "no-such-host"
-SAME_HOST = "same-host"
-DESTINATION_DOWN = "destination-down"
-MAINTENANCE = "destination-in-maintenance"
-UNDER_WAY = "migration-under-way"
-SOURCE_DOWN = "source-down"
-AMBIGUOUS = "vm-name-ambiguous"
-TWICE = "vm-runs-twice"
-NO_DESTINATION = "no-destination"
-DESTINATION_DEGRADED = "destination-degraded"
-SOURCE_DEGRADED = "source-degraded"
+NO_SUCH_VM: Final = "no-such-vm"
+NO_SUCH_HOST: Final = "no-such-host"
+SAME_HOST: Final = "same-host"
+DESTINATION_DOWN: Final = "destination-down"
+MAINTENANCE: Final = "destination-in-maintenance"
+UNDER_WAY: Final = "migration-under-way"
+SOURCE_DOWN: Final = "source-down"
+AMBIGUOUS: Final = "vm-name-ambiguous"
+TWICE: Final = "vm-runs-twice"
+NO_DESTINATION: Final = "no-destination"
+DESTINATION_DEGRADED: Final = "destination-degraded"
+SOURCE_DEGRADED: Final = "source-degraded"
 
 
 class VmMissing(NotFound):

@@ -7,10 +7,11 @@ guest that a job paused must not be resumed by hand: it runs on when the job end
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sterna.domain.model import GuestState, Refusal, Vm
 
-VM_JOB = "vm-job-active"
+VM_JOB: Final = "vm-job-active"
 """Code: libvirt is at work on the whole guest, and lets nothing else be done with it."""
 _NAMED = 3
 _ABORT = "wait until it ends (virsh domjobinfo {vm}), or end it: virsh domjobabort {vm}"

@@ -7,11 +7,12 @@ None, never zero. Fields unknown to this version are ignored on reading (N and N
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationInfo, field_validator
 
 from sterna.domain.references import Reference, huge_bytes
+from sterna.domain.refusals import Code, remedy
 
 Data = dict[str, Any]
 """Plain JSON: what steps put into the journal."""
@@ -26,10 +27,16 @@ class Value(BaseModel):
 class Refusal(Value):
     """One reason why a migration cannot be, and what would fix it (invariant 4 of the protocol)."""
 
-    code: str
-    """Stable, for scripts: `vm-not-running`, `bridge-missing`, `memory-short`, ..."""
+    code: Annotated[Code, GetPydanticSchema(lambda _code, schema_of: schema_of(str))]
+    """Stable, for scripts: docs/reference/refusals.md lists all. A host of a newer version may send another one."""
     message: str
-    fix: str = ""
+    fix: Annotated[str, Field(validate_default=True)] = ""
+    """What to do. Where none is given, the remedy that the catalogue has for the code (`domain/refusals`)."""
+
+    @field_validator("fix")
+    @classmethod
+    def _or_remedy(cls, fix: str, info: ValidationInfo) -> str:
+        return fix or remedy(info.data.get("code", ""))
 
 
 class GuestState(StrEnum):

@@ -11,6 +11,7 @@ from sterna.domain.capabilities import Guest, Pair
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
 from sterna.domain.model import Data, Refusal, Transport, Value
 from sterna.domain.policies import DEFAULT, POLICIES, Accept, May
+from sterna.domain.refusals import Code
 
 MIB = 2**20
 LONGEST_DOWNTIME_MS = 2_000_000
@@ -304,7 +305,8 @@ class _Solver:
         self.on.discard(feature)
         self.reasons = [r for r in self.reasons if not r.startswith(f"{feature}: ")]
         if feature in self.demanded:
-            self.refusals.append(Refusal(code=f"no-{feature}", message=f"{feature} is impossible: {why}", fix=fix))
+            message = f"{feature} is impossible: {why}"
+            self.refusals.append(Refusal(code=IMPOSSIBLE[feature], message=message, fix=fix))
         else:
             self.warnings.append(f"{feature} is left out: {why}; to have it, {fix}")
 
@@ -354,3 +356,14 @@ _FLAGS = {
     Feature.DISKS: "NON_SHARED_DISK",
     Feature.SYNC_WRITES: "NON_SHARED_SYNCHRONOUS_WRITES",
 }
+IMPOSSIBLE: dict[Feature, Code] = {
+    Feature.TLS: "no-tls",
+    Feature.POSTCOPY: "no-postcopy",
+    Feature.PARALLEL: "no-parallel",
+    Feature.ZSTD: "no-zstd",
+    Feature.ZEROCOPY: "no-zerocopy",
+    Feature.DISKS: "no-disks",
+    Feature.SYNC_WRITES: "no-sync-writes",
+    Feature.SWITCHOVER_BANDWIDTH: "no-switchover-bandwidth",
+}
+"""Features that a rule can take away although they were demanded."""

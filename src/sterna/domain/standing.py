@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from sterna.domain.model import Refusal
 from sterna.domain.references import Form, Ground, Kind, Reference, in_words, numbers, translations
+from sterna.domain.refusals import Code
 
 Judge = Callable[[Reference, Ground], Iterator[Refusal]]
 
@@ -49,7 +50,12 @@ def _is_missing_already(ref: Reference) -> bool:
     return (ref.kind in _FOUND and ref.thing.form is Form.NOTHING) or (ref.kind in _MADE and not ref.thing.folder)
 
 
-_CODES = {Kind.ADDRESS: "port-taken", Kind.SOCKET: "path-taken", Kind.OUTPUT: "path-taken", Kind.CID: "vsock-taken"}
+_CODES: dict[Kind, Code] = {
+    Kind.ADDRESS: "port-taken",
+    Kind.SOCKET: "path-taken",
+    Kind.OUTPUT: "path-taken",
+    Kind.CID: "vsock-taken",
+}
 """Things that one VM of a host can have, and the reason against another one."""
 _EVERY = ("", "0.0.0.0", "::")  # noqa: S104 - compared with
 
@@ -226,7 +232,7 @@ def _nodes(ref: Reference, ground: Ground) -> Iterator[Refusal]:
     yield from _outside(ref, ground, ground.nodes(), "nodes-missing", "NUMA nodes")
 
 
-def _outside(ref: Reference, ground: Ground, here: frozenset[int], code: str, what: str) -> Iterator[Refusal]:
+def _outside(ref: Reference, ground: Ground, here: frozenset[int], code: Code, what: str) -> Iterator[Refusal]:
     wanted = numbers(ref.name)
     if wanted - here:
         message = f"{ref.where} binds the VM to {what} {in_words(wanted)}, {ground.host} has {in_words(here)}"

@@ -197,3 +197,18 @@ async def test_the_base_is_looked_at_again_when_the_copy_is_made(root: Path, tmp
     with pytest.raises(Refused, match="backing file"):
         await storage.create_targets((wanted,), created)
     assert not (root / "vm" / "disk").exists()
+
+
+async def test_an_instances_directory_that_is_not_there_is_a_reason(tmp_path: Path) -> None:
+    root = tmp_path / "instances"
+    (refusal,) = await FileStorage(root).check_targets((disk(root / "vm" / "disk"),))
+    assert refusal.code == "instances-dir"
+    assert str(root) in refusal.message
+
+
+async def test_an_image_whose_header_makes_no_sense_is_a_reason(root: Path) -> None:
+    image = root / "disk"
+    image.write_bytes(b"QFI\xfb" + b"\0")  # cut off after its magic number
+    (refusal,) = (await FileStorage(root).examine(disk(image))).against
+    assert refusal.code == "disk-chain-unknown"
+    assert str(image) in refusal.message

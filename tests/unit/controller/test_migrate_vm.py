@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.controller.controller import Controller
 from sterna.controller.intents import migrate_vm
 from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy, VmMissing
@@ -13,7 +15,7 @@ from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 
 from .conftest import World
-from .fakes import uuid
+from .fakes import FakeAgent, FakeBus, HandClock, uuid
 
 ID = "22222222-2222-4222-8222-222222222222"
 
@@ -98,6 +100,18 @@ async def test_maintenance_ends(world: World) -> None:
 async def test_all_that_the_agents_say(world: World) -> None:
     world.b.against = [Refusal(code=c, message=c, fix="f") for c in ("bridge-missing", "memory-short")]
     assert await codes(world, request()) == ["bridge-missing", "memory-short"]
+
+
+async def test_a_vm_on_the_only_host_there_is_has_nowhere_to_go(database: str) -> None:
+    only = FakeAgent("a", 1)
+    only.add_vm("web1", 1, GuestState.PAUSED)
+    bus = FakeBus(only)
+    controller = Controller(SqlFleet.open(database), bus, HandClock())
+    await bus.beat(controller)
+    with pytest.raises(Refused) as refused:
+        await controller.migrate(request(to=None))
+    assert [r.code for r in refused.value.refusals] == ["no-destination", "vm-paused"]
+    await controller.stop()
 
 
 async def test_a_vm_on_a_host_that_is_down(world: World) -> None:

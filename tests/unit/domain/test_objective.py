@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sterna.domain.capabilities import Capabilities, Guest, Pair, version
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
 from sterna.domain.model import Disk, DiskKind, GuestState, Transport, Vm
-from sterna.domain.objective import MIB, Asked, Solution, objective, solve
+from sterna.domain.objective import IMPOSSIBLE, MIB, Asked, Solution, objective, solve
 from sterna.domain.policies import POLICIES, May
 
 GIGABIT = 125_000_000
@@ -124,6 +124,28 @@ def test_and_refused_with_a_fix_where_it_was_demanded(hosts, vm, asked, feature,
     gone = {r.code for r in answer.refusals} | {w.split()[0] for w in answer.warnings}
     assert f"no-{feature}" in gone or (feature is Feature.POSTCOPY and "tls" in gone)
     assert all(r.fix for r in answer.refusals)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "feature", "code"),
+    [
+        (pair(), Feature.POSTCOPY, "no-postcopy"),
+        (pair(), Feature.ZSTD, "no-zstd"),
+        (pair(), Feature.SYNC_WRITES, "no-sync-writes"),
+        (pair(libvirt_version=version(11, 0)), Feature.SWITCHOVER_BANDWIDTH, "no-switchover-bandwidth"),
+    ],
+)
+def test_a_demand_that_cannot_be_met_has_a_code_of_its_own(hosts, feature, code):
+    answer = solved(hosts, may=frozenset(), demands=frozenset({feature}))
+    assert [r.code for r in answer.refusals] == [code]
+    assert answer.refusals[0].fix
+
+
+def test_whatever_a_rule_can_take_away_has_a_code():
+    taken = (
+        {need.feature for need in NEEDS} | {clash.yields for clash in CLASHES} | {leans for leans, _, _ in LEANS}
+    )
+    assert set(IMPOSSIBLE) == taken
 
 
 def test_disks_do_not_go_through_the_tunnel():

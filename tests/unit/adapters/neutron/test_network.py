@@ -280,3 +280,11 @@ async def test_a_check_names_every_reason_and_changes_nothing() -> None:
         assert [r.code for r in found] == ["nic-port-unknown", "nic-port-unknown", "network-agent-dead"]
         assert all(r.fix for r in found)
         assert cloud.changes() == []
+
+
+async def test_a_port_without_a_binding_for_the_host_cannot_be_plugged_there() -> None:
+    with serving(ScriptedNeutron()) as (network, _), pytest.raises(Refused) as refused:
+        await network.nics_for(vm(), "host2")  # nobody has prepared it
+    (refusal,) = refused.value.refusals
+    assert refusal.code == "nic-not-bound"
+    assert PORT in refusal.message and "host2" in refusal.fix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sterna.adapters.volumes.cinder.attachments import ATTACHED, ATTACHING, Attachment, VolumeSeen
 from sterna.domain.model import Disk, Refusal
+from sterna.domain.refusals import Code
 
 _BRICK = "os-brick would have to connect it, which is not built"
 _RESTING = ("in-use", "reserved")
@@ -12,39 +13,39 @@ _RESTING = ("in-use", "reserved")
 
 def refusals(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) -> list[Refusal]:
     """Why `host` could not be given this VM's volume."""
-
-    def no(code: str, message: str, fix: str) -> Refusal:
-        return Refusal(code=code, message=f"disk {disk.target}: {message}", fix=fix)
-
     instance = disk.vm_uuid or ""
     attached = [a for a in seen.of(instance) if a.status == ATTACHED]
     source = [a for a in attached if a.host != host]
     found = []
     if seen.multiattach:
         found.append(
-            no("volume-multiattach", f"volume {seen.id} may be attached to several VMs", "detach it first")
+            _no(disk, "volume-multiattach", f"volume {seen.id} may be attached to several VMs", "detach it first")
         )
     encrypted = seen.encrypted or any(a.connection.get("encrypted") for a in attached)
     if encrypted and not disk.encrypted:  # with one, libvirt's secret is carried like any other
         message = f"volume {seen.id} is encrypted, and the VM's disk names no LUKS secret: QEMU does not decrypt it"
-        found.append(no("volume-encrypted", message, "detach it first"))
+        found.append(_no(disk, "volume-encrypted", message, "detach it first"))
     if disk.read_only or seen.read_only or any(a.read_only for a in attached):
-        found.append(no("volume-read-only", f"volume {seen.id} is attached read-only", "detach it first"))
+        found.append(_no(disk, "volume-read-only", f"volume {seen.id} is attached read-only", "detach it first"))
     unfinished = any(a.status == ATTACHING for a in seen.of(instance))
     if seen.status not in _RESTING and not (seen.status == "attaching" and unfinished):
         message = f"volume {seen.id} is {seen.status}, not in-use"
-        found.append(no("volume-state", message, "wait until Cinder has done with it, or reset its state"))
+        found.append(_no(disk, "volume-state", message, "wait until Cinder has done with it, or reset its state"))
     if seen.moving is not None:
         message = f"Cinder moves volume {seen.id} itself ({seen.moving})"
-        found.append(no("volume-state", message, "wait until it has"))
+        found.append(_no(disk, "volume-state", message, "wait until it has"))
     if len(source) != 1:
         where = ", ".join(sorted(a.host or "?" for a in source)) or "no other host"
         message = f"Cinder has volume {seen.id} of VM {instance} attached on {where}"
         fix = "it must be attached once, on the host the VM runs on: see `openstack volume attachment list`"
-        found.append(no("volume-attachments", message, fix))
+        found.append(_no(disk, "volume-attachments", message, fix))
     for one in source:
-        found += [no(*why) for why in _transport(disk, one, initiator)]
+        found += _transport(disk, one, initiator)
     return found
+
+
+def _no(disk: Disk, code: Code, message: str, fix: str) -> Refusal:
+    return Refusal(code=code, message=f"disk {disk.target}: {message}", fix=fix)
 
 
 def undone(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) -> Refusal | None:
@@ -52,23 +53,26 @@ def undone(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) ->
     return next(iter(refusals(disk, seen, host=host, initiator=initiator)), None)
 
 
-def _transport(disk: Disk, source: Attachment, initiator: str | None) -> list[tuple[str, str, str]]:
+def _transport(disk: Disk, source: Attachment, initiator: str | None) -> list[Refusal]:
     """Can QEMU itself reach what the driver offers? Judged by what the source was offered."""
     kind = str(source.connection.get("driver_volume_type"))
     if kind not in ("iscsi", "rbd"):
-        return [("volume-transport", f"its volume is connected over {kind}", f"detach it first: {_BRICK}")]
+        return [_no(disk, "volume-transport", f"its volume is connected over {kind}", f"detach it first: {_BRICK}")]
     found = []
     if disk.kind.value != kind:
         message = f"its host attached it for the guest (os-brick): QEMU has it as {disk.kind}, not over {kind}"
-        found.append(("volume-host-attached", message, f"start the VM with a network disk instead: {_BRICK}"))
+        found.append(
+            _no(disk, "volume-host-attached", message, f"start the VM with a network disk instead: {_BRICK}")
+        )
     if kind == "rbd":
         return found
     login = _login(disk, source)
     if login:
-        found.append(("volume-chap", login, "set use_chap_auth = false in Cinder's back end, or detach it first"))
+        fix = "set use_chap_auth = false in Cinder's back end, or detach it first"
+        found.append(_no(disk, "volume-chap", login, fix))
     if not initiator:
         fix = "set `initiator` in `[volumes]` of this host's agent settings"
-        found.append(("initiator-unknown", "this host has no initiator name", fix))
+        found.append(_no(disk, "initiator-unknown", "this host has no initiator name", fix))
     return found
 
 

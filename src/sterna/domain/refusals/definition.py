@@ -1,0 +1,109 @@
+"""Refusals about what a VM's definition names on its host besides disks, NICs and CPUs (`references.py`)."""
+
+from __future__ import annotations
+
+from sterna.domain.refusals.entry import By, Entry, Group
+
+DEFINITION = Group(
+    "What the definition names on its host",
+    (
+        Entry(
+            "listen-address-missing",
+            cause="The VM listens at an address that the destination does not have.",
+            remedy="let it listen at `0.0.0.0` or `127.0.0.1` (`virsh edit`, then restart the VM)",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "port-taken",
+            cause="Another program on the destination, or a guest on its way there, has the port.",
+            remedy="end the program, or give the VM another port",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "remote-unreachable",
+            cause="The VM connects to an address where no program answers the destination.",
+            remedy="start the program that listens there, or let QEMU reconnect (`<reconnect enabled='yes'/>`)",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "folder-missing",
+            cause="The destination does not have the folder of a socket or file that QEMU creates.",
+            remedy="create the folder there",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "path-taken",
+            cause="Another VM on the destination, or on its way there, uses the path, or the path is a folder.",
+            remedy="give one of the two VMs another path",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "path-silent",
+            cause="The file system of a path that the VM names does not answer on the source.",
+            remedy="repair the storage on the source, or remove the path from the VM",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "socket-missing",
+            cause="The VM connects to a socket at which no program listens on the destination.",
+            remedy="start that program there",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "file-missing",
+            cause="The destination does not have a file that the VM needs.",
+            remedy="copy it there, or remove it from the VM",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "file-differs",
+            cause="The file has other content on the destination, or is too long to be compared.",
+            remedy="copy it from the source, or put it on shared storage",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "firmware-size",
+            cause="The firmware file has another size on the destination.",
+            remedy="install the same firmware package on both hosts",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "device-missing",
+            cause="The destination does not have a device that the VM uses.",
+            remedy="load its driver there, or remove the device from the VM",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "argument-disk",
+            cause="QEMU's own arguments name a block device, which cannot be proven to be the same on both hosts.",
+            remedy="give it to the VM as a `<disk>`, or remove it",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "vsock-taken",
+            cause="Another VM on the destination, or on its way there, has the vsock address.",
+            remedy="let libvirt choose it (`<cid auto='yes'/>`)",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+        Entry(
+            "security-driver-missing",
+            cause="The VM has a label of a security driver that libvirt on the destination does not use.",
+            remedy="add it to `security_driver` in qemu.conf there, or remove the `<seclabel>`",
+            by=By.DESTINATION,
+            when="plan, P6",
+        ),
+    ),
+)

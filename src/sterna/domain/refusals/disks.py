@@ -1,0 +1,158 @@
+"""Refusals about disks and media that are files."""
+
+from __future__ import annotations
+
+from sterna.domain.refusals.entry import By, Entry, Group
+
+DISKS = Group(
+    "Disks",
+    (
+        Entry(
+            "disk-unsupported",
+            cause="The disk is of a kind that Sterna does not move.",
+            remedy="detach the disk",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "disk-shareable",
+            cause="The disk is only on the source, and its definition lets other VMs write to it.",
+            remedy="put it on shared storage, or remove `<shareable/>` if no other VM uses it",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "disk-not-copyable",
+            cause="The disk is only on the source, and libvirt cannot copy it: LUKS, a floppy, a read-only image.",
+            remedy="put it on shared storage, or eject it",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "disk-only-persistent",
+            cause="Only the persistent definition has the disk: the VM could not start again after the migration.",
+            remedy="give the disk to the running VM as well, or detach it with `--config`",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "disk-in-use",
+            cause="Another VM, of the source or of the destination, uses the file of a disk that would be copied.",
+            remedy="give that VM a file of its own, or put the file on shared storage",
+            by=By.AGENTS,
+            when="plan",
+        ),
+        Entry(
+            "disk-not-the-same",
+            cause="Both hosts see the disk's folder, but the destination has another file under that name.",
+            remedy="check what is mounted over it, or where a symbolic link leads",
+            by=By.SOURCE,
+            when="plan, P2",
+        ),
+        Entry(
+            "folder-not-known-as-shared",
+            cause="Both hosts see the disk, but libvirt takes its folder for the source's own.",
+            remedy="name the folder in `shared_filesystems` of qemu.conf on both hosts, and restart libvirtd there",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "disk-chain-unknown",
+            cause="The image's header cannot be read, so what the image stands on is not known.",
+            remedy="check the file's mode and its content (`qemu-img info --backing-chain`)",
+            by=By.SOURCE,
+            when="plan, P2",
+        ),
+        Entry(
+            "disk-backing-file",
+            cause="The image stands on a file that is not the same on both hosts, or that cannot be used there.",
+            remedy="put the backing file on shared storage, or flatten the disk with `virsh blockpull`",
+            by=By.AGENTS,
+            when="plan, P2, P8",
+        ),
+        Entry(
+            "disk-data-file",
+            cause="The image is only on the source and keeps its data in another file.",
+            remedy="convert it with `qemu-img convert` to an image with its data inside",
+            by=By.SOURCE,
+            when="plan, P2",
+        ),
+        Entry(
+            "disk-not-a-file",
+            cause="The disk would have to be copied and is not a file.",
+            remedy="use a file, or a volume that both hosts reach",
+            by=By.DESTINATION,
+            when="plan",
+        ),
+        Entry(
+            "disk-format",
+            cause="The disk would have to be copied and is neither raw nor qcow2.",
+            remedy="convert it with `qemu-img convert` while the VM is off",
+            by=By.DESTINATION,
+            when="plan",
+        ),
+        Entry(
+            "disk-size-unknown",
+            cause="The disk would have to be copied, and its size is not known.",
+            remedy="check that the source can read it",
+            by=By.DESTINATION,
+            when="plan",
+        ),
+        Entry(
+            "disk-file-exists",
+            cause="The destination already has a file where the disk's copy would be made.",
+            remedy="remove the file on the destination, if nothing needs it",
+            by=By.DESTINATION,
+            when="plan",
+        ),
+        Entry(
+            "disk-behind-link",
+            cause="The disk's path is a symbolic link to a file that only the source has.",
+            remedy="give the VM the path that the link leads to",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "disk-outside-instances",
+            cause="A disk that would be copied is not below the instances directory of one of the hosts.",
+            remedy="move the disk there, or set `instances_dir`",
+            by=By.AGENTS,
+            when="plan",
+        ),
+        Entry(
+            "instances-dir",
+            cause="The destination's instances directory is missing or cannot be written.",
+            remedy="create it, and correct its owner and mode",
+            by=By.DESTINATION,
+            when="plan",
+        ),
+        Entry(
+            "disk-space-short",
+            cause="The destination has too little free space for the copies of local disks.",
+            remedy="free space there, or choose another host",
+            by=By.DESTINATION,
+            when="plan",
+        ),
+        Entry(
+            "medium-missing",
+            cause="A CD, seed drive or read-only disk is only on the source, and cannot be sent along.",
+            remedy="put the same file on the destination under the same name, or eject it",
+            by=By.AGENTS,
+            when="plan",
+        ),
+        Entry(
+            "medium-differs",
+            cause="The destination has a file of the medium's name with other content.",
+            remedy="copy the file from the source, or eject the medium",
+            by=By.SOURCE,
+            when="plan, P2",
+        ),
+        Entry(
+            "disk-unreachable",
+            cause="Whether the destination reaches the disk could not be found out.",
+            remedy="check that the disk's storage answers the destination",
+            by=By.DESTINATION,
+            when="plan",
+        ),
+    ),
+)

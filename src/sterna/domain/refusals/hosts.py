@@ -1,0 +1,95 @@
+"""Refusals about the hosts of a migration, as the controller and the agents see them."""
+
+from __future__ import annotations
+
+from sterna.domain.refusals.entry import By, Entry, Group
+
+HOSTS = Group(
+    "The hosts of the migration",
+    (
+        Entry(
+            "no-such-host",
+            cause="No agent of this host name has ever reached the controller.",
+            remedy="list the hosts with `sterna hosts`, and start the Sterna agent there",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "no-destination",
+            cause="There is no other host that the VM could go to.",
+            remedy="start a Sterna agent on another host",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "same-host",
+            cause="The VM is already on the destination.",
+            remedy="name another host, or none",
+            by=By.ALL,
+            when="plan",
+        ),
+        Entry(
+            "destination-down",
+            cause="The destination's agent does not answer.",
+            remedy="start the Sterna agent there, or repair its network",
+            by=By.ALL,
+            when="plan",
+        ),
+        Entry(
+            "destination-degraded",
+            cause="The destination's agent runs, but reports that it cannot take part.",
+            remedy="remove the cause, which `sterna hosts` shows, or choose another host",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "destination-in-maintenance",
+            cause="An operator has put the destination into maintenance.",
+            remedy="end it with `sterna host maintenance HOST --off`, or choose another host",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "destination-not-clean",
+            cause="The destination still cleans up after an earlier migration of this VM.",
+            remedy="wait until it has finished",
+            by=By.DESTINATION,
+            when="plan",
+        ),
+        Entry(
+            "source-down",
+            cause="The agent of the host that the VM was last seen on does not answer.",
+            remedy="start the Sterna agent there, or repair its network",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "source-degraded",
+            cause="The source's agent runs, but reports that it cannot take part.",
+            remedy="remove the cause, which `sterna hosts` shows",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "check-failed",
+            cause="A check could not be made, so whether the VM can be migrated is not known.",
+            remedy="try again; if it stays, see the logs of both agents",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "fencing-not-confirmed",
+            cause="A host was to be declared dead without confirmation that it is fenced.",
+            remedy="power it off, make sure that it stays off, then confirm with `--fenced`",
+            by=By.CONTROLLER,
+            when="`sterna host declare-dead`",
+        ),
+        Entry(
+            "host-answers",
+            cause="The agent of a host that was to be declared dead answers.",
+            remedy="let it end its migrations by itself, or power it off first",
+            by=By.ALL,
+            when="`sterna host declare-dead`",
+        ),
+    ),
+)

@@ -1,0 +1,39 @@
+"""Refusals about the request itself."""
+
+from __future__ import annotations
+
+from sterna.domain.refusals.entry import By, Entry, Group
+
+REQUEST = Group(
+    "The request",
+    (
+        Entry(
+            "policy-unknown",
+            cause="There is no policy of this name.",
+            remedy="choose gentle, default or urgent",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "downtime-out-of-range",
+            cause="The downtime limit is shorter or longer than libvirt accepts.",
+            remedy="choose another limit; 300ms suits most guests",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "deadline-out-of-range",
+            cause="The deadline is not a positive time.",
+            remedy="give a positive time, for example 10m",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "bandwidth-out-of-range",
+            cause="The bandwidth limit is less than 1 MiB/s, the smallest that libvirt can be given.",
+            remedy="give at least 1MiB/s",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+    ),
+)

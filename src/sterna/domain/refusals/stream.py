@@ -1,0 +1,109 @@
+"""Refusals about the connection between the hosts, and about what a copy can be made of."""
+
+from __future__ import annotations
+
+from sterna.domain.refusals.entry import By, Entry, Group
+
+STREAM = Group(
+    "The stream",
+    (
+        Entry(
+            "peer-unreachable",
+            cause="The destination's libvirtd does not answer the source.",
+            remedy="check `uri_template`, the certificates, and that no firewall is between the hosts",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "peer-same-host",
+            cause="Both libvirtds report the same host UUID, so libvirt would refuse the migration.",
+            remedy="set `host_uuid` in libvirtd.conf on one of the hosts",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
+            "stream-blocked",
+            cause="The source does not reach a port of the destination's range for memory streams.",
+            remedy="open `migration_port_min` to `migration_port_max` in the firewall, or use `--transport ssh`",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "tls-handshake",
+            cause="The two hosts do not accept each other's TLS certificates.",
+            remedy="correct the certificates that libvirt gives to QEMU, on both hosts",
+            by=By.AGENTS,
+            when="rehearsal",
+        ),
+        Entry(
+            "postcopy-impossible",
+            cause="The destination does not let QEMU handle page faults, which post-copy needs.",
+            remedy="set `vm.unprivileged_userfaultfd=1` there, or migrate without `--may postcopy`",
+            by=By.DESTINATION,
+            when="plan, rehearsal",
+        ),
+        Entry(
+            "transport-unencrypted",
+            cause="TCP was requested, and a host is set to encrypt its migrations.",
+            remedy="leave out `--transport`, or change `transport` in `[migration]` of that host",
+            by=By.AGENTS,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "no-tls",
+            cause="TLS is demanded, by the request or by a host's settings, and the hosts cannot use it.",
+            remedy="install the certificates that qemu.conf names on both hosts, or choose another transport",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "no-disks",
+            cause="Local disks must be copied, and the chosen transport cannot carry them.",
+            remedy="open a TCP port for QEMU between the hosts, or put the disks on shared storage",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "no-postcopy",
+            cause="Post-copy is demanded and cannot be used with these hosts, this guest or the other demands.",
+            remedy="do without post-copy",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "no-parallel",
+            cause="Parallel connections are demanded and cannot be used with these hosts or the other demands.",
+            remedy="do without parallel connections",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "no-zstd",
+            cause="Compression with zstd is demanded and cannot be used with these hosts or the other demands.",
+            remedy="install QEMU with zstd and libvirt 9.4 on both hosts, or do without compression",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "no-zerocopy",
+            cause="Zero-copy is demanded and cannot be used with these hosts or the other demands.",
+            remedy="raise the memory lock limit of QEMU on the source, or do without zero-copy",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "no-sync-writes",
+            cause="Synchronous disk writes are demanded, and libvirt is too old or no disk is copied.",
+            remedy="update libvirt to 8.0, or do without them",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+        Entry(
+            "no-switchover-bandwidth",
+            cause="A bandwidth for the switch-over is demanded, and libvirt or QEMU is too old for it.",
+            remedy="update libvirt to 11.1 and QEMU to 8.2, or do without it",
+            by=By.SOURCE,
+            when="plan, before the copy",
+        ),
+    ),
+)
