@@ -18,8 +18,9 @@ import typer
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
-from sterna.__main__ import app
+import sterna.__main__  # noqa: F401 - its commands join those of the CLI
 from sterna.api.app import create_app
+from sterna.cli.main import app
 from sterna.config import AgentSettings, ControllerSettings
 from sterna.controller.controller import Controller
 from sterna.domain.refusals import GROUPS, Group
@@ -295,7 +296,10 @@ def configuration(page: str) -> str:
     """The page with its tables."""
     for name, model in (("agent", AgentSettings), ("controller", ControllerSettings)):
         between = rf"(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)"
-        page = re.sub(between, lambda m, model=model: f"{m[1]}\n{settings(model)}\n\n{m[2]}", page, flags=re.DOTALL)
+        found = re.search(between, page, flags=re.DOTALL)
+        if found is None:
+            raise ValueError(f"configuration.md has no place for the settings of the {name}")
+        page = page[: found.start()] + f"{found[1]}\n{settings(model)}\n\n{found[2]}" + page[found.end() :]
     return page
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import typer
 
-from sterna.__main__ import app
+import sterna.__main__  # noqa: F401 - its commands join those of the CLI
+from sterna.cli.main import app
 from sterna.config import AgentSettings, ControllerSettings, load
 from sterna.domain.errors import BadRequest
 from sterna.lab.cli import app as lab_app
