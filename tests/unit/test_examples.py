@@ -1,4 +1,4 @@
-"""The examples in the documents: commands that exist, with options that exist, and settings that are accepted."""
+"""What the documents name: commands and options that exist, settings that are accepted, codes of the catalogue."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ import sterna.__main__  # noqa: F401 - its commands join those of the CLI
 from sterna.cli.main import app
 from sterna.config import AgentSettings, ControllerSettings, load
 from sterna.domain.errors import BadRequest
+from sterna.domain.refusals import CATALOGUE
 from sterna.lab.cli import app as lab_app
 from tests.unit.test_documents import PAGES, ROOT
 
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 BEHIND = re.compile(r"\s#|\s[|&>;]|\|\||\)")
 READ = [page for page in PAGES if page.name != "CHANGELOG.md" and "lab-notebook" not in page.parts]
+CODE = re.compile(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`")
 NEEDED: dict[str, Any] = {"host": "host1", "migration": {"address": "192.0.2.1"}}
 CLOUD = {"auth_url": "https://cloud.example:5000/v3", "username": "sterna", "password": "x"}
 """What an agent's settings must have, where an example shows a part of them."""
@@ -58,6 +60,24 @@ def trouble_with(words: list[str]) -> str:
     known = {name for param in command.params for name in [*param.opts, *getattr(param, "secondary_opts", [])]}
     wrong = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known | {"--help"}]
     return f"there is no option {', '.join(wrong)}" if wrong else ""
+
+
+def codes(text: str) -> Iterator[str]:
+    """What stands in the columns of tables that are headed `Code`."""
+    column = None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if "Code" in cells:
+            column = cells.index("Code")
+        elif not cells:
+            column = None
+        elif column is not None and column < len(cells):
+            yield from CODE.findall(cells[column])
+
+
+@pytest.mark.parametrize("page", READ, ids=[page.relative_to(ROOT).as_posix() for page in READ])
+def test_codes_are_in_the_catalogue(page: Path) -> None:
+    assert set(codes(page.read_text(encoding="utf-8"))) - CATALOGUE.keys() == set()
 
 
 @pytest.mark.parametrize("page", READ, ids=[page.relative_to(ROOT).as_posix() for page in READ])
@@ -109,5 +129,9 @@ def test_a_wrong_example_is_found() -> None:
         "there is no option --jason",
         "",
     ]
+    table = (
+        "| Code | Do |\n|---|---|\n| `no-such-code`, `vm-paused` | `not-one` |\n\n| What |\n|---|\n| `not-one` |\n"
+    )
+    assert list(codes(table)) == ["no-such-code", "vm-paused"]
     text = "1. x\n\n    ```toml\n    a = 1\n    ```\n"
     assert list(blocks("toml", text)) == ["a = 1"]
