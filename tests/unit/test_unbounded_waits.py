@@ -141,7 +141,8 @@ ENDED_BY = {
     "adapters/vif/ovsdb.py:_open": "settimeout",
     "adapters/libvirt/qemu/schema.py:_schema": "killed after 20 s; its thread is left after 40 s (Schemas._ask)",
     "adapters/host/looks.py:_answers": "LOOK_S, of each",
-    "adapters/network/neutron/network.py:NeutronNetwork._each": "an act's limit, for each (openstack/session.py)",
+    "adapters/network/neutron/network.py:NeutronNetwork._each": "NeutronPorts.together(), and a last act's limit",
+    "adapters/network/neutron/ports.py:NeutronPorts._begin": "no wait: a variable's value",
     "kit/tasks.py:both": "each call's own limit or deadline",
     "bootstrap.py:run_controller.run": "SIGTERM: this is the life of the process",
     # names, and files that libvirt's threads or the event loop look at

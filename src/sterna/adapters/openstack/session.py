@@ -56,6 +56,11 @@ class Cloud:
         self._connection = _connect(access)
         self._timeout_s = access.timeout_s
 
+    @property
+    def act_limit_s(self) -> float:
+        """How long one act may take."""
+        return MOST_ANSWERS * self._timeout_s
+
     async def ask(self, what: str, act: Callable[[Connection], T], *, of: str = "") -> T:
         """`act`'s answer, from a thread of its own; it must only read. `what` is for the error: `read volume X`.
         `of`: the service; one that does not answer keeps nobody from the others.
@@ -82,7 +87,7 @@ class Cloud:
                 raise told from error
 
         try:
-            return await in_thread(attempt, name="sterna-openstack", of=of, limit_s=MOST_ANSWERS * self._timeout_s)
+            return await in_thread(attempt, name="sterna-openstack", of=of, limit_s=self.act_limit_s)
         except TimeoutError as error:
             kind = Unknown if changing else Unreachable
             raise kind(f"cannot {what}: {error}", fix="see that the service answers") from error

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from sterna.adapters.network.neutron import network as module
+from sterna.adapters.network.neutron import ports
 from sterna.adapters.network.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
-from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unknown
+from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unknown, Unreachable
 from sterna.domain.model import GuestState, Nic, Vm
-from tests.scripted_cloud import Answer, ScriptedCloud
+from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 from tests.unit.adapters.neutron.scripted_neutron import PORT, SUBPORT, ScriptedNeutron, error
 
 MAC = "52:54:00:74:00:14"
@@ -288,3 +292,67 @@ async def test_a_port_without_a_binding_for_the_host_cannot_be_plugged_there() -
     (refusal,) = refused.value.refusals
     assert refusal.code == "nic-not-bound"
     assert PORT in refusal.message and "host2" in refusal.fix
+
+
+class Slow(ScriptedNeutron):
+    """Each answer takes `answer_s` of a clock by hand. Where somebody `interferes`, new bindings are refused."""
+
+    def __init__(self, answer_s: float, *, interferes: bool = False) -> None:
+        super().__init__()
+        self.now_s, self._answer_s, self._interferes = 0.0, answer_s, interferes
+
+    def __call__(self, asked: Asked) -> Answer:
+        self.now_s += self._answer_s
+        if self._interferes and asked.method == "POST":
+            return Answer(409, error("PortBindingAlreadyExists", "somebody was faster"))
+        return super().__call__(asked)
+
+
+async def test_many_slow_answers_have_a_limit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve rounds of three requests, each just within its own limit, would take half an hour."""
+    neutron = Slow(59.0, interferes=True)
+    monkeypatch.setattr(ports, "monotonic", lambda: neutron.now_s)
+    with serving(neutron) as (network, cloud):
+        with pytest.raises(Unreachable, match=f"port {PORT}.*more than 300 s") as raised:
+            await network.prepare(vm(), *MOVE)
+        assert raised.value.fix
+        assert neutron.now_s <= 300 + 59
+        assert len(cloud.asked) == 6
+
+
+@pytest.mark.parametrize("part", ["nics_for", "wired"])
+async def test_so_have_those_of_many_ports(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    neutron = Slow(59.0)
+    monkeypatch.setattr(ports, "monotonic", lambda: neutron.now_s)
+    many = vm().model_copy(update={"nics": vm().nics * 20})
+    with serving(neutron) as (network, _):
+        with pytest.raises(Unreachable, match="more than 300 s"):
+            await getattr(network, part)(many, "host1")
+        assert neutron.now_s <= 300 + 59
+
+
+async def test_what_is_asked_for_later_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    neutron = Slow(30.0)
+    monkeypatch.setattr(ports, "monotonic", lambda: neutron.now_s)
+    with serving(neutron) as (network, _):
+        for _ in range(15):
+            assert await network.wired(vm(), "host1")
+
+
+async def test_a_check_names_a_service_that_is_silent_before_who_asks_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+
+    class Silent(ScriptedNeutron):
+        def __call__(self, asked: Asked) -> Answer:
+            gate.wait(20)
+            return super().__call__(asked)
+
+    monkeypatch.setattr(module, "CHECK_S", 0.2)
+    try:
+        with serving(Silent()) as (network, _), pytest.raises(Unreachable, match=r"Neutron.*0\.2 s"):
+            async with asyncio.timeout(10):
+                await network.check(vm(), *MOVE)
+    finally:
+        gate.set()

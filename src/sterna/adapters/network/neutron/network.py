@@ -10,8 +10,11 @@ from sterna.adapters.network.neutron.plug import nic_for
 from sterna.adapters.network.neutron.ports import EXTENSION, NeutronPorts
 from sterna.adapters.openstack.session import Cloud
 from sterna.domain.bindings import Binding, Goal, Port, given_back
-from sterna.domain.errors import NotFound, Refused
+from sterna.domain.errors import NotFound, Refused, Unreachable
 from sterna.domain.model import Nic, Refusal, Vm
+
+CHECK_S = 20.0
+"""For a check, for which a user waits: who asks for it leaves after 60 s, and would blame the agent."""
 
 
 class NeutronNetwork:
@@ -27,6 +30,14 @@ class NeutronNetwork:
 
     async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
         """Every port, and the destination's network agents. Raises Temporary, Permanent where Neutron fails."""
+        try:
+            async with asyncio.timeout(CHECK_S):
+                return await self._check(vm, source, destination)
+        except TimeoutError as error:
+            message = f"Neutron has not answered all of a check's questions within {CHECK_S:g} s"
+            raise Unreachable(message, fix="see that it answers") from error
+
+    async def _check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
         found = _without_port(vm)
         for nic in vm.nics:
             try:
@@ -55,7 +66,8 @@ class NeutronNetwork:
 
     async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
         """P5, F6: by what Neutron's binding for `host` says. Raises Refused with every reason."""
-        found = [await self._nic(nic, host) for nic in vm.nics]
+        with self._ports.together():
+            found = [await self._nic(nic, host) for nic in vm.nics]
         refusals = [f for f in found if isinstance(f, Refusal)]
         if refusals:
             raise Refused(refusals)
@@ -63,9 +75,9 @@ class NeutronNetwork:
 
     async def switch(self, vm: Vm, source: str, destination: str) -> None:
         """At the switch-over: all ports at once. Without multiple bindings F7 is the only time."""
-        if not await self._ports.extended():
-            return
-        await self._each(vm, lambda port_id: switch_at_once(self._ports, port_id, source, destination))
+        with self._ports.together():
+            if await self._ports.extended():
+                await self._each(vm, lambda port_id: switch_at_once(self._ports, port_id, source, destination))
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
         """F7. A port that was deleted meanwhile has nothing to settle."""
@@ -83,13 +95,14 @@ class NeutronNetwork:
     async def wired(self, vm: Vm, host: str) -> bool:
         """Every port's status is ACTIVE, as the agent of the host it is bound to reported; one that was deleted
         meanwhile is nobody's to wire. Raises Temporary."""
-        for port_id in _ids(vm):
-            try:
-                told = await self._ports.raw(port_id)
-            except NotFound:
-                continue
-            if told.get("binding:host_id") != host or told.get("status") != "ACTIVE":
-                return False
+        with self._ports.together():
+            for port_id in _ids(vm):
+                try:
+                    told = await self._ports.raw(port_id)
+                except NotFound:
+                    continue
+                if told.get("binding:host_id") != host or told.get("status") != "ACTIVE":
+                    return False
         return True
 
     async def _nic(self, nic: Nic, host: str) -> Nic | Refusal:
@@ -110,11 +123,11 @@ class NeutronNetwork:
         self, vm: Vm, goal: Goal, source: str, destination: str, *, forgiving: bool = False
     ) -> list[Port]:
         """The ports as they are then, where Neutron has multiple bindings."""
-        extended, found = await self._ports.extended(), list[Port]()
+        found = list[Port]()
 
         async def one(port_id: str) -> None:
             try:
-                if extended:
+                if await self._ports.extended():
                     found.append(await reach(self._ports, port_id, goal, source, destination))
                 else:
                     await self._without_bindings(port_id, goal, source, destination)
@@ -122,7 +135,9 @@ class NeutronNetwork:
                 if not forgiving:
                     raise
 
-        await self._each(vm, one)
+        with self._ports.together():
+            await self._ports.extended()  # once, not for each port
+            await self._each(vm, one)
         return found
 
     async def _without_bindings(self, port_id: str, goal: Goal, source: str, destination: str) -> None:
