@@ -351,7 +351,12 @@ FIRST_VERSION = "0.1.0"
 REFUSALS_INTRODUCTION = """\
 A migration that cannot be done is refused, with every reason at once. Each reason has a code, a message that names
 the VM, host or file it is about, and a fix. Codes are stable: scripts can rely on them. They are in `reasons` of a
-problem of the [REST API](rest.md#problem) and in `blockers` of a plan.
+problem of the [REST API](rest.md#problem), in `blockers` of a plan, and in brackets in what `sterna` prints:
+
+```text
+blocked: web1 is paused [vm-paused]
+  fix: resume it first
+```
 
 In the last column, *plan* means `sterna plan`, and the same check again when a migration is accepted. P2, P6 and so
 on are rows of the [protocol](protocol.md): what is refused there has changed since then, and the migration is

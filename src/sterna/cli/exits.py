@@ -10,6 +10,7 @@ import typer
 
 from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchMigration
 from sterna.cli.console import PlainConsole
+from sterna.cli.words import with_code
 
 err = PlainConsole(stderr=True, markup=False)
 
@@ -103,6 +104,7 @@ def _say_problem(problem: Json) -> None:
     count = f", {len(reasons)} reasons" if len(reasons) > 1 else ""
     err.print(f"sterna: {kind}{count}:", style="red")
     for reason in reasons:
-        err.print(f"  - {reason['message']}")
+        said = reason["message"] if reason.get("code") == kind else with_code(reason)
+        err.print(f"  - {said}")
         if reason.get("fix"):
             err.print(f"    fix: {reason['fix']}")

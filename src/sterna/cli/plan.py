@@ -26,9 +26,7 @@ def show(plan: Json) -> None:
     if not plan["blockers"]:
         head.append("[green]nothing is in the way[/]")
     for refusal in plan["blockers"]:
-        head.append(f"[red]blocked:[/] {safe(refusal['message'])}")
-        if refusal["fix"]:
-            head.append(f"  fix: {safe(refusal['fix'])}")
+        head += _refused("blocked", refusal)
     head += [f"[yellow]warning:[/] {safe(w)}" for w in plan["warnings"]]
     head += [f"[dim]{safe(r)}[/]" for r in plan["reasons"]]
     head += _rehearsal(plan.get("rehearsal"))
@@ -39,13 +37,18 @@ def show(plan: Json) -> None:
         words.show(_ways(plan["forecasts"]))
 
 
+def _refused(what: str, refusal: Json) -> list[str]:
+    fix = [f"  fix: {safe(refusal['fix'])}"] if refusal["fix"] else []
+    return [f"[red]{what}:[/] {safe(words.with_code(refusal))}", *fix]
+
+
 def _rehearsal(told: Json | None) -> list[str]:
     """What was tried for real."""
     if told is None:
         return []
     lines = [f"[{'green' if told['passed'] else 'red'}]rehearsal:[/] {safe(told['why'])}"]
     for refusal in told["refusals"]:
-        lines += [f"  [red]failed:[/] {safe(refusal['message'])}", f"    fix: {safe(refusal['fix'])}"]
+        lines += [f"  {line}" for line in _refused("failed", refusal)]
     lines += [f"  [dim]tried: {safe(what)}[/]" for what in told["tried"]]
     return lines + ([f"  [dim]all of it: sterna show {told['migration_id']}[/]"] if told["migration_id"] else [])
 

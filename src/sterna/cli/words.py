@@ -63,6 +63,17 @@ def ms(duration: float | None) -> str:
     return f"{duration:.0f} ms" if duration < 10_000 else f"{duration / 1000:.1f} s"
 
 
+def with_code(refusal: Json) -> str:
+    """A refusal's message and its code: `web1 is paused [vm-paused]`."""
+    return f"{refusal['message']} [{refusal['code']}]" if refusal.get("code") else str(refusal["message"])
+
+
+def error_of(error: Json | None) -> str:
+    """What ended a migration; refusals with their codes."""
+    refusals = (error or {}).get("refusals") or ()
+    return "; ".join(with_code(r) for r in refusals) or str((error or {}).get("message", ""))
+
+
 def coloured(word: str) -> str:
     """A state in its colour, as Rich markup."""
     colour = _COLOURS.get(word)
@@ -250,7 +261,7 @@ def timeline(items: list[Json]) -> Table:
         if item["restarts"]:
             more.append("agent restarted meanwhile")
         if item["error"]:
-            more.append(str(item["error"].get("message", "")))
+            more.append(error_of(item["error"]))
         what = f"status {item['status']}" if item["what"] == "status" else item["label"]
         if item["what"] == "note" or (not item["row"] and item["what"] != "status"):
             what = item["name"].replace("-", " ")
@@ -306,7 +317,7 @@ def report(migration: Json) -> Table:
         ("from, to", f"{migration['source']} -> {migration['destination']}"),
         ("status", migration["status"]),
         ("because", migration["reason"]),
-        ("error", (migration["error"] or {}).get("message", "")),
+        ("error", error_of(migration["error"])),
         ("fix", (migration["error"] or {}).get("fix", "")),
         ("done", f"{migration['progress']['percent']:.0f} % of the estimated work"),
         ("total time", _known(ms(told["total_ms"]), told["total_reason"])),

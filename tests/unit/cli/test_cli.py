@@ -182,7 +182,8 @@ def test_the_word_about_a_dead_host_is_asked_for(sterna, fleet, monkeypatch) -> 
 def test_every_reason_is_listed_with_its_fix(sterna) -> None:  # type: ignore[no-untyped-def]
     result = sterna("migrate", "idle", "--to", "nowhere", code=3)
     assert "2 reasons" in result.stderr
-    assert "- there is no host nowhere" in result.stderr and "- idle is paused" in result.stderr
+    assert "- there is no host nowhere [no-such-host]" in result.stderr
+    assert "- idle is paused [vm-paused]" in result.stderr
     assert "fix: resume it first" in result.stderr
 
 
@@ -352,7 +353,7 @@ def test_a_plan_is_whole_on_a_narrow_terminal(sterna, monkeypatch: pytest.Monkey
 
 def test_a_plan_with_blockers_ends_with_3_and_nonsense_is_refused(sterna) -> None:  # type: ignore[no-untyped-def]
     shown = sterna("plan", "idle", "--to", "b", code=3).stdout
-    assert "blocked: idle is paused" in shown and "fix: resume it first" in shown
+    assert "blocked: idle is paused [vm-paused]" in shown and "fix: resume it first" in shown
     assert "there is no policy" in sterna("plan", "web1", "--policy", "hasty", code=3).stderr
     assert "300ms" in sterna("plan", "web1", "--max-downtime", "soon", code=2).stderr
     assert "may" in sterna("plan", "web1", "--may", "anything", code=3).stderr

@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
 from rich.live import Live
+from typer import Exit
 from typer.testing import CliRunner
 
-from sterna.cli import exits, words
+from sterna.cli import exits, plan, words
+from sterna.cli.client import ApiError
 from sterna.cli.console import PlainConsole
 from sterna.cli.main import app
 from sterna.cli.watch import LiveBar, PlainLines
+from sterna.domain.refusals import Code
 
 UUID = "aaaaaaaa-0000-4000-8000-00000000000"
 LONG = "the connection to libvirtd was lost: End of file while reading data from the socket, which was closed"
@@ -115,6 +118,41 @@ def test_lines_break_between_words_and_keep_their_indent(monkeypatch: pytest.Mon
             continue
         assert len(lines) == 2 and all(line.startswith("    ") and len(line.rstrip()) <= 80 for line in lines)
         assert " ".join(line.strip() for line in lines) == f"fix: {LONG}"
+
+
+LONGEST_CODE = max(get_args(Code), key=len)
+REFUSAL = {"code": LONGEST_CODE, "message": LONG, "fix": LONG}
+PLAN = {"vm": {"name": "tern", "host": "host1"}, "destination": "host2", "blockers": [REFUSAL], "warnings": []}
+PLAN |= {
+    "reasons": [],
+    "load": None,
+    "load_reason": "",
+    "bandwidth_bytes_s": None,
+    "bandwidth_from": "",
+    "forecasts": [],
+}
+
+
+def test_the_code_of_a_refusal_is_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(monkeypatch, lambda: plan.show(PLAN), terminal=True)
+    assert max(map(len, lines)) <= 80
+    assert f"[{LONGEST_CODE}]" in " ".join(lines).split()
+
+
+def test_the_codes_of_what_ended_a_migration_are_shown() -> None:
+    error = {"code": "refused", "message": "one; other", "fix": "this; that"}
+    refusals = [{"code": "bridge-missing", "message": "one"}, {"code": "memory-short", "message": "other"}]
+    assert words.error_of(error | {"refusals": refusals}) == "one [bridge-missing]; other [memory-short]"
+    assert words.error_of(error) == "one; other"
+    assert words.error_of(None) == ""
+
+
+def test_a_problem_that_is_no_refusal_names_its_kind_once(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = {"code": "conflict", "message": "it is too late", "fix": ""}
+    answer = ApiError({"type": "urn:sterna:problem:conflict", "status": 409, "reasons": [reason]})
+    with pytest.raises(Exit), exits.plain_errors():
+        raise answer
+    assert capsys.readouterr().err == "sterna: conflict:\n  - it is too late\n"
 
 
 def test_a_report_breaks_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
