@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,23 @@ def test_every_refusal_has_a_row() -> None:
     assert [row[0].strip("`") for row in rows] == list(CATALOGUE)
     assert {len(row) for row in rows} == {4}
     assert all(all(row) for row in rows)
+
+
+CODES = re.compile(r"`([a-z]+(?:-[a-z0-9]+)+)`")
+
+
+@pytest.mark.parametrize("page", sorted(REFERENCE.parent.rglob("*.md")), ids=lambda page: page.name)
+def test_a_column_of_codes_has_codes_of_the_catalogue(page: Path) -> None:
+    unknown, place = set(), None
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) < 3:
+            place = None
+        elif place is None:
+            place = next((n for n, cell in enumerate(cells) if cell.startswith("Code")), -1)
+        elif place > 0:
+            unknown |= {code for code in CODES.findall(cells[place]) if code not in CATALOGUE}
+    assert unknown == set()
 
 
 def _rows(name: str) -> list[list[str]]:

@@ -33,6 +33,14 @@ def test_a_disk_of_an_unknown_kind_is_named() -> None:
     assert "vdb" in refusal.message and "nbd" in refusal.message
 
 
+def test_a_local_disk_that_others_may_write_to_is_not_copied() -> None:
+    disk = Disk(target="vdb", kind=DiskKind.FILE, path="/srv/vdb", format="raw", local=True, shareable=True)
+    (refusal,) = check_vm(vm(disks=(disk,)), None, [])
+    assert refusal.code == "disk-shareable"
+    assert "/srv/vdb" in refusal.message and "shareable" in refusal.fix
+    assert check_vm(vm(disks=(disk.model_copy(update={"local": False}),)), None, []) == []
+
+
 @pytest.mark.parametrize(
     ("nic", "codes"),
     [

@@ -212,3 +212,12 @@ async def test_an_image_whose_header_makes_no_sense_is_a_reason(root: Path) -> N
     (refusal,) = (await FileStorage(root).examine(disk(image))).against
     assert refusal.code == "disk-chain-unknown"
     assert str(image) in refusal.message
+
+
+async def test_a_disk_behind_a_link_cannot_be_removed_after_the_move(root: Path) -> None:
+    (root / "real").write_bytes(b"")
+    (root / "link").symlink_to(root / "real")
+    (refusal,) = await FileStorage(root).check_sources((disk(root / "link"),))
+    assert refusal.code == "disk-behind-link"
+    assert str(root / "link") in refusal.message
+    assert await FileStorage(root).check_sources((disk(root / "real"),)) == []

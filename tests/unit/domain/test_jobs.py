@@ -2,7 +2,14 @@
 
 import pytest
 
-from sterna.domain.jobs import disk_job_refusal, job_refusal, occupied, snapshots_refusal, state_refusals
+from sterna.domain.jobs import (
+    blocked_refusal,
+    disk_job_refusal,
+    job_refusal,
+    occupied,
+    snapshots_refusal,
+    state_refusals,
+)
 from sterna.domain.model import GuestState, Vm
 
 
@@ -81,3 +88,16 @@ def test_snapshots_are_named_with_the_command_that_deletes_them() -> None:
     found = snapshots_refusal("tern", ["a", "b", "c", "d"])
     assert (found.code, "4 snapshots (a, b, c, ...)" in found.message) == ("vm-snapshots", True)
     assert "virsh snapshot-delete tern" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [
+        ("The vmdk format used by node 'disk' does not support live migration", "qemu-img convert"),
+        ("State blocked by non-migratable device '0000:00:05.0/nvme'", "detach what QEMU names"),
+    ],
+)
+def test_what_qemu_has_against_a_migration_is_said_in_its_words(reason: str, fix: str) -> None:
+    found = blocked_refusal("tern", reason)
+    assert found.code == "qemu-blocks-migration"
+    assert reason in found.message and fix in found.fix

@@ -44,9 +44,9 @@ DEFINITION = Group(
         ),
         Entry(
             "path-silent",
-            cause="The file system of a path that the VM names does not answer on the source.",
-            remedy="repair the storage on the source, or remove the path from the VM",
-            by=By.DESTINATION,
+            cause="The file system of a disk, or of another path that the VM names, does not answer on a host.",
+            remedy="repair the storage on that host, or remove the path from the VM",
+            by=By.AGENTS,
             when="plan, P6",
         ),
         Entry(

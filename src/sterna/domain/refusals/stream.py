@@ -46,7 +46,7 @@ STREAM = Group(
             "transport-unencrypted",
             cause="TCP was requested, and a host is set to encrypt its migrations.",
             remedy="leave out `--transport`, or change `transport` in `[migration]` of that host",
-            by=By.AGENTS,
+            by=By.SOURCE,
             when="plan, before the copy",
         ),
         Entry(

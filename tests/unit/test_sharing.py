@@ -1,0 +1,78 @@
+"""Which disks travel, by what the other host sees (`migration/sharing.py`): real images, another host's answers."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters.files.storage import FileStorage
+from sterna.domain.claims import Sight
+from sterna.domain.model import Disk, DiskKind
+from sterna.migration.sharing import decide_local
+
+
+def other_inode(sight: Sight) -> Sight:
+    assert sight.file_inode is not None
+    return sight.model_copy(update={"file_inode": sight.file_inode + 1})
+
+
+def other_device(sight: Sight) -> Sight:
+    return sight.model_copy(update={"same_device": not sight.same_device})
+
+
+def nothing(_: Sight) -> Sight:
+    return Sight()
+
+
+class Elsewhere:
+    """Another host with the same folder, which sees something else in it."""
+
+    def __init__(self, storage: FileStorage, seen: Callable[[Sight], Sight]) -> None:
+        self._storage, self._seen = storage, seen
+
+    async def sees(self, path: str, token: str, place: int | None = None) -> Sight:
+        return self._seen(await self._storage.sight(path, token, place))
+
+    async def digest(self, path: str) -> str | None:
+        return await self._storage.digest(path)
+
+
+def image(path: Path, *options: str) -> Disk:
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path), "1M"]
+    subprocess.run(command, check=True, timeout=30)
+    return Disk(target="vda", kind=DiskKind.FILE, path=str(path), format="qcow2")
+
+
+async def decided(disk: Disk, seen: Callable[[Sight], Sight]) -> Disk:
+    storage = FileStorage(Path(disk.path or "").parent)
+    (found,) = await decide_local(storage, Elsewhere(storage, seen), (disk,), "token")
+    return found
+
+
+async def test_a_file_that_both_hosts_see_stays_where_it_is(tmp_path: Path) -> None:
+    found = await decided(image(tmp_path / "disk"), lambda sight: sight)
+    assert (found.local, found.against) == (False, ())
+
+
+async def test_a_file_that_the_other_host_does_not_see_is_copied(tmp_path: Path) -> None:
+    found = await decided(image(tmp_path / "disk"), nothing)
+    assert (found.local, found.against) == (True, ())
+
+
+@pytest.mark.parametrize("seen", [other_inode, other_device])
+async def test_another_file_under_the_same_name_is_refused(tmp_path: Path, seen: Callable[[Sight], Sight]) -> None:
+    found = await decided(image(tmp_path / "disk"), seen)
+    (refusal,) = found.against
+    assert (found.local, refusal.code) == (False, "disk-not-the-same")
+    assert str(tmp_path / "disk") in refusal.message
+
+
+async def test_an_image_with_its_data_in_another_file_is_not_copied(tmp_path: Path) -> None:
+    disk = image(tmp_path / "disk", "-o", f"data_file={tmp_path / 'data'}")
+    (refusal,) = (await decided(disk, nothing)).against
+    assert refusal.code == "disk-data-file"
+    assert str(tmp_path / "data") in refusal.message
+    assert (await decided(disk, lambda sight: sight)).against == ()
