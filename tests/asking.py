@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from sterna.api.models import ObjectiveIn
+from sterna.api.migration_models import ObjectiveIn
 from sterna.controller.intents.migrate_vm import MigrateRequest, check_params, proposal, start_params
 from sterna.domain.experience import Experience
 from sterna.domain.forecast import Expectations, Load

@@ -144,10 +144,29 @@ async def test_a_vm_that_migrates_is_neither_moved_nor_forgotten_by_a_list(fleet
 async def test_a_request_takes_the_vm_once(fleet: SqlFleet) -> None:
     record, known = await fleet.admit(move(1), AT)
     assert record == await fleet.migration("m1") and not known and record.number > 0
-    assert await fleet.admit(move(1), LATER) == (record, True)
+    assert await fleet.admit(move(1), LATER) == (record.model_copy(update={"promised": True}), True)
     with pytest.raises(Conflict, match="in migration m1"):
         await fleet.admit(move(2, vm=1), AT)
     assert [m.id for m in await fleet.migrations(Page())] == ["m1"]
+
+
+async def test_a_request_that_a_repeated_one_was_answered_with_is_kept(fleet: SqlFleet) -> None:
+    """The client was told that it is accepted: what it asks about afterwards must be there."""
+    for n in range(1, 3):
+        await fleet.admit(move(n), AT)
+    shown = await fleet.promise("m1")
+    assert shown is not None and shown.id == "m1"
+    await fleet.admit(move(2), LATER)  # the same once more
+    for n in range(1, 3):
+        await fleet.withdraw(f"m{n}", "it is full", LATER)
+        kept = await fleet.migration(f"m{n}")
+        assert (kept.status, kept.reason, kept.finished_at) == (Status.FAILED, "it is full", LATER)
+        assert await holder(fleet, n) is None
+    assert await fleet.promise("m3") is None
+    await fleet.admit(move(4), AT)
+    await fleet.accepted(move(4), AT)
+    await fleet.promise("m4")
+    assert (await fleet.migration("m4")).status is Status.QUEUED
 
 
 async def test_requests_end_in_four_ways(fleet: SqlFleet) -> None:
@@ -155,19 +174,19 @@ async def test_requests_end_in_four_ways(fleet: SqlFleet) -> None:
         await fleet.admit(move(n), AT)
     await fleet.explain("m1", "waiting", LATER)
     assert (await fleet.migration("m1")).reason == "waiting"
-    await fleet.withdraw("m1")
+    await fleet.withdraw("m1", "refused", LATER)
     with pytest.raises(NotFound):
         await fleet.migration("m1")
     await fleet.settle("m2", Status.FAILED, "nobody took it", LATER)
     failed = await fleet.migration("m2")
     assert (failed.status, failed.reason, failed.finished_at) == (Status.FAILED, "nobody took it", LATER)
     await fleet.explain("m2", "x", LATER)  # too late: it has ended
-    await fleet.withdraw("m2")
+    await fleet.withdraw("m2", "refused", LATER)
     assert await fleet.migration("m2") == failed
     await fleet.write_off("m3", Status.FAILED, "its host is dead", LATER)
     assert (await fleet.migration("m3")).written_off
     assert (await fleet.accepted(move(4).model_copy(update={"epoch": 7}), LATER)).migration.epoch == 7
-    await fleet.withdraw("m4")  # too late: the source has it
+    await fleet.withdraw("m4", "refused", LATER)  # too late: the source has it
     await fleet.settle("m4", Status.FAILED, "x", LATER)
     await fleet.explain("m4", "x", LATER)
     assert (await fleet.migration("m4")).reason == "asking the source"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from sterna.api.models import (
+from sterna.api.fleet_models import (
     AuditIn,
     AuditOut,
     BusOut,

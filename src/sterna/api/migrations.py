@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
 
-from sterna.api.models import (
+from sterna.api.migration_models import (
     MigrationDetailOut,
     MigrationIn,
     MigrationOut,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import Field
 
-from sterna.api.models import ObjectiveIn
+from sterna.api.migration_models import ObjectiveIn
 from sterna.api.problems import documented
 from sterna.api.serving import Served
 from sterna.controller.intents.plan_migration import Forecasting, Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from sterna.api.models import MigrationOut
+from sterna.api.migration_models import MigrationOut
 from sterna.api.problems import documented
 from sterna.api.serving import LARGEST, MigrationId, Served
 

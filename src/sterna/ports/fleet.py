@@ -75,6 +75,8 @@ class MigrationRecord(Value):
     progress: Progress = Progress()
     accepted: bool = False
     """The source's journal has it."""
+    promised: bool = False
+    """A repeated request was answered with it before the source had accepted it: it is not forgotten any more."""
     updated_at: str = ""
     finished_at: str | None = None
     """ISO 8601 UTC, the source's clock, of its end."""
@@ -170,7 +172,8 @@ class Fleet(Protocol):
         """The complete list of one host's VMs; those it has no longer are forgotten, unless they migrate."""
 
     async def admit(self, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
-        """Take the VM (compare-and-swap) and record the request; True where the id was known already.
+        """Take the VM (compare-and-swap) and record the request; True where the id was known already: then it is
+        promised.
 
         Raises Conflict, naming the migration, where another one holds the VM.
         """
@@ -178,9 +181,12 @@ class Fleet(Protocol):
     async def accepted(self, migration: Migration, at: str) -> MigrationRecord:
         """The source said that it has accepted it, with this epoch. Raises NotFound."""
 
-    async def withdraw(self, migration_id: str) -> None:
-        """Forget a request that no agent accepted, and free its VM. Does nothing once it was accepted, or has
-        ended."""
+    async def promise(self, migration_id: str) -> MigrationRecord | None:
+        """The record that a repeated request is about to be answered with; None where there is none any more."""
+
+    async def withdraw(self, migration_id: str, reason: str, at: str) -> None:
+        """Forget a request that no agent accepted, and free its VM. One that was promised is kept, as failed for
+        this reason. Does nothing once it was accepted, or has ended."""
 
     async def settle(self, migration_id: str, status: Status, reason: str, at: str) -> None:
         """End a request that no agent accepted, keeping the record, and free its VM."""

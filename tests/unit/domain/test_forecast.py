@@ -31,11 +31,10 @@ from sterna.domain.forecast import (
     converges,
     forecast,
     forecasts,
-    working_set,
-    writes_in_turn,
 )
 from sterna.domain.journal import Kind
 from sterna.domain.objective import Asked
+from sterna.domain.working_set import working_set, writes_in_turn
 from tests.unit.domain.copy_simulator import MIB, Copy, steady
 from tests.unit.domain.journals import MIGRATION, good_destination, good_source
 

@@ -30,6 +30,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from sterna.adapters.sql.file import damaged, open_engine
+from sterna.adapters.sql.journal_rows import entry_of, forget_casts, forgettable, migration_of, same
 from sterna.adapters.sql.schema import entries, epochs, inbox, migrations, outbox
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
 from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role, leaps
@@ -101,7 +102,7 @@ class SqlJournal:
         with self._write() as db:
             known = db.execute(_BY_ID, {"id": migration.id}).first()
             if known is not None:
-                return _same(migration, role, known)
+                return same(migration, role, known)
             newest = self._newest_epoch(db, migration.vm_uuid)
             if leaps(migration.epoch, newest):
                 raise Conflict(
@@ -193,35 +194,35 @@ class SqlJournal:
         """The migration as accepted, None if this host never accepted it."""
         with self._read() as db:
             known = db.execute(_BY_ID, {"id": migration_id}).first()
-        return _migration(known) if known is not None else None
+        return migration_of(known) if known is not None else None
 
     def entries(self, migration_id: str) -> list[Entry]:
         """All entries of one migration, in order."""
         with self._read() as db:
-            return [_entry(r) for r in db.execute(_ENTRIES_OF, {"id": migration_id})]
+            return [entry_of(r) for r in db.execute(_ENTRIES_OF, {"id": migration_id})]
 
     def settled(self, name: str) -> list[Entry]:
         """Entries of that name of all closed migrations, in order."""
         closed = select(migrations.c.id).where(migrations.c.closed.is_(True))
         with self._read() as db:
             query = select(entries).where(entries.c.name == name, entries.c.migration_id.in_(closed))
-            return [_entry(r) for r in db.execute(query.order_by(entries.c.seq))]
+            return [entry_of(r) for r in db.execute(query.order_by(entries.c.seq))]
 
     def open(self) -> list[tuple[Migration, Role]]:
         """Migrations not CLOSED here, oldest first."""
         with self._read() as db:
-            return [_migration(r) for r in db.execute(_OPEN)]
+            return [migration_of(r) for r in db.execute(_OPEN)]
 
     def since(self, cursor: int, limit: int = 500) -> list[Entry]:
         """Entries with seq > cursor, over all migrations, in order."""
         with self._read() as db:
-            return [_entry(r) for r in db.execute(_ENTRIES_SINCE, {"cursor": cursor, "most": limit})]
+            return [entry_of(r) for r in db.execute(_ENTRIES_SINCE, {"cursor": cursor, "most": limit})]
 
     def holder(self, vm_uuid: str) -> Migration | None:
         """The open migration that holds the VM's lock here."""
         with self._read() as db:
             held = self._held(db, vm_uuid)
-        return _migration(held)[0] if held is not None else None
+        return migration_of(held)[0] if held is not None else None
 
     def newest_epoch(self, vm_uuid: str) -> int:
         """The newest epoch of this VM that this host has seen; 0 where it has seen none."""
@@ -232,8 +233,8 @@ class SqlJournal:
         """Forget what nobody needs any more; at most 100 migrations at a time, so that nobody waits for it."""
         with self._write() as db:
             for table in (outbox, inbox):
-                _forget_casts(db, table, keep.casts)
-            old = _forgettable(db, read_to, spare, keep.migrations)
+                forget_casts(db, table, keep.casts)
+            old = forgettable(db, read_to, spare, keep.migrations)
             db.execute(delete(entries).where(entries.c.migration_id.in_(old)))
             db.execute(delete(migrations).where(migrations.c.id.in_(old)))
             return len(old)
@@ -290,7 +291,7 @@ class SqlJournal:
     def _check_free(self, db: Connection, migration: Migration) -> None:
         held = self._held(db, migration.vm_uuid)
         if held is not None:
-            other, _ = _migration(held)
+            other, _ = migration_of(held)
             raise Conflict(
                 f"VM {other.vm_name} is already migrating from {other.source} to {other.destination} "
                 f"(migration {other.id})",
@@ -365,54 +366,3 @@ class SqlJournal:
             raise Temporary(f"journal {self._where}: {e.orig}", fix="check free space and locks") from e
         except DatabaseError as e:
             raise damaged(self._where, str(e.orig)) from e
-
-
-_AT_ONCE = 100
-
-
-def _forget_casts(db: Connection, table: Table, keep: int) -> None:
-    newest = select(table.c.n).where(table.c.done.is_(True)).order_by(table.c.n.desc()).offset(keep).limit(1)
-    last = db.execute(newest).scalar()
-    if last is not None:
-        db.execute(delete(table).where(table.c.done.is_(True), table.c.n <= last))
-
-
-def _forgettable(db: Connection, read_to: int, spare: str, keep: int) -> list[str]:
-    """Closed, beyond the newest `keep`, read, with every cast delivered, and without that note."""
-    closed = select(func.count()).select_from(migrations).where(migrations.c.closed.is_(True))
-    if (db.execute(closed).scalar() or 0) <= keep:
-        return []
-    last = func.max(entries.c.seq)
-    ended = (
-        select(entries.c.migration_id, last.label("last"))
-        .join(migrations, migrations.c.id == entries.c.migration_id)
-        .where(migrations.c.closed.is_(True))
-        .group_by(entries.c.migration_id)
-        .order_by(last.desc())
-        .offset(keep)
-        .subquery()
-    )
-    spared = select(entries.c.migration_id).where(entries.c.name == spare)
-    pending = select(outbox.c.n).where(outbox.c.done.is_(False), outbox.c.id.startswith(ended.c.migration_id))
-    query = select(ended.c.migration_id).where(
-        ended.c.last < read_to, ended.c.migration_id.not_in(spared), ~pending.exists()
-    )
-    return list(db.execute(query.order_by(ended.c.last).limit(_AT_ONCE)).scalars())
-
-
-def _same(asked: Migration, role: Role, known: Row[tuple[object, ...]]) -> Migration:
-    """The migration accepted before under this id. Raises Conflict where it was about something else."""
-    migration, known_role = _migration(known)
-    if migration.vm_uuid != asked.vm_uuid or known_role is not role:
-        raise Conflict(
-            f"migration id {asked.id} is taken by VM {migration.vm_name} ({known_role} side)", fix="use another id"
-        )
-    return migration
-
-
-def _migration(row: Row[tuple[object, ...]]) -> tuple[Migration, Role]:
-    return Migration.model_validate_json(row.body), Role(row.role)
-
-
-def _entry(row: Row[tuple[object, ...]]) -> Entry:
-    return Entry.model_validate(dict(row._mapping) | {"data": json.loads(row.data)})

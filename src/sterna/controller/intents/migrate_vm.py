@@ -220,7 +220,8 @@ class MigrateVm:
         named = request.vm == told.vm_name or request.vm.lower() == told.vm_uuid
         if not named or request.destination not in (None, told.destination):
             raise _other_request(request.id)
-        return known
+        # its first request may still be refused: what a client has heard of is there when it asks again
+        return known if known.accepted or known.status.final else await self._fleet.promise(request.id)
 
     # ------------------------------------------------------------ may it go, and where to
 
@@ -334,21 +335,24 @@ class MigrateVm:
                 doubt = e.message
             except Temporary as e:
                 if not doubt:  # never delivered or turned away, so it was never begun
-                    await self._fleet.withdraw(told.id)
+                    await self._withdraw(told.id, e)
                     raise
                 doubt = e.message
             except Refused as e:
-                await self._fleet.withdraw(told.id)
+                await self._withdraw(told.id, e)
                 reasons.refuse(reasons.unique(e.refusals))
                 raise
-            except SternaError:
-                await self._fleet.withdraw(told.id)
+            except SternaError as e:
+                await self._withdraw(told.id, e)
                 raise
             await self._clock.sleep(ASK_AGAIN_S)
         log.warning("it is not known whether the source took it", migration=told.id, why=doubt)
         reason = f"waiting to hear whether {told.source} has accepted it: {doubt}"
         await self._fleet.explain(told.id, reason, self._clock.now().isoformat())
         return record.model_copy(update={"reason": reason})
+
+    async def _withdraw(self, migration_id: str, error: SternaError) -> None:
+        await self._fleet.withdraw(migration_id, error.message, self._clock.now().isoformat())
 
     async def _ask_once(self, told: Migration, total_s: float) -> Migration:
         silence_s, params = CHECK_SILENCE_S, start_params(told)

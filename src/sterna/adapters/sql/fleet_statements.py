@@ -1,0 +1,310 @@
+"""What each transaction of the controller's records does, on a connection. Called by `fleet.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, or_, select, update
+
+from sterna.adapters.sql import fleet_rows as rows
+from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
+from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.journal import Entry, Migration, Role, accepted_migration
+from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
+from sterna.domain.progress import with_sample, with_status
+from sterna.domain.status import Status
+from sterna.ports.fleet import (
+    Apply,
+    Batch,
+    Effect,
+    EntryRecord,
+    HostRecord,
+    MigrationRecord,
+    Page,
+    VmRecord,
+    mark_of,
+)
+
+
+def all_hosts(c: Connection) -> list[HostRecord]:
+    """See ports.fleet.Fleet.hosts."""
+    found = [rows.host(r) for r in c.execute(select(hosts))]
+    return sorted(found, key=lambda h: h.name)  # here: databases differ in how they order words
+
+
+def _host(c: Connection, name: str) -> HostRecord | None:
+    found = c.execute(select(hosts).where(hosts.c.name == name)).first()
+    return rows.host(found) if found else None
+
+
+def required_host(c: Connection, name: str) -> HostRecord:
+    """See ports.fleet.Fleet.host."""
+    found = _host(c, name)
+    if found is None:
+        raise NotFound(f"there is no host {name}", fix="`sterna hosts` lists them")
+    return found
+
+
+def save_host(c: Connection, facts: HostFacts, boot: str, at: str) -> HostRecord:
+    """See ports.fleet.Fleet.save_host."""
+    old = _host(c, facts.name)
+    if old is None:
+        new = HostRecord(facts=facts, boot=boot, seen_at=at)
+        c.execute(insert(hosts).values(**rows.host_values(new)))
+        return new
+    if old.facts.host_uuid != facts.host_uuid:
+        raise Conflict(
+            f"the name {facts.name} belongs to host {old.facts.host_uuid}; host {facts.host_uuid} uses it too",
+            fix="give one of them another name in its agent's settings",
+        )
+    back = old.back_at or at if old.dead_at else ""
+    new = old.model_copy(update={"facts": facts, "boot": boot, "seen_at": at, "back_at": back})
+    c.execute(update(hosts).where(hosts.c.name == facts.name).values(document=rows.host_values(new)["document"]))
+    return new
+
+
+def set_maintenance(c: Connection, name: str, on: bool) -> HostRecord:
+    """See ports.fleet.Fleet.set_maintenance."""
+    old = required_host(c, name)
+    c.execute(update(hosts).where(hosts.c.name == name).values(maintenance=on))
+    return old.model_copy(update={"maintenance": on})
+
+
+def set_dead(c: Connection, name: str, at: str) -> HostRecord:
+    """See ports.fleet.Fleet.set_dead."""
+    new = required_host(c, name).model_copy(update={"dead_at": at, "back_at": ""})
+    c.execute(update(hosts).where(hosts.c.name == name).values(document=rows.host_values(new)["document"]))
+    return new
+
+
+def all_vms(c: Connection) -> list[VmRecord]:
+    """See ports.fleet.Fleet.vms."""
+    return sorted((rows.vm(r) for r in c.execute(select(vms))), key=lambda v: (v.name, v.uuid))
+
+
+def vms_called(c: Connection, name_or_uuid: str) -> list[VmRecord]:
+    """See ports.fleet.Fleet.vms_called."""
+    for column, value in ((vms.c.uuid, name_or_uuid.lower()), (vms.c.name, name_or_uuid)):
+        found = [rows.vm(r) for r in c.execute(select(vms).where(column == value).order_by(vms.c.uuid))]
+        if found:
+            return found
+    return []
+
+
+def saw_vms(c: Connection, host: str, seen: Sequence[VmSummary], at: str) -> None:
+    """See ports.fleet.Fleet.saw_vms."""
+    here = {s.uuid for s in seen}
+    concerned = select(vms).where(or_(vms.c.host == host, vms.c.uuid.in_(here)))
+    known = {r.uuid: rows.vm(r) for r in c.execute(concerned)}
+    for summary in seen:
+        old = known.get(summary.uuid)
+        if old is not None and old.host != host and old.migration_id is not None:
+            continue  # the copy that is still arriving: F8 will say that the VM has moved
+        if old is not None and old.host != host and summary.state is not GuestState.RUNNING:
+            continue  # a definition left over elsewhere is not where the VM is
+        _put_vm(c, old, rows.seen_vm(old, host, summary, at))
+    gone = [v.uuid for v in known.values() if v.host == host and v.uuid not in here and v.migration_id is None]
+    if gone:
+        c.execute(delete(vms).where(vms.c.uuid.in_(gone)))
+
+
+def _vm(c: Connection, uuid: str) -> VmRecord | None:
+    found = c.execute(select(vms).where(vms.c.uuid == uuid)).first()
+    return rows.vm(found) if found else None
+
+
+def _put_vm(c: Connection, old: VmRecord | None, new: VmRecord) -> None:
+    if old is None:
+        c.execute(insert(vms).values(**rows.vm_values(new)))
+    elif new != old:
+        c.execute(update(vms).where(vms.c.uuid == new.uuid).values(**rows.vm_values(new)))
+
+
+def _free(c: Connection, migration_id: str) -> None:
+    c.execute(update(vms).where(vms.c.migration_id == migration_id).values(migration_id=None))
+
+
+def _known(c: Connection, migration_id: str) -> MigrationRecord | None:
+    found = c.execute(select(migrations).where(migrations.c.id == migration_id)).first()
+    return rows.migration(found) if found else None
+
+
+def required_migration(c: Connection, migration_id: str) -> MigrationRecord:
+    """See ports.fleet.Fleet.migration."""
+    found = _known(c, migration_id)
+    if found is None:
+        raise NotFound(f"there is no migration {migration_id}", fix="`sterna migrations` lists them")
+    return found
+
+
+def _insert(c: Connection, record: MigrationRecord) -> MigrationRecord:
+    done = c.execute(insert(migrations).values(**rows.migration_values(record)))
+    key = done.inserted_primary_key
+    return record.model_copy(update={"number": int(key[0]) if key else 0})
+
+
+def _save(c: Connection, record: MigrationRecord) -> None:
+    values = rows.migration_values(record)
+    c.execute(update(migrations).where(migrations.c.id == record.id).values(**values))
+
+
+def admit(c: Connection, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
+    """See ports.fleet.Fleet.admit."""
+    known = promise(c, migration.id)
+    if known is not None:
+        return known, True
+    vm = _vm(c, migration.vm_uuid)
+    if vm is None:
+        vm = VmRecord(
+            uuid=migration.vm_uuid, name=migration.vm_name, host=migration.source, state=GuestState.UNKNOWN
+        )
+        _put_vm(c, None, vm)
+    swap = update(vms).where(vms.c.uuid == vm.uuid, vms.c.migration_id.is_(None)).values(migration_id=migration.id)
+    if c.execute(swap).rowcount != 1:
+        holder = c.execute(select(vms.c.migration_id).where(vms.c.uuid == vm.uuid)).scalar()
+        raise Conflict(
+            f"{migration.vm_name} is in migration {holder} already", fix=f"wait for it, or `sterna abort {holder}`"
+        )
+    return _insert(c, MigrationRecord(migration=migration, reason="asking the source", updated_at=at)), False
+
+
+def accepted(c: Connection, migration: Migration, at: str) -> MigrationRecord:
+    """See ports.fleet.Fleet.accepted."""
+    known = required_migration(c, migration.id)
+    if not known.accepted:
+        known = known.model_copy(update={"migration": migration, "accepted": True, "updated_at": at})
+        _save(c, known)
+    return known
+
+
+def promise(c: Connection, migration_id: str) -> MigrationRecord | None:
+    """See ports.fleet.Fleet.promise."""
+    known = _known(c, migration_id)
+    if known is not None and not known.promised and not known.accepted and not known.status.final:
+        known = known.model_copy(update={"promised": True})
+        _save(c, known)
+    return known
+
+
+def withdraw(c: Connection, migration_id: str, reason: str, at: str) -> None:
+    """See ports.fleet.Fleet.withdraw."""
+    known = _known(c, migration_id)
+    if known is None or known.accepted or known.status.final:
+        return
+    if known.promised:
+        _end(c, known, Status.FAILED, reason, at)
+    else:
+        _free(c, migration_id)
+        c.execute(delete(migrations).where(migrations.c.id == migration_id))
+
+
+def settle(c: Connection, migration_id: str, status: Status, reason: str, at: str) -> None:
+    """See ports.fleet.Fleet.settle."""
+    known = _known(c, migration_id)
+    if known is not None and not known.accepted:
+        _end(c, known, status, reason, at)
+
+
+def write_off(c: Connection, migration_id: str, status: Status, reason: str, at: str) -> None:
+    """See ports.fleet.Fleet.write_off."""
+    known = required_migration(c, migration_id)
+    if not known.status.final:
+        _end(c, known.model_copy(update={"written_off": True}), status, reason, at)
+
+
+def _end(c: Connection, known: MigrationRecord, status: Status, reason: str, at: str) -> None:
+    progress = with_status(known.progress, status)
+    change = {"status": status, "reason": reason, "progress": progress, "updated_at": at, "finished_at": at}
+    _save(c, known.model_copy(update=change))
+    _free(c, known.id)
+
+
+def explain(c: Connection, migration_id: str, reason: str, at: str) -> None:
+    """See ports.fleet.Fleet.explain."""
+    known = _known(c, migration_id)
+    if known is not None and not known.accepted and not known.status.final:
+        _save(c, known.model_copy(update={"reason": reason, "updated_at": at}))
+
+
+def page(c: Connection, page: Page) -> list[MigrationRecord]:
+    """See ports.fleet.Fleet.migrations."""
+    query = select(migrations).order_by(migrations.c.number.desc()).limit(page.limit)
+    if page.before is not None:
+        query = query.where(migrations.c.number < page.before)
+    if page.vm is not None:
+        query = query.where(or_(migrations.c.vm_uuid == page.vm.lower(), migrations.c.vm_name == page.vm))
+    if page.statuses:
+        query = query.where(migrations.c.status.in_([s.value for s in page.statuses]))
+    if page.id_prefix:
+        query = query.where(migrations.c.id.startswith(page.id_prefix.lower(), autoescape=True))
+    return [rows.migration(r) for r in c.execute(query)]
+
+
+def sampled(c: Connection, migration_id: str, sample: JobSample) -> MigrationRecord | None:
+    """See ports.fleet.Fleet.sampled."""
+    known = _known(c, migration_id)
+    if known is None:
+        return None
+    new = known.model_copy(update={"progress": with_sample(known.progress, sample)})
+    if new != known:
+        _save(c, new)
+    return new
+
+
+def take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecord]:
+    """See ports.fleet.Fleet.take."""
+    host = required_host(c, batch.host)
+    known = {m.id: m for m in batch.migrations}
+    stored = []
+    cursor, mark = host.cursor, host.mark
+    for entry in batch.entries:
+        if entry.seq <= cursor:
+            continue
+        cursor, mark = entry.seq, mark_of(entry)
+        if not _own(c, known, batch.host, entry):
+            continue
+        values: dict[str, Any] = rows.entry_values(batch.host, host.generation, entry)
+        key = c.execute(insert(entries).values(**values)).inserted_primary_key
+        stored.append(EntryRecord(id=int(key[0]) if key else 0, host=batch.host, entry=entry))
+        _project(c, known, apply, batch.host, entry, at)
+    c.execute(update(hosts).where(hosts.c.name == batch.host).values(cursor=cursor, mark=mark))
+    return stored
+
+
+def _own(c: Connection, known: dict[str, Migration], host: str, entry: Entry) -> bool:
+    """Is this host the source (or the destination) of the migration that the entry is about? Another host's word
+    on it would change records, timelines and reports."""
+    record = _known(c, entry.migration_id)
+    migration = record.migration if record else known.get(entry.migration_id) or accepted_migration(entry)
+    return migration is None or host == (migration.source if entry.role is Role.SOURCE else migration.destination)
+
+
+def _project(c: Connection, known: dict[str, Migration], apply: Apply, host: str, entry: Entry, at: str) -> None:
+    record = _known(c, entry.migration_id)
+    if record is None:
+        migration = known.get(entry.migration_id) or accepted_migration(entry)
+        if migration is None:
+            return  # an entry about nothing: kept, but there is no record to change
+        record = _insert(c, MigrationRecord(migration=migration, updated_at=at))
+    effect = apply(record, host, entry)
+    if effect.record != record:
+        _save(c, effect.record.model_copy(update={"updated_at": at}))
+    _change_vm(c, effect, at)
+
+
+def _change_vm(c: Connection, effect: Effect, at: str) -> None:
+    migration = effect.record.migration
+    if effect.holds is False:
+        _free(c, migration.id)
+    if effect.vm is None and not effect.holds:
+        return
+    old = _vm(c, migration.vm_uuid)
+    new = old or VmRecord(
+        uuid=migration.vm_uuid, name=migration.vm_name, host=migration.source, state=GuestState.UNKNOWN
+    )
+    if effect.holds:
+        new = new.model_copy(update={"migration_id": migration.id})
+    if effect.vm is not None:
+        new = new.model_copy(update={"host": effect.vm.host, "state": effect.vm.state, "observed_at": at})
+    _put_vm(c, old, new)

@@ -1,0 +1,163 @@
+"""What `/v1` takes and answers about migrations.
+
+Sizes are in bytes, rates in bytes/s, durations in ms or s, as the field's name says. A field that nobody has
+observed is null, never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sterna.api.serving import LARGEST
+from sterna.domain.model import Transport
+from sterna.domain.objective import Asked
+from sterna.domain.policies import DEFAULT, POLICIES, Accept, May
+from sterna.domain.progress import Progress
+from sterna.domain.report import Report
+from sterna.domain.rows import row_for
+from sterna.domain.timeline import Item, What
+from sterna.ports.fleet import MigrationRecord
+
+_VM_ID = "aaaaaaaa-0000-4000-8000-000000000001"
+_ID = "11111111-1111-4111-8111-111111111111"
+
+
+class ObjectiveIn(BaseModel):
+    """What is wanted of the copy. Null: as the policy has it."""
+
+    model_config = ConfigDict(extra="forbid")
+    policy: str = Field(default=DEFAULT, description=f"One of {', '.join(sorted(POLICIES))}.", max_length=64)
+    max_downtime_ms: int | None = Field(default=None, description="Maximum pause of the guest at the switch-over.")
+    finish_within_s: float | None = Field(default=None, description="From the request to the end of the copy.")
+    may: list[May] | None = Field(
+        default=None, max_length=3, description="What may be done to a guest whose copy does not converge."
+    )
+    bandwidth_bytes_s: int | None = Field(
+        default=None,
+        ge=2**20,
+        le=LARGEST,
+        description="The copy sends no more than this; null: as fast as it goes.",
+    )
+    transport: Transport | None = Field(
+        default=None,
+        description="How memory travels; null: as the hosts are set, else TLS where both have certificates.",
+    )
+    accept: list[Accept] = Field(
+        default_factory=list,
+        max_length=len(Accept),
+        description="Risks a person accepts. `cpu`: the guest sees its host's CPU as it is, and the other host's "
+        "is another one.",
+    )
+
+    def asked(self) -> Asked:
+        """In the domain's words."""
+        told = self.model_dump(include=set(ObjectiveIn.model_fields))
+        may = None if self.may is None else frozenset(self.may)
+        return Asked(**told | {"may": may, "accept": frozenset(self.accept)})
+
+
+class MigrationIn(ObjectiveIn):
+    """A request to migrate a VM."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"id": _ID, "vm": "web1", "destination": "host2"}]}
+    )
+    id: UUID | None = Field(
+        default=None, description="Chosen by the client. A request with the same id is the same migration."
+    )
+    vm: str = Field(min_length=1, max_length=255, description="Name or UUID.")
+    destination: str | None = Field(
+        default=None, min_length=1, max_length=255, description="A host's name; null: Sterna chooses."
+    )
+
+
+class MigrationOut(BaseModel):
+    """One migration."""
+
+    id: str = Field(examples=[_ID])
+    vm_uuid: str = Field(examples=[_VM_ID])
+    vm_name: str = Field(examples=["web1"])
+    source: str = Field(examples=["host1"])
+    destination: str = Field(examples=["host2"])
+    epoch: int | None = Field(description="Null until the source has accepted it.")
+    status: str = Field(examples=["migrating"])
+    owner: str = Field(description="Which host owns the guest: `source`, `destination`, `undecided`.")
+    reason: str = Field(description="Why it is in this status, or what is waited for.")
+    error: dict[str, Any] | None = Field(description="What turned it back: code, message, fix.")
+    created_at: str
+    updated_at: str
+    finished_at: str | None
+    progress: Progress
+
+    @classmethod
+    def of(cls, record: MigrationRecord) -> MigrationOut:
+        """From the records."""
+        return cls(**_told(record))
+
+
+class MigrationDetailOut(MigrationOut):
+    """One migration with its report."""
+
+    report: Report
+
+    @classmethod
+    def with_report(cls, record: MigrationRecord, report: Report) -> MigrationDetailOut:
+        """From the records and what the journals say."""
+        return cls(**_told(record), report=report)
+
+
+def _told(record: MigrationRecord) -> dict[str, Any]:
+    migration = record.migration
+    return {
+        **migration.model_dump(include={"id", "vm_uuid", "vm_name", "source", "destination", "created_at"}),
+        "epoch": migration.epoch or None,
+        "status": record.status.value,
+        "owner": record.status.owner,
+        "reason": record.reason,
+        "error": record.error,
+        "updated_at": record.updated_at,
+        "finished_at": record.finished_at,
+        "progress": record.progress,
+    }
+
+
+class MigrationsOut(BaseModel):
+    """A page of migrations, newest first."""
+
+    migrations: list[MigrationOut]
+    next_cursor: str | None = Field(description="For the next page; null at the end.")
+
+
+class TimelineItemOut(BaseModel):
+    """One line of the timeline."""
+
+    host: str
+    role: str
+    what: str = Field(description="`step`, `note`, `status`, `restart` or `mark`.")
+    row: str = Field(description="Row of the protocol, or ''.", examples=["P9"])
+    name: str = Field(examples=["connect-volumes"])
+    label: str = Field(description="The step in words.", examples=["connect volumes"])
+    started_at: str = Field(description="ISO 8601 UTC, by the host's own clock.")
+    duration_ms: float | None = Field(description="Null where it was not seen in one life of one agent.")
+    result: str = Field(description="`done`, `failed`, `running`, `retrying`, `interrupted` or `noted`.")
+    tries: int
+    restarts: int
+    error: dict[str, Any] | None
+    status: str
+    reason: str
+
+    @classmethod
+    def of(cls, item: Item) -> TimelineItemOut:
+        """From the timeline."""
+        words = item.name.replace("-", " ")
+        label = row_for(item.row, item.role, item.name).label if item.what is What.STEP else words
+        return cls(**item.model_dump(mode="json", exclude={"data"}), label=label)
+
+
+class TimelineOut(BaseModel):
+    """Every step of both agents, in an order that can have been."""
+
+    items: list[TimelineItemOut]
