@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 
 import pytest
 
+from sterna.agent.condition import JournalChecks
 from sterna.domain.model import Data
 from sterna.rpc.client import RpcClient
 
@@ -89,3 +91,36 @@ async def test_a_journal_that_cannot_be_written(beacons: Listening) -> None:
             await beacons.until(lambda b: b["trouble"] is None)
 
     await fleet.clock.run(scenario())
+
+
+async def test_a_host_where_all_hangs_is_heard_of_before_it_counts_as_down(
+    beacons: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is looked at takes as long as the longest look, and the next beacon does not wait for longer."""
+    fleet, heard_ms = beacons.fleet, list[float]()
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    async def slow() -> str:
+        await fleet.clock.sleep(2.0)
+        return "the disk does not answer"
+
+    async def scenario() -> None:
+        async with fleet:
+            await beacons.until(lambda b: b["trouble"] is None)
+            agent = fleet.agents["host2"]._agent
+            monkeypatch.setattr(agent._host.hypervisor, "host", hangs)  # type: ignore[union-attr]
+            monkeypatch.setattr(agent.condition, "_checks", JournalChecks(state_dir=slow))  # type: ignore[union-attr]
+            both = ("no answer within 4 s", "the disk does not answer")
+            await beacons.until(
+                lambda b: b["trouble"] is not None and all(why in b["trouble"]["why"] for why in both)
+            )
+            for _ in range(3):
+                beacons.heard.clear()
+                while not beacons.heard:
+                    await fleet.clock.sleep(0.1)
+                heard_ms.append(fleet.clock.monotonic_ms())
+
+    await fleet.clock.run(scenario())
+    assert max(after - before for before, after in pairwise(heard_ms)) <= 4500  # down after 5 s

@@ -96,6 +96,7 @@ ENDED_BY = {
     "migration/source/handover.py:switch_network": "cancelled with the copy; F7 asks again",
     "migration/source/handover.py:let_end": "a clock beside it",
     "migration/reports.py:_news": "a clock beside it",
+    "agent/condition.py:Condition.look": "FACTS_S, and StateDir's own limit",
     "agent/tokens.py:CheckTokens._sweep_for_ever": "nothing: without a reason there is nothing to sweep",
     "agent/arrivals.py:Arrivals._listen_and_look": "the look beside it, every 10 s; each has a limit",
     "agent/faults.py:FaultFile._act": "only tests ask for it",

@@ -6,6 +6,7 @@ looking ready, or looking absent.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
@@ -66,10 +67,19 @@ class Condition:
 
     async def look(self) -> HostFacts | None:
         """The host as libvirt describes it now, None where it cannot; sets `trouble`. Raises nothing."""
-        facts, found = None, dict[str, tuple[str, str]]()
+        found = dict[str, tuple[str, str]]()
+        facts, why = await asyncio.gather(self._described(found), self._cannot_write())
+        if why:
+            fix = "free space where the agent's state_dir is, or see why it cannot be written"
+            found["its journal cannot be written"] = why, fix
+        self._take(found)
+        return facts
+
+    async def _described(self, found: dict[str, tuple[str, str]]) -> HostFacts | None:
+        """Whatever keeps it from being described is added to `found`."""
         try:
             with no_leaks():
-                facts = await within(self._host.clock, FACTS_S, self._host.hypervisor.host())
+                return await within(self._host.clock, FACTS_S, self._host.hypervisor.host())
         except TimeoutError:
             fix = "see whether libvirtd hangs, and restart it if it does; guests run on"
             found["libvirtd cannot be used"] = f"no answer within {FACTS_S:g} s", fix
@@ -79,11 +89,7 @@ class Condition:
             if "it cannot be described" not in self._since:
                 log.exception("this host cannot be described")
             found["it cannot be described"] = str(error), "this is a bug; see the agent's log"
-        if why := await self._cannot_write():
-            fix = "free space where the agent's state_dir is, or see why it cannot be written"
-            found["its journal cannot be written"] = why, fix
-        self._take(found)
-        return facts
+        return None
 
     async def _cannot_write(self) -> str:
         if why := await self._checks.state_dir():

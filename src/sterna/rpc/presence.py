@@ -41,6 +41,7 @@ class Beacon:
     async def _shine(self) -> None:
         said = ""
         while True:
+            began_ms = self._client.clock.monotonic_ms()
             try:
                 with no_leaks():
                     await self._client.announce(self._topic, await self._facts())
@@ -50,4 +51,5 @@ class Beacon:
                     bug = not isinstance(e, SternaError)
                     _log.warning("this host looks down", topic=self._topic, why=str(e), exc_info=bug)
                 said = str(e)
-            await self._client.clock.sleep(self._every_s)
+            took_s = (self._client.clock.monotonic_ms() - began_ms) / 1000
+            await self._client.clock.sleep(max(0.0, self._every_s - took_s))
