@@ -62,22 +62,42 @@ def trouble_with(words: list[str]) -> str:
     return f"there is no option {', '.join(wrong)}" if wrong else ""
 
 
-def codes(text: str) -> Iterator[str]:
-    """What stands in the columns of tables that are headed `Code`."""
+def columns(text: str, header: str) -> Iterator[str]:
+    """The cells of the columns of tables that have this header."""
     column = None
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
-        if "Code" in cells:
-            column = cells.index("Code")
+        if header in cells:
+            column = cells.index(header)
         elif not cells:
             column = None
         elif column is not None and column < len(cells):
-            yield from CODE.findall(cells[column])
+            yield cells[column]
+
+
+def codes(text: str) -> list[str]:
+    """What stands in the columns of tables that are headed `Code`."""
+    return [code for cell in columns(text, "Code") for code in CODE.findall(cell)]
+
+
+def messages(text: str) -> Iterator[str]:
+    """What stands in the columns `Line` (of a log) and `Message`, without the names in it."""
+    for header in ("Line", "Message"):
+        for cell in columns(text, header):
+            for quoted in re.findall(r"`([^`]+)`", cell):
+                yield from (part.strip() for part in re.split(r"\b[A-Z]{4,}\b|\.\.\.", quoted) if part.strip())
 
 
 @pytest.mark.parametrize("page", READ, ids=[page.relative_to(ROOT).as_posix() for page in READ])
 def test_codes_are_in_the_catalogue(page: Path) -> None:
     assert set(codes(page.read_text(encoding="utf-8"))) - CATALOGUE.keys() == set()
+
+
+def test_messages_are_those_of_the_code() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/sterna").rglob("*.py"))
+    quoted = {message for page in READ for message in messages(page.read_text(encoding="utf-8"))}
+    assert len(quoted) > 10
+    assert {message for message in quoted if message not in code} == set()
 
 
 @pytest.mark.parametrize("page", READ, ids=[page.relative_to(ROOT).as_posix() for page in READ])
@@ -132,6 +152,6 @@ def test_a_wrong_example_is_found() -> None:
     table = (
         "| Code | Do |\n|---|---|\n| `no-such-code`, `vm-paused` | `not-one` |\n\n| What |\n|---|\n| `not-one` |\n"
     )
-    assert list(codes(table)) == ["no-such-code", "vm-paused"]
+    assert codes(table) == ["no-such-code", "vm-paused"]
     text = "1. x\n\n    ```toml\n    a = 1\n    ```\n"
     assert list(blocks("toml", text)) == ["a = 1"]
