@@ -77,6 +77,8 @@ def test_every_status_is_explained() -> None:
     rows = {row[0].strip("`"): row for row in _rows("statuses.md") if len(row) == 4}
     for status in Status:
         assert rows[status][1:3] == ["yes" if status in FINAL else "no", status.owner]
+    picture = (REFERENCE / "statuses.svg").read_text(encoding="utf-8")
+    assert [status for status in Status if f">{status}</text>" not in picture] == []
 
 
 def test_every_transition_is_explained() -> None:
