@@ -51,7 +51,10 @@ STATUS: dict[type[SternaError], HTTPStatus] = {
 class Reason(BaseModel):
     """One reason, and what would fix it."""
 
-    code: str = Field(description="Stable, for scripts.", examples=["memory-short"])
+    code: str = Field(
+        description="Stable, for scripts. docs/reference/refusals.md lists those of refusals.",
+        examples=["memory-short"],
+    )
     message: str = Field(examples=["host2 has 200 MiB of memory free, web1 needs 1024 MiB"])
     fix: str = Field(default="", examples=["move or stop another VM there, or choose another host"])
 
