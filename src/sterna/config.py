@@ -127,7 +127,7 @@ Template = Annotated[str, AfterValidator(_with_address)]
 
 
 class MigrationSettings(_Section):
-    """How other hosts reach this one."""
+    """The migration network: this host's addresses in it, and how the other hosts are reached."""
 
     address: Address
     """This host's address in the network that carries migrations. No default: only the operator knows it."""
