@@ -38,6 +38,10 @@ READY_SECONDS = 60.0
 FORKED_SECONDS = 2.0
 """How long a child may take from fork to exec; it takes milliseconds."""
 
+BOOT_SECONDS = 180.0
+"""For a guest to boot, in seconds: an emulated one of a dozen that boot at once on two processors needs more than a
+minute."""
+
 
 class Lab:
     """A lab that is up."""
@@ -170,7 +174,7 @@ class Lab:
         `port_id`: its NIC is this port of a network service, whose agent wires it. `pace`: how often it checks
         its disks and its clock; a calm one costs an emulating machine a third of a busy one.
 
-        Raises LabError when the name is taken, a disk kind unknown, or the guest not up within a minute.
+        Raises LabError when the name is taken, a disk kind unknown, or the guest not up within `BOOT_SECONDS`.
         """
         with locked(self.state_dir, "guests.lock"):
             self._record = load_record(self.state_dir) or self._record
@@ -195,7 +199,7 @@ class Lab:
         if autostart:
             self.host(host).virsh("autostart", name)
         guest = Guest(record, self.outer)
-        guest.status(timeout=60.0)
+        guest.status(timeout=BOOT_SECONDS)
         return guest
 
     def guest(self, name: str) -> Guest:
