@@ -21,7 +21,7 @@ from typing import TextIO
 from uuid import uuid4
 
 import structlog
-from structlog.typing import EventDict, ExcInfo
+from structlog.typing import EventDict, ExcInfo, Processor
 
 from sterna.adapters.files.state_dir import StateDir
 from sterna.adapters.files.storage import FileStorage
@@ -48,7 +48,7 @@ from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.api.app import create_app
 from sterna.api.server import Server
-from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, LogLevel, load
+from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, LogFormat, LogLevel, load
 from sterna.controller.controller import Controller
 from sterna.domain.addresses import filled
 from sterna.domain.errors import BadRequest, Conflict, Permanent, Unreachable
@@ -76,18 +76,32 @@ def _plain_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
     sio.write(printable(written.getvalue(), breaks=True))
 
 
-def log_to_stderr(level: LogLevel = "info") -> None:
+def log_to_stderr(level: LogLevel = "info", form: LogFormat = "console") -> None:
     """Processes log to stderr, where systemd and the lab collect it; stdout is for answers.
 
     Tracebacks are plain: structlog's own show each frame's variables, passwords among them.
     """
-    usual = structlog.get_config()["processors"][:-1]
-    plain = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback)
     structlog.configure(
-        processors=[*[p for p in usual if p is not _printable_values], _printable_values, plain],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.StackInfoRenderer(),
+            structlog.dev.set_exc_info,
+            *(_json() if form == "json" else _console()),
+        ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+
+
+def _console() -> list[Processor]:
+    plain = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback)
+    return [structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False), _printable_values, plain]
+
+
+def _json() -> list[Processor]:
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    return [stamp, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def bus_tls(settings: BusTls) -> ssl.SSLContext | None:
@@ -250,7 +264,7 @@ def run_agent(config: Path) -> None:
     log_to_stderr()
     os.umask(0o077)
     settings = load(AgentSettings, config)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
 
     async def run() -> None:
         boot = uuid4().hex
@@ -356,7 +370,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     log_to_stderr()
     os.umask(0o077)  # a database in a file
     settings = load(ControllerSettings, config)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     _take_all_files()
     listening = _listening(fd)
     fleet = _records(settings.database)

@@ -36,6 +36,7 @@ from sterna.domain.model import Transport
 from sterna.domain.untrusted import is_address
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["console", "json"]
 
 
 class _Section(BaseModel):
@@ -239,6 +240,8 @@ class AgentSettings(BaseSettings):
     log_level: LogLevel = "info"
     """What is written to stderr. `debug` adds a line for each attempt to reach a bus that is away, and for each
     hint that was not sent."""
+    log_format: LogFormat = "console"
+    """How it is written: for people, or as one JSON object per line, with the time in UTC."""
     bus: BusSettings = BusSettings()
     migration: MigrationSettings
     network: NetworkSettings = NetworkSettings()
@@ -280,6 +283,8 @@ class ControllerSettings(BaseSettings):
     database: str = "sqlite:////var/lib/sterna/controller.db"
     """SQLAlchemy URL. SQLite serves one machine; `postgresql+psycopg://…` several controllers."""
     log_level: LogLevel = "info"
+    """As for an agent."""
+    log_format: LogFormat = "console"
     """As for an agent."""
     bus: BusSettings = BusSettings()
     listen: str = Field(default="127.0.0.1:8774", pattern=r"^.+:\d{1,5}$")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -76,3 +77,19 @@ def test_a_traceback_in_the_log_shows_no_variables(capsys: pytest.CaptureFixture
     said = capsys.readouterr().err
     assert "RuntimeError: login failed" in said
     assert password not in said
+
+
+def test_logs_as_json_are_one_object_a_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever is in them: a name with a line break, a traceback."""
+    log_to_stderr("info", "json")
+    log = structlog.get_logger()
+    log.info("status", vm="two\nlines", migration="m1")
+    log.debug("not asked for")
+    try:
+        raise ValueError("x\ny")
+    except ValueError:
+        log.exception("failed")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [("status", "info"), ("failed", "error")]
+    assert lines[0]["vm"] == "two\nlines" and lines[0]["timestamp"].endswith("Z")
+    assert "ValueError: x" in lines[1]["exception"]

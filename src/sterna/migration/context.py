@@ -17,6 +17,7 @@ from sterna.domain.objective import CopyParameters, Objective, objective_of
 from sterna.domain.policies import May
 from sterna.domain.status import Status, check_transition
 from sterna.domain.step import History
+from sterna.migration.log import log_entry
 from sterna.migration.sharing import Elsewhere, PeersFiles
 from sterna.ports.clock import Clock
 from sterna.ports.handshake import Handshake
@@ -157,6 +158,7 @@ class Context:
         """Append to the journal, then to `history`: durably, or `lazily`, with whatever is written next."""
         entry = self.journal.append(self.migration.id, kind, row=row, name=name, data=data or {}, lazily=lazily)
         self.history.add(entry)
+        log_entry(self.migration, self.host.name, entry)
         self.news.set()
         if not lazily:
             self.on_write(entry)

@@ -330,29 +330,31 @@ class MigrateVm:
                 break
             try:
                 accepted = await self._ask_once(told, left_s)
+                log.info("a migration was accepted", destination=told.destination, **_about(told))
                 return await self._fleet.accepted(accepted, self._clock.now().isoformat())
             except Unknown as e:
                 doubt = e.message
             except Temporary as e:
                 if not doubt:  # never delivered or turned away, so it was never begun
-                    await self._withdraw(told.id, e)
+                    await self._withdraw(told, e)
                     raise
                 doubt = e.message
             except Refused as e:
-                await self._withdraw(told.id, e)
+                await self._withdraw(told, e)
                 reasons.refuse(reasons.unique(e.refusals))
                 raise
             except SternaError as e:
-                await self._withdraw(told.id, e)
+                await self._withdraw(told, e)
                 raise
             await self._clock.sleep(ASK_AGAIN_S)
-        log.warning("it is not known whether the source took it", migration=told.id, why=doubt)
+        log.warning("it is not known whether the source took it", why=doubt, **_about(told))
         reason = f"waiting to hear whether {told.source} has accepted it: {doubt}"
         await self._fleet.explain(told.id, reason, self._clock.now().isoformat())
         return record.model_copy(update={"reason": reason})
 
-    async def _withdraw(self, migration_id: str, error: SternaError) -> None:
-        await self._fleet.withdraw(migration_id, error.message, self._clock.now().isoformat())
+    async def _withdraw(self, told: Migration, error: SternaError) -> None:
+        log.info("a migration was refused", destination=told.destination, why=error.message, **_about(told))
+        await self._fleet.withdraw(told.id, error.message, self._clock.now().isoformat())
 
     async def _ask_once(self, told: Migration, total_s: float) -> Migration:
         silence_s, params = CHECK_SILENCE_S, start_params(told)
@@ -361,6 +363,11 @@ class MigrateVm:
         )
         with reading(told.source, "start_migration"):
             return Migration.model_validate(answer["migration"])
+
+
+def _about(told: Migration) -> dict[str, str]:
+    """The fields of every line about a migration. `host` is its source."""
+    return {"migration": told.id, "vm": told.vm_name, "host": told.source}
 
 
 def _other_request(migration_id: str) -> Conflict:
