@@ -368,6 +368,69 @@ async def test_a_guest_that_cannot_be_looked_at_is_said_and_hides_no_other(play,
     await play(scenario)
 
 
+async def test_a_dead_file_system_hides_nothing_else_and_every_host_answers_in_time(play) -> None:  # noqa: F811
+    """Before the command line leaves (120 s), however many paths are there, and on however many hosts."""
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        await there_and_back(fleet, vm)
+        for number in range(30):
+            life.add_vm(fleet.world, "host1", f"silent{number}", disks=("file",))
+            life.add_vm(fleet.world, "host2", f"silent-too{number}", disks=("file",))
+        made = plant_files(fleet, "host2", vm)
+        plant_tap(fleet, "host2", vm)
+        for host in fleet.world.hosts.values():
+            host.silent.add("/srv/shared")
+        began_ms = fleet.clock.monotonic_ms()
+        found = await controller.audits.audit()
+        assert fleet.clock.monotonic_ms() - began_ms < 100_000
+        assert found.silent == () and found.complete and not found.clean
+        told = {(f.host, f.kind, f.subject) for f in found.leftovers if f.kind != "not-looked-at"}
+        assert told == {("host2", "files", made.files[0]), ("host2", "tap", "tapleft")}
+        unseen = {(f.host, f.subject) for f in found.leftovers if f.kind == "not-looked-at"}
+        for host in ("host1", "host2"):
+            names = fleet.world.hosts[host].domains.values()
+            paths = {d.path for domain in names for d in domain.definition.disks if d.path}
+            assert {(host, path) for path in paths if path.startswith("/srv/shared")} <= unseen
+        assert all(f.why for f in found.leftovers)
+
+    await play(scenario)
+
+
+async def test_a_question_that_never_ends_is_one_of_many_on_every_host_at_once(play, monkeypatch) -> None:  # noqa: F811
+    """Whatever it is that hangs: all the rest is told, by an agent before its caller leaves."""
+
+    async def never(*_: object) -> bool:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        await there_and_back(fleet, vm)
+        plant_tap(fleet, "host1", vm)
+        plant_tap(fleet, "host2", vm)
+        monkeypatch.setattr(SimIscsiVolumes, "admitted", never)
+        monkeypatch.setattr(SimHypervisor, "unused_secrets", never)
+        began_ms = fleet.clock.monotonic_ms()
+        found = await controller.audits.audit()
+        assert fleet.clock.monotonic_ms() - began_ms < 100_000
+        assert found.silent == ()
+        target = next(iter(fleet.world.iscsi.targets))
+        told = [(f.host, f.kind, f.subject) for f in found.leftovers]
+        for host in ("host1", "host2"):
+            assert (host, "not-looked-at", target) in told
+            assert (host, "not-looked-at", host) in told  # its secrets
+        assert ("host2", "tap", "tapleft") in told
+        plant_tap(fleet, "host2", vm)
+        place = plant_token(fleet, "host2", vm)
+        repaired = await controller.audits.audit("host2", repair=True)
+        done = {f.subject: f.done for f in repaired.leftovers}
+        assert (done["tapleft"], done[place], done[target]) == ("done", "done", "left alone")
+        assert repaired.silent == ()
+
+    await play(scenario)
+
+
 async def test_a_volume_whose_target_does_not_answer_hides_no_other_admission(play, monkeypatch) -> None:  # noqa: F811
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = life.add_vm(fleet.world, "host1", "tern", disks=("iscsi", "iscsi"))

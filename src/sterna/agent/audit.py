@@ -9,15 +9,22 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from sterna.agent.leftovers import FINDERS, Finder, Found, Surroundings
+from sterna.agent.leftovers import FINDERS, Act, Finder, Found, Surroundings
 from sterna.agent.tokens import CheckTokens
-from sterna.domain.audit import Leftover, Safety
+from sterna.domain.audit import AUDIT_S, REPAIR_S, Leftover, Safety
 from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
+from sterna.kit.tasks import all_of
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
+from sterna.rpc.deadline import within
 from sterna.rpc.envelope import Request
+
+KIND_S = 20.0
+"""To find all of one kind, where they are looked for one after the other: each repair may bring up others."""
+LATER_S = 2.0
+"""What it looks at, one by one, is given up first, and said."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +44,9 @@ class Audit:
         self._set_aside = set_aside
 
     async def audit(self, request: Request) -> Data:
-        """`audit {others, silent, repair}`: all leftovers; with `repair` those proven safe are removed."""
+        """`audit {others, silent, repair}`: all leftovers; with `repair` those proven safe are removed. It ends in
+        time for whoever asks: what could not be looked at by then is said."""
+        clock, repair = self._host.clock, bool(request.params.get("repair"))
         around = Surroundings(
             host=self._host,
             journal=self._journal,
@@ -45,32 +54,48 @@ class Audit:
             tokens=self._tokens,
             others=tuple(str(h) for h in request.params.get("others", ())),
             silent=tuple(str(h) for h in request.params.get("silent", ())),
+            until_ms=clock.monotonic_ms() + (REPAIR_S if repair else AUDIT_S) * 1000,
             set_aside=self._set_aside(),
         )
-        told: list[Leftover] = []
-        for find in FINDERS:
-            try:
-                found = await find(around)
-            except SternaError as error:
-                told.append(around.not_looked_at(find.__name__.replace("_", " "), self._host.name, error.message))
-                continue
-            for one in found:
-                told.append(
-                    await self._repaired(find, around, one) if request.params.get("repair") else one.leftover
-                )
+        if repair:
+            told = [one for find in FINDERS for one in await self._repaired_of(find, around)]
+        else:
+            found = await all_of(_found(find, around) for find in FINDERS)
+            told = [one.leftover for kind in found for one in kind]
         return {"leftovers": [leftover.model_dump(mode="json") for leftover in told]}
+
+    async def _repaired_of(self, find: Finder, around: Surroundings) -> list[Leftover]:
+        return [await self._repaired(find, around, one) for one in await _found(find, around.shortly(KIND_S))]
 
     async def _repaired(self, find: Finder, around: Surroundings, found: Found) -> Leftover:
         """Look once more, then remove it; what was done is in the answer."""
         leftover = found.leftover
         if leftover.safety is not Safety.SAFE:
             return leftover.model_copy(update={"done": "left alone"})
+        clock = around.host.clock
         try:
-            again = [f for f in await find(around) if f.leftover == leftover]
+            again = [f for f in await _found(find, around.shortly(KIND_S)) if f.leftover == leftover]
             if not again or again[0].act is None:
                 return leftover.model_copy(update={"done": "left alone: it has changed meanwhile"})
-            await again[0].act()
+            await within(clock, around.left_s + LATER_S, _done(again[0].act))
+        except TimeoutError:
+            return leftover.model_copy(update={"done": "not known: it had not ended before this audit had to"})
         except SternaError as error:
             return leftover.model_copy(update={"done": f"left alone: {error.message}"})
         log.warning("left over, removed", kind=leftover.kind, subject=leftover.subject, why=leftover.why)
         return leftover.model_copy(update={"done": "done"})
+
+
+async def _found(find: Finder, around: Surroundings) -> list[Found]:
+    """All of one kind; or that it could not be looked for."""
+    try:
+        return await within(around.host.clock, around.left_s + LATER_S, find(around))
+    except TimeoutError:
+        why = "no answer before this audit had to end"
+    except SternaError as error:
+        why = error.message
+    return [Found(around.not_looked_at(find.__name__.replace("_", " "), around.host.name, why))]
+
+
+async def _done(act: Act) -> None:
+    await act()

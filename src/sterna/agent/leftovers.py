@@ -6,11 +6,11 @@ A finder only reads. What it finds is looked for again right before it is remove
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.audit import (
@@ -28,14 +28,21 @@ from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.model import Disk, GuestState, Nic, Observation, VmSummary
 from sterna.domain.plugs import tap_name
 from sterna.domain.whereabouts import SAVED
+from sterna.kit.tasks import all_of
 from sterna.migration.context import HostPorts
 from sterna.migration.secrets import counted_on
+from sterna.migration.sharing import silent_on
 from sterna.ports.records import Journal
 from sterna.ports.storage import Created
 from sterna.rpc.client import RpcClient
+from sterna.rpc.deadline import within
 
 ASK_S = 5.0
 """How long one silent host may hold up the question, in seconds."""
+LOOK_S = 15.0
+"""How long one that lives may: its libvirt or a file system hangs."""
+AT_ONCE = 8
+"""Things that are looked at side by side: where one hangs, others are not."""
 LONG_S = 600.0
 """An open migration is worth a line when nothing was written about it for this long."""
 
@@ -62,6 +69,8 @@ class Surroundings:
     others: tuple[str, ...]
     silent: tuple[str, ...]
     """Hosts known to be down: not asked."""
+    until_ms: float
+    """When this audit is to be over, on the host's clock."""
     set_aside: Mapping[str, str] = field(default_factory=dict)
     """Casts that nobody tries again for now, by id, and why."""
 
@@ -69,6 +78,15 @@ class Surroundings:
     def moving(self) -> set[str]:
         """VMs in an open migration here: what they have is that migration's. Read it after the world."""
         return {migration.vm_uuid for migration, _ in self.journal.open()}
+
+    @property
+    def left_s(self) -> float:
+        """What is left of its time."""
+        return max(0.0, (self.until_ms - self.host.clock.monotonic_ms()) / 1000)
+
+    def shortly(self, seconds: float) -> Surroundings:
+        """The same, with so much time at most."""
+        return replace(self, until_ms=min(self.until_ms, self.host.clock.monotonic_ms() + seconds * 1000))
 
     async def elsewhere(self, vm: str) -> Elsewhere:
         """What all other hosts say of that guest, now."""
@@ -78,8 +96,10 @@ class Surroundings:
         return Elsewhere(seen, tuple(sorted({*self.silent, *(set(self.others) - set(seen))})))
 
     async def sees(self, host: str, path: str, token: str) -> bool:
-        """Does that host see the token? Raises Unreachable or Unknown."""
-        answer = await self.client.call(host, "sees_token", {"path": path, "token": token}, silence_s=ASK_S)
+        """Does that host see the token? Raises Unreachable or Unknown; StorageSilent, with the host."""
+        params = {"path": path, "token": token}
+        with silent_on(host):
+            answer = await self.client.call(host, "sees_token", params, silence_s=ASK_S, total_s=LOOK_S)
         return bool(answer["seen"])
 
     def leftover(self, kind: str, subject: str, why: str, safety: Safety, **more: str) -> Leftover:
@@ -92,27 +112,33 @@ class Surroundings:
 
     async def _ask(self, host: str, vm: str) -> Observation | None:
         try:
-            answer = await self.client.call(host, "observe_guest", {"vm": vm}, silence_s=ASK_S)
+            answer = await self.client.call(host, "observe_guest", {"vm": vm}, silence_s=ASK_S, total_s=LOOK_S)
         except SternaError:
             return None
         return Observation.model_validate(answer["observation"])
 
 
-Finder = Callable[[Surroundings], Awaitable[list[Found]]]
-Look = Callable[[Surroundings, T], Awaitable[list[Found]]]
+Finder = Callable[[Surroundings], Coroutine[Any, Any, list[Found]]]
+Look = Callable[[Surroundings, T], Coroutine[Any, Any, list[Found]]]
 
 
 async def _each(
     around: Surroundings, kind: str, things: Iterable[T], subject: Callable[[T], str], look: Look[T]
 ) -> list[Found]:
-    """`look` at each of them. One that cannot be looked at is said, and hides no other."""
-    found: list[Found] = []
-    for thing in things:
+    """`look` at each of them, several at once. One that cannot be looked at in time is said, and hides no other."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def at(thing: T) -> list[Found]:
         try:
-            found += await look(around, thing)
+            async with room:
+                return await within(around.host.clock, around.left_s, look(around, thing))
+        except TimeoutError:
+            why = "no answer before this audit had to end"
         except SternaError as error:
-            found.append(Found(around.not_looked_at(kind, subject(thing), error.message)))
-    return found
+            why = error.message
+        return [Found(around.not_looked_at(kind, subject(thing), why))]
+
+    return [one for found in await all_of(at(thing) for thing in things) for one in found]
 
 
 async def taps(around: Surroundings) -> list[Found]:
@@ -293,12 +319,12 @@ async def _seen_by(around: Surroundings, vm: str, path: str) -> bool:
 
 
 async def _shared(around: Surroundings, host: str, path: str) -> bool:
-    token = f"audit-{around.host.name}"[:64].replace("_", "-")
-    await around.host.storage.leave_token(path, token)
-    try:
-        return await around.sees(host, path, token)
-    finally:
-        await around.host.storage.drop_token(path, token)
+    with around.tokens.fresh() as token:  # each look its own: others may be beside it
+        try:
+            await around.host.storage.leave_token(path, token)
+            return await around.sees(host, path, token)
+        finally:
+            await around.host.storage.drop_token(path, token)
 
 
 async def admissions(around: Surroundings) -> list[Found]:

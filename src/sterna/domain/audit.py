@@ -12,6 +12,11 @@ from typing import NamedTuple
 from sterna.domain.model import GuestState, Observation, Value
 from sterna.domain.whereabouts import GONE
 
+AUDIT_S, REPAIR_S = 60.0, 240.0
+"""For all of one host's audit, and with its repairs. What was not looked at by then is said."""
+ANSWER_S = 15.0
+"""More than that for its answer: a look that is given up is cleaned up after."""
+
 
 class Safety(StrEnum):
     """May it be repaired?"""

@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from sterna.domain.errors import StorageSilent
-from sterna.kit.threads import count_as, in_thread
+from sterna.kit.threads import count_as, in_thread, left_alone
 
 ANSWER_S = 300.0
 """For one change. Removing a large file takes seconds on a busy disk."""
 LOOK_S = 10.0
 """For one look, which takes microseconds. Somebody waits for it: a check for 60 s, with looks of both hosts."""
+HURRY_S = 1.0
+"""For a look at a file system on which something hangs just now: many looks in a row must end as well."""
 FIX = "see that the storage it is on can be reached"
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -59,6 +61,15 @@ def by_mount(paths: Iterable[str]) -> dict[Mount, list[str]]:
     return found
 
 
+async def look_at(act: Callable[[], T], *paths: str, limit_s: float = LOOK_S) -> T:
+    """As `on_disk`, for what takes no time: where something hangs on that file system already, it has HURRY_S.
+
+    Raises StorageSilent, and what `act` raises.
+    """
+    of = _key(_on(paths))
+    return await on_disk(act, *paths, limit_s=min(limit_s, HURRY_S) if left_alone(of) else limit_s)
+
+
 async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = None) -> T:
     """`act`, which touches these paths, in a thread. An act on several file systems is counted apart from those on
     any one of them: nobody knows on which of them it hangs.
@@ -72,14 +83,22 @@ async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = Non
             _learn(path)
         return act()
 
-    mounts = list(_mounts())
-    found = sorted({_mount_of(path, mounts) for path in paths})
+    found = _on(paths)
     try:
-        of = " ".join(dict.fromkeys(mount.device for mount in found))
-        return await in_thread(followed, of=of, limit_s=ANSWER_S if limit_s is None else limit_s)
+        return await in_thread(followed, of=_key(found), limit_s=ANSWER_S if limit_s is None else limit_s)
     except TimeoutError as error:
         where = " or ".join(paths if len(paths) <= _MOST_NAMED else (mount.point for mount in found))
         raise StorageSilent(f"{where}: the file system does not answer: {error}", fix=FIX) from error
+
+
+def _on(paths: Iterable[str]) -> list[Mount]:
+    mounts = list(_mounts())
+    return sorted({_mount_of(path, mounts) for path in paths})
+
+
+def _key(mounts: list[Mount]) -> str:
+    """By what an act on these is counted."""
+    return " ".join(dict.fromkeys(mount.device for mount in mounts))
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""Two things at once; and cancellations that nobody sent, for every task that must not end before it is told to."""
+"""Several things at once; and cancellations that nobody sent, for tasks that must not end before they are told."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sterna.domain.errors import Unknown
 
@@ -13,13 +13,19 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
-    """Both at once. Raises what the first of them raises, once neither goes on."""
-    done = await asyncio.gather(one, other, return_exceptions=True)
+async def all_of(works: Iterable[Awaitable[A]]) -> list[A]:
+    """All at once. Raises what the first of them raises, once none goes on."""
+    done = await asyncio.gather(*works, return_exceptions=True)
     for result in done:
         if isinstance(result, BaseException):
             raise result
     return done  # type: ignore[return-value]  # no exception is left among them
+
+
+async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
+    """The same, of two kinds."""
+    done: list[Any] = await all_of((one, other))
+    return done[0], done[1]
 
 
 def told_to_stop() -> bool:

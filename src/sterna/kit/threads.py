@@ -300,6 +300,11 @@ async def in_thread(
             alone.leave()
 
 
+def left_alone(of: str, *, name: str = "sterna-file") -> int:
+    """How many threads of `in_thread` hang at that thing and are not waited for any more."""
+    return _Alone.left[name, of]
+
+
 def count_as(of: str, *, whatever_hangs: bool = False) -> str | None:
     """In a thread of `in_thread`: what it does next is asked of that thing. What it was asked of before; None in
     any other thread. Raises TimeoutError while as many calls of that thing hang as may, unless `whatever_hangs`."""

@@ -391,6 +391,25 @@ async def test_a_look_ends_before_whoever_waits_for_the_check_leaves(
     assert mounts.LOOK_S + storage._DROP_S + reach.LOOK_S * len(reach._LANES) < CHECK_LONGEST_S
 
 
+async def test_many_looks_in_a_row_at_a_dead_file_system_take_little_longer_than_one(
+    dead: Dead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something hangs there already: an audit asks about each path of each VM."""
+    monkeypatch.setattr(storage, "LOOK_S", 0.2)
+    monkeypatch.setattr(mounts, "HURRY_S", 0.01)
+    files = FileStorage(dead.healthy)
+    for limit in ("0.2", "0.01", "0.01"):
+        with pytest.raises(StorageSilent, match=f"no answer within {limit} s"):
+            await files.tokens(f"{dead.dead}/disk")
+    dead.answers.set()
+    async with asyncio.timeout(10):
+        while threads._Alone.left:  # noqa: ASYNC110 - a thread's end tells nobody
+            await asyncio.sleep(0.01)
+    dead.answers.clear()
+    with pytest.raises(StorageSilent, match=r"no answer within 0\.2 s"):
+        await files.tokens(f"{dead.dead}/disk")
+
+
 def others(path: str | Path, **more: Any) -> Claim:
     return Claim(path=str(path), owner="another VM", **more)
 

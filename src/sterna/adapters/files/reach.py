@@ -11,7 +11,7 @@ from sterna.adapters.files.images import Unreadable, parts_of
 from sterna.adapters.files.usage import Place, Reach, place_of
 from sterna.domain.claims import Claim
 from sterna.domain.errors import StorageSilent
-from sterna.kit.mounts import Mount, by_mount, mount_of, on_disk, touching, ways
+from sterna.kit.mounts import Mount, by_mount, look_at, mount_of, touching, ways
 
 LOOK_S = 5.0
 """For all claims of one file system, which takes milliseconds."""
@@ -82,7 +82,7 @@ async def _lane(mount: Mount, claims: list[Claim], dead: set[str]) -> list[Reach
             look.take()
 
     try:
-        await on_disk(take, mount.point, limit_s=LOOK_S)
+        await look_at(take, mount.point, limit_s=LOOK_S)
         return [look.told() for look in looks]
     except StorageSilent:
         begun = [look.told() for look in takewhile(lambda one: one.at, looks)]

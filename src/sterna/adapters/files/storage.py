@@ -24,7 +24,7 @@ from sterna.domain.claims import Claim, Sight, misplaced
 from sterna.domain.errors import Conflict, Permanent, Refused
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
 from sterna.kit.command import run
-from sterna.kit.mounts import LOOK_S, mount_of, on_disk
+from sterna.kit.mounts import LOOK_S, look_at, mount_of, on_disk
 from sterna.kit.threads import Worker
 from sterna.ports.storage import Created
 
@@ -133,7 +133,7 @@ class FileStorage:
 
     async def leave_token(self, path: str, token: str) -> None:
         """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
-        await _in_words(lambda: witness.leave(path, token), "cannot write beside", path, LOOK_S)
+        await _look_in_words(lambda: witness.leave(path, token), "cannot write beside", path, LOOK_S)
 
     async def sees_token(self, path: str, token: str) -> bool:
         """Does THIS host see that token beside `path`?"""
@@ -193,15 +193,15 @@ class FileStorage:
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is success."""
-        await _in_words(lambda: witness.drop(path, token), "cannot remove the token beside", path, _DROP_S)
+        await _look_in_words(lambda: witness.drop(path, token), "cannot remove the token beside", path, _DROP_S)
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`, by their names. A missing folder holds none."""
-        return await _in_words(lambda: witness.tokens(path), "cannot look for tokens beside", path, LOOK_S)
+        return await _look_in_words(lambda: witness.tokens(path), "cannot look for tokens beside", path, LOOK_S)
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
-        await _in_words(lambda: witness.sweep(path, prefix, keep), "cannot sweep tokens beside", path, LOOK_S)
+        await _look_in_words(lambda: witness.sweep(path, prefix, keep), "cannot sweep tokens beside", path, LOOK_S)
 
     async def examine(self, disk: Disk) -> Disk:
         """With everything it stands on, as the images' own headers have it."""
@@ -503,13 +503,25 @@ async def _give(path: Path, owner: FileOwner | None) -> None:
 
 
 async def _look(act: Callable[[], T], *paths: str) -> T:
-    """As `on_disk`, for what takes no time."""
-    return await on_disk(act, *paths, limit_s=LOOK_S)
+    """As `look_at`, with this module's limit."""
+    return await look_at(act, *paths, limit_s=LOOK_S)
 
 
 async def _in_words(act: Callable[[], T], what: str, path: str, limit_s: float | None = None) -> T:
     """As `on_disk`; an OSError becomes Permanent with `what` and the path before it."""
-    try:
+    with _words(what, path):
         return await on_disk(act, path, limit_s=limit_s)
+
+
+async def _look_in_words(act: Callable[[], T], what: str, path: str, limit_s: float) -> T:
+    """As `look_at`, and the same."""
+    with _words(what, path):
+        return await look_at(act, path, limit_s=limit_s)
+
+
+@contextlib.contextmanager
+def _words(what: str, path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise Permanent(f"{what} {path}: {error.strerror}") from error

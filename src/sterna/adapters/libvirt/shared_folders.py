@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, list_of
-from sterna.kit.mounts import LOOK_S, mount_of, on_disk
+from sterna.kit.mounts import LOOK_S, look_at, mount_of
 
 SHARED_TYPES = frozenset(
     {
@@ -47,7 +47,7 @@ async def taken_for_local(paths: tuple[str, ...], conf: Path = QEMU_CONF) -> tup
         folders = [PurePosixPath(os.path.realpath(folder)) for folder in named]
         return tuple(path for path in paths if not _is_shared(path, folders))
 
-    return await on_disk(look, *paths, *named, limit_s=LOOK_S)
+    return await look_at(look, *paths, *named, limit_s=LOOK_S)
 
 
 def _named(conf: Path) -> tuple[str, ...] | None:

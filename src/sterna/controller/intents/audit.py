@@ -5,16 +5,17 @@ The controller adds what only the whole fleet shows: a VM that runs on two hosts
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
+from collections.abc import Iterable
 
 import structlog
 
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.registry import Registry
-from sterna.domain.audit import Leftover, Safety, runs_twice
+from sterna.domain.audit import ANSWER_S, AUDIT_S, REPAIR_S, Leftover, Safety, runs_twice
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation, Value, VmSummary
+from sterna.kit.tasks import all_of
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,7 @@ class AuditFleet:
         self._registry, self._calls = registry, calls
 
     async def audit(self, host: str | None = None, *, repair: bool = False) -> Findings:
-        """Look at one host, or at all. Hosts are repaired one after the other. Raises NotFound."""
+        """Look at one host, or at all at once. They are repaired one after the other. Raises NotFound."""
         if host is not None:
             await self._registry.host(host)
         everyone = await self._registry.hosts()
@@ -59,15 +60,16 @@ class AuditFleet:
         silent = {h.name: t.why if (t := h.not_usable(bus)) else "" for h in everyone if not h.up}
         meant = [h.name for h in everyone if host in (None, h.name)]
         found = [f for f in await self._twice(up) if host is None or host in f.host.split(", ")]
-        for name in [n for n in up if host in (None, n)]:
-            params = {"others": [o for o in up if o != name], "silent": sorted(silent), "repair": repair}
-            try:
-                answer = await self._calls.call(name, "audit", params, silence_s=SILENCE_S)
-                with reading(name, "audit"):
-                    found += [Leftover.model_validate(raw) for raw in answer["leftovers"]]
-            except SternaError as error:
-                log.warning("a host cannot be audited", host=name, error=error.message)
-                silent[name] = error.message
+        asked = [name for name in up if host in (None, name)]
+        if repair:
+            answers = [await self._ask(name, up, silent, repair=True) for name in asked]
+        else:
+            answers = await all_of(self._ask(name, up, silent, repair=False) for name in asked)
+        for name, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, str):
+                silent[name] = answer
+            else:
+                found += answer
         answered = [name for name in meant if name not in silent]
         return Findings(
             leftovers=tuple(found),
@@ -77,8 +79,20 @@ class AuditFleet:
             asked=len(answered),
         )
 
+    async def _ask(self, name: str, up: list[str], down: Iterable[str], *, repair: bool) -> list[Leftover] | str:
+        """What that host found; why it could not be asked."""
+        params = {"others": [o for o in up if o != name], "silent": sorted(down), "repair": repair}
+        total_s = (REPAIR_S if repair else AUDIT_S) + ANSWER_S
+        try:
+            answer = await self._calls.call(name, "audit", params, silence_s=SILENCE_S, total_s=total_s)
+            with reading(name, "audit"):
+                return [Leftover.model_validate(raw) for raw in answer["leftovers"]]
+        except SternaError as error:
+            log.warning("a host cannot be audited", host=name, error=error.message)
+            return error.message
+
     async def _twice(self, up: list[str]) -> list[Leftover]:
-        answers = await asyncio.gather(*(self._list(name) for name in up))
+        answers = await all_of(self._list(name) for name in up)
         seen: defaultdict[str, dict[str, Observation]] = defaultdict(dict)
         names = {}
         for host, vms in zip(up, answers, strict=True):

@@ -6,7 +6,7 @@ those that are down when they are back. It ends in the records what no living jo
 
 from __future__ import annotations
 
-import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from sterna.controller.records.registry import Host, Registry
 from sterna.domain.errors import NotFound, Refused, SternaError, Undelivered, Unknown
 from sterna.domain.model import Data, Refusal, Value
 from sterna.domain.status import Status
+from sterna.kit.tasks import all_of
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
 
@@ -27,6 +28,9 @@ log = structlog.get_logger(__name__)
 SIGN_OF_LIFE_S = 2.0
 ASK_S = 15.0
 """An agent asks its libvirt and the host in question before it answers."""
+LONGEST_S = 25.0
+"""One whose libvirt hangs goes on saying that it works. Four such questions in a row fit into what a user waits
+(120 s)."""
 MOST = 500
 """Open migrations looked through; a host has a handful."""
 
@@ -50,6 +54,10 @@ class Death(Value):
     migrations: tuple[Planned, ...]
     silent: tuple[str, ...]
     """Hosts that could not be asked or told: they are told when they are back."""
+
+
+class _Silent(Exception):
+    """The destination gives no answer now: it is asked again."""
 
 
 class DeclareDead:
@@ -82,16 +90,16 @@ class DeclareDead:
         """It is not dead, or is back for good: nothing more is done on that word. Raises NotFound."""
         await self._registry.host(name)
         host = await self._registry.set_dead(name, "")
-        for other in await self._others(name):
-            if other.up and await self._call(other.name, "declare_alive", {"host": name}, _as_it_is) is None:
-                log.warning("could not be told that a host is alive", host=other.name, alive=name)
+        up = [other.name for other in await self._others(name) if other.up]
+        heard = await all_of(self._call(other, "declare_alive", {"host": name}, _as_it_is) for other in up)
+        for other, answer in zip(up, heard, strict=True):
+            if answer is None:
+                log.warning("could not be told that a host is alive", host=other, alive=name)
         return host
 
     async def tell_again(self) -> None:
         """Tell agents that were down, or have lost the word, about hosts that are still dead."""
-        for host in await self._registry.hosts():
-            if host.dead:
-                await self._try_to_tell(host)
+        await all_of(self._try_to_tell(host) for host in await self._registry.hosts() if host.dead)
 
     async def _try_to_tell(self, dead: Host) -> None:
         """Each by itself: one that fails keeps no other from its end."""
@@ -111,7 +119,7 @@ class DeclareDead:
     async def _ask(self, name: str) -> tuple[Death, bool]:
         others = await self._others(name)
         asked = [h.name for h in others if h.up]
-        answers = await asyncio.gather(*(self._planned(h, name) for h in asked))
+        answers = await all_of(self._planned(h, name) for h in asked)
         heard = {h: a for h, a in zip(asked, answers, strict=True) if a is not None}
         planned = [one for found, _ in heard.values() for one in found]
         silent = tuple(h.name for h in others if h.name not in heard)
@@ -127,18 +135,21 @@ class DeclareDead:
         return await self._call(host, "fencing_plan", {"host": dead}, read)
 
     async def _tell(self, dead: Host) -> list[str]:
-        """Give the word to every agent that has not got it; those that could not be told."""
-        silent = []
-        for other in await self._others(dead.name):
-            key = (dead.name, dead.dead_at, other.name, other.boot)
-            if key in self._told:
-                continue
-            params = {"host": dead.name, "at": dead.dead_at}
-            if other.up and await self._call(other.name, "declare_dead", params, _as_it_is) is not None:
-                self._told.add(key)
-            else:
-                silent.append(other.name)
-        return silent
+        """Give the word to every agent that has not got it, all at once; those that could not be told."""
+        others = await self._others(dead.name)
+        told = await all_of(self._tell_one(dead, other) for other in others)
+        return [other.name for other, has_it in zip(others, told, strict=True) if not has_it]
+
+    async def _tell_one(self, dead: Host, other: Host) -> bool:
+        """Has that agent got the word?"""
+        key = (dead.name, dead.dead_at, other.name, other.boot)
+        params = {"host": dead.name, "at": dead.dead_at}
+        if key in self._told:
+            return True
+        if not other.up or await self._call(other.name, "declare_dead", params, _as_it_is) is None:
+            return False
+        self._told.add(key)
+        return True
 
     async def _call(
         self,
@@ -154,7 +165,7 @@ class DeclareDead:
             params = params | {"migration": record.migration.model_dump(mode="json")}
             about = {"migration_id": record.id, "epoch": record.migration.epoch}
         try:
-            answer = await self._calls.call(host, method, params, silence_s=ASK_S, **about)
+            answer = await self._calls.call(host, method, params, silence_s=ASK_S, total_s=LONGEST_S, **about)
             with reading(host, method):
                 return read(answer)
         except SternaError as error:
@@ -163,7 +174,7 @@ class DeclareDead:
 
     async def _lives(self, name: str) -> bool:
         try:
-            await self._calls.call(name, "ping", {}, silence_s=SIGN_OF_LIFE_S)
+            await self._calls.call(name, "ping", {}, silence_s=SIGN_OF_LIFE_S, total_s=ASK_S)
         except (Undelivered, Unknown):
             return False
         except SternaError:
@@ -174,9 +185,19 @@ class DeclareDead:
 
     async def _end_orphans(self, dead: Host) -> None:
         unfinished = tuple(s for s in Status if not s.final)
+        orphans: defaultdict[str, list[MigrationRecord]] = defaultdict(list)
         for record in await self._fleet.migrations(Page(statuses=unfinished, limit=MOST)):
             if record.migration.source == dead.name:
-                await self._end_orphan(record, dead.name)
+                orphans[record.migration.destination].append(record)
+        await all_of(self._end_each(records, dead.name) for records in orphans.values())
+
+    async def _end_each(self, records: list[MigrationRecord], dead: str) -> None:
+        """Those that went to one host, one after the other: it is asked no more in this turn once it is silent."""
+        for record in records:
+            try:
+                await self._end_orphan(record, dead)
+            except _Silent:
+                return
 
     async def _end_orphan(self, record: MigrationRecord, dead: str) -> None:
         destination = record.migration.destination
@@ -187,10 +208,14 @@ class DeclareDead:
             return
         if not other.dead:
             told = await self._call(destination, "migration_ending", {}, lambda a: str(a["ending"]), record)
-            ending = "open" if told is None else told
+            if told is None:
+                raise _Silent
+            ending = told
         if ending == "unknown" and record.accepted and not other.dead:
             # should the source come back, it must not go on with what the records call failed
             refused = await self._call(destination, "refuse_migration", {}, lambda a: bool(a["refused"]), record)
+            if refused is None:
+                raise _Silent
             ending = "unknown" if refused else "open"
         if ending == "open":
             return  # its own journal will say how it ends, or it is asked again
