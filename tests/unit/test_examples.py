@@ -9,11 +9,14 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import typer
 
 import sterna.__main__  # noqa: F401 - its commands join those of the CLI
+from sterna.api.migration_models import MigrationIn
+from sterna.api.plans import PlanIn
 from sterna.cli.main import app
 from sterna.config import AgentSettings, ControllerSettings, load
 from sterna.domain.errors import BadRequest
@@ -91,6 +94,20 @@ def messages(text: str) -> Iterator[str]:
 @pytest.mark.parametrize("page", READ, ids=[page.relative_to(ROOT).as_posix() for page in READ])
 def test_codes_are_in_the_catalogue(page: Path) -> None:
     assert set(codes(page.read_text(encoding="utf-8"))) - CATALOGUE.keys() == set()
+
+
+def bodies(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON that the page's `curl` examples send."""
+    for block in blocks("sh", text):
+        for found in re.findall(r"-d '(\{.*\})'", block):
+            yield json.loads(re.sub(r"'\$\w+'", str(UUID(int=1)), found))
+
+
+def test_bodies_are_accepted() -> None:
+    sent = [body for page in READ for body in bodies(page.read_text(encoding="utf-8"))]
+    assert sent
+    for body in sent:
+        (MigrationIn if "id" in body else PlanIn).model_validate(body)
 
 
 def test_messages_are_those_of_the_code() -> None:
