@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import threading
 import time
@@ -36,6 +37,9 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 
+_USERINFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#]*@")
+
+
 class ApiError(Exception):
     """The API answered with a problem."""
 
@@ -49,8 +53,8 @@ class ApiAway(Exception):
     """Nobody answers at the API's address, or what answers is not Sterna."""
 
     def __init__(self, api: str, why: str) -> None:
-        super().__init__(f"no Sterna controller answers at {api}: {why}")
-        self.api = api
+        self.api = without_password(api)
+        super().__init__(f"no Sterna controller answers at {self.api}: {why.replace(api, self.api)}")
 
 
 class ApiSlow(ApiAway):
@@ -58,11 +62,17 @@ class ApiSlow(ApiAway):
 
     def __init__(self, api: str) -> None:
         super().__init__(api, "")
-        self.args = (f"{api} gave no answer within {ANSWER_S:g} s; what was asked for may be done all the same",)
+        why = f"{self.api} gave no answer within {ANSWER_S:g} s; what was asked for may still be done"
+        self.args = (why,)
 
 
 class NoSuchMigration(Exception):
     """No migration's id begins like this, or several do."""
+
+
+def without_password(api: str) -> str:
+    """The address without a name and password before its host: errors end up in logs and bug reports."""
+    return _USERINFO.sub(r"\1", api)
 
 
 def find_api(given: str | None) -> str:

@@ -191,3 +191,14 @@ def test_whoever_interrupts_the_second_try_is_told_as_well(monkeypatch: pytest.M
     told = CliRunner().invoke(app, ["migrate", "web1", "--id", ID])
     assert (told.exit_code, len(tries)) == (130, 2)
     assert f"sterna show {ID}" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "api", ["http://me:pa@ss/word@127.0.0.1:1", "http://me:s3cret@127.0.0.1:1/x", "http://s3cret@127.0.0.1:port"]
+)
+def test_an_error_shows_no_password(api: str) -> None:
+    """It ends up in logs and bug reports."""
+    done = CliRunner().invoke(app, ["hosts", "--api", api])
+    assert done.exit_code
+    assert "s3cret" not in done.output and "pa@ss" not in done.output
+    assert "127.0.0.1" in done.output
