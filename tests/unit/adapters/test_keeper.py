@@ -10,21 +10,45 @@ from sterna.adapters.libvirt.qemu import keeper
 
 
 @asynccontextmanager
-async def monitor(path, *, greets):
-    """A QEMU's monitor that greets and agrees to everything, or one that is somebody else's and says nothing."""
+async def monitor(path, *, greets, silent_after="", ended=None):
+    """A QEMU's monitor that greets and agrees to everything, or one that is somebody else's and says nothing.
+
+    It answers nothing any more from the command `silent_after` on; its QEMU ends when `ended` is set.
+    """
+    ended = ended or asyncio.Event()
 
     async def serve(reader, writer):
+        answering = asyncio.create_task(answer(reader, writer))
+        await asyncio.wait({answering, ending}, return_when=asyncio.FIRST_COMPLETED)
+        answering.cancel()
+        writer.close()
+
+    async def answer(reader, writer):
         if greets:
             version = {"qemu": {"major": 10, "minor": 0, "micro": 2}, "package": ""}
             writer.write(json.dumps({"QMP": {"version": version, "capabilities": ["oob"]}}).encode() + b"\n")
         while asked := await reader.read(4096):  # one command at a time, and no newline behind it
-            if greets:
-                answer = {"return": {}} | {k: v for k, v in json.loads(asked).items() if k == "id"}
-                writer.write(json.dumps(answer).encode() + b"\n")
-        writer.close()
+            command = json.loads(asked)
+            if greets and silent_after not in (command.get("execute"), command.get("exec-oob")):
+                told = {"return": {}} | {k: v for k, v in command.items() if k == "id"}
+                writer.write(json.dumps(told).encode() + b"\n")
 
+    ending = asyncio.create_task(ended.wait())
     async with await asyncio.start_unix_server(serve, path):
         yield
+    ending.cancel()
+
+
+@asynccontextmanager
+async def keeping(folder):
+    """The keeper of the monitor in this folder, once it takes commands."""
+    task = asyncio.create_task(keeper.keep(str(folder / "socket"), folder / "held"))
+    async with asyncio.timeout(10):
+        while not (folder / "held").exists():  # noqa: ASYNC110 - no event tells of a file
+            await asyncio.sleep(0.01)
+    yield task
+    (folder / "held").unlink(missing_ok=True)
+    await asyncio.wait_for(task, 10)
 
 
 async def test_a_monitor_that_somebody_else_holds_is_not_waited_for(tmp_path, monkeypatch):
@@ -37,17 +61,49 @@ async def test_a_monitor_that_somebody_else_holds_is_not_waited_for(tmp_path, mo
 
 async def test_it_passes_commands_on_until_its_socket_is_taken_away(tmp_path, monkeypatch):
     monkeypatch.setattr(keeper, "LOOK_S", 0.05)
-    async with monitor(tmp_path / "socket", greets=True):
-        keeping = asyncio.create_task(keeper.keep(str(tmp_path / "socket"), tmp_path / "held"))
-        async with asyncio.timeout(10):
-            while not (tmp_path / "held").exists():  # noqa: ASYNC110 - no event tells of a file
-                await asyncio.sleep(0.01)
+    async with monitor(tmp_path / "socket", greets=True), keeping(tmp_path) as task:
         reader, writer = await asyncio.open_unix_connection(tmp_path / "held")
         writer.write(b'{"execute": "migrate-pause"}\n')
         assert json.loads(await reader.readline()) == {"return": {}}
         writer.close()
         (tmp_path / "held").unlink()
-        await asyncio.wait_for(keeping, 10)
+        await asyncio.wait_for(task, 10)
+
+
+async def test_who_connects_and_commands_nothing_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper, "LOOK_S", 0.05)
+    monkeypatch.setattr(keeper, "ANSWER_S", 0.2)
+    async with monitor(tmp_path / "socket", greets=True), keeping(tmp_path):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "held")
+        writer.write(b'{"execute": ')
+        async with asyncio.timeout(10):
+            assert "not understood" in json.loads(await reader.readline())["error"]
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_monitor_that_falls_silent_is_said_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper, "LOOK_S", 0.05)
+    monkeypatch.setattr(keeper, "ANSWER_S", 0.2)
+    async with (
+        monitor(tmp_path / "socket", greets=True, silent_after="migrate-recover"),
+        keeping(tmp_path) as task,
+    ):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "held")
+        writer.write(b'{"execute": "migrate-recover"}\n')
+        async with asyncio.timeout(10):
+            assert "QEMU does not answer" in json.loads(await reader.readline())["error"]
+        writer.close()
+        assert not task.done()  # it may only be busy
+
+
+async def test_it_ends_with_its_qemu(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper, "LOOK_S", 0.05)
+    ended = asyncio.Event()
+    async with monitor(tmp_path / "socket", greets=True, ended=ended), keeping(tmp_path) as task:
+        ended.set()
+        await asyncio.wait_for(task, 10)
+    assert not (tmp_path / "held").exists()
 
 
 async def test_a_monitor_that_was_removed_meanwhile_is_not_held(tmp_path):
