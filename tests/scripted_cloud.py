@@ -54,6 +54,7 @@ class ScriptedCloud:
         self.revoked = 0
         """Tokens up to this number are answered 401."""
         self.refuse_login: Answer | None = None
+        self.before_login: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
@@ -100,6 +101,7 @@ class ScriptedCloud:
             return self.script(asked) or Answer(404, {"itemNotFound": {"code": 404, "message": "not here"}})
 
     def _keystone(self, asked: Asked) -> Answer:
+        self.before_login()
         if asked.method == "GET":
             version = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": self.auth_url + "/"}]}
             return Answer(200, {"version": version})

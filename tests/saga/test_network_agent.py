@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from sterna.domain.errors import Permanent
+from sterna.domain.errors import Permanent, Temporary
 from sterna.domain.model import Nic
 from sterna.domain.status import Status
 from sterna.domain.step import History
@@ -95,6 +95,19 @@ async def test_or_the_migration_fails_where_that_is_wanted() -> None:
     with pytest.raises(Permanent, match="within 10 s") as raised:
         await Destination(vif_plugging_is_fatal=True).waits(agent_after_s=None)
     assert raised.value.fix
+
+
+async def test_a_switch_that_never_forwards_is_waited_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the agent's own time begins."""
+
+    async def never(*_: object) -> bool:
+        return False
+
+    here = Destination(vif_plugging_timeout_s=600.0)
+    monkeypatch.setattr(SimVif, "wired", never)
+    with pytest.raises(Temporary, match="the switch does not forward"):
+        await here.waits(None)
+    assert 30_000 <= here.clock.monotonic_ms() <= 31_000
 
 
 async def test_without_a_network_service_nobody_is_waited_for() -> None:

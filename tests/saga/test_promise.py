@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.domain.errors import BadRequest, Conflict, NotFound, Unreachable
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
@@ -49,6 +49,17 @@ async def test_a_guest_is_measured_in_two_windows_and_never_during_its_migration
         with pytest.raises(Conflict, match="not measured"):
             await fleet.client.call("host1", "measure_load", {"vm": vm})
         assert await fleet.ended() is Status.COMPLETED
+
+
+async def test_a_measurement_that_never_comes_is_not_waited_for() -> None:
+    async def nothing(*_: object) -> None:
+        return None
+
+    async with slow_fleet() as fleet, fleet.clock.auto():
+        vm, began_ms = fleet.vm(), fleet.clock.monotonic_ms()
+        with patch.object(SimHypervisor, "load", nothing), pytest.raises(Permanent, match="within 6 s"):
+            await fleet.client.call("host1", "measure_load", {"vm": vm}, silence_s=10)
+        assert fleet.clock.monotonic_ms() - began_ms <= 7_000
 
 
 async def test_a_running_copy_is_tuned() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sterna.adapters.libvirt.qemu import probe as module
 from sterna.adapters.libvirt.qemu.probe import PlainProbe, stream_ports
 from sterna.domain.errors import Permanent, Temporary
 
@@ -119,3 +120,28 @@ async def test_a_name_that_nobody_knows_is_an_error_of_the_settings(tmp_path: Pa
     with pytest.raises(Permanent, match=f"{NAME} cannot be resolved") as raised:
         await PlainProbe(NAME, conf(tmp_path, 49152, 49153)).expect()
     assert "[migration]" in raised.value.fix
+
+
+async def test_who_takes_the_connection_and_says_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KNOCK_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        async with asyncio.timeout(10):
+            found = await PlainProbe("127.0.0.1", conf(tmp_path, port, port)).knock("127.0.0.1", port)
+    assert found is not None and "no answer within 0.2 s" in found.message
+
+
+async def test_who_is_expected_and_does_not_come_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_EXPECT_S", 0.1)
+    port = free_port()
+    probe = PlainProbe("127.0.0.1", conf(tmp_path, port, port))
+    assert await probe.expect() == port
+    (waiting,) = probe._expecting
+    async with asyncio.timeout(10):
+        await waiting
+    with socket.create_server(("127.0.0.1", port)):  # it is free again
+        pass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from sterna.api.server import Server
 
 ANSWER = b"HTTP/1.1 200 OK"
 LONG_S = 20.0
+SO_ATTACH_FILTER = 26
 HALF = {
     "nothing": b"",
     "half a line": b"GET / HT",
@@ -233,3 +236,57 @@ async def test_the_kernel_asks_whether_a_client_is_there() -> None:
             accepted = connection.transport.get_extra_info("socket")
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == api_server.ASK_AFTER_S
+
+
+def vanish(client: asyncio.StreamWriter) -> None:
+    """Its kernel hears nothing any more, and acknowledges nothing: as a host without power."""
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0 bytes
+    program = struct.pack("HL", 1, ctypes.addressof(drop_all))
+    client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+@pytest.mark.parametrize("sends", [True, False], ids=["while it is sent to", "while it waits"])
+async def test_a_client_whose_host_is_gone_is_cut_off(monkeypatch: pytest.MonkeyPatch, sends: bool) -> None:
+    for name in ("UNREAD_S", "ASK_AFTER_S", "ASK_EVERY_S", "ASKED_AT_MOST"):
+        monkeypatch.setattr(api_server, name, 1)
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await whole_body(receive)
+        asked.set()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        leaving = asyncio.ensure_future(receive())
+        while not leaving.done():
+            if sends:
+                await send({"type": "http.response.body", "body": b"event", "more_body": True})
+            await asyncio.wait({leaving}, timeout=0.05)
+        assert leaving.result()["type"] == "http.disconnect"
+        gone.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with serving(stream, listening), talking(listening) as (_, writer):
+            writer.write(WHOLE)
+            await asked.wait()
+            vanish(writer)
+            await gone.wait()
+
+
+async def test_an_answer_under_way_keeps_a_server_that_is_told_to_stop_for_a_moment_only(
+    listening: socket.socket,
+) -> None:
+    began = asyncio.Event()
+
+    async def hangs(scope: Any, receive: Any, send: Any) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    server = Server(hangs, lifespan="off", timeout_graceful_shutdown=1)
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    async with asyncio.timeout(LONG_S):
+        while not server.started:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        async with talking(listening) as (_, writer):
+            writer.write(WHOLE)
+            await began.wait()
+            server.should_exit = True
+            await running

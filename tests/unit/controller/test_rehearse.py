@@ -64,9 +64,11 @@ async def test_one_that_was_aborted_or_never_copied_has_not_passed(world: World,
 
 async def test_one_that_takes_too_long_says_so(world: World) -> None:
     world.bus.on_accept = lambda migration: None
+    began_ms = world.clock.monotonic_ms()
     told = await rehearse(world)
     assert not told.passed
     assert told.why.startswith("still ")
+    assert 40_000 <= world.clock.monotonic_ms() - began_ms <= 42_000
 
 
 async def test_nothing_begins_where_something_is_in_the_way(world: World) -> None:

@@ -177,6 +177,20 @@ async def test_a_service_that_never_answers_is_not_waited_for(scripted: Scripted
         gate.set()
 
 
+@pytest.mark.parametrize("changing", [False, True])
+async def test_a_keystone_that_never_answers_is_not_waited_for(scripted: ScriptedCloud, changing: bool) -> None:
+    cloud = Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw", timeout_s=0.2))
+    gate = threading.Event()
+    scripted.before_login = gate.wait
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(Unknown if changing else Unreachable):
+                await (cloud.change("delete", delete) if changing else cloud.ask("list attachments", read))
+    finally:
+        gate.set()
+    assert scripted.asked == []
+
+
 async def test_an_act_whose_answer_comes_drop_by_drop_has_an_end(scripted: ScriptedCloud) -> None:
     cloud = Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw", timeout_s=0.05))
     gate = threading.Event()
