@@ -1,6 +1,7 @@
 """The process that holds a guest's second monitor: never two, and none for a socket that is gone."""
 
 import asyncio
+import contextlib
 import json
 from contextlib import asynccontextmanager
 
@@ -37,6 +38,23 @@ async def monitor(path, *, greets, silent_after="", ended=None):
     async with await asyncio.start_unix_server(serve, path):
         yield
     ending.cancel()
+
+
+@pytest.fixture(autouse=True)
+async def clients(monkeypatch):
+    """A keeper leaves its connection to the kernel, which closes it with the process."""
+    made = []
+
+    class Client(keeper.QMPClient):
+        def __init__(self, name):
+            super().__init__(name)
+            made.append(self)
+
+    monkeypatch.setattr(keeper, "QMPClient", Client)
+    yield made
+    for client in made:
+        with contextlib.suppress(EOFError):  # its QEMU has ended
+            await client.disconnect()
 
 
 @asynccontextmanager
