@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from tests.postgres import Postgres
 
+pytest.register_assert_rewrite("tests.saga", "tests.unit")  # their helpers' failed assertions show values as well
 settings.register_profile("sterna", deadline=None)
 settings.load_profile("sterna")
 structlog.configure(

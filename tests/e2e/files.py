@@ -90,3 +90,19 @@ def guest(fleet: Fleet) -> Iterator[Guest]:
 
 def disk_of(guest: Guest) -> str:
     return f"{INSTANCES}/{guest.uuid}/disk.qcow2"
+
+
+def second_disk(path: str, form: str = "qcow2") -> Callable[[etree._Element], None]:
+    def edit(xml: etree._Element) -> None:
+        devices = xml.find("devices")
+        for old in devices.xpath("disk[target/@dev='vdz']"):
+            devices.remove(old)
+        disk = f"<disk type='file' device='disk'><driver name='qemu' type='{form}'/><source file='{path}'/>"
+        devices.append(etree.fromstring(f"{disk}<target dev='vdz' bus='virtio'/></disk>"))
+
+    return edit
+
+
+def image(fleet: Fleet, host: str, path: str, *options: str, form: str = "qcow2") -> str:
+    fleet.lab.hosts[host].run(["qemu-img", "create", "-q", "-f", form, *options, path, "8M"])
+    return path

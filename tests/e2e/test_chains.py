@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from files import codes, guest, listing, redefine, refused
 from lxml import etree
+from tests.e2e.files import image, second_disk
 
 from conftest import Fleet
 from sterna.lab.guest_view import Guest
@@ -29,22 +30,6 @@ def images(fleet: Fleet) -> Iterator[None]:
     finally:
         for host in fleet.lab.hosts.values():
             host.run(["sh", "-c", f"rm -rf /srv/sterna/other {SHARED}/t-*"])
-
-
-def second_disk(path: str, form: str = "qcow2") -> Callable[[etree._Element], None]:
-    def edit(xml: etree._Element) -> None:
-        devices = xml.find("devices")
-        for old in devices.xpath("disk[target/@dev='vdz']"):
-            devices.remove(old)
-        disk = f"<disk type='file' device='disk'><driver name='qemu' type='{form}'/><source file='{path}'/>"
-        devices.append(etree.fromstring(f"{disk}<target dev='vdz' bus='virtio'/></disk>"))
-
-    return edit
-
-
-def image(fleet: Fleet, host: str, path: str, *options: str, form: str = "qcow2") -> str:
-    fleet.lab.hosts[host].run(["qemu-img", "create", "-q", "-f", form, *options, path, "8M"])
-    return path
 
 
 OWN_BASE = "/srv/sterna/other/base.qcow2"

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from files import codes, plan, redefine
-from test_chains import image, second_disk
+from files import codes, image, plan, redefine, second_disk
 
 from conftest import Fleet
 from sterna.lab import sabotage

@@ -6,7 +6,7 @@ import pytest
 
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
-from tests.saga.test_migration import run
+from tests.saga.playing import run
 
 
 async def test_an_abort_does_not_wait_for_a_destination_that_takes_its_time():

@@ -8,20 +8,7 @@ import pytest
 
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
-from tests.saga.test_migration import run
-
-
-def when(agent, step, act):
-    """Do that to the world right before this step of the agent acts, once."""
-    strike, done = agent._strike, []
-
-    async def struck(name, row, moment):
-        if (name, moment) == (step, "before") and not done:
-            done.append(name)
-            act()
-        await strike(name, row, moment)
-
-    agent._strike = struck
+from tests.saga.playing import one, run, when
 
 
 def without(fleet: SimFleet, host: str, vm: str, **gone: str) -> None:
@@ -84,11 +71,6 @@ def detach_nic(fleet: SimFleet, host: str) -> None:
     without(fleet, host, vm, nics=live.nics[0].mac)
     for device in list(fleet.world.hosts[host].ports):
         fleet.world.remove_port(host, device)
-
-
-def one(fleet: SimFleet) -> str:
-    """The fleet's only VM."""
-    return next(iter(fleet.world.guests))
 
 
 @pytest.mark.parametrize("written", [False, True])

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from sterna.adapters.sql.fleet import SqlFleet
-from sterna.adapters.sql.fleet_database import open_database
 from sterna.controller.background import GIVE_UP_AFTER_MS
 from sterna.controller.controller import Controller
 from sterna.controller.intents.migrate_vm import MigrateRequest
@@ -21,59 +16,13 @@ from sterna.domain.errors import Conflict, Refused, Temporary
 from sterna.domain.model import GuestState, Refusal, Vm, VmSummary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
-from sterna.ports.fleet import MigrationRecord
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.libvirt.life import add_vm
-from sterna.sim.world.clock import SimClock
 from tests.asking import to_start
+from tests.saga.controlled import read, started
 from tests.saga.fleet import SimFleet
 
-Scenario = Callable[[SimFleet, Controller], Awaitable[None]]
-
 GOOD = "P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 M1 M2 M3 M4 M5 F1 F2 F3 F4 F5 F6 F7 F8 F9 F10 F11"
-
-
-class HoldingFleet(SqlFleet):
-    """Virtual time stands still while the database's threads work."""
-
-    def __init__(self, database: str, clock: SimClock) -> None:
-        super().__init__(open_database(database))
-        self._clock = clock
-
-    async def _run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._clock.hold():
-            return await super()._run(work, *args, **kwargs)
-
-    async def _write(self, work: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._clock.hold():
-            return await super()._write(work, *args, **kwargs)
-
-
-@pytest.fixture
-def play(tmp_path: Path):
-    async def run(scenario: Scenario) -> None:
-        fleet = SimFleet()
-        records = HoldingFleet(f"sqlite:///{tmp_path}/c.db", fleet.clock)
-        controller = Controller(records, fleet.client, fleet.clock)
-
-        async def inside() -> None:
-            async with fleet:
-                await controller.start()
-                await fleet.clock.sleep(2)  # two beacons
-                await scenario(fleet, controller)
-                await controller.stop()
-                assert not fleet.world.violations
-
-        await fleet.clock.run(inside())
-
-    return run
-
-
-async def started(fleet: SimFleet, controller: Controller, to: str | None = "host2") -> MigrationRecord:
-    record, repeated = await controller.migrate(MigrateRequest(vm="tern", destination=to))
-    assert not repeated
-    fleet.migration = record.id
-    return record
 
 
 async def test_a_host_whose_libvirt_hangs_holds_up_no_list(play) -> None:
@@ -214,12 +163,6 @@ async def test_a_request_is_not_refused_while_the_same_one_is_still_being_checke
 
     with patch.object(SimHypervisor, "check_incoming", differs):
         await play(scenario)
-
-
-async def read(controller: Controller, id: str) -> MigrationRecord:
-    for host in await controller.registry.hosts():
-        await controller.projector.pull(host.name)
-    return await controller.fleet.migration(id)
 
 
 def drawn(diagram: str) -> set[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sterna.controller.controller import Controller
 from sterna.controller.intents.migrate_vm import MigrateRequest
+from tests.saga.controlled import HoldingFleet
 from tests.saga.fleet import SimFleet
-from tests.saga.test_controller import HoldingFleet
 
 
 def controller_of(fleet: SimFleet, path: Path) -> Controller:

@@ -11,12 +11,11 @@ from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
-from tests.saga.test_controller import play  # noqa: F401 - play is a fixture
 
 CROWD = 1_000
 
 
-async def test_a_thousand_at_once_make_one_migration_and_999_conflicts(play) -> None:  # noqa: F811
+async def test_a_thousand_at_once_make_one_migration_and_999_conflicts(play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         asked = 0

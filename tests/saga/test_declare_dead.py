@@ -13,54 +13,20 @@ import pytest
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.fencing import Fencing
 from sterna.domain.errors import Refused
-from sterna.domain.journal import Kind
 from sterna.domain.model import Data, GuestState
 from sterna.domain.status import Status
 from sterna.migration.context import DECLARED, WRITTEN_OFF
 from sterna.sim.libvirt import life, qemu
-from tests.saga.fleet import SimAgent, SimFleet
-from tests.saga.test_migration import run
-from tests.saga.test_watchers import raising
+from tests.saga.fleet import SimFleet
+from tests.saga.losses import closed, declare, domain, power_back, power_cut, told
+from tests.saga.playing import raising, run
 
 BIG = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
-
-
-async def power_cut(fleet: SimFleet, host: str) -> None:
-    """Agent, libvirtd and guests of that host are gone at once."""
-    await fleet.agents[host].kill()
-    life.power_off(fleet.world, host)
-
-
-async def power_back(fleet: SimFleet, host: str) -> None:
-    life.power_on(fleet.world, host)
-    await fleet.agents[host].start()
 
 
 async def noted(fleet: SimFleet, host: str, name: str) -> None:
     while name not in fleet.agents[host].history(fleet.migration).notes:
         await fleet.clock.sleep(0.02)
-
-
-async def declare(fleet: SimFleet, dead: str, to: str, method: str = "declare_dead") -> list[Data]:
-    answer = await fleet.client.call(to, method, {"host": dead, "at": "now"})
-    return answer["migrations"]
-
-
-async def closed(fleet: SimFleet, host: str, limit_s: float = 120) -> None:
-    until = fleet.clock.monotonic_ms() + limit_s * 1000
-    while not fleet.agents[host].history(fleet.migration).closed:
-        assert fleet.clock.monotonic_ms() < until, fleet.agents[host].journal.entries(fleet.migration)[-5:]
-        await fleet.clock.sleep(0.5)
-
-
-def told(agent: SimAgent, migration: str) -> tuple[str, str]:
-    """The last status in this host's own journal, and its reason."""
-    entry = [e for e in agent.journal.entries(migration) if e.kind is Kind.STATUS][-1]
-    return entry.data["status"], entry.data["reason"]
-
-
-def domain(fleet: SimFleet, host: str, vm: str):
-    return fleet.world.hosts[host].domains.get(vm)
 
 
 # ------------------------------------------------------------ the source dies

@@ -8,9 +8,8 @@ from __future__ import annotations
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.sim.libvirt import life
-from tests.saga.test_declare_dead import closed, declare, domain, power_cut, told
-from tests.saga.test_migration import run
-from tests.saga.test_postcopy import in_postcopy
+from tests.saga.losses import closed, declare, domain, power_cut, told
+from tests.saga.playing import in_postcopy, run
 
 
 async def test_the_destination_dies_with_the_guest():

@@ -8,7 +8,7 @@ from sterna.domain.errors import Permanent
 from sterna.domain.status import Status
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.saga.fleet import SimFleet
-from tests.saga.test_migration import run
+from tests.saga.playing import run
 
 
 async def test_an_nbd_server_that_libvirt_forgot_ends_with_the_migration() -> None:

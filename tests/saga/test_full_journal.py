@@ -10,8 +10,8 @@ from sterna.domain.errors import Temporary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.migration.context import ABORT_ASKED
-from tests.saga.test_migration import backward, forward, run
-from tests.saga.test_promise import begin
+from tests.saga.playing import begin, run
+from tests.saga.steps import backward, forward
 
 
 async def again(fleet, vm) -> None:

@@ -13,23 +13,7 @@ from sterna.domain.status import Status
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif
 from tests.saga.fleet import SimFleet
-
-KEEP_ALIVE_S = 25.0
-
-
-def lose_the_answer(fleet: SimFleet) -> None:
-    """The answer travels for ever, and after its keep-alive libvirt resumes the source's guest."""
-    fleet.world.pace.finish_ms = KEEP_ALIVE_S * 2000
-
-    async def give_up() -> None:
-        await fleet.clock.sleep(KEEP_ALIVE_S)
-        fleet.world.cut("host1", "host2", kinds=("control",))
-
-    def look(change) -> None:
-        if (change.what, change.detail) == ("job", "finished"):
-            fleet.world.spawn(give_up())
-
-    fleet.world.watch(look)
+from tests.saga.losses import KEEP_ALIVE_S, lose_the_answer, lost
 
 
 def lose_libvirt_when_it_runs_there(fleet: SimFleet, lost: str) -> None:
@@ -185,10 +169,6 @@ def standstill(fleet: SimFleet) -> asyncio.Event:
 
     fleet.world.watch(look)
     return stands
-
-
-async def lost(*hint) -> None:
-    """Nobody hears of the guest's standstill."""
 
 
 async def test_frames_are_called_to_the_new_host_while_the_guest_stands_still():

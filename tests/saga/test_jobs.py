@@ -7,8 +7,7 @@ import pytest
 from sterna.domain.jobs import disk_job_refusal, job_refusal
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
-from tests.saga.test_changed_meanwhile import when
-from tests.saga.test_migration import run
+from tests.saga.playing import run, when
 
 
 @pytest.fixture

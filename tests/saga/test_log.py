@@ -5,9 +5,9 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from sterna.domain.status import Status
+from tests.saga.playing import run
 
 from .fleet import SimFleet
-from .test_migration import run
 
 
 def of(logs: list[dict], host: str, event: str) -> list[dict]:

@@ -12,7 +12,7 @@ from sterna.domain.journal import Kind
 from sterna.domain.status import Status
 from sterna.migration.reports import ASK_EVERY_S
 from tests.saga.fleet import SimFleet
-from tests.saga.test_migration import run
+from tests.saga.playing import run
 
 
 def reason(fleet: SimFleet) -> str:

@@ -7,8 +7,9 @@ import pytest
 from sterna.domain.errors import Conflict, Refused
 from sterna.domain.journal import Kind
 from sterna.domain.status import Status
-from sterna.migration.flow import DESTINATION, DESTINATION_POST, SOURCE
-from tests.saga.fleet import SimFleet
+from sterna.migration.flow import DESTINATION, SOURCE
+from tests.saga.playing import run
+from tests.saga.steps import backward, forward
 
 SOURCE_ROWS = ["P1", "P2", "P3", "P11", "P12", "M1", "M2", "M4", "M5", "F1", "F2", "F3", "F4", "F5", "F10", "F11"]
 DESTINATION_ROWS = ["P4", "P5", "P6", "P7", "P8", "P9", "P10", "F6", "F7", "F8", "F9"]
@@ -17,18 +18,6 @@ ROLLBACK_ROWS = ["R0", "R1", "R2", "R3", "R4", "R8"]
 
 def rows(agent, migration) -> set[str]:
     return {e.row for e in agent.journal.entries(migration) if e.kind in (Kind.DONE, Kind.NOTE)}
-
-
-async def run(scenario, fleet: SimFleet | None = None) -> SimFleet:
-    fleet = fleet or SimFleet()
-
-    async def inside() -> None:
-        async with fleet:
-            await scenario(fleet)
-            assert not fleet.world.violations
-
-    await fleet.clock.run(inside())
-    return fleet
 
 
 async def test_a_migration_completes_and_leaves_nothing_behind():
@@ -56,21 +45,6 @@ def before_pivot() -> list[tuple[str, str, str]]:
             moments = ("before",) if step.name == "copy" else ("before", "after")
             cases += [(host, step.name, moment) for moment in moments]
     return cases
-
-
-def forward() -> list[tuple[str, str, str]]:
-    flows = (
-        ("host1", SOURCE.until_pivot + SOURCE.after_pivot),
-        ("host2", DESTINATION.until_pivot + DESTINATION_POST.after_pivot),
-    )
-    return [(host, s.name, moment) for host, steps in flows for s in steps for moment in ("before", "after")]
-
-
-def backward() -> list[tuple[str, str, str]]:
-    undo = SOURCE.compensation([s.name for s in SOURCE.until_pivot])
-    undo_there = DESTINATION.compensation([s.name for s in DESTINATION.until_pivot])
-    flows = (("host1", undo), ("host2", undo_there))
-    return [(host, s.name, moment) for host, steps in flows for s in steps for moment in ("before", "after")]
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before_pivot())

@@ -14,7 +14,7 @@ from sterna.ports.hypervisor import GuestEvent
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.vif import SimVif
 from tests.saga.fleet import SimFleet
-from tests.saga.test_handover import KEEP_ALIVE_S, lose_the_answer
+from tests.saga.losses import KEEP_ALIVE_S, lose_the_answer
 
 
 @pytest.fixture

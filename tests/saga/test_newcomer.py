@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.status import Status
-from tests.saga.test_migration import run
+from tests.saga.playing import run
 
 
 async def test_its_next_epoch_is_newer_than_what_the_destination_has_seen():

@@ -27,7 +27,7 @@ from sterna.sim.libvirt.life import add_vm
 from sterna.sim.world.things import Definition, SimPort
 from tests.asking import to_check
 from tests.saga.fleet import SimFleet
-from tests.saga.test_migration import run
+from tests.saga.playing import run
 
 STEPS = [step.name for step in (*DESTINATION.until_pivot, *SOURCE.until_pivot) if step.name != "copy"]
 MIXED = (OVS, HYBRID, BRIDGE, MACVTAP)

@@ -7,34 +7,10 @@ import pytest
 from sterna.domain.errors import Conflict
 from sterna.domain.model import GuestState
 from sterna.domain.objective import Asked
-from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.sim.libvirt import life
-from sterna.sim.world.things import MIB
 from tests.saga.fleet import SimFleet
-from tests.saga.test_migration import run
-
-SLOW = 16 * MIB
-"""bytes/s: 512 MiB take half a minute, and 80 MiB/s of writes never converge."""
-PERMITTED = Asked(may=frozenset({May.POSTCOPY}), bandwidth_bytes_s=SLOW)
-
-
-async def in_postcopy(fleet: SimFleet, **more: object) -> str:
-    """A guest that runs on host2 while host1 still holds most of its memory; its UUID."""
-    vm = fleet.vm(**more)
-    await fleet.start(vm, asked=PERMITTED)
-    await fleet.client.call("host1", "switch_to_postcopy", {"id": fleet.migration})
-    await status(fleet, Status.POST_COPY)
-    assert fleet.world.running(vm) == ["host2"]
-    return vm
-
-
-async def status(fleet: SimFleet, wanted: Status, limit_s: float = 120.0) -> None:
-    """Wait, in virtual time, until the source's journal says so."""
-    until = fleet.clock.monotonic_ms() + limit_s * 1000
-    while fleet.agents["host1"].history(fleet.migration).status != wanted:
-        assert fleet.clock.monotonic_ms() < until, fleet.agents["host1"].journal.entries(fleet.migration)[-3:]
-        await fleet.clock.sleep(0.1)
+from tests.saga.playing import PERMITTED, SLOW, in_postcopy, run, status
 
 
 def statuses(fleet: SimFleet) -> list[str]:

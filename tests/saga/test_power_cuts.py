@@ -16,8 +16,9 @@ from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.sim.libvirt import life
 from tests.saga.fleet import SimFleet
-from tests.saga.test_declare_dead import declare, power_cut
-from tests.saga.test_migration import backward, forward, run
+from tests.saga.losses import declare, power_cut
+from tests.saga.playing import run
+from tests.saga.steps import backward, forward
 
 EVERY = 1 if os.environ.get("STERNA_MATRIX") else 8
 """`make matrix` plays all of them, `make check` every eighth."""

@@ -14,9 +14,9 @@ from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.asking import to_start
+from tests.saga.playing import begin, when
 
 from .fleet import SimFleet
-from .test_changed_meanwhile import when
 
 MIB = 2**20
 LINK = 100 * MIB
@@ -27,13 +27,6 @@ def slow_fleet() -> SimFleet:
     fleet = SimFleet()
     fleet.world.pace.bandwidth_bytes = LINK
     return fleet
-
-
-async def begin(fleet: SimFleet, vm: str, asked: Asked | None = None) -> None:
-    """Start a migration; return once it is copying."""
-    await fleet.start(vm, asked=asked)
-    while fleet.agents["host1"].history(fleet.migration).status != Status.MIGRATING:
-        await fleet.clock.sleep(0.1)
 
 
 async def tune(fleet: SimFleet, limit: object) -> Data:

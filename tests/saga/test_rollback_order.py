@@ -8,9 +8,9 @@ from sterna.domain.journal import Kind
 from sterna.domain.status import Status
 from sterna.migration import flow, order
 from sterna.migration.source.rollback import R3_PATIENCE_S
+from tests.saga.playing import run
 
 from .fleet import SimFleet
-from .test_migration import run
 
 
 def compensation(fleet: SimFleet, host: str) -> list[str]:

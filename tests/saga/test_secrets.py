@@ -17,7 +17,7 @@ from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.volumes import SimIscsiVolumes
 from sterna.sim.world.things import SimSecret
 from tests.saga.fleet import SimFleet
-from tests.saga.test_migration import run
+from tests.saga.playing import run
 
 
 def guest(fleet: SimFleet, name: str = "tern") -> str:

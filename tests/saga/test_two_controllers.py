@@ -13,8 +13,8 @@ import httpx2
 from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.rpc.client import RpcClient
+from tests.saga.controlled import HoldingFleet
 from tests.saga.fleet import SimFleet
-from tests.saga.test_controller import HoldingFleet
 
 
 @asynccontextmanager

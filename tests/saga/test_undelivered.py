@@ -11,7 +11,7 @@ from sterna.domain.errors import Undelivered, Unreachable, from_wire
 from sterna.domain.status import Status
 from sterna.migration.context import P3_TRIED, P3_UNDELIVERED
 from tests.saga.fleet import SimFleet
-from tests.saga.test_migration import run
+from tests.saga.playing import run
 
 
 async def start_and_lose_the_destination(fleet: SimFleet, vm: str) -> None:

@@ -10,9 +10,9 @@ from sterna.agent.housekeeping import PRUNE_EVERY_S, Housekeeping
 from sterna.controller.controller import Controller
 from sterna.domain.status import Status
 from sterna.ports import records
+from tests.saga.controlled import read, started
 from tests.saga.fleet import SimFleet
-from tests.saga.test_controller import play, read, started  # noqa: F401 - play is a fixture
-from tests.saga.test_migration import run
+from tests.saga.playing import run
 
 HOURS = 3600.0
 STEPS = ("snapshot-volumes", "pre-live-migration", "copy", "detach-volumes")
@@ -20,7 +20,7 @@ STEPS = ("snapshot-volumes", "pre-live-migration", "copy", "detach-volumes")
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("jump_s", [-12 * HOURS, 12 * HOURS, 40 * 24 * HOURS])
-async def test_a_hosts_wall_clock_jumps_in_the_middle(play, step, jump_s) -> None:  # noqa: F811
+async def test_a_hosts_wall_clock_jumps_in_the_middle(play, step, jump_s) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         empty = fleet.own("host1").domains.keys() - {vm}
@@ -71,7 +71,7 @@ async def test_a_rollback_whose_destination_is_away_waits_by_the_monotonic_clock
     await run(scenario)
 
 
-async def test_the_journals_of_a_long_life_stay_small(play, monkeypatch) -> None:  # noqa: F811
+async def test_the_journals_of_a_long_life_stay_small(play, monkeypatch) -> None:
     monkeypatch.setattr(Housekeeping, "prune", small(3))
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:

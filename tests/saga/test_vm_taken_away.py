@@ -10,8 +10,7 @@ from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.copying import SimCopy
 from sterna.sim.libvirt.life import add_vm
 from tests.saga.fleet import SimFleet
-from tests.saga.test_changed_meanwhile import one, when
-from tests.saga.test_migration import run
+from tests.saga.playing import one, run, when
 
 
 def delete(fleet: SimFleet, host: str = "host1") -> None:

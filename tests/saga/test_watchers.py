@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
 
@@ -25,26 +25,10 @@ from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif
 from tests.saga.fleet import SimFleet
-from tests.saga.test_handover import lose_the_answer, lost
-from tests.saga.test_migration import run
-from tests.saga.test_postcopy import PERMITTED, in_postcopy, status
-from tests.saga.test_promise import begin
+from tests.saga.losses import lose_the_answer, lost
+from tests.saga.playing import PERMITTED, begin, in_postcopy, raising, run, status
 
 NO_THREAD = "can't start new thread"
-
-
-@contextlib.contextmanager
-def raising(where: Any, name: str, *errors: BaseException) -> Iterator[list[BaseException]]:
-    """The next calls raise these, one each; what is left of them."""
-    left, real = list(errors), getattr(where, name)
-
-    async def call(*args: Any, **more: Any) -> Any:
-        if left:
-            raise left.pop(0)
-        return await real(*args, **more)
-
-    with patch.object(where, name, call):
-        yield left
 
 
 async def copying(fleet: SimFleet) -> None:

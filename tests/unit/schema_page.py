@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sterna.domain.references import Kind
 from tests.e2e.definitions import CASES as PLAYED
-from tests.unit.domain.test_standing import CASES
+from tests.unit.domain.reference_cases import CASES
 from tests.unit.schema_rules import RULES, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs/reference/definitions.md"

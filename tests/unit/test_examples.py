@@ -22,7 +22,7 @@ from sterna.config import AgentSettings, ControllerSettings, load
 from sterna.domain.errors import BadRequest
 from sterna.domain.refusals import CATALOGUE
 from sterna.lab.cli import app as lab_app
-from tests.unit.test_documents import PAGES, ROOT
+from tests.unit.pages import PAGES, ROOT
 
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 BEHIND = re.compile(r"\s#|\s[|&>;]|\|\||\)")

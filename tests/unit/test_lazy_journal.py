@@ -7,7 +7,7 @@ from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.journal import Kind, Role
 from sterna.migration import flow
 from sterna.sim.world.clock import SimClock
-from tests.unit.test_sql_journal import cast, migration
+from tests.unit.journal_values import cast, migration
 
 S = Role.SOURCE
 

@@ -10,18 +10,11 @@ import pytest
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary
 from sterna.domain.journal import Kind, Migration, Role
-from sterna.ports.records import Envelope, Journal, Keep
+from sterna.ports.records import Journal, Keep
 from sterna.sim.world.clock import SimClock
+from tests.unit.journal_values import cast, migration
 
 S, D = Role.SOURCE, Role.DESTINATION
-
-
-def migration(id="m1", vm="vm-1", epoch=0, **more):
-    return Migration(id=id, epoch=epoch, vm_uuid=vm, vm_name=f"name of {vm}", source="a", destination="b", **more)
-
-
-def cast(id="c1", to="b", **more):
-    return Envelope(id=id, to=to, method="x", migration_id="m1", epoch=1, **more)
 
 
 @pytest.fixture

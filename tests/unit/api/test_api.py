@@ -2,15 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from sterna.api.app import create_app
 from sterna.api.problems import STATUS, status_of
 from sterna.controller.records import registry
 from sterna.domain import errors
@@ -19,49 +15,10 @@ from sterna.domain.objective import Objective
 from sterna.domain.policies import May
 from sterna.ports.bus import BusState
 from sterna.ports.fleet import Page
+from tests.unit.api.rest import Api, body
+from tests.unit.controller.requests import ID, MOVE
 
-from ..controller.conftest import World, world
-from ..controller.test_projector import MOVE
-from ..domain.journals import Book, good_destination, good_source
-
-__all__ = ["world"]
-ID = "22222222-2222-4222-8222-222222222222"
-
-
-@dataclass
-class Api:
-    world: World
-    http: httpx2.AsyncClient
-
-    async def get(self, path: str, status: int = 200) -> dict:
-        answer = await self.http.get(path)
-        assert answer.status_code == status, answer.text
-        return dict(answer.json())
-
-    async def problem(self, method: str, path: str, status: int, **more: object) -> dict:
-        answer = await self.http.request(method, path, **more)  # type: ignore[arg-type]
-        assert answer.status_code == status, answer.text
-        assert answer.headers["content-type"] == "application/problem+json"
-        problem = dict(answer.json())
-        assert set(problem) == {"type", "title", "status", "detail", "instance", "reasons"}
-        assert problem["reasons"] and all(set(r) == {"code", "message", "fix"} for r in problem["reasons"])
-        return problem
-
-    async def run_to_the_end(self) -> None:
-        self.world.a.write(good_source(MOVE.model_copy(update={"id": ID})))
-        self.world.b.write(good_destination(MOVE.model_copy(update={"id": ID})))
-        await self.world.pull()
-
-
-@pytest.fixture
-async def api(world: World) -> AsyncIterator[Api]:
-    transport = httpx2.ASGITransport(create_app(world.controller), raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna") as http:
-        yield Api(world, http)
-
-
-def body(**more: object) -> dict[str, object]:
-    return {"vm": "web1", "destination": "b", "id": ID, **more}
+from ..domain.journals import Book, good_source
 
 
 async def test_hosts(api: Api) -> None:

@@ -10,12 +10,10 @@ from sterna.domain.forecast import Load
 from tests.asking import to_check, to_start, wish
 from tests.matrix.scripts import WISHES
 from tests.saga.fleet import SimFleet
+from tests.unit.api.rest import Api, body
+from tests.unit.controller.requests import ID
 
-from ..controller.conftest import world
 from ..controller.fakes import uuid
-from .test_api import ID, Api, api, body
-
-__all__ = ["api", "world"]
 
 
 def sent(api: Api, method: str) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from sterna.controller.records.events import Event
 from sterna.domain.errors import Conflict, NotFound, Unknown, Unreachable
 from sterna.domain.journal import Role
 from sterna.domain.status import Status
+from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import Book, good_destination, good_source
 from .conftest import World
-from .test_projector import MOVE
 
 
 async def under_way(world: World, *statuses: str) -> None:

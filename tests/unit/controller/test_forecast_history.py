@@ -13,12 +13,11 @@ from sterna.domain.errors import Unreachable
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
+from tests.unit.controller.requests import MOVE, request
 
 from ..domain.journals import good_destination, good_source
 from .conftest import World
 from .fakes import uuid
-from .test_migrate_vm import request
-from .test_projector import MOVE
 
 LONG_S = 20.0
 NOT_OURS = [

@@ -13,15 +13,10 @@ from sterna.domain.errors import Conflict, Refused, Temporary, Unknown, Unreacha
 from sterna.domain.model import GuestState, Refusal
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
+from tests.unit.controller.requests import ID, request
 
 from .conftest import World
 from .fakes import FakeAgent, FakeBus, HandClock, uuid
-
-ID = "22222222-2222-4222-8222-222222222222"
-
-
-def request(vm: str = "web1", to: str | None = "b", id: str = ID) -> MigrateRequest:
-    return MigrateRequest(id=id, vm=vm, destination=to)
 
 
 async def codes(world: World, asked: MigrateRequest, error: type[Exception] = Refused) -> list[str]:

@@ -10,11 +10,11 @@ from sterna.domain.journal import Entry, Role
 from sterna.domain.model import Data, VmSummary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
+from tests.unit.controller.requests import ID, request
 
 from ..domain.journals import Book
 from .conftest import World
 from .fakes import FakeAgent, FakeBus, uuid
-from .test_migrate_vm import ID, request
 
 OTHER = uuid(99)
 NONSENSE: list[Data] = [{}, {"vms": [{"uuid": uuid(2), "state": "dreaming"}]}, {"vms": 7}]

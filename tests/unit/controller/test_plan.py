@@ -14,10 +14,10 @@ from sterna.domain.model import GuestLoad, GuestState, Refusal
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 from sterna.ports.fleet import Page
+from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import good_destination, good_source
 from .conftest import World
-from .test_projector import MOVE
 
 MIB = 2**20
 LIMITED = Asked(bandwidth_bytes_s=50 * MIB)

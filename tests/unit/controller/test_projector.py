@@ -11,24 +11,15 @@ from sterna.controller.controller import Controller
 from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.records import projector
 from sterna.domain.errors import Unknown
-from sterna.domain.journal import Kind, Migration, Role
+from sterna.domain.journal import Kind, Role
 from sterna.domain.model import Data, GuestState
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
+from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import Book, good_destination, good_source
 from .conftest import World
 from .fakes import uuid
-
-MOVE = Migration(
-    id="m1",
-    epoch=1,
-    vm_uuid=uuid(1),
-    vm_name="web1",
-    source="a",
-    destination="b",
-    options=MigrateRequest(vm="web1").options,
-)
 
 
 async def test_a_whole_run_is_projected(world: World) -> None:

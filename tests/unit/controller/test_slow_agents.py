@@ -12,9 +12,9 @@ from sterna.controller.intents.declare_dead import LONGEST_S
 from sterna.domain.audit import AUDIT_S, REPAIR_S
 from sterna.domain.errors import Unknown
 from sterna.domain.model import Data
+from tests.unit.controller.requests import ID, request
 
 from .conftest import World
-from .test_migrate_vm import ID, request
 
 COMMAND_LINE_S = 120.0
 

@@ -14,11 +14,10 @@ from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Undel
 from sterna.domain.model import Data, Refusal
 from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord, Page
+from tests.unit.controller.requests import ID, MOVE, request
 
 from ..domain.journals import good_destination, good_source
 from .conftest import World
-from .test_migrate_vm import ID, request
-from .test_projector import MOVE
 
 
 @pytest.fixture

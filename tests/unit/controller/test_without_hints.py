@@ -13,10 +13,10 @@ from sterna.controller.records import events
 from sterna.domain.errors import Unreachable
 from sterna.domain.status import Status
 from sterna.ports.fleet import HostRecord
+from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import good_destination, good_source
 from .conftest import World
-from .test_projector import MOVE
 
 SOON_S = 0.02
 LONG_S = 20.0

@@ -1,0 +1,87 @@
+"""Migrations played on simulated hosts: begin one, wait for a status, act at a step, raise errors in a port."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+from sterna.domain.objective import Asked
+from sterna.domain.policies import May
+from sterna.domain.status import Status
+from sterna.sim.world.things import MIB
+from tests.saga.fleet import SimFleet
+
+SLOW = 16 * MIB
+"""bytes/s: 512 MiB take half a minute, and 80 MiB/s of writes never converge."""
+PERMITTED = Asked(may=frozenset({May.POSTCOPY}), bandwidth_bytes_s=SLOW)
+
+
+async def run(scenario, fleet: SimFleet | None = None) -> SimFleet:
+    fleet = fleet or SimFleet()
+
+    async def inside() -> None:
+        async with fleet:
+            await scenario(fleet)
+            assert not fleet.world.violations
+
+    await fleet.clock.run(inside())
+    return fleet
+
+
+async def begin(fleet: SimFleet, vm: str, asked: Asked | None = None) -> None:
+    """Start a migration; return once it is copying."""
+    await fleet.start(vm, asked=asked)
+    while fleet.agents["host1"].history(fleet.migration).status != Status.MIGRATING:
+        await fleet.clock.sleep(0.1)
+
+
+def when(agent, step, act):
+    """Do that to the world right before this step of the agent acts, once."""
+    strike, done = agent._strike, []
+
+    async def struck(name, row, moment):
+        if (name, moment) == (step, "before") and not done:
+            done.append(name)
+            act()
+        await strike(name, row, moment)
+
+    agent._strike = struck
+
+
+def one(fleet: SimFleet) -> str:
+    """The fleet's only VM."""
+    return next(iter(fleet.world.guests))
+
+
+async def in_postcopy(fleet: SimFleet, **more: object) -> str:
+    """A guest that runs on host2 while host1 still holds most of its memory; its UUID."""
+    vm = fleet.vm(**more)
+    await fleet.start(vm, asked=PERMITTED)
+    await fleet.client.call("host1", "switch_to_postcopy", {"id": fleet.migration})
+    await status(fleet, Status.POST_COPY)
+    assert fleet.world.running(vm) == ["host2"]
+    return vm
+
+
+async def status(fleet: SimFleet, wanted: Status, limit_s: float = 120.0) -> None:
+    """Wait, in virtual time, until the source's journal says so."""
+    until = fleet.clock.monotonic_ms() + limit_s * 1000
+    while fleet.agents["host1"].history(fleet.migration).status != wanted:
+        assert fleet.clock.monotonic_ms() < until, fleet.agents["host1"].journal.entries(fleet.migration)[-3:]
+        await fleet.clock.sleep(0.1)
+
+
+@contextlib.contextmanager
+def raising(where: Any, name: str, *errors: BaseException) -> Iterator[list[BaseException]]:
+    """The next calls raise these, one each; what is left of them."""
+    left, real = list(errors), getattr(where, name)
+
+    async def call(*args: Any, **more: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return await real(*args, **more)
+
+    with patch.object(where, name, call):
+        yield left
