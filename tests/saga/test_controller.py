@@ -13,11 +13,12 @@ from sterna.controller.controller import Controller
 from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy
 from sterna.domain.errors import Conflict, Refused, Temporary
-from sterna.domain.model import GuestState, Refusal, Vm, VmSummary
+from sterna.domain.model import Disk, GuestState, Refusal, Vm, VmSummary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.libvirt.life import add_vm
+from sterna.sim.ports.volumes import SimSharedFiles
 from tests.asking import to_start
 from tests.saga.controlled import read, started
 from tests.saga.fleet import SimFleet
@@ -77,6 +78,22 @@ async def test_what_the_destination_cannot_look_at_is_named_and_its_agent_not_bl
         raise Temporary(why, fix="see to it")
 
     with patch.object(SimHypervisor, "check_incoming", fails):
+        await play(scenario)
+
+
+async def test_a_check_takes_as_long_as_its_slowest_disk(play) -> None:
+    """Who asks for it leaves after 60 s, and would blame the agent."""
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        add_vm(fleet.world, "host1", "tern", disks=("shared",) * 8)
+        plan = await controller.plan("tern", "host2", Asked())
+        assert {b.code for b in plan.blockers} == {"volume-service-down"} and len(plan.blockers) == 8
+
+    async def silent(self: SimSharedFiles, disk: Disk) -> list[Refusal]:
+        await self._world.clock.sleep(10.0)
+        return [Refusal(code="volume-service-down", message=f"disk {disk.target}: Cinder does not answer")]
+
+    with patch.object(SimSharedFiles, "check", silent):
         await play(scenario)
 
 

@@ -21,7 +21,7 @@ from sterna.domain.journal import Migration, Role, leaps
 from sterna.domain.model import Data, Disk, DiskKind, GuestState, HostFacts, Nic, Refusal, Transport, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept, May
-from sterna.kit.tasks import both
+from sterna.kit.tasks import all_of, both
 from sterna.migration import secrets
 from sterna.migration.context import HostPorts
 from sterna.migration.destination import promises
@@ -161,6 +161,18 @@ def _check_maximum(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective)
     )
     fix = "install the same QEMU; or give the VM a named CPU model while it is off; or take the risk: --accept cpu"
     return [Refusal(code="cpu-not-the-same", message=message, fix=fix)]
+
+
+def _reached(vm: Vm) -> list[Disk]:
+    """The disks that a destination must reach where they are, now or at the VM's next start."""
+    cold = [d for d in vm.cold if d.kind is DiskKind.FILE and not d.against]
+    return [
+        d
+        for d in (*vm.disks, *cold)
+        if not d.local
+        and d.kind not in (DiskKind.EMPTY, DiskKind.OTHER)
+        and not (d.medium and d.against)  # that it is another one there
+    ]
 
 
 _OWN_FILE = "give that VM a file of its own, or detach it there; or put the file on shared storage"
@@ -401,11 +413,8 @@ class DestinationChecks:
         found += await self._check_image(vm)
         for nic in vm.nics:
             found += await self._check_nic(nic)
-        reached = tuple(d for d in vm.cold if d.kind is DiskKind.FILE and not d.against)
-        for disk in vm.disks + reached:
-            told = disk.medium and disk.against  # that it is another one there
-            if not disk.local and disk.kind not in (DiskKind.EMPTY, DiskKind.OTHER) and not told:
-                found += await self._check_volume(disk)
+        for some in await all_of(self._check_volume(disk) for disk in _reached(vm)):
+            found += some
         local = tuple(d for d in vm.disks if d.local)
         if local:
             found += await self._host.storage.check_targets(local)

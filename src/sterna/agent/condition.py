@@ -6,7 +6,6 @@ looking ready, or looking absent.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
@@ -16,7 +15,7 @@ import structlog
 from sterna.domain.errors import SternaError
 from sterna.domain.model import HostFacts
 from sterna.domain.trouble import Trouble
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import both, no_leaks
 from sterna.migration.context import HostPorts
 from sterna.rpc.deadline import within
 
@@ -68,7 +67,7 @@ class Condition:
     async def look(self) -> HostFacts | None:
         """The host as libvirt describes it now, None where it cannot; sets `trouble`. Raises nothing."""
         found = dict[str, tuple[str, str]]()
-        facts, why = await asyncio.gather(self._described(found), self._cannot_write())
+        facts, why = await both(self._described(found), self._cannot_write())
         if why:
             fix = "free space where the agent's state_dir is, or see why it cannot be written"
             found["its journal cannot be written"] = why, fix

@@ -7,7 +7,9 @@ Tokens are renewed before they expire, and once more when a service answers 401:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +26,9 @@ EXTRA_FIX = "install it: pip install 'sterna[openstack]'"
 
 MOST_ANSWERS = 5
 """An act is a few requests, each perhaps answered byte by byte: after so many `timeout_s` nobody waits for it."""
+CHECK_S = 10.0
+"""For the questions of a check to one service. A user waits for all of a check for 60 s, and reading takes some
+tenths of a second."""
 VOLUME_API = "3.44"
 """The first with `os-complete`, the last call of an attachment's life that we need (OpenStack Rocky and newer)."""
 
@@ -91,6 +96,17 @@ class Cloud:
         except TimeoutError as error:
             kind = Unknown if changing else Unreachable
             raise kind(f"cannot {what}: {error}", fix="see that the service answers") from error
+
+
+@asynccontextmanager
+async def asking_for_a_check(service: str) -> AsyncIterator[None]:
+    """What is inside only reads. Raises Unreachable after CHECK_S."""
+    try:
+        async with asyncio.timeout(CHECK_S):
+            yield
+    except TimeoutError as error:
+        why = f"{service} does not answer: no answer within {CHECK_S:g} s"
+        raise Unreachable(why, fix="see that the service answers, and how fast") from error
 
 
 def _connect(access: CloudAccess) -> Connection:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from sterna.adapters.network.neutron import network as module
 from sterna.adapters.network.neutron import ports
 from sterna.adapters.network.neutron.network import NeutronNetwork
 from sterna.adapters.openstack.session import Cloud, CloudAccess
@@ -337,22 +334,3 @@ async def test_what_is_asked_for_later_has_a_limit_of_its_own(monkeypatch: pytes
     with serving(neutron) as (network, _):
         for _ in range(15):
             assert await network.wired(vm(), "host1")
-
-
-async def test_a_check_names_a_service_that_is_silent_before_who_asks_has_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    gate = threading.Event()
-
-    class Silent(ScriptedNeutron):
-        def __call__(self, asked: Asked) -> Answer:
-            gate.wait(20)
-            return super().__call__(asked)
-
-    monkeypatch.setattr(module, "CHECK_S", 0.2)
-    try:
-        with serving(Silent()) as (network, _), pytest.raises(Unreachable, match=r"Neutron.*0\.2 s"):
-            async with asyncio.timeout(10):
-                await network.check(vm(), *MOVE)
-    finally:
-        gate.set()

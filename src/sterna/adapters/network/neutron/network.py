@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
 from sterna.adapters.network.bindings import reach, switch_at_once
 from sterna.adapters.network.neutron.plug import nic_for
 from sterna.adapters.network.neutron.ports import EXTENSION, NeutronPorts
-from sterna.adapters.openstack.session import Cloud
+from sterna.adapters.openstack.session import Cloud, asking_for_a_check
 from sterna.domain.bindings import Binding, Goal, Port, given_back
-from sterna.domain.errors import NotFound, Refused, Unreachable
+from sterna.domain.errors import NotFound, Refused
 from sterna.domain.model import Nic, Refusal, Vm
-
-CHECK_S = 20.0
-"""For a check, for which a user waits: who asks for it leaves after 60 s, and would blame the agent."""
+from sterna.kit.tasks import all_of
 
 
 class NeutronNetwork:
@@ -30,12 +25,8 @@ class NeutronNetwork:
 
     async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
         """Every port, and the destination's network agents. Raises Temporary, Permanent where Neutron fails."""
-        try:
-            async with asyncio.timeout(CHECK_S):
-                return await self._check(vm, source, destination)
-        except TimeoutError as error:
-            message = f"Neutron has not answered all of a check's questions within {CHECK_S:g} s"
-            raise Unreachable(message, fix="see that it answers") from error
+        async with asking_for_a_check("Neutron"):
+            return await self._check(vm, source, destination)
 
     async def _check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
         found = _without_port(vm)
@@ -77,7 +68,7 @@ class NeutronNetwork:
         """At the switch-over: all ports at once. Without multiple bindings F7 is the only time."""
         with self._ports.together():
             if await self._ports.extended():
-                await self._each(vm, lambda port_id: switch_at_once(self._ports, port_id, source, destination))
+                await all_of(switch_at_once(self._ports, port_id, source, destination) for port_id in _ids(vm))
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
         """F7. A port that was deleted meanwhile has nothing to settle."""
@@ -137,7 +128,7 @@ class NeutronNetwork:
 
         with self._ports.together():
             await self._ports.extended()  # once, not for each port
-            await self._each(vm, one)
+            await all_of(one(port_id) for port_id in _ids(vm))
         return found
 
     async def _without_bindings(self, port_id: str, goal: Goal, source: str, destination: str) -> None:
@@ -147,13 +138,6 @@ class NeutronNetwork:
         )
         if wrong and (await self._ports.raw(port_id)).get("binding:host_id") == wrong:
             await self._ports.bind_to(port_id, right)
-
-    async def _each(self, vm: Vm, act: Callable[[str], Awaitable[None]]) -> None:
-        """All ports side by side; one that fails leaves none of the others half-way."""
-        done = await asyncio.gather(*(act(port_id) for port_id in _ids(vm)), return_exceptions=True)
-        for result in done:
-            if isinstance(result, BaseException):
-                raise result
 
 
 def _without_port(vm: Vm) -> list[Refusal]:

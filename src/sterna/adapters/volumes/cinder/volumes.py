@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sterna.adapters.openstack.session import Cloud
+from sterna.adapters.openstack.session import Cloud, asking_for_a_check
 from sterna.adapters.volumes.cinder.attachments import (
     ATTACHED,
     ATTACHING,
@@ -71,7 +71,8 @@ class CinderVolumes:
     async def check(self, disk: Disk) -> list[Refusal]:
         """Why this host could not be given the volume, as Cinder and its driver have it now."""
         try:
-            seen = await self._cinder.look(_volume(disk))
+            async with asking_for_a_check("Cinder"):
+                seen = await self._cinder.look(_volume(disk))
         except NotFound as error:
             fix = "see that the volume still exists; a disk that is not Cinder's must not have a UUID as its serial"
             return [Refusal(code="volume-missing", message=f"disk {disk.target}: {error.message}", fix=fix)]
