@@ -255,6 +255,22 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
+STOPPING_S = 10.0
+"""How long an agent that is told to stop waits for what is under way to clean up. systemd kills it after 90 s."""
+
+
+async def _stopped(agent: Agent) -> None:
+    """Once it has, or what is under way there does not end: clean-up on a dead file system, perhaps. Then it is
+    cancelled once more, and left."""
+    stopping = asyncio.create_task(agent.stop(), name="stop")
+    await asyncio.wait({stopping}, timeout=STOPPING_S)
+    if stopping.done():
+        stopping.result()
+    else:
+        log.warning("what is under way does not end; the next life goes on from the journal")
+        stopping.cancel()
+
+
 def run_agent(config: Path) -> None:
     """`sterna agent`: run until SIGTERM. A copy under way goes on in libvirt and is joined by the next life.
 
@@ -287,7 +303,7 @@ def run_agent(config: Path) -> None:
         await until_told_to_stop()
         showing.cancel()
         log.info("told to stop; running copies go on", host=settings.host)
-        await agent.stop()
+        await _stopped(agent)
         await parts.bus.close()
 
     with alone_in(settings.state_dir):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -36,6 +37,28 @@ async def test_a_cancellation_of_the_task_itself_goes_on() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not ended
+
+
+async def test_an_error_of_what_cleans_up_afterwards_does_not_take_its_place() -> None:
+    """A loop that goes on after errors would go on."""
+    turns = []
+
+    async def work() -> None:
+        while len(turns) < 3:
+            turns.append("one more")
+            with suppress(ZeroDivisionError), no_leaks():
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    raise ZeroDivisionError
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    assert task.cancelled() and turns == ["one more"]
 
 
 async def test_nor_is_a_limit_around_it_mistaken() -> None:

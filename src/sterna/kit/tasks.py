@@ -37,9 +37,14 @@ def told_to_stop() -> bool:
 @contextmanager
 def no_leaks() -> Iterator[None]:
     """Inside, only a cancellation of the current task comes out as one. One of something that is waited for, which
-    would end this task without a word, becomes Unknown."""
+    would end this task without a word, becomes Unknown. An error after a cancellation (of clean-up, on a dead file
+    system) does not take its place: the task would go on."""
     try:
         yield
+    except Exception as error:
+        if told_to_stop():
+            raise asyncio.CancelledError(f"and after that: {error}") from error
+        raise
     except asyncio.CancelledError as leaked:
         if told_to_stop():
             raise

@@ -1,0 +1,94 @@
+"""`sterna agent` as a process, without libvirt: it ends when told to, whatever hangs in it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sterna.domain.errors import SternaError
+from sterna.kit.clock import SystemClock
+from sterna.rpc.client import RpcClient
+from tests.contract.conftest import NatsWorld
+
+HANGS = """
+import asyncio, signal, threading
+from sterna import bootstrap
+from sterna.agent import daemon
+from sterna.kit import loop
+from sterna.kit.mounts import on_disk
+from sterna.__main__ import run
+
+async def on_a_dead_file_system():
+    await on_disk(threading.Event().wait, "/", limit_s=600)
+
+async def whatever_it_is_told():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+async def hang(self, request):
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # it starts still
+        await asyncio.sleep(0.01)
+    print("under way", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await {what}()
+
+daemon.Agent._describe_host = hang
+bootstrap.STOPPING_S = loop.ENDING_S = 0.3
+run()
+"""
+"""An agent whose answer to `describe_host` has no end, nor has its clean-up."""
+
+
+@pytest.fixture
+async def nats() -> AsyncIterator[NatsWorld]:
+    world = NatsWorld()
+    await world.start()
+    yield world
+    await world.end()
+
+
+@pytest.mark.parametrize("what", ["on_a_dead_file_system", "whatever_it_is_told"])
+async def test_clean_up_that_hangs_keeps_it_for_a_moment_only(nats: NatsWorld, tmp_path: Path, what: str) -> None:
+    config = tmp_path / "agent.toml"
+    settings = f'host = "a"\nstate_dir = "{tmp_path}/state"\n[migration]\naddress = "127.0.0.1"\n'
+    config.write_text(f'{settings}[bus]\nurl = "{nats.url}"\n')
+    command = [sys.executable, "-c", HANGS.format(what=what), "agent", "--config", str(config)]
+    with (tmp_path / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=log)
+    client = RpcClient(await nats.bus("a test"), "a test", SystemClock())
+    try:
+        asking = asyncio.create_task(asked(client))
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"under way\n"
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        asking.cancel()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    told = (tmp_path / "log").read_bytes()
+    assert b"what is under way does not end" in told
+    assert (b"the process ends before what hangs in it" in told) is (what == "whatever_it_is_told")
+    assert b"Traceback" not in told
+
+
+async def asked(client: RpcClient) -> None:
+    """Ask until there is somebody who answers, with whatever."""
+    while True:
+        with suppress(SternaError):
+            await client.call("a", "describe_host", {})
+        await asyncio.sleep(0.1)
