@@ -96,7 +96,7 @@ def config(tmp_path: Path, database: str) -> Path:
 
 
 def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Path) -> None:
-    changes = "fleet._hosts, fleet.ANSWER_S, fleet.CLOSE_S = hang, 0.2, 0.2"
+    changes = "fleet.statements.all_hosts, fleet.ANSWER_S, fleet.CLOSE_S = hang, 0.2, 0.2"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         api = f"http://127.0.0.1:{listening.getsockname()[1]}"
         process = start(config, listening, changes)
