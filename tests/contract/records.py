@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from tests.unit.domain.journals import Book
-
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.projector import apply
 from sterna.domain.journal import Entry, Migration, Role
 from sterna.domain.model import GuestState, HostFacts, VmSummary
 from sterna.ports.fleet import Apply, Batch, Effect, MigrationRecord
+from tests.unit.domain.journals import Book
 
 AT = "2026-01-01T00:00:00+00:00"
 

@@ -8,8 +8,6 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from records import AT, Held, accepted, batch, facts, move, seen, taking, uuid
-from tests.unit.domain.journals import Book, good_destination, good_source
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.projector import apply
@@ -18,6 +16,8 @@ from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import GuestState, JobSample
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page, VmRecord
+from tests.contract.records import AT, Held, accepted, batch, facts, move, seen, taking, uuid
+from tests.unit.domain.journals import Book, good_destination, good_source
 
 LATER = "2026-01-01T00:00:05+00:00"
 

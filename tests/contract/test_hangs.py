@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from remote import adapters_on
-from two_hosts import contract_lab
 
 from sterna.domain.errors import Temporary, Unreachable
 from sterna.domain.model import Nic
 from sterna.domain.plugs import OVS
 from sterna.lab import Lab, sabotage
+from tests.contract.remote import adapters_on
+from tests.contract.two_hosts import contract_lab
 
 __all__ = ["contract_lab"]
 NOBODY = "00000000-0000-4000-8000-00000000dead"

@@ -5,11 +5,11 @@ import contextlib
 from typing import Any
 
 import pytest
-from two_hosts import Side, TwoHosts, contract_lab, hosts, outcome
 
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown, Unreachable
 from sterna.domain.model import GuestState, Nic, Vm
 from sterna.domain.plugs import BRIDGE
+from tests.contract.two_hosts import Side, TwoHosts, contract_lab, hosts, outcome
 
 __all__ = ["contract_lab", "hosts"]
 BASE_BYTES = 32 << 20

@@ -12,11 +12,7 @@ import httpx2
 import pytest
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from records import AT, Held, accepted, batch, facts, move, seen, taking
 from sqlalchemy import Connection, text
-from tests.postgres import Postgres
-from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
-from tests.unit.domain.journals import good_source
 
 from sterna.adapters.sql import fleet_database
 from sterna.adapters.sql.fleet import SqlFleet
@@ -26,6 +22,10 @@ from sterna.controller.controller import Controller
 from sterna.controller.records.projector import apply
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.ports.fleet import Page
+from tests.contract.records import AT, Held, accepted, batch, facts, move, seen, taking
+from tests.postgres import Postgres
+from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
+from tests.unit.domain.journals import good_source
 
 
 def name_of(url: str) -> str:

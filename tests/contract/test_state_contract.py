@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from remote import adapters_on
-from two_hosts import contract_lab
 
 from sterna.lab import Lab
+from tests.contract.remote import adapters_on
+from tests.contract.two_hosts import contract_lab
 
 __all__ = ["contract_lab"]
 pytestmark = pytest.mark.lab

@@ -1,10 +1,10 @@
 """What every `ports.storage.Storage` does."""
 
 import pytest
-from two_hosts import TwoHosts, contract_lab, hosts
 
 from sterna.domain.errors import Conflict, Permanent
 from sterna.ports.storage import Created
+from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
 
 __all__ = ["contract_lab", "hosts"]
 

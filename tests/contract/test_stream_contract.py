@@ -4,11 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from two_hosts import TwoHosts, contract_lab, hosts
 
 from sterna.domain.downtime import SourceTimes
 from sterna.domain.errors import Permanent, Unknown
 from sterna.domain.model import GuestState, Vm
+from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
 
 __all__ = ["contract_lab", "hosts"]
 SLOW = 4 << 20

@@ -1,7 +1,6 @@
 """What every `ports.vif.Vif` does, for each plug type."""
 
 import pytest
-from two_hosts import TwoHosts, contract_lab, hosts
 
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic
@@ -15,6 +14,7 @@ from sterna.domain.plugs import (
     hybrid_names,
     is_wired_by_agent,
 )
+from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
 
 __all__ = ["contract_lab", "hosts"]
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"

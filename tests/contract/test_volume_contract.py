@@ -1,10 +1,10 @@
 """What every `ports.volume.Volumes` does, for iSCSI and for files on shared storage."""
 
 import pytest
-from two_hosts import TwoHosts, contract_lab, hosts
 
 from sterna.domain.errors import Temporary
 from sterna.domain.model import DiskKind
+from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
 
 __all__ = ["contract_lab", "hosts"]
 

@@ -13,8 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from remote import adapters_on
-from tests.lab_state import state
 
 from sterna.domain.errors import SternaError
 from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Nic, Vm
@@ -32,6 +30,8 @@ from sterna.sim.ports.vif import SimVif
 from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
 from sterna.sim.simulation import SimWorld
 from sterna.sim.world.things import Pace, SimPort, SimSecret
+from tests.contract.remote import adapters_on
+from tests.lab_state import state
 
 
 class Side:

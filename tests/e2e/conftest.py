@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
-from tests.lab_state import state
 
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
+from tests.lab_state import state
 
 FINAL = {"completed", "failed", "cancelled"}
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from lxml import etree
 
-from conftest import Fleet
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
+from tests.e2e.conftest import Fleet
 
 IDLE = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>
 <os><type arch='x86_64' machine='q35'>hvm</type></os>{head}<devices>{devices}</devices></domain>"""

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from files import codes, guest, listing, redefine, refused
 from lxml import etree
-from tests.e2e.files import image, second_disk
 
-from conftest import Fleet
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
+from tests.e2e.conftest import Fleet
+from tests.e2e.files import codes, guest, image, listing, redefine, refused, second_disk
 
 __all__ = ["guest"]
 pytestmark = pytest.mark.lab

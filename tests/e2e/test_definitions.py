@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from definitions import CASES, LISTEN, STATE, Case
-from files import plan
 
-from conftest import Fleet
 from sterna.lab.host import LabHost
+from tests.e2e.conftest import Fleet
+from tests.e2e.definitions import CASES, LISTEN, STATE, Case
+from tests.e2e.files import plan
 
 pytestmark = pytest.mark.lab
 

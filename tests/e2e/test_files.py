@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from files import DISK, codes, define, disk_of, forget, guest, listing, plan, redefine, refused, staying
 from lxml import etree
 
-from conftest import Fleet
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
+from tests.e2e.conftest import Fleet
+from tests.e2e.files import DISK, codes, define, disk_of, forget, guest, listing, plan, redefine, refused, staying
 
 __all__ = ["guest", "staying"]
 pytestmark = pytest.mark.lab

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from files import plan, refused
 
-from conftest import Fleet
 from sterna.lab.guest_view import Guest
 from sterna.lab.links import drop, mend, stream_link
+from tests.e2e.conftest import Fleet
+from tests.e2e.files import plan, refused
 
 pytestmark = pytest.mark.lab
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import Fleet
 from sterna.lab import sabotage
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 

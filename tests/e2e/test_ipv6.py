@@ -6,11 +6,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from files import plan
 
-from conftest import Fleet
 from sterna.lab import sabotage
 from sterna.lab.guest_view import Guest
+from tests.e2e.conftest import Fleet
+from tests.e2e.files import plan
 
 pytestmark = pytest.mark.lab
 

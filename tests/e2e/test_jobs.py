@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Iterator
 
 import pytest
-from files import plan, redefine, refused
 from lxml import etree
 
-from conftest import Fleet
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
+from tests.e2e.conftest import Fleet
+from tests.e2e.files import plan, redefine, refused
 
 pytestmark = pytest.mark.lab
 

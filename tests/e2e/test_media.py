@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from files import listing, plan, redefine, refused
 from lxml import etree
 
-from conftest import Fleet
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
+from tests.e2e.conftest import Fleet
+from tests.e2e.files import listing, plan, redefine, refused
 
 pytestmark = pytest.mark.lab
 

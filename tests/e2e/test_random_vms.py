@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
+from tests.e2e.conftest import Fleet
 from tests.random_vms.generator import random_vm
 from tests.random_vms.play import play
-
-from conftest import Fleet
 
 pytestmark = pytest.mark.lab
 

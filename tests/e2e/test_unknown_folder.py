@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from files import codes, image, plan, redefine, second_disk
 
-from conftest import Fleet
 from sterna.lab import sabotage
 from sterna.lab.host import LabHost
 from sterna.lab.places import SHARED
+from tests.e2e.conftest import Fleet
+from tests.e2e.files import codes, image, plan, redefine, second_disk
 
 pytestmark = pytest.mark.lab
 

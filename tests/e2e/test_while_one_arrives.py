@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from files import plan
 
-from conftest import Fleet
+from tests.e2e.conftest import Fleet
+from tests.e2e.files import plan
 
 pytestmark = pytest.mark.lab
 

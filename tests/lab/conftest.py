@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.lab_state import state
 
 from sterna.lab import Lab
+from tests.lab_state import state
 
 
 @pytest.fixture(scope="session")
