@@ -25,14 +25,14 @@ from tests.chaos.verdict import differences
 from tests.chaos.watcher import TwoCopies
 
 
-def test_names_are_there_once_and_a_case_can_be_asked_for_by_name():
+def test_names_are_there_once_and_a_case_can_be_asked_for_by_name() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names)
     assert choose([names[3]]) == ([CASES[3]], [])
     assert choose(["no such thing"]) == ([], ["no such thing"])
 
 
-def test_every_difference_is_named():
+def test_every_difference_is_named() -> None:
     wanted = {"domains": {"a": {"state": "running"}}, "links": [{"name": "tap1"}], "qemu": ["a"]}
     seen = {"domains": {"a": {"state": "paused"}}, "links": [], "qemu": ["a", "a"], "instances": ["a/disk"]}
     assert list(differences(wanted, wanted)) == []
@@ -51,7 +51,7 @@ def case(name: str, disks: tuple[str, ...] = SHARED) -> Case:
     return Case(name, Fault(), COPYING, disks=disks)
 
 
-def test_a_worker_keeps_its_guest_and_then_helps_where_the_most_is_left():
+def test_a_worker_keeps_its_guest_and_then_helps_where_the_most_is_left() -> None:
     waiting = [case("a"), case("b", LOCAL_ONLY), case("c"), case("d", VOLUMES), case("e", VOLUMES)]
     assert next_case(waiting, LOCAL_ONLY, [SHARED]).name == "b"
     assert next_case(waiting, None, []).name == "a"
@@ -69,7 +69,7 @@ def pretend(cases: Connection, number: int) -> None:
             cases.send(Outcome(name, ends=f"by {number}"))
 
 
-def test_every_case_has_an_outcome_whatever_becomes_of_its_worker():
+def test_every_case_has_an_outcome_whatever_becomes_of_its_worker() -> None:
     cases = [case(name) for name in ("one", "deadly two", "three", "deadly four", "five")]
     reported: list[Outcome] = []
     outcomes = play_all(cases, 2, reported.append, pretend)
@@ -79,7 +79,7 @@ def test_every_case_has_an_outcome_whatever_becomes_of_its_worker():
     assert outcomes[1].why == ["its worker ended in the middle of it, exit code -9"]
 
 
-def test_two_workers_play_side_by_side():
+def test_two_workers_play_side_by_side() -> None:
     assert {outcome.ends for outcome in play_all([case("one"), case("two")], 2, lambda _: None, pretend)} == {
         "by 1",
         "by 2",
@@ -114,7 +114,7 @@ class Litter(Fault):
 
 
 @pytest.mark.lab
-def test_whatever_is_left_behind_is_a_leak(stage):
+def test_whatever_is_left_behind_is_a_leak(stage: Stage) -> None:
     outcome = play(stage, Case("litter", Litter(), COPYING, disks=VOLUMES))
     assert not outcome.passed
     for stray in ("links has", "ports has", "shared folder", "instances has stray", "iscsi iqn"):
@@ -122,7 +122,7 @@ def test_whatever_is_left_behind_is_a_leak(stage):
 
 
 @pytest.mark.lab
-def test_both_witnesses_see_two_running_copies(stage):
+def test_both_witnesses_see_two_running_copies(stage: Stage) -> None:
     lab = stage.fleet.lab
     twin = lab.create_vm("twin", "host1", memory_mib=192, dirty_mib_s=5, disks=(), pace="busy")
     with TwoCopies(lab.hosts, twin.name, twin.uuid) as watcher:

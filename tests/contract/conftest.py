@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ class NatsWorld:
 
     max_payload = 1024 * 1024
 
-    def __init__(self, *options):
+    def __init__(self, *options) -> None:
         self.options = options
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
@@ -41,7 +42,7 @@ class NatsWorld:
         self.buses.append(bus)
         return bus
 
-    async def start(self):
+    async def start(self) -> None:
         # pdeathsig: a test run that is killed takes its server along
         args = [
             "setpriv",
@@ -63,14 +64,14 @@ class NatsWorld:
             for bus in self.buses:
                 await bus.wait_connected()
 
-    async def kill(self):
+    async def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         await self.process.wait()
         async with asyncio.timeout(20):
             while any(b.connected for b in self.buses):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
-    async def end(self):
+    async def end(self) -> None:
         for bus in self.buses:
             await bus.close()
         if self.process and self.process.returncode is None:
@@ -81,7 +82,7 @@ class NatsWorld:
 class MemoryWorld:
     """The same for the in-memory broker."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.broker = MemoryBroker()
         self.max_payload = self.broker.max_payload
         self.broker.stop()
@@ -89,13 +90,13 @@ class MemoryWorld:
     async def bus(self, name):
         return self.broker.bus(name)
 
-    async def start(self):
+    async def start(self) -> None:
         self.broker.start()
 
-    async def kill(self):
+    async def kill(self) -> None:
         self.broker.stop()
 
-    async def end(self):
+    async def end(self) -> None:
         pass
 
 
@@ -141,7 +142,7 @@ def certificates(folder):
 
 
 @pytest.fixture(params=["plain", "tls"])
-async def nats(request, tmp_path):
+async def nats(request, tmp_path: Path):
     """A nats-server, once as it is and once with TLS, which every client of `nats.bus` speaks."""
     if NATS_SERVER is None:
         pytest.fail("nats-server is not installed (Debian: apt-get install nats-server)")

@@ -14,7 +14,7 @@ FIRST_WAY_OUT_S = 10
 """Two unanswered pings, 2 s apart, and room for a busy machine."""
 
 
-async def test_credentials(guarded_nats):
+async def test_credentials(guarded_nats) -> None:
     good = await guarded_nats.bus("good", user="agent", password="right")
     await good.publish("s", b"")
     bad = await NatsBus.connect(guarded_nats.url, name="bad", user="agent", password="wrong")
@@ -25,7 +25,7 @@ async def test_credentials(guarded_nats):
         await bad.close()
 
 
-async def test_what_was_published_is_on_its_way_whatever_holds_the_loop_up_next(guarded_nats):
+async def test_what_was_published_is_on_its_way_whatever_holds_the_loop_up_next(guarded_nats) -> None:
     """A journal's fsync comes right after a hint that a guest stands still."""
     bus = await guarded_nats.bus("a", user="agent", password="right")
     address = guarded_nats.url.removeprefix("nats://").rsplit(":", 1)
@@ -40,8 +40,8 @@ async def test_what_was_published_is_on_its_way_whatever_holds_the_loop_up_next(
                 pass
 
 
-async def test_something_that_speaks_no_nats():
-    async def babble(reader, writer):
+async def test_something_that_speaks_no_nats() -> None:
+    async def babble(reader, writer) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
@@ -55,7 +55,7 @@ async def test_something_that_speaks_no_nats():
     server.close()
 
 
-async def test_a_frozen_server_is_noticed_and_forgiven(guarded_nats):
+async def test_a_frozen_server_is_noticed_and_forgiven(guarded_nats) -> None:
     bus = await guarded_nats.bus("a", user="agent", password="right")
     guarded_nats.process.send_signal(signal.SIGSTOP)
     try:

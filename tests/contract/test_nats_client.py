@@ -30,11 +30,11 @@ BACK_S = 2
 class Sender:
     """Publishes without pause; counts what was taken and what was refused."""
 
-    def __init__(self, bus, size):
+    def __init__(self, bus, size) -> None:
         self.bus, self.size, self.sent, self.refused = bus, size, 0, 0
         self.task = asyncio.create_task(self._send())
 
-    async def _send(self):
+    async def _send(self) -> None:
         while True:
             try:
                 await self.bus.publish("x.y", b"z" * self.size)
@@ -45,7 +45,7 @@ class Sender:
 
 
 @asynccontextmanager
-async def senders(bus, size, count=3):
+async def senders(bus, size, count: int = 3):
     crowd = [Sender(bus, size) for _ in range(count)]
     try:
         yield crowd
@@ -63,17 +63,17 @@ async def until(holds, seconds):
     return time.monotonic() - began
 
 
-async def all_send(crowd, seconds):
+async def all_send(crowd, seconds) -> None:
     before = [sender.sent for sender in crowd]
     await until(lambda: all(s.sent > b for s, b in zip(crowd, before, strict=True)), seconds)
 
 
-async def nothing(_message):
+async def nothing(_message) -> None:
     pass
 
 
 @pytest.mark.parametrize("size", [100, 5_000, 200_000])
-async def test_a_server_that_dies_while_it_is_sent_to_is_left_and_joined_again(nats, size):
+async def test_a_server_that_dies_while_it_is_sent_to_is_left_and_joined_again(nats, size: int) -> None:
     bus = await nats.bus("a")
     await bus.subscribe("x.*", nothing)
     async with senders(bus, size) as crowd:
@@ -85,7 +85,7 @@ async def test_a_server_that_dies_while_it_is_sent_to_is_left_and_joined_again(n
 
 
 @pytest.mark.parametrize("size", [100, 100_000])
-async def test_a_server_that_hangs_is_noticed_and_no_sender_is_stuck(nats, size):
+async def test_a_server_that_hangs_is_noticed_and_no_sender_is_stuck(nats, size: int) -> None:
     bus = await nats.bus("a")
     async with senders(bus, size) as crowd:
         await all_send(crowd, 10)
@@ -99,10 +99,10 @@ async def test_a_server_that_hangs_is_noticed_and_no_sender_is_stuck(nats, size)
         await all_send(crowd, BACK_S)
 
 
-async def test_an_answer_that_nobody_waits_for_any_more_ends_nothing(nats):
+async def test_an_answer_that_nobody_waits_for_any_more_ends_nothing(nats) -> None:
     bus, came = await nats.bus("a"), asyncio.Event()
 
-    async def heard(_message):
+    async def heard(_message) -> None:
         came.set()
 
     await bus.subscribe("x.*", heard)
@@ -124,7 +124,9 @@ async def test_an_answer_that_nobody_waits_for_any_more_ends_nothing(nats):
     assert bus.connected and bus._client is first and not first.client._pongs
 
 
-async def test_a_call_that_a_hanging_server_may_have_taken_is_unknown_not_undelivered(nats, monkeypatch):
+async def test_a_call_that_a_hanging_server_may_have_taken_is_unknown_not_undelivered(
+    nats, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bus = await nats.bus("a")
     async with senders(bus, 200_000) as crowd:
         await all_send(crowd, 10)
@@ -143,12 +145,12 @@ class _Now:
     def monotonic_ms(self):
         return time.monotonic() * 1000
 
-    async def sleep(self, seconds):
+    async def sleep(self, seconds) -> None:
         await asyncio.sleep(seconds)
 
 
-async def test_a_loss_that_no_callback_reports_is_seen_by_looking(nats, monkeypatch):
-    async def ends_silently(self, status, do_cbs=True):
+async def test_a_loss_that_no_callback_reports_is_seen_by_looking(nats, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends_silently(self, status, do_cbs: bool = True) -> None:
         self._status = Client.CLOSED
 
     bus = await nats.bus("a")
@@ -161,7 +163,7 @@ async def test_a_loss_that_no_callback_reports_is_seen_by_looking(nats, monkeypa
     assert bus.connected
 
 
-async def test_a_library_that_stops_reading_is_noticed(nats):
+async def test_a_library_that_stops_reading_is_noticed(nats) -> None:
     bus = await nats.bus("a")
     bus._client.client._reading_task.cancel()
     old = bus._client
@@ -169,7 +171,9 @@ async def test_a_library_that_stops_reading_is_noticed(nats):
     assert "sent nothing" in old.why
 
 
-async def test_a_process_that_stood_still_itself_keeps_its_connection(nats, monkeypatch):
+async def test_a_process_that_stood_still_itself_keeps_its_connection(
+    nats, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "SILENCE_S", 1.0)
     monkeypatch.setattr(connection, "PING_S", 0.2)
     bus = await nats.bus("a")
@@ -183,14 +187,14 @@ async def test_a_process_that_stood_still_itself_keeps_its_connection(nats, monk
     assert bus.connected
 
 
-async def test_a_client_that_its_server_closes_as_too_slow_is_back(nats):
+async def test_a_client_that_its_server_closes_as_too_slow_is_back(nats) -> None:
     """While this process stands still, another floods it with more than the server keeps for one client."""
     bus = await nats.bus("slow")
     await bus.subscribe("x.*", nothing)
     lost = bus._client.lost
 
-    def flood():
-        async def send():
+    def flood() -> None:
+        async def send() -> None:
             other = await NatsBus.connect(nats.url, name="flood", tls=nats.tls)
             for _ in range(20):
                 await other.publish("x.y", b"z" * 900_000)
@@ -206,7 +210,7 @@ async def test_a_client_that_its_server_closes_as_too_slow_is_back(nats):
     await bus.publish("s", b"")
 
 
-async def test_no_socket_stays_open(nats):
+async def test_no_socket_stays_open(nats) -> None:
     def sockets():
         count = 0
         for fd in os.listdir("/proc/self/fd"):
@@ -231,7 +235,7 @@ async def test_no_socket_stays_open(nats):
         await until(lambda: sockets() <= before, 5)
 
 
-async def test_closing_is_bounded_while_the_server_hangs(nats):
+async def test_closing_is_bounded_while_the_server_hangs(nats) -> None:
     bus = await nats.bus("a")
     async with senders(bus, 200_000) as crowd:
         await all_send(crowd, 10)
@@ -243,7 +247,7 @@ async def test_closing_is_bounded_while_the_server_hangs(nats):
     assert not bus.connected
 
 
-async def test_one_line_when_lost_and_one_when_back(nats):
+async def test_one_line_when_lost_and_one_when_back(nats) -> None:
     bus = await nats.bus("a")
     lost_at = bus.state().since
     with structlog.testing.capture_logs() as logs:
@@ -261,7 +265,7 @@ async def test_one_line_when_lost_and_one_when_back(nats):
     assert bus.state().connected
 
 
-async def test_why_a_server_refuses_is_logged_once(guarded_nats):
+async def test_why_a_server_refuses_is_logged_once(guarded_nats) -> None:
     with structlog.testing.capture_logs() as logs:
         bus = await NatsBus.connect(guarded_nats.url, name="bad", user="agent", password="wrong")
         await until(lambda: sum(line["event"] == "nats" for line in logs) > 5, 10)
@@ -274,13 +278,13 @@ async def test_why_a_server_refuses_is_logged_once(guarded_nats):
     assert "Authorization" in lines[0]["why"]
 
 
-async def test_a_server_without_tls_is_not_given_the_password(tmp_path):
+async def test_a_server_without_tls_is_not_given_the_password(tmp_path: Path) -> None:
     """A server that says it has no TLS, where the settings ask for TLS: nothing is sent to it."""
     import ssl
 
     received = bytearray()
 
-    async def plain(reader, writer):
+    async def plain(reader, writer) -> None:
         writer.write(b'INFO {"server_id":"x","version":"2.9.10","max_payload":1048576,"auth_required":true}\r\n')
         received.extend(await reader.read())
         writer.close()

@@ -23,7 +23,7 @@ from sterna.sim.ports.bus import MemoryBroker
 GOOD = {"v": 1, "kind": "call", "id": "1", "method": "echo", "sender": "a"}
 
 
-async def serve(bus, name="b", **options):
+async def serve(bus, name: str = "b", **options):
     server = RpcServer(bus, name, SqlJournal.at(None), SystemClock(), **options)
 
     async def echo(request):
@@ -39,7 +39,7 @@ async def raw(bus, subject, payload):
         return decode_reply(await anext(replies))
 
 
-async def test_call(world):
+async def test_call(world) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     await serve(b)
     client = RpcClient(a, "a", SystemClock())
@@ -52,7 +52,7 @@ async def test_call(world):
         await client.call("c", "echo", {})
 
 
-async def test_slow_work_lives_and_a_dead_peer_is_noticed(world):
+async def test_slow_work_lives_and_a_dead_peer_is_noticed(world) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     server = await serve(b, heartbeat_s=0.1)
     at_work = asyncio.Event()
@@ -97,7 +97,7 @@ NASTY = [
 ]
 
 
-async def test_hostile_messages_get_an_answer_and_harm_nothing(world):
+async def test_hostile_messages_get_an_answer_and_harm_nothing(world) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     server = await serve(b)
     seed = random.Random(1)
@@ -118,8 +118,8 @@ async def test_hostile_messages_get_an_answer_and_harm_nothing(world):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(max_size=300), max_size=5))
-def test_random_bytes_never_harm_the_server(payloads):
-    async def attack():
+def test_random_bytes_never_harm_the_server(payloads) -> None:
+    async def attack() -> None:
         broker = MemoryBroker()
         a = broker.bus("a")
         server = RpcServer(broker.bus("b"), "b", FUZZ_JOURNAL, SystemClock())
@@ -137,7 +137,7 @@ def test_random_bytes_never_harm_the_server(payloads):
 FUZZ_JOURNAL = SqlJournal.at(None)
 
 
-async def test_casts_survive_an_outage_of_bus_and_receiver(world):
+async def test_casts_survive_an_outage_of_bus_and_receiver(world) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     seen, both = [], asyncio.Event()
     outbox = Outbox(SqlJournal.at(None), a, "a", SystemClock())
@@ -148,7 +148,7 @@ async def test_casts_survive_an_outage_of_bus_and_receiver(world):
     await world.start()
     server = RpcServer(b, "b", SqlJournal.at(None), SystemClock())
 
-    async def note(request):
+    async def note(request) -> None:
         seen.append(request.id)
         if len(seen) == 3:
             both.set()
@@ -164,7 +164,7 @@ async def test_casts_survive_an_outage_of_bus_and_receiver(world):
     await server.stop()
 
 
-async def test_a_call_survives_a_short_outage_of_the_bus(world):
+async def test_a_call_survives_a_short_outage_of_the_bus(world) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     server = await serve(b, heartbeat_s=0.1)
     at_work, go_on = asyncio.Event(), asyncio.Event()
@@ -183,11 +183,11 @@ async def test_a_call_survives_a_short_outage_of_the_bus(world):
     assert await asyncio.wait_for(call, 20) == {"done": True}
 
 
-async def test_presence_hints(world):
+async def test_presence_hints(world) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     got = asyncio.Queue()
 
-    async def handler(topic, data):
+    async def handler(topic, data) -> None:
         got.put_nowait((topic, data))
 
     await RpcClient(b, "b", SystemClock()).listen("host.*", handler)

@@ -39,12 +39,12 @@ def kinds(found):
     return sorted((f["host"], f["kind"]) for f in found["leftovers"])
 
 
-def test_a_clean_lab_has_none(fleet, guest):
+def test_a_clean_lab_has_none(fleet, guest) -> None:
     found = audit(fleet)
     assert found["clean"] and not found["leftovers"] and not found["silent_hosts"], found
 
 
-def plant_tap(fleet, vm_uuid):
+def plant_tap(fleet, vm_uuid) -> None:
     host = fleet.lab.hosts["host2"]
     host.run(["ip", "tuntap", "add", "tapleft", "mode", "tap"])
     ids = {"made-by": "sterna", "iface-id": "left", "attached-mac": "52:54:00:aa:bb:cc", "vm-uuid": vm_uuid}
@@ -53,7 +53,7 @@ def plant_tap(fleet, vm_uuid):
     host.run(argv)
 
 
-def plant_definition(fleet, name):
+def plant_definition(fleet, name) -> None:
     xml = fleet.lab.hosts["host1"].virsh("dumpxml", "--inactive", name)
     host = fleet.lab.hosts["host2"]
     (host.root / "state" / "left.xml").write_text(xml)
@@ -84,7 +84,7 @@ def plant_files(fleet, guest) -> Path:
     return planted
 
 
-def test_each_kind_is_found_and_exactly_that_is_repaired(fleet, guest):
+def test_each_kind_is_found_and_exactly_that_is_repaired(fleet, guest) -> None:
     clean = fleet.snapshots()
     lab = fleet.lab
     shared = lab.state_dir / "shared"
@@ -116,7 +116,7 @@ def test_each_kind_is_found_and_exactly_that_is_repaired(fleet, guest):
     fleet.wait_closed(again)
 
 
-def test_a_cast_that_waits_is_told_and_is_no_leftover(fleet, guest):
+def test_a_cast_that_waits_is_told_and_is_no_leftover(fleet, guest) -> None:
     path = fleet.lab.hosts["host1"].root / "state" / "journal.db"
     journal = SqlJournal.at(path)
     cast = Envelope(id="x/R4", to="host9", sender="host1", method="rollback", migration_id="x", epoch=1)

@@ -29,13 +29,13 @@ def guest(fleet, empty):
     fleet.remove(guest)
 
 
-def power_cut(fleet, host):
+def power_cut(fleet, host) -> None:
     fleet.lab.kill_agent(host, signal.SIGKILL)
     sabotage.kill_libvirtd(fleet.lab, host)
     sabotage.kill_all(fleet.lab.hosts[host].inside, lambda argv: "qemu-system" in argv[0])
 
 
-def power_back(fleet, host):
+def power_back(fleet, host) -> None:
     sabotage.start_libvirtd(fleet.lab, host)
     fleet.lab.start_agent(host)
     fleet.eventually(lambda: fleet.api.get(f"/v1/hosts/{host}").json()["state"] == "up")
@@ -45,7 +45,7 @@ def declare(fleet, host, **body):
     return fleet.api.post(f"/v1/hosts/{host}/declare-dead", json={"fenced": True, **body})
 
 
-def until_down(fleet, host):
+def until_down(fleet, host) -> None:
     refused = declare(fleet, host)
     assert refused.status_code == 422, refused.text
     assert [r["code"] for r in refused.json()["reasons"]] == ["host-answers"]  # its last beacon is fresh
@@ -54,7 +54,7 @@ def until_down(fleet, host):
     assert [r["code"] for r in unsure.json()["reasons"]] == ["fencing-not-confirmed"]
 
 
-def declared(fleet, host, will):
+def declared(fleet, host, will) -> None:
     (planned,) = fleet.api.get(f"/v1/hosts/{host}/declare-dead").json()["migrations"]
     assert planned["will"].startswith(will), planned
     answer = declare(fleet, host)
@@ -62,7 +62,7 @@ def declared(fleet, host, will):
     assert fleet.api.get(f"/v1/hosts/{host}").json()["state"] == "dead"
 
 
-def test_the_source_dies_while_it_copies(fleet, guest, empty):
+def test_the_source_dies_while_it_copies(fleet, guest, empty) -> None:
     migration = fleet.started(guest.name, "host2", bandwidth_bytes_s=SLOW)
     fleet.wait_for_row("host1", "iteration", migration)
     power_cut(fleet, "host1")
@@ -81,7 +81,7 @@ def test_the_source_dies_while_it_copies(fleet, guest, empty):
     assert fleet.api.post("/v1/hosts/host1/declare-alive").json()["declared_dead_at"] is None
 
 
-def test_the_source_dies_when_the_guest_has_arrived(fleet, guest, empty):
+def test_the_source_dies_when_the_guest_has_arrived(fleet, guest, empty) -> None:
     boot = guest.status().boot_id
     fleet.fault("host1", [{"step": "F1", "moment": "before", "action": "hang"}])
     migration = fleet.started(guest.name, "host2")
@@ -104,7 +104,7 @@ def test_the_source_dies_when_the_guest_has_arrived(fleet, guest, empty):
     assert fleet.api.post("/v1/audit", json={}, timeout=60).json()["clean"]
 
 
-def test_the_destination_dies_while_it_is_copied_to(fleet, guest, empty):
+def test_the_destination_dies_while_it_is_copied_to(fleet, guest, empty) -> None:
     before = fleet.snapshots()
     migration = fleet.started(guest.name, "host2", bandwidth_bytes_s=SLOW)
     fleet.wait_for_row("host1", "iteration", migration)

@@ -42,7 +42,7 @@ def refusals(fleet, guest) -> dict[str, str]:
     return {r["code"]: r["message"] for r in answer.json()["reasons"]}
 
 
-def test_a_host_whose_libvirtd_is_away(fleet, guest):
+def test_a_host_whose_libvirtd_is_away(fleet, guest) -> None:
     sabotage.kill_libvirtd(fleet.lab, "host2")
     try:
         fleet.eventually(lambda: host(fleet)["state"] == "degraded")
@@ -66,7 +66,7 @@ def test_a_host_whose_libvirtd_is_away(fleet, guest):
     assert fleet.api.get("/v1/health").json()["status"] == "ok"
 
 
-def test_an_agent_that_starts_without_libvirtd_is_listed_by_a_controller_that_has_never_seen_it(fleet):
+def test_an_agent_that_starts_without_libvirtd_is_listed_by_a_controller_that_has_never_seen_it(fleet) -> None:
     """Also a second agent of that name does not start."""
     lab = fleet.lab
     lab.kill_agent("host2", signal.SIGKILL)
@@ -79,7 +79,7 @@ def test_an_agent_that_starts_without_libvirtd_is_listed_by_a_controller_that_ha
     fleet.eventually(lambda: host(fleet)["state"] == "up")
 
 
-def test_a_host_whose_state_dir_is_full(fleet, guest):
+def test_a_host_whose_state_dir_is_full(fleet, guest) -> None:
     lab, there = fleet.lab, fleet.lab.hosts["host2"]
     settings = [p for p in os.listdir(there.root / "state") if not p.startswith("journal")]
     lab.kill_agent("host2", signal.SIGKILL)
@@ -104,7 +104,7 @@ def test_a_host_whose_state_dir_is_full(fleet, guest):
     fleet.eventually(lambda: host(fleet)["state"] == "up")
 
 
-def test_a_guest_that_an_operator_pauses_in_mid_copy(fleet):
+def test_a_guest_that_an_operator_pauses_in_mid_copy(fleet) -> None:
     guest = fleet.lab.create_vm("held", "host1", memory_mib=256, dirty_mib_s=20, disks=("shared",))
     migration = fleet.started(guest.name, "host2", bandwidth_bytes_s=32 * 2**20)
     fleet.wait_for_row("host1", "copy-started", migration)

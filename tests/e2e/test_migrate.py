@@ -32,7 +32,7 @@ def where(fleet, guest) -> str:
     return running[0]
 
 
-def test_twenty_times_back_and_forth(fleet, guest):
+def test_twenty_times_back_and_forth(fleet, guest) -> None:
     guest, empty = guest
     before = guest.status()
     with fleet.lab.ping(guest) as ping:
@@ -68,7 +68,7 @@ def slow_link(fleet, mib_s: int) -> Iterator[None]:
             host.run(["tc", "qdisc", "del", "dev", "mgmt0", "root"])
 
 
-def test_what_is_sent_to_it_during_its_standstill_waits_for_it_on_the_new_host(fleet, guest):
+def test_what_is_sent_to_it_during_its_standstill_waits_for_it_on_the_new_host(fleet, guest) -> None:
     """By libvirt alone it is lost: as many pings as are sent during the standstill."""
     guest, _ = guest
     with slow_link(fleet, 60), fleet.lab.ping(guest) as ping:
@@ -86,7 +86,7 @@ def rows_of(fleet, migration) -> set[str]:
     return set(re.findall(r"^\w+ -+>+ \w+ : (?:<[^>]*>)?([PMFR]\d+)", diagram, re.MULTILINE))
 
 
-def test_the_diagram_of_a_run_names_every_row_that_applies(fleet, guest):
+def test_the_diagram_of_a_run_names_every_row_that_applies(fleet, guest) -> None:
     guest, _ = guest
     here = where(fleet, guest)
     migration = fleet.started(guest.name, fleet.other(here))
@@ -95,7 +95,7 @@ def test_the_diagram_of_a_run_names_every_row_that_applies(fleet, guest):
     assert rows_of(fleet, migration) == whole
 
 
-def test_the_diagram_of_a_failed_run_shows_the_rollback_that_happened(fleet, guest, no_faults):
+def test_the_diagram_of_a_failed_run_shows_the_rollback_that_happened(fleet, guest, no_faults) -> None:
     guest, _ = guest
     here = where(fleet, guest)
     fleet.fault(here, [{"step": "M4", "moment": "before", "action": "permanent"}])
@@ -117,7 +117,9 @@ def forced() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("side", "step", "moment"), forced())
-def test_a_failure_forced_at_a_step_leaves_everything_as_it_was(fleet, guest, no_faults, side, step, moment):
+def test_a_failure_forced_at_a_step_leaves_everything_as_it_was(
+    fleet, guest, no_faults, side, step, moment
+) -> None:
     guest, _ = guest
     here = where(fleet, guest)
     there = fleet.other(here)
@@ -136,7 +138,7 @@ def test_a_failure_forced_at_a_step_leaves_everything_as_it_was(fleet, guest, no
     assert status.clean
 
 
-def test_the_source_agent_is_killed_while_memory_is_copied(fleet, guest):
+def test_the_source_agent_is_killed_while_memory_is_copied(fleet, guest) -> None:
     guest, empty = guest
     here = where(fleet, guest)
     there = fleet.other(here)
@@ -155,7 +157,7 @@ def test_the_source_agent_is_killed_while_memory_is_copied(fleet, guest):
     assert ping.longest_gap_ms < 1000
 
 
-def test_an_abort_while_memory_is_copied(fleet, guest):
+def test_an_abort_while_memory_is_copied(fleet, guest) -> None:
     guest, _ = guest
     here = where(fleet, guest)
     there = fleet.other(here)
@@ -172,7 +174,7 @@ def test_an_abort_while_memory_is_copied(fleet, guest):
     assert late.status_code == 409
 
 
-def test_three_vms_at_once_two_there_and_one_back(fleet):
+def test_three_vms_at_once_two_there_and_one_back(fleet) -> None:
     empty = fleet.snapshots()
     starts = {"one": "host1", "two": "host1", "three": "host2"}
     guests = {
@@ -191,7 +193,7 @@ def test_three_vms_at_once_two_there_and_one_back(fleet):
     fleet.eventually(lambda: fleet.snapshots() == empty)
 
 
-def test_a_guest_that_moved_stops_and_starts_again_with_one_tap_on_the_bridge(fleet):
+def test_a_guest_that_moved_stops_and_starts_again_with_one_tap_on_the_bridge(fleet) -> None:
     """PERSIST_XML boots from cold, and the tap made ahead does not stay behind."""
     guest = fleet.lab.create_vm("cold", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared",))
     host2 = fleet.lab.hosts["host2"]

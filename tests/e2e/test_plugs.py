@@ -36,7 +36,7 @@ def names(snapshot: dict) -> set[str]:
     return {f"{link['kind']} {link['name'][:3]}" for link in snapshot["links"]}
 
 
-def test_there_and_back_with_five_nics_of_five_kinds(fleet, guest):
+def test_there_and_back_with_five_nics_of_five_kinds(fleet, guest) -> None:
     guest, empty = guest
     before = guest.status()
     for here, there in (("host1", "host2"), ("host2", "host1")):
@@ -56,7 +56,7 @@ def test_there_and_back_with_five_nics_of_five_kinds(fleet, guest):
     assert after.clean, after.last_error
 
 
-def test_a_failure_before_the_pivot_leaves_every_nic_as_it_was(fleet, guest, no_faults):
+def test_a_failure_before_the_pivot_leaves_every_nic_as_it_was(fleet, guest, no_faults) -> None:
     guest, _ = guest
     (here,) = fleet.lab.hosts_running(guest.name)
     before, boot = fleet.snapshots(), guest.status().boot_id
@@ -72,7 +72,7 @@ def test_a_failure_before_the_pivot_leaves_every_nic_as_it_was(fleet, guest, no_
     assert status.clean
 
 
-def test_it_stops_and_starts_where_it_has_arrived(fleet, guest):
+def test_it_stops_and_starts_where_it_has_arrived(fleet, guest) -> None:
     """PERSIST_XML boots from cold with every plug type, though the taps made ahead are gone."""
     guest, empty = guest
     (here,) = fleet.lab.hosts_running(guest.name)
@@ -90,7 +90,7 @@ def test_it_stops_and_starts_where_it_has_arrived(fleet, guest):
     assert fleet.lab.snapshot(there) == empty[there]
 
 
-def test_what_a_host_lacks_for_its_nics_is_said_at_once(fleet, guest):
+def test_what_a_host_lacks_for_its_nics_is_said_at_once(fleet, guest) -> None:
     guest, _ = guest
     (here,) = fleet.lab.hosts_running(guest.name)
     there = fleet.lab.hosts[fleet.other(here)]

@@ -28,7 +28,7 @@ def known(fleet) -> dict[str, dict[str, str]]:
     return {name: secrets.values(host) for name, host in fleet.lab.hosts.items()}
 
 
-def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(fleet, guest, no_faults):
+def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(fleet, guest, no_faults) -> None:
     own = dict.fromkeys((disk.id for disk in disks(fleet, guest)), secrets.WORD)
     assert known(fleet) == {"host1": own, "host2": {}}
     before = guest.status()
@@ -53,7 +53,7 @@ def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(fleet, g
     assert after.blocks_verified > before.blocks_verified
 
 
-def test_the_target_does_want_a_login(fleet, guest):
+def test_the_target_does_want_a_login(fleet, guest) -> None:
     """Else the CHAP disk would prove nothing."""
     (here,) = fleet.lab.hosts_running(guest.name)
     (_, chap) = disks(fleet, guest)
@@ -66,7 +66,7 @@ def test_the_target_does_want_a_login(fleet, guest):
     assert fleet.lab.hosts[here].run([*ask, "--image-opts", options], check=False).returncode != 0
 
 
-def test_the_word_is_in_no_journal_log_or_answer(fleet, guest):
+def test_the_word_is_in_no_journal_log_or_answer(fleet, guest) -> None:
     told = fleet.api.get(f"/v1/vms/{guest.name}").text
     for name, host in fleet.lab.hosts.items():
         with sqlite3.connect(f"file:{host.root}/state/journal.db?mode=ro", uri=True) as db:
@@ -78,7 +78,7 @@ def test_the_word_is_in_no_journal_log_or_answer(fleet, guest):
     assert secrets.WORD not in told
 
 
-def test_one_that_nobody_may_read_is_refused_with_the_command_that_helps(fleet, guest):
+def test_one_that_nobody_may_read_is_refused_with_the_command_that_helps(fleet, guest) -> None:
     (luks, _) = disks(fleet, guest)
     (here,) = fleet.lab.hosts_running(guest.name)
     usage = f"/srv/sterna/shared/{luks.id}.luks"

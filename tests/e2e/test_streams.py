@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_guest_goes_through_ssh(fleet) -> None:
     fleet.remove(guest)
 
 
-def test_certificates_that_do_not_match_are_found_by_a_rehearsal(fleet, tmp_path) -> None:
+def test_certificates_that_do_not_match_are_found_by_a_rehearsal(fleet, tmp_path: Path) -> None:
     guest = fleet.lab.create_vm("distrusted", "host1", memory_mib=192, disks=("shared",))
     host = fleet.lab.hosts["host2"]
     pki, kept = host.root / "etc/libvirt/pki", tmp_path / "kept"

@@ -95,7 +95,7 @@ def reboot_network(fleet, host: str) -> None:
     assert not names(fleet, host)
 
 
-def test_both_definitions_are_as_an_operator_writes_them(fleet, guest):
+def test_both_definitions_are_as_an_operator_writes_them(fleet, guest) -> None:
     (here,) = fleet.lab.hosts_running(guest.name)
     ports = {mac: port_of(fleet, here, mac) for mac in (guest.mac, "52:54:00:74:0a:02")}
     there = moved(fleet, guest)
@@ -107,7 +107,7 @@ def test_both_definitions_are_as_an_operator_writes_them(fleet, guest):
     assert ports["52:54:00:74:0a:02"]["trunks"] == "[42, 47]"
 
 
-def test_virsh_moves_it_and_sterna_moves_it_on(fleet, guest):
+def test_virsh_moves_it_and_sterna_moves_it_on(fleet, guest) -> None:
     here = moved(fleet, guest)
     boot = guest.status().boot_id
     there = fleet.lab.hosts[fleet.other(here)]
@@ -121,7 +121,7 @@ def test_virsh_moves_it_and_sterna_moves_it_on(fleet, guest):
 
 
 @pytest.mark.parametrize("how", ["managedsave", "save"])
-def test_it_is_saved_and_restored_after_a_reboot(fleet, guest, how):
+def test_it_is_saved_and_restored_after_a_reboot(fleet, guest, how: str) -> None:
     here = moved(fleet, guest)
     host, boot = fleet.lab.hosts[here], guest.status().boot_id
     host.virsh(how, guest.name, *([IMAGE] if how == "save" else []))
@@ -131,7 +131,7 @@ def test_it_is_saved_and_restored_after_a_reboot(fleet, guest, how):
     moved(fleet, guest)
 
 
-def test_it_is_ended_and_started(fleet, guest):
+def test_it_is_ended_and_started(fleet, guest) -> None:
     here = moved(fleet, guest)
     host, boot = fleet.lab.hosts[here], guest.status().boot_id
     host.virsh("destroy", guest.name)

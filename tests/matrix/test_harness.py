@@ -29,19 +29,19 @@ from tests.matrix.play import Case, play
 from tests.matrix.stage import Stage
 
 
-def test_a_case_is_replayed_by_its_name():
+def test_a_case_is_replayed_by_its_name() -> None:
     case = Case("full", "forward", (("host1: call x/y.z before #1", "kill-3s"), ("world: a b #2", "hang-3s")))
     assert Case.named(case.name) == case
 
 
-def test_after_its_death_no_finally_of_that_life_has_any_effect():
+def test_after_its_death_no_finally_of_that_life_has_any_effect() -> None:
     stage, tried = Stage(), []
 
-    async def scene():
+    async def scene() -> None:
         life = stage.lives["host1"]
         storage = stage._ports(life).storage
 
-        async def work():
+        async def work() -> None:
             try:
                 await storage.leave_token("/srv/shared/x.img", "t")
                 life.die()
@@ -65,10 +65,10 @@ def test_after_its_death_no_finally_of_that_life_has_any_effect():
     stage.run(scene)
 
 
-def test_a_killed_agent_is_out_of_reach_and_a_new_life_answers():
+def test_a_killed_agent_is_out_of_reach_and_a_new_life_answers() -> None:
     stage = Stage()
 
-    async def scene():
+    async def scene() -> None:
         await stage.client.call("host1", "describe_host", {})
         stage.kill("host1", 2.0)
         with pytest.raises(SternaError):
@@ -89,7 +89,7 @@ def world_with_a_guest() -> tuple[SimWorld, Auditor, str]:
     return world, auditor, vm
 
 
-def test_the_auditor_sees_two_copies_for_an_instant():
+def test_the_auditor_sees_two_copies_for_an_instant() -> None:
     world, auditor, vm = world_with_a_guest()
     other = world.hosts["host2"]
     domain = other.domains.setdefault(vm, qemu.SimDomain(vm, inactive=world.hosts["host1"].domains[vm].inactive))
@@ -100,7 +100,7 @@ def test_the_auditor_sees_two_copies_for_an_instant():
     assert any("old copy" in text for text in auditor.findings)
 
 
-def test_the_auditor_sees_a_lost_tap_a_lost_admission_and_a_lost_disk():
+def test_the_auditor_sees_a_lost_tap_a_lost_admission_and_a_lost_disk() -> None:
     world, auditor, vm = world_with_a_guest()
     live = world.hosts["host1"].domains[vm].live
     world.remove_tap("host1", live.nics[0].device)
@@ -111,7 +111,7 @@ def test_the_auditor_sees_a_lost_tap_a_lost_admission_and_a_lost_disk():
         assert part in text
 
 
-def test_the_auditor_sees_what_an_agent_touches_in_post_copy():
+def test_the_auditor_sees_what_an_agent_touches_in_post_copy() -> None:
     world, auditor, vm = world_with_a_guest()
     here, there = (world.hosts[name] for name in ("host1", "host2"))
     world.admit("iqn.2026-11.org.sterna:tern-vdb", there.initiator, "host2")
@@ -126,7 +126,7 @@ def test_the_auditor_sees_what_an_agent_touches_in_post_copy():
     assert any("the guest itself was destroyed, on host2" in text for text in auditor.findings)
 
 
-def test_the_auditor_sees_what_is_left():
+def test_the_auditor_sees_what_is_left() -> None:
     world, auditor, vm = world_with_a_guest()
     before = {place: frozenset() for place in facts(world, vm)}
     auditor.verdict(vm, "host1", "host2", before, frozenset(), 0.0)
@@ -149,7 +149,7 @@ def played_without(journaled: Kind, name: str, script: str = "forward") -> str:
         return "\n".join(play(Case("volumes", script), again=False, limit_s=60).problems)
 
 
-def test_the_auditor_of_the_journals_misses_an_intent_an_outcome_and_a_row():
+def test_the_auditor_of_the_journals_misses_an_intent_an_outcome_and_a_row() -> None:
     said = played_without(Kind.INTENT, "connect-volumes")
     assert "host2: connect-volumes acts, and the journal has no open intent of it" in said
     assert "host2: connect-volumes changes session" in said
@@ -167,10 +167,10 @@ def said_with(where: type, name: str, other: object, case: Case) -> str:
         return "\n".join(play(case, again=False).problems)
 
 
-def test_the_auditor_sees_a_longer_standstill_a_late_end_and_a_limit_that_stays():
+def test_the_auditor_sees_a_longer_standstill_a_late_end_and_a_limit_that_stays() -> None:
     tell = SimHypervisor.set_max_downtime
 
-    async def too_much(self, uuid, ms):
+    async def too_much(self, uuid, ms) -> None:
         await tell(self, uuid, ms * 100)
 
     async def nothing(self, ctx, plan):
@@ -196,7 +196,7 @@ WRITES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(WRITES)
-def test_the_notebook_is_a_journal_like_the_one_on_sqlite(writes):
+def test_the_notebook_is_a_journal_like_the_one_on_sqlite(writes) -> None:
     clock = SimClock()
     books = Notebook(clock), SqlJournal.at(None, clock=clock, boot="boot")
     for what, number, role in writes:

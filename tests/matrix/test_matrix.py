@@ -46,13 +46,13 @@ def some(every: Callable[[], list[Case]], count: int) -> list[Case]:
     return found if WHOLE or len(found) <= count else random.Random(SEED).sample(found, count)
 
 
-def test_one_fault(record_property: Record):
+def test_one_fault(record_property: Record) -> None:
     chosen = some(cases.singles, QUICK_SINGLES)
     wanted = [case for case in chosen if not why_not(case)]
     judged("singles", play_all(wanted, always_again=WHOLE), len(chosen) - len(wanted), record_property)
 
 
-def test_two_faults(record_property: Record):
+def test_two_faults(record_property: Record) -> None:
     if WHOLE:
         results, before = play_every_pair(PAIRS)
         judged(f"pairs ({before} before those were merged that go on alike)", results, 0, record_property)
@@ -61,19 +61,19 @@ def test_two_faults(record_property: Record):
     judged("pairs", results, sum(r.verdict == "left out" for r in results), record_property)
 
 
-def test_the_controller_or_its_database_away(record_property: Record):
+def test_the_controller_or_its_database_away(record_property: Record) -> None:
     results = play_all(some(cases.of_the_controller, QUICK_CONTROLLER))
     judged("controller", results, 0, record_property)
 
 
-def test_every_step_of_every_flow_is_struck():
+def test_every_step_of_every_flow_is_struck() -> None:
     every = cases.singles()
     assert cases.covered(every) == cases.STEPS
     assert cases.covered(case for case in every if case.faults[0][1] == "kill-3s") == cases.STEPS - READS_ONLY
 
 
 @pytest.mark.parametrize(("kind", "script"), [(kind, script) for kind in KINDS for script in scripts_for(kind)])
-def test_each_script_by_itself(kind, script):
+def test_each_script_by_itself(kind, script) -> None:
     result = play(Case(kind, script))
     assert not result.problems, str(result)
     assert result.verdict == expected(kind, script)
@@ -81,20 +81,20 @@ def test_each_script_by_itself(kind, script):
 
 
 @pytest.mark.parametrize("kind", POSTCOPY)
-def test_a_stream_that_breaks_in_post_copy_is_told_and_mended(kind):
+def test_a_stream_that_breaks_in_post_copy_is_told_and_mended(kind) -> None:
     told = [line.rpartition("wrote status:")[2] for line in play(Case(kind, "switched-and-cut"), again=False).story]
     wanted = ["recovering", "post-copy", "post-migrating", "completed"]
     assert [s for s in told if s in wanted] == wanted
 
 
-def test_exclusions_cover_little():
+def test_exclusions_cover_little() -> None:
     every = cases.singles()
     assert sum(bool(why_not(case)) for case in every) < len(every) / 300
     assert all(e.reason for e in EXCLUDED)
 
 
 @pytest.mark.parametrize("case", IN_DOUBT, ids=lambda case: case.name)
-def test_in_doubt_it_holds_and_says_so(case):
+def test_in_doubt_it_holds_and_says_so(case) -> None:
     result = play(case, again=False, limit_s=120.0)
     assert not not_held(result), str(result)
 
@@ -110,12 +110,12 @@ ONCE_FAILED = (
 
 
 @pytest.mark.parametrize("name", ONCE_FAILED)
-def test_what_once_failed(name):
+def test_what_once_failed(name: str) -> None:
     result = play(Case.named(name))
     assert not result.problems, str(result)
 
 
-def test_replay(capsys):
+def test_replay(capsys: pytest.CaptureFixture[str]) -> None:
     name = os.environ.get("STERNA_CASE")
     if not name:
         pytest.skip("name a case in STERNA_CASE")

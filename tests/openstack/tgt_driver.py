@@ -23,17 +23,17 @@ class TgtDriver(driver.BaseVD):
     VERSION = "1"
     CI_WIKI_NAME = "none"
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(OPTIONS)
 
-    def do_setup(self, context):
+    def do_setup(self, context) -> None:
         os.makedirs(self.configuration.tgt_folder, exist_ok=True)
 
-    def check_for_setup_error(self):
+    def check_for_setup_error(self) -> None:
         self._targets()
 
-    def _update_volume_stats(self):
+    def _update_volume_stats(self) -> None:
         self._stats = {
             "volume_backend_name": self.configuration.volume_backend_name,
             "vendor_name": "sterna",
@@ -53,12 +53,12 @@ class TgtDriver(driver.BaseVD):
             file.truncate(volume["size"] << 30)
         return self.create_export(context=None, volume=volume)  # a guest may be started before Cinder knows of it
 
-    def delete_volume(self, volume):
+    def delete_volume(self, volume) -> None:
         self.remove_export(None, volume)
         if os.path.exists(self._path(volume)):
             os.unlink(self._path(volume))
 
-    def extend_volume(self, volume, size):
+    def extend_volume(self, volume, size) -> None:
         os.truncate(self._path(volume), size << 30)
 
     def create_export(self, context, volume, connector=None):
@@ -78,7 +78,7 @@ class TgtDriver(driver.BaseVD):
     def ensure_export(self, context, volume):
         return self.create_export(context, volume)
 
-    def remove_export(self, context, volume):
+    def remove_export(self, context, volume) -> None:
         number = self._targets().get(self._iqn(volume))
         if number is not None:
             self._tgtadm("target", "delete", "--force", "--tid", number)
@@ -125,6 +125,6 @@ class TgtDriver(driver.BaseVD):
                 found[name] = number
         return found
 
-    def _tgtadm(self, mode, operation, *more, check=True):
+    def _tgtadm(self, mode, operation, *more, check: bool = True):
         argv = ["tgtadm", "--lld", "iscsi", "--mode", mode, "--op", operation, *more]
         return subprocess.run(argv, check=check, capture_output=True, text=True).stdout

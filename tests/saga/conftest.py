@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from sterna.controller.controller import Controller
-from tests.saga.controlled import HoldingFleet, Scenario
+from tests.saga.controlled import HoldingFleet, Play, Scenario
 from tests.saga.fleet import SimFleet
 
 
 @pytest.fixture
-def play(tmp_path: Path):
+def play(tmp_path: Path) -> Play:
     async def run(scenario: Scenario) -> None:
         fleet = SimFleet()
         records = HoldingFleet(f"sqlite:///{tmp_path}/c.db", fleet.clock)

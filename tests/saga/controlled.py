@@ -14,6 +14,7 @@ from sterna.sim.world.clock import SimClock
 from tests.saga.fleet import SimFleet
 
 Scenario = Callable[[SimFleet, Controller], Awaitable[None]]
+Play = Callable[[Scenario], Awaitable[None]]
 
 
 class HoldingFleet(SqlFleet):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 from sterna.sim.libvirt import life
+from sterna.sim.world.things import Change
 from tests.saga.fleet import SimAgent, SimFleet
 
 KEEP_ALIVE_S = 25.0
@@ -51,12 +52,12 @@ def lose_the_answer(fleet: SimFleet) -> None:
         await fleet.clock.sleep(KEEP_ALIVE_S)
         fleet.world.cut("host1", "host2", kinds=("control",))
 
-    def look(change) -> None:
+    def look(change: Change) -> None:
         if (change.what, change.detail) == ("job", "finished"):
             fleet.world.spawn(give_up())
 
     fleet.world.watch(look)
 
 
-async def lost(*hint) -> None:
+async def lost(*hint: object) -> None:
     """Nobody hears of the guest's standstill."""

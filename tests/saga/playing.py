@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
@@ -11,14 +11,14 @@ from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.sim.world.things import MIB
-from tests.saga.fleet import SimFleet
+from tests.saga.fleet import SimAgent, SimFleet
 
 SLOW = 16 * MIB
 """bytes/s: 512 MiB take half a minute, and 80 MiB/s of writes never converge."""
 PERMITTED = Asked(may=frozenset({May.POSTCOPY}), bandwidth_bytes_s=SLOW)
 
 
-async def run(scenario, fleet: SimFleet | None = None) -> SimFleet:
+async def run(scenario: Callable[[SimFleet], Awaitable[None]], fleet: SimFleet | None = None) -> SimFleet:
     fleet = fleet or SimFleet()
 
     async def inside() -> None:
@@ -37,17 +37,18 @@ async def begin(fleet: SimFleet, vm: str, asked: Asked | None = None) -> None:
         await fleet.clock.sleep(0.1)
 
 
-def when(agent, step, act):
+def when(agent: SimAgent, step: str, act: Callable[[], object]) -> None:
     """Do that to the world right before this step of the agent acts, once."""
-    strike, done = agent._strike, []
+    strike = agent._strike
+    done: list[str] = []
 
-    async def struck(name, row, moment):
+    async def struck(name: str, row: str, moment: str) -> None:
         if (name, moment) == (step, "before") and not done:
             done.append(name)
             act()
         await strike(name, row, moment)
 
-    agent._strike = struck
+    agent._strike = struck  # type: ignore[method-assign]
 
 
 def one(fleet: SimFleet) -> str:

@@ -9,19 +9,19 @@ from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
 
 
-async def test_an_abort_does_not_wait_for_a_destination_that_takes_its_time():
+async def test_an_abort_does_not_wait_for_a_destination_that_takes_its_time() -> None:
     fleet = SimFleet()
     destination = fleet.agents["host2"]
     strike = destination._strike
 
-    async def slow(name, row, moment):
+    async def slow(name, row, moment) -> None:
         if (name, moment) == ("connect-volumes", "before"):
             await fleet.clock.sleep(400)
         await strike(name, row, moment)
 
     destination._strike = slow
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         before = fleet.snapshots()
         await fleet.start(vm)
@@ -36,11 +36,11 @@ async def test_an_abort_does_not_wait_for_a_destination_that_takes_its_time():
 
 
 @pytest.mark.parametrize("after_s", [1, 100])
-async def test_nor_for_its_network(after_s):
+async def test_nor_for_its_network(after_s: int) -> None:
     fleet = SimFleet()
     fleet.agents["host2"].settings["vif_plugging_timeout_s"] = 300.0
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         await fleet.start(fleet.vm(vlan=None))  # no agent gives its ports a tag
         await fleet.clock.sleep(after_s)
         await fleet.abort()

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from sterna.controller.controller import Controller
 from sterna.domain.audit import Leftover, Safety
 from sterna.domain.errors import Temporary, Unreachable
@@ -19,7 +21,7 @@ from sterna.sim.libvirt import life
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.volumes import SimIscsiVolumes
 from sterna.sim.world.things import SimDomain, SimFile, SimPort
-from tests.saga.controlled import started
+from tests.saga.controlled import Play, started
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import power_back, power_cut
 
@@ -80,7 +82,7 @@ def plant_token(fleet: SimFleet, host: str, vm: str) -> str:
     return place
 
 
-async def test_each_kind_is_found_and_exactly_that_is_repaired(play) -> None:
+async def test_each_kind_is_found_and_exactly_that_is_repaired(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         await there_and_back(fleet, vm)
@@ -115,7 +117,7 @@ async def test_each_kind_is_found_and_exactly_that_is_repaired(play) -> None:
     await play(scenario)
 
 
-async def test_a_secret_nobody_refers_to_is_sternas_own_or_left_alone(play) -> None:
+async def test_a_secret_nobody_refers_to_is_sternas_own_or_left_alone(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = life.add_vm(fleet.world, "host1", "tern", disks=("luks",))
         await fleet.start(vm)
@@ -142,7 +144,7 @@ async def test_a_secret_nobody_refers_to_is_sternas_own_or_left_alone(play) -> N
     await play(scenario)
 
 
-async def test_an_incoming_guest_nobody_feeds_and_files_that_were_given_up(play) -> None:
+async def test_an_incoming_guest_nobody_feeds_and_files_that_were_given_up(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         await there_and_back(fleet, vm)
@@ -162,7 +164,7 @@ async def test_an_incoming_guest_nobody_feeds_and_files_that_were_given_up(play)
     await play(scenario)
 
 
-async def test_nothing_is_repaired_without_proof(play) -> None:
+async def test_nothing_is_repaired_without_proof(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         await there_and_back(fleet, vm)
@@ -184,7 +186,7 @@ async def test_nothing_is_repaired_without_proof(play) -> None:
     await play(scenario)
 
 
-async def test_what_an_open_migration_owns_is_no_leftover(play) -> None:
+async def test_what_an_open_migration_owns_is_no_leftover(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm(dirty_bytes_per_s=0, memory_bytes=8 << 30)
         await started(fleet, controller)
@@ -197,7 +199,7 @@ async def test_what_an_open_migration_owns_is_no_leftover(play) -> None:
     await play(scenario)
 
 
-async def test_a_tap_whose_guest_starts_between_the_look_and_the_repair_stays(play) -> None:
+async def test_a_tap_whose_guest_starts_between_the_look_and_the_repair_stays(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         plant_tap(fleet, "host2", "00000000-0000-4000-8000-00000000dead")
@@ -221,7 +223,7 @@ async def test_a_tap_whose_guest_starts_between_the_look_and_the_repair_stays(pl
     await play(scenario)
 
 
-async def test_the_leftovers_of_a_dead_destination_that_came_back(play) -> None:
+async def test_the_leftovers_of_a_dead_destination_that_came_back(play: Play) -> None:
     """The real story behind given-up files: it died at the switch-over, the source's copy was set running again."""
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
@@ -257,7 +259,7 @@ async def test_the_leftovers_of_a_dead_destination_that_came_back(play) -> None:
     await play(scenario)
 
 
-async def test_what_is_open_for_long_is_told_with_what_it_waits_for(play) -> None:
+async def test_what_is_open_for_long_is_told_with_what_it_waits_for(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
         fleet.agents["host1"].rules = [("copy", "before", "permanent")]
@@ -278,7 +280,7 @@ async def test_what_is_open_for_long_is_told_with_what_it_waits_for(play) -> Non
     await play(scenario)
 
 
-async def test_empty_instance_folders_are_listed_and_removed_on_both_hosts(play) -> None:
+async def test_empty_instance_folders_are_listed_and_removed_on_both_hosts(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = life.add_vm(fleet.world, "host1", "tern", disks=("shared",))
         await there_and_back(fleet, vm)
@@ -302,7 +304,7 @@ async def test_empty_instance_folders_are_listed_and_removed_on_both_hosts(play)
     await play(scenario)
 
 
-async def test_the_only_definition_is_never_to_be_undefined(play) -> None:
+async def test_the_only_definition_is_never_to_be_undefined(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         await there_and_back(fleet, vm)
@@ -316,7 +318,7 @@ async def test_the_only_definition_is_never_to_be_undefined(play) -> None:
     await play(scenario)
 
 
-async def test_a_host_whose_libvirtd_is_away_is_not_one_that_lacks_the_vm(play) -> None:
+async def test_a_host_whose_libvirtd_is_away_is_not_one_that_lacks_the_vm(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         await there_and_back(fleet, vm)
@@ -329,7 +331,9 @@ async def test_a_host_whose_libvirtd_is_away_is_not_one_that_lacks_the_vm(play) 
     await play(scenario)
 
 
-async def test_a_guest_that_cannot_be_looked_at_is_said_and_hides_no_other(play, monkeypatch) -> None:
+async def test_a_guest_that_cannot_be_looked_at_is_said_and_hides_no_other(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm, hung = fleet.vm(), life.add_vm(fleet.world, "host2", "hung", disks=("file",))
         await there_and_back(fleet, vm)
@@ -368,7 +372,7 @@ async def test_a_guest_that_cannot_be_looked_at_is_said_and_hides_no_other(play,
     await play(scenario)
 
 
-async def test_a_dead_file_system_hides_nothing_else_and_every_host_answers_in_time(play) -> None:
+async def test_a_dead_file_system_hides_nothing_else_and_every_host_answers_in_time(play: Play) -> None:
     """Before the command line leaves (120 s), however many paths are there, and on however many hosts."""
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
@@ -397,7 +401,9 @@ async def test_a_dead_file_system_hides_nothing_else_and_every_host_answers_in_t
     await play(scenario)
 
 
-async def test_a_question_that_never_ends_is_one_of_many_on_every_host_at_once(play, monkeypatch) -> None:
+async def test_a_question_that_never_ends_is_one_of_many_on_every_host_at_once(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever it is that hangs: all the rest is told, by an agent before its caller leaves."""
 
     async def never(*_: object) -> bool:
@@ -431,7 +437,9 @@ async def test_a_question_that_never_ends_is_one_of_many_on_every_host_at_once(p
     await play(scenario)
 
 
-async def test_a_volume_whose_target_does_not_answer_hides_no_other_admission(play, monkeypatch) -> None:
+async def test_a_volume_whose_target_does_not_answer_hides_no_other_admission(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = life.add_vm(fleet.world, "host1", "tern", disks=("iscsi", "iscsi"))
         await there_and_back(fleet, vm)

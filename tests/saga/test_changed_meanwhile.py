@@ -28,8 +28,8 @@ def fleet():
     return SimFleet()
 
 
-async def test_a_disk_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fleet):
-    async def scenario(fleet):
+async def test_a_disk_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fleet: SimFleet) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         fleet.agents["host2"].rules.append(("connect-volumes", "after", "permanent"))
         await fleet.start(vm)
@@ -44,8 +44,8 @@ async def test_a_disk_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fl
     await run(scenario, fleet)
 
 
-async def test_a_nic_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fleet):
-    async def scenario(fleet):
+async def test_a_nic_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fleet: SimFleet) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         fleet.agents["host2"].rules.append(("connect-volumes", "after", "permanent"))
         await fleet.start(fleet.vm())
         assert await fleet.ended(limit_s=60) is Status.FAILED
@@ -55,8 +55,8 @@ async def test_a_nic_that_was_detached_meanwhile_does_not_hold_a_rollback_up(fle
     await run(scenario, fleet)
 
 
-async def test_a_nic_that_was_detached_after_the_arrival_does_not_hold_the_end_up(fleet):
-    async def scenario(fleet):
+async def test_a_nic_that_was_detached_after_the_arrival_does_not_hold_the_end_up(fleet: SimFleet) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         await fleet.start(fleet.vm())
         assert await fleet.ended(limit_s=60) is Status.COMPLETED
 
@@ -75,8 +75,10 @@ def detach_nic(fleet: SimFleet, host: str) -> None:
 
 @pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("end", ["completed", "failed"])
-async def test_autostart_that_was_changed_while_the_destination_prepared_stays_changed(fleet, written, end):
-    async def scenario(fleet):
+async def test_autostart_that_was_changed_while_the_destination_prepared_stays_changed(
+    fleet: SimFleet, written: bool, end: str
+) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=not written)
         if end == "failed":
             fleet.agents["host1"].rules.append(("make-way", "after", "permanent"))
@@ -85,7 +87,7 @@ async def test_autostart_that_was_changed_while_the_destination_prepared_stays_c
         (host,) = fleet.world.running(vm)
         assert fleet.world.hosts[host].domains[vm].autostart is written
 
-    def change():
+    def change() -> None:
         fleet.world.hosts["host1"].domains[one(fleet)].autostart = written
 
     when(fleet.agents["host2"], "connect-volumes", change)

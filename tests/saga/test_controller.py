@@ -20,13 +20,13 @@ from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.volumes import SimSharedFiles
 from tests.asking import to_start
-from tests.saga.controlled import read, started
+from tests.saga.controlled import Play, read, started
 from tests.saga.fleet import SimFleet
 
 GOOD = "P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 M1 M2 M3 M4 M5 F1 F2 F3 F4 F5 F6 F7 F8 F9 F10 F11"
 
 
-async def test_a_host_whose_libvirt_hangs_holds_up_no_list(play) -> None:
+async def test_a_host_whose_libvirt_hangs_holds_up_no_list(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         add_vm(fleet.world, "host1", "tern")
         began_ms = fleet.clock.monotonic_ms()
@@ -45,7 +45,7 @@ async def test_a_host_whose_libvirt_hangs_holds_up_no_list(play) -> None:
         await play(scenario)
 
 
-async def test_a_host_whose_libvirt_hangs_is_passed_over_in_a_minute(play) -> None:
+async def test_a_host_whose_libvirt_hangs_is_passed_over_in_a_minute(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
         began_ms = fleet.clock.monotonic_ms()
@@ -64,7 +64,7 @@ async def test_a_host_whose_libvirt_hangs_is_passed_over_in_a_minute(play) -> No
         await play(scenario)
 
 
-async def test_what_the_destination_cannot_look_at_is_named_and_its_agent_not_blamed(play) -> None:
+async def test_what_the_destination_cannot_look_at_is_named_and_its_agent_not_blamed(play: Play) -> None:
     why = "/mnt/dead/log: the file system does not answer"
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
@@ -81,7 +81,7 @@ async def test_what_the_destination_cannot_look_at_is_named_and_its_agent_not_bl
         await play(scenario)
 
 
-async def test_a_check_takes_as_long_as_its_slowest_disk(play) -> None:
+async def test_a_check_takes_as_long_as_its_slowest_disk(play: Play) -> None:
     """Who asks for it leaves after 60 s, and would blame the agent."""
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
@@ -97,7 +97,7 @@ async def test_a_check_takes_as_long_as_its_slowest_disk(play) -> None:
         await play(scenario)
 
 
-async def test_a_plan_is_made_without_a_measurement_that_hangs(play) -> None:
+async def test_a_plan_is_made_without_a_measurement_that_hangs(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
         began_ms = fleet.clock.monotonic_ms()
@@ -112,7 +112,7 @@ async def test_a_plan_is_made_without_a_measurement_that_hangs(play) -> None:
         await play(scenario)
 
 
-async def test_a_request_repeated_while_the_first_is_checked_is_the_same_migration(play) -> None:
+async def test_a_request_repeated_while_the_first_is_checked_is_the_same_migration(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         params = to_start(fleet.vm(), "host2")
 
@@ -132,7 +132,7 @@ async def test_a_request_repeated_while_the_first_is_checked_is_the_same_migrati
         await play(scenario)
 
 
-async def test_what_its_user_was_told_has_failed_is_never_accepted_afterwards(play) -> None:
+async def test_what_its_user_was_told_has_failed_is_never_accepted_afterwards(play: Play) -> None:
     goes_on = asyncio.Event()
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
@@ -162,7 +162,7 @@ async def test_what_its_user_was_told_has_failed_is_never_accepted_afterwards(pl
         await play(scenario)
 
 
-async def test_a_request_is_not_refused_while_the_same_one_is_still_being_checked(play) -> None:
+async def test_a_request_is_not_refused_while_the_same_one_is_still_being_checked(play: Play) -> None:
     goes_on, against = asyncio.Event(), [[], [Refusal(code="no-room", message="host2 has no room")]]
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
@@ -186,7 +186,7 @@ def drawn(diagram: str) -> set[str]:
     return set(re.findall(r" : (?:<color:red>)?([PMFR]\d+) ", diagram))
 
 
-async def test_a_migration_is_followed_to_its_end(play) -> None:
+async def test_a_migration_is_followed_to_its_end(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         record = await started(fleet, controller, to=None)
@@ -213,7 +213,7 @@ async def test_a_migration_is_followed_to_its_end(play) -> None:
     await play(scenario)
 
 
-async def test_a_forced_failure_is_told_as_it_was(play) -> None:
+async def test_a_forced_failure_is_told_as_it_was(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
         fleet.agents["host2"].rules = [("connect-volumes", "after", "permanent")]
@@ -231,7 +231,7 @@ async def test_a_forced_failure_is_told_as_it_was(play) -> None:
     await play(scenario)
 
 
-async def test_a_source_agent_that_dies_is_told_too(play) -> None:
+async def test_a_source_agent_that_dies_is_told_too(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
         fleet.agents["host1"].rules = [("copy", "after", "kill")]
@@ -246,7 +246,7 @@ async def test_a_source_agent_that_dies_is_told_too(play) -> None:
     await play(scenario)
 
 
-async def test_an_abort_is_carried_out(play) -> None:
+async def test_an_abort_is_carried_out(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
 
@@ -262,7 +262,7 @@ async def test_an_abort_is_carried_out(play) -> None:
     await play(scenario)
 
 
-async def test_what_both_agents_have_against_it_is_told_at_once(play) -> None:
+async def test_what_both_agents_have_against_it_is_told_at_once(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
         await controller.registry.set_maintenance("host2", True)
@@ -276,7 +276,7 @@ async def test_what_both_agents_have_against_it_is_told_at_once(play) -> None:
     await play(scenario)
 
 
-async def test_vms_with_many_disks_do_not_stop_the_reading_of_a_journal(play) -> None:
+async def test_vms_with_many_disks_do_not_stop_the_reading_of_a_journal(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         for number in range(7):
             vm = add_vm(fleet.world, "host1", f"tern{number}", disks=("iscsi",) * 40)

@@ -10,12 +10,13 @@ import httpx2
 from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.domain.status import Status
+from tests.saga.controlled import Play
 from tests.saga.fleet import SimFleet
 
 CROWD = 1_000
 
 
-async def test_a_thousand_at_once_make_one_migration_and_999_conflicts(play) -> None:
+async def test_a_thousand_at_once_make_one_migration_and_999_conflicts(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         asked = 0

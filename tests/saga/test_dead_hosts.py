@@ -9,7 +9,7 @@ from sterna.domain.errors import NotFound, Refused
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.sim.libvirt import life
-from tests.saga.controlled import read, started
+from tests.saga.controlled import Play, read, started
 from tests.saga.fleet import SimFleet
 
 BIG = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
@@ -47,7 +47,7 @@ async def copying(fleet: SimFleet) -> None:
         await fleet.clock.sleep(0.05)
 
 
-async def test_a_source_that_is_declared_dead_and_comes_back(play) -> None:
+async def test_a_source_that_is_declared_dead_and_comes_back(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm(**BIG)
         await started(fleet, controller)
@@ -81,7 +81,9 @@ async def test_a_source_that_is_declared_dead_and_comes_back(play) -> None:
     await play(scenario)
 
 
-async def test_the_record_of_a_guest_that_was_taken_over_is_not_reopened_by_its_returning_source(play) -> None:
+async def test_the_record_of_a_guest_that_was_taken_over_is_not_reopened_by_its_returning_source(
+    play: Play,
+) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
         fleet.down_s = 10_000
@@ -106,7 +108,7 @@ async def test_the_record_of_a_guest_that_was_taken_over_is_not_reopened_by_its_
     await play(scenario)
 
 
-async def test_no_living_journal_knows_the_migration(play) -> None:
+async def test_no_living_journal_knows_the_migration(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         fleet.down_s = 10_000
@@ -124,7 +126,7 @@ async def test_no_living_journal_knows_the_migration(play) -> None:
     await play(scenario)
 
 
-async def test_what_the_records_call_failed_does_not_go_on_when_its_source_is_back(play) -> None:
+async def test_what_the_records_call_failed_does_not_go_on_when_its_source_is_back(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm(autostart=True)
         fleet.down_s = 10_000
@@ -150,7 +152,7 @@ async def test_what_the_records_call_failed_does_not_go_on_when_its_source_is_ba
     await play(scenario)
 
 
-async def test_the_survivor_is_down_when_the_word_comes_and_is_told_later(play) -> None:
+async def test_the_survivor_is_down_when_the_word_comes_and_is_told_later(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm(**BIG)
         empty = fleet.own("host2")
@@ -173,7 +175,7 @@ async def test_the_survivor_is_down_when_the_word_comes_and_is_told_later(play) 
     await play(scenario)
 
 
-async def test_both_hosts_are_gone(play) -> None:
+async def test_both_hosts_are_gone(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm(**BIG)
         await started(fleet, controller)
@@ -190,7 +192,7 @@ async def test_both_hosts_are_gone(play) -> None:
     await play(scenario)
 
 
-async def test_a_host_nobody_knows(play) -> None:
+async def test_a_host_nobody_knows(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         with pytest.raises(NotFound):
             await controller.deaths.declare("host9", fenced=True)

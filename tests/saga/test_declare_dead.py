@@ -32,8 +32,8 @@ async def noted(fleet: SimFleet, host: str, name: str) -> None:
 # ------------------------------------------------------------ the source dies
 
 
-async def test_the_source_dies_while_it_copies_the_destination_cleans_up_and_the_source_complies():
-    async def scenario(fleet):
+async def test_the_source_dies_while_it_copies_the_destination_cleans_up_and_the_source_complies() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True, **BIG)
         empty = fleet.own("host2")
         await fleet.start(vm)
@@ -62,8 +62,8 @@ async def test_the_source_dies_while_it_copies_the_destination_cleans_up_and_the
 
 
 @pytest.mark.parametrize("point", ["snapshot-volumes", "pre-live-migration", "network-vif-plugged"])
-async def test_the_source_dies_while_it_prepares(point):
-    async def scenario(fleet):
+async def test_the_source_dies_while_it_prepares(point: str) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         empty = fleet.own("host2")
         fleet.down_s = 10_000
@@ -84,8 +84,8 @@ async def test_the_source_dies_while_it_prepares(point):
     await run(scenario)
 
 
-async def test_the_source_dies_when_the_guest_has_arrived_the_destination_finishes_alone():
-    async def scenario(fleet):
+async def test_the_source_dies_when_the_guest_has_arrived_the_destination_finishes_alone() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         fleet.down_s = 10_000
         fleet.agents["host1"].rules.append(("copy", "after", "kill"))
@@ -115,8 +115,8 @@ async def test_the_source_dies_when_the_guest_has_arrived_the_destination_finish
     await run(scenario, SimFleet(("host1", "host2", "host3")))
 
 
-async def test_the_guest_arrived_and_ended_before_the_destination_was_asked():
-    async def scenario(fleet):
+async def test_the_guest_arrived_and_ended_before_the_destination_was_asked() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         fleet.down_s = 10_000
         fleet.agents["host1"].rules.append(("copy", "after", "kill"))
@@ -134,11 +134,11 @@ async def test_the_guest_arrived_and_ended_before_the_destination_was_asked():
     await run(scenario)
 
 
-async def test_the_survivors_agent_is_killed_at_every_step_of_ending_its_half_alone():
+async def test_the_survivors_agent_is_killed_at_every_step_of_ending_its_half_alone() -> None:
     """The declaration and the decision are in its journal."""
     for step in ("remove-configuration", "remove-vifs", "disconnect-volumes-here", "remove-instance-directory"):
 
-        async def scenario(fleet, step=step):
+        async def scenario(fleet: SimFleet, step=step) -> None:
             vm = fleet.vm(**BIG)
             empty = fleet.own("host2")
             await fleet.start(vm)
@@ -156,8 +156,8 @@ async def test_the_survivors_agent_is_killed_at_every_step_of_ending_its_half_al
         await run(scenario)
 
 
-async def test_its_own_libvirtd_is_down_when_the_word_comes():
-    async def scenario(fleet):
+async def test_its_own_libvirtd_is_down_when_the_word_comes() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(**BIG)
         empty = fleet.own("host2")
         await fleet.start(vm)
@@ -175,8 +175,8 @@ async def test_its_own_libvirtd_is_down_when_the_word_comes():
     await run(scenario)
 
 
-async def test_another_guest_of_this_uuid_runs_there_it_is_held_and_said():
-    async def scenario(fleet):
+async def test_another_guest_of_this_uuid_runs_there_it_is_held_and_said() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = life.add_vm(fleet.world, "host1", "tern", disks=("shared",))
         fleet.down_s = 10_000
         fleet.agents["host1"].rules.append(("network-vif-plugged", "after", "kill"))
@@ -202,8 +202,8 @@ async def test_another_guest_of_this_uuid_runs_there_it_is_held_and_said():
 # ------------------------------------------------------------ the destination dies
 
 
-async def test_the_destination_dies_while_the_source_copies_it_ends_without_its_report():
-    async def scenario(fleet):
+async def test_the_destination_dies_while_the_source_copies_it_ends_without_its_report() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True, **BIG)
         before = fleet.own("host1")
         await fleet.start(vm)
@@ -228,8 +228,8 @@ async def test_the_destination_dies_while_the_source_copies_it_ends_without_its_
     await run(scenario)
 
 
-async def test_the_destination_dies_with_the_guest_nothing_is_started_and_what_is_left_is_kept():
-    async def scenario(fleet):
+async def test_the_destination_dies_with_the_guest_nothing_is_started_and_what_is_left_is_kept() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         fleet.down_s = 10_000
         fleet.agents["host2"].rules.append(("activate-bindings", "before", "kill"))
@@ -266,7 +266,7 @@ def at_the_switch_over(fleet: SimFleet, vm: str) -> asyncio.Event:
     """Set when the guest runs on the destination, before the source's libvirt has heard of it."""
     runs_there = asyncio.Event()
 
-    def watch(change):
+    def watch(change) -> None:
         found = domain(fleet, "host2", vm)
         if change.host == "host2" and change.subject == vm and found is not None and found.running:
             runs_there.set()
@@ -276,8 +276,8 @@ def at_the_switch_over(fleet: SimFleet, vm: str) -> asyncio.Event:
 
 
 @pytest.mark.parametrize(("disks", "verdict"), [(("local",), "failed"), (("shared",), "held")])
-async def test_the_destination_dies_in_the_instant_of_the_switch_over(disks, verdict):
-    async def scenario(fleet):
+async def test_the_destination_dies_in_the_instant_of_the_switch_over(disks: tuple[str], verdict: str) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = life.add_vm(fleet.world, "host1", "tern", disks=disks)
         runs_there = at_the_switch_over(fleet, vm)
         await fleet.start(vm)
@@ -307,8 +307,8 @@ async def test_the_destination_dies_in_the_instant_of_the_switch_over(disks, ver
 # ------------------------------------------------------------ the word itself
 
 
-async def test_a_host_whose_agent_answers_is_not_dead():
-    async def scenario(fleet):
+async def test_a_host_whose_agent_answers_is_not_dead() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(**BIG)
         await fleet.start(vm)
         await noted(fleet, "host1", "copy-started")
@@ -321,8 +321,8 @@ async def test_a_host_whose_agent_answers_is_not_dead():
     await run(scenario)
 
 
-async def test_an_agent_whose_libvirt_is_down_is_alive():
-    async def scenario(fleet):
+async def test_an_agent_whose_libvirt_is_down_is_alive() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(**BIG)
         await fleet.start(vm)
         await noted(fleet, "host1", "copy-started")
@@ -335,8 +335,8 @@ async def test_an_agent_whose_libvirt_is_down_is_alive():
     await run(scenario)
 
 
-async def test_the_host_is_heard_again_before_anything_was_done():
-    async def scenario(fleet):
+async def test_the_host_is_heard_again_before_anything_was_done() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(**BIG)
         await fleet.start(vm)
         await noted(fleet, "host1", "copy-started")
@@ -355,8 +355,8 @@ async def test_the_host_is_heard_again_before_anything_was_done():
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("can't start new thread"), asyncio.CancelledError()])
-async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or_asked(error):
-    async def scenario(fleet):
+async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or_asked(error) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         source, survivor = fleet.agents["host1"], fleet.agents["host2"]
         await fleet.start(fleet.vm(**BIG))
         await noted(fleet, "host1", "copy-started")
@@ -378,8 +378,8 @@ async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or
     await run(scenario)
 
 
-async def test_a_host_that_answers_with_an_error_only_is_alive():
-    async def scenario(fleet):
+async def test_a_host_that_answers_with_an_error_only_is_alive() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         await fleet.start(fleet.vm(**BIG))
         await noted(fleet, "host1", "copy-started")
         await fleet.agents["host2"].kill()
@@ -399,8 +399,8 @@ async def cannot_say(*_: object) -> Data:
     raise RuntimeError("can't start new thread")
 
 
-async def test_the_word_is_taken_back():
-    async def scenario(fleet):
+async def test_the_word_is_taken_back() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(**BIG)
         await fleet.start(vm)
         await noted(fleet, "host1", "copy-started")

@@ -8,12 +8,13 @@ from __future__ import annotations
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.sim.libvirt import life
+from tests.saga.fleet import SimFleet
 from tests.saga.losses import closed, declare, domain, power_cut, told
 from tests.saga.playing import in_postcopy, run
 
 
-async def test_the_destination_dies_with_the_guest():
-    async def scenario(fleet):
+async def test_the_destination_dies_with_the_guest() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = await in_postcopy(fleet, autostart=True)
         await power_cut(fleet, "host2")
         await fleet.clock.sleep(60)
@@ -33,8 +34,8 @@ async def test_the_destination_dies_with_the_guest():
     await run(scenario)
 
 
-async def test_the_source_dies_with_half_of_the_memory():
-    async def scenario(fleet):
+async def test_the_source_dies_with_half_of_the_memory() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = await in_postcopy(fleet)
         await power_cut(fleet, "host1")
         await fleet.clock.sleep(60)

@@ -10,11 +10,12 @@ from sterna.domain.errors import Temporary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.migration.context import ABORT_ASKED
+from tests.saga.fleet import SimAgent, SimFleet
 from tests.saga.playing import begin, run
 from tests.saga.steps import backward, forward
 
 
-async def again(fleet, vm) -> None:
+async def again(fleet: SimFleet, vm) -> None:
     """The VM may migrate as ever, once there is room."""
     await fleet.clock.sleep(fleet.full_s)
     at = fleet.world.running(vm)[0]
@@ -30,8 +31,8 @@ def before(cases):
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before(forward()))
-async def test_a_migration_ends_when_the_disk_has_room_again(host, step, moment):
-    async def scenario(fleet):
+async def test_a_migration_ends_when_the_disk_has_room_again(host, step, moment) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         empty = {name: fleet.own(name) for name in fleet.agents}
         fleet.agents[host].rules.append((step, moment, "disk-full"))
@@ -47,8 +48,8 @@ async def test_a_migration_ends_when_the_disk_has_room_again(host, step, moment)
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before(backward()))
-async def test_a_rollback_ends_when_the_disk_has_room_again(host, step, moment):
-    async def scenario(fleet):
+async def test_a_rollback_ends_when_the_disk_has_room_again(host, step, moment) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         as_it_was = fleet.snapshots()
         fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
@@ -63,7 +64,7 @@ async def test_a_rollback_ends_when_the_disk_has_room_again(host, step, moment):
     await run(scenario)
 
 
-def full_after(agent, method, *words):
+def full_after(agent: SimAgent, method, *words) -> None:
     """Its disk is full right after this is written."""
     write = getattr(agent.journal, method)
 
@@ -76,8 +77,8 @@ def full_after(agent, method, *words):
     setattr(agent.journal, method, written)
 
 
-async def test_a_request_that_was_the_last_to_find_room_is_driven():
-    async def scenario(fleet):
+async def test_a_request_that_was_the_last_to_find_room_is_driven() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         full_after(fleet.agents["host1"], "accept")
         with contextlib.suppress(Temporary):
@@ -88,15 +89,15 @@ async def test_a_request_that_was_the_last_to_find_room_is_driven():
     await run(scenario)
 
 
-async def copying(fleet, **asked):
+async def copying(fleet: SimFleet, **asked):
     await begin(fleet, fleet.vm(), Asked(bandwidth_bytes_s=2**20, **asked))  # minutes
     while not fleet.world.copies:
         await fleet.clock.sleep(0.1)
     return fleet.agents["host1"]
 
 
-async def test_an_abort_that_was_the_last_to_find_room_is_obeyed():
-    async def scenario(fleet):
+async def test_an_abort_that_was_the_last_to_find_room_is_obeyed() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         source = await copying(fleet)
         full_after(source, "append", ABORT_ASKED)
         await fleet.abort()
@@ -108,8 +109,8 @@ async def test_an_abort_that_was_the_last_to_find_room_is_obeyed():
     await run(scenario)
 
 
-async def test_a_copy_is_steered_also_when_a_word_about_it_found_no_room():
-    async def scenario(fleet):
+async def test_a_copy_is_steered_also_when_a_word_about_it_found_no_room() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         source = await copying(fleet, finish_within_s=30, may=frozenset())
         await fleet.clock.sleep(5)
         source.disk_full(True)
@@ -121,8 +122,8 @@ async def test_a_copy_is_steered_also_when_a_word_about_it_found_no_room():
     await run(scenario)
 
 
-async def test_an_agent_that_dies_meanwhile_takes_its_migration_up_again():
-    async def scenario(fleet):
+async def test_an_agent_that_dies_meanwhile_takes_its_migration_up_again() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         agent = await copying(fleet)
         agent.disk_full(True)
         await agent.kill()

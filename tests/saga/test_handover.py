@@ -30,7 +30,7 @@ def lose_libvirt_when_it_runs_there(fleet: SimFleet, lost: str) -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["agent lives", "agent dies meanwhile"])
-async def test_what_waits_on_the_source_is_ended_before_libvirt_lets_it_run_again(killed):
+async def test_what_waits_on_the_source_is_ended_before_libvirt_lets_it_run_again(killed: bool) -> None:
     fleet = SimFleet()
 
     async def scenario() -> None:
@@ -55,7 +55,7 @@ async def test_what_waits_on_the_source_is_ended_before_libvirt_lets_it_run_agai
     await fleet.clock.run(scenario())
 
 
-async def test_a_healthy_hand_over_is_left_to_libvirt():
+async def test_a_healthy_hand_over_is_left_to_libvirt() -> None:
     fleet = SimFleet()
 
     async def scenario() -> None:
@@ -70,7 +70,7 @@ async def test_a_healthy_hand_over_is_left_to_libvirt():
 
 
 @pytest.mark.parametrize("lost", ["libvirtd", "control"])
-async def test_libvirt_cannot_let_the_old_copy_run_again(lost):
+async def test_libvirt_cannot_let_the_old_copy_run_again(lost: str) -> None:
     """The destination's libvirtd, or the connection to it, is lost right after the guest began to run there:
     libvirt takes the migration for failed before anybody can be asked, and is kept from what it then tries."""
     fleet = SimFleet()
@@ -93,7 +93,7 @@ async def test_libvirt_cannot_let_the_old_copy_run_again(lost):
     await fleet.clock.run(scenario())
 
 
-async def test_a_destination_that_dies_in_the_hand_over_gives_the_guest_back():
+async def test_a_destination_that_dies_in_the_hand_over_gives_the_guest_back() -> None:
     """Its QEMU dies when the guest is paused on the source: nobody but Sterna can let it run here again."""
     fleet = SimFleet()
     killed = []
@@ -122,7 +122,9 @@ async def test_a_destination_that_dies_in_the_hand_over_gives_the_guest_back():
 
 
 @pytest.mark.parametrize("lost", ["libvirtd", "control"])
-async def test_without_the_interlock_an_old_copy_that_libvirt_lets_run_again_is_held_at_once_and_ended(lost):
+async def test_without_the_interlock_an_old_copy_that_libvirt_lets_run_again_is_held_at_once_and_ended(
+    lost: str,
+) -> None:
     """The destination's libvirtd, or the connection to it, is lost right after the guest began to run there:
     libvirt takes the migration for failed before anybody can be asked, and, as somebody took the interlock away,
     two copies run for a moment."""
@@ -171,7 +173,7 @@ def standstill(fleet: SimFleet) -> asyncio.Event:
     return stands
 
 
-async def test_frames_are_called_to_the_new_host_while_the_guest_stands_still():
+async def test_frames_are_called_to_the_new_host_while_the_guest_stands_still() -> None:
     """They wait in its port there; at the old one they are lost."""
     fleet = SimFleet()
     fleet.world.pace.switch_ms = 200
@@ -190,7 +192,7 @@ async def test_frames_are_called_to_the_new_host_while_the_guest_stands_still():
     await fleet.clock.run(scenario())
 
 
-async def test_the_network_service_is_asked_before_the_standstill_is_journaled():
+async def test_the_network_service_is_asked_before_the_standstill_is_journaled() -> None:
     fleet = SimFleet()
     order = []
 
@@ -199,12 +201,12 @@ async def test_the_network_service_is_asked_before_the_standstill_is_journaled()
             journal, switch = fleet.agents["host1"].journal, SimNetwork.switch
             append = journal.append
 
-            def appended(*args, name="", **more):
+            def appended(*args, name: str = "", **more):
                 if name == "saw-suspended-migrated":
                     order.append("journal")
                 return append(*args, name=name, **more)
 
-            async def switched(network, *args):
+            async def switched(network, *args) -> None:
                 order.append("asked")
                 await switch(network, *args)
 
@@ -218,7 +220,7 @@ async def test_the_network_service_is_asked_before_the_standstill_is_journaled()
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["agent lives", "agent dies meanwhile"])
-async def test_frames_that_were_called_away_are_called_back_where_the_guest_stays(killed):
+async def test_frames_that_were_called_away_are_called_back_where_the_guest_stays(killed: bool) -> None:
     fleet = SimFleet()
     fleet.world.pace.switch_ms = 200
 
@@ -242,7 +244,7 @@ async def test_frames_that_were_called_away_are_called_back_where_the_guest_stay
     await fleet.clock.run(scenario())
 
 
-async def test_a_hint_of_a_standstill_that_comes_too_late_calls_nothing_away():
+async def test_a_hint_of_a_standstill_that_comes_too_late_calls_nothing_away() -> None:
     fleet, late = SimFleet(), []
 
     async def keep(desk, migration_id) -> None:
@@ -268,7 +270,7 @@ async def test_a_hint_of_a_standstill_that_comes_too_late_calls_nothing_away():
     await fleet.clock.run(scenario())
 
 
-async def test_the_network_is_told_as_soon_as_the_guest_runs_there_where_it_was_not_before():
+async def test_the_network_is_told_as_soon_as_the_guest_runs_there_where_it_was_not_before() -> None:
     fleet = SimFleet()
 
     async def scenario() -> None:
@@ -286,7 +288,7 @@ async def test_the_network_is_told_as_soon_as_the_guest_runs_there_where_it_was_
         await fleet.clock.run(scenario())
 
 
-async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is_waited_for():
+async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is_waited_for() -> None:
     """An fsync takes several times as long as the frame, and the guest is silent meanwhile."""
     fleet = SimFleet()
     order = []
@@ -296,12 +298,12 @@ async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is
             journal, announce = fleet.agents["host2"].journal, SimVif.announce
             append = journal.append
 
-            def appended(*args, name="", **more):
+            def appended(*args, name: str = "", **more):
                 if name == "guest-ran-here":
                     order.append("journal")
                 return append(*args, name=name, **more)
 
-            async def announced(vif, nic):
+            async def announced(vif, nic) -> None:
                 order.append("frame")
                 await announce(vif, nic)
 
@@ -318,7 +320,7 @@ async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["nobody asks", "somebody asks"])
-async def test_a_guest_has_its_host_to_itself_when_it_is_let_run_unless_somebody_asks(asked):
+async def test_a_guest_has_its_host_to_itself_when_it_is_let_run_unless_somebody_asks(asked: bool) -> None:
     """Its frames were called before, so nothing is in a hurry; whoever asks is told what is in the journal."""
     fleet = SimFleet()
     fleet.world.pace.finish_ms = 200
@@ -333,7 +335,7 @@ async def test_a_guest_has_its_host_to_itself_when_it_is_let_run_unless_somebody
             host2 = fleet.agents["host2"]
             append = host2.journal.append
 
-            def appended(*args, name="", **more):
+            def appended(*args, name: str = "", **more):
                 if name == "guest-ran-here":
                     written.set()
                 return append(*args, name=name, **more)
@@ -360,7 +362,7 @@ async def told_of_its_arrival(and_then) -> list[float]:
     fleet, told = SimFleet(), []
     announce = SimVif.announce
 
-    async def announced(vif, nic):
+    async def announced(vif, nic) -> None:
         told.append(fleet.clock.monotonic_ms() / 1000)
         await announce(vif, nic)
 
@@ -380,12 +382,12 @@ async def told_of_its_arrival(and_then) -> list[float]:
     return [round(at - told[0], 1) for at in told]
 
 
-async def test_the_network_is_told_again_after_the_migration_is_over():
+async def test_the_network_is_told_again_after_the_migration_is_over() -> None:
     assert await told_of_its_arrival(lambda fleet, vm: None) == [0.0, 0.1, 0.5, 2.0]
 
 
-async def test_a_guest_that_has_moved_on_is_not_called_back():
-    def move_on(fleet, vm):
+async def test_a_guest_that_has_moved_on_is_not_called_back() -> None:
+    def move_on(fleet: SimFleet, vm) -> None:
         fleet.world.hosts["host2"].domains.pop(vm)
 
     assert await told_of_its_arrival(move_on) == [0.0, 0.1, 0.5]

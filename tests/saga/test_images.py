@@ -48,7 +48,7 @@ class Scene:
 
 @pytest.mark.parametrize("told", [None, {}, {"hw_disk_bus": "virtio", "trait:CUSTOM_GOLD": "required"}])
 async def test_an_image_that_demands_nothing_this_host_has_not(told) -> None:
-    async def scenario(fleet, vm):
+    async def scenario(fleet: SimFleet, vm) -> None:
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
         image = fleet.agents["host2"].history(fleet.migration).results["read-image-metadata"]["image"]
@@ -58,7 +58,7 @@ async def test_an_image_that_demands_nothing_this_host_has_not(told) -> None:
 
 
 async def test_what_it_has_not_is_refused_with_every_reason() -> None:
-    async def scenario(fleet, vm):
+    async def scenario(fleet: SimFleet, vm) -> None:
         with pytest.raises(Refused) as refused:
             await fleet.start(vm)
         assert [r.code for r in refused.value.refusals] == ["image-hypervisor", "image-trait"]
@@ -70,7 +70,7 @@ async def test_what_it_has_not_is_refused_with_every_reason() -> None:
 async def test_what_changes_after_the_check_turns_the_migration_back() -> None:
     glance = Glance({})
 
-    async def scenario(fleet, vm):
+    async def scenario(fleet: SimFleet, vm) -> None:
         before = fleet.snapshots()
         await fleet.start(vm)
         glance.told = {"trait:CUSTOM_SILVER": "required"}
@@ -83,7 +83,7 @@ async def test_what_changes_after_the_check_turns_the_migration_back() -> None:
 async def test_a_glance_that_is_away_for_a_moment_is_waited_for() -> None:
     glance = Glance({})
 
-    async def scenario(fleet, vm):
+    async def scenario(fleet: SimFleet, vm) -> None:
         await fleet.start(vm)
         glance.away = 3
         assert await fleet.ended() is Status.COMPLETED
@@ -96,7 +96,7 @@ async def test_a_glance_that_is_away_at_the_check_is_a_reason() -> None:
     glance = Glance({})
     glance.away = 1
 
-    async def scenario(fleet, vm):
+    async def scenario(fleet: SimFleet, vm) -> None:
         with pytest.raises(Refused) as refused:
             await fleet.start(vm)
         assert [r.code for r in refused.value.refusals] == ["image-unknown"]

@@ -24,8 +24,10 @@ def begin(fleet: SimFleet, refusal) -> None:
 @pytest.mark.parametrize(
     "refusal", [job_refusal("tern", "backup"), disk_job_refusal("tern", "vda", "pull", ready=False)]
 )
-async def test_a_job_that_begins_meanwhile_is_named_and_nothing_is_copied(fleet, step, refusal):
-    async def scenario(fleet):
+async def test_a_job_that_begins_meanwhile_is_named_and_nothing_is_copied(
+    fleet: SimFleet, step: str, refusal
+) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         await fleet.start(vm)
         assert await fleet.ended(limit_s=60) is Status.FAILED

@@ -14,8 +14,8 @@ def of(logs: list[dict], host: str, event: str) -> list[dict]:
     return [line for line in logs if line["event"] == event and line.get("host") == host]
 
 
-async def test_a_migration_can_be_followed_by_its_id():
-    async def scenario(fleet: SimFleet):
+async def test_a_migration_can_be_followed_by_its_id() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         with capture_logs() as logs:
             await fleet.start(vm)
@@ -34,8 +34,8 @@ async def test_a_migration_can_be_followed_by_its_id():
     await run(scenario)
 
 
-async def test_a_failed_try_is_one_line_with_its_row_and_what_to_do():
-    async def scenario(fleet: SimFleet):
+async def test_a_failed_try_is_one_line_with_its_row_and_what_to_do() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         fleet.agents["host2"].rules.append(("connect-volumes", "before", "permanent"))
         with capture_logs() as logs:
@@ -50,8 +50,8 @@ async def test_a_failed_try_is_one_line_with_its_row_and_what_to_do():
     await run(scenario)
 
 
-async def test_what_is_tried_again_and_again_is_one_line():
-    async def scenario(fleet: SimFleet):
+async def test_what_is_tried_again_and_again_is_one_line() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         fleet.agents["host1"].rules.append(("find-volumes-to-disconnect", "before", "permanent"))
         with capture_logs() as logs:

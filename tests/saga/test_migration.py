@@ -8,6 +8,7 @@ from sterna.domain.errors import Conflict, Refused
 from sterna.domain.journal import Kind
 from sterna.domain.status import Status
 from sterna.migration.flow import DESTINATION, SOURCE
+from tests.saga.fleet import SimAgent, SimFleet
 from tests.saga.playing import run
 from tests.saga.steps import backward, forward
 
@@ -16,12 +17,12 @@ DESTINATION_ROWS = ["P4", "P5", "P6", "P7", "P8", "P9", "P10", "F6", "F7", "F8",
 ROLLBACK_ROWS = ["R0", "R1", "R2", "R3", "R4", "R8"]
 
 
-def rows(agent, migration) -> set[str]:
+def rows(agent: SimAgent, migration) -> set[str]:
     return {e.row for e in agent.journal.entries(migration) if e.kind in (Kind.DONE, Kind.NOTE)}
 
 
-async def test_a_migration_completes_and_leaves_nothing_behind():
-    async def scenario(fleet):
+async def test_a_migration_completes_and_leaves_nothing_behind() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = {name: fleet.own(name) for name in fleet.agents}
         vm = fleet.vm(autostart=True)
         await fleet.start(vm)
@@ -48,8 +49,8 @@ def before_pivot() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before_pivot())
-async def test_a_permanent_failure_before_the_pivot_leaves_everything_as_it_was(host, step, moment):
-    async def scenario(fleet):
+async def test_a_permanent_failure_before_the_pivot_leaves_everything_as_it_was(host, step, moment) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         before = fleet.snapshots()
         fleet.agents[host].rules.append((step, moment, "permanent"))
@@ -65,10 +66,10 @@ async def test_a_permanent_failure_before_the_pivot_leaves_everything_as_it_was(
     await run(scenario)
 
 
-async def test_a_rollback_waits_for_the_network_agent_only_where_a_port_was_activated_early():
+async def test_a_rollback_waits_for_the_network_agent_only_where_a_port_was_activated_early() -> None:
     """Else no agent wires it while it is marked as on its way, and the guest has it all the time."""
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         source = fleet.agents["host1"]
         source.rules.append(("copy", "before", "permanent"))
         await fleet.start(fleet.vm())
@@ -81,8 +82,8 @@ async def test_a_rollback_waits_for_the_network_agent_only_where_a_port_was_acti
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before_pivot())
-async def test_an_abort_before_the_pivot_leaves_everything_as_it_was(host, step, moment):
-    async def scenario(fleet):
+async def test_an_abort_before_the_pivot_leaves_everything_as_it_was(host, step, moment) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         before = fleet.snapshots()
         fleet.agents[host].rules.append((step, moment, "abort"))
@@ -95,8 +96,8 @@ async def test_an_abort_before_the_pivot_leaves_everything_as_it_was(host, step,
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), forward())
-async def test_an_agent_killed_at_any_step_goes_on_after_its_restart(host, step, moment):
-    async def scenario(fleet):
+async def test_an_agent_killed_at_any_step_goes_on_after_its_restart(host, step, moment) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = {name: fleet.own(name) for name in fleet.agents}
         vm = fleet.vm(autostart=True)
         fleet.agents[host].rules.append((step, moment, "kill"))
@@ -110,8 +111,8 @@ async def test_an_agent_killed_at_any_step_goes_on_after_its_restart(host, step,
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), backward())
-async def test_an_agent_killed_while_rolling_back_goes_on_after_its_restart(host, step, moment):
-    async def scenario(fleet):
+async def test_an_agent_killed_while_rolling_back_goes_on_after_its_restart(host, step, moment) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         before = fleet.snapshots()
         fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
@@ -124,8 +125,8 @@ async def test_an_agent_killed_while_rolling_back_goes_on_after_its_restart(host
     await run(scenario)
 
 
-async def test_while_memory_is_copied_the_source_agent_dies_and_joins_the_copy_again():
-    async def scenario(fleet):
+async def test_while_memory_is_copied_the_source_agent_dies_and_joins_the_copy_again() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(dirty_bytes_per_s=0, memory_bytes=8 << 30)
         await fleet.start(vm)
         source = fleet.agents["host1"]
@@ -143,8 +144,8 @@ async def test_while_memory_is_copied_the_source_agent_dies_and_joins_the_copy_a
     await run(scenario)
 
 
-async def test_the_source_agent_is_dead_until_long_after_the_guest_has_moved():
-    async def scenario(fleet):
+async def test_the_source_agent_is_dead_until_long_after_the_guest_has_moved() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = {name: fleet.own(name) for name in fleet.agents}
         vm = fleet.vm()
         await fleet.start(vm)
@@ -161,8 +162,8 @@ async def test_the_source_agent_is_dead_until_long_after_the_guest_has_moved():
     await run(scenario)
 
 
-async def test_an_abort_while_memory_is_copied():
-    async def scenario(fleet):
+async def test_an_abort_while_memory_is_copied() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(dirty_bytes_per_s=0, memory_bytes=8 << 30)
         before = fleet.snapshots()
         await fleet.start(vm)
@@ -176,8 +177,8 @@ async def test_an_abort_while_memory_is_copied():
     await run(scenario)
 
 
-async def test_the_destination_is_dead_in_a_rollback_the_vm_is_free_and_the_debt_stays_open():
-    async def scenario(fleet):
+async def test_the_destination_is_dead_in_a_rollback_the_vm_is_free_and_the_debt_stays_open() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         before = fleet.snapshots()
         source, destination = fleet.agents["host1"], fleet.agents["host2"]
@@ -197,8 +198,8 @@ async def test_the_destination_is_dead_in_a_rollback_the_vm_is_free_and_the_debt
     await run(scenario)
 
 
-async def test_after_the_pivot_an_abort_is_a_conflict():
-    async def scenario(fleet):
+async def test_after_the_pivot_an_abort_is_a_conflict() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
@@ -208,8 +209,8 @@ async def test_after_the_pivot_an_abort_is_a_conflict():
     await run(scenario)
 
 
-async def test_the_same_id_twice_is_one_migration_and_another_id_is_a_conflict():
-    async def scenario(fleet):
+async def test_the_same_id_twice_is_one_migration_and_another_id_is_a_conflict() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(dirty_bytes_per_s=0, memory_bytes=8 << 30)
         first = await fleet.start(vm)
         again = await fleet.start(vm, migration=fleet.migration)
@@ -224,8 +225,8 @@ async def test_the_same_id_twice_is_one_migration_and_another_id_is_a_conflict()
     await run(scenario)
 
 
-async def test_every_reason_at_once_and_nothing_changed():
-    async def scenario(fleet):
+async def test_every_reason_at_once_and_nothing_changed() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         fleet.world.hosts["host2"].memory_bytes = 1 << 20
         del fleet.world.hosts["host2"].bridges["br-int"]
@@ -239,8 +240,8 @@ async def test_every_reason_at_once_and_nothing_changed():
     await run(scenario)
 
 
-async def test_the_tap_made_ahead_goes_when_its_guest_ends_and_not_before():
-    async def scenario(fleet):
+async def test_the_tap_made_ahead_goes_when_its_guest_ends_and_not_before() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED

@@ -15,7 +15,7 @@ from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.saga.fleet import SimFleet
 
 
-async def test_the_second_host_of_a_name_is_refused_and_told_which_the_first_is():
+async def test_the_second_host_of_a_name_is_refused_and_told_which_the_first_is() -> None:
     fleet = SimFleet()
 
     async def scenario() -> None:
@@ -29,7 +29,7 @@ async def test_the_second_host_of_a_name_is_refused_and_told_which_the_first_is(
 
 
 @pytest.mark.parametrize("away", ["nobody is there", "it is the same host", "it has just died"])
-async def test_what_proves_nothing_keeps_no_agent_from_starting(away):
+async def test_what_proves_nothing_keeps_no_agent_from_starting(away: str) -> None:
     fleet = SimFleet()
 
     async def scenario() -> None:
@@ -47,7 +47,7 @@ async def test_what_proves_nothing_keeps_no_agent_from_starting(away):
 
 
 @pytest.mark.parametrize("hung", ["host1", "host2"])
-async def test_nor_while_a_libvirtd_hangs_which_is_said_soon(hung):
+async def test_nor_while_a_libvirtd_hangs_which_is_said_soon(hung: str) -> None:
     """systemd gives a service 90 s to start."""
     fleet = SimFleet()
     real = SimHypervisor.host
@@ -71,7 +71,7 @@ async def test_nor_while_a_libvirtd_hangs_which_is_said_soon(hung):
 
 
 @pytest.mark.parametrize("away", ["host1", "host2"])
-async def test_nor_does_one_start_while_a_libvirtd_is_away_and_somebody_answers(away):
+async def test_nor_does_one_start_while_a_libvirtd_is_away_and_somebody_answers(away: str) -> None:
     fleet = SimFleet()
 
     async def scenario() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.status import Status
+from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
 
 
-async def test_its_next_epoch_is_newer_than_what_the_destination_has_seen():
-    async def scenario(fleet):
+async def test_its_next_epoch_is_newer_than_what_the_destination_has_seen() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         journal = fleet.agents["host2"].journal
         told = {"vm_uuid": vm, "vm_name": "tern", "source": "host9", "destination": "host2"}

@@ -48,7 +48,7 @@ def plugged(fleet: SimFleet, host: str) -> set[str]:
 @pytest.mark.parametrize(
     "words", ["other: user", "other: bridge br-int with virtualport 802.1Qbg", "other: ethernet"]
 )
-async def test_a_nic_that_no_host_can_plug_is_the_only_reason(words):
+async def test_a_nic_that_no_host_can_plug_is_the_only_reason(words: str) -> None:
     """It is described in words, which the destination must not take for a forged message."""
 
     async def scenario(fleet: SimFleet) -> None:
@@ -62,7 +62,7 @@ async def test_a_nic_that_no_host_can_plug_is_the_only_reason(words):
     await run(scenario)
 
 
-async def test_there_and_back_in_one_piece():
+async def test_there_and_back_in_one_piece() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
         for _ in range(2):
@@ -83,7 +83,9 @@ async def test_there_and_back_in_one_piece():
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("action", ["permanent", "kill"])
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_failure_or_a_death_at_a_step_leaves_every_nic_as_it_was(step: str, moment: str, action: str):
+async def test_a_failure_or_a_death_at_a_step_leaves_every_nic_as_it_was(
+    step: str, moment: str, action: str
+) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
         before = fleet.snapshots()
@@ -99,7 +101,7 @@ async def test_a_failure_or_a_death_at_a_step_leaves_every_nic_as_it_was(step: s
     await run(scenario)
 
 
-async def test_a_guest_that_stops_keeps_what_libvirt_needs_to_start_it_again():
+async def test_a_guest_that_stops_keeps_what_libvirt_needs_to_start_it_again() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
         await fleet.start(vm)
@@ -117,7 +119,7 @@ async def test_a_guest_that_stops_keeps_what_libvirt_needs_to_start_it_again():
     await run(scenario)
 
 
-async def test_a_guest_that_is_saved_leaves_nothing_and_is_restored_with_what_libvirt_makes():
+async def test_a_guest_that_is_saved_leaves_nothing_and_is_restored_with_what_libvirt_makes() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "mixed", plugs=(OVS, BRIDGE))
         await fleet.start(vm)
@@ -131,7 +133,7 @@ async def test_a_guest_that_is_saved_leaves_nothing_and_is_restored_with_what_li
     await run(scenario)
 
 
-async def test_a_guest_that_is_started_again_at_once_is_on_the_network_once():
+async def test_a_guest_that_is_started_again_at_once_is_on_the_network_once() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "mixed", plugs=(OVS, BRIDGE))
         await fleet.start(vm)
@@ -151,7 +153,7 @@ async def test_a_guest_that_is_started_again_at_once_is_on_the_network_once():
 
 
 @pytest.mark.parametrize("used", [False, True])
-async def test_a_port_that_a_power_cut_left_goes_unless_the_guest_uses_it_again(used: bool):
+async def test_a_port_that_a_power_cut_left_goes_unless_the_guest_uses_it_again(used: bool) -> None:
     """The switch remembers its ports. A guest whose definition names the device comes back into the same one."""
 
     async def scenario(fleet: SimFleet) -> None:
@@ -175,7 +177,7 @@ async def test_a_port_that_a_power_cut_left_goes_unless_the_guest_uses_it_again(
     await run(scenario)
 
 
-async def test_every_nics_reason_at_once():
+async def test_every_nics_reason_at_once() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
         there = fleet.world.hosts["host2"]
@@ -194,7 +196,7 @@ async def test_every_nics_reason_at_once():
     await run(scenario)
 
 
-async def test_a_guest_that_does_not_let_go_of_a_device_stays_with_all_of_them():
+async def test_a_guest_that_does_not_let_go_of_a_device_stays_with_all_of_them() -> None:
     async def holds_on(hypervisor: SimHypervisor, uuid: str, nic: Nic) -> None:
         raise Temporary(f"the guest does not let go of NIC {nic.mac}")
 
@@ -213,7 +215,7 @@ async def test_a_guest_that_does_not_let_go_of_a_device_stays_with_all_of_them()
     await run(scenario)
 
 
-async def test_a_parent_taken_after_the_check_turns_it_back():
+async def test_a_parent_taken_after_the_check_turns_it_back() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
         before = fleet.snapshots()
@@ -251,7 +253,7 @@ def name_tap(fleet: SimFleet, vm: str, device: str) -> Nic:
     return nic
 
 
-async def test_under_a_network_service_the_name_of_the_port_counts_and_no_operators():
+async def test_under_a_network_service_the_name_of_the_port_counts_and_no_operators() -> None:
     """A binding knows no `web0`: P10 calls the tap after the port."""
 
     async def scenario(fleet: SimFleet) -> None:
@@ -273,7 +275,7 @@ async def test_under_a_network_service_the_name_of_the_port_counts_and_no_operat
     await run(scenario)
 
 
-async def test_two_nics_with_one_mac_are_refused():
+async def test_two_nics_with_one_mac_are_refused() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "vm1", plugs=(OVS, BRIDGE))
         here = fleet.world.hosts["host1"].domains[vm].live
@@ -288,13 +290,13 @@ async def test_two_nics_with_one_mac_are_refused():
     await run(scenario)
 
 
-def test_a_standby_has_the_mac_of_its_virtual_function():
+def test_a_standby_has_the_mac_of_its_virtual_function() -> None:
     function, standby = (Nic(mac="52:54:00:00:00:99", plug=plug) for plug in (HOSTDEV, OVS))
     assert twins([function, standby]) == []
     assert len(twins([function, standby, standby])) == 1
 
 
-async def test_a_vhost_user_nic_is_refused_by_name_with_a_way_out():
+async def test_a_vhost_user_nic_is_refused_by_name_with_a_way_out() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
         give(fleet, vm, Nic(mac="52:54:00:00:00:99", plug=VHOSTUSER, device="/run/vhu0"))
@@ -312,7 +314,7 @@ def functions(fleet: SimFleet, host: str) -> list[str]:
     return sorted(fleet.world.hosts[host].guests_functions())
 
 
-async def test_a_virtual_function_is_chosen_by_what_is_free_and_two_guests_get_two():
+async def test_a_virtual_function_is_chosen_by_what_is_free_and_two_guests_get_two() -> None:
     async def scenario(fleet: SimFleet) -> None:
         there = fleet.world.hosts["host2"]
         there.functions = {"0000:5e:10.1": "physnet2", "0000:5e:10.2": "physnet1", "0000:5e:10.3": "physnet1"}
@@ -337,7 +339,7 @@ async def test_a_virtual_function_is_chosen_by_what_is_free_and_two_guests_get_t
     await run(scenario)
 
 
-async def test_what_one_guest_was_promised_another_does_not_get():
+async def test_what_one_guest_was_promised_another_does_not_get() -> None:
     async def scenario(fleet: SimFleet) -> None:
         there = fleet.world.hosts["host2"]
         there.functions = {"0000:5e:10.2": "physnet1"}
@@ -358,7 +360,7 @@ async def test_what_one_guest_was_promised_another_does_not_get():
     await run(scenario)
 
 
-async def test_an_agent_that_dies_with_the_function_taken_away_gives_it_back():
+async def test_an_agent_that_dies_with_the_function_taken_away_gives_it_back() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
         before = fleet.snapshots()
@@ -374,7 +376,7 @@ async def test_an_agent_that_dies_with_the_function_taken_away_gives_it_back():
     await run(scenario)
 
 
-async def test_a_function_whose_network_nobody_has_named_is_refused_before_anything_begins():
+async def test_a_function_whose_network_nobody_has_named_is_refused_before_anything_begins() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
         fleet.world.hosts["host1"].functions.clear()

@@ -22,8 +22,8 @@ ALL_WELL = ["queued", "preparing", "migrating", "post-copy", "post-migrating", "
 ONE_BREAK = [*ALL_WELL[:4], "recovering", "post-copy", *ALL_WELL[4:]]
 
 
-async def test_a_guest_that_does_not_converge_is_switched_and_arrives():
-    async def scenario(fleet):
+async def test_a_guest_that_does_not_converge_is_switched_and_arrives() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet, autostart=True)
         with pytest.raises(Conflict, match="runs on host2"):
@@ -37,8 +37,8 @@ async def test_a_guest_that_does_not_converge_is_switched_and_arrives():
     await run(scenario)
 
 
-async def test_it_must_have_been_permitted():
-    async def scenario(fleet):
+async def test_it_must_have_been_permitted() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         await fleet.start(vm, asked=Asked(bandwidth_bytes_s=SLOW))
         await status(fleet, Status.MIGRATING)
@@ -51,8 +51,8 @@ async def test_it_must_have_been_permitted():
     await run(scenario)
 
 
-async def test_a_host_without_userfaultfd_refuses():
-    async def scenario(fleet):
+async def test_a_host_without_userfaultfd_refuses() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         fleet.world.hosts["host2"].userfaultfd = False
         with pytest.raises(Exception, match="page faults"):
             await fleet.start(fleet.vm(), asked=PERMITTED)
@@ -61,8 +61,8 @@ async def test_a_host_without_userfaultfd_refuses():
 
 
 @pytest.mark.parametrize("away_s", [1.0, 45.0])
-async def test_a_broken_link_is_recovering_until_it_is_whole_again(away_s):
-    async def scenario(fleet):
+async def test_a_broken_link_is_recovering_until_it_is_whole_again(away_s: float) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet)
         fleet.world.cut("host1", "host2", kinds=("stream",))
@@ -79,8 +79,8 @@ async def test_a_broken_link_is_recovering_until_it_is_whole_again(away_s):
 
 @pytest.mark.parametrize("dead", [("host1",), ("host2",), ("host1", "host2")])
 @pytest.mark.parametrize("cut", [False, True])
-async def test_agents_may_die_in_it(dead, cut):
-    async def scenario(fleet):
+async def test_agents_may_die_in_it(dead: tuple[str, ...], cut: bool) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet)
         for host in dead:
@@ -100,8 +100,8 @@ async def test_agents_may_die_in_it(dead, cut):
 
 
 @pytest.mark.parametrize("host", ["host1", "host2"])
-async def test_libvirtds_may_die_in_it(host):
-    async def scenario(fleet):
+async def test_libvirtds_may_die_in_it(host: str) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet)
         fleet.world.hosts[host].libvirtd_up = False
@@ -116,8 +116,10 @@ async def test_libvirtds_may_die_in_it(host):
 
 @pytest.mark.parametrize("host", ["host1", "host2"])
 @pytest.mark.parametrize("persistent", [True, False])
-async def test_a_guest_that_loses_one_half_has_ended_on_the_destination_and_is_not_started(host, persistent):
-    async def scenario(fleet):
+async def test_a_guest_that_loses_one_half_has_ended_on_the_destination_and_is_not_started(
+    host: str, persistent: bool
+) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet, persistent=persistent)
         life.kill_qemu(fleet.world, host, vm)
@@ -131,8 +133,10 @@ async def test_a_guest_that_loses_one_half_has_ended_on_the_destination_and_is_n
 
 
 @pytest.mark.parametrize("away", ["host1", "host2"])
-async def test_a_lost_half_that_the_destination_does_not_notice_is_given_up_by_whichever_agents_come_back(away):
-    async def scenario(fleet):
+async def test_a_lost_half_that_the_destination_does_not_notice_is_given_up_by_whichever_agents_come_back(
+    away: str,
+) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet)
         await fleet.agents[away].kill()
@@ -148,8 +152,8 @@ async def test_a_lost_half_that_the_destination_does_not_notice_is_given_up_by_w
     await run(scenario)
 
 
-async def test_nothing_is_removed_while_the_link_is_broken():
-    async def scenario(fleet):
+async def test_nothing_is_removed_while_the_link_is_broken() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = await in_postcopy(fleet)
         fleet.world.cut("host1", "host2", kinds=("stream",))
         await status(fleet, Status.RECOVERING)
@@ -164,8 +168,8 @@ async def test_nothing_is_removed_while_the_link_is_broken():
     await run(scenario)
 
 
-async def test_the_switch_waits_until_a_broken_stream_could_be_joined_again():
-    async def scenario(fleet):
+async def test_the_switch_waits_until_a_broken_stream_could_be_joined_again() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         await fleet.start(vm, asked=PERMITTED)
         await status(fleet, Status.MIGRATING)

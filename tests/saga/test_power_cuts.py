@@ -119,11 +119,11 @@ def check_nothing_runs_away(fleet: SimFleet, vm: str, running: list[str]) -> Non
 
 @pytest.mark.parametrize("victim", HOSTS)
 @pytest.mark.parametrize("place", forward()[::EVERY], ids=str)
-async def test_power_is_cut_on_the_way_forward(place, victim) -> None:
+async def test_power_is_cut_on_the_way_forward(place, victim: str) -> None:
     await play_one(place, victim, back=False)
 
 
 @pytest.mark.parametrize("victim", HOSTS)
 @pytest.mark.parametrize("place", backward()[::EVERY], ids=str)
-async def test_power_is_cut_on_the_way_back(place, victim) -> None:
+async def test_power_is_cut_on_the_way_back(place, victim: str) -> None:
     await play_one(place, victim, back=True)

@@ -168,7 +168,9 @@ async def test_a_hopeless_guest_that_may_be_slowed_down_is() -> None:
 
 
 @pytest.mark.parametrize(("within_s", "at_most_s"), [(45.0, 47.0), (None, 240.0)])
-async def test_a_hopeless_guest_that_may_not_be_touched_is_given_up_and_runs_on(within_s, at_most_s) -> None:
+async def test_a_hopeless_guest_that_may_not_be_touched_is_given_up_and_runs_on(
+    within_s: float | None, at_most_s: float
+) -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
         empty = fleet.own("host2")

@@ -8,9 +8,8 @@ from sterna.domain.journal import Kind
 from sterna.domain.status import Status
 from sterna.migration import flow, order
 from sterna.migration.source.rollback import R3_PATIENCE_S
+from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
-
-from .fleet import SimFleet
 
 
 def compensation(fleet: SimFleet, host: str) -> list[str]:
@@ -21,8 +20,8 @@ def compensation(fleet: SimFleet, host: str) -> list[str]:
 
 
 @pytest.mark.parametrize("failed", flow.SOURCE.until_pivot, ids=lambda step: step.name)
-async def test_the_source_undoes_what_had_begun(failed):
-    async def scenario(fleet):
+async def test_the_source_undoes_what_had_begun(failed) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         fleet.agents["host1"].rules.append((failed.name, "before", "permanent"))
         await fleet.start(vm)
@@ -33,8 +32,8 @@ async def test_the_source_undoes_what_had_begun(failed):
 
 
 @pytest.mark.parametrize("failed", flow.DESTINATION.until_pivot, ids=lambda step: step.name)
-async def test_the_destination_undoes_what_had_begun(failed):
-    async def scenario(fleet):
+async def test_the_destination_undoes_what_had_begun(failed) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         fleet.agents["host2"].rules.append((failed.name, "before", "permanent"))
         await fleet.start(vm)
@@ -45,10 +44,10 @@ async def test_the_destination_undoes_what_had_begun(failed):
 
 
 @pytest.mark.parametrize("failed", flow.DESTINATION.until_pivot, ids=lambda step: step.name)
-async def test_the_destination_undoes_the_same_where_r3_does_not_reach_it(failed):
+async def test_the_destination_undoes_the_same_where_r3_does_not_reach_it(failed) -> None:
     """The source asks for a while, then leaves it to R4's cast, which waits until the destination is back."""
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         def away() -> None:
             fleet.broker.cut("host2-1")  # its first life hears nothing from now on
             fleet.dying.append(fleet.agents["host2"])

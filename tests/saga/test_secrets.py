@@ -29,8 +29,8 @@ def secrets(fleet: SimFleet, host: str) -> dict[str, SimSecret]:
     return fleet.world.hosts[host].secrets
 
 
-async def test_there_and_back_with_the_secrets_where_they_belong():
-    async def scenario(fleet):
+async def test_there_and_back_with_the_secrets_where_they_belong() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         own = dict(secrets(fleet, "host1"))
         assert len(own) == 2
@@ -51,8 +51,8 @@ async def test_there_and_back_with_the_secrets_where_they_belong():
     await run(scenario)
 
 
-async def test_what_the_destination_has_is_used_and_never_touched():
-    async def scenario(fleet):
+async def test_what_the_destination_has_is_used_and_never_touched() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         for uuid, known in secrets(fleet, "host1").items():
             private = known.about.model_copy(update={"private": known.about.kind == "volume"})
@@ -72,8 +72,8 @@ async def test_what_the_destination_has_is_used_and_never_touched():
     await run(scenario)
 
 
-async def test_one_that_only_has_the_same_usage_serves_a_disk_that_names_the_usage():
-    async def scenario(fleet):
+async def test_one_that_only_has_the_same_usage_serves_a_disk_that_names_the_usage() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         (chap,) = (s.about for s in secrets(fleet, "host1").values() if s.about.kind == "iscsi")
         other = chap.model_copy(update={"uuid": "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"})
@@ -85,33 +85,33 @@ async def test_one_that_only_has_the_same_usage_serves_a_disk_that_names_the_usa
     await run(scenario)
 
 
-def _private(fleet):
+def _private(fleet: SimFleet) -> None:
     for known in secrets(fleet, "host1").values():
         known.about = known.about.model_copy(update={"private": True})
 
 
-def _valueless(fleet):
+def _valueless(fleet: SimFleet) -> None:
     for known in secrets(fleet, "host1").values():
         known.value = None
 
 
-def _gone(fleet):
+def _gone(fleet: SimFleet) -> None:
     secrets(fleet, "host1").clear()
 
 
-def _other_usage(fleet):
+def _other_usage(fleet: SimFleet) -> None:
     for uuid, known in secrets(fleet, "host1").items():
         secrets(fleet, "host2")[uuid] = SimSecret(known.about.model_copy(update={"usage": "/else"}), b"x")
 
 
-def _other_uuid(fleet):
+def _other_uuid(fleet: SimFleet) -> None:
     for known in secrets(fleet, "host1").values():
         if known.about.kind == "volume":
             other = known.about.model_copy(update={"uuid": "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"})
             secrets(fleet, "host2")[other.uuid] = SimSecret(other, b"x")
 
 
-def _valueless_there(fleet):
+def _valueless_there(fleet: SimFleet) -> None:
     for uuid, known in secrets(fleet, "host1").items():
         secrets(fleet, "host2")[uuid] = SimSecret(known.about)
 
@@ -127,8 +127,8 @@ def _valueless_there(fleet):
         (_valueless_there, "secret-without-value", "virsh secret-set-value"),
     ],
 )
-async def test_what_cannot_be_carried_is_refused_before_anything_is_done(spoil, code, fix):
-    async def scenario(fleet):
+async def test_what_cannot_be_carried_is_refused_before_anything_is_done(spoil, code: str, fix: str) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         spoil(fleet)
         before = fleet.snapshots()
@@ -141,11 +141,11 @@ async def test_what_cannot_be_carried_is_refused_before_anything_is_done(spoil, 
     await run(scenario)
 
 
-async def test_a_secret_that_became_private_after_the_check_fails_p3_and_leaves_nothing():
-    async def scenario(fleet):
+async def test_a_secret_that_became_private_after_the_check_fails_p3_and_leaves_nothing() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
 
-        async def spoil(step, row, moment):
+        async def spoil(step, row, moment) -> None:
             if (step, moment) == ("pre-live-migration", "before"):
                 _private(fleet)
 
@@ -165,8 +165,8 @@ FAILING += [("host2", "plug-vifs", "after"), ("host1", "pre-live-migration", "af
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), FAILING)
-async def test_a_rollback_takes_away_what_the_migration_made(host, step, moment):
-    async def scenario(fleet):
+async def test_a_rollback_takes_away_what_the_migration_made(host, step, moment) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         before = fleet.snapshots()
         fleet.agents[host].rules.append((step, moment, "permanent"))
@@ -182,8 +182,8 @@ async def test_a_rollback_takes_away_what_the_migration_made(host, step, moment)
 @pytest.mark.parametrize(
     "step", ["make-secrets", "connect-volumes", "pre-live-migration", "remove-secrets-at-source"]
 )
-async def test_agents_killed_around_the_secrets_go_on(step, moment):
-    async def scenario(fleet):
+async def test_agents_killed_around_the_secrets_go_on(step: str, moment: str) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         for agent in fleet.agents.values():
             agent.rules.append((step, moment, "kill"))
@@ -199,8 +199,8 @@ async def test_agents_killed_around_the_secrets_go_on(step, moment):
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_destination_killed_while_it_takes_them_away_does_so_later(moment):
-    async def scenario(fleet):
+async def test_a_destination_killed_while_it_takes_them_away_does_so_later(moment: str) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         before = fleet.snapshots()
         fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
@@ -213,8 +213,8 @@ async def test_a_destination_killed_while_it_takes_them_away_does_so_later(momen
     await run(scenario)
 
 
-async def test_one_that_a_crash_left_without_its_value_gets_it_from_the_next_try():
-    async def scenario(fleet):
+async def test_one_that_a_crash_left_without_its_value_gets_it_from_the_next_try() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         for uuid, known in secrets(fleet, "host1").items():
             mark = {"made_for": vm, "made_by": "an earlier one"}
@@ -240,8 +240,8 @@ def sharing(fleet: SimFleet, **of_the_first: object) -> tuple[str, str, str]:
     return one, two, str(shared[0].uuid)
 
 
-async def test_a_secret_that_two_guests_share_stays_until_nobody_there_refers_to_it():
-    async def scenario(fleet):
+async def test_a_secret_that_two_guests_share_stays_until_nobody_there_refers_to_it() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         one, two, uuid = sharing(fleet)
         for vm in (one, two):
             await fleet.start(vm)
@@ -254,8 +254,8 @@ async def test_a_secret_that_two_guests_share_stays_until_nobody_there_refers_to
     await run(scenario)
 
 
-async def test_a_rollback_leaves_what_another_guest_on_its_way_counts_on():
-    async def scenario(fleet):
+async def test_a_rollback_leaves_what_another_guest_on_its_way_counts_on() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         one, two, uuid = sharing(fleet, memory_bytes=8 << 30)
         await fleet.start(one)
         first = fleet.migration
@@ -276,10 +276,10 @@ async def test_a_rollback_leaves_what_another_guest_on_its_way_counts_on():
     await run(scenario)
 
 
-async def test_a_value_is_in_no_message_journal_log_or_answer():
+async def test_a_value_is_in_no_message_journal_log_or_answer() -> None:
     words = [b"value of /srv/shared", b"value of iqn", b"dmFsdWUgb2Yg"]  # as it is, and in base64
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         sent = []
         lose = fleet.broker.loses
         fleet.broker.loses = lambda packet: sent.append(packet.payload) or lose(packet)
@@ -304,8 +304,8 @@ async def test_a_value_is_in_no_message_journal_log_or_answer():
     await run(scenario)
 
 
-async def test_an_encrypted_disk_that_only_this_host_sees_is_refused():
-    async def scenario(fleet):
+async def test_an_encrypted_disk_that_only_this_host_sees_is_refused() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         domain = fleet.world.hosts["host1"].domains[vm]
         about = Secret(uuid="0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11", kind="volume", usage="/x")
@@ -353,11 +353,11 @@ def own_logins(fleet: SimFleet) -> None:
 
 @pytest.mark.parametrize("strike", ["", "connect-volumes", "plug-vifs", "make-secrets"])
 @pytest.mark.parametrize("action", ["kill", "permanent"])
-async def test_a_login_of_each_hosts_own_is_made_there_and_goes_with_the_guest(strike, action):
+async def test_a_login_of_each_hosts_own_is_made_there_and_goes_with_the_guest(strike: str, action: str) -> None:
     fleet = SimFleet()
     own_logins(fleet)
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "tern", disks=("chap",))
         operators = dict(secrets(fleet, "host1"))
         before = fleet.snapshots()

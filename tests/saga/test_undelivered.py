@@ -29,8 +29,8 @@ async def start_and_lose_the_destination(fleet: SimFleet, vm: str) -> None:
     await fleet.start(vm)
 
 
-async def test_nobody_ever_got_p3_so_it_ends_without_the_destination():
-    async def scenario(fleet):
+async def test_nobody_ever_got_p3_so_it_ends_without_the_destination() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         before = fleet.snapshots()
         await start_and_lose_the_destination(fleet, vm)
@@ -47,8 +47,8 @@ async def test_nobody_ever_got_p3_so_it_ends_without_the_destination():
     await run(scenario)
 
 
-async def test_an_abort_meanwhile_ends_it_at_once():
-    async def scenario(fleet):
+async def test_an_abort_meanwhile_ends_it_at_once() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         await start_and_lose_the_destination(fleet, vm)
         source = fleet.agents["host1"]
@@ -60,8 +60,8 @@ async def test_an_abort_meanwhile_ends_it_at_once():
     await run(scenario)
 
 
-async def test_an_answer_lost_before_the_destination_went_away_proves_nothing():
-    async def scenario(fleet):
+async def test_an_answer_lost_before_the_destination_went_away_proves_nothing() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         fleet.agents["host2"].rules.append(("plug-vifs", "after", "kill"))
         fleet.down_s = 300
@@ -80,8 +80,8 @@ async def test_an_answer_lost_before_the_destination_went_away_proves_nothing():
     await run(scenario)
 
 
-async def test_a_try_without_an_outcome_in_the_journal_counts_as_one_that_arrived():
-    async def scenario(fleet):
+async def test_a_try_without_an_outcome_in_the_journal_counts_as_one_that_arrived() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         source, destination = fleet.agents["host1"], fleet.agents["host2"]
         destination.rules.append(("attach-volumes", "before", "kill"))
@@ -102,7 +102,7 @@ async def test_a_try_without_an_outcome_in_the_journal_counts_as_one_that_arrive
     await run(scenario)
 
 
-def test_what_the_other_side_could_not_reach_is_no_proof_about_the_call_to_it():
+def test_what_the_other_side_could_not_reach_is_no_proof_about_the_call_to_it() -> None:
     with pytest.raises(Unreachable) as seen:
         raise from_wire(Undelivered("libvirtd there does not answer").to_wire())
     assert not isinstance(seen.value, Undelivered)

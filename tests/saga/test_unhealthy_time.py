@@ -10,7 +10,7 @@ from sterna.agent.housekeeping import PRUNE_EVERY_S, Housekeeping
 from sterna.controller.controller import Controller
 from sterna.domain.status import Status
 from sterna.ports import records
-from tests.saga.controlled import read, started
+from tests.saga.controlled import Play, read, started
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
 
@@ -20,7 +20,7 @@ STEPS = ("snapshot-volumes", "pre-live-migration", "copy", "detach-volumes")
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("jump_s", [-12 * HOURS, 12 * HOURS, 40 * 24 * HOURS])
-async def test_a_hosts_wall_clock_jumps_in_the_middle(play, step, jump_s) -> None:
+async def test_a_hosts_wall_clock_jumps_in_the_middle(play: Play, step: str, jump_s) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         empty = fleet.own("host1").domains.keys() - {vm}
@@ -50,8 +50,8 @@ async def test_a_hosts_wall_clock_jumps_in_the_middle(play, step, jump_s) -> Non
     await play(scenario)
 
 
-async def test_a_rollback_whose_destination_is_away_waits_by_the_monotonic_clock():
-    async def scenario(fleet):
+async def test_a_rollback_whose_destination_is_away_waits_by_the_monotonic_clock() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         before = fleet.snapshots()
         source = fleet.agents["host1"]
@@ -71,7 +71,7 @@ async def test_a_rollback_whose_destination_is_away_waits_by_the_monotonic_clock
     await run(scenario)
 
 
-async def test_the_journals_of_a_long_life_stay_small(play, monkeypatch) -> None:
+async def test_the_journals_of_a_long_life_stay_small(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Housekeeping, "prune", small(3))
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:

@@ -42,11 +42,11 @@ def move(fleet: SimFleet, to: str) -> SimCopy:
 
 
 @pytest.mark.parametrize("step", ["connect-volumes", "plug-vifs"])
-async def test_a_vm_that_is_deleted_while_it_is_prepared_ends_the_migration(step):
+async def test_a_vm_that_is_deleted_while_it_is_prepared_ends_the_migration(step: str) -> None:
     fleet = SimFleet()
     empty = {name: fleet.own(name) for name in fleet.agents}
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         await fleet.start(fleet.vm(autostart=True))
         assert await fleet.ended(limit_s=120) is Status.FAILED
         assert fleet.own("host2") == empty["host2"]
@@ -57,11 +57,11 @@ async def test_a_vm_that_is_deleted_while_it_is_prepared_ends_the_migration(step
     await run(scenario, fleet)
 
 
-async def test_a_vm_that_is_deleted_while_it_is_copied_ends_the_migration():
+async def test_a_vm_that_is_deleted_while_it_is_copied_ends_the_migration() -> None:
     fleet = SimFleet()
     empty = {name: fleet.own(name) for name in fleet.agents}
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         await fleet.start(vm)
         assert await fleet.ended(limit_s=120) is Status.FAILED
@@ -72,10 +72,10 @@ async def test_a_vm_that_is_deleted_while_it_is_copied_ends_the_migration():
     await run(scenario, fleet)
 
 
-async def test_somebody_elses_migration_of_the_vm_is_not_given_up_by_a_rollback():
+async def test_somebody_elses_migration_of_the_vm_is_not_given_up_by_a_rollback() -> None:
     fleet, copies = SimFleet(("host1", "host2", "host3")), []
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",), nics=0)
         empty = fleet.own("host2")
         await fleet.start(vm)
@@ -88,10 +88,10 @@ async def test_somebody_elses_migration_of_the_vm_is_not_given_up_by_a_rollback(
     await run(scenario, fleet)
 
 
-async def test_a_guest_that_was_moved_while_the_agent_was_down_is_not_taken_for_arrived():
+async def test_a_guest_that_was_moved_while_the_agent_was_down_is_not_taken_for_arrived() -> None:
     fleet, copies = SimFleet(("host1", "host2", "host3")), []
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",), nics=0, autostart=True)
         empty = fleet.own("host2")
         fleet.agents["host1"].rules.append(("copy", "before", "kill"))
@@ -112,10 +112,10 @@ async def test_a_guest_that_was_moved_while_the_agent_was_down_is_not_taken_for_
 
 
 @pytest.mark.parametrize("step", ["take-ownership", "interlock"])
-async def test_a_guest_that_somebody_else_moved_to_the_very_destination_is_left_to_him(step):
+async def test_a_guest_that_somebody_else_moved_to_the_very_destination_is_left_to_him(step: str) -> None:
     fleet, copies = SimFleet(), []
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",), nics=0)
         await fleet.start(vm)
         await fleet.clock.sleep(300)
@@ -133,10 +133,12 @@ async def test_a_guest_that_somebody_else_moved_to_the_very_destination_is_left_
 @pytest.mark.parametrize(("step", "fails", "ending"), [
     ("connect-volumes", True, Status.FAILED), ("activate-bindings", False, Status.COMPLETED),
 ])  # fmt: skip
-async def test_a_port_that_is_deleted_meanwhile_holds_neither_end_up(step, fails, ending):
+async def test_a_port_that_is_deleted_meanwhile_holds_neither_end_up(
+    step: str, fails: bool, ending: Status
+) -> None:
     fleet = SimFleet()
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         if fails:
             fleet.agents["host2"].rules.append(("connect-volumes", "after", "permanent"))
         await fleet.start(fleet.vm())

@@ -47,8 +47,8 @@ ANY = pytest.mark.parametrize("error", [RuntimeError(NO_THREAD), asyncio.Cancell
 
 
 @ANY
-async def test_an_abort_is_asked_for_again_after_any_error(error):
-    async def scenario(fleet):
+async def test_an_abort_is_asked_for_again_after_any_error(error) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         await copying(fleet)
         with raising(SimHypervisor, "abort", error):
             await fleet.abort()
@@ -57,8 +57,8 @@ async def test_an_abort_is_asked_for_again_after_any_error(error):
     await run(scenario)
 
 
-async def test_what_libvirt_says_against_an_abort_is_journaled_when_its_words_change():
-    async def scenario(fleet):
+async def test_what_libvirt_says_against_an_abort_is_journaled_when_its_words_change() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         await copying(fleet)
         refusals = [*[Permanent("the job cannot be ended")] * 5, *[Permanent("nor now")] * 5]
         with raising(SimHypervisor, "abort", *refusals):
@@ -71,10 +71,10 @@ async def test_what_libvirt_says_against_an_abort_is_journaled_when_its_words_ch
 
 
 @ANY
-async def test_the_copy_is_looked_at_again_after_any_error(error):
+async def test_the_copy_is_looked_at_again_after_any_error(error) -> None:
     """Only a look ends the copy of a rehearsal."""
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         with raising(SimHypervisor, "sample", error) as left:
             await fleet.start(fleet.vm(), rehearse="copy")
             assert await fleet.ended(limit_s=60) is Status.CANCELLED
@@ -84,8 +84,8 @@ async def test_the_copy_is_looked_at_again_after_any_error(error):
 
 
 @ANY
-async def test_events_are_listened_to_again_after_any_error(error):
-    async def scenario(fleet):
+async def test_events_are_listened_to_again_after_any_error(error) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         with raising(watch, "_note_events", error, error) as left:
             await copying(fleet)
         assert not left
@@ -96,8 +96,8 @@ async def test_events_are_listened_to_again_after_any_error(error):
     await run(scenario)
 
 
-async def test_why_a_guest_is_not_switched_to_post_copy_is_journaled_once():
-    async def scenario(fleet):
+async def test_why_a_guest_is_not_switched_to_post_copy_is_journaled_once() -> None:
+    async def scenario(fleet: SimFleet) -> None:
         await copying(fleet)
         refusals = [Permanent("the disks come first")] * 5
         with raising(SimHypervisor, "switch_to_postcopy", *refusals, RuntimeError(NO_THREAD)):
@@ -110,10 +110,10 @@ async def test_why_a_guest_is_not_switched_to_post_copy_is_journaled_once():
 
 
 @ANY
-async def test_the_network_service_is_told_again_after_any_error(error):
+async def test_the_network_service_is_told_again_after_any_error(error) -> None:
     """Here, not only by F7: the guest is reached as soon as that."""
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         with raising(SimNetwork, "switch", error) as left:
             await fleet.start(fleet.vm())
             assert await fleet.ended() is Status.COMPLETED
@@ -125,7 +125,7 @@ async def test_the_network_service_is_told_again_after_any_error(error):
     await run(scenario)
 
 
-async def test_a_copy_is_joined_and_aborted_though_no_event_can_be_listened_to():
+async def test_a_copy_is_joined_and_aborted_though_no_event_can_be_listened_to() -> None:
     """As long as it lasts: its end is told by both hosts."""
 
     @contextlib.asynccontextmanager
@@ -133,7 +133,7 @@ async def test_a_copy_is_joined_and_aborted_though_no_event_can_be_listened_to()
         raise Unreachable("libvirtd tells nothing")
         yield
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         await copying(fleet)
         await fleet.agents["host1"].kill()
         with patch.object(SimHypervisor, "_subscribed", away):
@@ -150,8 +150,8 @@ async def test_a_copy_is_joined_and_aborted_though_no_event_can_be_listened_to()
 
 
 @ANY
-async def test_a_migration_is_driven_on_after_any_error(error):
-    async def scenario(fleet):
+async def test_a_migration_is_driven_on_after_any_error(error) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         with raising(Runner, "drive", error) as left:
             await fleet.start(fleet.vm())
             assert await fleet.ended(limit_s=60) is Status.COMPLETED
@@ -162,8 +162,8 @@ async def test_a_migration_is_driven_on_after_any_error(error):
 
 
 @ANY
-async def test_a_guest_is_looked_out_for_again_after_any_error(error):
-    async def scenario(fleet):
+async def test_a_guest_is_looked_out_for_again_after_any_error(error) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(dirty_bytes_per_s=0)
         with raising(Arrivals, "_listen_and_look", error, error) as left:
             await begin(fleet, vm, Asked(bandwidth_bytes_s=2**20))
@@ -182,8 +182,8 @@ async def test_a_guest_is_looked_out_for_again_after_any_error(error):
 
 
 @ANY
-async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error):
-    async def scenario(fleet):
+async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         real, told = SimVif.announce, []
 
         async def announce(vif: SimVif, nic: Nic) -> None:
@@ -205,8 +205,8 @@ async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error
 
 
 @ANY
-async def test_who_follows_hears_of_new_entries_again_after_any_error(error):
-    async def scenario(fleet):
+async def test_who_follows_hears_of_new_entries_again_after_any_error(error) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         announce, left, heard = RpcClient.announce, [error], []
 
         async def announced(client: RpcClient, topic: str, data: Data) -> None:
@@ -253,8 +253,10 @@ LOOKS = pytest.mark.parametrize(
 
 
 @LOOKS
-async def test_a_copy_goes_on_whatever_looks_at_its_hand_over_say(where, name, error):
-    async def scenario(fleet):
+async def test_a_copy_goes_on_whatever_looks_at_its_hand_over_say(
+    where, name: str, error: RuntimeError | Conflict
+) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         await begin(fleet, fleet.vm(dirty_bytes_per_s=0), Asked(bandwidth_bytes_s=2**20))
         with failing(where, name, error) as left:
             await fleet.clock.sleep(8 * 12 + 10)  # without an event every fourth turn looks
@@ -268,8 +270,10 @@ async def test_a_copy_goes_on_whatever_looks_at_its_hand_over_say(where, name, e
 
 @LOOKS
 @pytest.mark.parametrize("killed", [False, True], ids=["", "taken up again"])
-async def test_a_guest_in_post_copy_is_looked_after_whatever_looks_say(where, name, error, killed):
-    async def scenario(fleet):
+async def test_a_guest_in_post_copy_is_looked_after_whatever_looks_say(
+    where, name: str, error: RuntimeError | Conflict, killed: bool
+) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         vm = await in_postcopy(fleet)
         if killed:
             await fleet.agents["host1"].kill()
@@ -288,8 +292,10 @@ async def test_a_guest_in_post_copy_is_looked_after_whatever_looks_say(where, na
 
 
 @LOOKS
-async def test_a_hand_over_that_is_late_is_noticed_after_looks_that_failed(where, name, error):
-    async def scenario(fleet):
+async def test_a_hand_over_that_is_late_is_noticed_after_looks_that_failed(
+    where, name: str, error: RuntimeError | Conflict
+) -> None:
+    async def scenario(fleet: SimFleet) -> None:
         lose_the_answer(fleet)
         vm = fleet.vm()
         with failing(where, name, error):
@@ -301,12 +307,12 @@ async def test_a_hand_over_that_is_late_is_noticed_after_looks_that_failed(where
     await run(scenario)
 
 
-async def test_a_copy_that_cannot_begin_is_given_up_however_long_each_try_hangs():
+async def test_a_copy_that_cannot_begin_is_given_up_however_long_each_try_hangs() -> None:
     async def hangs(hypervisor: SimHypervisor, uuid: str) -> list[Any]:
         await hypervisor._world.clock.sleep(90)
         raise Unreachable("its QEMU does not answer")
 
-    async def scenario(fleet):
+    async def scenario(fleet: SimFleet) -> None:
         def hang(*_: Any) -> None:
             patched.start()
 

@@ -30,13 +30,13 @@ ALL = parts(["a", "b", "c"], 2, "postgresql")
 # the plan
 
 
-def test_the_same_seed_is_the_same_plan():
+def test_the_same_seed_is_the_same_plan() -> None:
     assert plan(7, 600, ALL) == plan(7, 600, ALL)
     assert plan(7, 600, ALL) != plan(8, 600, ALL)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_faults_overlap_but_never_on_one_part_and_all_are_healed(seed: int):
+def test_faults_overlap_but_never_on_one_part_and_all_are_healed(seed: int) -> None:
     strikes = plan(seed, 1800, ALL)
     assert [s.at_s for s in strikes] == sorted(s.at_s for s in strikes)
     assert max(s.ends_s for s in strikes) <= 1800
@@ -47,7 +47,7 @@ def test_faults_overlap_but_never_on_one_part_and_all_are_healed(seed: int):
         assert all(other.at_s >= round(strike.ends_s + QUIET_S, 2) - 0.01 for other in later)
 
 
-def test_every_part_breaks_in_every_way_some_time():
+def test_every_part_breaks_in_every_way_some_time() -> None:
     strikes = plan(1, 50_000, ALL)
     assert {(s.part, s.fault) for s in strikes} == {(part.name, fault) for part in ALL for fault in part.faults}
     hangs = [s.for_s for s in strikes if s.fault == "hang"]
@@ -56,7 +56,7 @@ def test_every_part_breaks_in_every_way_some_time():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_libvirtd_is_never_killed_while_a_qemu_hangs(seed: int):
+def test_libvirtd_is_never_killed_while_a_qemu_hangs(seed: int) -> None:
     strikes = plan(seed, 3600, ALL)
     deaths = [s for s in strikes if s.part.startswith("libvirtd") and s.fault == "kill"]
     hangs = [s for s in strikes if s.part.startswith("qemu")]
@@ -65,18 +65,18 @@ def test_libvirtd_is_never_killed_while_a_qemu_hangs(seed: int):
     assert not [(d, h) for d in deaths for h in hangs if d.at_s < h.ends_s and h.at_s < d.ends_s]
 
 
-def test_storage_falls_silent_but_is_never_cut():
+def test_storage_falls_silent_but_is_never_cut() -> None:
     assert {part.faults for part in ALL if part.name.startswith("link storage")} == {("drop",)}
 
 
-def test_a_lab_without_postgresql_has_none_to_break():
+def test_a_lab_without_postgresql_has_none_to_break() -> None:
     names = {part.name for part in parts(["a"], 1, "sqlite")}
     assert "postgresql" not in names
     assert "controller 2" not in names
     assert {"controller 2", "postgresql"} < {part.name for part in ALL}
 
 
-def test_the_plan_can_be_read_without_a_lab(capsys):
+def test_the_plan_can_be_read_without_a_lab(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--plan", "--minutes", "3", "--seed", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(
         plan(1, 180, parts([f"soak{n}" for n in range(1, 9)], 1, "sqlite"))
@@ -86,7 +86,7 @@ def test_the_plan_can_be_read_without_a_lab(capsys):
 # what a run says
 
 
-def test_a_report_says_what_was_wrong_and_how_to_replay_it(tmp_path: Path):
+def test_a_report_says_what_was_wrong_and_how_to_replay_it(tmp_path: Path) -> None:
     report = Report(seed=4, minutes=3, guests=6, database="postgresql", controllers=2, wrong=["soak1 runs twice"])
     assert not report.passed
     assert "WRONG: soak1 runs twice" in markdown(report)
@@ -102,7 +102,7 @@ def diary(tmp_path: Path) -> Iterator[Diary]:
     diary.close()
 
 
-def test_a_diary_is_on_disk_at_once_and_counts_a_violation_once(diary: Diary, tmp_path: Path):
+def test_a_diary_is_on_disk_at_once_and_counts_a_violation_once(diary: Diary, tmp_path: Path) -> None:
     diary.note("fault", fault="kill", part="agent host1")
     diary.note("fault", fault="cut", part="link bus host1")
     diary.violation("this", more=1)
@@ -121,7 +121,9 @@ def served(monkeypatch: pytest.MonkeyPatch, handle) -> None:
     monkeypatch.setattr(httpx2, "Client", lambda **more: real(**more, transport=httpx2.MockTransport(handle)))
 
 
-def test_an_answer_nobody_expects_is_a_violation_one_that_is_away_is_none(diary: Diary, monkeypatch):
+def test_an_answer_nobody_expects_is_a_violation_one_that_is_away_is_none(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = iter([200, 503, 504, 500])
     served(monkeypatch, lambda _request: httpx2.Response(next(answers), json={}))
     api = Api(["http://lab"], diary, random.Random(1))
@@ -132,8 +134,8 @@ def test_an_answer_nobody_expects_is_a_violation_one_that_is_away_is_none(diary:
     assert diary.violations == ["GET /v1/migrations/ID answered 500"]
 
 
-def test_no_answer_is_no_violation(diary: Diary, monkeypatch):
-    def refuse(_request):
+def test_no_answer_is_no_violation(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_request) -> None:
         raise httpx2.ConnectError("refused")
 
     served(monkeypatch, refuse)
@@ -142,7 +144,9 @@ def test_no_answer_is_no_violation(diary: Diary, monkeypatch):
 
 
 @pytest.mark.parametrize(("held", "seen"), [(True, ["a was accepted twice"]), (False, [])])
-def test_a_guest_that_is_held_and_accepted_again_is_a_violation(diary: Diary, monkeypatch, held, seen):
+def test_a_guest_that_is_held_and_accepted_again_is_a_violation(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch, held: bool, seen
+) -> None:
     served(monkeypatch, lambda _request: httpx2.Response(202, json={}))
     guest, draw, requests = SimpleNamespace(name="a", uuid="u", disks=[]), random.Random(1), Requests()
     mover = Mover(
@@ -153,7 +157,7 @@ def test_a_guest_that_is_held_and_accepted_again_is_a_violation(diary: Diary, mo
     assert requests.accepted == {"second": "a"}
 
 
-def test_an_event_stream_that_goes_back_is_a_violation(diary: Diary):
+def test_an_event_stream_that_goes_back_is_a_violation(diary: Diary) -> None:
     follower = Follower("http://lab", diary, threading.Event())
     for line in ("event: status", "id: 3", "", "event: status", "id: 5"):
         follower.take(line)
@@ -166,7 +170,7 @@ def test_an_event_stream_that_goes_back_is_a_violation(diary: Diary):
 # what the end is compared with
 
 
-def test_a_migration_must_have_ended_and_have_its_record():
+def test_a_migration_must_have_ended_and_have_its_record() -> None:
     ended = {"status": "failed", "reason": "the copy failed", "finished_at": "2026"}
     assert list(verdict.record(ended, "m", "a", accepted=True)) == []
     assert list(verdict.record(None, "m", "a", accepted=False)) == []
@@ -177,7 +181,7 @@ def test_a_migration_must_have_ended_and_have_its_record():
         assert len(list(verdict.record(ended | change, "m", "a", accepted=True))) == 1, change
 
 
-def test_records_of_guests_must_be_true():
+def test_records_of_guests_must_be_true() -> None:
     true = {"name": "a", "host": "host1", "state": "running", "task_state": None, "migration_id": None}
     assert list(verdict.inventory([true], {"a": "host1"})) == []
     for change in ({"host": "host2"}, {"state": "shutoff"}, {"task_state": "migrating"}, {"migration_id": "m"}):
@@ -185,14 +189,14 @@ def test_records_of_guests_must_be_true():
     assert list(verdict.inventory([], {"a": "host1"})) != []
 
 
-def test_an_audit_must_be_clean_and_hear_everybody():
+def test_an_audit_must_be_clean_and_hear_everybody() -> None:
     clean = {"clean": True, "leftovers": [], "silent_hosts": []}
     assert list(verdict.audit(clean)) == []
     for change in ({"silent_hosts": ["host1"]}, {"leftovers": [{"kind": "tap"}], "clean": False}, {"clean": False}):
         assert len(list(verdict.audit(clean | change))) == 1, change
 
 
-def test_a_guest_must_be_clean_and_in_the_same_boot():
+def test_a_guest_must_be_clean_and_in_the_same_boot() -> None:
     assert list(verdict.guest_itself(SimpleNamespace(boot_id="b", clean=True), "a", "b")) == []
     wrong = SimpleNamespace(boot_id="other", clean=False, last_error="page 3")
     assert list(verdict.guest_itself(wrong, "a", "b")) == ["a was booted anew", "a's own checks: page 3"]
@@ -218,7 +222,7 @@ BASE = Baseline(OWNERS, {"host1": host("a", "b")}, {"host1": host()}, [])
 
 
 @pytest.mark.parametrize("here", [set(), {"a"}, {"b"}, {"a", "b"}])
-def test_a_host_must_have_what_belongs_to_its_guests_and_keep_what_others_leave(here):
+def test_a_host_must_have_what_belongs_to_its_guests_and_keep_what_others_leave(here) -> None:
     assert verdict._in_order(BASE.wanted("host1", here)) == verdict._in_order(host(*sorted(here)))
 
 
@@ -232,7 +236,7 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.mark.lab
-def test_whatever_is_left_behind_is_seen(stage: Stage):
+def test_whatever_is_left_behind_is_seen(stage: Stage) -> None:
     """One thing of each kind, planted where nothing is moved."""
     lab, host1 = stage.lab, stage.lab.hosts["host1"]
     where, wrong = verdict.places(lab, stage.names)
@@ -258,7 +262,7 @@ def test_whatever_is_left_behind_is_seen(stage: Stage):
 
 
 @pytest.mark.lab
-def test_both_witnesses_see_two_running_copies_and_so_do_the_places(stage: Stage):
+def test_both_witnesses_see_two_running_copies_and_so_do_the_places(stage: Stage) -> None:
     lab, seen = stage.lab, set()
     twin = lab.create_vm("twin", "host1", memory_mib=192, dirty_mib_s=5, disks=(), pace="busy")
     with Watcher(lab.hosts, ["twin", "soak1"], seen.add) as watcher:

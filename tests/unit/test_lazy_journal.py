@@ -1,5 +1,7 @@
 """What a journal puts off until the next write (docs/adr/0010), and which steps may put off their intent."""
 
+from pathlib import Path
+
 import pytest
 
 from sterna.adapters.sql.journal import SqlJournal
@@ -13,11 +15,11 @@ S = Role.SOURCE
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path):
     return tmp_path / "journal.db"
 
 
-def test_a_step_whose_intent_may_be_lost_has_no_undo():
+def test_a_step_whose_intent_may_be_lost_has_no_undo() -> None:
     every = {
         s for f in (flow.SOURCE, flow.DESTINATION, flow.DESTINATION_POST) for s in (*f.until_pivot, *f.after_pivot)
     }
@@ -29,7 +31,7 @@ def names(journal):
     return [e.name for e in journal.entries("m1") if e.name]
 
 
-def test_lazy_entries_go_with_the_next_write_in_order_and_are_lost_before_it(path):
+def test_lazy_entries_go_with_the_next_write_in_order_and_are_lost_before_it(path) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     first = journal.append("m1", Kind.DONE, name="one", lazily=True)
@@ -43,7 +45,7 @@ def test_lazy_entries_go_with_the_next_write_in_order_and_are_lost_before_it(pat
 
 
 @pytest.mark.parametrize("write", ["outbox", "accept", "read", "flush"])
-def test_everything_that_is_asked_of_the_journal_writes_them_first(path, write):
+def test_everything_that_is_asked_of_the_journal_writes_them_first(path, write: str) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.DONE, name="one", lazily=True)
@@ -59,7 +61,7 @@ def test_everything_that_is_asked_of_the_journal_writes_them_first(path, write):
     assert names(SqlJournal.at(path)) == ["one"]
 
 
-def test_a_write_that_fails_keeps_them_for_the_next(path):
+def test_a_write_that_fails_keeps_them_for_the_next(path) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.DONE, name="one", lazily=True)
@@ -70,7 +72,7 @@ def test_a_write_that_fails_keeps_them_for_the_next(path):
     assert names(SqlJournal.at(path)) == ["one"]
 
 
-def test_nothing_is_put_off_for_a_stranger():
+def test_nothing_is_put_off_for_a_stranger() -> None:
     journal = SqlJournal.at(None, clock=SimClock())
     with pytest.raises(NotFound):
         journal.append("nobody", Kind.DONE, name="one", lazily=True)

@@ -6,10 +6,10 @@ from sterna.kit.clock import SystemClock
 from sterna.sim.world.clock import SimClock
 
 
-async def test_advance_wakes_each_at_its_moment():
+async def test_advance_wakes_each_at_its_moment() -> None:
     clock, log = SimClock(), []
 
-    async def sleeper(name, *naps):
+    async def sleeper(name, *naps) -> None:
         for nap in naps:
             await clock.sleep(nap)
             log.append((name, clock.monotonic_ms()))
@@ -23,7 +23,7 @@ async def test_advance_wakes_each_at_its_moment():
     assert log[3:] == [("a", 3000), ("b", 11500)]
 
 
-async def test_auto_jumps_when_all_wait():
+async def test_auto_jumps_when_all_wait() -> None:
     clock = SimClock()
     started = clock.now()
 
@@ -37,7 +37,7 @@ async def test_auto_jumps_when_all_wait():
     assert (await clock.run(day(), limit_s=1e9) - started).total_seconds() == 86400
 
 
-async def test_time_stands_still_outside_auto():
+async def test_time_stands_still_outside_auto() -> None:
     clock = SimClock()
     task = asyncio.create_task(clock.sleep(1))
     await clock.run_until_idle()
@@ -47,7 +47,7 @@ async def test_time_stands_still_outside_auto():
     assert clock.monotonic_ms() == 1000
 
 
-async def test_cancelled_sleepers_do_not_move_time():
+async def test_cancelled_sleepers_do_not_move_time() -> None:
     clock = SimClock()
     long, short = asyncio.create_task(clock.sleep(5)), asyncio.create_task(clock.sleep(9))
     await clock.run_until_idle()
@@ -56,10 +56,10 @@ async def test_cancelled_sleepers_do_not_move_time():
     assert clock.monotonic_ms() == 9000
 
 
-async def test_waiting_for_what_never_comes_fails():
+async def test_waiting_for_what_never_comes_fails() -> None:
     clock = SimClock()
 
-    async def poll():
+    async def poll() -> None:
         while True:
             await clock.sleep(1)
 
@@ -67,7 +67,7 @@ async def test_waiting_for_what_never_comes_fails():
         await clock.run(poll(), limit_s=60)
 
 
-async def test_hold_keeps_time_while_a_thread_works():
+async def test_hold_keeps_time_while_a_thread_works() -> None:
     clock = SimClock()
     sleeper = asyncio.create_task(clock.sleep(1))
     async with clock.auto():
@@ -77,14 +77,14 @@ async def test_hold_keeps_time_while_a_thread_works():
         await sleeper
 
 
-async def test_sleep_zero_lets_others_run():
+async def test_sleep_zero_lets_others_run() -> None:
     clock, ran = SimClock(), asyncio.Event()
     asyncio.get_running_loop().call_soon(ran.set)
     await clock.sleep(0)
     assert ran.is_set()
 
 
-async def test_system_clock():
+async def test_system_clock() -> None:
     clock = SystemClock()
     before = clock.monotonic_ms()
     await clock.sleep(0.01)

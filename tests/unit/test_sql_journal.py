@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ S, D = Role.SOURCE, Role.DESTINATION
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path):
     return tmp_path / "deep" / "journal.db"
 
 
@@ -27,7 +28,7 @@ def journal():
     return SqlJournal.at(None, clock=SimClock(), boot="life-1")
 
 
-def test_it_is_a_journal(journal):
+def test_it_is_a_journal(journal) -> None:
     typed: Journal = journal
     assert typed.open() == []
     assert typed.get("m1") is None
@@ -38,7 +39,7 @@ def test_it_is_a_journal(journal):
 # accept
 
 
-def test_the_source_issues_epochs_that_only_grow(journal):
+def test_the_source_issues_epochs_that_only_grow(journal) -> None:
     assert journal.accept(migration("m1"), S).epoch == 1
     journal.append("m1", Kind.CLOSED)
     assert journal.accept(migration("m2", epoch=7), S).epoch == 8  # the domain's metadata knew better
@@ -47,7 +48,7 @@ def test_the_source_issues_epochs_that_only_grow(journal):
     assert journal.accept(migration("m4", vm="vm-2"), S).epoch == 1
 
 
-def test_accept_again_returns_what_was_accepted_first(journal):
+def test_accept_again_returns_what_was_accepted_first(journal) -> None:
     first = journal.accept(migration("m1", options={"a": 1}), S)
     assert journal.accept(migration("m1", options={"a": 2}), S) == first
     journal.append("m1", Kind.CLOSED)
@@ -55,7 +56,7 @@ def test_accept_again_returns_what_was_accepted_first(journal):
     assert [e.kind for e in journal.entries("m1")] == [Kind.ACCEPTED, Kind.CLOSED]
 
 
-def test_an_id_means_one_migration(journal):
+def test_an_id_means_one_migration(journal) -> None:
     journal.accept(migration("m1"), S)
     with pytest.raises(Conflict, match="m1 is taken"):
         journal.accept(migration("m1", vm="vm-2"), S)
@@ -64,7 +65,7 @@ def test_an_id_means_one_migration(journal):
 
 
 @pytest.mark.parametrize("role", [S, D])
-def test_one_migration_per_vm(journal, role):
+def test_one_migration_per_vm(journal, role) -> None:
     journal.accept(migration("m1", epoch=1), role)
     assert journal.holder("vm-1").id == "m1"
     with pytest.raises(Conflict, match="already migrating from a to b"):
@@ -76,7 +77,7 @@ def test_one_migration_per_vm(journal, role):
 
 
 @pytest.mark.parametrize("end", [Kind.RELEASED, Kind.CLOSED])
-def test_the_lock_ends_with_release_or_close(journal, end):
+def test_the_lock_ends_with_release_or_close(journal, end: Kind) -> None:
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.NOTE, name="still held")
     assert journal.holder("vm-1")
@@ -87,14 +88,14 @@ def test_the_lock_ends_with_release_or_close(journal, end):
     assert journal.holder("vm-1").id == "m2"
 
 
-def test_release_after_close_does_not_open_again(journal):
+def test_release_after_close_does_not_open_again(journal) -> None:
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.CLOSED)
     journal.append("m1", Kind.RELEASED)
     assert journal.open() == []
 
 
-def test_release_of_an_old_migration_does_not_free_the_new_one(journal):
+def test_release_of_an_old_migration_does_not_free_the_new_one(journal) -> None:
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.RELEASED)
     journal.accept(migration("m2"), S)
@@ -102,7 +103,7 @@ def test_release_of_an_old_migration_does_not_free_the_new_one(journal):
     assert journal.holder("vm-1").id == "m2"
 
 
-def test_the_destination_refuses_stale_epochs_for_ever(journal):
+def test_the_destination_refuses_stale_epochs_for_ever(journal) -> None:
     assert journal.accept(migration("m1", epoch=3), D).epoch == 3
     journal.append("m1", Kind.CLOSED)
     for stale in (0, 2, 3):
@@ -116,7 +117,7 @@ def test_the_destination_refuses_stale_epochs_for_ever(journal):
 # entries
 
 
-async def test_entries_carry_time_life_and_role():
+async def test_entries_carry_time_life_and_role() -> None:
     clock = SimClock()
     journal = SqlJournal.at(None, clock=clock, boot="life-1")
     journal.accept(migration("m1", epoch=1), D)
@@ -130,27 +131,27 @@ async def test_entries_carry_time_life_and_role():
     }  # fmt: skip
 
 
-def test_accepted_is_the_first_entry_and_carries_the_migration(journal):
+def test_accepted_is_the_first_entry_and_carries_the_migration(journal) -> None:
     accepted = journal.accept(migration("m1"), S)
     (entry,) = journal.entries("m1")
     assert entry.kind is Kind.ACCEPTED
     assert Migration.model_validate(entry.data) == accepted
 
 
-def test_append_to_a_stranger(journal):
+def test_append_to_a_stranger(journal) -> None:
     with pytest.raises(NotFound):
         journal.append("m9", Kind.NOTE)
 
 
 @pytest.mark.parametrize("data", [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}])
-def test_data_must_be_json(journal, data):
+def test_data_must_be_json(journal, data: dict[str, object] | dict[str, set[int]]) -> None:
     journal.accept(migration("m1"), S)
     with pytest.raises(BadRequest, match="plain JSON"):
         journal.append("m1", Kind.NOTE, data=data)
     assert len(journal.entries("m1")) == 1
 
 
-def test_followers_use_a_cursor(journal):
+def test_followers_use_a_cursor(journal) -> None:
     journal.accept(migration("m1"), S)
     journal.accept(migration("m2", vm="vm-2"), S)
     for i in range(4):
@@ -165,7 +166,7 @@ def test_followers_use_a_cursor(journal):
 # outbox and inbox
 
 
-def test_outbox_keeps_until_done(journal):
+def test_outbox_keeps_until_done(journal) -> None:
     for id, to in (("c1", "b"), ("c2", "c"), ("c3", "b")):
         journal.outbox_put(cast(id, to, params={"n": id}))
     journal.outbox_put(cast("c1", "b", params={"n": "again"}))
@@ -178,7 +179,7 @@ def test_outbox_keeps_until_done(journal):
     assert [e.id for e in journal.outbox("b")] == ["c3"]
 
 
-def test_inbox_knows_repeats(journal):
+def test_inbox_knows_repeats(journal) -> None:
     assert journal.inbox_put(cast("c1"))
     assert not journal.inbox_put(cast("c1"))
     assert journal.inbox_put(cast("c2"))
@@ -192,7 +193,7 @@ def test_inbox_knows_repeats(journal):
 # the file
 
 
-def test_it_survives_closing(path):
+def test_it_survives_closing(path) -> None:
     journal = SqlJournal.at(path, boot="life-1")
     accepted = journal.accept(migration("m1"), S)
     journal.outbox_put(cast("c1"))
@@ -206,11 +207,11 @@ def test_it_survives_closing(path):
     assert again.append("m1", Kind.NOTE).boot == "life-2"
 
 
-def test_two_lives_have_two_ids():
+def test_two_lives_have_two_ids() -> None:
     assert SqlJournal.at(None).boot != SqlJournal.at(None).boot
 
 
-def test_another_process_reads_while_we_write(path):
+def test_another_process_reads_while_we_write(path) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     script = (
@@ -238,7 +239,7 @@ while True:
 """
 
 
-def test_kill_9_loses_nothing_that_was_written(path):
+def test_kill_9_loses_nothing_that_was_written(path) -> None:
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
     promised = 0
     for _ in range(50):
@@ -255,17 +256,17 @@ def test_kill_9_loses_nothing_that_was_written(path):
     assert journal.append("m1", Kind.CLOSED).seq == len(entries) + 1
 
 
-def test_every_commit_is_synced(path):
+def test_every_commit_is_synced(path) -> None:
     journal = SqlJournal.at(path)
     with journal._read() as db:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
 
-def test_a_failure_in_the_middle_leaves_nothing(path, monkeypatch):
+def test_a_failure_in_the_middle_leaves_nothing(path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = SqlJournal.at(path)
 
-    def die(*args, **kwargs):
+    def die(*args, **kwargs) -> None:
         raise RuntimeError("between two statements")
 
     with monkeypatch.context() as m, pytest.raises(RuntimeError):
@@ -276,7 +277,7 @@ def test_a_failure_in_the_middle_leaves_nothing(path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"hello, world\n" * 1000, os.urandom(8192)])
-def test_a_file_that_is_no_journal(path, content):
+def test_a_file_that_is_no_journal(path, content) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(Permanent, match=r"journal\.db is damaged or not a journal"):
@@ -284,7 +285,7 @@ def test_a_file_that_is_no_journal(path, content):
     assert path.read_bytes() == content
 
 
-def test_a_damaged_page(path):
+def test_a_damaged_page(path) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     for i in range(200):
@@ -297,7 +298,7 @@ def test_a_damaged_page(path):
         SqlJournal.at(path)
 
 
-def test_somebody_elses_database(path):
+def test_somebody_elses_database(path) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE theirs (x)")
@@ -305,7 +306,7 @@ def test_somebody_elses_database(path):
         SqlJournal.at(path)
 
 
-def test_another_schema_version(path):
+def test_another_schema_version(path) -> None:
     SqlJournal.at(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
@@ -313,13 +314,13 @@ def test_another_schema_version(path):
         SqlJournal.at(path)
 
 
-def test_a_folder_in_its_place(path):
+def test_a_folder_in_its_place(path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(Temporary, match="cannot be opened"):
         SqlJournal.at(path)
 
 
-def test_a_locked_file_is_temporary(path, monkeypatch):
+def test_a_locked_file_is_temporary(path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sterna.adapters.sql.file._BUSY_MS", 10)
     journal = SqlJournal.at(path)
     with sqlite3.connect(path, isolation_level=None) as other:
@@ -330,7 +331,7 @@ def test_a_locked_file_is_temporary(path, monkeypatch):
     assert journal.accept(migration("m1"), S).epoch == 1
 
 
-def test_unknown_fields_of_a_newer_version_are_ignored(journal):
+def test_unknown_fields_of_a_newer_version_are_ignored(journal) -> None:
     journal.accept(migration("m1"), S)
     with journal._write() as db:
         body = json.dumps(migration("m1", epoch=1).model_dump(mode="json") | {"from_the_future": 1})
@@ -338,14 +339,14 @@ def test_unknown_fields_of_a_newer_version_are_ignored(journal):
     assert journal.get("m1")[0].epoch == 1
 
 
-def closed(journal, id, vm, entries=3):
+def closed(journal, id, vm, entries: int = 3) -> None:
     journal.accept(migration(id, vm), Role.SOURCE)
     for n in range(entries):
         journal.append(id, Kind.NOTE, name=f"n{n}")
     journal.append(id, Kind.CLOSED)
 
 
-def test_old_migrations_are_forgotten_once_they_are_read_and_nothing_depends_on_them(journal):
+def test_old_migrations_are_forgotten_once_they_are_read_and_nothing_depends_on_them(journal) -> None:
     for n in range(6):
         closed(journal, f"m{n}", f"vm-{n}")
         if n == 1:
@@ -370,7 +371,7 @@ def test_old_migrations_are_forgotten_once_they_are_read_and_nothing_depends_on_
     assert [m.id for m, _ in journal.open()] == ["open"]
 
 
-def test_casts_that_are_done_are_forgotten_but_the_newest(journal):
+def test_casts_that_are_done_are_forgotten_but_the_newest(journal) -> None:
     for n in range(8):
         journal.inbox_put(cast(f"in{n}"))
         journal.outbox_put(cast(f"out{n}"))
@@ -384,7 +385,7 @@ def test_casts_that_are_done_are_forgotten_but_the_newest(journal):
     assert journal.inbox_put(cast("in0"))  # so long ago that it is forgotten
 
 
-def test_the_journal_stays_small_however_many_migrations_there_were(path):
+def test_the_journal_stays_small_however_many_migrations_there_were(path) -> None:
     journal = SqlJournal.at(path)
     sizes = []
     for n in range(300):

@@ -60,16 +60,16 @@ class Host:
         return await self.zstd()
 
 
-async def test_qemu_is_not_told_to_quit_before_it_has_answered(tmp_path):
+async def test_qemu_is_not_told_to_quit_before_it_has_answered(tmp_path: Path) -> None:
     assert await Host(emulator(tmp_path)).once_known() is True
 
 
-async def test_a_qemu_without_zstd_is_known(tmp_path):
+async def test_a_qemu_without_zstd_is_known(tmp_path: Path) -> None:
     path = emulator(tmp_path, says='[{"meta-type": "enum", "values": ["none", "zlib"]}]')
     assert await Host(path).once_known() is False
 
 
-async def test_a_qemu_that_gave_no_answer_is_asked_again(tmp_path):
+async def test_a_qemu_that_gave_no_answer_is_asked_again(tmp_path: Path) -> None:
     once = str(tmp_path / "once")
     fails = f"import os\nif not os.path.exists({once!r}):\n    open({once!r}, 'w')\n    sys.exit()"
     host = Host(emulator(tmp_path, first=fails))
@@ -85,7 +85,9 @@ def hanging(folder: Path) -> tuple[Path, Path]:
     return path, asked
 
 
-async def test_a_qemu_that_hangs_is_asked_once_whoever_leaves(tmp_path, monkeypatch):
+async def test_a_qemu_that_hangs_is_asked_once_whoever_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beacons leave after 4 s, and checks ask at the same time."""
     monkeypatch.setattr(schema, "_ASK_QEMU_S", 2.0)
     path, asked = hanging(tmp_path)
@@ -97,13 +99,13 @@ async def test_a_qemu_that_hangs_is_asked_once_whoever_leaves(tmp_path, monkeypa
     assert asked.read_text() == "."
 
 
-async def test_a_host_is_described_before_its_qemu_has_answered(tmp_path):
+async def test_a_host_is_described_before_its_qemu_has_answered(tmp_path: Path) -> None:
     path, _ = hanging(tmp_path)
     async with asyncio.timeout(5):
         assert await Host(path).zstd() is None
 
 
-async def test_a_qemu_that_cannot_be_killed_is_unknown(tmp_path, monkeypatch):
+async def test_a_qemu_that_cannot_be_killed_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     goes_on, asked = threading.Event(), []
 
     def waits_in_the_kernel(emulator: str) -> list[Any]:
@@ -119,7 +121,7 @@ async def test_a_qemu_that_cannot_be_killed_is_unknown(tmp_path, monkeypatch):
     assert len(asked) == 1
 
 
-async def test_a_host_without_an_emulator_says_nothing(tmp_path):
+async def test_a_host_without_an_emulator_says_nothing(tmp_path: Path) -> None:
     assert await Host(tmp_path / "none").once_known() is None
 
 

@@ -20,7 +20,7 @@ from sterna.domain.plugs import OVS
 OWN = bytes.fromhex("5254000000aa")
 
 
-def test_a_reverse_arp_request_of_the_guests_own():
+def test_a_reverse_arp_request_of_the_guests_own() -> None:
     frame = rarp("52:54:00:00:00:aa")
     own = bytes.fromhex("5254000000aa")
     assert len(frame) == 60
@@ -34,11 +34,11 @@ def told_of(*addresses: str) -> list[bytes]:
     return announcements(Nic(mac="52:54:00:00:00:aa", plug=OVS, addresses=addresses))
 
 
-def test_without_known_addresses_the_mac_is_told():
+def test_without_known_addresses_the_mac_is_told() -> None:
     assert told_of() == [rarp("52:54:00:00:00:aa")]
 
 
-def test_a_gratuitous_arp_for_a_known_ipv4_address():
+def test_a_gratuitous_arp_for_a_known_ipv4_address() -> None:
     _, frame = told_of("192.0.2.7")
     assert len(frame) == 60
     assert frame[:14] == b"\xff" * 6 + OWN + b"\x08\x06"
@@ -46,7 +46,7 @@ def test_a_gratuitous_arp_for_a_known_ipv4_address():
     assert (frame[22:28], frame[28:32], frame[38:42]) == (OWN, bytes([192, 0, 2, 7]), bytes([192, 0, 2, 7]))
 
 
-def test_an_unsolicited_advertisement_for_a_known_ipv6_address():
+def test_an_unsolicited_advertisement_for_a_known_ipv6_address() -> None:
     address = socket.inet_pton(socket.AF_INET6, "2001:db8::7")
     all_nodes = socket.inet_pton(socket.AF_INET6, "ff02::1")
     _, frame = told_of("2001:db8::7")
@@ -62,7 +62,7 @@ def test_an_unsolicited_advertisement_for_a_known_ipv6_address():
     assert sum(words) % 0xFFFF == 0  # as a receiver checks it
 
 
-def test_of_several_addresses_each_is_told():
+def test_of_several_addresses_each_is_told() -> None:
     assert [frame[12:14].hex() for frame in told_of("192.0.2.7", "2001:db8::7", "192.0.2.8")] == [
         "8035",
         "0806",
@@ -96,7 +96,7 @@ def switch(folder: Path, answer: int | None) -> Callable[[], bytes]:
     return over
 
 
-def test_frames_go_to_the_switch_as_if_they_had_come_in_through_the_port(tmp_path: Path):
+def test_frames_go_to_the_switch_as_if_they_had_come_in_through_the_port(tmp_path: Path) -> None:
     over = switch(tmp_path, BARRIER_REPLY)
     send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, told_of("192.0.2.7"))
     told = over()
@@ -106,21 +106,23 @@ def test_frames_go_to_the_switch_as_if_they_had_come_in_through_the_port(tmp_pat
 
 
 @pytest.mark.parametrize(("answer", "error"), [(ERROR, Permanent), (None, Temporary)])
-def test_a_switch_that_refuses_or_hangs_up(tmp_path: Path, answer: int | None, error: type[Exception]):
+def test_a_switch_that_refuses_or_hangs_up(tmp_path: Path, answer: int | None, error: type[Exception]) -> None:
     over = switch(tmp_path, answer)
     with pytest.raises(error, match="port 7 of br-int"):
         send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])
     over()
 
 
-def test_a_switch_that_takes_everything_and_answers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_switch_that_takes_everything_and_answers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(announce, "_LIMIT_S", 0.1)
     refused = pytest.raises(Temporary, match="port 7 of br-int")
     with socket.create_server(str(tmp_path / "br-int.mgmt"), family=socket.AF_UNIX), in_time(), refused:
         send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])
 
 
-def test_nor_one_that_says_hello_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_nor_one_that_says_hello_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announce, "_LIMIT_S", 0.1)
     with socket.create_server(str(tmp_path / "br-int.mgmt"), family=socket.AF_UNIX) as listening, in_time():
         clients = []
@@ -137,7 +139,7 @@ def test_nor_one_that_says_hello_and_no_more(tmp_path: Path, monkeypatch: pytest
         clients[0].close()
 
 
-def test_a_device_that_takes_no_frame(monkeypatch: pytest.MonkeyPatch):
+def test_a_device_that_takes_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue is full."""
     near, far = socket.socketpair()
 
@@ -171,6 +173,6 @@ def in_time() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_no_switch(tmp_path: Path):
+def test_no_switch(tmp_path: Path) -> None:
     with pytest.raises(Temporary):
         send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, [b""])

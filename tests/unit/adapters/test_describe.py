@@ -233,7 +233,7 @@ def test_text_that_is_no_xml_is_one_of_our_errors(text: str) -> None:
         describe(text)
 
 
-def test_the_secrets_of_a_disk_are_found_wherever_libvirt_allows_them():
+def test_the_secrets_of_a_disk_are_found_wherever_libvirt_allows_them() -> None:
     disk = f"""<disk type='network' device='disk'>
       <auth username='fred'><secret type='iscsi' usage='beside'/></auth>
       <source protocol='iscsi' name='iqn.2026-11.org.sterna:a/1'><host name='10.0.0.9'/>

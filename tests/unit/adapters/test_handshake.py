@@ -45,7 +45,9 @@ async def test_two_hosts_of_one_authority_trust_each_other(places: dict[str, Pat
 
 
 @pytest.mark.parametrize(("source", "destination"), [("a", "c"), ("c", "a")])
-async def test_a_stranger_is_refused_with_the_reason(places, source, destination) -> None:
+async def test_a_stranger_is_refused_with_the_reason(
+    places: dict[str, Path], source: str, destination: str
+) -> None:
     port = await TlsHandshake(HERE, places[destination]).expect()
     refused = await TlsHandshake(HERE, places[source]).shake(HERE, port)
     assert refused is not None and refused.code == "tls-handshake"
@@ -68,7 +70,9 @@ async def test_nobody_there_and_no_certificates(places: dict[str, Path], tmp_pat
     assert refused is not None and "ca-cert.pem" in refused.message
 
 
-async def test_a_peer_that_takes_the_connection_and_says_nothing(places, monkeypatch) -> None:
+async def test_a_peer_that_takes_the_connection_and_says_nothing(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(handshake, "_PATIENCE_S", 0.2)
     came = asyncio.Event()
 
@@ -89,7 +93,9 @@ async def test_a_peer_that_takes_the_connection_and_says_nothing(places, monkeyp
 
 
 @pytest.mark.parametrize("half", ["expect", "shake"])
-async def test_certificates_on_a_file_system_that_does_not_answer(places, monkeypatch, half) -> None:
+async def test_certificates_on_a_file_system_that_does_not_answer(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, half: str
+) -> None:
     """Neither holds up the event loop."""
     monkeypatch.setattr(handshake, "_PATIENCE_S", 0.2)
     answers, real = threading.Event(), handshake._context
@@ -106,7 +112,9 @@ async def test_certificates_on_a_file_system_that_does_not_answer(places, monkey
 
 
 @pytest.mark.parametrize("comes", [False, True])
-async def test_the_listener_closes_when_nobody_comes_or_says_anything(places, monkeypatch, comes) -> None:
+async def test_the_listener_closes_when_nobody_comes_or_says_anything(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
     monkeypatch.setattr(handshake, "_PATIENCE_S", 1.0)
     port = await TlsHandshake(HERE, places["b"]).expect()
     assert _listens(port)
@@ -136,7 +144,9 @@ def test_where_libvirt_looks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("refused", [True, False])
-async def test_a_listener_whose_name_is_not_resolved(places, resolver: Resolver, refused: bool) -> None:
+async def test_a_listener_whose_name_is_not_resolved(
+    places: dict[str, Path], resolver: Resolver, refused: bool
+) -> None:
     (resolver.refuses if refused else resolver.hangs)()
     with pytest.raises(Permanent if refused else Unreachable, match=f"{NAME} cannot be resolved"):
         await TlsHandshake(NAME, places["b"]).expect()

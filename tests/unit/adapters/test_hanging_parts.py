@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from .conftest import NAME
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for module in (recovery, recovery_monitor):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
     for limit in ("CONNECT_S", "ANSWER_S", "_SLACK_S"):
@@ -27,15 +28,17 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-async def test_a_keeper_that_hangs_is_as_good_as_none(folder):
-    async def silent(reader, writer):
+async def test_a_keeper_that_hangs_is_as_good_as_none(folder) -> None:
+    async def silent(reader, writer) -> None:
         await reader.read()
 
     async with await asyncio.start_unix_server(silent, folder / "sterna-vm.held"):
         assert await asyncio.wait_for(recovery._ask_keeper("vm", "migrate-pause"), 5) is None
 
 
-async def test_a_keeper_that_never_says_that_it_holds_the_monitor_is_not_waited_for(folder, monkeypatch):
+async def test_a_keeper_that_never_says_that_it_holds_the_monitor_is_not_waited_for(
+    folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = folder / "python"
     program.write_text(f"#!/bin/sh\necho $$ > {folder}/pid\nexec sleep 60\n")
     program.chmod(0o755)
@@ -45,7 +48,9 @@ async def test_a_keeper_that_never_says_that_it_holds_the_monitor_is_not_waited_
         await asyncio.wait_for(recovery.hold_monitor("vm"), 20)
 
 
-async def test_the_source_is_waited_for_at_an_address_that_is_resolved_once(folder, resolver, monkeypatch):
+async def test_the_source_is_waited_for_at_an_address_that_is_resolved_once(
+    folder, resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """QEMU is told the number: it would resolve the name in the thread that serves its guest."""
     told = []
 
@@ -60,7 +65,7 @@ async def test_the_source_is_waited_for_at_an_address_that_is_resolved_once(fold
     assert resolver.asked == [NAME]
 
 
-async def test_a_resolver_that_hangs_keeps_nothing_else_from_the_event_loop(folder, resolver):
+async def test_a_resolver_that_hangs_keeps_nothing_else_from_the_event_loop(folder, resolver) -> None:
     resolver.hangs()
     listening = asyncio.create_task(recovery.listen_again("vm", NAME))
     await resolver.is_asked()
@@ -69,7 +74,7 @@ async def test_a_resolver_that_hangs_keeps_nothing_else_from_the_event_loop(fold
     assert resolver.asked == [NAME]
 
 
-async def test_a_name_that_is_not_resolved_is_no_port_that_is_taken(folder, resolver):
+async def test_a_name_that_is_not_resolved_is_no_port_that_is_taken(folder, resolver) -> None:
     resolver.refuses()
     with pytest.raises(Permanent, match=f"{NAME} cannot be resolved") as raised:
         await recovery.listen_again("vm", NAME)
@@ -77,7 +82,7 @@ async def test_a_name_that_is_not_resolved_is_no_port_that_is_taken(folder, reso
     assert resolver.asked == [NAME]
 
 
-async def test_a_killed_command_that_waits_in_the_kernel_is_left_behind(monkeypatch):
+async def test_a_killed_command_that_waits_in_the_kernel_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_KILLED_S", 0.1)
     monkeypatch.setattr(asyncio.subprocess.Process, "kill", lambda self: None)  # as good as killed
     began = time.monotonic()
@@ -86,7 +91,7 @@ async def test_a_killed_command_that_waits_in_the_kernel_is_left_behind(monkeypa
     assert time.monotonic() - began < 6
 
 
-async def test_a_file_system_that_does_not_answer(monkeypatch):
+async def test_a_file_system_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "ANSWER_S", 0.1)
     held = threading.Event()
     with pytest.raises(Temporary, match=r"^/srv/dead/a: the file system does not answer"):
@@ -96,7 +101,7 @@ async def test_a_file_system_that_does_not_answer(monkeypatch):
     held.set()
 
 
-async def test_a_shared_disk_whose_opening_hangs(monkeypatch):
+async def test_a_shared_disk_whose_opening_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_file, "_IMAGE_INFO_S", 0.1)
     held = threading.Event()
     monkeypatch.setattr(shared_file, "_open_problem", lambda *_: held.wait())

@@ -88,7 +88,9 @@ async def test_a_look_does_not_wait_for_a_description(
         await asyncio.gather(describing, return_exceptions=True)
 
 
-def test_a_file_system_that_does_not_answer_does_not_keep_a_host_from_being_described(monkeypatch):
+def test_a_file_system_that_does_not_answer_does_not_keep_a_host_from_being_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     held, hanging = threading.Event(), []
 
     def statvfs(_path: str) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,20 +12,20 @@ from sterna.adapters.libvirt.qemu import keeper
 
 
 @asynccontextmanager
-async def monitor(path, *, greets, silent_after="", ended=None):
+async def monitor(path, *, greets, silent_after: str = "", ended=None):
     """A QEMU's monitor that greets and agrees to everything, or one that is somebody else's and says nothing.
 
     It answers nothing any more from the command `silent_after` on; its QEMU ends when `ended` is set.
     """
     ended = ended or asyncio.Event()
 
-    async def serve(reader, writer):
+    async def serve(reader, writer) -> None:
         answering = asyncio.create_task(answer(reader, writer))
         await asyncio.wait({answering, ending}, return_when=asyncio.FIRST_COMPLETED)
         answering.cancel()
         writer.close()
 
-    async def answer(reader, writer):
+    async def answer(reader, writer) -> None:
         if greets:
             version = {"qemu": {"major": 10, "minor": 0, "micro": 2}, "package": ""}
             writer.write(json.dumps({"QMP": {"version": version, "capabilities": ["oob"]}}).encode() + b"\n")
@@ -41,12 +42,12 @@ async def monitor(path, *, greets, silent_after="", ended=None):
 
 
 @pytest.fixture(autouse=True)
-async def clients(monkeypatch):
+async def clients(monkeypatch: pytest.MonkeyPatch):
     """A keeper leaves its connection to the kernel, which closes it with the process."""
     made = []
 
     class Client(keeper.QMPClient):
-        def __init__(self, name):
+        def __init__(self, name) -> None:
             super().__init__(name)
             made.append(self)
 
@@ -69,7 +70,9 @@ async def keeping(folder):
     await asyncio.wait_for(task, 10)
 
 
-async def test_a_monitor_that_somebody_else_holds_is_not_waited_for(tmp_path, monkeypatch):
+async def test_a_monitor_that_somebody_else_holds_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keeper, "CONNECT_S", 0.2)
     async with monitor(tmp_path / "socket", greets=False):
         with pytest.raises(TimeoutError):
@@ -77,7 +80,9 @@ async def test_a_monitor_that_somebody_else_holds_is_not_waited_for(tmp_path, mo
     assert not (tmp_path / "held").exists()
 
 
-async def test_it_passes_commands_on_until_its_socket_is_taken_away(tmp_path, monkeypatch):
+async def test_it_passes_commands_on_until_its_socket_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keeper, "LOOK_S", 0.05)
     async with monitor(tmp_path / "socket", greets=True), keeping(tmp_path) as task:
         reader, writer = await asyncio.open_unix_connection(tmp_path / "held")
@@ -88,7 +93,9 @@ async def test_it_passes_commands_on_until_its_socket_is_taken_away(tmp_path, mo
         await asyncio.wait_for(task, 10)
 
 
-async def test_who_connects_and_commands_nothing_is_not_waited_for(tmp_path, monkeypatch):
+async def test_who_connects_and_commands_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keeper, "LOOK_S", 0.05)
     monkeypatch.setattr(keeper, "ANSWER_S", 0.2)
     async with monitor(tmp_path / "socket", greets=True), keeping(tmp_path):
@@ -100,7 +107,7 @@ async def test_who_connects_and_commands_nothing_is_not_waited_for(tmp_path, mon
         writer.close()
 
 
-async def test_a_monitor_that_falls_silent_is_said_to(tmp_path, monkeypatch):
+async def test_a_monitor_that_falls_silent_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "LOOK_S", 0.05)
     monkeypatch.setattr(keeper, "ANSWER_S", 0.2)
     async with (
@@ -115,7 +122,7 @@ async def test_a_monitor_that_falls_silent_is_said_to(tmp_path, monkeypatch):
         assert not task.done()  # it may only be busy
 
 
-async def test_it_ends_with_its_qemu(tmp_path, monkeypatch):
+async def test_it_ends_with_its_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "LOOK_S", 0.05)
     ended = asyncio.Event()
     async with monitor(tmp_path / "socket", greets=True, ended=ended), keeping(tmp_path) as task:
@@ -124,17 +131,17 @@ async def test_it_ends_with_its_qemu(tmp_path, monkeypatch):
     assert not (tmp_path / "held").exists()
 
 
-async def test_a_monitor_that_was_removed_meanwhile_is_not_held(tmp_path):
+async def test_a_monitor_that_was_removed_meanwhile_is_not_held(tmp_path: Path) -> None:
     async with monitor(tmp_path / "socket", greets=True):
         (tmp_path / "socket").rename(tmp_path / "moved")
         (tmp_path / "link").symlink_to(tmp_path / "moved")
 
-        async def close_it(*_):
+        async def close_it(*_: object) -> None:
             (tmp_path / "link").unlink()
 
         real = keeper.QMPClient.connect
 
-        async def connect(self, address):
+        async def connect(self, address) -> None:
             await real(self, address)
             await close_it()
 

@@ -12,7 +12,7 @@ from sterna.kit.threads import MOST_STUCK, Bounded, Worker, in_thread
 LIMIT_S = 0.1
 
 
-async def test_a_call_that_never_returns_ends_at_its_limit_and_the_next_one_is_performed():
+async def test_a_call_that_never_returns_ends_at_its_limit_and_the_next_one_is_performed() -> None:
     held = threading.Event()
     worker = Worker("test", limit_s=LIMIT_S)
     stuck = asyncio.create_task(worker.run(held.wait))
@@ -26,7 +26,7 @@ async def test_a_call_that_never_returns_ends_at_its_limit_and_the_next_one_is_p
     worker.stop()
 
 
-async def test_a_caller_that_gave_up_leaves_no_hanging_call_in_the_way_of_the_next():
+async def test_a_caller_that_gave_up_leaves_no_hanging_call_in_the_way_of_the_next() -> None:
     held = threading.Event()
     worker = Worker("test", limit_s=LIMIT_S)
     stuck = asyncio.create_task(worker.run(held.wait))
@@ -38,7 +38,7 @@ async def test_a_caller_that_gave_up_leaves_no_hanging_call_in_the_way_of_the_ne
     worker.stop()
 
 
-async def test_what_is_unlimited_is_waited_for():
+async def test_what_is_unlimited_is_waited_for() -> None:
     held = threading.Event()
     worker = Worker("test", limit_s=LIMIT_S)
     long = asyncio.create_task(worker.run(held.wait, unlimited=True))
@@ -50,11 +50,13 @@ async def test_what_is_unlimited_is_waited_for():
     worker.stop()
 
 
-async def test_hanging_threads_do_not_pile_up_and_are_used_again_when_they_come_back(monkeypatch):
+async def test_hanging_threads_do_not_pile_up_and_are_used_again_when_they_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(threads, "MOST_STUCK", 2)
     held, ended, inside = threading.Event(), threading.Semaphore(0), []
 
-    def hang():
+    def hang() -> None:
         inside.append(threading.current_thread())
         held.wait()
 
@@ -70,14 +72,14 @@ async def test_hanging_threads_do_not_pile_up_and_are_used_again_when_they_come_
     worker.stop()
 
 
-async def test_a_thread_of_its_own_has_a_limit_too():
+async def test_a_thread_of_its_own_has_a_limit_too() -> None:
     held = threading.Event()
     with pytest.raises(TimeoutError):
         await in_thread(held.wait, limit_s=LIMIT_S)
     held.set()
 
 
-def test_a_late_result_whose_handling_fails_gives_its_place_back(monkeypatch):
+def test_a_late_result_whose_handling_fails_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda args: None)  # its thread ends with the error
     bounded, handled = Bounded("test"), threading.Semaphore(0)
 
@@ -98,7 +100,7 @@ def test_a_late_result_whose_handling_fails_gives_its_place_back(monkeypatch):
     assert bounded.call(lambda: 7, 5) == 7
 
 
-def test_a_host_without_a_free_thread_costs_no_place(monkeypatch):
+def test_a_host_without_a_free_thread_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -111,7 +113,9 @@ def test_a_host_without_a_free_thread_costs_no_place(monkeypatch):
     assert bounded.call(lambda: 7, 5) == 7
 
 
-async def test_a_thread_whose_place_nobody_can_take_is_not_counted_as_hanging(monkeypatch):
+async def test_a_thread_whose_place_nobody_can_take_is_not_counted_as_hanging(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The host has no thread left: the one that hangs goes on with what is queued when it comes back."""
     held = threading.Event()
     worker = Worker("test", limit_s=LIMIT_S)
@@ -132,11 +136,11 @@ async def test_a_thread_whose_place_nobody_can_take_is_not_counted_as_hanging(mo
     worker.stop()
 
 
-async def test_nor_is_one_whose_last_act_fails(monkeypatch):
+async def test_nor_is_one_whose_last_act_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _args: None)
     held, over = threading.Event(), threading.Event()
 
-    def fails():
+    def fails() -> None:
         over.set()
         raise OSError("cannot be closed")
 
@@ -152,7 +156,7 @@ async def test_nor_is_one_whose_last_act_fails(monkeypatch):
     worker.stop()
 
 
-async def test_a_host_without_a_free_thread_is_said_in_words(monkeypatch):
+async def test_a_host_without_a_free_thread_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -163,7 +167,9 @@ async def test_a_host_without_a_free_thread_is_said_in_words(monkeypatch):
         await in_thread(lambda: 7)
 
 
-async def test_a_call_that_comes_back_while_it_is_given_up_takes_no_other_with_it(monkeypatch):
+async def test_a_call_that_comes_back_while_it_is_given_up_takes_no_other_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The next call is performed in the thread that its caller looks at: it ends at its limit, too."""
     held, for_ever, began = threading.Event(), threading.Event(), threading.Event()
     worker = Worker("test", limit_s=LIMIT_S)
@@ -194,7 +200,7 @@ async def test_a_call_that_comes_back_while_it_is_given_up_takes_no_other_with_i
     await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_what_is_queued_behind_a_call_that_hangs_keeps_its_order():
+async def test_what_is_queued_behind_a_call_that_hangs_keeps_its_order() -> None:
     held, done = threading.Event(), []
     worker = Worker("test", limit_s=LIMIT_S)
     tasks = [asyncio.create_task(worker.run(held.wait))]
@@ -206,7 +212,7 @@ async def test_what_is_queued_behind_a_call_that_hangs_keeps_its_order():
     worker.stop()
 
 
-async def test_a_worker_that_was_stopped_takes_no_call():
+async def test_a_worker_that_was_stopped_takes_no_call() -> None:
     done = []
     worker = Worker("test", limit_s=LIMIT_S)
     before = asyncio.create_task(worker.run(lambda: done.append("before")))
@@ -229,7 +235,7 @@ async def left_alone(name: str, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_threads_that_are_left_alone_do_not_pile_up(monkeypatch):
+async def test_threads_that_are_left_alone_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "MOST_LEFT", 3)
     held, begun = threading.Event(), []
 
@@ -258,12 +264,12 @@ async def test_threads_that_are_left_alone_do_not_pile_up(monkeypatch):
     assert await in_thread(lambda: 7, name="test-left", limit_s=5) == 7
 
 
-async def test_a_thread_that_has_answered_is_not_left_alone(monkeypatch):
+async def test_a_thread_that_has_answered_is_not_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it has not quite ended when its caller goes on."""
     monkeypatch.setattr(threads, "MOST_LEFT", 1)
     ends, perform = threading.Event(), threads._Call.perform
 
-    def lingers(call):
+    def lingers(call) -> None:
         perform(call)
         ends.wait(10)
 
@@ -273,7 +279,7 @@ async def test_a_thread_that_has_answered_is_not_left_alone(monkeypatch):
     ends.set()
 
 
-async def test_many_that_are_waited_for_may_run_at_once(monkeypatch):
+async def test_many_that_are_waited_for_may_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "MOST_LEFT", 3)
     together = threading.Barrier(10)
     calls = [in_thread(lambda: together.wait(5), name="test-many", limit_s=10) for _ in range(10)]

@@ -56,7 +56,7 @@ def test_hosts_and_vms(sterna) -> None:  # type: ignore[no-untyped-def]
 LOST = "libvirtd cannot be used since 2026-11-29 11:00:00 UTC: refused"
 
 
-def test_a_host_without_libvirtd(sterna, fleet, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_host_without_libvirtd(sterna, fleet: Served, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(registry, "UP_FOR_MS", 1500)
     sterna("vms")
     fleet.a.lost = LOST
@@ -75,7 +75,7 @@ def test_a_host_without_libvirtd(sterna, fleet, monkeypatch) -> None:  # type: i
     assert LOST in refused
 
 
-def test_no_host_at_all_is_no_empty_fleet(sterna, fleet) -> None:  # type: ignore[no-untyped-def]
+def test_no_host_at_all_is_no_empty_fleet(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
     fleet.run(_forget(fleet))
     for command in ("hosts", "vms"):
         said = sterna(command, code=6).stderr
@@ -103,7 +103,7 @@ def test_maintenance(sterna) -> None:  # type: ignore[no-untyped-def]
     sterna("host", "maintenance", "z", "--on", code=5)
 
 
-def test_a_dead_host(sterna, fleet, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_dead_host(sterna, fleet: Served, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     will = "take the guest over and end it as completed: the guest runs here"
     fleet.b.shared = [{"id": ID, "vm": "web1", "role": "destination", "will": will}]
     lives = sterna("host", "declare-dead", "a", "--fenced", code=3)
@@ -131,7 +131,7 @@ def test_a_dead_host(sterna, fleet, monkeypatch) -> None:  # type: ignore[no-unt
     assert fleet.b.told_dead == []
 
 
-def test_audit(sterna, fleet) -> None:  # type: ignore[no-untyped-def]
+def test_audit(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
     assert sterna("audit").stdout == "nothing is left over\n"
     why = "made ahead of a guest that has no QEMU here"
     tap = {"kind": "tap", "host": "b", "subject": "tap1", "why": why, "safety": "safe", "repair": "delete it"}
@@ -160,14 +160,14 @@ def test_a_host_that_could_not_be_asked_is_not_clean(
     assert "on the hosts that were asked" in result.stdout and "not asked: a" in result.stderr
 
 
-def test_two_copies_are_shouted_and_never_repaired(sterna, fleet) -> None:  # type: ignore[no-untyped-def]
+def test_two_copies_are_shouted_and_never_repaired(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
     fleet.b.add_vm("web1", 1)
     found = sterna("audit", "--repair", code=9).stdout
     assert "a, b: runs-twice web1: THE SAME VM RUNS ON a AND b" in found
     assert fleet.a.vms.keys() & fleet.b.vms.keys()
 
 
-def test_the_word_about_a_dead_host_is_asked_for(sterna, fleet, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_word_about_a_dead_host_is_asked_for(sterna, fleet: Served, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(registry, "UP_FOR_MS", 1500)
     monkeypatch.setattr(host, "_asks", lambda: True)
     fleet.a.listening = False

@@ -42,7 +42,7 @@ DEFINITIONS = [
 
 
 @pytest.mark.parametrize(("here", "seen", "silent", "safety"), DEFINITIONS)
-def test_definitions(here, seen, silent, safety):
+def test_definitions(here, seen: dict[str, object], silent, safety) -> None:
     judged = judge_definition(here, Elsewhere(seen, silent))
     assert (judged and judged.safety) == safety
 
@@ -58,24 +58,24 @@ INCOMING = [
 
 
 @pytest.mark.parametrize(("here", "seen", "silent", "safety"), INCOMING)
-def test_incoming_guests(here, seen, silent, safety):
+def test_incoming_guests(here, seen: dict[str, object], silent, safety) -> None:
     judged = judge_incoming(here, Elsewhere(seen, silent))
     assert (judged and judged.safety) == safety
 
 
-def test_files():
+def test_files() -> None:
     assert judge_files(Elsewhere({"b": runs()})).safety is Safety.SAFE
     assert judge_files(Elsewhere({"b": ABSENT})).safety is Safety.NEVER
     assert judge_files(Elsewhere({"b": runs()}, ("c",))).safety is Safety.CANNOT_TELL
 
 
-def test_two_copies():
+def test_two_copies() -> None:
     assert runs_twice({"a": runs(), "b": ABSENT}) is None
     twice = runs_twice({"a": runs(), "b": runs()})
     assert twice is not None and twice.safety is Safety.NEVER and "a AND b" in twice.why
 
 
-def test_nothing_is_safe_while_a_host_is_silent_or_the_guest_runs_nowhere():
+def test_nothing_is_safe_while_a_host_is_silent_or_the_guest_runs_nowhere() -> None:
     states = [
         Observation(state=s, epoch=e, ran=r, job_active=j)
         for s, e, r, j in itertools.product(GuestState, (None, 5, 6), (False, True), (False, True))
@@ -88,7 +88,7 @@ def test_nothing_is_safe_while_a_host_is_silent_or_the_guest_runs_nowhere():
 
 
 @pytest.mark.parametrize(("here", "seen", "silent", "safety"), [*DEFINITIONS, *INCOMING])
-def test_nobody_is_advised_to_remove_what_may_be_the_last(here, seen, silent, safety):
+def test_nobody_is_advised_to_remove_what_may_be_the_last(here, seen, silent, safety) -> None:
     for judge in (judge_definition, judge_incoming):
         judged = judge(here, Elsewhere(seen, silent))
         assert judged is None or (judged.safety is Safety.SAFE) == (judged.helps == "")
@@ -96,7 +96,7 @@ def test_nobody_is_advised_to_remove_what_may_be_the_last(here, seen, silent, sa
         assert judged is None or (judged.safety is Safety.SAFE) == (judged.helps == "")
 
 
-def test_folders():
+def test_folders() -> None:
     assert judge_folder(Elsewhere({"b": runs()}), shared=True) is None
     assert judge_folder(Elsewhere({"b": runs()}), shared=False).safety is Safety.SAFE
     assert judge_folder(Elsewhere({}, ("b",)), shared=False).safety is Safety.CANNOT_TELL

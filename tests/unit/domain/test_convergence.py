@@ -38,7 +38,7 @@ def rules(**more) -> Rules:
 
 @given(st.floats(0, 0.85), memories, st.floats(0.01, 1), mays)
 @settings(max_examples=150, deadline=None)
-def test_a_converging_guest_is_never_touched(ratio, memory, share, may):
+def test_a_converging_guest_is_never_touched(ratio, memory, share, may) -> None:
     ended = run(guest(ratio, memory, share), rules(may=may))
     assert ended.copy.ended == "switched"
     assert ended.orders == []
@@ -47,7 +47,7 @@ def test_a_converging_guest_is_never_touched(ratio, memory, share, may):
 
 @given(st.floats(0.1, 0.7), memories, st.integers(5, 60), st.floats(1, 6), mays)
 @settings(max_examples=100, deadline=None)
-def test_a_burst_shorter_than_the_patience_is_not_punished(ratio, memory, at_s, long_s, may):
+def test_a_burst_shorter_than_the_patience_is_not_punished(ratio, memory, at_s, long_s, may) -> None:
     def dirty(ms: float) -> float:
         return LINK * (1.5 if at_s * 1000 <= ms < (at_s + long_s) * 1000 else ratio)
 
@@ -58,7 +58,7 @@ def test_a_burst_shorter_than_the_patience_is_not_punished(ratio, memory, at_s, 
 
 @given(st.floats(0.1, 0.5), memories, st.integers(1, 60), st.integers(5, 60), mays)
 @settings(max_examples=100, deadline=None)
-def test_a_dip_of_the_link_is_not_punished(ratio, memory, at_s, long_s, may):
+def test_a_dip_of_the_link_is_not_punished(ratio, memory, at_s, long_s, may) -> None:
     def link(ms: float) -> float:
         return LINK * (0.3 if at_s * 1000 <= ms < (at_s + long_s) * 1000 else 1)
 
@@ -67,7 +67,7 @@ def test_a_dip_of_the_link_is_not_punished(ratio, memory, at_s, long_s, may):
     assert not ended.actions() & PUNISHMENTS
 
 
-def test_a_small_rest_that_stays_is_met_with_more_downtime_and_no_more_than_it_needs():
+def test_a_small_rest_that_stays_is_met_with_more_downtime_and_no_more_than_it_needs() -> None:
     copy = guest(3, 1024 * MIB, share=0.02)  # 20 MiB written over and over: 205 ms on this link
     ended = run(copy, rules(may=EVERYTHING))
     assert ended.copy.ended == "switched"
@@ -88,7 +88,9 @@ def test_a_small_rest_that_stays_is_met_with_more_downtime_and_no_more_than_it_n
 )
 @example(ratio=1.5, memory=1093 * MIB, within_s=11, may=frozenset({May.POSTCOPY}), share=1.0, sample_ms=100)
 @settings(max_examples=200, deadline=None)
-def test_no_copy_outlives_its_deadline_by_more_than_a_sample(ratio, memory, within_s, may, share, sample_ms):
+def test_no_copy_outlives_its_deadline_by_more_than_a_sample(
+    ratio, memory, within_s, may, share, sample_ms
+) -> None:
     deadline = within_s * 1000
     ended = run(guest(ratio, memory, share), rules(may=may, deadline_ms=deadline), sample_ms=sample_ms)
     assert ended.copy.ended
@@ -97,7 +99,7 @@ def test_no_copy_outlives_its_deadline_by_more_than_a_sample(ratio, memory, with
 
 @given(st.floats(0.2, 1.5), memories, st.integers(2, 600), mays, st.integers(0, 2**32))
 @settings(max_examples=150, deadline=None)
-def test_nor_on_a_link_and_under_a_load_that_jump_about(ratio, memory, within_s, may, seed):
+def test_nor_on_a_link_and_under_a_load_that_jump_about(ratio, memory, within_s, may, seed) -> None:
     noise = [0.4 + (hash((seed, n)) % 1000) / 833 for n in range(97)]
 
     def link(ms: float) -> float:
@@ -115,7 +117,7 @@ def test_nor_on_a_link_and_under_a_load_that_jump_about(ratio, memory, within_s,
 
 @given(st.floats(1.1, 1.5), st.integers(64, 4096), st.floats(0.2, 1), st.sampled_from([May.POSTCOPY, May.PAUSE]))
 @settings(max_examples=100, deadline=None)
-def test_what_may_be_done_is_done_in_time(ratio, memory_mib, share, may):
+def test_what_may_be_done_is_done_in_time(ratio, memory_mib, share, may) -> None:
     memory = memory_mib * MIB
     needed_ms = memory / LINK * 1000
     deadline = int(needed_ms * 1.5 + 4000)
@@ -124,7 +126,7 @@ def test_what_may_be_done_is_done_in_time(ratio, memory_mib, share, may):
     assert ended.copy.now_ms <= deadline + 20
 
 
-def test_dirtying_at_1_2_of_the_link_with_60_s_and_postcopy_allowed():
+def test_dirtying_at_1_2_of_the_link_with_60_s_and_postcopy_allowed() -> None:
     ended = run(guest(1.2, 2048 * MIB), rules(may=frozenset({May.POSTCOPY}), deadline_ms=60_000))
     assert (ended.copy.ended, ended.actions()) == ("postcopy", {Action.POSTCOPY})
     assert ended.copy.now_ms <= 60_000
@@ -132,7 +134,7 @@ def test_dirtying_at_1_2_of_the_link_with_60_s_and_postcopy_allowed():
 
 @given(st.floats(1.3, 1.5), st.integers(256, 2048))  # below, its passes end within the allowed downtime
 @settings(max_examples=50, deadline=None)
-def test_without_a_deadline_and_with_nothing_allowed_it_is_given_up_soon(ratio, memory_mib):
+def test_without_a_deadline_and_with_nothing_allowed_it_is_given_up_soon(ratio, memory_mib) -> None:
     memory = memory_mib * MIB
     ended = run(guest(ratio, memory), rules())
     assert ended.copy.ended == "given-up"
@@ -142,7 +144,7 @@ def test_without_a_deadline_and_with_nothing_allowed_it_is_given_up_soon(ratio, 
     assert "nothing more is allowed" in ended.orders[-1][1].why
 
 
-def test_throttling_comes_before_postcopy_and_suffices_where_it_can():
+def test_throttling_comes_before_postcopy_and_suffices_where_it_can() -> None:
     ended = run(guest(1.4, 512 * MIB), rules(may=EVERYTHING))
     assert ended.copy.ended == "switched"
     assert ended.actions() <= {Action.THROTTLE, Action.RAISE_DOWNTIME}
@@ -150,12 +152,12 @@ def test_throttling_comes_before_postcopy_and_suffices_where_it_can():
     assert steps == list(range(20, 20 + 10 * len(steps), 10))
 
 
-def test_what_cannot_be_in_time_even_with_postcopy_is_given_up_at_the_deadline():
+def test_what_cannot_be_in_time_even_with_postcopy_is_given_up_at_the_deadline() -> None:
     ended = run(guest(1.2, 4096 * MIB), rules(may=frozenset({May.POSTCOPY}), deadline_ms=20_000))
     assert (ended.copy.ended, ended.actions()) == ("given-up", {Action.GIVE_UP})
 
 
-def test_a_switch_that_does_not_happen_is_given_up_at_the_deadline():
+def test_a_switch_that_does_not_happen_is_given_up_at_the_deadline() -> None:
     """The hypervisor does not obey: disks that are still being copied keep libvirt from switching."""
     limits, state, seen = rules(may=frozenset({May.POSTCOPY}), deadline_ms=60_000), State(), []
     copy = guest(1.2, 2048 * MIB)
@@ -167,7 +169,7 @@ def test_a_switch_that_does_not_happen_is_given_up_at_the_deadline():
     assert next(at for at, a in seen if a is Action.GIVE_UP) <= 60_000 + SAMPLE_MS
 
 
-def test_the_switch_waits_for_a_moment_when_little_is_left():
+def test_the_switch_waits_for_a_moment_when_little_is_left() -> None:
     """A guest that alternates between much and more: post-copy comes in a lull."""
 
     def dirty(ms: float) -> float:
@@ -180,7 +182,7 @@ def test_the_switch_waits_for_a_moment_when_little_is_left():
     assert "no less is left" in left.why
 
 
-def test_a_stalls_clock_stands_still_in_a_dip():
+def test_a_stalls_clock_stands_still_in_a_dip() -> None:
     """Two passes after the link has come back, the guest has had none of its patience yet."""
 
     def link(ms: float) -> float:
@@ -195,7 +197,7 @@ def test_a_stalls_clock_stands_still_in_a_dip():
     assert state.elapsed_ms - state.best_at_ms < limits.patience / 2
 
 
-def test_a_link_that_stays_slow_is_a_slow_link():
+def test_a_link_that_stays_slow_is_a_slow_link() -> None:
     def link(ms: float) -> float:
         return LINK * (0.3 if ms >= 4_000 else 1)
 
@@ -220,7 +222,7 @@ anything = st.lists(
 
 
 @given(anything, mays, st.none() | st.integers(1, 100_000))
-def test_nothing_that_is_not_allowed_is_ever_ordered(samples, may, deadline):
+def test_nothing_that_is_not_allowed_is_ever_ordered(samples, may, deadline) -> None:
     limits, state, ended = rules(may=may, deadline_ms=deadline), State(), None
     for sample in samples:
         state, verdict = judge(limits, state, sample)
@@ -241,7 +243,7 @@ def test_nothing_that_is_not_allowed_is_ever_ordered(samples, may, deadline):
 
 @given(st.floats(0.9, 1.5), st.integers(256, 2048), st.integers(1, 100))
 @settings(max_examples=50, deadline=None)
-def test_an_agent_that_forgot_everything_still_keeps_the_deadline(ratio, memory_mib, lost_at_s):
+def test_an_agent_that_forgot_everything_still_keeps_the_deadline(ratio, memory_mib, lost_at_s) -> None:
     deadline = 120_000
     copy, state = guest(ratio, memory_mib * MIB), State()
     copy.limit_ms, lost = 100, False
@@ -258,7 +260,7 @@ def test_an_agent_that_forgot_everything_still_keeps_the_deadline(ratio, memory_
 
 @given(st.floats(0.8, 1.5), st.integers(64, 1024), st.floats(0.02, 1))
 @settings(max_examples=60, deadline=None)
-def test_orders_that_can_be_taken_back_have_time_to_show(ratio, memory_mib, share):
+def test_orders_that_can_be_taken_back_have_time_to_show(ratio, memory_mib, share) -> None:
     ended = run(guest(ratio, memory_mib * MIB, share), rules(may=EVERYTHING))
     mild = [at for at, v in ended.orders if v.action not in ENDINGS]
     assert all(b - a >= SETTLE_MS for a, b in itertools.pairwise(mild))
@@ -266,7 +268,7 @@ def test_orders_that_can_be_taken_back_have_time_to_show(ratio, memory_mib, shar
 
 @given(st.floats(0.8, 1.5), st.integers(64, 1024), st.floats(0.02, 1), st.integers(20, 3000))
 @settings(max_examples=60, deadline=None)
-def test_the_guest_never_stands_still_longer_than_allowed(ratio, memory_mib, share, most):
+def test_the_guest_never_stands_still_longer_than_allowed(ratio, memory_mib, share, most) -> None:
     limits = Rules(first_downtime_ms=min(100, most), max_downtime_ms=most, may=frozenset({May.THROTTLE}))
     ended = run(guest(ratio, memory_mib * MIB, share), limits)
     assume(ended.copy.ended == "switched")
@@ -294,34 +296,34 @@ def judged(name: str, limits: Rules) -> list[tuple[int, Action]]:
     return orders
 
 
-def test_recorded_a_converging_guest_is_left_alone():
+def test_recorded_a_converging_guest_is_left_alone() -> None:
     measured = 14 * MIB  # libvirt's dirty rate calculation, before the copy
     assert (
         judged("converging", rules(may=EVERYTHING, patience_ms=1000, deadline_ms=15_000, dirty_rate=measured)) == []
     )
 
 
-def test_recorded_a_hopeless_guest_is_switched_at_the_stall():
+def test_recorded_a_hopeless_guest_is_switched_at_the_stall() -> None:
     orders = judged("hopeless", rules(may=frozenset({May.POSTCOPY}), patience_ms=5000))
     assert [action for _, action in orders][:2] == [Action.RAISE_DOWNTIME, Action.POSTCOPY]
     assert 9000 < orders[1][0] < 18_000  # its working set is left for the first time after 4.5 s
 
 
 @pytest.mark.parametrize("within_s", [8, 12, 16, 20])
-def test_recorded_a_hopeless_guest_is_switched_in_time(within_s):
+def test_recorded_a_hopeless_guest_is_switched_in_time(within_s: int) -> None:
     limits = rules(may=frozenset({May.POSTCOPY}), patience_ms=60_000, deadline_ms=within_s * 1000)
     at_ms, action = next(o for o in judged("hopeless", limits) if o[1] in ENDINGS)
     assert action is Action.POSTCOPY
     assert at_ms + 2400 <= within_s * 1000  # 96 MiB are left at 40 MiB/s
 
 
-def test_recorded_a_hopeless_guest_without_permissions_is_given_up_at_the_deadline():
+def test_recorded_a_hopeless_guest_without_permissions_is_given_up_at_the_deadline() -> None:
     orders = judged("hopeless", rules(deadline_ms=20_000, max_downtime_ms=300))
     ends = [(at, action) for at, action in orders if action in ENDINGS]
     assert ends[0][1] is Action.GIVE_UP
     assert 15_000 <= ends[0][0] <= 20_500
 
 
-def test_recorded_qemu_that_slows_the_guest_by_itself_is_given_time():
+def test_recorded_qemu_that_slows_the_guest_by_itself_is_given_time() -> None:
     orders = judged("throttled", rules(may=frozenset({May.POSTCOPY}), patience_ms=6000))
     assert not {action for _, action in orders} & PUNISHMENTS

@@ -75,7 +75,7 @@ def test_the_report_puts_both_hosts_together() -> None:
     assert build_report(MIGRATION, Book(Role.SOURCE).accepted().entries).downtime.reason
 
 
-def test_a_stop_after_which_the_copy_goes_on_was_not_for_the_switch_over():
+def test_a_stop_after_which_the_copy_goes_on_was_not_for_the_switch_over() -> None:
     """`virsh suspend` in mid-copy, as the lab's libvirt 11.3 and QEMU 10.0 told of it: as `suspended-migrated`."""
     seen = SourceTimes()
     events = [(STOPPED, 839_684.0), ("iteration", 840_873.0), ("iteration", 844_916.0), (DEVICE, 844_925.0)]
@@ -84,14 +84,14 @@ def test_a_stop_after_which_the_copy_goes_on_was_not_for_the_switch_over():
     assert record == {"last_pass_ms": None, "stop_ms": 9.0, "device_state_ms": 81.0, "paused_ms": 5232.0}
 
 
-def test_the_last_look_for_dirty_pages_comes_after_the_device_state_and_is_no_pause():
+def test_the_last_look_for_dirty_pages_comes_after_the_device_state_and_is_no_pause() -> None:
     seen = SourceTimes()
     for event in ((("iteration", 10.0)), (STOPPED, 100.0), (DEVICE, 104.0), ("iteration", 105.0)):
         seen.take(*event)
     assert seen.take(SENT, 130.0) == {"last_pass_ms": 90.0, "stop_ms": 4.0, "device_state_ms": 26.0}
 
 
-def test_a_guest_that_was_resumed_before_its_switch_over_was_not_paused_for_it():
+def test_a_guest_that_was_resumed_before_its_switch_over_was_not_paused_for_it() -> None:
     seen = SourceTimes()
     for event in ((STOPPED, 100.0), ("iteration", 900.0), ("resumed", 1000.0), ("iteration", 1100.0)):
         seen.take(*event)

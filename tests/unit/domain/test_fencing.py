@@ -40,7 +40,7 @@ DESTINATION_ROWS = [
 
 
 @pytest.mark.parametrize(("here", "ran", "act"), DESTINATION_ROWS)
-def test_the_destinations_half(here, ran, act):
+def test_the_destinations_half(here, ran: bool, act) -> None:
     decision = without_source(here, epoch=EPOCH, ran=ran)
     assert decision.act is act
     assert decision.why
@@ -77,7 +77,7 @@ SOURCE_ROWS = [
 
 
 @pytest.mark.parametrize(("here", "facts", "verdict"), SOURCE_ROWS)
-def test_the_sources_half(here, facts, verdict):
+def test_the_sources_half(here, facts, verdict: Verdict) -> None:
     finding = without_destination(here, facts)
     assert finding.verdict is verdict
     assert finding.why
@@ -99,7 +99,7 @@ RETURN_ROWS = [
 
 
 @pytest.mark.parametrize(("here", "written_off", "verdict"), RETURN_ROWS)
-def test_a_source_that_comes_back(here, written_off, verdict):
+def test_a_source_that_comes_back(here, written_off, verdict: Verdict) -> None:
     assert after_return(here, written_off).verdict is verdict
 
 
@@ -124,13 +124,13 @@ def every_observation():
         yield Observation(state=state, reason=reason, job_active=job, epoch=epoch, ran=ran)
 
 
-def test_a_guest_torn_apart_in_post_copy_is_told_as_such():
+def test_a_guest_torn_apart_in_post_copy_is_told_as_such() -> None:
     torn = seen(PAUSED, "postcopy-failed", ran=True, **OWN)
     assert "memory was lost" in without_source(torn, epoch=EPOCH, ran=True).why
     assert "memory" not in without_source(seen(PAUSED, "user", ran=True, **OWN), epoch=EPOCH, ran=True).why
 
 
-def test_laws_of_the_sources_half():
+def test_laws_of_the_sources_half() -> None:
     for here, (started, handed, shared) in itertools.product(
         every_observation(), itertools.product((False, True), repeat=3)
     ):
@@ -142,7 +142,7 @@ def test_laws_of_the_sources_half():
             assert verdict in (Verdict.STAYED, Verdict.WAIT)
 
 
-def test_laws_of_the_destinations_half():
+def test_laws_of_the_destinations_half() -> None:
     for here, ran in itertools.product(every_observation(), (False, True)):
         act = without_source(here, epoch=EPOCH, ran=ran).act
         if act is Survivor.CLEAN_UP:  # the only one that ends or removes anything
@@ -151,6 +151,6 @@ def test_laws_of_the_destinations_half():
             assert here.state is not SHUTOFF or here.epoch != EPOCH
 
 
-def test_a_returned_source_never_starts_anything():
+def test_a_returned_source_never_starts_anything() -> None:
     for here, word in itertools.product(every_observation(), (TAKEN, LOST)):
         assert after_return(here, word).verdict not in (Verdict.START, Verdict.STRANDED)

@@ -84,7 +84,7 @@ def took(copy: Copy) -> float:
     return copy.now_ms + JOB_MS
 
 
-def test_nine_of_ten_within_a_quarter_before_the_first_migration():
+def test_nine_of_ten_within_a_quarter_before_the_first_migration() -> None:
     good = 0
     for memory, link, ratio, share in GRID:
         copy = copied(memory, int(memory * share), ratio * link, link)
@@ -95,7 +95,7 @@ def test_nine_of_ten_within_a_quarter_before_the_first_migration():
 
 @given(memories, links, st.floats(0, 0.8), st.floats(0.02, 1))
 @settings(max_examples=50, deadline=None)
-def test_all_within_a_tenth_where_the_working_set_is_known(memory, link, ratio, share):
+def test_all_within_a_tenth_where_the_working_set_is_known(memory, link, ratio, share) -> None:
     size = max(MIB, int(memory * share))
     assume(memory / link > 1)
     copy = copied(memory, size, ratio * link, link)
@@ -110,7 +110,7 @@ def test_all_within_a_tenth_where_the_working_set_is_known(memory, link, ratio, 
 
 @given(memories, links, st.floats(1.5, 3))
 @settings(max_examples=60, deadline=None)
-def test_what_does_not_converge_is_forecast_not_to(memory, link, ratio):
+def test_what_does_not_converge_is_forecast_not_to(memory, link, ratio) -> None:
     assume(memory / link > 2)
     seen = told(measured(memory, memory, ratio * link), link)
     assert not seen.ends
@@ -121,7 +121,7 @@ def test_what_does_not_converge_is_forecast_not_to(memory, link, ratio):
 
 @given(memories, links, st.floats(1.2, 3))
 @settings(max_examples=60, deadline=None)
-def test_a_guest_that_is_stopped_or_fetched_after_always_ends(memory, link, ratio):
+def test_a_guest_that_is_stopped_or_fetched_after_always_ends(memory, link, ratio) -> None:
     assume(memory / link > 2)
     load = measured(memory, memory, ratio * link)
     for mode in (Mode.POSTCOPY, Mode.PAUSE):
@@ -136,7 +136,7 @@ def test_a_guest_that_is_stopped_or_fetched_after_always_ends(memory, link, rati
     assert abs(told(load, link, Mode.POSTCOPY).copy_ms - took(copy)) <= 0.25 * took(copy)
 
 
-def test_the_recorded_copies_are_forecast():
+def test_the_recorded_copies_are_forecast() -> None:
     """Real ones, README in traces/: 164 MiB of 384 had been touched; measured just before, 14 and 84 MiB/s."""
     facts = {"memory_bytes": 384 * MIB, "allocated_bytes": 164 * MIB}
     quiet = told(Load(**facts, dirty_bytes=14 * MIB), 40 * MIB)
@@ -160,7 +160,7 @@ loads = st.builds(
 
 @given(loads, links, st.sampled_from(Mode), st.integers(1, 5000))
 @settings(max_examples=100, deadline=None)
-def test_every_number_makes_sense(load, link, mode, most):
+def test_every_number_makes_sense(load, link, mode, most) -> None:
     seen = forecast(load, Link(bandwidth_bytes_s=link), mode, max_downtime_ms=most)
     assert 0 <= seen.odds <= 1
     assert seen.ends == (seen.total_ms is not None)
@@ -174,7 +174,7 @@ def test_every_number_makes_sense(load, link, mode, most):
 
 @given(loads, links, st.integers(10, 3000))
 @settings(max_examples=60, deadline=None)
-def test_a_faster_link_is_never_slower_nor_less_likely(load, link, most):
+def test_a_faster_link_is_never_slower_nor_less_likely(load, link, most) -> None:
     slow = forecast(load, Link(bandwidth_bytes_s=link), Mode.PRECOPY, max_downtime_ms=most)
     fast = forecast(load, Link(bandwidth_bytes_s=2 * link), Mode.PRECOPY, max_downtime_ms=most)
     assert fast.odds >= slow.odds - 0.01
@@ -185,7 +185,7 @@ def test_a_faster_link_is_never_slower_nor_less_likely(load, link, most):
 
 @given(loads, links, st.floats(1, 100))
 @settings(max_examples=60, deadline=None)
-def test_a_deadline_makes_nothing_more_likely(load, rate, within_s):
+def test_a_deadline_makes_nothing_more_likely(load, rate, within_s) -> None:
     link = Link(bandwidth_bytes_s=rate)
     for free, bound in zip(
         forecasts(load, link, max_downtime_ms=300),
@@ -196,7 +196,7 @@ def test_a_deadline_makes_nothing_more_likely(load, rate, within_s):
         assert bound.total_ms == free.total_ms
 
 
-def test_odds_are_even_where_it_is_on_the_edge_and_sure_far_from_it():
+def test_odds_are_even_where_it_is_on_the_edge_and_sure_far_from_it() -> None:
     def odds(ratio: float) -> float:
         return told(measured(4096 * MIB, 4096 * MIB, ratio * 100 * MIB), 100 * MIB).odds
 
@@ -206,7 +206,7 @@ def test_odds_are_even_where_it_is_on_the_edge_and_sure_far_from_it():
     assert 0.2 < odds(1.05) < 0.8
 
 
-def test_throttling_helps_a_guest_that_writes_too_much_and_says_how_much_it_needs():
+def test_throttling_helps_a_guest_that_writes_too_much_and_says_how_much_it_needs() -> None:
     load = measured(2048 * MIB, 2048 * MIB, 140 * MIB)
     assert not told(load, 100 * MIB).ends
     slowed = told(load, 100 * MIB, Mode.THROTTLE)
@@ -214,13 +214,13 @@ def test_throttling_helps_a_guest_that_writes_too_much_and_says_how_much_it_need
     assert "slowed down by" in slowed.why
 
 
-def test_memory_never_touched_costs_nothing():
+def test_memory_never_touched_costs_nothing() -> None:
     whole, touched = Load(memory_bytes=2**34), Load(memory_bytes=2**34, allocated_bytes=2**30)
     assert (told(touched, 100 * MIB).copy_ms - JOB_MS) * 15.9 < told(whole, 100 * MIB).copy_ms
 
 
 @given(st.integers(10, 4096), st.floats(5, 500))
-def test_the_working_set_from_two_windows(size_mib, written_mib):
+def test_the_working_set_from_two_windows(size_mib, written_mib) -> None:
     size, written = size_mib * MIB, written_mib * MIB
     windows = [(t, int(size * (1 - math.exp(-written * t / size)))) for t in (1, 5)]
     found = working_set(*windows)
@@ -230,7 +230,7 @@ def test_the_working_set_from_two_windows(size_mib, written_mib):
         assert written * 5 < size  # it had not come round once
 
 
-def test_a_guest_that_writes_its_pages_in_turn_is_told_from_one_that_picks_them():
+def test_a_guest_that_writes_its_pages_in_turn_is_told_from_one_that_picks_them() -> None:
     touched, once = 364 * MIB, (1, 35 * MIB)
     at_random = int(touched * (1 - (1 - 35 / 364) ** 4))
     assert not writes_in_turn(once, (4, at_random), touched)
@@ -240,7 +240,7 @@ def test_a_guest_that_writes_its_pages_in_turn_is_told_from_one_that_picks_them(
     assert (load.dirtied(2), load.dirtied(60)) == (70 * MIB, touched)
 
 
-def test_a_copy_begins_with_little_downtime_and_has_more_only_where_it_gets_nowhere():
+def test_a_copy_begins_with_little_downtime_and_has_more_only_where_it_gets_nowhere() -> None:
     easy = Load(memory_bytes=1024 * MIB, dirty_bytes=40 * MIB)
     eager, patient = (prospects(easy, first) for first in (500, 100))
     assert patient.downtime_ms <= 100 + SWITCH_MS < eager.downtime_ms
@@ -267,7 +267,7 @@ def outcome(vm: str, copy_ms: float, said: Forecast, sent: int, setup_ms: float 
 
 @given(memories, st.integers(20, 1000), st.floats(0, 0.7), st.floats(0.6, 1.5), st.floats(0.8, 1.25))
 @settings(max_examples=60, deadline=None)
-def test_within_a_tenth_after_three(memory, link_mib, ratio, link_error, dirty_error):
+def test_within_a_tenth_after_three(memory, link_mib, ratio, link_error, dirty_error) -> None:
     """The link is not what was believed, and the dirty rate is measured wrong: the same way each time."""
     rate = link_mib * MIB
     assume(memory / rate > 2)
@@ -285,7 +285,7 @@ def test_within_a_tenth_after_three(memory, link_mib, ratio, link_error, dirty_e
     assert abs(last.total_ms - (took(real) + 900)) <= 0.10 * (took(real) + 900)
 
 
-def test_one_odd_migration_changes_little():
+def test_one_odd_migration_changes_little() -> None:
     said = Forecast(mode=Mode.PRECOPY, ends=True, odds=1, total_ms=10_900, copy_ms=10_000, bytes_sent=10**9)
     known = Experience()
     for copy_ms, sent in ((10_000, 1.0), (10_200, 1.02), (9_900, 1.0), (90_000, 9.0), (10_100, 1.01)):
@@ -308,7 +308,9 @@ PLAIN = Forecast(mode=Mode.PRECOPY, ends=True, odds=1)
         (2_000, 60, 16_384),  # a large guest that is nearly all zeros: the time went into reading them
     ],
 )
-def test_a_copy_that_the_link_did_not_hold_up_says_nothing_of_it(copy_ms, sent_mib, memory_mib):
+def test_a_copy_that_the_link_did_not_hold_up_says_nothing_of_it(
+    copy_ms: int, sent_mib: int, memory_mib: int
+) -> None:
     tiny = outcome("vm", copy_ms, PLAIN, sent_mib * MIB, memory_bytes=memory_mib * MIB)
     assert Experience().learn(tiny).link("vm", "a", "b") is None
     real = outcome("other", 300 + 2000, PLAIN, 2 * 540 * MIB, memory_bytes=4096 * MIB)
@@ -319,24 +321,24 @@ def test_a_copy_that_the_link_did_not_hold_up_says_nothing_of_it(copy_ms, sent_m
 
 
 @pytest.mark.parametrize(("copy_ms", "sent_mib"), [(300 + 150, 81), (300 + 4000, 20), (60_300, 60)])
-def test_one_that_it_did_hold_up_says_how_fast_it_is(copy_ms, sent_mib):
+def test_one_that_it_did_hold_up_says_how_fast_it_is(copy_ms: int, sent_mib: int) -> None:
     known = Experience().learn(outcome("vm", copy_ms, PLAIN, sent_mib * MIB, memory_bytes=64 * MIB))
     rate = sent_mib * MIB / (copy_ms - 300) * 1000
     assert known.link("vm", "a", "b").bandwidth_bytes_s == pytest.approx(rate, rel=0.01)
 
 
-def test_nor_does_a_short_copy_say_which_share_of_a_limit_is_sent():
+def test_nor_does_a_short_copy_say_which_share_of_a_limit_is_sent() -> None:
     short = outcome("vm", 340, PLAIN, 4 * MIB, limit_bytes_s=100 * MIB)
     assert Experience().learn(short).link("vm", "a", "b", bandwidth_bytes_s=10**8).bandwidth_bytes_s == 10**8
 
 
-def test_nothing_is_known_of_hosts_that_never_met_but_a_limit_is_a_bandwidth():
+def test_nothing_is_known_of_hosts_that_never_met_but_a_limit_is_a_bandwidth() -> None:
     assert Experience().link("vm", "a", "b") is None
     assert Experience().link("vm", "a", "b", bandwidth_bytes_s=10**6).bandwidth_bytes_s == 10**6
 
 
 @given(st.lists(st.none() | st.floats(-1, 1e12) | st.just(math.inf), max_size=60))
-def test_what_is_remembered_stays_small_and_positive(values):
+def test_what_is_remembered_stays_small_and_positive(values) -> None:
     known = Running()
     for value in values:
         known = known.plus(value)
@@ -346,7 +348,7 @@ def test_what_is_remembered_stays_small_and_positive(values):
     assert (known.spread is None) == (len(known.values) < 3)
 
 
-def test_a_finished_migration_teaches_what_its_journals_say():
+def test_a_finished_migration_teaches_what_its_journals_say() -> None:
     said = Forecast(mode=Mode.PRECOPY, ends=True, odds=0.9, total_ms=2000, copy_ms=1400, downtime_ms=50)
     entries = good_source().write(Kind.NOTE, "M3", "load", {"forecast": said.model_dump()}).entries
     seen = outcome_of(MIGRATION, [*entries, *good_destination().entries])
@@ -373,25 +375,25 @@ def road_after(known: Experience, limit: int | None = None) -> int | None:
     return None if link is None else round(link.bandwidth_bytes_s / MIB)
 
 
-def test_one_that_its_limit_held_says_nothing_of_the_link_but_how_well_a_limit_is_used():
+def test_one_that_its_limit_held_says_nothing_of_the_link_but_how_well_a_limit_is_used() -> None:
     known = taught_by_one_limited_to(260 * MIB)
     assert road_after(known) is None
     assert road_after(known, 130 * MIB) == 125
     assert known.link("another", "a", "b", bandwidth_bytes_s=MIB).limited
 
 
-def test_one_far_below_its_limit_was_held_by_the_link():
+def test_one_far_below_its_limit_was_held_by_the_link() -> None:
     known = taught_by_one_limited_to(1000 * MIB)
     assert (road_after(known), road_after(known, 1000 * MIB)) == (250, 250)
     assert not known.link("another", "a", "b", bandwidth_bytes_s=1000 * MIB).limited
 
 
-def test_one_that_may_have_been_held_by_either_or_whose_limit_was_changed_says_nothing():
+def test_one_that_may_have_been_held_by_either_or_whose_limit_was_changed_says_nothing() -> None:
     for known in (taught_by_one_limited_to(400 * MIB), taught_by_one_limited_to(260 * MIB, "tuned")):
         assert (road_after(known), road_after(known, 100 * MIB)) == (None, 100)
 
 
-def test_a_vm_that_was_copied_three_times_alike_repeats_itself():
+def test_a_vm_that_was_copied_three_times_alike_repeats_itself() -> None:
     """The dirty rate is measured too high by half, as it may be; what copies like it sent says better."""
     true, high = (Load(memory_bytes=1024 * MIB, dirty_bytes=mib * MIB) for mib in (20, 30))
     known, said = Experience(), forecast(true, Link(bandwidth_bytes_s=60 * MIB), Mode.PRECOPY, max_downtime_ms=100)
@@ -410,19 +412,19 @@ def test_a_vm_that_was_copied_three_times_alike_repeats_itself():
     assert forecast(true, slow, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 1600 * MIB
 
 
-def test_one_unfinished_says_nothing_at_all():
+def test_one_unfinished_says_nothing_at_all() -> None:
     assert outcome_of(MIGRATION, good_source().entries) is None
 
 
 @pytest.mark.parametrize(("dirty_mib", "told"), [(1, True), (24, None), (200, False)])
-def test_a_copy_is_trusted_to_end_by_itself_only_where_that_is_sure(dirty_mib, told):
+def test_a_copy_is_trusted_to_end_by_itself_only_where_that_is_sure(dirty_mib: int, told: bool | None) -> None:
     load, link = Load(memory_bytes=1024 * MIB, dirty_bytes=dirty_mib * MIB), Link(bandwidth_bytes_s=30 * MIB)
     seen = forecast(load, link, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
     assert (converges(seen), converges(None)) == (told, None)
     assert (seen.ends, seen.odds >= SURE) == (told is not False, told is True)
 
 
-def test_accuracy_counts_what_can_be_compared():
+def test_accuracy_counts_what_can_be_compared() -> None:
     said = Forecast(mode=Mode.PRECOPY, ends=True, odds=1, total_ms=1000, copy_ms=900)
     never = Forecast(mode=Mode.PRECOPY, ends=False, odds=0)
     known = [outcome("v", c, said, 1, 0) for c in (1050, 1200, 1500)] + [outcome("v", 5, never, 1)]

@@ -44,14 +44,14 @@ def flags(solution: Solution) -> set[str]:
 # ------------------------------------------------------------ policies and what a user says
 
 
-def test_each_policy_makes_an_objective_that_can_be_solved():
+def test_each_policy_makes_an_objective_that_can_be_solved() -> None:
     for name in POLICIES:
         answer = solved(pair(**ABLE), policy=name)
         assert answer.parameters is not None
         assert answer.parameters.first_downtime_ms <= answer.parameters.max_downtime_ms
 
 
-def test_what_the_user_says_stands_over_the_policy():
+def test_what_the_user_says_stands_over_the_policy() -> None:
     wanted, _ = objective(Asked(policy="urgent", max_downtime_ms=80, may=frozenset(), finish_within_s=60))
     assert wanted is not None
     assert (wanted.max_downtime_ms, wanted.first_downtime_ms, wanted.may) == (80, 80, frozenset())
@@ -70,19 +70,21 @@ def test_what_the_user_says_stands_over_the_policy():
         ({"bandwidth_bytes_s": MIB - 1}, "bandwidth-out-of-range"),
     ],
 )
-def test_nonsense_is_refused_with_a_fix(asked, code):
+def test_nonsense_is_refused_with_a_fix(
+    asked: dict[str, str] | dict[str, int] | dict[str, object], code: str
+) -> None:
     wanted, found = objective(Asked(**asked))
     assert wanted is None
     assert [r.code for r in found] == [code]
     assert all(r.fix for r in found)
 
 
-def test_all_nonsense_is_named_at_once():
+def test_all_nonsense_is_named_at_once() -> None:
     _, found = objective(Asked(policy="x", max_downtime_ms=-1, finish_within_s=-1, bandwidth_bytes_s=1))
     assert len(found) == 4
 
 
-def test_it_crosses_the_bus():
+def test_it_crosses_the_bus() -> None:
     asked = Asked(may=frozenset({May.POSTCOPY}), demands=frozenset({Feature.TLS}), transport=Transport.TLS)
     assert Asked.model_validate_json(asked.model_dump_json()) == asked
 
@@ -109,7 +111,7 @@ WITHOUT = [
 
 
 @pytest.mark.parametrize(("hosts", "vm", "asked", "feature", "word"), WITHOUT)
-def test_what_cannot_be_is_left_out_with_a_warning(hosts, vm, asked, feature, word):
+def test_what_cannot_be_is_left_out_with_a_warning(hosts, vm, asked, feature, word: str) -> None:
     answer = solved(hosts, vm, **asked)
     assert answer.parameters is not None
     warning = next(w for w in answer.warnings if w.startswith(f"{feature} is left out"))
@@ -118,7 +120,7 @@ def test_what_cannot_be_is_left_out_with_a_warning(hosts, vm, asked, feature, wo
 
 
 @pytest.mark.parametrize(("hosts", "vm", "asked", "feature", "word"), WITHOUT)
-def test_and_refused_with_a_fix_where_it_was_demanded(hosts, vm, asked, feature, word):
+def test_and_refused_with_a_fix_where_it_was_demanded(hosts, vm, asked, feature, word: str) -> None:
     others = frozenset({Feature.POSTCOPY} if asked == POSTCOPY else set())
     answer = solved(hosts, vm, **asked, demands=others | {feature})
     gone = {r.code for r in answer.refusals} | {w.split()[0] for w in answer.warnings}
@@ -135,27 +137,27 @@ def test_and_refused_with_a_fix_where_it_was_demanded(hosts, vm, asked, feature,
         (pair(libvirt_version=version(11, 0)), Feature.SWITCHOVER_BANDWIDTH, "no-switchover-bandwidth"),
     ],
 )
-def test_a_demand_that_cannot_be_met_has_a_code_of_its_own(hosts, feature, code):
+def test_a_demand_that_cannot_be_met_has_a_code_of_its_own(hosts, feature, code: str) -> None:
     answer = solved(hosts, may=frozenset(), demands=frozenset({feature}))
     assert [r.code for r in answer.refusals] == [code]
     assert answer.refusals[0].fix
 
 
-def test_whatever_a_rule_can_take_away_has_a_code():
+def test_whatever_a_rule_can_take_away_has_a_code() -> None:
     taken = (
         {need.feature for need in NEEDS} | {clash.yields for clash in CLASHES} | {leans for leans, _, _ in LEANS}
     )
     assert set(IMPOSSIBLE) == taken
 
 
-def test_disks_do_not_go_through_the_tunnel():
+def test_disks_do_not_go_through_the_tunnel() -> None:
     answer = solved(pair(**ABLE), guest(local_disks=("vda", "vdb")), transport=Transport.SSH)
     assert [r.code for r in answer.refusals] == ["no-disks"]
     assert "shared storage" in answer.refusals[0].fix
     assert answer.parameters is None
 
 
-def test_multifd_and_postcopy_go_together_from_qemu_10_1():
+def test_multifd_and_postcopy_go_together_from_qemu_10_1() -> None:
     link = {"link_bytes_s": 40 * GIGABIT}
     assert {"PARALLEL", "POSTCOPY"} <= flags(solved(pair(**ABLE, **link), **POSTCOPY))
     old = solved(pair(**ABLE, **link, source={"qemu_version": version(10, 0)}), **POSTCOPY)
@@ -163,7 +165,7 @@ def test_multifd_and_postcopy_go_together_from_qemu_10_1():
     assert "POSTCOPY" in flags(old)
 
 
-def test_who_demands_connections_gets_them_instead_of_postcopy():
+def test_who_demands_connections_gets_them_instead_of_postcopy() -> None:
     hosts = pair(**ABLE, link_bytes_s=40 * GIGABIT, qemu_version=version(10, 0))
     answer = solved(hosts, **POSTCOPY, demands=frozenset({Feature.PARALLEL}))
     assert "PARALLEL" in flags(answer)
@@ -171,13 +173,13 @@ def test_who_demands_connections_gets_them_instead_of_postcopy():
     assert any(w.startswith("postcopy is left out") for w in answer.warnings)
 
 
-def test_who_demands_both_is_refused():
+def test_who_demands_both_is_refused() -> None:
     hosts = pair(**ABLE, qemu_version=version(10, 0))
     answer = solved(hosts, demands=frozenset({Feature.PARALLEL, Feature.POSTCOPY}))
     assert [r.code for r in answer.refusals] == ["no-parallel"]
 
 
-def test_zero_copy_stands_on_parallel_connections_and_takes_the_place_of_a_tls_nobody_demanded():
+def test_zero_copy_stands_on_parallel_connections_and_takes_the_place_of_a_tls_nobody_demanded() -> None:
     asked = frozenset({Feature.ZEROCOPY, Feature.PARALLEL})
     answer = solved(pair(**ABLE, link_bytes_s=100 * GIGABIT), demands=asked)
     assert {"ZEROCOPY", "PARALLEL"} <= flags(answer)
@@ -187,18 +189,18 @@ def test_zero_copy_stands_on_parallel_connections_and_takes_the_place_of_a_tls_n
     assert [r.code for r in with_tls.refusals] == ["no-zerocopy"]
 
 
-def test_tls_is_never_dropped_from_under_a_user_who_asked_for_it():
+def test_tls_is_never_dropped_from_under_a_user_who_asked_for_it() -> None:
     for hosts in (pair(), pair(**ABLE, source={"tls": None})):
         answer = solved(hosts, transport=Transport.TLS)
         assert [r.code for r in answer.refusals] == ["no-tls"]
 
 
-def test_who_wants_tls_and_the_tunnel_is_refused():
+def test_who_wants_tls_and_the_tunnel_is_refused() -> None:
     answer = solved(pair(**ABLE), transport=Transport.SSH, demands=frozenset({Feature.TLS}))
     assert [r.code for r in answer.refusals] == ["no-tls"]
 
 
-def test_an_unencrypted_stream_is_said():
+def test_an_unencrypted_stream_is_said() -> None:
     assert any("unencrypted" in w for w in solved(pair()).warnings)
     assert not any("unencrypted" in w for w in solved(pair(**ABLE)).warnings)
 
@@ -206,7 +208,7 @@ def test_an_unencrypted_stream_is_said():
 # ------------------------------------------------------------ numbers
 
 
-def test_the_number_of_connections_follows_link_cpus_vcpus_and_encryption():
+def test_the_number_of_connections_follows_link_cpus_vcpus_and_encryption() -> None:
     def connections(vcpus: int = 32, **more) -> object:
         answer = solved(pair(**more), guest(vcpus=vcpus), may=frozenset())
         return answer.parameters.parameters.get("parallel.connections")
@@ -221,7 +223,7 @@ def test_the_number_of_connections_follows_link_cpus_vcpus_and_encryption():
     assert connections() is None
 
 
-def test_a_disk_must_be_whole_by_the_deadline_where_its_writer_may_be_slowed_down():
+def test_a_disk_must_be_whole_by_the_deadline_where_its_writer_may_be_slowed_down() -> None:
     disk, may = guest(local_disks=("vda",)), frozenset({May.THROTTLE})
     flag = "NON_SHARED_SYNCHRONOUS_WRITES"
     assert flag in flags(solved(pair(), disk, may=may, finish_within_s=60))
@@ -234,7 +236,7 @@ def test_a_disk_must_be_whole_by_the_deadline_where_its_writer_may_be_slowed_dow
         assert flag not in flags(answer)
 
 
-def test_what_may_be_pinned_is_sent_without_a_copy_of_it():
+def test_what_may_be_pinned_is_sent_without_a_copy_of_it() -> None:
     fast = {"link_bytes_s": GIGABIT * 40}
     assert "ZEROCOPY" in flags(solved(pair(locked_memory=True, **fast), may=frozenset()))
     source_only = pair(source={"locked_memory": True}, **fast)
@@ -255,14 +257,14 @@ def test_what_may_be_pinned_is_sent_without_a_copy_of_it():
         (Transport.TLS, Transport.SSH, Transport.TLS),
     ],
 )
-def test_memory_travels_as_the_operators_set_it_and_the_stricter_host_wins(source, destination, transport):
+def test_memory_travels_as_the_operators_set_it_and_the_stricter_host_wins(source, destination, transport) -> None:
     hosts = pair({"transport": source}, {"transport": destination}, **ABLE)
     answer = solved(hosts, may=frozenset())
     assert answer.parameters is not None
     assert answer.parameters.transport is transport
 
 
-def test_a_host_that_is_set_to_tls_sends_nothing_in_the_clear():
+def test_a_host_that_is_set_to_tls_sends_nothing_in_the_clear() -> None:
     answer = solved(pair(**ABLE, destination={"transport": Transport.TLS}), transport=Transport.TCP)
     assert [r.code for r in answer.refusals] == ["transport-unencrypted"]
     assert "b" in answer.refusals[0].fix
@@ -272,7 +274,7 @@ def test_a_host_that_is_set_to_tls_sends_nothing_in_the_clear():
     assert tunnelled.parameters is not None
 
 
-def test_a_slow_link_is_compressed_where_there_are_cpus():
+def test_a_slow_link_is_compressed_where_there_are_cpus() -> None:
     answer = solved(pair(**ABLE, link_bytes_s=GIGABIT), may=frozenset())
     assert answer.parameters.parameters["compression"] == "zstd"
     assert {"COMPRESSED", "PARALLEL"} <= flags(answer)
@@ -283,7 +285,7 @@ def test_a_slow_link_is_compressed_where_there_are_cpus():
     assert "COMPRESSED" not in flags(old)  # it stands on parallel, which gave way to post-copy
 
 
-def test_a_limit_counts_for_postcopy_too_and_the_switch_over_knows_the_link():
+def test_a_limit_counts_for_postcopy_too_and_the_switch_over_knows_the_link() -> None:
     answer = solved(pair(**ABLE, link_bytes_s=1000 * MIB), bandwidth_bytes_s=200 * MIB, **POSTCOPY)
     numbers = answer.parameters.parameters
     assert (numbers["bandwidth"], numbers["bandwidth.postcopy"]) == (200, 200)
@@ -292,12 +294,12 @@ def test_a_limit_counts_for_postcopy_too_and_the_switch_over_knows_the_link():
     assert "bandwidth.avail.switchover" not in old.parameters.parameters
 
 
-def test_a_gentle_copy_takes_half_of_a_link_that_is_known():
+def test_a_gentle_copy_takes_half_of_a_link_that_is_known() -> None:
     assert solved(pair(link_bytes_s=1000 * MIB), policy="gentle").parameters.parameters["bandwidth"] == 500
     assert "bandwidth" not in solved(pair(), policy="gentle").parameters.parameters
 
 
-def test_a_guest_that_converges_by_itself_is_not_throttled():
+def test_a_guest_that_converges_by_itself_is_not_throttled() -> None:
     throttle = {"may": frozenset({May.THROTTLE})}
     assert "AUTO_CONVERGE" not in flags(solved(pair(), converges=True, **throttle))
     for unsure in (None, False):
@@ -306,7 +308,7 @@ def test_a_guest_that_converges_by_itself_is_not_throttled():
         assert answer.parameters.parameters["auto_converge.initial"] == 20
 
 
-def test_a_guest_from_its_description():
+def test_a_guest_from_its_description() -> None:
     disks = (Disk(target="vda", kind=DiskKind.FILE, local=True), Disk(target="vdb", kind=DiskKind.FILE))
     vm = Vm(
         uuid="u", name="tern", state=GuestState.RUNNING, memory_bytes=5, vcpus=2, disks=disks,
@@ -364,7 +366,7 @@ FLAG_OF = {"TLS": Feature.TLS, "TUNNELLED": Feature.TUNNELLED, "POSTCOPY": Featu
 
 @given(wishes, pairs, guests, maybe)
 @settings(max_examples=400)
-def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(asked, hosts, vm, converges):
+def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(asked, hosts, vm, converges) -> None:
     wanted, _ = objective(asked)
     answer = solve(wanted, hosts, vm, converges=converges)
     assert (answer.parameters is None) == bool(answer.refusals)
@@ -389,6 +391,6 @@ def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(asked, hosts, vm
     assert limit is None or answer.parameters.parameters["bandwidth"] == limit // MIB
 
 
-def test_every_rule_names_its_source():
+def test_every_rule_names_its_source() -> None:
     assert all(rule.source and rule.fix for rule in (*NEEDS, *CLASHES))
     assert all(source for _, _, source in LEANS)

@@ -18,7 +18,7 @@ def judged(need: Need, *here: Secret) -> bool | str:
     return answer
 
 
-def test_what_is_there_is_not_lacking():
+def test_what_is_there_is_not_lacking() -> None:
     private = LUKS.model_copy(update={"private": True, "has_value": None})
     for need in (BY_UUID, BY_USAGE):
         assert judged(need) is True
@@ -27,7 +27,7 @@ def test_what_is_there_is_not_lacking():
     assert judged(BY_USAGE, LUKS.model_copy(update={"uuid": OTHER})) is False
 
 
-def test_another_one_in_its_place_is_a_conflict():
+def test_another_one_in_its_place_is_a_conflict() -> None:
     assert judged(BY_UUID, LUKS.model_copy(update={"usage": "/srv/b"})) == "secret-conflict"
     assert judged(BY_UUID, LUKS.model_copy(update={"kind": "ceph"})) == "secret-conflict"
     assert judged(BY_UUID, LUKS.model_copy(update={"uuid": OTHER})) == "secret-conflict"
@@ -37,20 +37,20 @@ def test_another_one_in_its_place_is_a_conflict():
     assert judged(unknown, LUKS.model_copy(update={"kind": "ceph"})) == "secret-conflict"
 
 
-def test_without_a_value_it_is_lacking_only_where_it_was_made_for_this_vm():
+def test_without_a_value_it_is_lacking_only_where_it_was_made_for_this_vm() -> None:
     empty = LUKS.model_copy(update={"has_value": False})
     assert judged(BY_UUID, empty) == "secret-without-value"
     assert judged(BY_UUID, empty.model_copy(update={"made_for": "another"})) == "secret-without-value"
     assert judged(BY_UUID, empty.model_copy(update={"made_for": "vm"})) is True
 
 
-def test_secrets_without_a_usage_do_not_stand_in_each_others_way():
+def test_secrets_without_a_usage_do_not_stand_in_each_others_way() -> None:
     bare = Secret(uuid=UUID, kind="none", has_value=True)
     need = Need(ref=SecretRef(kind="none", uuid=UUID), known=bare)
     assert judged(need, Secret(uuid=OTHER, kind="none")) is True
 
 
-def test_what_cannot_be_carried_says_exactly_what_to_do():
+def test_what_cannot_be_carried_says_exactly_what_to_do() -> None:
     def why(known: Secret | None) -> Refusal:
         ref = SecretRef(kind="iscsi", uuid=UUID)
         found = uncarriable(Need(ref=ref, known=known), source="host1", destination="host2")
@@ -68,7 +68,7 @@ def test_what_cannot_be_carried_says_exactly_what_to_do():
     assert uncarriable(BY_UUID, source="host1", destination="host2") is None
 
 
-def test_each_is_needed_once():
+def test_each_is_needed_once() -> None:
     ref = SecretRef(kind="iscsi", uuid=UUID, username="a")
     disks = tuple(
         Disk(target=t, kind=DiskKind.ISCSI, secrets=(ref.model_copy(update={"username": t}),)) for t in "ab"

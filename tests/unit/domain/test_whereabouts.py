@@ -17,7 +17,7 @@ R, P, S, A, U = (
 EPOCH = 7
 
 
-def see(state, *, job=False, epoch=EPOCH, ran=False, reason=""):
+def see(state, *, job: bool = False, epoch=EPOCH, ran: bool = False, reason: str = ""):
     return Observation(state=state, reason=reason, job_active=job, epoch=epoch, ran=ran or state is R)
 
 
@@ -102,11 +102,11 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("source", "destination", "started", "verdict"), TABLE)
-def test_each_row_of_the_table(source, destination, started, verdict):
+def test_each_row_of_the_table(source, destination, started: bool, verdict: Verdict) -> None:
     assert locate(source, destination, epoch=EPOCH, started=started).verdict is verdict
 
 
-def test_a_guest_sent_away_in_postcopy_is_never_resumed_on_the_source():
+def test_a_guest_sent_away_in_postcopy_is_never_resumed_on_the_source() -> None:
     for destination in (see(s, reason=r, epoch=e, job=j, ran=x) for s in GuestState
                         for r in ("", "postcopy", "postcopy-failed", "unknown") for e in (EPOCH, 3, None)
                         for j in (False, True) for x in (False, True)):  # fmt: skip
@@ -116,13 +116,13 @@ def test_a_guest_sent_away_in_postcopy_is_never_resumed_on_the_source():
                 assert found not in (Verdict.STRANDED, Verdict.STAYED, Verdict.START)
 
 
-def test_after_a_switch_over_had_begun_a_silent_destination_is_waited_for():
+def test_after_a_switch_over_had_begun_a_silent_destination_is_waited_for() -> None:
     found = locate(see(R), see(U), epoch=EPOCH, started=True, switching=True).verdict
     assert found is Verdict.WAIT
     assert locate(see(R), see(A), epoch=EPOCH, started=True, switching=True).verdict is Verdict.STAYED
 
 
-def test_a_transient_guest_that_was_handed_over_and_is_gone_from_both_ended_at_the_destination():
+def test_a_transient_guest_that_was_handed_over_and_is_gone_from_both_ended_at_the_destination() -> None:
     found = locate(see(A), see(A), epoch=EPOCH, started=True, handed_over=True)
     assert found.verdict is Verdict.ENDED_AT_DESTINATION
 
@@ -133,7 +133,7 @@ def every_pair():
     return itertools.product(sources, destinations, (False, True))
 
 
-def test_nothing_is_undone_or_resumed_while_the_guest_may_run_elsewhere():
+def test_nothing_is_undone_or_resumed_while_the_guest_may_run_elsewhere() -> None:
     for source, destination, started in every_pair():
         found = locate(source, destination, epoch=EPOCH, started=started).verdict
         if destination.state is R:
@@ -143,14 +143,14 @@ def test_nothing_is_undone_or_resumed_while_the_guest_may_run_elsewhere():
             assert found is not Verdict.ENDED_AT_SOURCE
 
 
-def test_forward_is_never_chosen_while_the_source_runs_it():
+def test_forward_is_never_chosen_while_the_source_runs_it() -> None:
     for source, destination, started in every_pair():
         if source.state is R or source.job_active:
             found = locate(source, destination, epoch=EPOCH, started=started).verdict
             assert found not in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION, Verdict.STRANDED)
 
 
-def test_a_copy_starts_only_once_and_only_from_a_running_source():
+def test_a_copy_starts_only_once_and_only_from_a_running_source() -> None:
     for source, destination, started in every_pair():
         if locate(source, destination, epoch=EPOCH, started=started).verdict is Verdict.START:
             assert source.state is R
@@ -158,7 +158,7 @@ def test_a_copy_starts_only_once_and_only_from_a_running_source():
             assert not source.job_active
 
 
-def test_left_behind_is_a_paused_pre_copy_under_way_whose_guest_runs_at_the_destination():
+def test_left_behind_is_a_paused_pre_copy_under_way_whose_guest_runs_at_the_destination() -> None:
     waiting = see(P, job=True, reason="migration")
     assert left_behind(waiting, see(R), epoch=EPOCH)
     for source in (see(R, job=True), see(P, job=True, reason="postcopy"), see(P, reason="migration"), see(S)):

@@ -15,19 +15,19 @@ from sterna.sim.world.clock import SimClock
 class Host:
     """One agent's rpc parts; `crash` and a new `life` stand for kill -9 and a restart."""
 
-    def __init__(self, world, name):
+    def __init__(self, world, name) -> None:
         self.world, self.name = world, name
         self.journal = SqlJournal.at(None, clock=world.clock)
         self.life()
 
-    def life(self):
+    def life(self) -> None:
         world = self.world
         self.bus = world.broker.bus(self.name)
         self.client = RpcClient(self.bus, self.name, world.clock)
         self.server = RpcServer(self.bus, self.name, self.journal, world.clock)
         self.outbox = Outbox(self.journal, self.bus, self.name, world.clock)
 
-    async def crash(self):
+    async def crash(self) -> None:
         """Everything in memory is gone at once, nothing is said to anybody."""
         self.world.broker.cut(self.name)
         await self.server.stop()

@@ -21,7 +21,7 @@ from sterna.rpc.presence import Beacon
 from sterna.rpc.subjects import call_subject, host_topic
 
 
-async def test_a_call_carries_everything_there_and_back(world):
+async def test_a_call_carries_everything_there_and_back(world) -> None:
     seen = []
 
     async def handler(request):
@@ -37,7 +37,7 @@ async def test_a_call_carries_everything_there_and_back(world):
     )  # fmt: skip
 
 
-async def test_slow_work_is_kept_alive_by_heartbeats(world):
+async def test_slow_work_is_kept_alive_by_heartbeats(world) -> None:
     async def hours(request):
         await world.clock.sleep(10_000)
         return {"done": True}
@@ -48,7 +48,7 @@ async def test_slow_work_is_kept_alive_by_heartbeats(world):
     assert world.clock.monotonic_ms() == 10_000_000
 
 
-async def test_an_agent_works_on_so_many_calls_and_no_more(world, monkeypatch):
+async def test_an_agent_works_on_so_many_calls_and_no_more(world, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_CALLS", 3)
     gate = asyncio.Event()
 
@@ -68,8 +68,8 @@ async def test_an_agent_works_on_so_many_calls_and_no_more(world, monkeypatch):
     assert await world.clock.run(world.a.client.call("b", "wait", {})) == {}
 
 
-async def test_no_call_is_waited_for_without_end_and_a_living_peer_is_told_from_one_that_hangs(world):
-    async def for_ever(request):
+async def test_no_call_is_waited_for_without_end_and_a_living_peer_is_told_from_one_that_hangs(world) -> None:
+    async def for_ever(request) -> None:
         await asyncio.Event().wait()
 
     world.b.server.method("hang", for_ever)
@@ -85,8 +85,8 @@ async def test_no_call_is_waited_for_without_end_and_a_living_peer_is_told_from_
 
 
 @pytest.mark.parametrize("silence_s", [2.0, 5.0])
-async def test_a_peer_that_dies_during_a_call_is_noticed(world, silence_s):
-    async def for_ever(request):
+async def test_a_peer_that_dies_during_a_call_is_noticed(world, silence_s: float) -> None:
+    async def for_ever(request) -> None:
         await asyncio.Event().wait()
 
     world.b.server.method("hang", for_ever)
@@ -100,8 +100,8 @@ async def test_a_peer_that_dies_during_a_call_is_noticed(world, silence_s):
     assert world.clock.monotonic_ms() == pytest.approx(60_000 + silence_s * 1000)  # from the last heartbeat
 
 
-async def test_total_time_ends_even_a_lively_call(world):
-    async def for_ever(request):
+async def test_total_time_ends_even_a_lively_call(world) -> None:
+    async def for_ever(request) -> None:
         await asyncio.Event().wait()
 
     world.b.server.method("hang", for_ever)
@@ -111,7 +111,7 @@ async def test_total_time_ends_even_a_lively_call(world):
     assert world.clock.monotonic_ms() == pytest.approx(30_000)
 
 
-async def test_never_delivered_is_unreachable_at_once(world):
+async def test_never_delivered_is_unreachable_at_once(world) -> None:
     with pytest.raises(Unreachable, match="agent of b") as e:
         await world.a.client.call("b", "ask", {})
     assert "b" in e.value.fix
@@ -122,7 +122,7 @@ async def test_never_delivered_is_unreachable_at_once(world):
 
 
 @pytest.mark.parametrize("lost", ["request", "reply"])
-async def test_lost_on_the_way_is_unknown(world, lost):
+async def test_lost_on_the_way_is_unknown(world, lost: str) -> None:
     done = []
 
     async def handler(request):
@@ -137,7 +137,7 @@ async def test_lost_on_the_way_is_unknown(world, lost):
     assert len(done) == (lost == "reply")
 
 
-async def test_a_short_outage_does_not_lose_the_answer(world):
+async def test_a_short_outage_does_not_lose_the_answer(world) -> None:
     async def work(request):
         await world.clock.sleep(10)
         return {"done": True}
@@ -166,8 +166,8 @@ async def test_a_short_outage_does_not_lose_the_answer(world):
         Refused([Refusal(code="a", message="one", fix="1"), Refusal(code="b", message="two")]),
     ],
 )
-async def test_errors_come_back_as_themselves(world, error):
-    async def handler(request):
+async def test_errors_come_back_as_themselves(world, error) -> None:
+    async def handler(request) -> None:
         raise error
 
     world.b.server.method("fail", handler)
@@ -178,7 +178,7 @@ async def test_errors_come_back_as_themselves(world, error):
     assert e.value.to_wire() == error.to_wire()
 
 
-async def test_a_bug_in_a_handler_is_permanent_and_the_agent_goes_on(world):
+async def test_a_bug_in_a_handler_is_permanent_and_the_agent_goes_on(world) -> None:
     async def handler(request):
         return {"x": 1 // request.params["n"]}
 
@@ -190,7 +190,7 @@ async def test_a_bug_in_a_handler_is_permanent_and_the_agent_goes_on(world):
 
 
 @pytest.mark.parametrize("answer", [None, {"x": object()}, "text", {"x": "y" * MAX_MESSAGE_BYTES}])
-async def test_an_answer_that_cannot_be_sent_is_permanent(world, answer):
+async def test_an_answer_that_cannot_be_sent_is_permanent(world, answer) -> None:
     async def handler(request):
         return answer
 
@@ -200,7 +200,7 @@ async def test_an_answer_that_cannot_be_sent_is_permanent(world, answer):
         await world.a.client.call("b", "odd", {})
 
 
-async def test_params_that_cannot_be_sent(world):
+async def test_params_that_cannot_be_sent(world) -> None:
     await world.b.server.start()
     with pytest.raises(BadRequest, match="limit"):
         await world.a.client.call("b", "x", {"x": "y" * MAX_MESSAGE_BYTES})
@@ -212,7 +212,7 @@ async def test_params_that_cannot_be_sent(world):
         await world.a.client.call("b", "", {})
 
 
-async def test_an_unknown_method_tells_nothing_else(world):
+async def test_an_unknown_method_tells_nothing_else(world) -> None:
     world.b.server.method("secret", None)
     await world.b.server.start()
     with pytest.raises(BadRequest, match="knows no method 'nope'") as e:
@@ -220,7 +220,7 @@ async def test_an_unknown_method_tells_nothing_else(world):
     assert "secret" not in str(e.value.to_wire())
 
 
-async def test_a_repeated_delivery_attaches_to_the_running_call(world):
+async def test_a_repeated_delivery_attaches_to_the_running_call(world) -> None:
     runs, go_on = [], asyncio.Event()
 
     async def handler(request):
@@ -243,8 +243,8 @@ async def test_a_repeated_delivery_attaches_to_the_running_call(world):
     assert len(runs) == 1
 
 
-async def test_stopping_the_server_answers_unknown_at_once(world):
-    async def for_ever(request):
+async def test_stopping_the_server_answers_unknown_at_once(world) -> None:
+    async def for_ever(request) -> None:
         await asyncio.Event().wait()
 
     world.b.server.method("hang", for_ever)
@@ -256,8 +256,8 @@ async def test_stopping_the_server_answers_unknown_at_once(world):
         await call
 
 
-async def test_a_handler_in_which_something_was_cancelled_says_so(world):
-    async def handler(request):
+async def test_a_handler_in_which_something_was_cancelled_says_so(world) -> None:
+    async def handler(request) -> None:
         raise asyncio.CancelledError
 
     world.b.server.method("work", handler)
@@ -266,7 +266,7 @@ async def test_a_handler_in_which_something_was_cancelled_says_so(world):
         await world.clock.run(world.a.client.call("b", "work", {}))
 
 
-async def test_a_cancelled_caller_leaves_the_handler_alone(world):
+async def test_a_cancelled_caller_leaves_the_handler_alone(world) -> None:
     finished = asyncio.Event()
 
     async def handler(request):
@@ -283,8 +283,8 @@ async def test_a_cancelled_caller_leaves_the_handler_alone(world):
     assert finished.is_set()
 
 
-async def test_a_reply_of_another_version_is_a_clear_error(world):
-    async def handler(incoming):
+async def test_a_reply_of_another_version_is_a_clear_error(world) -> None:
+    async def handler(incoming) -> None:
         await incoming.reply(encode(Reply(kind="result", v=9)))
 
     await world.b.bus.subscribe(call_subject("b"), handler)
@@ -292,7 +292,7 @@ async def test_a_reply_of_another_version_is_a_clear_error(world):
         await world.a.client.call("b", "x", {})
 
 
-async def test_host_names_with_dots_and_stars_are_one_token(world):
+async def test_host_names_with_dots_and_stars_are_one_token(world) -> None:
     await world.b.server.start()
     for odd in ("b.example.org", "*", ">", "a b", "x\r\ny"):
         with pytest.raises(Unreachable):
@@ -302,10 +302,10 @@ async def test_host_names_with_dots_and_stars_are_one_token(world):
 # hints and presence
 
 
-async def test_hints_reach_listeners_and_failures_are_silent(world):
+async def test_hints_reach_listeners_and_failures_are_silent(world) -> None:
     got = []
 
-    async def handler(topic, data):
+    async def handler(topic, data) -> None:
         got.append((topic, data))
 
     subscription = await world.b.client.listen("host.*", handler)
@@ -324,10 +324,10 @@ async def test_hints_reach_listeners_and_failures_are_silent(world):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("libvirt is away"), asyncio.CancelledError()])
-async def test_the_beacon_shines_and_survives_bad_facts(world, error):
+async def test_the_beacon_shines_and_survives_bad_facts(world, error) -> None:
     got, count = [], 0
 
-    async def handler(topic, data):
+    async def handler(topic, data) -> None:
         got.append((topic, data["n"], world.clock.monotonic_ms()))
 
     async def facts():
@@ -347,7 +347,7 @@ async def test_the_beacon_shines_and_survives_bad_facts(world, error):
     assert got == [(topic, 1, 0), (topic, 3, 4000)]
 
 
-async def test_a_beacon_without_facts_says_why_once(world):
+async def test_a_beacon_without_facts_says_why_once(world) -> None:
     told = ["libvirtd is away"] * 5 + ["", "libvirtd is away"]
 
     async def facts():

@@ -10,7 +10,7 @@ from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Request, decode_reply, encode
 from sterna.rpc.subjects import cast_subject
 
 
-def cast(id, to="b", migration_id="m1", **params):
+def cast(id, to: str = "b", migration_id: str = "m1", **params):
     return Envelope(id=id, to=to, method="note", migration_id=migration_id, epoch=3, params=params)
 
 
@@ -18,7 +18,7 @@ def recorder(host, fail=lambda request: None):
     """A handler that writes down ids, after `fail` had its say."""
     seen = []
 
-    async def handler(request):
+    async def handler(request) -> None:
         fail(request)
         seen.append(request.id)
 
@@ -26,10 +26,10 @@ def recorder(host, fail=lambda request: None):
     return seen
 
 
-async def test_a_cast_arrives_once_with_everything(world):
+async def test_a_cast_arrives_once_with_everything(world) -> None:
     seen = []
 
-    async def handler(request):
+    async def handler(request) -> None:
         seen.append(request)
 
     world.b.server.cast("note", handler)
@@ -45,7 +45,7 @@ async def test_a_cast_arrives_once_with_everything(world):
     assert world.b.journal.inbox() == []
 
 
-async def test_a_cast_waits_for_a_receiver_that_comes_back(world):
+async def test_a_cast_waits_for_a_receiver_that_comes_back(world) -> None:
     seen = recorder(world.b)
     await world.a.outbox.start()
     world.a.outbox.put(cast("c1"))
@@ -57,7 +57,7 @@ async def test_a_cast_waits_for_a_receiver_that_comes_back(world):
     await asyncio.wait_for(world.a.outbox.drained("b"), 1)
 
 
-async def test_hurry_ends_the_pause(world):
+async def test_hurry_ends_the_pause(world) -> None:
     seen = recorder(world.b)
     await world.a.outbox.start()
     world.a.outbox.put(cast("c1"))
@@ -69,7 +69,7 @@ async def test_hurry_ends_the_pause(world):
     assert seen == ["c1"]
 
 
-async def test_a_cast_survives_the_senders_death(world):
+async def test_a_cast_survives_the_senders_death(world) -> None:
     seen = recorder(world.b)
     world.a.outbox.put(cast("c1"))  # not even started
     await world.a.crash()
@@ -80,7 +80,7 @@ async def test_a_cast_survives_the_senders_death(world):
     assert seen == ["c1"]
 
 
-async def test_an_outage_of_the_bus_delays_casts(world):
+async def test_an_outage_of_the_bus_delays_casts(world) -> None:
     seen = recorder(world.b)
     await world.b.server.start()
     await world.a.outbox.start()
@@ -94,7 +94,7 @@ async def test_an_outage_of_the_bus_delays_casts(world):
     assert seen == ["c0", "c1", "c2"]
 
 
-async def test_a_lost_ack_means_again_and_the_receiver_knows(world):
+async def test_a_lost_ack_means_again_and_the_receiver_knows(world) -> None:
     seen = recorder(world.b)
     await world.b.server.start()
     await world.a.outbox.start()
@@ -106,7 +106,7 @@ async def test_a_lost_ack_means_again_and_the_receiver_knows(world):
     assert (len(lost), seen) == (3, ["c1"])
 
 
-async def test_a_dead_host_delays_only_its_own_casts(world):
+async def test_a_dead_host_delays_only_its_own_casts(world) -> None:
     seen = recorder(world.b)
     await world.b.server.start()
     await world.a.outbox.start()
@@ -123,10 +123,10 @@ async def test_a_dead_host_delays_only_its_own_casts(world):
     assert dead == [f"dead{i}" for i in range(5)]
 
 
-async def test_a_crash_between_journal_and_handler(world):
+async def test_a_crash_between_journal_and_handler(world) -> None:
     """The ack is out, the handler has not run: the next life handles it, once, however often it is sent again."""
 
-    async def never(request):
+    async def never(request) -> None:
         await asyncio.Event().wait()
 
     world.b.server.cast("note", never)
@@ -149,10 +149,10 @@ async def test_a_crash_between_journal_and_handler(world):
     assert seen == []
 
 
-async def test_a_crash_in_the_handler_means_again(world):
+async def test_a_crash_in_the_handler_means_again(world) -> None:
     started = []
 
-    async def for_ever(request):
+    async def for_ever(request) -> None:
         started.append(request.id)
         await asyncio.Event().wait()
 
@@ -167,12 +167,12 @@ async def test_a_crash_in_the_handler_means_again(world):
     assert (started, seen) == (["c1"], ["c1"])
 
 
-async def test_the_ack_comes_after_the_journal_and_before_the_handler(world):
+async def test_the_ack_comes_after_the_journal_and_before_the_handler(world) -> None:
     order, go_on = [], asyncio.Event()
     put = world.b.journal.inbox_put
     world.b.journal.inbox_put = lambda e: (order.append("journal"), put(e))[1]
 
-    async def handler(request):
+    async def handler(request) -> None:
         await go_on.wait()
         order.append("handled")
 
@@ -185,7 +185,7 @@ async def test_the_ack_comes_after_the_journal_and_before_the_handler(world):
     assert order == ["journal", "ack", "handled"]
 
 
-async def test_no_ack_without_the_journal(world):
+async def test_no_ack_without_the_journal(world) -> None:
     seen = recorder(world.b)
     put, tries = world.b.journal.inbox_put, []
 
@@ -205,10 +205,10 @@ async def test_no_ack_without_the_journal(world):
 
 
 @pytest.mark.parametrize("error", [Temporary("busy"), RuntimeError("bug"), Unknown("?"), asyncio.CancelledError()])
-async def test_a_failing_handler_is_tried_until_it_succeeds(world, error):
+async def test_a_failing_handler_is_tried_until_it_succeeds(world, error) -> None:
     times = []
 
-    def fail(request):
+    def fail(request) -> None:
         times.append(world.clock.monotonic_ms() / 1000)
         if len(times) < 12:
             raise error
@@ -224,11 +224,11 @@ async def test_a_failing_handler_is_tried_until_it_succeeds(world, error):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), asyncio.CancelledError()])
-async def test_a_courier_goes_on_whatever_its_way_was_barred_by(world, error):
+async def test_a_courier_goes_on_whatever_its_way_was_barred_by(world, error) -> None:
     seen, barred = recorder(world.b), [error]
     send = world.a.outbox._send
 
-    async def sometimes(envelope):
+    async def sometimes(envelope) -> None:
         if barred:
             raise barred.pop()
         await send(envelope)
@@ -241,12 +241,12 @@ async def test_a_courier_goes_on_whatever_its_way_was_barred_by(world, error):
     assert seen == ["c1"]
 
 
-async def test_a_cast_that_is_set_aside_holds_nobody_up_though_nobody_can_be_told(world):
-    def fail(request):
+async def test_a_cast_that_is_set_aside_holds_nobody_up_though_nobody_can_be_told(world) -> None:
+    def fail(request) -> None:
         if request.id == "c1":
             raise BadRequest("never")
 
-    def cannot_tell(envelope, why):
+    def cannot_tell(envelope, why) -> None:
         raise RuntimeError("bug")
 
     seen = recorder(world.b, fail)
@@ -258,11 +258,11 @@ async def test_a_cast_that_is_set_aside_holds_nobody_up_though_nobody_can_be_tol
     assert (seen, list(world.b.server.aside)) == (["c2"], ["c1"])
 
 
-async def test_order_within_a_migration_and_none_between(world):
+async def test_order_within_a_migration_and_none_between(world) -> None:
     """m1's first cast fails for a while: m1's others wait behind it, m2's do not."""
     failures = Counter()
 
-    def fail(request):
+    def fail(request) -> None:
         if request.id == "m1-0" and failures["m1-0"] < 3:
             failures["m1-0"] += 1
             raise Temporary("not yet")
@@ -278,8 +278,8 @@ async def test_order_within_a_migration_and_none_between(world):
     assert seen[3:] == ["m1-0", "m1-1", "m1-2"]
 
 
-async def test_casts_left_over_come_before_new_ones(world):
-    async def never(request):
+async def test_casts_left_over_come_before_new_ones(world) -> None:
+    async def never(request) -> None:
         await asyncio.Event().wait()
 
     world.b.server.cast("note", never)
@@ -294,7 +294,7 @@ async def test_casts_left_over_come_before_new_ones(world):
     assert seen == ["c0", "c1", "c2", "c3"]
 
 
-async def test_a_cast_nobody_knows_is_not_acknowledged_and_holds_nobody_up(world):
+async def test_a_cast_nobody_knows_is_not_acknowledged_and_holds_nobody_up(world) -> None:
     seen, told = recorder(world.b), []
     await world.b.server.start()
     world.a.outbox.on_refused = lambda envelope, why: told.append((envelope.id, why))
@@ -307,7 +307,7 @@ async def test_a_cast_nobody_knows_is_not_acknowledged_and_holds_nobody_up(world
     assert [id for id, why in told if "knows no cast 'future'" in why] == ["f"] == list(world.a.outbox.refused)
 
 
-async def test_it_is_sent_again_to_a_receiver_that_was_restarted(world):
+async def test_it_is_sent_again_to_a_receiver_that_was_restarted(world) -> None:
     recorder(world.b)
     await world.b.server.start()
     await world.a.outbox.start()
@@ -319,7 +319,7 @@ async def test_it_is_sent_again_to_a_receiver_that_was_restarted(world):
     await world.b.crash()
     seen = []
 
-    async def handler(request):
+    async def handler(request) -> None:
         seen.append(request.id)
 
     world.b.server.cast("future", handler)
@@ -332,13 +332,13 @@ async def test_it_is_sent_again_to_a_receiver_that_was_restarted(world):
     assert seen == ["f"] and world.a.journal.outbox() == [] and world.a.outbox.refused == {}
 
 
-async def test_what_a_check_refuses_is_not_acknowledged(world):
+async def test_what_a_check_refuses_is_not_acknowledged(world) -> None:
     seen = []
 
-    async def handler(request):
+    async def handler(request) -> None:
         seen.append(request.id)
 
-    def check(request):
+    def check(request) -> None:
         if request.params.get("x") != 1:
             raise BadRequest("x is not 1")
 
@@ -355,10 +355,10 @@ async def test_what_a_check_refuses_is_not_acknowledged(world):
 @pytest.mark.parametrize(
     "error, tries", [(BadRequest("no"), 1), (Conflict("stale"), 20), (KeyError("x"), 20), (ValueError("y"), 20)]
 )
-async def test_what_can_never_be_handled_is_set_aside_and_said(world, error, tries):
+async def test_what_can_never_be_handled_is_set_aside_and_said(world, error, tries: int) -> None:
     times, aside = [], []
 
-    def fail(request):
+    def fail(request) -> None:
         if request.id == "c1":
             times.append(1)
             raise error
@@ -375,10 +375,10 @@ async def test_what_can_never_be_handled_is_set_aside_and_said(world, error, tri
 
 
 @pytest.mark.parametrize("error", [Temporary("busy"), Unknown("?"), Permanent("libvirt: access denied")])
-async def test_what_waits_for_something_is_never_set_aside(world, error):
+async def test_what_waits_for_something_is_never_set_aside(world, error: Temporary | Unknown | Permanent) -> None:
     times = []
 
-    def fail(request):
+    def fail(request) -> None:
         times.append(1)
         if len(times) < 200:
             raise error
@@ -390,14 +390,14 @@ async def test_what_waits_for_something_is_never_set_aside(world, error):
     assert (seen, world.b.server.aside) == (["c1"], {})
 
 
-async def test_what_can_never_be_sent_is_refused_before_the_journal(world):
+async def test_what_can_never_be_sent_is_refused_before_the_journal(world) -> None:
     for bad in (cast("c1", x="y" * MAX_MESSAGE_BYTES), cast("c1", x=object()), cast("c1", to=""), cast("")):
         with pytest.raises(BadRequest):
             world.a.outbox.put(bad)
     assert world.a.journal.outbox() == []
 
 
-async def test_a_call_on_the_cast_subject_is_refused(world):
+async def test_a_call_on_the_cast_subject_is_refused(world) -> None:
     await world.b.server.start()
     call = Request(kind="call", id="x", method="note", sender="a")
     async with world.a.bus.request(cast_subject("b"), encode(call)) as replies:
@@ -406,7 +406,7 @@ async def test_a_call_on_the_cast_subject_is_refused(world):
     assert world.b.journal.inbox() == []
 
 
-async def test_a_journal_that_fails_once_does_not_end_the_courier(world):
+async def test_a_journal_that_fails_once_does_not_end_the_courier(world) -> None:
     seen = recorder(world.b)
     await world.b.server.start()
     await world.a.outbox.start()
@@ -424,13 +424,13 @@ async def test_a_journal_that_fails_once_does_not_end_the_courier(world):
     assert (failures, seen) == ([1], ["c1"])
 
 
-async def _send(world, id, migration_id="m1"):
+async def _send(world, id, migration_id: str = "m1"):
     request = Request(kind="cast", id=id, method="note", sender="a", migration_id=migration_id)
     async with world.a.bus.request(cast_subject("b"), encode(request)) as replies:
         return decode_reply(await anext(replies))
 
 
-async def test_drained_waits_anew_each_time(world):
+async def test_drained_waits_anew_each_time(world) -> None:
     recorder(world.b)
     await world.b.server.start()
     await world.a.outbox.start()

@@ -41,12 +41,12 @@ GOOD = {"v": 1, "kind": "call", "id": "1", "method": "m", "sender": "a"}
 
 
 @given(requests)
-def test_requests_come_back_as_they_were(request):
+def test_requests_come_back_as_they_were(request) -> None:
     assert decode_request(encode(request)) == request
 
 
 @given(objects, st.sampled_from(["heartbeat", "result", "error", "ack"]))
-def test_replies_and_events_come_back_as_they_were(data, kind):
+def test_replies_and_events_come_back_as_they_were(data, kind) -> None:
     reply = Reply(kind=kind, id="1", data=data)
     assert decode_reply(encode(reply)) == reply
     event = Event(sender="a", data=data)
@@ -54,7 +54,7 @@ def test_replies_and_events_come_back_as_they_were(data, kind):
 
 
 @given(st.binary() | plain.map(lambda x: json.dumps(x).encode()))
-def test_whatever_the_bytes_a_value_or_a_bad_request(payload):
+def test_whatever_the_bytes_a_value_or_a_bad_request(payload) -> None:
     for decode in (decode_request, decode_reply, decode_event):
         try:
             decode(payload)
@@ -64,7 +64,7 @@ def test_whatever_the_bytes_a_value_or_a_bad_request(payload):
 
 
 @given(st.sampled_from([*sorted(GOOD), "epoch", "params", "migration_id"]), plain)
-def test_any_field_may_hold_nonsense(field, nonsense):
+def test_any_field_may_hold_nonsense(field, nonsense) -> None:
     try:
         decode_request(json.dumps(GOOD | {field: nonsense}).encode())
     except BadRequest as e:
@@ -72,7 +72,7 @@ def test_any_field_may_hold_nonsense(field, nonsense):
 
 
 @given(objects)
-def test_an_error_reply_with_nonsense_inside_is_still_an_error(error):
+def test_an_error_reply_with_nonsense_inside_is_still_an_error(error) -> None:
     assert isinstance(Reply(kind="error", error=error).raised(), Exception)
     assert isinstance(
         Reply(kind="error", error=error | {"code": "refused", "refusals": [error]}).raised(), Exception
@@ -81,19 +81,19 @@ def test_an_error_reply_with_nonsense_inside_is_still_an_error(error):
 
 
 @pytest.mark.parametrize("version", [2, 0, -1, 99])
-def test_other_versions_are_named(version):
+def test_other_versions_are_named(version: int) -> None:
     with pytest.raises(BadRequest, match=rf"version {version};.*speaks 1 to 1"):
         decode_request(json.dumps(GOOD | {"v": version}).encode())
 
 
 @pytest.mark.parametrize("version", [None, "1", 1.0, True, [1]])
-def test_no_version(version):
+def test_no_version(version) -> None:
     with pytest.raises(BadRequest, match="no protocol version"):
         decode_request(json.dumps(GOOD | {"v": version}).encode())
 
 
 @pytest.mark.parametrize("field", ["id", "method", "sender", "kind"])
-def test_missing_fields_are_named(field):
+def test_missing_fields_are_named(field: str) -> None:
     with pytest.raises(BadRequest, match=f"malformed: {field}"):
         decode_request(json.dumps({k: v for k, v in GOOD.items() if k != field}).encode())
 
@@ -114,17 +114,17 @@ def test_missing_fields_are_named(field):
         (b"x" * (MAX_MESSAGE_BYTES + 1), f"limit of {MAX_MESSAGE_BYTES}"),
     ],
 )
-def test_malformed_bytes(payload, what):
+def test_malformed_bytes(payload, what: str) -> None:
     with pytest.raises(BadRequest, match=what):
         decode_request(payload)
 
 
-def test_fields_of_a_newer_minor_version_are_ignored():
+def test_fields_of_a_newer_minor_version_are_ignored() -> None:
     assert decode_request(json.dumps(GOOD | {"from_the_future": 1}).encode()).method == "m"
 
 
 @given(names)
-def test_a_host_name_is_one_token_of_a_subject(name):
+def test_a_host_name_is_one_token_of_a_subject(name) -> None:
     assert name_of(token(name)) == name
     subject = call_subject(name)
     assert subject.count(".") == 3

@@ -35,7 +35,7 @@ async def insist(act: Callable[[], Awaitable[Any]]) -> Any:
 
 @pytest.mark.parametrize("request_hit", ["create", "complete", "delete"])
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_move_ends_with_one_attachment(cinder, cloud, qemu_img, request_hit, fault) -> None:
+async def test_a_move_ends_with_one_attachment(cinder, cloud, qemu_img, request_hit: str, fault) -> None:
     host1, host2 = provider(cloud, "host1", qemu_img), provider(cloud, "host2", qemu_img)
     cinder.faults[request_hit] = FAULTS[fault]
     attached = await insist(lambda: host2.attach(disk()))
@@ -48,7 +48,7 @@ async def test_a_move_ends_with_one_attachment(cinder, cloud, qemu_img, request_
 
 @pytest.mark.parametrize("request_hit", ["create", "complete", "delete"])
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_rollback_leaves_the_sources_alone(cinder, cloud, qemu_img, request_hit, fault) -> None:
+async def test_a_rollback_leaves_the_sources_alone(cinder, cloud, qemu_img, request_hit: str, fault) -> None:
     (source,) = cinder.attachments
     host2 = provider(cloud, "host2", qemu_img)
     cinder.faults[request_hit] = FAULTS[fault]
@@ -139,7 +139,7 @@ async def test_size_is_compared(cinder, cloud, qemu_img) -> None:
         ("volume-chap", lambda c: c.connect(auth_method="CHAP", auth_username="u", auth_password="verysecret")),
     ],
 )
-async def test_what_cannot_move_is_refused_with_a_fix(cinder, cloud, qemu_img, code, change) -> None:
+async def test_what_cannot_move_is_refused_with_a_fix(cinder, cloud, qemu_img, code: str, change) -> None:
     cinder.connect = lambda **more: next(iter(cinder.attachments.values()))["connection_info"].update(more)
     cinder.add_transport = lambda kind: cinder.connect(driver_volume_type=kind)
     change(cinder)
@@ -180,7 +180,7 @@ class Keys:
     [(Keys(b"verysecret"), True), (Keys(b"", private=True), True), (Keys(b"another"), False)],
 )
 async def test_a_login_that_the_disk_brings_along_is_compared_with_what_cinder_wants(
-    cinder, cloud, qemu_img, keys, moves
+    cinder, cloud, qemu_img, keys: Keys, moves: bool
 ) -> None:
     for each in (cinder.connection, *(a["connection_info"] for a in cinder.attachments.values())):
         each.update(auth_method="CHAP", auth_username="u", auth_password="verysecret")

@@ -89,7 +89,7 @@ async def test_a_token_that_is_refused_is_renewed_once(cloud: Cloud, scripted: S
         (504, Unreachable, Unknown),
     ],
 )
-async def test_answers(cloud: Cloud, server: Server, status, reading, changing) -> None:
+async def test_answers(cloud: Cloud, server: Server, status: int, reading, changing) -> None:
     server.answer = Answer(status, {"badRequest": {"code": status, "message": "so says Cinder"}})
     for act, kind in ((read, reading), (delete, changing)):
         run = cloud.ask if act is read else cloud.change
@@ -107,7 +107,9 @@ async def test_the_service_says_when_to_come_back(cloud: Cloud, server: Server) 
     assert caught.value.delay_s == 7
 
 
-async def test_a_lost_answer_is_unknown_only_where_something_may_have_changed(cloud, server, scripted) -> None:
+async def test_a_lost_answer_is_unknown_only_where_something_may_have_changed(
+    cloud: Cloud, server: Server, scripted: ScriptedCloud
+) -> None:
     server.answer = Answer(lost=True)
     with pytest.raises(Unreachable):
         await cloud.ask("read", read)
