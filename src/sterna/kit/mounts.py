@@ -6,6 +6,7 @@ on the way to it are known from the last look that succeeded.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,18 @@ LOOK_S = 10.0
 HURRY_S = 1.0
 """For a look at a file system on which something hangs just now: many looks in a row must end as well."""
 FIX = "see that the storage it is on can be reached"
+FAILING = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EREMOTEIO,
+    }
+)
+"""Errors that say nothing of what is asked about."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _MOST_NAMED = 2
@@ -51,6 +64,13 @@ NOWHERE = Mount("", "/", "")
 def mount_of(path: str) -> Mount:
     """Where a path lies. Asks the kernel's list only."""
     return _mount_of(path, list(_mounts()))
+
+
+def unless_failing(path: str, error: OSError) -> None:
+    """Raises StorageSilent where the file system itself has failed (a soft mount gives up by itself): whether
+    something is there is not known then."""
+    if error.errno in FAILING:
+        raise StorageSilent(f"{path}: the file system does not answer: {error.strerror}", fix=FIX) from error
 
 
 def by_mount(paths: Iterable[str]) -> dict[Mount, list[str]]:

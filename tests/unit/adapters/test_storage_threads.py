@@ -445,6 +445,38 @@ async def test_before_a_removal_it_counts_unless_it_was_seen_to_lead_elsewhere(d
         assert await files.used_by((wanted,), as_an_image, perhaps=True)
 
 
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A soft mount of a server that does not answer: the kernel gives up, with an error."""
+    folder = tmp_path / "soft"
+    folder.mkdir()
+    for name in ("stat", "lstat", "open"):
+        real = getattr(os, name)
+
+        def call(path: Any, *given: Any, _real: Callable[..., Any] = real, **named: Any) -> Any:
+            if str(path).startswith(f"{folder}/"):
+                raise OSError(errno.EIO, "Input/output error")
+            return _real(path, *given, **named)
+
+        monkeypatch.setattr(os, name, call)
+    return str(folder)
+
+
+async def test_an_error_of_a_file_system_is_not_taken_for_a_path_to_nothing(failing: str, root: Path) -> None:
+    files, wanted = FileStorage(root), str(root / "disk")
+    (root / "disk").touch()
+    await files.leave_token(wanted, "t1")
+    claims = (others(f"{failing}/disk"), others(f"{failing}/link"))
+    says = [f"perhaps another VM: {claim.path} does not answer" for claim in claims]
+    assert list((await files.used_by((wanted,), claims, perhaps=True))[wanted]) == says
+    assert list(await files.named_by("disk", "t1", claims, perhaps=True)) == says
+    for look in (files.sight(f"{failing}/disk", "t1"), files.identity(f"{failing}/disk")):
+        with pytest.raises(StorageSilent, match=r"Input/output error"):
+            await look
+    with pytest.raises(StorageSilent, match=r"Input/output error"):
+        await files.used_by((f"{failing}/disk",), ())
+
+
 async def test_what_the_last_look_found_still_counts(dead: Dead, root: Path) -> None:
     files, wanted, link = FileStorage(root), str(root / "disk"), f"{dead.dead}/link"
     dead.answers.set()

@@ -49,7 +49,10 @@ class Claimed:
             return reach._replace(before=self._last.get(thing))
         if len(self._last) >= _MOST_KNOWN:
             self._last.clear()
-        self._last[thing] = reach.places
+        if reach.unreadable:
+            self._last.pop(thing, None)
+        else:
+            self._last[thing] = reach.places
         return reach
 
 
@@ -111,7 +114,7 @@ class _Look:
                         self._see(part.path, f", as a {'data' if part.data else 'backing'} file of {claim.path}")
         except Unreadable as error:
             self._unreadable = str(error)
-        except StorageSilent:  # as many hang there as may, or one just now
+        except StorageSilent:  # as many hang there as may, or one just now; or it fails
             return
         self._over = True
 

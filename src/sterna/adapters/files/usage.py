@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sterna.adapters.files.images import Unreadable, parts_of
 from sterna.domain.claims import Claim
 from sterna.domain.model import Disk, DiskKind, Refusal
-from sterna.kit.mounts import NOWHERE, Mount
+from sterna.kit.mounts import NOWHERE, Mount, unless_failing
 
 _FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
@@ -87,20 +87,25 @@ def examine(disk: Disk) -> Disk:
 
 
 def identity_of(path: str) -> str | None:
-    """Device and inode of what `path` itself is, links not followed; None where there is nothing."""
+    """Device and inode of what `path` itself is, links not followed; None where there is nothing.
+
+    Raises StorageSilent where its file system fails.
+    """
     try:
         found = os.lstat(path)
-    except OSError:
+    except OSError as error:
+        unless_failing(path, error)
         return None
     return f"{found.st_dev}:{found.st_ino}"
 
 
 def place_of(path: str, role: str = "") -> Place:
-    """What that path leads to now."""
+    """What that path leads to now. Raises StorageSilent where its file system fails."""
     real = os.path.realpath(path)
     try:
         found = os.stat(path)
-    except OSError:
+    except OSError as error:
+        unless_failing(path, error)
         return Place(path, real, None, folder=False, role=role)
     return Place(path, real, f"{found.st_dev}:{found.st_ino}", stat.S_ISDIR(found.st_mode), role)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from sterna.adapters.files.hold import is_held, mount_of
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent
+from sterna.kit.mounts import unless_failing
 
 _BEGINS = ".sterna-"
 _TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -81,10 +82,14 @@ def beside(files: Iterable[str], token: str) -> frozenset[str]:
 
 
 def _read(place: Path, token: str) -> int | None:
-    """The token's inode, where it is there and says what it should."""
+    """The token's inode, where it is there and says what it should.
+
+    Raises StorageSilent where the file system fails: it may be there.
+    """
     try:
         fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        unless_failing(str(place), error)
         return None
     with os.fdopen(fd) as file:
         return os.fstat(fd).st_ino if file.read(65) == token else None
