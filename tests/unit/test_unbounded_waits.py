@@ -90,14 +90,12 @@ MEMORY = "the kernel's own, or in memory"
 LOOKED_AT = "called by native/looks.py only: a thread and a limit for each path and name"
 ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
-    "saga/runner.py:Runner._pause": "a clock beside it",
     "migration/source/asking.py:unless_aborted": "the call's own deadline (rpc/client.py)",
     "migration/source/postcopy.py:_goes_on": "join() is one try, each of its calls with a deadline",
     "migration/source/watch.py:watch": "the copy; looked at every 3 to 12 s (handover.guard), ended by an abort",
     "migration/source/watch.py:_obey_abort": "cancelled with the copy",
     "migration/source/handover.py:switch_network": "cancelled with the copy; F7 asks again",
     "migration/source/handover.py:let_end": "a clock beside it",
-    "migration/reports.py:_news": "a clock beside it",
     "agent/checks.py:DestinationChecks.check": "each look's own limit (qemu-img 10 s, Cinder 10 s)",
     "agent/condition.py:Condition.look": "FACTS_S, and StateDir's own limit",
     "agent/tokens.py:CheckTokens._sweep_for_ever": "nothing: without a reason there is nothing to sweep",
@@ -134,8 +132,8 @@ ENDED_BY = {
     "controller/intents/declare_dead.py:DeclareDead._end_orphans": "the same, until one has no answer; the records",
     "controller/intents/declare_dead.py:DeclareDead.tell_again": "the same",
     # calls between processes
-    "rpc/deadline.py:within": "a clock beside it",
-    "rpc/deadline.py:paused": "a clock beside it",
+    "kit/waiting.py:within": "a clock beside it",
+    "kit/waiting.py:paused": "a clock beside it",
     "rpc/client.py:_next": "within() around it",
     "rpc/outbox.py:Outbox.drained": "only tests wait for it",
     "rpc/outbox.py:Outbox._send.first": "within() around it",

@@ -15,10 +15,10 @@ from sterna.domain.audit import AUDIT_S, REPAIR_S, Leftover, Safety
 from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
 from sterna.kit.tasks import all_of
+from sterna.kit.waiting import within
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
-from sterna.rpc.deadline import within
 from sterna.rpc.envelope import Request
 
 KIND_S = 20.0

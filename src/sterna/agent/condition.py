@@ -16,8 +16,8 @@ from sterna.domain.errors import SternaError
 from sterna.domain.model import HostFacts
 from sterna.domain.trouble import Trouble
 from sterna.kit.tasks import both, no_leaks
+from sterna.kit.waiting import within
 from sterna.migration.context import HostPorts
-from sterna.rpc.deadline import within
 
 log = structlog.get_logger(__name__)
 

@@ -21,6 +21,7 @@ from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.kit.tasks import no_leaks
+from sterna.kit.waiting import paused
 from sterna.migration.context import HostPorts
 from sterna.migration.source.handover import LEAVES, LEAVING
 from sterna.ports.bus import Bus
@@ -275,13 +276,7 @@ class Agent:
         while True:
             await self._written.wait()
             if not self._urgent.is_set():
-                pause = asyncio.ensure_future(self._host.clock.sleep(HINT_EVERY_S))
-                urgent = asyncio.ensure_future(self._urgent.wait())
-                try:
-                    await asyncio.wait({pause, urgent}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    pause.cancel()
-                    urgent.cancel()
+                await paused(self._host.clock, HINT_EVERY_S, self._urgent)
             self._written.clear()
             self._urgent.clear()
             try:

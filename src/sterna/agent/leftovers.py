@@ -29,13 +29,13 @@ from sterna.domain.model import Disk, GuestState, Nic, Observation, VmSummary
 from sterna.domain.plugs import tap_name
 from sterna.domain.whereabouts import SAVED
 from sterna.kit.tasks import all_of
+from sterna.kit.waiting import within
 from sterna.migration.context import HostPorts
 from sterna.migration.secrets import counted_on
 from sterna.migration.sharing import silent_on
 from sterna.ports.records import Journal
 from sterna.ports.storage import Created
 from sterna.rpc.client import RpcClient
-from sterna.rpc.deadline import within
 
 ASK_S = 5.0
 """How long one silent host may hold up the question, in seconds."""

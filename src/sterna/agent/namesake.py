@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from sterna.domain.errors import Conflict, SternaError, Unknown, Unreachable
 from sterna.domain.model import HostFacts
+from sterna.kit.waiting import within
 from sterna.ports.hypervisor import Inventory
 from sterna.rpc.client import RpcClient
-from sterna.rpc.deadline import within
 
 ANSWER_S = 2.0
 """How long is waited for one that is there and says nothing; where nobody is, the bus says so at once."""

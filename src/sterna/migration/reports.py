@@ -6,9 +6,8 @@ so it is asked, too.
 
 from __future__ import annotations
 
-import asyncio
-
 from sterna.domain.errors import SternaError
+from sterna.kit.waiting import paused
 from sterna.migration.context import Context
 
 ASK_EVERY_S = 60.0
@@ -60,11 +59,5 @@ async def _ask(ctx: Context, row: str) -> None:
 
 async def _news(ctx: Context) -> bool:
     """Whether anything was written before it is time to ask."""
-    news, time_is_up = asyncio.ensure_future(ctx.news.wait()), asyncio.ensure_future(ctx.clock.sleep(ASK_EVERY_S))
-    try:
-        await asyncio.wait((news, time_is_up), return_when=asyncio.FIRST_COMPLETED)
-        return news.done()
-    finally:
-        news.cancel()
-        time_is_up.cancel()
-        await asyncio.gather(news, time_is_up, return_exceptions=True)
+    await paused(ctx.clock, ASK_EVERY_S, ctx.news)
+    return ctx.news.is_set()

@@ -9,9 +9,9 @@ import structlog
 
 from sterna.domain.errors import BadRequest, SternaError, Undelivered, Unknown, Unreachable
 from sterna.domain.model import Data
+from sterna.kit.waiting import within
 from sterna.ports.bus import Bus, BusState, Incoming, Subscription
 from sterna.ports.clock import Clock
-from sterna.rpc.deadline import within
 from sterna.rpc.envelope import Event, Reply, Request, decode_event, decode_reply, encode
 from sterna.rpc.subjects import call_subject, event_subject, topic_of
 

@@ -14,6 +14,7 @@ import structlog
 
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
 from sterna.kit.tasks import no_leaks
+from sterna.kit.waiting import Backoff
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope
 
@@ -70,7 +71,7 @@ class Lanes:
         del self._waiting[key], self._workers[key]
 
     async def _until_done(self, envelope: Envelope) -> None:
-        pause, tries = _FIRST_S, 0
+        backoff, tries = Backoff(_FIRST_S, _LONGEST_S), 0
         while True:
             try:
                 with no_leaks():
@@ -81,7 +82,7 @@ class Lanes:
                 if _is_hopeless(e, tries):
                     self._set_aside(envelope, e.message if isinstance(e, SternaError) else repr(e))
                     return
-                wait = max(pause, e.delay_s or 0) if isinstance(e, Temporary) else pause
+                wait = max(backoff.seconds, e.delay_s or 0) if isinstance(e, Temporary) else backoff.seconds
                 wait = min(wait, _LONGEST_S)
                 _log.warning(
                     "a cast failed and will be tried again",
@@ -89,10 +90,10 @@ class Lanes:
                     migration_id=envelope.migration_id,
                     retry_s=wait,
                     error=repr(e),
-                    exc_info=pause == _FIRST_S and not isinstance(e, Temporary),  # the first time is enough
+                    exc_info=backoff.first and not isinstance(e, Temporary),  # the first time is enough
                 )
             await self._clock.sleep(wait)
-            pause = min(pause * 2, _LONGEST_S)
+            backoff.grow()
 
 
 def _is_hopeless(error: Exception, tries: int) -> bool:

@@ -13,10 +13,10 @@ import structlog
 
 from sterna.domain.errors import BadRequest, Permanent, SternaError, Unknown
 from sterna.kit.tasks import no_leaks
+from sterna.kit.waiting import Backoff, paused, within
 from sterna.ports.bus import Bus
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
-from sterna.rpc.deadline import paused, within
 from sterna.rpc.envelope import Request, decode_reply, encode
 from sterna.rpc.subjects import cast_subject
 
@@ -100,7 +100,7 @@ class Outbox:
 
     async def _deliver(self, to: str) -> None:
         woken = self._wake[to]
-        pause, logged = _FIRST_S, ""
+        backoff, logged = Backoff(_FIRST_S, _LONGEST_S), ""
         while True:
             woken.clear()
             try:
@@ -111,14 +111,15 @@ class Outbox:
                     with no_leaks():
                         if await self._taken(envelope):
                             self._journal.outbox_done(envelope.id)
-                    pause, logged = _FIRST_S, ""
+                    backoff.reset()
+                    logged = ""
             except Exception as e:
                 unexpected = not isinstance(e, SternaError)
                 if str(e) != logged:  # once, not every five seconds while a host is down
                     _log.info("cast waits", to=to, error=str(e), exc_info=unexpected)
                 logged = str(e)
-                await paused(self._clock, pause, woken)
-                pause = min(pause * 2, _LONGEST_S)
+                await paused(self._clock, backoff.seconds, woken)
+                backoff.grow()
         # no await since the outbox was seen empty, so that `put` cannot fall into the gap
         del self._couriers[to]
         self._empty.setdefault(to, asyncio.Event()).set()

@@ -14,10 +14,10 @@ import structlog
 from sterna.domain.errors import BadRequest, Permanent, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.model import Data
 from sterna.kit.tasks import no_leaks
+from sterna.kit.waiting import within
 from sterna.ports.bus import Bus, Incoming, Subscription
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
-from sterna.rpc.deadline import within
 from sterna.rpc.envelope import Reply, Request, decode_request, encode
 from sterna.rpc.lanes import Lanes
 from sterna.rpc.subjects import call_subject, cast_subject

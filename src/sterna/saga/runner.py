@@ -18,6 +18,7 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 from sterna.domain.step import Flow, History, PivotPassed, Step
 from sterna.kit.tasks import no_leaks
+from sterna.kit.waiting import Backoff, paused
 from sterna.ports.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -83,15 +84,16 @@ class Runner:
 
     async def _turn(self, ctx: C, why: Data) -> None:
         """Journal which way it goes from here on, however long that takes: nothing is done before."""
-        delay = FIRST_DELAY_S
+        backoff = Backoff(FIRST_DELAY_S, LONGEST_DELAY_S)
         while True:
             try:
                 ctx.write(Kind.COMPENSATING, data=why)
                 return
             except SternaError as error:
-                log.warning("the journal cannot be written; tried again", error=error.message, retry_s=delay)
-            await self._clock.sleep(delay)
-            delay = min(delay * 2, LONGEST_DELAY_S)
+                retry_s = backoff.seconds
+                log.warning("the journal cannot be written; tried again", error=error.message, retry_s=retry_s)
+            await self._clock.sleep(backoff.seconds)
+            backoff.grow()
 
     async def run(self, steps: Sequence[type[Step[C]]], ctx: C, *, forever: bool = False) -> None:
         """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`.
@@ -110,7 +112,7 @@ class Runner:
             ctx.flush()
 
     async def _take(self, step: Step[C], ctx: C, forever: bool) -> None:
-        failing_ms, delay, said = None, FIRST_DELAY_S, ""
+        failing_ms, backoff, said = None, Backoff(FIRST_DELAY_S, LONGEST_DELAY_S), ""
         while True:
             began_ms = self._clock.monotonic_ms()
             try:
@@ -124,7 +126,8 @@ class Runner:
                 error = _as_sterna(step, raised)
             now_ms = self._clock.monotonic_ms()
             if now_ms - began_ms > step.patience_s * 1000 and step.lasts(ctx):
-                failing_ms, delay, said = None, FIRST_DELAY_S, ""
+                failing_ms, said = None, ""
+                backoff.reset()
             failing_ms = now_ms if failing_ms is None else failing_ms  # what went well before took its time
             waited_s = (now_ms - failing_ms) / 1000
             final = not forever and (isinstance(error, Permanent) or waited_s >= step.patience_s)
@@ -136,8 +139,8 @@ class Runner:
             if final:
                 raise error
             left_s = LONGEST_ASKED_S if forever else step.patience_s - waited_s
-            await self._pause(pause_after(error, delay, left_s), ctx, forever or step.settles_abort)
-            delay = min(delay * 2, LONGEST_DELAY_S)
+            await self._pause(pause_after(error, backoff.seconds, left_s), ctx, forever or step.settles_abort)
+            backoff.grow()
 
     async def _attempt(self, step: Step[C], ctx: C) -> Data:
         plan = ctx.history.plans.get(step.name)
@@ -156,13 +159,7 @@ class Runner:
         if deaf:
             await self._clock.sleep(seconds)
             return
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        aborted = asyncio.ensure_future(ctx.abort.wait())
-        try:
-            await asyncio.wait({sleeping, aborted}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            aborted.cancel()
+        await paused(self._clock, seconds, ctx.abort)
         if ctx.abort.is_set():
             raise Cancelled("aborted on request")
 

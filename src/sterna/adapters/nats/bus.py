@@ -21,6 +21,7 @@ from nats.aio.subscription import Subscription as ClientSubscription
 
 from sterna.adapters.nats.connection import Connection, MaybeSent
 from sterna.domain.errors import BadRequest, Unreachable
+from sterna.kit.waiting import Backoff
 from sterna.ports.bus import BusState, Handler
 
 _RETRY_S = (0.05, 1.0)
@@ -201,20 +202,20 @@ class NatsBus:
     # the connection
 
     async def _keep(self) -> None:
-        pause = _RETRY_S[0]
+        backoff = Backoff(*_RETRY_S)
         # A flag as well as a cancellation: asyncio.wait_for, inside nats-py, swallows one that comes at the very
         # moment a connection is refused (CPython 3.11).
         while not self._closing:
             try:
                 if await self._lose():
-                    pause = _RETRY_S[0]
+                    backoff.reset()
                 joined = await self._try_to_join()
             except Exception:  # a bug of ours or of the library: without this task nobody would ever join again
                 _log.exception("joining the message bus failed inside", name=self._name)
                 joined = False
             if not joined and not self._closing:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _RETRY_S[1])
+                await asyncio.sleep(backoff.seconds)
+                backoff.grow()
 
     async def _lose(self) -> bool:
         """Wait until the connection is lost. False, at once, where there was none."""

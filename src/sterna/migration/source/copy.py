@@ -17,6 +17,7 @@ from sterna.domain.model import (
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import Finding, Verdict
+from sterna.kit.waiting import Backoff
 from sterna.migration.context import REHEARSED_COPY, Context
 from sterna.migration.persistent import Turns
 from sterna.migration.source import postcopy, rollback, steering
@@ -114,7 +115,7 @@ class Copy(Step[Context]):
 
         Returns when the guest is the destination's. Raises Cancelled or Permanent when it stayed.
         """
-        failure, delay = "", ASK_AGAIN_S
+        failure, backoff = "", Backoff(ASK_AGAIN_S, SLOWEST_ASK_S, factor=1.5)
         find = partial(look, ctx, Turns(ctx, "looking for the guest"))
         turns = Turns(ctx, "watching the copy", WAITING_COPY)
         while True:
@@ -122,7 +123,8 @@ class Copy(Step[Context]):
             if finding.verdict is Verdict.START:
                 if ctx.abort.is_set():
                     raise Cancelled("aborted before the copy began")
-                failure, delay = await self._start(ctx, find), ASK_AGAIN_S
+                failure = await self._start(ctx, find)
+                backoff.reset()
                 continue
             if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION):
                 return await self._arrived(ctx, finding)
@@ -133,10 +135,10 @@ class Copy(Step[Context]):
                 continue
             with turns.turn():  # libvirt copies, whatever goes wrong here
                 if await self._wait(ctx, finding, find):
-                    delay = ASK_AGAIN_S
+                    backoff.reset()
                     continue
-            await ctx.clock.sleep(delay)
-            delay = min(delay * 1.5, SLOWEST_ASK_S)
+            await ctx.clock.sleep(backoff.seconds)
+            backoff.grow()
 
     async def _start(self, ctx: Context, find: postcopy.Find) -> str:
         """Run the copy; what libvirt said if it did not like it ('' otherwise)."""

@@ -14,6 +14,7 @@ from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict
+from sterna.kit.waiting import Backoff
 from sterna.migration.context import RUNS_THERE, Context
 from sterna.migration.persistent import Turns
 
@@ -94,7 +95,7 @@ class _Joining:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._delay_s = FIRST_RETRY_S
+        self._backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
         self._tries = 0
         self._seen: tuple[int | None, int | None] | None = None
         self._seen_ms = self._next_ms = 0.0
@@ -110,7 +111,7 @@ class _Joining:
         seen = (sample.memory_processed, sample.memory_remaining) if sample is not None else None
         if seen is None or seen != self._seen:
             if self._seen is not None:  # pages come again
-                self._delay_s = FIRST_RETRY_S
+                self._backoff.reset()
                 self._told.clear()
             self._seen, self._seen_ms = seen, now
         return now - self._seen_ms >= STALLED_S * 1000
@@ -133,8 +134,8 @@ class _Joining:
         except SternaError as error:
             self._tell("not-joined", address, {"error": error.to_wire()})
         self._seen_ms = ctx.clock.monotonic_ms()
-        self._next_ms = self._seen_ms + self._delay_s * 1000
-        self._delay_s = min(self._delay_s * 2, LONGEST_RETRY_S)
+        self._next_ms = self._seen_ms + self._backoff.seconds * 1000
+        self._backoff.grow()
 
     def _tell(self, name: str, address: str, more: Data) -> None:
         """Journal it once per address and outage: the link may be away for days."""

@@ -1,14 +1,44 @@
-"""Waiting with an end, on the clock that tests can own (asyncio's own time-outs know only real time)."""
+"""Waiting with an end, and pauses between tries, on a clock that tests can own.
+
+asyncio's own time-outs know only real time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
-
-from sterna.ports.clock import Clock
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Whose seconds they are."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that time."""
+
+
+class Backoff:
+    """The pauses between tries, each longer than the one before."""
+
+    def __init__(self, first_s: float, longest_s: float, *, factor: float = 2.0) -> None:
+        self._first_s, self._longest_s, self._factor = first_s, longest_s, factor
+        self.seconds = first_s
+        """The next pause."""
+
+    @property
+    def first(self) -> bool:
+        """Has it not grown yet?"""
+        return self.seconds == self._first_s
+
+    def grow(self) -> None:
+        """One more try has failed."""
+        self.seconds = min(self.seconds * self._factor, self._longest_s)
+
+    def reset(self) -> None:
+        """A try went well."""
+        self.seconds = self._first_s
 
 
 async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
