@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sterna.lab import links, sabotage
 from sterna.lab.errors import LabError
@@ -39,7 +40,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def query(self, text: str, *values: object) -> list[tuple]:
+    def query(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         with sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=5) as db:
             return db.execute(text, values).fetchall()
 

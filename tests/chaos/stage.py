@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
@@ -29,9 +30,9 @@ class Stage:
         self._fleet: Fleet | None = None
         self._guest: Guest | None = None
         self._disks: tuple[str, ...] = ()
-        self.empty: dict[str, dict] = {}
+        self.empty: dict[str, dict[str, Any]] = {}
         """Each host without any guest."""
-        self.settled: dict[str, dict] = {}
+        self.settled: dict[str, dict[str, Any]] = {}
         """Each host with the guest on it, after a migration to it without any fault."""
         self.shared: list[str] = []
         """The shared folder with the guest's disk alone."""

@@ -65,8 +65,8 @@ class Auditor:
             self._check_destroyed(guest, change)
             halves = [d for h in self.world.hosts.values() if (d := h.domains.get(guest.uuid)) and d.live]
             guest.lost = len(halves) == 1 and halves[0].reason.startswith("postcopy")
-            for host in self.world.hosts.values():
-                self._follow(guest, host)
+            for there in self.world.hosts.values():
+                self._follow(guest, there)
 
     def by_agent(self, change: Change) -> None:
         """An agent did that: in post-copy nothing but the stream and the port bindings may be touched."""

@@ -21,7 +21,8 @@ from tests.matrix.pairs import firsts, merged, seconds
 from tests.matrix.play import Case, Result, play
 from tests.matrix.scripts import planned
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 PLAYED: list[int] = []
 SPENT: list[float] = []
 """Seconds of processor time of each spread of work."""

@@ -19,6 +19,7 @@ from pydantic_core import from_json
 
 from sterna.domain.journal import Entry, Kind
 from sterna.ports.bus import BusState, Handler, Incoming, Subscription
+from sterna.ports.clock import Clock
 from sterna.rpc.subjects import event_subject
 from sterna.sim.ports.bus import MemoryBus
 
@@ -186,7 +187,7 @@ class GuardedPort:
 class HostClock:
     """A host's own clock: its wall may jump, its monotonic time does not."""
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.ahead = timedelta()
         self.sleep = clock.sleep

@@ -15,6 +15,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -55,20 +56,20 @@ def every_mutant() -> Iterator[tuple[str, Mutant]]:
     for step in sorted(steps, key=lambda s: s.name):
         for undo in step.undo:
             rest = tuple(u for u in step.undo if u is not undo)
-            yield f"undo {undo.name} of {step.name}", lambda s=step, r=rest: patch.object(s, "undo", r)
+            yield f"undo {undo.name} of {step.name}", partial(patch.object, step, "undo", rest)
     for listed, where in ((flow.SOURCE, "before_undo"), (flow.DESTINATION, "before_undo")):
         for step in getattr(listed, where):
-            yield f"step {step.name} of the rollback", lambda f=listed, w=where, s=step: _without(f, w, s)
+            yield f"step {step.name} of the rollback", partial(_without, listed, where, step)
     for listed in (flow.SOURCE, flow.DESTINATION_POST):
         for step in listed.after_pivot[:-1]:
-            yield f"step {step.name} after the pivot", lambda f=listed, s=step: _without(f, "after_pivot", s)
+            yield f"step {step.name} after the pivot", partial(_without, listed, "after_pivot", step)
     undone = {u for s in steps for u in s.undo}
     framed = {*flow.SOURCE.before_undo, *flow.SOURCE.after_undo, *flow.DESTINATION.before_undo}
     for name in sorted({s.name for s in steps | undone | framed}):
-        yield f"intent of {name}", lambda n=name: _unwritten(Kind.INTENT, n)
-        yield f"outcome of {name}", lambda n=name: _unwritten(Kind.DONE, n)
+        yield f"intent of {name}", partial(_unwritten, Kind.INTENT, name)
+        yield f"outcome of {name}", partial(_unwritten, Kind.DONE, name)
     for note in NOTES:
-        yield f"note {note}", lambda n=note: _unwritten(Kind.NOTE, n)
+        yield f"note {note}", partial(_unwritten, Kind.NOTE, note)
     yield from SAFEGUARDS.items()
 
 
@@ -113,7 +114,7 @@ def _never(owner: object, name: str, answer: object = None) -> Mutant:
 
 def _locate_trusting(which: str) -> Mutant:
     """A decision that overlooks one thing."""
-    real = find.locate
+    real = locate
 
     def blind(source: Any, destination: Any, **more: Any) -> Any:
         if which == "destination":

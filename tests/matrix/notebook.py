@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -149,5 +150,5 @@ class Notebook:
 
 
 def _entry(line: dict[str, object]) -> Entry:
-    told = {k: v for k, v in line.items() if k != "text"}
+    told: dict[str, Any] = {k: v for k, v in line.items() if k != "text"}
     return Entry.model_construct(**told, data=json.loads(str(line["text"])))  # its own words: nothing to check

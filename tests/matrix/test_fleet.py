@@ -200,7 +200,9 @@ class Fleet:
     print_blob=True,
 )
 @given(st.integers(2, 4), GUESTS, st.lists(ACTS, min_size=2, max_size=14))
-def test_whatever_happens_each_guest_is_whole_on_one_side_and_nothing_is_left(hosts, guests, story) -> None:
+def test_whatever_happens_each_guest_is_whole_on_one_side_and_nothing_is_left(
+    hosts: int, guests: list[Guest], story: list[Act]
+) -> None:
     fleet = Fleet(hosts, guests)
     try:
         fleet.stage.run(lambda: fleet.tell(story))

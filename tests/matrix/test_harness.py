@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import Conflict, SternaError
-from sterna.domain.journal import Kind, Migration, Role
+from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.migration.source.steering import RestoreDowntime, Steering
 from sterna.ports.records import Envelope
 from sterna.sim.libvirt import life as fate
@@ -21,8 +23,8 @@ from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
-from sterna.sim.world.things import Change
-from tests.matrix.auditor import Auditor, facts
+from sterna.sim.world.things import Change, SimDomain
+from tests.matrix.auditor import Auditor, Facts, facts
 from tests.matrix.life import LIFE, STEP, Died
 from tests.matrix.notebook import Notebook
 from tests.matrix.play import Case, play
@@ -92,8 +94,11 @@ def world_with_a_guest() -> tuple[SimWorld, Auditor, str]:
 def test_the_auditor_sees_two_copies_for_an_instant() -> None:
     world, auditor, vm = world_with_a_guest()
     other = world.hosts["host2"]
-    domain = other.domains.setdefault(vm, qemu.SimDomain(vm, inactive=world.hosts["host1"].domains[vm].inactive))
-    world.admit(domain.inactive.disks[1].iscsi.target, other.initiator, "host2")
+    domain = other.domains.setdefault(vm, SimDomain(vm, inactive=world.hosts["host1"].domains[vm].inactive))
+    assert domain.inactive is not None
+    source = domain.inactive.disks[1].iscsi
+    assert source is not None
+    world.admit(source.target, other.initiator, "host2")
     qemu.start(world, other, vm)
     fate.kill_qemu(world, "host2", vm)
     assert any("TWO COPIES" in text for text in auditor.findings)
@@ -103,9 +108,12 @@ def test_the_auditor_sees_two_copies_for_an_instant() -> None:
 def test_the_auditor_sees_a_lost_tap_a_lost_admission_and_a_lost_disk() -> None:
     world, auditor, vm = world_with_a_guest()
     live = world.hosts["host1"].domains[vm].live
-    world.remove_tap("host1", live.nics[0].device)
-    world.withdraw(live.disks[1].iscsi.target, world.hosts["host1"].initiator, "host1")
-    world.remove_file("host1", live.disks[0].path)
+    assert live is not None
+    tap, source, path = live.nics[0].device, live.disks[1].iscsi, live.disks[0].path
+    assert tap is not None and source is not None and path is not None
+    world.remove_tap("host1", tap)
+    world.withdraw(source.target, world.hosts["host1"].initiator, "host1")
+    world.remove_file("host1", path)
     text = "\n".join(auditor.findings)
     for part in ("the tap of", "being admitted", "locked out", "was removed"):
         assert part in text
@@ -115,7 +123,9 @@ def test_the_auditor_sees_what_an_agent_touches_in_post_copy() -> None:
     world, auditor, vm = world_with_a_guest()
     here, there = (world.hosts[name] for name in ("host1", "host2"))
     world.admit("iqn.2026-11.org.sterna:tern-vdb", there.initiator, "host2")
-    incoming = replace(here.domains[vm].inactive, nics=())
+    inactive = here.domains[vm].inactive
+    assert inactive is not None
+    incoming = replace(inactive, nics=())
     qemu.pause(world, here, here.domains[vm], reason="postcopy", event="suspended-postcopy")
     domain = qemu.start_incoming(world, there, vm, incoming)
     qemu.run(world, there, domain, reason="postcopy", event="resumed-postcopy")
@@ -128,7 +138,7 @@ def test_the_auditor_sees_what_an_agent_touches_in_post_copy() -> None:
 
 def test_the_auditor_sees_what_is_left() -> None:
     world, auditor, vm = world_with_a_guest()
-    before = {place: frozenset() for place in facts(world, vm)}
+    before: Facts = {place: frozenset() for place in facts(world, vm)}
     auditor.verdict(vm, "host1", "host2", before, frozenset(), 0.0)
     text = "\n".join(auditor.findings)
     for part in ("live port", "admitted to", "live session", "binding", "definition", "autostart"):
@@ -139,7 +149,7 @@ def played_without(journaled: Kind, name: str, script: str = "forward") -> str:
     """What the auditors say when entries of this kind and name never reach the disk."""
     write = Notebook.append
 
-    def forgetful(self, migration_id, kind, **more):
+    def forgetful(self: Notebook, migration_id: str, kind: Kind, **more: Any) -> Entry:
         entry = write(self, migration_id, kind, **more)
         if kind is journaled and more.get("name") == name:
             self.lines[-1] |= {"kind": Kind.NOTE, "name": "lost"}
@@ -170,10 +180,10 @@ def said_with(where: type, name: str, other: object, case: Case) -> str:
 def test_the_auditor_sees_a_longer_standstill_a_late_end_and_a_limit_that_stays() -> None:
     tell = SimHypervisor.set_max_downtime
 
-    async def too_much(self, uuid, ms) -> None:
+    async def too_much(self: SimHypervisor, uuid: str, ms: int) -> None:
         await tell(self, uuid, ms * 100)
 
-    async def nothing(self, ctx, plan):
+    async def nothing(*_: object) -> dict[str, object]:
         return {}
 
     said = said_with(SimHypervisor, "set_max_downtime", too_much, Case("throttled", "steered"))
@@ -184,6 +194,13 @@ def test_the_auditor_sees_a_longer_standstill_a_late_end_and_a_limit_that_stays(
     assert "LEFT on host1: a downtime limit of 100 ms" in left
 
 
+Book = Notebook | SqlJournal
+LOOKS: tuple[Callable[[Book], Iterable[object]], ...] = (
+    lambda b: b.open(),
+    lambda b: b.since(0),
+    lambda b: b.outbox(),
+    lambda b: b.inbox(),
+)
 WRITES = st.lists(
     st.tuples(
         st.sampled_from(["accept", "note", "release", "close", "out", "out-done", "in", "in-done"]),
@@ -196,20 +213,21 @@ WRITES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(WRITES)
-def test_the_notebook_is_a_journal_like_the_one_on_sqlite(writes) -> None:
+def test_the_notebook_is_a_journal_like_the_one_on_sqlite(writes: list[tuple[str, int, Role]]) -> None:
     clock = SimClock()
-    books = Notebook(clock), SqlJournal.at(None, clock=clock, boot="boot")
+    stored = SqlJournal.at(None, clock=clock, boot="boot")
+    books: tuple[Book, Book] = Notebook(clock), stored
     for what, number, role in writes:
         outcomes = [_write(book, what, number, role) for book in books]
         assert outcomes[0] == outcomes[1]
-        for look in (lambda b: b.open(), lambda b: b.since(0), lambda b: b.outbox(), lambda b: b.inbox()):
+        for look in LOOKS:
             assert list(look(books[0])) == list(look(books[1]))
         for name in ("vm-0", "vm-1"):
             assert books[0].holder(name) == books[1].holder(name)
-    books[1].close()
+    stored.close()
 
 
-def _write(book, what: str, number: int, role: Role) -> object:
+def _write(book: Book, what: str, number: int, role: Role) -> object:
     key = str(uuid.UUID(int=number))
     cast = Envelope(id=f"{key}/x", to=f"host{number % 2}", method="m", migration_id=key, epoch=1)
     migration = Migration(
@@ -223,13 +241,14 @@ def _write(book, what: str, number: int, role: Role) -> object:
                 kind = {"note": Kind.NOTE, "release": Kind.RELEASED, "close": Kind.CLOSED}[what]
                 return book.append(key, kind, row="P1", name=what, data={"n": number}).seq
             case "out":
-                return book.outbox_put(cast)
+                book.outbox_put(cast)
             case "out-done":
-                return book.outbox_done(cast.id)
+                book.outbox_done(cast.id)
             case "in":
                 return book.inbox_put(cast)
             case _:
-                return book.inbox_done(cast.id)
+                book.inbox_done(cast.id)
+        return None
     except Conflict:
         return "conflict"
     except SternaError as error:

@@ -73,7 +73,7 @@ def test_every_step_of_every_flow_is_struck() -> None:
 
 
 @pytest.mark.parametrize(("kind", "script"), [(kind, script) for kind in KINDS for script in scripts_for(kind)])
-def test_each_script_by_itself(kind, script) -> None:
+def test_each_script_by_itself(kind: str, script: str) -> None:
     result = play(Case(kind, script))
     assert not result.problems, str(result)
     assert result.verdict == expected(kind, script)
@@ -81,7 +81,7 @@ def test_each_script_by_itself(kind, script) -> None:
 
 
 @pytest.mark.parametrize("kind", POSTCOPY)
-def test_a_stream_that_breaks_in_post_copy_is_told_and_mended(kind) -> None:
+def test_a_stream_that_breaks_in_post_copy_is_told_and_mended(kind: str) -> None:
     told = [line.rpartition("wrote status:")[2] for line in play(Case(kind, "switched-and-cut"), again=False).story]
     wanted = ["recovering", "post-copy", "post-migrating", "completed"]
     assert [s for s in told if s in wanted] == wanted
@@ -94,7 +94,7 @@ def test_exclusions_cover_little() -> None:
 
 
 @pytest.mark.parametrize("case", IN_DOUBT, ids=lambda case: case.name)
-def test_in_doubt_it_holds_and_says_so(case) -> None:
+def test_in_doubt_it_holds_and_says_so(case: Case) -> None:
     result = play(case, again=False, limit_s=120.0)
     assert not not_held(result), str(result)
 

@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar, TypeVarTuple
 
 from sterna.kit.daemon_threads import DaemonThreads
 from sterna.sim.world.clock import SimClock
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Timer(asyncio.TimerHandle):
+    """With what the loop of asyncio keeps in it."""
+
+    _scheduled: bool
+    _when: float
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs one case; its order of events is the same each time."""
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[Timer]
 
     def __init__(self, clock: SimClock, limit_s: float) -> None:
         super().__init__()
@@ -29,9 +41,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Virtual seconds."""
         return self._virtual.monotonic_ms() / 1000
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """At once: no thread, no race."""
-        done = self.create_future()
+        done: asyncio.Future[T] = self.create_future()
         try:
             done.set_result(func(*args))
         except BaseException as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tests.random_vms.draft import Draft
 
@@ -152,7 +152,7 @@ _SCREENS = {
 _VIDEOS = ("", *(f"<video><model type='{model}'/></video>" for model in ("vga", "cirrus", "bochs")))
 
 
-def _chosen(draft: Draft, what: str, kinds: dict[str, tuple[float, str]], ordinary: tuple[str, ...]) -> str:
+def _chosen(draft: Draft, what: str, kinds: Mapping[str, tuple[float, str]], ordinary: tuple[str, ...]) -> str:
     name = draft.rng.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
     if name not in ordinary:
         draft.traits.append(f"{what} {name}")

@@ -17,8 +17,8 @@ SEED = 0
 
 def kinds() -> list[tuple[str, Vm]]:
     """Name and VM of each."""
-    named = [(name, part) for part, begin in PARTS for name, part in _variants(part, begin)]
-    found = {}
+    named = [(name, draw) for part, begin in PARTS for name, draw in _variants(part, begin)]
+    found: dict[str, Vm] = {}
     for index, (name, draw) in enumerate(named):
         found[name] = draw(index)
     return list(found.items())

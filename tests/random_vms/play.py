@@ -200,7 +200,7 @@ def _copied(host: LabHost, vm: Vm) -> dict[str, str]:
         source = disk.find("source")
         path = "" if source is None else source.get("file", "")
         if path and not path.startswith(SHARED) and disk.find("readonly") is None:
-            found[path] = disk.find("target").get("dev")
+            found[path] = str(disk.xpath("string(target/@dev)"))
     return found
 
 
@@ -248,6 +248,7 @@ def definition(text: str) -> str:
     """Without Sterna's metadata, spaces, and the order of controllers, which libvirt changes when it reads one."""
     domain = etree.fromstring(text, etree.XMLParser(remove_blank_text=True))
     devices = domain.find("devices")
+    assert devices is not None
     controllers = sorted(devices.findall("controller"), key=etree.tostring)
     devices.extend(controllers)  # moved to the end
     for metadata in domain.findall("metadata"):
@@ -266,7 +267,9 @@ def _disks(host: LabHost, vm: Vm) -> tuple[tuple[str, str, str], ...]:
         source = disk.find("source")
         if source is None or not (path := source.get("file")):
             continue
-        form = disk.find("driver").get("type", "raw")
+        driver = disk.find("driver")
+        assert driver is not None
+        form = driver.get("type", "raw")
         raw = "/run/random.raw"
         read = f"qemu-img convert -U -f {form} -O raw {path} {raw} && sha256sum {raw} && stat -Lc %u:%g:%a {path}"
         done = host.run(["sh", "-c", f"{read}; rm -f {raw}"], check=False)

@@ -67,7 +67,7 @@ class Saboteur:
             return
         self._diary.note("healed", **facts)
 
-    def _strike(self, strike: FaultHook) -> Callable[[], None]:
+    def _strike(self, strike: FaultHook) -> Callable[[], object]:
         """Make it happen; what heals it."""
         kind, *where = strike.part.split(" ")
         if kind == "link":
@@ -88,7 +88,7 @@ class Saboteur:
             return sabotage.controller(lab, number), lambda: lab.start_controller(number, port)
         if kind == "qemu":
             return self._qemu(*where), lambda: None
-        return {
+        victims: dict[str, Callable[[], tuple[Victim, Callable[[], object]]]] = {
             "nats-server": lambda: (sabotage.nats_server(lab), lambda: sabotage.start_nats(lab)),
             "tgtd": lambda: (sabotage.tgtd(lab), lambda: None),
             "agent": lambda: (sabotage.agent(lab, host), lambda: lab.start_agent(host)),
@@ -98,7 +98,8 @@ class Saboteur:
             "ovs-vswitchd": lambda: (
                 sabotage.ovs_vswitchd(lab, host), lambda: sabotage.start_ovs_vswitchd(lab, host)),
             "postgresql": lambda: (sabotage.postmaster(lab), lab.database.start),
-        }[kind]()  # fmt: skip
+        }  # fmt: skip
+        return victims[kind]()
 
     def _hang(self, victim: Victim) -> Callable[[], None]:
         if victim.what == "postmaster":

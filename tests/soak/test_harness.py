@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import httpx2
 import pytest
@@ -116,7 +117,7 @@ def test_a_diary_is_on_disk_at_once_and_counts_a_violation_once(diary: Diary, tm
 # what users notice
 
 
-def served(monkeypatch: pytest.MonkeyPatch, handle) -> None:
+def served(monkeypatch: pytest.MonkeyPatch, handle: Callable[[httpx2.Request], httpx2.Response]) -> None:
     real = httpx2.Client
     monkeypatch.setattr(httpx2, "Client", lambda **more: real(**more, transport=httpx2.MockTransport(handle)))
 
@@ -135,7 +136,7 @@ def test_an_answer_nobody_expects_is_a_violation_one_that_is_away_is_none(
 
 
 def test_no_answer_is_no_violation(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_request) -> None:
+    def refuse(_request: httpx2.Request) -> NoReturn:
         raise httpx2.ConnectError("refused")
 
     served(monkeypatch, refuse)
@@ -145,10 +146,11 @@ def test_no_answer_is_no_violation(diary: Diary, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("held", "seen"), [(True, ["a was accepted twice"]), (False, [])])
 def test_a_guest_that_is_held_and_accepted_again_is_a_violation(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch, held: bool, seen
+    diary: Diary, monkeypatch: pytest.MonkeyPatch, held: bool, seen: list[str]
 ) -> None:
     served(monkeypatch, lambda _request: httpx2.Response(202, json={}))
-    guest, draw, requests = SimpleNamespace(name="a", uuid="u", disks=[]), random.Random(1), Requests()
+    guest: Any = SimpleNamespace(name="a", uuid="u", disks=[])
+    draw, requests = random.Random(1), Requests()
     mover = Mover(
         guest, Api(["http://lab"], diary, draw), diary, draw, requests, lambda *_: held, threading.Event()
     )
@@ -202,11 +204,11 @@ def test_a_guest_must_be_clean_and_in_the_same_boot() -> None:
     assert list(verdict.guest_itself(wrong, "a", "b")) == ["a was booted anew", "a's own checks: page 3"]
 
 
-def port(name: str, port_id: str) -> dict:
+def port(name: str, port_id: str) -> dict[str, Any]:
     return {"name": name, "tag": 100, "external_ids": {"iface-id": port_id}}
 
 
-def host(*guests: str) -> dict:
+def host(*guests: str) -> dict[str, Any]:
     """A host's picture with these guests on it: `b` leaves its secret behind when it goes."""
     return {
         "domains": {guest: {"state": "running"} for guest in guests},
@@ -222,7 +224,7 @@ BASE = Baseline(OWNERS, {"host1": host("a", "b")}, {"host1": host()}, [])
 
 
 @pytest.mark.parametrize("here", [set(), {"a"}, {"b"}, {"a", "b"}])
-def test_a_host_must_have_what_belongs_to_its_guests_and_keep_what_others_leave(here) -> None:
+def test_a_host_must_have_what_belongs_to_its_guests_and_keep_what_others_leave(here: set[str]) -> None:
     assert verdict._in_order(BASE.wanted("host1", here)) == verdict._in_order(host(*sorted(here)))
 
 
@@ -263,7 +265,8 @@ def test_whatever_is_left_behind_is_seen(stage: Stage) -> None:
 
 @pytest.mark.lab
 def test_both_witnesses_see_two_running_copies_and_so_do_the_places(stage: Stage) -> None:
-    lab, seen = stage.lab, set()
+    lab = stage.lab
+    seen: set[str] = set()
     twin = lab.create_vm("twin", "host1", memory_mib=192, dirty_mib_s=5, disks=(), pace="busy")
     with Watcher(lab.hosts, ["twin", "soak1"], seen.add) as watcher:
         twin.status()

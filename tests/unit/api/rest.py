@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
 
@@ -16,12 +17,12 @@ class Api:
     world: World
     http: httpx2.AsyncClient
 
-    async def get(self, path: str, status: int = 200) -> dict:
+    async def get(self, path: str, status: int = 200) -> dict[str, Any]:
         answer = await self.http.get(path)
         assert answer.status_code == status, answer.text
         return dict(answer.json())
 
-    async def problem(self, method: str, path: str, status: int, **more: object) -> dict:
+    async def problem(self, method: str, path: str, status: int, **more: object) -> dict[str, Any]:
         answer = await self.http.request(method, path, **more)  # type: ignore[arg-type]
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "application/problem+json"

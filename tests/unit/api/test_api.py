@@ -74,7 +74,7 @@ async def test_what_is_wanted_is_handed_to_the_source(api: Api) -> None:
     await api.http.post("/v1/migrations", json=body(bandwidth_bytes_s=5 * 2**20, **said))
     sent = next(p for _, m, p in api.world.bus.calls if m == "start_migration")["options"]
     wanted = Objective.model_validate(sent["objective"])
-    assert (wanted.bandwidth_bytes_s, wanted.may) == (5 * 2**20, {May.PAUSE, May.THROTTLE})
+    assert (wanted.bandwidth_bytes_s, wanted.may) == (5 * 2**20, frozenset({May.PAUSE, May.THROTTLE}))
     assert (wanted.policy, wanted.max_downtime_ms, wanted.finish_within_s) == ("gentle", 200, 60)
     assert wanted.first_downtime_ms <= 200
 
@@ -94,7 +94,7 @@ async def test_a_request_that_says_nothing_gets_the_default_policy(api: Api) -> 
         ({"finish_within_s": -1}, "deadline-out-of-range"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_with_a_fix(api: Api, said: dict, code: str) -> None:
+async def test_what_makes_no_sense_is_refused_with_a_fix(api: Api, said: dict[str, object], code: str) -> None:
     answer = await api.http.post("/v1/migrations", json=body(**said))
     assert answer.status_code == 422
     (reason,) = answer.json()["reasons"]
@@ -325,7 +325,7 @@ async def test_neutron_s_notifier_is_answered_as_nova_would(api: Api) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"server_uuid": "x.>"}, {"tag": "*"}, {"name": "A b"}, {"status": "perhaps"}])
-async def test_events_that_are_none(api: Api, wrong: dict) -> None:
+async def test_events_that_are_none(api: Api, wrong: dict[str, str]) -> None:
     await api.problem("POST", "/v2.1/os-server-external-events", 422, json={"events": [EVENT | wrong]})
     assert api.world.bus.announced == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ async def stream(world: World, *, takes: int) -> None:  # noqa: F811
         await asyncio.sleep(0.05)  # keep-alives pile up behind the piece that nobody takes
         return {"type": "http.disconnect"}
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: MutableMapping[str, Any]) -> None:
         nonlocal taken
         if message["type"] != "http.response.body":
             return

@@ -78,9 +78,21 @@ def test_tables_and_lines_show_it_and_obey_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def test_watching_obeys_nothing_either() -> None:
-    progress = {"percent": 1.0, "iteration": None, "bytes_processed": None, "rate_bytes_s": None, "eta_s": None}
+    progress: dict[str, object] = {
+        "percent": 1.0,
+        "iteration": None,
+        "bytes_processed": None,
+        "rate_bytes_s": None,
+        "eta_s": None,
+    }
     progress |= {"dirty_rate_bytes_s": None, "eta_reason": EVIL, "eta_change": EVIL}
-    migration = {"vm_name": EVIL, "source": EVIL, "destination": EVIL, "status": "migrating", "reason": EVIL}
+    migration: dict[str, object] = {
+        "vm_name": EVIL,
+        "source": EVIL,
+        "destination": EVIL,
+        "status": "migrating",
+        "reason": EVIL,
+    }
     migration["progress"] = progress
     written = io.StringIO()
     PlainLines(PlainConsole(file=written, width=200)).changed(migration, EVIL)

@@ -122,7 +122,12 @@ def test_lines_break_between_words_and_keep_their_indent(monkeypatch: pytest.Mon
 
 LONGEST_CODE = max(get_args(Code), key=len)
 REFUSAL = {"code": LONGEST_CODE, "message": LONG, "fix": LONG}
-PLAN = {"vm": {"name": "tern", "host": "host1"}, "destination": "host2", "blockers": [REFUSAL], "warnings": []}
+PLAN: dict[str, object] = {
+    "vm": {"name": "tern", "host": "host1"},
+    "destination": "host2",
+    "blockers": [REFUSAL],
+    "warnings": [],
+}
 PLAN |= {
     "reasons": [],
     "load": None,
@@ -179,7 +184,7 @@ def test_usage_errors_show_what_was_typed_without_boxes() -> None:
 def test_a_copy_whose_end_moves_with_every_pass_does_not_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     lines = PlainLines(Console(file=written, width=200))
-    progress = {"percent": 20.0, "bytes_processed": 1, "bytes_remaining": 1, "rate_bytes_s": 1.0}
+    progress: dict[str, object] = {"percent": 20.0, "bytes_processed": 1, "bytes_remaining": 1, "rate_bytes_s": 1.0}
     progress |= {"dirty_rate_bytes_s": None, "eta_reason": ""}
     for n in range(24):
         moved = f"at {n}.5 s: pass {n} has more to send than was expected"
@@ -201,7 +206,12 @@ def test_a_copy_whose_end_moves_with_every_pass_does_not_flood(monkeypatch: pyte
 
 def test_no_frame_of_the_live_display_is_wider_than_the_terminal() -> None:
     written = io.StringIO()
-    progress = {"percent": 39.0, "iteration": 1, "bytes_processed": 100 << 20, "bytes_remaining": 400 << 20}
+    progress: dict[str, object] = {
+        "percent": 39.0,
+        "iteration": 1,
+        "bytes_processed": 100 << 20,
+        "bytes_remaining": 400 << 20,
+    }
     progress |= {"rate_bytes_s": 200 << 20, "dirty_rate_bytes_s": 20 << 20, "eta_s": 2.0, "eta_reason": ""}
     progress |= {"eta_change": f"at 1.5 s: {LONG}"}
     console = PlainConsole(file=written, width=80, force_terminal=True, color_system=None)

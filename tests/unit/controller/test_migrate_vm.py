@@ -187,9 +187,9 @@ async def test_who_comes_when_one_has_just_left_waits_for_who_waited(world: Worl
         most = max(most, within)
         await turns[int(asked.id)].wait()
         within -= 1
-        raise Refused([Refusal(code="no", message="no")])
+        raise Refused([Refusal(code="no-such-vm", message="no")])
 
-    world.controller._migrate._refuse_busy = judged  # type: ignore[method-assign]
+    world.controller._migrate._refuse_busy = judged  # type: ignore[method-assign,assignment]
     asked = [asyncio.create_task(world.controller.migrate(request(id=str(n)))) for n in range(2)]
     async with asyncio.timeout(5):
         while not within:
@@ -305,7 +305,7 @@ async def test_a_source_that_was_never_reached_leaves_nothing(world: World) -> N
         return await real(to, method, *args, **more)  # type: ignore[arg-type]
 
     real = world.bus.call
-    world.bus.call = call  # type: ignore[method-assign,assignment]
+    world.bus.call = call  # type: ignore[method-assign]
     with pytest.raises(Unreachable):
         await world.controller.migrate(request())
     assert await world.fleet.migrations(Page()) == []

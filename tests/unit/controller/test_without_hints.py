@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -75,6 +76,7 @@ async def test_events_that_another_controller_stored_are_found_by_looking(
     monkeypatch.setattr(events, "LOOK_EVERY_S", SOON_S)
     other = Controller(SqlFleet.open(database), world.bus, world.clock)
     following = other.follow(None, 0)
+    assert isinstance(following, AsyncGenerator)
     first = asyncio.ensure_future(anext(following))
     await asyncio.sleep(SOON_S)  # it has found nothing yet
     assert not first.done()

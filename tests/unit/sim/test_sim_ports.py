@@ -112,6 +112,7 @@ async def test_a_volume_the_host_attaches_leaves_a_device_until_it_is_disconnect
     with pytest.raises(Temporary, match="Target not found"):
         await b.attached.connect(disk)
     mine = await b.attached.attach(disk)
+    assert mine.iscsi is not None
     assert world.snapshot("b").devices == {}
     for _ in range(2):
         await b.attached.connect(mine)
