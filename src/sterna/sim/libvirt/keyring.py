@@ -7,18 +7,13 @@ from collections.abc import Iterator, Sequence
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import SecretRef
 from sterna.domain.secrets import Secret, refers
+from sterna.sim.libvirt.part import SimPart
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimSecret
-from sterna.sim.world.world import World
 
 
-class SimKeyring:
+class SimKeyring(SimPart):
     """What disks are opened with."""
-
-    _world: World
-
-    async def _called(self) -> SimHost:
-        raise NotImplementedError
 
     async def secrets_like(self, refs: Sequence[SecretRef]) -> list[Secret]:
         """Those that one of these references names."""
