@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 import time
 from collections import Counter, deque
@@ -23,17 +22,15 @@ from sterna.domain.errors import Temporary
 
 T = TypeVar("T")
 Job = Callable[[], None]
-
 MOST_STUCK = 8
 """Threads of one worker that may hang at a time. After that, calls fail at their limit without a new thread."""
-
 MOST_LEFT = 64
 """Threads of one name, and of one file system or service, that `in_thread` may have left alone at a time. One step
 that is tried for ever on a dead NFS leaves one every 5 minutes. Those that are waited for do not count: many guests
 have as many calls at once."""
 
 
-def _start(target: Job, name: str) -> None:
+def start_thread(target: Job, name: str) -> None:
     """A daemon thread. Raises Temporary where the host has none left."""
     try:
         threading.Thread(target=target, name=name, daemon=True).start()
@@ -168,7 +165,7 @@ class Worker:
     def _new_line(self) -> _Line:
         """Raises Temporary where the host has no thread left."""
         line = _Line(threading.Condition(self._lock))
-        _start(lambda: self._work(line), self._name)
+        start_thread(lambda: self._work(line), self._name)
         return line
 
     def _replace(self, line: _Line) -> bool:
@@ -234,7 +231,7 @@ class _Alone:
         """Raises Temporary where the host has no thread left."""
         self._key, self._call = key, call
         self._is_left = self._is_over = False
-        _start(self._work, key[0])
+        start_thread(self._work, key[0])
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
@@ -310,93 +307,3 @@ def count_as(of: str, *, whatever_hangs: bool = False) -> str | None:
     any other thread. Raises TimeoutError while as many calls of that thing hang as may, unless `whatever_hangs`."""
     alone: _Alone | None = getattr(_own, "alone", None)
     return None if alone is None else alone.count_as(of, whatever_hangs=whatever_hangs)
-
-
-class Bounded:
-    """For a thread that must not hang: blocking calls in threads of their own, each with a limit.
-
-    At most MOST_STUCK at a time `of` one thing (a server): one that does not answer keeps nobody from another.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._changed = threading.Condition()
-        self._running: Counter[str] = Counter()
-        self._hanging: Counter[str] = Counter()
-
-    @property
-    def hanging(self) -> int:
-        """Calls whose limit is over and which have not come back."""
-        with self._changed:
-            return self._hanging.total()
-
-    def call(
-        self, act: Callable[[], T], limit_s: float, late: Callable[[T], object] | None = None, of: str = ""
-    ) -> T:
-        """`act`'s result, or its exception. `late` gets the result of a call that came back after its limit.
-
-        Raises TimeoutError after `limit_s`, which may have been spent in waiting for a place; at once while as many
-        calls hang as may. Raises Temporary where the host has no thread left.
-        """
-        deadline = time.monotonic() + limit_s
-        self._begin(of, deadline)
-        answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-        given_up = threading.Event()
-
-        def work() -> None:
-            try:
-                perform()
-            finally:  # whatever `late` raises: a place that is lost never comes back
-                self._end(of, hung=given_up.is_set())
-
-        def perform() -> None:
-            result, error = None, None
-            try:
-                result = act()
-            except BaseException as raised:  # whoever waits gets it
-                error = raised
-            with self._changed:
-                answer.put((result, error))
-                in_time = not given_up.is_set()
-            if not in_time and error is None and late is not None:
-                late(result)  # type: ignore[arg-type]  # it is what `act` returned
-
-        try:
-            _start(work, self._name)
-        except Temporary:
-            self._end(of, hung=False)
-            raise
-        try:
-            result, error = answer.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            with self._changed:
-                if answer.empty():
-                    given_up.set()
-                    self._hanging[of] += 1
-                    self._changed.notify_all()
-                    raise TimeoutError(f"no answer within {limit_s:g} s") from None
-                result, error = answer.get_nowait()
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]  # without an error it is what `act` returned
-
-    def _begin(self, of: str, deadline: float) -> None:
-        """Take a place. Raises TimeoutError where none becomes free."""
-        with self._changed:
-            while self._running[of] >= MOST_STUCK:
-                left_s = deadline - time.monotonic()
-                if self._hanging[of] >= MOST_STUCK:
-                    raise TimeoutError(f"{MOST_STUCK} calls hang already")
-                if left_s <= 0:
-                    raise TimeoutError(f"{MOST_STUCK} calls before it had no answer")
-                self._changed.wait(left_s)
-            self._running[of] += 1
-
-    def _end(self, of: str, *, hung: bool) -> None:
-        with self._changed:
-            self._hanging[of] -= hung
-            self._running[of] -= 1
-            for counter in (self._hanging, self._running):
-                if not counter[of]:
-                    del counter[of]
-            self._changed.notify_all()

@@ -15,7 +15,8 @@ import pytest
 from sterna.adapters.libvirt import inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.session import connection, host
-from sterna.kit.threads import MOST_STUCK, Bounded
+from sterna.kit.bounded import Bounded
+from sterna.kit.threads import MOST_STUCK
 
 LIMIT_S = 0.3
 

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from sterna.adapters.libvirt.session import connection, events
 from sterna.adapters.libvirt.session.events import EventHub
 from sterna.domain.errors import Unreachable
-from sterna.kit.threads import Bounded, in_thread
+from sterna.kit.bounded import Bounded
+from sterna.kit.threads import in_thread
 
 VM = "0000-1"
 

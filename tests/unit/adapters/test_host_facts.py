@@ -14,7 +14,8 @@ from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.session import connection
 from sterna.domain.errors import NotFound
 from sterna.domain.model import Abilities, HostFacts
-from sterna.kit.threads import MOST_STUCK, Bounded, in_thread
+from sterna.kit.bounded import Bounded
+from sterna.kit.threads import MOST_STUCK, in_thread
 
 FACTS = HostFacts(
     name="a", host_uuid="u", address="10.0.0.1", libvirt_version=1, qemu_version=1, memory_total_bytes=2,

@@ -7,7 +7,8 @@ import pytest
 
 from sterna.domain.errors import Temporary
 from sterna.kit import threads
-from sterna.kit.threads import MOST_STUCK, Bounded, Worker, in_thread
+from sterna.kit.bounded import Bounded
+from sterna.kit.threads import MOST_STUCK, Worker, in_thread
 
 LIMIT_S = 0.1
 

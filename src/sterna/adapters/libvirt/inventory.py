@@ -43,8 +43,9 @@ from sterna.domain.model import (
     VmSummary,
 )
 from sterna.domain.references import Kind, Reference, translations
+from sterna.kit.bounded import Bounded
 from sterna.kit.mounts import on_disk
-from sterna.kit.threads import Bounded, in_thread
+from sterna.kit.threads import in_thread
 
 _RUN_DIR = Path("/run/libvirt/qemu")
 """Where libvirt keeps the process ids of its guests."""

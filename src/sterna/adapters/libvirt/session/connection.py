@@ -16,7 +16,8 @@ import structlog
 
 from sterna.adapters.libvirt.session.advice import fix_for
 from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary, Unreachable
-from sterna.kit.threads import Bounded, Worker
+from sterna.kit.bounded import Bounded
+from sterna.kit.threads import Worker
 
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_COUNT = 4

@@ -21,7 +21,8 @@ import structlog
 
 from sterna.adapters.libvirt.session.connection import OPEN_S, Connect, close_quietly, is_alive, open_connection
 from sterna.domain.errors import Unreachable
-from sterna.kit.threads import Bounded, in_thread
+from sterna.kit.bounded import Bounded
+from sterna.kit.threads import in_thread
 from sterna.ports.hypervisor import GuestEvent
 
 _RETRY_S = 0.5
