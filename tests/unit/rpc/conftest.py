@@ -1,6 +1,8 @@
-"""Two hosts, `a` and `b`, on a bus in memory and on virtual time."""
+"""Three hosts, `a`, `b` and `c`, on a bus in memory and on virtual time."""
 
-from types import SimpleNamespace
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,7 +17,7 @@ from sterna.sim.world.clock import SimClock
 class Host:
     """One agent's rpc parts; `crash` and a new `life` stand for kill -9 and a restart."""
 
-    def __init__(self, world, name) -> None:
+    def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
         self.journal = SqlJournal.at(None, clock=world.clock)
         self.life()
@@ -37,11 +39,17 @@ class Host:
         self.life()
 
 
+class World:
+    """The bus, and three hosts on it."""
+
+    def __init__(self) -> None:
+        self.clock, self.broker = SimClock(), MemoryBroker()
+        self.a, self.b, self.c = (Host(self, name) for name in "abc")
+
+
 @pytest.fixture
-async def world():
-    world = SimpleNamespace(clock=SimClock(), broker=MemoryBroker())
-    world.a, world.b = Host(world, "a"), Host(world, "b")
-    world.c = Host(world, "c")
+async def world() -> AsyncIterator[World]:
+    world = World()
     yield world
     for host in (world.a, world.b, world.c):
         await host.crash()

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import asyncio
+from typing import Any, NoReturn
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,21 +13,25 @@ from sterna.domain.errors import (
     NotFound,
     Permanent,
     Refused,
+    SternaError,
     Temporary,
     Unknown,
     Unreachable,
 )
-from sterna.domain.model import Refusal
+from sterna.domain.model import Data, Refusal
+from sterna.ports.bus import Incoming
 from sterna.rpc import server
 from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Reply, Request, decode_reply, encode
 from sterna.rpc.presence import Beacon
 from sterna.rpc.subjects import call_subject, host_topic
 
+from .conftest import World
 
-async def test_a_call_carries_everything_there_and_back(world) -> None:
+
+async def test_a_call_carries_everything_there_and_back(world: World) -> None:
     seen = []
 
-    async def handler(request):
+    async def handler(request: Request) -> Data:
         seen.append(request)
         return {"answer": 42}
 
@@ -37,8 +44,8 @@ async def test_a_call_carries_everything_there_and_back(world) -> None:
     )  # fmt: skip
 
 
-async def test_slow_work_is_kept_alive_by_heartbeats(world) -> None:
-    async def hours(request):
+async def test_slow_work_is_kept_alive_by_heartbeats(world: World) -> None:
+    async def hours(request: Request) -> Data:
         await world.clock.sleep(10_000)
         return {"done": True}
 
@@ -48,11 +55,11 @@ async def test_slow_work_is_kept_alive_by_heartbeats(world) -> None:
     assert world.clock.monotonic_ms() == 10_000_000
 
 
-async def test_an_agent_works_on_so_many_calls_and_no_more(world, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_agent_works_on_so_many_calls_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_CALLS", 3)
     gate = asyncio.Event()
 
-    async def wait(request):
+    async def wait(request: Request) -> Data:
         await gate.wait()
         return {}
 
@@ -68,9 +75,12 @@ async def test_an_agent_works_on_so_many_calls_and_no_more(world, monkeypatch: p
     assert await world.clock.run(world.a.client.call("b", "wait", {})) == {}
 
 
-async def test_no_call_is_waited_for_without_end_and_a_living_peer_is_told_from_one_that_hangs(world) -> None:
-    async def for_ever(request) -> None:
+async def test_no_call_is_waited_for_without_end_and_a_living_peer_is_told_from_one_that_hangs(
+    world: World,
+) -> None:
+    async def for_ever(request: Request) -> Data:
         await asyncio.Event().wait()
+        return {}
 
     world.b.server.method("hang", for_ever)
     await world.b.server.start()
@@ -85,9 +95,10 @@ async def test_no_call_is_waited_for_without_end_and_a_living_peer_is_told_from_
 
 
 @pytest.mark.parametrize("silence_s", [2.0, 5.0])
-async def test_a_peer_that_dies_during_a_call_is_noticed(world, silence_s: float) -> None:
-    async def for_ever(request) -> None:
+async def test_a_peer_that_dies_during_a_call_is_noticed(world: World, silence_s: float) -> None:
+    async def for_ever(request: Request) -> Data:
         await asyncio.Event().wait()
+        return {}
 
     world.b.server.method("hang", for_ever)
     await world.b.server.start()
@@ -100,9 +111,10 @@ async def test_a_peer_that_dies_during_a_call_is_noticed(world, silence_s: float
     assert world.clock.monotonic_ms() == pytest.approx(60_000 + silence_s * 1000)  # from the last heartbeat
 
 
-async def test_total_time_ends_even_a_lively_call(world) -> None:
-    async def for_ever(request) -> None:
+async def test_total_time_ends_even_a_lively_call(world: World) -> None:
+    async def for_ever(request: Request) -> Data:
         await asyncio.Event().wait()
+        return {}
 
     world.b.server.method("hang", for_ever)
     await world.b.server.start()
@@ -111,7 +123,7 @@ async def test_total_time_ends_even_a_lively_call(world) -> None:
     assert world.clock.monotonic_ms() == pytest.approx(30_000)
 
 
-async def test_never_delivered_is_unreachable_at_once(world) -> None:
+async def test_never_delivered_is_unreachable_at_once(world: World) -> None:
     with pytest.raises(Unreachable, match="agent of b") as e:
         await world.a.client.call("b", "ask", {})
     assert "b" in e.value.fix
@@ -122,10 +134,10 @@ async def test_never_delivered_is_unreachable_at_once(world) -> None:
 
 
 @pytest.mark.parametrize("lost", ["request", "reply"])
-async def test_lost_on_the_way_is_unknown(world, lost: str) -> None:
+async def test_lost_on_the_way_is_unknown(world: World, lost: str) -> None:
     done = []
 
-    async def handler(request):
+    async def handler(request: Request) -> Data:
         done.append(1)
         return {}
 
@@ -137,8 +149,8 @@ async def test_lost_on_the_way_is_unknown(world, lost: str) -> None:
     assert len(done) == (lost == "reply")
 
 
-async def test_a_short_outage_does_not_lose_the_answer(world) -> None:
-    async def work(request):
+async def test_a_short_outage_does_not_lose_the_answer(world: World) -> None:
+    async def work(request: Request) -> Data:
         await world.clock.sleep(10)
         return {"done": True}
 
@@ -163,11 +175,11 @@ async def test_a_short_outage_does_not_lose_the_answer(world) -> None:
         Cancelled("x"),
         BadRequest("b"),
         Unknown("?"),
-        Refused([Refusal(code="a", message="one", fix="1"), Refusal(code="b", message="two")]),
+        Refused([Refusal(code="same-host", message="one", fix="1"), Refusal(code="vm-paused", message="two")]),
     ],
 )
-async def test_errors_come_back_as_themselves(world, error) -> None:
-    async def handler(request) -> None:
+async def test_errors_come_back_as_themselves(world: World, error: SternaError) -> None:
+    async def handler(request: Request) -> NoReturn:
         raise error
 
     world.b.server.method("fail", handler)
@@ -178,8 +190,8 @@ async def test_errors_come_back_as_themselves(world, error) -> None:
     assert e.value.to_wire() == error.to_wire()
 
 
-async def test_a_bug_in_a_handler_is_permanent_and_the_agent_goes_on(world) -> None:
-    async def handler(request):
+async def test_a_bug_in_a_handler_is_permanent_and_the_agent_goes_on(world: World) -> None:
+    async def handler(request: Request) -> Data:
         return {"x": 1 // request.params["n"]}
 
     world.b.server.method("divide", handler)
@@ -190,8 +202,8 @@ async def test_a_bug_in_a_handler_is_permanent_and_the_agent_goes_on(world) -> N
 
 
 @pytest.mark.parametrize("answer", [None, {"x": object()}, "text", {"x": "y" * MAX_MESSAGE_BYTES}])
-async def test_an_answer_that_cannot_be_sent_is_permanent(world, answer) -> None:
-    async def handler(request):
+async def test_an_answer_that_cannot_be_sent_is_permanent(world: World, answer: Any) -> None:
+    async def handler(request: Request) -> Data:
         return answer
 
     world.b.server.method("odd", handler)
@@ -200,7 +212,7 @@ async def test_an_answer_that_cannot_be_sent_is_permanent(world, answer) -> None
         await world.a.client.call("b", "odd", {})
 
 
-async def test_params_that_cannot_be_sent(world) -> None:
+async def test_params_that_cannot_be_sent(world: World) -> None:
     await world.b.server.start()
     with pytest.raises(BadRequest, match="limit"):
         await world.a.client.call("b", "x", {"x": "y" * MAX_MESSAGE_BYTES})
@@ -212,18 +224,18 @@ async def test_params_that_cannot_be_sent(world) -> None:
         await world.a.client.call("b", "", {})
 
 
-async def test_an_unknown_method_tells_nothing_else(world) -> None:
-    world.b.server.method("secret", None)
+async def test_an_unknown_method_tells_nothing_else(world: World) -> None:
+    world.b.server.method("secret", None)  # type: ignore[arg-type]
     await world.b.server.start()
     with pytest.raises(BadRequest, match="knows no method 'nope'") as e:
         await world.a.client.call("b", "nope", {})
     assert "secret" not in str(e.value.to_wire())
 
 
-async def test_a_repeated_delivery_attaches_to_the_running_call(world) -> None:
+async def test_a_repeated_delivery_attaches_to_the_running_call(world: World) -> None:
     runs, go_on = [], asyncio.Event()
 
-    async def handler(request):
+    async def handler(request: Request) -> Data:
         runs.append(request.id)
         await go_on.wait()
         return {"run": len(runs)}
@@ -232,7 +244,7 @@ async def test_a_repeated_delivery_attaches_to_the_running_call(world) -> None:
     await world.b.server.start()
     payload = encode(Request(kind="call", id="same", method="act", sender="a"))
 
-    async def ask():
+    async def ask() -> Data:
         async with world.a.bus.request(call_subject("b"), payload) as replies:
             return decode_reply(await anext(replies)).data
 
@@ -243,9 +255,10 @@ async def test_a_repeated_delivery_attaches_to_the_running_call(world) -> None:
     assert len(runs) == 1
 
 
-async def test_stopping_the_server_answers_unknown_at_once(world) -> None:
-    async def for_ever(request) -> None:
+async def test_stopping_the_server_answers_unknown_at_once(world: World) -> None:
+    async def for_ever(request: Request) -> Data:
         await asyncio.Event().wait()
+        return {}
 
     world.b.server.method("hang", for_ever)
     await world.b.server.start()
@@ -256,8 +269,8 @@ async def test_stopping_the_server_answers_unknown_at_once(world) -> None:
         await call
 
 
-async def test_a_handler_in_which_something_was_cancelled_says_so(world) -> None:
-    async def handler(request) -> None:
+async def test_a_handler_in_which_something_was_cancelled_says_so(world: World) -> None:
+    async def handler(request: Request) -> NoReturn:
         raise asyncio.CancelledError
 
     world.b.server.method("work", handler)
@@ -266,10 +279,10 @@ async def test_a_handler_in_which_something_was_cancelled_says_so(world) -> None
         await world.clock.run(world.a.client.call("b", "work", {}))
 
 
-async def test_a_cancelled_caller_leaves_the_handler_alone(world) -> None:
+async def test_a_cancelled_caller_leaves_the_handler_alone(world: World) -> None:
     finished = asyncio.Event()
 
-    async def handler(request):
+    async def handler(request: Request) -> Data:
         await world.clock.sleep(10)
         finished.set()
         return {}
@@ -283,8 +296,8 @@ async def test_a_cancelled_caller_leaves_the_handler_alone(world) -> None:
     assert finished.is_set()
 
 
-async def test_a_reply_of_another_version_is_a_clear_error(world) -> None:
-    async def handler(incoming) -> None:
+async def test_a_reply_of_another_version_is_a_clear_error(world: World) -> None:
+    async def handler(incoming: Incoming) -> None:
         await incoming.reply(encode(Reply(kind="result", v=9)))
 
     await world.b.bus.subscribe(call_subject("b"), handler)
@@ -292,7 +305,7 @@ async def test_a_reply_of_another_version_is_a_clear_error(world) -> None:
         await world.a.client.call("b", "x", {})
 
 
-async def test_host_names_with_dots_and_stars_are_one_token(world) -> None:
+async def test_host_names_with_dots_and_stars_are_one_token(world: World) -> None:
     await world.b.server.start()
     for odd in ("b.example.org", "*", ">", "a b", "x\r\ny"):
         with pytest.raises(Unreachable):
@@ -302,10 +315,10 @@ async def test_host_names_with_dots_and_stars_are_one_token(world) -> None:
 # hints and presence
 
 
-async def test_hints_reach_listeners_and_failures_are_silent(world) -> None:
+async def test_hints_reach_listeners_and_failures_are_silent(world: World) -> None:
     got = []
 
-    async def handler(topic, data) -> None:
+    async def handler(topic: str, data: Data) -> None:
         got.append((topic, data))
 
     subscription = await world.b.client.listen("host.*", handler)
@@ -324,13 +337,13 @@ async def test_hints_reach_listeners_and_failures_are_silent(world) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("libvirt is away"), asyncio.CancelledError()])
-async def test_the_beacon_shines_and_survives_bad_facts(world, error) -> None:
+async def test_the_beacon_shines_and_survives_bad_facts(world: World, error: BaseException) -> None:
     got, count = [], 0
 
-    async def handler(topic, data) -> None:
+    async def handler(topic: str, data: Data) -> None:
         got.append((topic, data["n"], world.clock.monotonic_ms()))
 
-    async def facts():
+    async def facts() -> Data:
         nonlocal count
         count += 1
         if count == 2:
@@ -347,10 +360,10 @@ async def test_the_beacon_shines_and_survives_bad_facts(world, error) -> None:
     assert got == [(topic, 1, 0), (topic, 3, 4000)]
 
 
-async def test_a_beacon_without_facts_says_why_once(world) -> None:
+async def test_a_beacon_without_facts_says_why_once(world: World) -> None:
     told = ["libvirtd is away"] * 5 + ["", "libvirtd is away"]
 
-    async def facts():
+    async def facts() -> Data:
         if why := told.pop(0) if told else "":
             raise Unreachable(why)
         return {}

@@ -1,10 +1,14 @@
+from __future__ import annotations
+
 import json
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sterna.domain.errors import BadRequest
+from sterna.domain.model import Data
 from sterna.rpc.envelope import (
     MAX_MESSAGE_BYTES,
     Event,
@@ -41,12 +45,14 @@ GOOD = {"v": 1, "kind": "call", "id": "1", "method": "m", "sender": "a"}
 
 
 @given(requests)
-def test_requests_come_back_as_they_were(request) -> None:
+def test_requests_come_back_as_they_were(request: Request) -> None:
     assert decode_request(encode(request)) == request
 
 
 @given(objects, st.sampled_from(["heartbeat", "result", "error", "ack"]))
-def test_replies_and_events_come_back_as_they_were(data, kind) -> None:
+def test_replies_and_events_come_back_as_they_were(
+    data: Data, kind: Literal["heartbeat", "result", "error", "ack"]
+) -> None:
     reply = Reply(kind=kind, id="1", data=data)
     assert decode_reply(encode(reply)) == reply
     event = Event(sender="a", data=data)
@@ -54,7 +60,7 @@ def test_replies_and_events_come_back_as_they_were(data, kind) -> None:
 
 
 @given(st.binary() | plain.map(lambda x: json.dumps(x).encode()))
-def test_whatever_the_bytes_a_value_or_a_bad_request(payload) -> None:
+def test_whatever_the_bytes_a_value_or_a_bad_request(payload: bytes) -> None:
     for decode in (decode_request, decode_reply, decode_event):
         try:
             decode(payload)
@@ -64,7 +70,7 @@ def test_whatever_the_bytes_a_value_or_a_bad_request(payload) -> None:
 
 
 @given(st.sampled_from([*sorted(GOOD), "epoch", "params", "migration_id"]), plain)
-def test_any_field_may_hold_nonsense(field, nonsense) -> None:
+def test_any_field_may_hold_nonsense(field: str, nonsense: object) -> None:
     try:
         decode_request(json.dumps(GOOD | {field: nonsense}).encode())
     except BadRequest as e:
@@ -72,7 +78,7 @@ def test_any_field_may_hold_nonsense(field, nonsense) -> None:
 
 
 @given(objects)
-def test_an_error_reply_with_nonsense_inside_is_still_an_error(error) -> None:
+def test_an_error_reply_with_nonsense_inside_is_still_an_error(error: Data) -> None:
     assert isinstance(Reply(kind="error", error=error).raised(), Exception)
     assert isinstance(
         Reply(kind="error", error=error | {"code": "refused", "refusals": [error]}).raised(), Exception
@@ -87,7 +93,7 @@ def test_other_versions_are_named(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [None, "1", 1.0, True, [1]])
-def test_no_version(version) -> None:
+def test_no_version(version: object) -> None:
     with pytest.raises(BadRequest, match="no protocol version"):
         decode_request(json.dumps(GOOD | {"v": version}).encode())
 
@@ -114,7 +120,7 @@ def test_missing_fields_are_named(field: str) -> None:
         (b"x" * (MAX_MESSAGE_BYTES + 1), f"limit of {MAX_MESSAGE_BYTES}"),
     ],
 )
-def test_malformed_bytes(payload, what: str) -> None:
+def test_malformed_bytes(payload: bytes, what: str) -> None:
     with pytest.raises(BadRequest, match=what):
         decode_request(payload)
 
@@ -124,7 +130,7 @@ def test_fields_of_a_newer_minor_version_are_ignored() -> None:
 
 
 @given(names)
-def test_a_host_name_is_one_token_of_a_subject(name) -> None:
+def test_a_host_name_is_one_token_of_a_subject(name: str) -> None:
     assert name_of(token(name)) == name
     subject = call_subject(name)
     assert subject.count(".") == 3
