@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.model import JobSample
+from tests.narrowing import not_none
 
 MIB = 2**20
 
@@ -98,9 +99,9 @@ class Copy:
 
     def obey(self, verdict: Verdict) -> None:
         if verdict.action is Action.RAISE_DOWNTIME:
-            self.limit_ms = verdict.downtime_ms
+            self.limit_ms = not_none(verdict.downtime_ms)
         elif verdict.action is Action.THROTTLE:
-            self.throttle = verdict.throttle_percent
+            self.throttle = not_none(verdict.throttle_percent)
         elif verdict.action in (Action.POSTCOPY, Action.PAUSE) and not self.finishing:
             self.finishing = {Action.POSTCOPY: "postcopy", Action.PAUSE: "paused"}[verdict.action]
             self.remaining = min(self.memory, self.remaining + self.dirtied)

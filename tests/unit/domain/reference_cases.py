@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sterna.domain.references import Form, Kind, Lan, Reference, Thing
 
 BLOCK = Thing(form=Form.BLOCK)
 FILE = Thing(form=Form.FILE, size=10, digest="aa", inode=7, modified_ns=1)
 
 
-def ref(kind: Kind, name: str, **more: object) -> Reference:
+def ref(kind: Kind, name: str, **more: Any) -> Reference:
     return Reference(kind=kind, name=name, where="it", **more)
 
 

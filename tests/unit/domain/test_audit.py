@@ -16,6 +16,7 @@ from sterna.domain.audit import (
     runs_twice,
 )
 from sterna.domain.model import GuestState, Observation
+from tests.narrowing import not_none
 
 OFF = Observation(state=GuestState.SHUTOFF, epoch=5, ran=True)
 WAITS = Observation(state=GuestState.PAUSED, reason="incoming", job_active=True, epoch=5)
@@ -42,7 +43,9 @@ DEFINITIONS = [
 
 
 @pytest.mark.parametrize(("here", "seen", "silent", "safety"), DEFINITIONS)
-def test_definitions(here, seen: dict[str, object], silent, safety) -> None:
+def test_definitions(
+    here: Observation, seen: dict[str, Observation], silent: tuple[str, ...], safety: Safety | None
+) -> None:
     judged = judge_definition(here, Elsewhere(seen, silent))
     assert (judged and judged.safety) == safety
 
@@ -58,7 +61,9 @@ INCOMING = [
 
 
 @pytest.mark.parametrize(("here", "seen", "silent", "safety"), INCOMING)
-def test_incoming_guests(here, seen: dict[str, object], silent, safety) -> None:
+def test_incoming_guests(
+    here: Observation, seen: dict[str, Observation], silent: tuple[str, ...], safety: Safety | None
+) -> None:
     judged = judge_incoming(here, Elsewhere(seen, silent))
     assert (judged and judged.safety) == safety
 
@@ -88,7 +93,9 @@ def test_nothing_is_safe_while_a_host_is_silent_or_the_guest_runs_nowhere() -> N
 
 
 @pytest.mark.parametrize(("here", "seen", "silent", "safety"), [*DEFINITIONS, *INCOMING])
-def test_nobody_is_advised_to_remove_what_may_be_the_last(here, seen, silent, safety) -> None:
+def test_nobody_is_advised_to_remove_what_may_be_the_last(
+    here: Observation, seen: dict[str, Observation], silent: tuple[str, ...], safety: Safety | None
+) -> None:
     for judge in (judge_definition, judge_incoming):
         judged = judge(here, Elsewhere(seen, silent))
         assert judged is None or (judged.safety is Safety.SAFE) == (judged.helps == "")
@@ -98,5 +105,5 @@ def test_nobody_is_advised_to_remove_what_may_be_the_last(here, seen, silent, sa
 
 def test_folders() -> None:
     assert judge_folder(Elsewhere({"b": runs()}), shared=True) is None
-    assert judge_folder(Elsewhere({"b": runs()}), shared=False).safety is Safety.SAFE
-    assert judge_folder(Elsewhere({}, ("b",)), shared=False).safety is Safety.CANNOT_TELL
+    assert not_none(judge_folder(Elsewhere({"b": runs()}), shared=False)).safety is Safety.SAFE
+    assert not_none(judge_folder(Elsewhere({}, ("b",)), shared=False)).safety is Safety.CANNOT_TELL

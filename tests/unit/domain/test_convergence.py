@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from sterna.domain.convergence import ENDINGS, SETTLE_MS, Action, Rules, State, judge
 from sterna.domain.model import JobSample
 from sterna.domain.policies import May
+from tests.narrowing import not_none
 from tests.unit.domain.copy_simulator import MIB, Copy, run, steady
 
 SAMPLE_MS = 500
@@ -29,7 +31,7 @@ def guest(ratio: float, memory: int, share: float = 1.0, link: int = LINK) -> Co
     return Copy(memory, max(MIB, int(memory * share)), steady(ratio * link), steady(link))
 
 
-def rules(**more) -> Rules:
+def rules(**more: Any) -> Rules:
     return Rules(**{"first_downtime_ms": 100, "max_downtime_ms": 500} | more)
 
 
@@ -38,7 +40,7 @@ def rules(**more) -> Rules:
 
 @given(st.floats(0, 0.85), memories, st.floats(0.01, 1), mays)
 @settings(max_examples=150, deadline=None)
-def test_a_converging_guest_is_never_touched(ratio, memory, share, may) -> None:
+def test_a_converging_guest_is_never_touched(ratio: float, memory: int, share: float, may: frozenset[May]) -> None:
     ended = run(guest(ratio, memory, share), rules(may=may))
     assert ended.copy.ended == "switched"
     assert ended.orders == []
@@ -47,7 +49,9 @@ def test_a_converging_guest_is_never_touched(ratio, memory, share, may) -> None:
 
 @given(st.floats(0.1, 0.7), memories, st.integers(5, 60), st.floats(1, 6), mays)
 @settings(max_examples=100, deadline=None)
-def test_a_burst_shorter_than_the_patience_is_not_punished(ratio, memory, at_s, long_s, may) -> None:
+def test_a_burst_shorter_than_the_patience_is_not_punished(
+    ratio: float, memory: int, at_s: int, long_s: float, may: frozenset[May]
+) -> None:
     def dirty(ms: float) -> float:
         return LINK * (1.5 if at_s * 1000 <= ms < (at_s + long_s) * 1000 else ratio)
 
@@ -58,7 +62,9 @@ def test_a_burst_shorter_than_the_patience_is_not_punished(ratio, memory, at_s, 
 
 @given(st.floats(0.1, 0.5), memories, st.integers(1, 60), st.integers(5, 60), mays)
 @settings(max_examples=100, deadline=None)
-def test_a_dip_of_the_link_is_not_punished(ratio, memory, at_s, long_s, may) -> None:
+def test_a_dip_of_the_link_is_not_punished(
+    ratio: float, memory: int, at_s: int, long_s: float, may: frozenset[May]
+) -> None:
     def link(ms: float) -> float:
         return LINK * (0.3 if at_s * 1000 <= ms < (at_s + long_s) * 1000 else 1)
 
@@ -89,7 +95,7 @@ def test_a_small_rest_that_stays_is_met_with_more_downtime_and_no_more_than_it_n
 @example(ratio=1.5, memory=1093 * MIB, within_s=11, may=frozenset({May.POSTCOPY}), share=1.0, sample_ms=100)
 @settings(max_examples=200, deadline=None)
 def test_no_copy_outlives_its_deadline_by_more_than_a_sample(
-    ratio, memory, within_s, may, share, sample_ms
+    ratio: float, memory: int, within_s: float, may: frozenset[May], share: float, sample_ms: int
 ) -> None:
     deadline = within_s * 1000
     ended = run(guest(ratio, memory, share), rules(may=may, deadline_ms=deadline), sample_ms=sample_ms)
@@ -99,7 +105,9 @@ def test_no_copy_outlives_its_deadline_by_more_than_a_sample(
 
 @given(st.floats(0.2, 1.5), memories, st.integers(2, 600), mays, st.integers(0, 2**32))
 @settings(max_examples=150, deadline=None)
-def test_nor_on_a_link_and_under_a_load_that_jump_about(ratio, memory, within_s, may, seed) -> None:
+def test_nor_on_a_link_and_under_a_load_that_jump_about(
+    ratio: float, memory: int, within_s: float, may: frozenset[May], seed: int
+) -> None:
     noise = [0.4 + (hash((seed, n)) % 1000) / 833 for n in range(97)]
 
     def link(ms: float) -> float:
@@ -117,7 +125,7 @@ def test_nor_on_a_link_and_under_a_load_that_jump_about(ratio, memory, within_s,
 
 @given(st.floats(1.1, 1.5), st.integers(64, 4096), st.floats(0.2, 1), st.sampled_from([May.POSTCOPY, May.PAUSE]))
 @settings(max_examples=100, deadline=None)
-def test_what_may_be_done_is_done_in_time(ratio, memory_mib, share, may) -> None:
+def test_what_may_be_done_is_done_in_time(ratio: float, memory_mib: int, share: float, may: May) -> None:
     memory = memory_mib * MIB
     needed_ms = memory / LINK * 1000
     deadline = int(needed_ms * 1.5 + 4000)
@@ -134,7 +142,7 @@ def test_dirtying_at_1_2_of_the_link_with_60_s_and_postcopy_allowed() -> None:
 
 @given(st.floats(1.3, 1.5), st.integers(256, 2048))  # below, its passes end within the allowed downtime
 @settings(max_examples=50, deadline=None)
-def test_without_a_deadline_and_with_nothing_allowed_it_is_given_up_soon(ratio, memory_mib) -> None:
+def test_without_a_deadline_and_with_nothing_allowed_it_is_given_up_soon(ratio: float, memory_mib: int) -> None:
     memory = memory_mib * MIB
     ended = run(guest(ratio, memory), rules())
     assert ended.copy.ended == "given-up"
@@ -222,7 +230,9 @@ anything = st.lists(
 
 
 @given(anything, mays, st.none() | st.integers(1, 100_000))
-def test_nothing_that_is_not_allowed_is_ever_ordered(samples, may, deadline) -> None:
+def test_nothing_that_is_not_allowed_is_ever_ordered(
+    samples: list[JobSample], may: frozenset[May], deadline: int | None
+) -> None:
     limits, state, ended = rules(may=may, deadline_ms=deadline), State(), None
     for sample in samples:
         state, verdict = judge(limits, state, sample)
@@ -243,7 +253,9 @@ def test_nothing_that_is_not_allowed_is_ever_ordered(samples, may, deadline) -> 
 
 @given(st.floats(0.9, 1.5), st.integers(256, 2048), st.integers(1, 100))
 @settings(max_examples=50, deadline=None)
-def test_an_agent_that_forgot_everything_still_keeps_the_deadline(ratio, memory_mib, lost_at_s) -> None:
+def test_an_agent_that_forgot_everything_still_keeps_the_deadline(
+    ratio: float, memory_mib: int, lost_at_s: int
+) -> None:
     deadline = 120_000
     copy, state = guest(ratio, memory_mib * MIB), State()
     copy.limit_ms, lost = 100, False
@@ -260,7 +272,7 @@ def test_an_agent_that_forgot_everything_still_keeps_the_deadline(ratio, memory_
 
 @given(st.floats(0.8, 1.5), st.integers(64, 1024), st.floats(0.02, 1))
 @settings(max_examples=60, deadline=None)
-def test_orders_that_can_be_taken_back_have_time_to_show(ratio, memory_mib, share) -> None:
+def test_orders_that_can_be_taken_back_have_time_to_show(ratio: float, memory_mib: int, share: float) -> None:
     ended = run(guest(ratio, memory_mib * MIB, share), rules(may=EVERYTHING))
     mild = [at for at, v in ended.orders if v.action not in ENDINGS]
     assert all(b - a >= SETTLE_MS for a, b in itertools.pairwise(mild))
@@ -268,7 +280,9 @@ def test_orders_that_can_be_taken_back_have_time_to_show(ratio, memory_mib, shar
 
 @given(st.floats(0.8, 1.5), st.integers(64, 1024), st.floats(0.02, 1), st.integers(20, 3000))
 @settings(max_examples=60, deadline=None)
-def test_the_guest_never_stands_still_longer_than_allowed(ratio, memory_mib, share, most) -> None:
+def test_the_guest_never_stands_still_longer_than_allowed(
+    ratio: float, memory_mib: int, share: float, most: int
+) -> None:
     limits = Rules(first_downtime_ms=min(100, most), max_downtime_ms=most, may=frozenset({May.THROTTLE}))
     ended = run(guest(ratio, memory_mib * MIB, share), limits)
     assume(ended.copy.ended == "switched")
@@ -288,11 +302,12 @@ def recorded(name: str) -> list[JobSample]:
 
 def judged(name: str, limits: Rules) -> list[tuple[int, Action]]:
     """(ms, order) of everything but CONTINUE."""
-    state, orders = State(), []
+    state = State()
+    orders: list[tuple[int, Action]] = []
     for sample in recorded(name):
         state, verdict = judge(limits, state, sample)
         if verdict.action is not Action.CONTINUE:
-            orders.append((sample.elapsed_ms, verdict.action))
+            orders.append((not_none(sample.elapsed_ms), verdict.action))
     return orders
 
 

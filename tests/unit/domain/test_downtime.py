@@ -56,7 +56,7 @@ def test_of_a_post_copy_and_of_what_was_not_seen_nothing_is_said() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([k for k, _ in SOURCE]), st.none() | st.floats(0, 1e6)), max_size=12))
-def test_no_order_of_events_makes_a_negative_or_invented_number(events) -> None:
+def test_no_order_of_events_makes_a_negative_or_invented_number(events: list[tuple[str, float | None]]) -> None:
     times = SourceTimes()
     for kind, at in events:
         record = times.take(kind, at)

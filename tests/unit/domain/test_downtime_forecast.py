@@ -12,6 +12,7 @@ from sterna.domain.experience import Actual, Experience, Outcome, outcome_of
 from sterna.domain.forecast import JOB_MS, SWITCH_MS, Forecast, Link, Load, Mode, forecast
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
+from tests.narrowing import not_none
 
 from .copy_simulator import MIB
 from .journals import MIGRATION, good_destination, good_source
@@ -39,7 +40,7 @@ def replayed(run: str) -> list[tuple[dict[str, Any], Forecast]]:
     for row in rows:
         source, destination = "ba" if row["after"] else "ab"
         limit = row["limit_mib_s"] and row["limit_mib_s"] * MIB
-        link = known.link(row["guest"], source, destination, bandwidth_bytes_s=limit)
+        link = not_none(known.link(row["guest"], source, destination, bandwidth_bytes_s=limit))
         told = said(Load(**row["load"]), link)
         pairs.append((row, told))
         known = known.learn(
@@ -126,13 +127,17 @@ def test_a_guest_that_is_stopped_sends_what_is_left_over_the_whole_link() -> Non
         said(wild, Link(bandwidth_bytes_s=LINK // 4, link_bytes_s=link, limited=True), Mode.PAUSE)
         for link in (None, LINK)
     )
-    assert slow.downtime_ms - SWITCH_MS == pytest.approx(4 * (fast.downtime_ms - SWITCH_MS), rel=0.01)
+    assert not_none(slow.downtime_ms) - SWITCH_MS == pytest.approx(
+        4 * (not_none(fast.downtime_ms) - SWITCH_MS), rel=0.01
+    )
 
 
 # ------------------------------------------------------------ what is learnt
 
 
-def learnt(known: Experience, *downtimes: float, vm: str = "other", limit: int | None = None, **more) -> Experience:
+def learnt(
+    known: Experience, *downtimes: float, vm: str = "other", limit: int | None = None, **more: Any
+) -> Experience:
     """By so many copies of an idle guest between the same hosts."""
     for downtime_ms in downtimes:
         link = known.link(vm, "a", "b", bandwidth_bytes_s=limit)
@@ -187,7 +192,7 @@ def test_of_a_link_that_none_has_filled_the_switch_overs_tell() -> None:
 def test_a_vm_moved_alike_repeats_its_own_downtime() -> None:
     known = learnt(met(), *[140] * 8)
     own = learnt(known, 80, vm="vm")
-    assert 80 < downtime(own, "vm").downtime_ms < 140  # the model is one among two
+    assert 80 < not_none(downtime(own, "vm").downtime_ms) < 140  # the model is one among two
     own = learnt(own, 84, 82, vm="vm")
     assert downtime(own, "vm").downtime_ms == pytest.approx(83, abs=1)
     assert downtime(own).downtime_ms == pytest.approx(140, abs=1)

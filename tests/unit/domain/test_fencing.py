@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,11 +17,11 @@ ABSENT, UNKNOWN = GuestState.ABSENT, GuestState.UNKNOWN
 EPOCH = 7
 
 
-def seen(state: GuestState, reason: str = "", **more: object) -> Observation:
-    return Observation(state=state, reason=reason, **more)  # type: ignore[arg-type]
+def seen(state: GuestState, reason: str = "", **more: Any) -> Observation:
+    return Observation(state=state, reason=reason, **more)
 
 
-OWN = {"epoch": EPOCH}
+OWN: dict[str, Any] = {"epoch": EPOCH}
 
 DESTINATION_ROWS = [
     (seen(UNKNOWN), False, Survivor.WAIT),
@@ -40,7 +42,7 @@ DESTINATION_ROWS = [
 
 
 @pytest.mark.parametrize(("here", "ran", "act"), DESTINATION_ROWS)
-def test_the_destinations_half(here, ran: bool, act) -> None:
+def test_the_destinations_half(here: Observation, ran: bool, act: Survivor) -> None:
     decision = without_source(here, epoch=EPOCH, ran=ran)
     assert decision.act is act
     assert decision.why
@@ -77,7 +79,7 @@ SOURCE_ROWS = [
 
 
 @pytest.mark.parametrize(("here", "facts", "verdict"), SOURCE_ROWS)
-def test_the_sources_half(here, facts, verdict: Verdict) -> None:
+def test_the_sources_half(here: Observation, facts: SourceFacts, verdict: Verdict) -> None:
     finding = without_destination(here, facts)
     assert finding.verdict is verdict
     assert finding.why
@@ -99,7 +101,7 @@ RETURN_ROWS = [
 
 
 @pytest.mark.parametrize(("here", "written_off", "verdict"), RETURN_ROWS)
-def test_a_source_that_comes_back(here, written_off, verdict: Verdict) -> None:
+def test_a_source_that_comes_back(here: Observation, written_off: WriteOff, verdict: Verdict) -> None:
     assert after_return(here, written_off).verdict is verdict
 
 
@@ -117,7 +119,7 @@ REASONS = (
 )
 
 
-def every_observation():
+def every_observation() -> Iterator[Observation]:
     for state, reason, job, epoch, ran in itertools.product(
         GuestState, REASONS, (False, True), (None, 3, EPOCH), (False, True)
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -35,6 +36,7 @@ from sterna.domain.forecast import (
 from sterna.domain.journal import Kind
 from sterna.domain.objective import Asked
 from sterna.domain.working_set import working_set, writes_in_turn
+from tests.narrowing import not_none
 from tests.unit.domain.copy_simulator import MIB, Copy, steady
 from tests.unit.domain.journals import MIGRATION, good_destination, good_source
 
@@ -43,7 +45,7 @@ links = st.integers(20, 2000).map(lambda m: m * MIB)
 memories = st.integers(256, 16384).map(lambda m: m * MIB)
 
 
-def measured(memory: int, size: int, written: float, **more) -> Load:
+def measured(memory: int, size: int, written: float, **more: Any) -> Load:
     """As libvirt's dirty rate calculation sees such a guest in a second, and in five."""
 
     def window(seconds: float) -> int:
@@ -60,7 +62,7 @@ def copied(memory: int, size: int, written: float, link: int) -> Copy:
     return copy
 
 
-def told(load: Load, link: int, mode: Mode = Mode.PRECOPY, **more) -> Forecast:
+def told(load: Load, link: int, mode: Mode = Mode.PRECOPY, **more: Any) -> Forecast:
     return forecast(load, Link(bandwidth_bytes_s=link, **more), mode, max_downtime_ms=LIMIT_MS)
 
 
@@ -89,13 +91,15 @@ def test_nine_of_ten_within_a_quarter_before_the_first_migration() -> None:
     for memory, link, ratio, share in GRID:
         copy = copied(memory, int(memory * share), ratio * link, link)
         seen = told(measured(memory, int(memory * share), ratio * link), link)
-        good += seen.ends and abs(seen.copy_ms - took(copy)) <= 0.25 * took(copy)
+        good += seen.ends and abs(not_none(seen.copy_ms) - took(copy)) <= 0.25 * took(copy)
     assert good >= 0.9 * len(GRID), f"{good} of {len(GRID)}"
 
 
 @given(memories, links, st.floats(0, 0.8), st.floats(0.02, 1))
 @settings(max_examples=50, deadline=None)
-def test_all_within_a_tenth_where_the_working_set_is_known(memory, link, ratio, share) -> None:
+def test_all_within_a_tenth_where_the_working_set_is_known(
+    memory: int, link: int, ratio: float, share: float
+) -> None:
     size = max(MIB, int(memory * share))
     assume(memory / link > 1)
     copy = copied(memory, size, ratio * link, link)
@@ -103,14 +107,14 @@ def test_all_within_a_tenth_where_the_working_set_is_known(memory, link, ratio, 
     seen = told(Load(memory_bytes=memory, dirty_bytes=dirty, working_set_bytes=size), link)
     assert copy.ended == "switched"
     assert seen.ends
-    assert abs(seen.copy_ms - took(copy)) <= 0.10 * took(copy) + LIMIT_MS
-    assert abs(seen.bytes_sent - copy.sent) <= 0.10 * copy.sent + link * LIMIT_MS / 1000
-    assert seen.downtime_ms <= LIMIT_MS + 60
+    assert abs(not_none(seen.copy_ms) - took(copy)) <= 0.10 * took(copy) + LIMIT_MS
+    assert abs(not_none(seen.bytes_sent) - copy.sent) <= 0.10 * copy.sent + link * LIMIT_MS / 1000
+    assert not_none(seen.downtime_ms) <= LIMIT_MS + 60
 
 
 @given(memories, links, st.floats(1.5, 3))
 @settings(max_examples=60, deadline=None)
-def test_what_does_not_converge_is_forecast_not_to(memory, link, ratio) -> None:
+def test_what_does_not_converge_is_forecast_not_to(memory: int, link: int, ratio: float) -> None:
     assume(memory / link > 2)
     seen = told(measured(memory, memory, ratio * link), link)
     assert not seen.ends
@@ -121,7 +125,7 @@ def test_what_does_not_converge_is_forecast_not_to(memory, link, ratio) -> None:
 
 @given(memories, links, st.floats(1.2, 3))
 @settings(max_examples=60, deadline=None)
-def test_a_guest_that_is_stopped_or_fetched_after_always_ends(memory, link, ratio) -> None:
+def test_a_guest_that_is_stopped_or_fetched_after_always_ends(memory: int, link: int, ratio: float) -> None:
     assume(memory / link > 2)
     load = measured(memory, memory, ratio * link)
     for mode in (Mode.POSTCOPY, Mode.PAUSE):
@@ -133,12 +137,12 @@ def test_a_guest_that_is_stopped_or_fetched_after_always_ends(memory, link, rati
         copy.advance(copy.step_ms)
     copy.finishing = "postcopy"
     copy.advance(3_600_000)
-    assert abs(told(load, link, Mode.POSTCOPY).copy_ms - took(copy)) <= 0.25 * took(copy)
+    assert abs(not_none(told(load, link, Mode.POSTCOPY).copy_ms) - took(copy)) <= 0.25 * took(copy)
 
 
 def test_the_recorded_copies_are_forecast() -> None:
     """Real ones, README in traces/: 164 MiB of 384 had been touched; measured just before, 14 and 84 MiB/s."""
-    facts = {"memory_bytes": 384 * MIB, "allocated_bytes": 164 * MIB}
+    facts: dict[str, Any] = {"memory_bytes": 384 * MIB, "allocated_bytes": 164 * MIB}
     quiet = told(Load(**facts, dirty_bytes=14 * MIB), 40 * MIB)
     assert quiet.copy_ms == pytest.approx(5500, rel=0.25)  # 1.35 s to 6.72 s in converging.json
     assert quiet.bytes_sent == pytest.approx(222 * MIB, rel=0.25)
@@ -160,32 +164,32 @@ loads = st.builds(
 
 @given(loads, links, st.sampled_from(Mode), st.integers(1, 5000))
 @settings(max_examples=100, deadline=None)
-def test_every_number_makes_sense(load, link, mode, most) -> None:
+def test_every_number_makes_sense(load: Load, link: int, mode: Mode, most: int) -> None:
     seen = forecast(load, Link(bandwidth_bytes_s=link), mode, max_downtime_ms=most)
     assert 0 <= seen.odds <= 1
     assert seen.ends == (seen.total_ms is not None)
     assert seen.ends or seen.why
     if seen.ends:
-        assert seen.total_ms >= seen.copy_ms >= 0
-        assert seen.bytes_sent >= load.touched + load.disk_bytes
-        assert seen.copy_ms >= (load.touched + load.disk_bytes) / link * 1000 * 0.999 - 1
+        assert not_none(seen.total_ms) >= not_none(seen.copy_ms) >= 0
+        assert not_none(seen.bytes_sent) >= load.touched + load.disk_bytes
+        assert not_none(seen.copy_ms) >= (load.touched + load.disk_bytes) / link * 1000 * 0.999 - 1
     assert Forecast.model_validate_json(seen.model_dump_json()) == seen
 
 
 @given(loads, links, st.integers(10, 3000))
 @settings(max_examples=60, deadline=None)
-def test_a_faster_link_is_never_slower_nor_less_likely(load, link, most) -> None:
+def test_a_faster_link_is_never_slower_nor_less_likely(load: Load, link: int, most: int) -> None:
     slow = forecast(load, Link(bandwidth_bytes_s=link), Mode.PRECOPY, max_downtime_ms=most)
     fast = forecast(load, Link(bandwidth_bytes_s=2 * link), Mode.PRECOPY, max_downtime_ms=most)
     assert fast.odds >= slow.odds - 0.01
     if slow.ends:
         assert fast.ends
-        assert fast.total_ms <= slow.total_ms + 1
+        assert not_none(fast.total_ms) <= not_none(slow.total_ms) + 1
 
 
 @given(loads, links, st.floats(1, 100))
 @settings(max_examples=60, deadline=None)
-def test_a_deadline_makes_nothing_more_likely(load, rate, within_s) -> None:
+def test_a_deadline_makes_nothing_more_likely(load: Load, rate: int, within_s: float) -> None:
     link = Link(bandwidth_bytes_s=rate)
     for free, bound in zip(
         forecasts(load, link, max_downtime_ms=300),
@@ -216,11 +220,11 @@ def test_throttling_helps_a_guest_that_writes_too_much_and_says_how_much_it_need
 
 def test_memory_never_touched_costs_nothing() -> None:
     whole, touched = Load(memory_bytes=2**34), Load(memory_bytes=2**34, allocated_bytes=2**30)
-    assert (told(touched, 100 * MIB).copy_ms - JOB_MS) * 15.9 < told(whole, 100 * MIB).copy_ms
+    assert (not_none(told(touched, 100 * MIB).copy_ms) - JOB_MS) * 15.9 < not_none(told(whole, 100 * MIB).copy_ms)
 
 
 @given(st.integers(10, 4096), st.floats(5, 500))
-def test_the_working_set_from_two_windows(size_mib, written_mib) -> None:
+def test_the_working_set_from_two_windows(size_mib: int, written_mib: float) -> None:
     size, written = size_mib * MIB, written_mib * MIB
     windows = [(t, int(size * (1 - math.exp(-written * t / size)))) for t in (1, 5)]
     found = working_set(*windows)
@@ -243,8 +247,10 @@ def test_a_guest_that_writes_its_pages_in_turn_is_told_from_one_that_picks_them(
 def test_a_copy_begins_with_little_downtime_and_has_more_only_where_it_gets_nowhere() -> None:
     easy = Load(memory_bytes=1024 * MIB, dirty_bytes=40 * MIB)
     eager, patient = (prospects(easy, first) for first in (500, 100))
-    assert patient.downtime_ms <= 100 + SWITCH_MS < eager.downtime_ms
-    assert patient.passes > eager.passes and patient.bytes_sent > eager.bytes_sent
+    assert not_none(patient.downtime_ms) <= 100 + SWITCH_MS < not_none(eager.downtime_ms)
+    assert not_none(patient.passes) > not_none(eager.passes) and not_none(patient.bytes_sent) > not_none(
+        eager.bytes_sent
+    )
     stuck = Load(memory_bytes=1024 * MIB, dirty_bytes=19 * MIB, dirty_period_s=0.05, working_set_bytes=20 * MIB)
     seen = prospects(stuck, 100)
     assert seen.ends
@@ -260,14 +266,16 @@ def prospects(load: Load, first_ms: int) -> Forecast:
 # ------------------------------------------------------------ what is learnt
 
 
-def outcome(vm: str, copy_ms: float, said: Forecast, sent: int, setup_ms: float = 900, **more) -> Outcome:
+def outcome(vm: str, copy_ms: float, said: Forecast, sent: int, setup_ms: float = 900, **more: Any) -> Outcome:
     actual = Actual(total_ms=copy_ms + setup_ms, copy_ms=copy_ms, downtime_ms=80, bytes_sent=sent)
     return Outcome(vm=vm, source="a", destination="b", forecast=said, actual=actual, **more)
 
 
 @given(memories, st.integers(20, 1000), st.floats(0, 0.7), st.floats(0.6, 1.5), st.floats(0.8, 1.25))
 @settings(max_examples=60, deadline=None)
-def test_within_a_tenth_after_three(memory, link_mib, ratio, link_error, dirty_error) -> None:
+def test_within_a_tenth_after_three(
+    memory: int, link_mib: int, ratio: float, link_error: float, dirty_error: float
+) -> None:
     """The link is not what was believed, and the dirty rate is measured wrong: the same way each time."""
     rate = link_mib * MIB
     assume(memory / rate > 2)
@@ -280,9 +288,9 @@ def test_within_a_tenth_after_three(memory, link_mib, ratio, link_error, dirty_e
         assume(said.ends)
         done = outcome("vm", took(real), said, int(real.sent))
         known = known.learn(done)
-    link = known.link("vm", "a", "b")
+    link = not_none(known.link("vm", "a", "b"))
     last = forecast(load, link, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
-    assert abs(last.total_ms - (took(real) + 900)) <= 0.10 * (took(real) + 900)
+    assert abs(not_none(last.total_ms) - (took(real) + 900)) <= 0.10 * (took(real) + 900)
 
 
 def test_one_odd_migration_changes_little() -> None:
@@ -290,7 +298,7 @@ def test_one_odd_migration_changes_little() -> None:
     known = Experience()
     for copy_ms, sent in ((10_000, 1.0), (10_200, 1.02), (9_900, 1.0), (90_000, 9.0), (10_100, 1.01)):
         known = known.learn(outcome("vm", copy_ms, said, int(sent * 10**9)))
-    link = known.link("vm", "a", "b")
+    link = not_none(known.link("vm", "a", "b"))
     assert link.correction == pytest.approx(1.0, rel=0.05)
     assert link.bandwidth_bytes_s == pytest.approx(10**8, rel=0.05)
     assert (link.setup_ms, link.switch_ms) == (900, SWITCH_MS)
@@ -317,28 +325,30 @@ def test_a_copy_that_the_link_did_not_hold_up_says_nothing_of_it(
     known = Experience().learn(real)
     for _ in range(20):
         known = known.learn(tiny)
-    assert known.link("vm", "a", "b").bandwidth_bytes_s == pytest.approx(540 * MIB, rel=0.01)
+    assert not_none(known.link("vm", "a", "b")).bandwidth_bytes_s == pytest.approx(540 * MIB, rel=0.01)
 
 
 @pytest.mark.parametrize(("copy_ms", "sent_mib"), [(300 + 150, 81), (300 + 4000, 20), (60_300, 60)])
 def test_one_that_it_did_hold_up_says_how_fast_it_is(copy_ms: int, sent_mib: int) -> None:
     known = Experience().learn(outcome("vm", copy_ms, PLAIN, sent_mib * MIB, memory_bytes=64 * MIB))
     rate = sent_mib * MIB / (copy_ms - 300) * 1000
-    assert known.link("vm", "a", "b").bandwidth_bytes_s == pytest.approx(rate, rel=0.01)
+    assert not_none(known.link("vm", "a", "b")).bandwidth_bytes_s == pytest.approx(rate, rel=0.01)
 
 
 def test_nor_does_a_short_copy_say_which_share_of_a_limit_is_sent() -> None:
     short = outcome("vm", 340, PLAIN, 4 * MIB, limit_bytes_s=100 * MIB)
-    assert Experience().learn(short).link("vm", "a", "b", bandwidth_bytes_s=10**8).bandwidth_bytes_s == 10**8
+    assert (
+        not_none(Experience().learn(short).link("vm", "a", "b", bandwidth_bytes_s=10**8)).bandwidth_bytes_s == 10**8
+    )
 
 
 def test_nothing_is_known_of_hosts_that_never_met_but_a_limit_is_a_bandwidth() -> None:
     assert Experience().link("vm", "a", "b") is None
-    assert Experience().link("vm", "a", "b", bandwidth_bytes_s=10**6).bandwidth_bytes_s == 10**6
+    assert not_none(Experience().link("vm", "a", "b", bandwidth_bytes_s=10**6)).bandwidth_bytes_s == 10**6
 
 
 @given(st.lists(st.none() | st.floats(-1, 1e12) | st.just(math.inf), max_size=60))
-def test_what_is_remembered_stays_small_and_positive(values) -> None:
+def test_what_is_remembered_stays_small_and_positive(values: list[float | None]) -> None:
     known = Running()
     for value in values:
         known = known.plus(value)
@@ -351,12 +361,21 @@ def test_what_is_remembered_stays_small_and_positive(values) -> None:
 def test_a_finished_migration_teaches_what_its_journals_say() -> None:
     said = Forecast(mode=Mode.PRECOPY, ends=True, odds=0.9, total_ms=2000, copy_ms=1400, downtime_ms=50)
     entries = good_source().write(Kind.NOTE, "M3", "load", {"forecast": said.model_dump()}).entries
-    seen = outcome_of(MIGRATION, [*entries, *good_destination().entries])
-    assert (seen.vm, seen.source, seen.destination, seen.limit_bytes_s) == (MIGRATION.vm_uuid, "a", "b", None)
+    seen = not_none(outcome_of(MIGRATION, [*entries, *good_destination().entries]))
+    assert (seen.vm, seen.source, seen.destination, seen.limit_bytes_s) == (
+        MIGRATION.vm_uuid,
+        "a",
+        "b",
+        None,
+    )
     assert seen.forecast == said
-    assert (seen.actual.copy_ms, seen.actual.downtime_ms, seen.actual.bytes_sent) == (1500, 48, 300 * MIB)
+    assert (seen.actual.copy_ms, seen.actual.downtime_ms, seen.actual.bytes_sent) == (
+        1500,
+        48,
+        300 * MIB,
+    )
     assert accuracy([seen], "copy_ms").within_10_percent == 1
-    link = Experience().learn(seen).link(MIGRATION.vm_uuid, "a", "b")
+    link = not_none(Experience().learn(seen).link(MIGRATION.vm_uuid, "a", "b"))
     assert link.bandwidth_bytes_s == 300 * MIB / ((1500 - JOB_MS) / 1000)
 
 
@@ -367,7 +386,7 @@ def taught_by_one_limited_to(bytes_s: int, *notes: str) -> Experience:
     source = good_source()
     for name in notes:
         source.write(Kind.NOTE, "M3", name, {"bandwidth_bytes_s": MIB})
-    return Experience().learn(outcome_of(limited, [*source.entries, *good_destination().entries]))
+    return Experience().learn(not_none(outcome_of(limited, [*source.entries, *good_destination().entries])))
 
 
 def road_after(known: Experience, limit: int | None = None) -> int | None:
@@ -379,13 +398,13 @@ def test_one_that_its_limit_held_says_nothing_of_the_link_but_how_well_a_limit_i
     known = taught_by_one_limited_to(260 * MIB)
     assert road_after(known) is None
     assert road_after(known, 130 * MIB) == 125
-    assert known.link("another", "a", "b", bandwidth_bytes_s=MIB).limited
+    assert not_none(known.link("another", "a", "b", bandwidth_bytes_s=MIB)).limited
 
 
 def test_one_far_below_its_limit_was_held_by_the_link() -> None:
     known = taught_by_one_limited_to(1000 * MIB)
     assert (road_after(known), road_after(known, 1000 * MIB)) == (250, 250)
-    assert not known.link("another", "a", "b", bandwidth_bytes_s=1000 * MIB).limited
+    assert not not_none(known.link("another", "a", "b", bandwidth_bytes_s=1000 * MIB)).limited
 
 
 def test_one_that_may_have_been_held_by_either_or_whose_limit_was_changed_says_nothing() -> None:
@@ -399,17 +418,19 @@ def test_a_vm_that_was_copied_three_times_alike_repeats_itself() -> None:
     known, said = Experience(), forecast(true, Link(bandwidth_bytes_s=60 * MIB), Mode.PRECOPY, max_downtime_ms=100)
     for sent in (1500, 1510, 1490):
         link = known.link("vm", "a", "b", bandwidth_bytes_s=60 * MIB)
-        assert forecast(high, link, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 1600 * MIB
-        more = {"load": true, "bandwidth_bytes_s": 60 * MIB, "limit_bytes_s": 60 * MIB}
+        assert not_none(forecast(high, not_none(link), Mode.PRECOPY, max_downtime_ms=100).bytes_sent) > 1600 * MIB
+        more: dict[str, Any] = {"load": true, "bandwidth_bytes_s": 60 * MIB, "limit_bytes_s": 60 * MIB}
         known = known.learn(outcome("vm", JOB_MS + sent / 60 * 1000, said, sent * MIB, **more))
     link = known.link("vm", "a", "b", bandwidth_bytes_s=60 * MIB)
-    seen = forecast(high, link, Mode.PRECOPY, max_downtime_ms=100)
+    seen = forecast(high, not_none(link), Mode.PRECOPY, max_downtime_ms=100)
     assert seen.bytes_sent == pytest.approx(1500 * MIB, rel=0.001)
     assert seen.copy_ms == pytest.approx(JOB_MS + 25_000, rel=0.01)
     busy = true.model_copy(update={"dirty_bytes": 45 * MIB})
-    assert forecast(busy, link, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 2000 * MIB  # not like them
-    slow = known.link("vm", "a", "b", bandwidth_bytes_s=30 * MIB)
-    assert forecast(true, slow, Mode.PRECOPY, max_downtime_ms=100).bytes_sent > 1600 * MIB
+    assert (
+        not_none(forecast(busy, not_none(link), Mode.PRECOPY, max_downtime_ms=100).bytes_sent) > 2000 * MIB
+    )  # not like them
+    slow = not_none(known.link("vm", "a", "b", bandwidth_bytes_s=30 * MIB))
+    assert not_none(forecast(true, slow, Mode.PRECOPY, max_downtime_ms=100).bytes_sent) > 1600 * MIB
 
 
 def test_one_unfinished_says_nothing_at_all() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,24 +15,34 @@ from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
 from sterna.domain.model import Disk, DiskKind, GuestState, Transport, Vm
 from sterna.domain.objective import IMPOSSIBLE, MIB, Asked, Solution, objective, solve
 from sterna.domain.policies import POLICIES, May
+from tests.narrowing import not_none
 
 GIGABIT = 125_000_000
-NEW = {"libvirt_version": version(11, 3), "qemu_version": version(10, 1), "cpus": 32}
-ABLE = {"userfaultfd": True, "userfaultfd_hugepages": True, "tls": True, "zstd": True, "locked_memory": True}
+NEW: dict[str, Any] = {"libvirt_version": version(11, 3), "qemu_version": version(10, 1), "cpus": 32}
+ABLE: dict[str, Any] = {
+    "userfaultfd": True,
+    "userfaultfd_hugepages": True,
+    "tls": True,
+    "zstd": True,
+    "locked_memory": True,
+}
 
 
-def pair(source: dict | None = None, destination: dict | None = None, **both) -> Pair:
+def pair(
+    source: Mapping[str, Any] | None = None, destination: Mapping[str, Any] | None = None, **both: Any
+) -> Pair:
     return Pair(
-        source=Capabilities(host="a", **NEW | both | (source or {})),
-        destination=Capabilities(host="b", **NEW | both | (destination or {})),
+        source=Capabilities(host="a", **NEW | both | dict(source or {})),
+        destination=Capabilities(host="b", **NEW | both | dict(destination or {})),
     )
 
 
-def guest(**more) -> Guest:
-    return Guest(**{"name": "tern", "vcpus": 2, "memory_bytes": 2**30} | more)
+def guest(**more: Any) -> Guest:
+    facts: dict[str, Any] = {"name": "tern", "vcpus": 2, "memory_bytes": 2**30}
+    return Guest(**facts | more)
 
 
-def solved(hosts: Pair, vm: Guest | None = None, *, converges: bool | None = None, **asked) -> Solution:
+def solved(hosts: Pair, vm: Guest | None = None, *, converges: bool | None = None, **asked: Any) -> Solution:
     wanted, wrong = objective(Asked(**asked))
     assert wanted is not None, wrong
     return solve(wanted, hosts, vm or guest(), converges=converges)
@@ -70,9 +82,7 @@ def test_what_the_user_says_stands_over_the_policy() -> None:
         ({"bandwidth_bytes_s": MIB - 1}, "bandwidth-out-of-range"),
     ],
 )
-def test_nonsense_is_refused_with_a_fix(
-    asked: dict[str, str] | dict[str, int] | dict[str, object], code: str
-) -> None:
+def test_nonsense_is_refused_with_a_fix(asked: dict[str, Any], code: str) -> None:
     wanted, found = objective(Asked(**asked))
     assert wanted is None
     assert [r.code for r in found] == [code]
@@ -91,7 +101,7 @@ def test_it_crosses_the_bus() -> None:
 
 # ------------------------------------------------------------ single rules, by name
 
-POSTCOPY = {"may": frozenset({May.POSTCOPY})}
+POSTCOPY: dict[str, Any] = {"may": frozenset({May.POSTCOPY})}
 WITHOUT = [
     # hosts, guest, asked -> the feature that is left out, a word of the reason
     (pair(**ABLE | {"userfaultfd": False}), guest(), POSTCOPY, Feature.POSTCOPY, "userfaultfd"),
@@ -111,7 +121,9 @@ WITHOUT = [
 
 
 @pytest.mark.parametrize(("hosts", "vm", "asked", "feature", "word"), WITHOUT)
-def test_what_cannot_be_is_left_out_with_a_warning(hosts, vm, asked, feature, word: str) -> None:
+def test_what_cannot_be_is_left_out_with_a_warning(
+    hosts: Pair, vm: Guest, asked: dict[str, Any], feature: Feature, word: str
+) -> None:
     answer = solved(hosts, vm, **asked)
     assert answer.parameters is not None
     warning = next(w for w in answer.warnings if w.startswith(f"{feature} is left out"))
@@ -120,7 +132,9 @@ def test_what_cannot_be_is_left_out_with_a_warning(hosts, vm, asked, feature, wo
 
 
 @pytest.mark.parametrize(("hosts", "vm", "asked", "feature", "word"), WITHOUT)
-def test_and_refused_with_a_fix_where_it_was_demanded(hosts, vm, asked, feature, word: str) -> None:
+def test_and_refused_with_a_fix_where_it_was_demanded(
+    hosts: Pair, vm: Guest, asked: dict[str, Any], feature: Feature, word: str
+) -> None:
     others = frozenset({Feature.POSTCOPY} if asked == POSTCOPY else set())
     answer = solved(hosts, vm, **asked, demands=others | {feature})
     gone = {r.code for r in answer.refusals} | {w.split()[0] for w in answer.warnings}
@@ -137,7 +151,7 @@ def test_and_refused_with_a_fix_where_it_was_demanded(hosts, vm, asked, feature,
         (pair(libvirt_version=version(11, 0)), Feature.SWITCHOVER_BANDWIDTH, "no-switchover-bandwidth"),
     ],
 )
-def test_a_demand_that_cannot_be_met_has_a_code_of_its_own(hosts, feature, code: str) -> None:
+def test_a_demand_that_cannot_be_met_has_a_code_of_its_own(hosts: Pair, feature: Feature, code: str) -> None:
     answer = solved(hosts, may=frozenset(), demands=frozenset({feature}))
     assert [r.code for r in answer.refusals] == [code]
     assert answer.refusals[0].fix
@@ -158,7 +172,7 @@ def test_disks_do_not_go_through_the_tunnel() -> None:
 
 
 def test_multifd_and_postcopy_go_together_from_qemu_10_1() -> None:
-    link = {"link_bytes_s": 40 * GIGABIT}
+    link: dict[str, Any] = {"link_bytes_s": 40 * GIGABIT}
     assert {"PARALLEL", "POSTCOPY"} <= flags(solved(pair(**ABLE, **link), **POSTCOPY))
     old = solved(pair(**ABLE, **link, source={"qemu_version": version(10, 0)}), **POSTCOPY)
     assert "PARALLEL" not in flags(old)
@@ -209,9 +223,9 @@ def test_an_unencrypted_stream_is_said() -> None:
 
 
 def test_the_number_of_connections_follows_link_cpus_vcpus_and_encryption() -> None:
-    def connections(vcpus: int = 32, **more) -> object:
+    def connections(vcpus: int = 32, **more: Any) -> object:
         answer = solved(pair(**more), guest(vcpus=vcpus), may=frozenset())
-        return answer.parameters.parameters.get("parallel.connections")
+        return not_none(answer.parameters).parameters.get("parallel.connections")
 
     assert connections(link_bytes_s=GIGABIT * 10) is None
     assert connections(link_bytes_s=GIGABIT * 25) == 3
@@ -237,7 +251,7 @@ def test_a_disk_must_be_whole_by_the_deadline_where_its_writer_may_be_slowed_dow
 
 
 def test_what_may_be_pinned_is_sent_without_a_copy_of_it() -> None:
-    fast = {"link_bytes_s": GIGABIT * 40}
+    fast: dict[str, Any] = {"link_bytes_s": GIGABIT * 40}
     assert "ZEROCOPY" in flags(solved(pair(locked_memory=True, **fast), may=frozenset()))
     source_only = pair(source={"locked_memory": True}, **fast)
     assert "ZEROCOPY" in flags(solved(source_only, may=frozenset()))
@@ -257,7 +271,9 @@ def test_what_may_be_pinned_is_sent_without_a_copy_of_it() -> None:
         (Transport.TLS, Transport.SSH, Transport.TLS),
     ],
 )
-def test_memory_travels_as_the_operators_set_it_and_the_stricter_host_wins(source, destination, transport) -> None:
+def test_memory_travels_as_the_operators_set_it_and_the_stricter_host_wins(
+    source: Transport | None, destination: Transport | None, transport: Transport
+) -> None:
     hosts = pair({"transport": source}, {"transport": destination}, **ABLE)
     answer = solved(hosts, may=frozenset())
     assert answer.parameters is not None
@@ -276,9 +292,9 @@ def test_a_host_that_is_set_to_tls_sends_nothing_in_the_clear() -> None:
 
 def test_a_slow_link_is_compressed_where_there_are_cpus() -> None:
     answer = solved(pair(**ABLE, link_bytes_s=GIGABIT), may=frozenset())
-    assert answer.parameters.parameters["compression"] == "zstd"
+    assert not_none(answer.parameters).parameters["compression"] == "zstd"
     assert {"COMPRESSED", "PARALLEL"} <= flags(answer)
-    assert answer.parameters.parameters["parallel.connections"] == 2
+    assert not_none(answer.parameters).parameters["parallel.connections"] == 2
     assert "COMPRESSED" not in flags(solved(pair(**ABLE), bandwidth_bytes_s=40 * MIB, may=frozenset()))
     assert "COMPRESSED" not in flags(solved(pair(**ABLE | {"cpus": 2}, link_bytes_s=GIGABIT), may=frozenset()))
     old = solved(pair(**ABLE, link_bytes_s=GIGABIT, qemu_version=version(10, 0)), **POSTCOPY)
@@ -287,25 +303,27 @@ def test_a_slow_link_is_compressed_where_there_are_cpus() -> None:
 
 def test_a_limit_counts_for_postcopy_too_and_the_switch_over_knows_the_link() -> None:
     answer = solved(pair(**ABLE, link_bytes_s=1000 * MIB), bandwidth_bytes_s=200 * MIB, **POSTCOPY)
-    numbers = answer.parameters.parameters
+    numbers = not_none(answer.parameters).parameters
     assert (numbers["bandwidth"], numbers["bandwidth.postcopy"]) == (200, 200)
     assert numbers["bandwidth.avail.switchover"] == 1000
     old = solved(pair(**ABLE, link_bytes_s=1000 * MIB, libvirt_version=version(11, 0)), bandwidth_bytes_s=200 * MIB)
-    assert "bandwidth.avail.switchover" not in old.parameters.parameters
+    assert "bandwidth.avail.switchover" not in not_none(old.parameters).parameters
 
 
 def test_a_gentle_copy_takes_half_of_a_link_that_is_known() -> None:
-    assert solved(pair(link_bytes_s=1000 * MIB), policy="gentle").parameters.parameters["bandwidth"] == 500
-    assert "bandwidth" not in solved(pair(), policy="gentle").parameters.parameters
+    assert (
+        not_none(solved(pair(link_bytes_s=1000 * MIB), policy="gentle").parameters).parameters["bandwidth"] == 500
+    )
+    assert "bandwidth" not in not_none(solved(pair(), policy="gentle").parameters).parameters
 
 
 def test_a_guest_that_converges_by_itself_is_not_throttled() -> None:
-    throttle = {"may": frozenset({May.THROTTLE})}
+    throttle: dict[str, Any] = {"may": frozenset({May.THROTTLE})}
     assert "AUTO_CONVERGE" not in flags(solved(pair(), converges=True, **throttle))
     for unsure in (None, False):
         answer = solved(pair(), converges=unsure, **throttle)
         assert "AUTO_CONVERGE" in flags(answer)
-        assert answer.parameters.parameters["auto_converge.initial"] == 20
+        assert not_none(answer.parameters).parameters["auto_converge.initial"] == 20
 
 
 def test_a_guest_from_its_description() -> None:
@@ -366,9 +384,11 @@ FLAG_OF = {"TLS": Feature.TLS, "TUNNELLED": Feature.TUNNELLED, "POSTCOPY": Featu
 
 @given(wishes, pairs, guests, maybe)
 @settings(max_examples=400)
-def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(asked, hosts, vm, converges) -> None:
+def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(
+    asked: Asked, hosts: Pair, vm: Guest, converges: bool | None
+) -> None:
     wanted, _ = objective(asked)
-    answer = solve(wanted, hosts, vm, converges=converges)
+    answer = solve(not_none(wanted), hosts, vm, converges=converges)
     assert (answer.parameters is None) == bool(answer.refusals)
     assert all(r.fix for r in answer.refusals)
     assert all(a.code != b.code for a, b in itertools.combinations(answer.refusals, 2))
@@ -380,17 +400,22 @@ def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(asked, hosts, vm
     assert not [n for n in NEEDS if n.feature in on and n.missing(hosts, vm)]
     assert not [c for c in CLASHES if {c.keeps, c.yields, *c.given} <= on and c.when(hosts, vm)]
     assert not [x for x, ground, _ in LEANS if x in on and ground not in on]
-    assert wanted.demands - {Feature.SWITCHOVER_BANDWIDTH} <= on
+    assert not_none(wanted).demands - {Feature.SWITCHOVER_BANDWIDTH} <= on
     assert (Feature.DISKS in on) == bool(vm.local_disks)
     assert asked.transport is not Transport.TLS or Feature.TLS in on
     assert asked.transport is not Transport.SSH or Feature.TUNNELLED in on
     set_to_tls = any(host.transport is Transport.TLS for host in hosts.both)
     assert not set_to_tls or on & {Feature.TLS, Feature.TUNNELLED}
-    assert Feature.POSTCOPY not in on or May.POSTCOPY in wanted.may or Feature.POSTCOPY in wanted.demands
+    assert (
+        Feature.POSTCOPY not in on
+        or May.POSTCOPY in not_none(wanted).may
+        or Feature.POSTCOPY in not_none(wanted).demands
+    )
     limit = asked.bandwidth_bytes_s
     assert limit is None or answer.parameters.parameters["bandwidth"] == limit // MIB
 
 
 def test_every_rule_names_its_source() -> None:
-    assert all(rule.source and rule.fix for rule in (*NEEDS, *CLASHES))
+    assert all(need.source and need.fix for need in NEEDS)
+    assert all(clash.source and clash.fix for clash in CLASHES)
     assert all(source for _, _, source in LEANS)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sterna.domain.model import JobSample
 from sterna.domain.progress import Progress, with_sample, with_status
 from sterna.domain.status import Status
+from tests.narrowing import not_none
 from tests.unit.domain.copy_simulator import Copy, steady
 
 MIB = 2**20
@@ -141,11 +142,13 @@ def test_the_end_moves_away_only_with_a_new_reason(items: list[JobSample | Statu
         progress = with_status(progress, item) if isinstance(item, Status) else with_sample(progress, item)
         if isinstance(item, Status) or None in (before.eta_s, progress.eta_s, before.elapsed_ms, item.elapsed_ms):
             continue
-        end = progress.elapsed_ms / 1000 + progress.eta_s
-        promised = before.elapsed_ms / 1000 + before.eta_s
-        later = end > max(promised, progress.elapsed_ms / 1000) + 0.1  # rounding
-        backwards = progress.elapsed_ms < before.elapsed_ms
-        assert not later or backwards or progress.eta_change.startswith(f"at {item.elapsed_ms / 1000:.1f} s")
+        end = not_none(progress.elapsed_ms) / 1000 + not_none(progress.eta_s)
+        promised = not_none(before.elapsed_ms) / 1000 + not_none(before.eta_s)
+        later = end > max(promised, not_none(progress.elapsed_ms) / 1000) + 0.1  # rounding
+        backwards = not_none(progress.elapsed_ms) < not_none(before.elapsed_ms)
+        assert (
+            not later or backwards or progress.eta_change.startswith(f"at {not_none(item.elapsed_ms) / 1000:.1f} s")
+        )
 
 
 @given(st.floats(0, 0.6), st.integers(64, 2048), st.floats(0.05, 1))
@@ -165,7 +168,7 @@ def test_on_a_steady_copy_progress_and_end_are_true(ratio: float, memory_mib: in
     known = [(ms, p) for ms, p in seen if p.dirty_rate_bytes_s is not None and p.eta_s is not None]
     for ms, p in known[:1]:
         left_s = (copy.now_ms - ms) / 1000
-        assert p.eta_s <= 2 * left_s + 2.5  # a geometric series has no end, a copy has
+        assert not_none(p.eta_s) <= 2 * left_s + 2.5  # a geometric series has no end, a copy has
 
 
 def test_one_odd_sample_is_smoothed() -> None:

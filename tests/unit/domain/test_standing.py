@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sterna.domain.references import (
@@ -25,7 +27,7 @@ class FakeGround:
 
     host, address = "host2", "10.0.0.2"
 
-    def __init__(self, **has: object) -> None:
+    def __init__(self, **has: Any) -> None:
         self.has = has
 
     def thing(self, path: str, *, digest: bool = False) -> Thing:
@@ -58,7 +60,8 @@ class FakeGround:
         return str(self.has.get("networks", {}).get(name, ""))
 
     def lan(self, name: str, portgroup: str) -> Lan | None:
-        return self.has.get("lans", {}).get((name, portgroup))
+        lans: dict[tuple[str, str], Lan] = self.has.get("lans", {})
+        return lans.get((name, portgroup))
 
     def has_filter(self, name: str) -> bool:
         return name in self.has.get("filters", ())

@@ -1,6 +1,7 @@
 """The decision table "where is the guest?", a row per test case, and its laws over every combination."""
 
 import itertools
+from collections.abc import Iterable
 
 import pytest
 
@@ -17,7 +18,9 @@ R, P, S, A, U = (
 EPOCH = 7
 
 
-def see(state, *, job: bool = False, epoch=EPOCH, ran: bool = False, reason: str = ""):
+def see(
+    state: GuestState, *, job: bool = False, epoch: int | None = EPOCH, ran: bool = False, reason: str = ""
+) -> Observation:
     return Observation(state=state, reason=reason, job_active=job, epoch=epoch, ran=ran or state is R)
 
 
@@ -102,7 +105,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("source", "destination", "started", "verdict"), TABLE)
-def test_each_row_of_the_table(source, destination, started: bool, verdict: Verdict) -> None:
+def test_each_row_of_the_table(
+    source: Observation, destination: Observation, started: bool, verdict: Verdict
+) -> None:
     assert locate(source, destination, epoch=EPOCH, started=started).verdict is verdict
 
 
@@ -127,7 +132,7 @@ def test_a_transient_guest_that_was_handed_over_and_is_gone_from_both_ended_at_t
     assert found.verdict is Verdict.ENDED_AT_DESTINATION
 
 
-def every_pair():
+def every_pair() -> Iterable[tuple[Observation, Observation, bool]]:
     sources = [see(s, job=j) for s in GuestState for j in (False, True)]
     destinations = [see(s, epoch=e, ran=r) for s in GuestState for e in (EPOCH, 3, None) for r in (False, True)]
     return itertools.product(sources, destinations, (False, True))

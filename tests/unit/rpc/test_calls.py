@@ -203,7 +203,7 @@ async def test_a_bug_in_a_handler_is_permanent_and_the_agent_goes_on(world: Worl
 
 @pytest.mark.parametrize("answer", [None, {"x": object()}, "text", {"x": "y" * MAX_MESSAGE_BYTES}])
 async def test_an_answer_that_cannot_be_sent_is_permanent(world: World, answer: Any) -> None:
-    async def handler(request: Request) -> Data:
+    async def handler(request: Request) -> Any:
         return answer
 
     world.b.server.method("odd", handler)
