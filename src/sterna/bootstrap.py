@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import io
 import os
 import resource
 import signal
 import socket
 import ssl
 import stat
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 from uuid import uuid4
 
 import structlog
-from structlog.typing import EventDict, ExcInfo, Processor
 
 from sterna.adapters.files.state_dir import StateDir
 from sterna.adapters.files.storage import FileStorage
@@ -37,6 +33,7 @@ from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away
 from sterna.adapters.sql.journal import SqlJournal
+from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.systemd import show_state
 from sterna.adapters.vif.plugs import Plugs
 from sterna.adapters.volumes.cinder.volumes import CinderVolumes, Connector
@@ -48,11 +45,10 @@ from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.api.app import create_app
 from sterna.api.server import Server
-from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, LogFormat, LogLevel, load
+from sterna.config import AgentSettings, BusSettings, BusTls, ControllerSettings, load
 from sterna.controller.controller import Controller
 from sterna.domain.addresses import filled
 from sterna.domain.errors import BadRequest, Conflict, Permanent, Unreachable
-from sterna.domain.plain_text import printable
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
 from sterna.migration.context import HostPorts
@@ -63,45 +59,6 @@ from sterna.rpc.client import RpcClient
 from sterna.saga.runner import no_fault
 
 log = structlog.get_logger(__name__)
-
-
-def _printable_values(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """One line is one event, and no name or reason steers the terminal it is read on."""
-    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
-
-
-def _plain_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
-    written = io.StringIO()
-    structlog.dev.plain_traceback(written, exc_info)
-    sio.write(printable(written.getvalue(), breaks=True))
-
-
-def log_to_stderr(level: LogLevel = "info", form: LogFormat = "console") -> None:
-    """Processes log to stderr, where systemd and the lab collect it; stdout is for answers.
-
-    Tracebacks are plain: structlog's own show each frame's variables, passwords among them.
-    """
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.StackInfoRenderer(),
-            structlog.dev.set_exc_info,
-            *(_json() if form == "json" else _console()),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-    )
-
-
-def _console() -> list[Processor]:
-    plain = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback)
-    return [structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False), _printable_values, plain]
-
-
-def _json() -> list[Processor]:
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    return [stamp, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def bus_tls(settings: BusTls) -> ssl.SSLContext | None:

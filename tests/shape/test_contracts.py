@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.parsing import parse
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "sterna"
 
@@ -104,7 +106,7 @@ PURE = {
 
 def imported(text: str) -> Iterator[str]:
     """The top-level packages that a module imports, wherever in it."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

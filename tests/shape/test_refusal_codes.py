@@ -15,6 +15,7 @@ from typing import get_args
 import pytest
 
 from sterna.domain.refusals import CATALOGUE, GROUPS, Code
+from tests.parsing import parse
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -30,7 +31,7 @@ class Module:
     """One file, and what the names in it stand for."""
 
     def __init__(self, name: str, text: str) -> None:
-        self.name, self.tree = name, ast.parse(text)
+        self.name, self.tree = name, parse(text)
         self.constants: dict[str, ast.expr] = {}
         self.imported: dict[str, str] = {}
         for statement in self.tree.body:
@@ -122,7 +123,7 @@ def modules_of(source: Path) -> list[Module]:
 
 def codes_in(text: str) -> set[str]:
     """Codes that a test names, but for those that it has a fake raise."""
-    tree = ast.parse(text)
+    tree = parse(text)
     raised = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "code":

@@ -26,6 +26,7 @@ from sterna.controller.controller import Controller
 from sterna.domain.refusals import GROUPS, Group
 from sterna.lab.cli import app as lab_app
 from sterna.migration import order
+from tests.parsing import parse
 from tests.unit import schema_page
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
@@ -241,7 +242,7 @@ every reason at once. The API has no authentication: see [how to secure an insta
 
 def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
     """What stands below each field."""
-    body = cast(ast.ClassDef, ast.parse(inspect.getsource(model)).body[0]).body
+    body = cast(ast.ClassDef, parse(inspect.getsource(model)).body[0]).body
     return {
         field.target.id: " ".join(about.value.value.split())
         for field, about in pairwise(body)

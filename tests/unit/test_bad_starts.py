@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from sterna.bootstrap import alone_in, bus_tls, log_to_stderr, run_agent
+from sterna.adapters.stderr import log_to_stderr
+from sterna.bootstrap import alone_in, bus_tls, run_agent
 from sterna.config import BusTls
 from sterna.domain.errors import BadRequest
 

@@ -11,7 +11,7 @@ import sterna
 from sterna.adapters.libvirt.xml.describe import describe_domain
 from sterna.adapters.libvirt.xml.listening import listen_at
 from sterna.adapters.libvirt.xml.references import QEMU, references_of
-from sterna.agent.checks import check_vm
+from sterna.agent.vm_checks import check_vm
 from sterna.domain.references import Kind
 from tests.unit.schema_page import KINDS, PAGE, written
 from tests.unit.schema_places import places

@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.parsing import parse
+
 SOURCE = Path(__file__).parents[2] / "src" / "sterna"
 NOT_OURS = ("sim/", "lab/")
 """Only tests and demos run them."""
@@ -96,7 +98,7 @@ ENDED_BY = {
     "migration/source/watch.py:_obey_abort": "cancelled with the copy",
     "migration/source/handover.py:switch_network": "cancelled with the copy; F7 asks again",
     "migration/source/handover.py:let_end": "a clock beside it",
-    "agent/checks.py:DestinationChecks.check": "each look's own limit (qemu-img 10 s, Cinder 10 s)",
+    "agent/destination_checks.py:DestinationChecks.check": "each look's own limit (qemu-img 10 s, Cinder 10 s)",
     "agent/condition.py:Condition.look": "FACTS_S, and StateDir's own limit",
     "agent/tokens.py:CheckTokens._sweep_for_ever": "nothing: without a reason there is nothing to sweep",
     "agent/arrivals.py:Arrivals._listen_and_look": "the look beside it, every 10 s; each has a limit",
@@ -105,10 +107,10 @@ ENDED_BY = {
     "bootstrap.py:until_told_to_stop": "SIGTERM or SIGINT: this is the life of the process",
     "agent/arrivals.py:Arrivals._runs": "announcing has a limit, looking is cancelled with the migration",
     "agent/audit.py:Audit.audit": "within() around each kind",
-    "agent/leftovers.py:_each": "within() around each look",
+    "agent/surroundings.py:each": "within() around each look",
     "agent/checks.py:SourceChecks.check": "each call's own limit or deadline",
     "migration/sharing.py:_compare_media": "the limit of a look; the call's own deadline",
-    "agent/leftovers.py:Surroundings.elsewhere": "each call's own deadline (rpc/client.py)",
+    "agent/surroundings.py:Surroundings.elsewhere": "each call's own deadline (rpc/client.py)",
     "agent/source.py:OutgoingMigrations.start_migration": "its check ends; the caller leaves after 80 s",
     # one at a time: what ends it is who holds the lock
     "agent/destination.py:IncomingMigrations.take_medium": IN_TURN,
@@ -178,8 +180,8 @@ ENDED_BY = {
     "adapters/libvirt/shared_folders.py:taken_for_local.look": "its callers: on_disk",
     "adapters/libvirt/qemu/interlock.py:_give": MEMORY,
     "adapters/libvirt/inventory.py:_meminfo": MEMORY,
-    "adapters/libvirt/inventory.py:_pid": MEMORY,
-    "adapters/libvirt/inventory.py:_touched": MEMORY,
+    "adapters/libvirt/reading.py:_pid": MEMORY,
+    "adapters/libvirt/reading.py:_touched": MEMORY,
     "adapters/libvirt/qemu/keeper.py:_gone": SYSTEM,
     "adapters/libvirt/qemu/keeper.py:_is_there": SYSTEM,
     "adapters/libvirt/qemu/keeper.py:_say_so": MEMORY,
@@ -305,7 +307,7 @@ def read() -> Iterator[tuple[str, ast.Module]]:
     for path in SOURCE.rglob("*.py"):
         file = path.relative_to(SOURCE).as_posix()
         if not file.startswith(NOT_OURS):
-            yield file, ast.parse(path.read_text())
+            yield file, parse(path.read_text())
 
 
 def unbounded() -> Iterator[str]:
@@ -339,22 +341,20 @@ def test_no_socket_is_given_a_hosts_name() -> None:
 def test_a_name_is_recognised() -> None:
     for call in ("s.bind((host, 1))", "s.connect((str(host), 1))", "s.bind(where)", "s.sendto(b'', (host, 1))"):
         seen = Names("x.py")
-        seen.visit(ast.parse(f"def f(host: str):\n {call}"))
+        seen.visit(parse(f"def f(host: str):\n {call}"))
         assert seen.found == {"x.py:f"}, call
     seen = Names("x.py")
-    seen.visit(ast.parse("def f(host: Numeric):\n s.bind((str(host), 1))"))
+    seen.visit(parse("def f(host: Numeric):\n s.bind((str(host), 1))"))
     assert seen.found == set()
 
 
 def test_a_wait_is_recognised() -> None:
     seen = Waits("x.py")
-    seen.visit(
-        ast.parse("async def f():\n async with asyncio.timeout(1):\n  await e.wait()\n await asyncio.wait(x)")
-    )
+    seen.visit(parse("async def f():\n async with asyncio.timeout(1):\n  await e.wait()\n await asyncio.wait(x)"))
     assert seen.found == {"x.py:f"}
     for wait in ("async with self._locks[h]: pass", "async with self._gate(vm): pass", "await asyncio.shield(t)"):
         seen = Waits("x.py")
-        seen.visit(ast.parse(f"async def f():\n {wait}"))
+        seen.visit(parse(f"async def f():\n {wait}"))
         assert seen.found == {"x.py:f"}, wait
     for wait in (
         "pool.shutdown(wait=True)",
@@ -371,19 +371,19 @@ def test_a_wait_is_recognised() -> None:
         "in_thread(lambda: e.wait())",
     ):
         seen = Waits("x.py")
-        seen.visit(ast.parse(f"def f():\n {wait}"))
+        seen.visit(parse(f"def f():\n {wait}"))
         assert seen.found == {"x.py:f"}, wait
     seen = Waits("x.py")
-    seen.visit(ast.parse("def f():\n with subprocess.Popen(x) as p:\n  pass"))
+    seen.visit(parse("def f():\n with subprocess.Popen(x) as p:\n  pass"))
     assert seen.found == {"x.py:f"}
     seen = Waits("x.py")
     seen.visit(
-        ast.parse("def f():\n e.wait(1)\n d.get('x')\n asyncio.wait(x, timeout=1)\n subprocess.run(x, timeout=1)")
+        parse("def f():\n e.wait(1)\n d.get('x')\n asyncio.wait(x, timeout=1)\n subprocess.run(x, timeout=1)")
     )
-    seen.visit(ast.parse("async def f():\n async with asyncio.timeout(1), lock:\n  pass"))
-    seen.visit(ast.parse("async def f():\n x.cancel()\n await asyncio.gather(x, return_exceptions=True)"))
-    seen.visit(ast.parse("def f():\n socket.create_connection(where, timeout=1)"))
-    seen.visit(ast.parse("async def f():\n await in_thread(lambda: socket.getaddrinfo(n, 0), limit_s=1)"))
+    seen.visit(parse("async def f():\n async with asyncio.timeout(1), lock:\n  pass"))
+    seen.visit(parse("async def f():\n x.cancel()\n await asyncio.gather(x, return_exceptions=True)"))
+    seen.visit(parse("def f():\n socket.create_connection(where, timeout=1)"))
+    seen.visit(parse("async def f():\n await in_thread(lambda: socket.getaddrinfo(n, 0), limit_s=1)"))
     assert seen.found == set()
 
 
@@ -391,12 +391,12 @@ def test_a_look_at_a_file_in_libvirts_thread_is_recognised() -> None:
     looks = ("os.stat(p)", "os.path.isdir(p)", "open(p)", "Path(p).read_text()", "p.exists()", "kernel.thing(p)")
     for look in looks:
         seen = Waits("adapters/libvirt/x.py")
-        seen.visit(ast.parse(f"async def f(self):\n await self._query.run(lambda conn: {look})"))
+        seen.visit(parse(f"async def f(self):\n await self._query.run(lambda conn: {look})"))
         assert seen.found == {"adapters/libvirt/x.py:f"}, look
         for elsewhere in ("on_disk(lambda: {}, p)", "in_thread(lambda: {}, limit_s=1)"):
             seen = Waits("adapters/libvirt/x.py")
-            seen.visit(ast.parse(f"async def f():\n await {elsewhere.format(look)}"))
+            seen.visit(parse(f"async def f():\n await {elsewhere.format(look)}"))
             assert seen.found == set(), look
     seen = Waits("adapters/libvirt/x.py")
-    seen.visit(ast.parse("def f():\n libvirt.open(uri)\n kernel.cpus()\n self.exists()\n conn.lookup(p)"))
+    seen.visit(parse("def f():\n libvirt.open(uri)\n kernel.cpus()\n self.exists()\n conn.lookup(p)"))
     assert seen.found == set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.agent.checks import check_vm
+from sterna.agent.vm_checks import check_vm
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic, Vm
 from sterna.domain.plugs import BRIDGE, MACVTAP, OVS
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from sterna.agent.leftovers import FINDERS, Act, Finder, Found, Surroundings
+from sterna.agent.leftovers import FINDERS
+from sterna.agent.surroundings import Act, Finder, Found, Surroundings
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.audit import AUDIT_S, REPAIR_S, Leftover, Safety
 from sterna.domain.errors import SternaError

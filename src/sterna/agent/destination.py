@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from sterna.agent.arrivals import Arrivals
-from sterna.agent.checks import DestinationChecks
+from sterna.agent.destination_checks import DestinationChecks
 from sterna.agent.peer import RpcPeer
 from sterna.domain import untrusted
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary

@@ -6,16 +6,11 @@ A finder only reads. What it finds is looked for again right before it is remove
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeVar
 
-from sterna.agent.tokens import CheckTokens
+from sterna.agent.surroundings import Found, Surroundings, each, later
 from sterna.domain.audit import (
-    Elsewhere,
-    Leftover,
     Safety,
     judge_definition,
     judge_files,
@@ -25,125 +20,19 @@ from sterna.domain.audit import (
 )
 from sterna.domain.errors import NotFound, SternaError
 from sterna.domain.journal import Entry, Kind, Role
-from sterna.domain.model import Disk, GuestState, Nic, Observation, VmSummary
+from sterna.domain.model import Disk, GuestState, Nic, VmSummary
 from sterna.domain.plugs import tap_name
 from sterna.domain.whereabouts import SAVED
-from sterna.kit.tasks import all_of
-from sterna.kit.waiting import within
-from sterna.migration.context import HostPorts
 from sterna.migration.secrets import counted_on
-from sterna.migration.sharing import silent_on
-from sterna.ports.records import Journal
 from sterna.ports.storage import Created
-from sterna.rpc.client import RpcClient
 
-ASK_S = 5.0
-"""How long one silent host may hold up the question, in seconds."""
-LOOK_S = 15.0
-"""How long one that lives may: its libvirt or a file system hangs."""
-AT_ONCE = 8
-"""Things that are looked at side by side: where one hangs, others are not."""
 LONG_S = 600.0
 """An open migration is worth a line when nothing was written about it for this long."""
-
-Act = Callable[[], Awaitable[object]]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A leftover, and what removes it."""
-
-    leftover: Leftover
-    act: Act | None = None
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """One host, its journal, and the other hosts it can ask."""
-
-    host: HostPorts
-    journal: Journal
-    client: RpcClient
-    tokens: CheckTokens
-    others: tuple[str, ...]
-    silent: tuple[str, ...]
-    """Hosts known to be down: not asked."""
-    until_ms: float
-    """When this audit is to be over, on the host's clock."""
-    set_aside: Mapping[str, str] = field(default_factory=dict)
-    """Casts that nobody tries again for now, by id, and why."""
-
-    @property
-    def moving(self) -> set[str]:
-        """VMs in an open migration here: what they have is that migration's. Read it after the world."""
-        return {migration.vm_uuid for migration, _ in self.journal.open()}
-
-    @property
-    def left_s(self) -> float:
-        """What is left of its time."""
-        return max(0.0, (self.until_ms - self.host.clock.monotonic_ms()) / 1000)
-
-    def shortly(self, seconds: float) -> Surroundings:
-        """The same, with so much time at most."""
-        return replace(self, until_ms=min(self.until_ms, self.host.clock.monotonic_ms() + seconds * 1000))
-
-    async def elsewhere(self, vm: str) -> Elsewhere:
-        """What all other hosts say of that guest, now."""
-        answers = await asyncio.gather(*(self._ask(name, vm) for name in self.others))
-        answered = zip(self.others, answers, strict=True)
-        seen = {n: o for n, o in answered if o is not None and o.state is not GuestState.UNKNOWN}
-        return Elsewhere(seen, tuple(sorted({*self.silent, *(set(self.others) - set(seen))})))
-
-    async def sees(self, host: str, path: str, token: str) -> bool:
-        """Does that host see the token? Raises Unreachable or Unknown; StorageSilent, with the host."""
-        params = {"path": path, "token": token}
-        with silent_on(host):
-            answer = await self.client.call(host, "sees_token", params, silence_s=ASK_S, total_s=LOOK_S)
-        return bool(answer["seen"])
-
-    def leftover(self, kind: str, subject: str, why: str, safety: Safety, **more: str) -> Leftover:
-        """One of this host's."""
-        return Leftover(kind=kind, host=self.host.name, subject=subject, why=why, safety=safety, **more)
-
-    def not_looked_at(self, kind: str, subject: str, why: str) -> Leftover:
-        """Something here, of which nobody can say for now whether it is one."""
-        return self.leftover("not-looked-at", subject, f"{kind} cannot be looked for: {why}", Safety.CANNOT_TELL)
-
-    async def _ask(self, host: str, vm: str) -> Observation | None:
-        try:
-            answer = await self.client.call(host, "observe_guest", {"vm": vm}, silence_s=ASK_S, total_s=LOOK_S)
-        except SternaError:
-            return None
-        return Observation.model_validate(answer["observation"])
-
-
-Finder = Callable[[Surroundings], Coroutine[Any, Any, list[Found]]]
-Look = Callable[[Surroundings, T], Coroutine[Any, Any, list[Found]]]
-
-
-async def _each(
-    around: Surroundings, kind: str, things: Iterable[T], subject: Callable[[T], str], look: Look[T]
-) -> list[Found]:
-    """`look` at each of them, several at once. One that cannot be looked at in time is said, and hides no other."""
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def at(thing: T) -> list[Found]:
-        try:
-            async with room:
-                return await within(around.host.clock, around.left_s, look(around, thing))
-        except TimeoutError:
-            why = "no answer before this audit had to end"
-        except SternaError as error:
-            why = error.message
-        return [Found(around.not_looked_at(kind, subject(thing), why))]
-
-    return [one for found in await all_of(at(thing) for thing in things) for one in found]
 
 
 async def taps(around: Surroundings) -> list[Found]:
     """Ports Sterna made ahead of a guest that has no QEMU here. The agent removes them by itself in a while."""
-    return await _each(around, "taps", await around.host.vif.made_ahead(), _device, _tap)
+    return await each(around, "taps", await around.host.vif.made_ahead(), _device, _tap)
 
 
 def _device(nic: Nic) -> str:
@@ -162,14 +51,14 @@ async def _tap(around: Surroundings, nic: Nic) -> list[Found]:
         return []
     why = "made ahead of a guest that has no QEMU here"
     words = {"vm": vm, "repair": f"take {device} off {nic.bridge} and delete it"}
-    unplug = _later(around.host.vif.unplug, nic, for_good=not startable)
+    unplug = later(around.host.vif.unplug, nic, for_good=not startable)
     return [Found(around.leftover("tap", device, why, Safety.SAFE, **words), unplug)]
 
 
 async def incoming_guests(around: Surroundings) -> list[Found]:
     """Guests that wait for their memory although no migration is under way."""
     paused = [vm for vm in await around.host.hypervisor.vms() if vm.state is GuestState.PAUSED]
-    return await _each(around, "incoming guests", paused, _name, _incoming)
+    return await each(around, "incoming guests", paused, _name, _incoming)
 
 
 def _name(vm: VmSummary) -> str:
@@ -185,14 +74,14 @@ async def _incoming(around: Surroundings, vm: VmSummary) -> list[Found]:
     if judged is None or vm.uuid in around.moving:
         return []
     words = {"vm": vm.uuid, "repair": judged.helps or "end it; it never ran"}
-    end = _later(hypervisor.end_incoming, vm.uuid, here.epoch)
+    end = later(hypervisor.end_incoming, vm.uuid, here.epoch)
     return [Found(around.leftover("incoming-guest", vm.name, judged.why, judged.safety, **words), end)]
 
 
 async def definitions(around: Surroundings) -> list[Found]:
     """Definitions a move left behind."""
     stopped = [vm for vm in await around.host.hypervisor.vms() if vm.state is GuestState.SHUTOFF]
-    return await _each(around, "definitions", stopped, _name, _definition)
+    return await each(around, "definitions", stopped, _name, _definition)
 
 
 async def _definition(around: Surroundings, vm: VmSummary) -> list[Found]:
@@ -204,7 +93,7 @@ async def _definition(around: Surroundings, vm: VmSummary) -> list[Found]:
     if judged is None or vm.uuid in around.moving:
         return []
     words = {"vm": vm.uuid, "repair": judged.helps or "undefine it; its disks are left alone"}
-    undefine = _later(hypervisor.undefine, vm.uuid, here.epoch)
+    undefine = later(hypervisor.undefine, vm.uuid, here.epoch)
     return [Found(around.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)]
 
 
@@ -216,7 +105,7 @@ async def secrets(around: Surroundings) -> list[Found]:
         if vm not in around.moving and not counted_on(around.journal, secret):
             why = f"made by Sterna for a VM's disk ({secret.kind} {secret.usage}); no VM here refers to it"
             words = {"vm": vm, "repair": "undefine it"}
-            remove = _later(hypervisor.remove_secret, secret.uuid, vm)
+            remove = later(hypervisor.remove_secret, secret.uuid, vm)
             found.append(Found(around.leftover("secret", secret.uuid, why, Safety.SAFE, **words), remove))
     return found
 
@@ -227,7 +116,7 @@ async def files(around: Surroundings) -> list[Found]:
     arrived = {e.migration_id for e in around.journal.settled("update-resources") if e.kind is Kind.DONE}
     made = around.journal.settled("create-instance-directory")
     over = [e for e in made if e.kind is Kind.INTENT and e.migration_id not in undone | arrived]
-    return await _each(around, "files", over, _made, _given_up)
+    return await each(around, "files", over, _made, _given_up)
 
 
 def _made(entry: Entry) -> str:
@@ -257,7 +146,7 @@ async def _given_up(around: Surroundings, entry: Entry) -> list[Found]:
                 return []  # the running guest's own
     subject = ", ".join(present or folders)
     words = {"vm": vm, "repair": judged.helps or "remove them, and the directories that are empty then"}
-    remove = _later(storage.remove, made)
+    remove = later(storage.remove, made)
     return [Found(around.leftover("files", subject, judged.why, judged.safety, **words), remove)]
 
 
@@ -280,7 +169,7 @@ async def kept_files(around: Surroundings) -> list[Found]:
         why = f"left when the VM went: {reason}"
         return [Found(around.leftover("files", path, why, Safety.NEVER, **words))]
 
-    return await _each(around, "kept files", left, str, look)
+    return await each(around, "kept files", left, str, look)
 
 
 async def folders(around: Surroundings) -> list[Found]:
@@ -300,10 +189,10 @@ async def folders(around: Surroundings) -> list[Found]:
         if judged is None or vm in around.moving:
             return []
         words = {"vm": vm, "repair": judged.helps or "remove it, if it is still empty"}
-        remove = _later(around.host.storage.remove, Created(directories=(path,)))
+        remove = later(around.host.storage.remove, Created(directories=(path,)))
         return [Found(around.leftover("folder", path, judged.why, judged.safety, **words), remove)]
 
-    return await _each(around, "folders", sorted(made), str, look)
+    return await each(around, "folders", sorted(made), str, look)
 
 
 async def _seen_by(around: Surroundings, vm: str, path: str) -> bool:
@@ -350,10 +239,10 @@ async def admissions(around: Surroundings) -> list[Found]:
             return []
         why = "admitted for a migration that is over; no guest here, running or off, uses it"
         words = {"vm": vm, "repair": "withdraw this host's admission"}
-        detach = _later(adapter.detach, disk)
+        detach = later(adapter.detach, disk)
         return [Found(around.leftover("admission", volume, why, Safety.SAFE, **words), detach)]
 
-    return await _each(around, "admissions", asked, str, look)
+    return await each(around, "admissions", asked, str, look)
 
 
 def _volume(disk: Disk) -> str:
@@ -381,8 +270,8 @@ async def tokens(around: Surroundings) -> list[Found]:
             paths.update(path for d in vm.disks for path in d.files)
         return []
 
-    silent = await _each(around, "tokens", await around.host.hypervisor.vms(), _name, note_paths)
-    beside = await _each(around, "tokens", sorted(paths), str, _tokens_beside)
+    silent = await each(around, "tokens", await around.host.hypervisor.vms(), _name, note_paths)
+    beside = await each(around, "tokens", sorted(paths), str, _tokens_beside)
     return [*silent, *{one.leftover.subject: one for one in beside}.values()]
 
 
@@ -392,7 +281,7 @@ async def _tokens_beside(around: Surroundings, path: str) -> list[Found]:
         if _over(around, token):
             place = f"{path.rpartition('/')[0]}/.sterna-{token}"
             why = "left by a test whether the folder is shared, which is over"
-            drop = _later(around.host.storage.drop_token, path, token)
+            drop = later(around.host.storage.drop_token, path, token)
             leftover = around.leftover("token", place, why, Safety.SAFE, repair="remove the file")
             found.append(Found(leftover, drop))
     return found
@@ -442,10 +331,6 @@ def _says(entries: list[Entry]) -> str:
         if entry.kind is Kind.STATUS:
             return f"{entry.data.get('status')}: {entry.data.get('reason', '')}"
     return "open"
-
-
-def _later(do: Callable[..., Awaitable[object]], *args: object, **named: object) -> Act:
-    return lambda: do(*args, **named)
 
 
 FINDERS = (taps, incoming_guests, definitions, secrets, files, folders, kept_files, admissions, tokens, waiting)

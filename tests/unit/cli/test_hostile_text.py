@@ -12,7 +12,7 @@ import structlog
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sterna import bootstrap
+from sterna.adapters.stderr import log_to_stderr
 from sterna.cli import words
 from sterna.cli.console import PlainConsole
 from sterna.cli.main import app
@@ -113,9 +113,9 @@ def test_an_error_obeys_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_that_is_set_up_again_is_as_before() -> None:
     old = structlog.get_config()
     try:
-        bootstrap.log_to_stderr()
+        log_to_stderr()
         once = len(structlog.get_config()["processors"])
-        bootstrap.log_to_stderr("error")
+        log_to_stderr("error")
         assert len(structlog.get_config()["processors"]) == once
     finally:
         structlog.configure(**old)
@@ -124,7 +124,7 @@ def test_a_log_that_is_set_up_again_is_as_before() -> None:
 def test_nor_do_logs(capsys: pytest.CaptureFixture[str]) -> None:
     old = structlog.get_config()
     try:
-        bootstrap.log_to_stderr()
+        log_to_stderr()
         log = structlog.get_logger()
         try:
             raise ValueError(f"no VM {EVIL}")

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
-from typing import Any
 
 import libvirt
 
 from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, shared_folders, translating
 from sterna.adapters.libvirt.claims import read_claims
-from sterna.adapters.libvirt.definitions import of_arriving
-from sterna.adapters.libvirt.ground import HostGround, Told, ask, lan_of
-from sterna.adapters.libvirt.observe import find, observe, state_of
+from sterna.adapters.libvirt.ground import HostGround, Told, ask
+from sterna.adapters.libvirt.observe import observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.qemu.schema import Schemas
+from sterna.adapters.libvirt.reading import load_of, read_vm, refusals_of
 from sterna.adapters.libvirt.seen import seen
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
-from sterna.adapters.libvirt.xml import checks
-from sterna.adapters.libvirt.xml.describe import describe
-from sterna.adapters.libvirt.xml.holes import refuse_holes
 from sterna.adapters.libvirt.xml.metadata import parse_xml
-from sterna.adapters.libvirt.xml.references import references_of
 from sterna.adapters.libvirt.xml.render import render_live
-from sterna.adapters.libvirt.zeros import finds_zeros
 from sterna.domain import standing
-from sterna.domain.claims import Claim, cold_disks
-from sterna.domain.errors import NotFound, Unreachable
+from sterna.domain.claims import Claim
+from sterna.domain.errors import Unreachable
 from sterna.domain.model import (
     Abilities,
     CopyPlan,
-    Disk,
-    DiskKind,
     GuestLoad,
     HostFacts,
     Observation,
@@ -42,15 +33,11 @@ from sterna.domain.model import (
     Vm,
     VmSummary,
 )
-from sterna.domain.references import Kind, Reference, translations
+from sterna.domain.references import Kind, translations
 from sterna.kit.bounded import Bounded
 from sterna.kit.mounts import on_disk
 from sterna.kit.threads import in_thread
 
-_RUN_DIR = Path("/run/libvirt/qemu")
-"""Where libvirt keeps the process ids of its guests."""
-_NEARLY = 1.01
-"""A mapping may have a few pages more than the memory."""
 _DIAL_S = 8.0
 """A peer that is up answers in milliseconds; a dropped SYN would be tried for two minutes."""
 _DIALS = Bounded("sterna-dial-call")
@@ -100,7 +87,7 @@ class LibvirtInventory(LibvirtHost):
 
         Raises NotFound, Unreachable.
         """
-        vm, pid = await self._details.run(lambda conn: _read_vm(conn, name_or_uuid), name_or_uuid)
+        vm, pid = await self._details.run(lambda conn: read_vm(conn, name_or_uuid), name_or_uuid)
         return vm.model_copy(update={"references": await seen(vm.references, self._settings, pid)})
 
     async def observe(self, uuid: str) -> Observation:
@@ -121,7 +108,7 @@ class LibvirtInventory(LibvirtHost):
         """
         emulator = vm.emulator or "/"
         runs = await on_disk(lambda: os.access(emulator, os.X_OK), emulator, limit_s=looks.LOOK_S)
-        found = await self._ask(lambda conn: _against(conn, vm, runs))
+        found = await self._ask(lambda conn: refusals_of(conn, vm, runs))
         ground = self._ground(await self._passes.run(lambda conn: ask(conn, vm.references, vm.uuid)))
         for some in await looks.at_each(vm.references, lambda refs: standing.refusals(refs, ground)):
             found += some
@@ -160,7 +147,7 @@ class LibvirtInventory(LibvirtHost):
 
     async def load(self, uuid: str) -> GuestLoad | None:
         """What was measured last. Raises NotFound, Permanent, Unreachable."""
-        return await self._ask_of(uuid, lambda conn: _load(conn, uuid))
+        return await self._ask_of(uuid, lambda conn: load_of(conn, uuid))
 
     async def check_postcopy(self) -> list[Refusal]:
         """Why no guest could arrive here by post-copy. Raises Unreachable."""
@@ -249,170 +236,6 @@ class LibvirtInventory(LibvirtHost):
             disk_free_bytes=_free_bytes(own.instances_dir),
         )
         return facts, told
-
-
-def _load(conn: Connect, uuid: str) -> GuestLoad | None:
-    domain = conn.lookupByUUIDString(uuid)
-    wanted = libvirt.VIR_DOMAIN_STATS_DIRTYRATE | libvirt.VIR_DOMAIN_STATS_BALLOON
-    stats = conn.domainListGetStats([domain], wanted)[0][1]
-    rate, period = stats.get("dirtyrate.megabytes_per_second"), stats.get("dirtyrate.calc_period")
-    measured = stats.get("dirtyrate.calc_status") == libvirt.VIR_DOMAIN_DIRTYRATE_MEASURED
-    if not measured or rate is None or not period:
-        return None
-    allocated = _touched(domain.name(), int(stats.get("balloon.current") or 0) * 1024)
-    return GuestLoad(dirty_bytes=int(rate) * period << 20, period_s=period, allocated_bytes=allocated)
-
-
-def _pid(name: str) -> int | None:
-    """Of the guest's QEMU."""
-    try:
-        return int((_RUN_DIR / f"{name}.pid").read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _touched(name: str, memory_bytes: int) -> int | None:
-    """Bytes of the guest's memory that exist on the host; None where the kernel does not say.
-
-    The mapping of QEMU that is as large as the guest's memory. libvirt's own figure is all of QEMU: 251 MiB where
-    164 were the guest's (docs/lab-notebook/field-notes.md).
-    """
-    pid = _pid(name)
-    try:
-        lines = Path(f"/proc/{pid}/smaps").read_text().splitlines() if pid else []
-    except OSError:
-        return None
-    size_kib = 0
-    for line in lines:
-        field, _, value = line.partition(":")
-        if field == "Size":
-            size_kib = int(value.split()[0])
-        elif field == "Rss" and memory_bytes <= size_kib * 1024 <= memory_bytes * _NEARLY:
-            return int(value.split()[0]) * 1024
-    return None
-
-
-def _read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
-    """The VM, and its QEMU's process. At what it names on the host nobody has looked yet."""
-    domain = _lookup(conn, name_or_uuid)
-    if arriving := of_arriving(domain):
-        return _read_arriving(domain, arriving), _pid(domain.name())
-    live = domain.XMLDesc()
-    vm, solid = describe(live), refuse_holes(parse_xml(live))
-    state, reason = state_of(domain)
-    active = bool(domain.isActive())
-    persistent = bool(domain.isPersistent())
-    inactive = describe(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if active and persistent else vm
-    read = vm.model_copy(
-        update={
-            "state": state,
-            "reason": reason,
-            "persistent": persistent,
-            "autostart": bool(domain.autostart()) if persistent else False,
-            "disks": tuple(
-                _sized(domain, disk, finds_zeros(conn) and disk.target not in solid) for disk in vm.disks
-            ),
-            "cold": cold_disks(vm.disks, inactive.disks),
-            "references": _with_lans(conn, _references(domain, active=active, persistent=persistent)),
-        }
-    )
-    return read, _pid(domain.name()) if active else None
-
-
-def _read_arriving(domain: Any, texts: tuple[str, ...]) -> Vm:
-    """A guest that is on its way here: only what it is. It goes nowhere else now, so nobody needs the rest."""
-    vm, inactive = describe(texts[0]), describe(texts[-1])
-    state, reason = state_of(domain)
-    more = {"state": state, "reason": reason, "persistent": bool(domain.isPersistent())}
-    return vm.model_copy(update=more | {"cold": cold_disks(vm.disks, inactive.disks)})
-
-
-def _references(domain: Any, *, active: bool, persistent: bool) -> tuple[Reference, ...]:
-    """What its definition names on this host."""
-    live = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE if active else 0))
-    inactive = parse_xml(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if active and persistent else None
-    return tuple(references_of(live, inactive))
-
-
-def _with_lans(conn: Connect, references: tuple[Reference, ...]) -> tuple[Reference, ...]:
-    return tuple(
-        ref if ref.lan is None else ref.model_copy(update={"lan": lan_of(conn, ref.name, ref.portgroup)})
-        for ref in references
-    )
-
-
-def _lookup(conn: Connect, name_or_uuid: str) -> Any:
-    """By UUID, else by name. Raises NotFound."""
-    for find_by in (conn.lookupByUUIDString, conn.lookupByName):
-        try:
-            return find_by(name_or_uuid)
-        except libvirt.libvirtError as error:
-            # INVALID_ARG: a name is no UUID.
-            if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG):
-                raise
-    raise NotFound(f"no VM {name_or_uuid} on this host")
-
-
-def _sized(domain: Any, disk: Disk, keeps_holes: bool) -> Disk:
-    """With capacity and allocation in bytes, as far as libvirt can say. A raw disk without holes gets none."""
-    if disk.kind is DiskKind.EMPTY:
-        return disk
-    try:
-        capacity, allocation, physical = domain.blockInfo(disk.target)
-    except libvirt.libvirtError:
-        return disk  # a stopped VM's network disk: nobody knows, which is not zero
-    holes = keeps_holes and disk.kind is DiskKind.FILE and (disk.format != "raw" or allocation < capacity)
-    sizes = {"capacity_bytes": capacity, "allocation_bytes": allocation, "length_bytes": physical}
-    return disk.model_copy(update={**sizes, "holes_kept": holes})
-
-
-def _against(conn: Connect, vm: Vm, runs: bool) -> list[Refusal]:
-    """`runs`: its emulator is here, and can be executed."""
-    found = _names_taken(conn, vm)
-    found += checks.against_capabilities(vm, conn.getCapabilities(), runs)
-    found += checks.against_version(vm, conn.getVersion())
-    unsupported = {"arch-unsupported", "emulator-missing", "virt-type-missing", "machine-type-missing"}
-    if not any(refusal.code in unsupported for refusal in found):
-        found += _against_cpu(conn, vm)
-    return found
-
-
-def _names_taken(conn: Connect, vm: Vm) -> list[Refusal]:
-    fix = "undefine it there, if it is not needed (virsh undefine)"
-    found = []
-    same = find(conn, vm.uuid)
-    if same is not None:
-        message = f"a VM with UUID {vm.uuid} exists there already: {same.name()} ({state_of(same)[0]})"
-        found.append(Refusal(code="uuid-taken", message=message, fix=fix))
-    try:
-        other = conn.lookupByName(vm.name)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-            raise
-        return found
-    if other.UUIDString() != vm.uuid:
-        message = f"another VM there is called {vm.name} ({other.UUIDString()}, {state_of(other)[0]})"
-        found.append(Refusal(code="name-taken", message=message, fix="rename one of the two"))
-    return found
-
-
-def _against_cpu(conn: Connect, vm: Vm) -> list[Refusal]:
-    if not checks.comparable_cpu(vm):
-        return []
-    where = (vm.emulator or None, vm.arch, vm.machine or None, vm.virt_type)
-    if vm.virt_type != "kvm":
-        told = conn.getDomainCapabilities(*where, 0)
-        unknown = checks.against_cpu_model(vm, told)
-        if unknown or checks.gives_all_of(vm, told):
-            return unknown
-    try:
-        flags = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
-        conn.compareHypervisorCPU(*where, vm.cpu_xml, flags)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
-            raise
-        return [checks.cpu_refused(error.get_error_message())]
-    return []
 
 
 def _host_uuid(conn: Connect) -> str:

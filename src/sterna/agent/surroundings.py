@@ -1,0 +1,128 @@
+"""What the finders of leftovers may ask, and how they say what they have found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from sterna.agent.tokens import CheckTokens
+from sterna.domain.audit import (
+    Elsewhere,
+    Leftover,
+    Safety,
+)
+from sterna.domain.errors import SternaError
+from sterna.domain.model import GuestState, Observation
+from sterna.kit.tasks import all_of
+from sterna.kit.waiting import within
+from sterna.migration.context import HostPorts
+from sterna.migration.sharing import silent_on
+from sterna.ports.records import Journal
+from sterna.rpc.client import RpcClient
+
+ASK_S = 5.0
+"""How long one silent host may hold up the question, in seconds."""
+LOOK_S = 15.0
+"""How long one that lives may: its libvirt or a file system hangs."""
+AT_ONCE = 8
+"""Things that are looked at side by side: where one hangs, others are not."""
+Act = Callable[[], Awaitable[object]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A leftover, and what removes it."""
+
+    leftover: Leftover
+    act: Act | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """One host, its journal, and the other hosts it can ask."""
+
+    host: HostPorts
+    journal: Journal
+    client: RpcClient
+    tokens: CheckTokens
+    others: tuple[str, ...]
+    silent: tuple[str, ...]
+    """Hosts known to be down: not asked."""
+    until_ms: float
+    """When this audit is to be over, on the host's clock."""
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """Casts that nobody tries again for now, by id, and why."""
+
+    @property
+    def moving(self) -> set[str]:
+        """VMs in an open migration here: what they have is that migration's. Read it after the world."""
+        return {migration.vm_uuid for migration, _ in self.journal.open()}
+
+    @property
+    def left_s(self) -> float:
+        """What is left of its time."""
+        return max(0.0, (self.until_ms - self.host.clock.monotonic_ms()) / 1000)
+
+    def shortly(self, seconds: float) -> Surroundings:
+        """The same, with so much time at most."""
+        return replace(self, until_ms=min(self.until_ms, self.host.clock.monotonic_ms() + seconds * 1000))
+
+    async def elsewhere(self, vm: str) -> Elsewhere:
+        """What all other hosts say of that guest, now."""
+        answers = await asyncio.gather(*(self._ask(name, vm) for name in self.others))
+        answered = zip(self.others, answers, strict=True)
+        seen = {n: o for n, o in answered if o is not None and o.state is not GuestState.UNKNOWN}
+        return Elsewhere(seen, tuple(sorted({*self.silent, *(set(self.others) - set(seen))})))
+
+    async def sees(self, host: str, path: str, token: str) -> bool:
+        """Does that host see the token? Raises Unreachable or Unknown; StorageSilent, with the host."""
+        params = {"path": path, "token": token}
+        with silent_on(host):
+            answer = await self.client.call(host, "sees_token", params, silence_s=ASK_S, total_s=LOOK_S)
+        return bool(answer["seen"])
+
+    def leftover(self, kind: str, subject: str, why: str, safety: Safety, **more: str) -> Leftover:
+        """One of this host's."""
+        return Leftover(kind=kind, host=self.host.name, subject=subject, why=why, safety=safety, **more)
+
+    def not_looked_at(self, kind: str, subject: str, why: str) -> Leftover:
+        """Something here, of which nobody can say for now whether it is one."""
+        return self.leftover("not-looked-at", subject, f"{kind} cannot be looked for: {why}", Safety.CANNOT_TELL)
+
+    async def _ask(self, host: str, vm: str) -> Observation | None:
+        try:
+            answer = await self.client.call(host, "observe_guest", {"vm": vm}, silence_s=ASK_S, total_s=LOOK_S)
+        except SternaError:
+            return None
+        return Observation.model_validate(answer["observation"])
+
+
+Finder = Callable[[Surroundings], Coroutine[Any, Any, list[Found]]]
+Look = Callable[[Surroundings, T], Coroutine[Any, Any, list[Found]]]
+
+
+async def each(
+    around: Surroundings, kind: str, things: Iterable[T], subject: Callable[[T], str], look: Look[T]
+) -> list[Found]:
+    """`look` at each of them, several at once. One that cannot be looked at in time is said, and hides no other."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def at(thing: T) -> list[Found]:
+        try:
+            async with room:
+                return await within(around.host.clock, around.left_s, look(around, thing))
+        except TimeoutError:
+            why = "no answer before this audit had to end"
+        except SternaError as error:
+            why = error.message
+        return [Found(around.not_looked_at(kind, subject(thing), why))]
+
+    return [one for found in await all_of(at(thing) for thing in things) for one in found]
+
+
+def later(do: Callable[..., Awaitable[object]], *args: object, **named: object) -> Act:
+    """The call, made when the leftover is removed."""
+    return lambda: do(*args, **named)

@@ -1,0 +1,173 @@
+"""What speaks against moving a VM, from what is known of it and of its hosts. Used by the checks of both hosts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sterna.domain import plugs
+from sterna.domain.jobs import occupied
+from sterna.domain.journal import Migration
+from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Refusal, Transport, Vm
+from sterna.domain.objective import Objective
+from sterna.domain.policies import Accept
+from sterna.migration.context import HostPorts
+from sterna.migration.media import LARGEST_MEDIUM
+from sterna.migration.source import stream
+
+_MAXIMUM = re.compile(r"""<cpu\s[^>]*mode=.maximum.""")
+
+
+def check_vm(vm: Vm, holder: Migration | None, outgoing: Sequence[Refusal]) -> list[Refusal]:
+    """What the VM itself says against moving now. `outgoing`: what its hypervisor says (`check_outgoing`)."""
+    found = []
+    if holder is not None:  # what libvirt does with it is this migration's, and so may its pause be
+        message = f"{vm.name} is in migration {holder.id} to {holder.destination}"
+        found.append(Refusal(code="migration-under-way", message=message, fix="wait for it, or abort it"))
+    else:
+        found += occupied(vm, outgoing)
+    for what in vm.immovable:
+        found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
+    found += [r for d in vm.disks for r in (*d.against, *_check_disk(d))]
+    found += [r for d in vm.cold for r in _check_cold(vm, d)]
+    plugged = vm.state is GuestState.RUNNING  # else nothing shows where its NICs belong
+    found += plugs.twins(vm.nics)
+    return found + [r for n in vm.nics for r in plugs.refusals(n) or (plugs.unknowns(n) if plugged else [])]
+
+
+def _check_disk(disk: Disk) -> list[Refusal]:
+    if disk.kind is DiskKind.OTHER:
+        message = f"disk {disk.target}: {disk.detail or 'its kind'} is not supported yet"
+        return [Refusal(code="disk-unsupported", message=message, fix="detach it first")]
+    if disk.iscsi is not None and (disk.shareable or disk.read_only):
+        message = (
+            f"disk {disk.target} may be in use by several VMs: their host is admitted to it once, "
+            "and a VM that leaves takes that away from the others"
+        )
+        return [Refusal(code="volume-shared", message=message, fix="detach it for the move")]
+    if disk.local and disk.shareable:
+        message = f"disk {disk.target} ({disk.path}) is only on this host, and others may write to it (shareable)"
+        fix = "put it on storage both hosts see, or take <shareable/> out if nobody else uses it"
+        return [Refusal(code="disk-shareable", message=message, fix=fix)]
+    if disk.local and disk.encrypted:
+        message = f"disk {disk.target} ({disk.path}) is encrypted and only on this host: libvirt cannot copy it"
+        return [Refusal(code="disk-not-copyable", message=message, fix="put it on shared storage")]
+    if disk.carried and disk.format == "raw" and not disk.files[1:]:
+        size = disk.length_bytes or disk.capacity_bytes or 0
+        if size <= LARGEST_MEDIUM:
+            return []
+        message = (
+            f"{disk.device} {disk.target} ({disk.path}) is only on this host, and with {size >> 20} MiB more than "
+            f"the {LARGEST_MEDIUM >> 20} that are sent along"
+        )
+        fix = f"put the same file there as {disk.path}, or eject it"
+        return [Refusal(code="medium-missing", message=message, fix=fix)]
+    if disk.local and (disk.read_only or disk.device != "disk"):
+        message = f"{disk.device} {disk.target} ({disk.path}) is only on this host and libvirt cannot copy it"
+        fix = "eject it, or put it on shared storage"
+        return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
+    return []
+
+
+def _check_cold(vm: Vm, disk: Disk) -> list[Refusal]:
+    """A disk that only the persistent definition names; harmless where the other host reaches it as well."""
+    if disk.kind is DiskKind.RBD or (disk.kind is DiskKind.FILE and disk.local is False and not disk.against):
+        return []
+    where = disk.path or (disk.iscsi.target if disk.iscsi else disk.detail)
+    message = (
+        f"{disk.device} {disk.target} ({where}) is in the persistent definition of {vm.name} only: it would stay "
+        "behind, and the VM could not be started again where it goes"
+    )
+    if disk.device in ("cdrom", "floppy"):
+        fix = f"virsh change-media {vm.name} {disk.target} --eject --config"
+    else:
+        fix = f"give it to the running VM as well, or virsh detach-disk {vm.name} {disk.target} --config"
+    return [Refusal(code="disk-only-persistent", message=message, fix=fix)]
+
+
+def not_known_as_shared(disk: Disk, host: str) -> Refusal:
+    """A disk that both hosts see and that libvirt takes for local."""
+    message = (
+        f"disk {disk.target}: both hosts see {disk.path}, but libvirt on {host} takes its folder for that host's "
+        "own, and refuses to leave it there"
+    )
+    fix = (
+        "name the folder in `shared_filesystems` of /etc/libvirt/qemu.conf on both hosts, and restart libvirtd (or "
+        "virtqemud) there"
+    )
+    return Refusal(code="folder-not-known-as-shared", message=message, fix=fix)
+
+
+def check_stream(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective) -> tuple[Transport, list[Refusal]]:
+    """How the memory would travel, and what of what was asked for cannot be."""
+    found = stream.solution(wanted, here, there, vm)
+    return found.parameters.transport if found.parameters else Transport.TCP, list(found.refusals)
+
+
+def check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal]:
+    """Admission is an initiator's, and so is its withdrawal at R3 and F3: with one name on two hosts, either of
+    them would cut off the guest that runs on the other."""
+    shared = [
+        disk.target
+        for disk in vm.disks
+        if disk.iscsi is not None and there.initiator and there.initiator in (here.initiator, disk.iscsi.initiator)
+    ]
+    if not shared:
+        return []
+    message = (
+        f"{there.name}'s initiator name, {there.initiator}, is in use on {here.name} as well: a volume "
+        f"({', '.join(shared)}) that is taken from the one is taken from the other"
+    )
+    fix = "give each host its own: `initiator` in `[volumes]` of its agent's settings"
+    return [Refusal(code="initiator-shared", message=message, fix=fix)]
+
+
+def check_maximum(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective) -> list[Refusal]:
+    """`maximum` in software emulation is whatever that QEMU can emulate, and nobody compares it."""
+    all_of_it = vm.virt_type == "qemu" and _MAXIMUM.search(vm.cpu_xml)
+    if not all_of_it or here.qemu_version == there.qemu_version or Accept.CPU in wanted.accept:
+        return []
+    message = (
+        f"{vm.name} has the largest CPU that its QEMU can emulate (mode='maximum'), and {there.name} has another "
+        f"QEMU than {here.name}: features may be missing there"
+    )
+    fix = "install the same QEMU; or give the VM a named CPU model while it is off; or take the risk: --accept cpu"
+    return [Refusal(code="cpu-not-the-same", message=message, fix=fix)]
+
+
+def reached(vm: Vm) -> list[Disk]:
+    """The disks that a destination must reach where they are, now or at the VM's next start."""
+    cold = [d for d in vm.cold if d.kind is DiskKind.FILE and not d.against]
+    return [
+        d
+        for d in (*vm.disks, *cold)
+        if not d.local
+        and d.kind not in (DiskKind.EMPTY, DiskKind.OTHER)
+        and not (d.medium and d.against)  # that it is another one there
+    ]
+
+
+OWN_FILE = "give that VM a file of its own, or detach it there; or put the file on shared storage"
+
+
+async def in_use(host: HostPorts, vm: Vm, why: str) -> list[Refusal]:
+    """Local disks whose file, or whose place, another domain of this host needs."""
+    local = {d.path: d for d in vm.disks if d.local and d.path}
+    if not local:
+        return []
+    users = await host.storage.used_by(tuple(local), await host.hypervisor.claims(besides=vm.uuid))
+    return [
+        Refusal(
+            code="disk-in-use",
+            message=f"disk {local[path].target}: {path} is used by {', '.join(owners)} as well: {why}",
+            fix=OWN_FILE,
+        )
+        for path, owners in users.items()
+    ]
+
+
+def not_believed(host: str, vm: Vm, epoch: object) -> Refusal:
+    """A host that names an epoch which cannot be."""
+    message = f"{host} says that it has seen epoch {str(epoch)[:30]} of {vm.name}, which cannot be true"
+    fix = "choose another destination, and see what wrote that into the journal there"
+    return Refusal(code="epoch-not-believed", message=message, fix=fix)
