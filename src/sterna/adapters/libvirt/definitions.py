@@ -135,4 +135,10 @@ def _kept(path: Path) -> str | None:
     except (OSError, ValueError, Permanent):
         return None
     domain = root if root.tag == "domain" else root.find("domain")
-    return None if domain is None else to_text(domain)
+    if domain is None:
+        return None
+    for private in [*domain.iter("privateData")]:  # libvirtd's own notes: names of objects in QEMU, no files
+        parent = private.getparent()
+        if parent is not None:
+            parent.remove(private)
+    return to_text(domain)
