@@ -223,7 +223,6 @@ def test_many_that_are_just_being_started_are_waited_for_together(
 
 def test_libvirtds_own_notes_are_left_out(tmp_path: Path) -> None:
     """They name objects of QEMU by paths that look like files: no other guest may be refused one of that name."""
-    files(tmp_path)
     private = "<privateData><qom name='/machine/peripheral/virtio-disk0/virtio-backend'/></privateData>"
     devices = f"<devices><disk type='file'>{private}<source file='/srv/a.img'/></disk></devices></domain>"
     (tmp_path / "run/tern.xml").write_text(STATUS.replace("</domain>", devices))
