@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.journal import SqlJournal
@@ -29,6 +30,7 @@ from sterna.sim.ports.vif import SimVif
 from sterna.sim.ports.volumes import SimIscsiVolumes, SimSharedFiles
 from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
+from sterna.sim.world.snapshot import HostSnapshot
 from tests.asking import to_start
 
 FaultHook = Callable[[str, str, str], Awaitable[None]]
@@ -107,7 +109,7 @@ class SimAgent:
             **self.settings,  # type: ignore[arg-type]
         )
 
-    async def _strike(self, step: str, row: str, moment: str) -> None:
+    async def _strike(self, step: str, row: str, moment: str, /) -> None:
         """Rules are (step, moment, action: a word, or what to do to the world); each strikes once, but `permanent`
         which stays."""
         for rule in list(self.rules):
@@ -168,8 +170,8 @@ class SimFleet:
                 await agent.kill()
         await self.world.close()
 
-    def vm(self, name: str = "tern", **more: object) -> str:
-        return add_vm(self.world, "host1", name, disks=("shared", "local", "iscsi"), **more)  # type: ignore[arg-type]
+    def vm(self, name: str = "tern", **more: Any) -> str:
+        return add_vm(self.world, "host1", name, disks=("shared", "local", "iscsi"), **more)
 
     async def start(
         self,
@@ -215,10 +217,10 @@ class SimFleet:
 
         self._later.add(asyncio.create_task(wait()))
 
-    def snapshots(self) -> dict[str, object]:
+    def snapshots(self) -> dict[str, HostSnapshot]:
         return {name: self.world.snapshot(name) for name in self.agents}
 
-    def own(self, host: str) -> object:
+    def own(self, host: str) -> HostSnapshot:
         """What is on this host alone: shared folders left out."""
         seen = self.world.snapshot(host)
         return replace(seen, files={p: f for p, f in seen.files.items() if not p.startswith("/srv/shared/")})

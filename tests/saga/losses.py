@@ -5,7 +5,7 @@ from __future__ import annotations
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 from sterna.sim.libvirt import life
-from sterna.sim.world.things import Change
+from sterna.sim.world.things import Change, SimDomain
 from tests.saga.fleet import SimAgent, SimFleet
 
 KEEP_ALIVE_S = 25.0
@@ -24,7 +24,8 @@ async def power_back(fleet: SimFleet, host: str) -> None:
 
 async def declare(fleet: SimFleet, dead: str, to: str, method: str = "declare_dead") -> list[Data]:
     answer = await fleet.client.call(to, method, {"host": dead, "at": "now"})
-    return answer["migrations"]
+    found: list[Data] = answer["migrations"]
+    return found
 
 
 async def closed(fleet: SimFleet, host: str, limit_s: float = 120) -> None:
@@ -40,7 +41,7 @@ def told(agent: SimAgent, migration: str) -> tuple[str, str]:
     return entry.data["status"], entry.data["reason"]
 
 
-def domain(fleet: SimFleet, host: str, vm: str):
+def domain(fleet: SimFleet, host: str, vm: str) -> SimDomain | None:
     return fleet.world.hosts[host].domains.get(vm)
 
 

@@ -56,7 +56,7 @@ def one(fleet: SimFleet) -> str:
     return next(iter(fleet.world.guests))
 
 
-async def in_postcopy(fleet: SimFleet, **more: object) -> str:
+async def in_postcopy(fleet: SimFleet, **more: Any) -> str:
     """A guest that runs on host2 while host1 still holds most of its memory; its UUID."""
     vm = fleet.vm(**more)
     await fleet.start(vm, asked=PERMITTED)

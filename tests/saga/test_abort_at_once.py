@@ -14,12 +14,12 @@ async def test_an_abort_does_not_wait_for_a_destination_that_takes_its_time() ->
     destination = fleet.agents["host2"]
     strike = destination._strike
 
-    async def slow(name, row, moment) -> None:
+    async def slow(name: str, row: str, moment: str) -> None:
         if (name, moment) == ("connect-volumes", "before"):
             await fleet.clock.sleep(400)
         await strike(name, row, moment)
 
-    destination._strike = slow
+    destination._strike = slow  # type: ignore[method-assign]
 
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()

@@ -20,7 +20,7 @@ from sterna.ports.vif import MADE_BY
 from sterna.sim.libvirt import life
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.volumes import SimIscsiVolumes
-from sterna.sim.world.things import SimDomain, SimFile, SimPort
+from sterna.sim.world.things import Change, SimDomain, SimFile, SimPort
 from tests.saga.controlled import Play, started
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import power_back, power_cut
@@ -208,14 +208,14 @@ async def test_a_tap_whose_guest_starts_between_the_look_and_the_repair_stays(pl
         hypervisor = fleet.agents["host2"]._agent._host.hypervisor  # type: ignore[union-attr]
         observe, seen = hypervisor.observe, []
 
-        async def observe_once(uuid: str):
+        async def observe_once(uuid: str) -> Observation:
             seen.append(uuid)
             found = await observe(uuid)
             if uuid == port.external_ids["vm-uuid"] and seen.count(uuid) > 1:
                 return found.model_copy(update={"state": GuestState.RUNNING})
             return found
 
-        hypervisor.observe = observe_once
+        hypervisor.observe = observe_once  # type: ignore[method-assign]
         (left,) = (await asked).leftovers
         assert left.done == "left alone: it has changed meanwhile"
         assert "tapleft" in fleet.world.hosts["host2"].taps and vm
@@ -231,7 +231,7 @@ async def test_the_leftovers_of_a_dead_destination_that_came_back(play: Play) ->
         empty = fleet.own("host2")
         arrived = asyncio.Event()
 
-        def watch(change) -> None:
+        def watch(change: Change) -> None:
             found = fleet.world.hosts["host2"].domains.get(vm)
             if found is not None and found.running:
                 arrived.set()
@@ -383,8 +383,8 @@ async def test_a_dead_file_system_hides_nothing_else_and_every_host_answers_in_t
             life.add_vm(fleet.world, "host2", f"silent-too{number}", disks=("file",))
         made = plant_files(fleet, "host2", vm)
         plant_tap(fleet, "host2", vm)
-        for host in fleet.world.hosts.values():
-            host.silent.add("/srv/shared")
+        for there in fleet.world.hosts.values():
+            there.silent.add("/srv/shared")
         began_ms = fleet.clock.monotonic_ms()
         found = await controller.audits.audit()
         assert fleet.clock.monotonic_ms() - began_ms < 100_000
@@ -393,8 +393,8 @@ async def test_a_dead_file_system_hides_nothing_else_and_every_host_answers_in_t
         assert told == {("host2", "files", made.files[0]), ("host2", "tap", "tapleft")}
         unseen = {(f.host, f.subject) for f in found.leftovers if f.kind == "not-looked-at"}
         for host in ("host1", "host2"):
-            names = fleet.world.hosts[host].domains.values()
-            paths = {d.path for domain in names for d in domain.definition.disks if d.path}
+            domains = fleet.world.hosts[host].domains.values()
+            paths = {d.path for domain in domains for d in domain.definition.disks if d.path}
             assert {(host, path) for path in paths if path.startswith("/srv/shared")} <= unseen
         assert all(f.why for f in found.leftovers)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sterna.domain.status import Status
+from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import one, run, when
 
@@ -14,17 +16,17 @@ from tests.saga.playing import one, run, when
 def without(fleet: SimFleet, host: str, vm: str, **gone: str) -> None:
     """As `virsh detach-disk` or `detach-interface` leaves a running guest."""
     domain = fleet.world.hosts[host].domains[vm]
-    kept = {
+    kept: dict[str, Any] = {
         what: tuple(
             one for one in getattr(domain.live, what) if (one.target if what == "disks" else one.mac) != name
         )
         for what, name in gone.items()
     }
-    domain.live = replace(domain.live, **kept)
+    domain.live = replace(not_none(domain.live), **kept)
 
 
 @pytest.fixture
-def fleet():
+def fleet() -> SimFleet:
     return SimFleet()
 
 
@@ -67,7 +69,7 @@ async def test_a_nic_that_was_detached_after_the_arrival_does_not_hold_the_end_u
 def detach_nic(fleet: SimFleet, host: str) -> None:
     """`virsh detach-interface` of the only VM's first NIC: its port goes with it."""
     vm = one(fleet)
-    live = fleet.world.hosts[host].domains[vm].live
+    live = not_none(fleet.world.hosts[host].domains[vm].live)
     without(fleet, host, vm, nics=live.nics[0].mac)
     for device in list(fleet.world.hosts[host].ports):
         fleet.world.remove_port(host, device)

@@ -120,7 +120,7 @@ async def test_a_request_repeated_while_the_first_is_checked_is_the_same_migrati
             await fleet.clock.sleep(after_s)
             return str((await fleet.client.call("host1", "start_migration", params))["migration"]["id"])
 
-        assert await asyncio.gather(ask(0), ask(0.5)) == [params["id"], params["id"]]
+        assert list(await asyncio.gather(ask(0), ask(0.5))) == [params["id"], params["id"]]
 
     check, slowly = SimHypervisor.check_incoming, [1.0, 5.0]
 
@@ -163,7 +163,8 @@ async def test_what_its_user_was_told_has_failed_is_never_accepted_afterwards(pl
 
 
 async def test_a_request_is_not_refused_while_the_same_one_is_still_being_checked(play: Play) -> None:
-    goes_on, against = asyncio.Event(), [[], [Refusal(code="no-room", message="host2 has no room")]]
+    goes_on = asyncio.Event()
+    against: list[list[Refusal]] = [[], [Refusal(code="memory-short", message="host2 has no room")]]
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         params = to_start(fleet.vm(), "host2")

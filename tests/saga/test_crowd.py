@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 import httpx2
 
@@ -22,7 +23,7 @@ async def test_a_thousand_at_once_make_one_migration_and_999_conflicts(play: Pla
         asked = 0
         check = fleet.agents["host1"]._agent.source._checks.check  # type: ignore[union-attr]
 
-        async def counted(*args):
+        async def counted(*args: Any) -> Any:
             nonlocal asked
             asked += 1
             return await check(*args)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from sterna.controller.controller import Controller
 from sterna.domain.errors import NotFound, Refused
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
+from sterna.ports.fleet import MigrationRecord
 from sterna.sim.libvirt import life
 from tests.saga.controlled import Play, read, started
 from tests.saga.fleet import SimFleet
 
-BIG = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
+BIG: dict[str, Any] = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
 
 
 async def power_cut(fleet: SimFleet, *hosts: str) -> None:
@@ -21,7 +25,9 @@ async def power_cut(fleet: SimFleet, *hosts: str) -> None:
         life.power_off(fleet.world, host)
 
 
-async def until(fleet: SimFleet, controller: Controller, holds, limit_s: float = 60.0):
+async def until(
+    fleet: SimFleet, controller: Controller, holds: Callable[[MigrationRecord], bool], limit_s: float = 60.0
+) -> MigrationRecord:
     """Look at the record of the migration, in virtual time, until `holds(record)`."""
     deadline = fleet.clock.monotonic_ms() + limit_s * 1000
     while True:

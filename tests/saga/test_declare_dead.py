@@ -6,6 +6,7 @@ Whatever the survivor does then, the dead host's return must change nothing that
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -17,11 +18,13 @@ from sterna.domain.model import Data, GuestState
 from sterna.domain.status import Status
 from sterna.migration.context import DECLARED, WRITTEN_OFF
 from sterna.sim.libvirt import life, qemu
+from sterna.sim.world.things import Change
+from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import closed, declare, domain, power_back, power_cut, told
 from tests.saga.playing import raising, run
 
-BIG = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
+BIG: dict[str, Any] = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
 
 
 async def noted(fleet: SimFleet, host: str, name: str) -> None:
@@ -54,8 +57,8 @@ async def test_the_source_dies_while_it_copies_the_destination_cleans_up_and_the
         await power_back(fleet, "host1")
         assert await fleet.ended() is Status.FAILED
         assert fleet.world.running(vm) == []
-        assert domain(fleet, "host1", vm).state is GuestState.SHUTOFF
-        assert not domain(fleet, "host1", vm).autostart  # by now it may run elsewhere
+        assert not_none(domain(fleet, "host1", vm)).state is GuestState.SHUTOFF
+        assert not not_none(domain(fleet, "host1", vm)).autostart  # by now it may run elsewhere
         assert fleet.agents["host2"].journal.outbox() == []
 
     await run(scenario)
@@ -99,7 +102,7 @@ async def test_the_source_dies_when_the_guest_has_arrived_the_destination_finish
         await closed(fleet, "host2")
         assert told(fleet.agents["host2"], fleet.migration)[0] == Status.COMPLETED
         assert fleet.world.running(vm) == ["host2"]
-        assert domain(fleet, "host2", vm).autostart
+        assert not_none(domain(fleet, "host2", vm)).autostart
         # it lives on: it moves to a third host and back, with new epochs, before the first host returns
         for source, to in (("host2", "host3"), ("host3", "host2")):
             await fleet.start(vm, to=to, source=source)
@@ -128,7 +131,7 @@ async def test_the_guest_arrived_and_ended_before_the_destination_was_asked() ->
         await declare(fleet, "host1", "host2")
         await closed(fleet, "host2")
         assert told(fleet.agents["host2"], fleet.migration)[0] == Status.COMPLETED
-        assert domain(fleet, "host2", vm).state is GuestState.SHUTOFF
+        assert not_none(domain(fleet, "host2", vm)).state is GuestState.SHUTOFF
         assert fleet.world.running(vm) == []
 
     await run(scenario)
@@ -138,7 +141,7 @@ async def test_the_survivors_agent_is_killed_at_every_step_of_ending_its_half_al
     """The declaration and the decision are in its journal."""
     for step in ("remove-configuration", "remove-vifs", "disconnect-volumes-here", "remove-instance-directory"):
 
-        async def scenario(fleet: SimFleet, step=step) -> None:
+        async def scenario(fleet: SimFleet, step: str = step) -> None:
             vm = fleet.vm(**BIG)
             empty = fleet.own("host2")
             await fleet.start(vm)
@@ -183,7 +186,7 @@ async def test_another_guest_of_this_uuid_runs_there_it_is_held_and_said() -> No
         await fleet.start(vm)
         while fleet.agents["host1"].alive:
             await fleet.clock.sleep(0.5)
-        old = domain(fleet, "host1", vm)
+        old = not_none(domain(fleet, "host1", vm))
         life.power_off(fleet.world, "host1")
         hosts = fleet.world.hosts
         hosts["host2"].domains[vm] = type(old)(uuid=vm, inactive=old.inactive)
@@ -237,7 +240,7 @@ async def test_the_destination_dies_with_the_guest_nothing_is_started_and_what_i
         while fleet.agents["host2"].alive:
             await fleet.clock.sleep(0.1)
         life.power_off(fleet.world, "host2")
-        disks = {d.path for d in domain(fleet, "host1", vm).definition.disks if d.path}
+        disks = {d.path for d in not_none(domain(fleet, "host1", vm)).definition.disks if d.path}
         await fleet.clock.sleep(600)
         assert not fleet.agents["host1"].history(fleet.migration).closed
         (planned,) = await declare(fleet, "host2", "host1")
@@ -247,13 +250,13 @@ async def test_the_destination_dies_with_the_guest_nothing_is_started_and_what_i
         assert status == Status.COMPLETED
         assert "the guest was on host2 when that host died" in reason
         assert fleet.world.running(vm) == []
-        kept = domain(fleet, "host1", vm)
+        kept = not_none(domain(fleet, "host1", vm))
         assert kept.state is GuestState.SHUTOFF and not kept.autostart
         assert all(fleet.world.hosts["host1"].file(path) for path in disks)
         # the dead host is back: it has the newest disks, and must neither start it nor take its ports
         await power_back(fleet, "host2")
         assert await fleet.ended() is Status.COMPLETED
-        there = domain(fleet, "host2", vm)
+        there = not_none(domain(fleet, "host2", vm))
         assert there.state is GuestState.SHUTOFF and not there.autostart
         assert all(fleet.world.hosts["host2"].file(path) for path in disks)
         assert not fleet.world.hosts["host2"].taps
@@ -266,7 +269,7 @@ def at_the_switch_over(fleet: SimFleet, vm: str) -> asyncio.Event:
     """Set when the guest runs on the destination, before the source's libvirt has heard of it."""
     runs_there = asyncio.Event()
 
-    def watch(change) -> None:
+    def watch(change: Change) -> None:
         found = domain(fleet, "host2", vm)
         if change.host == "host2" and change.subject == vm and found is not None and found.running:
             runs_there.set()
@@ -284,14 +287,14 @@ async def test_the_destination_dies_in_the_instant_of_the_switch_over(disks: tup
         await runs_there.wait()
         await power_cut(fleet, "host2")
         await fleet.clock.sleep(60)
-        assert domain(fleet, "host1", vm).state is GuestState.PAUSED
+        assert not_none(domain(fleet, "host1", vm)).state is GuestState.PAUSED
         assert not fleet.agents["host1"].history(fleet.migration).closed
         await declare(fleet, "host2", "host1")
         if verdict == "held":
             await fleet.clock.sleep(600)
             assert fleet.agents["host1"].history(fleet.migration).status == Status.ERROR
             assert "virsh resume" in told(fleet.agents["host1"], fleet.migration)[1]
-            assert domain(fleet, "host1", vm).state is GuestState.PAUSED
+            assert not_none(domain(fleet, "host1", vm)).state is GuestState.PAUSED
             host = fleet.world.hosts["host1"]
             qemu.run(fleet.world, host, host.domains[vm], reason="unpaused", event="resumed", detail="unpaused")
         await closed(fleet, "host1")
@@ -355,7 +358,9 @@ async def test_the_host_is_heard_again_before_anything_was_done() -> None:
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("can't start new thread"), asyncio.CancelledError()])
-async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or_asked(error) -> None:
+async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or_asked(
+    error: BaseException | None,
+) -> None:
     async def scenario(fleet: SimFleet) -> None:
         source, survivor = fleet.agents["host1"], fleet.agents["host2"]
         await fleet.start(fleet.vm(**BIG))
@@ -364,7 +369,7 @@ async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or
         fleet.world.hosts["host2"].libvirtd_up = False
         await declare(fleet, "host1", "host2")
         await fleet.clock.sleep(3)
-        with raising(Fencing, "_lives", *[error] * (error is not None)) as left:
+        with raising(Fencing, "_lives", *([] if error is None else [error])) as left:
             survivor.disk_full(error is None)
             await source.start()
             await fleet.clock.sleep(10)
@@ -408,7 +413,8 @@ async def test_the_word_is_taken_back() -> None:
         fleet.world.hosts["host2"].libvirtd_up = False
         await declare(fleet, "host1", "host2")
         await declare(fleet, "host1", "host2")  # again is nothing
-        assert await declare(fleet, "host1", "host2", "declare_alive") == [fleet.migration]
+        answer = await fleet.client.call("host2", "declare_alive", {"host": "host1", "at": "now"})
+        assert answer["migrations"] == [fleet.migration]
         fleet.world.hosts["host2"].libvirtd_up = True
         await fleet.clock.sleep(60)
         assert not fleet.agents["host2"].history(fleet.migration).closed

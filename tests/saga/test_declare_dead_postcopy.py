@@ -8,6 +8,7 @@ from __future__ import annotations
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.sim.libvirt import life
+from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import closed, declare, domain, power_cut, told
 from tests.saga.playing import in_postcopy, run
@@ -24,7 +25,7 @@ async def test_the_destination_dies_with_the_guest() -> None:
         await closed(fleet, "host1")
         status, reason = told(fleet.agents["host1"], fleet.migration)
         assert status == Status.COMPLETED and "when that host died" in reason
-        kept = domain(fleet, "host1", vm)
+        kept = not_none(domain(fleet, "host1", vm))
         assert kept.state is GuestState.SHUTOFF and not kept.autostart
         life.power_on(fleet.world, "host2")
         await fleet.agents["host2"].start()

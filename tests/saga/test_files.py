@@ -14,6 +14,7 @@ from sterna.domain.status import Status
 from sterna.sim.libvirt.life import add_vm
 from sterna.sim.world.things import Definition, SimDomain, SimFile
 from tests.asking import to_check
+from tests.narrowing import not_none
 
 from .fleet import SimFleet
 
@@ -70,8 +71,8 @@ async def test_read_only_storage_need_not_be_known_as_shared() -> None:
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
         fleet.world.shared["/srv/shared"].known = False
         domain = fleet.world.hosts["host1"].domains[vm]
-        disks = tuple(disk.model_copy(update={"read_only": True}) for disk in domain.live.disks)
-        domain.live = replace(domain.live, disks=disks)
+        disks = tuple(disk.model_copy(update={"read_only": True}) for disk in not_none(domain.live).disks)
+        domain.live = replace(not_none(domain.live), disks=disks)
         assert await reasons(fleet, vm) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -10,12 +11,13 @@ from sterna.domain.errors import Temporary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.migration.context import ABORT_ASKED
+from tests.narrowing import not_none
 from tests.saga.fleet import SimAgent, SimFleet
 from tests.saga.playing import begin, run
 from tests.saga.steps import backward, forward
 
 
-async def again(fleet: SimFleet, vm) -> None:
+async def again(fleet: SimFleet, vm: str) -> None:
     """The VM may migrate as ever, once there is room."""
     await fleet.clock.sleep(fleet.full_s)
     at = fleet.world.running(vm)[0]
@@ -25,13 +27,13 @@ async def again(fleet: SimFleet, vm) -> None:
     assert fleet.world.running(vm) == [to]
 
 
-def before(cases):
+def before(cases: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """Of the host that drives, one moment each: what finds no room is what is written after it."""
     return [case for case in cases if case[0] == "host1" and case[2] == "before"]
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before(forward()))
-async def test_a_migration_ends_when_the_disk_has_room_again(host, step, moment) -> None:
+async def test_a_migration_ends_when_the_disk_has_room_again(host: str, step: str, moment: str) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         empty = {name: fleet.own(name) for name in fleet.agents}
@@ -48,7 +50,7 @@ async def test_a_migration_ends_when_the_disk_has_room_again(host, step, moment)
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before(backward()))
-async def test_a_rollback_ends_when_the_disk_has_room_again(host, step, moment) -> None:
+async def test_a_rollback_ends_when_the_disk_has_room_again(host: str, step: str, moment: str) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         as_it_was = fleet.snapshots()
@@ -64,11 +66,11 @@ async def test_a_rollback_ends_when_the_disk_has_room_again(host, step, moment) 
     await run(scenario)
 
 
-def full_after(agent: SimAgent, method, *words) -> None:
+def full_after(agent: SimAgent, method: str, *words: str) -> None:
     """Its disk is full right after this is written."""
     write = getattr(agent.journal, method)
 
-    def written(*told, **more):
+    def written(*told: Any, **more: Any) -> Any:
         result = write(*told, **more)
         if all(word in (*told, *more.values()) for word in words):
             agent.disk_full(True)
@@ -89,7 +91,7 @@ async def test_a_request_that_was_the_last_to_find_room_is_driven() -> None:
     await run(scenario)
 
 
-async def copying(fleet: SimFleet, **asked):
+async def copying(fleet: SimFleet, **asked: Any) -> SimAgent:
     await begin(fleet, fleet.vm(), Asked(bandwidth_bytes_s=2**20, **asked))  # minutes
     while not fleet.world.copies:
         await fleet.clock.sleep(0.1)
@@ -117,7 +119,7 @@ async def test_a_copy_is_steered_also_when_a_word_about_it_found_no_room() -> No
         await fleet.clock.sleep(40)
         source.disk_full(False)
         assert await fleet.ended(limit_s=60) is Status.FAILED
-        assert "given up" in source.history(fleet.migration).turned["error"]["message"]
+        assert "given up" in not_none(source.history(fleet.migration).turned)["error"]["message"]
 
     await run(scenario)
 

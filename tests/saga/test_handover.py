@@ -4,14 +4,19 @@ and lets its own guest run again (seen with libvirt 11.3; docs/lab-notebook/fiel
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from sterna.agent.destination import IncomingMigrations
+from sterna.domain.journal import Entry
+from sterna.domain.model import Nic
 from sterna.domain.status import Status
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif
+from sterna.sim.world.things import Change
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import KEEP_ALIVE_S, lose_the_answer, lost
 
@@ -19,7 +24,7 @@ from tests.saga.losses import KEEP_ALIVE_S, lose_the_answer, lost
 def lose_libvirt_when_it_runs_there(fleet: SimFleet, lost: str) -> None:
     """The destination's libvirtd dies, or the connection between the two libvirts, once the guest runs there."""
 
-    def look(change) -> None:
+    def look(change: Change) -> None:
         if (change.what, change.detail) == ("job", "finished"):
             if lost == "libvirtd":
                 fleet.world.hosts["host2"].libvirtd_up = False
@@ -96,9 +101,9 @@ async def test_libvirt_cannot_let_the_old_copy_run_again(lost: str) -> None:
 async def test_a_destination_that_dies_in_the_hand_over_gives_the_guest_back() -> None:
     """Its QEMU dies when the guest is paused on the source: nobody but Sterna can let it run here again."""
     fleet = SimFleet()
-    killed = []
+    killed: list[Change] = []
 
-    def look(change) -> None:
+    def look(change: Change) -> None:
         if (
             (change.what, change.detail) == ("domain", "paused (migration)")
             and change.host == "host1"
@@ -131,7 +136,7 @@ async def test_without_the_interlock_an_old_copy_that_libvirt_lets_run_again_is_
     fleet = SimFleet()
     both, journaled = [], []
 
-    def look(change) -> None:
+    def look(change: Change) -> None:
         if change.what == "domain" and change.detail == "paused (user)":
             journaled.append("held-old-copy" in fleet.agents["host1"].history(fleet.migration).notes)
         if change.what == "domain" and len(fleet.world.running(change.subject)) > 1:
@@ -165,7 +170,7 @@ def standstill(fleet: SimFleet) -> asyncio.Event:
     """Set when the guest stops on its source for the switch-over."""
     stands = asyncio.Event()
 
-    def look(change) -> None:
+    def look(change: Change) -> None:
         if (change.what, change.detail, change.host) == ("domain", "paused (migration)", "host1"):
             stands.set()
 
@@ -201,16 +206,16 @@ async def test_the_network_service_is_asked_before_the_standstill_is_journaled()
             journal, switch = fleet.agents["host1"].journal, SimNetwork.switch
             append = journal.append
 
-            def appended(*args, name: str = "", **more):
+            def appended(*args: Any, name: str = "", **more: Any) -> Entry:
                 if name == "saw-suspended-migrated":
                     order.append("journal")
                 return append(*args, name=name, **more)
 
-            async def switched(network, *args) -> None:
+            async def switched(network: SimNetwork, *args: Any) -> None:
                 order.append("asked")
                 await switch(network, *args)
 
-            journal.append = appended
+            journal.append = appended  # type: ignore[method-assign]
             with patch.object(SimNetwork, "switch", switched):
                 await fleet.start(fleet.vm())
                 assert await fleet.ended() is Status.COMPLETED
@@ -247,7 +252,7 @@ async def test_frames_that_were_called_away_are_called_back_where_the_guest_stay
 async def test_a_hint_of_a_standstill_that_comes_too_late_calls_nothing_away() -> None:
     fleet, late = SimFleet(), []
 
-    async def keep(desk, migration_id) -> None:
+    async def keep(desk: IncomingMigrations, migration_id: str) -> None:
         late.append((desk, migration_id))
 
     hear = IncomingMigrations.guest_leaves
@@ -298,16 +303,16 @@ async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is
             journal, announce = fleet.agents["host2"].journal, SimVif.announce
             append = journal.append
 
-            def appended(*args, name: str = "", **more):
+            def appended(*args: Any, name: str = "", **more: Any) -> Entry:
                 if name == "guest-ran-here":
                     order.append("journal")
                 return append(*args, name=name, **more)
 
-            async def announced(vif, nic) -> None:
+            async def announced(vif: SimVif, nic: Nic) -> None:
                 order.append("frame")
                 await announce(vif, nic)
 
-            journal.append = appended
+            journal.append = appended  # type: ignore[method-assign]
             with (
                 patch.object(SimVif, "announce", announced),
                 patch.object(IncomingMigrations, "guest_leaves", lost),
@@ -326,7 +331,7 @@ async def test_a_guest_has_its_host_to_itself_when_it_is_let_run_unless_somebody
     fleet.world.pace.finish_ms = 200
     runs, written = asyncio.Event(), asyncio.Event()
 
-    def look(change) -> None:
+    def look(change: Change) -> None:
         if change.what == "domain" and change.detail == "running (migrated)":
             runs.set()
 
@@ -335,12 +340,12 @@ async def test_a_guest_has_its_host_to_itself_when_it_is_let_run_unless_somebody
             host2 = fleet.agents["host2"]
             append = host2.journal.append
 
-            def appended(*args, name: str = "", **more):
+            def appended(*args: Any, name: str = "", **more: Any) -> Entry:
                 if name == "guest-ran-here":
                     written.set()
                 return append(*args, name=name, **more)
 
-            host2.journal.append = appended
+            host2.journal.append = appended  # type: ignore[method-assign]
             fleet.world.watch(look)
             vm = fleet.vm()
             await fleet.start(vm)
@@ -357,12 +362,12 @@ async def test_a_guest_has_its_host_to_itself_when_it_is_let_run_unless_somebody
     await fleet.clock.run(scenario())
 
 
-async def told_of_its_arrival(and_then) -> list[float]:
+async def told_of_its_arrival(and_then: Callable[[SimFleet, str], None]) -> list[float]:
     """Seconds after the first at which the network was told of a guest that moved; `and_then` comes at its end."""
     fleet, told = SimFleet(), []
     announce = SimVif.announce
 
-    async def announced(vif, nic) -> None:
+    async def announced(vif: SimVif, nic: Nic) -> None:
         told.append(fleet.clock.monotonic_ms() / 1000)
         await announce(vif, nic)
 
@@ -387,7 +392,7 @@ async def test_the_network_is_told_again_after_the_migration_is_over() -> None:
 
 
 async def test_a_guest_that_has_moved_on_is_not_called_back() -> None:
-    def move_on(fleet: SimFleet, vm) -> None:
+    def move_on(fleet: SimFleet, vm: str) -> None:
         fleet.world.hosts["host2"].domains.pop(vm)
 
     assert await told_of_its_arrival(move_on) == [0.0, 0.1, 0.5]

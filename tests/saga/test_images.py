@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -33,9 +34,9 @@ class Scene:
         self.fleet = SimFleet()
         agent = self.fleet.agents["host2"]
         plain = agent.ports
-        agent.ports = lambda: replace(plain(), images=glance, traits=("CUSTOM_GOLD",))
+        agent.ports = lambda: replace(plain(), images=glance, traits=("CUSTOM_GOLD",))  # type: ignore[method-assign]
 
-    async def run(self, scenario) -> None:
+    async def run(self, scenario: Callable[[SimFleet, str], Awaitable[None]]) -> None:
         async def inside() -> None:
             async with self.fleet as fleet:
                 vm = fleet.vm()
@@ -47,8 +48,8 @@ class Scene:
 
 
 @pytest.mark.parametrize("told", [None, {}, {"hw_disk_bus": "virtio", "trait:CUSTOM_GOLD": "required"}])
-async def test_an_image_that_demands_nothing_this_host_has_not(told) -> None:
-    async def scenario(fleet: SimFleet, vm) -> None:
+async def test_an_image_that_demands_nothing_this_host_has_not(told: dict[str, str] | None) -> None:
+    async def scenario(fleet: SimFleet, vm: str) -> None:
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
         image = fleet.agents["host2"].history(fleet.migration).results["read-image-metadata"]["image"]
@@ -58,7 +59,7 @@ async def test_an_image_that_demands_nothing_this_host_has_not(told) -> None:
 
 
 async def test_what_it_has_not_is_refused_with_every_reason() -> None:
-    async def scenario(fleet: SimFleet, vm) -> None:
+    async def scenario(fleet: SimFleet, vm: str) -> None:
         with pytest.raises(Refused) as refused:
             await fleet.start(vm)
         assert [r.code for r in refused.value.refusals] == ["image-hypervisor", "image-trait"]
@@ -70,7 +71,7 @@ async def test_what_it_has_not_is_refused_with_every_reason() -> None:
 async def test_what_changes_after_the_check_turns_the_migration_back() -> None:
     glance = Glance({})
 
-    async def scenario(fleet: SimFleet, vm) -> None:
+    async def scenario(fleet: SimFleet, vm: str) -> None:
         before = fleet.snapshots()
         await fleet.start(vm)
         glance.told = {"trait:CUSTOM_SILVER": "required"}
@@ -83,7 +84,7 @@ async def test_what_changes_after_the_check_turns_the_migration_back() -> None:
 async def test_a_glance_that_is_away_for_a_moment_is_waited_for() -> None:
     glance = Glance({})
 
-    async def scenario(fleet: SimFleet, vm) -> None:
+    async def scenario(fleet: SimFleet, vm: str) -> None:
         await fleet.start(vm)
         glance.away = 3
         assert await fleet.ended() is Status.COMPLETED
@@ -96,7 +97,7 @@ async def test_a_glance_that_is_away_at_the_check_is_a_reason() -> None:
     glance = Glance({})
     glance.away = 1
 
-    async def scenario(fleet: SimFleet, vm) -> None:
+    async def scenario(fleet: SimFleet, vm: str) -> None:
         with pytest.raises(Refused) as refused:
             await fleet.start(vm)
         assert [r.code for r in refused.value.refusals] == ["image-unknown"]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 
 from sterna.domain.jobs import disk_job_refusal, job_refusal
+from sterna.domain.model import Refusal
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import run, when
 
 
 @pytest.fixture
-def fleet():
+def fleet() -> SimFleet:
     return SimFleet()
 
 
-def begin(fleet: SimFleet, refusal) -> None:
+def begin(fleet: SimFleet, refusal: Refusal) -> None:
     (domain,) = fleet.world.hosts["host1"].domains.values()
     domain.against = (refusal,)
 
@@ -25,7 +26,7 @@ def begin(fleet: SimFleet, refusal) -> None:
     "refusal", [job_refusal("tern", "backup"), disk_job_refusal("tern", "vda", "pull", ready=False)]
 )
 async def test_a_job_that_begins_meanwhile_is_named_and_nothing_is_copied(
-    fleet: SimFleet, step: str, refusal
+    fleet: SimFleet, step: str, refusal: Refusal
 ) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()

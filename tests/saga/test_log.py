@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+from typing import Any
+
 from structlog.testing import capture_logs
 
 from sterna.domain.status import Status
@@ -9,8 +12,10 @@ from tests.saga.playing import run
 
 from .fleet import SimFleet
 
+Line = MutableMapping[str, Any]
 
-def of(logs: list[dict], host: str, event: str) -> list[dict]:
+
+def of(logs: list[Line], host: str, event: str) -> list[Line]:
     return [line for line in logs if line["event"] == event and line.get("host") == host]
 
 

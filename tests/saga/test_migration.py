@@ -17,7 +17,7 @@ DESTINATION_ROWS = ["P4", "P5", "P6", "P7", "P8", "P9", "P10", "F6", "F7", "F8",
 ROLLBACK_ROWS = ["R0", "R1", "R2", "R3", "R4", "R8"]
 
 
-def rows(agent: SimAgent, migration) -> set[str]:
+def rows(agent: SimAgent, migration: str) -> set[str]:
     return {e.row for e in agent.journal.entries(migration) if e.kind in (Kind.DONE, Kind.NOTE)}
 
 
@@ -49,7 +49,9 @@ def before_pivot() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before_pivot())
-async def test_a_permanent_failure_before_the_pivot_leaves_everything_as_it_was(host, step, moment) -> None:
+async def test_a_permanent_failure_before_the_pivot_leaves_everything_as_it_was(
+    host: str, step: str, moment: str
+) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         before = fleet.snapshots()
@@ -82,7 +84,7 @@ async def test_a_rollback_waits_for_the_network_agent_only_where_a_port_was_acti
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), before_pivot())
-async def test_an_abort_before_the_pivot_leaves_everything_as_it_was(host, step, moment) -> None:
+async def test_an_abort_before_the_pivot_leaves_everything_as_it_was(host: str, step: str, moment: str) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         before = fleet.snapshots()
@@ -96,7 +98,7 @@ async def test_an_abort_before_the_pivot_leaves_everything_as_it_was(host, step,
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), forward())
-async def test_an_agent_killed_at_any_step_goes_on_after_its_restart(host, step, moment) -> None:
+async def test_an_agent_killed_at_any_step_goes_on_after_its_restart(host: str, step: str, moment: str) -> None:
     async def scenario(fleet: SimFleet) -> None:
         empty = {name: fleet.own(name) for name in fleet.agents}
         vm = fleet.vm(autostart=True)
@@ -111,7 +113,9 @@ async def test_an_agent_killed_at_any_step_goes_on_after_its_restart(host, step,
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), backward())
-async def test_an_agent_killed_while_rolling_back_goes_on_after_its_restart(host, step, moment) -> None:
+async def test_an_agent_killed_while_rolling_back_goes_on_after_its_restart(
+    host: str, step: str, moment: str
+) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         before = fleet.snapshots()

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sterna.agent.arrivals import LOOK_ANYWAY_S, RAN
+from sterna.agent.arrivals import LOOK_ANYWAY_S
+from sterna.domain.downtime import RAN
 from sterna.domain.status import Status
 from sterna.ports.hypervisor import GuestEvent
 from sterna.sim.libvirt.hypervisor import SimHypervisor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
@@ -12,7 +14,7 @@ async def test_its_next_epoch_is_newer_than_what_the_destination_has_seen() -> N
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()
         journal = fleet.agents["host2"].journal
-        told = {"vm_uuid": vm, "vm_name": "tern", "source": "host9", "destination": "host2"}
+        told: dict[str, Any] = {"vm_uuid": vm, "vm_name": "tern", "source": "host9", "destination": "host2"}
         journal.accept(Migration(id="long-ago", epoch=5, **told), Role.DESTINATION)
         journal.append("long-ago", Kind.CLOSED)
         await fleet.start(vm)

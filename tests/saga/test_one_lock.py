@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sterna.domain.status import Status
+from sterna.domain.step import History
 from sterna.sim.ports.vif import SimVif
 from tests.saga.fleet import SimFleet
 
@@ -35,7 +36,11 @@ async def test_work_that_hangs_is_left_by_who_asked_and_undone_when_it_comes_bac
             vm = fleet.vm()
             await fleet.start(vm)
             await hung.wait()
-            began_ms, history = fleet.clock.monotonic_ms(), lambda: fleet.agents["host1"].history(fleet.migration)
+            began_ms = fleet.clock.monotonic_ms()
+
+            def history() -> History:
+                return fleet.agents["host1"].history(fleet.migration)
+
             while history().status == Status.PREPARING:
                 await fleet.clock.sleep(1.0)
             assert history().status == Status.ROLLING_BACK

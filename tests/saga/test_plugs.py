@@ -26,6 +26,7 @@ from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.libvirt.life import add_vm
 from sterna.sim.world.things import Definition, SimPort
 from tests.asking import to_check
+from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
 
@@ -54,8 +55,8 @@ async def test_a_nic_that_no_host_can_plug_is_the_only_reason(words: str) -> Non
     async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "vm1", disks=("shared",))
         domain = fleet.world.hosts["host1"].domains[vm]
-        (nic,) = domain.live.nics
-        domain.live = replace(domain.live, nics=(nic.model_copy(update={"plug": words}),))
+        (nic,) = not_none(domain.live).nics
+        domain.live = replace(not_none(domain.live), nics=(nic.model_copy(update={"plug": words}),))
         answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
         assert [r["code"] for r in answer["refusals"]] == ["nic-unsupported"], answer["refusals"]
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable, Coroutine
 
 import pytest
 
 from sterna.domain.errors import Permanent
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
+from sterna.saga.runner import FaultHook
 from sterna.sim.libvirt import life
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import declare, power_cut
@@ -93,7 +95,7 @@ async def play_one(place: tuple[str, str, str], victim: str, *, back: bool) -> N
         check_nothing_runs_away(fleet, vm, now)
         assert fleet.agents["host1"].journal.outbox() == fleet.agents["host2"].journal.outbox() == []
 
-    def both(strike):
+    def both(strike: FaultHook) -> Callable[[str, str, str], Coroutine[None, None, None]]:
         async def strikes(name: str, row: str, when: str) -> None:
             if (name, when) == ("copy", "before"):
                 raise Permanent("forced")
@@ -119,11 +121,11 @@ def check_nothing_runs_away(fleet: SimFleet, vm: str, running: list[str]) -> Non
 
 @pytest.mark.parametrize("victim", HOSTS)
 @pytest.mark.parametrize("place", forward()[::EVERY], ids=str)
-async def test_power_is_cut_on_the_way_forward(place, victim: str) -> None:
+async def test_power_is_cut_on_the_way_forward(place: tuple[str, str, str], victim: str) -> None:
     await play_one(place, victim, back=False)
 
 
 @pytest.mark.parametrize("victim", HOSTS)
 @pytest.mark.parametrize("place", backward()[::EVERY], ids=str)
-async def test_power_is_cut_on_the_way_back(place, victim: str) -> None:
+async def test_power_is_cut_on_the_way_back(place: tuple[str, str, str], victim: str) -> None:
     await play_one(place, victim, back=True)

@@ -8,7 +8,7 @@ import pytest
 
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Conflict
-from sterna.domain.model import Transport
+from sterna.domain.model import Data, Transport
 from sterna.domain.objective import Asked
 from sterna.domain.plugs import HOSTDEV, OVS
 from sterna.domain.policies import May
@@ -32,7 +32,7 @@ def encrypted(fleet: SimFleet) -> SimFleet:
     return fleet
 
 
-def notes(fleet: SimFleet) -> dict[str, dict]:
+def notes(fleet: SimFleet) -> dict[str, Data]:
     return fleet.agents["host1"].history(fleet.migration).notes
 
 
@@ -64,7 +64,9 @@ async def test_everything_is_done_and_undone(how: str) -> None:
 @pytest.mark.parametrize(
     ("order", "how"), [("switch_to_postcopy", {}), ("tune_migration", {"bandwidth_bytes_s": None})]
 )
-async def test_a_rehearsal_takes_no_order_that_could_bring_its_copy_to_an_end(order: str, how: dict) -> None:
+async def test_a_rehearsal_takes_no_order_that_could_bring_its_copy_to_an_end(
+    order: str, how: dict[str, Any]
+) -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = fleet.vm(memory_bytes=1024 * MIB)
         before = fleet.snapshots()

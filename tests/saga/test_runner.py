@@ -11,9 +11,11 @@ import pytest
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import Cancelled, Permanent, Temporary, Unknown, from_wire
 from sterna.domain.journal import Kind, Migration, Role
+from sterna.domain.model import Data
 from sterna.domain.step import Flow, History, Step
 from sterna.saga.runner import Runner
 from sterna.sim.world.clock import SimClock
+from tests.narrowing import not_none
 
 
 @dataclass
@@ -27,7 +29,9 @@ class World:
     abort: asyncio.Event = field(default_factory=asyncio.Event)
     clock: SimClock = field(default_factory=SimClock)
 
-    def write(self, kind, *, row: str = "", name: str = "", data=None, lazily: bool = False) -> None:
+    def write(
+        self, kind: Kind, *, row: str = "", name: str = "", data: Data | None = None, lazily: bool = False
+    ) -> None:
         self.history.add(self.journal.append("m", kind, row=row, name=name, data=data or {}, lazily=lazily))
 
     def flush(self) -> None:
@@ -35,7 +39,7 @@ class World:
 
 
 class Recorded(Step[World]):
-    async def do(self, ctx, plan):
+    async def do(self, ctx: World, plan: Data) -> Data:
         for error in ctx.errors.get(self.name, [])[:1]:
             ctx.errors[self.name].pop(0)
             raise error
@@ -78,7 +82,7 @@ class Slow(Recorded):
     name = "slow"
     patience_s = 5.0
 
-    async def do(self, ctx, plan):
+    async def do(self, ctx: World, plan: Data) -> Data:
         await ctx.clock.sleep(100)
         return await super().do(ctx, plan)
 
@@ -87,26 +91,26 @@ FLOW = Flow(until_pivot=(A, B), after_pivot=(C,), before_undo=(Before,), after_u
 
 
 @pytest.fixture
-def clock():
+def clock() -> SimClock:
     return SimClock()
 
 
 @pytest.fixture
-def world(clock):
+def world(clock: SimClock) -> World:
     journal = SqlJournal.at(None, clock=clock)
     migration = Migration(id="m", epoch=0, vm_uuid="v", vm_name="v", source="s", destination="d")
     journal.accept(migration, Role.SOURCE)
     return World(journal, clock=clock)
 
 
-def kinds(world, name):
+def kinds(world: World, name: str) -> list[Kind]:
     return [e.kind for e in world.journal.entries("m") if e.name == name]
 
 
-async def test_the_intent_is_in_the_journal_before_the_step_acts(world, clock) -> None:
+async def test_the_intent_is_in_the_journal_before_the_step_acts(world: World, clock: SimClock) -> None:
     seen = []
 
-    async def strike(name, row, moment) -> None:
+    async def strike(name: str, row: str, moment: str) -> None:
         seen.append((name, moment, kinds(world, name)))
 
     await clock.run(Runner(clock, strike).drive(FLOW, world))
@@ -116,7 +120,9 @@ async def test_the_intent_is_in_the_journal_before_the_step_acts(world, clock) -
     assert world.done == ["a", "b", "c"]
 
 
-async def test_patience_is_counted_from_the_first_error_not_from_the_steps_beginning(world, clock) -> None:
+async def test_patience_is_counted_from_the_first_error_not_from_the_steps_beginning(
+    world: World, clock: SimClock
+) -> None:
     world.errors["slow"] = [Temporary("its agent was just killed")]
     await clock.run(Runner(clock).drive(Flow(until_pivot=(A, Slow)), world))
     assert world.done == ["a", "slow"]
@@ -125,33 +131,35 @@ async def test_patience_is_counted_from_the_first_error_not_from_the_steps_begin
 class Lasting(Slow):
     name = "lasting"
 
-    def lasts(self, ctx):
+    def lasts(self, ctx: World) -> bool:
         return True
 
 
 @pytest.mark.parametrize(("step", "reached"), [(Lasting, True), (Slow, False)])
 async def test_what_failed_before_a_step_went_well_for_long_counts_no_more(
-    world, clock, step, reached: bool
+    world: World, clock: SimClock, step: type[Step[World]], reached: bool
 ) -> None:
     world.errors[step.name] = [Temporary("one hiccup"), Temporary("and another, much later")]
     await clock.run(Runner(clock).drive(Flow(until_pivot=(A, step)), world))
     assert (step.name in world.done) is reached
 
 
-async def test_a_lasting_steps_patience_ends_all_the_same(world, clock) -> None:
+async def test_a_lasting_steps_patience_ends_all_the_same(world: World, clock: SimClock) -> None:
     class Failing(B):
         name = "failing"
 
-        def lasts(self, ctx):
+        def lasts(self, ctx: World) -> bool:
             return True
 
     world.errors["failing"] = [Temporary("never")] * 100
     await clock.run(Runner(clock).drive(Flow(until_pivot=(A, Failing)), world))
-    assert world.history.turned["error"]["message"] == "never"
+    assert not_none(world.history.turned)["error"]["message"] == "never"
 
 
 @pytest.mark.parametrize("name", ["a", "c", "undo-a"])
-async def test_a_cancellation_of_what_a_step_waits_for_does_not_end_the_drive(world, clock, name: str) -> None:
+async def test_a_cancellation_of_what_a_step_waits_for_does_not_end_the_drive(
+    world: World, clock: SimClock, name: str
+) -> None:
     world.errors[name] = [asyncio.CancelledError()]
     if name == "undo-a":
         world.errors["b"] = [Permanent("no")]
@@ -161,7 +169,7 @@ async def test_a_cancellation_of_what_a_step_waits_for_does_not_end_the_drive(wo
     assert failed.data["error"]["code"] == Unknown.code
 
 
-async def test_a_cancellation_of_the_drive_itself_ends_it(world, clock) -> None:
+async def test_a_cancellation_of_the_drive_itself_ends_it(world: World, clock: SimClock) -> None:
     driving = asyncio.ensure_future(Runner(clock).drive(Flow(until_pivot=(Slow,)), world))
     await clock.advance(1)
     driving.cancel()
@@ -170,7 +178,7 @@ async def test_a_cancellation_of_the_drive_itself_ends_it(world, clock) -> None:
     assert kinds(world, "slow") == [Kind.INTENT]
 
 
-async def test_temporary_is_retried_with_back_off_and_said_once(world, clock) -> None:
+async def test_temporary_is_retried_with_back_off_and_said_once(world: World, clock: SimClock) -> None:
     world.errors["a"] = [Temporary("not yet")] * 4
     await clock.run(Runner(clock).drive(FLOW, world))
     assert world.done == ["a", "b", "c"]
@@ -178,26 +186,26 @@ async def test_temporary_is_retried_with_back_off_and_said_once(world, clock) ->
     assert clock.monotonic_ms() == pytest.approx((0.2 + 0.4 + 0.8 + 1.6) * 1000)
 
 
-async def test_temporary_beyond_the_steps_patience_is_compensated_in_reverse(world, clock) -> None:
+async def test_temporary_beyond_the_steps_patience_is_compensated_in_reverse(world: World, clock: SimClock) -> None:
     world.errors["b"] = [Temporary("never")] * 100
     await clock.run(Runner(clock).drive(FLOW, world))
     assert world.done == ["a", "before-undo", "undo-b", "undo-a", "after-undo"]
-    assert world.history.turned["error"]["message"] == "never"
+    assert not_none(world.history.turned)["error"]["message"] == "never"
 
 
-async def test_what_was_never_begun_is_not_undone(world, clock) -> None:
+async def test_what_was_never_begun_is_not_undone(world: World, clock: SimClock) -> None:
     world.errors["a"] = [Permanent("no")]
     await clock.run(Runner(clock).drive(FLOW, world))
     assert world.done == ["before-undo", "undo-a", "after-undo"]
 
 
-async def test_a_step_whose_outcome_is_unknown_is_repeated(world, clock) -> None:
+async def test_a_step_whose_outcome_is_unknown_is_repeated(world: World, clock: SimClock) -> None:
     world.errors["a"] = [Unknown("answer lost")]
     await clock.run(Runner(clock).drive(FLOW, world))
     assert world.done == ["a", "b", "c"]
 
 
-async def test_a_delay_that_is_asked_for_is_kept(world, clock) -> None:
+async def test_a_delay_that_is_asked_for_is_kept(world: World, clock: SimClock) -> None:
     """`Retry-After: 7` of a service."""
     world.errors["a"] = [Temporary("busy", delay_s=7.0)]
     began = clock.monotonic_ms()
@@ -206,7 +214,7 @@ async def test_a_delay_that_is_asked_for_is_kept(world, clock) -> None:
     assert 7000 <= clock.monotonic_ms() - began < 8000
 
 
-async def test_a_delay_longer_than_the_steps_patience_is_cut(world, clock) -> None:
+async def test_a_delay_longer_than_the_steps_patience_is_cut(world: World, clock: SimClock) -> None:
     """`b` has 5 s: it is tried once more at their end, and then compensated."""
     world.errors["b"] = [Temporary("busy", delay_s=120.0)] * 50
     began = clock.monotonic_ms()
@@ -215,7 +223,7 @@ async def test_a_delay_longer_than_the_steps_patience_is_cut(world, clock) -> No
     assert 5000 <= clock.monotonic_ms() - began < 6000
 
 
-async def test_a_delay_that_is_asked_for_again_and_again_has_a_limit(world, clock) -> None:
+async def test_a_delay_that_is_asked_for_again_and_again_has_a_limit(world: World, clock: SimClock) -> None:
     """After the pivot nothing else limits it."""
     world.errors["c"] = [Temporary("busy", delay_s=300.0)]
     began = clock.monotonic_ms()
@@ -225,35 +233,39 @@ async def test_a_delay_that_is_asked_for_again_and_again_has_a_limit(world, cloc
 
 
 @pytest.mark.parametrize("delay", [-1, 1e9, "7", True, None, float("nan")])
-def test_a_delay_from_a_peer_that_is_none_is_left_out(delay) -> None:
-    assert from_wire({"code": "temporary", "message": "busy", "delay_s": delay}).delay_s is None
+def test_a_delay_from_a_peer_that_is_none_is_left_out(delay: object) -> None:
+    error = from_wire({"code": "temporary", "message": "busy", "delay_s": delay})
+    assert isinstance(error, Temporary)
+    assert error.delay_s is None
 
 
 def test_a_delay_crosses_the_bus() -> None:
-    assert from_wire(Temporary("busy", delay_s=7.0).to_wire()).delay_s == 7.0
+    error = from_wire(Temporary("busy", delay_s=7.0).to_wire())
+    assert isinstance(error, Temporary)
+    assert error.delay_s == 7.0
 
 
-async def test_after_the_pivot_even_a_permanent_error_is_retried(world, clock) -> None:
+async def test_after_the_pivot_even_a_permanent_error_is_retried(world: World, clock: SimClock) -> None:
     world.errors["c"] = [Permanent("storage says no")] * 50
     await clock.run(Runner(clock).drive(FLOW, world))
     assert world.done == ["a", "b", "c"]
 
 
-async def test_in_compensation_every_error_is_retried(world, clock) -> None:
+async def test_in_compensation_every_error_is_retried(world: World, clock: SimClock) -> None:
     world.errors["b"] = [Permanent("no")]
     world.errors["undo-a"] = [Permanent("host away")] * 50
     await clock.run(Runner(clock).drive(FLOW, world))
     assert world.done[-1] == "after-undo"
 
 
-async def test_a_bug_in_a_step_is_compensated_and_named(world, clock) -> None:
+async def test_a_bug_in_a_step_is_compensated_and_named(world: World, clock: SimClock) -> None:
     world.errors["b"] = [ZeroDivisionError("oops")]
     await clock.run(Runner(clock).drive(FLOW, world))
-    assert "ZeroDivisionError" in world.history.turned["error"]["message"]
+    assert "ZeroDivisionError" in not_none(world.history.turned)["error"]["message"]
     assert world.done[-1] == "after-undo"
 
 
-async def test_an_abort_ends_the_wait_between_two_tries(world, clock) -> None:
+async def test_an_abort_ends_the_wait_between_two_tries(world: World, clock: SimClock) -> None:
     world.errors["b"] = [Temporary("not yet")] * 100
 
     async def abort() -> None:
@@ -261,12 +273,14 @@ async def test_an_abort_ends_the_wait_between_two_tries(world, clock) -> None:
         world.abort.set()
 
     await clock.run(asyncio.gather(Runner(clock).drive(FLOW, world), abort()))
-    assert world.history.turned["error"]["code"] == Cancelled.code
+    assert not_none(world.history.turned)["error"]["code"] == Cancelled.code
     assert clock.monotonic_ms() < 5000
 
 
 @pytest.mark.parametrize("error", [None, "a", "b"])
-async def test_from_every_interrupted_prefix_the_same_end_is_reached(world, clock, error: str | None) -> None:
+async def test_from_every_interrupted_prefix_the_same_end_is_reached(
+    world: World, clock: SimClock, error: str | None
+) -> None:
     """Cut the journal after each entry and run again: what is left is done, what was done is not repeated."""
     if error:
         world.errors[error] = [Permanent("no")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid as uuids
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,10 +13,13 @@ from sterna.domain.errors import Refused
 from sterna.domain.model import Disk, SecretRef
 from sterna.domain.secrets import Secret
 from sterna.domain.status import Status
+from sterna.migration.context import HostPorts
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.libvirt.life import add_vm
+from sterna.sim.ports.bus import Packet
 from sterna.sim.ports.volumes import SimIscsiVolumes
 from sterna.sim.world.things import SimSecret
+from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
 
@@ -127,7 +131,9 @@ def _valueless_there(fleet: SimFleet) -> None:
         (_valueless_there, "secret-without-value", "virsh secret-set-value"),
     ],
 )
-async def test_what_cannot_be_carried_is_refused_before_anything_is_done(spoil, code: str, fix: str) -> None:
+async def test_what_cannot_be_carried_is_refused_before_anything_is_done(
+    spoil: Callable[[SimFleet], None], code: str, fix: str
+) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         spoil(fleet)
@@ -145,17 +151,17 @@ async def test_a_secret_that_became_private_after_the_check_fails_p3_and_leaves_
     async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
 
-        async def spoil(step, row, moment) -> None:
+        async def spoil(step: str, row: str, moment: str) -> None:
             if (step, moment) == ("pre-live-migration", "before"):
                 _private(fleet)
 
-        fleet.agents["host1"]._strike = spoil
+        fleet.agents["host1"]._strike = spoil  # type: ignore[method-assign]
         await fleet.agents["host1"].kill()
         await fleet.agents["host1"].start()
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
         assert secrets(fleet, "host2") == {}
-        assert "private" in fleet.agents["host1"].history(fleet.migration).turned["error"]["message"]
+        assert "private" in not_none(fleet.agents["host1"].history(fleet.migration).turned)["error"]["message"]
 
     await run(scenario)
 
@@ -165,7 +171,7 @@ FAILING += [("host2", "plug-vifs", "after"), ("host1", "pre-live-migration", "af
 
 
 @pytest.mark.parametrize(("host", "step", "moment"), FAILING)
-async def test_a_rollback_takes_away_what_the_migration_made(host, step, moment) -> None:
+async def test_a_rollback_takes_away_what_the_migration_made(host: str, step: str, moment: str) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
         before = fleet.snapshots()
@@ -280,9 +286,14 @@ async def test_a_value_is_in_no_message_journal_log_or_answer() -> None:
     words = [b"value of /srv/shared", b"value of iqn", b"dmFsdWUgb2Yg"]  # as it is, and in base64
 
     async def scenario(fleet: SimFleet) -> None:
-        sent = []
+        sent: list[bytes] = []
         lose = fleet.broker.loses
-        fleet.broker.loses = lambda packet: sent.append(packet.payload) or lose(packet)
+
+        def seen(packet: Packet) -> bool:
+            sent.append(packet.payload)
+            return lose(packet)
+
+        fleet.broker.loses = seen
         vm = guest(fleet)
         fleet.agents["host2"].rules.append(("make-secrets", "after", "kill"))
         with capture_logs() as logs:
@@ -299,7 +310,7 @@ async def test_a_value_is_in_no_message_journal_log_or_answer() -> None:
         assert any(b"secrets_wanted" in payload for payload in sent)
         told = b"\n".join(sent) + "\n".join([*journals, repr(logs)]).encode()
         assert not [word for word in words if word in told]
-        assert any(words[0] in s.value for s in secrets(fleet, "host1").values())
+        assert any(words[0] in (s.value or b"") for s in secrets(fleet, "host1").values())
 
     await run(scenario)
 
@@ -311,8 +322,11 @@ async def test_an_encrypted_disk_that_only_this_host_sees_is_refused() -> None:
         about = Secret(uuid="0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11", kind="volume", usage="/x")
         secrets(fleet, "host1")[about.uuid] = SimSecret(about, b"x")
         ref = SecretRef(kind="volume", uuid=about.uuid)
-        local = [d.model_copy(update={"secrets": (ref,)}) if d.target == "vdb" else d for d in domain.live.disks]
-        domain.live = replace(domain.live, disks=tuple(local))
+        local = [
+            d.model_copy(update={"secrets": (ref,)}) if d.target == "vdb" else d
+            for d in not_none(domain.live).disks
+        ]
+        domain.live = replace(not_none(domain.live), disks=tuple(local))
         with pytest.raises(Refused) as refused:
             await fleet.start(vm)
         assert [r.code for r in refused.value.refusals] == ["disk-not-copyable"]
@@ -335,8 +349,9 @@ class OwnLogins(SimIscsiVolumes):
         return found.model_copy(update={"attachment_id": admission, "secrets": (own,)})
 
     async def connect(self, disk: Disk) -> Disk:
-        about = {"kind": "iscsi", "made_for": disk.vm_uuid, "made_by": disk.attachment_id}
-        await self._keyring.make_secret(Secret(uuid=disk.attachment_id, usage=self._name, **about), b"of this host")
+        own = not_none(disk.attachment_id)
+        about = Secret(uuid=own, usage=self._name, kind="iscsi", made_for=not_none(disk.vm_uuid), made_by=own)
+        await self._keyring.make_secret(about, b"of this host")
         return await super().connect(disk)
 
 
@@ -344,11 +359,11 @@ def own_logins(fleet: SimFleet) -> None:
     for agent in fleet.agents.values():
         ports = agent.ports
 
-        def replaced(ports=ports, name=agent.name):
+        def replaced(ports: Callable[[], HostPorts] = ports, name: str = agent.name) -> HostPorts:
             usual = ports()
             return replace(usual, volumes=(usual.volumes[0], OwnLogins(fleet, name)))
 
-        agent.ports = replaced
+        agent.ports = replaced  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("strike", ["", "connect-volumes", "plug-vifs", "make-secrets"])
@@ -371,12 +386,12 @@ async def test_a_login_of_each_hosts_own_is_made_there_and_goes_with_the_guest(s
             await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
         for source, to in (("host2", "host1"), ("host1", "host2"), ("host2", "host1")):
-            (disk,) = fleet.world.hosts[source].domains[vm].live.disks
-            assert disk.chap.username == source
+            (disk,) = not_none(fleet.world.hosts[source].domains[vm].live).disks
+            assert not_none(disk.chap).username == source
             mine = {u: s for u, s in secrets(fleet, source).items() if u not in operators}
-            assert list(mine) == [disk.chap.uuid]
+            assert list(mine) == [not_none(disk.chap).uuid]
             assert {u for u in secrets(fleet, to) if u not in operators} == set()
-            assert fleet.world.hosts[source].domains[vm].inactive.disks[0].chap == disk.chap
+            assert not_none(fleet.world.hosts[source].domains[vm].inactive).disks[0].chap == disk.chap
             await fleet.start(vm, to=to, source=source)
             assert await fleet.ended(source) is Status.COMPLETED
         assert secrets(fleet, "host2") == {}

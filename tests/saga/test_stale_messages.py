@@ -28,7 +28,7 @@ def _stops(fleet: SimFleet, host: str, step: str) -> tuple[asyncio.Event, asynci
         await strike(name, row, moment)
 
     for desk in (agent._agent.source, agent._agent.destination):
-        desk._runner._fault_hook = stops  # type: ignore[attr-defined]
+        desk._runner._fault_hook = stops
     return reached, go_on
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -23,7 +23,7 @@ class Silent:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
-    async def check(self, *_: object) -> object:
+    async def check(self, *_: object) -> NoReturn:
         raise Unreachable("it does not answer")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 
@@ -20,7 +21,7 @@ STEPS = ("snapshot-volumes", "pre-live-migration", "copy", "detach-volumes")
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("jump_s", [-12 * HOURS, 12 * HOURS, 40 * 24 * HOURS])
-async def test_a_hosts_wall_clock_jumps_in_the_middle(play: Play, step: str, jump_s) -> None:
+async def test_a_hosts_wall_clock_jumps_in_the_middle(play: Play, step: str, jump_s: int) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         empty = fleet.own("host1").domains.keys() - {vm}
@@ -109,7 +110,7 @@ async def test_the_journals_of_a_long_life_stay_small(play: Play, monkeypatch: p
     await play(scenario)
 
 
-def small(migrations: int):
+def small(migrations: int) -> Callable[[Housekeeping], int]:
     """The real thing, with less to keep."""
 
     def prune(self: Housekeeping) -> int:

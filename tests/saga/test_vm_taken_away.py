@@ -73,7 +73,8 @@ async def test_a_vm_that_is_deleted_while_it_is_copied_ends_the_migration() -> N
 
 
 async def test_somebody_elses_migration_of_the_vm_is_not_given_up_by_a_rollback() -> None:
-    fleet, copies = SimFleet(("host1", "host2", "host3")), []
+    fleet = SimFleet(("host1", "host2", "host3"))
+    copies: list[SimCopy] = []
 
     async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",), nics=0)
@@ -89,7 +90,8 @@ async def test_somebody_elses_migration_of_the_vm_is_not_given_up_by_a_rollback(
 
 
 async def test_a_guest_that_was_moved_while_the_agent_was_down_is_not_taken_for_arrived() -> None:
-    fleet, copies = SimFleet(("host1", "host2", "host3")), []
+    fleet = SimFleet(("host1", "host2", "host3"))
+    copies: list[SimCopy] = []
 
     async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",), nics=0, autostart=True)
@@ -113,7 +115,8 @@ async def test_a_guest_that_was_moved_while_the_agent_was_down_is_not_taken_for_
 
 @pytest.mark.parametrize("step", ["take-ownership", "interlock"])
 async def test_a_guest_that_somebody_else_moved_to_the_very_destination_is_left_to_him(step: str) -> None:
-    fleet, copies = SimFleet(), []
+    fleet = SimFleet()
+    copies: list[SimCopy] = []
 
     async def scenario(fleet: SimFleet) -> None:
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",), nics=0)

@@ -10,8 +10,9 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.agent.arrivals import RAN, Arrivals
+from sterna.agent.arrivals import Arrivals
 from sterna.agent.destination import IncomingMigrations
+from sterna.domain.downtime import RAN
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Nic
@@ -47,7 +48,7 @@ ANY = pytest.mark.parametrize("error", [RuntimeError(NO_THREAD), asyncio.Cancell
 
 
 @ANY
-async def test_an_abort_is_asked_for_again_after_any_error(error) -> None:
+async def test_an_abort_is_asked_for_again_after_any_error(error: BaseException) -> None:
     async def scenario(fleet: SimFleet) -> None:
         await copying(fleet)
         with raising(SimHypervisor, "abort", error):
@@ -71,7 +72,7 @@ async def test_what_libvirt_says_against_an_abort_is_journaled_when_its_words_ch
 
 
 @ANY
-async def test_the_copy_is_looked_at_again_after_any_error(error) -> None:
+async def test_the_copy_is_looked_at_again_after_any_error(error: BaseException) -> None:
     """Only a look ends the copy of a rehearsal."""
 
     async def scenario(fleet: SimFleet) -> None:
@@ -84,7 +85,7 @@ async def test_the_copy_is_looked_at_again_after_any_error(error) -> None:
 
 
 @ANY
-async def test_events_are_listened_to_again_after_any_error(error) -> None:
+async def test_events_are_listened_to_again_after_any_error(error: BaseException) -> None:
     async def scenario(fleet: SimFleet) -> None:
         with raising(watch, "_note_events", error, error) as left:
             await copying(fleet)
@@ -110,7 +111,7 @@ async def test_why_a_guest_is_not_switched_to_post_copy_is_journaled_once() -> N
 
 
 @ANY
-async def test_the_network_service_is_told_again_after_any_error(error) -> None:
+async def test_the_network_service_is_told_again_after_any_error(error: BaseException) -> None:
     """Here, not only by F7: the guest is reached as soon as that."""
 
     async def scenario(fleet: SimFleet) -> None:
@@ -150,7 +151,7 @@ async def test_a_copy_is_joined_and_aborted_though_no_event_can_be_listened_to()
 
 
 @ANY
-async def test_a_migration_is_driven_on_after_any_error(error) -> None:
+async def test_a_migration_is_driven_on_after_any_error(error: BaseException) -> None:
     async def scenario(fleet: SimFleet) -> None:
         with raising(Runner, "drive", error) as left:
             await fleet.start(fleet.vm())
@@ -162,7 +163,7 @@ async def test_a_migration_is_driven_on_after_any_error(error) -> None:
 
 
 @ANY
-async def test_a_guest_is_looked_out_for_again_after_any_error(error) -> None:
+async def test_a_guest_is_looked_out_for_again_after_any_error(error: BaseException) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(dirty_bytes_per_s=0)
         with raising(Arrivals, "_listen_and_look", error, error) as left:
@@ -182,7 +183,7 @@ async def test_a_guest_is_looked_out_for_again_after_any_error(error) -> None:
 
 
 @ANY
-async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error) -> None:
+async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error: BaseException) -> None:
     async def scenario(fleet: SimFleet) -> None:
         real, told = SimVif.announce, []
 
@@ -205,7 +206,7 @@ async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error
 
 
 @ANY
-async def test_who_follows_hears_of_new_entries_again_after_any_error(error) -> None:
+async def test_who_follows_hears_of_new_entries_again_after_any_error(error: BaseException) -> None:
     async def scenario(fleet: SimFleet) -> None:
         announce, left, heard = RpcClient.announce, [error], []
 
@@ -230,7 +231,7 @@ async def test_who_follows_hears_of_new_entries_again_after_any_error(error) -> 
 # ------------------------------------------------------------ looks for the guest: one that fails decides nothing
 
 
-def failing(where: type, name: str, error: Exception) -> contextlib.AbstractContextManager[list[Exception]]:
+def failing(where: type, name: str, error: Exception) -> contextlib.AbstractContextManager[list[BaseException]]:
     """Eight looks in a row, longer than any step is patient."""
     return raising(where, name, *[error] * 8)
 
@@ -254,7 +255,7 @@ LOOKS = pytest.mark.parametrize(
 
 @LOOKS
 async def test_a_copy_goes_on_whatever_looks_at_its_hand_over_say(
-    where, name: str, error: RuntimeError | Conflict
+    where: type, name: str, error: RuntimeError | Conflict
 ) -> None:
     async def scenario(fleet: SimFleet) -> None:
         await begin(fleet, fleet.vm(dirty_bytes_per_s=0), Asked(bandwidth_bytes_s=2**20))
@@ -271,7 +272,7 @@ async def test_a_copy_goes_on_whatever_looks_at_its_hand_over_say(
 @LOOKS
 @pytest.mark.parametrize("killed", [False, True], ids=["", "taken up again"])
 async def test_a_guest_in_post_copy_is_looked_after_whatever_looks_say(
-    where, name: str, error: RuntimeError | Conflict, killed: bool
+    where: type, name: str, error: RuntimeError | Conflict, killed: bool
 ) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = await in_postcopy(fleet)
@@ -293,7 +294,7 @@ async def test_a_guest_in_post_copy_is_looked_after_whatever_looks_say(
 
 @LOOKS
 async def test_a_hand_over_that_is_late_is_noticed_after_looks_that_failed(
-    where, name: str, error: RuntimeError | Conflict
+    where: type, name: str, error: RuntimeError | Conflict
 ) -> None:
     async def scenario(fleet: SimFleet) -> None:
         lose_the_answer(fleet)
