@@ -18,11 +18,13 @@ from typing import TypeVar
 import structlog
 
 from sterna.adapters.files import hold, media, owners, usage, witness
+from sterna.adapters.files.instances_dir import InstancesDir
 from sterna.adapters.files.reach import Claimed
+from sterna.adapters.files.targets import FORMATS, against, against_backing, bases, room, unremovable
 from sterna.adapters.files.usage import Place
-from sterna.domain.claims import Claim, Sight, misplaced
+from sterna.domain.claims import Claim, Sight
 from sterna.domain.errors import Conflict, Permanent, Refused
-from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
+from sterna.domain.model import Disk, FileOwner, Refusal
 from sterna.kit.command import run
 from sterna.kit.mounts import LOOK_S, look_at, mount_of, on_disk
 from sterna.kit.threads import Worker
@@ -30,12 +32,6 @@ from sterna.ports.storage import Created
 
 _QEMU_IMG_S = 30.0
 """Making a thin image writes a header; only a storage in trouble needs seconds."""
-_MARGIN = 0.1
-"""A copy may take a little more than its source: qcow2 tables, other block size, writes during the copy."""
-_RESERVE_BYTES = 64 << 20
-"""Left free beyond the copies, for the host's own sake."""
-_FORMATS = ("raw", "qcow2")
-_BASE_FIX = "see its path, its owner and its mode on the destination"
 
 _DIGEST_S = 40.0
 """A large medium is read at a gigabit's pace; it goes on in its thread, and the next check has what it found."""
@@ -55,7 +51,7 @@ class FileStorage:
     """`ports.storage.Storage` on one instances directory."""
 
     def __init__(self, instances_dir: str | os.PathLike[str], *, qemu_img: str = "qemu-img") -> None:
-        self._root = Path(os.path.abspath(instances_dir))
+        self._folder = InstancesDir(instances_dir)
         self._qemu_img = qemu_img
         self._claimed = Claimed()
 
@@ -63,25 +59,25 @@ class FileStorage:
         """Room and permission to hold copies of these local disks; every reason at once."""
 
         def check() -> list[Refusal]:
-            refusals = [refusal for disk in disks for refusal in self._against(disk)]
-            return refusals + self._room(disks) if disks else refusals
+            refusals = [refusal for disk in disks for refusal in against(self._folder, disk)]
+            return refusals + room(self._folder, disks) if disks else refusals
 
-        return await _look(check, str(self._root), *_bases(disks))
+        return await _look(check, str(self._folder.root), *bases(disks))
 
     async def check_sources(self, disks: tuple[Disk, ...]) -> list[Refusal]:
         """Which of these local disks F10 could not remove: those outside the instances directory of this host."""
 
         def check() -> list[Refusal]:
-            return [refusal for disk in disks for refusal in self._unremovable(disk)]
+            return [refusal for disk in disks for refusal in unremovable(self._folder, disk)]
 
-        return await _look(check, str(self._root))
+        return await _look(check, str(self._folder.root))
 
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
         """Which directories and files P8 would have to make; the VM's own directory is `instances_dir/UUID`.
 
         Raises Conflict if a disk's file already exists, Permanent for a path outside the instances directory.
         """
-        return await _look(lambda: self._plan(vm_uuid, disks), str(self._root))
+        return await _look(lambda: self._folder.plan(vm_uuid, disks), str(self._folder.root))
 
     async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
         """P8: make what `created` lists. A file of an earlier, interrupted attempt is made anew unless whole.
@@ -91,9 +87,9 @@ class FileStorage:
 
         def make_directories() -> None:
             for directory in sorted(created.directories, key=len):
-                self._make_directory(directory)
+                self._folder.make_directory(directory)
 
-        await on_disk(make_directories, str(self._root))
+        await on_disk(make_directories, str(self._folder.root))
         for disk in disks:
             if disk.path is None or disk.path not in created.files:
                 raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
@@ -107,26 +103,26 @@ class FileStorage:
 
         def remove() -> None:
             for path in created.files:
-                self._remove_file(path)
+                self._folder.remove_file(path)
             for path in sorted(created.directories, key=len, reverse=True):
-                self._remove_directory(path)
+                self._folder.remove_directory(path)
 
-        await on_disk(remove, str(self._root))
+        await on_disk(remove, str(self._folder.root))
 
     async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
         """`instances_dir/UUID`, if there is one."""
 
         def look() -> tuple[str, ...]:
-            path = self._inside(str(self._root / vm_uuid))
+            path = self._folder.inside(str(self._folder.root / vm_uuid))
             return (str(path),) if path.is_dir() else ()
 
-        return await _look(look, str(self._root))
+        return await _look(look, str(self._folder.root))
 
     async def is_empty(self, directory: str) -> bool:
         """A link to a directory is none."""
 
         def look() -> bool:
-            path = self._inside(directory)
+            path = self._folder.inside(directory)
             return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
         return await _look(look, directory)
@@ -173,8 +169,8 @@ class FileStorage:
         """A piece into a file that P8 made. Raises Permanent, also outside the instances directory."""
 
         def write() -> None:
-            inside = self._inside(path)
-            with self._parent(inside) as parent:
+            inside = self._folder.inside(path)
+            with self._folder.parent(inside) as parent:
                 if parent is None:
                     raise Permanent(f"{inside.parent} is not there")
                 media.write(parent, inside.name, offset, data)
@@ -250,95 +246,15 @@ class FileStorage:
 
         return await _look(look, path)
 
-    def _against(self, disk: Disk) -> list[Refusal]:
-        """What is wrong with one disk's copy, room apart."""
-        label = f"{disk.device} {disk.target}"
-        if disk.kind is not DiskKind.FILE or disk.path is None:
-            fix = "use a file, or a volume both hosts can reach"
-            return [Refusal(code="disk-not-a-file", message=f"{label} is local and not a file", fix=fix)]
-        found = []
-        if disk.format not in _FORMATS:
-            message = f"{label} has format {disk.format}; {' and '.join(_FORMATS)} can be copied"
-            found.append(Refusal(code="disk-format", message=message, fix="convert it with qemu-img convert"))
-        found += _against_backing(disk)
-        if disk.capacity_bytes is None:
-            message = f"the size of {label} is not known"
-            found.append(Refusal(code="disk-size-unknown", message=message, fix="see that the source can read it"))
-        try:
-            path = self._inside(disk.path)
-        except Permanent as error:
-            return [*found, misplaced(disk, error.message, error.fix)]
-        if path.exists() or path.is_symlink():
-            fix = f"remove {path} on the destination, if nothing needs it"
-            found.append(Refusal(code="disk-file-exists", message=f"{label}: {path} exists already", fix=fix))
-        return found
-
-    def _unremovable(self, disk: Disk) -> Iterator[Refusal]:
-        try:
-            self._inside(disk.path or "")
-        except Permanent as error:
-            yield misplaced(disk, f"{error.message}: it could not be removed after the move", error.fix)
-            return
-        if Path(disk.path or "").is_symlink():
-            message = (
-                f"disk {disk.target}: {disk.path} is a symbolic link, and what it leads to is only on this host"
-            )
-            fix = "give the VM the path that the link leads to, below the instances directory"
-            yield Refusal(code="disk-behind-link", message=message, fix=fix)
-
-    def _room(self, disks: tuple[Disk, ...]) -> list[Refusal]:
-        needed = sum(_to_be_written(d) for d in disks)
-        needed = int(needed * (1 + _MARGIN)) + _RESERVE_BYTES
-        try:
-            free = self.free_bytes()
-        except OSError as error:
-            message = f"{self._root}: {error.strerror}"
-            return [Refusal(code="instances-dir", message=message, fix="create the instances directory")]
-        if not os.access(self._root, os.W_OK):
-            message = f"{self._root} cannot be written"
-            return [Refusal(code="instances-dir", message=message, fix="see to its owner and mode")]
-        if free >= needed:
-            return []
-        message = f"the copies of local disks need {needed} bytes in {self._root}, {free} are free"
-        return [Refusal(code="disk-space-short", message=message, fix="free space there, or choose another host")]
-
-    def free_bytes(self) -> int:
-        """What this process may still write into the instances directory. Raises OSError if it is missing."""
-        numbers = os.statvfs(self._root)
-        return numbers.f_bavail * numbers.f_frsize
-
-    def _plan(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
-        wanted = [self._inside(str(self._root / vm_uuid))]
-        files = []
-        for disk in disks:
-            path = self._inside(disk.path or "")
-            if path.exists() or path.is_symlink():
-                raise Conflict(f"disk {disk.target}: {path} exists already", fix="remove it if nothing needs it")
-            files.append(str(path))
-            wanted += [parent for parent in path.parents if parent != self._root and self._root in parent.parents]
-        missing = sorted({str(d) for d in wanted if not d.exists()}, key=len)
-        return Created(directories=tuple(missing), files=tuple(files))
-
-    def _make_directory(self, directory: str) -> None:
-        path = self._inside(directory)
-        try:
-            path.mkdir(mode=0o755)
-            path.chmod(0o755)  # QEMU must enter it, and this process's umask is its own affair
-        except FileExistsError:
-            if not path.is_dir() or path.is_symlink():
-                raise Conflict(f"{path} exists and is no directory") from None
-        except OSError as error:
-            raise Permanent(f"cannot make {path}: {error.strerror}") from error
-
     async def _create_disk(self, disk: Disk, wanted: str) -> None:
-        path = await _look(lambda: self._inside(wanted), wanted)
-        if disk.format not in _FORMATS or disk.capacity_bytes is None:
+        path = await _look(lambda: self._folder.inside(wanted), wanted)
+        if disk.format not in FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
         if disk.carried:  # its bytes come from the source's agent
             await _in_words(lambda: _make_empty(path), "cannot make", str(path))
             await _give(path, disk.owner)
             return
-        if refusals := await _look(lambda: _against_backing(disk), *_bases((disk,))):
+        if refusals := await _look(lambda: against_backing(disk), *bases((disk,))):
             raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
         if await self._is_whole(disk, path):
             await _give(path, disk.owner)
@@ -362,118 +278,6 @@ class FileStorage:
         argv = [self._qemu_img, "info", "-U", "--output=json", "-f", disk.format, str(path)]
         done = await run(argv, limit_s=_QEMU_IMG_S)
         return done.code == 0 and int(json.loads(done.out)["virtual-size"]) == disk.capacity_bytes
-
-    def _inside(self, path: str) -> Path:
-        """The path, if it is below the instances directory by itself and no directory on the way is a link.
-
-        Raises Permanent otherwise.
-        """
-        fix = f"local disks must lie below {self._root}"
-        plain = Path(os.path.normpath(path or "/"))
-        if not os.path.isabs(path) or str(plain) != path.rstrip("/") or "\0" in path:
-            raise Permanent(f"{path!r} is not a plain absolute path", fix=fix)
-        if self._root not in plain.parents:
-            raise Permanent(f"{plain} is outside {self._root}", fix=fix)
-        if Path(os.path.realpath(plain.parent)) != Path(os.path.realpath(self._root)) / plain.parent.relative_to(
-            self._root
-        ):
-            raise Permanent(f"a symbolic link lies on the way to {plain}", fix=fix)
-        return plain
-
-    def _remove_file(self, wanted: str) -> None:
-        path = self._inside(wanted)
-        with self._parent(path) as parent:
-            if parent is None:
-                return
-            try:
-                mode = os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mode
-                if not stat.S_ISREG(mode):
-                    raise Permanent(f"{path} is not a regular file any more: left alone")
-                os.unlink(path.name, dir_fd=parent)
-            except FileNotFoundError:
-                return
-            except OSError as error:
-                raise Permanent(f"cannot remove {path}: {error.strerror}") from error
-
-    def _remove_directory(self, wanted: str) -> None:
-        path = self._inside(wanted)
-        with self._parent(path) as parent:
-            if parent is None:
-                return
-            # Missing is success; not empty means that somebody else keeps something there.
-            with contextlib.suppress(FileNotFoundError, OSError):
-                os.rmdir(path.name, dir_fd=parent)
-
-    @contextlib.contextmanager
-    def _parent(self, path: Path) -> Iterator[int | None]:
-        """The parent directory, opened step by step without following links; None where it is missing.
-
-        Raises Permanent where a link or a file is in the way.
-        """
-        try:
-            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            fix = "make it available again, as it was"
-            raise Permanent(f"the instances directory {self._root}: {error.strerror}", fix=fix) from error
-        try:
-            for part in path.parent.relative_to(self._root).parts:
-                try:
-                    inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-                except FileNotFoundError:
-                    yield None
-                    return
-                except OSError as error:
-                    raise Permanent(f"{part} on the way to {path}: {error.strerror}") from error
-                os.close(fd)
-                fd = inner
-            yield fd
-        finally:
-            os.close(fd)
-
-
-def _to_be_written(disk: Disk) -> int:
-    """Bytes its copy will take. QEMU fills the holes of raw images and of preallocated qcow2 with zeros (measured),
-    unless they are looked for; those of other qcow2, and of what lies above a shared base, are not sent."""
-    capacity, allocated = disk.capacity_bytes, disk.allocation_bytes
-    if capacity is None or allocated is None:
-        return allocated or capacity or 0
-    preallocated = (disk.length_bytes or 0) >= capacity
-    filled = not disk.backing_shared and not disk.holes_kept and (disk.format == "raw" or preallocated)
-    return max(capacity, allocated) if filled else allocated
-
-
-def _against_backing(disk: Disk) -> list[Refusal]:
-    """A base must be what both hosts see, under the same name."""
-    if not disk.backing_path:
-        return []
-    label = f"disk {disk.target} is local and has a backing file, {disk.backing_path}"
-    if not disk.backing_shared:
-        fix = "put the backing file on shared storage, or flatten the disk first (virsh blockpull)"
-        return [Refusal(code="disk-backing-file", message=f"{label}, that is not seen here", fix=fix)]
-    if disk.backing_format not in _FORMATS or disk.format != "qcow2":
-        message = f"{label} ({disk.format} on {disk.backing_format or 'an unknown format'})"
-        return [Refusal(code="disk-backing-file", message=message, fix="flatten it first (virsh blockpull)")]
-    problem = _unusable_base(disk.backing_path)
-    return [Refusal(code="disk-backing-file", message=f"{label}, that {problem}", fix=_BASE_FIX)] if problem else []
-
-
-def _bases(disks: tuple[Disk, ...]) -> list[str]:
-    return [disk.backing_path for disk in disks if disk.backing_path]
-
-
-def _unusable_base(path: str) -> str:
-    """Why nothing can stand on that file here; '' where it can. qemu-img would take a URL or `json:` as well."""
-    if not os.path.isabs(path) or os.path.normpath(path) != path:
-        return "is not a plain absolute path"
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        return f"cannot be read here ({error.strerror})"
-    try:
-        mode = os.fstat(fd).st_mode
-        return "" if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a device here"
-    finally:
-        os.close(fd)
 
 
 def _make_empty(path: Path) -> None:
