@@ -8,6 +8,7 @@ import ssl
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,22 +23,22 @@ class NatsWorld:
 
     max_payload = 1024 * 1024
 
-    def __init__(self, *options) -> None:
+    def __init__(self, *options: str) -> None:
         self.options = options
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        self.buses = []
-        self.process = None
+        self.buses: list[NatsBus] = []
+        self.process: asyncio.subprocess.Process | None = None
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
     tls = None
     """What its clients speak TLS with."""
 
-    async def bus(self, name, **options):
+    async def bus(self, name: str, **options: Any) -> NatsBus:
         bus = await NatsBus.connect(self.url, name=name, tls=self.tls, **options)
         self.buses.append(bus)
         return bus

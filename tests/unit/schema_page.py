@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from sterna.domain.references import Kind
@@ -72,8 +73,12 @@ def written(page: str) -> str:
     """The page with its tables."""
     for name, table in (("kinds", kinds()), ("places", places()), ("played", played())):
         between = rf"(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)"
-        page = re.sub(between, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", page, flags=re.DOTALL)
+        page = re.sub(between, partial(_filled, table), page, flags=re.DOTALL)
     return page
+
+
+def _filled(table: str, found: re.Match[str]) -> str:
+    return f"{found[1]}{table}\n{found[2]}"
 
 
 if __name__ == "__main__":

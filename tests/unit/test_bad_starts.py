@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from sterna.domain.errors import BadRequest
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_they_were():
+def _logs_as_they_were() -> Iterator[None]:
     yield
     structlog.reset_defaults()
 

@@ -34,7 +34,7 @@ class World:
     async def observe(self, vm: str) -> Observation:
         if vm in self.hung:
             raise self.hung[vm]
-        return Observation(uuid=vm, state=GuestState.ABSENT)
+        return Observation(state=GuestState.ABSENT)
 
     async def unplug(self, nic: Nic, *, for_good: bool) -> bool:
         if nic.device in self.stuck:

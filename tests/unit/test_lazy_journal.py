@@ -15,7 +15,7 @@ S = Role.SOURCE
 
 
 @pytest.fixture
-def path(tmp_path: Path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.db"
 
 
@@ -27,11 +27,11 @@ def test_a_step_whose_intent_may_be_lost_has_no_undo() -> None:
     assert any(s.reads_only for s in every)
 
 
-def names(journal):
+def names(journal: SqlJournal) -> list[str]:
     return [e.name for e in journal.entries("m1") if e.name]
 
 
-def test_lazy_entries_go_with_the_next_write_in_order_and_are_lost_before_it(path) -> None:
+def test_lazy_entries_go_with_the_next_write_in_order_and_are_lost_before_it(path: Path) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     first = journal.append("m1", Kind.DONE, name="one", lazily=True)
@@ -45,7 +45,7 @@ def test_lazy_entries_go_with_the_next_write_in_order_and_are_lost_before_it(pat
 
 
 @pytest.mark.parametrize("write", ["outbox", "accept", "read", "flush"])
-def test_everything_that_is_asked_of_the_journal_writes_them_first(path, write: str) -> None:
+def test_everything_that_is_asked_of_the_journal_writes_them_first(path: Path, write: str) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.DONE, name="one", lazily=True)
@@ -61,7 +61,7 @@ def test_everything_that_is_asked_of_the_journal_writes_them_first(path, write: 
     assert names(SqlJournal.at(path)) == ["one"]
 
 
-def test_a_write_that_fails_keeps_them_for_the_next(path) -> None:
+def test_a_write_that_fails_keeps_them_for_the_next(path: Path) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.DONE, name="one", lazily=True)

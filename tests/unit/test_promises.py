@@ -22,7 +22,8 @@ class Hypervisor:
     """Has nothing against anybody; knows the guests that are there."""
 
     def __init__(self, *there: str) -> None:
-        self.there, self.asked = there, []
+        self.there = there
+        self.asked: list[Vm] = []
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         self.asked.append(vm)

@@ -1,15 +1,17 @@
 import asyncio
+from datetime import datetime
 
 import pytest
 
 from sterna.kit.clock import SystemClock
 from sterna.sim.world.clock import SimClock
+from tests.narrowing import not_none
 
 
 async def test_advance_wakes_each_at_its_moment() -> None:
     clock, log = SimClock(), []
 
-    async def sleeper(name, *naps) -> None:
+    async def sleeper(name: str, *naps: float) -> None:
         for nap in naps:
             await clock.sleep(nap)
             log.append((name, clock.monotonic_ms()))
@@ -27,7 +29,7 @@ async def test_auto_jumps_when_all_wait() -> None:
     clock = SimClock()
     started = clock.now()
 
-    async def day():
+    async def day() -> datetime:
         for _ in range(24):
             await clock.sleep(3600)
             for _ in range(10):
@@ -89,4 +91,4 @@ async def test_system_clock() -> None:
     before = clock.monotonic_ms()
     await clock.sleep(0.01)
     assert clock.monotonic_ms() - before >= 9
-    assert clock.now().utcoffset().total_seconds() == 0
+    assert not_none(clock.now().utcoffset()).total_seconds() == 0

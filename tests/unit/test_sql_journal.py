@@ -13,22 +13,23 @@ from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temp
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.ports.records import Journal, Keep
 from sterna.sim.world.clock import SimClock
+from tests.narrowing import not_none
 from tests.unit.journal_values import cast, migration
 
 S, D = Role.SOURCE, Role.DESTINATION
 
 
 @pytest.fixture
-def path(tmp_path: Path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "journal.db"
 
 
 @pytest.fixture
-def journal():
+def journal() -> SqlJournal:
     return SqlJournal.at(None, clock=SimClock(), boot="life-1")
 
 
-def test_it_is_a_journal(journal) -> None:
+def test_it_is_a_journal(journal: SqlJournal) -> None:
     typed: Journal = journal
     assert typed.open() == []
     assert typed.get("m1") is None
@@ -39,7 +40,7 @@ def test_it_is_a_journal(journal) -> None:
 # accept
 
 
-def test_the_source_issues_epochs_that_only_grow(journal) -> None:
+def test_the_source_issues_epochs_that_only_grow(journal: SqlJournal) -> None:
     assert journal.accept(migration("m1"), S).epoch == 1
     journal.append("m1", Kind.CLOSED)
     assert journal.accept(migration("m2", epoch=7), S).epoch == 8  # the domain's metadata knew better
@@ -48,7 +49,7 @@ def test_the_source_issues_epochs_that_only_grow(journal) -> None:
     assert journal.accept(migration("m4", vm="vm-2"), S).epoch == 1
 
 
-def test_accept_again_returns_what_was_accepted_first(journal) -> None:
+def test_accept_again_returns_what_was_accepted_first(journal: SqlJournal) -> None:
     first = journal.accept(migration("m1", options={"a": 1}), S)
     assert journal.accept(migration("m1", options={"a": 2}), S) == first
     journal.append("m1", Kind.CLOSED)
@@ -56,7 +57,7 @@ def test_accept_again_returns_what_was_accepted_first(journal) -> None:
     assert [e.kind for e in journal.entries("m1")] == [Kind.ACCEPTED, Kind.CLOSED]
 
 
-def test_an_id_means_one_migration(journal) -> None:
+def test_an_id_means_one_migration(journal: SqlJournal) -> None:
     journal.accept(migration("m1"), S)
     with pytest.raises(Conflict, match="m1 is taken"):
         journal.accept(migration("m1", vm="vm-2"), S)
@@ -65,9 +66,9 @@ def test_an_id_means_one_migration(journal) -> None:
 
 
 @pytest.mark.parametrize("role", [S, D])
-def test_one_migration_per_vm(journal, role) -> None:
+def test_one_migration_per_vm(journal: SqlJournal, role: Role) -> None:
     journal.accept(migration("m1", epoch=1), role)
-    assert journal.holder("vm-1").id == "m1"
+    assert not_none(journal.holder("vm-1")).id == "m1"
     with pytest.raises(Conflict, match="already migrating from a to b"):
         journal.accept(migration("m2", epoch=5), S)
     with pytest.raises(Conflict, match="m1"):
@@ -77,7 +78,7 @@ def test_one_migration_per_vm(journal, role) -> None:
 
 
 @pytest.mark.parametrize("end", [Kind.RELEASED, Kind.CLOSED])
-def test_the_lock_ends_with_release_or_close(journal, end: Kind) -> None:
+def test_the_lock_ends_with_release_or_close(journal: SqlJournal, end: Kind) -> None:
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.NOTE, name="still held")
     assert journal.holder("vm-1")
@@ -85,25 +86,25 @@ def test_the_lock_ends_with_release_or_close(journal, end: Kind) -> None:
     assert journal.holder("vm-1") is None
     assert [m.id for m, _ in journal.open()] == (["m1"] if end is Kind.RELEASED else [])
     assert journal.accept(migration("m2"), S).epoch == 2
-    assert journal.holder("vm-1").id == "m2"
+    assert not_none(journal.holder("vm-1")).id == "m2"
 
 
-def test_release_after_close_does_not_open_again(journal) -> None:
+def test_release_after_close_does_not_open_again(journal: SqlJournal) -> None:
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.CLOSED)
     journal.append("m1", Kind.RELEASED)
     assert journal.open() == []
 
 
-def test_release_of_an_old_migration_does_not_free_the_new_one(journal) -> None:
+def test_release_of_an_old_migration_does_not_free_the_new_one(journal: SqlJournal) -> None:
     journal.accept(migration("m1"), S)
     journal.append("m1", Kind.RELEASED)
     journal.accept(migration("m2"), S)
     journal.append("m1", Kind.CLOSED)
-    assert journal.holder("vm-1").id == "m2"
+    assert not_none(journal.holder("vm-1")).id == "m2"
 
 
-def test_the_destination_refuses_stale_epochs_for_ever(journal) -> None:
+def test_the_destination_refuses_stale_epochs_for_ever(journal: SqlJournal) -> None:
     assert journal.accept(migration("m1", epoch=3), D).epoch == 3
     journal.append("m1", Kind.CLOSED)
     for stale in (0, 2, 3):
@@ -131,27 +132,27 @@ async def test_entries_carry_time_life_and_role() -> None:
     }  # fmt: skip
 
 
-def test_accepted_is_the_first_entry_and_carries_the_migration(journal) -> None:
+def test_accepted_is_the_first_entry_and_carries_the_migration(journal: SqlJournal) -> None:
     accepted = journal.accept(migration("m1"), S)
     (entry,) = journal.entries("m1")
     assert entry.kind is Kind.ACCEPTED
     assert Migration.model_validate(entry.data) == accepted
 
 
-def test_append_to_a_stranger(journal) -> None:
+def test_append_to_a_stranger(journal: SqlJournal) -> None:
     with pytest.raises(NotFound):
         journal.append("m9", Kind.NOTE)
 
 
 @pytest.mark.parametrize("data", [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}])
-def test_data_must_be_json(journal, data: dict[str, object] | dict[str, set[int]]) -> None:
+def test_data_must_be_json(journal: SqlJournal, data: dict[str, object] | dict[str, set[int]]) -> None:
     journal.accept(migration("m1"), S)
     with pytest.raises(BadRequest, match="plain JSON"):
         journal.append("m1", Kind.NOTE, data=data)
     assert len(journal.entries("m1")) == 1
 
 
-def test_followers_use_a_cursor(journal) -> None:
+def test_followers_use_a_cursor(journal: SqlJournal) -> None:
     journal.accept(migration("m1"), S)
     journal.accept(migration("m2", vm="vm-2"), S)
     for i in range(4):
@@ -166,7 +167,7 @@ def test_followers_use_a_cursor(journal) -> None:
 # outbox and inbox
 
 
-def test_outbox_keeps_until_done(journal) -> None:
+def test_outbox_keeps_until_done(journal: SqlJournal) -> None:
     for id, to in (("c1", "b"), ("c2", "c"), ("c3", "b")):
         journal.outbox_put(cast(id, to, params={"n": id}))
     journal.outbox_put(cast("c1", "b", params={"n": "again"}))
@@ -179,7 +180,7 @@ def test_outbox_keeps_until_done(journal) -> None:
     assert [e.id for e in journal.outbox("b")] == ["c3"]
 
 
-def test_inbox_knows_repeats(journal) -> None:
+def test_inbox_knows_repeats(journal: SqlJournal) -> None:
     assert journal.inbox_put(cast("c1"))
     assert not journal.inbox_put(cast("c1"))
     assert journal.inbox_put(cast("c2"))
@@ -193,7 +194,7 @@ def test_inbox_knows_repeats(journal) -> None:
 # the file
 
 
-def test_it_survives_closing(path) -> None:
+def test_it_survives_closing(path: Path) -> None:
     journal = SqlJournal.at(path, boot="life-1")
     accepted = journal.accept(migration("m1"), S)
     journal.outbox_put(cast("c1"))
@@ -211,7 +212,7 @@ def test_two_lives_have_two_ids() -> None:
     assert SqlJournal.at(None).boot != SqlJournal.at(None).boot
 
 
-def test_another_process_reads_while_we_write(path) -> None:
+def test_another_process_reads_while_we_write(path: Path) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     script = (
@@ -239,34 +240,34 @@ while True:
 """
 
 
-def test_kill_9_loses_nothing_that_was_written(path) -> None:
+def test_kill_9_loses_nothing_that_was_written(path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
     promised = 0
     for _ in range(50):
-        promised = int(child.stdout.readline())
+        promised = int(not_none(child.stdout).readline())
     os.kill(child.pid, signal.SIGKILL)
-    rest = child.stdout.read().split("\n")
+    rest = not_none(child.stdout).read().split("\n")
     child.wait()
     promised = int(rest[-2]) if len(rest) > 1 else promised  # the last whole line it had printed
     journal = SqlJournal.at(path)
     entries = journal.since(0, limit=100_000)
     assert [e.seq for e in entries] == list(range(1, len(entries) + 1))
     assert promised <= len(entries) <= promised + 1
-    assert journal.holder("v").id == "m1"
+    assert not_none(journal.holder("v")).id == "m1"
     assert journal.append("m1", Kind.CLOSED).seq == len(entries) + 1
 
 
-def test_every_commit_is_synced(path) -> None:
+def test_every_commit_is_synced(path: Path) -> None:
     journal = SqlJournal.at(path)
     with journal._read() as db:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
 
-def test_a_failure_in_the_middle_leaves_nothing(path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_in_the_middle_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = SqlJournal.at(path)
 
-    def die(*args, **kwargs) -> None:
+    def die(*_: object, **__: object) -> None:
         raise RuntimeError("between two statements")
 
     with monkeypatch.context() as m, pytest.raises(RuntimeError):
@@ -277,7 +278,7 @@ def test_a_failure_in_the_middle_leaves_nothing(path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("content", [b"hello, world\n" * 1000, os.urandom(8192)])
-def test_a_file_that_is_no_journal(path, content) -> None:
+def test_a_file_that_is_no_journal(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(Permanent, match=r"journal\.db is damaged or not a journal"):
@@ -285,7 +286,7 @@ def test_a_file_that_is_no_journal(path, content) -> None:
     assert path.read_bytes() == content
 
 
-def test_a_damaged_page(path) -> None:
+def test_a_damaged_page(path: Path) -> None:
     journal = SqlJournal.at(path)
     journal.accept(migration("m1"), S)
     for i in range(200):
@@ -298,7 +299,7 @@ def test_a_damaged_page(path) -> None:
         SqlJournal.at(path)
 
 
-def test_somebody_elses_database(path) -> None:
+def test_somebody_elses_database(path: Path) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE theirs (x)")
@@ -306,7 +307,7 @@ def test_somebody_elses_database(path) -> None:
         SqlJournal.at(path)
 
 
-def test_another_schema_version(path) -> None:
+def test_another_schema_version(path: Path) -> None:
     SqlJournal.at(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
@@ -314,13 +315,13 @@ def test_another_schema_version(path) -> None:
         SqlJournal.at(path)
 
 
-def test_a_folder_in_its_place(path) -> None:
+def test_a_folder_in_its_place(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(Temporary, match="cannot be opened"):
         SqlJournal.at(path)
 
 
-def test_a_locked_file_is_temporary(path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_file_is_temporary(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sterna.adapters.sql.file._BUSY_MS", 10)
     journal = SqlJournal.at(path)
     with sqlite3.connect(path, isolation_level=None) as other:
@@ -331,22 +332,22 @@ def test_a_locked_file_is_temporary(path, monkeypatch: pytest.MonkeyPatch) -> No
     assert journal.accept(migration("m1"), S).epoch == 1
 
 
-def test_unknown_fields_of_a_newer_version_are_ignored(journal) -> None:
+def test_unknown_fields_of_a_newer_version_are_ignored(journal: SqlJournal) -> None:
     journal.accept(migration("m1"), S)
     with journal._write() as db:
         body = json.dumps(migration("m1", epoch=1).model_dump(mode="json") | {"from_the_future": 1})
         db.exec_driver_sql("UPDATE migrations SET body = ?", (body,))
-    assert journal.get("m1")[0].epoch == 1
+    assert not_none(journal.get("m1"))[0].epoch == 1
 
 
-def closed(journal, id, vm, entries: int = 3) -> None:
+def closed(journal: SqlJournal, id: str, vm: str, entries: int = 3) -> None:
     journal.accept(migration(id, vm), Role.SOURCE)
     for n in range(entries):
         journal.append(id, Kind.NOTE, name=f"n{n}")
     journal.append(id, Kind.CLOSED)
 
 
-def test_old_migrations_are_forgotten_once_they_are_read_and_nothing_depends_on_them(journal) -> None:
+def test_old_migrations_are_forgotten_once_they_are_read_and_nothing_depends_on_them(journal: SqlJournal) -> None:
     for n in range(6):
         closed(journal, f"m{n}", f"vm-{n}")
         if n == 1:
@@ -371,7 +372,7 @@ def test_old_migrations_are_forgotten_once_they_are_read_and_nothing_depends_on_
     assert [m.id for m, _ in journal.open()] == ["open"]
 
 
-def test_casts_that_are_done_are_forgotten_but_the_newest(journal) -> None:
+def test_casts_that_are_done_are_forgotten_but_the_newest(journal: SqlJournal) -> None:
     for n in range(8):
         journal.inbox_put(cast(f"in{n}"))
         journal.outbox_put(cast(f"out{n}"))
@@ -385,7 +386,7 @@ def test_casts_that_are_done_are_forgotten_but_the_newest(journal) -> None:
     assert journal.inbox_put(cast("in0"))  # so long ago that it is forgotten
 
 
-def test_the_journal_stays_small_however_many_migrations_there_were(path) -> None:
+def test_the_journal_stays_small_however_many_migrations_there_were(path: Path) -> None:
     journal = SqlJournal.at(path)
     sizes = []
     for n in range(300):

@@ -41,7 +41,7 @@ async def test_a_cancellation_of_the_task_itself_goes_on() -> None:
 
 async def test_an_error_of_what_cleans_up_afterwards_does_not_take_its_place() -> None:
     """A loop that goes on after errors would go on."""
-    turns = []
+    turns: list[str] = []
 
     async def work() -> None:
         while len(turns) < 3:

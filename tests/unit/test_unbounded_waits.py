@@ -228,11 +228,11 @@ class Waits(ast.NodeVisitor):
     """The places of one file that wait without a limit."""
 
     def __init__(self, file: str) -> None:
-        self.file, self.place, self.limited, self.found = file, [], 0, set[str]()
+        self.file, self.place, self.limited, self.found = file, list[str](), 0, set[str]()
         self.cancels = [False]
         """Of each function around: does it cancel something?"""
 
-    def _inside(self, node: ast.AST) -> None:
+    def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         limited, self.limited = self.limited, 0  # a function does not run where it is written
         self.place.append(node.name)
         self.cancels.append(any(isinstance(n, ast.Attribute) and n.attr == "cancel" for n in ast.walk(node)))
@@ -274,13 +274,15 @@ class Names(ast.NodeVisitor):
     """The places of one file where a socket may be given a host's name."""
 
     def __init__(self, file: str) -> None:
-        self.file, self.place, self.found = file, [], set[str]()
+        self.file, self.place, self.found = file, list[str](), set[str]()
         self.numeric = [set[str]()]
         """Of each function around: its variables that are addresses by their type."""
 
-    def _inside(self, node: ast.AST) -> None:
+    def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.place.append(node.name)
-        told = [(a.arg, a.annotation) for a in ast.walk(node) if isinstance(a, ast.arg)]
+        told: list[tuple[str | ast.expr, ast.expr | None]] = [
+            (a.arg, a.annotation) for a in ast.walk(node) if isinstance(a, ast.arg)
+        ]
         told += [(n.target, n.annotation) for n in ast.walk(node) if isinstance(n, ast.AnnAssign)]
         typed = {ast.unparse(name) if isinstance(name, ast.AST) else name for name, a in told if is_numeric(a)}
         self.numeric.append(typed)

@@ -93,7 +93,7 @@ async def test_a_qemu_that_hangs_is_asked_once_whoever_leaves(
     path, asked = hanging(tmp_path)
     host = Host(path)
     leaving = asyncio.create_task(host.zstd())
-    assert await asyncio.gather(host.zstd(), host.zstd()) == [None, None]
+    assert list(await asyncio.gather(host.zstd(), host.zstd())) == [None, None]
     leaving.cancel()
     assert [await host.once_known(), await host.once_known()] == [None, None]
     assert asked.read_text() == "."

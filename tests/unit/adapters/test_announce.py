@@ -152,7 +152,7 @@ def test_a_device_that_takes_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
     monkeypatch.setattr(bridge, "_LIMIT_S", 0.1)
-    monkeypatch.setattr(bridge.socket, "socket", Raw)
+    monkeypatch.setattr(socket, "socket", Raw)
     with far, in_time(), pytest.raises(Permanent, match="through br-lan"):
         bridge.send("br-lan", [bytes(1500)] * 1000)
 

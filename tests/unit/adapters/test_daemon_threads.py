@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -23,7 +24,7 @@ def gate() -> Iterator[threading.Event]:
 
 def test_one_thread_takes_calls_in_order_and_hands_back_what_they_return_or_raise() -> None:
     threads, done = DaemonThreads(1, "x"), list[int]()
-    answers = [threads.submit(lambda n=n: done.append(n)) for n in range(50)]
+    answers = [threads.submit(partial(done.append, n)) for n in range(50)]
     failed = threads.submit(lambda: 1 // 0)
     assert threads.submit(lambda: 7).result(LONG_S) == 7
     assert done == list(range(50)) and all(a.done() for a in answers)

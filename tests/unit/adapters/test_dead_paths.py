@@ -75,7 +75,13 @@ async def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 def vm(*references: Reference) -> Vm:
-    facts = {"name": "db", "state": "running", "memory_bytes": 1 << 26, "vcpus": 1, "references": references}
+    facts: dict[str, Any] = {
+        "name": "db",
+        "state": "running",
+        "memory_bytes": 1 << 26,
+        "vcpus": 1,
+        "references": references,
+    }
     return Vm(uuid="00000000-0000-0000-0000-000000000002", **facts)
 
 

@@ -3,6 +3,7 @@ files have it."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +199,9 @@ def test_one_that_is_let_go_is_asked(tmp_path: Path) -> None:
 def test_many_that_are_held_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HELD_S", 0.2)
     pauses: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     clock = iter(range(10_000))
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock) * 0.05)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) * 0.05)
     reading = Reading(tmp_path)
     assert len([reading.of(Held(RUNNING)) for _ in range(5)]) == 5
     assert sum(pauses) <= 0.2
@@ -212,9 +213,9 @@ def test_many_that_are_just_being_started_are_waited_for_together(
     """10 s for each would be minutes for all of a host that starts."""
     (tmp_path / "run/tern.xml").unlink()
     looks: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", looks.append)
+    monkeypatch.setattr(time, "sleep", looks.append)
     clock = iter(range(10_000))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     starting = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
     reading = Reading(tmp_path)
     assert [reading.of(Domain(starting)) for _ in range(5)] == [["<domain/>"]] * 5

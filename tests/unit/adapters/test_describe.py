@@ -10,6 +10,7 @@ from sterna.adapters.libvirt.xml.describe import describe
 from sterna.domain.errors import Permanent
 from sterna.domain.model import DiskKind, Nic, SecretRef
 from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER
+from tests.narrowing import not_none
 
 UUID = "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"
 XML = Path(__file__).with_name("xml")
@@ -52,7 +53,7 @@ def test_what_stays_the_same_wherever_the_guest_is(name: str) -> None:
         ("vdc", DiskKind.ISCSI, "raw"),
     ]
     assert all(d.volume_id and len(d.volume_id) == 36 and d.backing_path is None for d in vm.disks)
-    assert vm.disks[0].volume_id in (vm.disks[0].path or "")
+    assert not_none(vm.disks[0].volume_id) in (vm.disks[0].path or "")
     assert vm.immovable == ()
     (nic,) = vm.nics
     assert (nic.mac, nic.plug, nic.bridge, nic.vlan) == (MAC, "ovs", "br-int", 100)

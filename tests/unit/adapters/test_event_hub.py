@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import libvirt
+import libvirt_qemu
 import pytest
 from structlog.testing import capture_logs
 
@@ -50,7 +51,8 @@ class Connection:
     """Keeps the callbacks it is given to itself."""
 
     def __init__(self, libvirtd: Libvirtd) -> None:
-        self.libvirtd, self.alive, self.lifecycle = libvirtd, True, None
+        self.libvirtd, self.alive = libvirtd, True
+        self.lifecycle: Callable[..., None] = lambda *_: None
         self.closed: Callable[..., None] | None = None
 
     def registerCloseCallback(self, callback: Any, _opaque: object) -> None:
@@ -79,7 +81,7 @@ class Connection:
 def libvirtd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Libvirtd]:
     one = Libvirtd()
     monkeypatch.setattr(events, "open_connection", one.open)
-    monkeypatch.setattr(events.libvirt_qemu, "qemuMonitorEventRegister", lambda *_: None)
+    monkeypatch.setattr(libvirt_qemu, "qemuMonitorEventRegister", lambda *_: None)
     monkeypatch.setattr(events, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(events, "ANSWER_S", 0.2)
     monkeypatch.setattr(events, "OPEN_S", 0.2)
@@ -204,12 +206,12 @@ async def test_a_look_that_was_overtaken_by_news_does_not_undo_them(libvirtd: Li
     conn = libvirtd.connections[0]
 
     def slow(_flags: int) -> list[Guest]:
-        conn.listAllDomains = lambda _: []  # the next look sees that it is gone
+        conn.listAllDomains = lambda _flags: []  # type: ignore[method-assign]  # the next look sees that it is gone
         stopped = (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
         conn.lifecycle(None, Guest(), *stopped, None)
         return [Guest()]
 
-    conn.listAllDomains = slow
+    conn.listAllDomains = slow  # type: ignore[method-assign]
     await until(lambda: conn.listAllDomains is not slow)
     await asyncio.sleep(0.2)
     assert not hub.seen_running(VM)
@@ -226,7 +228,7 @@ def test_libvirts_event_loop_goes_on_after_an_error(monkeypatch: pytest.MonkeyPa
         turns.release()
         time.sleep(0.01)
 
-    monkeypatch.setattr(connection.libvirt, "virEventRunDefaultImpl", turn)
+    monkeypatch.setattr(libvirt, "virEventRunDefaultImpl", turn)
     monkeypatch.setattr(connection, "_EVENTS_RETRY_S", 0.01)
     threading.Thread(target=connection._run_events, daemon=True).start()
     assert turns.acquire(timeout=5)

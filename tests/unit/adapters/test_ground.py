@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sterna.adapters.host import ground
-from sterna.domain.references import Form
+from sterna.domain.references import Form, Thing
 
 NOBODYS = "192.0.2.231"
 """An address of the range for documentation."""
 
 
 @pytest.fixture
-def listener() -> socket.socket:
+def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as one:
         yield one
 
@@ -43,7 +43,7 @@ def test_two_looks_at_a_port_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> Non
     bound, go, found = threading.Event(), threading.Event(), []
 
     class Slow(socket.socket):
-        def bind(self, where: tuple[str, int]) -> None:
+        def bind(self, where: Any, /) -> None:
             super().bind(where)
             bound.set()
             assert go.wait(10)
@@ -98,7 +98,7 @@ def test_what_a_path_leads_to(tmp_path: Path) -> None:
     assert ground.thing(str(tmp_path)).form is Form.FOLDER
     assert ground.thing(str(tmp_path / "pipe")).form is Form.PIPE
     assert ground.thing("/dev/null").form is Form.DEVICE
-    assert ground.thing(str(tmp_path / "nothing")) == ground.Thing()
+    assert ground.thing(str(tmp_path / "nothing")) == Thing()
     assert not ground.thing(str(tmp_path / "no" / "folder")).folder
 
 

@@ -1,6 +1,7 @@
 """Parts of a host that hang: a keeper, a killed command, a file system. Whoever asked them is answered."""
 
 import asyncio
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,11 +16,11 @@ from sterna.domain.errors import Permanent, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind
 from sterna.kit import command, mounts
 
-from .conftest import NAME
+from .conftest import NAME, Resolver
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (recovery, recovery_monitor):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
     for limit in ("CONNECT_S", "ANSWER_S", "_SLACK_S"):
@@ -28,8 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return tmp_path
 
 
-async def test_a_keeper_that_hangs_is_as_good_as_none(folder) -> None:
-    async def silent(reader, writer) -> None:
+async def test_a_keeper_that_hangs_is_as_good_as_none(folder: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
     async with await asyncio.start_unix_server(silent, folder / "sterna-vm.held"):
@@ -37,24 +38,24 @@ async def test_a_keeper_that_hangs_is_as_good_as_none(folder) -> None:
 
 
 async def test_a_keeper_that_never_says_that_it_holds_the_monitor_is_not_waited_for(
-    folder, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = folder / "python"
     program.write_text(f"#!/bin/sh\necho $$ > {folder}/pid\nexec sleep 60\n")
     program.chmod(0o755)
-    monkeypatch.setattr(recovery.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(recovery, "_SLACK_S", 2.0)
     with pytest.raises(Unreachable, match="does not open"):
         await asyncio.wait_for(recovery.hold_monitor("vm"), 20)
 
 
 async def test_the_source_is_waited_for_at_an_address_that_is_resolved_once(
-    folder, resolver, monkeypatch: pytest.MonkeyPatch
+    folder: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """QEMU is told the number: it would resolve the name in the thread that serves its guest."""
     told = []
 
-    async def keeper(uuid, command, **arguments):
+    async def keeper(uuid: str, command: str, **arguments: str) -> str:
         told.append(arguments["uri"])
         return ""
 
@@ -65,7 +66,9 @@ async def test_the_source_is_waited_for_at_an_address_that_is_resolved_once(
     assert resolver.asked == [NAME]
 
 
-async def test_a_resolver_that_hangs_keeps_nothing_else_from_the_event_loop(folder, resolver) -> None:
+async def test_a_resolver_that_hangs_keeps_nothing_else_from_the_event_loop(
+    folder: Path, resolver: Resolver
+) -> None:
     resolver.hangs()
     listening = asyncio.create_task(recovery.listen_again("vm", NAME))
     await resolver.is_asked()
@@ -74,7 +77,7 @@ async def test_a_resolver_that_hangs_keeps_nothing_else_from_the_event_loop(fold
     assert resolver.asked == [NAME]
 
 
-async def test_a_name_that_is_not_resolved_is_no_port_that_is_taken(folder, resolver) -> None:
+async def test_a_name_that_is_not_resolved_is_no_port_that_is_taken(folder: Path, resolver: Resolver) -> None:
     resolver.refuses()
     with pytest.raises(Permanent, match=f"{NAME} cannot be resolved") as raised:
         await recovery.listen_again("vm", NAME)

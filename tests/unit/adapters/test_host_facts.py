@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sterna.adapters.libvirt import inventory
+from sterna.adapters.libvirt import abilities, inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.session import connection
 from sterna.domain.errors import NotFound
@@ -52,7 +53,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LibvirtInventory, Li
         return Abilities()
 
     monkeypatch.setattr(connection, "open_connection", lambda uri: libvirtd)
-    monkeypatch.setattr(inventory.abilities, "read", able)
+    monkeypatch.setattr(abilities, "read", able)
     monkeypatch.setattr(LibvirtInventory, "_host_facts", lambda self, conn: (FACTS, "<capabilities/>"))
     monkeypatch.setattr("sterna.adapters.libvirt.session.host.EventHub", lambda uri: type("Hub", (), {
         "seen_running": lambda self, uuid: False, "close": lambda self: None})())  # fmt: skip
@@ -82,7 +83,7 @@ async def test_a_look_does_not_wait_for_a_description(
     describing = asyncio.create_task(inventory_.vm("0000-1"))
     try:
         assert await in_thread(lambda: libvirtd.asked.wait(5))
-        assert await asyncio.wait_for(inventory_.observe("0000-2"), 5) == "0000-2"
+        assert str(await asyncio.wait_for(inventory_.observe("0000-2"), 5)) == "0000-2"
         assert not describing.done()
     finally:
         libvirtd.locked.set()
@@ -99,7 +100,7 @@ def test_a_file_system_that_does_not_answer_does_not_keep_a_host_from_being_desc
         assert held.wait(20)
         raise OSError("stale file handle")
 
-    monkeypatch.setattr(inventory.os, "statvfs", statvfs)
+    monkeypatch.setattr(os, "statvfs", statvfs)
     monkeypatch.setattr(inventory, "_ROOM_S", 0.01, raising=False)
     monkeypatch.setattr(inventory, "_ROOM", Bounded("test"), raising=False)
     timer = threading.Timer(10, held.set)

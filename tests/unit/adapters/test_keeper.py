@@ -3,29 +3,33 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from qemu.qmp import QMPClient
 
 from sterna.adapters.libvirt.qemu import keeper
 
 
 @asynccontextmanager
-async def monitor(path, *, greets, silent_after: str = "", ended=None):
+async def monitor(
+    path: Path, *, greets: bool, silent_after: str = "", ended: asyncio.Event | None = None
+) -> AsyncIterator[None]:
     """A QEMU's monitor that greets and agrees to everything, or one that is somebody else's and says nothing.
 
     It answers nothing any more from the command `silent_after` on; its QEMU ends when `ended` is set.
     """
     ended = ended or asyncio.Event()
 
-    async def serve(reader, writer) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answering = asyncio.create_task(answer(reader, writer))
         await asyncio.wait({answering, ending}, return_when=asyncio.FIRST_COMPLETED)
         answering.cancel()
         writer.close()
 
-    async def answer(reader, writer) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if greets:
             version = {"qemu": {"major": 10, "minor": 0, "micro": 2}, "package": ""}
             writer.write(json.dumps({"QMP": {"version": version, "capabilities": ["oob"]}}).encode() + b"\n")
@@ -42,12 +46,12 @@ async def monitor(path, *, greets, silent_after: str = "", ended=None):
 
 
 @pytest.fixture(autouse=True)
-async def clients(monkeypatch: pytest.MonkeyPatch):
+async def clients(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[QMPClient]]:
     """A keeper leaves its connection to the kernel, which closes it with the process."""
-    made = []
+    made: list[QMPClient] = []
 
-    class Client(keeper.QMPClient):
-        def __init__(self, name) -> None:
+    class Client(QMPClient):
+        def __init__(self, name: str) -> None:
             super().__init__(name)
             made.append(self)
 
@@ -59,7 +63,7 @@ async def clients(monkeypatch: pytest.MonkeyPatch):
 
 
 @asynccontextmanager
-async def keeping(folder):
+async def keeping(folder: Path) -> AsyncIterator[asyncio.Task[None]]:
     """The keeper of the monitor in this folder, once it takes commands."""
     task = asyncio.create_task(keeper.keep(str(folder / "socket"), folder / "held"))
     async with asyncio.timeout(10):
@@ -139,13 +143,13 @@ async def test_a_monitor_that_was_removed_meanwhile_is_not_held(tmp_path: Path) 
         async def close_it(*_: object) -> None:
             (tmp_path / "link").unlink()
 
-        real = keeper.QMPClient.connect
+        real = QMPClient.connect
 
-        async def connect(self, address) -> None:
+        async def connect(self: QMPClient, address: str) -> None:
             await real(self, address)
             await close_it()
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(keeper.QMPClient, "connect", connect)
+            patch.setattr(QMPClient, "connect", connect)
             await asyncio.wait_for(keeper.keep(str(tmp_path / "link"), tmp_path / "held"), 10)
     assert not (tmp_path / "held").exists()

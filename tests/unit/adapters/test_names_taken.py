@@ -75,7 +75,7 @@ async def said(vif: Any, nic: Nic, switch: Switch) -> list[Refusal]:
     async def run(act: Any) -> Any:
         return act(switch)
 
-    return await vif(SimpleNamespace(run=run)).check(nic)
+    return list(await vif(SimpleNamespace(run=run)).check(nic))
 
 
 async def said_of_bridge(nic: Nic) -> list[Refusal]:

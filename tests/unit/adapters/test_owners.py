@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,9 +72,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
         ({"format": "qcow2", "length_bytes": 1 << 60, "holes_kept": True}, True),
     ],
 )
-async def test_room_is_judged_by_what_the_copy_will_take(
-    tmp_path: Path, facts: dict[str, object], fits: bool
-) -> None:
+async def test_room_is_judged_by_what_the_copy_will_take(tmp_path: Path, facts: dict[str, Any], fits: bool) -> None:
     """As measured with QEMU 10.0: 8 of 96 MiB written arrive as 96, but for thin qcow2 and sought zeros."""
     sizes = {"capacity_bytes": 1 << 60, "allocation_bytes": 1 << 20, "local": True}
     disk = Disk(target="vda", kind=DiskKind.FILE, path=str(tmp_path / "vm" / "disk"), **sizes | facts)

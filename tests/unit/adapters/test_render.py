@@ -21,6 +21,7 @@ from sterna.domain.model import (
     RbdSource,
     SecretRef,
 )
+from tests.narrowing import not_none
 
 XML = Path(__file__).with_name("xml")
 NIC_ABI = ("mac", "model", "driver", "address", "mtu", "alias", "boot", "rom", "link", "bandwidth", "filterref")
@@ -90,9 +91,9 @@ def test_the_live_form(name: str) -> None:
     (interface,) = domain.findall("devices/interface")
     assert interface.get("type") == "bridge"
     (target,) = interface.findall("target")
-    assert dict(target.attrib) == {"dev": "tap0f"}
-    assert interface.find("source").get("bridge") == "br-int"
-    assert interface.find("vlan/tag").get("id") == "100"
+    assert dict(target.attrib.items()) == {"dev": "tap0f"}
+    assert not_none(interface.find("source")).get("bridge") == "br-int"
+    assert not_none(interface.find("vlan/tag")).get("id") == "100"
     (iqn,) = domain.findall("devices/disk/source/initiator/iqn")
     assert iqn.get("name") == "iqn.x:host2"
     assert "vnet" not in etree.tostring(domain).decode()
@@ -109,17 +110,17 @@ def test_the_cold_form_plugs_itself(name: str) -> None:
     (interface,) = domain.findall("devices/interface")
     assert interface.get("type") == "bridge"
     assert interface.find("target") is None
-    assert interface.find("source").get("bridge") == "br-int"
+    assert not_none(interface.find("source")).get("bridge") == "br-int"
     (virtualport,) = interface.findall("virtualport")
     assert virtualport.get("type") == "openvswitch"
-    assert virtualport.find("parameters").get("interfaceid") == describe(xml).nics[0].port_id
-    assert interface.find("vlan/tag").get("id") == "100"
+    assert not_none(virtualport.find("parameters")).get("interfaceid") == describe(xml).nics[0].port_id
+    assert not_none(interface.find("vlan/tag")).get("id") == "100"
 
 
 def test_the_running_guest_keeps_the_vlan_its_port_has_and_the_next_start_the_one_that_is_written() -> None:
     xml = read("arrived-inactive")
     cold = etree.fromstring(persistent(xml, plan_for(xml, vlan=300)))
-    assert cold.find("devices/interface/vlan/tag").get("id") == "100"
+    assert not_none(cold.find("devices/interface/vlan/tag")).get("id") == "100"
     for name in ("arrived", "booted"):
         assert describe(render_live(read(name), plan_for(xml, vlan=300))).nics[0].vlan == 300
 
@@ -148,7 +149,7 @@ def test_a_copied_disk_may_get_another_path_and_loses_its_recorded_chain() -> No
     moved = tuple(d.model_copy(update={"path": "/new/disk"}) if d.target == "vdb" else d for d in plan.disks)
     domain = etree.fromstring(render_live(xml, plan.model_copy(update={"disks": moved})))
     disk = domain.findall("devices/disk")[1]
-    assert disk.find("source").get("file") == "/new/disk"
+    assert not_none(disk.find("source")).get("file") == "/new/disk"
     assert disk.find("backingStore") is None
     assert domain.findall("devices/disk")[0].find("backingStore") is not None
 
@@ -190,8 +191,8 @@ def test_only_what_changes_is_touched() -> None:
         [e for e in before if e.tag not in skip], [e for e in after if e.tag not in skip], strict=True
     ):
         assert etree.tostring(old) == etree.tostring(new)
-    others_old = [e for e in before.find("devices") if e.tag not in ("disk", "interface")]
-    others_new = [e for e in after.find("devices") if e.tag not in ("disk", "interface")]
+    others_old = [e for e in not_none(before.find("devices")) if e.tag not in ("disk", "interface")]
+    others_new = [e for e in not_none(after.find("devices")) if e.tag not in ("disk", "interface")]
     for old, new in zip(others_old, others_new, strict=True):
         assert etree.tostring(old) == etree.tostring(new)
 
@@ -260,7 +261,7 @@ def test_each_plug_type_arrives_and_boots_from_cold_as_itself(plug: str) -> None
     if plug == "ovs-hybrid":
         source = etree.fromstring(cold).find("devices/interface/source")
         assert source is not None
-        assert dict(source.attrib) == {"bridge": "qbr7d1c64c4-00"}
+        assert dict(source.attrib.items()) == {"bridge": "qbr7d1c64c4-00"}
 
 
 @pytest.mark.parametrize("plug", FORMS)
@@ -303,11 +304,11 @@ def test_a_ceph_image_may_get_other_monitors_and_keeps_who_may_open_it() -> None
     for render in (render_live, persistent):
         text = render(RBD, plan)
         assert describe(text).disks[0].rbd == there
-        rendered = etree.fromstring(text).find("devices/disk")
-        before = etree.fromstring(RBD).find("devices/disk")
+        rendered = not_none(etree.fromstring(text).find("devices/disk"))
+        before = not_none(etree.fromstring(RBD).find("devices/disk"))
         for name in ("auth", "driver", "source/config"):
-            assert etree.tostring(rendered.find(name), with_tail=False) == etree.tostring(
-                before.find(name), with_tail=False
+            assert etree.tostring(not_none(rendered.find(name)), with_tail=False) == etree.tostring(
+                not_none(before.find(name)), with_tail=False
             )
     with pytest.raises(Permanent):
         render_live(RBD, plan.model_copy(update={"disks": (planned.model_copy(update={"rbd": None}),)}))
@@ -394,7 +395,7 @@ def test_its_cold_form_and_what_is_attached_name_the_new_hosts_function() -> Non
     for path, attributes in wanted.items():
         found = attached.find(path)
         assert found is not None
-        assert dict(found.attrib) == attributes
+        assert dict(found.attrib.items()) == attributes
 
 
 def test_a_definition_that_does_not_know_the_nic_still_gives_it() -> None:

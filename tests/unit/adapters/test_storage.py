@@ -32,7 +32,7 @@ def image_info(path: Path) -> tuple[str, int]:
 
 
 def disk(path: Path | str, **more: object) -> Disk:
-    facts = {"target": "vda", "kind": DiskKind.FILE, "path": str(path), "format": "qcow2"}
+    facts: dict[str, object] = {"target": "vda", "kind": DiskKind.FILE, "path": str(path), "format": "qcow2"}
     facts |= {"capacity_bytes": 64 * MIB, "allocation_bytes": MIB, "local": True}
     return Disk.model_validate(facts | more)
 

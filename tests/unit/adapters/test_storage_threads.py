@@ -87,7 +87,7 @@ def watch(tmp_path: Path, root: Path) -> Iterator[Watch]:
 
 
 def disk(path: Path | str, **more: object) -> Disk:
-    facts = {"target": "vda", "kind": DiskKind.FILE, "path": str(path), "format": "raw"}
+    facts: dict[str, object] = {"target": "vda", "kind": DiskKind.FILE, "path": str(path), "format": "raw"}
     facts |= {"capacity_bytes": 64 * MIB, "allocation_bytes": MIB, "local": True}
     return Disk.model_validate(facts | more)
 

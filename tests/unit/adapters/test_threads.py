@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
@@ -202,12 +203,12 @@ async def test_a_call_that_comes_back_while_it_is_given_up_takes_no_other_with_i
 
 
 async def test_what_is_queued_behind_a_call_that_hangs_keeps_its_order() -> None:
-    held, done = threading.Event(), []
+    held, done = threading.Event(), list[int]()
     worker = Worker("test", limit_s=LIMIT_S)
-    tasks = [asyncio.create_task(worker.run(held.wait))]
-    tasks += [asyncio.create_task(worker.run(lambda n=n: done.append(n))) for n in range(20)]
+    hangs = asyncio.create_task(worker.run(held.wait))
+    tasks = [asyncio.create_task(worker.run(partial(done.append, n))) for n in range(20)]
     async with asyncio.timeout(5):
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(hangs, *tasks, return_exceptions=True)
     assert done == list(range(20))
     held.set()
     worker.stop()
@@ -270,7 +271,7 @@ async def test_a_thread_that_has_answered_is_not_left_alone(monkeypatch: pytest.
     monkeypatch.setattr(threads, "MOST_LEFT", 1)
     ends, perform = threading.Event(), threads._Call.perform
 
-    def lingers(call) -> None:
+    def lingers(call: threads._Call[object]) -> None:
         perform(call)
         ends.wait(10)
 

@@ -7,6 +7,7 @@ is made as the destination makes it: from what `describe` reads in the live defi
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -139,7 +140,7 @@ def plan_for(live: str) -> CopyPlan:
     nics = []
     for nic in vm.nics:
         device = device_name(nic) if nic.plug in MADE_AHEAD else ""
-        facts = {"mac": nic.mac, "plug": nic.plug, "device": device, "bridge": nic.bridge or ""}
+        facts: dict[str, Any] = {"mac": nic.mac, "plug": nic.plug, "device": device, "bridge": nic.bridge or ""}
         nics.append(
             DestinationNic(**facts, port_id=nic.port_id or "", vlan=nic.vlan, parent=nic.parent, mode=nic.mode)
         )
@@ -156,7 +157,7 @@ def parts(xml: str) -> list[tuple[str, dict[str, str], str]]:
             here = f"{path}{name}"
             own = etree.QName(child).namespace == NAMESPACE
             if here not in MUST_DIFFER or (here == "metadata/domain" and not own):
-                found.append((here, dict(child.attrib), (child.text or "").strip()))
+                found.append((here, {str(k): str(v) for k, v in child.attrib.items()}, (child.text or "").strip()))
                 walk(child, f"{here}/")
 
     walk(etree.fromstring(xml), "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from sterna.domain.errors import Permanent, Temporary, Unknown, Unreachable
 from sterna.domain.model import DiskKind, RbdSource, SecretRef
 from sterna.domain.secrets import Secret
+from tests.narrowing import not_none
 from tests.scripted_cloud import Answer, ScriptedCloud
 from tests.unit.adapters.cinder.scripted_cinder import VM, VOLUME, ScriptedCinder, disk, initiator, provider
 
@@ -35,7 +36,9 @@ async def insist(act: Callable[[], Awaitable[Any]]) -> Any:
 
 @pytest.mark.parametrize("request_hit", ["create", "complete", "delete"])
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_move_ends_with_one_attachment(cinder, cloud, qemu_img, request_hit: str, fault) -> None:
+async def test_a_move_ends_with_one_attachment(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str, request_hit: str, fault: str
+) -> None:
     host1, host2 = provider(cloud, "host1", qemu_img), provider(cloud, "host2", qemu_img)
     cinder.faults[request_hit] = FAULTS[fault]
     attached = await insist(lambda: host2.attach(disk()))
@@ -48,7 +51,9 @@ async def test_a_move_ends_with_one_attachment(cinder, cloud, qemu_img, request_
 
 @pytest.mark.parametrize("request_hit", ["create", "complete", "delete"])
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_rollback_leaves_the_sources_alone(cinder, cloud, qemu_img, request_hit: str, fault) -> None:
+async def test_a_rollback_leaves_the_sources_alone(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str, request_hit: str, fault: str
+) -> None:
     (source,) = cinder.attachments
     host2 = provider(cloud, "host2", qemu_img)
     cinder.faults[request_hit] = FAULTS[fault]
@@ -63,7 +68,9 @@ async def test_a_rollback_leaves_the_sources_alone(cinder, cloud, qemu_img, requ
     assert not any(source in path for method, path in cloud.changes() if method != "GET")
 
 
-async def test_a_conflict_turns_the_migration_back(cinder, cloud, qemu_img) -> None:
+async def test_a_conflict_turns_the_migration_back(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
     host2 = provider(cloud, "host2", qemu_img)
     cinder.faults["create"] = (Answer(409, {"conflictingRequest": {"code": 409, "message": "duplicate"}}), False)
     with pytest.raises(Permanent) as caught:
@@ -73,7 +80,9 @@ async def test_a_conflict_turns_the_migration_back(cinder, cloud, qemu_img) -> N
     assert cinder.hosts() == [("host1", "attached")]
 
 
-async def test_what_fell_over_inside_cinder_is_swept_away(cinder, cloud, qemu_img) -> None:
+async def test_what_fell_over_inside_cinder_is_swept_away(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
     cinder.add("host2", "reserved", connection_info={})
     cinder.add("host2", "error_attaching", connection_info={})
     host2 = provider(cloud, "host2", qemu_img)
@@ -82,7 +91,9 @@ async def test_what_fell_over_inside_cinder_is_swept_away(cinder, cloud, qemu_im
     assert len(cinder.attachments) == 2
 
 
-async def test_an_unfinished_one_of_a_third_host_is_not_taken_for_ours(cinder, cloud, qemu_img) -> None:
+async def test_an_unfinished_one_of_a_third_host_is_not_taken_for_ours(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
     cinder.add("host3", "attaching")
     cinder.volume["status"] = "attaching"
     with pytest.raises(Permanent) as caught:
@@ -92,7 +103,9 @@ async def test_an_unfinished_one_of_a_third_host_is_not_taken_for_ours(cinder, c
     assert cinder.hosts() == [("host1", "attached"), ("host3", "attached")]
 
 
-async def test_a_token_that_is_revoked_meanwhile(cinder, cloud, qemu_img) -> None:
+async def test_a_token_that_is_revoked_meanwhile(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
     host2 = provider(cloud, "host2", qemu_img)
     attached = await host2.attach(disk())
     cloud.revoked = cloud.logins
@@ -100,14 +113,16 @@ async def test_a_token_that_is_revoked_meanwhile(cinder, cloud, qemu_img) -> Non
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
 
 
-async def test_the_only_attachment_is_the_guests(cinder, cloud, qemu_img) -> None:
+async def test_the_only_attachment_is_the_guests(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
     with pytest.raises(Temporary) as caught:
         await provider(cloud, "host1", qemu_img).detach(disk())
     assert caught.value.fix
     assert cinder.hosts() == [("host1", "attached")]
 
 
-async def test_a_volume_that_is_gone_needs_no_detaching(cloud, qemu_img) -> None:
+async def test_a_volume_that_is_gone_needs_no_detaching(cloud: ScriptedCloud, qemu_img: str) -> None:
     gone = disk(volume_id="11111111-2222-4333-8444-555555555555")
     host2 = provider(cloud, "host2", qemu_img)
     await host2.detach(gone)
@@ -115,12 +130,17 @@ async def test_a_volume_that_is_gone_needs_no_detaching(cloud, qemu_img) -> None
     assert [r.code for r in await host2.check(gone)] == ["volume-missing"]
 
 
-async def test_size_is_compared(cinder, cloud, qemu_img) -> None:
+async def test_size_is_compared(cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str) -> None:
     host2 = provider(cloud, "host2", qemu_img)
     attached = await host2.attach(disk(capacity_bytes=5))
     with pytest.raises(Permanent):
         await host2.connect(attached)
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attaching")]
+
+
+def connect(cinder: ScriptedCinder, **more: str) -> None:
+    """The first attachment's connection is another one."""
+    next(iter(cinder.attachments.values()))["connection_info"].update(more)
 
 
 @pytest.mark.parametrize(
@@ -134,14 +154,14 @@ async def test_size_is_compared(cinder, cloud, qemu_img) -> None:
         ("volume-state", lambda c: c.volume.update({"os-vol-mig-status-attr:migstat": "migrating"})),
         ("volume-attachments", lambda c: c.attachments.clear()),
         ("volume-attachments", lambda c: c.add("host3", "attached")),
-        ("volume-transport", lambda c: c.add_transport("fibre_channel")),
-        ("volume-transport", lambda c: c.add_transport("nfs")),
-        ("volume-chap", lambda c: c.connect(auth_method="CHAP", auth_username="u", auth_password="verysecret")),
+        ("volume-transport", lambda c: connect(c, driver_volume_type="fibre_channel")),
+        ("volume-transport", lambda c: connect(c, driver_volume_type="nfs")),
+        ("volume-chap", lambda c: connect(c, auth_method="CHAP", auth_username="u", auth_password="verysecret")),
     ],
 )
-async def test_what_cannot_move_is_refused_with_a_fix(cinder, cloud, qemu_img, code: str, change) -> None:
-    cinder.connect = lambda **more: next(iter(cinder.attachments.values()))["connection_info"].update(more)
-    cinder.add_transport = lambda kind: cinder.connect(driver_volume_type=kind)
+async def test_what_cannot_move_is_refused_with_a_fix(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str, code: str, change: Callable[[ScriptedCinder], None]
+) -> None:
     change(cinder)
     host2 = provider(cloud, "host2", qemu_img)
     (refusal,) = await host2.check(disk())
@@ -168,8 +188,14 @@ class Keys:
     async def make_secret(self, secret: Secret, value: bytes) -> None:
         self.made.append((secret, value))
 
-    async def secrets_like(self, refs) -> list[Secret]:
-        return [Secret(uuid=ref.uuid, kind=ref.kind, private=self.private) for ref in refs]
+    async def remove_secret(self, uuid: str, vm_uuid: str, migration_id: str | None = None) -> bool:
+        raise NotImplementedError
+
+    async def unused_secrets(self) -> list[Secret]:
+        raise NotImplementedError
+
+    async def secrets_like(self, refs: Sequence[SecretRef]) -> list[Secret]:
+        return [Secret(uuid=not_none(ref.uuid), kind=ref.kind, private=self.private) for ref in refs]
 
     async def secret_value(self, uuid: str) -> bytes:
         return self.value
@@ -180,7 +206,7 @@ class Keys:
     [(Keys(b"verysecret"), True), (Keys(b"", private=True), True), (Keys(b"another"), False)],
 )
 async def test_a_login_that_the_disk_brings_along_is_compared_with_what_cinder_wants(
-    cinder, cloud, qemu_img, keys: Keys, moves: bool
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str, keys: Keys, moves: bool
 ) -> None:
     for each in (cinder.connection, *(a["connection_info"] for a in cinder.attachments.values())):
         each.update(auth_method="CHAP", auth_username="u", auth_password="verysecret")
@@ -201,7 +227,9 @@ async def test_a_login_that_the_disk_brings_along_is_compared_with_what_cinder_w
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attaching")]
 
 
-async def test_a_login_of_its_own_takes_the_place_of_the_sources(cinder, cloud, qemu_img) -> None:
+async def test_a_login_of_its_own_takes_the_place_of_the_sources(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
     (mine,) = cinder.attachments.values()
     mine["connection_info"].update(auth_method="CHAP", auth_username="u", auth_password="verysecret")
     cinder.connection.update(auth_method="CHAP", auth_username="of-host2", auth_password="otherword")
@@ -222,19 +250,21 @@ async def test_a_login_of_its_own_takes_the_place_of_the_sources(cinder, cloud, 
     assert [r.code for r in await host2.check(disk(secrets=(other,)))] == ["volume-chap"]
 
 
-async def test_an_encrypted_volume_that_qemu_decrypts_moves(cinder, cloud, qemu_img) -> None:
+async def test_an_encrypted_volume_that_qemu_decrypts_moves(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
     cinder.volume.update(encrypted=True)
     host2 = provider(cloud, "host2", qemu_img, Keys(b"x"))
     assert await host2.check(disk(secrets=(LUKS,))) == []
     assert [r.code for r in await host2.check(disk(secrets=(CHAP,)))] == ["volume-encrypted"]
 
 
-async def test_what_the_host_attached_is_refused(cloud, qemu_img) -> None:
+async def test_what_the_host_attached_is_refused(cloud: ScriptedCloud, qemu_img: str) -> None:
     block = disk(kind=DiskKind.BLOCK, iscsi=None, path="/dev/sdb")
     assert [r.code for r in await provider(cloud, "host2", qemu_img).check(block)] == ["volume-host-attached"]
 
 
-async def test_cinder_away_is_a_reason_too(cloud: ScriptedCloud, qemu_img) -> None:
+async def test_cinder_away_is_a_reason_too(cloud: ScriptedCloud, qemu_img: str) -> None:
     host2 = provider(cloud, "host2", qemu_img)
     assert await host2.check(disk()) == []
     cloud.stop()
@@ -243,7 +273,7 @@ async def test_cinder_away_is_a_reason_too(cloud: ScriptedCloud, qemu_img) -> No
         await host2.admitted(disk())
 
 
-def test_only_uuids_are_cinders(cloud, qemu_img) -> None:
+def test_only_uuids_are_cinders(cloud: ScriptedCloud, qemu_img: str) -> None:
     host2 = provider(cloud, "host2", qemu_img)
     assert host2.handles(disk())
     assert host2.handles(disk(kind=DiskKind.FILE, iscsi=None, path="/x"))
@@ -252,7 +282,7 @@ def test_only_uuids_are_cinders(cloud, qemu_img) -> None:
     assert not host2.handles(disk(kind=DiskKind.EMPTY))
 
 
-async def test_ipv6_portals(cinder: ScriptedCinder, cloud, qemu_img) -> None:
+async def test_ipv6_portals(cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str) -> None:
     cinder.connection["target_portal"] = "[fd00::1]:3261"
     attached = await provider(cloud, "host2", qemu_img).attach(disk())
     assert attached.iscsi is not None
@@ -260,7 +290,7 @@ async def test_ipv6_portals(cinder: ScriptedCinder, cloud, qemu_img) -> None:
     assert attached.iscsi.initiator == initiator("host2")
 
 
-CEPH = {
+CEPH: dict[str, Any] = {
     "driver_volume_type": "rbd",
     "name": f"volumes/volume-{VOLUME}",
     "hosts": ["10.0.0.1", "10.0.0.2"],
@@ -272,7 +302,9 @@ CEPH = {
 }
 
 
-async def test_a_ceph_image_needs_no_initiator_and_no_key_of_ours(cinder: ScriptedCinder, cloud, qemu_img) -> None:
+async def test_a_ceph_image_needs_no_initiator_and_no_key_of_ours(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
     cinder.connection = dict(CEPH)
     cinder.attachments.clear()
     cinder.add("host1", "attached")

@@ -62,8 +62,8 @@ class ScriptedNeutron:
             return Answer(200, {"port": {"id": SUBPORT, "binding:host_id": self.subport_host}})
         if path == f"/ports/{PORT}":
             return self._port(asked)
-        if (found := re.fullmatch(rf"/ports/{PORT}/bindings(?:/([^/]+))?(/activate)?", path)) and self.extended:
-            return self._bindings(asked, found[1] or "", activate=bool(found[2]))
+        if (matched := re.fullmatch(rf"/ports/{PORT}/bindings(?:/([^/]+))?(/activate)?", path)) and self.extended:
+            return self._bindings(asked, matched[1] or "", activate=bool(matched[2]))
         return Answer(404, error("PortNotFound", f"{path} could not be found."))
 
     @property

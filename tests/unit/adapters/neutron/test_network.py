@@ -24,6 +24,10 @@ def vm(port_id: str | None = PORT) -> Vm:
     return Vm(uuid="u", name="tern", state=GuestState.RUNNING, memory_bytes=1, vcpus=1, nics=(nic,))
 
 
+Bound = tuple[str, str, str, dict[str, object]]
+"""Host, status, type of the interface, profile."""
+
+
 @contextmanager
 def serving(neutron: ScriptedNeutron) -> Iterator[tuple[NeutronNetwork, ScriptedCloud]]:
     with ScriptedCloud(neutron) as scripted:
@@ -31,7 +35,7 @@ def serving(neutron: ScriptedNeutron) -> Iterator[tuple[NeutronNetwork, Scripted
         yield NeutronNetwork(cloud), scripted
 
 
-def bindings(neutron: ScriptedNeutron) -> list[tuple[str, str, str, dict]]:
+def bindings(neutron: ScriptedNeutron) -> list[Bound]:
     return sorted((b["host"], b["status"], b["vif_type"], b["profile"]) for b in neutron.bindings.values())
 
 
@@ -43,8 +47,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "withdraw": ("prepare", "switch"),
 }
 """Each part of a move, and those before it."""
-SETTLED = [("host2", "ACTIVE", "ovs", {})]
-AS_BEFORE = [("host1", "ACTIVE", "ovs", {})]
+SETTLED: list[Bound] = [("host2", "ACTIVE", "ovs", {})]
+AS_BEFORE: list[Bound] = [("host1", "ACTIVE", "ovs", {})]
 
 
 async def test_a_move_and_what_each_part_leaves() -> None:
@@ -82,7 +86,7 @@ async def test_any_answer_may_be_lost(part: str, moment: int) -> None:
             await getattr(network, before)(vm(), *MOVE)
         done = len(cloud.changes())
 
-        def lose(asked):
+        def lose(asked: Asked) -> Answer:
             if asked.method != "GET" and len(cloud.changes()) == done + moment + 1:
                 neutron(asked)
                 return Answer(lost=True)
@@ -194,7 +198,7 @@ async def test_subports_go_along_and_come_back() -> None:
         ("macvtap", {"macvtap_source": "eth1"}, "macvtap", "eth1"),
     ],
 )
-async def test_how_a_binding_says_to_plug(vif: str, details: dict, plug: str, bridge: str) -> None:
+async def test_how_a_binding_says_to_plug(vif: str, details: dict[str, object], plug: str, bridge: str) -> None:
     neutron = ScriptedNeutron()
     neutron.bindings["host1"] |= {"vif_type": vif, "vif_details": details}
     with serving(neutron) as (network, _):

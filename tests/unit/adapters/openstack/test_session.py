@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,16 @@ from sterna.adapters.openstack import session
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.volumes.cinder.attachments import Attachments
 from sterna.adapters.volumes.cinder.volumes import CinderVolumes, Connector
-from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary, Unknown, Unreachable
+from sterna.domain.errors import (
+    BadRequest,
+    Conflict,
+    NotFound,
+    Permanent,
+    SternaError,
+    Temporary,
+    Unknown,
+    Unreachable,
+)
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic, Vm
 from sterna.kit import threads
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
@@ -52,11 +62,11 @@ def cloud(scripted: ScriptedCloud) -> Cloud:
     return Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw"))
 
 
-def read(connection):
+def read(connection: Any) -> list[Any]:
     return list(connection.block_storage.attachments())
 
 
-def delete(connection):
+def delete(connection: Any) -> Any:
     return connection.block_storage.delete_attachment("a1", ignore_missing=False)
 
 
@@ -89,7 +99,9 @@ async def test_a_token_that_is_refused_is_renewed_once(cloud: Cloud, scripted: S
         (504, Unreachable, Unknown),
     ],
 )
-async def test_answers(cloud: Cloud, server: Server, status: int, reading, changing) -> None:
+async def test_answers(
+    cloud: Cloud, server: Server, status: int, reading: type[SternaError], changing: type[SternaError]
+) -> None:
     server.answer = Answer(status, {"badRequest": {"code": status, "message": "so says Cinder"}})
     for act, kind in ((read, reading), (delete, changing)):
         run = cloud.ask if act is read else cloud.change
@@ -220,7 +232,13 @@ async def check_at(cloud: Cloud, service: str) -> str:
         match service:
             case "Neutron":
                 nic = Nic(mac="52:54:00:00:00:01", plug="ovs", port_id="p1")
-                facts = {"name": "web", "state": GuestState.RUNNING, "memory_bytes": 1, "vcpus": 1, "nics": (nic,)}
+                facts: dict[str, Any] = {
+                    "name": "web",
+                    "state": GuestState.RUNNING,
+                    "memory_bytes": 1,
+                    "vcpus": 1,
+                    "nics": (nic,),
+                }
                 await NeutronNetwork(cloud).check(Vm(uuid="u", **facts), "host1", "host2")
             case "Cinder":
                 disk = Disk(target="vda", kind=DiskKind.ISCSI, volume_id="9a3d6d60-1ff6-4d05-9c88-2b20a6f91c64")
