@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from sterna.adapters.nats.bus import NatsBus
-from sterna.sim.ports.bus import MemoryBroker
+from sterna.sim.ports.bus import MemoryBroker, MemoryBus
 
 NATS_SERVER = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/bin")
 
@@ -35,7 +36,7 @@ class NatsWorld:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
-    tls = None
+    tls: ssl.SSLContext | None = None
     """What its clients speak TLS with."""
 
     async def bus(self, name: str, **options: Any) -> NatsBus:
@@ -49,7 +50,7 @@ class NatsWorld:
             "setpriv",
             "--pdeathsig",
             "KILL",
-            NATS_SERVER,
+            NATS_SERVER or "nats-server",
             "-a",
             "127.0.0.1",
             "-p",
@@ -65,8 +66,14 @@ class NatsWorld:
             for bus in self.buses:
                 await bus.wait_connected()
 
+    def signal(self, number: signal.Signals) -> None:
+        """To the server."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
     async def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
         await self.process.wait()
         async with asyncio.timeout(20):
             while any(b.connected for b in self.buses):  # noqa: ASYNC110
@@ -88,7 +95,7 @@ class MemoryWorld:
         self.max_payload = self.broker.max_payload
         self.broker.stop()
 
-    async def bus(self, name):
+    async def bus(self, name: str) -> MemoryBus:
         return self.broker.bus(name)
 
     async def start(self) -> None:
@@ -101,7 +108,10 @@ class MemoryWorld:
         pass
 
 
-async def _listens(port):
+World = NatsWorld | MemoryWorld
+
+
+async def _listens(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -111,7 +121,7 @@ async def _listens(port):
 
 
 @pytest.fixture
-async def guarded_nats():
+async def guarded_nats() -> AsyncIterator[NatsWorld]:
     """A nats-server that wants a password."""
     if NATS_SERVER is None:
         pytest.fail("nats-server is not installed (Debian: apt-get install nats-server)")
@@ -121,7 +131,7 @@ async def guarded_nats():
     await world.end()
 
 
-def certificates(folder):
+def certificates(folder: Path) -> tuple[Path, Path, Path]:
     """A CA, and a key and certificate of a server at 127.0.0.1."""
     run = partial(subprocess.run, cwd=folder, check=True, capture_output=True)
     new = [
@@ -143,7 +153,7 @@ def certificates(folder):
 
 
 @pytest.fixture(params=["plain", "tls"])
-async def nats(request, tmp_path: Path):
+async def nats(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NatsWorld]:
     """A nats-server, once as it is and once with TLS, which every client of `nats.bus` speaks."""
     if NATS_SERVER is None:
         pytest.fail("nats-server is not installed (Debian: apt-get install nats-server)")
@@ -162,10 +172,10 @@ async def nats(request, tmp_path: Path):
 
 
 @pytest.fixture(params=["memory", "nats"])
-async def world(request):
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     if request.param == "nats" and NATS_SERVER is None:
         pytest.fail("nats-server is not installed (Debian: apt-get install nats-server)")
-    world = MemoryWorld() if request.param == "memory" else NatsWorld()
+    world: World = MemoryWorld() if request.param == "memory" else NatsWorld()
     await world.start()
     yield world
     await world.end()

@@ -58,6 +58,7 @@ class Events:
 
 async def answer(objects: dict[str, Any], line: bytes) -> None:
     number, name, method, args, kwargs = pickle.loads(base64.b64decode(line))
+    reply: tuple[int, Any, Exception | None]
     try:
         result = getattr(objects[name], method)(*args, **kwargs)
         reply = (number, await result if asyncio.iscoroutine(result) else result, None)

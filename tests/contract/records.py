@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from typing import Protocol
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.projector import apply
@@ -72,7 +74,13 @@ class Held:
         self._go.set()
 
 
-def taking(fleet: SqlFleet, told: Batch):
+class Take(Protocol):
+    """Takes the batch, by the projector's rule or another one."""
+
+    def __call__(self, rule: Apply = apply) -> Coroutine[None, None, None]: ...
+
+
+def taking(fleet: SqlFleet, told: Batch) -> Take:
     async def take(rule: Apply = apply) -> None:
         await fleet.take(told, rule, AT)
 

@@ -1,28 +1,31 @@
 """What every Bus adapter must do. Real time passes only on the NATS side, and only until an event happens."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from sterna.domain.errors import BadRequest, Unreachable
+from sterna.ports.bus import Bus, Handler, Incoming
+from tests.contract.conftest import World
 
 
-async def ask(bus, subject, payload: bytes = b"?"):
+async def ask(bus: Bus, subject: str, payload: bytes = b"?") -> bytes:
     """The first reply."""
     async with asyncio.timeout(10), bus.request(subject, payload) as replies:
         return await anext(replies)
 
 
-async def echo(incoming) -> None:
+async def echo(incoming: Incoming) -> None:
     await incoming.reply(b"echo:" + incoming.payload)
 
 
-async def test_publish_reaches_every_subscriber(world) -> None:
+async def test_publish_reaches_every_subscriber(world: World) -> None:
     a, b, c = [await world.bus(n) for n in "abc"]
-    got = asyncio.Queue()
+    got: asyncio.Queue[Any] = asyncio.Queue()
 
-    def keep(name):
-        async def handler(incoming) -> None:
+    def keep(name: str) -> Handler:
+        async def handler(incoming: Incoming) -> None:
             await incoming.reply(b"nobody asked")
             got.put_nowait((name, incoming.subject, incoming.payload))
 
@@ -36,11 +39,11 @@ async def test_publish_reaches_every_subscriber(world) -> None:
     assert both == {("a", "s.x", b"hello"), ("b", "s.x", b"hello")}
 
 
-async def test_star_matches_one_token(world) -> None:
+async def test_star_matches_one_token(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
-    got = asyncio.Queue()
+    got: asyncio.Queue[Any] = asyncio.Queue()
 
-    async def handler(incoming) -> None:
+    async def handler(incoming: Incoming) -> None:
         got.put_nowait(incoming.subject)
 
     await a.subscribe("host.*.up", handler)
@@ -51,11 +54,11 @@ async def test_star_matches_one_token(world) -> None:
     assert got.empty()
 
 
-async def test_messages_start_in_the_order_sent(world) -> None:
+async def test_messages_start_in_the_order_sent(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     seen, done = [], asyncio.Event()
 
-    async def handler(incoming) -> None:
+    async def handler(incoming: Incoming) -> None:
         seen.append(incoming.payload)
         if len(seen) == 100:
             done.set()
@@ -68,10 +71,10 @@ async def test_messages_start_in_the_order_sent(world) -> None:
     assert seen == [b"%d" % i for i in range(100)]
 
 
-async def test_a_request_gets_all_replies(world) -> None:
+async def test_a_request_gets_all_replies(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
 
-    async def handler(incoming) -> None:
+    async def handler(incoming: Incoming) -> None:
         for word in (b"one", b"two", b""):
             await incoming.reply(word)
 
@@ -80,26 +83,26 @@ async def test_a_request_gets_all_replies(world) -> None:
         assert [await anext(replies) for _ in range(3)] == [b"one", b"two", b""]
 
 
-async def test_concurrent_requests_get_their_own_replies(world) -> None:
+async def test_concurrent_requests_get_their_own_replies(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     await a.subscribe("s", echo)
     answers = await asyncio.gather(*(ask(b, "s", b"%d" % i) for i in range(50)))
     assert answers == [b"echo:%d" % i for i in range(50)]
 
 
-async def test_a_bus_can_ask_itself(world) -> None:
+async def test_a_bus_can_ask_itself(world: World) -> None:
     a = await world.bus("a")
     await a.subscribe("s", echo)
     assert await ask(a, "s", b"me") == b"echo:me"
 
 
-async def test_nobody_listens(world) -> None:
+async def test_nobody_listens(world: World) -> None:
     a = await world.bus("a")
     with pytest.raises(Unreachable):
         await ask(a, "nobody.home")
 
 
-async def test_a_closed_subscription_is_nobody(world) -> None:
+async def test_a_closed_subscription_is_nobody(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     subscription = await a.subscribe("s", echo)
     assert await ask(b, "s", b"1") == b"echo:1"
@@ -108,7 +111,7 @@ async def test_a_closed_subscription_is_nobody(world) -> None:
     await ask_until_unreachable(b, "s")
 
 
-async def ask_until_unreachable(bus, subject) -> None:
+async def ask_until_unreachable(bus: Bus, subject: str) -> None:
     """An unsubscription may take a moment to reach the server."""
     async with asyncio.timeout(10):
         while True:
@@ -121,7 +124,7 @@ async def ask_until_unreachable(bus, subject) -> None:
                 continue
 
 
-async def test_a_closed_bus_is_nobody_and_cannot_send(world) -> None:
+async def test_a_closed_bus_is_nobody_and_cannot_send(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     await a.subscribe("s", echo)
     await a.close()
@@ -130,11 +133,11 @@ async def test_a_closed_bus_is_nobody_and_cannot_send(world) -> None:
         await a.publish("s", b"")
 
 
-async def test_a_slow_handler_does_not_block_others(world) -> None:
+async def test_a_slow_handler_does_not_block_others(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     free = asyncio.Event()
 
-    async def handler(incoming) -> None:
+    async def handler(incoming: Incoming) -> None:
         if incoming.payload == b"slow":
             await free.wait()
         await incoming.reply(incoming.payload)
@@ -146,10 +149,10 @@ async def test_a_slow_handler_does_not_block_others(world) -> None:
         assert await anext(replies) == b"slow"
 
 
-async def test_a_failing_handler_stops_nothing(world) -> None:
+async def test_a_failing_handler_stops_nothing(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
 
-    async def handler(incoming) -> None:
+    async def handler(incoming: Incoming) -> None:
         if incoming.payload == b"bad":
             raise RuntimeError("on purpose")
         await incoming.reply(b"fine")
@@ -159,10 +162,10 @@ async def test_a_failing_handler_stops_nothing(world) -> None:
     assert await ask(b, "s", b"good") == b"fine"
 
 
-async def test_payload_limit_is_named(world) -> None:
+async def test_payload_limit_is_named(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
 
-    async def handler(incoming) -> None:
+    async def handler(incoming: Incoming) -> None:
         with pytest.raises(BadRequest, match="limit"):
             await incoming.reply(b"x" * (world.max_payload + 1))
         await incoming.reply(b"%d" % len(incoming.payload))
@@ -177,7 +180,7 @@ async def test_payload_limit_is_named(world) -> None:
 
 
 @pytest.mark.parametrize("subject", ["", "a..b", ".a", "a.", "a b", "a\r\nPUB x 0"])
-async def test_bad_subjects(world, subject: str) -> None:
+async def test_bad_subjects(world: World, subject: str) -> None:
     a = await world.bus("a")
     with pytest.raises(BadRequest):
         await a.publish(subject, b"")
@@ -187,13 +190,13 @@ async def test_bad_subjects(world, subject: str) -> None:
         await ask(a, subject)
 
 
-async def test_wildcards_cannot_be_sent_to(world) -> None:
+async def test_wildcards_cannot_be_sent_to(world: World) -> None:
     a = await world.bus("a")
     with pytest.raises(BadRequest):
         await a.publish("a.*", b"")
 
 
-async def test_outage_raises_at_once_and_everything_resumes(world) -> None:
+async def test_outage_raises_at_once_and_everything_resumes(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     await a.subscribe("s", echo)
     assert await ask(b, "s", b"1") == b"echo:1"
@@ -208,11 +211,11 @@ async def test_outage_raises_at_once_and_everything_resumes(world) -> None:
     assert await ask(b, "late", b"3") == b"echo:3"
 
 
-async def test_a_request_open_during_an_outage_gets_later_replies(world) -> None:
+async def test_a_request_open_during_an_outage_gets_later_replies(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
-    async def handler(incoming) -> None:
+    async def handler(incoming: Incoming) -> None:
         arrived.set()
         await go_on.wait()
         await incoming.reply(b"done")
@@ -226,11 +229,12 @@ async def test_a_request_open_during_an_outage_gets_later_replies(world) -> None
         assert await anext(replies) == b"done"
 
 
-async def test_replying_during_an_outage_raises(world) -> None:
+async def test_replying_during_an_outage_raises(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
-    arrived, go_on, outcome = asyncio.Event(), asyncio.Event(), asyncio.Queue()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+    outcome: asyncio.Queue[Unreachable] = asyncio.Queue()
 
-    async def handler(incoming) -> None:
+    async def handler(incoming: Incoming) -> None:
         arrived.set()
         await go_on.wait()
         try:
@@ -246,7 +250,7 @@ async def test_replying_during_an_outage_raises(world) -> None:
         assert isinstance(await outcome.get(), Unreachable)
 
 
-async def test_a_bus_may_be_joined_before_it_is_there(world) -> None:
+async def test_a_bus_may_be_joined_before_it_is_there(world: World) -> None:
     await world.kill()
     a, b = await world.bus("a"), await world.bus("b")
     await a.subscribe("s", echo)
@@ -256,7 +260,7 @@ async def test_a_bus_may_be_joined_before_it_is_there(world) -> None:
     assert await ask(b, "s", b"1") == b"echo:1"
 
 
-async def test_many_restarts(world) -> None:
+async def test_many_restarts(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     await a.subscribe("s", echo)
     for i in range(3):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Protocol
 
 import pytest
 
@@ -16,7 +17,7 @@ from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import GuestState, JobSample
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page, VmRecord
-from tests.contract.records import AT, Held, accepted, batch, facts, move, seen, taking, uuid
+from tests.contract.records import AT, Held, Take, accepted, batch, facts, move, seen, taking, uuid
 from tests.unit.domain.journals import Book, good_destination, good_source
 
 LATER = "2026-01-01T00:00:05+00:00"
@@ -286,11 +287,18 @@ async def test_entries_hold_what_agents_can_write(fleet: SqlFleet) -> None:
 # ------------------------------------------------------------ two controllers in the same instant
 
 
+Act = Callable[[], Coroutine[None, None, None]]
+
+
+class Meanwhile(Protocol):
+    async def __call__(self, at: str, first: Take, second: Act, between: Act | None = None) -> None: ...
+
+
 @pytest.fixture
-def meanwhile(fleet: SqlFleet):
+def meanwhile(fleet: SqlFleet) -> Meanwhile:
     """Runs `second` while `first`, given a rule, is held up at an entry of a migration; both must succeed."""
 
-    async def run(at: str, first, second, between=None) -> None:
+    async def run(at: str, first: Take, second: Act, between: Act | None = None) -> None:
         held = Held(at)
         one = asyncio.create_task(first(held))
         await held.reached()
@@ -307,7 +315,7 @@ def meanwhile(fleet: SqlFleet):
 
 
 async def test_who_reads_events_as_they_come_misses_none(
-    fleet: SqlFleet, other: SqlFleet, meanwhile, database: str
+    fleet: SqlFleet, other: SqlFleet, meanwhile: Meanwhile, database: str
 ) -> None:
     read: list[int] = []
 
@@ -326,7 +334,7 @@ async def test_who_reads_events_as_they_come_misses_none(
 
 
 async def test_two_journals_about_the_same_migrations_in_different_order(
-    fleet: SqlFleet, other: SqlFleet, meanwhile
+    fleet: SqlFleet, other: SqlFleet, meanwhile: Meanwhile
 ) -> None:
     there, back = move(1), move(2, source="b", to="a")
 
@@ -344,7 +352,7 @@ async def test_two_journals_about_the_same_migrations_in_different_order(
 
 
 async def test_a_journal_and_a_list_that_touch_the_same_vms_in_different_order(
-    fleet: SqlFleet, other: SqlFleet, meanwhile
+    fleet: SqlFleet, other: SqlFleet, meanwhile: Meanwhile
 ) -> None:
     vms = [seen(1), seen(2)]
     await fleet.saw_vms("a", vms, AT)
@@ -359,7 +367,9 @@ async def test_a_journal_and_a_list_that_touch_the_same_vms_in_different_order(
     ]
 
 
-async def test_what_two_write_about_one_migration_is_both_kept(fleet: SqlFleet, other: SqlFleet, meanwhile) -> None:
+async def test_what_two_write_about_one_migration_is_both_kept(
+    fleet: SqlFleet, other: SqlFleet, meanwhile: Meanwhile
+) -> None:
     await fleet.admit(move(1), AT)
 
     async def sampled() -> None:

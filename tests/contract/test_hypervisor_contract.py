@@ -290,7 +290,7 @@ async def until_sending(side: Side, uuid: str) -> None:
 @pytest.mark.parametrize("flags", [(), ("TLS",)], ids=["tcp", "tls"])
 async def test_a_stream_that_breaks_in_postcopy_is_joined_again(hosts: TwoHosts, flags: tuple[str, ...]) -> None:
     vm = await hosts.vm("shared", "local", "iscsi")
-    more = {"limit_bytes_s": hosts.unhurried, "flags": ("POSTCOPY", *flags)}
+    more: dict[str, Any] = {"limit_bytes_s": hosts.unhurried, "flags": ("POSTCOPY", *flags)}
     plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b, **more)
     with pytest.raises(Permanent):
         await hosts.a.hypervisor.switch_to_postcopy(vm.uuid)

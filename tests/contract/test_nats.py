@@ -9,12 +9,14 @@ import pytest
 
 from sterna.adapters.nats.bus import NatsBus
 from sterna.domain.errors import Unreachable
+from tests.contract.conftest import NatsWorld
+from tests.narrowing import not_none
 
 FIRST_WAY_OUT_S = 10
 """Two unanswered pings, 2 s apart, and room for a busy machine."""
 
 
-async def test_credentials(guarded_nats) -> None:
+async def test_credentials(guarded_nats: NatsWorld) -> None:
     good = await guarded_nats.bus("good", user="agent", password="right")
     await good.publish("s", b"")
     bad = await NatsBus.connect(guarded_nats.url, name="bad", user="agent", password="wrong")
@@ -25,7 +27,7 @@ async def test_credentials(guarded_nats) -> None:
         await bad.close()
 
 
-async def test_what_was_published_is_on_its_way_whatever_holds_the_loop_up_next(guarded_nats) -> None:
+async def test_what_was_published_is_on_its_way_whatever_holds_the_loop_up_next(guarded_nats: NatsWorld) -> None:
     """A journal's fsync comes right after a hint that a guest stands still."""
     bus = await guarded_nats.bus("a", user="agent", password="right")
     address = guarded_nats.url.removeprefix("nats://").rsplit(":", 1)
@@ -41,7 +43,7 @@ async def test_what_was_published_is_on_its_way_whatever_holds_the_loop_up_next(
 
 
 async def test_something_that_speaks_no_nats() -> None:
-    async def babble(reader, writer) -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
@@ -55,9 +57,9 @@ async def test_something_that_speaks_no_nats() -> None:
     server.close()
 
 
-async def test_a_frozen_server_is_noticed_and_forgiven(guarded_nats) -> None:
+async def test_a_frozen_server_is_noticed_and_forgiven(guarded_nats: NatsWorld) -> None:
     bus = await guarded_nats.bus("a", user="agent", password="right")
-    guarded_nats.process.send_signal(signal.SIGSTOP)
+    not_none(guarded_nats.process).send_signal(signal.SIGSTOP)
     try:
         async with asyncio.timeout(FIRST_WAY_OUT_S):
             while bus.connected:  # noqa: ASYNC110 - nothing tells us but the state itself
@@ -65,7 +67,7 @@ async def test_a_frozen_server_is_noticed_and_forgiven(guarded_nats) -> None:
         with pytest.raises(Unreachable):
             await bus.publish("s", b"")
     finally:
-        guarded_nats.process.send_signal(signal.SIGCONT)
+        not_none(guarded_nats.process).send_signal(signal.SIGCONT)
     async with asyncio.timeout(20):
         await bus.wait_connected()
     await bus.publish("s", b"")

@@ -9,7 +9,9 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,10 @@ from nats.aio.client import Client
 from sterna.adapters.nats import connection
 from sterna.adapters.nats.bus import NatsBus
 from sterna.domain.errors import Unknown, Unreachable
+from sterna.ports.bus import Bus
 from sterna.rpc.client import RpcClient
+from tests.contract.conftest import NatsWorld
+from tests.narrowing import not_none
 
 NOTICED_S = 8
 """A server that hangs is noticed within this, with or without full buffers."""
@@ -30,7 +35,7 @@ BACK_S = 2
 class Sender:
     """Publishes without pause; counts what was taken and what was refused."""
 
-    def __init__(self, bus, size) -> None:
+    def __init__(self, bus: Bus, size: int) -> None:
         self.bus, self.size, self.sent, self.refused = bus, size, 0, 0
         self.task = asyncio.create_task(self._send())
 
@@ -45,7 +50,7 @@ class Sender:
 
 
 @asynccontextmanager
-async def senders(bus, size, count: int = 3):
+async def senders(bus: Bus, size: int, count: int = 3) -> AsyncIterator[list[Sender]]:
     crowd = [Sender(bus, size) for _ in range(count)]
     try:
         yield crowd
@@ -54,7 +59,7 @@ async def senders(bus, size, count: int = 3):
             sender.task.cancel()
 
 
-async def until(holds, seconds):
+async def until(holds: Callable[[], bool], seconds: float) -> float:
     """Return when it holds; how long that took. Raises TimeoutError."""
     began = time.monotonic()
     async with asyncio.timeout(seconds):
@@ -63,17 +68,17 @@ async def until(holds, seconds):
     return time.monotonic() - began
 
 
-async def all_send(crowd, seconds) -> None:
+async def all_send(crowd: list[Sender], seconds: float) -> None:
     before = [sender.sent for sender in crowd]
     await until(lambda: all(s.sent > b for s, b in zip(crowd, before, strict=True)), seconds)
 
 
-async def nothing(_message) -> None:
+async def nothing(_message: object) -> None:
     pass
 
 
 @pytest.mark.parametrize("size", [100, 5_000, 200_000])
-async def test_a_server_that_dies_while_it_is_sent_to_is_left_and_joined_again(nats, size: int) -> None:
+async def test_a_server_that_dies_while_it_is_sent_to_is_left_and_joined_again(nats: NatsWorld, size: int) -> None:
     bus = await nats.bus("a")
     await bus.subscribe("x.*", nothing)
     async with senders(bus, size) as crowd:
@@ -85,39 +90,39 @@ async def test_a_server_that_dies_while_it_is_sent_to_is_left_and_joined_again(n
 
 
 @pytest.mark.parametrize("size", [100, 100_000])
-async def test_a_server_that_hangs_is_noticed_and_no_sender_is_stuck(nats, size: int) -> None:
+async def test_a_server_that_hangs_is_noticed_and_no_sender_is_stuck(nats: NatsWorld, size: int) -> None:
     bus = await nats.bus("a")
     async with senders(bus, size) as crowd:
         await all_send(crowd, 10)
-        nats.process.send_signal(signal.SIGSTOP)
+        nats.signal(signal.SIGSTOP)
         try:
             await until(lambda: not bus.connected, NOTICED_S)
             refused = [sender.refused for sender in crowd]
             await until(lambda: all(s.refused > r for s, r in zip(crowd, refused, strict=True)), 1)
         finally:
-            nats.process.send_signal(signal.SIGCONT)
+            nats.signal(signal.SIGCONT)
         await all_send(crowd, BACK_S)
 
 
-async def test_an_answer_that_nobody_waits_for_any_more_ends_nothing(nats) -> None:
+async def test_an_answer_that_nobody_waits_for_any_more_ends_nothing(nats: NatsWorld) -> None:
     bus, came = await nats.bus("a"), asyncio.Event()
 
-    async def heard(_message) -> None:
+    async def heard(_message: object) -> None:
         came.set()
 
     await bus.subscribe("x.*", heard)
-    first = bus._client
+    first = not_none(bus._client)
     await until(lambda: not first.client._pongs, 5)
-    nats.process.send_signal(signal.SIGSTOP)
+    nats.signal(signal.SIGSTOP)
     try:
-        about = Path(f"/proc/{nats.process.pid}/stat")
+        about = Path(f"/proc/{not_none(nats.process).pid}/stat")
         await until(lambda: about.read_text().rpartition(")")[2].split()[0] == "T", 5)  # stopped, all its threads
         ping = asyncio.ensure_future(first._ping())
-        await until(lambda: first.client._pongs, 1)
+        await until(lambda: bool(first.client._pongs), 1)
         ping.cancel()
         await until(lambda: all(answer.done() for answer in first.client._pongs), 1)
     finally:
-        nats.process.send_signal(signal.SIGCONT)
+        nats.signal(signal.SIGCONT)
     await bus.publish("x.y", b"")
     async with asyncio.timeout(BACK_S):
         await came.wait()
@@ -125,59 +130,64 @@ async def test_an_answer_that_nobody_waits_for_any_more_ends_nothing(nats) -> No
 
 
 async def test_a_call_that_a_hanging_server_may_have_taken_is_unknown_not_undelivered(
-    nats, monkeypatch: pytest.MonkeyPatch
+    nats: NatsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus = await nats.bus("a")
     async with senders(bus, 200_000) as crowd:
         await all_send(crowd, 10)
-        nats.process.send_signal(signal.SIGSTOP)
+        nats.signal(signal.SIGSTOP)
         try:
-            await until(lambda: bus._client.client.pending_data_size > 2 << 20, 5)
+            await until(lambda: not_none(bus._client).client.pending_data_size > 2 << 20, 5)
             with pytest.raises(Unknown):
                 await RpcClient(bus, "me", _Now()).call("you", "do", {}, silence_s=1)
         finally:
-            nats.process.send_signal(signal.SIGCONT)
+            nats.signal(signal.SIGCONT)
 
 
 class _Now:
     """ports.clock.Clock, as much of it as a call needs."""
 
-    def monotonic_ms(self):
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic_ms(self) -> float:
         return time.monotonic() * 1000
 
-    async def sleep(self, seconds) -> None:
+    async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-async def test_a_loss_that_no_callback_reports_is_seen_by_looking(nats, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def ends_silently(self, status, do_cbs: bool = True) -> None:
+async def test_a_loss_that_no_callback_reports_is_seen_by_looking(
+    nats: NatsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends_silently(self: Client, status: object, do_cbs: bool = True) -> None:
         self._status = Client.CLOSED
 
     bus = await nats.bus("a")
     monkeypatch.setattr(connection._Client, "_close", ends_silently)
-    nats.process.kill()
-    await nats.process.wait()
+    not_none(nats.process).kill()
+    await not_none(nats.process).wait()
     await until(lambda: not bus.state().connected and bus._client is None, BACK_S)
     monkeypatch.undo()
     await nats.start()
     assert bus.connected
 
 
-async def test_a_library_that_stops_reading_is_noticed(nats) -> None:
+async def test_a_library_that_stops_reading_is_noticed(nats: NatsWorld) -> None:
     bus = await nats.bus("a")
-    bus._client.client._reading_task.cancel()
-    old = bus._client
+    not_none(not_none(bus._client).client._reading_task).cancel()
+    old = not_none(bus._client)
     await until(lambda: bus._client is not None and bus._client is not old, NOTICED_S + BACK_S)
     assert "sent nothing" in old.why
 
 
 async def test_a_process_that_stood_still_itself_keeps_its_connection(
-    nats, monkeypatch: pytest.MonkeyPatch
+    nats: NatsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "SILENCE_S", 1.0)
     monkeypatch.setattr(connection, "PING_S", 0.2)
     bus = await nats.bus("a")
-    first = bus._client
+    first = not_none(bus._client)
     time.sleep(4)  # noqa: ASYNC251 - the fault itself: nothing of this process runs
     await bus.publish("s", b"")
     for _ in range(3):
@@ -187,11 +197,11 @@ async def test_a_process_that_stood_still_itself_keeps_its_connection(
     assert bus.connected
 
 
-async def test_a_client_that_its_server_closes_as_too_slow_is_back(nats) -> None:
+async def test_a_client_that_its_server_closes_as_too_slow_is_back(nats: NatsWorld) -> None:
     """While this process stands still, another floods it with more than the server keeps for one client."""
     bus = await nats.bus("slow")
     await bus.subscribe("x.*", nothing)
-    lost = bus._client.lost
+    lost = not_none(bus._client).lost
 
     def flood() -> None:
         async def send() -> None:
@@ -210,8 +220,8 @@ async def test_a_client_that_its_server_closes_as_too_slow_is_back(nats) -> None
     await bus.publish("s", b"")
 
 
-async def test_no_socket_stays_open(nats) -> None:
-    def sockets():
+async def test_no_socket_stays_open(nats: NatsWorld) -> None:
+    def sockets() -> int:
         count = 0
         for fd in os.listdir("/proc/self/fd"):
             try:
@@ -228,26 +238,26 @@ async def test_no_socket_stays_open(nats) -> None:
             await nats.kill()
             await nats.start()
             await all_send(crowd, BACK_S)
-        nats.process.send_signal(signal.SIGSTOP)
+        nats.signal(signal.SIGSTOP)
         await until(lambda: not bus.connected, NOTICED_S)
-        nats.process.send_signal(signal.SIGCONT)
+        nats.signal(signal.SIGCONT)
         await all_send(crowd, BACK_S)
         await until(lambda: sockets() <= before, 5)
 
 
-async def test_closing_is_bounded_while_the_server_hangs(nats) -> None:
+async def test_closing_is_bounded_while_the_server_hangs(nats: NatsWorld) -> None:
     bus = await nats.bus("a")
     async with senders(bus, 200_000) as crowd:
         await all_send(crowd, 10)
-        nats.process.send_signal(signal.SIGSTOP)
-        await until(lambda: bus._client.client.pending_data_size > 2 << 20, 5)
+        nats.signal(signal.SIGSTOP)
+        await until(lambda: not_none(bus._client).client.pending_data_size > 2 << 20, 5)
         async with asyncio.timeout(2 * connection.CLOSE_S + 1):
             await bus.close()
-        nats.process.send_signal(signal.SIGCONT)
+        nats.signal(signal.SIGCONT)
     assert not bus.connected
 
 
-async def test_one_line_when_lost_and_one_when_back(nats) -> None:
+async def test_one_line_when_lost_and_one_when_back(nats: NatsWorld) -> None:
     bus = await nats.bus("a")
     lost_at = bus.state().since
     with structlog.testing.capture_logs() as logs:
@@ -265,7 +275,7 @@ async def test_one_line_when_lost_and_one_when_back(nats) -> None:
     assert bus.state().connected
 
 
-async def test_why_a_server_refuses_is_logged_once(guarded_nats) -> None:
+async def test_why_a_server_refuses_is_logged_once(guarded_nats: NatsWorld) -> None:
     with structlog.testing.capture_logs() as logs:
         bus = await NatsBus.connect(guarded_nats.url, name="bad", user="agent", password="wrong")
         await until(lambda: sum(line["event"] == "nats" for line in logs) > 5, 10)
@@ -284,7 +294,7 @@ async def test_a_server_without_tls_is_not_given_the_password(tmp_path: Path) ->
 
     received = bytearray()
 
-    async def plain(reader, writer) -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b'INFO {"server_id":"x","version":"2.9.10","max_payload":1048576,"auth_required":true}\r\n')
         received.extend(await reader.read())
         writer.close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
@@ -47,7 +48,7 @@ async def fleet(database: str) -> AsyncIterator[SqlFleet]:
 
 
 @pytest.fixture
-def server(postgres: Postgres):
+def server(postgres: Postgres) -> Iterator[Postgres]:
     """The server, for tests that stop it."""
     yield postgres
     postgres.stop()
@@ -243,7 +244,7 @@ def test_bringing_the_tables_up_to_date_may_take_longer(database: str, monkeypat
     def takes_long(config: Config, _revision: str) -> None:
         config.attributes["connection"].exec_driver_sql("SELECT pg_sleep(2)")
 
-    monkeypatch.setattr(fleet_database.command, "upgrade", takes_long)
+    monkeypatch.setattr(command, "upgrade", takes_long)
     open_database(database).dispose()
 
 
@@ -333,9 +334,9 @@ def test_what_cannot_be_opened_says_why(postgres: Postgres) -> None:
     with pytest.raises(Unreachable) as raised:
         open_database("postgresql://me:s3cret@127.0.0.1:1/sterna")
     assert "s3cret" not in raised.value.message
-    with pytest.raises(Permanent, match="SQL_ASCII") as raised:
+    with pytest.raises(Permanent, match="SQL_ASCII") as wrong:
         open_database(postgres.database("ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"))
-    assert "UTF8" in raised.value.fix
+    assert "UTF8" in wrong.value.fix
 
 
 def test_a_server_that_refuses_is_told_from_one_that_is_away(postgres: Postgres, server: Postgres) -> None:

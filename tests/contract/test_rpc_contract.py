@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,22 +12,25 @@ from hypothesis import strategies as st
 
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.errors import BadRequest, Unknown, Unreachable
+from sterna.domain.model import Data
 from sterna.kit.clock import SystemClock
+from sterna.ports.bus import Bus
 from sterna.ports.records import Envelope
 from sterna.rpc.client import RpcClient
-from sterna.rpc.envelope import MAX_MESSAGE_BYTES, decode_reply
+from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Reply, Request, decode_reply
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.server import RpcServer
 from sterna.rpc.subjects import call_subject, cast_subject
 from sterna.sim.ports.bus import MemoryBroker
+from tests.contract.conftest import World
 
 GOOD = {"v": 1, "kind": "call", "id": "1", "method": "echo", "sender": "a"}
 
 
-async def serve(bus, name: str = "b", **options):
+async def serve(bus: Bus, name: str = "b", **options: Any) -> RpcServer:
     server = RpcServer(bus, name, SqlJournal.at(None), SystemClock(), **options)
 
-    async def echo(request):
+    async def echo(request: Request) -> Data:
         return request.params
 
     server.method("echo", echo)
@@ -34,12 +38,12 @@ async def serve(bus, name: str = "b", **options):
     return server
 
 
-async def raw(bus, subject, payload):
+async def raw(bus: Bus, subject: str, payload: bytes) -> Reply:
     async with asyncio.timeout(10), bus.request(subject, payload) as replies:
         return decode_reply(await anext(replies))
 
 
-async def test_call(world) -> None:
+async def test_call(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     await serve(b)
     client = RpcClient(a, "a", SystemClock())
@@ -52,12 +56,12 @@ async def test_call(world) -> None:
         await client.call("c", "echo", {})
 
 
-async def test_slow_work_lives_and_a_dead_peer_is_noticed(world) -> None:
+async def test_slow_work_lives_and_a_dead_peer_is_noticed(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     server = await serve(b, heartbeat_s=0.1)
     at_work = asyncio.Event()
 
-    async def slow(request):
+    async def slow(request: Request) -> Data:
         at_work.set()
         await asyncio.sleep(request.params["s"])
         return {}
@@ -97,7 +101,7 @@ NASTY = [
 ]
 
 
-async def test_hostile_messages_get_an_answer_and_harm_nothing(world) -> None:
+async def test_hostile_messages_get_an_answer_and_harm_nothing(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     server = await serve(b)
     seed = random.Random(1)
@@ -118,7 +122,7 @@ async def test_hostile_messages_get_an_answer_and_harm_nothing(world) -> None:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(max_size=300), max_size=5))
-def test_random_bytes_never_harm_the_server(payloads) -> None:
+def test_random_bytes_never_harm_the_server(payloads: list[bytes]) -> None:
     async def attack() -> None:
         broker = MemoryBroker()
         a = broker.bus("a")
@@ -137,7 +141,7 @@ def test_random_bytes_never_harm_the_server(payloads) -> None:
 FUZZ_JOURNAL = SqlJournal.at(None)
 
 
-async def test_casts_survive_an_outage_of_bus_and_receiver(world) -> None:
+async def test_casts_survive_an_outage_of_bus_and_receiver(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     seen, both = [], asyncio.Event()
     outbox = Outbox(SqlJournal.at(None), a, "a", SystemClock())
@@ -148,7 +152,7 @@ async def test_casts_survive_an_outage_of_bus_and_receiver(world) -> None:
     await world.start()
     server = RpcServer(b, "b", SqlJournal.at(None), SystemClock())
 
-    async def note(request) -> None:
+    async def note(request: Request) -> None:
         seen.append(request.id)
         if len(seen) == 3:
             both.set()
@@ -164,12 +168,12 @@ async def test_casts_survive_an_outage_of_bus_and_receiver(world) -> None:
     await server.stop()
 
 
-async def test_a_call_survives_a_short_outage_of_the_bus(world) -> None:
+async def test_a_call_survives_a_short_outage_of_the_bus(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     server = await serve(b, heartbeat_s=0.1)
     at_work, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(request):
+    async def slow(request: Request) -> Data:
         at_work.set()
         await go_on.wait()
         return {"done": True}
@@ -183,11 +187,11 @@ async def test_a_call_survives_a_short_outage_of_the_bus(world) -> None:
     assert await asyncio.wait_for(call, 20) == {"done": True}
 
 
-async def test_presence_hints(world) -> None:
+async def test_presence_hints(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
-    got = asyncio.Queue()
+    got: asyncio.Queue[tuple[str, Data]] = asyncio.Queue()
 
-    async def handler(topic, data) -> None:
+    async def handler(topic: str, data: Data) -> None:
         got.put_nowait((topic, data))
 
     await RpcClient(b, "b", SystemClock()).listen("host.*", handler)

@@ -5,6 +5,7 @@ import pytest
 from sterna.domain.errors import Temporary
 from sterna.domain.model import DiskKind
 from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
+from tests.narrowing import not_none
 
 __all__ = ["contract_lab", "hosts"]
 
@@ -20,7 +21,7 @@ async def test_iscsi_needs_admission_and_storage_itself_refuses_without(hosts: T
     assert await hosts.a.iscsi.admitted(disk)
     attached = await there.attach(disk)
     assert await there.admitted(disk)
-    assert attached.iscsi.initiator != disk.iscsi.initiator
+    assert attached.iscsi.initiator != not_none(disk.iscsi).initiator
     assert (await there.attach(disk)) == attached
     assert (await there.connect(attached)).iscsi.initiator == attached.iscsi.initiator
     await there.disconnect(attached)
@@ -29,14 +30,14 @@ async def test_iscsi_needs_admission_and_storage_itself_refuses_without(hosts: T
     assert not await there.admitted(disk)
     with pytest.raises(Temporary):
         await there.connect(disk)
-    assert (await hosts.a.iscsi.connect(disk)).iscsi.initiator == disk.iscsi.initiator
+    assert (await hosts.a.iscsi.connect(disk)).iscsi.initiator == not_none(disk.iscsi).initiator
 
 
 async def test_a_volume_that_is_gone(hosts: TwoHosts) -> None:
     vm = await hosts.vm("iscsi")
     (disk,) = vm.disks
     gone = disk.model_copy(
-        update={"iscsi": disk.iscsi.model_copy(update={"target": "iqn.2026-11.org.sterna:none"})}
+        update={"iscsi": not_none(disk.iscsi).model_copy(update={"target": "iqn.2026-11.org.sterna:none"})}
     )
     assert [r.code for r in await hosts.b.iscsi.check(gone)] == ["volume-missing"]
     assert not await hosts.b.iscsi.admitted(gone)

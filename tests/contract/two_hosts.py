@@ -24,6 +24,7 @@ from sterna.lab.credentials import SSH
 from sterna.lab.errors import LabError
 from sterna.ports.storage import Created
 from sterna.sim.libvirt import life, streams
+from sterna.sim.libvirt.copying import SimCopy
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.storage import SimStorage
 from sterna.sim.ports.vif import SimVif
@@ -142,7 +143,7 @@ class TwoHosts:
 
     async def vm(self, *disks: str) -> Vm:
         """As `make_vm`; described by its host, `local` decided."""
-        vm = await self.a.hypervisor.vm(self.make_vm(disks or ("shared",)))
+        vm: Vm = await self.a.hypervisor.vm(self.make_vm(disks or ("shared",)))
         return vm.model_copy(update={"disks": tuple(self.a.local(d) for d in vm.disks)})
 
     async def prepare(
@@ -172,7 +173,12 @@ class TwoHosts:
         for disk in vm.disks:
             if disk.kind is DiskKind.ISCSI:
                 disk = await destination.iscsi.connect(await destination.iscsi.attach(disk))  # noqa: PLW2901
-            facts = {"target": disk.target, "kind": disk.kind, "path": disk.path, "iscsi": disk.iscsi}
+            facts: dict[str, Any] = {
+                "target": disk.target,
+                "kind": disk.kind,
+                "path": disk.path,
+                "iscsi": disk.iscsi,
+            }
             disks.append(DestinationDisk(**facts, copied=bool(disk.local), from_base=bool(disk.backing_shared)))
         if "TUNNELLED" in flags:
             more = {"destination_uri": destination.tunnel_uri, "migrate_uri": None} | more
@@ -287,12 +293,12 @@ class SimulatedHosts(TwoHosts):
 
     def disk_speeds(self, vm: Vm) -> list[int]:
         job = self.world.hosts["host1"].domains[vm.uuid].job
-        assert job is not None
+        assert isinstance(job, SimCopy)
         return [job.bandwidth]  # one after the other
 
     def stream_of(self, vm: Vm) -> set[str]:
         job = self.world.hosts["host1"].domains[vm.uuid].job
-        assert job is not None
+        assert isinstance(job, SimCopy)
         found = {f.lower() for f in streams.features(job.plan)} - {"live", "peer2peer"}
         found |= {"preempt"} if "postcopy" in found else set()  # libvirt's own choice
         found |= {f"{name}={value}" for name, value in job.plan.parameters.items()}
