@@ -6,7 +6,8 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -41,13 +42,13 @@ class Fleet:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def show(self, migration: str) -> dict:
-        return self.api.get(f"/v1/migrations/{migration}").json()
+    def show(self, migration: str) -> dict[str, Any]:
+        return dict(self.api.get(f"/v1/migrations/{migration}").json())
 
-    def timeline(self, migration: str) -> list[dict]:
-        return self.api.get(f"/v1/migrations/{migration}/timeline").json()["items"]
+    def timeline(self, migration: str) -> list[dict[str, Any]]:
+        return list(self.api.get(f"/v1/migrations/{migration}/timeline").json()["items"])
 
-    def wait(self, migration: str, until=FINAL, timeout: float = 120.0) -> dict:
+    def wait(self, migration: str, until: Collection[str] = FINAL, timeout: float = 120.0) -> dict[str, Any]:
         """Poll until the status is one of `until`."""
         deadline = time.monotonic() + timeout
         while True:
@@ -91,9 +92,9 @@ class Fleet:
         self.api = httpx2.Client(base_url=self.lab.start_controller(), timeout=30)
         self.lab.wait_ready()
 
-    def taps(self, host: str, guest: Guest) -> list[dict]:
+    def taps(self, host: str, guest: Guest) -> list[dict[str, Any]]:
         """The guest's ports on a host's bridge."""
-        ports = self.lab.snapshot(host)["ports"]
+        ports: Any = self.lab.snapshot(host)["ports"]
         return [p for p in ports if p["external_ids"].get("iface-id") == guest.port_id]
 
     def remove(self, guest: Guest) -> None:
@@ -101,7 +102,7 @@ class Fleet:
         self.lab.remove_vm(guest.name)
         self.eventually(lambda: not any(self.taps(host, guest) for host in self.lab.hosts))
 
-    def fault(self, host: str, rules: list[dict] | None) -> None:
+    def fault(self, host: str, rules: list[dict[str, Any]] | None) -> None:
         """Set or clear (None) the forced failures of one agent."""
         path = self.lab.hosts[host].root / "state" / "faults.json"
         if rules is None:
@@ -110,7 +111,7 @@ class Fleet:
         path.with_suffix(".new").write_text(json.dumps({"rules": rules}))
         path.with_suffix(".new").rename(path)
 
-    def snapshots(self) -> dict[str, dict]:
+    def snapshots(self) -> dict[str, dict[str, Any]]:
         return {name: self.lab.snapshot(name) for name in self.lab.hosts}
 
     def other(self, host: str) -> str:

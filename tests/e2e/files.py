@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -10,6 +11,7 @@ from lxml import etree
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
 from tests.e2e.conftest import Fleet
+from tests.narrowing import not_none
 
 IDLE = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>
 <os><type arch='x86_64' machine='q35'>hvm</type></os>{head}<devices>{devices}</devices></domain>"""
@@ -38,20 +40,20 @@ def forget(fleet: Fleet, host: str, name: str = "other") -> None:
         fleet.lab.hosts[host].virsh(command, name, check=False)
 
 
-def plan(fleet: Fleet, vm: str, to: str = "host2") -> list[dict]:
+def plan(fleet: Fleet, vm: str, to: str = "host2") -> list[dict[str, Any]]:
     """The refusals of a plan; the same that a start gets, and each with a fix."""
     answer = fleet.api.post("/v1/plans", json={"vm": vm, "destination": to})
     assert answer.status_code == 200, answer.text
-    reasons = answer.json()["blockers"]
+    reasons: list[dict[str, Any]] = answer.json()["blockers"]
     assert all(reason["message"] and reason["fix"] for reason in reasons), reasons
     return reasons
 
 
-def refused(fleet: Fleet, vm: str, to: str = "host2") -> list[dict]:
+def refused(fleet: Fleet, vm: str, to: str = "host2") -> list[dict[str, Any]]:
     """Every reason why a start is refused."""
     answer = fleet.start(vm, to)
     assert answer.status_code == 422, answer.text
-    reasons = answer.json()["reasons"]
+    reasons: list[dict[str, Any]] = answer.json()["reasons"]
     assert all(reason["message"] and reason["fix"] for reason in reasons), reasons
     return reasons
 
@@ -94,8 +96,8 @@ def disk_of(guest: Guest) -> str:
 
 def second_disk(path: str, form: str = "qcow2") -> Callable[[etree._Element], None]:
     def edit(xml: etree._Element) -> None:
-        devices = xml.find("devices")
-        for old in devices.xpath("disk[target/@dev='vdz']"):
+        devices = not_none(xml.find("devices"))
+        for old in devices.findall("disk/target[@dev='vdz']/.."):
             devices.remove(old)
         disk = f"<disk type='file' device='disk'><driver name='qemu' type='{form}'/><source file='{path}'/>"
         devices.append(etree.fromstring(f"{disk}<target dev='vdz' bus='virtio'/></disk>"))

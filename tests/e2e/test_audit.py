@@ -3,48 +3,56 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.domain.journal import Kind, Migration, Role
+from sterna.lab.guest_view import Guest
 from sterna.lab.places import initiator_name
 from sterna.ports.records import Envelope
 from sterna.ports.storage import Created
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def guest(fleet):
-    """A guest on host1 that has been on host2."""
+def moved(fleet: Fleet) -> Iterator[tuple[Guest, str]]:
+    """A guest on host1 that has been on host2; and the migration back."""
     guest = fleet.lab.create_vm("left", "host1", memory_mib=256, dirty_mib_s=5, disks=("shared", "local", "iscsi"))
     for to in ("host2", "host1"):
         migration = fleet.started(guest.name, to)
         fleet.wait(migration)
         fleet.wait_closed(migration)
-    guest.last = migration
-    yield guest
+    yield guest, migration
     fleet.remove(guest)
 
 
-def audit(fleet, **body):
+@pytest.fixture(scope="module")
+def guest(moved: tuple[Guest, str]) -> Guest:
+    return moved[0]
+
+
+def audit(fleet: Fleet, **body: object) -> Any:
     answer = fleet.api.post("/v1/audit", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def kinds(found):
+def kinds(found: dict[str, Any]) -> list[tuple[str, str]]:
     return sorted((f["host"], f["kind"]) for f in found["leftovers"])
 
 
-def test_a_clean_lab_has_none(fleet, guest) -> None:
+def test_a_clean_lab_has_none(fleet: Fleet, guest: Guest) -> None:
     found = audit(fleet)
     assert found["clean"] and not found["leftovers"] and not found["silent_hosts"], found
 
 
-def plant_tap(fleet, vm_uuid) -> None:
+def plant_tap(fleet: Fleet, vm_uuid: str) -> None:
     host = fleet.lab.hosts["host2"]
     host.run(["ip", "tuntap", "add", "tapleft", "mode", "tap"])
     ids = {"made-by": "sterna", "iface-id": "left", "attached-mac": "52:54:00:aa:bb:cc", "vm-uuid": vm_uuid}
@@ -53,7 +61,7 @@ def plant_tap(fleet, vm_uuid) -> None:
     host.run(argv)
 
 
-def plant_definition(fleet, name) -> None:
+def plant_definition(fleet: Fleet, name: str) -> None:
     xml = fleet.lab.hosts["host1"].virsh("dumpxml", "--inactive", name)
     host = fleet.lab.hosts["host2"]
     (host.root / "state" / "left.xml").write_text(xml)
@@ -61,7 +69,7 @@ def plant_definition(fleet, name) -> None:
     (host.root / "state" / "left.xml").unlink()
 
 
-def plant_files(fleet, guest) -> Path:
+def plant_files(fleet: Fleet, guest: Guest) -> Path:
     """A half that was given up, not undone: P8's intent in the journal, no R7, and the file."""
     root = fleet.lab.hosts["host2"].root
     path = root / "state" / "journal.db"
@@ -70,7 +78,12 @@ def plant_files(fleet, guest) -> Path:
     with sqlite3.connect(path) as db:
         (newest,) = db.execute("select newest from epochs where vm_uuid = ?", (guest.uuid,)).fetchone()
     journal = SqlJournal.at(path)
-    about = {"vm_uuid": guest.uuid, "vm_name": guest.name, "source": "host1", "destination": "host2"}
+    about: dict[str, Any] = {
+        "vm_uuid": guest.uuid,
+        "vm_name": guest.name,
+        "source": "host1",
+        "destination": "host2",
+    }
     known = Migration(id="00000000-0000-4000-8000-0000000000aa", epoch=newest + 1, **about)
     journal.accept(known, Role.DESTINATION)
     journal.append(known.id, Kind.INTENT, row="P8", name="create-instance-directory", data=made.model_dump())
@@ -84,11 +97,13 @@ def plant_files(fleet, guest) -> Path:
     return planted
 
 
-def test_each_kind_is_found_and_exactly_that_is_repaired(fleet, guest) -> None:
+def test_each_kind_is_found_and_exactly_that_is_repaired(
+    fleet: Fleet, guest: Guest, moved: tuple[Guest, str]
+) -> None:
     clean = fleet.snapshots()
     lab = fleet.lab
     shared = lab.state_dir / "shared"
-    token, others = shared / f".sterna-{guest.last}-source", shared / ".sterna-somebody-elses"
+    token, others = shared / f".sterna-{moved[1]}-source", shared / ".sterna-somebody-elses"
     volume = next(d.id for d in lab.guest_records()[guest.name].disks if d.kind == "iscsi")
     planted = plant_files(fleet, guest)
     token.write_text("x")
@@ -116,7 +131,7 @@ def test_each_kind_is_found_and_exactly_that_is_repaired(fleet, guest) -> None:
     fleet.wait_closed(again)
 
 
-def test_a_cast_that_waits_is_told_and_is_no_leftover(fleet, guest) -> None:
+def test_a_cast_that_waits_is_told_and_is_no_leftover(fleet: Fleet, guest: Guest) -> None:
     path = fleet.lab.hosts["host1"].root / "state" / "journal.db"
     journal = SqlJournal.at(path)
     cast = Envelope(id="x/R4", to="host9", sender="host1", method="rollback", migration_id="x", epoch=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -12,6 +12,7 @@ from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
 from tests.e2e.conftest import Fleet
 from tests.e2e.files import codes, guest, image, listing, redefine, refused, second_disk
+from tests.narrowing import not_none
 
 __all__ = ["guest"]
 pytestmark = pytest.mark.lab
@@ -80,7 +81,9 @@ def shared_with_its_data_on_the_source(fleet: Fleet) -> str:
         shared_with_its_data_on_the_source,
     ],
 )
-def test_every_file_a_disk_stands_on_is_the_same_on_both_hosts_or_refused(fleet: Fleet, guest: Guest, make) -> None:
+def test_every_file_a_disk_stands_on_is_the_same_on_both_hosts_or_refused(
+    fleet: Fleet, guest: Guest, make: Callable[[Fleet], str]
+) -> None:
     with images(fleet):
         redefine(fleet, guest, "host1", second_disk(make(fleet)))
         before = listing(fleet)
@@ -156,7 +159,7 @@ def test_a_file_with_another_one_mounted_over_it_is_not_the_same(fleet: Fleet, g
 def only_persistent(fleet: Fleet, guest: Guest, device: str) -> None:
     host = fleet.lab.hosts["host1"]
     xml = etree.fromstring(host.virsh("dumpxml", guest.name, "--inactive"))
-    xml.find("devices").append(etree.fromstring(device))
+    not_none(xml.find("devices")).append(etree.fromstring(device))
     host.run(["sh", "-c", "cat >/run/edited.xml"], stdin=etree.tostring(xml, encoding="unicode"))
     host.virsh("define", "/run/edited.xml")
 

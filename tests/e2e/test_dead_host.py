@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from typing import Any
 
+import httpx2
 import pytest
 
 from sterna.lab import sabotage
+from sterna.lab.guest_view import Guest
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
@@ -14,13 +19,13 @@ SLOW = 48 << 20  # bytes/s: the copy of 256 MiB lasts some seconds
 
 
 @pytest.fixture(scope="module")
-def empty(fleet):
+def empty(fleet: Fleet) -> dict[str, dict[str, Any]]:
     """Both hosts without any guest."""
     return fleet.snapshots()
 
 
 @pytest.fixture
-def guest(fleet, empty):
+def guest(fleet: Fleet, empty: dict[str, dict[str, Any]]) -> Iterator[Guest]:
     """A new guest on host1."""
     guest = fleet.lab.create_vm(
         "widow", "host1", memory_mib=256, dirty_mib_s=10, disks=("shared", "local", "iscsi")
@@ -29,23 +34,23 @@ def guest(fleet, empty):
     fleet.remove(guest)
 
 
-def power_cut(fleet, host) -> None:
+def power_cut(fleet: Fleet, host: str) -> None:
     fleet.lab.kill_agent(host, signal.SIGKILL)
     sabotage.kill_libvirtd(fleet.lab, host)
     sabotage.kill_all(fleet.lab.hosts[host].inside, lambda argv: "qemu-system" in argv[0])
 
 
-def power_back(fleet, host) -> None:
+def power_back(fleet: Fleet, host: str) -> None:
     sabotage.start_libvirtd(fleet.lab, host)
     fleet.lab.start_agent(host)
     fleet.eventually(lambda: fleet.api.get(f"/v1/hosts/{host}").json()["state"] == "up")
 
 
-def declare(fleet, host, **body):
+def declare(fleet: Fleet, host: str, **body: object) -> httpx2.Response:
     return fleet.api.post(f"/v1/hosts/{host}/declare-dead", json={"fenced": True, **body})
 
 
-def until_down(fleet, host) -> None:
+def until_down(fleet: Fleet, host: str) -> None:
     refused = declare(fleet, host)
     assert refused.status_code == 422, refused.text
     assert [r["code"] for r in refused.json()["reasons"]] == ["host-answers"]  # its last beacon is fresh
@@ -54,7 +59,7 @@ def until_down(fleet, host) -> None:
     assert [r["code"] for r in unsure.json()["reasons"]] == ["fencing-not-confirmed"]
 
 
-def declared(fleet, host, will) -> None:
+def declared(fleet: Fleet, host: str, will: str) -> None:
     (planned,) = fleet.api.get(f"/v1/hosts/{host}/declare-dead").json()["migrations"]
     assert planned["will"].startswith(will), planned
     answer = declare(fleet, host)
@@ -62,7 +67,7 @@ def declared(fleet, host, will) -> None:
     assert fleet.api.get(f"/v1/hosts/{host}").json()["state"] == "dead"
 
 
-def test_the_source_dies_while_it_copies(fleet, guest, empty) -> None:
+def test_the_source_dies_while_it_copies(fleet: Fleet, guest: Guest, empty: dict[str, dict[str, Any]]) -> None:
     migration = fleet.started(guest.name, "host2", bandwidth_bytes_s=SLOW)
     fleet.wait_for_row("host1", "iteration", migration)
     power_cut(fleet, "host1")
@@ -75,13 +80,16 @@ def test_the_source_dies_while_it_copies(fleet, guest, empty) -> None:
     fleet.wait_closed(migration)
     assert fleet.wait(migration)["status"] == "failed"
     assert fleet.lab.hosts_running(guest.name) == []
-    assert fleet.lab.snapshot("host1")["domains"][guest.name]["state"] == "shut off"
+    snapshot: dict[str, Any] = fleet.lab.snapshot("host1")
+    assert snapshot["domains"][guest.name]["state"] == "shut off"
     back = fleet.api.get("/v1/hosts/host1").json()
     assert back["declared_dead_at"] and back["back_at"]
     assert fleet.api.post("/v1/hosts/host1/declare-alive").json()["declared_dead_at"] is None
 
 
-def test_the_source_dies_when_the_guest_has_arrived(fleet, guest, empty) -> None:
+def test_the_source_dies_when_the_guest_has_arrived(
+    fleet: Fleet, guest: Guest, empty: dict[str, dict[str, Any]]
+) -> None:
     boot = guest.status().boot_id
     fleet.fault("host1", [{"step": "F1", "moment": "before", "action": "hang"}])
     migration = fleet.started(guest.name, "host2")
@@ -104,7 +112,9 @@ def test_the_source_dies_when_the_guest_has_arrived(fleet, guest, empty) -> None
     assert fleet.api.post("/v1/audit", json={}, timeout=60).json()["clean"]
 
 
-def test_the_destination_dies_while_it_is_copied_to(fleet, guest, empty) -> None:
+def test_the_destination_dies_while_it_is_copied_to(
+    fleet: Fleet, guest: Guest, empty: dict[str, dict[str, Any]]
+) -> None:
     before = fleet.snapshots()
     migration = fleet.started(guest.name, "host2", bandwidth_bytes_s=SLOW)
     fleet.wait_for_row("host1", "iteration", migration)

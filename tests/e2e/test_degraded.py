@@ -7,10 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from sterna.lab import sabotage
+from sterna.lab.guest_view import Guest
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
@@ -18,31 +22,31 @@ STATE_DIR = "/srv/sterna/state"
 
 
 @pytest.fixture(scope="module")
-def guest(fleet):
+def guest(fleet: Fleet) -> Iterator[Guest]:
     guest = fleet.lab.create_vm("stay", "host1", memory_mib=256, dirty_mib_s=5, disks=("shared",))
     yield guest
     fleet.remove(guest)
 
 
-def sterna(fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
+def sterna(fleet: Fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
     """As a user types it, into a pipe."""
     command = [sys.executable, "-m", "sterna", *arguments]
     env = os.environ | {"STERNA_API": fleet.lab.controller_url or ""}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-def host(fleet, name: str = "host2") -> dict:
-    return fleet.api.get(f"/v1/hosts/{name}").json()
+def host(fleet: Fleet, name: str = "host2") -> dict[str, Any]:
+    return dict(fleet.api.get(f"/v1/hosts/{name}").json())
 
 
-def refusals(fleet, guest) -> dict[str, str]:
+def refusals(fleet: Fleet, guest: Guest) -> dict[str, str]:
     answer = fleet.start(guest.name, "host2")
     assert answer.status_code == 422, answer.text
     assert all(r["fix"] for r in answer.json()["reasons"])
     return {r["code"]: r["message"] for r in answer.json()["reasons"]}
 
 
-def test_a_host_whose_libvirtd_is_away(fleet, guest) -> None:
+def test_a_host_whose_libvirtd_is_away(fleet: Fleet, guest: Guest) -> None:
     sabotage.kill_libvirtd(fleet.lab, "host2")
     try:
         fleet.eventually(lambda: host(fleet)["state"] == "degraded")
@@ -66,7 +70,9 @@ def test_a_host_whose_libvirtd_is_away(fleet, guest) -> None:
     assert fleet.api.get("/v1/health").json()["status"] == "ok"
 
 
-def test_an_agent_that_starts_without_libvirtd_is_listed_by_a_controller_that_has_never_seen_it(fleet) -> None:
+def test_an_agent_that_starts_without_libvirtd_is_listed_by_a_controller_that_has_never_seen_it(
+    fleet: Fleet,
+) -> None:
     """Also a second agent of that name does not start."""
     lab = fleet.lab
     lab.kill_agent("host2", signal.SIGKILL)
@@ -79,7 +85,7 @@ def test_an_agent_that_starts_without_libvirtd_is_listed_by_a_controller_that_ha
     fleet.eventually(lambda: host(fleet)["state"] == "up")
 
 
-def test_a_host_whose_state_dir_is_full(fleet, guest) -> None:
+def test_a_host_whose_state_dir_is_full(fleet: Fleet, guest: Guest) -> None:
     lab, there = fleet.lab, fleet.lab.hosts["host2"]
     settings = [p for p in os.listdir(there.root / "state") if not p.startswith("journal")]
     lab.kill_agent("host2", signal.SIGKILL)
@@ -104,7 +110,7 @@ def test_a_host_whose_state_dir_is_full(fleet, guest) -> None:
     fleet.eventually(lambda: host(fleet)["state"] == "up")
 
 
-def test_a_guest_that_an_operator_pauses_in_mid_copy(fleet) -> None:
+def test_a_guest_that_an_operator_pauses_in_mid_copy(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm("held", "host1", memory_mib=256, dirty_mib_s=20, disks=("shared",))
     migration = fleet.started(guest.name, "host2", bandwidth_bytes_s=32 * 2**20)
     fleet.wait_for_row("host1", "copy-started", migration)

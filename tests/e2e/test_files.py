@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -15,6 +16,7 @@ from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
 from tests.e2e.conftest import Fleet
 from tests.e2e.files import DISK, codes, define, disk_of, forget, guest, listing, plan, redefine, refused, staying
+from tests.narrowing import not_none
 
 __all__ = ["guest", "staying"]
 pytestmark = pytest.mark.lab
@@ -90,7 +92,9 @@ def other_folder(fleet: Fleet) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_local_disk_that_another_domain_uses_is_refused(fleet: Fleet, staying: Guest, way) -> None:
+def test_a_local_disk_that_another_domain_uses_is_refused(
+    fleet: Fleet, staying: Guest, way: Callable[[Fleet, str], dict[str, Any]]
+) -> None:
     with other_folder(fleet):
         define(fleet, "host1", **way(fleet, disk_of(staying)))
         before = listing(fleet)
@@ -168,7 +172,7 @@ NVRAM_DIR = "/var/lib/libvirt/qemu/nvram"
 
 def with_nvram(path: str, form: str = "text") -> Callable[[etree._Element], None]:
     def edit(xml: etree._Element) -> None:
-        os = xml.find("os")
+        os = not_none(xml.find("os"))
         loader = etree.Element("loader", {"readonly": "yes", "type": "pflash"})
         loader.text = BIOS
         nvram = etree.Element("nvram", {"template": TEMPLATE} | ({} if form == "text" else {"type": "file"}))
@@ -259,15 +263,15 @@ def test_nvram_that_another_domain_uses_stays(fleet: Fleet, guest: Guest) -> Non
 def test_a_local_disk_that_others_may_write_to_is_refused(fleet: Fleet, guest: Guest) -> None:
     path = f"{INSTANCES}/{guest.uuid}/second.img"
     fleet.lab.hosts["host1"].run(["qemu-img", "create", "-q", "-f", "raw", path, "8M"])
-    disk = f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='{path}'/>"
-    disk = etree.fromstring(f"{disk}<target dev='vdz' bus='virtio'/><shareable/></disk>")
-    redefine(fleet, guest, "host1", lambda xml: xml.find("devices").append(disk))
+    text = f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='{path}'/>"
+    disk = etree.fromstring(f"{text}<target dev='vdz' bus='virtio'/><shareable/></disk>")
+    redefine(fleet, guest, "host1", lambda xml: not_none(xml.find("devices")).append(disk))
     assert codes(fleet, guest.name) == {"disk-shareable"}
 
 
 def with_tpm(xml: etree._Element) -> None:
     tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
-    xml.find("devices").append(etree.fromstring(tpm))
+    not_none(xml.find("devices")).append(etree.fromstring(tpm))
 
 
 def test_the_state_of_a_tpm_goes_with_the_guest_where_only_the_source_sees_it(fleet: Fleet, guest: Guest) -> None:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from sterna.lab import sabotage
 from sterna.lab.guest_view import Guest
+from sterna.lab.host import LabHost
 from tests.e2e.conftest import Fleet
 from tests.e2e.files import plan
 
 pytestmark = pytest.mark.lab
+
+
+def answers(host: LabHost) -> bool:
+    """Does its libvirtd?"""
+    return host.run(["virsh", "uri"], check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +38,7 @@ def guest(fleet: Fleet) -> Iterator[Guest]:
         host.run(["sh", "-ec", script])
         sabotage.kill_libvirtd(fleet.lab, name)
         sabotage.start_libvirtd(fleet.lab, name)
-        fleet.eventually(lambda h=host: h.run(["virsh", "uri"], check=False).returncode == 0)
+        fleet.eventually(partial(answers, host))
         fleet.lab.kill_agent(name, signal.SIGTERM)
         fleet.lab.start_agent(name)
     fleet.eventually(lambda: all(h["state"] == "up" for h in fleet.api.get("/v1/hosts").json()["hosts"]))

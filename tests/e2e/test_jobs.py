@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -13,6 +14,7 @@ from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
 from tests.e2e.conftest import Fleet
 from tests.e2e.files import plan, redefine, refused
+from tests.narrowing import not_none
 
 pytestmark = pytest.mark.lab
 
@@ -31,7 +33,7 @@ def host1(fleet: Fleet, *command: str) -> str:
     return fleet.lab.hosts["host1"].run(list(command)).stdout
 
 
-def one(fleet: Fleet, guest: Guest, code: str) -> dict:
+def one(fleet: Fleet, guest: Guest, code: str) -> dict[str, Any]:
     """The only reason, the same in the plan and at the start."""
     (planned,), (said,) = plan(fleet, guest.name), refused(fleet, guest.name)
     assert planned == said
@@ -169,10 +171,10 @@ def test_a_format_that_qemu_cannot_migrate(fleet: Fleet, guest: Guest, form: str
 
 def test_a_device_that_qemu_cannot_migrate(fleet: Fleet, guest: Guest) -> None:
     def add(xml: etree._Element) -> None:
-        xml.find("devices").append(etree.fromstring("<sound model='usb'/>"))
+        not_none(xml.find("devices")).append(etree.fromstring("<sound model='usb'/>"))
 
     def remove(xml: etree._Element) -> None:
-        xml.find("devices").remove(xml.find("devices/sound"))
+        not_none(xml.find("devices")).remove(not_none(xml.find("devices/sound")))
 
     redefine(fleet, guest, "host1", add)
     try:

@@ -11,6 +11,7 @@ from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
 from tests.e2e.conftest import Fleet
 from tests.e2e.files import listing, plan, redefine, refused
+from tests.narrowing import not_none
 
 pytestmark = pytest.mark.lab
 
@@ -25,7 +26,7 @@ def guest(fleet: Fleet) -> Iterator[Guest]:
 
     def add(xml: etree._Element) -> None:
         drive = "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/></disk>"
-        xml.find("devices").append(etree.fromstring(drive))
+        not_none(xml.find("devices")).append(etree.fromstring(drive))
 
     redefine(fleet, guest, "host1", add)
     yield guest
@@ -89,8 +90,8 @@ def test_the_same_iso_on_disks_of_both_hosts(fleet: Fleet, guest: Guest, there: 
         write(fleet, host, path, "debian")
     insert(fleet, guest, path)
     moved(fleet, guest, "host2")
-    for host in fleet.lab.hosts.values():
-        assert host.run(["stat", "-c", "%s", path]).stdout.strip() == str(SEED)
+    for each in fleet.lab.hosts.values():
+        assert each.run(["stat", "-c", "%s", path]).stdout.strip() == str(SEED)
 
 
 @pytest.mark.parametrize("size", [SEED, SEED + 2048])

@@ -6,10 +6,13 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+from sterna.lab.guest_view import Guest
 from sterna.migration.flow import DESTINATION, SOURCE
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
@@ -17,8 +20,12 @@ ROUNDS = 20
 WRITTEN_BYTES = 4 << 20
 
 
+GuestAndEmpty = tuple[Guest, dict[str, dict[str, Any]]]
+"""A guest, and both hosts without it."""
+
+
 @pytest.fixture(scope="module")
-def guest(fleet):
+def guest_and_empty(fleet: Fleet) -> Iterator[GuestAndEmpty]:
     """One guest with a shared, a local and an iSCSI disk, writing memory and disks; and host1 without it."""
     empty = fleet.snapshots()
     guest = fleet.lab.create_vm("tern", "host1", memory_mib=256, dirty_mib_s=20, disks=("shared", "local", "iscsi"))
@@ -26,14 +33,14 @@ def guest(fleet):
     fleet.remove(guest)
 
 
-def where(fleet, guest) -> str:
+def where(fleet: Fleet, guest: Guest) -> str:
     running = fleet.lab.hosts_running(guest.name)
     assert len(running) == 1, f"{guest.name} runs on {running}"
     return running[0]
 
 
-def test_twenty_times_back_and_forth(fleet, guest) -> None:
-    guest, empty = guest
+def test_twenty_times_back_and_forth(fleet: Fleet, guest_and_empty: GuestAndEmpty) -> None:
+    guest, empty = guest_and_empty
     before = guest.status()
     with fleet.lab.ping(guest) as ping:
         for _ in range(ROUNDS):
@@ -55,7 +62,7 @@ def test_twenty_times_back_and_forth(fleet, guest) -> None:
 
 
 @contextmanager
-def slow_link(fleet, mib_s: int) -> Iterator[None]:
+def slow_link(fleet: Fleet, mib_s: int) -> Iterator[None]:
     """Its last pass takes the guest a while."""
     inside = [host.inside for host in fleet.lab.hosts.values()]
     shaped = ("rate", f"{mib_s * 8 << 20}bit", "burst", "256kb", "latency", "50ms")
@@ -68,9 +75,11 @@ def slow_link(fleet, mib_s: int) -> Iterator[None]:
             host.run(["tc", "qdisc", "del", "dev", "mgmt0", "root"])
 
 
-def test_what_is_sent_to_it_during_its_standstill_waits_for_it_on_the_new_host(fleet, guest) -> None:
+def test_what_is_sent_to_it_during_its_standstill_waits_for_it_on_the_new_host(
+    fleet: Fleet, guest_and_empty: GuestAndEmpty
+) -> None:
     """By libvirt alone it is lost: as many pings as are sent during the standstill."""
-    guest, _ = guest
+    guest, _ = guest_and_empty
     with slow_link(fleet, 60), fleet.lab.ping(guest) as ping:
         migration = fleet.started(guest.name, fleet.other(where(fleet, guest)))
         assert fleet.wait(migration)["status"] == "completed"
@@ -79,15 +88,15 @@ def test_what_is_sent_to_it_during_its_standstill_waits_for_it_on_the_new_host(f
     assert ping.lost * 5 < standstill_ms / 2
 
 
-def rows_of(fleet, migration) -> set[str]:
+def rows_of(fleet: Fleet, migration: str) -> set[str]:
     """The protocol's rows on the arrows of a migration's diagram."""
     diagram = fleet.api.get(f"/v1/migrations/{migration}/diagram").text
     assert diagram.startswith("@startuml")
     return set(re.findall(r"^\w+ -+>+ \w+ : (?:<[^>]*>)?([PMFR]\d+)", diagram, re.MULTILINE))
 
 
-def test_the_diagram_of_a_run_names_every_row_that_applies(fleet, guest) -> None:
-    guest, _ = guest
+def test_the_diagram_of_a_run_names_every_row_that_applies(fleet: Fleet, guest_and_empty: GuestAndEmpty) -> None:
+    guest, _ = guest_and_empty
     here = where(fleet, guest)
     migration = fleet.started(guest.name, fleet.other(here))
     fleet.wait(migration)
@@ -95,8 +104,10 @@ def test_the_diagram_of_a_run_names_every_row_that_applies(fleet, guest) -> None
     assert rows_of(fleet, migration) == whole
 
 
-def test_the_diagram_of_a_failed_run_shows_the_rollback_that_happened(fleet, guest, no_faults) -> None:
-    guest, _ = guest
+def test_the_diagram_of_a_failed_run_shows_the_rollback_that_happened(
+    fleet: Fleet, guest_and_empty: GuestAndEmpty, no_faults: None
+) -> None:
+    guest, _ = guest_and_empty
     here = where(fleet, guest)
     fleet.fault(here, [{"step": "M4", "moment": "before", "action": "permanent"}])
     migration = fleet.started(guest.name, fleet.other(here))
@@ -118,9 +129,9 @@ def forced() -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("side", "step", "moment"), forced())
 def test_a_failure_forced_at_a_step_leaves_everything_as_it_was(
-    fleet, guest, no_faults, side, step, moment
+    fleet: Fleet, guest_and_empty: GuestAndEmpty, no_faults: None, side: str, step: str, moment: str
 ) -> None:
-    guest, _ = guest
+    guest, _ = guest_and_empty
     here = where(fleet, guest)
     there = fleet.other(here)
     before, boot = fleet.snapshots(), guest.status().boot_id
@@ -138,8 +149,8 @@ def test_a_failure_forced_at_a_step_leaves_everything_as_it_was(
     assert status.clean
 
 
-def test_the_source_agent_is_killed_while_memory_is_copied(fleet, guest) -> None:
-    guest, empty = guest
+def test_the_source_agent_is_killed_while_memory_is_copied(fleet: Fleet, guest_and_empty: GuestAndEmpty) -> None:
+    guest, empty = guest_and_empty
     here = where(fleet, guest)
     there = fleet.other(here)
     boot = guest.status().boot_id
@@ -157,8 +168,8 @@ def test_the_source_agent_is_killed_while_memory_is_copied(fleet, guest) -> None
     assert ping.longest_gap_ms < 1000
 
 
-def test_an_abort_while_memory_is_copied(fleet, guest) -> None:
-    guest, _ = guest
+def test_an_abort_while_memory_is_copied(fleet: Fleet, guest_and_empty: GuestAndEmpty) -> None:
+    guest, _ = guest_and_empty
     here = where(fleet, guest)
     there = fleet.other(here)
     before = fleet.snapshots()
@@ -174,7 +185,7 @@ def test_an_abort_while_memory_is_copied(fleet, guest) -> None:
     assert late.status_code == 409
 
 
-def test_three_vms_at_once_two_there_and_one_back(fleet) -> None:
+def test_three_vms_at_once_two_there_and_one_back(fleet: Fleet) -> None:
     empty = fleet.snapshots()
     starts = {"one": "host1", "two": "host1", "three": "host2"}
     guests = {
@@ -193,7 +204,7 @@ def test_three_vms_at_once_two_there_and_one_back(fleet) -> None:
     fleet.eventually(lambda: fleet.snapshots() == empty)
 
 
-def test_a_guest_that_moved_stops_and_starts_again_with_one_tap_on_the_bridge(fleet) -> None:
+def test_a_guest_that_moved_stops_and_starts_again_with_one_tap_on_the_bridge(fleet: Fleet) -> None:
     """PERSIST_XML boots from cold, and the tap made ahead does not stay behind."""
     guest = fleet.lab.create_vm("cold", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared",))
     host2 = fleet.lab.hosts["host2"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+
+from sterna.lab.guest_view import Guest
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
@@ -14,8 +19,12 @@ GUESTS = {"tun tap", "tun vne", "macvtap mac", "bridge qbr", "veth qvb", "veth q
 """`names` of devices that only a guest has."""
 
 
+GuestAndEmpty = tuple[Guest, dict[str, dict[str, Any]]]
+"""A guest, and both hosts without it."""
+
+
 @pytest.fixture(scope="module")
-def guest(fleet):
+def guest_and_empty(fleet: Fleet) -> Iterator[GuestAndEmpty]:
     """Five NICs on host1; and both hosts without it."""
     empty = fleet.snapshots()
     guest = fleet.lab.create_vm("mixed", "host1", memory_mib=192, dirty_mib_s=5, disks=("iscsi",), nics=KINDS)
@@ -25,19 +34,19 @@ def guest(fleet):
     assert fleet.snapshots() == empty
 
 
-def pings(fleet, guest, stack) -> dict:
+def pings(fleet: Fleet, guest: Guest, stack: ExitStack) -> dict[str, Any]:
     """One ping per NIC, running until the stack is closed."""
     addresses = {"ovs": guest.address} | {nic.kind: nic.address for nic in guest.nics}
     return {kind: stack.enter_context(fleet.lab.ping(guest, 20.0, address)) for kind, address in addresses.items()}
 
 
-def names(snapshot: dict) -> set[str]:
+def names(snapshot: dict[str, Any]) -> set[str]:
     """Kinds and first letters of the devices a guest may have on a host."""
     return {f"{link['kind']} {link['name'][:3]}" for link in snapshot["links"]}
 
 
-def test_there_and_back_with_five_nics_of_five_kinds(fleet, guest) -> None:
-    guest, empty = guest
+def test_there_and_back_with_five_nics_of_five_kinds(fleet: Fleet, guest_and_empty: GuestAndEmpty) -> None:
+    guest, empty = guest_and_empty
     before = guest.status()
     for here, there in (("host1", "host2"), ("host2", "host1")):
         with ExitStack() as stack:
@@ -56,8 +65,10 @@ def test_there_and_back_with_five_nics_of_five_kinds(fleet, guest) -> None:
     assert after.clean, after.last_error
 
 
-def test_a_failure_before_the_pivot_leaves_every_nic_as_it_was(fleet, guest, no_faults) -> None:
-    guest, _ = guest
+def test_a_failure_before_the_pivot_leaves_every_nic_as_it_was(
+    fleet: Fleet, guest_and_empty: GuestAndEmpty, no_faults: None
+) -> None:
+    guest, _ = guest_and_empty
     (here,) = fleet.lab.hosts_running(guest.name)
     before, boot = fleet.snapshots(), guest.status().boot_id
     fleet.fault(here, [{"step": "M4", "moment": "before", "action": "permanent"}])
@@ -72,9 +83,9 @@ def test_a_failure_before_the_pivot_leaves_every_nic_as_it_was(fleet, guest, no_
     assert status.clean
 
 
-def test_it_stops_and_starts_where_it_has_arrived(fleet, guest) -> None:
+def test_it_stops_and_starts_where_it_has_arrived(fleet: Fleet, guest_and_empty: GuestAndEmpty) -> None:
     """PERSIST_XML boots from cold with every plug type, though the taps made ahead are gone."""
-    guest, empty = guest
+    guest, empty = guest_and_empty
     (here,) = fleet.lab.hosts_running(guest.name)
     there, host = fleet.other(here), fleet.lab.hosts[fleet.other(here)]
     assert fleet.wait(fleet.started(guest.name, there))["status"] == "completed"
@@ -90,8 +101,8 @@ def test_it_stops_and_starts_where_it_has_arrived(fleet, guest) -> None:
     assert fleet.lab.snapshot(there) == empty[there]
 
 
-def test_what_a_host_lacks_for_its_nics_is_said_at_once(fleet, guest) -> None:
-    guest, _ = guest
+def test_what_a_host_lacks_for_its_nics_is_said_at_once(fleet: Fleet, guest_and_empty: GuestAndEmpty) -> None:
+    guest, _ = guest_and_empty
     (here,) = fleet.lab.hosts_running(guest.name)
     there = fleet.lab.hosts[fleet.other(here)]
     there.run(["ip", "link", "set", "br-lan", "name", "br-gone"])

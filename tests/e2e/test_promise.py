@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 MIB = 2**20
@@ -13,17 +16,17 @@ FAST = 200 * MIB
 """Well above what QEMU's samples say of a guest that writes 10 MiB/s and may still be booting (field notes)."""
 
 
-def timed(fleet, migration: str, began: float) -> tuple[dict, float]:
+def timed(fleet: Fleet, migration: str, began: float) -> tuple[dict[str, Any], float]:
     """How it ended, and seconds from the request."""
     ended = fleet.wait(migration)
     return ended, time.monotonic() - began
 
 
-def notes(fleet, migration: str, name: str) -> list[dict]:
+def notes(fleet: Fleet, migration: str, name: str) -> list[dict[str, Any]]:
     return [i for i in fleet.timeline(migration) if i["name"] == name]
 
 
-def test_a_plan_is_kept_by_the_migration(fleet) -> None:
+def test_a_plan_is_kept_by_the_migration(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm("planned", "host1", memory_mib=256, dirty_mib_s=10)
     before = fleet.snapshots()
     wanted = {"vm": "planned", "destination": "host2", "bandwidth_bytes_s": FAST}
@@ -42,7 +45,7 @@ def test_a_plan_is_kept_by_the_migration(fleet) -> None:
     fleet.remove(guest)
 
 
-def test_a_running_copy_is_tuned(fleet) -> None:
+def test_a_running_copy_is_tuned(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm("tuned", "host1", memory_mib=256, dirty_mib_s=5)
     migration = fleet.started("tuned", "host2", bandwidth_bytes_s=2 * MIB)
     fleet.wait_for_row("host1", "iteration", migration)
@@ -57,7 +60,7 @@ def test_a_running_copy_is_tuned(fleet) -> None:
     fleet.remove(guest)
 
 
-def test_a_guest_that_writes_faster_than_the_link_ends_in_time_by_post_copy(fleet) -> None:
+def test_a_guest_that_writes_faster_than_the_link_ends_in_time_by_post_copy(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm("busy", "host1", memory_mib=384, dirty_mib_s=60)
     boot, began = guest.status().boot_id, time.monotonic()
     migration = fleet.started("busy", "host2", bandwidth_bytes_s=LINK, finish_within_s=60, may=["postcopy"])
@@ -73,7 +76,7 @@ def test_a_guest_that_writes_faster_than_the_link_ends_in_time_by_post_copy(flee
     fleet.remove(guest)
 
 
-def test_a_guest_that_may_not_be_touched_is_given_up_at_the_deadline_and_runs_on(fleet) -> None:
+def test_a_guest_that_may_not_be_touched_is_given_up_at_the_deadline_and_runs_on(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm("proud", "host1", memory_mib=384, dirty_mib_s=60)
     boot, before, began = guest.status().boot_id, fleet.snapshots(), time.monotonic()
     migration = fleet.started("proud", "host2", bandwidth_bytes_s=LINK, finish_within_s=20, may=[])
@@ -98,7 +101,7 @@ def test_a_guest_that_may_not_be_touched_is_given_up_at_the_deadline_and_runs_on
     fleet.remove(guest)
 
 
-def test_a_guest_that_may_be_slowed_down_converges(fleet) -> None:
+def test_a_guest_that_may_be_slowed_down_converges(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm("slowed", "host1", memory_mib=384, dirty_mib_s=60)
     migration = fleet.started("slowed", "host2", bandwidth_bytes_s=LINK, may=["throttle"])
     ended = fleet.wait(migration)

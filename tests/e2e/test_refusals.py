@@ -7,9 +7,13 @@ import signal
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 
 import httpx2
 import pytest
+
+from sterna.lab.guest_view import Guest
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
@@ -19,14 +23,14 @@ IDLE = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>
 
 
 @pytest.fixture(scope="module")
-def guest(fleet):
+def guest(fleet: Fleet) -> Iterator[Guest]:
     """A guest with a local disk on host1."""
     guest = fleet.lab.create_vm("stay", "host1", memory_mib=256, dirty_mib_s=5, disks=("local",))
     yield guest
     fleet.remove(guest)
 
 
-def refused(fleet, vm, to, status):
+def refused(fleet: Fleet, vm: str, to: str, status: int) -> set[str]:
     """Ask; it must be refused with that HTTP status; the codes of its reasons."""
     before = fleet.snapshots()
     answer = fleet.start(vm, to)
@@ -38,15 +42,15 @@ def refused(fleet, vm, to, status):
     return {r["code"] for r in reasons}
 
 
-def test_no_such_vm_and_no_such_host(fleet, guest) -> None:
+def test_no_such_vm_and_no_such_host(fleet: Fleet, guest: Guest) -> None:
     assert refused(fleet, "nobody", "nowhere", 404) == {"no-such-vm", "no-such-host"}
 
 
-def test_the_same_host(fleet, guest) -> None:
+def test_the_same_host(fleet: Fleet, guest: Guest) -> None:
     assert refused(fleet, guest.name, "host1", 422) == {"same-host"}
 
 
-def test_a_paused_vm_whose_name_and_disk_are_taken_there(fleet, guest) -> None:
+def test_a_paused_vm_whose_name_and_disk_are_taken_there(fleet: Fleet, guest: Guest) -> None:
     host1, host2 = fleet.lab.hosts["host1"], fleet.lab.hosts["host2"]
     taken = host2.root / "instances" / guest.uuid / "disk.qcow2"
     xml = host2.root / "state" / "idle.xml"
@@ -65,7 +69,7 @@ def test_a_paused_vm_whose_name_and_disk_are_taken_there(fleet, guest) -> None:
         xml.unlink()
 
 
-def test_a_vm_that_does_not_run(fleet, guest) -> None:
+def test_a_vm_that_does_not_run(fleet: Fleet, guest: Guest) -> None:
     host1 = fleet.lab.hosts["host1"]
     xml = host1.root / "state" / "idle.xml"
     xml.write_text(IDLE.format(name="idle"))
@@ -77,7 +81,7 @@ def test_a_vm_that_does_not_run(fleet, guest) -> None:
         xml.unlink()
 
 
-def test_a_host_in_maintenance(fleet, guest) -> None:
+def test_a_host_in_maintenance(fleet: Fleet, guest: Guest) -> None:
     fleet.api.patch("/v1/hosts/host2", json={"maintenance": True})
     try:
         assert refused(fleet, guest.name, "host2", 422) == {"destination-in-maintenance"}
@@ -85,7 +89,7 @@ def test_a_host_in_maintenance(fleet, guest) -> None:
         fleet.api.patch("/v1/hosts/host2", json={"maintenance": False})
 
 
-def test_a_vm_in_another_migration_and_the_same_id_again(fleet, guest) -> None:
+def test_a_vm_in_another_migration_and_the_same_id_again(fleet: Fleet, guest: Guest) -> None:
     migration = fleet.started(guest.name, "host2", bandwidth_bytes_s=8 << 20)
     busy = fleet.start(guest.name, "host2")
     assert busy.status_code == 409
@@ -97,7 +101,7 @@ def test_a_vm_in_another_migration_and_the_same_id_again(fleet, guest) -> None:
     assert fleet.wait(migration)["status"] == "cancelled"
 
 
-def test_a_thousand_requests_at_once_make_one_migration(fleet, guest) -> None:
+def test_a_thousand_requests_at_once_make_one_migration(fleet: Fleet, guest: Guest) -> None:
     async def crowd() -> list[httpx2.Response]:
         limits = httpx2.Limits(max_connections=CROWD)
         base = str(fleet.api.base_url)
@@ -121,7 +125,7 @@ def test_a_thousand_requests_at_once_make_one_migration(fleet, guest) -> None:
     fleet.wait_closed(winner)
 
 
-def test_the_destinations_agent_is_down(fleet, guest) -> None:
+def test_the_destinations_agent_is_down(fleet: Fleet, guest: Guest) -> None:
     fleet.lab.kill_agent("host2", signal.SIGKILL)
     try:
         at_once = fleet.start(guest.name, "host2")  # its beacon may still be fresh: the agents notice by themselves
@@ -134,7 +138,7 @@ def test_the_destinations_agent_is_down(fleet, guest) -> None:
         wait_for_state(fleet, "host2", "up")
 
 
-def wait_for_state(fleet, host, state) -> None:
+def wait_for_state(fleet: Fleet, host: str, state: str) -> None:
     deadline = time.monotonic() + 20
     while fleet.api.get(f"/v1/hosts/{host}").json()["state"] != state:
         assert time.monotonic() < deadline, f"{host} never became {state}"

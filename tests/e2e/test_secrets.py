@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 
 import pytest
 
 from sterna.lab import secrets
+from sterna.lab.guest_view import Guest
 from sterna.lab.places import ISCSI_PORTAL_PORT, LAB_ADDRESS, initiator_name, target_name
 from sterna.lab.record import DiskRecord
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def guest(fleet):
+def guest(fleet: Fleet) -> Iterator[Guest]:
     guest = fleet.lab.create_vm("tern", "host1", memory_mib=256, dirty_mib_s=20, disks=("luks", "chap"))
     yield guest
     fleet.remove(guest)
 
 
-def disks(fleet, guest) -> list[DiskRecord]:
+def disks(fleet: Fleet, guest: Guest) -> list[DiskRecord]:
     return fleet.lab.guest_records()[guest.name].disks
 
 
-def known(fleet) -> dict[str, dict[str, str]]:
+def known(fleet: Fleet) -> dict[str, dict[str, str]]:
     return {name: secrets.values(host) for name, host in fleet.lab.hosts.items()}
 
 
-def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(fleet, guest, no_faults) -> None:
+def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(
+    fleet: Fleet, guest: Guest, no_faults: None
+) -> None:
     own = dict.fromkeys((disk.id for disk in disks(fleet, guest)), secrets.WORD)
     assert known(fleet) == {"host1": own, "host2": {}}
     before = guest.status()
@@ -53,7 +58,7 @@ def test_there_and_back_the_secrets_go_along_and_a_rollback_leaves_none(fleet, g
     assert after.blocks_verified > before.blocks_verified
 
 
-def test_the_target_does_want_a_login(fleet, guest) -> None:
+def test_the_target_does_want_a_login(fleet: Fleet, guest: Guest) -> None:
     """Else the CHAP disk would prove nothing."""
     (here,) = fleet.lab.hosts_running(guest.name)
     (_, chap) = disks(fleet, guest)
@@ -66,7 +71,7 @@ def test_the_target_does_want_a_login(fleet, guest) -> None:
     assert fleet.lab.hosts[here].run([*ask, "--image-opts", options], check=False).returncode != 0
 
 
-def test_the_word_is_in_no_journal_log_or_answer(fleet, guest) -> None:
+def test_the_word_is_in_no_journal_log_or_answer(fleet: Fleet, guest: Guest) -> None:
     told = fleet.api.get(f"/v1/vms/{guest.name}").text
     for name, host in fleet.lab.hosts.items():
         with sqlite3.connect(f"file:{host.root}/state/journal.db?mode=ro", uri=True) as db:
@@ -78,7 +83,7 @@ def test_the_word_is_in_no_journal_log_or_answer(fleet, guest) -> None:
     assert secrets.WORD not in told
 
 
-def test_one_that_nobody_may_read_is_refused_with_the_command_that_helps(fleet, guest) -> None:
+def test_one_that_nobody_may_read_is_refused_with_the_command_that_helps(fleet: Fleet, guest: Guest) -> None:
     (luks, _) = disks(fleet, guest)
     (here,) = fleet.lab.hosts_running(guest.name)
     usage = f"/srv/sterna/shared/{luks.id}.luks"

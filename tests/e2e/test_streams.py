@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sterna.lab.credentials import write_credentials
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
 
-def rehearsed(fleet, vm: str, to: str, **more: object) -> dict:
+def rehearsed(fleet: Fleet, vm: str, to: str, **more: object) -> dict[str, Any]:
     body = {"vm": vm, "destination": to, "rehearse": True, **more}
     answer = fleet.api.post("/v1/plans", json=body, timeout=60).json()
     assert answer["blockers"] == [], answer
-    return answer["rehearsal"]
+    return dict(answer["rehearsal"])
 
 
-def migrated(fleet, vm: str, to: str, **more: object) -> dict:
+def migrated(fleet: Fleet, vm: str, to: str, **more: object) -> dict[str, Any]:
     """A migration that must complete; its report."""
     migration = fleet.started(vm, to, **more)
     ended = fleet.wait(migration)
     assert ended["status"] == "completed", ended
     fleet.wait_closed(migration)
-    return fleet.show(migration)["report"]
+    return dict(fleet.show(migration)["report"])
 
 
-def test_a_rehearsal_leaves_both_hosts_as_they_were_and_the_real_one_goes_over_tls(fleet) -> None:
+def test_a_rehearsal_leaves_both_hosts_as_they_were_and_the_real_one_goes_over_tls(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm(
         "rehearsed", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared", "local", "iscsi")
     )
@@ -52,7 +54,7 @@ def test_a_rehearsal_leaves_both_hosts_as_they_were_and_the_real_one_goes_over_t
     fleet.remove(guest)
 
 
-def test_a_guest_goes_through_ssh(fleet) -> None:
+def test_a_guest_goes_through_ssh(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm("tunnelled", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared", "iscsi"))
     boot = guest.status().boot_id
     report = migrated(fleet, "tunnelled", "host2", transport="ssh", may=["postcopy"])
@@ -64,7 +66,7 @@ def test_a_guest_goes_through_ssh(fleet) -> None:
     fleet.remove(guest)
 
 
-def test_certificates_that_do_not_match_are_found_by_a_rehearsal(fleet, tmp_path: Path) -> None:
+def test_certificates_that_do_not_match_are_found_by_a_rehearsal(fleet: Fleet, tmp_path: Path) -> None:
     guest = fleet.lab.create_vm("distrusted", "host1", memory_mib=192, disks=("shared",))
     host = fleet.lab.hosts["host2"]
     pki, kept = host.root / "etc/libvirt/pki", tmp_path / "kept"

@@ -5,8 +5,14 @@ Its persistent definition is the one that an operator wrote.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from lxml import etree
+
+from sterna.lab.guest_view import Guest
+from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
 
@@ -25,7 +31,7 @@ WRITTEN = {
 
 
 @pytest.fixture(scope="module")
-def guest(fleet):
+def guest(fleet: Fleet) -> Iterator[Guest]:
     """With NICs of three kinds and the two above, on host1."""
     for host in fleet.lab.hosts.values():
         host.run(["sh", "-c", f'echo "{NETWORK}" > /tmp/lan.xml'])
@@ -45,7 +51,7 @@ def guest(fleet):
         other.virsh("net-undefine", "lan")
 
 
-def definition(fleet, host: str, guest) -> str:
+def definition(fleet: Fleet, host: str, guest: Guest) -> str:
     """The persistent one, without what Sterna wrote about its last move."""
     text = fleet.lab.hosts[host].virsh("dumpxml", guest.name, "--inactive", "--security-info")
     domain = etree.fromstring(text, etree.XMLParser(remove_blank_text=True))
@@ -54,7 +60,7 @@ def definition(fleet, host: str, guest) -> str:
     return etree.tostring(domain, pretty_print=True).decode()
 
 
-def port_of(fleet, host: str, mac: str) -> dict:
+def port_of(fleet: Fleet, host: str, mac: str) -> dict[str, Any]:
     """What the switch says of a NIC's port: VLANs, and the limit of what the guest may send."""
     run = fleet.lab.hosts[host].run
     find = ["ovs-vsctl", "--bare", "--columns=name", "find", "Interface", f'external_ids:attached-mac="{mac}"']
@@ -67,7 +73,7 @@ def port_of(fleet, host: str, mac: str) -> dict:
     }
 
 
-def moved(fleet, guest) -> str:
+def moved(fleet: Fleet, guest: Guest) -> str:
     """Sterna moves it to the other host, whose name is returned."""
     (here,) = fleet.lab.hosts_running(guest.name)
     before = definition(fleet, here, guest)
@@ -80,14 +86,14 @@ def moved(fleet, guest) -> str:
     return there
 
 
-def names(fleet, host: str) -> set[str]:
+def names(fleet: Fleet, host: str) -> set[str]:
     """The guest's devices and ports on a host."""
-    seen = fleet.lab.snapshot(host)
+    seen: dict[str, Any] = fleet.lab.snapshot(host)
     links = {link["name"] for link in seen["links"] if link["kind"] in ("tun", "macvtap")}
     return links | {port["name"] for port in seen["ports"] if port["name"].startswith(("tap", "vnet"))}
 
 
-def reboot_network(fleet, host: str) -> None:
+def reboot_network(fleet: Fleet, host: str) -> None:
     """What a reboot of the host takes from its network: taps, macvtaps, and the switch's transient ports."""
     for name in names(fleet, host):
         fleet.lab.hosts[host].run(["ip", "link", "delete", name], check=False)
@@ -95,7 +101,7 @@ def reboot_network(fleet, host: str) -> None:
     assert not names(fleet, host)
 
 
-def test_both_definitions_are_as_an_operator_writes_them(fleet, guest) -> None:
+def test_both_definitions_are_as_an_operator_writes_them(fleet: Fleet, guest: Guest) -> None:
     (here,) = fleet.lab.hosts_running(guest.name)
     ports = {mac: port_of(fleet, here, mac) for mac in (guest.mac, "52:54:00:74:0a:02")}
     there = moved(fleet, guest)
@@ -107,7 +113,7 @@ def test_both_definitions_are_as_an_operator_writes_them(fleet, guest) -> None:
     assert ports["52:54:00:74:0a:02"]["trunks"] == "[42, 47]"
 
 
-def test_virsh_moves_it_and_sterna_moves_it_on(fleet, guest) -> None:
+def test_virsh_moves_it_and_sterna_moves_it_on(fleet: Fleet, guest: Guest) -> None:
     here = moved(fleet, guest)
     boot = guest.status().boot_id
     there = fleet.lab.hosts[fleet.other(here)]
@@ -121,7 +127,7 @@ def test_virsh_moves_it_and_sterna_moves_it_on(fleet, guest) -> None:
 
 
 @pytest.mark.parametrize("how", ["managedsave", "save"])
-def test_it_is_saved_and_restored_after_a_reboot(fleet, guest, how: str) -> None:
+def test_it_is_saved_and_restored_after_a_reboot(fleet: Fleet, guest: Guest, how: str) -> None:
     here = moved(fleet, guest)
     host, boot = fleet.lab.hosts[here], guest.status().boot_id
     host.virsh(how, guest.name, *([IMAGE] if how == "save" else []))
@@ -131,7 +137,7 @@ def test_it_is_saved_and_restored_after_a_reboot(fleet, guest, how: str) -> None
     moved(fleet, guest)
 
 
-def test_it_is_ended_and_started(fleet, guest) -> None:
+def test_it_is_ended_and_started(fleet: Fleet, guest: Guest) -> None:
     here = moved(fleet, guest)
     host, boot = fleet.lab.hosts[here], guest.status().boot_id
     host.virsh("destroy", guest.name)
