@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sterna.kit import loop as names
+from sterna.kit import loop, names
 
 NAME = "host1.example"
 
@@ -53,6 +53,7 @@ class Resolver:
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     """It hangs for a fifth of a second, where it hangs."""
     monkeypatch.setattr(names, "RESOLVE_S", 0.2)
+    monkeypatch.setattr(loop, "RESOLVE_S", 0.2)
     found = Resolver(socket.getaddrinfo)
     monkeypatch.setattr(socket, "getaddrinfo", found)
     yield found

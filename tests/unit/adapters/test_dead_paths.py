@@ -65,7 +65,7 @@ async def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     """A host with one VM: its kernel is on a dead file system, its initial RAM disk is not."""
     monkeypatch.setattr(host, "EventHub", Mock())  # the test driver has no keep-alives
     monkeypatch.setattr(connection, "open_connection", libvirt.open)
-    monkeypatch.setattr(inventory, "_against", lambda *_: [])
+    monkeypatch.setattr(inventory, "refusals_of", lambda *_: [])
     (tmp_path / "initrd").write_text("initrd")
     node = NODE.format(kernel=tmp_path / "dead" / "kernel", initrd=tmp_path / "initrd")
     (tmp_path / "node.xml").write_text(node)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sterna.adapters.images.glance import GlanceImages
+from sterna.adapters.openstack import session
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.errors import Temporary
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
@@ -16,7 +17,8 @@ def script(asked: Asked) -> Answer | None:
     return Answer(503, {}) if asked.path == "/v2/images/busy" else None
 
 
-async def test_properties_are_what_glance_says() -> None:
+async def test_properties_are_what_glance_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "CHECK_S", 2.0)  # the library tries a busy service again and again
     with ScriptedCloud(script) as cloud:
         images = GlanceImages(Cloud(CloudAccess(auth_url=cloud.auth_url, username="sterna", password="pw")))
         assert await images.properties(IMAGE) == {"id": IMAGE, "hw_disk_bus": "virtio", "img_hv_type": "kvm"}
