@@ -62,7 +62,7 @@ class Qmp(Arm):
 
     def runs_on(self, guest: Guest) -> list[str]:
         """Asked of both monitors."""
-        return [name for name, monitor in self._monitors.items() if monitor.cmd("query-status")["running"]]
+        return [name for name, monitor in self._monitors.items() if _asked(monitor, "query-status")["running"]]
 
     def move(self, there: str) -> None:
         """Raises LabError where QEMU gives up."""
@@ -70,7 +70,7 @@ class Qmp(Arm):
         source.cmd("migrate-set-parameters", **{"downtime-limit": MAX_DOWNTIME_MS, "max-bandwidth": 0})
         source.cmd("migrate", uri=f"tcp:{self.lab.hosts[there].address}:{_PORT}")
         self._await(destination, "RESUME")
-        self._stats = source.cmd("query-migrate")
+        self._stats = _asked(source, "query-migrate")
         source.cmd("quit")
         with contextlib.suppress(EOFError):  # it has hung up, as it was told
             source.close()
@@ -137,3 +137,9 @@ class Qmp(Arm):
 
     def _unplug(self, name: str) -> None:
         self.lab.hosts[name].run(["sh", "-c", "ovs-vsctl del-port br-int tapqmp; ip link del tapqmp"])
+
+
+def _asked(monitor: QEMUMonitorProtocol, query: str) -> dict[str, Any]:
+    answer = monitor.cmd(query)
+    assert isinstance(answer, dict), answer
+    return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sterna.lab.lab import Lab
@@ -20,11 +21,11 @@ class Volumes:
     def attach(self, vm: str, host: str) -> None:
         """As they are once Nova has started the VM there."""
         for volume in self.ids:
-            self._servers.ask(lambda cloud, v=volume: _attach(cloud, v, vm, host))
+            self._servers.ask(partial(_attach, volume=volume, vm=vm, host=host))
 
     def attachments(self) -> list[list[tuple[str, str, str]]]:
         """(id, host, status) of each volume's, by Cinder's word."""
-        return [self._servers.ask(lambda cloud, v=volume: _attachments(cloud, v)) for volume in self.ids]
+        return [self._servers.ask(partial(_attachments, volume=volume)) for volume in self.ids]
 
     def must_be_only(self, host: str) -> None:
         """Cinder and tgt agree: this host, and nobody else."""

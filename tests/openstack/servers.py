@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from openstack.connection import Connection
 from openstack.exceptions import SDKException
@@ -225,7 +225,7 @@ def _prepare(servers: Servers) -> None:
 
 def _make_users(cloud: Connection) -> None:
     """The services' users with the roles admin and service, and the catalog."""
-    identity = cloud.identity
+    identity: Any = cloud.identity  # of version 2 or 3, as the SDK types it
     roles = {role.name: role for role in identity.roles()}
     service = identity.create_project(name="service", domain_id="default")
     for name in SERVICE_USERS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from openstack.connection import Connection
@@ -63,8 +64,8 @@ def test_the_scripted_neutron_answers_as_the_real_one(scene: Scene) -> None:
     """What `make test` runs the provider against, request by request; the port here is nobody's."""
     port = scene.hosts.make_port("host1", "10.74.0.99", "52:54:00:74:00:63")
 
-    def real(method: str, path: str, body: dict | None) -> tuple[int, dict]:
-        def act(cloud: Connection) -> tuple[int, dict]:
+    def real(method: str, path: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        def act(cloud: Connection) -> tuple[int, dict[str, Any]]:
             more = {} if body is None else {"json": body}
             answer = getattr(cloud.network, method.lower())(f"/ports/{port}{path}", **more)
             return answer.status_code, answer.json() if answer.content else {}
@@ -74,7 +75,7 @@ def test_the_scripted_neutron_answers_as_the_real_one(scene: Scene) -> None:
     neutron = ScriptedNeutron()
     neutron.dead_hosts.add("nowhere")
 
-    def scripted(method: str, path: str, body: dict | None) -> tuple[int, dict]:
+    def scripted(method: str, path: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
         answer = neutron(Asked(method, f"/v2.0/ports/{PORT}{path}", body, {}))
         assert answer is not None
         return answer.status, answer.body or {}
@@ -88,7 +89,7 @@ def test_the_scripted_neutron_answers_as_the_real_one(scene: Scene) -> None:
 
 
 MARKED = {"binding": {"profile": {"migrating_to": "host2"}}}
-CONVERSATION: list[tuple[str, str, dict | None]] = [
+CONVERSATION: list[tuple[str, str, dict[str, Any] | None]] = [
     ("GET", "/bindings", None),
     ("POST", "/bindings", {"binding": {"host": "host2", "profile": {"migrating_to": "host2"}}}),
     ("POST", "/bindings", {"binding": {"host": "host2"}}),
@@ -111,7 +112,7 @@ CONVERSATION: list[tuple[str, str, dict | None]] = [
 ]
 
 
-def told_by(answer: tuple[int, dict]) -> object:
+def told_by(answer: tuple[int, dict[str, Any]]) -> object:
     """Status, and of an error its type, of bindings what the provider reads."""
     status, body = answer
     if "NeutronError" in body:

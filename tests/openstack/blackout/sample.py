@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rich.table import Table
@@ -48,6 +48,13 @@ class Sample:
         )
 
 
+MEDIANS: tuple[Callable[[Sample], float], ...] = (
+    lambda s: s.downtime_ms,
+    lambda s: s.blackout_ms,
+    lambda s: s.excess_ms,
+)
+
+
 def table(title: str, samples: Sequence[Sample]) -> Table:
     """Medians of each arm, and the worst of what the network adds."""
     shown = Table(title=title)
@@ -55,10 +62,7 @@ def table(title: str, samples: Sequence[Sample]) -> Table:
         shown.add_column(heading, justify="right" if heading else "left")
     for name in dict.fromkeys(sample.arm for sample in samples):
         mine = [sample for sample in samples if sample.arm == name]
-        middle = [
-            f"{statistics.median(value(s) for s in mine):.0f}"
-            for value in (lambda s: s.downtime_ms, lambda s: s.blackout_ms, lambda s: s.excess_ms)
-        ]
+        middle = [f"{statistics.median(value(s) for s in mine):.0f}" for value in MEDIANS]
         waited = [s.waited_ms for s in mine if s.waited_ms is not None]
         last = f"{statistics.median(waited):.0f}" if waited else "-"
         shown.add_row(name, str(len(mine)), *middle, f"{max(s.excess_ms for s in mine):.0f}", last)
