@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Vm
+from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
+from sterna.domain.model import Disk, DiskKind, Vm
 from sterna.domain.plugs import MADE_AHEAD
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.attached import SimAttachedVolumes

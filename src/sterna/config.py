@@ -32,7 +32,7 @@ from pydantic_settings import (
 
 from sterna.domain.addresses import bare, is_ipv6
 from sterna.domain.errors import BadRequest
-from sterna.domain.model import Transport
+from sterna.domain.hosts import Transport
 from sterna.domain.untrusted import is_address
 
 LogLevel = Literal["debug", "info", "warning", "error"]

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.projector import apply
+from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Entry, Migration, Role
-from sterna.domain.model import GuestState, HostFacts, VmSummary
+from sterna.domain.model import GuestState
 from sterna.ports.fleet import Apply, Batch, Effect, MigrationRecord
 from tests.unit.domain.journals import Book
 

@@ -12,9 +12,10 @@ import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.projector import apply
+from sterna.domain.copying import JobSample
 from sterna.domain.errors import BadRequest, Conflict, NotFound
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import GuestState, JobSample
+from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page, VmRecord
 from tests.contract.records import AT, Held, Take, accepted, batch, facts, move, seen, taking, uuid

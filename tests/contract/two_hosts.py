@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.errors import SternaError
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, DiskKind, Nic, Vm
+from sterna.domain.model import Disk, DiskKind, Nic, Vm
 from sterna.domain.plugs import BRIDGE, MACVTAP
 from sterna.domain.secrets import Secret
 from sterna.kit.clock import SystemClock

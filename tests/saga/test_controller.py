@@ -13,7 +13,8 @@ from sterna.controller.controller import Controller
 from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmBusy
 from sterna.domain.errors import Conflict, Refused, Temporary
-from sterna.domain.model import Disk, GuestState, Refusal, Vm, VmSummary
+from sterna.domain.hosts import VmSummary
+from sterna.domain.model import Disk, GuestState, Refusal, Vm
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.sim.libvirt.hypervisor import SimHypervisor

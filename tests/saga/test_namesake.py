@@ -9,7 +9,7 @@ import pytest
 
 from sterna.agent.namesake import ANSWER_S, refuse_namesake
 from sterna.domain.errors import Conflict
-from sterna.domain.model import HostFacts
+from sterna.domain.hosts import HostFacts
 from sterna.rpc.client import RpcClient
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.saga.fleet import SimFleet

@@ -8,7 +8,8 @@ import pytest
 
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Conflict
-from sterna.domain.model import Data, Transport
+from sterna.domain.hosts import Transport
+from sterna.domain.model import Data
 from sterna.domain.objective import Asked
 from sterna.domain.plugs import HOSTDEV, OVS
 from sterna.domain.policies import May

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.domain.model import CopyPlan, DestinationDisk, DiskKind
+from sterna.domain.copying import CopyPlan, DestinationDisk
+from sterna.domain.model import DiskKind
 from sterna.domain.status import Status
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.copying import SimCopy

@@ -24,8 +24,9 @@ from sterna.agent.vm_checks import (
 )
 from sterna.domain import untrusted
 from sterna.domain.errors import Permanent, SternaError, StorageSilent, Temporary, Unknown, Unreachable
+from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.journal import leaps
-from sterna.domain.model import Data, Disk, DiskKind, HostFacts, Refusal, Transport, Vm
+from sterna.domain.model import Data, Disk, DiskKind, Refusal, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept
 from sterna.kit.tasks import both

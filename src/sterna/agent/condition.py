@@ -13,7 +13,7 @@ from datetime import UTC
 import structlog
 
 from sterna.domain.errors import SternaError
-from sterna.domain.model import HostFacts
+from sterna.domain.hosts import HostFacts
 from sterna.domain.trouble import Trouble
 from sterna.kit.tasks import both, no_leaks
 from sterna.kit.waiting import within

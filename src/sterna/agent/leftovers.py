@@ -19,8 +19,9 @@ from sterna.domain.audit import (
     off,
 )
 from sterna.domain.errors import NotFound, SternaError
+from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry, Kind, Role
-from sterna.domain.model import Disk, GuestState, Nic, VmSummary
+from sterna.domain.model import Disk, GuestState, Nic
 from sterna.domain.plugs import tap_name
 from sterna.domain.whereabouts import SAVED
 from sterna.migration.secrets import counted_on

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sterna.domain.copying import GuestLoad
 from sterna.domain.errors import BadRequest, Conflict, Permanent
-from sterna.domain.model import Data, GuestLoad
+from sterna.domain.model import Data
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 from sterna.rpc.envelope import Request

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from sterna.domain.errors import Conflict, SternaError, Unknown, Unreachable
-from sterna.domain.model import HostFacts
+from sterna.domain.hosts import HostFacts
 from sterna.kit.waiting import within
 from sterna.ports.hypervisor import Inventory
 from sterna.rpc.client import RpcClient

@@ -17,8 +17,9 @@ from sterna.agent.peer import RpcPeer
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, SternaError, Temporary
 from sterna.domain.fencing import WriteOff
+from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data, HostFacts, Vm
+from sterna.domain.model import Data, Vm
 from sterna.domain.objective import Objective, objective_of
 from sterna.domain.status import Status
 from sterna.domain.step import Flow, History

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 
 from sterna.domain import plugs
+from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.jobs import occupied
 from sterna.domain.journal import Migration
-from sterna.domain.model import Disk, DiskKind, GuestState, HostFacts, Refusal, Transport, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, Refusal, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept
 from sterna.migration.context import HostPorts

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.serving import LARGEST
-from sterna.domain.model import Transport
+from sterna.domain.hosts import Transport
 from sterna.domain.objective import Asked
 from sterna.domain.policies import DEFAULT, POLICIES, Accept, May
 from sterna.domain.progress import Progress

@@ -5,7 +5,8 @@ A field nobody has observed is None, never False: the solver does without the fe
 
 from __future__ import annotations
 
-from sterna.domain.model import Abilities, HostFacts, Transport, Value, Vm
+from sterna.domain.hosts import Abilities, HostFacts, Transport
+from sterna.domain.model import Value, Vm
 
 
 def version(major: int, minor: int = 0) -> int:

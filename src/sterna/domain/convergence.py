@@ -13,7 +13,8 @@ import math
 from enum import StrEnum
 from typing import Any
 
-from sterna.domain.model import JobSample, Value
+from sterna.domain.copying import JobSample
+from sterna.domain.model import Value
 from sterna.domain.policies import May
 
 SMOOTHING = 0.4

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from sterna.domain.convergence import Action
+from sterna.domain.copying import CompletedJob
 from sterna.domain.forecast import (
     JOB_MS,
     SETUP_MS,
@@ -24,7 +25,7 @@ from sterna.domain.forecast import (
     Seen,
 )
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import CompletedJob, Value
+from sterna.domain.model import Value
 from sterna.domain.objective import objective_of
 from sterna.domain.report import build_report
 

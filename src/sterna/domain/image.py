@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 from operator import eq, ge, gt, le, lt, ne
 
-from sterna.domain.model import HostFacts, Refusal
+from sterna.domain.hosts import HostFacts
+from sterna.domain.model import Refusal
 
 _COMPARE = {"==": eq, "=": eq, ">=": ge, "<=": le, ">": gt, "<": lt, "!=": ne}
 _OURS = ("qemu", "kvm")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from sterna.domain.capabilities import Guest, Pair
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
-from sterna.domain.model import Data, Refusal, Transport, Value
+from sterna.domain.hosts import Transport
+from sterna.domain.model import Data, Refusal, Value
 from sterna.domain.policies import DEFAULT, POLICIES, Accept, May
 from sterna.domain.refusals import Code
 

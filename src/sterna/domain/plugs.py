@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sterna.domain.model import DestinationNic, Nic, Refusal
+from sterna.domain.copying import DestinationNic
+from sterna.domain.model import Nic, Refusal
 
 OVS: Final = "ovs"
 """OVS normal plug: the guest's tap is a port of the integration bridge."""

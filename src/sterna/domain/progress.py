@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 
-from sterna.domain.model import JobSample, Value
+from sterna.domain.copying import JobSample
+from sterna.domain.model import Value
 from sterna.domain.status import Status
 
 _RATE_MEMORY_S = 3.0

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sterna.domain.copying import CompletedJob, JobSample
 from sterna.domain.downtime import ARRIVED, SWITCHED, Downtime, downtime
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import CompletedJob, Data, JobSample, Value
+from sterna.domain.model import Data, Value
 from sterna.domain.objective import Solution
 from sterna.domain.pauses import pause_of
 from sterna.domain.status import Status

@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sterna.domain.addresses import bare
+from sterna.domain.copying import DestinationDisk, DestinationNic
 from sterna.domain.errors import BadRequest
+from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Migration
-from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, HostFacts, Nic, RbdSource, Vm
+from sterna.domain.model import Data, Disk, Nic, RbdSource, Vm
 from sterna.domain.plugs import SUPPORTED
 from sterna.domain.references import Kind, Reference, numbers
 from sterna.domain.trouble import Trouble

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from sterna.domain.copying import JobSample
+from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Entry, Migration
-from sterna.domain.model import Data, GuestState, HostFacts, JobSample, Value, VmSummary
+from sterna.domain.model import Data, GuestState, Value
 from sterna.domain.progress import Progress
 from sterna.domain.status import Status
 

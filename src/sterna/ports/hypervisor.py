@@ -11,19 +11,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from sterna.domain.claims import Claim
-from sterna.domain.model import (
-    CompletedJob,
-    CopyPlan,
-    GuestLoad,
-    HostFacts,
-    JobSample,
-    Nic,
-    Observation,
-    Refusal,
-    Value,
-    Vm,
-    VmSummary,
-)
+from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad, JobSample
+from sterna.domain.hosts import HostFacts, VmSummary
+from sterna.domain.model import Nic, Observation, Refusal, Value, Vm
 from sterna.ports.secrets import Keyring
 
 

@@ -13,7 +13,7 @@ from lxml import etree
 
 from sterna.adapters.libvirt import abilities
 from sterna.adapters.libvirt.qemu import schema
-from sterna.domain.model import Abilities
+from sterna.domain.hosts import Abilities
 
 NEW = abilities.Versions(10_001_000, 8_000_000)
 ACL = 'cgroup_device_acl = [\n  "/dev/null", {more}\n  "/dev/zero"\n]\n'

@@ -14,7 +14,7 @@ from sterna.adapters.libvirt import abilities, inventory
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.session import connection
 from sterna.domain.errors import NotFound
-from sterna.domain.model import Abilities, HostFacts
+from sterna.domain.hosts import Abilities, HostFacts
 from sterna.kit.bounded import Bounded
 from sterna.kit.threads import MOST_STUCK, in_thread
 

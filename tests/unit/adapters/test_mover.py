@@ -9,8 +9,8 @@ import pytest
 
 from sterna.adapters.libvirt import mover
 from sterna.adapters.libvirt.mover import LibvirtMover
+from sterna.domain.copying import CopyPlan
 from sterna.domain.errors import Unknown, Unreachable
-from sterna.domain.model import CopyPlan
 
 PLAN = CopyPlan(migration_id="m", epoch=1, destination_uri="qemu+tcp://b/system", persistent=True)
 

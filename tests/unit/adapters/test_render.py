@@ -10,17 +10,9 @@ from lxml import etree
 
 from sterna.adapters.libvirt.xml.describe import describe
 from sterna.adapters.libvirt.xml.render import own_metadata, render_device, render_live, render_persistent
+from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.errors import Permanent
-from sterna.domain.model import (
-    CopyPlan,
-    DestinationDisk,
-    DestinationNic,
-    DiskKind,
-    IscsiSource,
-    Nic,
-    RbdSource,
-    SecretRef,
-)
+from sterna.domain.model import DiskKind, IscsiSource, Nic, RbdSource, SecretRef
 from tests.narrowing import not_none
 
 XML = Path(__file__).with_name("xml")

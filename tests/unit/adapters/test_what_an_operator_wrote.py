@@ -17,7 +17,8 @@ from lxml import etree
 from sterna.adapters.libvirt.xml.describe import describe
 from sterna.adapters.libvirt.xml.metadata import NAMESPACE
 from sterna.adapters.libvirt.xml.render import render_live, render_persistent
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, DiskKind
+from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
+from sterna.domain.model import DiskKind
 from sterna.domain.plugs import MADE_AHEAD, device_name
 
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"

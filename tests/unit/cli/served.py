@@ -21,9 +21,10 @@ import uvicorn
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.api.app import create_app
 from sterna.controller.controller import Controller
+from sterna.domain.copying import JobSample
 from sterna.domain.errors import Permanent
 from sterna.domain.journal import Kind, Migration, Role
-from sterna.domain.model import GuestState, JobSample
+from sterna.domain.model import GuestState
 from sterna.kit.clock import SystemClock
 
 from ..controller.fakes import FakeAgent, FakeBus

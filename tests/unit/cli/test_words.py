@@ -5,7 +5,7 @@ from __future__ import annotations
 from sterna.cli.plan import _downtime, _rehearsal
 from sterna.cli.words import UNKNOWN, _standstill, _stream
 from sterna.domain.downtime import Downtime
-from sterna.domain.model import Transport
+from sterna.domain.hosts import Transport
 from sterna.domain.objective import CopyParameters, Solution
 
 

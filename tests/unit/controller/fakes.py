@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sterna.controller.controller import Controller
+from sterna.domain.copying import GuestLoad
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Undelivered
+from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Abilities, Data, GuestLoad, GuestState, HostFacts, Refusal, Vm, VmSummary
+from sterna.domain.model import Data, GuestState, Refusal, Vm
 from sterna.ports.bus import BusState
 
 from ..domain.journals import Book

@@ -6,8 +6,9 @@ import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.errors import BadRequest, Refused, Unknown, Unreachable
+from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry, Role
-from sterna.domain.model import Data, VmSummary
+from sterna.domain.model import Data
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from tests.unit.controller.requests import ID, request

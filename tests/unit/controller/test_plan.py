@@ -7,10 +7,11 @@ import pytest
 from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.reasons import VmMissing
 from sterna.controller.records.forecasts import LOAD_HOLDS_S
+from sterna.domain.copying import GuestLoad
 from sterna.domain.errors import Conflict, Refused
 from sterna.domain.forecast import Expectations, Forecast, Mode
 from sterna.domain.journal import Kind
-from sterna.domain.model import GuestLoad, GuestState, Refusal
+from sterna.domain.model import GuestState, Refusal
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 from sterna.ports.fleet import Page

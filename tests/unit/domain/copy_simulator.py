@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
-from sterna.domain.model import JobSample
+from sterna.domain.copying import JobSample
 from tests.narrowing import not_none
 
 MIB = 2**20

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.domain.copying import CompletedJob, JobSample
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import CompletedJob, Data, JobSample
+from sterna.domain.model import Data
 
 MIGRATION = Migration(
     id="11111111-1111-4111-8111-111111111111",

@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sterna.domain.convergence import ENDINGS, SETTLE_MS, Action, Rules, State, judge
-from sterna.domain.model import JobSample
+from sterna.domain.copying import JobSample
 from sterna.domain.policies import May
 from tests.narrowing import not_none
 from tests.unit.domain.copy_simulator import MIB, Copy, run, steady

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from sterna.domain.hosts import HostFacts
 from sterna.domain.image import unmet
-from sterna.domain.model import HostFacts
 
 HOST = HostFacts(
     name="host2",

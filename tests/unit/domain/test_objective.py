@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sterna.domain.capabilities import Capabilities, Guest, Pair, version
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
-from sterna.domain.model import Disk, DiskKind, GuestState, Transport, Vm
+from sterna.domain.hosts import Transport
+from sterna.domain.model import Disk, DiskKind, GuestState, Vm
 from sterna.domain.objective import IMPOSSIBLE, MIB, Asked, Solution, objective, solve
 from sterna.domain.policies import POLICIES, May
 from tests.narrowing import not_none

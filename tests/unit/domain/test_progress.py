@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sterna.domain.model import JobSample
+from sterna.domain.copying import JobSample
 from sterna.domain.progress import Progress, with_sample, with_status
 from sterna.domain.status import Status
 from tests.narrowing import not_none

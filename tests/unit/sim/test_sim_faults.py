@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from sterna.domain.copying import CopyPlan
 from sterna.domain.errors import Conflict, Unknown, Unreachable
-from sterna.domain.model import CopyPlan, GuestState
+from sterna.domain.model import GuestState
 from sterna.sim.simulation import SimWorld
 from sterna.sim.world.clock import SimClock
 from sterna.sim.world.things import Change

@@ -1,4 +1,4 @@
-"""What this host can do for a copy (`domain.model.Abilities`): asked of the kernel, QEMU, and libvirt's files."""
+"""What this host can do for a copy (`domain.hosts.Abilities`): asked of the kernel, QEMU, and libvirt's files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, list_of
 from sterna.adapters.libvirt.qemu.schema import Schemas
 from sterna.adapters.libvirt.xml.metadata import Element
 from sterna.domain.errors import Temporary
-from sterna.domain.model import Abilities
+from sterna.domain.hosts import Abilities
 from sterna.kit.mounts import on_disk
 
 _LOOK_S = 1.0

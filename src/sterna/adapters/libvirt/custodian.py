@@ -17,8 +17,9 @@ from sterna.adapters.libvirt.qemu.monitor import ask
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.session.host import LibvirtHost
 from sterna.adapters.libvirt.xml.describe import describe
+from sterna.domain.copying import CompletedJob
 from sterna.domain.errors import Conflict, NotFound, Temporary
-from sterna.domain.model import CompletedJob, GuestState, Observation
+from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, GONE, POSTCOPY
 
 _NVRAM_DIR = "/var/lib/libvirt/qemu/nvram/"

@@ -22,17 +22,10 @@ from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.render import render_live
 from sterna.domain import standing
 from sterna.domain.claims import Claim
+from sterna.domain.copying import CopyPlan, GuestLoad
 from sterna.domain.errors import Unreachable
-from sterna.domain.model import (
-    Abilities,
-    CopyPlan,
-    GuestLoad,
-    HostFacts,
-    Observation,
-    Refusal,
-    Vm,
-    VmSummary,
-)
+from sterna.domain.hosts import Abilities, HostFacts, VmSummary
+from sterna.domain.model import Observation, Refusal, Vm
 from sterna.domain.references import Kind, translations
 from sterna.kit.bounded import Bounded
 from sterna.kit.mounts import on_disk

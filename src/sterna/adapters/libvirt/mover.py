@@ -18,9 +18,10 @@ from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.xml.metadata import NAMESPACE, PREFIX
 from sterna.adapters.libvirt.xml.render import own_metadata, render_live, render_persistent
 from sterna.adapters.libvirt.zeros import finds_zeros
+from sterna.domain.copying import CopyPlan, JobSample
 from sterna.domain.errors import Conflict, NotFound, Permanent, Temporary, Unknown
 from sterna.domain.journal import leaps
-from sterna.domain.model import CopyPlan, JobSample, Value
+from sterna.domain.model import Value
 from sterna.ports.hypervisor import GuestEvent
 
 _MIB = 1 << 20

@@ -18,14 +18,9 @@ from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.references import references_of
 from sterna.adapters.libvirt.zeros import finds_zeros
 from sterna.domain.claims import cold_disks
+from sterna.domain.copying import GuestLoad
 from sterna.domain.errors import NotFound
-from sterna.domain.model import (
-    Disk,
-    DiskKind,
-    GuestLoad,
-    Refusal,
-    Vm,
-)
+from sterna.domain.model import Disk, DiskKind, Refusal, Vm
 from sterna.domain.references import Reference
 
 _RUN_DIR = Path("/run/libvirt/qemu")

@@ -18,9 +18,10 @@ from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import fleet_statements as statements
 from sterna.adapters.sql.fleet_database import open_database, take_turn, told
 from sterna.adapters.sql.fleet_schema import entries, hosts
+from sterna.domain.copying import JobSample
 from sterna.domain.errors import Unreachable
+from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Entry, Migration
-from sterna.domain.model import HostFacts, JobSample, VmSummary
 from sterna.domain.status import Status
 from sterna.kit.daemon_threads import DaemonThreads
 from sterna.kit.threads import in_thread

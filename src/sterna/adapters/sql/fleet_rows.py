@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry
-from sterna.domain.model import VmSummary
 from sterna.ports.fleet import EntryRecord, HostRecord, MigrationRecord, VmRecord
 
 _HOST_COLUMNS = {"maintenance", "cursor", "mark", "generation"}

@@ -9,9 +9,11 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
+from sterna.domain.copying import JobSample
 from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Entry, Migration, Role, accepted_migration
-from sterna.domain.model import GuestState, HostFacts, JobSample, VmSummary
+from sterna.domain.model import GuestState
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
 from sterna.ports.fleet import (

@@ -14,7 +14,8 @@ from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.registry import Registry
 from sterna.domain.audit import ANSWER_S, AUDIT_S, REPAIR_S, Leftover, Safety, runs_twice
 from sterna.domain.errors import SternaError
-from sterna.domain.model import GuestState, Observation, Value, VmSummary
+from sterna.domain.hosts import VmSummary
+from sterna.domain.model import GuestState, Observation, Value
 from sterna.kit.tasks import all_of
 
 log = structlog.get_logger(__name__)

@@ -15,10 +15,11 @@ from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Registry
 from sterna.domain.capabilities import Capabilities, Guest, Pair
+from sterna.domain.copying import GuestLoad
 from sterna.domain.errors import Refused, SternaError, Unreachable
 from sterna.domain.experience import Accuracy, Experience, accuracy
 from sterna.domain.forecast import Forecast, Link, Load, converges, forecasts
-from sterna.domain.model import Data, GuestLoad, GuestState, Refusal, Value, Vm
+from sterna.domain.model import Data, GuestState, Refusal, Value, Vm
 from sterna.domain.objective import Asked, Objective, Solution, objective, solve
 from sterna.domain.working_set import working_set, writes_in_turn
 from sterna.ports.fleet import VmRecord

@@ -6,9 +6,10 @@ Called after `plan_migration` has found nothing in the way. It is admitted, reco
 from __future__ import annotations
 
 from sterna.controller.intents.migrate_vm import MigrateRequest, MigrateVm
+from sterna.domain.copying import JobSample
 from sterna.domain.errors import Refused
 from sterna.domain.journal import Kind, Role
-from sterna.domain.model import Data, JobSample, Refusal, Value
+from sterna.domain.model import Data, Refusal, Value
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock

@@ -16,7 +16,8 @@ from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.registry import Host, Registry
 from sterna.domain.errors import BadRequest, Refused, SternaError
-from sterna.domain.model import GuestState, Value, Vm, VmSummary
+from sterna.domain.hosts import VmSummary
+from sterna.domain.model import GuestState, Value, Vm
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, VmRecord
 

@@ -13,8 +13,9 @@ import structlog
 
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.events import Events
+from sterna.domain.copying import JobSample
 from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
-from sterna.domain.model import Data, GuestState, JobSample
+from sterna.domain.model import Data, GuestState
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock

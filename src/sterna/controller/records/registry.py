@@ -16,7 +16,8 @@ import structlog
 
 from sterna.domain import untrusted
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Unreachable
-from sterna.domain.model import Data, HostFacts, Value
+from sterna.domain.hosts import HostFacts
+from sterna.domain.model import Data, Value
 from sterna.domain.trouble import Trouble
 from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock

@@ -5,12 +5,13 @@ Each step is journaled on this host. The undos are in `rollback.py`, under R3 an
 
 from __future__ import annotations
 
+from sterna.domain.copying import DestinationDisk, DestinationNic
 from sterna.domain.errors import (
     Conflict,
     Refused,
 )
 from sterna.domain.journal import Kind, Role
-from sterna.domain.model import Data, DestinationDisk, DestinationNic, Disk, DiskKind, Nic
+from sterna.domain.model import Data, Disk, DiskKind, Nic
 from sterna.domain.plugs import MADE_AHEAD, claimed, device_name
 from sterna.domain.step import Step
 from sterna.migration.context import Context

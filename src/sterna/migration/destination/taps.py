@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.model import (
-    Data,
-    Nic,
-)
+from sterna.domain.model import Data, Nic
 from sterna.migration.context import AUTOSTART, Context
 
 

@@ -11,9 +11,7 @@ import contextlib
 from functools import partial
 
 from sterna.domain.errors import Cancelled, Permanent, Refused, SternaError
-from sterna.domain.model import (
-    Data,
-)
+from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import Finding, Verdict

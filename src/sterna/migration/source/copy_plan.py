@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from sterna.domain import untrusted
 from sterna.domain.addresses import in_uri
-from sterna.domain.model import (
-    CopyPlan,
-    DestinationDisk,
-    DestinationNic,
-    Transport,
-)
+from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
+from sterna.domain.hosts import Transport
 from sterna.domain.objective import CopyParameters
 from sterna.migration.context import Context
 from sterna.migration.source import stream

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.model import (
-    GuestState,
-)
+from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import GONE, POSTCOPY, Finding, Verdict, locate
 from sterna.migration import fenced

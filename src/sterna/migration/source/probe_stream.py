@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sterna.domain import untrusted
 from sterna.domain.errors import Refused
-from sterna.domain.model import Data, Transport
+from sterna.domain.hosts import Transport
+from sterna.domain.model import Data
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.source import stream

@@ -8,8 +8,10 @@ over; M3 ends it at its first sample. Nothing here is a second implementation of
 from __future__ import annotations
 
 from sterna.domain import untrusted
+from sterna.domain.copying import CopyPlan
 from sterna.domain.errors import Cancelled, Refused
-from sterna.domain.model import CopyPlan, Data, Refusal, Transport
+from sterna.domain.hosts import Transport
+from sterna.domain.model import Data, Refusal
 from sterna.domain.objective import CopyParameters
 from sterna.domain.step import Step
 from sterna.migration.context import REHEARSED, Context

@@ -11,10 +11,11 @@ import contextlib
 from datetime import datetime
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
+from sterna.domain.copying import GuestLoad, JobSample
 from sterna.domain.errors import NotFound, Permanent, SternaError
 from sterna.domain.forecast import EXPECTATIONS, Expectations, Forecast, Link, Load, Mode, converges, forecast
 from sterna.domain.jobs import VM_JOB
-from sterna.domain.model import Data, GuestLoad, JobSample
+from sterna.domain.model import Data
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
 from sterna.domain.policies import May
 from sterna.domain.step import Step

@@ -9,7 +9,8 @@ from __future__ import annotations
 from sterna.domain import untrusted
 from sterna.domain.capabilities import Capabilities, Guest, Pair
 from sterna.domain.errors import Refused
-from sterna.domain.model import HostFacts, Transport, Vm
+from sterna.domain.hosts import HostFacts, Transport
+from sterna.domain.model import Vm
 from sterna.domain.objective import CopyParameters, Objective, Solution, solve
 from sterna.migration.context import STREAM, Context, HostPorts
 

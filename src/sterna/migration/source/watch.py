@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from sterna.domain.copying import JobSample
 from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
 from sterna.domain.journal import Kind
-from sterna.domain.model import (
-    GuestState,
-    JobSample,
-    Observation,
-)
+from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import POSTCOPY
 from sterna.migration.context import ABORT_ASKED, REHEARSED_COPY, Context
 from sterna.migration.persistent import Turns

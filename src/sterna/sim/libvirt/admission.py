@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sterna.domain.model import CopyPlan, DiskKind
+from sterna.domain.copying import CopyPlan
+from sterna.domain.model import DiskKind
 from sterna.domain.plugs import HOSTDEV
 from sterna.sim.libvirt import qemu, streams
 from sterna.sim.libvirt.copying import SimCopy

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from sterna.domain.model import CompletedJob, CopyPlan, JobSample
+from sterna.domain.copying import CompletedJob, CopyPlan, JobSample
 from sterna.sim.libvirt import qemu, streams
 from sterna.sim.libvirt.postcopying import LOST, Ended, Postcopying
 from sterna.sim.libvirt.rendering import incoming_definition, persistent_definition

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from sterna.domain.errors import Conflict, Unreachable
-from sterna.domain.model import (
-    GuestState,
-)
+from sterna.domain.model import GuestState
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, POSTCOPY
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.part import SimPart, ask

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.model import (
-    Nic,
-)
+from sterna.domain.model import Nic
 from sterna.sim.libvirt import devices
 from sterna.sim.libvirt.custodian import SimCustodian
 from sterna.sim.libvirt.inventory import SimInventory

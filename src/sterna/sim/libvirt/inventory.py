@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from sterna.domain.claims import Claim
+from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad
 from sterna.domain.errors import NotFound, Permanent
+from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.jobs import job_refusal
-from sterna.domain.model import (
-    CompletedJob,
-    CopyPlan,
-    GuestLoad,
-    HostFacts,
-    Observation,
-    Refusal,
-    Vm,
-    VmSummary,
-)
+from sterna.domain.model import Observation, Refusal, Vm
 from sterna.sim.libvirt import admission, checks, qemu
 from sterna.sim.libvirt.describe import claims_of, describe
 from sterna.sim.libvirt.part import SimPart

@@ -6,12 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
+from sterna.domain.copying import CopyPlan, JobSample
 from sterna.domain.errors import Conflict, Permanent, Unknown
 from sterna.domain.journal import leaps
-from sterna.domain.model import (
-    CopyPlan,
-    JobSample,
-)
 from sterna.ports.hypervisor import GuestEvent
 from sterna.sim.libvirt import admission, qemu
 from sterna.sim.libvirt.part import SimPart, ask

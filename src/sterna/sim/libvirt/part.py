@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sterna.domain.errors import Conflict, NotFound, Permanent
-from sterna.domain.model import (
-    Observation,
-)
+from sterna.domain.model import Observation
 from sterna.sim.libvirt import evidence, qemu
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import Job, SimDomain

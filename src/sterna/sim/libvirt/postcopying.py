@@ -6,7 +6,7 @@ import asyncio
 import math
 from abc import ABC, abstractmethod
 
-from sterna.domain.model import CompletedJob, CopyPlan
+from sterna.domain.copying import CompletedJob, CopyPlan
 from sterna.sim.libvirt import qemu
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import Job, Phase, SimDomain

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.errors import Permanent
-from sterna.domain.model import CopyPlan, DestinationDisk, DestinationNic, Disk, Nic
+from sterna.domain.model import Disk, Nic
 from sterna.domain.plugs import HOSTDEV, MACVTAP, is_function
 from sterna.sim.world.things import Definition
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from sterna.domain.convergence import THROTTLE_FIRST, THROTTLE_MOST, THROTTLE_STEP
-from sterna.domain.model import CopyPlan
+from sterna.domain.copying import CopyPlan
 from sterna.sim.world.things import Phase
 from sterna.sim.world.world import World
 

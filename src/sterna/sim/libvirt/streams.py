@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sterna.domain.capabilities import version
-from sterna.domain.model import CopyPlan
+from sterna.domain.copying import CopyPlan
 from sterna.sim.libvirt.qemu import LibvirtSays
 from sterna.sim.world.host import SimHost
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from sterna.domain.errors import Unreachable
-from sterna.domain.model import Abilities
+from sterna.domain.hosts import Abilities
 from sterna.domain.plugs import MACVTAP
 from sterna.sim.world.things import GIB, SimDomain, SimFile, SimFolder, SimPort, SimSecret
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
-from sterna.domain.model import CompletedJob, Data, Disk, GuestLoad, GuestState, JobSample, Nic, Refusal, StateFile
+from sterna.domain.copying import CompletedJob, GuestLoad, JobSample
+from sterna.domain.model import Data, Disk, GuestState, Nic, Refusal, StateFile
 from sterna.domain.plugs import OVS
 from sterna.domain.secrets import Secret
 

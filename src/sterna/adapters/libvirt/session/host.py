@@ -9,7 +9,7 @@ from typing import TypeVar
 from sterna.adapters.libvirt.session.connection import Connect, Connection
 from sterna.adapters.libvirt.session.events import EventHub
 from sterna.adapters.libvirt.session.per_guest import PerGuest
-from sterna.domain.model import Transport
+from sterna.domain.hosts import Transport
 
 T = TypeVar("T")
 

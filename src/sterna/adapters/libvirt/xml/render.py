@@ -27,8 +27,9 @@ from sterna.adapters.libvirt.xml.metadata import (
 from sterna.adapters.libvirt.xml.recovery_monitor import add_recovery_monitor, remove_recovery_monitor
 from sterna.adapters.libvirt.xml.replug import is_hostdev, mac_of, replug, to_cold, to_function, to_live
 from sterna.adapters.libvirt.xml.where import replace_disk, same_place
+from sterna.domain.copying import CopyPlan, DestinationNic
 from sterna.domain.errors import Permanent
-from sterna.domain.model import CopyPlan, DestinationNic, Nic
+from sterna.domain.model import Nic
 from sterna.domain.plugs import HOSTDEV, SUPPORTED, is_function
 
 

@@ -14,7 +14,8 @@ from lxml import etree
 
 from sterna.adapters.libvirt.xml.describe import pci_address, plug_of
 from sterna.adapters.libvirt.xml.metadata import Element, NicFacts
-from sterna.domain.model import DestinationNic, Nic
+from sterna.domain.copying import DestinationNic
+from sterna.domain.model import Nic
 from sterna.domain.plugs import HOSTDEV, HYBRID, MACVTAP, OVS, hybrid_names
 
 _WHERE = ("source", "virtualport", "vlan", "target", "script", "port")

@@ -10,8 +10,9 @@ from lxml import etree
 
 from sterna.adapters.libvirt.xml.describe import read_disk
 from sterna.adapters.libvirt.xml.metadata import Element
+from sterna.domain.copying import DestinationDisk
 from sterna.domain.errors import Permanent
-from sterna.domain.model import DestinationDisk, Disk, DiskKind, IscsiSource, RbdSource, SecretRef
+from sterna.domain.model import Disk, DiskKind, IscsiSource, RbdSource, SecretRef
 
 
 def same_place(one: Disk, other: Disk) -> bool:

@@ -1,0 +1,113 @@
+"""A copy: what libvirt is given for it, and what it tells of it."""
+
+from __future__ import annotations
+
+from sterna.domain.model import DiskKind, IscsiSource, RbdSource, SecretRef, Value
+
+
+class JobSample(Value):
+    """One look at a running copy (protocol M3). Sizes in bytes, rates in bytes/s."""
+
+    elapsed_ms: int | None = None
+    memory_total: int | None = None
+    memory_processed: int | None = None
+    memory_remaining: int | None = None
+    memory_rate: int | None = None
+    dirty_rate: int | None = None
+    """bytes/s of memory the guest dirties (libvirt's pages/s times its page size)."""
+    iteration: int | None = None
+    disk_total: int | None = None
+    disk_processed: int | None = None
+    disk_remaining: int | None = None
+    downtime_ms: int | None = None
+    """QEMU's expected downtime while it runs."""
+    throttle_percent: int | None = None
+    """How much QEMU slows the guest's vCPUs down (auto-converge)."""
+
+
+class GuestLoad(Value):
+    """What a running guest was measured to do to its memory."""
+
+    dirty_bytes: int
+    """Different bytes dirtied within the period."""
+    period_s: float
+    allocated_bytes: int | None = None
+    """Memory of the host that its QEMU holds: what the guest has ever touched, and QEMU's own."""
+
+
+class CompletedJob(Value):
+    """libvirt's statistics of a finished migration, read on the destination (for the report)."""
+
+    total_ms: int | None = None
+    downtime_ms: int | None = None
+    downtime_net_ms: int | None = None
+    memory_processed: int | None = None
+    memory_total: int | None = None
+    disk_processed: int | None = None
+    disk_total: int | None = None
+    iterations: int | None = None
+    setup_ms: int | None = None
+
+
+class DestinationDisk(Value):
+    """How the destination reaches one disk: typed data from dhost, rendered into XML by shost alone."""
+
+    target: str
+    kind: DiskKind
+    path: str | None = None
+    iscsi: IscsiSource | None = None
+    rbd: RbdSource | None = None
+    login: SecretRef | None = None
+    """Its iSCSI target wants another login from this host than the VM's definition has."""
+    copied: bool = False
+    from_base: bool = False
+    """Copied but for what is in its backing file, which both hosts see."""
+    holes_kept: bool = False
+    """Copied without its zeros."""
+
+
+class DestinationNic(Value):
+    """How the destination plugged one NIC, or how libvirt shall plug it there."""
+
+    mac: str
+    plug: str = "ovs"
+    device: str = ""
+    """The tap made ahead of the guest; '' where libvirt makes the device with it."""
+    bridge: str = ""
+    port_id: str = ""
+    mtu: int | None = None
+    vlan: int | None = None
+    parent: str | None = None
+    mode: str | None = None
+    pci: str | None = None
+
+
+class CopyPlan(Value):
+    """All that `Mover.migrate` needs (protocol M4)."""
+
+    migration_id: str
+    epoch: int
+    destination_uri: str
+    """libvirt URI of the destination as the SOURCE libvirtd must dial it: `qemu+tcp://10.0.0.2/system`."""
+    migrate_uri: str | None = None
+    """Address of the memory stream: `tcp://10.0.0.2`."""
+    disks: tuple[DestinationDisk, ...] = ()
+    nics: tuple[DestinationNic, ...] = ()
+    listens: dict[str, str] = {}
+    """Listen addresses that only the source has -> the destination's in their place."""
+    persistent: bool = True
+    flags: tuple[str, ...] = ()
+    """What the copy is made of: libvirt's VIR_MIGRATE_ names without the prefix (`domain/objective.py`)."""
+    parameters: dict[str, int | str] = {}
+    """libvirt's own parameter names, values in libvirt's units."""
+
+    @property
+    def postcopy(self) -> bool:
+        """May the copy be switched to post-copy?"""
+        return "POSTCOPY" in self.flags
+
+    @property
+    def limit_bytes_s(self) -> int | None:
+        """What it may send, in bytes/s, in pre-copy and in post-copy. None: no limit."""
+        in_mib = self.parameters.get("bandwidth")
+        return None if in_mib is None else int(in_mib) << 20

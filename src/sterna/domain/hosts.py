@@ -1,0 +1,71 @@
+"""What a host has and can do, as it says itself."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sterna.domain.model import GuestState, Value
+
+
+class Transport(StrEnum):
+    """How the memory travels from host to host."""
+
+    TCP = "tcp"
+    """From QEMU to QEMU, unencrypted."""
+    TLS = "tls"
+    """From QEMU to QEMU, encrypted by them."""
+    SSH = "ssh"
+    """Inside libvirt's own connection, which goes through SSH: where no other port is open."""
+
+
+class Abilities(Value):
+    """What a host can do for a copy, and how its operator wants memory to travel. None: not known."""
+
+    userfaultfd: bool | None = None
+    """QEMU, as the user it runs as here, may open a userfaultfd."""
+    userfaultfd_hugepages: bool | None = None
+    """The kernel's userfaultfd serves hugetlbfs memory too."""
+    tls: bool | None = None
+    """Certificates for QEMU's migration stream are in place."""
+    zstd: bool | None = None
+    """This QEMU was built with zstd."""
+    locked_memory: bool | None = None
+    """QEMU may lock as much memory as zero-copy sending pins."""
+    link_bytes_s: int | None = None
+    """What the migration network carries, in bytes/s: what can be had, not the number on the card."""
+    transport: Transport | None = None
+    """How memory is to travel to and from this host; None: TLS where both hosts have certificates, else TCP."""
+
+
+class VmSummary(Value):
+    """A row of `sterna vms`."""
+
+    uuid: str
+    name: str
+    state: GuestState
+    memory_bytes: int
+    vcpus: int
+
+
+class HostFacts(Value):
+    """What a host's agent says of its host."""
+
+    name: str
+    host_uuid: str
+    """libvirt's own host UUID: the name is pinned to it."""
+    address: str
+    """Where other hosts' libvirtd and QEMU reach this one."""
+    libvirt_version: int
+    """As libvirt encodes it: major * 1,000,000 + minor * 1,000 + release."""
+    qemu_version: int
+    memory_total_bytes: int
+    memory_free_bytes: int
+    cpus: int
+    cpu_model: str = ""
+    initiator: str | None = None
+    instances_dir: str = ""
+    disk_free_bytes: int | None = None
+    maintenance: bool = False
+    abilities: Abilities = Abilities()
+    network_host: str = ""
+    """What the network service calls this host; '' for its name."""
