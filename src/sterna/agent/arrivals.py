@@ -51,7 +51,7 @@ class Arrivals:
         """Migrations whose guest was heard to run here; that is still to be journaled."""
 
     def watch(self, ctx: Context) -> None:
-        """Look out for this migration's guest from now on; again is nothing."""
+        """Look out for this migration's guest from now on; idempotent."""
         if ctx.migration.id not in self._lookouts and RAN not in ctx.history.notes:
             name = f"look out for {ctx.migration.vm_name}"
             self._lookouts[ctx.migration.id] = asyncio.create_task(self._look_out(ctx), name=name)

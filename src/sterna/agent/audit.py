@@ -1,4 +1,4 @@
-"""`audit`: what is left over on this host that no open migration owns, explained; and removed where that is safe.
+"""`audit`: the leftovers of this host, which no open migration owns: explained, and removed where that is safe.
 
 Called by the controller, which knows which other hosts there are (`controller/intents/audit.py`).
 """

@@ -145,7 +145,7 @@ class SourceChecks:
         return vm.model_copy(update={"epoch": newest})
 
     async def _in_use_there(self, disks: tuple[Disk, ...], destination: str) -> list[Refusal]:
-        """Local disks that a domain of the destination uses all the same, under another path."""
+        """Local disks that a domain of the destination uses anyway, under another path."""
         found = []
         for disk in disks:
             path = disk.path or ""

@@ -1,4 +1,4 @@
-"""An operator says that another host is gone for good and fenced: this host ends their common migrations (ADR 7).
+"""An operator says that another host is gone and fenced: this host ends their common migrations (ADR 7).
 
 The word is journaled per migration, so it survives this agent and says nothing of migrations to come. It stands in
 for the dead host's silence only: as soon as that host is heard again, what has not been done yet is not done.
@@ -83,7 +83,7 @@ class Fencing:
         host, done = _host(request), []
         common = self._common(host)
         if common and await self._lives(host):
-            fix = "if it must be given up all the same, power it off first"
+            fix = "if it must be given up anyway, power it off first"
             raise Refused([Refusal(code="host-answers", message=f"the agent of {host} answers", fix=fix)])
         for migration, role in common:
             done.append(await self._planned(migration, role))

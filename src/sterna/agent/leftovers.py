@@ -307,7 +307,7 @@ async def waiting(around: Surroundings) -> list[Found]:
         if quiet_s > LONG_S:
             why = f"{_says(entries)}; nothing new for {quiet_s / 60:.0f} min"
             other = migration.destination if role is Role.SOURCE else migration.source
-            words = {"vm": migration.vm_uuid, "repair": f"see to {other}; if it is gone for good: declare-dead"}
+            words = {"vm": migration.vm_uuid, "repair": f"see to {other}; if it is permanently gone: declare-dead"}
             found.append(Found(around.leftover("migration", migration.id, why, Safety.WAITING, **words)))
     for envelope in around.journal.inbox():
         if reason := around.set_aside.get(envelope.id):

@@ -128,7 +128,7 @@ class OutgoingMigrations:
         return {"accepted": True}
 
     async def switch_to_postcopy(self, request: Request) -> Data:
-        """`switch_to_postcopy {id}`: as soon as libvirt can; asking again is nothing.
+        """`switch_to_postcopy {id}`: as soon as libvirt can; idempotent.
 
         Raises NotFound; Conflict where it was not permitted, is a rehearsal, or is past the copy.
         """

@@ -47,7 +47,7 @@ class AgentCalls(Protocol):
 @contextmanager
 def reading(host: str, method: str) -> Iterator[None]:
     """In here an agent's answer is taken apart. Raises Unknown where it is not what this version understands: what
-    was asked for may have been done all the same."""
+    was asked for may have been done anyway."""
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What is left over that no open migration owns, and may it be removed? Pure; called by `agent/leftovers.py`.
+"""Which leftovers are owned by no open migration, and may they be removed? Pure; called by `agent/leftovers.py`.
 
 Nothing is removed because it looks old: only where what is seen on all hosts proves that nobody needs it.
 """

@@ -1,4 +1,4 @@
-"""One host of a migration is gone for good, and an operator says that it is fenced: what may the other one do?
+"""One host of a migration is permanently gone, and an operator says that it is fenced: what may the other one do?
 
 The operator's word replaces one thing only: the answer of the dead host, "nothing runs here". Where the guest was
 when its host died is still decided by what this half knows. Pure; a test per row. Called by `migration/` (source's

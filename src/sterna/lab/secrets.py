@@ -25,7 +25,7 @@ def define(
 
 
 def undefine(host: LabHost, uuid: str) -> None:
-    """Take it away; none is success."""
+    """Take it away; none is not an error."""
     host.virsh("secret-undefine", uuid, check=False)
 
 

@@ -184,7 +184,7 @@ class Context:
             self.note(row, name, {"why": why})
 
     def set_status(self, status: Status, reason: str) -> None:
-        """Journal a status change; the same status again is nothing. Raises ValueError if it may not follow."""
+        """Journal a status change; idempotent. Raises ValueError if the status may not follow."""
         current = Status(self.history.status or Status.QUEUED)
         if current is status:
             return

@@ -118,7 +118,7 @@ class Mover(Protocol):
 
     async def interlock(self, uuid: str, epoch: int) -> None:
         """From the hand-over on nobody, libvirt included, can let this host's guest run again until
-        `release_interlock` or `resume`. Again is nothing; not during a copy.
+        `release_interlock` or `resume`. Idempotent; not during a copy.
 
         Raises NotFound, Conflict on another epoch, Permanent where it has no QEMU or that cannot do it."""
 
@@ -175,7 +175,7 @@ class Custodian(Protocol):
     async def hold(self, uuid: str, epoch: int) -> None:
         """Stop the vCPUs of the source's old copy, which libvirt let run again though the guest ran on dhost.
 
-        Paused is success. Raises NotFound; Conflict on another epoch, or if it has no QEMU."""
+        Paused is not an error. Raises NotFound; Conflict on another epoch, or if it has no QEMU."""
 
     async def resume(self, uuid: str, epoch: int) -> None:
         """Let the source's guest, paused by a failed migration, run on; the interlock goes.
@@ -183,7 +183,7 @@ class Custodian(Protocol):
         Raises Conflict on another epoch."""
 
     async def release_interlock(self, uuid: str, epoch: int) -> None:
-        """Take the interlock from a guest that has proven to be this host's. Missing, of either, is success.
+        """Take the interlock from a guest that has proven to be this host's. Missing, of either, is not an error.
 
         Raises Conflict on another epoch or during a copy."""
 
@@ -206,7 +206,7 @@ class Custodian(Protocol):
         here; Permanent where its QEMU refuses (the address is not this host's)."""
 
     async def end_lost(self, uuid: str, epoch: int) -> bool:
-        """End what is left of a guest in post-copy whose other half is gone for good. False where there is none.
+        """End what is left of a guest in post-copy whose other half is permanently gone. False where there is none.
 
         Raises Conflict if it is not in broken post-copy, or carries another epoch."""
 
@@ -217,7 +217,7 @@ class Custodian(Protocol):
         nothing. Raises Unreachable while it does not hold."""
 
     async def close_recovery(self, uuid: str) -> None:
-        """Destination: take away the monitor through which `listen_again` reaches the guest. Missing is success."""
+        """Destination: take away the monitor through which `listen_again` reaches the guest. Idempotent."""
 
     async def set_autostart(self, uuid: str, on: bool) -> None:
         """Set or clear autostart; a transient domain has none and is left alone."""
@@ -237,13 +237,13 @@ class Devices(Protocol):
     """Takes NICs from a running guest and gives them to it; its persistent definition stays."""
 
     async def detach_nic(self, uuid: str, nic: Nic) -> None:
-        """Before M1: take the NIC away; not there is success. Returns when the guest has let go of it.
+        """Before M1: take the NIC away; not there is not an error. Returns when the guest has let go of it.
 
         Raises NotFound without such a running guest, Temporary while it does not let go, Permanent.
         """
 
     async def attach_nic(self, uuid: str, nic: Nic) -> None:
-        """F6, and in a rollback: give it the NIC; there already is success.
+        """F6, and in a rollback: give it the NIC; there already is not an error.
 
         Raises NotFound without such a running guest, Permanent where the hypervisor refuses."""
 

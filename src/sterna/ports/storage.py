@@ -78,7 +78,7 @@ class Storage(Protocol):
         does not answer holds up nothing: with `perhaps`, it counts where it may lead there."""
 
     async def drop_token(self, path: str, token: str) -> None:
-        """Remove it; missing is success."""
+        """Remove it; missing is not an error."""
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`, whoever left them. A missing folder holds none."""

@@ -30,7 +30,7 @@ class Vif(Protocol):
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
         """P10: make the tap `device` ahead of the guest and put it where its plug type says, marked with iface-id,
         iface-status=active, attached-mac and vm-uuid as Nova does, and MADE_BY; VLAN tag and MTU kept. The same
-        already there is success. Of a plug type that is not made ahead: look whether libvirt can make it.
+        already there is not an error. Of a plug type that is not made ahead: look whether libvirt can make it.
 
         Raises Conflict if `device` or the parent belongs to something else, NotFound without bridge or parent,
         Permanent.
@@ -39,7 +39,7 @@ class Vif(Protocol):
     async def make_way(self, nic: Nic) -> None:
         """Before M4: libvirt makes a tap of the name `nic.device` with the incoming guest, and refuses where one is
         there already. So the tap that P10 made is deleted; what the switch knows of its port stays (VLAN, number,
-        external_ids), and libvirt's tap takes that port over. A tap that is gone already is success.
+        external_ids), and libvirt's tap takes that port over. A tap that is gone already is not an error.
 
         Raises Conflict if a process has it open, or if the device is not a tap.
         """
@@ -62,7 +62,7 @@ class Vif(Protocol):
 
     async def put_back(self, nic: Nic) -> bool:
         """R6: the NIC's device, where it is still there, is a port again as `nic` (a `describe`) says: same bridge,
-        external_ids, VLAN and MTU. False where the device is gone. The same port already there is success."""
+        external_ids, VLAN and MTU. False where the device is gone. The same port already there is not an error."""
 
     async def made_ahead(self) -> list[Nic]:
         """The ports of this host that `plug` made, whoever's VM they are for (`external_ids` has vm-uuid). Without

@@ -10,7 +10,7 @@ from sterna.domain.model import Disk, Refusal
 class Volumes(Protocol):
     """One kind of volume on one host. `disk` is as the SOURCE has it; answers are for THIS host.
 
-    Every method may be repeated; detaching what is not attached is success.
+    Every method may be repeated; detaching what is not attached is not an error.
     """
 
     def handles(self, disk: Disk) -> bool:

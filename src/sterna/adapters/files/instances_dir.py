@@ -83,7 +83,7 @@ class InstancesDir:
         with self.parent(path) as parent:
             if parent is None:
                 return
-            # Missing is success; not empty means that somebody else keeps something there.
+            # Missing is not an error; not empty means that somebody else keeps something there.
             with contextlib.suppress(FileNotFoundError, OSError):
                 os.rmdir(path.name, dir_fd=parent)
 

@@ -188,7 +188,7 @@ class FileStorage:
         return usage.named_by(name, beside, reached, perhaps=perhaps)
 
     async def drop_token(self, path: str, token: str) -> None:
-        """Remove it; missing is success."""
+        """Remove it; missing is not an error."""
         await _look_in_words(lambda: witness.drop(path, token), "cannot remove the token beside", path, _DROP_S)
 
     async def tokens(self, path: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def sight(path: str, token: str, place: int | None = None) -> Sight:
 
 
 def drop(path: str, token: str) -> None:
-    """Remove it; missing is success, also where nothing could be removed. Raises OSError, Permanent."""
+    """Remove it; missing is not an error, also where nothing could be removed. Raises OSError, Permanent."""
     place = _place(path, token)
     try:
         place.unlink(missing_ok=True)

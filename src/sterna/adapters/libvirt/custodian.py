@@ -71,7 +71,7 @@ class LibvirtCustodian(LibvirtHost):
         return await self._ask_of(uuid, end)
 
     async def hold(self, uuid: str, epoch: int) -> None:
-        """Stop the vCPUs of the source's old copy. Paused is success. Raises NotFound, Conflict."""
+        """Stop the vCPUs of the source's old copy. Paused is not an error. Raises NotFound, Conflict."""
 
         def hold(conn: Connect) -> None:
             domain, seen = self._look(conn, uuid)
@@ -86,7 +86,7 @@ class LibvirtCustodian(LibvirtHost):
         await self._ask_of(uuid, hold)
 
     async def resume(self, uuid: str, epoch: int) -> None:
-        """Let the source's guest, paused by a failed migration, run on. Running is success.
+        """Let the source's guest, paused by a failed migration, run on. Running is not an error.
 
         Whoever paused it: with `observe`'s reason the caller can tell. The interlock goes. Raises NotFound;
         Conflict on another epoch, while a copy runs or comes in, or if it has no QEMU.
@@ -111,7 +111,7 @@ class LibvirtCustodian(LibvirtHost):
         await self._ask_of(uuid, resume)
 
     async def release_interlock(self, uuid: str, epoch: int) -> None:
-        """Take the interlock away. Missing, or no QEMU, is success. Raises Conflict."""
+        """Take the interlock away. Missing, or no QEMU, is not an error. Raises Conflict."""
 
         def release(conn: Connect) -> None:
             domain, seen = self._look(conn, uuid)

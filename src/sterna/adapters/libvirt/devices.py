@@ -24,7 +24,7 @@ class LibvirtDevices(LibvirtHost):
     """Changes only the running guest, never its persistent definition."""
 
     async def detach_nic(self, uuid: str, nic: Nic) -> None:
-        """Take the NIC away; not there is success. Returns when the guest has let go of it.
+        """Take the NIC away; not there is not an error. Returns when the guest has let go of it.
 
         Raises NotFound without such a running guest, Temporary while it does not let go, Permanent.
         """
@@ -48,7 +48,7 @@ class LibvirtDevices(LibvirtHost):
             raise Temporary(f"the guest does not let go of NIC {nic.mac}", fix=fix) from None
 
     async def attach_nic(self, uuid: str, nic: Nic) -> None:
-        """Give it the NIC; there already is success. Raises NotFound without such a running guest, Permanent."""
+        """Give it the NIC; idempotent. Raises NotFound without such a running guest, Permanent."""
 
         def attach(conn: Connect) -> None:
             domain = _running(conn, uuid)

@@ -203,7 +203,7 @@ def _prepare(conn: Connect, uuid: str, plan: CopyPlan) -> Prepared:
     flags &= ~libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if copied:
         # Never without the list: libvirt would copy every writable disk, the shared ones onto themselves.
-        # With a base both hosts see, only what is above it travels; a disk without one is whole all the same.
+        # With a base both hosts see, only what is above it travels; a disk without one is whole anyway.
         on_bases = any(disk.from_base for disk in plan.disks)
         flags |= libvirt.VIR_MIGRATE_NON_SHARED_INC if on_bases else libvirt.VIR_MIGRATE_NON_SHARED_DISK
         params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = copied

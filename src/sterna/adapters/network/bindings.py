@@ -42,9 +42,7 @@ async def reach(service: BindingService, port_id: str, goal: Goal, source: str, 
         except CannotBind:
             if goal not in (Goal.RETURNED, Goal.RESTORED) or act.verb not in (Verb.CREATE, Verb.UNMARK):
                 raise
-            unbindable.add(
-                act.host
-            )  # a dead source's port is its own all the same: its agent binds it when it is back
+            unbindable.add(act.host)  # a dead source's port is its own anyway: its agent binds it when it is back
         except (Conflict, NotFound):
             continue  # done by somebody else meanwhile, or by us before an answer was lost: look
     raise Temporary(f"port {port_id} does not come to rest: something else changes its bindings")

@@ -42,7 +42,7 @@ class LinuxBridgeVif:
         return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
-        """P10: the tap, marked, on its bridge. The same already there is success.
+        """P10: the tap, marked, on its bridge. The same already there is not an error.
 
         Raises Conflict if `device` belongs to something else, NotFound if there is no such bridge, Permanent.
         """

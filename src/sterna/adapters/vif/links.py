@@ -190,7 +190,7 @@ def check_closed(ipr: Any, device: str) -> None:
 
 
 def remove_tap(ipr: Any, device: str) -> None:
-    """Delete a tap that no process has open; gone already is success. Raises Conflict as `check_closed`."""
+    """Delete a tap that no process has open; gone already is not an error. Raises Conflict as `check_closed`."""
     check_closed(ipr, device)
     link = link_of(ipr, device)
     if link is not None:

@@ -40,7 +40,7 @@ class OvsVif:
         return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
-        """P10: the tap, its port on the NIC's bridge, and its external_ids. The same already there is success.
+        """P10: the tap, its port on the NIC's bridge, and its external_ids. The same already there is not an error.
 
         Raises Conflict if `device` belongs to something else, NotFound if there is no such bridge, Permanent if
         the switch or the kernel refuses, Unreachable if Open vSwitch does not answer.

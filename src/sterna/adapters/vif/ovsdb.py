@@ -101,7 +101,7 @@ class OvsDb:
         if api is None:
             try:
                 idl = connection.OvsdbIdl.from_server(self.remote, "Open_vSwitch")
-                # ovsdbapp keeps the connection on the class, the first one for good: a class for each.
+                # ovsdbapp keeps the connection on the class, the first one forever: a class for each.
                 api_class = type("Api", (_Api,), {})
                 api = self._of_thread.api = api_class(connection.Connection(idl, timeout=self._timeout_s))
             except Exception as error:  # the library raises bare Exception and its own kinds alike

@@ -82,7 +82,7 @@ class TgtVolumes:
             return False
 
     async def attach(self, disk: Disk) -> Disk:
-        """P4: admit this host's initiator; the disk with this initiator in it. Already admitted is success.
+        """P4: admit this host's initiator; the disk with this initiator in it. Already admitted is not an error.
 
         Raises NotFound (no such target) or Unreachable (tgtd away).
         """

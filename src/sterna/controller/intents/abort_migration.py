@@ -1,4 +1,4 @@
-"""Abort a migration: before the pivot it is rolled back; after it, the guest is on the destination for good."""
+"""Abort a migration: before the pivot it is rolled back; after it, the guest stays on the destination."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The intent "this host is gone for good, and it is fenced": the agents end what they share with it (ADR 7).
+"""The intent "this host is permanently gone, and it is fenced": the agents end what they share with it (ADR 7).
 
 What that means for each migration is the agents' to decide, by what they see; this asks them, tells them, and tells
 those that are down when they are back. It ends in the records what no living journal can.
@@ -87,7 +87,7 @@ class DeclareDead:
         return death.model_copy(update={"silent": tuple(sorted({*death.silent, *silent}))})
 
     async def take_back(self, name: str) -> Host:
-        """It is not dead, or is back for good: nothing more is done on that word. Raises NotFound."""
+        """It is not dead, or is back: nothing more is done on that word. Raises NotFound."""
         await self._registry.host(name)
         host = await self._registry.set_dead(name, "")
         up = [other.name for other in await self._others(name) if other.up]
@@ -239,5 +239,5 @@ def _unconfirmed(name: str) -> Refusal:
 
 
 def _answers(name: str) -> Refusal:
-    fix = "a host that lives ends its migrations by itself; to give it up all the same, power it off first"
+    fix = "a host that lives ends its migrations by itself; to give it up anyway, power it off first"
     return Refusal(code="host-answers", message=f"the agent of {name} answers: it is not dead", fix=fix)

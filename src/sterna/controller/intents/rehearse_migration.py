@@ -16,7 +16,7 @@ from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord
 
 PATIENCE_S = 40.0
-"""How long the answer is waited for; a rehearsal takes some seconds. It ends by itself all the same."""
+"""How long the answer is waited for; a rehearsal takes some seconds. It ends by itself anyway."""
 LOOK_EVERY_S = 0.2
 
 

@@ -39,9 +39,7 @@ async def _wait_for_agent(ctx: Context, nics: list[Nic]) -> Data:
                     f"the network agent of {ctx.host.name} has not wired {nic.device} within {limit_ms / 1000:g} s"
                 )
                 if ctx.host.vif_plugging_is_fatal:
-                    raise Permanent(
-                        why, fix="see its log; or let a migration go on all the same (vif_plugging_is_fatal)"
-                    )
+                    raise Permanent(why, fix="see its log; or let a migration go on anyway (vif_plugging_is_fatal)")
                 return {"by_agent": False, "why": why}
             await ctx.clock.sleep(AGENT_LOOK_S)
     return {"by_agent": True}

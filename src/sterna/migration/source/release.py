@@ -122,7 +122,7 @@ class RemoveVm(Step[Context]):
 
         A file that turns out to be needed by somebody else is kept, and said: nothing waits for it.
 
-        Where the guest was on a host that is gone for good, what is here may be the last that is left of it: the
+        Where the guest was on a host that is permanently gone, what is here may be the last that is left of it: the
         definition and the disks as they were at the switch-over are kept.
         """
         kept = await self._prove(ctx)

@@ -47,7 +47,7 @@ class MeasureLoad(Step[Context]):
     reads_only = True
 
     async def do(self, ctx: Context, plan: Data) -> Data:
-        """Begin; a guest that cannot be measured is copied all the same."""
+        """Begin; a guest that cannot be measured is copied anyway."""
         wanted = ctx.wanted
         if wanted.finish_within_s is None and May.THROTTLE not in wanted.may:
             return {"measured": False}  # nothing would be decided by it
@@ -183,7 +183,7 @@ class Steering:
     async def _begin(self, wanted: Objective, elapsed_ms: int) -> Rules:
         before = self._ctx.history.notes.get(STEERED, {})
         limit = int(before.get("downtime_ms") or wanted.first_downtime_ms)
-        with contextlib.suppress(SternaError):  # told before the copy began; the deadline counts all the same
+        with contextlib.suppress(SternaError):  # told before the copy began; the deadline counts anyway
             await self._ctx.host.hypervisor.set_max_downtime(self._ctx.vm_uuid, limit)
         gave_up = self._ctx.history.notes.get(GAVE_UP)
         ended = Verdict(action=Action.GIVE_UP, why=str(gave_up["why"])) if gave_up else None

@@ -36,7 +36,7 @@ class SimCustodian(SimPart):
         return True
 
     async def hold(self, uuid: str, epoch: int) -> None:
-        """Stop the vCPUs of the source's old copy. Paused is success. Raises NotFound, Conflict."""
+        """Stop the vCPUs of the source's old copy. Paused is not an error. Raises NotFound, Conflict."""
         domain = self._require(await self._called(), uuid)
         self._check_epoch(domain, epoch)
         if not domain.active:
@@ -60,7 +60,7 @@ class SimCustodian(SimPart):
         qemu.run(self._world, self._host, domain, reason="unpaused", event="resumed", detail="unpaused")
 
     async def release_interlock(self, uuid: str, epoch: int) -> None:
-        """Take the interlock away. Missing, or no QEMU, is success. Raises Conflict."""
+        """Take the interlock away. Missing, or no QEMU, is not an error. Raises Conflict."""
         domain = (await self._called()).domains.get(uuid)
         if domain is None or not domain.active:
             return

@@ -25,7 +25,7 @@ class SimAttachedVolumes(SimIscsiVolumes):
         return mine
 
     async def disconnect(self, disk: Disk) -> None:
-        """R3, F2: remove the device, log out. Not connected is success."""
+        """R3, F2: remove the device, log out. Not connected is not an error."""
         await self._world.clock.sleep(self._world.pace.call_ms / 1000)
         self._world.detach_device(self._host.name, *_device(disk))
 

@@ -205,7 +205,7 @@ class SimStorage:
         return file is not None and file.content == token
 
     async def drop_token(self, path: str, token: str) -> None:
-        """Remove it; missing is success."""
+        """Remove it; missing is not an error."""
         here = await self._called(path)
         if not here.folder(path).read_only:
             self._world.remove_file(here.name, _token_place(path, token))

@@ -55,7 +55,7 @@ def engaged(domain: Any) -> bool:
 
 
 def release(domain: Any) -> None:
-    """Take it away: QEMU may let the guest run. Missing is success. Raises libvirtError."""
+    """Take it away: QEMU may let the guest run. Missing is not an error. Raises libvirtError."""
     for command, arguments in (("blockdev-del", {"node_name": NODE}), ("remove-fd", {"fdset_id": _FDSET})):
         with contextlib.suppress(Refused):  # it is not there
             ask(domain, command, **arguments)

@@ -78,7 +78,7 @@ async def hold_monitor(uuid: str) -> None:
 
 
 def remove_monitor(uuid: str) -> None:
-    """Take both sockets away; whoever holds the monitor ends within a second. Missing is success."""
+    """Take both sockets away; whoever holds the monitor ends within a second. Missing is not an error."""
     _held(uuid).unlink(missing_ok=True)
     monitor_socket(uuid).unlink(missing_ok=True)
 

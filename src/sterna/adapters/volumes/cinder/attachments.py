@@ -93,7 +93,7 @@ class Attachments:
         await self._cloud.change(f"complete attachment {attachment}", post, of="cinder")
 
     async def delete(self, attachment: str) -> None:
-        """Withdraw it; one that is gone is success."""
+        """Withdraw it; one that is gone is not an error."""
 
         def delete(cloud: Connection) -> None:
             _check(cloud.block_storage.delete(f"/attachments/{attachment}"))
