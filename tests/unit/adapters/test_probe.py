@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from sterna.adapters.libvirt.qemu import probe as module
 from sterna.adapters.libvirt.qemu.probe import PlainProbe, stream_ports
 from sterna.domain.errors import Permanent, Temporary
+from sterna.kit.names import Numeric
 
 from .conftest import NAME, Resolver
 
@@ -25,6 +27,16 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def free_ports(count: int) -> int:
+    """The first of so many in a row."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as taken, contextlib.suppress(OSError, OverflowError):
+            for port in range(first, first + count):
+                taken.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -88,6 +100,27 @@ async def test_ports_are_promised_to_one_migration(tmp_path: Path) -> None:
     for other in ("two", ""):
         with pytest.raises(Temporary):
             await probe.expect(promise_to=other)
+
+
+async def test_the_ports_that_libvirt_gives_to_another_migration_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives the lowest free ones, half a second before QEMU listens there; then QEMU would find them in use."""
+    first = free_ports(6)
+    bound: list[int] = []
+    listen = module._listen
+
+    def noted(address: Numeric, port: int) -> socket.socket:
+        bound.append(port)
+        return listen(address, port)
+
+    monkeypatch.setattr(module, "_listen", noted)
+    probe = PlainProbe("127.0.0.1", conf(tmp_path, first, first + 5))
+    assert await probe.expect(2, promise_to="with a local disk") == first
+    assert await probe.knock("127.0.0.1", first) is None
+    assert await probe.expect() == first + 2
+    assert await probe.expect(promise_to="another") == first + 3  # that plan's probe is still expected
+    assert bound == [first, first + 2, first + 2, first + 3]
 
 
 async def test_an_address_that_is_not_this_hosts_says_nothing(tmp_path: Path) -> None:

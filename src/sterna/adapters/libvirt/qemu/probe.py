@@ -26,7 +26,8 @@ KNOCK_S = 4.0
 """A SYN that is lost is sent again after 1 s and 3 s; hosts that migrate to each other answer in milliseconds."""
 _GREETING = b"sterna\n"
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-_ESTABLISHED = "01"
+_TAKES = ("01", "0A")
+"""Established; listening."""
 
 
 class PlainProbe:
@@ -45,7 +46,7 @@ class PlainProbe:
             addresses = await resolved(self._address, setting="`address` of [migration]")
         except Unreachable:
             return 0
-        first = self._expect(addresses[0], needed + self._promised_to_others(promise_to), needed)
+        first = self._expect(addresses[0], self._promised_to_others(promise_to), needed)
         if promise_to and first:
             self._promised[promise_to] = (asyncio.get_running_loop().time() + _BEGINS_S, needed)
         return first
@@ -55,28 +56,26 @@ class PlainProbe:
         self._promised = {m: promise for m, promise in self._promised.items() if promise[0] > now}
         return sum(count for other, (_, count) in self._promised.items() if other != migration)
 
-    def _expect(self, address: Numeric, wanted: int, needed: int) -> int:
+    def _expect(self, address: Numeric, promised: int, needed: int) -> int:
+        """libvirt hands out the lowest free port, and QEMU listens there half a second later. So the first free
+        ones are left to whom they are promised, and nothing is bound to find out which are free."""
         ports = stream_ports(self._conf)
         taken = streams_of(ports) - set(self._expecting.values())
-        free: list[tuple[int, socket.socket]] = []
-        with contextlib.ExitStack() as others:
-            for port in (port for port in ports if port not in taken):
-                try:
-                    listening = _listen(address, port)
-                except OSError as error:
-                    if error.errno == errno.EADDRINUSE:
-                        continue
-                    return 0  # an address that a router translates: nothing can be said
-                free.append((port, others.enter_context(listening)))
-                if len(free) == wanted:
-                    first, chosen = free[0][0], free[0][1].dup()
-                    break
-            else:
-                raise _no_port(ports, needed)
-        waiting = asyncio.create_task(_serve(chosen), name="stream probe")
-        self._expecting[waiting] = first
-        waiting.add_done_callback(self._expecting.pop)
-        return first
+        free = [port for port in ports if port not in taken]
+        if len(free) < promised + needed:
+            raise _no_port(ports, needed)
+        for port in free[promised:]:
+            try:
+                listening = _listen(address, port)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                return 0  # an address that a router translates: nothing can be said
+            waiting = asyncio.create_task(_serve(listening), name="stream probe")
+            self._expecting[waiting] = port
+            waiting.add_done_callback(self._expecting.pop)
+            return port
+        raise _no_port(ports, needed)
 
     async def knock(self, address: str, port: int) -> Refusal | None:
         """Connect; None where the other side's greeting arrives."""
@@ -114,14 +113,14 @@ def stream_ports(conf: Path = QEMU_CONF) -> range:
 
 
 def streams_of(ports: range) -> set[int]:
-    """Those that a connection has. QEMU stops listening when the stream has come, and libvirt keeps the port for
-    it until the migration ends."""
+    """Those that somebody listens on, or a connection has. QEMU stops listening when the stream has come, and
+    libvirt keeps the port for it until the migration ends."""
     found = set()
     for table in _TABLES:
         with contextlib.suppress(OSError):
             for line in table.read_text().splitlines()[1:]:
                 _, local, _, state, *_ = line.split()
-                if state == _ESTABLISHED and (port := int(local.rpartition(":")[2], 16)) in ports:
+                if state in _TAKES and (port := int(local.rpartition(":")[2], 16)) in ports:
                     found.add(port)
     return found
 

@@ -21,8 +21,10 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterable
 from pathlib import Path
 
+from sterna.adapters.libvirt.qemu.conf import QEMU_CONF
 from sterna.adapters.libvirt.qemu.keeper import ANSWER_S, CONNECT_S, HELD
 from sterna.adapters.libvirt.qemu.monitor import Refused, ask
+from sterna.adapters.libvirt.qemu.probe import stream_ports
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.metadata import Element
 from sterna.adapters.libvirt.xml.recovery_monitor import FOLDER, monitor_socket
@@ -132,17 +134,25 @@ def _free_port(addresses: Iterable[Numeric]) -> tuple[Numeric, int]:
     """On the first of them that has one. Raises Permanent where none is this host's, or no port of libvirt's range
     is free on it."""
     said = []
+    ports = recovery_ports()
     for address in addresses:
-        for port in STREAM_PORTS:
+        for port in ports:
             try:
                 _bind(address, port)
             except OSError as error:
-                if error.errno == errno.EADDRINUSE and port != STREAM_PORTS[-1]:
+                if error.errno == errno.EADDRINUSE and port != ports[-1]:
                     continue
                 said.append(f"{address}: {error.strerror}")
                 break
             return address, port
     raise Permanent(f"cannot listen on {'; '.join(said)}", fix=f"mend {_SETTING}")
+
+
+def recovery_ports(conf: Path = QEMU_CONF) -> list[int]:
+    """Those that both `qemu.conf` and the source's agent allow. From the last one: libvirt hands out the first free
+    port, and its QEMU listens there only half a second later."""
+    configured = set(stream_ports(conf))
+    return [port for port in reversed(STREAM_PORTS) if port in configured] or list(reversed(STREAM_PORTS))
 
 
 def _bind(address: Numeric, port: int) -> None:
