@@ -16,7 +16,7 @@ Settings = Annotated[Path, typer.Option("--config", help="Settings, a TOML file.
 @app.command(rich_help_panel="Processes")
 def agent(config: Settings) -> None:
     """Run the agent of this compute host, until SIGTERM. A copy under way goes on."""
-    from sterna.bootstrap import run_agent
+    from sterna.bootstrap.agent import run_agent
 
     run_agent(config)
 
@@ -27,7 +27,7 @@ def controller(
     fd: Annotated[int | None, typer.Option(help="Serve on this file descriptor, a listening socket.")] = None,
 ) -> None:
     """Run a controller: the REST API, until SIGTERM."""
-    from sterna.bootstrap import run_controller
+    from sterna.bootstrap.controller import run_controller
 
     run_controller(config, fd)
 

@@ -1,7 +1,7 @@
 """Settings of the two processes: one TOML file each, every key overridden by `STERNA_*` in the environment.
 
 `STERNA_BUS__URL=nats://10.0.0.1:4222` overrides `url` in `[bus]`. A key this version does not know is an error
-that names it: a misspelt setting must not be silently ignored. Used by `bootstrap.py` only.
+that names it: a misspelt setting must not be silently ignored. Used by `bootstrap` only.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ BROKEN_BY = {
     "adapters-know-ports-only": ("adapters/vif/ovs.py", "import sterna.migration.context"),
     "adapters-apart": ("adapters/vif/ovs.py", "import sterna.adapters.files.storage"),
     "only-bootstrap-chooses": ("cli/main.py", "import sterna.adapters.sealing"),
+    "agent-alone": ("bootstrap/process.py", "import sterna.api.app"),
+    "controller-alone": ("bootstrap/process.py", "import sterna.adapters.libvirt.hypervisor"),
     "halves": ("migration/source/copy.py", "import sterna.migration.destination.taps"),
     "sim-storeys": ("sim/world/things.py", "import sterna.sim.libvirt.streams"),
     "cli-by-http": ("cli/main.py", "import sterna.controller.controller"),

@@ -19,7 +19,7 @@ from tests.contract.conftest import NatsWorld
 
 HANGS = """
 import asyncio, signal, threading
-from sterna import bootstrap
+from sterna.bootstrap import agent
 from sterna.agent import daemon
 from sterna.kit import loop
 from sterna.kit.mounts import on_disk
@@ -45,7 +45,7 @@ async def hang(self, request):
         await {what}()
 
 daemon.Agent._describe_host = hang
-bootstrap.STOPPING_S = loop.ENDING_S = 0.3
+agent.STOPPING_S = loop.ENDING_S = 0.3
 run()
 """
 """An agent whose answer to `describe_host` has no end, nor has its clean-up."""

@@ -21,7 +21,7 @@ from tests.postgres import Postgres
 HANGS = """
 import sys, threading
 from sterna.adapters.sql import fleet
-from sterna import bootstrap
+from sterna.bootstrap import controller
 from sterna.__main__ import run
 
 def hang(*args):
@@ -111,7 +111,7 @@ def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Pa
 
 
 def test_a_database_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(config: Path) -> None:
-    changes = "fleet.open_database, bootstrap.SLOW_S = hang, 0.2"
+    changes = "fleet.open_database, controller.SLOW_S = hang, 0.2"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         process = start(config, listening, changes)
     assert process.stderr is not None

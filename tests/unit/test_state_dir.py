@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sterna import bootstrap
 from sterna.adapters.files.state_dir import LEAST_BYTES, StateDir
 from sterna.adapters.files.storage import FileStorage
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.agent.faults import FaultFile
+from sterna.bootstrap.state_folder import alone_in
 from sterna.domain.errors import Permanent, Temporary
 from sterna.ports.storage import Created
 
@@ -26,7 +26,7 @@ def mode(path: Path) -> int:
 def test_a_new_state_dir_is_the_agents_alone(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
-        with bootstrap.alone_in(tmp_path / "new" / "state"):
+        with alone_in(tmp_path / "new" / "state"):
             assert mode(tmp_path / "new" / "state") == 0o700
             assert mode(tmp_path / "new" / "state" / "agent.lock") == 0o600
     finally:
@@ -45,13 +45,13 @@ def test_an_existing_one_is_tightened_and_that_is_logged(
     (folder / "elsewhere").symlink_to(tmp_path / "other")
     (tmp_path / "other").write_text("")
     (tmp_path / "other").chmod(0o644)
-    with bootstrap.alone_in(folder):
+    with alone_in(folder):
         assert mode(folder) == 0o700
         assert [mode(folder / n) for n in ("journal.db", "journal.db-wal", "agent.lock")] == [0o600] * 3
         assert mode(tmp_path / "other") == 0o644
     said = capsys.readouterr().out
     assert "state_dir" in said and "755" in said
-    with bootstrap.alone_in(folder):
+    with alone_in(folder):
         pass
     assert capsys.readouterr().out == ""
 

@@ -104,7 +104,7 @@ ENDED_BY = {
     "agent/arrivals.py:Arrivals._listen_and_look": "the look beside it, every 10 s; each has a limit",
     "agent/faults.py:FaultFile._act": "only tests ask for it",
     "agent/daemon.py:Agent._hint": "nothing: the controller reads the journal every 2 s without a hint",
-    "bootstrap.py:until_told_to_stop": "SIGTERM or SIGINT: this is the life of the process",
+    "bootstrap/process.py:until_told_to_stop": "SIGTERM or SIGINT: this is the life of the process",
     "agent/arrivals.py:Arrivals._runs": "announcing has a limit, looking is cancelled with the migration",
     "agent/audit.py:Audit.audit": "within() around each kind",
     "agent/surroundings.py:each": "within() around each look",
@@ -159,7 +159,7 @@ ENDED_BY = {
     "adapters/network/neutron/ports.py:NeutronPorts._begin": "no wait: a variable's value",
     "kit/tasks.py:all_of": "its callers, which are listed",
     "kit/tasks.py:both": "the same",
-    "bootstrap.py:run_controller.run": "SIGTERM: this is the life of the process",
+    "bootstrap/controller.py:run_controller.run": "SIGTERM: this is the life of the process",
     # names, and files that libvirt's threads or the event loop look at
     "adapters/host/ground.py:bindable": LOOKED_AT,
     "adapters/libvirt/ground.py:HostGround.bindable": LOOKED_AT,
@@ -197,7 +197,7 @@ ENDED_BY = {
     "adapters/vif/announce.py:send_as": "settimeout",
     "adapters/vif/bridge.py:send": "settimeout",
     "adapters/systemd.py:send": "setblocking(False)",
-    "bootstrap.py:_listening": "asyncio's, not blocking",
+    "bootstrap/controller.py:_listening": "asyncio's, not blocking",
     "adapters/nats/bus.py:NatsBus.wait_connected": "its caller's limit",
     "adapters/nats/bus.py:_replies": "the caller's deadline (rpc/client.py, rpc/outbox.py)",
 }
@@ -209,7 +209,6 @@ NO_NAME = {
     "adapters/vif/announce.py:send_as": "a path",
     "adapters/vif/bridge.py:send": "a device",
     "adapters/systemd.py:send": "a path, or a name of the kernel's",
-    "bootstrap.py:join_bus": "no socket: a bus, whose names kit/loop.py resolves",
 }
 """Place -> what a socket is bound or connected to there."""
 
@@ -260,7 +259,7 @@ class Waits(ast.NodeVisitor):
         limit = NEEDS.get(name, BY_LAST_NAME.get(name.split(".")[-1]))
         waits |= limit is not None and limit not in named
         if name == "asyncio.gather" and "return_exceptions" in named and self.cancels[-1]:
-            waits = False  # of tasks that were cancelled: they end, or the process does (bootstrap.py, kit/loop.py)
+            waits = False  # of tasks that were cancelled: they end, or the process does
         waits |= self.file.startswith(LIBVIRT) and touches_a_file(name)
         if waits and not self.limited:
             self.found.add(f"{self.file}:{'.'.join(self.place)}")

@@ -1,4 +1,4 @@
-"""One agent: joins the ports, the flows and the bus. Made by `bootstrap.run_agent`."""
+"""One agent: joins the ports, the flows and the bus. Made by `bootstrap.agent`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Another agent of the same name on the same bus, from settings that were copied to a second host: each would get
-half of what is asked of the other. Called by `bootstrap.run_agent` before an agent serves."""
+half of what is asked of the other. Called by `bootstrap.agent` before an agent serves."""
 
 from __future__ import annotations
 

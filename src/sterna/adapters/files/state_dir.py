@@ -1,4 +1,4 @@
-"""Can the folder of an agent's journal be written? Used by `bootstrap`."""
+"""Can the folder of an agent's journal be written? Used by `bootstrap.agent`."""
 
 from __future__ import annotations
 

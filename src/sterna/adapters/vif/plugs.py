@@ -1,6 +1,6 @@
 """Every plug type of one host behind one port: each NIC goes to the adapter of its own type.
 
-Made by `bootstrap.py`. A new plug type is one module, one line in `domain/plugs.py`, one line here.
+Made by `bootstrap.host`. A new plug type is one module, one line in `domain/plugs.py`, one line here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""`sterna agent`: the process of one compute host."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from sterna.adapters.files.state_dir import StateDir
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.adapters.stderr import log_to_stderr
+from sterna.adapters.systemd import show_state
+from sterna.agent.condition import JournalChecks
+from sterna.agent.daemon import Agent, AgentParts
+from sterna.agent.faults import FaultFile
+from sterna.agent.namesake import refuse_namesake
+from sterna.bootstrap.host import host_ports
+from sterna.bootstrap.process import join_bus, until_told_to_stop
+from sterna.bootstrap.state_folder import alone_in
+from sterna.config import AgentSettings, load
+from sterna.kit.clock import SystemClock
+from sterna.kit.loop import run as run_on_loop
+from sterna.rpc.client import RpcClient
+from sterna.saga.runner import no_fault
+
+log = structlog.get_logger(__name__)
+
+STOPPING_S = 10.0
+"""How long an agent that is told to stop waits for what is under way to clean up. systemd kills it after 90 s."""
+
+
+async def _stopped(agent: Agent) -> None:
+    """Once it has, or what is under way there does not end: clean-up on a dead file system, perhaps. Then it is
+    cancelled once more, and left."""
+    stopping = asyncio.create_task(agent.stop(), name="stop")
+    await asyncio.wait({stopping}, timeout=STOPPING_S)
+    if stopping.done():
+        stopping.result()
+    else:
+        log.warning("what is under way does not end; the next life goes on from the journal")
+        stopping.cancel()
+
+
+def run_agent(config: Path) -> None:
+    """`sterna agent`: run until SIGTERM. A copy under way goes on in libvirt and is joined by the next life.
+
+    Raises BadRequest for wrong settings, Permanent for a damaged journal, Conflict where another agent has it, or
+    another host's agent has this name.
+    """
+    log_to_stderr()
+    os.umask(0o077)
+    settings = load(AgentSettings, config)
+    log_to_stderr(settings.log_level, settings.log_format)
+
+    async def run() -> None:
+        boot = uuid4().hex
+        clock = SystemClock()
+        fault_hook = FaultFile(settings.test.fault_file).fault_hook if settings.test.fault_file else no_fault
+        journal = SqlJournal.at(settings.state_dir / "journal.db", clock=clock, boot=boot)
+        parts = AgentParts(
+            host=host_ports(settings),
+            journal=journal,
+            bus=await join_bus(settings.bus, f"agent {settings.host}"),
+            boot=boot,
+            fault_hook=fault_hook,
+            checks=JournalChecks(StateDir(settings.state_dir).trouble, journal.check_writable),
+        )
+        client = RpcClient(parts.bus, settings.host, clock)
+        await refuse_namesake(client, settings.host, parts.host.hypervisor)
+        agent = Agent(parts)
+        await agent.start()
+        showing = asyncio.create_task(show_state(parts.bus, agent.condition.words), name="systemd")
+        await until_told_to_stop()
+        showing.cancel()
+        log.info("told to stop; running copies go on", host=settings.host)
+        await _stopped(agent)
+        await parts.bus.close()
+
+    with alone_in(settings.state_dir):
+        run_on_loop(run())

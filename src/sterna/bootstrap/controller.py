@@ -1,0 +1,136 @@
+"""`sterna controller`: the process that serves the REST API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.adapters.sql.fleet_database import is_away
+from sterna.adapters.stderr import log_to_stderr
+from sterna.adapters.systemd import show_state
+from sterna.api.app import create_app
+from sterna.api.server import Server
+from sterna.bootstrap.process import join_bus, until_told_to_stop
+from sterna.config import ControllerSettings, load
+from sterna.controller.controller import Controller
+from sterna.domain.errors import BadRequest, Permanent, Unreachable
+from sterna.kit.clock import SystemClock
+from sterna.kit.loop import run as run_on_loop
+from sterna.rpc.client import RpcClient
+
+log = structlog.get_logger(__name__)
+
+CLOSING_S = 3
+"""How long answers under way may take when the controller is told to stop."""
+
+
+async def _stop_when_told(server: Server, controller: Controller) -> None:
+    await until_told_to_stop()
+    controller.events.close()  # event streams never end by themselves
+    server.should_exit = True
+
+
+def _listening(fd: int | None) -> list[socket.socket] | None:
+    try:
+        return None if fd is None else [socket.socket(fileno=fd)]
+    except OSError as error:
+        fix = "open the socket in the process that starts this one, and leave it open (systemd: socket activation)"
+        raise BadRequest(f"--fd {fd} is no socket: {error.strerror}", fix=fix) from error
+
+
+DATABASE_AGAIN_S = 1.0
+SLOW_S = 30.0
+"""A database that is not open by then is logged: its disk hangs, or the resolver of its name."""
+REFUSALS = 2
+
+
+@contextmanager
+def _told_when_slow() -> Iterator[None]:
+    """Say after SLOW_S that the database does not answer. Nothing ends that wait but an answer or a signal."""
+    fix = "see that it runs, that its disk answers, and that its name is resolved"
+    why = f"the database does not answer, it is waited for: nothing within {SLOW_S:g} s"
+    timer = threading.Timer(SLOW_S, log.error, (why,), {"fix": fix})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _records(url: str) -> SqlFleet:
+    """The controller's records, as soon as the server that keeps them can be reached.
+
+    Raises as `SqlFleet.open` does, Unreachable for a file, or where the server is there and refuses twice: once may
+    be before it was there.
+    """
+    said, refused = "", 0
+    while True:
+        try:
+            with _told_when_slow():
+                return SqlFleet.open(url)
+        except Unreachable as error:
+            with _told_when_slow():
+                away = not url.startswith("sqlite") and is_away(url, error)
+            refused = 0 if away else refused + 1
+            if url.startswith("sqlite") or refused == REFUSALS:
+                raise
+            if error.message != said:
+                said = error.message
+                log.error("the database cannot be used yet, it is tried again", why=said, fix=error.fix)
+            time.sleep(DATABASE_AGAIN_S)
+
+
+def _take_all_files() -> None:
+    """Each client is an open file, and systemd gives 1,024 unless it is asked for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def run_controller(config: Path, fd: int | None = None) -> None:
+    """`sterna controller`: serve the REST API until SIGTERM, on `fd` (a listening socket) where one is given.
+
+    Waits for a database server that is away. Raises BadRequest for wrong settings, Permanent or Unreachable for a
+    database that cannot be used, Permanent where it cannot listen.
+    """
+    log_to_stderr()
+    os.umask(0o077)  # a database in a file
+    settings = load(ControllerSettings, config)
+    log_to_stderr(settings.log_level, settings.log_format)
+    _take_all_files()
+    listening = _listening(fd)
+    fleet = _records(settings.database)
+
+    async def run() -> None:
+        bus = await join_bus(settings.bus, "controller")
+        clock = SystemClock()
+        controller = Controller(fleet, RpcClient(bus, "controller", clock), clock)
+        host, _, port = settings.listen.rpartition(":")
+        app = create_app(controller)
+        server = Server(app, host=host.strip("[]"), port=int(port), timeout_graceful_shutdown=CLOSING_S)
+        stopping = asyncio.create_task(_stop_when_told(server, controller))
+        showing = asyncio.create_task(show_state(bus), name="systemd")
+        try:
+            await server.serve(sockets=listening)
+        except SystemExit as error:  # uvicorn's way to say that it could not start
+            if server.lifespan.should_exit:
+                raise Permanent("the controller could not start", fix="its log, above, says why") from error
+            fix = "its log, above, says why; see `listen` in the settings"
+            raise Permanent(f"the controller cannot listen on {settings.listen}", fix=fix) from error
+        stopping.cancel()
+        showing.cancel()
+        await bus.close()
+        if not server.started:
+            raise Permanent("the controller could not start", fix="its log, above, says why")
+
+    run_on_loop(run())

@@ -1,0 +1,44 @@
+"""What both processes need: the bus, and the signal that ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+
+from sterna.adapters.nats.bus import NatsBus
+from sterna.config import BusSettings, BusTls
+from sterna.domain.errors import BadRequest
+
+
+def bus_tls(settings: BusTls) -> ssl.SSLContext | None:
+    """What TLS to the bus is spoken with; None for plain TCP. Raises BadRequest for files that will not do."""
+    if settings.ca_file is None:
+        return None
+    try:
+        tls = ssl.create_default_context(cafile=str(settings.ca_file))
+        if settings.cert_file is not None:
+            tls.load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # ssl's own errors are OSErrors
+        named = ", ".join(
+            str(f) for f in (settings.ca_file, settings.cert_file, settings.key_file) if f is not None
+        )
+        raise BadRequest(
+            f"TLS to the bus cannot be had with {named}: {error}", fix="see [bus.tls] in the settings"
+        ) from error
+    return tls
+
+
+async def join_bus(settings: BusSettings, name: str) -> NatsBus:
+    """The bus these settings name; a bus that is away is waited for in the background. Raises BadRequest."""
+    tls = bus_tls(settings.tls)
+    password = settings.password.get_secret_value() if settings.password else None
+    return await NatsBus.connect(settings.url, name=name, user=settings.user, password=password, tls=tls)
+
+
+async def until_told_to_stop() -> None:
+    """Return on SIGTERM or SIGINT."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
