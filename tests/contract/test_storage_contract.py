@@ -3,7 +3,7 @@
 import pytest
 
 from sterna.domain.errors import Conflict, Permanent
-from sterna.ports.storage import Created
+from sterna.domain.files import Created
 from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
 
 __all__ = ["contract_lab", "hosts"]

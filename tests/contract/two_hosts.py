@@ -16,6 +16,7 @@ import pytest
 
 from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.errors import SternaError
+from sterna.domain.files import Created
 from sterna.domain.model import Disk, DiskKind, Nic, Vm
 from sterna.domain.plugs import BRIDGE, MACVTAP
 from sterna.domain.secrets import Secret
@@ -23,7 +24,6 @@ from sterna.kit.clock import SystemClock
 from sterna.lab import Lab, sabotage, secrets
 from sterna.lab.credentials import SSH
 from sterna.lab.errors import LabError
-from sterna.ports.storage import Created
 from sterna.sim.libvirt import life, streams
 from sterna.sim.libvirt.copying import SimCopy
 from sterna.sim.libvirt.hypervisor import SimHypervisor

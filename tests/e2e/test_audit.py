@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from sterna.adapters.sql.journal import SqlJournal
+from sterna.domain.files import Created
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import initiator_name
 from sterna.ports.records import Envelope
-from sterna.ports.storage import Created
 from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab

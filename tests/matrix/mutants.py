@@ -24,6 +24,7 @@ from sterna.agent.destination import IncomingMigrations
 from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.source import OutgoingMigrations
 from sterna.agent.tokens import CheckTokens
+from sterna.domain.entries.base import Done
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.step import Flow
 from sterna.domain.whereabouts import Finding, Verdict, locate
@@ -223,7 +224,7 @@ def _blind_locate(hidden: Verdict, shown: Verdict) -> Mutant:
 
 
 SAFEGUARDS: dict[str, Mutant] = {
-    "no interlock": _never(copy.Interlock, "do", {}),
+    "no interlock": _never(copy.Interlock, "do", Done()),
     "post-copy begins before a broken stream could be joined again": _never(
         IncomingMigrations, "open_recovery", {}
     ),

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sterna.adapters.sql.journal import SqlJournal
+from sterna.domain.entries.source import DowntimeRestored
 from sterna.domain.errors import Conflict, SternaError
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.migration.source.steering import RestoreDowntime, Steering
@@ -183,8 +184,8 @@ def test_the_auditor_sees_a_longer_standstill_a_late_end_and_a_limit_that_stays(
     async def too_much(self: SimHypervisor, uuid: str, ms: int) -> None:
         await tell(self, uuid, ms * 100)
 
-    async def nothing(*_: object) -> dict[str, object]:
-        return {}
+    async def nothing(*_: object) -> DowntimeRestored:
+        return DowntimeRestored()
 
     said = said_with(SimHypervisor, "set_max_downtime", too_much, Case("throttled", "steered"))
     assert "it stood still for" in said and "500 ms were allowed" in said

@@ -168,7 +168,7 @@ def kills_in_rollback() -> list[At]:
     return [At(role, name, moment) for role, name in steps for moment in ("before", "after")]
 
 
-def _each(role: str, steps: Iterable[type[Step[Context]]]) -> list[At]:
+def _each(role: str, steps: Iterable[type[Step[Context, Any, Any]]]) -> list[At]:
     """Before each of them, and after those that ask a service."""
     return [
         At(role, step.name, moment)

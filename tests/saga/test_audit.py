@@ -11,11 +11,11 @@ import pytest
 from sterna.controller.controller import Controller
 from sterna.domain.audit import Leftover, Safety
 from sterna.domain.errors import Temporary, Unreachable
+from sterna.domain.files import Created
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import Disk, GuestState, Observation, Vm
 from sterna.domain.status import Status
 from sterna.ports.records import Envelope
-from sterna.ports.storage import Created
 from sterna.ports.vif import MADE_BY
 from sterna.sim.libvirt import life
 from sterna.sim.libvirt.hypervisor import SimHypervisor

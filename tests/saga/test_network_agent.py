@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from sterna.domain.entries.base import NoPlan
 from sterna.domain.errors import Permanent, Temporary
 from sterna.domain.model import Nic
 from sterna.domain.status import Status
@@ -42,7 +43,7 @@ class Destination:
         network = SimNetwork(self.world)
         host = SimpleNamespace(name="a", vif=SimVif(self.world, "a"), network=network, **told)
         taps = {"taps": [{"device": "tap0", "nic": NIC.model_dump(mode="json")}]}
-        history = SimpleNamespace(plans={"plug-vifs": taps})
+        history = History(plans={"plug-vifs": taps})
         self.ctx = cast(Context, SimpleNamespace(host=host, clock=self.clock, history=history))
 
     async def waits(self, agent_after_s: float | None, **says: str) -> dict[str, Any]:
@@ -164,7 +165,7 @@ class Source:
             leaves.set()
         ctx = SimpleNamespace(
             host=host, clock=self.clock, history=History(), leaves=leaves, network_hosts=("a", "b"),
-            asked_network={"network": "neutron"}, vm_before=lambda: vm,
+            asked_network="neutron", vm_before=lambda: vm,
         )  # fmt: skip
 
         async def late() -> None:
@@ -173,10 +174,10 @@ class Source:
                 await self.network.switch(vm, "a", "b")
 
         began, asked = self.clock.monotonic_ms(), asyncio.ensure_future(late())
-        answer = await GiveBindingsBack().do(cast(Context, ctx), {})
+        answer = await GiveBindingsBack().do(cast(Context, ctx), NoPlan())
         taken = self.clock.monotonic_ms() - began
         await asked
-        return answer | {"ms": taken}
+        return answer.to_data() | {"ms": taken}
 
 
 async def test_an_activation_still_on_its_way_when_the_rollback_begins_is_given_back() -> None:

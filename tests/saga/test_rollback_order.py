@@ -6,9 +6,7 @@ import pytest
 
 from sterna.domain.journal import Kind
 from sterna.domain.status import Status
-from sterna.domain.step import Step
 from sterna.migration import flow, order
-from sterna.migration.context import Context
 from sterna.migration.source.rollback import R3_PATIENCE_S
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
@@ -22,7 +20,7 @@ def compensation(fleet: SimFleet, host: str) -> list[str]:
 
 
 @pytest.mark.parametrize("failed", flow.SOURCE.until_pivot, ids=lambda step: step.name)
-async def test_the_source_undoes_what_had_begun(failed: type[Step[Context]]) -> None:
+async def test_the_source_undoes_what_had_begun(failed: order.AnyStep) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         fleet.agents["host1"].rules.append((failed.name, "before", "permanent"))
@@ -34,7 +32,7 @@ async def test_the_source_undoes_what_had_begun(failed: type[Step[Context]]) -> 
 
 
 @pytest.mark.parametrize("failed", flow.DESTINATION.until_pivot, ids=lambda step: step.name)
-async def test_the_destination_undoes_what_had_begun(failed: type[Step[Context]]) -> None:
+async def test_the_destination_undoes_what_had_begun(failed: order.AnyStep) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         fleet.agents["host2"].rules.append((failed.name, "before", "permanent"))
@@ -46,7 +44,9 @@ async def test_the_destination_undoes_what_had_begun(failed: type[Step[Context]]
 
 
 @pytest.mark.parametrize("failed", flow.DESTINATION.until_pivot, ids=lambda step: step.name)
-async def test_the_destination_undoes_the_same_where_r3_does_not_reach_it(failed: type[Step[Context]]) -> None:
+async def test_the_destination_undoes_the_same_where_r3_does_not_reach_it(
+    failed: order.AnyStep,
+) -> None:
     """The source asks for a while, then leaves it to R4's cast, which waits until the destination is back."""
 
     async def scenario(fleet: SimFleet) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from sterna.adapters.sql.journal import SqlJournal
+from sterna.domain.entries.base import NoPlan, Outcome
 from sterna.domain.errors import Cancelled, Permanent, Temporary, Unknown, from_wire
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import Data
@@ -38,13 +39,19 @@ class World:
         self.journal.flush()
 
 
-class Recorded(Step[World]):
-    async def do(self, ctx: World, plan: Data) -> Data:
+class By(Outcome):
+    entry = ""
+
+    by: str
+
+
+class Recorded(Step[World, NoPlan, By]):
+    async def do(self, ctx: World, plan: NoPlan) -> By:
         for error in ctx.errors.get(self.name, [])[:1]:
             ctx.errors[self.name].pop(0)
             raise error
         ctx.done.append(self.name)
-        return {"by": self.name}
+        return By(by=self.name)
 
 
 class UndoA(Recorded):
@@ -82,7 +89,7 @@ class Slow(Recorded):
     name = "slow"
     patience_s = 5.0
 
-    async def do(self, ctx: World, plan: Data) -> Data:
+    async def do(self, ctx: World, plan: NoPlan) -> By:
         await ctx.clock.sleep(100)
         return await super().do(ctx, plan)
 
@@ -137,7 +144,7 @@ class Lasting(Slow):
 
 @pytest.mark.parametrize(("step", "reached"), [(Lasting, True), (Slow, False)])
 async def test_what_failed_before_a_step_went_well_for_long_counts_no_more(
-    world: World, clock: SimClock, step: type[Step[World]], reached: bool
+    world: World, clock: SimClock, step: type[Step[World, NoPlan, By]], reached: bool
 ) -> None:
     world.errors[step.name] = [Temporary("one hiccup"), Temporary("and another, much later")]
     await clock.run(Runner(clock).drive(Flow(until_pivot=(A, step)), world))

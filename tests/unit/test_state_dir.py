@@ -16,7 +16,7 @@ from sterna.adapters.sql.journal import SqlJournal
 from sterna.agent.faults import FaultFile
 from sterna.bootstrap.state_folder import alone_in
 from sterna.domain.errors import Permanent, Temporary
-from sterna.ports.storage import Created
+from sterna.domain.files import Created
 
 
 def mode(path: Path) -> int:

@@ -15,8 +15,9 @@ from collections.abc import AsyncIterator
 import structlog
 
 from sterna.domain.downtime import ARRIVED, RAN, DestinationTimes
+from sterna.domain.entries.destination import VifsPlugged
 from sterna.domain.errors import SternaError
-from sterna.domain.model import GuestState, Nic, Observation
+from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE
 from sterna.migration.context import PORTS_SWITCHED, Context
 from sterna.migration.persistent import Turns
@@ -179,7 +180,7 @@ class Arrivals:
         try:
             await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
             if ctx.asked_network:
-                ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
+                ctx.note_once("", PORTS_SWITCHED, {"network": ctx.asked_network})
         except SternaError as error:
             log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
 
@@ -208,8 +209,8 @@ async def _repeat(ctx: Context) -> None:
 async def _tell_network(ctx: Context, but: frozenset[str] = frozenset()) -> frozenset[str]:
     """The MACs it was told of: all of the guest's that have a port here by now, `but` those."""
     told = set[str]()
-    for raw in ctx.history.results.get("plug-vifs", {}).get("nics", ()):
-        nic = Nic.model_validate(raw)
+    plugged = ctx.history.find(VifsPlugged)
+    for nic in plugged.nics if plugged else ():
         if nic.mac in but:
             continue
         try:

@@ -16,6 +16,7 @@ from sterna.agent.arrivals import Arrivals
 from sterna.agent.destination_checks import DestinationChecks
 from sterna.agent.peer import RpcPeer
 from sterna.domain import untrusted
+from sterna.domain.entries.destination import TapsToMake, VifsPlugged, VmUpdated
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
 from sterna.domain.fencing import Decision, Survivor, without_source
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -163,7 +164,7 @@ class IncomingMigrations:
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)
             facts = await self._host.hypervisor.host()
-            answer = pre_live_migration_result(ctx) | {"host": facts.model_dump(mode="json")}
+            answer = pre_live_migration_result(ctx, facts).model_dump(mode="json")
             ctx.note_once("P11", "return-result", answer)
             return answer
 
@@ -185,7 +186,7 @@ class IncomingMigrations:
         """Another service's report of a VM's port: noted where this host prepares for that VM, once per port."""
         vm, port, name = (str(event.get(key, "")) for key in ("vm", "port", "name"))
         for ctx in list(self._contexts.values()):
-            expected = "plug-vifs" in ctx.history.plans and any(n.port_id == port for n in taps_made(ctx))
+            expected = ctx.history.has(TapsToMake) and any(n.port_id == port for n in taps_made(ctx))
             if ctx.vm_uuid == vm and expected and not ctx.history.closed:
                 ctx.note_once("P12", f"{name}-{port}", event)
 
@@ -305,7 +306,7 @@ class IncomingMigrations:
 
         The decision is journaled before it is acted on; a restart goes on with it.
         """
-        if "plug-vifs" not in ctx.history.results:
+        if not ctx.history.has(VifsPlugged):
             ctx.abort.set()  # a preparation that is still under way stops at its next step
         async with self._lock(ctx.migration.id):
             decision = await self.decide_alone(ctx)
@@ -395,12 +396,12 @@ class IncomingMigrations:
 
     def _finish(self, ctx: Context, row: str) -> None:
         """Report first: a crash in between repeats the cast's handling, and the report is sent once by its key."""
-        guest = ctx.history.results.get("update-vm", {})
+        guest = ctx.history.find(VmUpdated)
         report = {
             "row": row,
             "written_off": ctx.history.notes.get(WROTE_OFF),
-            "guest_state": guest.get("power_state", ""),
-            "guest_reason": guest.get("power_reason", ""),
+            "guest_state": guest.power_state if guest else "",
+            "guest_reason": (guest and guest.power_reason) or "",
         }
         ctx.peer.cast("destination_report", report, key=f"{row}-report")
         self._close(ctx, row)

@@ -11,6 +11,7 @@ import contextlib
 
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.source import OutgoingMigrations
+from sterna.domain.entries.source import Copied, SourceProven
 from sterna.domain.errors import BadRequest, Refused, SternaError, Undelivered, Unknown
 from sterna.domain.fencing import Survivor, without_destination
 from sterna.domain.journal import Kind, Migration, Role
@@ -190,9 +191,9 @@ class Fencing:
 
 
 async def _source_finding(ctx: Context) -> Finding:
-    if "copy" in ctx.history.results and ctx.history.turned is None:
+    if ctx.history.has(Copied) and ctx.history.turned is None:
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest is on the other host")
-    if "prove-source" in ctx.history.results:
+    if ctx.history.has(SourceProven):
         return Finding(Verdict.STAYED, "only the other host's clean-up is still open")
     here = await ctx.observe_here()
     if here.state is GuestState.RUNNING and not here.job_active:

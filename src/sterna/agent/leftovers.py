@@ -18,14 +18,16 @@ from sterna.domain.audit import (
     judge_incoming,
     off,
 )
+from sterna.domain.entries.destination import ResourcesUpdated, TargetsRemoved, TargetsToMake, VolumesToAttach
+from sterna.domain.entries.source import FilesToRemove, TokensToLeave, VmRemoved
 from sterna.domain.errors import NotFound, SternaError
+from sterna.domain.files import Created
 from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.model import Disk, GuestState, Nic
 from sterna.domain.plugs import tap_name
 from sterna.domain.whereabouts import SAVED
 from sterna.migration.secrets import counted_on
-from sterna.ports.storage import Created
 
 LONG_S = 600.0
 """An open migration is worth a line when nothing was written about it for this long."""
@@ -113,20 +115,20 @@ async def secrets(around: Surroundings) -> list[Found]:
 
 async def files(around: Surroundings) -> list[Found]:
     """Directories and disks that P8 made here and no R7 removed: of halves that were given up, not undone."""
-    undone = {e.migration_id for e in around.journal.settled("remove-instance-directory") if e.kind is Kind.DONE}
-    arrived = {e.migration_id for e in around.journal.settled("update-resources") if e.kind is Kind.DONE}
-    made = around.journal.settled("create-instance-directory")
+    undone = {e.migration_id for e in around.journal.settled(TargetsRemoved.entry) if e.kind is Kind.DONE}
+    arrived = {e.migration_id for e in around.journal.settled(ResourcesUpdated.entry) if e.kind is Kind.DONE}
+    made = around.journal.settled(TargetsToMake.entry)
     over = [e for e in made if e.kind is Kind.INTENT and e.migration_id not in undone | arrived]
     return await each(around, "files", over, _made, _given_up)
 
 
 def _made(entry: Entry) -> str:
-    created = Created.model_validate(entry.data)
+    created = TargetsToMake.read(entry)
     return ", ".join(created.files or created.directories)
 
 
 async def _given_up(around: Surroundings, entry: Entry) -> list[Found]:
-    made = Created.model_validate(entry.data)
+    made = TargetsToMake.read(entry)
     known = around.journal.get(entry.migration_id)
     vm = known[0].vm_uuid if known else ""
     storage = around.host.storage
@@ -155,11 +157,12 @@ async def kept_files(around: Surroundings) -> list[Found]:
     """What F10 and R7 left alone, since somebody else needed it or nothing could be proven. A person decides."""
     here = {vm.uuid for vm in await around.host.hypervisor.vms()}
     left: dict[str, tuple[str, str]] = {}
-    for step in ("remove-vm-at-source", "remove-instance-directory"):
-        for entry in around.journal.settled(step):
+    for outcome in (VmRemoved, TargetsRemoved):
+        for entry in around.journal.settled(outcome.entry):
             known = around.journal.get(entry.migration_id)
             vm = known[0].vm_uuid if known else ""
-            kept = entry.data.get("kept", {}) if entry.kind is Kind.DONE and vm not in here | around.moving else {}
+            done = outcome.of(entry) if vm not in here | around.moving else None
+            kept = (done and done.kept) or {}
             left |= {path: (vm, reason) for path, reason in kept.items()}
 
     async def look(around: Surroundings, path: str) -> list[Found]:
@@ -177,10 +180,11 @@ async def folders(around: Surroundings) -> list[Found]:
     """Empty instance directories that P8 made, or that F10 found, of VMs that are not here any more."""
     here = {vm.uuid for vm in await around.host.hypervisor.vms()}
     made: dict[str, str] = {}
-    for step in ("create-instance-directory", "remove-vm-at-source"):
-        for entry in around.journal.settled(step):
-            if (known := around.journal.get(entry.migration_id)) is not None:
-                made |= dict.fromkeys(entry.data.get("directories", ()), known[0].vm_uuid)
+    for plan in (TargetsToMake, FilesToRemove):
+        for entry in around.journal.settled(plan.entry):
+            intent, known = plan.of(entry), around.journal.get(entry.migration_id)
+            if intent is not None and known is not None:
+                made |= dict.fromkeys(intent.directories, known[0].vm_uuid)
 
     async def look(around: Surroundings, path: str) -> list[Found]:
         vm = made[path]
@@ -220,12 +224,10 @@ async def _shared(around: Surroundings, host: str, path: str) -> bool:
 async def admissions(around: Surroundings) -> list[Found]:
     """Volumes that still admit this host for a migration that is over, and that no guest here uses."""
     asked: dict[str, tuple[Disk, str]] = {}
-    for entry in around.journal.settled("attach-volumes"):
-        known = around.journal.get(entry.migration_id)
-        if entry.kind is Kind.INTENT and known is not None:
-            for raw in entry.data.get("disks", ()):
-                disk = Disk.model_validate(raw)
-                asked[_volume(disk)] = disk, known[0].vm_uuid
+    for entry in around.journal.settled(VolumesToAttach.entry):
+        intent, known = VolumesToAttach.of(entry), around.journal.get(entry.migration_id)
+        if intent is not None and known is not None:
+            asked |= {_volume(disk): (disk, known[0].vm_uuid) for disk in intent.disks}
     used: asyncio.Task[set[str]] | None = None
 
     async def look(around: Surroundings, volume: str) -> list[Found]:
@@ -263,7 +265,8 @@ async def _volumes_in_use(around: Surroundings) -> set[str]:
 
 async def tokens(around: Surroundings) -> list[Found]:
     """Tokens of the sharing test that this host left beside a disk."""
-    paths = {p for e in around.journal.settled("snapshot-volumes") for p in e.data.get("paths", ())}
+    intents = (TokensToLeave.of(e) for e in around.journal.settled(TokensToLeave.entry))
+    paths = {path for intent in intents if intent for path in intent.paths}
 
     async def note_paths(around: Surroundings, summary: VmSummary) -> list[Found]:
         with suppress(NotFound):  # gone meanwhile

@@ -15,6 +15,7 @@ import structlog
 from sterna.agent.checks import SourceChecks
 from sterna.agent.peer import RpcPeer
 from sterna.agent.tokens import CheckTokens
+from sterna.domain.entries.source import Copied
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, SternaError, Temporary
 from sterna.domain.fencing import WriteOff
 from sterna.domain.hosts import HostFacts
@@ -116,7 +117,7 @@ class OutgoingMigrations:
         if history.turned is not None:
             return {"accepted": True}  # on its way back already
         left = {"copy-succeeded", "saw-suspended-postcopy", RUNS_THERE} & history.notes.keys()
-        if history.closed or "copy" in history.results or left:
+        if history.closed or history.has(Copied) or left:
             raise Conflict(
                 f"{known[0].vm_name} runs on {known[0].destination} already",
                 fix="migrate it back if you want it here",
@@ -145,7 +146,7 @@ class OutgoingMigrations:
         history = ctx.history
         if history.turned is not None or ctx.abort.is_set():
             raise Conflict(f"the migration of {name} is being rolled back")
-        if "copy" in history.results:
+        if history.has(Copied):
             raise Conflict(f"{name} runs on {ctx.migration.destination} already")
         ctx.note_once("M4", postcopy.ASKED)
         return {"accepted": True}

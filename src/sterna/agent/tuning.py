@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sterna.domain.entries.source import Copied
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.model import Data
@@ -40,7 +41,7 @@ class Tuning:
                 "this is a rehearsal: its copy is as slow as can be, so that the guest stays where it is"
             )
         history = History.read(self._journal.entries(migration.id))
-        if history.closed or history.turned is not None or "copy" in history.results:
+        if history.closed or history.turned is not None or history.has(Copied):
             raise Conflict(f"{migration.vm_name} is not being copied any more")
         try:
             await self._host.hypervisor.set_bandwidth(migration.vm_uuid, limit)

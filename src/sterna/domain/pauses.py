@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sterna.domain.downtime import PAUSED_MS, RAN, SWITCHED
+from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import GuestState, Value
 
@@ -58,10 +59,11 @@ def pause_of(source: Sequence[Entry], destination: Sequence[Entry]) -> Pause:
             before = ""
         elif entry.kind is Kind.NOTE and entry.name == SWITCHED and entry.data.get(PAUSED_MS):
             before = before or f"for {entry.data[PAUSED_MS] / 1000:.1f} s"
-    seen = next((e.data for e in reversed(destination) if e.row == "F8" and e.kind is Kind.DONE), {})
-    state, reason = seen.get("power_state"), str(seen.get("power_reason", ""))
-    if state != GuestState.PAUSED:
+    done = (e for e in reversed(destination) if e.row == "F8" and e.kind is Kind.DONE)
+    seen = next(map(VmUpdated.read, done), VmUpdated())
+    reason = seen.power_reason or ""
+    if seen.power_state != GuestState.PAUSED:
         return Pause(before=before)
     ran = any(e.kind is Kind.NOTE and e.name == RAN for e in destination)
-    by_somebody = "power_reason" not in seen or reason in _BY_SOMEBODY
+    by_somebody = seen.power_reason is None or reason in _BY_SOMEBODY
     return Pause(before=before, now=f"paused {words_of(reason)}", ran_there=ran and by_somebody)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from sterna.domain.copying import CompletedJob, JobSample
 from sterna.domain.downtime import ARRIVED, SWITCHED, Downtime, downtime
+from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Value
 from sterna.domain.objective import Solution
@@ -100,8 +101,8 @@ def _total(source: list[Entry]) -> tuple[float | None, str]:
 
 def _job(destination: list[Entry]) -> CompletedJob | None:
     for entry in reversed(destination):
-        if entry.row == "F8" and entry.kind is Kind.DONE and entry.data.get("job"):
-            return CompletedJob.model_validate(entry.data["job"])
+        if entry.row == "F8" and entry.kind is Kind.DONE and (job := VmUpdated.read(entry).job):
+            return job
     return None
 
 

@@ -6,14 +6,18 @@ running a saga after a crash is the same as running it for the first time, with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
+from sterna.domain.entries.base import Done, NoPlan, Outcome, Plan, Recorded
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import Data
 
 C = TypeVar("C")
+P = TypeVar("P", bound=Plan)
+O = TypeVar("O", bound=Outcome)  # noqa: E741 - an outcome
+R = TypeVar("R", bound=Recorded)
 
 
 class PivotPassed(Exception):
@@ -21,12 +25,15 @@ class PivotPassed(Exception):
     the flow goes forward again. Says what was seen."""
 
 
-class Step(Generic[C]):
+class Step(Generic[C, P, O]):
     """One row of the protocol (or a few) as something that can be done, looked at, and compensated.
 
     Before `do` acts its intent (`plan`'s answer) is in the journal; afterwards its outcome is. `do` may be
     repeated after any partial run. `undo` names the steps that compensate it; they too are steps, journaled
     and retried like any other, and must cope with a `do` that stopped anywhere.
+
+    The types of both are its parameters: `Step[Context, VolumesToAttach, VolumesAttached]`. `NoPlan` and `Done` say
+    nothing.
 
     `do` raises Temporary or Unknown (tried again within `patience_s`) or Permanent (compensate). Past the pivot and
     in compensation every error is retried, for as long as it takes.
@@ -36,7 +43,7 @@ class Step(Generic[C]):
     """Row of the protocol, '' for what the protocol leaves open."""
     name: ClassVar[str]
     """Key in the journal, and what it does in words: `connect-volumes`."""
-    undo: ClassVar[tuple[type[Step[C]], ...]] = ()
+    undo: ClassVar[tuple[type[Step[C, Any, Any]], ...]] = ()
     patience_s: ClassVar[float] = 30.0
     """How long Temporary errors are retried before the pivot, in seconds from the first one."""
     reads_only: ClassVar[bool] = False
@@ -44,12 +51,31 @@ class Step(Generic[C]):
     settles_abort: ClassVar[bool] = False
     """Once begun, an abort is this step's own affair: the world may have gone on, so that it has to look first."""
 
-    async def plan(self, ctx: C) -> Data:
-        """What is about to be done, read-only: the intent's data. On a repeat the first intent is kept."""
-        return {}
+    intent: ClassVar[type[Plan]] = NoPlan
+    outcome: ClassVar[type[Outcome]] = Done
 
-    async def do(self, ctx: C, plan: Data) -> Data:
-        """Do it; the outcome's data."""
+    def __init_subclass__(cls) -> None:
+        """Take both types from the parameters. Raises TypeError where they belong to another step."""
+        super().__init_subclass__()
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            if get_origin(base) is Step:
+                _, cls.intent, cls.outcome = get_args(base)
+        for data in (cls.intent, cls.outcome):
+            if data.entry not in ("", getattr(cls, "name", data.entry)):
+                raise TypeError(f"{cls.__name__} is {cls.name}, and {data.__name__} belongs to {data.entry}")
+
+    async def plan(self, ctx: C) -> P:
+        """What is about to be done, read-only: the intent. On a repeat the first intent is kept."""
+        return self.read_intent({})
+
+    def read_intent(self, data: Data) -> P:
+        """The intent, from the journal. Raises ValueError."""
+        intent: Any = self.intent
+        plan: P = intent.from_data(data)
+        return plan
+
+    async def do(self, ctx: C, plan: P) -> O:
+        """Do it; the outcome."""
         raise NotImplementedError(self.name)
 
     def lasts(self, ctx: C) -> bool:
@@ -69,18 +95,18 @@ class Flow(Generic[C]):
     frame every compensation, whatever had been begun.
     """
 
-    until_pivot: tuple[type[Step[C]], ...]
-    after_pivot: tuple[type[Step[C]], ...] = ()
-    before_undo: tuple[type[Step[C]], ...] = ()
-    after_undo: tuple[type[Step[C]], ...] = ()
+    until_pivot: tuple[type[Step[C, Any, Any]], ...]
+    after_pivot: tuple[type[Step[C, Any, Any]], ...] = ()
+    before_undo: tuple[type[Step[C, Any, Any]], ...] = ()
+    after_undo: tuple[type[Step[C, Any, Any]], ...] = ()
 
-    def compensation(self, begun: Iterable[str]) -> tuple[type[Step[C]], ...]:
+    def compensation(self, begun: Iterable[str]) -> tuple[type[Step[C, Any, Any]], ...]:
         """What undoes the steps whose intent is in the journal, latest first."""
         names = set(begun)
         undone = tuple(u for s in reversed(self.until_pivot) if s.name in names for u in s.undo)
         return self.before_undo + undone + self.after_undo
 
-    def remaining(self, history: History) -> tuple[type[Step[C]], ...]:
+    def remaining(self, history: History) -> tuple[type[Step[C, Any, Any]], ...]:
         """What is still to be done, in order, from wherever the history ends."""
         if history.turned is not None:
             steps = self.compensation(history.plans)
@@ -104,6 +130,22 @@ class History:
     status: str | None = None
     released: bool = False
     closed: bool = False
+
+    def has(self, what: type[Recorded], about: str = "") -> bool:
+        """Is there an entry of this kind and name? `about`: of a family of notes, which one."""
+        return what.entry + about in self._data(what)
+
+    def find(self, what: type[R], about: str = "") -> R | None:
+        """What that entry carries, of several the one that counts; None where there is none."""
+        data = self._data(what).get(what.entry + about)
+        return None if data is None else what.from_data(data)
+
+    def get(self, what: type[R], about: str = "") -> R:
+        """The same, where it must be there. Raises KeyError."""
+        return what.from_data(self._data(what)[what.entry + about])
+
+    def _data(self, what: type[Recorded]) -> Mapping[str, Data]:
+        return {Kind.INTENT: self.plans, Kind.DONE: self.results, Kind.NOTE: self.notes}[what.kind]
 
     @classmethod
     def read(cls, entries: Iterable[Entry]) -> History:

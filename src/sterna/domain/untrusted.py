@@ -8,7 +8,7 @@ nothing behind that point looks again.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -17,10 +17,11 @@ from pydantic import BaseModel, ValidationError
 
 from sterna.domain.addresses import bare
 from sterna.domain.copying import DestinationDisk, DestinationNic
+from sterna.domain.entries.source import Answer
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Migration
-from sterna.domain.model import Data, Disk, Nic, RbdSource, Vm
+from sterna.domain.model import Disk, Nic, RbdSource, Vm
 from sterna.domain.plugs import SUPPORTED
 from sterna.domain.references import Kind, Reference, numbers
 from sterna.domain.trouble import Trouble
@@ -147,23 +148,28 @@ def _reference(ref: Reference) -> None:
     _demand(right and (ref.port is None or 0 <= ref.port < 2**16), ref.where, ref.name)
 
 
-def answer(told: Mapping[str, Any]) -> Data:
-    """P11, the destination's answer to P3, as it came. Raises BadRequest."""
-    addresses = told.get("addresses") or [told.get("address")]
+def answer(told: Mapping[str, Any]) -> Answer:
+    """P11, the destination's answer to P3. Raises BadRequest."""
     _demand(is_address(told.get("address")), "address", told.get("address"))
-    _demand(isinstance(addresses, list) and all(map(is_address, addresses)), "addresses", addresses)
-    for raw in _list(told, "disks"):
-        disk = _read(DestinationDisk, raw, "disks")
+    found = _read(Answer, {**told, "addresses": told.get("addresses") or [told.get("address")]}, "answer")
+    _demand(all(map(is_address, found.addresses)), "addresses", found.addresses)
+    for disk in found.disks:
         _demand(disk.path is None or _path(disk.path), f"disk {disk.target}: path", disk.path)
         _volume(disk)
-    for raw in _list(told, "nics"):
-        _nic(_read(DestinationNic, raw, "nics"))
-    listens = told.get("listens", {})
-    right = isinstance(listens, dict) and all(map(is_address, (*listens, *listens.values())))
-    _demand(right, "listens", listens)
-    if told.get("host") is not None:
+    for nic in found.nics:
+        _nic(nic)
+    _demand(all(map(is_address, (*found.listens, *found.listens.values()))), "listens", found.listens)
+    if found.host is not None:
         host_facts(told["host"])
-    return dict(told)
+    return found
+
+
+def remark(kind: type[M], told: object) -> M:
+    """An answer that only people read. One that cannot be read says nothing, and holds nothing up."""
+    try:
+        return kind.model_validate(told)
+    except ValidationError:
+        return kind()
 
 
 def stream_uri(told: object, address: str) -> str:
@@ -288,13 +294,6 @@ def _path(text: str) -> bool:
 def _plain(text: str) -> bool:
     """One line of text that no option could be taken for."""
     return not text.startswith("-") and _CONTROL.search(text) is None
-
-
-def _list(told: Mapping[str, Any], key: str) -> Collection[Any]:
-    found = told.get(key)
-    _demand(isinstance(found, list), key, found)
-    assert isinstance(found, list)
-    return found
 
 
 def _read(model: type[M], told: object, what: str) -> M:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import structlog
 
+from sterna.domain.entries.source import Snapshot
 from sterna.domain.errors import Permanent, SternaError, Undelivered, Unknown
 from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -138,9 +139,9 @@ class Context:
         return source or self.migration.source, destination or self.migration.destination
 
     @property
-    def asked_network(self) -> Data:
-        """For the outcome of a step that asked a network service: who that was; nothing without one."""
-        return {"network": self.host.network.service} if self.host.network.service else {}
+    def asked_network(self) -> str:
+        """For the outcome of a step that asked a network service: who that was; '' without one."""
+        return self.host.network.service
 
     @property
     def clock(self) -> Clock:
@@ -231,7 +232,7 @@ class Context:
 
     def vm_before(self) -> Vm:
         """P2's snapshot: the VM as it was, with every disk's `local` decided."""
-        return Vm.model_validate(self.history.results["snapshot-volumes"]["vm"])
+        return self.history.get(Snapshot).vm
 
     def incoming_vm(self) -> Vm:
         """On the destination: the VM as the source described it at P3."""

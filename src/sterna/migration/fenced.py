@@ -5,6 +5,7 @@ Called wherever the source has asked both hypervisors; the decisions themselves 
 
 from __future__ import annotations
 
+from sterna.domain.entries.source import Copied, Snapshot
 from sterna.domain.fencing import SourceFacts, after_return, without_destination
 from sterna.domain.model import DiskKind, GuestState, Observation
 from sterna.domain.whereabouts import Finding, Verdict
@@ -21,10 +22,10 @@ _OUTCOME = {
 def source_facts(ctx: Context) -> SourceFacts:
     """What this journal knows of the copy."""
     notes = ctx.history.notes
-    handed_over = ctx.handed_over or "copy-succeeded" in notes or "copy" in ctx.history.results
+    handed_over = ctx.handed_over or "copy-succeeded" in notes or ctx.history.has(Copied)
     settled = notes.get(WROTE_OFF, {}).get("outcome") == "completed"
     shared = False
-    if "snapshot-volumes" in ctx.history.results:
+    if ctx.history.has(Snapshot):
         disks = ctx.vm_before().disks
         shared = any(not d.local and not d.read_only and d.kind is not DiskKind.EMPTY for d in disks)
     return SourceFacts(

@@ -6,20 +6,23 @@ Read from the flow itself, so it says what the saga runner does. `docs/reference
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from sterna.domain.step import Flow, Step
 from sterna.migration.context import Context
 from sterna.migration.flow import DESTINATION, REMOVE_VOLUME_CONNECTION, SOURCE
 
-Steps = tuple[type[Step[Context]], ...]
+AnyStep = type[Step[Context, Any, Any]]
+"""One of either host."""
+Steps = tuple[AnyStep, ...]
 
 
-def at_source(failed: type[Step[Context]]) -> Steps:
+def at_source(failed: AnyStep) -> Steps:
     """What the source does when `failed` was the last step that it had begun."""
     return _compensation(SOURCE, failed)
 
 
-def at_destination(failed: type[Step[Context]], *, called: bool = True) -> Steps:
+def at_destination(failed: AnyStep, *, called: bool = True) -> Steps:
     """What the destination does when `failed` was the last step that it had begun.
 
     `called`: the source's call of R3 comes through, as it does unless this host is away. Then the volumes go first,
@@ -31,12 +34,12 @@ def at_destination(failed: type[Step[Context]], *, called: bool = True) -> Steps
     return REMOVE_VOLUME_CONNECTION + tuple(step for step in steps if step not in REMOVE_VOLUME_CONNECTION)
 
 
-def _compensation(flow: Flow[Context], failed: type[Step[Context]]) -> Steps:
+def _compensation(flow: Flow[Context], failed: AnyStep) -> Steps:
     begun = flow.until_pivot[: flow.until_pivot.index(failed) + 1]
     return flow.compensation(step.name for step in begun)
 
 
-def title(step: type[Step[Context]]) -> str:
+def title(step: AnyStep) -> str:
     """`connect-volumes (P9)`."""
     return f"{step.name} ({step.row})" if step.row else step.name
 

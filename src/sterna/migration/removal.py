@@ -11,29 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from sterna.domain.errors import Permanent, StorageSilent
-from sterna.domain.model import Data, StateFile, Value, Vm
+from sterna.domain.files import Created, Removed
+from sterna.domain.model import StateFile, Vm
 from sterna.migration.context import Context
 from sterna.migration.sharing import silent_on
-from sterna.ports.storage import Created
 
 TRIES, PAUSE_S = 4, 2.0
 """A folder may be read-only for a moment; one that stays so does not hold the migration up."""
 
 
-class Removed(Value):
-    """What became of the files."""
-
-    removed: tuple[str, ...] = ()
-    kept: dict[str, str] = {}
-    """Path -> why it was left alone."""
-
-    def words(self, host: str) -> str:
-        """For a status: what was kept on that host, and why; '' where nothing was."""
-        return "; ".join(f"{path} is kept on {host}: {why}" for path, why in self.kept.items())
-
-
 async def remove(
-    ctx: Context, created: Created, identities: Mapping[str, str], *, made_here: bool = False
+    ctx: Context, created: Created, identities: Mapping[str, str | None], *, made_here: bool = False
 ) -> Removed:
     """Remove the files that are still the ones of `identities` and nobody else's, then empty directories.
 
@@ -157,8 +145,3 @@ async def _against_state(ctx: Context, state: StateFile, perhaps: bool) -> str:
     if await storage.used_by((state.path,), claims, perhaps=perhaps):
         return "it is used"
     return await seen_there(ctx, f"{state.path}/state" if state.kind == "tpm" else state.path)  # of a TPM: a folder
-
-
-def report(removed: Removed) -> Data:
-    """For the outcome of a step."""
-    return removed.model_dump(mode="json")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sterna.domain.journal import Role
-from sterna.domain.model import Data, Disk, Refusal, Vm
+from sterna.domain.model import Disk, Refusal, Vm
 from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, uncarriable
 from sterna.migration.context import Context, HostPorts
 from sterna.ports.records import Journal
@@ -54,11 +54,14 @@ def cannot_bring(needs: Iterable[Need], told: Iterable[str], source: str, destin
     return [reason for reason in reasons if reason is not None]
 
 
-async def remove(ctx: Context, disks: Iterable[Disk], makers: set[str] | None) -> Data:
-    """Of the secrets these disks refer to: those that Sterna made here for this VM. `makers`: by these alone."""
+async def remove(ctx: Context, disks: Iterable[Disk], makers: set[str] | None) -> tuple[str, ...] | None:
+    """Of the secrets these disks refer to: those that Sterna made here for this VM. `makers`: by these alone.
+
+    The UUIDs of those that were removed; None where the disks refer to none.
+    """
     refs = refs_of(disks)
     if not refs:
-        return {}
+        return None
     removed = []
     for secret in await ctx.host.hypervisor.secrets_like(refs):
         mine = secret.made_for == ctx.vm_uuid and (makers is None or secret.made_by in makers)
@@ -66,7 +69,7 @@ async def remove(ctx: Context, disks: Iterable[Disk], makers: set[str] | None) -
             continue
         if await ctx.host.hypervisor.remove_secret(secret.uuid, ctx.vm_uuid, secret.made_by):
             removed.append(secret.uuid)
-    return {"removed": removed}
+    return tuple(removed)
 
 
 def counted_on(journal: Journal, secret: Secret, *, besides: str = "") -> bool:

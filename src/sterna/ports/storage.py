@@ -6,14 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from sterna.domain.claims import Claim, Sight
-from sterna.domain.model import Disk, FileOwner, Refusal, Value
-
-
-class Created(Value):
-    """What `create_disk` and `make_directory` are about to make, written to the journal before they act."""
-
-    directories: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
+from sterna.domain.files import Created
+from sterna.domain.model import Disk, FileOwner, Refusal
 
 
 class Storage(Protocol):

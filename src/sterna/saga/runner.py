@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from sterna.domain.entries.base import Outcome, Plan
 from sterna.domain.errors import Cancelled, Permanent, SternaError, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
@@ -54,6 +55,8 @@ class SagaContext(Protocol):
 
 
 C = TypeVar("C", bound=SagaContext)
+P = TypeVar("P", bound=Plan)
+O = TypeVar("O", bound=Outcome)  # noqa: E741 - an outcome
 
 
 class Runner:
@@ -95,7 +98,7 @@ class Runner:
             await self._clock.sleep(backoff.seconds)
             backoff.grow()
 
-    async def run(self, steps: Sequence[type[Step[C]]], ctx: C, *, forever: bool = False) -> None:
+    async def run(self, steps: Sequence[type[Step[C, Any, Any]]], ctx: C, *, forever: bool = False) -> None:
         """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`.
 
         A step's outcome is on disk before the next one acts, in one write with that one's intent: a disk's fsync is
@@ -111,14 +114,14 @@ class Runner:
         with contextlib.suppress(SternaError):  # a full disk: it goes with the next write, or the step is repeated
             ctx.flush()
 
-    async def _take(self, step: Step[C], ctx: C, forever: bool) -> None:
+    async def _take(self, step: Step[C, Any, Any], ctx: C, forever: bool) -> None:
         failing_ms, backoff, said = None, Backoff(FIRST_DELAY_S, LONGEST_DELAY_S), ""
         while True:
             began_ms = self._clock.monotonic_ms()
             try:
                 with no_leaks():
-                    data = await self._attempt(step, ctx)
-                ctx.write(Kind.DONE, row=step.row, name=step.name, data=data, lazily=True)
+                    outcome = await self._attempt(step, ctx)
+                ctx.write(Kind.DONE, row=step.row, name=step.name, data=outcome.to_data(), lazily=True)
                 return
             except PivotPassed:
                 raise
@@ -142,17 +145,23 @@ class Runner:
             await self._pause(pause_after(error, backoff.seconds, left_s), ctx, forever or step.settles_abort)
             backoff.grow()
 
-    async def _attempt(self, step: Step[C], ctx: C) -> Data:
-        plan = ctx.history.plans.get(step.name)
-        if plan is None:
-            plan = await step.plan(ctx)
-            ctx.write(Kind.INTENT, row=step.row, name=step.name, data=plan, lazily=step.reads_only)
+    async def _attempt(self, step: Step[C, P, O], ctx: C) -> O:
+        plan = await self._plan(step, ctx)
         if not step.reads_only:
             ctx.flush()  # where the intent is an earlier life's: the outcome of the step before comes first, too
         await self._fault_hook(step.name, step.row, "before")
-        data = await step.do(ctx, plan)
+        outcome = await step.do(ctx, plan)
         await self._fault_hook(step.name, step.row, "after")
-        return data
+        return outcome
+
+    async def _plan(self, step: Step[C, P, O], ctx: C) -> P:
+        """The first intent: the journal's, or one that is written now."""
+        written = ctx.history.plans.get(step.name)
+        if written is not None:
+            return step.read_intent(written)
+        plan = await step.plan(ctx)
+        ctx.write(Kind.INTENT, row=step.row, name=step.name, data=plan.to_data(), lazily=step.reads_only)
+        return plan
 
     async def _pause(self, seconds: float, ctx: C, deaf: bool) -> None:
         """Wait before the next try; an abort ends the wait early where it still counts."""
@@ -171,7 +180,7 @@ def pause_after(error: SternaError, backoff_s: float, left_s: float) -> float:
     return backoff_s
 
 
-def _as_sterna(step: Step[C], raised: Exception) -> SternaError:
+def _as_sterna(step: Step[C, Any, Any], raised: Exception) -> SternaError:
     """What the error asks for. A bug in a step is Permanent: it will not go away by itself."""
     if isinstance(raised, SternaError):
         return raised

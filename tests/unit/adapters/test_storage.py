@@ -9,8 +9,8 @@ import pytest
 
 from sterna.adapters.files.storage import FileStorage
 from sterna.domain.errors import Conflict, Permanent, Refused
+from sterna.domain.files import Created
 from sterna.domain.model import Disk, DiskKind
-from sterna.ports.storage import Created
 
 MIB = 1 << 20
 

@@ -23,9 +23,9 @@ from sterna.adapters.volumes.shared_file import SharedFileVolumes
 from sterna.controller.intents.migrate_vm import CHECK_LONGEST_S
 from sterna.domain.claims import Claim
 from sterna.domain.errors import StorageSilent, Temporary
+from sterna.domain.files import Created
 from sterna.domain.model import Disk, DiskKind
 from sterna.kit import mounts, threads
-from sterna.ports.storage import Created
 
 MIB = 1 << 20
 CALLS = ("stat", "lstat", "open", "access", "statvfs", "listdir", "scandir", "mkdir", "unlink", "rmdir", "chmod")

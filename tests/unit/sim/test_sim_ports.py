@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unreachable
+from sterna.domain.files import Created
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic
 from sterna.domain.plugs import as_bound
 from sterna.ports.hypervisor import Hypervisor
 from sterna.ports.network import Network
-from sterna.ports.storage import Created, Storage
+from sterna.ports.storage import Storage
 from sterna.ports.vif import Vif
 from sterna.ports.volume import Volumes
 from sterna.sim.libvirt.hypervisor import SimHypervisor

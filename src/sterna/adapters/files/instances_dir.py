@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sterna.domain.errors import Conflict, Permanent
+from sterna.domain.files import Created
 from sterna.domain.model import Disk
-from sterna.ports.storage import Created
 
 
 class InstancesDir:

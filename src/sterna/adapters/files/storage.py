@@ -24,11 +24,11 @@ from sterna.adapters.files.targets import FORMATS, against, against_backing, bas
 from sterna.adapters.files.usage import Place
 from sterna.domain.claims import Claim, Sight
 from sterna.domain.errors import Conflict, Permanent, Refused
+from sterna.domain.files import Created
 from sterna.domain.model import Disk, FileOwner, Refusal
 from sterna.kit.command import run
 from sterna.kit.mounts import LOOK_S, look_at, mount_of, on_disk
 from sterna.kit.threads import Worker
-from sterna.ports.storage import Created
 
 _QEMU_IMG_S = 30.0
 """Making a thin image writes a header; only a storage in trouble needs seconds."""

@@ -14,6 +14,7 @@ import structlog
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.events import Events
 from sterna.domain.copying import JobSample
+from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
 from sterna.domain.model import Data, GuestState
 from sterna.domain.progress import with_sample, with_status
@@ -113,13 +114,13 @@ def _from_destination(record: MigrationRecord, host: str, entry: Entry) -> Effec
     if entry.kind is Kind.STATUS:  # the source is dead and fenced: this half has ended it alone
         return _status(record.model_copy(update={"written_off": True}), entry)
     if entry.kind is Kind.DONE and entry.row == "F8":
-        return Effect(record=record, vm=_arrived(host, entry.data))
+        return Effect(record=record, vm=_arrived(host, entry))
     return Effect(record=record)
 
 
-def _arrived(host: str, data: Data) -> VmChange:
+def _arrived(host: str, entry: Entry) -> VmChange:
     try:
-        state = GuestState(str(data.get("power_state")))
+        state = GuestState(VmUpdated.read(entry).power_state)
     except ValueError:
         state = GuestState.UNKNOWN
     return VmChange(host=host, state=state)

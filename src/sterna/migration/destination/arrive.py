@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import contextlib
 
+from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.destination import (
+    BindingsActivated,
+    NetworkInfoAfter,
+    ResourcesUpdated,
+    VifsPlugged,
+    VmUpdated,
+)
 from sterna.domain.errors import Permanent, Temporary
-from sterna.domain.model import Data, GuestState, Nic
+from sterna.domain.model import GuestState
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, SAVED
@@ -13,46 +21,46 @@ from sterna.migration.context import AUTOSTART, Context
 from sterna.migration.destination.taps import unplug_taps
 
 
-class ReadNetworkInfoAfter(Step[Context]):
+class ReadNetworkInfoAfter(Step[Context, NoPlan, NetworkInfoAfter]):
     """F6: the VM's network info, from what P10 plugged; virtual functions are given to the guest."""
 
     row, name = "F6", "read-network-info-after"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> NetworkInfoAfter:
         """The NICs that must be plugged now."""
-        nics = [Nic.model_validate(raw) for raw in ctx.history.results["plug-vifs"]["nics"]]
+        nics = ctx.history.get(VifsPlugged).nics
         for nic in (n for n in nics if n.plug == HOSTDEV):
             if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
                 await ctx.host.hypervisor.attach_nic(ctx.vm_uuid, nic)
-        return {"nics": [nic.model_dump(mode="json") for nic in nics]}
+        return NetworkInfoAfter(nics=nics)
 
 
-class ActivateBindings(Step[Context]):
+class ActivateBindings(Step[Context, NoPlan, BindingsActivated]):
     """F7: the ports are this host's now, at the network service and in the switch."""
 
     row, name = "F7", "activate-bindings"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> BindingsActivated:
         """Confirm what was activated at the switch-over, drop the source's, then look at the switch."""
         await ctx.host.network.settle(ctx.incoming_vm(), *ctx.network_hosts)
         if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state in GONE:
-            return ctx.asked_network
+            return BindingsActivated(network=ctx.asked_network)
         has = {nic.mac for nic in (await ctx.host.hypervisor.vm(ctx.vm_uuid)).nics}
-        for nic in (Nic.model_validate(n) for n in ctx.history.results["plug-vifs"]["nics"]):
+        for nic in ctx.history.get(VifsPlugged).nics:
             # one that somebody detached meanwhile is nobody's to wait for
             if (nic.mac in has or nic.plug == HOSTDEV) and not await ctx.host.vif.wired(nic):
                 raise Temporary(f"{nic.device or nic.mac} is not wired", fix="see to its bridge, or detach the NIC")
-        return ctx.asked_network
+        return BindingsActivated(network=ctx.asked_network)
 
 
-class UpdateVm(Step[Context]):
+class UpdateVm(Step[Context, NoPlan, VmUpdated]):
     """F8: read the VM's state here; its host, power_state and task_state are updated. Autostart as it was; nothing
     of the copy of its disks is left in its QEMU."""
 
     row, name = "F8", "update-vm"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> VmUpdated:
         """What this hypervisor says, and the finished job's statistics."""
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if seen.state is GuestState.UNKNOWN:
@@ -63,25 +71,19 @@ class UpdateVm(Step[Context]):
             with contextlib.suppress(Permanent):  # a QEMU that cannot be asked has to be left as it is
                 await ctx.host.hypervisor.end_exports(ctx.vm_uuid)
         job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
-        return {
-            "host": ctx.host.name,
-            "power_state": seen.state,
-            "power_reason": seen.reason,
-            "task_state": None,
-            "job": job.model_dump(mode="json") if job else None,
-        }
+        return VmUpdated(host=ctx.host.name, power_state=seen.state, power_reason=seen.reason, job=job)
 
 
-class UpdateResources(Step[Context]):
+class UpdateResources(Step[Context, NoPlan, ResourcesUpdated]):
     """F9: this host's resources are updated. The migration is complete on the destination."""
 
     row, name = "F9", "update-resources"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> ResourcesUpdated:
         """What this host has free now. Of a guest that has ended here, the taps made ahead of it go too."""
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if seen.state in GONE and seen.reason != SAVED:  # one that is defined here may be started again
             await unplug_taps(ctx, for_good=seen.state is GuestState.ABSENT)
         await ctx.host.hypervisor.close_recovery(ctx.vm_uuid)
         facts = await ctx.host.hypervisor.host()
-        return {"memory_free_bytes": facts.memory_free_bytes}
+        return ResourcesUpdated(memory_free_bytes=facts.memory_free_bytes)

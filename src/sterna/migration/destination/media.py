@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import Any
 
+from sterna.domain.entries.destination import TargetsMade
 from sterna.domain.errors import BadRequest, Conflict
 from sterna.domain.model import Data
 from sterna.migration.context import Context
@@ -15,7 +16,8 @@ from sterna.migration.media import LARGEST_MEDIUM, PIECE_BYTES
 async def take(ctx: Context, told: Data) -> Data:
     """The destination's half. Raises Conflict, BadRequest, Permanent."""
     path, offset, data = _piece(told)
-    made = ctx.history.results.get("create-instance-directory", {}).get("files", ())
+    targets = ctx.history.find(TargetsMade)
+    made = targets.files if targets else ()
     carried = [d.path for d in ctx.incoming_vm().disks if d.carried]
     if ctx.history.turned is not None or ctx.history.closed or path not in made or path not in carried:
         raise Conflict(f"{ctx.host.name} expects no {path} in migration {ctx.migration.id}")

@@ -6,109 +6,129 @@ Each step is journaled on this host. The undos are in `rollback.py`, under R3 an
 from __future__ import annotations
 
 from sterna.domain.copying import DestinationDisk, DestinationNic
+from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.destination import (
+    DevicesClaimed,
+    DevicesToClaim,
+    DriverPrepared,
+    ImageRead,
+    NetworkInfo,
+    Tap,
+    TapsToMake,
+    TargetsMade,
+    TargetsToMake,
+    VifsPlugged,
+    VolumesAttached,
+    VolumesConnected,
+    VolumesToAttach,
+    VolumesToConnect,
+)
+from sterna.domain.entries.source import Answer
 from sterna.domain.errors import (
     Conflict,
     Refused,
 )
-from sterna.domain.journal import Kind, Role
-from sterna.domain.model import Data, Disk, DiskKind, Nic
+from sterna.domain.hosts import HostFacts
+from sterna.domain.journal import Role
+from sterna.domain.model import DiskKind, Nic
 from sterna.domain.plugs import MADE_AHEAD, claimed, device_name
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.destination import promises, rollback
 from sterna.migration.image import against, image_of
-from sterna.ports.storage import Created
 
 
-class AttachVolumes(Step[Context]):
+class AttachVolumes(Step[Context, VolumesToAttach, VolumesAttached]):
     """P4: the volumes as this host must reach them; this host is admitted at the volume service."""
 
     row, name = "P4", "attach-volumes"
     undo = (rollback.TerminateConnections,)
 
-    async def plan(self, ctx: Context) -> Data:
+    async def plan(self, ctx: Context) -> VolumesToAttach:
         """Which volumes are about to be attached here."""
-        disks = [d for d in ctx.incoming_vm().disks if not d.local and d.kind is not DiskKind.EMPTY]
-        return {"disks": [d.model_dump(mode="json") for d in disks]}
+        disks = (d for d in ctx.incoming_vm().disks if not d.local and d.kind is not DiskKind.EMPTY)
+        return VolumesToAttach(disks=tuple(disks))
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: VolumesToAttach) -> VolumesAttached:
         """Attach them, one by one."""
-        attached = []
-        for raw in plan["disks"]:
-            disk = Disk.model_validate(raw)
-            attached.append(await ctx.host.volumes_for(disk).attach(disk))
-        return {"disks": [d.model_dump(mode="json") for d in attached]}
+        attached = [await ctx.host.volumes_for(disk).attach(disk) for disk in plan.disks]
+        return VolumesAttached(disks=tuple(attached))
 
 
-class ReadNetworkInfo(Step[Context]):
+class ReadNetworkInfo(Step[Context, NoPlan, NetworkInfo]):
     """P5: the NICs as this host must plug them."""
 
     row, name = "P5", "read-network-info"
     undo = (rollback.WithdrawBindings,)
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> NetworkInfo:
         """Ask the network service; what each plug type needs must be here. Raises Refused with every reason."""
         nics = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.network_hosts[1])
         refusals = [refusal for nic in nics for refusal in await ctx.host.vif.check(nic)]
         if refusals:
             raise Refused(refusals)
-        return {"nics": [n.model_dump(mode="json") for n in nics]} | ctx.asked_network
+        return NetworkInfo(nics=nics, network=ctx.asked_network)
 
 
-class PrepareDriver(Step[Context]):
+class PrepareDriver(Step[Context, NoPlan, DriverPrepared]):
     """P6: hand over to the hypervisor's side: it must know no guest of this UUID that is not ours."""
 
     row, name = "P6", "driver-pre-live-migration"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> DriverPrepared:
         """The hypervisor's own checks, once more, now that nothing else can come in between; and at which of this
         host's addresses the guest shall listen where it listened at one of the source's."""
         vm = ctx.incoming_vm()
         refusals = await promises.judge(ctx.host, ctx.journal, vm, before=ctx.migration.id)
         if refusals:
             raise Refused(refusals)
-        return {"listens": await ctx.host.hypervisor.listens_for(vm)}
+        return DriverPrepared(listens=await ctx.host.hypervisor.listens_for(vm))
 
 
-class ReadImageMetadata(Step[Context]):
+class ReadImageMetadata(Step[Context, NoPlan, ImageRead]):
     """P7: the VM's image metadata, and whether this host is what the image demands."""
 
     row, name = "P7", "read-image-metadata"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> ImageRead:
         """What the source's definition carries, else what the image service says."""
         image = await image_of(ctx.host, ctx.incoming_vm())
         refusals = await against(ctx.host, image)
         if refusals:
             raise Refused(refusals)
-        return {"image": image}
+        return ImageRead(image=image)
 
 
-class CreateInstanceDirectory(Step[Context]):
+class CreateInstanceDirectory(Step[Context, TargetsToMake, TargetsMade]):
     """P8: the instance directory and the empty targets of local disks."""
 
     row, name = "P8", "create-instance-directory"
     undo = (rollback.RemoveInstanceDirectory,)
 
-    async def plan(self, ctx: Context) -> Data:
+    async def plan(self, ctx: Context) -> TargetsToMake:
         """Exactly what will be made: it does not exist before, and only this will be removed again."""
         vm = ctx.incoming_vm()
         local = tuple(d for d in vm.disks if d.local)
         storage = ctx.host.storage
         absent = [state.path for state in vm.firmware if await storage.identity(state.path) is None]
-        return (await storage.plan_targets(vm.uuid, local)).model_dump() | {"absent": absent}
+        targets = await storage.plan_targets(vm.uuid, local)
+        return TargetsToMake(directories=targets.directories, files=targets.files, absent=tuple(absent))
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: TargetsToMake) -> TargetsMade:
         """Make them; by their identities R7 knows them again."""
         local, storage = tuple(d for d in ctx.incoming_vm().disks if d.local), ctx.host.storage
-        created = Created.model_validate(plan)
-        await storage.create_targets(local, created)
-        return plan | {"identities": {path: await storage.identity(path) for path in created.files}}
+        await storage.create_targets(local, plan)
+        return TargetsMade(
+            directories=plan.directories,
+            files=plan.files,
+            absent=plan.absent,
+            identities={path: await storage.identity(path) for path in plan.files},
+        )
 
 
-class ClaimDevices(Step[Context]):
+class ClaimDevices(Step[Context, DevicesToClaim, DevicesClaimed]):
     """P8: which device of this host each NIC gets that has one for itself: a virtual function, a macvtap's parent.
 
     The intent in the journal is the claim; it lasts while the migration is open, and the guest has the device then.
@@ -116,24 +136,24 @@ class ClaimDevices(Step[Context]):
 
     row, name = "P8", "claim-devices"
 
-    async def plan(self, ctx: Context) -> Data:
+    async def plan(self, ctx: Context) -> DevicesToClaim:
         """What nobody has, and no guest on its way here has been promised."""
         taken = set(_claims_of_others(ctx))
         nics = []
-        for raw in ctx.history.results["read-network-info"]["nics"]:
-            nic = await ctx.host.vif.claim(Nic.model_validate(raw), taken)
+        for wanted in ctx.history.get(NetworkInfo).nics:
+            nic = await ctx.host.vif.claim(wanted, taken)
             taken |= {c for c in (claimed(nic),) if c}
-            nics.append(nic.model_dump(mode="json"))
-        return {"nics": nics}
+            nics.append(nic)
+        return DevicesToClaim(nics=tuple(nics))
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: DevicesToClaim) -> DevicesClaimed:
         """Two may have chosen at once: then it is whose intent was written first. Raises Conflict."""
         others = _claims_of_others(ctx)
         mine = next(e.seq for e in ctx.journal.entries(ctx.migration.id) if e.name == self.name)
-        for nic in (Nic.model_validate(raw) for raw in plan["nics"]):
+        for nic in plan.nics:
             if others.get(claimed(nic) or "", mine) < mine:
                 raise Conflict(f"{claimed(nic)} has been promised to another guest that is on its way here")
-        return plan
+        return DevicesClaimed(nics=plan.nics)
 
 
 def _claims_of_others(ctx: Context) -> dict[str, int]:
@@ -143,60 +163,58 @@ def _claims_of_others(ctx: Context) -> dict[str, int]:
         if role is not Role.DESTINATION or migration.id == ctx.migration.id:
             continue
         for entry in ctx.journal.entries(migration.id):
-            if entry.name == ClaimDevices.name and entry.kind is Kind.INTENT:
-                for device in (claimed(Nic.model_validate(raw)) for raw in entry.data["nics"]):
-                    if device:
-                        found[device] = min(entry.seq, found.get(device, entry.seq))
+            intent = DevicesToClaim.of(entry)
+            for device in map(claimed, intent.nics if intent else ()):
+                if device:
+                    found[device] = min(entry.seq, found.get(device, entry.seq))
     return found
 
 
-class ConnectVolumes(Step[Context]):
+class ConnectVolumes(Step[Context, VolumesToConnect, VolumesConnected]):
     """P9: make the volumes reachable from here, and prove it by opening them read-only."""
 
     row, name = "P9", "connect-volumes"
     undo = (rollback.DisconnectVolumesHere,)
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: VolumesToConnect) -> VolumesConnected:
         """Connect them, one by one."""
-        connected = []
-        for raw in ctx.history.results["attach-volumes"]["disks"]:
-            disk = Disk.model_validate(raw)
-            connected.append(await ctx.host.volumes_for(disk).connect(disk))
-        return {"disks": [d.model_dump(mode="json") for d in connected]}
+        disks = ctx.history.get(VolumesAttached).disks
+        connected = [await ctx.host.volumes_for(disk).connect(disk) for disk in disks]
+        return VolumesConnected(disks=tuple(connected))
 
 
-class PlugVifs(Step[Context]):
+class PlugVifs(Step[Context, TapsToMake, VifsPlugged]):
     """P10: make each NIC's tap ahead of the guest and add it to its bridge; of a NIC whose device libvirt makes
     with the guest, look whether it can."""
 
     row, name = "P10", "plug-vifs"
     undo = (rollback.RemoveVifs,)
 
-    async def plan(self, ctx: Context) -> Data:
+    async def plan(self, ctx: Context) -> TapsToMake:
         """The taps about to be made."""
-        taps = [n for n in _nics_here(ctx) if n.plug in MADE_AHEAD]
-        return {"taps": [{"device": device_name(n), "nic": n.model_dump(mode="json")} for n in taps]}
+        nics = (n for n in _nics_here(ctx) if n.plug in MADE_AHEAD)
+        return TapsToMake(taps=tuple(Tap(device=device_name(n), nic=n) for n in nics))
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: TapsToMake) -> VifsPlugged:
         """Plug them, one by one."""
         plugged = []
-        devices = {tap["nic"]["mac"]: tap["device"] for tap in plan["taps"]}
+        devices = {tap.nic.mac: tap.device for tap in plan.taps}
         for nic in _nics_here(ctx):
             device = devices[nic.mac] if nic.plug in MADE_AHEAD else ""
             plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=device))
-        return {"nics": [n.model_dump(mode="json") for n in plugged]}
+        return VifsPlugged(nics=tuple(plugged))
 
 
-def _nics_here(ctx: Context) -> list[Nic]:
+def _nics_here(ctx: Context) -> tuple[Nic, ...]:
     """As this host shall plug them, with what P8 claimed."""
-    found = ctx.history.results.get("claim-devices") or ctx.history.results["read-network-info"]
-    return [Nic.model_validate(raw) for raw in found["nics"]]
+    claims = ctx.history.find(DevicesClaimed)
+    return (claims or ctx.history.get(NetworkInfo)).nics
 
 
-def pre_live_migration_result(ctx: Context) -> Data:
-    """P11: what the destination's domain XML must say, as typed data: `disks`, `nics`, `uri`."""
-    results = ctx.history.results
-    connected = [Disk.model_validate(d) for d in results["connect-volumes"]["disks"]]
+def pre_live_migration_result(ctx: Context, facts: HostFacts) -> Answer:
+    """P11: what the destination's domain XML must say, and where this host is reached."""
+    history = ctx.history
+    connected = history.get(VolumesConnected).disks
     logins = {d.target: d.chap for d in ctx.incoming_vm().disks}
     disks = [
         DestinationDisk(
@@ -234,12 +252,13 @@ def pre_live_migration_result(ctx: Context) -> Data:
             mode=n.mode,
             pci=n.pci,
         )
-        for n in (Nic.model_validate(raw) for raw in results["plug-vifs"]["nics"])
+        for n in history.get(VifsPlugged).nics
     ]
-    return {
-        "disks": [d.model_dump(mode="json") for d in disks],
-        "nics": [n.model_dump(mode="json") for n in nics],
-        "listens": results["driver-pre-live-migration"].get("listens", {}),
-        "address": ctx.host.address,
-        "addresses": [ctx.host.address, *ctx.host.more_addresses],
-    }
+    return Answer(
+        disks=tuple(disks),
+        nics=tuple(nics),
+        listens=history.get(DriverPrepared).listens,
+        address=ctx.host.address,
+        addresses=(ctx.host.address, *ctx.host.more_addresses),
+        host=facts,
+    )

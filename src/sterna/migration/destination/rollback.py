@@ -5,42 +5,50 @@ Every step is retried for as long as it takes. Each copes with a `do` that stopp
 
 from __future__ import annotations
 
+from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.destination import (
+    BindingsWithdrawn,
+    TargetsMade,
+    TargetsRemoved,
+    TargetsToMake,
+    VolumesToAttach,
+    VolumesToConnect,
+)
 from sterna.domain.errors import Conflict, Temporary
-from sterna.domain.model import Data, Disk, GuestState
+from sterna.domain.model import Disk, GuestState
 from sterna.domain.step import Step
 from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.destination.taps import unplug_taps
-from sterna.ports.storage import Created
 
 
-class DisconnectVolumesHere(Step[Context]):
+class DisconnectVolumesHere(Step[Context, NoPlan, Done]):
     """R3, undo of P9: this host lets go of the volumes."""
 
     row, name = "R3", "disconnect-volumes-here"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Those P9 may have connected."""
-        if "connect-volumes" not in ctx.history.plans:
-            return {}
+        if not ctx.history.has(VolumesToConnect):
+            return Done()
         await refuse_if_used(ctx)
         for disk in attached_disks(ctx):
             await ctx.host.volumes_for(disk).disconnect(disk)
-        return {}
+        return Done()
 
 
-class TerminateConnections(Step[Context]):
+class TerminateConnections(Step[Context, NoPlan, Done]):
     """R3, undo of P4: this host's admissions are withdrawn."""
 
     row, name = "R3", "terminate-connections"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Those P4 meant to make, made or not."""
         if disks := attached_disks(ctx):
             await refuse_if_used(ctx)
         for disk in disks:
             await ctx.host.volumes_for(disk).detach(disk)
-        return {}
+        return Done()
 
 
 async def refuse_if_used(ctx: Context) -> None:
@@ -56,17 +64,18 @@ async def refuse_if_used(ctx: Context) -> None:
         )
 
 
-def attached_disks(ctx: Context) -> list[Disk]:
+def attached_disks(ctx: Context) -> tuple[Disk, ...]:
     """P4's intent on this host."""
-    return [Disk.model_validate(d) for d in ctx.history.plans.get("attach-volumes", {}).get("disks", ())]
+    plan = ctx.history.find(VolumesToAttach)
+    return plan.disks if plan else ()
 
 
-class RemoveConfiguration(Step[Context]):
+class RemoveConfiguration(Step[Context, NoPlan, Done]):
     """R5: nothing of the VM's configuration stays on this host; a guest that runs here is never touched."""
 
     row, name = "R5", "remove-configuration"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """End what waits for its memory and never ran, undefine what is ours and inactive.
 
         R0 has settled that the guest is the source's: a definition of this epoch without a QEMU is left over.
@@ -80,45 +89,45 @@ class RemoveConfiguration(Step[Context]):
             await ctx.host.hypervisor.end_incoming(uuid, epoch)
             seen = await ctx.host.hypervisor.observe(uuid)
         if seen.state is GuestState.SHUTOFF and seen.epoch == epoch:
-            made = frozenset(ctx.history.plans.get("create-instance-directory", {}).get("absent", ()))
+            targets = ctx.history.find(TargetsToMake)
+            made = frozenset(targets.absent if targets else ())
             state = () if ctx.peer_fenced else await removal.private_state(ctx, ctx.incoming_vm(), made_here=made)
             await ctx.host.hypervisor.undefine(uuid, epoch, remove=state)
         await ctx.host.hypervisor.close_recovery(uuid)
-        return {}
+        return Done()
 
 
-class RemoveVifs(Step[Context]):
+class RemoveVifs(Step[Context, NoPlan, Done]):
     """R6, undo of P10: the taps made ahead."""
 
     row, name = "R6", "remove-vifs"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Those P10 meant to make, made or not, and only if they are still this VM's."""
         await unplug_taps(ctx)
-        return {}
+        return Done()
 
 
-class WithdrawBindings(Step[Context]):
+class WithdrawBindings(Step[Context, NoPlan, BindingsWithdrawn]):
     """R6, undo of P5: this host's inactive bindings."""
 
     row, name = "R6", "withdraw-bindings"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> BindingsWithdrawn:
         """Those the source made for it, if they are still there."""
         await ctx.host.network.withdraw(ctx.incoming_vm(), *ctx.network_hosts)
-        return ctx.asked_network
+        return BindingsWithdrawn(network=ctx.asked_network)
 
 
-class RemoveInstanceDirectory(Step[Context]):
+class RemoveInstanceDirectory(Step[Context, NoPlan, TargetsRemoved]):
     """R7, undo of P8: only what P8's intent says was about to be made here, and only if it still is that."""
 
     row, name = "R7", "remove-instance-directory"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> TargetsRemoved:
         """Remove it. What somebody has come to use meanwhile is kept, and said."""
-        created = ctx.history.plans.get("create-instance-directory")
-        if created is None:
-            return {}
-        made = ctx.history.results.get("create-instance-directory", {}).get("identities", {})
-        removed = await removal.remove(ctx, Created.model_validate(created), made, made_here=True)
-        return removed.model_dump(mode="json")
+        targets, made = ctx.history.find(TargetsToMake), ctx.history.find(TargetsMade)
+        if targets is None:
+            return TargetsRemoved()
+        removed = await removal.remove(ctx, targets, made.identities if made else {}, made_here=True)
+        return TargetsRemoved(removed=removed.removed, kept=removed.kept)

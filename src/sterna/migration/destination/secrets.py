@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.destination import SecretsMade, SecretsRemoved, VolumesAttached
 from sterna.domain.errors import Refused, Temporary
-from sterna.domain.model import Data, Disk
+from sterna.domain.model import Disk
 from sterna.domain.secrets import Need, Secret, refs_of
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.secrets import about, cannot_bring, lacking, remove
 
 
-class RemoveSecrets(Step[Context]):
+class RemoveSecrets(Step[Context, NoPlan, SecretsRemoved]):
     """R5, undo of the making: what this migration made here is undefined."""
 
     row, name = "R5", "remove-secrets"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> SecretsRemoved:
         """Found by its mark; what a domain here uses by now, or another guest on its way here counts on, stays."""
         attached = _attached(ctx)
         makers = {ctx.migration.id, *(d.attachment_id for d in attached if d.attachment_id)}
-        return await remove(ctx, [*ctx.incoming_vm().disks, *attached], makers)
+        return SecretsRemoved(removed=await remove(ctx, [*ctx.incoming_vm().disks, *attached], makers))
 
 
-class MakeSecrets(Step[Context]):
+class MakeSecrets(Step[Context, NoPlan, SecretsMade]):
     """P9, before the volumes are opened: this host's libvirt has each secret that the VM's disks refer to."""
 
     row, name = "P9", "make-secrets"
     undo = (RemoveSecrets,)
     patience_s = 0.0  # what is missing comes with the next P3, not by itself
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> SecretsMade:
         """Make those that are missing, with what P3 brought. Raises Refused; Temporary: bring it again."""
         needs = _needed(ctx)
         missing, refusals = await lacking(ctx.host, needs, ctx.vm_uuid)
@@ -41,7 +43,9 @@ class MakeSecrets(Step[Context]):
         for known in (need.known for need in missing if need.known is not None):
             await self._make(ctx, known)
             made.append(known.uuid)
-        return {"made": made, "found": [n.key for n in needs if n.key not in made]} if needs else {}
+        if not needs:
+            return SecretsMade()
+        return SecretsMade(made=tuple(made), found=tuple(n.key for n in needs if n.key not in made))
 
     async def _make(self, ctx: Context, known: Secret) -> None:
         sealed = ctx.brought.get("sealed", {}).get(known.uuid)
@@ -60,6 +64,6 @@ def _needed(ctx: Context) -> list[Need]:
     return [told.get(ref, Need(ref=ref)) for ref in before if ref in after]
 
 
-def _attached(ctx: Context) -> list[Disk]:
+def _attached(ctx: Context) -> tuple[Disk, ...]:
     """The volumes as P4 found that this host reaches them."""
-    return [Disk.model_validate(raw) for raw in ctx.history.results["attach-volumes"]["disks"]]
+    return ctx.history.get(VolumesAttached).disks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sterna.domain.entries.destination import TapsToMake
 from sterna.domain.model import Data, Nic
 from sterna.migration.context import AUTOSTART, Context
 
@@ -17,8 +18,8 @@ async def make_way(ctx: Context, autostart: bool) -> Data:
 
 def taps_made(ctx: Context) -> list[Nic]:
     """The NICs whose tap P10 meant to make here, each with its `device`."""
-    taps = ctx.history.plans.get("plug-vifs", {}).get("taps", ())
-    return [Nic.model_validate(tap["nic"]).model_copy(update={"device": tap["device"]}) for tap in taps]
+    plan = ctx.history.find(TapsToMake)
+    return [tap.nic.model_copy(update={"device": tap.device}) for tap in (plan.taps if plan else ())]
 
 
 async def unplug_taps(ctx: Context, *, for_good: bool = True) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
+from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.source import AutostartBefore, Copied, DestinationAnswer, DisksToCopy, Owned
 from sterna.domain.errors import Cancelled, Permanent, Refused, SternaError
-from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import Finding, Verdict
@@ -29,35 +30,34 @@ WAITING_COPY = "waiting-copy"
 """Note: why the copy is not watched now."""
 
 
-class SetMigrating(Step[Context]):
+class SetMigrating(Step[Context, NoPlan, Done]):
     """M1: the status becomes `migrating`."""
 
     row, name = "M1", "set-migrating"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Journal the status."""
         ctx.set_status(Status.MIGRATING, f"copying to {ctx.migration.destination}")
-        return {}
+        return Done()
 
 
-class FindLocalDisks(Step[Context]):
+class FindLocalDisks(Step[Context, NoPlan, DisksToCopy]):
     """M2: the disks only the source can see are copied with the memory."""
 
     row, name = "M2", "find-local-disks"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> DisksToCopy:
         """Both sides must agree on which disks are copied, or nothing is."""
         ours = sorted(d.target for d in ctx.vm_before().disks if d.local and not d.carried)
-        answer = ctx.history.results["pre-live-migration"]
-        theirs = sorted(d["target"] for d in answer["disks"] if d["copied"])
+        theirs = sorted(d.target for d in ctx.history.get(DestinationAnswer).disks if d.copied)
         if ours != theirs:
             raise Permanent(f"the source would copy {ours}, the destination prepared {theirs}")
-        return {"copied": ours}
+        return DisksToCopy(copied=tuple(ours))
 
 
-class TakeOwnership(Step[Context]):
+class TakeOwnership(Step[Context, AutostartBefore, Owned]):
     """Before M4: this migration's epoch into the domain's metadata, and autostart off.
 
     The epoch is the proof of ownership both hosts check; a source that rebooted with autostart on would start
@@ -67,21 +67,21 @@ class TakeOwnership(Step[Context]):
     name = "take-ownership"
     undo = (rollback.RestoreAutostart,)
 
-    async def plan(self, ctx: Context) -> Data:
+    async def plan(self, ctx: Context) -> AutostartBefore:
         """What autostart is now: it may have been changed since P2, while the destination prepared."""
-        return {"autostart": (await ctx.host.hypervisor.vm(ctx.vm_uuid)).autostart}
+        return AutostartBefore(autostart=(await ctx.host.hypervisor.vm(ctx.vm_uuid)).autostart)
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: AutostartBefore) -> Owned:
         """Write both; repeating is harmless. Raises Refused beside a job, for which libvirt would wait."""
         if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):
             raise Refused(keeps)
         await ctx.host.hypervisor.mark(ctx.vm_uuid, ctx.migration.id, ctx.migration.epoch)
-        if plan["autostart"]:
+        if plan.autostart:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, False)
-        return {"epoch": ctx.migration.epoch}
+        return Owned(epoch=ctx.migration.epoch)
 
 
-class Interlock(Step[Context]):
+class Interlock(Step[Context, NoPlan, Done]):
     """Before M4: once the guest's state has left, its QEMU here cannot let it run again, whoever asks.
 
     libvirt would, where the destination's answer is lost on the way. From here on only Sterna can, and does so when
@@ -91,13 +91,13 @@ class Interlock(Step[Context]):
     name = "interlock"
     undo = (rollback.ReleaseInterlock,)
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Set it; repeating is harmless."""
         await ctx.host.hypervisor.interlock(ctx.vm_uuid, ctx.migration.epoch)
-        return {}
+        return Done()
 
 
-class Copy(Step[Context]):
+class Copy(Step[Context, NoPlan, Copied]):
     """M4, with M3 (watch), M5 (success) and M6 (failure): the step whose end is the pivot."""
 
     row, name = "M4", "copy"
@@ -108,7 +108,7 @@ class Copy(Step[Context]):
         """Once the copy has begun; what comes before may hang."""
         return "copy-started" in ctx.history.notes
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Copied:
         """Start or join the copy and see it to its end.
 
         Returns when the guest is the destination's. Raises Cancelled or Permanent when it stayed.
@@ -163,14 +163,14 @@ class Copy(Step[Context]):
             return True
         return False
 
-    async def _arrived(self, ctx: Context, finding: Finding) -> Data:
+    async def _arrived(self, ctx: Context, finding: Finding) -> Copied:
         ended = finding.verdict is Verdict.ENDED_AT_DESTINATION
         job = None
         with contextlib.suppress(SternaError):  # the disks are counted on this side only; not worth a failure
             job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
         data = {"why": finding.why, "guest_ended": ended, "job": job.model_dump(mode="json") if job else None}
         ctx.note("M5", "copy-succeeded", data)
-        return {"guest_ended": ended}
+        return Copied(guest_ended=ended)
 
     def _stayed(self, ctx: Context, finding: Finding, failure: str) -> SternaError:
         said = failure or ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("message", "")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sterna.domain import untrusted
 from sterna.domain.addresses import in_uri
-from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
+from sterna.domain.copying import CopyPlan
+from sterna.domain.entries.source import DestinationAnswer
 from sterna.domain.hosts import Transport
 from sterna.domain.objective import CopyParameters
 from sterna.migration.context import Context
@@ -16,16 +17,16 @@ SLOWEST_MIB_S = 1
 
 def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:
     """All that libvirt must be told, from the snapshot (P2), the destination's answer (P11) and the solver's."""
-    answer = ctx.history.results["pre-live-migration"]
+    answer = ctx.history.get(DestinationAnswer)
     transport = made_of.transport
     return CopyPlan(
         migration_id=ctx.migration.id,
         epoch=ctx.migration.epoch,
-        destination_uri=stream.control_uri(ctx.host, answer["address"], transport),
-        migrate_uri=None if transport is Transport.SSH else f"tcp://{in_uri(untrusted.address(answer['address']))}",
-        disks=tuple(DestinationDisk.model_validate(d) for d in answer["disks"]),
-        nics=tuple(DestinationNic.model_validate(n) for n in answer["nics"]),
-        listens=answer.get("listens", {}),
+        destination_uri=stream.control_uri(ctx.host, answer.address, transport),
+        migrate_uri=None if transport is Transport.SSH else f"tcp://{in_uri(untrusted.address(answer.address))}",
+        disks=answer.disks,
+        nics=answer.nics,
+        listens=answer.listens,
         persistent=ctx.vm_before().persistent,
         flags=made_of.flags,
         parameters=_numbers(ctx, made_of),

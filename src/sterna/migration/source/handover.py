@@ -77,7 +77,7 @@ async def switch_network(ctx: Context) -> None:
         with turns.turn():
             await ctx.host.network.switch(ctx.vm_before(), *ctx.network_hosts)
             if ctx.asked_network:
-                ctx.note_once("", PORTS_SWITCHED, ctx.asked_network)
+                ctx.note_once("", PORTS_SWITCHED, {"network": ctx.asked_network})
             return
         await ctx.clock.sleep(LOOK_EVERY_S / 10)
 

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import base64
 
+from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.source import MediaSent
 from sterna.domain.errors import Permanent
-from sterna.domain.model import Data
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.media import PIECE_BYTES
 from sterna.migration.source.asking import unless_aborted
 
 
-class SendMedia(Step[Context]):
+class SendMedia(Step[Context, NoPlan, MediaSent]):
     """Before the copy: the bytes of media that the destination does not have."""
 
     name = "send-media"
     patience_s = 60.0  # as P3: a destination agent that was killed gets the time to be started again
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> MediaSent:
         """One after the other; repeating is harmless. Raises Permanent where one was changed meanwhile."""
         sent = {}
         for path in (d.path for d in ctx.vm_before().disks if d.carried and d.path):
             sent[path] = await _send(ctx, path)
-        return {"sent": sent}
+        return MediaSent(sent=sent)
 
 
 async def _send(ctx: Context, path: str) -> int:

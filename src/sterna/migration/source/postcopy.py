@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from sterna.domain import untrusted
+from sterna.domain.entries.source import DestinationAnswer
 from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
 from sterna.domain.status import Status
@@ -68,7 +69,7 @@ async def give_up(ctx: Context, why: str) -> None:
     Taking up a stream that nobody will join again gives up the one it has. Where all of the memory has come, QEMU
     refuses, and nothing changes. Repeating is harmless. Raises SternaError where the destination could not do it.
     """
-    address = ctx.history.results["pre-live-migration"]["address"]
+    address = ctx.history.get(DestinationAnswer).address
     await ctx.peer.call("listen_again", {"vm": ctx.vm_uuid, "address": address})
     ctx.set_status(Status.RECOVERING, why)
 
@@ -122,8 +123,8 @@ class _Joining:
         ctx = self._ctx
         if ctx.clock.monotonic_ms() < self._next_ms:
             return
-        answer = ctx.history.results["pre-live-migration"]
-        addresses = answer["addresses"]
+        answer = ctx.history.get(DestinationAnswer)
+        addresses = answer.addresses or (answer.address,)
         address = addresses[self._tries % len(addresses)]
         self._tries += 1
         try:

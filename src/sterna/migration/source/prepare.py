@@ -6,6 +6,18 @@ The undo of P3 is the destination's own rollback; the others are in `rollback.py
 from __future__ import annotations
 
 from sterna.domain import untrusted
+from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.source import (
+    AutostartBefore,
+    BindingsPrepared,
+    DestinationAnswer,
+    DestinationAsked,
+    DevicesToDetach,
+    PortsWired,
+    Snapshot,
+    TokensToLeave,
+    WayMade,
+)
 from sterna.domain.errors import (
     Permanent,
     Refused,
@@ -13,7 +25,7 @@ from sterna.domain.errors import (
     Undelivered,
 )
 from sterna.domain.jobs import occupied
-from sterna.domain.model import Data, Disk, Nic
+from sterna.domain.model import Disk
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Step
@@ -24,16 +36,16 @@ from sterna.migration.source.asking import unless_aborted
 from sterna.ports.storage import Storage
 
 
-class SetPreparing(Step[Context]):
+class SetPreparing(Step[Context, NoPlan, Done]):
     """P1: the migration's status becomes `preparing`."""
 
     row, name = "P1", "set-preparing"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Journal the status."""
         ctx.set_status(Status.PREPARING, f"preparing {ctx.migration.destination}")
-        return {}
+        return Done()
 
 
 async def _with_owner(storage: Storage, disk: Disk) -> Disk:
@@ -43,7 +55,7 @@ async def _with_owner(storage: Storage, disk: Disk) -> Disk:
     return disk.model_copy(update={"owner": await storage.owner_of(disk.path)})
 
 
-class SnapshotVolumes(Step[Context]):
+class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
     """P2: read the VM's volumes and NICs, and keep a snapshot of them.
 
     Also settles which file disks only this host can see. Changes nothing.
@@ -52,14 +64,14 @@ class SnapshotVolumes(Step[Context]):
     row, name = "P2", "snapshot-volumes"
     undo = (rollback.DropTokens,)
 
-    async def plan(self, ctx: Context) -> Data:
+    async def plan(self, ctx: Context) -> TokensToLeave:
         """Which paths get a token for a moment, so that a crash in between can be swept."""
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         with silent_on(ctx.host.name):
             disks = [await ctx.host.storage.examine(d) for d in vm.disks]
-        return {"paths": list(dict.fromkeys(path for d in disks for path in d.files))}
+        return TokensToLeave(paths=tuple(dict.fromkeys(path for d in disks for path in d.files)))
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: TokensToLeave) -> Snapshot:
         """The VM as it is now."""
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         if keeps := occupied(vm, await ctx.host.hypervisor.check_outgoing(vm.uuid)):
@@ -76,30 +88,29 @@ class SnapshotVolumes(Step[Context]):
             if port is None:
                 raise Permanent(f"NIC {nic.mac} is not plugged into any bridge here", fix="plug it, or detach it")
             nics.append(port)
-        vm = vm.model_copy(update={"disks": disks, "nics": tuple(nics)})
-        return {"vm": vm.model_dump(mode="json")}
+        return Snapshot(vm=vm.model_copy(update={"disks": disks, "nics": tuple(nics)}))
 
 
-class PrepareBindings(Step[Context]):
+class PrepareBindings(Step[Context, NoPlan, BindingsPrepared]):
     """Before P3: each port has a binding for the destination, not yet active, and says where it goes."""
 
     name = "prepare-bindings"
     undo = (rollback.WithdrawDestinationBindings,)
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> BindingsPrepared:
         """Ask the network service; without one it is nothing."""
         await ctx.host.network.prepare(ctx.vm_before(), *ctx.network_hosts)
-        return ctx.asked_network
+        return BindingsPrepared(network=ctx.asked_network)
 
 
-class CallPreLiveMigration(Step[Context]):
+class CallPreLiveMigration(Step[Context, DestinationAsked, DestinationAnswer]):
     """P3: ask the destination to prepare everything; P11 is its answer."""
 
     row, name = "P3", "pre-live-migration"
     undo = (rollback.FindConnections, rollback.RemoveVolumeConnection, rollback.CastRollback)
     patience_s = 60.0  # a destination agent that was killed gets the time to be started again
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: DestinationAsked) -> DestinationAnswer:
         """The destination's typed data per disk and NIC."""
         vm = ctx.vm_before()
         params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
@@ -111,25 +122,26 @@ class CallPreLiveMigration(Step[Context]):
             raise
         try:
             told = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
-            answer = untrusted.answer(told)
+            answer = DestinationAnswer(**dict(untrusted.answer(told)))
         except Undelivered:
             ctx.count(P3_UNDELIVERED)
             raise
-        ctx.note("P11", "pre-live-migration-result", answer)
+        ctx.note("P11", "pre-live-migration-result", answer.to_data())
         return answer
 
 
-class WaitVifPlugged(Step[Context]):
+class WaitVifPlugged(Step[Context, NoPlan, PortsWired]):
     """P12: wait until the destination's network forwards for the ports made ahead of the guest."""
 
     row, name = "P12", "network-vif-plugged"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> PortsWired:
         """The destination watches its own switch; it says so as soon as it is true."""
-        return await unless_aborted(ctx, ctx.peer.call("wait_vif_plugged", {}))
+        answer = await unless_aborted(ctx, ctx.peer.call("wait_vif_plugged", {}))
+        return untrusted.remark(PortsWired, answer)
 
 
-class MakeWay(Step[Context]):
+class MakeWay(Step[Context, NoPlan, WayMade]):
     """Before M4: the destination's taps make way for those that its libvirt makes with the incoming guest.
 
     So what libvirt knows of the guest afterwards is what it would know without Sterna, and its own tools can move,
@@ -138,24 +150,25 @@ class MakeWay(Step[Context]):
 
     name = "make-way"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> WayMade:
         """Ask for it; repeating is harmless. The destination learns what autostart was when it was cleared."""
-        autostart = bool(ctx.history.plans["take-ownership"]["autostart"])
-        return await unless_aborted(ctx, ctx.peer.call("make_way", {"autostart": autostart}))
+        autostart = ctx.history.get(AutostartBefore).autostart
+        answer = await unless_aborted(ctx, ctx.peer.call("make_way", {"autostart": autostart}))
+        return untrusted.remark(WayMade, answer)
 
 
-class DetachDevices(Step[Context]):
+class DetachDevices(Step[Context, DevicesToDetach, Done]):
     """Before M1: what QEMU cannot copy is taken from the guest; its standby NIC (net_failover) goes on."""
 
     name = "detach-devices"
     undo = (rollback.AttachDevices,)
 
-    async def plan(self, ctx: Context) -> Data:
+    async def plan(self, ctx: Context) -> DevicesToDetach:
         """The virtual functions the guest is about to lose."""
-        return {"nics": [n.model_dump(mode="json") for n in ctx.vm_before().nics if n.plug == HOSTDEV]}
+        return DevicesToDetach(nics=tuple(n for n in ctx.vm_before().nics if n.plug == HOSTDEV))
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: DevicesToDetach) -> Done:
         """One by one; each is gone when the guest has let go of it."""
-        for raw in plan["nics"]:
-            await ctx.host.hypervisor.detach_nic(ctx.vm_uuid, Nic.model_validate(raw))
-        return {}
+        for nic in plan.nics:
+            await ctx.host.hypervisor.detach_nic(ctx.vm_uuid, nic)
+        return Done()

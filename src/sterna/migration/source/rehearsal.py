@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from sterna.domain import untrusted
 from sterna.domain.copying import CopyPlan
+from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.source import DestinationAnswer, RehearsedOutcome
 from sterna.domain.errors import Cancelled, Refused
 from sterna.domain.hosts import Transport
-from sterna.domain.model import Data, Refusal
+from sterna.domain.model import Refusal
 from sterna.domain.objective import CopyParameters
 from sterna.domain.step import Step
 from sterna.migration.context import REHEARSED, Context
@@ -19,12 +21,12 @@ from sterna.migration.source import stream
 from sterna.migration.source.copy_plan import copy_plan
 
 
-class Rehearse(Step[Context]):
+class Rehearse(Step[Context, NoPlan, RehearsedOutcome]):
     """Before M1: the destination's libvirt translates the XML it would get, and TLS is spoken."""
 
     name = "rehearse"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> RehearsedOutcome:
         """What was tried. Raises Refused with everything that failed; Cancelled at the end of a dry rehearsal."""
         made_of = await stream.choose(ctx, None)
         tried, refusals = await self._try(ctx, copy_plan(ctx, made_of), made_of)
@@ -33,7 +35,7 @@ class Rehearse(Step[Context]):
             raise Refused(refusals)
         if not ctx.rehearses_copy:
             raise Cancelled("it was a rehearsal: everything before the copy went well, and is undone")
-        return {"tried": tried}
+        return RehearsedOutcome(tried=tuple(tried))
 
     async def _try(self, ctx: Context, plan: CopyPlan, made_of: CopyParameters) -> tuple[list[str], list[Refusal]]:
         tls = made_of.transport is Transport.TLS
@@ -43,7 +45,7 @@ class Rehearse(Step[Context]):
         tried = ["volumes opened, ports plugged, nothing active", *answer["tried"]]
         port = untrusted.port(answer.get("port", 0))
         if port and ctx.host.handshake is not None:
-            address = ctx.history.results["pre-live-migration"]["address"]
+            address = ctx.history.get(DestinationAnswer).address
             refused = await ctx.host.handshake.shake(address, port)
             refusals += [refused] if refused is not None else []
             tried.append("TLS handshake with both hosts' certificates")

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import structlog
 
+from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.source import FilesToRemove, Released, VifsRemoved, VmRemoved, VolumesFound
 from sterna.domain.errors import StorageSilent, Temporary
 from sterna.domain.journal import Kind
-from sterna.domain.model import Data, Disk, DiskKind, GuestState
+from sterna.domain.model import Disk, DiskKind, GuestState
 from sterna.domain.pauses import words_of
 from sterna.domain.plugs import MADE_AHEAD, device_name
 from sterna.domain.status import Status
@@ -18,60 +20,59 @@ from sterna.domain.whereabouts import GONE
 from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.reports import forgotten, wait_report
-from sterna.ports.storage import Created
 
 log = structlog.get_logger(__name__)
 
 
-class FindVolumes(Step[Context]):
+class FindVolumes(Step[Context, NoPlan, VolumesFound]):
     """F1: the volumes to disconnect, from P2's snapshot. The status becomes `post-migrating`."""
 
     row, name = "F1", "find-volumes-to-disconnect"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> VolumesFound:
         """Every disk that was not copied."""
         ctx.set_status(Status.POST_MIGRATING, f"the guest runs on {ctx.migration.destination}")
-        vm = ctx.vm_before()
-        return {"disks": [d.target for d in vm.disks if not d.local and d.kind is not DiskKind.EMPTY]}
+        disks = ctx.vm_before().disks
+        return VolumesFound(disks=tuple(d.target for d in disks if not d.local and d.kind is not DiskKind.EMPTY))
 
 
 def volumes_to_release(ctx: Context) -> list[Disk]:
     """F1's disks, as the source has them."""
-    targets = set(ctx.history.results["find-volumes-to-disconnect"]["disks"])
+    targets = ctx.history.get(VolumesFound).disks
     return [d for d in ctx.vm_before().disks if d.target in targets]
 
 
-class DisconnectVolumes(Step[Context]):
+class DisconnectVolumes(Step[Context, NoPlan, Done]):
     """F2: disconnect them here. From now on the guest cannot be reached on this host."""
 
     row, name = "F2", "disconnect-volumes"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """One by one."""
         for disk in volumes_to_release(ctx):
             await ctx.host.volumes_for(disk).disconnect(disk)
-        return {}
+        return Done()
 
 
-class DetachVolumes(Step[Context]):
+class DetachVolumes(Step[Context, NoPlan, Done]):
     """F3: withdraw this host's attachments at the volume service; storage itself refuses this host then."""
 
     row, name = "F3", "detach-volumes"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """One by one."""
         for disk in volumes_to_release(ctx):
             await ctx.host.volumes_for(disk).detach(disk)
-        return {}
+        return Done()
 
 
-class RemoveVifsAtSource(Step[Context]):
+class RemoveVifsAtSource(Step[Context, NoPlan, VifsRemoved]):
     """F4: remove the VM's NICs from this host's bridges, whoever made them."""
 
     row, name = "F4", "remove-vifs-at-source"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> VifsRemoved:
         """libvirt removed its own taps with the guest; those made ahead of it are Sterna's to remove.
 
         Also the one of a guest that arrived here, ended, and was started again with a tap of libvirt's; and a bare
@@ -87,26 +88,26 @@ class RemoveVifsAtSource(Step[Context]):
                 bare = device_name(nic)
                 if await ctx.host.vif.unplug(nic.model_copy(update={"device": bare})):
                     removed.append(bare)
-        return {"removed": removed}
+        return VifsRemoved(removed=tuple(removed))
 
 
-class CastPostLiveMigration(Step[Context]):
+class CastPostLiveMigration(Step[Context, NoPlan, Done]):
     """F5: the destination finishes its half, whenever it is there."""
 
     row, name = "F5", "cast-post-live-migration"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Into the outbox."""
         ctx.peer.cast("post_live_migration_at_destination", {}, key="F5")
-        return {}
+        return Done()
 
 
-class RemoveVm(Step[Context]):
+class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
     """F10: remove the VM's directory, disks and configuration here, after proof that the guest is dhost's."""
 
     row, name = "F10", "remove-vm-at-source"
 
-    async def plan(self, ctx: Context) -> Data:
+    async def plan(self, ctx: Context) -> FilesToRemove:
         """Only what this host's journal says was local to it: the disks that were copied, and their folder."""
         vm = ctx.vm_before()
         files = tuple(d.path for d in vm.disks if d.local and d.path)
@@ -115,9 +116,9 @@ class RemoveVm(Step[Context]):
         except StorageSilent as error:  # whatever is there stays: nothing waits for it
             log.warning("its folder is left", vm=vm.name, migration=ctx.migration.id, why=error.message)
             directories = ()
-        return {"files": files, "directories": directories}
+        return FilesToRemove(files=files, directories=directories)
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: FilesToRemove) -> VmRemoved:
         """Prove, then forget the definition, then remove the files. Raises Temporary while proof is missing.
 
         A file that turns out to be needed by somebody else is kept, and said: nothing waits for it.
@@ -127,15 +128,15 @@ class RemoveVm(Step[Context]):
         """
         kept = await self._prove(ctx)
         if kept:
-            return {"removed": [], "kept": dict.fromkeys(plan["files"], kept), "why": kept}
+            return VmRemoved(kept=dict.fromkeys(plan.files, kept), why=kept)
         vm = ctx.vm_before()
         state = await removal.private_state(ctx, vm)
         await ctx.host.hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch, remove=state)
         known = {d.path: d.identity for d in vm.disks if d.path and d.identity}
-        removed = await removal.remove(ctx, Created.model_validate(plan), known)
+        removed = await removal.remove(ctx, plan, known)
         for path, why in removed.kept.items():
             log.warning("not removed", path=path, why=why, vm=vm.name, migration=ctx.migration.id)
-        return removal.report(removed) | {"state": state}
+        return VmRemoved(removed=removed.removed, kept=removed.kept, state=state)
 
     async def _prove(self, ctx: Context) -> str:
         """'' once it is proven; why everything is kept, where the other host is gone or has lost the guest."""
@@ -156,29 +157,29 @@ class RemoveVm(Step[Context]):
         return ""
 
 
-class ReleaseResources(Step[Context]):
+class ReleaseResources(Step[Context, NoPlan, Released]):
     """F11: release the VM's resources here. The migration is complete on the source."""
 
     row, name = "F11", "release-resources"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Released:
         """The VM's lock here; what this host has free now."""
         facts = await ctx.host.hypervisor.host()
         ctx.write(Kind.RELEASED, row="F11")
-        return {"memory_free_bytes": facts.memory_free_bytes}
+        return Released(memory_free_bytes=facts.memory_free_bytes)
 
 
-class AwaitDestination(Step[Context]):
+class AwaitDestination(Step[Context, NoPlan, Done]):
     """`completed` when the destination has reported F9 as well."""
 
     name = "await-destination"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Wait for the report, for as long as it takes."""
         reported = await wait_report(ctx, "F9", "completed")
         why = f"complete on {ctx.migration.destination} and {ctx.migration.source}"
-        removed = ctx.history.results["remove-vm-at-source"]
-        kept = removed.get("why", "")
+        removed = ctx.history.get(VmRemoved)
+        kept = removed.why
         if kept:
             why = f"{kept}; its definition and copied disks are kept on {ctx.migration.source}, as last seen there"
         elif not reported:
@@ -187,11 +188,11 @@ class AwaitDestination(Step[Context]):
             why += f"; the guest arrived paused on {ctx.migration.destination}, {paused}"
         if lost := forgotten(ctx, "F9"):
             why += f"; {lost}"
-        if not kept and (left := removal.Removed.model_validate(removed).words(ctx.migration.source)):
+        if not kept and (left := removed.words(ctx.migration.source)):
             why += f"; {left}"
         ctx.set_status(Status.COMPLETED, why)
         ctx.write(Kind.CLOSED)
-        return {}
+        return Done()
 
 
 def _arrived_paused(ctx: Context) -> str:

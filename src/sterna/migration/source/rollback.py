@@ -5,9 +5,27 @@ Every step is retried for as long as it takes. Each copes with a `do` that stopp
 
 from __future__ import annotations
 
+from sterna.domain import untrusted
+from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.source import (
+    AutostartBefore,
+    AutostartRestored,
+    BindingsGivenBack,
+    BothAsked,
+    ConnectionsFound,
+    ConnectionsRemoved,
+    DestinationAsked,
+    DestinationBindingsWithdrawn,
+    DevicesToDetach,
+    RollbackCast,
+    Snapshot,
+    SourceProven,
+    TokensLeft,
+    TokensToLeave,
+)
 from sterna.domain.errors import NotFound, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
-from sterna.domain.model import Data, Disk, DiskKind, GuestState, Nic, Observation, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, Observation, Vm
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import PivotPassed, Step
@@ -25,12 +43,12 @@ WIRED_PATIENCE_S = 10.0
 """A network agent wires a port within about two seconds; one that is away must not hold the rest up."""
 
 
-class AskBoth(Step[Context]):
+class AskBoth(Step[Context, NoPlan, BothAsked]):
     """R0: ask both hypervisors; end the incoming guest only if it never ran there and the source's is alive."""
 
     row, name = "R0", "ask-both-hypervisors"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> BothAsked:
         """What both said. Raises Temporary until the guest is settled here, PivotPassed if it has arrived."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
         epoch, begun = ctx.migration.epoch, "copy-started" in ctx.history.notes
@@ -58,7 +76,7 @@ class AskBoth(Step[Context]):
             raise Temporary(finding.why)
         if there.state is GuestState.PAUSED and here.state is GuestState.RUNNING:
             await ctx.peer.call("end_incoming", {"vm": ctx.vm_uuid})
-        return {"source": here.model_dump(mode="json"), "destination": there.model_dump(mode="json")}
+        return BothAsked(source=here, destination=there)
 
 
 def _without_a_copy(here: Observation, there: Observation, epoch: int) -> Finding:
@@ -77,74 +95,77 @@ def _without_a_copy(here: Observation, there: Observation, epoch: int) -> Findin
     return Finding(Verdict.STAYED, "the guest is on the source, and its copy was never begun")
 
 
-class SetRollingBack(Step[Context]):
+class SetRollingBack(Step[Context, NoPlan, Done]):
     """R1: the status becomes `rolling-back`."""
 
     row, name = "R1", "set-rolling-back"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Journal the status with the reason it failed for."""
         why = (ctx.history.turned or {}).get("error", {}).get("message", "")
         ctx.set_status(Status.ROLLING_BACK, why)
-        return {}
+        return Done()
 
 
-class DropTokens(Step[Context]):
+class DropTokens(Step[Context, NoPlan, TokensLeft]):
     """Undo of P2: no token file is left beside a disk."""
 
     name = "drop-tokens"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> TokensLeft:
         """Remove those this migration may have left. Where a file system does not answer, the audit finds them."""
-        left = []
-        for path in ctx.history.plans.get("snapshot-volumes", {}).get("paths", ()):
+        left, put = [], ctx.history.find(TokensToLeave)
+        for path in put.paths if put else ():
             try:
                 await ctx.host.storage.drop_token(path, ctx.token)
             except StorageSilent:
                 left.append(path)
-        return {"left": left} if left else {}
+        return TokensLeft(left=tuple(left))
 
 
-class ReleaseInterlock(Step[Context]):
+class ReleaseInterlock(Step[Context, NoPlan, Done]):
     """Undo of the interlock: R0 has proven that the guest is the source's."""
 
     name = "release-interlock"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Take it away."""
         await ctx.host.hypervisor.release_interlock(ctx.vm_uuid, ctx.migration.epoch)
-        return {}
+        return Done()
 
 
-class AttachDevices(Step[Context]):
+class AttachDevices(Step[Context, NoPlan, Done]):
     """Undo of the detaching before M1: the guest has its virtual functions again."""
 
     name = "attach-devices"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Those it may have lost; not for a guest that has ended."""
-        for raw in ctx.history.plans.get("detach-devices", {}).get("nics", ()):
+        lost = ctx.history.find(DevicesToDetach)
+        for nic in lost.nics if lost else ():
             if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
-                await ctx.host.hypervisor.attach_nic(ctx.vm_uuid, Nic.model_validate(raw))
-        return {}
+                await ctx.host.hypervisor.attach_nic(ctx.vm_uuid, nic)
+        return Done()
 
 
-class RestoreAutostart(Step[Context]):
+class RestoreAutostart(Step[Context, NoPlan, AutostartRestored]):
     """Undo of the ownership step: autostart as it was."""
 
     name = "restore-autostart"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> AutostartRestored:
         """Set it again where it was set: not for a guest that is off and may be started elsewhere by now."""
-        was_on = bool(ctx.history.plans.get("take-ownership", {}).get("autostart"))
+        before = ctx.history.find(AutostartBefore)
+        was_on = before is not None and before.autostart
         here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if here.state is GuestState.ABSENT or (here.state is GuestState.SHUTOFF and here.reason == MIGRATED):
-            return {"autostart": False, "why": "somebody has taken the VM away from here"}
+            return AutostartRestored(autostart=False, why="somebody has taken the VM away from here")
         if was_on and await self._may_be_elsewhere(ctx):
-            return {"autostart": False, "why": "the guest is off, and one of the two hosts was declared dead"}
+            why = "the guest is off, and one of the two hosts was declared dead"
+            return AutostartRestored(autostart=False, why=why)
         if was_on:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
-        return {"autostart": was_on}
+        return AutostartRestored(autostart=was_on)
 
     async def _may_be_elsewhere(self, ctx: Context) -> bool:
         if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
@@ -152,7 +173,7 @@ class RestoreAutostart(Step[Context]):
         return ctx.peer_fenced or await ctx.ask_fate() is not None
 
 
-class GiveBindingsBack(Step[Context]):
+class GiveBindingsBack(Step[Context, NoPlan, BindingsGivenBack]):
     """R6, the first part: what was activated for the destination at the switch-over is the source's again.
 
     A network agent takes the port of a deactivated binding off its switch: it is put back as P2 found it.
@@ -160,23 +181,24 @@ class GiveBindingsBack(Step[Context]):
 
     row, name = "R6", "give-bindings-back"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> BindingsGivenBack:
         """Before all else: the guest runs here, and until this holds nobody reaches it.
 
         A request to activate that was sent as the guest left may arrive after a look: so it is looked again. Where
         none was sent there is nothing to wait for: no agent reports a port that is marked as on its way.
         """
         vm, began, plugged = ctx.vm_before(), ctx.clock.monotonic_ms(), list[str]()
+        network = ctx.asked_network
         while True:
             given_back = await ctx.host.network.give_back(vm, *ctx.network_hosts)
             plugged += await replug(ctx)
             if not given_back and not _left(ctx):
-                return {"plugged": plugged} | ctx.asked_network
+                return BindingsGivenBack(plugged=tuple(plugged), network=network)
             wired = await ctx.host.network.wired(vm, ctx.network_hosts[0])
             await handover.announce_again(ctx)
             if wired or ctx.clock.monotonic_ms() - began > WIRED_PATIENCE_S * 1000:
                 # its agent may be away: nothing waits for it
-                return {"plugged": plugged, "wired": wired} | ctx.asked_network
+                return BindingsGivenBack(plugged=tuple(plugged), wired=wired, network=network)
             await ctx.clock.sleep(0.2)
 
 
@@ -195,30 +217,30 @@ async def replug(ctx: Context) -> list[str]:
     return put_back
 
 
-class WithdrawDestinationBindings(Step[Context]):
+class WithdrawDestinationBindings(Step[Context, NoPlan, DestinationBindingsWithdrawn]):
     """R6, undo of the bindings made before P3: the destination's go, nothing says that the ports migrate."""
 
     row, name = "R6", "withdraw-destination-bindings"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> DestinationBindingsWithdrawn:
         """Made or not. The destination does the same at its own R6, in case this host never can."""
         await ctx.host.network.withdraw(ctx.vm_before(), *ctx.network_hosts)
-        return ctx.asked_network
+        return DestinationBindingsWithdrawn(network=ctx.asked_network)
 
 
-class FindConnections(Step[Context]):
+class FindConnections(Step[Context, NoPlan, ConnectionsFound]):
     """R2: which of the VM's volumes the destination may have connected."""
 
     row, name = "R2", "find-destination-connections"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> ConnectionsFound:
         """Those not copied: the copied ones are files the destination removes at R7."""
-        vm = ctx.vm_before()
-        return {"disks": [d.target for d in vm.disks if not d.local and d.kind is not DiskKind.EMPTY]}
+        volumes = (d for d in ctx.vm_before().disks if not d.local and d.kind is not DiskKind.EMPTY)
+        return ConnectionsFound(disks=tuple(d.target for d in volumes))
 
 
-class RemoveVolumeConnection(Step[Context]):
+class RemoveVolumeConnection(Step[Context, NoPlan, ConnectionsRemoved]):
     """R3: the destination disconnects the volumes and terminates their connections.
 
     A destination that cannot be asked for `R3_PATIENCE_S` does it when R4's cast reaches it.
@@ -226,50 +248,51 @@ class RemoveVolumeConnection(Step[Context]):
 
     row, name = "R3", "remove-volume-connection"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> ConnectionsRemoved:
         """Call; or leave it to the cast."""
         if ctx.untouched:
-            return {"untouched": True}
+            return ConnectionsRemoved(untouched=True)
         began = ctx.clock.monotonic_ms()
         while True:
             try:
-                return await ctx.peer.call("remove_volume_connection", {})
+                answer = await ctx.peer.call("remove_volume_connection", {})
+                return untrusted.remark(ConnectionsRemoved, answer)
             except (Unreachable, Unknown) as error:
                 if ctx.peer_fenced or ctx.clock.monotonic_ms() - began > R3_PATIENCE_S * 1000:
-                    return {"deferred": error.message}
+                    return ConnectionsRemoved(deferred=error.message)
             await ctx.clock.sleep(0.5)
 
 
-class CastRollback(Step[Context]):
+class CastRollback(Step[Context, NoPlan, RollbackCast]):
     """R4: the destination undoes the rest, whenever it is there."""
 
     row, name = "R4", "cast-rollback"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> RollbackCast:
         """Into the outbox; a destination that P3 never reached has nothing to undo."""
         if ctx.untouched:
-            return {"untouched": True}
+            return RollbackCast(untouched=True)
         ctx.peer.cast("rollback_live_migration_at_destination", {}, key="R4")
-        return {}
+        return RollbackCast()
 
 
-class ProveSource(Step[Context]):
+class ProveSource(Step[Context, NoPlan, SourceProven]):
     """R8: the VM is as it was, as far as Sterna had a hand in it; proven, it may migrate again."""
 
     row, name = "R8", "prove-source"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> SourceProven:
         """Compare the VM with P2's snapshot. Raises Temporary while something is missing that the rollback owes.
 
         Sterna takes no disk from a guest here, and of its NICs only functions. What else libvirt says is different
         was changed by somebody else meanwhile (a disc ejected, a NIC detached), and nobody will change it back.
         """
-        if "snapshot-volumes" in ctx.history.results:
+        if ctx.history.has(Snapshot):
             changed = await self._compare(ctx)
             if changed:
                 ctx.note_once("R8", CHANGED, {"what": changed})
         ctx.write(Kind.RELEASED, row="R8")
-        return {}
+        return SourceProven()
 
     async def _compare(self, ctx: Context) -> list[str]:
         before = ctx.vm_before()
@@ -301,14 +324,14 @@ def _as_was(disk: Disk, now: Vm) -> bool:
     return found is not None and (found.path, found.iscsi, found.rbd) == (disk.path, disk.iscsi, disk.rbd)
 
 
-class AwaitRollbackAtDestination(Step[Context]):
+class AwaitRollbackAtDestination(Step[Context, NoPlan, Done]):
     """After R8: `failed` (or `cancelled`) once the destination has reported R7; until then `rolling-back`."""
 
     name = "await-rollback-at-destination"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Wait for the report, for as long as it takes; a destination that P3 never reached has none to give."""
-        if "pre-live-migration" in ctx.history.plans and not ctx.untouched:
+        if ctx.history.has(DestinationAsked) and not ctx.untouched:
             await wait_report(ctx, "R7", "failed")
         error = (ctx.history.turned or {}).get("error", {})
         final = Status.CANCELLED if error.get("code") == "cancelled" else Status.FAILED
@@ -321,4 +344,4 @@ class AwaitRollbackAtDestination(Step[Context]):
             why += f"; {lost}"
         ctx.set_status(final, why)
         ctx.write(Kind.CLOSED)
-        return {}
+        return Done()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.source import SecretsRemovedAtSource
 from sterna.domain.errors import Refused
 from sterna.domain.model import Data, Refusal, Vm
 from sterna.domain.step import Step
@@ -33,11 +35,11 @@ async def bring(ctx: Context, vm: Vm) -> Data:
     return {"secrets": {"needs": told["needs"], "sealed": sealed}}
 
 
-class RemoveSecretsAtSource(Step[Context]):
+class RemoveSecretsAtSource(Step[Context, NoPlan, SecretsRemovedAtSource]):
     """F10, after the definition: what an earlier migration had made here for this VM is undefined."""
 
     row, name = "F10", "remove-secrets-at-source"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> SecretsRemovedAtSource:
         """Nobody else's, and none that is still referred to."""
-        return await remove(ctx, ctx.vm_before().disks, None)
+        return SecretsRemovedAtSource(removed=await remove(ctx, ctx.vm_before().disks, None))

@@ -12,10 +12,11 @@ from datetime import datetime
 
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.copying import GuestLoad, JobSample
+from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.source import DowntimeRestored, Measuring
 from sterna.domain.errors import NotFound, Permanent, SternaError
 from sterna.domain.forecast import EXPECTATIONS, Expectations, Forecast, Link, Load, Mode, converges, forecast
 from sterna.domain.jobs import VM_JOB
-from sterna.domain.model import Data
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
 from sterna.domain.policies import May
 from sterna.domain.step import Step
@@ -39,28 +40,29 @@ MEASURED_FOR_S = 1
 """libvirt's shortest. It is over long before the destination is prepared, and nothing waits for it."""
 
 
-class MeasureLoad(Step[Context]):
+class MeasureLoad(Step[Context, NoPlan, Measuring]):
     """Before P2: have the guest's dirty rate measured while the destination is prepared. Never during the copy: it
     would disturb it (kubevirt#17504)."""
 
     name = "measure-load"
     reads_only = True
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> Measuring:
         """Begin; a guest that cannot be measured is copied anyway."""
         wanted = ctx.wanted
         if wanted.finish_within_s is None and May.THROTTLE not in wanted.may:
-            return {"measured": False}  # nothing would be decided by it
+            return Measuring(measured=False)  # nothing would be decided by it
         try:
             await ctx.host.hypervisor.measure_load(ctx.vm_uuid, MEASURED_FOR_S)
         except SternaError as error:
-            return {"measured": False, "why": error.message}
-        return {"measured": True}
+            return Measuring(measured=False, why=error.message)
+        return Measuring(measured=True)
 
 
 async def load_of(ctx: Context) -> GuestLoad | None:
     """What `MeasureLoad` has found; None where it has nothing, or not yet."""
-    if not ctx.history.results.get(MeasureLoad.name, {}).get("measured"):
+    begun = ctx.history.find(Measuring)
+    if begun is None or not begun.measured:
         return None
     with contextlib.suppress(SternaError):
         return await ctx.host.hypervisor.load(ctx.vm_uuid)
@@ -91,13 +93,13 @@ _AGAIN_S = (0.5, 1.0, 2.0)
 """Pauses before libvirt is asked again: a job that is about to end makes it refuse."""
 
 
-class RestoreDowntime(Step[Context]):
+class RestoreDowntime(Step[Context, NoPlan, DowntimeRestored]):
     """Undo of `prepare`: QEMU keeps the limit it was told before a copy for the next one, which may be anybody's:
     with a rehearsal's that one could never switch over."""
 
     name = "restore-max-downtime"
 
-    async def do(self, ctx: Context, plan: Data) -> Data:
+    async def do(self, ctx: Context, plan: NoPlan) -> DowntimeRestored:
         """QEMU's own again. Raises Unreachable; a guest that has ended has none, and a refusal that stays holds
         nothing up: it is in the outcome."""
         for pause_s in (0.0, *_AGAIN_S):
@@ -105,15 +107,15 @@ class RestoreDowntime(Step[Context]):
                 await ctx.clock.sleep(pause_s)
             try:
                 if job := await _job_of_somebody(ctx):  # libvirt would let this wait for half a minute, and refuse
-                    return {"kept": job}
+                    return DowntimeRestored(kept=job)
                 await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, USUAL_DOWNTIME_MS)
             except NotFound:
-                return {}
+                return DowntimeRestored()
             except Permanent as error:
                 refused = error.message
             else:
-                return {}
-        return {"kept": refused}
+                return DowntimeRestored()
+        return DowntimeRestored(kept=refused)
 
 
 async def _job_of_somebody(ctx: Context) -> str:

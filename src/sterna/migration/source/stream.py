@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from sterna.domain import untrusted
 from sterna.domain.capabilities import Capabilities, Guest, Pair
-from sterna.domain.errors import Refused
+from sterna.domain.entries.source import DestinationAnswer
+from sterna.domain.errors import Permanent, Refused
 from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.model import Vm
 from sterna.domain.objective import CopyParameters, Objective, Solution, solve
@@ -28,7 +29,7 @@ async def choose(ctx: Context, converges: bool | None) -> CopyParameters:
 
     Raises Refused where there are none: the hosts have changed since the migration was accepted.
     """
-    there = HostFacts.model_validate(ctx.history.results["pre-live-migration"]["host"])
+    there = _destination(ctx)
     here = await ctx.host.hypervisor.host()
     found = solution(ctx.wanted, here, there, ctx.vm_before(), converges=converges)
     if found.parameters is None:
@@ -39,9 +40,17 @@ async def choose(ctx: Context, converges: bool | None) -> CopyParameters:
 
 async def transport_of(ctx: Context) -> Transport | None:
     """How the memory will travel; None where the hosts have changed, which `choose` says."""
-    there = HostFacts.model_validate(ctx.history.results["pre-live-migration"]["host"])
+    there = _destination(ctx)
     found = solution(ctx.wanted, await ctx.host.hypervisor.host(), there, ctx.vm_before())
     return found.parameters.transport if found.parameters is not None else None
+
+
+def _destination(ctx: Context) -> HostFacts:
+    """The other host as it described itself in P11. Raises Permanent."""
+    facts = ctx.history.get(DestinationAnswer).host
+    if facts is None:
+        raise Permanent(f"{ctx.migration.destination} did not describe itself in its answer to P3")
+    return facts
 
 
 def control_uri(host: HostPorts, address: str, transport: Transport) -> str:

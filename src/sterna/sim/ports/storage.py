@@ -9,8 +9,8 @@ from hashlib import sha256
 
 from sterna.domain.claims import Claim, Sight, misplaced
 from sterna.domain.errors import Conflict, Permanent, StorageSilent
+from sterna.domain.files import Created
 from sterna.domain.model import Disk, DiskKind, FileOwner, Refusal
-from sterna.ports.storage import Created
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimFile
 from sterna.sim.world.world import World
