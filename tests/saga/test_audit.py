@@ -437,6 +437,32 @@ async def test_a_question_that_never_ends_is_one_of_many_on_every_host_at_once(
     await play(scenario)
 
 
+async def test_a_question_that_several_looks_share_and_that_never_ends_hides_nothing_else(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which volumes the guests here use is asked once for all admissions."""
+
+    async def never(self: SimHypervisor, uuid: str) -> Vm:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = life.add_vm(fleet.world, "host1", "tern", disks=("iscsi", "iscsi"))
+        await there_and_back(fleet, vm)
+        life.add_vm(fleet.world, "host2", "gull")
+        targets = sorted(fleet.world.iscsi.targets)
+        for target in targets:
+            fleet.world.admit(target, fleet.world.hosts["host2"].initiator)
+        monkeypatch.setattr(SimHypervisor, "vm", never)
+        found = await controller.audits.audit("host2")
+        told = [(f.kind, f.subject) for f in found.leftovers]
+        assert found.silent == ()
+        assert {("not-looked-at", target) for target in targets} <= set(told)
+        assert not [task for task in asyncio.all_tasks() if "volumes_in_use" in repr(task.get_coro())]
+
+    await play(scenario)
+
+
 async def test_a_volume_whose_target_does_not_answer_hides_no_other_admission(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:

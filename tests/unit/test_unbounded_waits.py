@@ -107,6 +107,7 @@ ENDED_BY = {
     "bootstrap/process.py:until_told_to_stop": "SIGTERM or SIGINT: this is the life of the process",
     "agent/arrivals.py:Arrivals._runs": "announcing has a limit, looking is cancelled with the migration",
     "agent/audit.py:Audit.audit": "within() around each kind",
+    "agent/leftovers.py:admissions.look": "within() around each look",
     "agent/surroundings.py:each": "within() around each look",
     "agent/checks.py:SourceChecks.check": "each call's own limit or deadline",
     "migration/sharing.py:_compare_media": "the limit of a look; the call's own deadline",

@@ -238,14 +238,18 @@ async def admissions(around: Surroundings) -> list[Found]:
             return []
         if used is None:
             used = asyncio.create_task(_volumes_in_use(around))  # asked once, also where that fails
-        if volume in await used or vm in around.moving:
+        if volume in await asyncio.shield(used) or vm in around.moving:  # one look that ends ends no other
             return []
         why = "admitted for a migration that is over; no guest here, running or off, uses it"
         words = {"vm": vm, "repair": "withdraw this host's admission"}
         detach = later(adapter.detach, disk)
         return [Found(around.leftover("admission", volume, why, Safety.SAFE, **words), detach)]
 
-    return await each(around, "admissions", asked, str, look)
+    try:
+        return await each(around, "admissions", asked, str, look)
+    finally:
+        if used is not None:
+            used.cancel()
 
 
 def _volume(disk: Disk) -> str:
