@@ -253,6 +253,24 @@ async def test_a_source_too_busy_to_say_whether_it_took_it_is_asked_again(world:
     assert [v.migration_id for v in await world.fleet.vms()] == [ID]
 
 
+async def test_a_migration_that_was_accepted_stays_one_where_the_database_cannot_take_it_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its source's journal says the same a moment later."""
+
+    async def away(*_: object) -> None:
+        raise Unreachable("the database is away")
+
+    monkeypatch.setattr(world.fleet, "accepted", away)
+    record, repeated = await world.controller.migrate(request())
+    assert (record.id, record.migration.epoch, record.accepted, repeated) == (ID, 7, True, False)
+    assert world.bus.asked("start_migration") == 1
+    assert (await world.fleet.migration(ID)).status is Status.QUEUED
+    await world.pull()
+    assert (await world.fleet.migration(ID)).accepted
+    assert [v.migration_id for v in await world.fleet.vms()] == [ID]
+
+
 async def test_answers_that_stay_lost_leave_an_open_request_that_the_journal_decides(world: World) -> None:
     world.bus.faults["start_migration"] = [Unknown("lost")] * 9
     record, _ = await world.controller.migrate(request())

@@ -330,8 +330,6 @@ class MigrateVm:
                 break
             try:
                 accepted = await self._ask_once(told, left_s)
-                log.info("a migration was accepted", destination=told.destination, **_about(told))
-                return await self._fleet.accepted(accepted, self._clock.now().isoformat())
             except Unknown as e:
                 doubt = e.message
             except Temporary as e:
@@ -346,11 +344,23 @@ class MigrateVm:
             except SternaError as e:
                 await self._withdraw(told, e)
                 raise
+            else:
+                log.info("a migration was accepted", destination=told.destination, **_about(told))
+                return await self._accepted(record, accepted)
             await self._clock.sleep(ASK_AGAIN_S)
         log.warning("it is not known whether the source took it", why=doubt, **_about(told))
         reason = f"waiting to hear whether {told.source} has accepted it: {doubt}"
         await self._fleet.explain(told.id, reason, self._clock.now().isoformat())
         return record.model_copy(update={"reason": reason})
+
+    async def _accepted(self, record: MigrationRecord, accepted: Migration) -> MigrationRecord:
+        """Whatever the database says: the source has it, and its journal says so to the records a little later."""
+        at = self._clock.now().isoformat()
+        try:
+            return await self._fleet.accepted(accepted, at)
+        except SternaError as e:
+            log.warning("that a migration was accepted is stored later", why=e.message, **_about(accepted))
+            return record.model_copy(update={"migration": accepted, "accepted": True, "updated_at": at})
 
     async def _withdraw(self, told: Migration, error: SternaError) -> None:
         log.info("a migration was refused", destination=told.destination, why=error.message, **_about(told))
