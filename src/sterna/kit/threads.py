@@ -110,8 +110,8 @@ class Worker:
         self._line = self._new_line()
 
     async def run(self, act: Callable[[], T], *, unlimited: bool = False) -> T:
-        """`act`'s result, or its exception. A cancelled caller stops waiting; what has begun goes on to its end,
-        what has not is skipped.
+        """`act`'s result, or its exception. A caller that is cancelled, or that gives up, stops waiting; what has
+        begun goes on to its end, what has not is dropped.
 
         Raises TimeoutError when `act` takes longer than the limit, unless it is `unlimited`. Raises Temporary after
         `stop`.
@@ -120,9 +120,9 @@ class Worker:
         answer: asyncio.Future[T] = loop.create_future()
         call = _Call(act, None if unlimited else self._limit_s, loop, answer)
         self._put(call)
-        if self._limit_s is None:
-            return await answer
         try:
+            if self._limit_s is None:
+                return await answer
             while not answer.done():
                 line = self._line
                 over = line.overdue_s()
@@ -131,7 +131,8 @@ class Worker:
                 await asyncio.wait({answer}, timeout=self._limit_s if over is None else max(0.01, 0.01 - over))
             return answer.result()
         finally:
-            answer.cancel()
+            if answer.cancel() or answer.cancelled():
+                self._drop(call)
 
     def post(self, act: Job) -> None:
         """Run `act` later, without an answer; it must not raise. Raises Temporary after `stop`."""
@@ -161,6 +162,12 @@ class Worker:
         """None: the thread ends. Under the lock."""
         self._line.calls.append(call)
         self._line.came.notify()
+
+    def _drop(self, call: _Call[Any]) -> None:
+        """Nobody waits for it any more: where it has not begun, it is not kept. A queue behind threads that hang
+        would grow for ever."""
+        with self._lock, contextlib.suppress(ValueError):  # it has begun
+            self._line.calls.remove(call)
 
     def _new_line(self) -> _Line:
         """Raises Temporary where the host has no thread left."""

@@ -1,7 +1,9 @@
 """Blocking calls in threads: one that never returns ends its own caller's wait, and nobody else's."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from functools import partial
 
 import pytest
@@ -71,6 +73,40 @@ async def test_hanging_threads_do_not_pile_up_and_are_used_again_when_they_come_
         held.set()
         assert await in_thread(lambda: ended.acquire(timeout=5) and ended.acquire(timeout=5))
         assert await worker.run(lambda: 7) == 7
+    worker.stop()
+
+
+@pytest.mark.parametrize("limit_s", [LIMIT_S, None])
+async def test_what_is_given_up_while_it_is_queued_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, limit_s: float | None
+) -> None:
+    """Once as many threads hang as may, nothing takes the calls out of the queue any more."""
+    monkeypatch.setattr(threads, "MOST_STUCK", 0)
+    held, began = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        began.set()
+        held.wait()
+
+    worker = Worker("test", limit_s=limit_s)
+    first = asyncio.create_task(worker.run(hang))
+    assert await in_thread(lambda: began.wait(5))
+    given_up = []
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            act = partial(int)
+            given_up.append(weakref.ref(act))
+            asked = asyncio.create_task(worker.run(act))
+            del act
+            await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            del asked
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        gc.collect()
+        assert [kept() for kept in given_up] == [None] * 3
+    held.set()
     worker.stop()
 
 
