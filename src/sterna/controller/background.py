@@ -17,6 +17,7 @@ from sterna.controller.records.registry import Registry
 from sterna.domain.errors import SternaError, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.status import Status
+from sterna.kit.tasks import no_leaks
 from sterna.ports.bus import Subscription
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
@@ -99,7 +100,8 @@ class Follower:
     async def _try_to_end(self, record: MigrationRecord) -> None:
         """Each by itself: one that cannot be ended keeps no other from its end."""
         try:
-            await self._end_request(record)
+            with no_leaks():
+                await self._end_request(record)
         except SternaError as e:
             log.info("a request nobody accepted is ended later", migration=record.id, why=e.message)
         except Exception:
@@ -160,7 +162,8 @@ class Follower:
     async def _pull(self, host: str, said: str) -> str:
         """Read the journal; what went wrong ('' if nothing), logged once and not every two seconds."""
         try:
-            await self._projector.pull(host)
+            with no_leaks():
+                await self._projector.pull(host)
         except (SternaError, ValidationError) as e:
             if str(e) != said:
                 log.warning("a host's journal cannot be read now", host=host, error=str(e))
@@ -176,7 +179,8 @@ class Follower:
         while True:
             await asyncio.sleep(seconds)
             try:
-                await work()
+                with no_leaks():
+                    await work()
             except SternaError as e:
                 log.info("background work is tried again later", error=e.message)
             except Exception:

@@ -17,6 +17,7 @@ from sterna.ports.fleet import HostRecord
 from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import good_destination, good_source
+from ..test_tasks import cancelled
 from .conftest import World
 
 SOON_S = 0.02
@@ -68,6 +69,31 @@ async def test_vms_are_listed_though_nobody_says_that_they_have_changed(
     async with asyncio.timeout(LONG_S):
         while not any(vm.name == "newcomer" for vm in await world.fleet.vms()):  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(SOON_S)
+
+
+@pytest.mark.parametrize("work", ["pull", "vms", "migrations"])
+async def test_work_that_waited_for_something_that_was_cancelled_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """Nobody told the controller to stop."""
+    for pause in ("PULL_EVERY_S", "LIST_EVERY_S", "TIDY_EVERY_S"):
+        monkeypatch.setattr(follower, pause, SOON_S)
+    controller, again = world.controller, asyncio.Event()
+    of = {"pull": controller.projector, "vms": controller.inventory, "migrations": world.fleet}[work]
+    real, tries = getattr(of, work), list[object]()
+
+    async def leaks(*args: object) -> object:
+        tries.append(asyncio.current_task())
+        if len(tries) == 1:
+            await cancelled()
+        if tries[0] in tries[1:]:
+            again.set()
+        return await real(*args)
+
+    await controller.start()
+    monkeypatch.setattr(of, work, leaks)
+    async with asyncio.timeout(LONG_S):
+        await again.wait()
 
 
 async def test_events_that_another_controller_stored_are_found_by_looking(
