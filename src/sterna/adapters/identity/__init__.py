@@ -1,0 +1,1 @@
+"""Keys, certificates and the CA, in files, with `cryptography`."""

@@ -1,0 +1,80 @@
+"""A host joins, and renews its certificate by itself once two thirds of its life are over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from sterna.domain.errors import BadRequest, SternaError
+from sterna.domain.trust.certificates import is_due
+from sterna.domain.trust.join_token import JoinToken
+from sterna.domain.trust.joining import JoinRequest
+from sterna.kit.tasks import no_leaks
+from sterna.ports.clock import Clock
+from sterna.ports.identity import JoinDesk, OwnIdentity
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S = 3600.0
+"""How often it is looked whether the certificate is due, and tried again where renewing failed: a month is left."""
+
+
+async def join(
+    token: JoinToken, desk: JoinDesk, own: OwnIdentity, clock: Clock, fingerprint_of: Callable[[str], str]
+) -> None:
+    """Get the first certificate for this token. May be repeated with the same token.
+
+    Raises BadRequest where the desk's CA is not the token's: nothing has been sent to it then.
+    """
+    ca = await desk.ca()
+    found = fingerprint_of(ca)
+    if found != token.fingerprint:
+        raise BadRequest(
+            f"the server's CA has the fingerprint {found}, the token expects {token.fingerprint}: nothing was sent",
+            fix="see that the address is right; somebody may be between this host and the controller",
+        )
+    request = JoinRequest(host=token.host, secret=token.secret, request=own.request(token.host))
+    own.accept(await desk.join(request, ca), token.host, token.fingerprint, clock.now())
+
+
+class Renewal:
+    """Renews this host's certificate while its agent runs. `renewed` is called after each."""
+
+    def __init__(self, desk: JoinDesk, own: OwnIdentity, clock: Clock, renewed: Callable[[], None]) -> None:
+        self._desk, self._own, self._clock, self._renewed = desk, own, clock, renewed
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look every LOOK_EVERY_S seconds."""
+        self._task = asyncio.create_task(self._run(), name="renewal")
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def look(self) -> bool:
+        """Renew it if it is due. Raises SternaError where that fails; the present one stays in force."""
+        if not is_due(*self._own.validity(), self._clock.now()):
+            return False
+        name, trusted = self._own.name(), self._own.fingerprint()
+        answer = await self._desk.renew(self._own.renewal(), self._own.ca())
+        self._own.accept(answer, name, trusted, self._clock.now())
+        self._renewed()
+        _, until = self._own.validity()
+        log.info("this host's certificate was renewed", until=f"{until:%Y-%m-%d}")
+        return True
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                with no_leaks():
+                    await self.look()
+            except SternaError as e:
+                log.warning("this host's certificate cannot be renewed yet", why=e.message, fix=e.fix)
+            except Exception:
+                log.exception("renewing this host's certificate failed inside")
+            await self._clock.sleep(LOOK_EVERY_S)

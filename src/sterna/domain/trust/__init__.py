@@ -1,0 +1,1 @@
+"""Who takes part, what proves it, and what each may do on the bus. Pure."""

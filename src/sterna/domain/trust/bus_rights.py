@@ -1,0 +1,95 @@
+"""What each may do on the bus: the subjects it may publish to and subscribe to. Pure.
+
+The last token of a call's subject is its sender, so that the server of the bus proves who speaks. `bus_config.py`
+writes these rules for nats-server.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.model import Value
+from sterna.domain.trust.identities import CONTROLLER_TOKEN, Identity, Kind
+
+EVENT, AGENT, INBOX = "sterna.event", "sterna.agent", "_INBOX"
+LONGEST_ANSWER_S = 3600
+"""How long after a call its answers may come. The longest call of today is given up after 700 s."""
+
+
+class Rights(Value):
+    """Patterns of subjects: `*` is one token, `>` the rest. Nothing else is allowed."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    answers: bool = False
+    """It may publish to the reply subject of a message that it received."""
+
+
+def rights_of(who: Identity) -> Rights:
+    """Of an agent or a controller. Raises BadRequest for who has none."""
+    return _of_agent(who.bus_token) if who.kind is Kind.AGENT else _of_controller(who.bus_token)
+
+
+def _of_agent(token: str) -> Rights:
+    return Rights(
+        publish=(
+            f"{AGENT}.*.call.{token}",
+            f"{AGENT}.*.cast.{token}",
+            f"{EVENT}.host.{token}",
+            f"{EVENT}.journal.{token}",
+            f"{EVENT}.progress.{token}.*",
+            f"{EVENT}.leaving.{token}.*",
+        ),
+        subscribe=(
+            f"{AGENT}.{token}.call.*",
+            f"{AGENT}.{token}.cast.*",
+            f"{EVENT}.host.*",
+            f"{EVENT}.external.*",
+            f"{EVENT}.leaving.*.*",
+            f"{INBOX}.{token}.>",
+        ),
+        answers=True,
+    )
+
+
+def _of_controller(token: str) -> Rights:
+    return Rights(
+        publish=(f"{AGENT}.*.call.{token}", f"{EVENT}.external.*"),
+        subscribe=(
+            f"{EVENT}.host.*",
+            f"{EVENT}.journal.*",
+            f"{EVENT}.progress.*.*",
+            f"{INBOX}.{token}.>",
+        ),
+    )
+
+
+def may_publish(rights: Rights, subject: str) -> bool:
+    """May a message be sent to this subject? Answers are another matter (`Rights.answers`)."""
+    return any(covers(pattern, subject) for pattern in rights.publish)
+
+
+def may_subscribe(rights: Rights, pattern: str) -> bool:
+    """May this pattern be subscribed to? All of it must be allowed, as nats-server sees it."""
+    return any(covers(allowed, pattern) for allowed in rights.subscribe)
+
+
+def covers(allowed: str, pattern: str) -> bool:
+    """Is every subject that matches `pattern` matched by `allowed`? A subject without wildcards is a pattern too."""
+    wide, narrow = allowed.split("."), pattern.split(".")
+    if wide[-1] == ">":
+        head = wide[:-1]
+        return len(narrow) > len(head) and all(map(_token_covers, head, narrow))
+    return len(wide) == len(narrow) and all(map(_token_covers, wide, narrow))
+
+
+def _token_covers(wide: str, narrow: str) -> bool:
+    return narrow != ">" and (wide == "*" or wide == narrow)
+
+
+def sender_of(subject: str) -> str:
+    """Who sent a call, a cast or a hint to this subject, by the subject alone. '' for a subject that names nobody."""
+    parts = subject.split(".")
+    if subject.startswith(f"{AGENT}.") and len(parts) == 5:
+        return parts[4]
+    if subject.startswith(f"{EVENT}.") and len(parts) >= 4:
+        return CONTROLLER_TOKEN if parts[2] == "external" else parts[3]
+    return ""

@@ -1,0 +1,107 @@
+"""What a certificate must contain, how long it is valid, and when it is renewed. Pure.
+
+One certificate serves the bus, libvirtd's TLS, QEMU's streams and NBD: the host is a client and a server in all of
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from sterna.domain.model import Value
+from sterna.domain.trust.identities import Identity, Kind, addresses_of, is_ip
+
+VALID = timedelta(days=90)
+CA_VALID = timedelta(days=3650)
+BACKDATED = timedelta(minutes=5)
+"""A certificate begins this much earlier: the clock of its holder may be behind the CA's."""
+RENEWED_AFTER = 2 / 3
+"""Of its life: a month is left in which renewal may fail."""
+
+
+class Wanted(Value):
+    """What the CA writes into a certificate. Nothing of it comes from the request but the public key."""
+
+    common_name: str
+    unit: str
+    """Distinguishes a host from a controller of the same name in lists of distinguished names."""
+    dns_names: tuple[str, ...]
+    """The first is the identity's."""
+    ip_addresses: tuple[str, ...]
+    not_before: datetime
+    not_after: datetime
+
+
+class Seen(Value):
+    """What a certificate says, as it was read."""
+
+    dns_names: tuple[str, ...] = ()
+    ip_addresses: tuple[str, ...] = ()
+    client: bool = False
+    """It may be used by a client, and by a server: extended key usage."""
+    server: bool = False
+    is_ca: bool = False
+    not_before: datetime
+    not_after: datetime
+
+
+def wanted(
+    who: Identity, number: int, addresses: Iterable[str], permitted: Iterable[str], now: datetime
+) -> Wanted:
+    """The certificate of this identity, for its enrolment with this number. Raises BadRequest for an address that
+    cannot be used."""
+    places = addresses_of(addresses, permitted)
+    names = [who.dns_name, *([who.service_name] if who.service_name else [])]
+    if who.kind is not Kind.BUS:
+        names.append(who.bus_user(number))
+    return Wanted(
+        common_name=who.name,
+        unit=f"{who.kind.value}s",
+        dns_names=(*names, *(place for place in places if not is_ip(place))),
+        ip_addresses=tuple(place for place in places if is_ip(place)),
+        not_before=now - BACKDATED,
+        not_after=now + VALID,
+    )
+
+
+def faults(seen: Seen, who: Identity, now: datetime, *, addresses: Iterable[str] = ()) -> tuple[str, ...]:
+    """Each reason why this certificate does not serve `who`, who is reached at `addresses`; empty where it does.
+
+    One of another CA need not have our names: then its addresses count.
+    """
+    addresses = tuple(addresses)
+    found = []
+    names = {name.lower() for name in seen.dns_names}
+    places = names | {_plain(address) for address in seen.ip_addresses}
+    missing = [address for address in addresses if _plain(address) not in places]
+    if not addresses and who.dns_name.lower() not in names:
+        found.append(f"it is not made out to {who.dns_name} but to {', '.join(sorted(places)) or 'nobody'}")
+    if missing:
+        found.append(f"it is not made out to {', '.join(missing)} (subject alternative names)")
+    if not (seen.client and seen.server):
+        lacks = " and ".join(n for n, has in (("client", seen.client), ("server", seen.server)) if not has)
+        found.append(f"it may not be used as a {lacks} (extended key usage)")
+    if seen.is_ca:
+        found.append("it is a CA's own certificate")
+    if now < seen.not_before:
+        found.append(f"it is not valid before {seen.not_before:%Y-%m-%d %H:%M} UTC: is this host's clock right?")
+    if now >= seen.not_after:
+        found.append(f"it expired on {seen.not_after:%Y-%m-%d %H:%M} UTC")
+    return tuple(found)
+
+
+def _plain(address: str) -> str:
+    """One spelling for each address."""
+    return str(ip_address(address)) if is_ip(address) else address.lower()
+
+
+def renew_at(not_before: datetime, not_after: datetime) -> datetime:
+    """When a certificate with this validity is renewed."""
+    return not_before + (not_after - not_before) * RENEWED_AFTER
+
+
+def is_due(not_before: datetime, not_after: datetime, now: datetime) -> bool:
+    """Is it time to renew it?"""
+    return now >= renew_at(not_before, not_after)

@@ -1,0 +1,51 @@
+"""A certificate of this process's own, and who signs it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
+
+
+class JoinDesk(Protocol):
+    """Where hosts join and renew their certificates: the CA, or a way to it.
+
+    Raises Conflict for a token or a certificate that cannot be used, BadRequest for a request that cannot be read,
+    Unreachable where the desk is away.
+    """
+
+    async def ca(self) -> str:
+        """The CA's certificate, PEM. Nobody has proven yet that it is the right one."""
+
+    async def join(self, request: JoinRequest, ca: str) -> JoinAnswer:
+        """The first certificate. `ca`: the one whose fingerprint was compared; the desk must prove to be its."""
+
+    async def renew(self, request: RenewalRequest, ca: str) -> JoinAnswer:
+        """The next certificate, as `join`."""
+
+
+class OwnIdentity(Protocol):
+    """The key and the certificate of this host, in files. Raises BadRequest where they cannot be used."""
+
+    def request(self, name: str) -> str:
+        """A request with a new key, which stays here; the same one until it is answered."""
+
+    def accept(self, answer: JoinAnswer, name: str, fingerprint: str, now: datetime) -> None:
+        """Use this certificate from now on. `fingerprint`: what the CA's own must have. Raises BadRequest where the
+        answer is not for our request."""
+
+    def renewal(self) -> RenewalRequest:
+        """A request for the next certificate, signed with the present key."""
+
+    def name(self) -> str:
+        """The host's name, as the present certificate has it."""
+
+    def ca(self) -> str:
+        """The certificate of the CA that is trusted, PEM."""
+
+    def fingerprint(self) -> str:
+        """Of the CA that is trusted."""
+
+    def validity(self) -> tuple[datetime, datetime]:
+        """From when until when the present certificate is valid."""

@@ -1,0 +1,58 @@
+"""A CA in a folder, a clock for it, and hosts that join."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sterna.adapters.identity.authority import Authority
+from sterna.adapters.identity.own import OwnFiles
+from sterna.adapters.identity.x509 import key_pem, new_key, new_request, pem_of
+from sterna.domain.trust.identities import Identity, Kind
+from sterna.domain.trust.joining import JoinAnswer
+
+HOST1, HOST2 = (Identity(kind=Kind.AGENT, name=n) for n in ("host1", "host2"))
+
+
+class Calendar:
+    """The CA's clock, which tests move. It begins now: OpenSSL looks at the real one."""
+
+    def __init__(self) -> None:
+        self.at = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic_ms(self) -> float:
+        return self.at.timestamp() * 1000
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+def request_of(name: str) -> bytes:
+    """A request with a key that nobody keeps."""
+    return pem_of(new_request(new_key(), name))
+
+
+def join(authority: Authority, who: Identity, folder: Path, addresses: tuple[str, ...] = ("127.0.0.1",)) -> OwnFiles:
+    """A host that has joined with a token."""
+    token = authority.invite(who, addresses)
+    own = OwnFiles(folder)
+    made = authority.redeem(token.host, token.secret, own.request(who.name))
+    answer = JoinAnswer(certificate=made.pem.decode(), ca=authority.pem.decode())
+    own.accept(answer, who.name, token.fingerprint, authority.certificate.not_valid_before_utc + timedelta(minutes=6))
+    return own
+
+
+def issue(authority: Authority, who: Identity, folder: Path, *addresses: str) -> tuple[Path, Path]:
+    """The files of a controller or a server: certificate and key."""
+    key = new_key()
+    made = authority.issue(who, addresses, pem_of(new_request(key, who.name)))
+    certificate, private = folder / f"{who.name}.crt", folder / f"{who.name}.key"
+    certificate.write_bytes(made.pem)
+    private.write_bytes(key_pem(key))
+    return certificate, private

@@ -1,0 +1,142 @@
+"""What each may do on the bus. That a real nats-server agrees is tests/contract/test_bus_rights.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from sterna.domain.errors import BadRequest
+from sterna.domain.trust.bus_config import BusServer, bus_config, listening_at, quoted
+from sterna.domain.trust.bus_rights import covers, may_publish, may_subscribe, rights_of
+from sterna.domain.trust.identities import Identity, Kind
+
+HOST1, HOST2 = (Identity(kind=Kind.AGENT, name=n) for n in ("host1", "host2"))
+CONTROLLER = Identity(kind=Kind.CONTROLLER, name="c1")
+SERVER = BusServer(listen="10.0.0.1", cert_file="/c.crt", key_file="/c.key", ca_file="/ca.crt")
+
+PUBLISHES = [
+    (HOST1, "sterna.agent.host2.call.host1", True),
+    (HOST1, "sterna.agent.host2.cast.host1", True),
+    (HOST1, "sterna.event.host.host1", True),
+    (HOST1, "sterna.event.journal.host1", True),
+    (HOST1, "sterna.event.progress.host1.m1", True),
+    (HOST1, "sterna.event.leaving.host1.m1", True),
+    (HOST1, "sterna.agent.host2.call.host2", False),
+    (HOST1, "sterna.agent.host2.call.@controller", False),
+    (HOST1, "sterna.agent.host2.cast.@controller", False),
+    (HOST1, "sterna.event.host.host2", False),
+    (HOST1, "sterna.event.journal.host2", False),
+    (HOST1, "sterna.event.progress.host2.m1", False),
+    (HOST1, "sterna.event.leaving.host2.m1", False),
+    (HOST1, "sterna.event.external.vm1", False),
+    (HOST1, "_INBOX.host2.1", False),
+    (HOST1, "_INBOX.host1.1", False),
+    (HOST1, "$SYS.REQ.SERVER.PING", False),
+    (HOST1, "anything", False),
+    (CONTROLLER, "sterna.agent.host1.call.@controller", True),
+    (CONTROLLER, "sterna.event.external.vm1", True),
+    (CONTROLLER, "sterna.agent.host1.call.host2", False),
+    (CONTROLLER, "sterna.agent.host1.cast.@controller", False),
+    (CONTROLLER, "sterna.event.host.host1", False),
+]
+SUBSCRIBES = [
+    (HOST1, "sterna.agent.host1.call.*", True),
+    (HOST1, "sterna.agent.host1.cast.*", True),
+    (HOST1, "sterna.event.host.*", True),
+    (HOST1, "sterna.event.external.*", True),
+    (HOST1, "sterna.event.leaving.*.*", True),
+    (HOST1, "_INBOX.host1.abc.*", True),
+    (HOST1, "_INBOX.host1.>", True),
+    (HOST1, "sterna.agent.host2.call.*", False),
+    (HOST1, "sterna.agent.*.call.*", False),
+    (HOST1, "sterna.agent.host1.>", False),
+    (HOST1, "sterna.event.>", False),
+    (HOST1, "sterna.event.journal.*", False),
+    (HOST1, "_INBOX.>", False),
+    (HOST1, "_INBOX.*.>", False),
+    (HOST1, "_INBOX.host2.>", False),
+    (HOST1, ">", False),
+    (HOST1, "*", False),
+    (CONTROLLER, "sterna.event.journal.*", True),
+    (CONTROLLER, "sterna.event.progress.*.*", True),
+    (CONTROLLER, "_INBOX.@controller.>", True),
+    (CONTROLLER, "sterna.agent.host1.call.*", False),
+    (CONTROLLER, "_INBOX.>", False),
+]
+
+
+@pytest.mark.parametrize(("who", "subject", "allowed"), PUBLISHES)
+def test_publishing(who: Identity, subject: str, allowed: bool) -> None:
+    assert may_publish(rights_of(who), subject) is allowed
+
+
+@pytest.mark.parametrize(("who", "pattern", "allowed"), SUBSCRIBES)
+def test_subscribing(who: Identity, pattern: str, allowed: bool) -> None:
+    assert may_subscribe(rights_of(who), pattern) is allowed
+
+
+@pytest.mark.parametrize("kind", [Kind.BUS, Kind.OPERATOR])
+def test_nobody_else_has_rights(kind: Kind) -> None:
+    with pytest.raises(BadRequest):
+        rights_of(Identity(kind=kind, name="a"))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "pattern", "covered"),
+    [
+        ("a.*", "a.b", True),
+        ("a.*", "a.*", True),
+        ("a.*", "a.>", False),
+        ("a.*", "a", False),
+        ("a.*", "a.b.c", False),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a.>", True),
+        ("a.>", "a", False),
+        ("a.>", "*.b", False),
+        ("a.b", "a.*", False),
+        ("*.b", "a.b", True),
+        (">", "a.>", True),
+    ],
+)
+def test_patterns(allowed: str, pattern: str, covered: bool) -> None:
+    assert covers(allowed, pattern) is covered
+
+
+def test_the_configuration_names_each_user_once() -> None:
+    text = bus_config(SERVER, [(HOST1, "e1.host1.agents.sterna"), (CONTROLLER, "e1.c1.controllers.sterna")])
+    assert text.count("user:") == 2
+    assert 'user: "e1.host1.agents.sterna"' in text
+    assert "verify_and_map: true" in text
+    assert text.count("allow_responses") == 1  # a controller is asked nothing
+
+
+def test_a_bus_that_nobody_could_use_is_not_configured() -> None:
+    with pytest.raises(BadRequest) as caught:
+        bus_config(SERVER, [])
+    assert "sterna host add" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("10.0.0.1", "10.0.0.1:4222"),
+        ("10.0.0.1:4333", "10.0.0.1:4333"),
+        ("bus.example", "bus.example:4222"),
+        ("fd00::1", "[fd00::1]:4222"),
+        ("[fd00::1]", "[fd00::1]:4222"),
+        ("[fd00::1]:4333", "[fd00::1]:4333"),
+    ],
+)
+def test_where_it_listens(given: str, found: str) -> None:
+    assert listening_at(given) == found
+
+
+@pytest.mark.parametrize("given", ["", ":4222", "10.0.0.1:0", "10.0.0.1:65536", "a b", "10.0.0.1:x"])
+def test_where_it_cannot_listen(given: str) -> None:
+    with pytest.raises(BadRequest, match="no address to listen on"):
+        listening_at(given)
+
+
+def test_strings_are_quoted() -> None:
+    assert quoted('/a "b"\\c') == '"/a \\"b\\"\\\\c"'
+    with pytest.raises(BadRequest):
+        quoted("/a\nb")
