@@ -8,17 +8,36 @@ from typing import Annotated
 
 import typer
 
+import sterna.bootstrap.enrolling.host  # noqa: F401 - its commands join those of `sterna host`
+from sterna.bootstrap.enrolling.agent import agent_app
+from sterna.bootstrap.enrolling.bus import bus_app
+from sterna.bootstrap.enrolling.ca import ca_app
 from sterna.cli.main import app, run
 
 Settings = Annotated[Path, typer.Option("--config", help="Settings, a TOML file.", show_default=False)]
 
 
-@app.command(rich_help_panel="Processes")
-def agent(config: Settings) -> None:
+@agent_app.callback(invoke_without_command=True)
+def agent(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Settings, a TOML file. The agent needs them.", show_default=False),
+    ] = None,
+) -> None:
     """Run the agent of this compute host, until SIGTERM. A copy under way goes on."""
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        raise typer.BadParameter("name the settings with --config FILE")
     from sterna.bootstrap.agent import run_agent
 
     run_agent(config)
+
+
+app.add_typer(agent_app, name="agent", rich_help_panel="Processes")
+app.add_typer(ca_app, name="ca", rich_help_panel="Identity")
+app.add_typer(bus_app, name="bus", rich_help_panel="Identity")
 
 
 @app.command(rich_help_panel="Processes")

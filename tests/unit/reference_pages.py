@@ -53,6 +53,8 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     if inner is None:
         yield path, command
         return
+    if command.invoke_without_command:
+        yield path, command
     for name in sorted(inner):
         yield from _commands(inner[name], f"{path} {name}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -44,17 +43,6 @@ class Renewal:
 
     def __init__(self, desk: JoinDesk, own: OwnIdentity, clock: Clock, renewed: Callable[[], None]) -> None:
         self._desk, self._own, self._clock, self._renewed = desk, own, clock, renewed
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Look every LOOK_EVERY_S seconds."""
-        self._task = asyncio.create_task(self._run(), name="renewal")
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def look(self) -> bool:
         """Renew it if it is due. Raises SternaError where that fails; the present one stays in force."""
@@ -68,7 +56,8 @@ class Renewal:
         log.info("this host's certificate was renewed", until=f"{until:%Y-%m-%d}")
         return True
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Look every LOOK_EVERY_S seconds, until cancelled."""
         while True:
             try:
                 with no_leaks():

@@ -18,9 +18,12 @@ from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.bootstrap.host import host_ports
+from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.process import join_bus, until_told_to_stop
+from sterna.bootstrap.renewal import keep_renewed
 from sterna.bootstrap.state_folder import alone_in
 from sterna.config import AgentSettings, load
+from sterna.domain.trust.identities import Kind
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
 from sterna.rpc.client import RpcClient
@@ -60,24 +63,29 @@ def run_agent(config: Path) -> None:
         clock = SystemClock()
         fault_hook = FaultFile(settings.test.fault_file).fault_hook if settings.test.fault_file else no_fault
         journal = SqlJournal.at(settings.state_dir / "journal.db", clock=clock, boot=boot)
+        bus = await join_bus(settings.bus, f"agent {settings.host}", settings.identity)
         parts = AgentParts(
             host=host_ports(settings),
             journal=journal,
-            bus=await join_bus(settings.bus, f"agent {settings.host}"),
+            bus=bus,
             boot=boot,
             fault_hook=fault_hook,
             checks=JournalChecks(StateDir(settings.state_dir).trouble, journal.check_writable),
         )
-        client = RpcClient(parts.bus, settings.host, clock)
+        client = RpcClient(bus, settings.host, clock)
         await refuse_namesake(client, settings.host, parts.host.hypervisor)
         agent = Agent(parts)
         await agent.start()
-        showing = asyncio.create_task(show_state(parts.bus, agent.condition.words), name="systemd")
+        showing = asyncio.create_task(show_state(bus, agent.condition.words), name="systemd")
+        renewing = asyncio.create_task(keep_renewed(settings.identity, clock, bus.use_certificate), name="renewal")
         await until_told_to_stop()
         showing.cancel()
+        renewing.cancel()
         log.info("told to stop; running copies go on", host=settings.host)
         await _stopped(agent)
-        await parts.bus.close()
+        await bus.close()
 
+    addresses = (settings.migration.address, *settings.migration.more_addresses)
+    check_own(settings.identity, Kind.AGENT, settings.host, addresses)
     with alone_in(settings.state_dir):
         run_on_loop(run())

@@ -20,10 +20,12 @@ from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.systemd import show_state
 from sterna.api.app import create_app
 from sterna.api.server import Server
+from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.process import join_bus, until_told_to_stop
 from sterna.config import ControllerSettings, load
 from sterna.controller.controller import Controller
 from sterna.domain.errors import BadRequest, Permanent, Unreachable
+from sterna.domain.trust.identities import Kind
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
 from sterna.rpc.client import RpcClient
@@ -108,11 +110,12 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     settings = load(ControllerSettings, config)
     log_to_stderr(settings.log_level, settings.log_format)
     _take_all_files()
+    check_own(settings.identity, Kind.CONTROLLER)
     listening = _listening(fd)
     fleet = _records(settings.database)
 
     async def run() -> None:
-        bus = await join_bus(settings.bus, "controller")
+        bus = await join_bus(settings.bus, "controller", settings.identity)
         clock = SystemClock()
         controller = Controller(fleet, RpcClient(bus, "controller", clock), clock)
         host, _, port = settings.listen.rpartition(":")

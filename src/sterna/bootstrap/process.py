@@ -7,7 +7,7 @@ import signal
 import ssl
 
 from sterna.adapters.nats.bus import NatsBus
-from sterna.config import BusSettings, BusTls
+from sterna.config import BusSettings, BusTls, IdentitySettings
 from sterna.domain.errors import BadRequest
 
 
@@ -29,11 +29,18 @@ def bus_tls(settings: BusTls) -> ssl.SSLContext | None:
     return tls
 
 
-async def join_bus(settings: BusSettings, name: str) -> NatsBus:
+async def join_bus(settings: BusSettings, name: str, identity: IdentitySettings) -> NatsBus:
     """The bus these settings name; a bus that is away is waited for in the background. Raises BadRequest."""
-    tls = bus_tls(settings.tls)
+    files = identity.bus_tls(settings.tls)
     password = settings.password.get_secret_value() if settings.password else None
-    return await NatsBus.connect(settings.url, name=name, user=settings.user, password=password, tls=tls)
+    return await NatsBus.connect(
+        settings.url,
+        name=name,
+        user=settings.user,
+        password=password,
+        tls=bus_tls(files),
+        server_name=files.server_name,
+    )
 
 
 async def until_told_to_stop() -> None:

@@ -38,13 +38,17 @@ def request_of(name: str) -> bytes:
     return pem_of(new_request(new_key(), name))
 
 
-def join(authority: Authority, who: Identity, folder: Path, addresses: tuple[str, ...] = ("127.0.0.1",)) -> OwnFiles:
+def join(
+    authority: Authority, who: Identity, folder: Path, addresses: tuple[str, ...] = ("127.0.0.1",)
+) -> OwnFiles:
     """A host that has joined with a token."""
-    token = authority.invite(who, addresses)
+    token = authority.invite(who, ["127.0.0.1"])
     own = OwnFiles(folder)
     made = authority.redeem(token.host, token.secret, own.request(who.name))
     answer = JoinAnswer(certificate=made.pem.decode(), ca=authority.pem.decode())
-    own.accept(answer, who.name, token.fingerprint, authority.certificate.not_valid_before_utc + timedelta(minutes=6))
+    own.accept(
+        answer, who.name, token.fingerprint, authority.certificate.not_valid_before_utc + timedelta(minutes=6)
+    )
     return own
 
 

@@ -98,7 +98,7 @@ def test_openssl_refuses_another_name_even_with_the_cas_key(tmp_path: Path, cale
 
 def test_a_second_ca_is_not_made_over_the_first(authority: Authority, tmp_path: Path) -> None:
     key = (tmp_path / "ca" / KEY).read_bytes()
-    with pytest.raises(Conflict, match="a CA in .* already"):
+    with pytest.raises(Conflict, match=r"a CA in .* already"):
         Authority.make(tmp_path / "ca", ["sterna"])
     assert (tmp_path / "ca" / KEY).read_bytes() == key
     (tmp_path / "ca" / KEY).unlink()
@@ -112,9 +112,7 @@ def test_a_host_gets_what_it_was_enrolled_with_whatever_it_asks_for(authority: A
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "c1")])
     greedy = x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(names, critical=False)
     request = greedy.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    made = authority.redeem(
-        token.host, token.secret, pem_of(request.sign(new_key(), hashes.SHA256())).decode()
-    )
+    made = authority.redeem(token.host, token.secret, pem_of(request.sign(new_key(), hashes.SHA256())).decode())
     found = seen(made.certificate)
     assert found.dns_names == ("host1.agents.sterna", "e1.host1.agents.sterna", "h1.example.org")
     assert found.ip_addresses == ("10.0.0.1",)
@@ -177,7 +175,12 @@ def test_two_hosts_with_one_token_at_the_same_moment(authority: Authority) -> No
 
 @pytest.mark.parametrize(
     "request_",
-    [b"", b"nonsense", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", b"x" * 2**21],
+    [
+        b"",
+        b"nonsense",
+        b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+        b"x" * 2**21,
+    ],
 )
 def test_what_is_no_request(authority: Authority, request_: bytes) -> None:
     authority.invite(HOST1, [])
@@ -303,7 +306,11 @@ def test_a_file_is_private_whatever_the_umask_and_its_mode_before(tmp_path: Path
 
 def test_somebody_else_at_work_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_files, "LOCK_S", 0.05)
-    with private_files.alone(tmp_path), pytest.raises(Conflict, match="another command"), private_files.alone(tmp_path):
+    with (
+        private_files.alone(tmp_path),
+        pytest.raises(Conflict, match="another command"),
+        private_files.alone(tmp_path),
+    ):
         pass
     with private_files.alone(tmp_path):
         pass

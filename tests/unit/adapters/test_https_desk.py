@@ -151,7 +151,16 @@ async def test_nobody_answers() -> None:
 
 @pytest.mark.parametrize(
     "server",
-    ["", "10.0.0.1", "http://10.0.0.1", "https://", "https://a:b@c", "https://c/path", "https://c:x", "https://c?q"],
+    [
+        "",
+        "10.0.0.1",
+        "http://10.0.0.1",
+        "https://",
+        "https://a:b@c",
+        "https://c/path",
+        "https://c:x",
+        "https://c?q",
+    ],
 )
 def test_what_is_no_address(server: str) -> None:
     with pytest.raises(BadRequest, match="no address of a controller"):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sterna.adapters.identity import own as own_module
+from sterna.adapters.identity import private_files
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.own import OwnFiles
@@ -117,9 +117,7 @@ async def test_a_lost_answer_is_asked_for_again(authority: Authority, tmp_path: 
     loads(own)
 
 
-async def test_a_token_of_another_host_is_refused(
-    authority: Authority, tmp_path: Path, calendar: Calendar
-) -> None:
+async def test_a_token_of_another_host_is_refused(authority: Authority, tmp_path: Path, calendar: Calendar) -> None:
     token = authority.invite(HOST1, [])
     stolen = JoinToken(host="host2", fingerprint=token.fingerprint, secret=token.secret)
     authority.invite(HOST2, [])
@@ -201,7 +199,7 @@ def test_a_crash_leaves_the_pair_in_force_whole(
 
     with monkeypatch.context() as patch:
         if at == "write":
-            patch.setattr(own_module.private_files, "write", dies)
+            patch.setattr(private_files, "write", dies)
         else:
             patch.setattr(Path, "rename" if at == "rename" else "symlink_to", dies)
         with pytest.raises(KeyboardInterrupt):
@@ -232,9 +230,7 @@ async def test_it_is_renewed_after_sixty_days_and_not_before(
     assert await renewal.look() is False
 
 
-async def test_a_desk_that_is_away_is_asked_again(
-    authority: Authority, tmp_path: Path, calendar: Calendar
-) -> None:
+async def test_a_desk_that_is_away_is_asked_again(authority: Authority, tmp_path: Path, calendar: Calendar) -> None:
     own, desk = joined(authority, HOST1, tmp_path / "host"), Desk(authority)
     renewal = Renewal(desk, own, calendar, lambda: None)
     before, desk.away = own.certificate_file.read_bytes(), True
@@ -276,9 +272,7 @@ async def test_a_certificate_of_another_ca_is_not_renewed(
         await LocalDesk(authority).renew(own.renewal(), "")
 
 
-def test_old_pairs_are_removed_but_for_the_last(
-    authority: Authority, tmp_path: Path, calendar: Calendar
-) -> None:
+def test_old_pairs_are_removed_but_for_the_last(authority: Authority, tmp_path: Path, calendar: Calendar) -> None:
     folder = tmp_path / "host"
     for _ in range(4):
         own = joined(authority, HOST1, folder)

@@ -1,7 +1,7 @@
-"""A CA in a folder: its key, its certificate, the register of who is enrolled, and the list of revoked certificates.
+"""A CA in a folder: key, certificate, the register of who is enrolled, and the list of revoked certificates.
 
-Changes are made one at a time, by whoever holds the folder's lock. The register is written before a certificate leaves
-the CA: one that nobody knows of could not be revoked.
+Changes are made one at a time, by whoever holds the folder's lock. The register is written before a certificate
+leaves the CA: one that nobody knows of could not be revoked.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ from sterna.domain.trust.join_token import JoinToken
 KEY, CERTIFICATE, REGISTER, REVOKED = "ca.key", "ca.crt", "register.json", "revoked.crl"
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Signed(NamedTuple):
     """A certificate, and whom it was made for."""
 
@@ -57,17 +61,16 @@ class Authority:
     """The CA in this folder. Methods raise BadRequest, Conflict or NotFound, each with what would fix it."""
 
     def __init__(
-        self, folder: Path, key: Key, certificate: x509.Certificate, now: Callable[[], datetime]
+        self, folder: Path, key: Key, certificate: x509.Certificate, clock: Callable[[], datetime]
     ) -> None:
         self._folder = folder
         self._key = key
         self.certificate = certificate
-        self._now = now
+        self._now = clock
 
     @classmethod
-    def make(cls, folder: Path, domains: Iterable[str], now: Callable[[], datetime] | None = None) -> Authority:
+    def make(cls, folder: Path, domains: Iterable[str], clock: Callable[[], datetime] = _now) -> Authority:
         """A new CA. `domains`: DNS names that it may sign besides ours. Raises Conflict where one is there."""
-        clock = now or _now
         private_files.make_folder(folder)
         with private_files.alone(folder):
             _refuse_another(folder)
@@ -80,9 +83,8 @@ class Authority:
         return authority
 
     @classmethod
-    def open(cls, folder: Path, now: Callable[[], datetime] | None = None) -> Authority:
+    def open(cls, folder: Path, clock: Callable[[], datetime] = _now) -> Authority:
         """The CA that is there. Raises NotFound, or BadRequest where it cannot be used."""
-        clock = now or _now
         make = f"make a CA with `sterna ca init --ca {folder}`, or name its folder with --ca"
         if not folder.exists():
             raise NotFound(f"there is no CA in {folder}", fix=make)
@@ -91,7 +93,9 @@ class Authority:
         text = private_files.read(folder / CERTIFICATE, fix="restore it from the CA's backup")
         certificate = read_certificates(text, str(folder / CERTIFICATE))[0]
         if public_hash(key) != public_hash(certificate):
-            raise BadRequest(f"{folder}: the key is not that of the certificate", fix="restore both from one backup")
+            raise BadRequest(
+                f"{folder}: the key is not that of the certificate", fix="restore both from one backup"
+            )
         if clock() >= certificate.not_valid_after_utc:
             raise BadRequest(f"the CA in {folder} has expired", fix="make a new one; every host joins anew")
         return cls(folder, key, certificate, clock)
@@ -159,11 +163,11 @@ class Authority:
         places = None if addresses is None else addresses_of(addresses, domains_of(self.certificate))
         with self._changing() as register:
             known = register.find(who)
-            register = enrolment.invited(register, who, places, None)
-            member = _found(register, who)
+            changed = enrolment.invited(register, who, places, None)
+            member = _found(changed, who)
             if known is not None and known.joined:
-                return self._next(register, member, request)
-            return self._begin(register, member, request, public_hash(request))
+                return self._next(changed, member, request)
+            return self._begin(changed, member, request, public_hash(request))
 
     def renew(self, serial: str, request_pem: str) -> Signed:
         """Another certificate for the holder of the one with this serial number. That the caller holds it, he has
@@ -229,7 +233,3 @@ def _found(register: Register, who: Identity) -> Member:
 def _hash(secret: str) -> str:
     """Of 128 random bits: nobody guesses them, so that a slow hash gains nothing."""
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

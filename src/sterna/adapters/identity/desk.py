@@ -1,4 +1,4 @@
-"""The CA's desk: tokens and certificates are exchanged for new certificates. Whoever serves it needs the CA's folder."""
+"""The CA's desk: tokens and certificates are exchanged for new certificates. It needs the CA's folder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class LocalDesk:
             signature = base64.b64decode(request.signature, validate=True)
             key.verify(signature, request.request.encode(), ec.ECDSA(hashes.SHA256()))
         except (binascii.Error, ValueError, InvalidSignature):
-            raise BadRequest("the request is not signed with the present key", fix="let the host join anew") from None
+            raise BadRequest(
+                "the request is not signed with the present key", fix="let the host join anew"
+            ) from None
         return self._authority.renew(f"{present.serial_number:x}", request.request)
 
     def _answer(self, made: Signed) -> JoinAnswer:

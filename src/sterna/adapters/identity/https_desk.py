@@ -56,7 +56,9 @@ class HttpsDesk:
         try:
             trusted = ssl.create_default_context(cadata=ca)
         except ssl.SSLError as error:
-            raise BadRequest("the CA's certificate cannot be read", fix="see that the server is Sterna's") from error
+            raise BadRequest(
+                "the CA's certificate cannot be read", fix="see that the server is Sterna's"
+            ) from error
         answer = await self._asked(lambda: self._post(path, body, trusted))
         try:
             return JoinAnswer.model_validate(answer)
@@ -123,7 +125,9 @@ class HttpsDesk:
         return Unreachable(f"{self._server} does not answer: {why}", fix=fix)
 
     def _strange(self, why: str) -> BadRequest:
-        return BadRequest(f"{self._server} is no controller of Sterna's: {why}", fix="see that the address is right")
+        return BadRequest(
+            f"{self._server} is no controller of Sterna's: {why}", fix="see that the address is right"
+        )
 
 
 def _checked(server: str) -> str:
@@ -134,5 +138,7 @@ def _checked(server: str) -> str:
     except ValueError:
         whole = False
     if not whole or parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise BadRequest(f"{server[:120]!r} is no address of a controller", fix="give one like https://10.0.0.1:8774")
+        raise BadRequest(
+            f"{server[:120]!r} is no address of a controller", fix="give one like https://10.0.0.1:8774"
+        )
     return f"https://{parts.netloc}"

@@ -1,7 +1,7 @@
 """The key and the certificate of this process's own, in a folder.
 
-Key and certificate change together: each pair has a folder of its own, and `current` leads to the one in force. So the
-files have the same paths for ever, and no crash leaves a key with another key's certificate.
+Key and certificate change together: each pair has a folder of its own, and `current` leads to the one in force. So
+the files have the same paths for ever, and no crash leaves a key with another key's certificate.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from sterna.adapters.identity.x509 import (
 )
 from sterna.domain.errors import BadRequest, NotFound
 from sterna.domain.trust.certificates import faults
-from sterna.domain.trust.identities import Identity, Kind, named_by
+from sterna.domain.trust.enrolment import ADD
+from sterna.domain.trust.identities import WORDS, Identity, Kind, named_by
 from sterna.domain.trust.joining import JoinAnswer, RenewalRequest
 
 CURRENT, PENDING = "current", "pending"
@@ -83,11 +84,11 @@ class OwnFiles:
             return text.decode()
 
     def accept(self, answer: JoinAnswer, name: str, ca_fingerprint: str, now: datetime) -> None:
-        """Use this certificate from now on. Raises BadRequest where it is not for our request, or not of that CA."""
+        """Use this certificate from now on. Raises BadRequest where it is not for our request, or of another CA."""
         ca = read_certificates(answer.ca, "the answer")[0]
         if fingerprint(ca) != ca_fingerprint:
             raise BadRequest(
-                f"the CA has the fingerprint {fingerprint(ca)}, and not {ca_fingerprint} as expected: nothing is trusted",
+                f"the CA has the fingerprint {fingerprint(ca)}, and not {ca_fingerprint} as expected",
                 fix="somebody may be between this host and the CA; see that the token is of the CA that you mean",
             )
         certificate = read_certificates(answer.certificate, "the answer")[0]
@@ -107,7 +108,8 @@ class OwnFiles:
         found = (named_by(name) for name in seen(self._certificate()).dns_names)
         mine = next((who for who in found if who is not None and who.kind is self._kind), None)
         if mine is None:
-            raise BadRequest(f"{self.certificate_file} is no certificate of Sterna's CA", fix=_JOIN)
+            what = f"{self.certificate_file} is no certificate of {WORDS[self._kind]}"
+            raise BadRequest(what, fix=f"run `{ADD[self._kind].format('NAME')}` where the CA is")
         return mine.name
 
     def ca(self) -> str:
@@ -135,7 +137,9 @@ class OwnFiles:
         pending = self._folder / PENDING
         if not place.exists():
             if not (pending / KEY).exists():
-                raise NotFound(f"{self._folder} waits for no certificate", fix="begin with `sterna agent request NAME`")
+                raise NotFound(
+                    f"{self._folder} waits for no certificate", fix="begin with `sterna agent request NAME`"
+                )
             if public_hash(self._key(pending / KEY)) != public_hash(certificate):
                 fix = "sign the request that `sterna agent request` prints now"
                 raise BadRequest("the certificate is for another key than the one that waits here", fix=fix)
@@ -155,7 +159,9 @@ class OwnFiles:
 
     def _tidy(self, current: str) -> None:
         """Remove the pairs before the last two: a process may still be reading the one before."""
-        pairs = [p for p in self._folder.iterdir() if p.is_dir() and not p.is_symlink() and (p / CERTIFICATE).exists()]
+        pairs = [
+            p for p in self._folder.iterdir() if p.is_dir() and not p.is_symlink() and (p / CERTIFICATE).exists()
+        ]
         earlier = sorted((p for p in pairs if p.name not in (current, PENDING)), key=lambda p: p.stat().st_mtime_ns)
         for pair in earlier[:-1]:
             shutil.rmtree(pair, ignore_errors=True)

@@ -1,4 +1,7 @@
-"""Files that nobody else may read: written whole or not at all, in folders of the owner's own."""
+"""Files that nobody else may read: written whole or not at all, in folders of the owner's own.
+
+What root writes belongs to whom the folder belongs to: a service that is not root's reads its key there.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,16 @@ _AGAIN_S = 0.02
 def make_folder(folder: Path) -> None:
     """Make the folder, nobody else's. Raises BadRequest where it cannot be, or is there and open to others."""
     try:
-        folder.mkdir(mode=FOLDER, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(mode=FOLDER, parents=True)
+            _give(folder, folder.parent)
     except OSError as error:
         raise _unusable(folder, error) from error
     check_folder(folder)
 
 
 def check_folder(folder: Path) -> None:
-    """Raises BadRequest where the folder is not there, or others may look into it; it is not closed by itself, as its
+    """Raises BadRequest where the folder is not there, or others may look into it. It is not closed by itself: its
     secrets may have been read."""
     try:
         found = folder.lstat()
@@ -36,8 +41,8 @@ def check_folder(folder: Path) -> None:
         raise _unusable(folder, error) from error
     if not stat.S_ISDIR(found.st_mode):
         raise BadRequest(f"{folder} is not a folder", fix="name a folder of its own for keys and certificates")
-    if found.st_uid != os.geteuid():
-        raise BadRequest(f"{folder} belongs to another user", fix=f"chown {os.geteuid()} {folder}")
+    if os.geteuid() not in (found.st_uid, 0):
+        raise BadRequest(f"{folder} belongs to another user", fix="run this as that user, or as root")
     if stat.S_IMODE(found.st_mode) & ~FOLDER:
         mode = stat.S_IMODE(found.st_mode)
         raise BadRequest(f"{folder} is open to other users (mode {mode:04o})", fix=f"chmod 700 {folder}")
@@ -51,6 +56,7 @@ def write(path: Path, content: bytes, mode: int = FILE) -> None:
             beside.unlink()  # of a process with this number that died
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             os.fchmod(file.fileno(), mode)  # whatever the umask
+            _give(file.fileno(), path.parent)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -60,6 +66,13 @@ def write(path: Path, content: bytes, mode: int = FILE) -> None:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise _unusable(path, error) from error
+
+
+def _give(what: int | Path, folder: Path) -> None:
+    """To the owner of the folder, where root does it. Raises OSError."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(what, owner.st_uid, owner.st_gid)
 
 
 def sync_folder(folder: Path) -> None:
@@ -72,8 +85,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def read(path: Path, *, fix: str, secret: bool = False) -> bytes:
-    """The file's content. `secret`: raises BadRequest where others may read it. Raises NotFound, with this `fix`, where
-    it is not there, BadRequest where it cannot be read."""
+    """The file's content. Raises NotFound, with this `fix`, where it is not there; BadRequest where it cannot be
+    read, and for a `secret` that others may read."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -93,7 +106,8 @@ def read(path: Path, *, fix: str, secret: bool = False) -> bytes:
 def alone(folder: Path) -> Iterator[None]:
     """Nobody else changes what is in the folder. Raises Conflict where somebody does for LOCK_S."""
     try:
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE)
+        _give(lock, folder)
     except OSError as error:
         raise _unusable(folder, error) from error
     try:

@@ -130,9 +130,7 @@ def domains_of(ca: x509.Certificate) -> tuple[str, ...]:
     return tuple(n.value for n in limits.permitted_subtrees or () if isinstance(n, x509.DNSName))
 
 
-def signed(
-    wanted: Wanted, key: ec.EllipticCurvePublicKey, ca: x509.Certificate, ca_key: Key
-) -> x509.Certificate:
+def signed(wanted: Wanted, key: ec.EllipticCurvePublicKey, ca: x509.Certificate, ca_key: Key) -> x509.Certificate:
     """The certificate of the holder of this public key."""
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in wanted.dns_names]
     names += [x509.IPAddress(ip_address(address)) for address in wanted.ip_addresses]

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -78,13 +79,21 @@ class NatsBus:
     """Implements ports.bus.Bus. It never stops reconnecting; until it has, sending raises Unreachable at once."""
 
     def __init__(
-        self, url: str, *, name: str, user: str | None, password: str | None, tls: ssl.SSLContext | None
+        self,
+        url: str,
+        *,
+        name: str,
+        user: str | None,
+        password: str | None,
+        tls: ssl.SSLContext | None,
+        server_name: str | None,
     ) -> None:
         self._servers = [u.strip() for u in url.split(",")]
         self._name = name
         self._user = user
         self._password = password
         self._tls = tls
+        self._server_name = server_name
         self._client: Connection | None = None
         self._lost = asyncio.Event()
         """The newest connection's: set when that has ended."""
@@ -107,12 +116,14 @@ class NatsBus:
         user: str | None = None,
         password: str | None = None,
         tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
     ) -> NatsBus:
         """Join the bus at `url` (`nats://host:port`, several separated by commas); `name` is for its operator.
+        `server_name`: what the server's certificate must say, where that is not its address.
 
         A bus that is away is not an error: it is tried in the background, so that an agent may start first.
         """
-        bus = cls(url, name=name, user=user, password=password, tls=tls)
+        bus = cls(url, name=name, user=user, password=password, tls=tls, server_name=server_name)
         if not await bus._try_to_join():
             _log.warning("the message bus does not answer yet", name=name, servers=bus._servers, why=bus._why)
         bus._keeper = asyncio.create_task(bus._keep(), name=f"nats {name}")
@@ -177,6 +188,11 @@ class NatsBus:
         finally:
             del self._waiting[token]
 
+    def use_certificate(self, cert_file: Path, key_file: Path | None) -> None:
+        """Show this certificate from the next connection on. Raises OSError for files that will not do."""
+        if self._tls is not None:
+            self._tls.load_cert_chain(cert_file, key_file)
+
     async def close(self) -> None:
         """Leave the bus; what was sent is flushed, handlers still running are cancelled. Bounded."""
         self._closing = True
@@ -235,7 +251,12 @@ class NatsBus:
     async def _try_to_join(self) -> bool:
         try:
             connection = await Connection.join(
-                self._servers, name=self._name, user=self._user, password=self._password, tls=self._tls
+                self._servers,
+                name=self._name,
+                user=self._user,
+                password=self._password,
+                tls=self._tls,
+                server_name=self._server_name,
             )
         except Unreachable as e:
             self._cannot_join(e)

@@ -94,9 +94,17 @@ class Connection:
 
     @classmethod
     async def join(
-        cls, servers: list[str], *, name: str, user: str | None, password: str | None, tls: ssl.SSLContext | None
+        cls,
+        servers: list[str],
+        *,
+        name: str,
+        user: str | None,
+        password: str | None,
+        tls: ssl.SSLContext | None,
+        server_name: str | None = None,
     ) -> Connection:
-        """Connect to the first of `servers` that answers. Raises Unreachable, within `JOIN_S`."""
+        """Connect to the first of `servers` that answers. `server_name`: in its certificate, where that is not its
+        address. Raises Unreachable, within `JOIN_S`."""
         client, lost = _Client(), asyncio.Event()
         client.tls_demanded = tls is not None
         errors: list[Exception] = []
@@ -114,6 +122,7 @@ class Connection:
             user=user,
             password=password,
             tls=tls,
+            tls_hostname=server_name if tls is not None else None,
             allow_reconnect=False,
             max_reconnect_attempts=1,
             reconnect_time_wait=0,

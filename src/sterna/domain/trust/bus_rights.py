@@ -73,7 +73,7 @@ def may_subscribe(rights: Rights, pattern: str) -> bool:
 
 
 def covers(allowed: str, pattern: str) -> bool:
-    """Is every subject that matches `pattern` matched by `allowed`? A subject without wildcards is a pattern too."""
+    """Is every subject that matches `pattern` matched by `allowed`? A plain subject is a pattern too."""
     wide, narrow = allowed.split("."), pattern.split(".")
     if wide[-1] == ">":
         head = wide[:-1]
@@ -82,11 +82,11 @@ def covers(allowed: str, pattern: str) -> bool:
 
 
 def _token_covers(wide: str, narrow: str) -> bool:
-    return narrow != ">" and (wide == "*" or wide == narrow)
+    return narrow != ">" and wide in ("*", narrow)
 
 
 def sender_of(subject: str) -> str:
-    """Who sent a call, a cast or a hint to this subject, by the subject alone. '' for a subject that names nobody."""
+    """Who sent a call, a cast or a hint to this subject, by the subject alone; '' for one that names nobody."""
     parts = subject.split(".")
     if subject.startswith(f"{AGENT}.") and len(parts) == 5:
         return parts[4]

@@ -47,9 +47,7 @@ class Seen(Value):
     not_after: datetime
 
 
-def wanted(
-    who: Identity, number: int, addresses: Iterable[str], permitted: Iterable[str], now: datetime
-) -> Wanted:
+def wanted(who: Identity, number: int, addresses: Iterable[str], permitted: Iterable[str], now: datetime) -> Wanted:
     """The certificate of this identity, for its enrolment with this number. Raises BadRequest for an address that
     cannot be used."""
     places = addresses_of(addresses, permitted)
@@ -66,17 +64,16 @@ def wanted(
     )
 
 
-def faults(seen: Seen, who: Identity, now: datetime, *, addresses: Iterable[str] = ()) -> tuple[str, ...]:
+def faults(seen: Seen, who: Identity | None, now: datetime, *, addresses: Iterable[str] = ()) -> tuple[str, ...]:
     """Each reason why this certificate does not serve `who`, who is reached at `addresses`; empty where it does.
 
-    One of another CA need not have our names: then its addresses count.
+    `who`: None for a certificate of another CA, which knows none of our names: its addresses count.
     """
-    addresses = tuple(addresses)
     found = []
     names = {name.lower() for name in seen.dns_names}
     places = names | {_plain(address) for address in seen.ip_addresses}
     missing = [address for address in addresses if _plain(address) not in places]
-    if not addresses and who.dns_name.lower() not in names:
+    if who is not None and who.dns_name.lower() not in names:
         found.append(f"it is not made out to {who.dns_name} but to {', '.join(sorted(places)) or 'nobody'}")
     if missing:
         found.append(f"it is not made out to {', '.join(missing)} (subject alternative names)")

@@ -159,7 +159,7 @@ def next_number(member: Member, key: str) -> int:
 
 
 def renewable(register: Register, serial: str, now: datetime) -> Member:
-    """The member who may have a new certificate in the place of the one with this serial number. Raises Conflict."""
+    """The member who may have a new certificate for the one with this serial number. Raises Conflict."""
     for member in register.members:
         for certificate in member.certificates:
             if certificate.serial != serial:

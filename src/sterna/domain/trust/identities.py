@@ -72,17 +72,17 @@ _SERVICE = {Kind.BUS: BUS_SERVICE, Kind.CONTROLLER: CONTROLLER_SERVICE}
 _FAMILY = {Kind.AGENT: "agents", Kind.CONTROLLER: "controllers", Kind.BUS: "servers", Kind.OPERATOR: "operators"}
 
 
+WORDS = {Kind.AGENT: "a host", Kind.CONTROLLER: "a controller", Kind.BUS: "a server", Kind.OPERATOR: "an operator"}
+
+
 def identity(kind: Kind, name: str) -> Identity:
     """The one with this name. Raises BadRequest where it cannot be a name."""
     if not is_name(name):
         raise BadRequest(
-            f"{name[:80]!r} cannot be the name of {_A[kind]}",
+            f"{name[:80]!r} cannot be the name of {WORDS[kind]}",
             fix="use 1 to 63 letters, digits, - and _, the first a letter or a digit: host1",
         )
     return Identity(kind=kind, name=name)
-
-
-_A = {Kind.AGENT: "a host", Kind.CONTROLLER: "a controller", Kind.BUS: "a server", Kind.OPERATOR: "an operator"}
 
 
 def named_by(dns_name: str) -> Identity | None:
@@ -100,9 +100,6 @@ def too_like(name: str, others: Iterable[str]) -> str:
     return next((other for other in others if other != name and other.lower() == name.lower()), "")
 
 
-_IP_ONLY = "only IP addresses"
-
-
 def addresses_of(given: Iterable[str], permitted: Iterable[str]) -> tuple[str, ...]:
     """The addresses that a certificate is made out to, each once. `permitted`: the domains that the CA may sign.
 
@@ -118,7 +115,8 @@ def addresses_of(given: Iterable[str], permitted: Iterable[str]) -> tuple[str, .
         if not is_ip(text) and (below(text, [ROOT]) or not below(text, domains)):
             others = ", ".join(domain for domain in domains if domain != ROOT)
             raise BadRequest(
-                f"the CA may not sign {text!r} as an address: " + (f"only names below {others}" if others else _IP_ONLY),
+                f"the CA may not sign {text!r} as an address: "
+                + (f"only names below {others}" if others else "only IP addresses"),
                 fix="give its IP address, or make a CA with `sterna ca init --domain DOMAIN`",
             )
     return tuple(found)

@@ -1,7 +1,7 @@
 """The token that lets a host join: one word, used once, valid for 15 minutes. Pure.
 
-It holds the CA's fingerprint, so that the host trusts nobody before it has seen the right CA, and a secret, of which
-the CA keeps a hash only.
+It holds the CA's fingerprint, so that the host trusts nobody before it has seen the right CA. It holds a
+secret, of which the CA keeps a hash only.
 """
 
 from __future__ import annotations

@@ -1,0 +1,101 @@
+"""`sterna agent join` and `sterna agent request`: how a host gets its certificate."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sterna.bootstrap.enrolling.common import OWN_FOLDER, OutFile, OwnFolder, plain, read_file, write_out
+from sterna.cli.exits import err
+from sterna.domain.errors import BadRequest
+from sterna.domain.trust.identities import Kind, identity
+from sterna.domain.trust.join_token import JoinToken, read
+from sterna.kit.clock import SystemClock
+
+if TYPE_CHECKING:
+    from sterna.adapters.identity.own import OwnFiles
+
+agent_app = typer.Typer(
+    help="Run the agent of this compute host, until SIGTERM. A copy under way goes on. Or let the host join."
+)
+
+
+@agent_app.command()
+def join(
+    token: Annotated[
+        str, typer.Argument(metavar="TOKEN", help="What `sterna host add` printed; - reads it from standard input.")
+    ],
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="URL", help="The controller, as https://10.0.0.1:8774.")
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", help="What `sterna ca sign` wrote: no controller is asked."),
+    ] = None,
+    folder: OwnFolder = OWN_FOLDER,
+) -> None:
+    """Join the fleet: get a certificate for this host. Its private key is made here, and stays here.
+
+    Nothing is trusted or sent before the CA's fingerprint is that of the token.
+    """
+    with plain():
+        known = read(read_file(Path("-")).decode(errors="replace") if token == "-" else token)  # noqa: S105
+        from sterna.adapters.identity.own import OwnFiles
+
+        own = OwnFiles(folder.absolute())
+        if (server is None) == (certificate is None):
+            raise BadRequest(
+                "a host joins over a controller or by a file",
+                fix="give --server URL, or --certificate FILE (see `sterna agent request`)",
+            )
+        if certificate is not None:
+            _accept(own, known, certificate)
+        else:
+            asyncio.run(_ask(own, known, str(server)))
+        err.print(f"{known.host} has joined; key, certificate and CA are in {folder.absolute() / 'current'}")
+        err.print('set `enrol = "sterna"` in [identity] of the settings, and restart the agent')
+        err.print("the bus knows it once it has a new configuration: `sterna bus config`")
+
+
+async def _ask(own: OwnFiles, token: JoinToken, server: str) -> None:
+    from sterna.adapters.identity.https_desk import HttpsDesk
+    from sterna.adapters.identity.x509 import fingerprint, read_certificates
+    from sterna.agent.joining import join
+
+    def fingerprint_of(pem: str) -> str:
+        return fingerprint(read_certificates(pem, server)[0])
+
+    await join(token, HttpsDesk(server), own, SystemClock(), fingerprint_of)
+
+
+def _accept(own: OwnFiles, token: JoinToken, file: Path) -> None:
+    from sterna.adapters.identity.x509 import pem_of, read_certificates
+    from sterna.domain.trust.joining import JoinAnswer
+
+    found = read_certificates(read_file(file), str(file))
+    if len(found) != 2:
+        raise BadRequest(
+            f"{file} has {len(found)} certificates, not 2", fix="give the file that `sterna ca sign` wrote"
+        )
+    certificate, ca = (pem_of(one).decode() for one in found)
+    own.accept(JoinAnswer(certificate=certificate, ca=ca), token.host, token.fingerprint, SystemClock().now())
+
+
+@agent_app.command()
+def request(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of this host, as in `host` of its settings.")],
+    folder: OwnFolder = OWN_FOLDER,
+    out_file: OutFile = None,
+) -> None:
+    """Print a certificate request, for a host that cannot reach the controller. The private key stays here.
+
+    Bring it to the CA: `sterna ca sign FILE`. Asked again, it prints the same one until it is answered.
+    """
+    with plain():
+        from sterna.adapters.identity.own import OwnFiles
+
+        who = identity(Kind.AGENT, name)
+        write_out(out_file, OwnFiles(folder.absolute()).request(who.name).encode())

@@ -1,0 +1,186 @@
+"""`sterna ca ...`: a CA of one's own, for a fleet that has none."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sterna.bootstrap.enrolling.common import (
+    CA_FOLDER,
+    OWN_FOLDER,
+    Addresses,
+    CaFolder,
+    OutFile,
+    OwnFolder,
+    authority_in,
+    plain,
+    read_file,
+    write_out,
+)
+from sterna.cli import words
+from sterna.cli.console import safe
+from sterna.cli.exits import err
+from sterna.cli.options import AsJson, print_json
+from sterna.cli.words import out
+from sterna.domain.trust.identities import Identity, Kind, domains_of, identity
+from sterna.kit.clock import SystemClock
+
+if TYPE_CHECKING:
+    from sterna.adapters.identity.authority import Authority
+
+ca_app = typer.Typer(no_args_is_help=True, help="Run a certificate authority of your own.")
+
+
+class Issuable(StrEnum):
+    """What `sterna ca issue` makes certificates for. Hosts join with tokens."""
+
+    CONTROLLER = "controller"
+    BUS = "bus"
+
+
+KindArg = Annotated[Issuable, typer.Argument(metavar="KIND", help="controller, or bus (a server of the bus).")]
+NameArg = Annotated[str, typer.Argument(metavar="NAME", help="A name of your choice, as of a host.")]
+
+
+@ca_app.command()
+def init(
+    ca: CaFolder = CA_FOLDER,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--domain",
+            metavar="DOMAIN",
+            help="Domain of host names that hosts have as addresses; may be repeated. IP addresses need none.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a CA: a key that stays in its folder, and a certificate for ten years.
+
+    It can make no other CA, and signs no DNS names but Sterna's own and those of --domain.
+    """
+    with plain():
+        from sterna.adapters.identity.authority import Authority
+
+        made = Authority.make(ca.absolute(), domains_of(domain or []))
+        if as_json:
+            print_json({"folder": str(ca.absolute()), "fingerprint": made.fingerprint})
+            return
+        out.print(f"made a CA in {ca.absolute()}", markup=False)
+        out.print(f"fingerprint: {made.fingerprint}", markup=False)
+        err.print("keep a backup of the folder: without its key every host has to join anew")
+
+
+@ca_app.command()
+def sign(
+    request: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `sterna agent request` printed; - is standard input.")
+    ],
+    ca: CaFolder = CA_FOLDER,
+    out_file: OutFile = None,
+) -> None:
+    """Sign the request of a host that cannot reach the controller. The host was added with `sterna host add`.
+
+    What is written is for `sterna agent join TOKEN --certificate FILE` on the host.
+    """
+    with plain():
+        authority = authority_in(ca)
+        made = authority.sign(read_file(request), str(request))
+        write_out(out_file, made.pem + authority.pem)
+        err.print(f"signed for {made.who.name}: certificate {made.certificate.serial_number:x}")
+        err.print("the bus knows it once it has a new configuration: `sterna bus config`")
+
+
+@ca_app.command()
+def issue(
+    kind: KindArg,
+    name: NameArg,
+    address: Addresses = None,
+    folder: OwnFolder = OWN_FOLDER,
+    if_due: Annotated[
+        bool, typer.Option("--if-due", help="Do nothing while two thirds of its life are not over: for a timer.")
+    ] = False,
+    ca: CaFolder = CA_FOLDER,
+) -> None:
+    """Make a key and a certificate for a controller or a server of the bus, on the CA's machine.
+
+    What is written belongs to the folder's owner. A server that runs as another user gets a folder of that user's:
+    install -d -m 0700 -o nats /etc/nats/identity
+    """
+    with plain():
+        who = identity(Kind(kind.value), name)
+        authority = authority_in(ca)
+        if if_due and not _is_due(folder.absolute(), who):
+            err.print(f"the certificate of {name} is not due yet")
+            return
+        _issue(authority, who, address, folder.absolute())
+        err.print(f"key, certificate and CA are in {folder.absolute() / 'current'}: own.key, own.crt, ca.crt")
+        if who.kind is Kind.BUS:
+            err.print("have nats-server read them: nats-server --signal reload")
+
+
+def _is_due(folder: Path, who: Identity) -> bool:
+    """Also where there is none, or one of another name."""
+    from sterna.adapters.identity.own import OwnFiles
+    from sterna.domain.errors import NotFound
+    from sterna.domain.trust.certificates import is_due
+
+    own = OwnFiles(folder, who.kind)
+    try:
+        return own.name() != who.name or is_due(*own.validity(), SystemClock().now())
+    except NotFound:
+        return True
+
+
+def _issue(authority: Authority, who: Identity, addresses: list[str] | None, folder: Path) -> None:
+    from sterna.adapters.identity.own import OwnFiles
+    from sterna.domain.trust.joining import JoinAnswer
+
+    own = OwnFiles(folder, who.kind)
+    made = authority.issue(who, addresses, own.request(who.name).encode())
+    answer = JoinAnswer(certificate=made.pem.decode(), ca=authority.pem.decode())
+    own.accept(answer, who.name, authority.fingerprint, SystemClock().now())
+
+
+@ca_app.command()
+def remove(kind: KindArg, name: NameArg, ca: CaFolder = CA_FOLDER) -> None:
+    """Revoke the certificates of a controller or a server of the bus."""
+    with plain():
+        authority_in(ca).remove(identity(Kind(kind.value), name))
+        say_revoked(name, ca)
+
+
+@ca_app.command()
+def show(ca: CaFolder = CA_FOLDER, as_json: AsJson = False) -> None:
+    """List who is enrolled, and until when their certificates are valid."""
+    with plain():
+        authority = authority_in(ca)
+        members = authority.register().members
+        if as_json:
+            listed = [m.model_dump(mode="json", exclude={"invitation"}) for m in members]
+            print_json({"fingerprint": authority.fingerprint, "members": listed})
+            return
+        table = words.table("KIND", "~NAME", "STATE", "VALID UNTIL", "~ADDRESSES")
+        for member in members:
+            until = max((c.not_after for c in member.certificates if c.revoked is None), default=None)
+            state = "removed" if member.removed else "joined" if member.joined else "invited"
+            table.add_row(
+                member.kind.value,
+                safe(member.name),
+                state,
+                f"{until:%Y-%m-%d}" if until else words.UNKNOWN,
+                safe(", ".join(member.addresses) or words.UNKNOWN),
+            )
+        out.print(f"fingerprint: {authority.fingerprint}", markup=False)
+        words.show(table)
+
+
+def say_revoked(name: str, ca: Path) -> None:
+    """What an operator does next."""
+    from sterna.adapters.identity.authority import REVOKED
+
+    err.print(f"{name} is removed; its certificates are revoked in {ca / REVOKED}")
+    err.print("take it off the bus: write `sterna bus config` again, and `nats-server --signal reload`")

@@ -1,0 +1,45 @@
+"""`sterna host add` and `sterna host remove`: who may join the fleet. They need the CA's folder."""
+
+from __future__ import annotations
+
+import typer
+
+from sterna.bootstrap.enrolling.ca import say_revoked
+from sterna.bootstrap.enrolling.common import CA_FOLDER, Addresses, CaFolder, authority_in, plain
+from sterna.cli.exits import err
+from sterna.cli.host import host_app
+from sterna.cli.options import AsJson, HostArg, print_json
+from sterna.domain.trust.identities import Kind, identity
+from sterna.domain.trust.join_token import VALID
+
+MINUTES = round(VALID.total_seconds() / 60)
+
+
+@host_app.command()
+def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_json: AsJson = False) -> None:
+    """Let a host join: prints a token that is valid once, for 15 minutes.
+
+    Name all addresses of the host in migration networks: libvirt and QEMU look for them in its certificate. A host
+    that is enrolled already may join anew; its present certificate is revoked when it does.
+    """
+    with plain():
+        who = identity(Kind.AGENT, name)
+        token = authority_in(ca).invite(who, address)
+        if as_json:
+            print_json({"host": name, "token": token.word, "fingerprint": token.fingerprint})
+            return
+        typer.echo(token.word)
+        err.print(f"on {name}, within {MINUTES} minutes: sterna agent join TOKEN --server https://CONTROLLER")
+        if not address:
+            err.print("no --address was given: what it had before is kept, or the certificate serves the bus only")
+
+
+@host_app.command()
+def remove(name: HostArg, ca: CaFolder = CA_FOLDER) -> None:
+    """Revoke a host's certificates. Its VMs keep running.
+
+    It is off the bus once `sterna bus config` was written anew and nats-server has read it.
+    """
+    with plain():
+        authority_in(ca).remove(identity(Kind.AGENT, name))
+        say_revoked(name, ca)
