@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +26,23 @@ WINDOW_S = 0.1
 END_S = 5.0
 WORKED_NS = 3_000_000
 """CPU time in a window above which a vCPU has run: a waiting QEMU's gains less, the lab's guest 10 ms and more."""
+IN_A_ROW = 3
+"""Windows in which both vCPUs must have run. In one, the source's stopped and the destination's began; in the next
+one, the source's QEMU was torn down, which costs its vCPU 3 ms (docs/lab-notebook/field-notes.md)."""
 
 T = TypeVar("T")
+
+
+class Row:
+    """How many windows in a row each guest's two vCPUs have both run in."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, int] = {}
+
+    def side_by_side(self, worked: Iterable[str]) -> list[str]:
+        """Those that have in as many as prove it. `worked`: whose vCPUs both ran in the latest one."""
+        self._windows = {guest: self._windows.get(guest, 0) + 1 for guest in worked}
+        return sorted(guest for guest, windows in self._windows.items() if windows >= IN_A_ROW)
 
 
 class Witnesses:

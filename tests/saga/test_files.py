@@ -251,6 +251,62 @@ async def test_a_disk_whose_own_file_system_dies_is_kept_and_said() -> None:
         assert "does not answer" in kept(fleet)[path] and host.file(path) is not None
 
 
+def fails(fleet: SimFleet, host: str, how: str) -> Callable[[], None]:
+    """From then on, all files of that host."""
+    here = fleet.world.hosts[host]
+
+    def now() -> None:
+        if how == "silent":
+            here.silent |= {here.instances_dir, SHARED}
+        else:
+            for folder in here.folders:
+                folder.read_only = True
+
+    return now
+
+
+@pytest.mark.parametrize("how", ["silent", "read-only"])
+@pytest.mark.parametrize("host", ["host1", "host2"])
+@pytest.mark.parametrize("disks", [("local", "shared"), ("shared",), ("volume",)])
+async def test_no_vm_stays_locked_for_files_after_the_switch_over(
+    disks: tuple[str, ...], host: str, how: str
+) -> None:
+    """Nor for those of a VM that has none there."""
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=disks)
+        assert await moved(fleet, vm, "find-volumes-to-disconnect", fails(fleet, host, how)) is Status.COMPLETED
+        assert fleet.world.running(vm) == ["host2"]
+        assert not any(agent.journal.open() for agent in fleet.agents.values())
+
+
+@pytest.mark.parametrize("how", ["silent", "read-only"])
+@pytest.mark.parametrize("host", ["host1", "host2"])
+@pytest.mark.parametrize("disks", [("local", "shared"), ("shared",), ("volume",)])
+@pytest.mark.parametrize("at", ["snapshot-volumes", "pre-live-migration"])
+async def test_no_vm_stays_locked_for_files_in_a_rollback(
+    at: str, disks: tuple[str, ...], host: str, how: str
+) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=disks)
+        assert await moved(fleet, vm, at, fails(fleet, host, how), fails=True) is Status.FAILED
+        assert fleet.world.running(vm) == ["host1"]
+        assert not any(agent.journal.open() for agent in fleet.agents.values())
+
+
+async def test_a_token_that_cannot_be_removed_is_left_to_the_audit() -> None:
+    """Its file system has become read-only meanwhile."""
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        read_only = fails(fleet, "host1", "read-only")
+
+        def left() -> None:
+            fleet.world.put_file("host1", f"{SHARED}/.sterna-{fleet.migration}-source", SimFile(1, content="token"))
+            read_only()
+
+        assert await moved(fleet, vm, "snapshot-volumes", left, fails=True) is Status.FAILED
+        assert fleet.agents["host1"].history(fleet.migration).results["drop-tokens"]["left"]
+
+
 async def test_a_rollback_keeps_what_a_domain_of_the_destination_came_to_use() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))

@@ -2,8 +2,8 @@
 
 The two witnesses of tests/chaos/watcher.py, for many guests at once. Both libvirtds, with one connection each: if
 the first says `running` before and after the second says it, and soon, both run at once. And the kernel: two QEMUs
-of one guest whose vCPUs both gain time in two windows in a row. Each is a thread: a libvirtd that hangs blinds the
-first only.
+of one guest whose vCPUs both gain time in three windows in a row. Each is a thread: a libvirtd that hangs blinds
+the first only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import libvirt
 
 from sterna.lab.host import LabHost
-from tests.witnesses import WORKED_NS, LibvirtEye, Witnesses, used_ns, vcpu_of
+from tests.witnesses import WORKED_NS, LibvirtEye, Row, Witnesses, used_ns, vcpu_of
 
 FIND_S = 0.5
 SPAN_S = 0.5
@@ -35,7 +35,7 @@ class Watcher(Witnesses):
         self._libvirts = [_Libvirt(name, host) for name, host in hosts.items()]
         self._kernel = _Kernel(hosts, guests)
         self._report = report
-        self._before: set[str] = set()
+        self._row = Row()
         super().__init__("all guests", list(self._libvirts))
         self.looks = self.windows = 0
 
@@ -54,12 +54,11 @@ class Watcher(Witnesses):
                 self._report(f"libvirt says that {guest} runs on {first.name} and {second.name}")
 
     def look_at_cpus(self) -> None:
-        """All vCPUs, in this window and the one before."""
+        """All vCPUs, in this window and those before."""
         worked = self._kernel.both_worked()
         self.windows += 1
-        for guest in sorted(worked & self._before):
+        for guest in self._row.side_by_side(worked):
             self._report(f"the vCPUs of two QEMUs of {guest} work at once")
-        self._before = worked
 
 
 class _Libvirt(LibvirtEye):

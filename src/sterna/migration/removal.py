@@ -16,7 +16,7 @@ from sterna.domain.model import StateFile, Vm
 from sterna.migration.context import Context
 from sterna.migration.sharing import silent_on
 
-TRIES, PAUSE_S = 4, 2.0
+TRIES, PAUSE_S, PATIENCE_S = 4, 2.0, 60.0
 """A folder may be read-only for a moment; one that stays so does not hold the migration up."""
 
 
@@ -37,10 +37,11 @@ async def remove(
             kept[path] = why
         else:
             removed.append(path)
-    directories = Created(directories=created.directories)
-    why = await _patiently(ctx, lambda: _unlink(ctx, directories))
-    if why:
-        kept[created.directories[0]] = why
+    if created.directories:
+        directories = Created(directories=created.directories)
+        why = await _patiently(ctx, lambda: _unlink(ctx, directories))
+        if why:
+            kept[created.directories[0]] = why
     return Removed(removed=tuple(removed), kept=kept)
 
 
@@ -48,14 +49,16 @@ async def _is_missing(ctx: Context, path: str) -> bool:
     """Is it known to be?"""
     try:
         return await ctx.host.storage.identity(path) is None
-    except StorageSilent:
+    except (StorageSilent, Permanent):
         return False
 
 
 async def _patiently(ctx: Context, act: Callable[[], Awaitable[str]]) -> str:
     """What `act` says; what stands in its way, once that has not gone away in a while."""
-    why = ""
+    why, began = "", ctx.clock.monotonic_ms()
     for tried in range(TRIES):
+        if ctx.clock.monotonic_ms() - began > PATIENCE_S * 1000:
+            break  # it has hung for its whole limit
         if tried:
             await ctx.clock.sleep(PAUSE_S)
         try:

@@ -27,7 +27,7 @@ from sterna.domain.errors import Conflict, Permanent, Refused
 from sterna.domain.files import Created
 from sterna.domain.model import Disk, FileOwner, Refusal
 from sterna.kit.command import run
-from sterna.kit.mounts import LOOK_S, look_at, mount_of, on_disk
+from sterna.kit.mounts import ANSWER_S, LOOK_S, look_at, mount_of, on_disk, unless_failing
 from sterna.kit.threads import Worker
 
 _QEMU_IMG_S = 30.0
@@ -89,7 +89,7 @@ class FileStorage:
             for directory in sorted(created.directories, key=len):
                 self._folder.make_directory(directory)
 
-        await on_disk(make_directories, str(self._folder.root))
+        await _change(make_directories, str(self._folder.root))
         for disk in disks:
             if disk.path is None or disk.path not in created.files:
                 raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
@@ -107,7 +107,8 @@ class FileStorage:
             for path in sorted(created.directories, key=len, reverse=True):
                 self._folder.remove_directory(path)
 
-        await on_disk(remove, str(self._folder.root))
+        root = str(self._folder.root)
+        await (_change(remove, root) if created.files else _look(remove, root))
 
     async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
         """`instances_dir/UUID`, if there is one."""
@@ -159,7 +160,8 @@ class FileStorage:
 
     async def digest(self, path: str) -> str | None:
         """What tells a file's content from any other; None where it cannot be read."""
-        return await on_disk(lambda: media.digest(path), path, limit_s=_DIGEST_S)
+        with _words("cannot read", path):
+            return await on_disk(lambda: media.digest(path), path, limit_s=_DIGEST_S)
 
     async def read(self, path: str, offset: int, length: int) -> bytes:
         """A piece of a medium; b'' at its end. Raises Permanent."""
@@ -307,12 +309,19 @@ async def _give(path: Path, owner: FileOwner | None) -> None:
 
 
 async def _look(act: Callable[[], T], *paths: str) -> T:
-    """As `look_at`, with this module's limit."""
-    return await look_at(act, *paths, limit_s=LOOK_S)
+    """As `look_at`, with this module's limit. An OSError becomes StorageSilent or Permanent."""
+    with _words("", ", ".join(paths)):
+        return await look_at(act, *paths, limit_s=LOOK_S)
+
+
+async def _change(act: Callable[[], T], path: str) -> T:
+    """As `_look`, for what may take long; not where something hangs on that file system already."""
+    with _words("", path):
+        return await look_at(act, path, limit_s=ANSWER_S)
 
 
 async def _in_words(act: Callable[[], T], what: str, path: str, limit_s: float | None = None) -> T:
-    """As `on_disk`; an OSError becomes Permanent with `what` and the path before it."""
+    """As `on_disk`; an OSError becomes StorageSilent, or Permanent with `what` and the path before it."""
     with _words(what, path):
         return await on_disk(act, path, limit_s=limit_s)
 
@@ -325,7 +334,9 @@ async def _look_in_words(act: Callable[[], T], what: str, path: str, limit_s: fl
 
 @contextlib.contextmanager
 def _words(what: str, path: str) -> Iterator[None]:
+    """Steps that nothing may stop go on without the file at StorageSilent and Permanent, and know no others."""
     try:
         yield
     except OSError as error:
-        raise Permanent(f"{what} {path}: {error.strerror}") from error
+        unless_failing(path, error)
+        raise Permanent(f"{what} {path}: {error.strerror}".strip()) from error

@@ -9,7 +9,7 @@ import structlog
 
 from sterna.domain.entries.base import Done, NoPlan
 from sterna.domain.entries.source import FilesToRemove, Released, VifsRemoved, VmRemoved, VolumesFound
-from sterna.domain.errors import StorageSilent, Temporary
+from sterna.domain.errors import Permanent, StorageSilent, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk, DiskKind, GuestState
 from sterna.domain.pauses import words_of
@@ -113,7 +113,7 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
         files = tuple(d.path for d in vm.disks if d.local and d.path)
         try:
             directories = await ctx.host.storage.directories_of(vm.uuid)
-        except StorageSilent as error:  # whatever is there stays: nothing waits for it
+        except (StorageSilent, Permanent) as error:  # whatever is there stays: nothing waits for it
             log.warning("its folder is left", vm=vm.name, migration=ctx.migration.id, why=error.message)
             directories = ()
         return FilesToRemove(files=files, directories=directories)

@@ -23,7 +23,7 @@ from sterna.domain.entries.source import (
     TokensLeft,
     TokensToLeave,
 )
-from sterna.domain.errors import NotFound, StorageSilent, Temporary, Unknown, Unreachable
+from sterna.domain.errors import NotFound, Permanent, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk, DiskKind, GuestState, Observation, Vm
 from sterna.domain.plugs import HOSTDEV
@@ -113,12 +113,12 @@ class DropTokens(Step[Context, NoPlan, TokensLeft]):
     name = "drop-tokens"
 
     async def do(self, ctx: Context, plan: NoPlan) -> TokensLeft:
-        """Remove those this migration may have left. Where a file system does not answer, the audit finds them."""
+        """Remove those this migration may have left. The audit finds those that cannot be removed now."""
         left, put = [], ctx.history.find(TokensToLeave)
         for path in put.paths if put else ():
             try:
                 await ctx.host.storage.drop_token(path, ctx.token)
-            except StorageSilent:
+            except (StorageSilent, Permanent):
                 left.append(path)
         return TokensLeft(left=tuple(left))
 

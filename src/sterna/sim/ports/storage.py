@@ -87,11 +87,14 @@ class SimStorage:
 
     async def remove(self, created: Created) -> None:
         """R7, F10: these files, then the directories that are empty. Raises Permanent outside."""
-        here = await self._called(*created.files, *created.directories)
+        here = await self._called(self._host.instances_dir, *created.files, *created.directories)
         for path in created.files:
+            if here.folder(path).read_only:
+                raise Permanent(f"cannot remove {path}: Read-only file system")
             self._world.remove_file(here.name, self._inside(path))
         for path in sorted(created.directories, key=len, reverse=True):
-            if here.directory_exists(self._inside(path)) and not any(self._entries(path)):
+            may = not here.folder(path).read_only and here.directory_exists(self._inside(path))
+            if may and not any(self._entries(path)):
                 self._world.remove_directory(here.name, path)
 
     async def directories_of(self, vm_uuid: str) -> tuple[str, ...]:
@@ -207,8 +210,10 @@ class SimStorage:
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is not an error."""
         here = await self._called(path)
-        if not here.folder(path).read_only:
-            self._world.remove_file(here.name, _token_place(path, token))
+        place = _token_place(path, token)
+        if here.file(place) is not None and here.folder(path).read_only:
+            raise Permanent(f"cannot remove the token beside {path}: Read-only file system")
+        self._world.remove_file(here.name, place)
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`."""
