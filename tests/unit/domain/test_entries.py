@@ -74,7 +74,15 @@ def test_every_type_is_compared_with_what_was_written() -> None:
     assert types() - {type_of(one) for one in ENTRIES} == set()
 
 
-@pytest.mark.parametrize("step", steps(), ids=lambda s: s.name)
+def by_name(step: type[Step[Context, Any, Any]]) -> str:
+    return step.name
+
+
+ALL_STEPS: list[type[Step[Context, Any, Any]]] = list(steps())
+ALL_STEPS.sort(key=by_name)  # in whatever process they are collected
+
+
+@pytest.mark.parametrize("step", ALL_STEPS, ids=by_name)
 def test_a_step_and_what_it_writes_have_one_name(step: type[Step[Context, Any, Any]]) -> None:
     intents = {t for t in types() if issubclass(t, Plan) and t.entry == step.name}
     outcomes = {t for t in types() if issubclass(t, Outcome) and t.entry == step.name}
