@@ -17,12 +17,14 @@ from sterna.domain.errors import (
     BadRequest,
     Cancelled,
     Conflict,
+    Forbidden,
     NotFound,
     Permanent,
     Refused,
     SternaError,
     StorageSilent,
     Temporary,
+    Unauthenticated,
     Undelivered,
     Unknown,
     Unreachable,
@@ -33,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 STATUS: dict[type[SternaError], HTTPStatus] = {
     BadRequest: HTTPStatus.BAD_REQUEST,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     Cancelled: HTTPStatus.CONFLICT,
@@ -92,7 +96,8 @@ def _answer(request: Request, status: int, code: str, detail: str, reasons: list
     return JSONResponse(problem.model_dump(), status, media_type="application/problem+json")
 
 
-async def _sterna(request: Request, error: Exception) -> JSONResponse:
+async def answer(request: Request, error: Exception) -> JSONResponse:
+    """To an error of ours."""
     if not isinstance(error, SternaError):  # pragma: no cover - registered for this class only
         raise error
     refusals: tuple[Refusal, ...] = getattr(error, "refusals", ())
@@ -119,9 +124,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     code = phrase.lower().replace(" ", "-")
     message = f"{request.method} {request.url.path}: {error.detail}"
     reason = Reason(code=code, message=message, fix="/docs lists what there is")
-    answer = _answer(request, error.status_code, code, message, [reason])
-    answer.headers.update(error.headers or {})
-    return answer
+    told = _answer(request, error.status_code, code, message, [reason])
+    told.headers.update(error.headers or {})
+    return told
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
@@ -135,7 +140,7 @@ async def _bug(request: Request, error: Exception) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Every error of `app` becomes a problem, unknown routes and validation errors included."""
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
-        SternaError: _sterna,
+        SternaError: answer,
         RequestValidationError: _invalid,
         HTTPException: _http,
         Exception: _bug,

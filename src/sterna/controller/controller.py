@@ -15,6 +15,7 @@ from sterna.controller.intents.plan_migration import Forecasting, Plan, PlanMigr
 from sterna.controller.intents.rehearse_migration import RehearseMigration, refused
 from sterna.controller.intents.switch_to_postcopy import SwitchToPostcopy
 from sterna.controller.intents.tune_migration import TuneMigration
+from sterna.controller.intents.users import Users
 from sterna.controller.records.events import Event, Events
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
@@ -48,6 +49,7 @@ class Controller:
         self._switch = SwitchToPostcopy(fleet, calls)
         self._calls = calls
         self.audits = AuditFleet(self.registry, calls)
+        self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
         self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)
 

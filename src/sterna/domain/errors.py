@@ -11,6 +11,8 @@
     |   +-- Refused             a check said no; carries every reason at once
     |   +-- Cancelled           a user aborted
     |   +-- BadRequest          unknown method, wrong version, malformed or oversized payload
+    |   +-- Unauthenticated     the API does not know who asks
+    |   +-- Forbidden           the API knows who asks, and that it is not allowed
     +-- Unknown                 acted, outcome not seen: ask the world, never guess
 
 `Temporary` and `Permanent` are kopf's two words; `Unknown` is ours.
@@ -128,6 +130,18 @@ class BadRequest(Permanent):
     """The message itself is wrong."""
 
     code = "bad-request"
+
+
+class Unauthenticated(Permanent):
+    """Nobody knows who asks. Only the API says so; it never crosses the bus."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(Permanent):
+    """Who asks is known, and is not allowed. Only the API says so; it never crosses the bus."""
+
+    code = "forbidden"
 
 
 class Refused(Permanent):

@@ -1,9 +1,9 @@
 """The controller's records: hosts, VMs as last seen, migrations, and the journals' entries as they were read.
 
-All of it but three things can be read again from the agents: which hosts are in maintenance, to which host UUID
-a name is pinned, and requests no agent has accepted yet. Everything else is a projection; the journals are the
-truth. Every method is one transaction. Raises Unreachable where the database is away, BadRequest for text
-that it cannot hold.
+All of it but five things can be read again from the agents: which hosts are in maintenance, to which host UUID a
+name is pinned, requests no agent has accepted yet, the tokens and the audit log. Everything else is a projection;
+the journals are the truth. Every method is one transaction. Raises Unreachable where the database is away,
+BadRequest for text that it cannot hold.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sterna.domain.journal import Entry, Migration
 from sterna.domain.model import Data, GuestState, Value
 from sterna.domain.progress import Progress
 from sterna.domain.status import Status
+from sterna.ports.access import AccessRecords
 
 
 class HostRecord(Value):
@@ -146,7 +147,7 @@ class Page(Value):
     id_prefix: str = ""
 
 
-class Fleet(Protocol):
+class Fleet(AccessRecords, Protocol):
     """The controller's records."""
 
     async def hosts(self) -> list[HostRecord]:

@@ -2,7 +2,7 @@
 
 Each method is one transaction, run on this class's own threads (one for SQLite, which has one writer anyway), so
 that a slow database never holds up the event loop. Those that write take turns, on PostgreSQL too (`take_turn`).
-What each transaction does is in `fleet_statements.py`.
+What each transaction does is in `fleet_statements.py` and `access_statements.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, func, select, update
 
+from sterna.adapters.sql import access_statements as access
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import fleet_statements as statements
 from sterna.adapters.sql.fleet_database import open_database, take_turn, told
@@ -23,8 +24,10 @@ from sterna.domain.errors import Unreachable
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Entry, Migration
 from sterna.domain.status import Status
+from sterna.domain.tokens import Token
 from sterna.kit.daemon_threads import DaemonThreads
 from sterna.kit.threads import in_thread
+from sterna.ports.access import Asked, LogPage, LogRecord
 from sterna.ports.fleet import (
     Apply,
     Batch,
@@ -182,6 +185,34 @@ class SqlFleet:
     async def last_event(self) -> int:
         """The greatest id."""
         return await self._run(lambda c: int(c.execute(select(func.max(entries.c.id))).scalar() or 0))
+
+    async def add_token(self, token: Token) -> None:
+        """Raises Conflict."""
+        await self._write(access.add_token, token)
+
+    async def tokens(self) -> list[Token]:
+        """All of them, by name."""
+        return await self._run(access.all_tokens)
+
+    async def token(self, id: str) -> Token | None:
+        """The token of that ID."""
+        return await self._run(access.token, id)
+
+    async def remove_token(self, name: str) -> Token:
+        """Raises NotFound."""
+        return await self._write(access.remove_token, name)
+
+    async def log_asked(self, asked: Asked) -> None:
+        """A line of the audit log."""
+        await self._write(access.log_asked, asked)
+
+    async def log_answered(self, request: str, status: int, at: str) -> None:
+        """How a line of the audit log was answered."""
+        await self._write(access.log_answered, request, status, at)
+
+    async def log_page(self, page: LogPage) -> list[LogRecord]:
+        """Newest first."""
+        return await self._run(access.log_page, page)
 
 
 async def _answered(threads: DaemonThreads, transaction: Callable[[], T]) -> T:

@@ -151,7 +151,7 @@ def _told(e: DBAPIError) -> Exception:
     if type(e) is DatabaseError:  # no kind of its own: the file
         fix = (
             "stop the controller, move the database away, start it: it reads the agents' journals again; "
-            "which hosts are in maintenance or dead must be said anew"
+            "which hosts are in maintenance or dead must be said anew, and tokens must be made anew"
         )
         return Permanent(f"the controller's database is damaged: {e.orig}", fix=fix)
     return e

@@ -57,3 +57,34 @@ entries = Table(
     Index("ix_entries_migration_id", "migration_id", "id"),
     sqlite_autoincrement=True,  # ids are event ids: never given out twice
 )
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("document", JSON, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("number", _Count, primary_key=True, autoincrement=True),
+    Column("request", String, nullable=False, unique=True),
+    Column("at", String, nullable=False),
+    Column("actor", String, nullable=False, index=True),
+    Column("action", String, nullable=False),
+    Column("target", String, nullable=False, index=True),
+    Column("document", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""The audit log: what was asked. Rows are added, never changed."""
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("request", String, primary_key=True),
+    Column("status", Integer, nullable=False),
+    Column("at", String, nullable=False),
+)
+"""The audit log: how it was answered."""

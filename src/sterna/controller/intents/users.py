@@ -1,0 +1,122 @@
+"""Who uses the API: tokens are made, recognised and removed here, and what users ask for is logged."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import structlog
+
+from sterna.domain.access import HOW_TO_GET_IN, Action, Actor, UserRole
+from sterna.domain.errors import BadRequest, SternaError, Unauthenticated
+from sterna.domain.model import Value
+from sterna.domain.tokens import (
+    LONGEST_DAYS,
+    Token,
+    actor_name,
+    expiry,
+    has_expired,
+    id_of,
+    written,
+)
+from sterna.kit.digests import digest_of, matches
+from sterna.ports.access import AccessRecords, Asked, LogPage, LogRecord
+from sterna.ports.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+
+class FixedToken(Value):
+    """A token of the settings."""
+
+    name: str
+    role: UserRole
+    digest: str
+
+
+class Users:
+    """Tokens, and the audit log."""
+
+    def __init__(self, records: AccessRecords, clock: Clock) -> None:
+        self._records, self._clock = records, clock
+
+    async def create(self, name: str, role: UserRole, days: int, by: str) -> tuple[Token, str]:
+        """The record, and the token itself, which nobody can show again.
+
+        Raises Conflict where the name is taken, BadRequest for a number of days that is none.
+        """
+        if not 1 <= days <= LONGEST_DAYS:
+            raise BadRequest(
+                f"a token is valid for 1 to {LONGEST_DAYS} days, not {days}", fix="choose another number"
+            )
+        now = self._clock.now()
+        told = written(secrets.token_hex(6), secrets.token_urlsafe(32))
+        token = Token(
+            id=id_of(told) or "",
+            name=name,
+            role=role,
+            digest=digest_of(told),
+            created_at=now.isoformat(),
+            created_by=by,
+            expires_at=expiry(now, days).isoformat(),
+        )
+        await self._records.add_token(token)
+        log.info("a token was created", token=name, role=role, expires_at=token.expires_at, by=by)
+        return token, told
+
+    async def tokens(self) -> list[Token]:
+        """All of them, by name, those that have expired included."""
+        return await self._records.tokens()
+
+    async def remove(self, name: str, by: str) -> Token:
+        """It is refused from now on. Raises NotFound."""
+        token = await self._records.remove_token(name)
+        log.info("a token was removed", token=name, role=token.role, by=by)
+        return token
+
+    async def holder(self, told: str, fixed: Sequence[FixedToken] = ()) -> Actor:
+        """Who sends this token: one of the records', or one of the settings'. Raises Unauthenticated."""
+        matching = [one for one in fixed if matches(told, one.digest)]
+        if matching:
+            return Actor(name=actor_name(matching[0].name), role=matching[0].role)
+        id = id_of(told)
+        token = await self._records.token(id) if id else None
+        if token is None or not matches(told, token.digest):
+            raise Unauthenticated("this token is not known here, or was removed", fix=HOW_TO_GET_IN)
+        if has_expired(token, self._clock.now()):
+            raise Unauthenticated(
+                f"the token {token.name} has expired at {token.expires_at[:19]} UTC", fix=HOW_TO_GET_IN
+            )
+        return Actor(name=token.actor_name, role=token.role)
+
+    # ------------------------------------------------------------ the audit log
+
+    async def asked(
+        self, request: str, actor: Actor, origin: str, what: tuple[Action, str, dict[str, object]]
+    ) -> None:
+        """Log what is about to be done: an action, what it is about, and the body. Raises Unreachable where that is
+        not possible: then it must not be done."""
+        action, target, body = what
+        await self._records.log_asked(
+            Asked(
+                at=self._clock.now().isoformat(),
+                request=request,
+                actor=actor.name,
+                role=actor.role,
+                origin=origin,
+                action=action,
+                target=target,
+                body=body,
+            )
+        )
+
+    async def answered(self, request: str, status: int) -> None:
+        """Log how it was answered. It has been done: where it cannot be logged, only the process's log says so."""
+        try:
+            await self._records.log_answered(request, status, self._clock.now().isoformat())
+        except SternaError as error:
+            log.error("an answer is missing in the audit log", request=request, status=status, why=error.message)
+
+    async def page(self, page: LogPage) -> list[LogRecord]:
+        """Newest first."""
+        return await self._records.log_page(page)

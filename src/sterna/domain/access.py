@@ -1,0 +1,99 @@
+"""Who may do what with the API: one table from action to role. Each role may all that the one before it may."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sterna.domain.errors import Forbidden
+from sterna.domain.model import Value
+
+
+class UserRole(StrEnum):
+    """What a user of the API is allowed."""
+
+    NEUTRON = "neutron"
+    """Neutron's notifier: it reports ports that were wired, and may do nothing else."""
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class Action(StrEnum):
+    """What a request does."""
+
+    PROBE = "probe"
+    """Health and version: for load balancers, without authentication."""
+    READ = "read"
+    EVENTS = "events"
+    AUDIT = "audit"
+    HINT = "hint"
+    """What Neutron's notifier posts."""
+    PLAN = "plan"
+    MIGRATE = "migrate"
+    ABORT = "abort"
+    TUNE = "tune"
+    POST_COPY = "post-copy"
+    MAINTENANCE = "maintenance"
+    DECLARE_DEAD = "declare-dead"
+    DECLARE_ALIVE = "declare-alive"
+    REPAIR = "repair"
+    TOKENS = "tokens"
+    LOG = "log"
+
+
+NEEDS: dict[Action, UserRole | None] = {
+    Action.PROBE: None,
+    Action.READ: UserRole.VIEWER,
+    Action.EVENTS: UserRole.VIEWER,
+    Action.AUDIT: UserRole.VIEWER,
+    Action.HINT: UserRole.OPERATOR,
+    Action.PLAN: UserRole.OPERATOR,
+    Action.MIGRATE: UserRole.OPERATOR,
+    Action.ABORT: UserRole.OPERATOR,
+    Action.TUNE: UserRole.OPERATOR,
+    Action.POST_COPY: UserRole.OPERATOR,
+    Action.MAINTENANCE: UserRole.OPERATOR,
+    Action.DECLARE_DEAD: UserRole.ADMIN,
+    Action.DECLARE_ALIVE: UserRole.ADMIN,
+    Action.REPAIR: UserRole.ADMIN,
+    Action.TOKENS: UserRole.ADMIN,
+    Action.LOG: UserRole.ADMIN,
+}
+"""The least role for each action; None: nobody has to say who it is."""
+
+BESIDE: dict[UserRole, frozenset[Action]] = {UserRole.NEUTRON: frozenset({Action.HINT})}
+"""Roles outside the order: all that each of them may."""
+_ORDER = (UserRole.VIEWER, UserRole.OPERATOR, UserRole.ADMIN)
+
+
+HOW_TO_GET_IN = (
+    "as root on the controller's machine: sterna token create NAME --role ROLE; put the token into "
+    "~/.config/sterna/token, mode 0600, or into STERNA_TOKEN"
+)
+
+
+class Actor(Value):
+    """Who asks, once that is known."""
+
+    name: str
+    """`token:NAME`, or `user:NAME` of somebody on the controller's machine."""
+    role: UserRole
+
+
+def may(role: UserRole, action: Action) -> bool:
+    """Is a user of that role allowed to do it?"""
+    needed = NEEDS[action]
+    if needed is None or role in BESIDE:
+        return needed is None or action in BESIDE[role]
+    return _ORDER.index(role) >= _ORDER.index(needed)
+
+
+def check(actor: Actor, action: Action) -> None:
+    """Raises Forbidden, naming the role that is needed."""
+    if may(actor.role, action):
+        return
+    raise Forbidden(
+        f"{action} needs the role {NEEDS[action]}; {actor.name} has the role {actor.role}",
+        fix="ask an administrator for a token of that role: sterna token create NAME --role "
+        f"{NEEDS[action]} --days 90",
+    )

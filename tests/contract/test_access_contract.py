@@ -1,0 +1,102 @@
+"""Tokens and the audit log, on SQLite and on PostgreSQL: ports.access, kept by both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.adapters.sql.fleet_database import open_database
+from sterna.domain.access import UserRole
+from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.tokens import Token
+from sterna.kit.digests import digest_of
+from sterna.ports.access import Asked, LogPage
+from tests.contract.records import AT
+
+
+@pytest.fixture
+async def fleet(database: str) -> AsyncIterator[SqlFleet]:
+    fleet = SqlFleet.open(database)
+    yield fleet
+    await fleet.close()
+
+
+def token(n: int, name: str = "") -> Token:
+    return Token(
+        id=f"{n:012x}",
+        name=name or f"t{n}",
+        role=UserRole.OPERATOR,
+        digest=digest_of(str(n)),
+        created_at=AT,
+        created_by="user:root",
+        expires_at="2026-04-01T00:00:00+00:00",
+    )
+
+
+def asked(n: int, **more: object) -> Asked:
+    told = {"at": f"2026-01-0{n}T00:00:00+00:00", "request": f"r{n}", "actor": "user:root", "role": "admin"}
+    told |= {"origin": "process 1 here", "action": "migrate", "target": f"vm{n}"}
+    return Asked.model_validate(told | more)
+
+
+async def test_tokens_are_kept_whole_until_they_are_removed(fleet: SqlFleet) -> None:
+    for n in (3, 1, 2):
+        await fleet.add_token(token(n))
+    assert await fleet.tokens() == [token(1), token(2), token(3)]
+    assert await fleet.token(token(2).id) == token(2)
+    assert await fleet.token("0" * 12) is None
+    assert await fleet.remove_token("t2") == token(2)
+    assert await fleet.token(token(2).id) is None and await fleet.tokens() == [token(1), token(3)]
+    with pytest.raises(NotFound):
+        await fleet.remove_token("t2")
+
+
+async def test_a_name_has_one_token_also_when_two_make_it_at_once(fleet: SqlFleet, database: str) -> None:
+    other = SqlFleet.open(database)
+    made = [f.add_token(token(n, "ci")) for n, f in enumerate((fleet, other) * 3)]
+    done = await asyncio.gather(*made, return_exceptions=True)
+    assert sum(one is None for one in done) == 1
+    assert all(one is None or isinstance(one, Conflict) for one in done)
+    assert len(await fleet.tokens()) == 1
+    await other.close()
+
+
+async def test_the_log_has_every_line_with_its_answer_newest_first(fleet: SqlFleet) -> None:
+    first = asked(1, body={"vm": "vm1", "may": ["pause"], "name": "Küste"})
+    for line in (first, asked(2, actor="token:ci"), asked(3, action="abort")):
+        await fleet.log_asked(line)
+    await fleet.log_answered("r1", 202, AT)
+    found = await fleet.log_page(LogPage())
+    assert [(line.asked.request, line.status) for line in found] == [("r3", None), ("r2", None), ("r1", 202)]
+    assert found[-1].asked == first
+    for page, requests in (
+        (LogPage(limit=2), ["r3", "r2"]),
+        (LogPage(before=found[1].number), ["r1"]),
+        (LogPage(actor="token:ci"), ["r2"]),
+        (LogPage(action="abort"), ["r3"]),
+        (LogPage(target="vm1"), ["r1"]),
+        (LogPage(request="r2"), ["r2"]),
+        (LogPage(since="2026-01-02"), ["r3", "r2"]),
+        (LogPage(actor="user:root", action="migrate"), ["r1"]),
+    ):
+        assert [line.asked.request for line in await fleet.log_page(page)] == requests
+
+
+async def test_the_database_itself_refuses_to_change_the_log(fleet: SqlFleet, database: str) -> None:
+    await fleet.log_asked(asked(1))
+    await fleet.log_answered("r1", 202, AT)
+    engine = open_database(database)
+    for change in (
+        "UPDATE requests SET actor = 'nobody'",
+        "DELETE FROM requests",
+        "UPDATE answers SET status = 200",
+    ):
+        with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
+            connection.execute(text(change))
+    engine.dispose()
+    assert [(x.asked, x.status) for x in await fleet.log_page(LogPage())] == [(asked(1), 202)]
