@@ -178,7 +178,7 @@ class Sterna(Arm):
 
     def __init__(self, lab: Lab, load: Load) -> None:
         super().__init__(lab, load)
-        self.api = Client(lab.controller_url or "")
+        self.api = Client(lab.controller_url or "", token=lab.controller_token)
 
     def move(self, there: str) -> None:
         """Ask, and listen until each has ended: as `sterna migrate` does."""

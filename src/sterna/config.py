@@ -1,7 +1,7 @@
 """Settings of the two processes: one TOML file each, every key overridden by `STERNA_*` in the environment.
 
 `STERNA_BUS__URL=nats://10.0.0.1:4222` overrides `url` in `[bus]`. A key this version does not know is an error
-that names it: a misspelt setting must not be silently ignored. Used by `bootstrap` only.
+that names it: a misspelt setting must not be silently ignored. Used by `bootstrap` and `api/listeners.py` only.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sterna.domain.access import UserRole
 from sterna.domain.addresses import bare, is_ipv6
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import Transport
+from sterna.domain.tokens import DIGEST, NAME
 from sterna.domain.trust.identities import BUS_SERVICE
 from sterna.domain.untrusted import is_address
 
@@ -322,6 +324,54 @@ class AgentSettings(BaseSettings):
         return env_settings, TomlConfigSettingsSource(settings_cls)
 
 
+PeerRole = Literal["none", "viewer", "operator", "admin"]
+
+
+class FixedToken(_Section):
+    """A token that needs no database: for programs that are installed together with the controller. Only its hash
+    stands here: `printf %s "$TOKEN" | sha256sum`. Use a random token of at least 32 characters."""
+
+    name: str = Field(pattern=NAME)
+    """Who holds it, in logs and records."""
+    role: UserRole
+    """What its holder may do: `viewer`, `operator`, `admin`, or `neutron` for Neutron's notifier alone."""
+    sha256: str = Field(pattern=DIGEST)
+    """SHA-256 of the token, in hexadecimal."""
+
+
+class AccessSettings(_Section):
+    """Who may use the API, and where. Tokens are made with `sterna token create`."""
+
+    socket: str = "/run/sterna/api.sock"
+    """Unix socket of the API. Who uses it needs no token: the kernel tells who it is. '': no Unix socket."""
+    group: str = "sterna"
+    """The group whose members may use the Unix socket, of /etc/group. Without that group only root may."""
+    root_role: PeerRole = "admin"
+    """What root, and the user that the controller runs as, may do there without a token. `none`: nothing."""
+    group_role: PeerRole = "operator"
+    """What members of `group` may do over the Unix socket without a token."""
+    cert_file: Path | None = None
+    """Certificate for `listen`, with its chain. Not set: no TLS, which is possible on loopback addresses only."""
+    key_file: Path | None = None
+    """The key of `cert_file`. Not set: it is in the same file."""
+    insecure: bool = False
+    """True: `listen` may be an address that others reach, without TLS. Who reads the network reads the tokens."""
+    names: tuple[str, ...] = ()
+    """Host names under which clients reach the API, besides its addresses and this machine's name. A request with
+    another name in its `Host` header is refused."""
+    tokens: tuple[FixedToken, ...] = ()
+    """Tokens of the settings, each a table `[[access.tokens]]`."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file without cert_file")
+        names = [token.name for token in self.tokens]
+        if len(set(names)) < len(names):
+            raise ValueError("two tokens have the same name")
+        return self
+
+
 class ControllerSettings(BaseSettings):
     """`sterna controller --config FILE`."""
 
@@ -335,13 +385,15 @@ class ControllerSettings(BaseSettings):
     """As for an agent."""
     identity: IdentitySettings = IdentitySettings()
     bus: BusSettings = BusSettings()
-    listen: str = Field(default="127.0.0.1:8774", pattern=r"^.+:\d{1,5}$")
-    """Address and port of the API. Loopback, because the API has no authentication. 8774 is Nova's port as well."""
+    listen: str = Field(default="", pattern=r"^(.+:\d{1,5})?$")
+    """Address and port where the API listens besides its Unix socket, e.g. `127.0.0.1:8774` (8774 is Nova's port as
+    well). Every request there needs a token. '': nowhere."""
+    access: AccessSettings = AccessSettings()
 
     @field_validator("listen")
     @classmethod
     def _is_a_port(cls, listen: str) -> str:
-        if not 0 < int(listen.rpartition(":")[2]) < 2**16:
+        if listen and not 0 < int(listen.rpartition(":")[2]) < 2**16:
             raise ValueError(f"{listen!r} has no port from 1 to 65535")
         return listen
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx2
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -18,13 +17,13 @@ from sqlalchemy import Connection, text
 from sterna.adapters.sql import fleet_database
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away, open_database
-from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.controller.records.projector import apply
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.ports.fleet import Page
 from tests.contract.records import AT, Held, accepted, batch, facts, move, seen, taking
 from tests.postgres import Postgres
+from tests.unit.api.doors import client, served
 from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
 from tests.unit.domain.journals import good_source
 
@@ -99,8 +98,7 @@ async def test_a_controller_says_that_its_database_is_away_and_goes_on_when_it_i
     agent = FakeAgent("a", 1)
     bus = FakeBus(agent, FakeAgent("b", 2))
     controller = Controller(SqlFleet.open(database), bus, HandClock())
-    transport = httpx2.ASGITransport(create_app(controller))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna") as http, asyncio.timeout(30):
+    async with client(served(controller)) as http, asyncio.timeout(30):
         await bus.beat(controller)
         await controller.start()
         server.stop()
@@ -129,8 +127,7 @@ async def test_a_controller_starts_without_its_database(database: str, server: P
     controller = Controller(SqlFleet.open(database), bus, HandClock())
     await controller.fleet.save_host(facts("a", 1), "life-1", AT)
     server.stop()
-    transport = httpx2.ASGITransport(create_app(controller))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna") as http, asyncio.timeout(60):
+    async with client(served(controller)) as http, asyncio.timeout(60):
         await controller.start()
         assert (await http.get("/v1/hosts")).status_code == 503
         server.start()
@@ -159,8 +156,7 @@ async def test_a_server_that_hangs_is_said_to_within_a_bound_and_is_used_again_w
     database: str, server: Postgres
 ) -> None:
     controller = Controller(SqlFleet.open(database), FakeBus(FakeAgent("a", 1)), HandClock())
-    transport = httpx2.ASGITransport(create_app(controller))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna", timeout=30) as http:
+    async with client(served(controller), timeout=30) as http:
         await asyncio.gather(*(http.get("/v1/hosts") for _ in range(8)))
         server.freeze()
         try:

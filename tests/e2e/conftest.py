@@ -24,7 +24,7 @@ class Fleet:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30)
+        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30, headers=lab.api_headers)
 
     def eventually(self, holds: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait for something that no event tells of."""
@@ -89,7 +89,8 @@ class Fleet:
 
     def restart_controller(self) -> None:
         """Start the controller again, at a new address, and wait for it."""
-        self.api = httpx2.Client(base_url=self.lab.start_controller(), timeout=30)
+        url = self.lab.start_controller()
+        self.api = httpx2.Client(base_url=url, timeout=30, headers=self.lab.api_headers)
         self.lab.wait_ready()
 
     def taps(self, host: str, guest: Guest) -> list[dict[str, Any]]:

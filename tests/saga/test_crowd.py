@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx2
 
-from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.domain.status import Status
 from tests.saga.controlled import Play
 from tests.saga.fleet import SimFleet
+from tests.unit.api.doors import client, served
 
 CROWD = 1_000
 
@@ -29,8 +29,7 @@ async def test_a_thousand_at_once_make_one_migration_and_999_conflicts(play: Pla
             return await check(*args)
 
         fleet.agents["host1"]._agent.source._checks.check = counted  # type: ignore[union-attr,method-assign]
-        transport = httpx2.ASGITransport(create_app(controller), raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://sterna") as http:
+        async with client(served(controller), raises=False) as http:
 
             async def ask(number: int) -> httpx2.Response:
                 name = vm if number % 2 else "tern"  # some by UUID, some by name

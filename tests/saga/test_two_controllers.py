@@ -10,21 +10,20 @@ from typing import Any
 
 import httpx2
 
-from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.rpc.client import RpcClient
 from tests.saga.controlled import HoldingFleet
 from tests.saga.fleet import SimFleet
+from tests.unit.api.doors import client, served
 
 
 @asynccontextmanager
 async def serving(fleet: SimFleet, database: str, name: str) -> AsyncIterator[httpx2.AsyncClient]:
     """The API of a controller of its own."""
-    client = RpcClient(fleet.broker.bus(name), name, fleet.clock)
-    controller = Controller(HoldingFleet(database, fleet.clock), client, fleet.clock)
+    calls = RpcClient(fleet.broker.bus(name), name, fleet.clock)
+    controller = Controller(HoldingFleet(database, fleet.clock), calls, fleet.clock)
     await controller.start()
-    transport = httpx2.ASGITransport(create_app(controller))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://sterna", timeout=60) as http:
+    async with client(served(controller), timeout=60) as http:
         yield http
     await controller.stop()
 

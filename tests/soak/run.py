@@ -122,7 +122,8 @@ class Run:
             freedom = stack.enter_context(Freedom(lab, names))
             watcher = stack.enter_context(Watcher(lab.hosts, stage.names, self.diary.violation))
             self.diary.begin()
-            followers = [Follower(url, self.diary, stop) for url in lab.controller_urls.values()]
+            urls = lab.controller_urls.values()
+            followers = [Follower(url, self.diary, stop, lab.api_headers) for url in urls]
             threads = [threading.Thread(target=f.run, daemon=True, name="follower") for f in followers]
             threads += self._users(stage, freedom, stop)
             for thread in threads:
@@ -149,15 +150,16 @@ class Run:
 
     def _users(self, stage: Stage, freedom: Freedom, stop: threading.Event) -> list[threading.Thread]:
         urls, seed = list(stage.lab.controller_urls.values()), self.options.seed
+        headers = stage.lab.api_headers
         found = []
         for guest in stage.guests:
             draw = draw_for(seed, guest.name)
-            api = Api(urls, self.diary, draw)
+            api = Api(urls, self.diary, draw, headers)
             mover = Mover(guest, api, self.diary, draw, self.requests, freedom.holds, stop)
             found.append(threading.Thread(target=mover.run, name=f"mover {guest.name}", daemon=True))
         for number in range(LISTERS):
             draw = draw_for(seed, f"lister {number}")
-            lister = Lister(Api(urls, self.diary, draw), draw, stop)
+            lister = Lister(Api(urls, self.diary, draw, headers), draw, stop)
             found.append(threading.Thread(target=lister.run, name=f"lister {number}", daemon=True))
         return found
 
@@ -184,7 +186,8 @@ class Run:
         yield from verdict.journals(stage.journals)
         for number, url in stage.lab.controller_urls.items():
             try:
-                hosts = httpx2.get(f"{url}/v1/hosts", timeout=30).raise_for_status().json()["hosts"]
+                told = httpx2.get(f"{url}/v1/hosts", timeout=30, headers=stage.lab.api_headers)
+                hosts = told.raise_for_status().json()["hosts"]
                 yield from (f"{host['name']} is {host['state']}" for host in hosts if host["state"] != "up")
                 yield from (f"controller {number}: {line}" for line in self._records(stage, url))
             except httpx2.HTTPError as error:
@@ -236,7 +239,8 @@ class Run:
             except LabError as error:
                 yield str(error)
         for number, url in stage.lab.controller_urls.items():
-            vms = httpx2.get(f"{url}/v1/vms", timeout=30).raise_for_status().json()["vms"]
+            headers = stage.lab.api_headers
+            vms = httpx2.get(f"{url}/v1/vms", timeout=30, headers=headers).raise_for_status().json()["vms"]
             yield from (f"controller {number}: {line}" for line in verdict.inventory(vms, where))
-            found = httpx2.post(f"{url}/v1/audit", json={}, timeout=120).raise_for_status().json()
-            yield from (f"controller {number}: {line}" for line in verdict.audit(found))
+            found = httpx2.post(f"{url}/v1/audit", json={}, timeout=120, headers=headers).raise_for_status()
+            yield from (f"controller {number}: {line}" for line in verdict.audit(found.json()))

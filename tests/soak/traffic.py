@@ -179,13 +179,16 @@ class Lister:
 class Follower:
     """Watches the fleet's events, and comes again with `Last-Event-ID` when the stream ends, as a browser does."""
 
-    def __init__(self, url: str, diary: Diary, stop: threading.Event) -> None:
-        self._url, self._diary, self._stop = url, diary, stop
+    def __init__(
+        self, url: str, diary: Diary, stop: threading.Event, headers: dict[str, str] | None = None
+    ) -> None:
+        self._url, self._diary, self._stop, self._headers = url, diary, stop, headers
         self.last = 0
         self.events = 0
 
     def run(self) -> None:
-        with httpx2.Client(base_url=self._url, timeout=httpx2.Timeout(10, read=30)) as client:
+        timeout = httpx2.Timeout(10, read=30)
+        with httpx2.Client(base_url=self._url, timeout=timeout, headers=self._headers) as client:
             while not self._stop.is_set():
                 try:
                     self._listen(client)

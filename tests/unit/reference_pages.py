@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import typer
 from pydantic import BaseModel
@@ -116,7 +116,7 @@ CLI_INTRODUCTION = """\
 2. the variable `STERNA_API`
 3. a lab in the current folder (`.lab/lab.json`)
 4. `api` in `~/.config/sterna/cli.toml`
-5. `http://127.0.0.1:8774`
+5. `unix:/run/sterna/api.sock`
 
 Durations are written as `300ms`, `90s`, `10m` or `2h`. Rates are written as `200MiB/s`, `1GB/s` or `10Gbit/s`.
 A plain number is MiB/s. Exit codes have [a page of their own](exit-codes.md)."""
@@ -198,7 +198,9 @@ def _answers(operation: Json) -> Iterator[str]:
 
 def _operation(method: str, path: str, operation: Json) -> str:
     about = paragraphs(operation.get("description", ""))
-    lines = [f"### {method.upper()} {path}", "", f"**{operation['summary'].rstrip('.?')}.** {about}"]
+    role = operation.get("x-role")
+    needs = f"Needs the role `{role}`." if role else "Needs no authentication."
+    lines = [f"### {method.upper()} {path}", "", f"**{operation['summary'].rstrip('.?')}.** {about} {needs}"]
     parameters = operation.get("parameters", ())
     if parameters:
         lines += ["", "| Parameter | In | Type | What it is |", "|---|---|---|---|"]
@@ -231,12 +233,19 @@ def rest() -> str:
 
 
 REST_INTRODUCTION = """\
-A running controller serves the same document at `/openapi.json`, and an interactive page at `/docs`. That page
-loads its scripts from another server.
+A running controller serves the same document at `/openapi.json`, and as a page at `/docs`. The page loads nothing
+and runs no script. A browser asks for a name and a password: the password is a token, the name does not matter.
+
+Requests need a token: `Authorization: Bearer TOKEN`, or HTTP basic authentication with the token as the password.
+On the controller's Unix socket no token is needed where [`[access]`](configuration.md) gives the user a role. Roles
+are `viewer`, `operator` and `admin`; each may do what the one before it may. A token of the role `neutron` may only
+post Neutron's events. Every answer has the id of its request in `X-Request-Id`. A body has at most 1 MiB. One user
+or token has at most 64 event streams.
 
 Sizes are in bytes and rates in bytes/s. Durations are in ms or s, as the field's name says. A value that nobody has
 observed is `null`, never zero. Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details with
-every reason at once. The API has no authentication: see [how to secure an installation](../how-to/secure.md)."""
+every reason at once. A request without a known token is answered 401, one whose role is too low 403: the reason
+names the role that is needed."""
 
 
 # The settings
@@ -276,6 +285,10 @@ def _sections(model: type[BaseModel], process: str, name: str) -> Iterator[str]:
     deeper = []
     for key, info in model.model_fields.items():
         kind = info.annotation
+        many = next((a for a in get_args(kind) if isinstance(a, type) and issubclass(a, BaseModel)), None)
+        if many is not None:
+            deeper.append((many, f"[{name}.{key}]"))
+            continue
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             deeper.append((kind, f"{name}.{key}" if name else key))
             continue

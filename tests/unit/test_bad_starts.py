@@ -67,7 +67,8 @@ def test_an_address_that_is_taken_and_a_socket_that_is_none(tmp_path: Path) -> N
     database = f'database = "sqlite:///{tmp_path}/c.db"'
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert address in refused(tmp_path, f'{database}\nlisten = "{address}"')
+        text = f'{database}\nlisten = "{address}"\naccess.socket = ""'
+        assert address in refused(tmp_path, text)
     assert "--fd 777" in refused(tmp_path, database, "--fd", "777")
 
 

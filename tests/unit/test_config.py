@@ -35,13 +35,17 @@ def test_a_file_and_the_defaults(tmp_path: Path) -> None:
         settings.migration.uri_template.format(address=settings.migration.address) == "qemu+tcp://10.0.0.1/system"
     )
     assert settings.test.fault_file is None
-    assert load(ControllerSettings, file(tmp_path, "")).listen == "127.0.0.1:8774"
+    assert load(ControllerSettings, file(tmp_path, "")).listen == ""
 
 
 def test_the_environment_wins_and_reaches_into_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STERNA_BUS__URL", "nats://elsewhere:1")
     monkeypatch.setenv("STERNA_BUS__PASSWORD", "s3cret")
     monkeypatch.setenv("STERNA_API", "http://ignored")
+    monkeypatch.setenv("STERNA_TOKEN", "ignored")
+    monkeypatch.setenv("STERNA_ACCESS__GROUP", "migrators")
+    assert load(ControllerSettings, file(tmp_path, "")).access.group == "migrators"
+    monkeypatch.delenv("STERNA_ACCESS__GROUP")
     settings = load(AgentSettings, file(tmp_path, AGENT))
     assert settings.bus.url == "nats://elsewhere:1"
     assert "s3cret" not in repr(settings)
@@ -91,6 +95,25 @@ def test_a_variable_that_is_no_json_is_named(tmp_path: Path, monkeypatch: pytest
 def test_a_port_that_is_none_is_named(tmp_path: Path, listen: str) -> None:
     with pytest.raises(BadRequest, match=r"listen.*65535"):
         load(ControllerSettings, file(tmp_path, f"listen = '{listen}'\n"))
+
+
+TOKEN = '[[access.tokens]]\nname = "ci"\nrole = "viewer"\nsha256 = "' + "0" * 64 + '"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[access]\nkey_file = '/k.pem'\n", "access.*cert_file"),
+        ("[access]\ngroup_role = 'king'\n", "access.group_role"),
+        (TOKEN + TOKEN, "access.*same name"),
+        (TOKEN.replace("00", "0g", 1), "access.tokens.0.sha256"),
+        (TOKEN.replace("ci", "c i"), "access.tokens.0.name"),
+    ],
+)
+def test_wrong_settings_of_the_access_are_named(tmp_path: Path, text: str, named: str) -> None:
+    assert load(ControllerSettings, file(tmp_path, TOKEN)).access.tokens[0].name == "ci"
+    with pytest.raises(BadRequest, match=named):
+        load(ControllerSettings, file(tmp_path, text))
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from sterna.kit.digests import digest_of
 from tests.postgres import Postgres
 
 HANGS = """
@@ -31,6 +32,16 @@ def hang(*args):
 run()
 """
 """A controller with a fault in it; everything else is as it is in service."""
+
+
+ADMIN = {"Authorization": "Bearer of-this-test"}
+
+
+def written(config: Path, database: str) -> Path:
+    """Settings with a token that needs no database."""
+    token = f'[[access.tokens]]\nname = "test"\nrole = "admin"\nsha256 = "{digest_of("of-this-test")}"\n'
+    config.write_text(f'database = "{database}"\n[bus]\nurl = "nats://127.0.0.1:9"\n{token}')
+    return config
 
 
 def start(config: Path, listening: socket.socket, changes: str = "") -> subprocess.Popen[bytes]:
@@ -90,9 +101,7 @@ def test_it_takes_as_many_files_as_it_may_have(config: Path) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path, database: str) -> Path:
-    config = tmp_path / "controller.toml"
-    config.write_text(f'database = "{database}"\n[bus]\nurl = "nats://127.0.0.1:9"\n')
-    return config
+    return written(tmp_path / "controller.toml", database)
 
 
 def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Path) -> None:
@@ -101,7 +110,7 @@ def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Pa
         api = f"http://127.0.0.1:{listening.getsockname()[1]}"
         process = start(config, listening, changes)
     try:
-        assert httpx2.get(f"{api}/v1/hosts", timeout=60, trust_env=False).status_code == 503
+        assert httpx2.get(f"{api}/v1/hosts", timeout=60, trust_env=False, headers=ADMIN).status_code == 503
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     finally:
@@ -132,7 +141,7 @@ def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(config: Path) -
         api = f"http://127.0.0.1:{listening.getsockname()[1]}"
         process = start(config, listening)
     try:
-        with httpx2.Client(base_url=api, timeout=30, trust_env=False) as http:
+        with httpx2.Client(base_url=api, timeout=30, trust_env=False, headers=ADMIN) as http:
             health = http.get("/v1/health")  # nothing listens where its bus should be
             assert (health.status_code, health.json()["status"]) == (503, "bus-lost")
             with http.stream("GET", "/v1/events") as events:
@@ -193,3 +202,31 @@ def test_wrong_settings_are_told_without_a_traceback(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
     assert done.returncode == 2 and "databse" in done.stderr and "fix:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_it_serves_on_a_unix_socket_and_knows_who_asks_there(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "api.sock"
+    config.write_text(config.read_text() + f'[access]\nsocket = "{path}"\n')
+    command = [sys.executable, "-m", "sterna", "controller", "--config", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    sterna = [sys.executable, "-m", "sterna", "token", "create", "ci", "--role", "viewer", "--api", f"unix:{path}"]
+    try:
+        transport = httpx2.HTTPTransport(uds=str(path), retries=0)
+        with httpx2.Client(base_url="http://sterna", transport=transport, timeout=60) as http:
+            until = time.monotonic() + 60
+            while not path.exists():
+                assert time.monotonic() < until and process.poll() is None
+                time.sleep(0.05)
+            env = {key: value for key, value in os.environ.items() if key != "STERNA_TOKEN"}
+            made = subprocess.run(sterna, capture_output=True, text=True, timeout=60, check=False, env=env)
+            assert made.returncode == 0, made.stderr
+            token = {"Authorization": f"Bearer {made.stdout.strip()}"}
+            assert http.get("/v1/hosts", headers=token).status_code == 200
+            assert http.post("/v1/hosts/a/declare-alive", headers=token).status_code == 403
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0 and not path.exists()
+    finally:
+        process.kill()
+        _, told = process.communicate()
+    assert made.stdout.strip() not in told.decode()

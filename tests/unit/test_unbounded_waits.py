@@ -198,7 +198,10 @@ ENDED_BY = {
     "adapters/vif/announce.py:send_as": "settimeout",
     "adapters/vif/bridge.py:send": "settimeout",
     "adapters/systemd.py:send": "setblocking(False)",
-    "bootstrap/controller.py:_listening": "asyncio's, not blocking",
+    "api/listeners.py:_inherited": "asyncio's, not blocking",
+    "api/listeners.py:_clear": "settimeout; nobody is served yet",
+    "api/listeners.py:_unix_socket": "binds only",
+    "api/listeners.py:_tcp_sockets": "the resolver's own; nobody is served yet",
     "adapters/nats/bus.py:NatsBus.wait_connected": "its caller's limit",
     "adapters/nats/bus.py:_replies": "the caller's deadline (rpc/client.py, rpc/outbox.py)",
 }
@@ -210,6 +213,8 @@ NO_NAME = {
     "adapters/vif/announce.py:send_as": "a path",
     "adapters/vif/bridge.py:send": "a device",
     "adapters/systemd.py:send": "a path, or a name of the kernel's",
+    "api/listeners.py:_clear": "a path",
+    "api/listeners.py:_unix_socket": "a path",
 }
 """Place -> what a socket is bound or connected to there."""
 

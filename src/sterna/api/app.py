@@ -2,19 +2,67 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 
-from sterna.api import external_events, fleet, migrations, plans, problems, streams, tuning
+from sterna.api import (
+    documentation,
+    external_events,
+    fleet,
+    health,
+    migrations,
+    plans,
+    problems,
+    streams,
+    tokens,
+    tuning,
+)
+from sterna.api.access import Doorkeeper, Doors, action_of
 from sterna.api.leaving import LeavingClients
 from sterna.controller.controller import Controller
+from sterna.domain.access import NEEDS
+
+OPEN_PARTS = (health,)
+PARTS = (fleet, migrations, plans, streams, tuning, tokens, external_events, documentation)
 
 
-def create_app(controller: Controller) -> FastAPI:
-    """`/v1` over `controller`, which is started and stopped with the application."""
+_TOKEN = Depends(
+    HTTPBearer(auto_error=False, scheme_name="token", description="As `sterna token create` prints it.")
+)
+"""For the OpenAPI document only: `Doorkeeper` has looked at it before."""
+
+
+def routes() -> list[APIRoute]:
+    """All there are. Raises TypeError for one of another kind, whose action could not be known."""
+    found = []
+    for route in (route for part in (*OPEN_PARTS, *PARTS) for route in part.router.routes):
+        if not isinstance(route, APIRoute):
+            raise TypeError(f"{route} is no APIRoute")
+        found.append(route)
+    return found
+
+
+def public_paths() -> frozenset[str]:
+    """Where nobody has to say who it is. Raises TypeError for a route that does not name its action."""
+    found = set()
+    for route in routes():
+        action = action_of(route)
+        if action is None:
+            raise TypeError(f"{route.path} does not name one action")
+        if NEEDS[action] is None:
+            found.add(route.path)
+    return frozenset(found)
+
+
+def create_app(controller: Controller, doors: Doors | None = None) -> FastAPI:
+    """`/v1` over `controller`, which is started and stopped with the application. Without `doors` it knows the
+    tokens of the records, and the users of this machine that come through a Unix socket."""
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -30,10 +78,20 @@ def create_app(controller: Controller) -> FastAPI:
         description="Errors are RFC 9457 problem details with a list of reasons, each with what would fix it.",
         version=version("sterna"),
         lifespan=life,
+        openapi_url=None,  # its own route, for those who may read
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.controller = controller
+    app.state.streams = Counter()
     problems.install(app)
     app.add_middleware(LeavingClients)
-    for part in (fleet, migrations, plans, streams, tuning, external_events):
+    for route in routes():
+        role = NEEDS[action] if (action := action_of(route)) else None
+        route.openapi_extra = {"x-role": str(role)} if role else None
+    app.add_middleware(Doorkeeper, controller=controller, doors=doors or Doors(), public=public_paths())
+    for part in OPEN_PARTS:
         app.include_router(part.router)
+    for part in PARTS:
+        app.include_router(part.router, responses=problems.documented(401, 403), dependencies=[_TOKEN])
     return app

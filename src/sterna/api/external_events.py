@@ -11,11 +11,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from sterna.api.access import needs
 from sterna.api.problems import documented
 from sterna.api.serving import Served
 from sterna.controller.intents.external_events import ExternalEvent
+from sterna.domain.access import Action
 
-router = APIRouter(tags=["openstack"])
+router = APIRouter(tags=["openstack"], dependencies=[needs(Action.HINT)])
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 MOST_EVENTS = 200
 """In one request; Neutron gathers those of a few seconds."""

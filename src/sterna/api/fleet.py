@@ -1,16 +1,16 @@
-"""`/v1`: health, hosts, VMs."""
+"""`/v1`: hosts and VMs."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request
 
+from sterna.api.access import allow, needs
 from sterna.api.fleet_models import (
     AuditIn,
     AuditOut,
     BusOut,
     DeadIn,
     DeathOut,
-    HealthOut,
     HostOut,
     HostPatch,
     HostsOut,
@@ -20,49 +20,41 @@ from sterna.api.fleet_models import (
 )
 from sterna.api.problems import documented
 from sterna.api.serving import Served
+from sterna.domain.access import Action
 
 router = APIRouter(prefix="/v1")
+_READ = [needs(Action.READ)]
 
 
-@router.get("/health", summary="Health of this controller", tags=["health"], responses=documented(503))
-async def health(controller: Served, response: Response) -> HealthOut:
-    """Answers only when its database does. Without the message bus the HTTP status is 503 as well: this controller
-    can then start nothing, and what it says of hosts is old. Hosts that cannot be used are named, with the reason.
-    They are not this controller's fault: the HTTP status stays 200."""
-    bus = controller.bus_state()
-    response.status_code = 200 if bus.connected else 503
-    return HealthOut.of(await controller.registry.hosts(), bus)
-
-
-@router.get("/hosts", summary="List hosts", tags=["hosts"])
+@router.get("/hosts", summary="List hosts", tags=["hosts"], dependencies=_READ)
 async def list_hosts(controller: Served) -> HostsOut:
     """All hosts that ever sent a heartbeat, by name."""
     bus = controller.bus_state()
     return HostsOut(hosts=[HostOut.of(h, bus) for h in await controller.registry.hosts()], bus=BusOut.of(bus))
 
 
-@router.get("/hosts/{name}", summary="Show a host", tags=["hosts"], responses=documented(404))
+@router.get("/hosts/{name}", summary="Show a host", tags=["hosts"], dependencies=_READ, responses=documented(404))
 async def show_host(name: str, controller: Served) -> HostOut:
     """One host."""
     return HostOut.of(await controller.registry.host(name), controller.bus_state())
 
 
 @router.patch("/hosts/{name}", summary="Put a host into maintenance, or out of it", tags=["hosts"],
-              responses=documented(404, 422))  # fmt: skip
+              dependencies=[needs(Action.MAINTENANCE)], responses=documented(404, 422))  # fmt: skip
 async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
     """A host in maintenance takes no VMs. Its own keep running."""
     return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance), controller.bus_state())
 
 
 @router.get("/hosts/{name}/declare-dead", summary="What declaring a host dead would do", tags=["hosts"],
-            responses=documented(404))  # fmt: skip
+            dependencies=_READ, responses=documented(404))  # fmt: skip
 async def plan_death(name: str, controller: Served) -> DeathOut:
     """Per migration, as the agents that are left see it now. Changes nothing."""
     return DeathOut.of(await controller.deaths.plan(name))
 
 
 @router.post("/hosts/{name}/declare-dead", summary="Declare a host dead and fenced", tags=["hosts"],
-             responses=documented(404, 422))  # fmt: skip
+             dependencies=[needs(Action.DECLARE_DEAD)], responses=documented(404, 422))  # fmt: skip
 async def declare_dead(name: str, word: DeadIn, controller: Served) -> DeathOut:
     """For a host that will not come back: its migrations are ended without it. Refused while it answers, and unless
     `fenced` is true. May be repeated."""
@@ -70,27 +62,30 @@ async def declare_dead(name: str, word: DeadIn, controller: Served) -> DeathOut:
 
 
 @router.post("/hosts/{name}/declare-alive", summary="Take back that a host is dead", tags=["hosts"],
-             responses=documented(404))  # fmt: skip
+             dependencies=[needs(Action.DECLARE_ALIVE)], responses=documented(404))  # fmt: skip
 async def declare_alive(name: str, controller: Served) -> HostOut:
     """What has been done because of the declaration stays done."""
     return HostOut.of(await controller.deaths.take_back(name), controller.bus_state())
 
 
-@router.post("/audit", summary="Look for leftovers", tags=["hosts"], responses=documented(404, 422))
-async def audit(wanted: AuditIn, controller: Served) -> AuditOut:
-    """Resources that no open migration owns, with the evidence for each. With `repair`, what is proven safe is
-    checked once more and removed. Everything else is left alone, with the reason."""
+@router.post("/audit", summary="Look for leftovers", tags=["hosts"], dependencies=[needs(Action.AUDIT)],
+             responses=documented(404, 422))  # fmt: skip
+async def audit(wanted: AuditIn, controller: Served, request: Request) -> AuditOut:
+    """Resources that no open migration owns, with the evidence for each. With `repair`, for which the role is
+    admin, what is proven safe is checked once more and removed. Everything else is left alone, with the reason."""
+    if wanted.repair:
+        await allow(request, Action.REPAIR)
     return AuditOut.of(await controller.audits.audit(wanted.host, repair=wanted.repair))
 
 
-@router.get("/vms", summary="List VMs", tags=["VMs"])
+@router.get("/vms", summary="List VMs", tags=["VMs"], dependencies=_READ)
 async def list_vms(controller: Served) -> VmsOut:
     """All VMs, asked of every host that is up."""
     listing = await controller.inventory.vms()
     return VmsOut.of(listing)
 
 
-@router.get("/vms/{vm}", summary="Show a VM", tags=["VMs"], responses=documented(404, 422))
+@router.get("/vms/{vm}", summary="Show a VM", tags=["VMs"], dependencies=_READ, responses=documented(404, 422))
 async def show_vm(vm: str, controller: Served) -> VmDetailOut:
     """One VM by name or UUID, with its disks and NICs."""
     found, details = await controller.inventory.show(vm)

@@ -255,3 +255,8 @@ class HealthOut(BaseModel):
             hosts_down=states.count("down") + states.count("dead"),
             problems=problems,
         )
+
+    def for_anybody(self) -> HealthOut:
+        """Without what only those may know who may read."""
+        bus = self.bus.model_copy(update={"why": None if self.bus.why is None else "see the controller's log"})
+        return self.model_copy(update={"problems": {}, "bus": bus})

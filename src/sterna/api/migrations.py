@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
 
+from sterna.api.access import needs
 from sterna.api.migration_models import (
     MigrationDetailOut,
     MigrationIn,
@@ -18,13 +19,15 @@ from sterna.api.migration_models import (
 from sterna.api.problems import documented
 from sterna.api.serving import MigrationId, Served, position
 from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.domain.access import Action
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 
 router = APIRouter(prefix="/v1", tags=["migrations"])
+_READ = [needs(Action.READ)]
 
 
-@router.post("/migrations", status_code=202, summary="Migrate a VM",
+@router.post("/migrations", status_code=202, summary="Migrate a VM", dependencies=[needs(Action.MIGRATE)],
              responses={200: {"model": MigrationOut, "description": "This id was accepted before"},
                         **documented(404, 409, 422, 503)})  # fmt: skip
 async def start_migration(wanted: MigrationIn, response: Response, controller: Served) -> MigrationOut:
@@ -41,7 +44,7 @@ async def start_migration(wanted: MigrationIn, response: Response, controller: S
     return MigrationOut.of(record)
 
 
-@router.get("/migrations", summary="List migrations", responses=documented(400, 422))
+@router.get("/migrations", summary="List migrations", dependencies=_READ, responses=documented(400, 422))
 async def list_migrations(
     controller: Served,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
@@ -64,21 +67,21 @@ async def list_migrations(
     return MigrationsOut(migrations=[MigrationOut.of(r) for r in found[:limit]], next_cursor=more)
 
 
-@router.get("/migrations/{id}", summary="Show a migration", responses=documented(404))
+@router.get("/migrations/{id}", summary="Show a migration", dependencies=_READ, responses=documented(404))
 async def show_migration(id: MigrationId, controller: Served) -> MigrationDetailOut:
     """One migration with its progress and its report."""
     record = await controller.fleet.migration(id)
     return MigrationDetailOut.with_report(record, await controller.report(record))
 
 
-@router.get("/migrations/{id}/timeline", summary="Every step of both agents",
+@router.get("/migrations/{id}/timeline", summary="Every step of both agents", dependencies=_READ,
             responses=documented(404))  # fmt: skip
 async def show_timeline(id: MigrationId, controller: Served) -> TimelineOut:
     """In an order that can have been: by causality, never by comparing two hosts' clocks."""
     return TimelineOut(items=[TimelineItemOut.of(i) for i in await controller.timeline(id)])
 
 
-@router.get("/migrations/{id}/diagram", summary="The run as a PlantUML sequence diagram",
+@router.get("/migrations/{id}/diagram", summary="The run as a PlantUML sequence diagram", dependencies=_READ,
             response_class=PlainTextResponse, responses=documented(404))  # fmt: skip
 async def show_diagram(id: MigrationId, controller: Served) -> PlainTextResponse:
     """What really happened, a rollback included; text for PlantUML."""
@@ -86,7 +89,7 @@ async def show_diagram(id: MigrationId, controller: Served) -> PlainTextResponse
 
 
 @router.post("/migrations/{id}/abort", status_code=202, summary="Abort a migration",
-             responses=documented(404, 409, 503, 504))  # fmt: skip
+             dependencies=[needs(Action.ABORT)], responses=documented(404, 409, 503, 504))  # fmt: skip
 async def abort_migration(id: MigrationId, controller: Served) -> MigrationOut:
     """Before the switch-over everything is rolled back and it ends `cancelled`; after it, 409: it is on the
     destination already."""
@@ -94,6 +97,7 @@ async def abort_migration(id: MigrationId, controller: Served) -> MigrationOut:
 
 
 @router.post("/migrations/{id}/post-copy", status_code=202, summary="Switch to post-copy",
+             dependencies=[needs(Action.POST_COPY)],
              responses=documented(404, 409, 503, 504))  # fmt: skip
 async def switch_to_postcopy(id: MigrationId, controller: Served) -> MigrationOut:
     """As soon as the memory is being copied, the guest runs on the destination and the rest follows. 409 where the

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import Field
 
+from sterna.api.access import needs
 from sterna.api.migration_models import ObjectiveIn
 from sterna.api.problems import documented
 from sterna.api.serving import Served
 from sterna.controller.intents.plan_migration import Forecasting, Plan
+from sterna.domain.access import Action
 
 router = APIRouter(prefix="/v1", tags=["plans"])
 
@@ -28,7 +30,8 @@ class PlanIn(ObjectiveIn):
     )
 
 
-@router.post("/plans", summary="Plan a migration", responses=documented(404, 409, 422, 503))
+@router.post("/plans", summary="Plan a migration", responses=documented(404, 409, 422, 503),
+             dependencies=[needs(Action.PLAN)])  # fmt: skip
 async def plan_migration(wanted: PlanIn, controller: Served) -> Plan:
     """Changes nothing; takes some seconds, in which the guest's dirty rate is measured. Every blocker at once.
 
@@ -40,7 +43,7 @@ async def plan_migration(wanted: PlanIn, controller: Served) -> Plan:
     return plan
 
 
-@router.get("/accuracy", summary="How good the forecasts were")
+@router.get("/accuracy", summary="How good the forecasts were", dependencies=[needs(Action.READ)])
 async def show_accuracy(controller: Served) -> Forecasting:
     """Of the last completed migrations that had one: those planned shortly before, or measured while their
     destination was prepared, between hosts that have met or with a bandwidth limit."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +18,14 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sterna.api.peers import peer_of
+
 log = structlog.get_logger(__name__)
 
+HEADERS_S = 10.0
+"""The headers of a request have to be there within this: from the connection, or from their first byte."""
+HANDSHAKE_S = 10.0
+"""TLS is agreed on within this."""
 REQUEST_S = 30.0
 """A request has to be there within this, headers and body: from the connection, or from the answer before it."""
 IDLE_S = 25
@@ -37,6 +44,8 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self._until_headers: asyncio.TimerHandle | None = None
+        """Runs while the client owes the headers of a request that it has begun."""
         self._until_whole: asyncio.TimerHandle | None = None
         """Runs while the client owes a request, or the rest of one."""
         self._until_taken: asyncio.TimerHandle | None = None
@@ -45,8 +54,11 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """As uvicorn's."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # pause_writing for every byte that the kernel does not take
-        self._look()
+        # pause_writing for every byte that is not taken; asyncio's TLS counts from one
+        transport.set_write_buffer_limits(high=1 if transport.get_extra_info("sslcontext") else 0, low=0)
+        peer = peer_of(transport.get_extra_info("socket"))
+        self.app_state = {**self.app_state, "peer": peer}  # part of each request's scope
+        self._look(began=True)
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's."""
@@ -60,7 +72,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As uvicorn's."""
-        for timer in (self._until_whole, self._until_taken):
+        for timer in (self._until_headers, self._until_whole, self._until_taken):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -76,13 +88,23 @@ class Connection(H11Protocol):
         if self._until_taken is not None:
             self._until_taken.cancel()
 
-    def _look(self) -> None:
+    def _look(self, *, began: bool = False) -> None:
+        """`began`: a request is expected now, though nothing of it has come."""
+        self._look_at_headers(began)
         owed = self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing()
         if owed and self._until_whole is None:
             self._until_whole = self.loop.call_later(REQUEST_S, self.transport.close)
         elif not owed and self._until_whole is not None:
             self._until_whole.cancel()
             self._until_whole = None
+
+    def _look_at_headers(self, began: bool) -> None:
+        owed = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        if owed and self._until_headers is None and (began or self.conn.trailing_data[0]):
+            self._until_headers = self.loop.call_later(HEADERS_S, self.transport.close)
+        elif not owed and self._until_headers is not None:
+            self._until_headers.cancel()
+            self._until_headers = None
 
     def _wait_until_taken(self) -> None:
         left = self.transport.get_write_buffer_size()
@@ -98,19 +120,35 @@ class Connection(H11Protocol):
 class Server(uvicorn.Server):
     """Of one application. Leaves signals to who runs it: uvicorn would raise them again when all is done."""
 
-    def __init__(self, app: Any, **options: Any) -> None:
-        """`options` as uvicorn's."""
+    def __init__(self, app: Any, *, tls: ssl.SSLContext | None = None, **options: Any) -> None:
+        """`tls`: for what it serves over TCP. `options` as uvicorn's."""
         options = {"ws": "none", "log_level": "warning", "timeout_keep_alive": IDLE_S, **options}
         super().__init__(uvicorn.Config(app, http=Connection, **options))
         self._quiet_until = 0.0
+        self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; what is accepted later inherits what is set."""
         asyncio.get_running_loop().set_exception_handler(self._say)
-        await super().startup(sockets)
+        encrypted = [one for one in sockets or () if self._tls is not None and one.family != socket.AF_UNIX]
+        await super().startup(None if sockets is None else [one for one in sockets if one not in encrypted])
+        for one in encrypted:
+            self.servers.append(await self._encrypted(one))
         for listening in (one for server in getattr(self, "servers", ()) for one in server.sockets):
             if listening.family in (socket.AF_INET, socket.AF_INET6):
                 _set_limits(listening)
+
+    async def _encrypted(self, listening: socket.socket) -> asyncio.Server:
+        def connection() -> asyncio.Protocol:
+            return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        return await asyncio.get_running_loop().create_server(
+            connection,
+            sock=listening,
+            ssl=self._tls,
+            ssl_handshake_timeout=HANDSHAKE_S,
+            backlog=self.config.backlog,
+        )
 
     def _say(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Without a file for a connection asyncio 3.11 says so two thousand times a second, with a traceback."""

@@ -19,12 +19,13 @@ from sterna.adapters.sql.fleet_database import is_away
 from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.systemd import show_state
 from sterna.api.app import create_app
+from sterna.api.listeners import doors_of, listening, tls_of
 from sterna.api.server import Server
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.process import join_bus, until_told_to_stop
 from sterna.config import ControllerSettings, load
 from sterna.controller.controller import Controller
-from sterna.domain.errors import BadRequest, Permanent, Unreachable
+from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.trust.identities import Kind
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
@@ -40,14 +41,6 @@ async def _stop_when_told(server: Server, controller: Controller) -> None:
     await until_told_to_stop()
     controller.events.close()  # event streams never end by themselves
     server.should_exit = True
-
-
-def _listening(fd: int | None) -> list[socket.socket] | None:
-    try:
-        return None if fd is None else [socket.socket(fileno=fd)]
-    except OSError as error:
-        fix = "open the socket in the process that starts this one, and leave it open (systemd: socket activation)"
-        raise BadRequest(f"--fd {fd} is no socket: {error.strerror}", fix=fix) from error
 
 
 DATABASE_AGAIN_S = 1.0
@@ -100,10 +93,10 @@ def _take_all_files() -> None:
 
 
 def run_controller(config: Path, fd: int | None = None) -> None:
-    """`sterna controller`: serve the REST API until SIGTERM, on `fd` (a listening socket) where one is given.
+    """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
     Waits for a database server that is away. Raises BadRequest for wrong settings, Permanent or Unreachable for a
-    database that cannot be used, Permanent where it cannot listen.
+    database that cannot be used, Permanent or Conflict where it cannot listen.
     """
     log_to_stderr()
     os.umask(0o077)  # a database in a file
@@ -111,29 +104,25 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     log_to_stderr(settings.log_level, settings.log_format)
     _take_all_files()
     check_own(settings.identity, Kind.CONTROLLER)
-    listening = _listening(fd)
-    fleet = _records(settings.database)
+    doors, tls = doors_of(settings.access), tls_of(settings.access)
 
-    async def run() -> None:
+    async def run(sockets: list[socket.socket]) -> None:
         bus = await join_bus(settings.bus, "controller", settings.identity)
         clock = SystemClock()
         controller = Controller(fleet, RpcClient(bus, "controller", clock), clock)
-        host, _, port = settings.listen.rpartition(":")
-        app = create_app(controller)
-        server = Server(app, host=host.strip("[]"), port=int(port), timeout_graceful_shutdown=CLOSING_S)
+        server = Server(create_app(controller, doors), tls=tls, timeout_graceful_shutdown=CLOSING_S)
         stopping = asyncio.create_task(_stop_when_told(server, controller))
         showing = asyncio.create_task(show_state(bus), name="systemd")
         try:
-            await server.serve(sockets=listening)
+            await server.serve(sockets=sockets)
         except SystemExit as error:  # uvicorn's way to say that it could not start
-            if server.lifespan.should_exit:
-                raise Permanent("the controller could not start", fix="its log, above, says why") from error
-            fix = "its log, above, says why; see `listen` in the settings"
-            raise Permanent(f"the controller cannot listen on {settings.listen}", fix=fix) from error
+            raise Permanent("the controller could not start", fix="its log, above, says why") from error
         stopping.cancel()
         showing.cancel()
         await bus.close()
         if not server.started:
             raise Permanent("the controller could not start", fix="its log, above, says why")
 
-    run_on_loop(run())
+    fleet = _records(settings.database)
+    with listening(settings, fd) as sockets:
+        run_on_loop(run(sockets))

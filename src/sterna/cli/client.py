@@ -1,25 +1,23 @@
-"""The REST API as the commands use it: the only module that knows httpx2, and how the API is found."""
+"""The REST API as the commands use it: the only module that knows httpx2."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import stat
+import ssl
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
 import httpx2
 
-DEFAULT_API = "http://127.0.0.1:8774"
+from sterna.cli.finding import UNIX, Way
+
 FULL_ID = 36
 OPENED = ""
 RESUME_S = 0.5
@@ -75,54 +73,19 @@ def without_password(api: str) -> str:
     return _USERINFO.sub(r"\1", api)
 
 
-def find_api(given: str | None) -> str:
-    """The API's address: as given, else STERNA_API, else that of the lab in this very folder, else `api` in
-    ~/.config/sterna/cli.toml, else the default. No folder above is looked into: it may be anybody's."""
-    found = given or os.environ.get("STERNA_API") or _lab_api(Path.cwd()) or _own_api() or DEFAULT_API
-    return found.rstrip("/")
-
-
-def _lab_api(folder: Path) -> str | None:
-    try:
-        lab = json.loads(_trusted_text(folder / ".lab" / "lab.json"))
-    except (OSError, ValueError):
-        return None
-    return _address(lab.get("controller_url")) if isinstance(lab, dict) else None
-
-
-def _own_api() -> str | None:
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    try:
-        return _address(tomllib.loads(_trusted_text(Path(home) / "sterna" / "cli.toml")).get("api"))
-    except (OSError, ValueError):
-        return None
-
-
-def _address(told: object) -> str | None:
-    return told if isinstance(told, str) and told.startswith(("http://", "https://")) else None
-
-
-def _trusted_text(path: Path) -> str:
-    """Raises PermissionError where somebody else than this user or root owns the file or may write it."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
-        about = os.fstat(file.fileno())
-        if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o002 or not stat.S_ISREG(about.st_mode):
-            raise PermissionError(f"{path} may be somebody else's")
-        return file.read()
-
-
 class Client:
     """One API. Every method raises ApiError or ApiAway."""
 
-    def __init__(self, api: str, http: httpx2.Client | None = None) -> None:
+    def __init__(self, api: str, http: httpx2.Client | None = None, token: str | None = None) -> None:
         """Raises ApiAway for what is no address."""
         self.api = api
         self._left_s = ANSWER_S
-        patience = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
-        try:
-            self._http = http or httpx2.Client(base_url=api, timeout=patience, trust_env=False)
-        except httpx2.InvalidURL as e:
-            raise ApiAway(api, str(e)) from e
+        self._http = http or _http_of(Way(api, token))
+
+    @classmethod
+    def of(cls, way: Way) -> Client:
+        """Raises ApiAway for what is no address, or certificates that are none."""
+        return cls(way.api, _http_of(way))
 
     def get(self, path: str, **query: Any) -> Json:
         """GET a JSON document."""
@@ -135,6 +98,10 @@ class Client:
     def post(self, path: str, body: Json | None = None) -> Json:
         """POST, and the JSON that comes back."""
         return self._ask("POST", path, json=body)
+
+    def delete(self, path: str) -> Json:
+        """DELETE, and the JSON that comes back."""
+        return self._ask("DELETE", path)
 
     def patch(self, path: str, body: Json) -> Json:
         """PATCH, and the JSON that comes back."""
@@ -235,6 +202,21 @@ class Client:
             return _within(self._left_s, act)
         finally:
             self._left_s -= time.monotonic() - began
+
+
+def _http_of(way: Way) -> httpx2.Client:
+    socket = way.api.removeprefix(UNIX) if way.api.startswith(UNIX) else None
+    try:
+        return httpx2.Client(
+            base_url="http://sterna" if socket else way.api,
+            headers={"Authorization": f"Bearer {way.token}"} if way.token else {},
+            timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
+            transport=httpx2.HTTPTransport(uds=socket) if socket else None,
+            verify=ssl.create_default_context(cafile=way.ca_file) if way.ca_file else True,
+            trust_env=False,
+        )
+    except (httpx2.InvalidURL, OSError) as e:  # ssl's own errors are OSErrors
+        raise ApiAway(way.api, str(e)) from e
 
 
 def _within(seconds: float, act: Callable[[], T]) -> T:

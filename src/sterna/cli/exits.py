@@ -11,6 +11,7 @@ import typer
 from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchMigration
 from sterna.cli.console import PlainConsole
 from sterna.cli.words import with_code
+from sterna.domain.errors import BadRequest
 
 err = PlainConsole(stderr=True, markup=False)
 
@@ -28,15 +29,18 @@ class Exit(IntEnum):
     FAILED = 7
     CANCELLED = 8
     LEFTOVERS = 9
+    DENIED = 10
 
 
 EPILOG = (
     "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 refused, 4 conflict, 5 not found, 6 unreachable, "
-    "7 migration failed, 8 cancelled, 9 leftovers found."
+    "7 migration failed, 8 cancelled, 9 leftovers found, 10 not allowed."
 )
 
 _BY_STATUS = {
     400: Exit.USAGE,
+    401: Exit.DENIED,
+    403: Exit.DENIED,
     404: Exit.NOT_FOUND,
     409: Exit.CONFLICT,
     422: Exit.REFUSED,
@@ -50,6 +54,13 @@ _BY_RESULT = {"completed": Exit.OK, "cancelled": Exit.CANCELLED, "failed": Exit.
 def exit_for(migration: Json) -> Exit:
     """The exit code of a migration that has come to its end."""
     return _BY_RESULT.get(str(migration["status"]), Exit.UNEXPECTED)
+
+
+_NOBODY = (
+    "start one with `sterna controller --config FILE`, or a whole lab with `sterna lab up`; "
+    "or say where it is with --api URL or STERNA_API"
+)
+_DENIED = "use sudo, or let an administrator add you to the group (usermod -aG sterna USER) and log in again"
 
 
 @contextmanager
@@ -72,11 +83,12 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(Exit.UNREACHABLE) from None
     except ApiAway as e:
         err.print(f"sterna: {e}", style="red")
-        err.print(
-            "  fix: start one with `sterna controller --config FILE`, or a whole lab with `sterna lab up`; "
-            "or say where it is with --api URL or STERNA_API"
-        )
+        err.print(f"  fix: {_DENIED if 'Permission denied' in str(e) else _NOBODY}")
         raise typer.Exit(Exit.UNREACHABLE) from None
+    except BadRequest as e:
+        err.print(f"sterna: {e.message}", style="red")
+        err.print(f"  fix: {e.fix}")
+        raise typer.Exit(Exit.USAGE) from None
 
 
 def say_silent(what: str, answer: Json) -> None:

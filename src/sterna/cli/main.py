@@ -15,6 +15,7 @@ from sterna.cli import words
 from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, say_nobody, say_silent
 from sterna.cli.host import host_app, show_hosts
+from sterna.cli.log import log
 from sterna.cli.options import (
     Accepted,
     Api,
@@ -33,6 +34,7 @@ from sterna.cli.options import (
 from sterna.cli.plan import accuracy as accuracy_table
 from sterna.cli.plan import show as show_plan
 from sterna.cli.quantities import rate_bytes_s
+from sterna.cli.token import token_app
 from sterna.cli.watch import watch as watch_until_end
 from sterna.cli.words import out
 from sterna.domain.errors import BadRequest, SternaError
@@ -46,6 +48,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # in usage errors, too, a name is what was typed, and a pipe gets no boxes
 )
 app.add_typer(host_app, name="host")
+app.add_typer(token_app, name="token")
+app.command()(log)
 
 INTERRUPTED = 130
 """As shells say it: ended by SIGINT."""

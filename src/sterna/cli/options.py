@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sterna.cli.client import Client, find_api
+from sterna.cli.client import Client
+from sterna.cli.finding import find
 from sterna.cli.quantities import duration_ms, rate_bytes_s
 from sterna.domain.plain_text import json_safe
 
@@ -16,7 +17,8 @@ Api = Annotated[
     typer.Option(
         "--api",
         metavar="URL",
-        help="URL of the controller. Default: STERNA_API, or a lab in this folder, or http://127.0.0.1:8774.",
+        help="URL of the controller, or unix:PATH. Default: STERNA_API, or a lab in this folder, or `api` in "
+        "~/.config/sterna/cli.toml, or unix:/run/sterna/api.sock.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON and nothing else on stdout.")]
@@ -83,8 +85,8 @@ TransportName = Annotated[
 
 
 def client_of(api: str | None) -> Client:
-    """The controller's client. Raises ApiAway for what is no address."""
-    return Client(find_api(api))
+    """The controller's client. Raises ApiAway for what is no address, BadRequest for a token that is none."""
+    return Client.of(find(api))
 
 
 def print_json(document: Any) -> None:

@@ -141,6 +141,16 @@ class Lab:
         """The controller's address on this machine, once one was started."""
         return self._record.controller_url
 
+    @property
+    def controller_token(self) -> str:
+        """What every controller of this lab knows an administrator by, once one was started; '' before."""
+        return self._record.controller_token or ""
+
+    @property
+    def api_headers(self) -> dict[str, str]:
+        """For requests to the controllers."""
+        return {"Authorization": f"Bearer {self.controller_token}"}
+
     def host(self, name: str) -> LabHost:
         """A host by name; raises LabError naming those there are."""
         if name not in self.hosts:
@@ -325,7 +335,7 @@ class Lab:
         free; its URL."""
         config = self._controller_settings(number)
         database = databases.URL if self.has_postgresql else f"sqlite:///{self.state_dir}/controller.db"
-        config.write_text(f'database = "{database}"\n[bus]\nurl = "{NATS_URL}"\n')
+        config.write_text(f'database = "{database}"\n[bus]\nurl = "{NATS_URL}"\n{self._record.token_settings()}')
         with socket.create_server(("127.0.0.1", port)) as listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             argv = [sys.executable, "-m", "sterna", "controller", "--config", str(config)]
@@ -348,7 +358,8 @@ class Lab:
         deadline, seen = time.monotonic() + timeout, "nothing"
         while time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"{url}/v1/hosts", timeout=5) as answer:  # noqa: S310
+                asked = urllib.request.Request(f"{url}/v1/hosts", headers=self.api_headers)  # noqa: S310
+                with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310
                     up = {host["name"] for host in json.load(answer)["hosts"] if host["state"] == "up"}
             except OSError as error:
                 seen = str(error)

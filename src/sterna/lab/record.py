@@ -1,7 +1,9 @@
 """`lab.json`: what has to be remembered of a lab between two commands."""
 
+import hashlib
 import os
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -94,8 +96,16 @@ class LabRecord(BaseModel):
     """Of the first controller."""
     controller_urls: dict[int, str] = Field(default_factory=dict)
     """Of each controller, by its number from 1."""
+    controller_token: str | None = None
+    """What the controllers know an administrator by."""
     database: str = "sqlite"
     """What the controllers keep their records in: `sqlite` or `postgresql`."""
+
+    def token_settings(self) -> str:
+        """The part of a controller's settings by which it knows `controller_token`, which is made here once."""
+        self.controller_token = self.controller_token or token_urlsafe(32)
+        digest = hashlib.sha256(self.controller_token.encode()).hexdigest()
+        return f'[[access.tokens]]\nname = "lab"\nrole = "admin"\nsha256 = "{digest}"\n'
 
     def processes(self) -> list[Process]:
         """PID 1 of the lab and of each host."""
@@ -105,8 +115,13 @@ class LabRecord(BaseModel):
         """Replaces lab.json in one go."""
         path = state_dir / "lab.json"
         fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(self.model_dump_json(indent=2))
+        with open(fresh, "w", opener=_for_its_owner) as file:  # it has the token
+            file.write(self.model_dump_json(indent=2))
         os.replace(fresh, path)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def load_record(state_dir: Path) -> LabRecord | None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from sterna.api.app import create_app
-
 from ..controller.conftest import World, world  # noqa: F401 - a fixture
+from .doors import bearing, served
 
 SCOPE = {
     "type": "http",
@@ -21,14 +20,14 @@ SCOPE = {
     "path": "/v1/events",
     "raw_path": b"/v1/events",
     "query_string": b"",
-    "headers": [],
+    "headers": [(k.lower().encode(), v.encode()) for k, v in (bearing() | {"Host": "sterna"}).items()],
     "root_path": "",
 }
 
 
 async def stream(world: World, *, takes: int) -> None:  # noqa: F811
     """One event stream whose client takes so many pieces, then no more, and then leaves."""
-    app, taken, stuck, asked = create_app(world.controller), 0, asyncio.Event(), False
+    app, taken, stuck, asked = served(world.controller), 0, asyncio.Event(), False
 
     async def receive() -> dict[str, Any]:
         nonlocal asked

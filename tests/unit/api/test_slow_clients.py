@@ -290,3 +290,41 @@ async def test_an_answer_under_way_keeps_a_server_that_is_told_to_stop_for_a_mom
             await began.wait()
             server.should_exit = True
             await running
+
+
+# ------------------------------------------------------------ headers
+
+
+@pytest.mark.parametrize("sent", ["nothing", "half a line", "half the headers"])
+async def test_headers_have_less_time_than_a_body(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    monkeypatch.setattr(api_server, "HEADERS_S", 0.2)
+    async with serving(polite, listening), talking(listening) as (reader, writer):
+        writer.write(HALF[sent])
+        assert await reader.read() == b""
+
+
+async def test_a_body_may_take_longer_than_the_headers(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_server, "HEADERS_S", 0.2)
+    async with serving(polite, listening), talking(listening) as (reader, writer):
+        writer.write(WHOLE[:-1])
+        await asyncio.sleep(0.5)
+        writer.write(WHOLE[-1:])
+        assert (await reader.readuntil(b"ok")).startswith(ANSWER)
+
+
+async def test_between_two_requests_nothing_is_owed_until_the_second_begins(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_server, "HEADERS_S", 0.2)
+    async with serving(polite, listening), talking(listening) as (reader, writer):
+        writer.write(WHOLE)
+        await reader.readuntil(b"ok")
+        await asyncio.sleep(0.5)
+        writer.write(WHOLE)
+        assert (await reader.readuntil(b"ok")).startswith(ANSWER)
+        writer.write(HALF["half the headers"])
+        assert await reader.read() == b""

@@ -21,12 +21,14 @@ import uvicorn
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.api.app import create_app
 from sterna.controller.controller import Controller
+from sterna.domain.access import UserRole
 from sterna.domain.copying import JobSample
 from sterna.domain.errors import Permanent
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import GuestState
 from sterna.kit.clock import SystemClock
 
+from ..api.doors import DOORS, TOKENS
 from ..controller.fakes import FakeAgent, FakeBus
 from ..domain.journals import JOB, Book
 
@@ -52,6 +54,7 @@ class Served:
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.api = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.token = TOKENS[UserRole.ADMIN]
         self.loop = asyncio.new_event_loop()
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -73,7 +76,7 @@ class Served:
         fleet = SqlFleet.open(f"sqlite:///{self._folder}/controller.db")
         self.controller = Controller(fleet, self.bus, SystemClock())
         self._cut_streams()
-        app = create_app(self.controller)
+        app = create_app(self.controller, DOORS)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         self.loop.run_until_complete(self._serve())
 
@@ -196,5 +199,5 @@ def served(pace_s: float = 0.0) -> Iterator[Served]:
 if __name__ == "__main__":
     with served(pace_s=0.15) as shown:
         shown.outcome = sys.argv[1] if len(sys.argv) > 1 else "completed"
-        print(f"export STERNA_API={shown.api}", flush=True)
+        print(f"export STERNA_API={shown.api} STERNA_TOKEN={shown.token}", flush=True)
         sys.stdin.read()

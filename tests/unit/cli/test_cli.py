@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sterna.cli import host
-from sterna.cli.client import ApiError, Client, find_api
+from sterna.cli.client import ApiError, Client
 from sterna.cli.main import app
 from sterna.cli.words import ms, rate, size
 from sterna.controller.records import registry
@@ -31,6 +30,7 @@ def fleet() -> Iterator[Served]:
 @pytest.fixture
 def sterna(fleet: Served, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     monkeypatch.setenv("STERNA_API", fleet.api)
+    monkeypatch.setenv("STERNA_TOKEN", fleet.token)
     monkeypatch.setenv("COLUMNS", "200")
 
     def invoke(*arguments: str, code: int = 0, input: str | None = None) -> Result:
@@ -270,9 +270,9 @@ def test_a_stream_that_breaks_is_taken_up_again_without_loss(sterna, fleet: Serv
     fleet.cut = [3, 0, 7, 1]
     result = sterna("migrate", "web1", "--to", "b", "--watch", "--id", ID)
     assert "completed" in result.stdout and fleet.cut == []
-    seen = [d for _, d in Client(fleet.api).events(ID)]
+    seen = [d for _, d in Client(fleet.api, token=fleet.token).events(ID)]
     fleet.cut = [2, 5, 9]
-    assert [d for _, d in Client(fleet.api).events(ID)] == seen
+    assert [d for _, d in Client(fleet.api, token=fleet.token).events(ID)] == seen
 
 
 def test_ids_that_are_not_unique(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
@@ -287,40 +287,6 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["hosts", "--api", "http://127.0.0.1:9"])
     assert result.exit_code == 6 and "sterna lab up" in result.stderr and "Traceback" not in result.stderr
     assert CliRunner().invoke(app, ["hosts", "--api", "nonsense://x"]).exit_code == 6
-
-
-def test_where_the_api_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("STERNA_API", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    below = tmp_path / "x" / "y"
-    below.mkdir(parents=True)
-    monkeypatch.chdir(below)
-    default = "http://127.0.0.1:8774"
-    assert find_api(None) == default
-    for folder in (tmp_path, tmp_path / "x"):  # anybody may have made them
-        (folder / ".lab").mkdir()
-        (folder / ".lab" / "lab.json").write_text('{"controller_url": "http://127.0.0.1:5/"}')
-    assert find_api(None) == default
-    monkeypatch.chdir(tmp_path / "x")
-    assert find_api(None) == "http://127.0.0.1:5"
-    record = tmp_path / "x" / ".lab" / "lab.json"
-    record.chmod(0o666)
-    assert find_api(None) == default
-    record.chmod(0o644)
-    os.chown(record, 65534, -1)
-    assert find_api(None) == default
-    record.unlink()
-    record.symlink_to(tmp_path / ".lab" / "lab.json")
-    assert find_api(None) == default
-    record.unlink()
-    for text in ("not json", '{"controller_url": "file:///x"}', '{"controller_url": ["x"]}', "[]"):
-        record.write_text(text)
-        assert find_api(None) == default
-    (tmp_path / "config" / "sterna").mkdir(parents=True)
-    (tmp_path / "config" / "sterna" / "cli.toml").write_text('api = "https://mine:8774/"')
-    assert find_api(None) == "https://mine:8774"
-    monkeypatch.setenv("STERNA_API", "http://env")
-    assert find_api(None) == "http://env" and find_api("http://given") == "http://given"
 
 
 def test_help_names_the_exit_codes() -> None:

@@ -1,0 +1,214 @@
+"""Who asks, and may it: every request passes `Doorkeeper`, and every route names its action with `needs`.
+
+The doorkeeper lets nobody in whom it does not know, also to routes that do not exist. What the known may do is
+looked up in `domain/access.py` by the route's own action, just before it begins.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from fastapi import Depends, Request
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sterna.api import browsers, problems
+from sterna.api.peers import Peer, PeerRoles
+from sterna.controller.controller import Controller
+from sterna.controller.intents.users import FixedToken
+from sterna.domain.access import HOW_TO_GET_IN, NEEDS, Action, Actor, check
+from sterna.domain.errors import SternaError, Unauthenticated
+from sterna.domain.model import Data
+from sterna.domain.plain_text import printable
+
+log = structlog.get_logger(__name__)
+
+UNLOGGED = {Action.AUDIT, Action.HINT}
+"""Of the requests that could change something, those that do not."""
+LONGEST_BODY = 4096
+"""Of a body in the audit log; none of Sterna's own is as long."""
+LONGEST_TARGET = 255
+LARGEST_BODY = 2**20
+"""In bytes. The longest request that makes sense, 200 of Neutron's events, has a tenth of it."""
+
+
+@dataclass(frozen=True)
+class Doors:
+    """What the settings say about who comes in."""
+
+    tokens: tuple[FixedToken, ...] = ()
+    names: frozenset[str] = frozenset()
+    """Under which names browsers may reach this API, besides its addresses."""
+    peers: PeerRoles = field(default_factory=PeerRoles)
+
+
+class Need:
+    """The dependency of a route: it is refused to whom its action is not allowed, and logged."""
+
+    def __init__(self, action: Action) -> None:
+        self.action = action
+
+    async def __call__(self, request: Request) -> None:
+        """Raises Forbidden."""
+        if NEEDS[self.action] is not None:
+            await allow(request, self.action)
+
+
+def needs(action: Action) -> Any:
+    """For a route's `dependencies`."""
+    return Depends(Need(action))
+
+
+def action_of(route: APIRoute) -> Action | None:
+    """The action a route names; None where it names none, or several."""
+    named = [d.dependency.action for d in route.dependencies if isinstance(d.dependency, Need)]
+    return named[0] if len(named) == 1 else None
+
+
+def actor_of(request: Request) -> Actor:
+    """Who asks. Raises Unauthenticated where that is not known."""
+    actor = request.scope["state"].get("actor")
+    if not isinstance(actor, Actor):
+        raise Unauthenticated("nobody has said who asks", fix=HOW_TO_GET_IN)
+    return actor
+
+
+async def allow(request: Request, action: Action) -> None:
+    """Log it, where it changes something, and raise Forbidden where it is not allowed."""
+    actor, state = actor_of(request), request.scope["state"]
+    if request.method not in browsers.SAFE and action not in UNLOGGED:
+        controller: Controller = request.app.state.controller
+        body = await _body(request)
+        what = (action, _target(request, body), body)
+        await controller.users.asked(state["request_id"], actor, state["origin"], what)
+        state["logged"] = True
+    check(actor, action)
+
+
+async def _body(request: Request) -> Data:
+    raw = await request.body()
+    try:
+        told = json.loads(raw) if len(raw) <= LONGEST_BODY else {}
+    except ValueError:  # it is refused as such, after this
+        return {}
+    return _cleaned(told) if isinstance(told, dict) else {}
+
+
+def _cleaned(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {printable(str(key)): _cleaned(value) for key, value in told.items()}
+    if isinstance(told, list):
+        return [_cleaned(value) for value in told]
+    return printable(told) if isinstance(told, str) else told
+
+
+def _target(request: Request, body: Data) -> str:
+    """What it is about: as the path says, else the body."""
+    for found in (*request.path_params.values(), *(body.get(key) for key in ("vm", "host", "name"))):
+        if isinstance(found, str):
+            return printable(found)[:LONGEST_TARGET]
+    return ""
+
+
+class Doorkeeper:
+    """ASGI middleware: finds out who asks, and gives each request an id. Answers those it does not let in."""
+
+    def __init__(self, app: ASGIApp, controller: Controller, doors: Doors, public: frozenset[str]) -> None:
+        self._app, self._controller, self._doors, self._public = app, controller, doors, public
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As the application's, for those it lets in."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        state = scope.setdefault("state", {})
+        peer: Peer | None = state.get("peer")
+        state |= {"request_id": uuid4().hex, "origin": _origin(scope, peer), "actor": None, "logged": False}
+        send = self._marked(send, state)
+        try:
+            browsers.check_host(scope, self._doors.names)
+            browsers.check_origin(scope)
+            state["actor"] = await self._who(scope, peer)
+        except SternaError as error:
+            return await self._refuse(error, scope, receive, send)
+        try:
+            await self._app(scope, _limited(receive), send)
+        except Exception:
+            if state["logged"]:
+                await self._controller.users.answered(state["request_id"], 500)
+            raise
+
+    async def _who(self, scope: Scope, peer: Peer | None) -> Actor | None:
+        """Nobody, where nobody needs to be known. Raises Unauthenticated."""
+        told = _token(Headers(scope=scope).get("authorization"))
+        try:
+            if told is not None:
+                return await self._controller.users.holder(told, self._doors.tokens)
+            return self._doors.peers.actor(peer)
+        except SternaError:
+            if scope["path"] in self._public:
+                return None
+            raise
+
+    async def _refuse(self, error: SternaError, scope: Scope, receive: Receive, send: Send) -> None:
+        path = printable(scope["path"])[:LONGEST_TARGET]
+        log.info("a request was refused", origin=scope["state"]["origin"], path=path, why=error.message)
+        answer = await problems.answer(Request(scope), error)
+        if isinstance(error, Unauthenticated):
+            scheme = "Basic" if scope["path"] in ("/docs", "/openapi.json") else "Bearer"
+            answer.headers["WWW-Authenticate"] = f'{scheme} realm="sterna"'
+        await answer(scope, receive, send)
+
+    def _marked(self, send: Send, state: dict[str, Any]) -> Send:
+        """What is sent has the request's id, and its status is logged where the request was."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-Id"] = state["request_id"]
+                if state["logged"]:
+                    state["logged"] = False
+                    await self._controller.users.answered(state["request_id"], message["status"])
+            await send(message)
+
+        return sending
+
+
+def _limited(receive: Receive) -> Receive:
+    """The same; what is longer than LARGEST_BODY is refused as soon as so much of it has come."""
+    taken = 0
+
+    async def receiving() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > LARGEST_BODY:
+            raise HTTPException(413, f"a body has at most {LARGEST_BODY} bytes")
+        return message
+
+    return receiving
+
+
+def _origin(scope: Scope, peer: Peer | None) -> str:
+    client = scope.get("client")
+    return str(peer) if peer is not None else str(client[0]) if client else ""
+
+
+def _token(header: str | None) -> str | None:
+    """The token of an `Authorization` header: `Bearer TOKEN`, or as the password of `Basic`, as browsers and
+    addresses with a password send it. None where there is no header."""
+    if header is None:
+        return None
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() != "basic":
+        return value.strip() if scheme.lower() == "bearer" else ""
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,41 @@
+"""`/v1/health` and `/v1/version`: for load balancers, without authentication."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from sterna.api.access import needs
+from sterna.api.fleet_models import HealthOut
+from sterna.api.problems import documented
+from sterna.api.serving import Served
+from sterna.domain.access import Action, Actor, may
+
+router = APIRouter(prefix="/v1", tags=["health"], dependencies=[needs(Action.PROBE)])
+
+
+class VersionOut(BaseModel):
+    """Which Sterna this is."""
+
+    version: str
+
+
+@router.get("/version", summary="Version of this controller")
+async def show_version() -> VersionOut:
+    """Asks nothing but this process."""
+    return VersionOut(version=version("sterna"))
+
+
+@router.get("/health", summary="Health of this controller", responses=documented(503))
+async def health(controller: Served, request: Request, response: Response) -> HealthOut:
+    """Answers only when its database does. Without the message bus the HTTP status is 503 as well: this controller
+    can then start nothing, and what it says of hosts is old. Hosts that cannot be used are named, with the reason,
+    to those who may read: `problems` is empty for others. They are not this controller's fault: the HTTP status
+    stays 200."""
+    bus = controller.bus_state()
+    response.status_code = 200 if bus.connected else 503
+    told = HealthOut.of(await controller.registry.hosts(), bus)
+    actor: Actor | None = request.scope["state"].get("actor")
+    return told if actor is not None and may(actor.role, Action.READ) else told.for_anybody()

@@ -1,0 +1,166 @@
+"""Where the API listens, and who is let in there, as the settings say."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import structlog
+
+from sterna.api.access import Doors
+from sterna.api.peers import PeerRoles, group_id
+from sterna.config import AccessSettings, ControllerSettings, PeerRole
+from sterna.controller.intents.users import FixedToken
+from sterna.domain.access import UserRole
+from sterna.domain.errors import BadRequest, Conflict, Permanent
+
+log = structlog.get_logger(__name__)
+
+KNOCK_S = 1.0
+"""Whoever listens on a Unix socket takes a connection at once."""
+BACKLOG = 2048
+"""As uvicorn's: connections that wait to be accepted."""
+
+
+def doors_of(settings: AccessSettings) -> Doors:
+    """Who is let in."""
+    tokens = tuple(FixedToken(name=t.name, role=t.role, digest=t.sha256) for t in settings.tokens)
+    peers = PeerRoles(_role(settings.root_role), _role(settings.group_role), group_id(settings.group))
+    return Doors(tokens=tokens, names=frozenset(name.lower() for name in settings.names), peers=peers)
+
+
+def _role(told: PeerRole) -> UserRole | None:
+    return None if told == "none" else UserRole(told)
+
+
+def tls_of(settings: AccessSettings) -> ssl.SSLContext | None:
+    """What TLS is spoken with; None for plain TCP. Raises BadRequest for files that will not do."""
+    if settings.cert_file is None:
+        return None
+    try:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:  # ssl's own errors are OSErrors
+        raise BadRequest(
+            f"TLS cannot be had with {settings.cert_file}: {error}", fix="see [access] in the settings"
+        ) from error
+    return tls
+
+
+@contextmanager
+def listening(settings: ControllerSettings, fd: int | None) -> Iterator[list[socket.socket]]:
+    """The sockets to serve on: the one that is given, or those of the settings.
+
+    Raises BadRequest for settings that make no sense, Conflict where somebody else listens, Permanent where nobody
+    can.
+    """
+    path = Path(settings.access.socket) if settings.access.socket and fd is None else None
+    sockets = [_inherited(fd)] if fd is not None else []
+    try:
+        if settings.listen and fd is None:
+            sockets += _tcp_sockets(settings.listen)
+        _check_encrypted(sockets, settings.access)
+        if path is not None:
+            sockets.append(_unix_socket(path, settings.access.group))
+        if not sockets:
+            raise BadRequest("the API listens nowhere", fix="set `listen`, or `socket` in [access]")
+        yield sockets
+    finally:
+        if path is not None and any(one.family == socket.AF_UNIX for one in sockets):
+            path.unlink(missing_ok=True)
+        for one in sockets:
+            one.close()
+
+
+def _inherited(fd: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=fd)
+    except OSError as error:
+        fix = "open the socket in the process that starts this one, and leave it open (systemd: socket activation)"
+        raise BadRequest(f"--fd {fd} is no socket: {error.strerror}", fix=fix) from error
+
+
+def _tcp_sockets(listen: str) -> list[socket.socket]:
+    host, _, port = listen.rpartition(":")
+    made: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for address in dict.fromkeys((family, where) for family, _, _, _, where in found):
+            made.append(socket.create_server(address[1][:2], family=address[0], backlog=BACKLOG))
+    except OSError as error:
+        for one in made:
+            one.close()
+        raise Permanent(
+            f"the controller cannot listen on {listen}: {error.strerror or error}",
+            fix="see `listen` in the settings",
+        ) from error
+    return made
+
+
+def _check_encrypted(sockets: Sequence[socket.socket], settings: AccessSettings) -> None:
+    """Raises BadRequest for an address that others reach, where tokens would be readable on the way."""
+    if settings.cert_file is not None:
+        return
+    for one in sockets:
+        if one.family == socket.AF_UNIX or ip_address(one.getsockname()[0].partition("%")[0]).is_loopback:
+            continue
+        where = one.getsockname()[0]
+        if not settings.insecure:
+            raise BadRequest(
+                f"the API would be served without TLS on {where}: whoever reads the network reads the tokens",
+                fix="in [access], set `cert_file`, or accept it with `insecure = true`; or listen on 127.0.0.1",
+            )
+        log.warning("the API is served WITHOUT TLS: tokens can be read on the way", address=where)
+
+
+def _unix_socket(path: Path, group: str) -> socket.socket:
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o755)
+        _clear(path)
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.bind(str(path))  # nobody else's until it is opened to the group
+        _open_to(path, group)
+        made.listen(BACKLOG)
+    except OSError as error:
+        fix = "see `socket` in [access] of the settings (systemd: RuntimeDirectory=sterna makes /run/sterna)"
+        raise Permanent(f"the controller cannot listen on {path}: {error.strerror or error}", fix=fix) from error
+    return made
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that a dead process has left. Raises Conflict where somebody listens there, OSError."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise Conflict(f"{path} is there and is no socket", fix="name another path for `socket` in [access]")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+        knocking.settimeout(KNOCK_S)
+        try:
+            knocking.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise Conflict(f"another controller listens on {path}", fix="stop it, or give this one a `socket` of its own")
+
+
+def _open_to(path: Path, group: str) -> None:
+    path.chmod(0o600)
+    gid = group_id(group)
+    if gid is None:
+        log.info("only root and this user may use the API's socket: there is no such group", group=group)
+        return
+    try:
+        os.chown(path, -1, gid)
+    except PermissionError:
+        log.warning("the API's socket is not open to the group: this user is not a member", group=group)
+        return
+    path.chmod(0o660)

@@ -1,0 +1,131 @@
+"""`/v1/tokens` and `/v1/log`: who may use this API, and what they have asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from sterna.api.access import actor_of, needs
+from sterna.api.problems import documented
+from sterna.api.serving import Served, position
+from sterna.domain.access import Action, UserRole
+from sterna.domain.model import Data
+from sterna.domain.tokens import LONGEST_DAYS, NAME, Token
+from sterna.ports.access import LogPage, LogRecord
+
+router = APIRouter(prefix="/v1", tags=["users"])
+_TOKENS = [needs(Action.TOKENS)]
+
+
+class TokenIn(BaseModel):
+    """A token to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(pattern=NAME, examples=["ci"])
+    role: UserRole
+    days: int = Field(default=90, ge=1, le=LONGEST_DAYS, description="It expires after so many days.")
+
+
+class TokenOut(BaseModel):
+    """One token, without its secret."""
+
+    name: str = Field(examples=["ci"])
+    role: UserRole
+    created_at: str = Field(description="ISO 8601 UTC.")
+    created_by: str = Field(examples=["user:root"])
+    expires_at: str = Field(description="ISO 8601 UTC.")
+
+    @classmethod
+    def of(cls, token: Token) -> TokenOut:
+        """From the records'."""
+        return cls(**token.model_dump(include=set(TokenOut.model_fields)))
+
+
+class NewTokenOut(TokenOut):
+    """A token that has just been made."""
+
+    token: str = Field(description="Shown this once: only its hash is kept.")
+
+
+class TokensOut(BaseModel):
+    """All tokens of the records. Those of the settings are not among them."""
+
+    tokens: list[TokenOut]
+
+
+@router.post("/tokens", status_code=201, summary="Create a token", dependencies=_TOKENS,
+             responses=documented(409, 422))  # fmt: skip
+async def create_token(wanted: TokenIn, controller: Served, request: Request) -> NewTokenOut:
+    """Its holder may do what its role may. 409 where the name is taken."""
+    by = actor_of(request).name
+    token, told = await controller.users.create(wanted.name, wanted.role, wanted.days, by)
+    return NewTokenOut(**TokenOut.of(token).model_dump(), token=told)
+
+
+@router.get("/tokens", summary="List tokens", dependencies=_TOKENS)
+async def list_tokens(controller: Served) -> TokensOut:
+    """By name, those that have expired included."""
+    return TokensOut(tokens=[TokenOut.of(t) for t in await controller.users.tokens()])
+
+
+@router.delete("/tokens/{name}", summary="Remove a token", dependencies=_TOKENS, responses=documented(404))
+async def remove_token(name: str, controller: Served, request: Request) -> TokenOut:
+    """It is refused from the next request on."""
+    return TokenOut.of(await controller.users.remove(name, actor_of(request).name))
+
+
+class LogLineOut(BaseModel):
+    """One request that changed something, or tried to."""
+
+    number: int
+    at: str = Field(description="ISO 8601 UTC, the controller's clock.")
+    request: str = Field(description="Id of the request: `X-Request-Id` of its answer.")
+    actor: str = Field(description="Who: `token:NAME`, or `user:NAME` on the controller's machine.")
+    role: str
+    origin: str = Field(description="From where: an IP address, or a process on the controller's machine.")
+    action: str = Field(examples=["migrate"])
+    target: str = Field(description="The VM, host, migration or token it is about, as it was named.")
+    body: Data = Field(description="What was asked for.")
+    status: int | None = Field(description="HTTP status of the answer; null where none was given, or not yet.")
+
+    @classmethod
+    def of(cls, record: LogRecord) -> LogLineOut:
+        """From the records'."""
+        return cls(number=record.number, status=record.status, **record.asked.model_dump())
+
+
+class LogOut(BaseModel):
+    """A page of the audit log."""
+
+    lines: list[LogLineOut]
+    next_cursor: str | None = Field(description="Null on the last page.")
+
+
+class Filters(BaseModel):
+    """Which lines of the log."""
+
+    actor: str = Field(default="", max_length=255, description="Only by this user or token.")
+    action: Action | None = Field(default=None, description="Only these.")
+    target: str = Field(default="", max_length=255, description="Only about this VM, host or migration.")
+    request: str = Field(default="", max_length=64, description="Only the request of this id.")
+    since: str = Field(default="", max_length=40, description="ISO 8601 UTC: only from then on.")
+    limit: int = Field(default=50, ge=1, le=500)
+    cursor: str | None = Field(default=None, description="`next_cursor` of the page before.")
+
+
+@router.get("/log", summary="Show the audit log", dependencies=[needs(Action.LOG)], responses=documented(400, 422))
+async def show_log(controller: Served, wanted: Annotated[Filters, Query()]) -> LogOut:
+    """Newest first. Lines are never changed or removed."""
+    page = LogPage(
+        **wanted.model_dump(include={"actor", "target", "request", "since"}),
+        action=wanted.action or "",
+        limit=wanted.limit + 1,
+        before=None
+        if wanted.cursor is None
+        else position(wanted.cursor, "cursor", "take next_cursor of the page before"),
+    )
+    found = await controller.users.page(page)
+    more = str(found[wanted.limit - 1].number) if len(found) > wanted.limit else None
+    return LogOut(lines=[LogLineOut.of(r) for r in found[: wanted.limit]], next_cursor=more)

@@ -1,0 +1,106 @@
+"""Where the API is, and by what it knows who asks. Nothing is looked for in a folder above: it may be anybody's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sterna.domain.errors import BadRequest
+
+DEFAULT_API = "unix:/run/sterna/api.sock"
+UNIX = "unix:"
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the API is reached."""
+
+    api: str
+    """`http(s)://...`, or `unix:/path` of its socket."""
+    token: str | None = None
+    """None: nothing is sent. A Unix socket tells who asks by itself."""
+    ca_file: str | None = None
+    """CA certificates for its TLS, instead of the system's."""
+
+
+def find(given: str | None) -> Way:
+    """The address as given, else STERNA_API, else the lab in this very folder, else `api` in
+    ~/.config/sterna/cli.toml, else the default. A lab has its own token; for all others it is STERNA_TOKEN, else
+    the file ~/.config/sterna/token, which is not read for a Unix socket.
+
+    Raises BadRequest where others may read the file, or it has no token.
+    """
+    named, settings = given or os.environ.get("STERNA_API"), _settings()
+    if named is None and (lab := _lab(Path.cwd())) is not None:
+        return lab
+    api = (named or _address(settings.get("api")) or DEFAULT_API).rstrip("/")
+    ca_file = os.environ.get("STERNA_CA_FILE") or settings.get("ca_file")
+    return Way(api, _own_token(api), str(ca_file) if ca_file else None)
+
+
+def _own_token(api: str) -> str | None:
+    if told := os.environ.get("STERNA_TOKEN"):
+        return _checked(told, "STERNA_TOKEN")
+    if api.startswith(UNIX):
+        return None
+    path = _folder() / "token"
+    try:
+        return _checked(_trusted_text(path, secret=True), str(path))
+    except OSError:
+        return None
+
+
+def _checked(told: str, where: str) -> str:
+    token = told.strip()
+    if not _TOKEN.fullmatch(token):
+        raise BadRequest(f"{where} holds no token", fix="put there what `sterna token create` has printed")
+    return token
+
+
+def _lab(folder: Path) -> Way | None:
+    path = folder / ".lab" / "lab.json"
+    try:
+        lab = json.loads(_trusted_text(path))
+    except (OSError, ValueError):
+        return None
+    api = _address(lab.get("controller_url")) if isinstance(lab, dict) else None
+    if api is None:
+        return None
+    token = lab.get("controller_token")
+    if token is None:
+        return Way(api.rstrip("/"))
+    return Way(api.rstrip("/"), _checked(_trusted_text(path, secret=True) and str(token), str(path)))
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "sterna"
+
+
+def _settings() -> dict[str, Any]:
+    try:
+        return tomllib.loads(_trusted_text(_folder() / "cli.toml"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _address(told: object) -> str | None:
+    return told if isinstance(told, str) and told.startswith(("http://", "https://", f"{UNIX}/")) else None
+
+
+def _trusted_text(path: Path, *, secret: bool = False) -> str:
+    """Raises PermissionError where somebody else than this user or root owns the file or may write it; BadRequest
+    where it is `secret`, and others may read it."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        about = os.fstat(file.fileno())
+        if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o002 or not stat.S_ISREG(about.st_mode):
+            raise PermissionError(f"{path} may be somebody else's")
+        if secret and about.st_mode & 0o077:
+            raise BadRequest(f"others may read the token in {path}", fix=f"chmod 600 {path}")
+        return file.read()

@@ -1,0 +1,39 @@
+"""Tokens of the settings for tests, one for each role, and clients that send them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+from fastapi import FastAPI
+
+from sterna.api.access import Doors
+from sterna.api.app import create_app
+from sterna.controller.controller import Controller
+from sterna.controller.intents.users import FixedToken
+from sterna.domain.access import UserRole
+from sterna.kit.digests import digest_of
+
+TOKENS = {role: f"test-token-of-the-{role}" for role in UserRole}
+DOORS = Doors(
+    tokens=tuple(FixedToken(name=role, role=role, digest=digest_of(told)) for role, told in TOKENS.items())
+)
+
+
+def bearing(role: UserRole = UserRole.ADMIN) -> dict[str, str]:
+    """Headers of a request."""
+    return {"Authorization": f"Bearer {TOKENS[role]}"}
+
+
+def served(controller: Controller) -> FastAPI:
+    """The application, for those who have one of the tokens."""
+    return create_app(controller, DOORS)
+
+
+def client(
+    app: FastAPI, role: UserRole | None = UserRole.ADMIN, *, raises: bool = True, **options: Any
+) -> httpx2.AsyncClient:
+    """Without a role: a client that sends no token."""
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=raises)
+    headers = {} if role is None else bearing(role)
+    return httpx2.AsyncClient(transport=transport, base_url="http://sterna", headers=headers, **options)
