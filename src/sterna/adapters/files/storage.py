@@ -231,7 +231,7 @@ class FileStorage:
 
     async def owner_of(self, path: str) -> FileOwner | None:
         """Owner, group and mode of a file; None where it cannot be seen."""
-        return await _look(lambda: owners.read(path), path)
+        return await owners.read(path)
 
     async def readable(self, path: str) -> bool:
         """Does this host see the file, and may it be opened for reading and writing?"""
@@ -305,7 +305,8 @@ def _give_up(lock: hold.Lock, tell: Callable[[], object]) -> None:
 
 async def _give(path: Path, owner: FileOwner | None) -> None:
     """Raises Permanent."""
-    await _in_words(lambda: owners.give(path, owner), "cannot give an owner to", str(path))
+    with _words("cannot give an owner to", str(path)):
+        await owners.give(path, owner)
 
 
 async def _look(act: Callable[[], T], *paths: str) -> T:
