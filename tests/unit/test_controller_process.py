@@ -119,6 +119,29 @@ def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Pa
     assert b"what was begun there is left" in told
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_one_whose_database_hangs_while_it_starts_ends_when_it_is_told_to(config: Path) -> None:
+    """Nobody waits for the hosts' list (30 s, and again)."""
+    asked = "def asked(*args):\n    print('asked', file=sys.stderr, flush=True)\n    hang()"
+    changes = f"{asked}\nfleet.statements.all_hosts, fleet.CLOSE_S = asked, 0.2"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = start(config, listening, changes)
+    assert process.stderr is not None
+    ended = threading.Timer(120, process.kill)
+    ended.start()
+    try:
+        assert any(b"asked" in line for line in process.stderr)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(100) == 0
+        assert time.monotonic() - began < 20
+    finally:
+        ended.cancel()
+        process.kill()
+        _, told = process.communicate()
+    assert b"Traceback" not in told
+
+
 def test_a_database_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(config: Path) -> None:
     changes = "fleet.open_database, controller.SLOW_S = hang, 0.2"
     with socket.create_server(("127.0.0.1", 0)) as listening:

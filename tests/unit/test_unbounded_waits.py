@@ -141,6 +141,7 @@ ENDED_BY = {
     "rpc/outbox.py:Outbox.drained": "only tests wait for it",
     "rpc/outbox.py:Outbox._send.first": "within() around it",
     "rpc/server.py:_finished": "a heartbeat's time, within() around it",
+    "controller/controller.py:Controller.start": "the records' own limits (30 s each), or the word to stop",
     "controller/records/registry.py:Registry.hear_all": "a clock beside it",
     # threads
     "kit/threads.py:Worker.run": "without a limit the caller's business; with one it is looked at",

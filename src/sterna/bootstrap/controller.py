@@ -39,7 +39,7 @@ CLOSING_S = 3
 
 async def _stop_when_told(server: Server, controller: Controller) -> None:
     await until_told_to_stop()
-    controller.events.close()  # event streams never end by themselves
+    controller.prepare_to_stop()
     server.should_exit = True
 
 

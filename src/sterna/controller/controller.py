@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from sterna.controller.background import Follower
@@ -47,14 +48,26 @@ class Controller:
         self._plan = PlanMigration(self.forecast_history, self.registry, self.inventory, calls, self._migrate)
         self._rehearse = RehearseMigration(fleet, self._migrate, clock)
         self._switch = SwitchToPostcopy(fleet, calls)
-        self._calls = calls
+        self._calls, self._stopping = calls, asyncio.Event()
         self.audits = AuditFleet(self.registry, calls)
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
         self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)
 
     async def start(self) -> None:
-        """Follow the agents; return when it is known which are up, or that the database is away."""
+        """Follow the agents; return when it is known which are up, or that the database is away, or once
+        `prepare_to_stop` was called."""
+        starting, told = asyncio.ensure_future(self._start()), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+        finally:
+            for task in (starting, told):
+                task.cancel()
+            await asyncio.gather(starting, told, return_exceptions=True)
+
+    async def _start(self) -> None:
         await self.follower.start()
         self.forecast_history.begin()
         await self.registry.hear_all()
@@ -62,6 +75,11 @@ class Controller:
     def bus_state(self) -> BusState:
         """Whether this controller has a connection to the bus: without one every host looks down."""
         return self._calls.bus_state()
+
+    def prepare_to_stop(self) -> None:
+        """End the event streams, which never end by themselves, and `start`, where it has not ended."""
+        self.events.close()
+        self._stopping.set()
 
     async def stop(self) -> None:
         """End all streams, stop following, let the database go. Migrations go on without a controller."""
