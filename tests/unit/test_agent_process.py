@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,20 @@ run()
 """
 """An agent whose answer to `describe_host` has no end, nor has its clean-up."""
 
+SILENT = """
+import threading
+from sterna.bootstrap import agent, process
+from sterna.__main__ import run
+
+def hang(*args, **named):
+    threading.Event().wait()
+
+process.SLOW_S = 0.2
+agent.{what} = hang
+run()
+"""
+"""An agent whose disk answers nothing when it starts."""
+
 
 @pytest.fixture
 async def nats() -> AsyncIterator[NatsWorld]:
@@ -84,6 +99,28 @@ async def test_clean_up_that_hangs_keeps_it_for_a_moment_only(nats: NatsWorld, t
     assert b"what is under way does not end" in told
     assert (b"the process ends before what hangs in it" in told) is (what == "whatever_it_is_told")
     assert b"Traceback" not in told
+
+
+@pytest.mark.parametrize(("what", "named"), [("alone_in", "state"), ("SqlJournal.at", "state/journal.db")])
+def test_a_disk_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(
+    tmp_path: Path, what: str, named: str
+) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(f'host = "a"\nstate_dir = "{tmp_path}/state"\n[migration]\naddress = "127.0.0.1"\n')
+    command = [sys.executable, "-c", SILENT.format(what=what), "agent", "--config", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    ended = threading.Timer(60, process.kill)
+    ended.start()
+    try:
+        told = f"{tmp_path}/{named} does not answer, it is waited for".encode()
+        assert any(told in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == -signal.SIGTERM
+    finally:
+        ended.cancel()
+        process.kill()
+        process.communicate()
 
 
 async def asked(client: RpcClient) -> None:

@@ -143,7 +143,7 @@ def test_one_whose_database_hangs_while_it_starts_ends_when_it_is_told_to(config
 
 
 def test_a_database_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(config: Path) -> None:
-    changes = "fleet.open_database, controller.SLOW_S = hang, 0.2"
+    changes = "from sterna.bootstrap import process; fleet.open_database, process.SLOW_S = hang, 0.2"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         process = start(config, listening, changes)
     assert process.stderr is not None

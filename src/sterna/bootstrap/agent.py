@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
-from sterna.bootstrap.process import join_bus, until_told_to_stop
+from sterna.bootstrap.process import join_bus, told_when_slow, until_told_to_stop
 from sterna.bootstrap.renewal import keep_renewed
 from sterna.bootstrap.state_folder import alone_in
 from sterna.config import AgentSettings, load
@@ -31,6 +32,7 @@ from sterna.saga.runner import no_fault
 
 log = structlog.get_logger(__name__)
 
+_DISK_FIX = "see that the disk it is on answers"
 STOPPING_S = 10.0
 """How long an agent that is told to stop waits for what is under way to clean up. systemd kills it after 90 s."""
 
@@ -62,7 +64,9 @@ def run_agent(config: Path) -> None:
         boot = uuid4().hex
         clock = SystemClock()
         fault_hook = FaultFile(settings.test.fault_file).fault_hook if settings.test.fault_file else no_fault
-        journal = SqlJournal.at(settings.state_dir / "journal.db", clock=clock, boot=boot)
+        path = settings.state_dir / "journal.db"
+        with told_when_slow(f"the journal {path}", _DISK_FIX):
+            journal = SqlJournal.at(path, clock=clock, boot=boot)
         bus = await join_bus(settings.bus, f"agent {settings.host}", settings.identity)
         parts = AgentParts(
             host=host_ports(settings),
@@ -87,5 +91,7 @@ def run_agent(config: Path) -> None:
 
     addresses = (settings.migration.address, *settings.migration.more_addresses)
     check_own(settings.identity, Kind.AGENT, settings.host, addresses)
-    with alone_in(settings.state_dir):
+    with ExitStack() as held:
+        with told_when_slow(f"state_dir {settings.state_dir}", _DISK_FIX):
+            held.enter_context(alone_in(settings.state_dir))
         run_on_loop(run())

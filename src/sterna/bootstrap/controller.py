@@ -6,10 +6,7 @@ import asyncio
 import os
 import resource
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -22,7 +19,7 @@ from sterna.api.app import create_app
 from sterna.api.listeners import doors_of, listening, tls_of
 from sterna.api.server import Server
 from sterna.bootstrap.identity import check_own
-from sterna.bootstrap.process import join_bus, until_told_to_stop
+from sterna.bootstrap.process import join_bus, told_when_slow, until_told_to_stop
 from sterna.config import ControllerSettings, load
 from sterna.controller.controller import Controller
 from sterna.domain.errors import Permanent, Unreachable
@@ -44,23 +41,8 @@ async def _stop_when_told(server: Server, controller: Controller) -> None:
 
 
 DATABASE_AGAIN_S = 1.0
-SLOW_S = 30.0
-"""A database that is not open by then is logged: its disk hangs, or the resolver of its name."""
+_DATABASE_FIX = "see that it runs, that its disk answers, and that its name is resolved"
 REFUSALS = 2
-
-
-@contextmanager
-def _told_when_slow() -> Iterator[None]:
-    """Say after SLOW_S that the database does not answer. Nothing ends that wait but an answer or a signal."""
-    fix = "see that it runs, that its disk answers, and that its name is resolved"
-    why = f"the database does not answer, it is waited for: nothing within {SLOW_S:g} s"
-    timer = threading.Timer(SLOW_S, log.error, (why,), {"fix": fix})
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _records(url: str) -> SqlFleet:
@@ -72,10 +54,10 @@ def _records(url: str) -> SqlFleet:
     said, refused = "", 0
     while True:
         try:
-            with _told_when_slow():
+            with told_when_slow("the database", _DATABASE_FIX):
                 return SqlFleet.open(url)
         except Unreachable as error:
-            with _told_when_slow():
+            with told_when_slow("the database", _DATABASE_FIX):
                 away = not url.startswith("sqlite") and is_away(url, error)
             refused = 0 if away else refused + 1
             if url.startswith("sqlite") or refused == REFUSALS:

@@ -1,14 +1,37 @@
-"""What both processes need: the bus, and the signal that ends them."""
+"""What both processes need: the bus, the signal that ends them, and a word about what keeps them from starting."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
 
 from sterna.adapters.nats.bus import NatsBus
 from sterna.config import BusSettings, BusTls, IdentitySettings
 from sterna.domain.errors import BadRequest
+
+log = structlog.get_logger(__name__)
+
+SLOW_S = 30.0
+"""What a process needs to start and does not have by then is logged: a disk hangs, or a resolver."""
+
+
+@contextmanager
+def told_when_slow(what: str, fix: str) -> Iterator[None]:
+    """Say after SLOW_S that `what` does not answer. Nothing ends that wait but an answer or a signal."""
+    why = f"{what} does not answer, it is waited for: nothing within {SLOW_S:g} s"
+    timer = threading.Timer(SLOW_S, log.error, (why,), {"fix": fix})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def bus_tls(settings: BusTls) -> ssl.SSLContext | None:
