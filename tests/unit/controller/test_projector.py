@@ -10,7 +10,7 @@ from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.controller import Controller
 from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.controller.records import projector
-from sterna.domain.errors import Unknown
+from sterna.domain.errors import Unknown, Unreachable
 from sterna.domain.journal import Kind, Role
 from sterna.domain.model import Data, GuestState
 from sterna.domain.status import Status
@@ -55,6 +55,40 @@ async def test_the_reason_says_what_is_tried_again_or_waited_for_while_it_is(wor
     world.a.write(told().status("post-migrating", "on b").write(Kind.NOTE, "", "waiting-dhost-reports-F9", waiting))
     assert await reason() == "waiting for b to report F9"
     world.a.write(told().status("completed", "complete").write(Kind.NOTE, "", "waiting", {"why": "late"}))
+    assert await reason() == "complete"
+
+
+@pytest.mark.parametrize(("status", "row"), [("rolling-back", "R5"), ("post-migrating", "F8")])
+async def test_so_does_it_say_what_the_destination_tries_again(world: World, status: str, row: str) -> None:
+    """In a rollback and behind the pivot, where the source waits for it for as long as it takes."""
+
+    def told(role: Role) -> Book:
+        return Book(role, migration=MOVE)
+
+    async def reason() -> str:
+        await world.pull()
+        return (await world.fleet.migration("m1")).reason
+
+    world.a.write(told(Role.SOURCE).accepted().status(status, "as told"))
+    silent = Unreachable("libvirtd does not answer")
+    world.b.write(told(Role.DESTINATION).failed("P8", silent, final=False))  # the source says that itself
+    assert await reason() == "as told"
+    world.b.write(told(Role.DESTINATION).failed(row, silent, final=False))
+    tried = f"on b, {row} is tried again: libvirtd does not answer"
+    assert await reason() == tried
+    report = {"why": "waiting for b to report"}  # says less
+    world.a.write(told(Role.SOURCE).done("R6").write(Kind.NOTE, "", "waiting-dhost-reports-R7", report))
+    assert await reason() == tried
+    world.b.write(told(Role.DESTINATION).done(row))
+    assert await reason() == "as told"
+    waiting = {"why": "waiting for b"}
+    world.a.write(told(Role.SOURCE).write(Kind.NOTE, "", "waiting", waiting))
+    assert await reason() == "waiting for b"
+    world.b.write(told(Role.DESTINATION).done(row))
+    assert await reason() == "waiting for b"
+    world.a.write(told(Role.SOURCE).status("completed", "complete"))
+    assert await reason() == "complete"
+    world.b.write(told(Role.DESTINATION).failed(row, silent, final=False))
     assert await reason() == "complete"
 
 

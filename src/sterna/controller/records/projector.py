@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 PAGE = 200
 """Entries asked for at once: some 100 kB, well under the bus's limit."""
+LASTING = ("R", "F")
+"""Rows that are tried until they are done begin with these."""
 PAGE_S = 60.0
 """A page takes milliseconds; who waits for its reader waits no longer than this."""
 
@@ -58,11 +60,12 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=record, holds=False)
         case Kind.CLOSED:
             return Effect(record=record.model_copy(update={"source_closed": True}), holds=False)
+        case Kind.DONE | Kind.NOTE if _says_less(record, entry):
+            return Effect(record=record)
         case Kind.NOTE if entry.name.startswith("waiting") and entry.data.get("why"):
             return _explained(record, str(entry.data["why"]))
         case Kind.FAILED if not entry.data.get("final"):
-            error = entry.data.get("error") or {}
-            return _explained(record, f"{entry.row or entry.name} is tried again: {error.get('message', '')}")
+            return _explained(record, _tried_again(entry))
         case Kind.DONE:
             return _explained(record, record.told)
         case Kind.NOTE if entry.row == "M3" and entry.data.get("sample"):
@@ -81,6 +84,23 @@ def _same(told: Migration, known: Migration) -> bool:
         known.source,
         known.destination,
     )
+
+
+def _says_less(record: MigrationRecord, entry: Entry) -> bool:
+    """Than what is known of the destination: that it is waited for, or that a step of the source is done."""
+    if not record.reason.startswith(_there(record.migration.destination)):
+        return False
+    return entry.kind is Kind.DONE or entry.name.startswith("waiting-dhost-reports")
+
+
+def _there(host: str) -> str:
+    """How a reason begins that a destination gave."""
+    return f"on {host}, "
+
+
+def _tried_again(entry: Entry) -> str:
+    error = entry.data.get("error") or {}
+    return f"{entry.row or entry.name} is tried again: {error.get('message', '')}"
 
 
 def _explained(record: MigrationRecord, reason: str) -> Effect:
@@ -114,8 +134,18 @@ def _from_destination(record: MigrationRecord, host: str, entry: Entry) -> Effec
     if entry.kind is Kind.STATUS:  # the source is dead and fenced: this half has ended it alone
         return _status(record.model_copy(update={"written_off": True}), entry)
     if entry.kind is Kind.DONE and entry.row == "F8":
-        return Effect(record=record, vm=_arrived(host, entry))
-    return Effect(record=record)
+        return Effect(record=_explained_there(record, host, entry), vm=_arrived(host, entry))
+    return Effect(record=_explained_there(record, host, entry))
+
+
+def _explained_there(record: MigrationRecord, host: str, entry: Entry) -> MigrationRecord:
+    """With what the destination tries for as long as it takes: R5-R7, F6-F9. Of all else the source tells."""
+    there = _there(host)
+    if entry.row[:1] in LASTING and entry.kind is Kind.FAILED and not entry.data.get("final"):
+        return _explained(record, there + _tried_again(entry)).record
+    if entry.kind is Kind.DONE and record.reason.startswith(there):
+        return _explained(record, record.told).record
+    return record
 
 
 def _arrived(host: str, entry: Entry) -> VmChange:
