@@ -90,7 +90,7 @@ async def test_a_user_database_that_hangs_is_not_taken_for_the_file_system(
     path.parent.mkdir()
     path.write_bytes(b"")
     owner = FileOwner(user="qemu", uid=107, gid=107, mode=0o600)
-    local = {"kind": DiskKind.FILE, "path": str(path), "capacity_bytes": 1 << 20, "local": True}
+    disk = Disk(target="vda", kind=DiskKind.FILE, path=str(path), capacity_bytes=1 << 20, local=True)
     for _ in range(3):
         with pytest.raises(Temporary, match="user database does not answer about user") as read:
             await storage.owner_of(str(path))
@@ -99,7 +99,7 @@ async def test_a_user_database_that_hangs_is_not_taken_for_the_file_system(
         assert not isinstance(read.value, StorageSilent) and not isinstance(given.value, StorageSilent)
         assert "getent passwd" in read.value.fix
     assert await storage.readable(str(path))  # as many calls hang as may, none of them at the file system
-    assert (await storage.examine(Disk(target="vda", **local))).path == str(path)
+    assert (await storage.examine(disk)).path == str(path)
 
 
 @pytest.mark.parametrize(
