@@ -9,13 +9,7 @@ import pytest
 
 from sterna.domain.errors import Unknown
 from sterna.kit.tasks import no_leaks
-
-
-async def cancelled() -> None:
-    """Waits for something that somebody else cancels."""
-    other = asyncio.ensure_future(asyncio.Event().wait())
-    asyncio.get_running_loop().call_soon(other.cancel)
-    await other
+from tests.cancelling import cancelled
 
 
 async def test_a_cancellation_of_what_is_waited_for_becomes_an_error() -> None:

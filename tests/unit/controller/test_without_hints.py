@@ -14,10 +14,10 @@ from sterna.controller.records import events
 from sterna.domain.errors import Unreachable
 from sterna.domain.status import Status
 from sterna.ports.fleet import HostRecord
+from tests.cancelling import cancelled
 from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import good_destination, good_source
-from ..test_tasks import cancelled
 from .conftest import World
 
 SOON_S = 0.02
