@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.arms import Load, Sterna
 from bench.watching import RARP, Frame, QemuEvent, frames, qemu_events
-from sterna.domain.downtime import ARRIVED
+from sterna.domain.entries.notes import Arrival
 from sterna.lab.errors import LabError
 from sterna.lab.host import LabHost
 from sterna.lab.lab import Lab
@@ -55,7 +55,7 @@ def _move(lab: Lab, arm: Sterna, resumed: list[QemuEvent], seen: list[Frame]) ->
     before, frames_before = len(resumed), len(seen)
     migration = arm.ask(arm.guests[0], there)
     for event, data in arm.api.events(migration):
-        if data.get("name") == ARRIVED:
+        if data.get("name") == Arrival.entry:
             told = time.time()
         if event == "end" and data["status"] != "completed":
             raise LabError(f"migration {migration} is {data['status']}")
@@ -75,7 +75,7 @@ def _journaled(host: LabHost, migration: str) -> float:
     """When the destination wrote that it has told the network, in seconds of CLOCK_MONOTONIC."""
     query = "SELECT mono_ms FROM entries WHERE migration_id = ? AND name = ?"
     with sqlite3.connect(f"file:{host.root}/state/journal.db?mode=ro", uri=True) as journal:
-        found = journal.execute(query, (migration, ARRIVED)).fetchone()
+        found = journal.execute(query, (migration, Arrival.entry)).fetchone()
     if found is None:
         raise LabError(f"{host.name} journaled no arrival of migration {migration}")
     return float(found[0]) / 1000

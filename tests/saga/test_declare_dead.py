@@ -13,10 +13,10 @@ import pytest
 
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.fencing import Fencing
+from sterna.domain.entries.notes import PeerDeclared, WrittenOffByPeer
 from sterna.domain.errors import Refused
 from sterna.domain.model import Data, GuestState
 from sterna.domain.status import Status
-from sterna.migration.context import DECLARED, WRITTEN_OFF
 from sterna.sim.libvirt import life, qemu
 from sterna.sim.world.things import Change
 from tests.narrowing import not_none
@@ -47,7 +47,7 @@ async def test_the_source_dies_while_it_copies_the_destination_cleans_up_and_the
         assert not fleet.agents["host2"].history(fleet.migration).closed  # never on its own
         (planned,) = await declare(fleet, "host1", "host2", "fencing_plan")
         assert planned["will"].startswith("remove all that was prepared here")
-        assert not fleet.agents["host2"].history(fleet.migration).notes.get(DECLARED)
+        assert not fleet.agents["host2"].history(fleet.migration).notes.get(PeerDeclared.entry)
         await declare(fleet, "host1", "host2")
         await closed(fleet, "host2")
         status, reason = told(fleet.agents["host2"], fleet.migration)
@@ -152,9 +152,8 @@ async def test_the_survivors_agent_is_killed_at_every_step_of_ending_its_half_al
             await closed(fleet, "host2")
             assert fleet.agents["host2"].struck
             assert fleet.own("host2") == empty
-            assert (
-                len([e for e in fleet.agents["host2"].journal.entries(fleet.migration) if e.name == DECLARED]) == 1
-            )
+            entries = fleet.agents["host2"].journal.entries(fleet.migration)
+            assert [e.name for e in entries].count(PeerDeclared.entry) == 1
 
         await run(scenario)
 
@@ -349,7 +348,7 @@ async def test_the_host_is_heard_again_before_anything_was_done() -> None:
         await fleet.clock.sleep(10)
         await fleet.agents["host1"].start()
         await fleet.clock.sleep(10)
-        assert fleet.agents["host2"].history(fleet.migration).notes[DECLARED]["dead"] is False
+        assert fleet.agents["host2"].history(fleet.migration).notes[PeerDeclared.entry]["dead"] is False
         fleet.world.hosts["host2"].libvirtd_up = True
         assert await fleet.ended() is Status.FAILED  # the copy did not survive libvirtd
         assert fleet.world.running(vm) == ["host1"]
@@ -376,7 +375,7 @@ async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or
             survivor.disk_full(False)
             await fleet.clock.sleep(5)
         assert not left
-        assert survivor.history(fleet.migration).notes[DECLARED]["dead"] is False
+        assert survivor.history(fleet.migration).notes[PeerDeclared.entry]["dead"] is False
         fleet.world.hosts["host2"].libvirtd_up = True
         assert await fleet.ended() is Status.FAILED  # the copy did not survive libvirtd
 
@@ -393,7 +392,7 @@ async def test_a_host_that_answers_with_an_error_only_is_alive() -> None:
         with patch.object(IncomingMigrations, "observe_guest", cannot_say):
             await fleet.agents["host2"].start()
             await fleet.clock.sleep(30)
-        assert fleet.agents["host1"].history(fleet.migration).notes[DECLARED]["dead"] is False
+        assert fleet.agents["host1"].history(fleet.migration).notes[PeerDeclared.entry]["dead"] is False
         fleet.world.hosts["host1"].libvirtd_up = True
         assert await fleet.ended() is Status.FAILED  # the copy did not survive libvirtd
 
@@ -420,6 +419,6 @@ async def test_the_word_is_taken_back() -> None:
         assert not fleet.agents["host2"].history(fleet.migration).closed
         await fleet.agents["host1"].start()
         assert await fleet.ended() is Status.FAILED
-        assert WRITTEN_OFF not in fleet.agents["host1"].history(fleet.migration).notes
+        assert WrittenOffByPeer.entry not in fleet.agents["host1"].history(fleet.migration).notes
 
     await run(scenario)

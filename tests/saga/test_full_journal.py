@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from sterna.domain.entries.notes import AbortAsked
 from sterna.domain.errors import Temporary
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
-from sterna.migration.context import ABORT_ASKED
 from tests.narrowing import not_none
 from tests.saga.fleet import SimAgent, SimFleet
 from tests.saga.playing import begin, run
@@ -101,7 +101,7 @@ async def copying(fleet: SimFleet, **asked: Any) -> SimAgent:
 async def test_an_abort_that_was_the_last_to_find_room_is_obeyed() -> None:
     async def scenario(fleet: SimFleet) -> None:
         source = await copying(fleet)
-        full_after(source, "append", ABORT_ASKED)
+        full_after(source, "append", AbortAsked.entry)
         await fleet.abort()
         await fleet.clock.sleep(10)
         assert not fleet.world.copies

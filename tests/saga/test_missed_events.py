@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sterna.agent.arrivals import LOOK_ANYWAY_S
-from sterna.domain.downtime import RAN
+from sterna.domain.entries.notes import RanHere
 from sterna.domain.status import Status
 from sterna.ports.hypervisor import GuestEvent
 from sterna.sim.libvirt.hypervisor import SimHypervisor
@@ -73,7 +73,7 @@ async def test_a_guest_that_runs_here_without_an_event_is_noticed_and_announced(
             await fleet.agents["host1"].kill()  # nobody asks this host
             announced.clear()
             await fleet.clock.sleep(LOOK_ANYWAY_S + 5)
-            assert RAN in fleet.agents["host2"].history(fleet.migration).notes
+            assert RanHere.entry in fleet.agents["host2"].history(fleet.migration).notes
             assert announced.count("host2") > 1  # and again, as after an event
             await fleet.agents["host1"].start()
             assert await fleet.ended() is Status.COMPLETED

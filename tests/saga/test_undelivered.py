@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from sterna.domain.entries.notes import AskedDestination, DestinationNotReached
 from sterna.domain.errors import Undelivered, Unreachable, from_wire
 from sterna.domain.status import Status
-from sterna.migration.context import P3_TRIED, P3_UNDELIVERED
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
 
@@ -37,7 +37,7 @@ async def test_nobody_ever_got_p3_so_it_ends_without_the_destination() -> None:
         assert await fleet.ended(limit_s=90) is Status.FAILED
         assert fleet.snapshots() == before
         source = fleet.agents["host1"]
-        assert source.history(fleet.migration).notes[P3_UNDELIVERED]["times"] > 3
+        assert source.history(fleet.migration).notes[DestinationNotReached.entry]["times"] > 3
         assert source.journal.outbox() == []
         assert source.journal.holder(vm) is None
         await fleet.agents["host2"].start()
@@ -52,7 +52,7 @@ async def test_an_abort_meanwhile_ends_it_at_once() -> None:
         vm = fleet.vm()
         await start_and_lose_the_destination(fleet, vm)
         source = fleet.agents["host1"]
-        while P3_UNDELIVERED not in source.history(fleet.migration).notes:
+        while DestinationNotReached.entry not in source.history(fleet.migration).notes:
             await fleet.clock.sleep(0.1)
         await fleet.abort()
         assert await fleet.ended(limit_s=5) is Status.CANCELLED
@@ -70,7 +70,7 @@ async def test_an_answer_lost_before_the_destination_went_away_proves_nothing() 
         while not source.history(fleet.migration).released:
             await fleet.clock.sleep(0.5)
         history = source.history(fleet.migration)
-        assert history.notes[P3_UNDELIVERED]["times"] < history.notes[P3_TRIED]["times"]
+        assert history.notes[DestinationNotReached.entry]["times"] < history.notes[AskedDestination.entry]["times"]
         assert history.status == Status.ROLLING_BACK
         await fleet.clock.sleep(120)
         assert source.history(fleet.migration).status == Status.ROLLING_BACK
@@ -87,7 +87,7 @@ async def test_a_try_without_an_outcome_in_the_journal_counts_as_one_that_arrive
         destination.rules.append(("attach-volumes", "before", "kill"))
         fleet.down_s = 400
         await fleet.start(vm)
-        while P3_TRIED not in source.history(fleet.migration).notes:
+        while AskedDestination.entry not in source.history(fleet.migration).notes:
             await fleet.clock.sleep(0.01)
         await source.kill()  # it never reads that the answer was lost
         await fleet.clock.sleep(1)
@@ -95,7 +95,10 @@ async def test_a_try_without_an_outcome_in_the_journal_counts_as_one_that_arrive
         while not source.history(fleet.migration).released:
             await fleet.clock.sleep(0.5)
         history = source.history(fleet.migration)
-        assert history.notes[P3_UNDELIVERED]["times"] == history.notes[P3_TRIED]["times"] - 1
+        assert (
+            history.notes[DestinationNotReached.entry]["times"]
+            == history.notes[AskedDestination.entry]["times"] - 1
+        )
         assert history.status == Status.ROLLING_BACK
         assert await fleet.ended() is Status.FAILED
 

@@ -12,13 +12,13 @@ import pytest
 
 from sterna.agent.arrivals import Arrivals
 from sterna.agent.destination import IncomingMigrations
-from sterna.domain.downtime import RAN
+from sterna.domain.entries.notes import PortsSwitched, RanHere
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Nic
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
-from sterna.migration.context import PORTS_SWITCHED, Context
+from sterna.migration.context import Context
 from sterna.migration.source import watch
 from sterna.rpc.client import RpcClient
 from sterna.saga.runner import Runner
@@ -121,7 +121,7 @@ async def test_the_network_service_is_told_again_after_any_error(error: BaseExce
         assert not left
         entries = fleet.agents["host1"].journal.entries(fleet.migration)
         names = [e.name for e in entries]
-        assert names.index(PORTS_SWITCHED) < names.index("copy-succeeded")
+        assert names.index(PortsSwitched.entry) < names.index("copy-succeeded")
 
     await run(scenario)
 
@@ -175,7 +175,7 @@ async def test_a_guest_is_looked_out_for_again_after_any_error(error: BaseExcept
             await fleet.clock.sleep(0.001)
         await fleet.agents["host1"].kill()  # nobody asks this host
         await fleet.clock.sleep(1)
-        assert RAN in fleet.agents["host2"].history(fleet.migration).notes
+        assert RanHere.entry in fleet.agents["host2"].history(fleet.migration).notes
         await fleet.agents["host1"].start()
         assert await fleet.ended() is Status.COMPLETED
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sterna.domain.journal import Kind as Entered
 from sterna.domain.journal import Role
 from sterna.domain.model import GuestState, Observation, Refusal, Vm
 from sterna.domain.references import Kind, Reference
@@ -44,8 +45,9 @@ class Journal:
 
     def entries(self, id_: str) -> list[SimpleNamespace]:
         found = next(vm for each, _, vm in self.given if each == id_)
-        note = SimpleNamespace(name="incoming-vm", data={"vm": found.model_dump(mode="json")} if found else {})
-        return [SimpleNamespace(name="set-status", data={}), *([note] if found else [])]
+        data = {"vm": found.model_dump(mode="json")} if found else {}
+        note = SimpleNamespace(kind=Entered.NOTE, name="incoming-vm", data=data)
+        return [SimpleNamespace(kind=Entered.STATUS, name="set-status", data={}), *([note] if found else [])]
 
 
 async def codes(journal: Journal, *there: str, before: str = "") -> list[str]:

@@ -14,16 +14,16 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from sterna.domain.downtime import ARRIVED, RAN, DestinationTimes
+from sterna.domain.downtime import DestinationTimes
 from sterna.domain.entries.destination import VifsPlugged
+from sterna.domain.entries.notes import NeverRan, PortsSwitched, RanHere
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE
-from sterna.migration.context import PORTS_SWITCHED, Context
+from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 from sterna.ports.hypervisor import GuestEvent
 
-NEVER_RAN = "guest-ended-before-it-ran"
 _RUNS = ("resumed-migrated", "resumed-postcopy", "resumed")
 _ENDS = ("stopped", "crashed", "shutdown", "stopped-migrated")
 LOOK_AGAIN_S = 2.0
@@ -53,7 +53,7 @@ class Arrivals:
 
     def watch(self, ctx: Context) -> None:
         """Look out for this migration's guest from now on; idempotent."""
-        if ctx.migration.id not in self._lookouts and RAN not in ctx.history.notes:
+        if ctx.migration.id not in self._lookouts and not ctx.history.has(RanHere):
             name = f"look out for {ctx.migration.vm_name}"
             self._lookouts[ctx.migration.id] = asyncio.create_task(self._look_out(ctx), name=name)
 
@@ -62,7 +62,7 @@ class Arrivals:
 
         Should it go on there after all, the source calls them back (R6).
         """
-        if RAN not in ctx.history.notes and ctx.history.turned is None:
+        if not ctx.history.has(RanHere) and ctx.history.turned is None:
             called = await _tell_network(ctx)
             if ctx.migration.id in self._lookouts:  # it may have been closed meanwhile
                 self._called[ctx.migration.id] = called
@@ -86,32 +86,32 @@ class Arrivals:
     def ran(self, ctx: Context) -> bool:
         """Did the guest ever run here for this migration, as far as was heard? Journaled, if it did."""
         if ctx.migration.id in self._running:
-            ctx.note_once("M4", RAN)
-        return RAN in ctx.history.notes
+            ctx.note_once(RanHere())
+        return ctx.history.has(RanHere)
 
     def remember(self, ctx: Context, seen: Observation) -> Observation:
         """What is seen now, and whether the guest ever ran here for this migration."""
         mine = seen.epoch == ctx.migration.epoch
         if mine and seen.state is GuestState.RUNNING and not ctx.history.closed:
-            ctx.note_once("M4", RAN)
+            ctx.note_once(RanHere())
         ran = self.ran(ctx)
         if ran and seen.state is GuestState.UNKNOWN:
             return seen.model_copy(update={"ran": True})
         if ran and seen.state in GONE:
             return seen.model_copy(update={"ran": True, "reason": "ran here"})
-        if NEVER_RAN in ctx.history.notes and not ran and seen.state in GONE:
+        if ctx.history.has(NeverRan) and not ran and seen.state in GONE:
             return seen.model_copy(update={"ran": False, "reason": "ended before it ran"})
         return seen
 
     async def _look_out(self, ctx: Context) -> None:
         hypervisor, turns = ctx.host.hypervisor, Turns(ctx, f"looking out for {ctx.migration.vm_name}")
-        while RAN not in ctx.history.notes:
+        while not ctx.history.has(RanHere):
             with turns.turn():
                 async with hypervisor.events(ctx.vm_uuid) as events:
                     seen = self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
                     came = _waits_for_memory(seen, ctx.migration.epoch)
                     await self._listen_and_look(ctx, events, came=came)
-            if RAN not in ctx.history.notes:
+            if not ctx.history.has(RanHere):
                 await ctx.clock.sleep(LOOK_AGAIN_S)
 
     async def _listen_and_look(self, ctx: Context, events: AsyncIterator[GuestEvent], *, came: bool) -> None:
@@ -141,14 +141,14 @@ class Arrivals:
                 await self._runs(ctx, times)
                 return
             if came and event.kind in _ENDS:
-                ctx.note_once("M4", NEVER_RAN)
+                ctx.note_once(NeverRan())
 
     async def _look(self, ctx: Context) -> None:
         """Return when it is seen to run, or to have run. Raises SternaError where libvirt does not answer."""
         while True:
             await ctx.clock.sleep(LOOK_ANYWAY_S)
             self.remember(ctx, await ctx.host.hypervisor.observe(ctx.vm_uuid))
-            if RAN in ctx.history.notes:
+            if ctx.history.has(RanHere):
                 return
 
     async def _runs(self, ctx: Context, times: DestinationTimes) -> None:
@@ -168,7 +168,7 @@ class Arrivals:
         await ctx.clock.sleep(FIRST_BREATH_S)
         self.ran(ctx)
         if record is not None and not ctx.history.closed:
-            ctx.note_once("M4", ARRIVED, record)
+            ctx.note_once(record)
 
     async def _confirm(self, ctx: Context, *, at_once: bool) -> None:
         """It ran here: journaled while the frames of `_announce`, begun just before, are on their way; the disk
@@ -180,7 +180,7 @@ class Arrivals:
         try:
             await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
             if ctx.asked_network:
-                ctx.note_once("", PORTS_SWITCHED, {"network": ctx.asked_network})
+                ctx.note_once(PortsSwitched(network=ctx.asked_network))
         except SternaError as error:
             log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
 

@@ -16,7 +16,7 @@ from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.measuring import Measuring
 from sterna.agent.source import OutgoingMigrations
 from sterna.agent.tuning import Tuning
-from sterna.domain.downtime import ARRIVED
+from sterna.domain.entries.notes import Arrival, Saw, Waiting
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
@@ -44,7 +44,7 @@ LEAST_ENTRIES = 2
 """The reader asks for the last one it has, too, to see that it is still the same journal."""
 HINT_EVERY_S = 0.25
 """A hint makes the controller read, write and tell: for every step's two entries that was work for its own sake."""
-TOLD_AT_ONCE = frozenset({*(f"saw-{event}" for event in LEAVES), ARRIVED})
+TOLD_AT_ONCE = frozenset({*(Saw.entry + event for event in LEAVES), Arrival.entry})
 """Notes of a guest's standstill, and of its end: who follows reads the first while it lasts. In between, when the
 guest needs the processors, nothing is told."""
 
@@ -245,9 +245,8 @@ class Agent:
     def _note_refused(self, migration_id: str, host: str, method: str, why: str) -> None:
         ctx = self.source.context(migration_id) or self.destination.open_context(migration_id)
         if ctx is not None and ctx.peer_name == host:
-            ctx.note_once(
-                "", f"waiting-refused-{method}", {"why": f"{host} cannot do what it was sent ({method}): {why}"}
-            )
+            told = f"{host} cannot do what it was sent ({method}): {why}"
+            ctx.note_once(Waiting(why=told), f"-refused-{method}")
 
     # ------------------------------------------------------------ hints
 

@@ -16,7 +16,18 @@ from sterna.agent.arrivals import Arrivals
 from sterna.agent.destination_checks import DestinationChecks
 from sterna.agent.peer import RpcPeer
 from sterna.domain import untrusted
+from sterna.domain.entries.base import Failure, StatusSet, Turned
 from sterna.domain.entries.destination import TapsToMake, VifsPlugged, VmUpdated
+from sterna.domain.entries.notes import (
+    Abandoned,
+    AnswerGiven,
+    EndedIncoming,
+    GuestLost,
+    IncomingVm,
+    ListeningAgain,
+    PortReported,
+    WroteOffPeer,
+)
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
 from sterna.domain.fencing import Decision, Survivor, without_source
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -26,7 +37,7 @@ from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.domain.whereabouts import GONE
 from sterna.migration import secrets
-from sterna.migration.context import WROTE_OFF, Context, HostPorts
+from sterna.migration.context import Context, HostPorts
 from sterna.migration.destination import media, rehearsal, taps, wiring
 from sterna.migration.destination.prepare import pre_live_migration_result
 from sterna.migration.destination.rollback import refuse_if_used
@@ -141,7 +152,7 @@ class IncomingMigrations:
             seen = self._arrivals.remember(ctx, seen)
             return {
                 "observation": seen.model_dump(mode="json"),
-                "written_off": ctx.history.notes.get(WROTE_OFF),
+                "written_off": _written_off(ctx),
             }
         return {"observation": seen.model_dump(mode="json")}
 
@@ -160,13 +171,13 @@ class IncomingMigrations:
             if ctx.history.turned is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
             ctx.brought = dict(request.params.get("secrets") or {})
-            ctx.note_once("P3", "incoming-vm", {"vm": vm.model_dump(mode="json")})
+            ctx.note_once(IncomingVm(vm=vm))
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)
             facts = await self._host.hypervisor.host()
-            answer = pre_live_migration_result(ctx, facts).model_dump(mode="json")
-            ctx.note_once("P11", "return-result", answer)
-            return answer
+            answer = AnswerGiven(**dict(pre_live_migration_result(ctx, facts)))
+            ctx.note_once(answer)
+            return answer.to_data()
 
     async def wait_vif_plugged(self, request: Request) -> Data:
         """P12: answer when every port made ahead is wired."""
@@ -184,11 +195,15 @@ class IncomingMigrations:
 
     def heard(self, event: Data) -> None:
         """Another service's report of a VM's port: noted where this host prepares for that VM, once per port."""
-        vm, port, name = (str(event.get(key, "")) for key in ("vm", "port", "name"))
+        try:
+            report = PortReported.from_data(event)
+        except ValueError:
+            return  # another version's: nothing waits for it alone
+        port = report.port
         for ctx in list(self._contexts.values()):
             expected = ctx.history.has(TapsToMake) and any(n.port_id == port for n in taps_made(ctx))
-            if ctx.vm_uuid == vm and expected and not ctx.history.closed:
-                ctx.note_once("P12", f"{name}-{port}", event)
+            if ctx.vm_uuid == report.vm and expected and not ctx.history.closed:
+                ctx.note_once(report, f"{report.name}-{port}")
 
     async def guest_leaves(self, migration_id: str) -> None:
         """A hint from its source: it stands still there, and will run here or go on there."""
@@ -200,7 +215,7 @@ class IncomingMigrations:
         """R0: the source asked both sides; end what waits for its memory here and never ran."""
         ctx = self._known(request)
         ended = await self._host.hypervisor.end_incoming(ctx.vm_uuid, ctx.migration.epoch)
-        ctx.note("R0", "ended-incoming", {"ended": ended})
+        ctx.note(EndedIncoming(ended=ended))
         return {"ended": ended}
 
     async def open_recovery(self, request: Request) -> Data:
@@ -222,13 +237,13 @@ class IncomingMigrations:
         if address not in (self._host.address, *self._host.more_addresses):
             raise BadRequest(f"{address!r} is no migration address of {self._host.name}")
         uri = await self._host.hypervisor.listen_again(ctx.vm_uuid, ctx.migration.epoch, address)
-        ctx.note("M4", "listening-again", {"uri": uri})
+        ctx.note(ListeningAgain(uri=uri))
         return {"uri": uri}
 
     async def end_lost(self, request: Request) -> Data:
         """`end_lost {}`: the source asked both sides: the rest of its memory is gone, it can never run on."""
         ctx = self._known(request)
-        ctx.note_once("M4", "guest-lost-in-postcopy")
+        ctx.note_once(GuestLost())
         ended = await self._host.hypervisor.end_lost(ctx.vm_uuid, ctx.migration.epoch)
         return {"ended": ended}
 
@@ -340,10 +355,10 @@ class IncomingMigrations:
 
     async def decide_alone(self, ctx: Context) -> Decision:
         """What `settle_alone` would do now."""
-        told = ctx.history.notes.get(WROTE_OFF)
-        if told is not None:
-            taken = told["outcome"] == "completed"
-            return Decision(Survivor.TAKE_OVER if taken else Survivor.CLEAN_UP, told["why"])
+        settled = ctx.history.find(WroteOffPeer)
+        if settled is not None:
+            taken = settled.outcome == "completed"
+            return Decision(Survivor.TAKE_OVER if taken else Survivor.CLEAN_UP, settled.why)
         here = await ctx.observe_here()
         return without_source(here, epoch=ctx.migration.epoch, ran=self._arrivals.ran(ctx))
 
@@ -352,7 +367,7 @@ class IncomingMigrations:
         host = ctx.migration.source
         lost = "its own half is written off" if status is Status.COMPLETED else f"the guest was on {host} then"
         reason = f"{host} was declared dead; {why}; {lost}"
-        ctx.write(Kind.STATUS, name=status, data={"status": status, "reason": reason})
+        ctx.write(Kind.STATUS, name=status, data=StatusSet(status=status, reason=reason).to_data())
 
     async def _abandoned(self, ctx: Context) -> bool:
         """Was this host declared dead with the guest on it? Then its half ends without being carried out.
@@ -372,7 +387,7 @@ class IncomingMigrations:
         await unplug_taps(ctx)
         if fate.outcome == "failed":
             await self._runner.run(REMOVE_VOLUME_CONNECTION, _backwards(ctx), forever=True)
-        ctx.note("", "abandoned", fate.model_dump())
+        ctx.note(Abandoned(outcome=fate.outcome, why=fate.why))
         self._close(ctx, "")
         return True
 
@@ -399,7 +414,7 @@ class IncomingMigrations:
         guest = ctx.history.find(VmUpdated)
         report = {
             "row": row,
-            "written_off": ctx.history.notes.get(WROTE_OFF),
+            "written_off": _written_off(ctx),
             "guest_state": guest.power_state if guest else "",
             "guest_reason": (guest and guest.power_reason) or "",
         }
@@ -461,7 +476,9 @@ class IncomingMigrations:
     def _turn(self, ctx: Context) -> Context:
         """From here on this half is compensated: a preparation still under way stops at its next step."""
         if ctx.history.turned is None and not ctx.history.closed:
-            ctx.write(Kind.COMPENSATING, data={"error": SternaError("the source rolls back").to_wire()})
+            ctx.write(
+                Kind.COMPENSATING, data=Turned(error=Failure.of(SternaError("the source rolls back"))).to_data()
+            )
             ctx.abort.set()
         return ctx
 
@@ -473,6 +490,12 @@ def _backwards(ctx: Context) -> Context:
     """The same context for compensation, which no abort stops. Called under the migration's lock."""
     ctx.abort.clear()
     return ctx
+
+
+def _written_off(ctx: Context) -> Data | None:
+    """What this half settled while the other host was thought dead."""
+    settled = ctx.history.find(WroteOffPeer)
+    return settled.to_data() if settled else None
 
 
 def _vm(request: Request) -> Vm:

@@ -11,6 +11,7 @@ import contextlib
 
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.source import OutgoingMigrations
+from sterna.domain.entries.notes import PeerDeclared, Waiting, WroteOffPeer
 from sterna.domain.entries.source import Copied, SourceProven
 from sterna.domain.errors import BadRequest, Refused, SternaError, Undelivered, Unknown
 from sterna.domain.fencing import Survivor, without_destination
@@ -18,7 +19,7 @@ from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import Data, GuestState, Refusal
 from sterna.domain.step import History
 from sterna.domain.whereabouts import Finding, Verdict
-from sterna.migration.context import DECLARED, WROTE_OFF, Context
+from sterna.migration.context import Context
 from sterna.migration.fenced import source_facts
 from sterna.migration.persistent import Turns
 from sterna.ports.clock import Clock
@@ -90,7 +91,7 @@ class Fencing:
             done.append(await self._planned(migration, role))
             ctx = self._context(migration, role)
             if ctx is not None and not ctx.peer_fenced:
-                ctx.note("", DECLARED, {"dead": True, "host": host, "at": str(request.params.get("at", ""))})
+                ctx.note(PeerDeclared(dead=True, host=host, at=str(request.params.get("at", ""))))
             if role is Role.DESTINATION and ctx is not None:
                 self._settle(ctx)
         return {"migrations": done}
@@ -100,8 +101,8 @@ class Fencing:
         back = []
         for migration, role in self._common(_host(request)):
             ctx = self._context(migration, role)
-            if ctx is not None and ctx.peer_fenced and WROTE_OFF not in ctx.history.notes:
-                ctx.note("", DECLARED, {"dead": False, "why": "taken back by an operator"})
+            if ctx is not None and ctx.peer_fenced and not ctx.history.has(WroteOffPeer):
+                ctx.note(PeerDeclared(dead=False, why="taken back by an operator"))
                 back.append(migration.id)
         return {"migrations": back}
 
@@ -111,7 +112,8 @@ class Fencing:
         if known is None or request.sender not in (known[0].source, known[0].destination):
             return {"written_off": None}
         history = History.read(self._journal.entries(request.migration_id))
-        return {"written_off": history.notes.get(WROTE_OFF)}
+        settled = history.find(WroteOffPeer)
+        return {"written_off": settled.to_data() if settled else None}
 
     # ------------------------------------------------------------ the agent's life
 
@@ -177,14 +179,14 @@ class Fencing:
                 why = await self._settle_or_hear(ctx)
             if ctx.peer_fenced and not ctx.history.closed:
                 with contextlib.suppress(SternaError):  # a full disk must not end this: said the next time
-                    ctx.note_change("", "waiting", why or turns.said)
+                    ctx.note_change(Waiting(why=why or turns.said))
                 await self._clock.sleep(AGAIN_S)
         # no await since the last look, so that a word that comes now begins another task
         self._tasks.pop(ctx.migration.id, None)
 
     async def _settle_or_hear(self, ctx: Context) -> str:
         """One try; why it is not over. Where the other host is heard again, the word does not hold any more."""
-        if WROTE_OFF not in ctx.history.notes and await self._lives(ctx.peer_name):
+        if not ctx.history.has(WroteOffPeer) and await self._lives(ctx.peer_name):
             ctx.peer_answered({})
             return ""
         return (await self._destination.settle_alone(ctx)).why

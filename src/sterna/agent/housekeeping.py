@@ -14,12 +14,13 @@ from collections.abc import Callable
 
 import structlog
 
+from sterna.domain.entries.notes import WroteOffPeer
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.plugs import HYBRID, tap_name
 from sterna.domain.whereabouts import GONE, SAVED
 from sterna.kit.tasks import no_leaks
-from sterna.migration.context import WROTE_OFF, HostPorts
+from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 
 log = structlog.get_logger(__name__)
@@ -102,7 +103,7 @@ class Housekeeping:
 
     def prune(self) -> int:
         """Forget migrations that ended long ago and that the controller has read; how many. See `ports.records`."""
-        forgotten = self._journal.prune(self._read_to(), spare=WROTE_OFF)
+        forgotten = self._journal.prune(self._read_to(), spare=WroteOffPeer.entry)
         if forgotten:
             log.info("forgot old migrations", count=forgotten)
         return forgotten

@@ -18,7 +18,9 @@ from sterna.domain.audit import (
     judge_incoming,
     off,
 )
+from sterna.domain.entries.base import Failed, StatusSet
 from sterna.domain.entries.destination import ResourcesUpdated, TargetsRemoved, TargetsToMake, VolumesToAttach
+from sterna.domain.entries.notes import Waiting
 from sterna.domain.entries.source import FilesToRemove, TokensToLeave, VmRemoved
 from sterna.domain.errors import NotFound, SternaError
 from sterna.domain.files import Created
@@ -332,12 +334,13 @@ async def waiting(around: Surroundings) -> list[Found]:
 
 def _says(entries: list[Entry]) -> str:
     for entry in reversed(entries):
-        if entry.kind is Kind.NOTE and entry.name.startswith("waiting") and entry.data.get("why"):
-            return str(entry.data["why"])
+        if (waiting := Waiting.of(entry)) and waiting.why:
+            return waiting.why
         if entry.kind is Kind.FAILED:
-            return str((entry.data.get("error") or {}).get("message", entry.name))
+            return Failed.read(entry).error.message or entry.name
         if entry.kind is Kind.STATUS:
-            return f"{entry.data.get('status')}: {entry.data.get('reason', '')}"
+            told = StatusSet.read(entry)
+            return f"{told.status}: {told.reason}"
     return "open"
 
 

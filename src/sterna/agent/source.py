@@ -15,6 +15,16 @@ import structlog
 from sterna.agent.checks import SourceChecks
 from sterna.agent.peer import RpcPeer
 from sterna.agent.tokens import CheckTokens
+from sterna.domain.entries.base import StatusSet
+from sterna.domain.entries.notes import (
+    AbortAsked,
+    CopySucceeded,
+    DestinationReport,
+    PostcopyAsked,
+    RunsThere,
+    Saw,
+    WrittenOffByPeer,
+)
 from sterna.domain.entries.source import Copied
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, SternaError, Temporary
 from sterna.domain.fencing import WriteOff
@@ -24,18 +34,17 @@ from sterna.domain.model import Data, Vm
 from sterna.domain.objective import Objective, objective_of
 from sterna.domain.status import Status
 from sterna.domain.step import Flow, History
-from sterna.migration.context import ABORT_ASKED, REHEARSE, RUNS_THERE, WRITTEN_OFF, Context, HostPorts
+from sterna.migration.context import REHEARSE, Context, HostPorts
 from sterna.migration.flow import REHEARSAL, SOURCE
 from sterna.migration.persistent import Turns
-from sterna.migration.source import postcopy
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
 from sterna.rpc.outbox import Outbox
 from sterna.saga.runner import Runner
 
-WAITING_DRIVE = "waiting-drive"
-"""Note: why nothing is done for a migration."""
+WAITING_DRIVE = "-drive"
+"""Which note of the family `Waiting`: why nothing is done for a migration."""
 DRIVE_AGAIN_S = 10.0
 
 log = structlog.get_logger(__name__)
@@ -116,7 +125,7 @@ class OutgoingMigrations:
         history = History.read(self._journal.entries(wanted))
         if history.turned is not None:
             return {"accepted": True}  # on its way back already
-        left = {"copy-succeeded", "saw-suspended-postcopy", RUNS_THERE} & history.notes.keys()
+        left = history.has(CopySucceeded) or history.has(Saw, "suspended-postcopy") or history.has(RunsThere)
         if history.closed or history.has(Copied) or left:
             raise Conflict(
                 f"{known[0].vm_name} runs on {known[0].destination} already",
@@ -124,7 +133,7 @@ class OutgoingMigrations:
             )
         ctx = self._contexts.get(wanted)
         if ctx is not None:
-            ctx.note_once("", ABORT_ASKED)
+            ctx.note_once(AbortAsked())
             ctx.abort.set()
         return {"accepted": True}
 
@@ -148,7 +157,7 @@ class OutgoingMigrations:
             raise Conflict(f"the migration of {name} is being rolled back")
         if history.has(Copied):
             raise Conflict(f"{name} runs on {ctx.migration.destination} already")
-        ctx.note_once("M4", postcopy.ASKED)
+        ctx.note_once(PostcopyAsked())
         return {"accepted": True}
 
     def check_report(self, request: Request) -> None:
@@ -157,8 +166,9 @@ class OutgoingMigrations:
             raise BadRequest("destination_report needs `row`, F9 or R7")
         try:
             WriteOff.model_validate(request.params.get("written_off") or {"outcome": "", "why": ""})
+            DestinationReport.from_data(request.params)
         except ValueError as error:
-            raise BadRequest(f"destination_report: written_off cannot be read: {error}") from error
+            raise BadRequest(f"destination_report cannot be read: {error}") from error
 
     async def destination_report(self, request: Request) -> None:
         """Cast `destination_report {row}`: the destination has finished F9 or R7. Raises Temporary, so that it is
@@ -168,10 +178,10 @@ class OutgoingMigrations:
             raise Temporary(f"nothing drives migration {request.migration_id} now", fix="restart this agent")
         if ctx is None or ctx.history.closed:
             return  # a repeat after the end
-        row = _text(request, "row")
-        if request.params.get("written_off"):  # this host was declared dead meanwhile
-            ctx.note_once("", WRITTEN_OFF, request.params["written_off"])
-        ctx.note_once(row, f"dhost-reports-{row}", request.params)
+        report = DestinationReport.from_data(request.params)
+        if report.written_off:  # this host was declared dead meanwhile
+            ctx.note_once(WrittenOffByPeer(**dict(report.written_off)))
+        ctx.note_once(report, report.row, row=report.row)
 
     @property
     def tokens(self) -> CheckTokens:
@@ -216,8 +226,9 @@ class OutgoingMigrations:
         )
         if history.status is None:
             with contextlib.suppress(SternaError):  # a full disk: without a word it is `queued`, too
-                ctx.write(Kind.STATUS, name=Status.QUEUED, data={"status": Status.QUEUED, "reason": "accepted"})
-        if ABORT_ASKED in history.notes:
+                queued = StatusSet(status=Status.QUEUED, reason="accepted")
+                ctx.write(Kind.STATUS, name=Status.QUEUED, data=queued.to_data())
+        if history.has(AbortAsked):
             ctx.abort.set()
         self._contexts[migration.id] = ctx
         flow = REHEARSAL if migration.options.get(REHEARSE) else SOURCE

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sterna.domain.entries.notes import Tuned
 from sterna.domain.entries.source import Copied
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary
-from sterna.domain.journal import Entry, Kind, Role
+from sterna.domain.journal import Entry, Role
 from sterna.domain.model import Data
 from sterna.domain.step import History
 from sterna.migration.context import REHEARSE, HostPorts
@@ -50,6 +51,7 @@ class Tuning:
         except Permanent as error:
             fix = "try again when its status is migrating"
             raise Conflict(f"{migration.vm_name}: {error.message}", fix=fix) from error
-        told = {"bandwidth_bytes_s": limit}
-        self._on_write(self._journal.append(migration.id, Kind.NOTE, row="M3", name="tuned", data=told))
+        note = Tuned(bandwidth_bytes_s=limit)
+        data = note.to_data()
+        self._on_write(self._journal.append(migration.id, note.kind, row=note.under, name=note.entry, data=data))
         return {"accepted": True}

@@ -9,18 +9,11 @@ report. Of a switch to post-copy nothing is said: its pages come after the guest
 
 from __future__ import annotations
 
-from typing import Any
+from sterna.domain.entries.notes import Arrival, SwitchOver
+from sterna.domain.model import Value
 
-from sterna.domain.model import Data, Value
-
-SWITCHED, ARRIVED = "switch-over", "arrival"
-"""Notes: the source's and the destination's part."""
 LEAST_PAUSE_MS = 100
 """A pass that begins sooner after the stop than this says nothing: two events may be told in another order."""
-PAUSED_MS = "paused_ms"
-"""In the source's part: for how long the guest had been paused when its switch-over began."""
-RAN = "guest-ran-here"
-"""Note of the destination: the guest's vCPUs ran there."""
 STOPPED, DEVICE, SENT = "suspended-migrated", "migration-device", "migration-completed"
 """Events: the source's vCPUs stand still; QEMU begins with the rest and the devices; all was sent (or came)."""
 TOLD_BY_QEMU = frozenset({DEVICE, SENT})
@@ -53,7 +46,7 @@ class SourceTimes:
         self._sent_on_ms: float | None = None
         """The last pass that began although the guest stood still."""
 
-    def take(self, kind: str, at_ms: float | None) -> Data | None:
+    def take(self, kind: str, at_ms: float | None) -> SwitchOver | None:
         """One more event; the whole record once all has been sent."""
         if at_ms is None:
             return None
@@ -71,18 +64,18 @@ class SourceTimes:
             return None
         return self._record(at_ms)
 
-    def _record(self, sent_ms: float) -> Data:
+    def _record(self, sent_ms: float) -> SwitchOver:
         """libvirt calls every stop while it copies one for the switch-over. But after a switch-over has begun, QEMU
         begins no pass before its device state: where one began, the guest had been paused in mid-copy."""
         stopped, device, paused = self._at[STOPPED], self._at.get(DEVICE), self._sent_on_ms
         if paused is not None and paused - stopped < LEAST_PAUSE_MS:
             paused = None
-        parts: Data = {
-            "last_pass_ms": _between(self._pass_ms, stopped),
-            "stop_ms": _between(stopped if paused is None else paused, device),
-            "device_state_ms": _between(device, sent_ms),
-        }
-        return parts if paused is None else parts | {PAUSED_MS: _between(stopped, paused)}
+        return SwitchOver(
+            last_pass_ms=_between(self._pass_ms, stopped),
+            stop_ms=_between(stopped if paused is None else paused, device),
+            device_state_ms=_between(device, sent_ms),
+            paused_ms=None if paused is None else _between(stopped, paused),
+        )
 
 
 class DestinationTimes:
@@ -99,14 +92,14 @@ class DestinationTimes:
         elif kind == "resumed-migrated":
             self._runs_ms = at_ms
 
-    def record(self, told_ms: float | None) -> Data | None:
+    def record(self, told_ms: float | None) -> Arrival | None:
         """The network was told at `told_ms`; None: before the guest ran. None where it came in another way."""
         if self._runs_ms is None:
             return None
-        return {
-            "resume_ms": _between(self._here_ms, self._runs_ms),
-            "network_ms": 0.0 if told_ms is None else _between(self._runs_ms, told_ms),
-        }
+        return Arrival(
+            resume_ms=_between(self._here_ms, self._runs_ms),
+            network_ms=0.0 if told_ms is None else _between(self._runs_ms, told_ms),
+        )
 
 
 def _between(first: float | None, last: float | None) -> float | None:
@@ -116,8 +109,14 @@ def _between(first: float | None, last: float | None) -> float | None:
     return round(last - first, 3)
 
 
-def downtime(source: dict[str, Any] | None, destination: dict[str, Any] | None) -> Downtime:
+def downtime(source: SwitchOver | None, destination: Arrival | None) -> Downtime:
     """Both parts together."""
-    told = {**(source or {}), **(destination or {})}
-    known = {name: value for name, value in told.items() if name in Downtime.model_fields}
-    return Downtime(**known, reason="" if known else "no agent watched the switch-over")
+    left, came = source or SwitchOver(), destination or Arrival()
+    return Downtime(
+        last_pass_ms=left.last_pass_ms,
+        stop_ms=left.stop_ms,
+        device_state_ms=left.device_state_ms,
+        resume_ms=came.resume_ms,
+        network_ms=came.network_ms,
+        reason="" if source or destination else "no agent watched the switch-over",
+    )

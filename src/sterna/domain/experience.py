@@ -12,6 +12,8 @@ from statistics import median
 
 from sterna.domain.convergence import Action
 from sterna.domain.copying import CompletedJob
+from sterna.domain.entries.destination import VmUpdated
+from sterna.domain.entries.notes import CopyExpected, CopySucceeded, PostcopyAsked, Steered, Tuned
 from sterna.domain.forecast import (
     JOB_MS,
     SETUP_MS,
@@ -28,6 +30,7 @@ from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Value
 from sterna.domain.objective import objective_of
 from sterna.domain.report import build_report
+from sterna.domain.step import History
 
 LEAST_SENDING_MS = JOB_MS / 2
 """A copy that sent for less says nothing of the rate: what else libvirt's job does varies by as much."""
@@ -207,22 +210,22 @@ class Experience(Value):
 def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None:
     """What a completed migration teaches, from both hosts' journals; None where its copy's end was not seen."""
     own = [e for e in entries if e.migration_id == migration.id]
-    notes = {e.name: e.data for e in own if e.kind is Kind.NOTE and e.role is Role.SOURCE}
-    jobs = [CompletedJob.model_validate(e.data["job"]) for e in own if e.row in ("M5", "F8") and e.data.get("job")]
+    history = History.read(e for e in own if e.role is Role.SOURCE)
+    jobs = [job for e in own if e.row in ("M5", "F8") and (job := _job(e))]
     copy_ms = next((j.total_ms for j in jobs if j.total_ms is not None), None)
     if copy_ms is None:
         return None
-    report, before = build_report(migration, own), notes.get("load", {})
-    told, load, link = before.get("forecast"), before.get("assumed"), before.get("link") or {}
+    report, before = build_report(migration, own), history.find(CopyExpected) or CopyExpected()
+    link, steered = before.link, history.find(Steered)
     return Outcome(
         vm=migration.vm_uuid,
         source=migration.source,
         destination=migration.destination,
-        forecast=Forecast.model_validate(told) if told else Forecast(mode=Mode.PRECOPY, ends=True, odds=1),
-        load=Load.model_validate(load) if load else None,
-        bandwidth_bytes_s=link.get("bandwidth_bytes_s"),
-        link_bytes_s=link.get("link_bytes_s"),
-        limited=link.get("limited", False),
+        forecast=before.forecast or Forecast(mode=Mode.PRECOPY, ends=True, odds=1),
+        load=before.assumed,
+        bandwidth_bytes_s=link.bandwidth_bytes_s if link else None,
+        link_bytes_s=link.link_bytes_s if link else None,
+        limited=link.limited if link else False,
         actual=Actual(
             total_ms=report.total_ms,
             copy_ms=copy_ms,
@@ -231,9 +234,14 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
         ),
         memory_bytes=next((j.memory_total for j in jobs if j.memory_total), None),
         limit_bytes_s=objective_of(migration.options).bandwidth_bytes_s,
-        tuned="tuned" in notes,
-        ended_otherwise="postcopy-asked" in notes or notes.get("steered", {}).get("action") in ENDED_BY,
+        tuned=history.has(Tuned),
+        ended_otherwise=history.has(PostcopyAsked) or (steered is not None and steered.action in ENDED_BY),
     )
+
+
+def _job(entry: Entry) -> CompletedJob | None:
+    """The finished job's statistics, at M5 as the source counted, at F8 as the destination did."""
+    return (VmUpdated if entry.kind is Kind.DONE else CopySucceeded).read(entry).job
 
 
 class Accuracy(Value):

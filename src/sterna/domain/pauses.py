@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sterna.domain.downtime import PAUSED_MS, RAN, SWITCHED
 from sterna.domain.entries.destination import VmUpdated
+from sterna.domain.entries.notes import RanHere, Saw, SwitchOver
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import GuestState, Value
 
@@ -23,7 +23,7 @@ _WORDS = {
     "pmsuspended": "it is suspended to RAM",
 }
 """Why a guest is paused: details of libvirt's events, and its reasons of a state."""
-_RESUMED = ("saw-resumed", "saw-resumed-migrated")
+_RESUMED = ("resumed", "resumed-migrated")
 _BY_SOMEBODY = ("user", "paused")
 
 
@@ -53,17 +53,18 @@ def pause_of(source: Sequence[Entry], destination: Sequence[Entry]) -> Pause:
     """From the entries of both sides, each in order."""
     before = ""
     for entry in source:
-        if entry.kind is Kind.NOTE and entry.name == "saw-suspended":
-            before = words_of(str(entry.data.get("detail", "")))
-        elif entry.kind is Kind.NOTE and entry.name in _RESUMED:
+        saw, switched = Saw.of(entry), SwitchOver.of(entry)
+        if saw and Saw.about(entry) == "suspended":
+            before = words_of(saw.detail)
+        elif saw and Saw.about(entry) in _RESUMED:
             before = ""
-        elif entry.kind is Kind.NOTE and entry.name == SWITCHED and entry.data.get(PAUSED_MS):
-            before = before or f"for {entry.data[PAUSED_MS] / 1000:.1f} s"
+        elif switched and switched.paused_ms:
+            before = before or f"for {switched.paused_ms / 1000:.1f} s"
     done = (e for e in reversed(destination) if e.row == "F8" and e.kind is Kind.DONE)
     seen = next(map(VmUpdated.read, done), VmUpdated())
     reason = seen.power_reason or ""
     if seen.power_state != GuestState.PAUSED:
         return Pause(before=before)
-    ran = any(e.kind is Kind.NOTE and e.name == RAN for e in destination)
+    ran = any(map(RanHere.of, destination))
     by_somebody = seen.power_reason is None or reason in _BY_SOMEBODY
     return Pause(before=before, now=f"paused {words_of(reason)}", ran_there=ran and by_somebody)

@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sterna.domain.copying import CompletedJob, JobSample
-from sterna.domain.downtime import ARRIVED, SWITCHED, Downtime, downtime
+from sterna.domain.downtime import Downtime, downtime
+from sterna.domain.entries.base import StatusSet
 from sterna.domain.entries.destination import VmUpdated
+from sterna.domain.entries.notes import (
+    Arrival,
+    CopySucceeded,
+    Iteration,
+    RehearsedCopy,
+    StreamChosen,
+    SwitchOver,
+)
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data, Value
+from sterna.domain.model import Value
 from sterna.domain.objective import Solution
 from sterna.domain.pauses import pause_of
 from sterna.domain.status import Status
+from sterna.domain.step import History
 
 
 class Phase(Value):
@@ -60,12 +70,12 @@ _NOT_REPORTED = "the destination's libvirt has not reported it"
 def _statuses(source: list[Entry]) -> list[Entry]:
     """The entries at which the status changed; the first is the acceptance, after which it is queued."""
     first = [e for e in source if e.kind is Kind.ACCEPTED][:1]
-    queued = Status.QUEUED.value
-    return first + [e for e in source if e.kind is Kind.STATUS and not (first and e.data.get("status") == queued)]
+    queued = Status.QUEUED.value if first else None
+    return first + [e for e in source if e.kind is Kind.STATUS and StatusSet.read(e).status != queued]
 
 
 def _is_final(entry: Entry) -> bool:
-    return entry.kind is Kind.STATUS and str(entry.data.get("status")) in {
+    return entry.kind is Kind.STATUS and StatusSet.read(entry).status in {
         s.value for s in Status if s.final or s is Status.ERROR
     }
 
@@ -81,7 +91,7 @@ def _phases(source: list[Entry]) -> tuple[Phase, ...]:
     marks = _statuses(source)
     phases = []
     for index, entry in enumerate(marks):
-        status = str(entry.data.get("status", "")) if entry.kind is Kind.STATUS else Status.QUEUED.value
+        status = StatusSet.read(entry).status if entry.kind is Kind.STATUS else Status.QUEUED.value
         if _is_final(entry):
             continue
         if index + 1 == len(marks):
@@ -109,23 +119,23 @@ def _job(destination: list[Entry]) -> CompletedJob | None:
 def _source_job(source: list[Entry]) -> CompletedJob | None:
     """The finished job as the source saw it: only there are the disks counted."""
     for entry in reversed(source):
-        if entry.row == "M5" and entry.data.get("job"):
-            return CompletedJob.model_validate(entry.data["job"])
+        if entry.row == CopySucceeded.under and (job := CopySucceeded.read(entry).job):
+            return job
     return None
 
 
 def _last_sample(source: list[Entry]) -> JobSample | None:
     for entry in reversed(source):
-        if entry.row == "M3" and entry.data.get("sample"):
-            return JobSample.model_validate(entry.data["sample"])
+        if entry.row == RehearsedCopy.under and (sample := RehearsedCopy.read(entry).sample):
+            return sample
     return None
 
 
 def _iterations(source: list[Entry]) -> int | None:
-    seen = [
-        n for e in source if e.row == "M3" and (n := (e.data.get("sample") or e.data).get("iteration")) is not None
-    ]
-    return max(seen, default=None)
+    looks = [e for e in source if e.row == "M3"]
+    samples = filter(None, (RehearsedCopy.read(e).sample for e in looks))
+    seen = [Iteration.read(e).iteration for e in looks] + [sample.iteration for sample in samples]
+    return max((number for number in seen if number is not None), default=None)
 
 
 def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
@@ -137,7 +147,8 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
     sent = _source_job(source) or CompletedJob()
     sample = _last_sample(source) or JobSample()
     total_ms, total_reason = _total(source)
-    made_of = _noted(source, "stream")
+    left, came = History.read(source), History.read(destination)
+    made_of = left.find(StreamChosen)
     no_downtime = pause.no_downtime(migration.source, migration.destination)
     counted = job if not no_downtime else CompletedJob()
     no_downtime = no_downtime if no_downtime or job.downtime_ms is not None else _NOT_REPORTED
@@ -148,18 +159,13 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
         downtime_net_ms=counted.downtime_net_ms,
         downtime_reason=no_downtime,
         guest=f"{pause.now} on {migration.destination}" if pause.now else "",
-        downtime=downtime(_noted(source, SWITCHED), _noted(destination, ARRIVED)),
-        stream=Solution.model_validate(made_of) if made_of else None,
+        downtime=downtime(left.find(SwitchOver), came.find(Arrival)),
+        stream=Solution(**dict(made_of)) if made_of else None,
         bytes_memory=_seen(_seen(job.memory_processed, sent.memory_processed), sample.memory_processed),
         bytes_disks=_seen(sent.disk_processed, sample.disk_processed),
         iterations=_seen(job.iterations, _iterations(source)),
         phases=_phases(source),
     )
-
-
-def _noted(entries: list[Entry], name: str) -> Data | None:
-    """The last note of that name."""
-    return next((e.data for e in reversed(entries) if e.kind is Kind.NOTE and e.name == name), None)
 
 
 def _seen(final: int | None, running: int | None) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
-from sterna.domain.entries.base import Done, NoPlan, Outcome, Plan, Recorded
+from sterna.domain.entries.base import Done, Failure, NoPlan, Outcome, Plan, Recorded, StatusSet, Turned
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import Data
 
@@ -131,6 +131,11 @@ class History:
     released: bool = False
     closed: bool = False
 
+    @property
+    def failure(self) -> Failure:
+        """The error that turned it back; an empty one while it goes forward."""
+        return Turned.from_data(self.turned or {}).error or Failure()
+
     def has(self, what: type[Recorded], about: str = "") -> bool:
         """Is there an entry of this kind and name? `about`: of a family of notes, which one."""
         return what.entry + about in self._data(what)
@@ -162,11 +167,12 @@ class History:
         elif entry.kind is Kind.DONE:
             self.results[entry.name] = entry.data
         elif entry.kind is Kind.COMPENSATING:
-            self.turned = None if "forward" in entry.data else self.turned or entry.data
+            forward = Turned.read(entry).forward
+            self.turned = (self.turned or entry.data) if forward is None else None
         elif entry.kind is Kind.NOTE:
             self.notes[entry.name] = entry.data
         elif entry.kind is Kind.STATUS:
-            self.status = str(entry.data.get("status"))
+            self.status = StatusSet.read(entry).status
         elif entry.kind is Kind.RELEASED:
             self.released = True
         elif entry.kind is Kind.CLOSED:

@@ -9,12 +9,26 @@ from functools import cached_property
 
 import structlog
 
+from sterna.domain.entries.base import Note, StatusSet
+from sterna.domain.entries.notes import (
+    AskedDestination,
+    Counted,
+    DestinationNotReached,
+    HeldOldCopy,
+    IncomingVm,
+    PeerDeclared,
+    RunsThere,
+    Saw,
+    StreamChosen,
+    WrittenOffByPeer,
+    WroteOffPeer,
+)
 from sterna.domain.entries.source import Snapshot
 from sterna.domain.errors import Permanent, SternaError, Undelivered, Unknown
 from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Disk, GuestState, Observation, Vm
-from sterna.domain.objective import CopyParameters, Objective, objective_of
+from sterna.domain.objective import Objective, objective_of
 from sterna.domain.policies import May
 from sterna.domain.status import Status, check_transition
 from sterna.domain.step import History
@@ -35,30 +49,8 @@ from sterna.ports.volume import Volumes
 
 log = structlog.get_logger(__name__)
 
-HELD = "held-old-copy"
-"""Note: libvirt let the source's old copy run again; it was paused here, by Sterna and by nobody else."""
-RUNS_THERE = "runs-on-destination"
-"""Note: in post-copy, the guest was seen to run on the destination."""
-AUTOSTART = "autostart-at-source"
-"""Note of the destination: whether its host started the VM by itself, until Sterna took that over."""
-DECLARED = "peer-declared-dead"
-"""Note: an operator says that the other host is gone and fenced (`dead`: false once it was heard again)."""
-WROTE_OFF = "wrote-off-peer"
-"""Note: this half acted on that word. From here on the other half complies with this one, should it come back."""
-WRITTEN_OFF = "written-off-by-peer"
-"""Note: this host was declared dead, and the other half has settled the migration (a `WriteOff`)."""
-STREAM = "stream"
-"""Note: what the copy's stream is made of, with the reasons (a `Solution`)."""
-ABORT_ASKED = "abort-asked"
-"""Note: whoever drives it next ends it, too."""
 REHEARSE = "rehearse"
 """Option: `prepare`, or `copy`: everything is to be undone again."""
-REHEARSED, REHEARSED_COPY = "rehearsed", "rehearsed-copy"
-"""Notes: what a rehearsal has tried, and how far its copy came."""
-PORTS_SWITCHED = "ports-switched"
-"""Note: the network service has made the ports the destination's, at the switch-over."""
-P3_TRIED = "asking-destination"
-P3_UNDELIVERED = "destination-not-reached"
 
 
 @dataclass(frozen=True)
@@ -170,19 +162,20 @@ class Context:
         if last is not None:
             self.on_write(last)
 
-    def note(self, row: str, name: str, data: Data | None = None) -> None:
-        """Journal something seen or sent."""
-        self.write(Kind.NOTE, row=row, name=name, data=data)
+    def note(self, note: Note, about: str = "", *, row: str | None = None, lazily: bool = False) -> None:
+        """Journal something seen or sent. `about`: which of its family; `row`: another one than its own."""
+        under = note.under if row is None else row
+        self.write(Kind.NOTE, row=under, name=note.entry + about, data=note.to_data(), lazily=lazily)
 
-    def note_once(self, row: str, name: str, data: Data | None = None) -> None:
+    def note_once(self, note: Note, about: str = "", *, row: str | None = None) -> None:
         """The same, but not again after a restart."""
-        if name not in self.history.notes:
-            self.note(row, name, data)
+        if not self.history.has(type(note), about):
+            self.note(note, about, row=row)
 
-    def note_change(self, row: str, name: str, why: str) -> None:
-        """Journal a reason, unless the last note of this name says the same."""
-        if self.history.notes.get(name, {}).get("why") != why:
-            self.note(row, name, {"why": why})
+    def note_change(self, note: Note, about: str = "", *, row: str | None = None) -> None:
+        """The same, unless the last note of this name says the same."""
+        if self.history.find(type(note), about) != note:
+            self.note(note, about, row=row)
 
     def set_status(self, status: Status, reason: str) -> None:
         """Journal a status change; idempotent. Raises ValueError if the status may not follow."""
@@ -190,15 +183,16 @@ class Context:
         if current is status:
             return
         check_transition(current, status)
-        self.write(Kind.STATUS, name=status, data={"status": status, "reason": reason})
+        self.write(Kind.STATUS, name=status, data=StatusSet(status=status, reason=reason).to_data())
 
-    def count(self, name: str) -> None:
+    def count(self, what: type[Counted]) -> None:
         """Journal that it happened once more."""
-        self.note("", name, {"times": self.times(name) + 1})
+        self.note(what(times=self.times(what) + 1))
 
-    def times(self, name: str) -> int:
+    def times(self, what: type[Counted]) -> int:
         """How often `count` has journaled it."""
-        return int(self.history.notes.get(name, {}).get("times", 0))
+        counted = self.history.find(what)
+        return counted.times if counted else 0
 
     @property
     def untouched(self) -> bool:
@@ -206,23 +200,22 @@ class Context:
 
         A try whose outcome is not in the journal (this agent died) counts as one that arrived.
         """
-        return 0 < self.times(P3_TRIED) == self.times(P3_UNDELIVERED)
+        return 0 < self.times(AskedDestination) == self.times(DestinationNotReached)
 
     @property
     def peer_fenced(self) -> bool:
         """An operator declared the other host dead, and it has not been heard since."""
-        return bool(self.history.notes.get(DECLARED, {}).get("dead"))
+        declared = self.history.find(PeerDeclared)
+        return declared is not None and declared.dead
 
     @property
     def written_off(self) -> WriteOff | None:
         """What the other half settled while this host was thought dead."""
-        told = self.history.notes.get(WRITTEN_OFF)
-        return WriteOff.model_validate(told) if told else None
+        return self.history.find(WrittenOffByPeer)
 
     def write_off(self, outcome: str, why: str) -> None:
         """Journal, before acting on it, that this half ends the migration without the other one."""
-        word = WriteOff(outcome=outcome, why=why)
-        self.note_once("", WROTE_OFF, word.model_dump() | {"host": self.peer_name})
+        self.note_once(WroteOffPeer(outcome=outcome, why=why, host=self.peer_name))
 
     @property
     def peer_name(self) -> str:
@@ -236,15 +229,15 @@ class Context:
 
     def incoming_vm(self) -> Vm:
         """On the destination: the VM as the source described it at P3."""
-        return Vm.model_validate(self.history.notes["incoming-vm"]["vm"])
+        return self.history.get(IncomingVm).vm
 
     @property
     def postcopy(self) -> bool:
         """May the copy be switched to post-copy? Not where the hosts cannot, whatever the user permits."""
-        chosen = self.history.notes.get(STREAM)
-        if chosen is None:  # the copy has not been put together yet
+        chosen = self.history.find(StreamChosen)
+        if chosen is None or chosen.parameters is None:  # the copy has not been put together yet
             return May.POSTCOPY in self.wanted.may
-        return CopyParameters.model_validate(chosen["parameters"]).postcopy
+        return chosen.parameters.postcopy
 
     @cached_property
     def wanted(self) -> Objective:
@@ -259,16 +252,13 @@ class Context:
     @property
     def handed_over(self) -> bool:
         """Was the guest seen to run on the destination, or libvirt to end the source's QEMU because it did?"""
-        return (
-            RUNS_THERE in self.history.notes
-            or HELD in self.history.notes
-            or "saw-stopped-migrated" in self.history.notes
-        )
+        history = self.history
+        return history.has(RunsThere) or history.has(HeldOldCopy) or history.has(Saw, "stopped-migrated")
 
     @property
     def switching(self) -> bool:
         """Was the source's guest ever paused for the switch-over?"""
-        return "saw-suspended-migrated" in self.history.notes
+        return self.history.has(Saw, "suspended-migrated")
 
     @property
     def token(self) -> str:
@@ -286,7 +276,7 @@ class Context:
             seen = await self.host.hypervisor.observe(self.vm_uuid)
         except SternaError as error:
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
-        if HELD in self.history.notes and seen.state is GuestState.PAUSED and seen.reason == "user":
+        if self.history.has(HeldOldCopy) and seen.state is GuestState.PAUSED and seen.reason == "user":
             return seen.model_copy(update={"reason": "migration"})  # nobody's wish but ours
         return seen
 
@@ -312,10 +302,11 @@ class Context:
         """The other host is alive: what was believed of it holds no longer, and its word on us is taken.
 
         Raises ValueError for one that cannot be read."""
-        if self.peer_fenced and WROTE_OFF not in self.history.notes:
-            self.note("", DECLARED, {"dead": False, "why": f"{self.peer_name} answers again"})
+        if self.peer_fenced and not self.history.has(WroteOffPeer):
+            self.note(PeerDeclared(dead=False, why=f"{self.peer_name} answers again"))
         if answer.get("written_off"):
-            self.note_once("", WRITTEN_OFF, WriteOff.model_validate(answer["written_off"]).model_dump())
+            told = WriteOff.model_validate(answer["written_off"])
+            self.note_once(WrittenOffByPeer(outcome=told.outcome, why=told.why))
 
     async def ask_fate(self) -> WriteOff | None:
         """Did the other half settle the migration while this host was thought dead? Asked before anything is done

@@ -5,11 +5,12 @@ Called wherever the source has asked both hypervisors; the decisions themselves 
 
 from __future__ import annotations
 
+from sterna.domain.entries.notes import CopyStarted, CopySucceeded, WroteOffPeer
 from sterna.domain.entries.source import Copied, Snapshot
 from sterna.domain.fencing import SourceFacts, after_return, without_destination
 from sterna.domain.model import DiskKind, GuestState, Observation
 from sterna.domain.whereabouts import Finding, Verdict
-from sterna.migration.context import WROTE_OFF, Context
+from sterna.migration.context import Context
 
 _OUTCOME = {
     Verdict.ENDED_AT_DESTINATION: "completed",
@@ -21,16 +22,15 @@ _OUTCOME = {
 
 def source_facts(ctx: Context) -> SourceFacts:
     """What this journal knows of the copy."""
-    notes = ctx.history.notes
-    handed_over = ctx.handed_over or "copy-succeeded" in notes or ctx.history.has(Copied)
-    settled = notes.get(WROTE_OFF, {}).get("outcome") == "completed"
+    history, settled = ctx.history, ctx.history.find(WroteOffPeer)
+    handed_over = ctx.handed_over or history.has(CopySucceeded) or history.has(Copied)
     shared = False
-    if ctx.history.has(Snapshot):
+    if history.has(Snapshot):
         disks = ctx.vm_before().disks
         shared = any(not d.local and not d.read_only and d.kind is not DiskKind.EMPTY for d in disks)
     return SourceFacts(
-        started="copy-started" in notes,
-        handed_over=handed_over or settled,
+        started=history.has(CopyStarted),
+        handed_over=handed_over or (settled is not None and settled.outcome == "completed"),
         shared_disks=shared,
     )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import structlog
 
+from sterna.domain.entries.base import Failed, Failure, StatusSet, Turned
 from sterna.domain.journal import Entry, Kind, Migration
-from sterna.domain.model import Data
 
 _log = structlog.get_logger(__name__)
 
@@ -17,20 +17,23 @@ _log = structlog.get_logger(__name__)
 def log_entry(migration: Migration, host: str, entry: Entry) -> None:
     """Log what an entry of this host's journal says. Most entries say nothing that an operator must know."""
     log = _log.bind(migration=migration.id, vm=migration.vm_name, host=host)
-    data = entry.data
-    if entry.kind is Kind.STATUS:
-        log.info("status", status=str(data.get("status", "")), reason=str(data.get("reason", "")))
-    elif entry.kind is Kind.FAILED:
-        error, again = _error(data), not data.get("final")
-        log.warning("a step failed", row=entry.row, step=entry.name, again=again, **error)
-    elif entry.kind is Kind.COMPENSATING and "forward" in data:
-        log.warning("the rollback ends: the guest has arrived", why=str(data["forward"]))
-    elif entry.kind is Kind.COMPENSATING:
-        log.warning("rolls back", **_error(data))
-    elif entry.kind is Kind.CLOSED:
-        log.info("closed")
+    match entry.kind:
+        case Kind.STATUS:
+            status = StatusSet.read(entry)
+            log.info("status", status=status.status, reason=status.reason)
+        case Kind.FAILED:
+            failed = Failed.read(entry)
+            row, again, error = entry.row, not failed.final, failed.error
+            log.warning("a step failed", row=row, step=entry.name, again=again, error=error.message, fix=error.fix)
+        case Kind.COMPENSATING:
+            _log_turn(log, Turned.read(entry))
+        case Kind.CLOSED:
+            log.info("closed")
 
 
-def _error(data: Data) -> dict[str, str]:
-    error = data.get("error") or {}
-    return {"error": str(error.get("message", "")), "fix": str(error.get("fix", ""))}
+def _log_turn(log: structlog.stdlib.BoundLogger, turned: Turned) -> None:
+    error = turned.error or Failure()
+    if turned.forward is not None:
+        log.warning("the rollback ends: the guest has arrived", why=turned.forward)
+    else:
+        log.warning("rolls back", error=error.message, fix=error.fix)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import structlog
 
+from sterna.domain.entries.notes import Waiting
 from sterna.domain.errors import SternaError
 from sterna.kit.tasks import no_leaks
 from sterna.migration.context import Context
@@ -19,8 +20,8 @@ class Turns:
     """The turns of one loop."""
 
     def __init__(self, ctx: Context, what: str, note: str = "", *, row: str = "M4") -> None:
-        """`note`: where the reason is journaled, under `row`, whenever its words change; '' where it is of no
-        interest."""
+        """`note`: which of the family `Waiting` has the reason, journaled under `row` whenever its words change; ''
+        where it is of no interest."""
         self._ctx, self._what, self._note, self._row = ctx, what, note, row
         self._logged = ""
         self.said = ""
@@ -46,4 +47,5 @@ class Turns:
             tell("tried again", what=self._what, why=why, migration=self._ctx.migration.id, exc_info=bug)
         if self._note:
             with contextlib.suppress(SternaError):  # a full disk: said the next time
-                self._ctx.note_change(self._row, self._note, f"{self._what} is tried again: {why}")
+                waiting = Waiting(why=f"{self._what} is tried again: {why}")
+                self._ctx.note_change(waiting, self._note, row=self._row)

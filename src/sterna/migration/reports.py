@@ -6,13 +6,12 @@ so it is asked, too.
 
 from __future__ import annotations
 
+from sterna.domain.entries.notes import DestinationReport, Waiting
 from sterna.domain.errors import SternaError
 from sterna.kit.waiting import paused
 from sterna.migration.context import Context
 
 ASK_EVERY_S = 60.0
-FORGOTTEN = "forgotten"
-"""In the note of a report: the destination does not know the migration any more."""
 _UNKNOWN = "unknown"
 
 
@@ -22,14 +21,14 @@ async def wait_report(ctx: Context, row: str, outcome: str) -> bool:
     False where none will come: the destination is fenced, or it settled the migration as something else than
     `outcome` while this host was thought dead.
     """
-    while _name(row) not in ctx.history.notes:
+    while not ctx.history.has(DestinationReport, row):
         if ctx.peer_fenced:
             ctx.write_off(outcome, f"{ctx.migration.destination} was declared dead before it reported {row}")
             return False
         if ctx.written_off is not None and ctx.written_off.outcome != outcome:
             return False
         why = f"waiting for {ctx.migration.destination} to report {row}"
-        ctx.note_once("", f"waiting-{_name(row)}", {"why": why})
+        ctx.note_once(Waiting(why=why), f"-{DestinationReport.entry}{row}")
         ctx.news.clear()
         if not await _news(ctx):
             await _ask(ctx, row)
@@ -38,14 +37,11 @@ async def wait_report(ctx: Context, row: str, outcome: str) -> bool:
 
 def forgotten(ctx: Context, row: str) -> str:
     """What to say of a destination that does not know the migration any more; '' where it reported."""
-    if FORGOTTEN not in ctx.history.notes.get(_name(row), {}):
+    report = ctx.history.find(DestinationReport, row)
+    if report is None or not report.forgotten:
         return ""
     there = ctx.migration.destination
     return f"{there} has no record of it any more (`sterna audit {there}` shows what is left there)"
-
-
-def _name(row: str) -> str:
-    return f"dhost-reports-{row}"
 
 
 async def _ask(ctx: Context, row: str) -> None:
@@ -53,8 +49,10 @@ async def _ask(ctx: Context, row: str) -> None:
         ending = (await ctx.peer.call("migration_ending", {})).get("ending")
     except SternaError:
         return  # it is away: it reports when it is back, or is asked again
-    if ending in (row, _UNKNOWN):
-        ctx.note_once(row, _name(row), {"row": row} | ({FORGOTTEN: True} if ending == _UNKNOWN else {}))
+    if ending == row:
+        ctx.note_once(DestinationReport(row=row), row, row=row)
+    elif ending == _UNKNOWN:
+        ctx.note_once(DestinationReport(row=row, forgotten=True), row, row=row)
 
 
 async def _news(ctx: Context) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sterna.domain.entries.notes import IncomingVm
 from sterna.domain.journal import Role
 from sterna.domain.model import Disk, Refusal, Vm
 from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, uncarriable
@@ -78,8 +79,7 @@ def counted_on(journal: Journal, secret: Secret, *, besides: str = "") -> bool:
         if role is not Role.DESTINATION or migration.id == besides:
             continue
         for entry in journal.entries(migration.id):
-            if entry.name == "incoming-vm" and any(
-                refers(ref, secret) for ref in refs_of(Vm.model_validate(entry.data["vm"]).disks)
-            ):
+            incoming = IncomingVm.of(entry)
+            if incoming and any(refers(ref, secret) for ref in refs_of(incoming.vm.disks)):
                 return True
     return False

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from sterna.domain.entries.base import Outcome, Plan
+from sterna.domain.entries.base import Failed, Failure, Outcome, Plan, Turned
 from sterna.domain.errors import Cancelled, Permanent, SternaError, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
@@ -78,19 +78,19 @@ class Runner:
                 try:
                     await self.run(flow.until_pivot, ctx)
                 except SternaError as error:
-                    await self._turn(ctx, {"error": error.to_wire()})
+                    await self._turn(ctx, Turned(error=Failure.of(error)))
             try:
                 await self.run(flow.remaining(ctx.history), ctx, forever=True)
             except PivotPassed as found:
-                await self._turn(ctx, {"forward": str(found)})
+                await self._turn(ctx, Turned(forward=str(found)))
                 await self._clock.sleep(ONWARD_DELAY_S)
 
-    async def _turn(self, ctx: C, why: Data) -> None:
+    async def _turn(self, ctx: C, why: Turned) -> None:
         """Journal which way it goes from here on, however long that takes: nothing is done before."""
         backoff = Backoff(FIRST_DELAY_S, LONGEST_DELAY_S)
         while True:
             try:
-                ctx.write(Kind.COMPENSATING, data=why)
+                ctx.write(Kind.COMPENSATING, data=why.to_data())
                 return
             except SternaError as error:
                 retry_s = backoff.seconds
@@ -135,7 +135,7 @@ class Runner:
             waited_s = (now_ms - failing_ms) / 1000
             final = not forever and (isinstance(error, Permanent) or waited_s >= step.patience_s)
             if final or error.message != said:  # said once, not every ten seconds for a week
-                fact = {"error": error.to_wire(), "final": final}
+                fact = Failed(error=Failure.of(error), final=final).to_data()
                 with contextlib.suppress(SternaError):  # a full disk, perhaps what failed the step: said next time
                     ctx.write(Kind.FAILED, row=step.row, name=step.name, data=fact)
                     said = error.message

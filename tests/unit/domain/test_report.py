@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.domain.downtime import RAN, SWITCHED
+from sterna.domain.entries.notes import RanHere, SwitchOver
 from sterna.domain.experience import outcome_of
 from sterna.domain.journal import Kind, Role
 from sterna.domain.report import build_report
@@ -58,7 +58,7 @@ def paused_source(*events: tuple[str, str]) -> Book:
 def arrived(state: str, reason: str, *, ran: bool = True) -> Book:
     book = Book(Role.DESTINATION, boot="dest-1").accepted()
     if ran:
-        book.write(Kind.NOTE, "M4", RAN)
+        book.write(Kind.NOTE, "M4", RanHere.entry)
     told = {"power_state": state, "power_reason": reason, "job": JOB.model_dump()}
     return book.step("F8", data=told).step("F9").end()
 
@@ -84,7 +84,7 @@ def test_a_pause_that_libvirt_took_for_the_switch_over() -> None:
     """It let the guest run again at its arrival, and counted from the pause."""
     source = paused_source(("suspended-migrated", "migrated"))
     switched = {"last_pass_ms": None, "stop_ms": 9.0, "device_state_ms": 81.0, "paused_ms": 5232.0}
-    source.write(Kind.NOTE, "M4", SWITCHED, switched)
+    source.write(Kind.NOTE, "M4", SwitchOver.entry, switched)
     report = build_report(MIGRATION, [*source.entries, *arrived("running", "migrated").entries])
     assert report.downtime_ms is None and report.guest == ""
     assert report.downtime_reason.endswith(f"paused on {MIGRATION.source} before it, for 5.2 s")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from sterna.controller.intents.migrate_vm import MigrateRequest, MigrateVm
 from sterna.domain.copying import JobSample
+from sterna.domain.entries.notes import Rehearsed, RehearsedCopy
 from sterna.domain.errors import Refused
-from sterna.domain.journal import Kind, Role
-from sterna.domain.model import Data, Refusal, Value
+from sterna.domain.journal import Role
+from sterna.domain.model import Refusal, Value
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
+from sterna.domain.step import History
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord
 
@@ -59,18 +61,17 @@ class RehearseMigration:
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def _read(self, record: MigrationRecord, with_copy: bool) -> Rehearsal:
-        own = [e for e in await self._fleet.entries(record.id) if e.role is Role.SOURCE and e.kind is Kind.NOTE]
-        notes: dict[str, Data] = {e.name: e.data for e in own}
-        told, copied = notes.get("rehearsed", {}), notes.get("rehearsed-copy")
+        history = History.read(e for e in await self._fleet.entries(record.id) if e.role is Role.SOURCE)
+        rehearsed, copied = history.find(Rehearsed), history.find(RehearsedCopy)
         undone = record.status is Status.CANCELLED
         return Rehearsal(
             migration_id=record.id,
-            passed=undone and bool(told) and (copied is not None or not with_copy),
+            passed=undone and rehearsed is not None and (copied is not None or not with_copy),
             copied=copied is not None,
             why=record.reason if record.status.final else f"still {record.status}: {record.reason}",
-            tried=tuple(told.get("tried", ())),
-            refusals=tuple(Refusal.model_validate(r) for r in told.get("refusals", ())),
-            sample=JobSample.model_validate(copied["sample"]) if copied else None,
+            tried=rehearsed.tried if rehearsed else (),
+            refusals=rehearsed.refusals if rehearsed else (),
+            sample=copied.sample if copied else None,
         )
 
 

@@ -14,7 +14,9 @@ import structlog
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.events import Events
 from sterna.domain.copying import JobSample
+from sterna.domain.entries.base import Failed, StatusSet
 from sterna.domain.entries.destination import VmUpdated
+from sterna.domain.entries.notes import DestinationReport, RehearsedCopy, Waiting
 from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
 from sterna.domain.model import Data, GuestState
 from sterna.domain.progress import with_sample, with_status
@@ -62,14 +64,13 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=record.model_copy(update={"source_closed": True}), holds=False)
         case Kind.DONE | Kind.NOTE if _says_less(record, entry):
             return Effect(record=record)
-        case Kind.NOTE if entry.name.startswith("waiting") and entry.data.get("why"):
-            return _explained(record, str(entry.data["why"]))
-        case Kind.FAILED if not entry.data.get("final"):
+        case Kind.NOTE if (waiting := Waiting.of(entry)) and waiting.why:
+            return _explained(record, waiting.why)
+        case Kind.FAILED if not Failed.read(entry).final:
             return _explained(record, _tried_again(entry))
         case Kind.DONE:
             return _explained(record, record.told)
-        case Kind.NOTE if entry.row == "M3" and entry.data.get("sample"):
-            sample = JobSample.model_validate(entry.data["sample"])
+        case Kind.NOTE if entry.row == "M3" and (sample := RehearsedCopy.read(entry).sample):
             progress = with_sample(record.progress, sample)
             return Effect(record=record.model_copy(update={"progress": progress}))
         case _:
@@ -90,7 +91,7 @@ def _says_less(record: MigrationRecord, entry: Entry) -> bool:
     """Than what is known of the destination: that it is waited for, or that a step of the source is done."""
     if not record.reason.startswith(_there(record.migration.destination)):
         return False
-    return entry.kind is Kind.DONE or entry.name.startswith("waiting-dhost-reports")
+    return entry.kind is Kind.DONE or entry.name.startswith(f"{Waiting.entry}-{DestinationReport.entry}")
 
 
 def _there(host: str) -> str:
@@ -99,8 +100,7 @@ def _there(host: str) -> str:
 
 
 def _tried_again(entry: Entry) -> str:
-    error = entry.data.get("error") or {}
-    return f"{entry.row or entry.name} is tried again: {error.get('message', '')}"
+    return f"{entry.row or entry.name} is tried again: {Failed.read(entry).error.message}"
 
 
 def _explained(record: MigrationRecord, reason: str) -> Effect:
@@ -111,17 +111,18 @@ def _explained(record: MigrationRecord, reason: str) -> Effect:
 
 
 def _status(record: MigrationRecord, entry: Entry) -> Effect:
+    told = StatusSet.read(entry)
     try:
-        status = Status(str(entry.data.get("status")))
+        status = Status(told.status)
     except ValueError:
-        log.warning("status not known to this version", migration=record.id, status=entry.data.get("status"))
+        log.warning("status not known to this version", migration=record.id, status=told.status)
         return Effect(record=record)
     if record.written_off and not status.final:
         return Effect(record=record)  # its source was declared dead, and goes through the rest now that it is back
     change = {
         "status": status,
-        "reason": str(entry.data.get("reason", "")),
-        "told": str(entry.data.get("reason", "")),
+        "reason": told.reason,
+        "told": told.reason,
         "progress": with_status(record.progress, status),
         "finished_at": entry.at if status.final else None,
     }
@@ -141,7 +142,7 @@ def _from_destination(record: MigrationRecord, host: str, entry: Entry) -> Effec
 def _explained_there(record: MigrationRecord, host: str, entry: Entry) -> MigrationRecord:
     """With what the destination tries for as long as it takes: R5-R7, F6-F9. Of all else the source tells."""
     there = _there(host)
-    if entry.row[:1] in LASTING and entry.kind is Kind.FAILED and not entry.data.get("final"):
+    if entry.row[:1] in LASTING and entry.kind is Kind.FAILED and not Failed.read(entry).final:
         return _explained(record, there + _tried_again(entry)).record
     if entry.kind is Kind.DONE and record.reason.startswith(there):
         return _explained(record, record.told).record

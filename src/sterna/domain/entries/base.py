@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import Data, Value
+
+
+def omitted(default: Any) -> Any:
+    """A field that is left out of the JSON while it has its default."""
+    return Field(default, exclude_if=lambda value: bool(value == default))
 
 
 class Recorded(Value):
@@ -41,6 +47,21 @@ class Recorded(Value):
         return cls.read(entry) if (entry.kind, entry.name) == (cls.kind, cls.entry) else None
 
 
+class Failure(Value):
+    """An error as it crosses the bus. What else a kind of error carries stays with it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str = ""
+    message: str = ""
+    fix: str = ""
+
+    @classmethod
+    def of(cls, error: SternaError) -> Self:
+        """This error."""
+        return cls.model_validate(error.to_wire())
+
+
 class Plan(Recorded):
     """The intent of a step: what it is about to do. `entry` is the step's name."""
 
@@ -53,6 +74,58 @@ class Outcome(Recorded):
     kind = Kind.DONE
 
 
+class Note(Recorded):
+    """Something seen or sent. `entry` is its name, or what the names of a family begin with."""
+
+    kind = Kind.NOTE
+    under: ClassVar[str] = ""
+    """The row of the protocol under which it stands, '' for none."""
+    family: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self | None:
+        """See Recorded.of; of a family, any of its notes."""
+        if not cls.family:
+            return super().of(entry)
+        return cls.read(entry) if entry.kind is cls.kind and entry.name.startswith(cls.entry) else None
+
+    @classmethod
+    def about(cls, entry: Entry) -> str:
+        """Which of its family it is."""
+        return entry.name.removeprefix(cls.entry)
+
+
+class StatusSet(Recorded):
+    """A change of status; its name is the status."""
+
+    kind, entry = Kind.STATUS, ""
+
+    status: str = ""
+    """A `Status`; a newer version may know another one."""
+    reason: str = ""
+
+
+class Failed(Recorded):
+    """A try of a step failed; its name is the step's."""
+
+    kind, entry = Kind.FAILED, ""
+
+    error: Failure = Failure()
+    final: bool = False
+    """It is not tried again."""
+
+
+class Turned(Recorded):
+    """From here on the migration is compensated; or it had passed the pivot already, and goes forward again."""
+
+    kind, entry = Kind.COMPENSATING, ""
+
+    error: Failure | None = omitted(None)
+    """Why it is compensated."""
+    forward: str | None = omitted(None)
+    """What showed that there is no way back."""
+
+
 class NoPlan(Plan):
     """The intent of a step that has nothing to say beforehand."""
 
@@ -63,8 +136,3 @@ class Done(Outcome):
     """The outcome of a step that has nothing to say afterwards."""
 
     entry = ""
-
-
-def omitted(default: Any) -> Any:
-    """A field that is left out of the JSON while it has its default."""
-    return Field(default, exclude_if=lambda value: bool(value == default))

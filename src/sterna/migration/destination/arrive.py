@@ -12,12 +12,13 @@ from sterna.domain.entries.destination import (
     VifsPlugged,
     VmUpdated,
 )
+from sterna.domain.entries.notes import AutostartAtSource
 from sterna.domain.errors import Permanent, Temporary
 from sterna.domain.model import GuestState
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, SAVED
-from sterna.migration.context import AUTOSTART, Context
+from sterna.migration.context import Context
 from sterna.migration.destination.taps import unplug_taps
 
 
@@ -65,7 +66,8 @@ class UpdateVm(Step[Context, NoPlan, VmUpdated]):
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if seen.state is GuestState.UNKNOWN:
             raise Temporary("this host's hypervisor does not answer")
-        if ctx.history.notes.get(AUTOSTART, {}).get("on") and seen.state is not GuestState.ABSENT:
+        before = ctx.history.find(AutostartAtSource)
+        if before is not None and before.on and seen.state is not GuestState.ABSENT:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)
         if any(disk.local for disk in ctx.incoming_vm().disks):
             with contextlib.suppress(Permanent):  # a QEMU that cannot be asked has to be left as it is

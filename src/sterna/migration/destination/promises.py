@@ -6,15 +6,13 @@ gets it.
 
 from __future__ import annotations
 
+from sterna.domain.entries.notes import IncomingVm
 from sterna.domain.journal import Role
 from sterna.domain.model import GuestState, Refusal, Vm
 from sterna.domain.references import less_promised
 from sterna.domain.standing import clashes
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
-
-INCOMING = "incoming-vm"
-"""The note that holds the VM as its source described it at P3."""
 
 
 async def judge(host: HostPorts, journal: Journal, vm: Vm, *, before: str = "") -> list[Refusal]:
@@ -34,10 +32,10 @@ async def _on_their_way(host: HostPorts, journal: Journal, vm: Vm, before: str) 
             break
         if role is not Role.DESTINATION or migration.vm_uuid == vm.uuid:
             continue
-        other = next((e.data["vm"] for e in journal.entries(migration.id) if e.name == INCOMING), None)
+        other = next(filter(None, map(IncomingVm.of, journal.entries(migration.id))), None)
         if other is None:
             continue
         seen = await host.hypervisor.observe(migration.vm_uuid)
         if seen.state not in (GuestState.RUNNING, GuestState.PAUSED):  # else what it has is seen to be taken
-            found.append(Vm.model_validate(other))
+            found.append(other.vm)
     return tuple(found)

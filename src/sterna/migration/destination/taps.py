@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sterna.domain.entries.destination import TapsToMake
+from sterna.domain.entries.notes import AutostartAtSource
 from sterna.domain.model import Data, Nic
-from sterna.migration.context import AUTOSTART, Context
+from sterna.migration.context import Context
 
 
 async def make_way(ctx: Context, autostart: bool) -> Data:
     """The destination's half of `MakeWay`. Raises Conflict, Unreachable."""
-    ctx.note_once("", AUTOSTART, {"on": autostart})
+    ctx.note_once(AutostartAtSource(on=autostart))
     nics = taps_made(ctx)
     for nic in nics:
         await ctx.host.vif.make_way(nic)

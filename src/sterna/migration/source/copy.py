@@ -10,14 +10,23 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
-from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.base import Done, Failure, NoPlan
+from sterna.domain.entries.notes import (
+    CopyFailed,
+    CopyStarted,
+    CopySucceeded,
+    GaveUp,
+    LibvirtSaid,
+    RehearsedCopy,
+    Waiting,
+)
 from sterna.domain.entries.source import AutostartBefore, Copied, DestinationAnswer, DisksToCopy, Owned
 from sterna.domain.errors import Cancelled, Permanent, Refused, SternaError
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import Finding, Verdict
 from sterna.kit.waiting import Backoff
-from sterna.migration.context import REHEARSED_COPY, Context
+from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 from sterna.migration.source import postcopy, rollback, steering
 from sterna.migration.source.copy_plan import copy_plan
@@ -26,8 +35,8 @@ from sterna.migration.source.watch import ASK_AGAIN_S, under_way, until_over, wa
 
 SLOWEST_ASK_S = 2.0
 SEE_LOGS = "libvirt's logs on both hosts say more: `journalctl -u libvirtd -u virtqemud`"
-WAITING_COPY = "waiting-copy"
-"""Note: why the copy is not watched now."""
+WAITING_COPY = "-copy"
+"""Which note of the family `Waiting`: why the copy is not watched now."""
 
 
 class SetMigrating(Step[Context, NoPlan, Done]):
@@ -106,7 +115,7 @@ class Copy(Step[Context, NoPlan, Copied]):
 
     def lasts(self, ctx: Context) -> bool:
         """Once the copy has begun; what comes before may hang."""
-        return "copy-started" in ctx.history.notes
+        return ctx.history.has(CopyStarted)
 
     async def do(self, ctx: Context, plan: NoPlan) -> Copied:
         """Start or join the copy and see it to its end.
@@ -143,18 +152,18 @@ class Copy(Step[Context, NoPlan, Copied]):
         if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):  # begun while the other host prepared
             raise Refused(keeps)
         plan = copy_plan(ctx, await steering.prepare(ctx))
-        ctx.note("M3", "copy-started")
+        ctx.note(CopyStarted())
         try:
             async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
                 await watch(ctx, find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan), events)
         except SternaError as error:
-            ctx.note("M4", "libvirt-said", {"error": error.to_wire()})
+            ctx.note(LibvirtSaid(error=Failure.of(error)))
             return error.message
         return ""
 
     async def _wait(self, ctx: Context, finding: Finding, find: postcopy.Find) -> bool:
         """Whether a copy was under way, and was watched to its end; else it is to be asked again in a while."""
-        ctx.note_change("M4", "waiting", finding.why)
+        ctx.note_change(Waiting(why=finding.why), row="M4")
         if finding.verdict is Verdict.HALF_GONE:
             with contextlib.suppress(SternaError):  # somebody is away: asked again
                 await postcopy.give_up(ctx, finding.why)
@@ -168,23 +177,21 @@ class Copy(Step[Context, NoPlan, Copied]):
         job = None
         with contextlib.suppress(SternaError):  # the disks are counted on this side only; not worth a failure
             job = await ctx.host.hypervisor.completed_job(ctx.vm_uuid)
-        data = {"why": finding.why, "guest_ended": ended, "job": job.model_dump(mode="json") if job else None}
-        ctx.note("M5", "copy-succeeded", data)
+        ctx.note(CopySucceeded(why=finding.why, guest_ended=ended, job=job))
         return Copied(guest_ended=ended)
 
     def _stayed(self, ctx: Context, finding: Finding, failure: str) -> SternaError:
-        said = failure or ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("message", "")
-        ctx.note("M6", "copy-failed", {"why": finding.why, "libvirt": said})
+        error = (ctx.history.find(LibvirtSaid) or LibvirtSaid()).error
+        said = failure or error.message
+        ctx.note(CopyFailed(why=finding.why, libvirt=said))
         if finding.verdict is Verdict.ENDED_AT_SOURCE:
-            begun = "copy-started" in ctx.history.notes  # else it may run on a third host by now
+            begun = ctx.history.has(CopyStarted)  # else it may run on a third host by now
             fix = "start the VM again on the source" if begun else "see where the VM is now"
             return Permanent(finding.why, fix=fix)
-        if REHEARSED_COPY in ctx.history.notes:
+        if ctx.history.has(RehearsedCopy):
             return Cancelled("it was a rehearsal: the copy had begun, and everything is undone")
         if ctx.abort.is_set():
             return Cancelled("aborted while copying")
-        if steering.GAVE_UP in ctx.history.notes:
-            why = ctx.history.notes[steering.GAVE_UP]["why"]
-            return Permanent(f"the copy was given up: {why}", fix=steering.MORE_LEEWAY)
-        fix = ctx.history.notes.get("libvirt-said", {}).get("error", {}).get("fix", "")
-        return Permanent(f"the copy failed: {said or finding.why}", fix=fix or SEE_LOGS)
+        if gave_up := ctx.history.find(GaveUp):
+            return Permanent(f"the copy was given up: {gave_up.why}", fix=steering.MORE_LEEWAY)
+        return Permanent(f"the copy failed: {said or finding.why}", fix=error.fix or SEE_LOGS)

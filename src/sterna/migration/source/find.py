@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sterna.domain.entries.notes import CopyStarted, HeldOldCopy, RunsThere
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import GONE, POSTCOPY, Finding, Verdict, locate
 from sterna.migration import fenced
-from sterna.migration.context import HELD, RUNS_THERE, Context
+from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 
 
@@ -14,12 +15,12 @@ async def find_guest(ctx: Context) -> Finding:
     """Ask both hypervisors where the guest is, source first."""
     here = await ctx.observe_here()
     there = await ctx.observe_there()
-    started, epoch = "copy-started" in ctx.history.notes, ctx.migration.epoch
+    started, epoch = ctx.history.has(CopyStarted), ctx.migration.epoch
     finding = fenced.judge(ctx, here, there) or locate(
         here, there, epoch=epoch, started=started, handed_over=ctx.handed_over, switching=ctx.switching
     )
     if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.HALF_GONE, Verdict.LOST):
-        ctx.note_once("M4", RUNS_THERE)
+        ctx.note_once(RunsThere())
     sent_away = here.state is GuestState.PAUSED and here.reason in POSTCOPY
     arrived = finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION)
     if (arrived and here.state not in GONE) or (finding.verdict is Verdict.ENDED_AT_SOURCE and sent_away):
@@ -28,7 +29,7 @@ async def find_guest(ctx: Context) -> Finding:
         await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, "ending the source's paused copy")
     if finding.verdict is Verdict.STALE:
-        ctx.note_once("M4", HELD, {"why": finding.why})  # first: the next life must know whose pause it is
+        ctx.note_once(HeldOldCopy(why=finding.why))  # first: the next life must know whose pause it is
         await ctx.host.hypervisor.hold(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, finding.why)
     if finding.verdict is Verdict.LOST:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from sterna.domain.entries.notes import HandOverLate, PortsSwitched, Saw
 from sterna.domain.errors import SternaError
 from sterna.domain.whereabouts import left_behind
-from sterna.migration.context import PORTS_SWITCHED, Context
+from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 
 LEAVES = ("suspended-migrated", "suspended-postcopy")
@@ -36,7 +37,7 @@ async def guard(ctx: Context) -> None:
     while True:
         await ctx.clock.sleep(LOOK_EVERY_S)
         # Without a reason as well, now and then: the event may be missed, or older than this life of the agent.
-        reason = late or "saw-suspended-migrated" in ctx.history.notes or rounds % LOOK_ANYWAY_ROUNDS == 0
+        reason = late or ctx.history.has(Saw, "suspended-migrated") or rounds % LOOK_ANYWAY_ROUNDS == 0
         rounds += 1
         if not reason:
             continue
@@ -45,7 +46,7 @@ async def guard(ctx: Context) -> None:
             late = await _left_behind(ctx)
             if late and was_late:
                 await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, ctx.migration.epoch)
-                ctx.note_once("M5", "hand-over-late", {"why": f"{ctx.migration.destination} runs the guest"})
+                ctx.note_once(HandOverLate(why=f"{ctx.migration.destination} runs the guest"))
                 return
 
 
@@ -77,7 +78,7 @@ async def switch_network(ctx: Context) -> None:
         with turns.turn():
             await ctx.host.network.switch(ctx.vm_before(), *ctx.network_hosts)
             if ctx.asked_network:
-                ctx.note_once("", PORTS_SWITCHED, {"network": ctx.asked_network})
+                ctx.note_once(PortsSwitched(network=ctx.asked_network))
             return
         await ctx.clock.sleep(LOOK_EVERY_S / 10)
 

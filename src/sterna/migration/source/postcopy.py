@@ -10,21 +10,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from sterna.domain import untrusted
+from sterna.domain.entries.base import Failure
+from sterna.domain.entries.notes import JoiningAgain, NotJoined, PostcopyAsked, RunsThere, Saw
 from sterna.domain.entries.source import DestinationAnswer
 from sterna.domain.errors import SternaError
-from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict
 from sterna.kit.waiting import Backoff
-from sterna.migration.context import RUNS_THERE, Context
+from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 
 Find = Callable[[], Awaitable[Finding]]
 
-ASKED = "postcopy-asked"
-"""Note: the user asked for the switch."""
-WAITING_POSTCOPY = "waiting-postcopy"
-"""Note: why it has not been done yet."""
+WAITING_POSTCOPY = "-postcopy"
+"""Which note of the family `Waiting`: why the switch that somebody asked for has not been done yet."""
 LOOK_S = 0.5
 STALLED_S = 5.0
 """A stream over which nothing has come for so long is taken for broken: behind a link that swallows packets neither
@@ -34,7 +33,7 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 10.0
 
 def begun(ctx: Context) -> bool:
     """Has the guest been seen to leave in post-copy?"""
-    return "saw-suspended-postcopy" in ctx.history.notes or RUNS_THERE in ctx.history.notes
+    return ctx.history.has(Saw, "suspended-postcopy") or ctx.history.has(RunsThere)
 
 
 async def attend(ctx: Context, find: Find) -> None:
@@ -85,7 +84,7 @@ async def _until_begun(ctx: Context) -> None:
             here = await ctx.observe_here() if ctx.postcopy else None
             if here is not None and here.reason in POSTCOPY:  # the event was missed
                 return
-            if ASKED in ctx.history.notes:
+            if ctx.history.has(PostcopyAsked):
                 await ctx.peer.call("open_recovery", {"vm": ctx.vm_uuid})
                 await ctx.host.hypervisor.switch_to_postcopy(ctx.vm_uuid)
         await ctx.clock.sleep(LOOK_S)
@@ -131,15 +130,16 @@ class _Joining:
             listening = await ctx.peer.call("listen_again", {"vm": ctx.vm_uuid, "address": address})
             uri = untrusted.stream_uri(listening.get("uri"), address)
             await ctx.host.hypervisor.send_again(ctx.vm_uuid, uri)
-            self._tell("joining-again", address, listening)
+            self._tell(JoiningAgain(address=address, tries=self._tries, uri=uri))
         except SternaError as error:
-            self._tell("not-joined", address, {"error": error.to_wire()})
+            self._tell(NotJoined(address=address, tries=self._tries, error=Failure.of(error)))
         self._seen_ms = ctx.clock.monotonic_ms()
         self._next_ms = self._seen_ms + self._backoff.seconds * 1000
         self._backoff.grow()
 
-    def _tell(self, name: str, address: str, more: Data) -> None:
+    def _tell(self, tried: JoiningAgain | NotJoined) -> None:
         """Journal it once per address and outage: the link may be away for days."""
-        if (name, address) not in self._told:
-            self._told.add((name, address))
-            self._ctx.note("M4", name, {"address": address, "tries": self._tries} | more)
+        key = tried.entry, tried.address
+        if key not in self._told:
+            self._told.add(key)
+            self._ctx.note(tried)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sterna.domain import untrusted
 from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.notes import AnswerReceived, AskedDestination, DestinationNotReached
 from sterna.domain.entries.source import (
     AutostartBefore,
     BindingsPrepared,
@@ -29,7 +30,7 @@ from sterna.domain.model import Disk
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.migration.context import P3_TRIED, P3_UNDELIVERED, Context
+from sterna.migration.context import Context
 from sterna.migration.sharing import decide_local, silent_on
 from sterna.migration.source import rollback, secrets
 from sterna.migration.source.asking import unless_aborted
@@ -114,20 +115,20 @@ class CallPreLiveMigration(Step[Context, DestinationAsked, DestinationAnswer]):
         """The destination's typed data per disk and NIC."""
         vm = ctx.vm_before()
         params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
-        ctx.count(P3_TRIED)
+        ctx.count(AskedDestination)
         try:
             params |= await unless_aborted(ctx, secrets.bring(ctx, vm))
         except SternaError:
-            ctx.count(P3_UNDELIVERED)  # a question changes nothing
+            ctx.count(DestinationNotReached)  # a question changes nothing
             raise
         try:
             told = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
-            answer = DestinationAnswer(**dict(untrusted.answer(told)))
+            answer = untrusted.answer(told)
         except Undelivered:
-            ctx.count(P3_UNDELIVERED)
+            ctx.count(DestinationNotReached)
             raise
-        ctx.note("P11", "pre-live-migration-result", answer.to_data())
-        return answer
+        ctx.note(AnswerReceived(**dict(answer)))
+        return DestinationAnswer(**dict(answer))
 
 
 class WaitVifPlugged(Step[Context, NoPlan, PortsWired]):

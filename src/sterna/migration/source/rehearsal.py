@@ -10,13 +10,14 @@ from __future__ import annotations
 from sterna.domain import untrusted
 from sterna.domain.copying import CopyPlan
 from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.notes import Rehearsed
 from sterna.domain.entries.source import DestinationAnswer, RehearsedOutcome
 from sterna.domain.errors import Cancelled, Refused
 from sterna.domain.hosts import Transport
 from sterna.domain.model import Refusal
 from sterna.domain.objective import CopyParameters
 from sterna.domain.step import Step
-from sterna.migration.context import REHEARSED, Context
+from sterna.migration.context import Context
 from sterna.migration.source import stream
 from sterna.migration.source.copy_plan import copy_plan
 
@@ -30,7 +31,7 @@ class Rehearse(Step[Context, NoPlan, RehearsedOutcome]):
         """What was tried. Raises Refused with everything that failed; Cancelled at the end of a dry rehearsal."""
         made_of = await stream.choose(ctx, None)
         tried, refusals = await self._try(ctx, copy_plan(ctx, made_of), made_of)
-        ctx.note("P12", REHEARSED, {"tried": tried, "refusals": [r.model_dump() for r in refusals]})
+        ctx.note(Rehearsed(tried=tuple(tried), refusals=tuple(refusals)))
         if refusals:
             raise Refused(refusals)
         if not ctx.rehearses_copy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import structlog
 
 from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.notes import DestinationReport
 from sterna.domain.entries.source import FilesToRemove, Released, VifsRemoved, VmRemoved, VolumesFound
 from sterna.domain.errors import Permanent, StorageSilent, Temporary
 from sterna.domain.journal import Kind
@@ -197,6 +198,7 @@ class AwaitDestination(Step[Context, NoPlan, Done]):
 
 def _arrived_paused(ctx: Context) -> str:
     """Why the guest did not run at F8, as the destination reported; '' where it did."""
-    reported = ctx.history.notes.get("dhost-reports-F9", {})
-    paused = reported.get("guest_state") == GuestState.PAUSED
-    return words_of(str(reported.get("guest_reason", ""))[:100]) if paused else ""
+    report = ctx.history.find(DestinationReport, "F9")
+    if report is None or report.guest_state != GuestState.PAUSED:
+        return ""
+    return words_of(report.guest_reason[:100])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sterna.domain import untrusted
 from sterna.domain.entries.base import Done, NoPlan
+from sterna.domain.entries.notes import ChangedMeanwhile, CopyStarted, PortsSwitched, Saw, WroteOffPeer
 from sterna.domain.entries.source import (
     AutostartBefore,
     AutostartRestored,
@@ -23,7 +24,7 @@ from sterna.domain.entries.source import (
     TokensLeft,
     TokensToLeave,
 )
-from sterna.domain.errors import NotFound, Permanent, StorageSilent, Temporary, Unknown, Unreachable
+from sterna.domain.errors import Cancelled, NotFound, Permanent, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk, DiskKind, GuestState, Observation, Vm
 from sterna.domain.plugs import HOSTDEV
@@ -31,13 +32,11 @@ from sterna.domain.status import Status
 from sterna.domain.step import PivotPassed, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
 from sterna.migration import fenced
-from sterna.migration.context import PORTS_SWITCHED, WROTE_OFF, Context
+from sterna.migration.context import Context
 from sterna.migration.reports import forgotten, wait_report
 from sterna.migration.source import handover
 
 R3_PATIENCE_S = 10.0
-CHANGED = "changed-meanwhile"
-"""Note: how the VM differs from P2's snapshot, by somebody else's doing."""
 UNDEFINED = "its definition was removed"
 WIRED_PATIENCE_S = 10.0
 """A network agent wires a port within about two seconds; one that is away must not hold the rest up."""
@@ -51,7 +50,7 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
     async def do(self, ctx: Context, plan: NoPlan) -> BothAsked:
         """What both said. Raises Temporary until the guest is settled here, PivotPassed if it has arrived."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
-        epoch, begun = ctx.migration.epoch, "copy-started" in ctx.history.notes
+        epoch, begun = ctx.migration.epoch, ctx.history.has(CopyStarted)
         finding = fenced.judge(ctx, here, there)
         if finding is None and not begun:
             finding = _without_a_copy(here, there, epoch)
@@ -102,8 +101,7 @@ class SetRollingBack(Step[Context, NoPlan, Done]):
 
     async def do(self, ctx: Context, plan: NoPlan) -> Done:
         """Journal the status with the reason it failed for."""
-        why = (ctx.history.turned or {}).get("error", {}).get("message", "")
-        ctx.set_status(Status.ROLLING_BACK, why)
+        ctx.set_status(Status.ROLLING_BACK, ctx.history.failure.message)
         return Done()
 
 
@@ -204,8 +202,9 @@ class GiveBindingsBack(Step[Context, NoPlan, BindingsGivenBack]):
 
 def _left(ctx: Context) -> bool:
     """Has this life of the agent, or an earlier one, seen the guest stop here for the switch-over?"""
-    seen = {PORTS_SWITCHED, *(f"saw-{kind}" for kind in handover.LEAVES)}
-    return ctx.leaves.is_set() or not seen.isdisjoint(ctx.history.notes)
+    history = ctx.history
+    seen = history.has(PortsSwitched) or any(history.has(Saw, kind) for kind in handover.LEAVES)
+    return ctx.leaves.is_set() or seen
 
 
 async def replug(ctx: Context) -> list[str]:
@@ -290,7 +289,7 @@ class ProveSource(Step[Context, NoPlan, SourceProven]):
         if ctx.history.has(Snapshot):
             changed = await self._compare(ctx)
             if changed:
-                ctx.note_once("R8", CHANGED, {"what": changed})
+                ctx.note_once(ChangedMeanwhile(what=tuple(changed)))
         ctx.write(Kind.RELEASED, row="R8")
         return SourceProven()
 
@@ -303,7 +302,7 @@ class ProveSource(Step[Context, NoPlan, SourceProven]):
             # of any other was removed by somebody: Sterna undefines nothing on the source before the pivot.
             return [UNDEFINED] if before.persistent else []
         ended = now.state is GuestState.SHUTOFF  # R0 has proven that it ran nowhere else: it ended here, by itself
-        by_a_copy = now.reason in MIGRATION_PAUSES and "copy-started" in ctx.history.notes
+        by_a_copy = now.reason in MIGRATION_PAUSES and ctx.history.has(CopyStarted)
         paused_by_somebody = now.state is GuestState.PAUSED and not by_a_copy
         if not ended and now.state is not before.state and not paused_by_somebody:
             raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
@@ -333,12 +332,12 @@ class AwaitRollbackAtDestination(Step[Context, NoPlan, Done]):
         """Wait for the report, for as long as it takes; a destination that P3 never reached has none to give."""
         if ctx.history.has(DestinationAsked) and not ctx.untouched:
             await wait_report(ctx, "R7", "failed")
-        error = (ctx.history.turned or {}).get("error", {})
-        final = Status.CANCELLED if error.get("code") == "cancelled" else Status.FAILED
-        why = str(error.get("message", ""))
-        if CHANGED in ctx.history.notes:
-            why += f"; meanwhile somebody changed the VM: {', '.join(ctx.history.notes[CHANGED]['what'])}"
-        if WROTE_OFF in ctx.history.notes:
+        error = ctx.history.failure
+        final = Status.CANCELLED if error.code == Cancelled.code else Status.FAILED
+        why = error.message
+        if changed := ctx.history.find(ChangedMeanwhile):
+            why += f"; meanwhile somebody changed the VM: {', '.join(changed.what)}"
+        if ctx.history.has(WroteOffPeer):
             why += f"; {ctx.migration.destination} was declared dead and undoes its half if it ever comes back"
         elif lost := forgotten(ctx, "R7"):
             why += f"; {lost}"

@@ -13,6 +13,7 @@ from datetime import datetime
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.copying import GuestLoad, JobSample
 from sterna.domain.entries.base import NoPlan
+from sterna.domain.entries.notes import CopyExpected, GaveUp, PostcopyAsked, Steered
 from sterna.domain.entries.source import DowntimeRestored, Measuring
 from sterna.domain.errors import NotFound, Permanent, SternaError
 from sterna.domain.forecast import EXPECTATIONS, Expectations, Forecast, Link, Load, Mode, converges, forecast
@@ -21,14 +22,8 @@ from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objecti
 from sterna.domain.policies import May
 from sterna.domain.step import Step
 from sterna.migration.context import Context
-from sterna.migration.source import postcopy, stream
+from sterna.migration.source import stream
 
-STEERED = "steered"
-"""Note: the last thing done to the copy, and why."""
-GAVE_UP = "gave-up"
-"""Note: the copy is ended because its objective cannot be met; and why."""
-LOAD = "load"
-"""Note: what the guest was measured to dirty, the link, and the forecast; `experience.outcome_of` reads it."""
 MORE_LEEWAY = (
     "allow more: --max-downtime, --finish-within, --may throttle,postcopy,pause; or migrate when it is quieter"
 )
@@ -83,9 +78,7 @@ async def prepare(ctx: Context) -> CopyParameters:
     what = _expectations(ctx).load or (_measured(ctx, load) if load is not None else None)
     link = _road(ctx, wanted)
     seen = _forecast(wanted, what, link)
-    told = {"load": load, "assumed": what, "link": link, "forecast": seen}
-    known = {name: value for name, value in told.items() if value is not None}
-    ctx.note("M3", LOAD, {name: v.model_dump(mode="json", exclude={"seen"}) for name, v in known.items()})
+    ctx.note(CopyExpected(load=load, assumed=what, link=link, forecast=seen))
     return await stream.choose(ctx, converges(seen))
 
 
@@ -183,18 +176,18 @@ class Steering:
         self._state = state
 
     async def _begin(self, wanted: Objective, elapsed_ms: int) -> Rules:
-        before = self._ctx.history.notes.get(STEERED, {})
-        limit = int(before.get("downtime_ms") or wanted.first_downtime_ms)
+        before = self._ctx.history.find(Steered)
+        limit = (before and before.downtime_ms) or wanted.first_downtime_ms
         with contextlib.suppress(SternaError):  # told before the copy began; the deadline counts anyway
             await self._ctx.host.hypervisor.set_max_downtime(self._ctx.vm_uuid, limit)
-        gave_up = self._ctx.history.notes.get(GAVE_UP)
-        ended = Verdict(action=Action.GIVE_UP, why=str(gave_up["why"])) if gave_up else None
+        gave_up = self._ctx.history.find(GaveUp)
+        ended = Verdict(action=Action.GIVE_UP, why=gave_up.why) if gave_up else None
         self._state = State(downtime_ms=limit, ended=ended)
         return self._make_rules(wanted, elapsed_ms)
 
     def _make_rules(self, wanted: Objective, elapsed_ms: int) -> Rules:
-        load = self._ctx.history.notes.get(LOAD, {}).get("load")
-        known = GuestLoad.model_validate(load) if load else None
+        expected = self._ctx.history.find(CopyExpected)
+        known = expected.load if expected else None
         return Rules(
             first_downtime_ms=wanted.first_downtime_ms,
             max_downtime_ms=wanted.max_downtime_ms,
@@ -226,11 +219,10 @@ class Steering:
 
     def _say(self, verdict: Verdict) -> None:
         """Into the journal before it is done, once."""
-        told = {k: v for k, v in verdict.model_dump(mode="json").items() if v is not None}
         if verdict.action is Action.GIVE_UP:
-            self._ctx.note_once("M3", GAVE_UP, {"why": verdict.why})
-        elif self._ctx.history.notes.get(STEERED) != told:
-            self._ctx.note("M3", STEERED, told)
+            self._ctx.note_once(GaveUp(why=verdict.why))
+        else:
+            self._ctx.note_change(Steered(**dict(verdict)))
 
     async def _act(self, verdict: Verdict) -> None:
         mover, vm = self._ctx.host.hypervisor, self._ctx.vm_uuid
@@ -241,6 +233,6 @@ class Steering:
             # set running again by whoever sees the copy fail.
             await mover.set_max_downtime(vm, LONGEST_DOWNTIME_MS)
         elif verdict.action is Action.POSTCOPY:
-            self._ctx.note_once("M4", postcopy.ASKED)  # `postcopy.attend` does it, as if a user had asked
+            self._ctx.note_once(PostcopyAsked())  # `postcopy.attend` does it, as if a user had asked
         elif verdict.action is Action.GIVE_UP:
             await mover.abort(vm)

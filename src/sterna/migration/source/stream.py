@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from sterna.domain import untrusted
 from sterna.domain.capabilities import Capabilities, Guest, Pair
+from sterna.domain.entries.notes import StreamChosen
 from sterna.domain.entries.source import DestinationAnswer
 from sterna.domain.errors import Permanent, Refused
 from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.model import Vm
 from sterna.domain.objective import CopyParameters, Objective, Solution, solve
-from sterna.migration.context import STREAM, Context, HostPorts
+from sterna.migration.context import Context, HostPorts
 
 
 def solution(
@@ -34,7 +35,7 @@ async def choose(ctx: Context, converges: bool | None) -> CopyParameters:
     found = solution(ctx.wanted, here, there, ctx.vm_before(), converges=converges)
     if found.parameters is None:
         raise Refused(found.refusals)
-    ctx.note("M3", STREAM, found.model_dump(mode="json", exclude={"refusals"}))
+    ctx.note(StreamChosen(parameters=found.parameters, reasons=found.reasons, warnings=found.warnings))
     return found.parameters
 
 

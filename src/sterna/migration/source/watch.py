@@ -6,11 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sterna.domain.copying import JobSample
-from sterna.domain.downtime import SWITCHED, TOLD_BY_QEMU, SourceTimes
-from sterna.domain.journal import Kind
+from sterna.domain.downtime import TOLD_BY_QEMU, SourceTimes
+from sterna.domain.entries.notes import (
+    AbortAsked,
+    AbortDelivered,
+    AbortRequested,
+    Iteration,
+    RehearsedCopy,
+    Saw,
+)
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import POSTCOPY
-from sterna.migration.context import ABORT_ASKED, REHEARSED_COPY, Context
+from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 from sterna.migration.source import handover, postcopy, steering
 from sterna.ports.hypervisor import GuestEvent
@@ -20,8 +27,8 @@ ASK_AGAIN_S = 0.1
 QUIET_SAMPLES = 4
 """A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
 ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
-WAITING_ABORT = "waiting-abort"
-"""Note: why libvirt has not given the copy up yet."""
+WAITING_ABORT = "-abort"
+"""Which note of the family `Waiting`: why libvirt has not given the copy up yet."""
 
 
 async def watch(
@@ -76,9 +83,9 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
     async for event in events:
         record = times.take(event.kind, event.at_ms)
         if record is not None:  # with what is written next: it proves nothing, and the guest needs the processors
-            ctx.write(Kind.NOTE, row="M4", name=SWITCHED, data=record, lazily=True)
+            ctx.note(record, lazily=True)
         if event.kind == "iteration":
-            ctx.note("M3", "iteration", {"iteration": event.iteration})
+            ctx.note(Iteration(iteration=event.iteration))
         elif event.kind not in TOLD_BY_QEMU:
             if event.kind in handover.LEAVES:
                 ctx.leaves.set()
@@ -86,7 +93,7 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
                     ctx
                 )  # the network hears of it before the journal: an fsync is silence
                 await asyncio.sleep(0)  # `switch_network` asks
-            ctx.note("M3", f"saw-{event.kind}", {"detail": event.detail})
+            ctx.note(Saw(detail=event.detail), event.kind)
 
 
 async def _sample(ctx: Context) -> None:
@@ -117,8 +124,8 @@ async def _take_sample(ctx: Context, steered: steering.Steering) -> None:
 def _end_rehearsal(ctx: Context, sample: JobSample) -> None:
     """Something has come over: that was all a rehearsal wanted to know."""
     if sample.memory_processed or sample.disk_processed:
-        ctx.note_once("M3", REHEARSED_COPY, {"sample": sample.model_dump(mode="json")})
-        ctx.note_once("", ABORT_ASKED)
+        ctx.note_once(RehearsedCopy(sample=sample))
+        ctx.note_once(AbortAsked())
         ctx.abort.set()
 
 
@@ -126,9 +133,9 @@ async def _obey_abort(ctx: Context) -> None:
     await ctx.abort.wait()
     turns = Turns(ctx, "the abort", WAITING_ABORT)
     with turns.turn():  # a full disk: that it was asked for is in the journal already
-        ctx.note_once("M4", "abort-requested")
+        ctx.note_once(AbortRequested())
     while not postcopy.begun(ctx):  # libvirt may not have begun yet: ask until the copy is over
         with turns.turn():
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
-            ctx.note_once("M4", "abort-delivered")
+            ctx.note_once(AbortDelivered())
         await ctx.clock.sleep(SAMPLE_EVERY_S)

@@ -1,0 +1,419 @@
+"""Notes: what was seen or sent between steps. One type for each name, or for each family of names.
+
+`under` is the row of the protocol under which it stands. Timelines show `why` and `network` of any note.
+"""
+
+from __future__ import annotations
+
+from pydantic import field_serializer
+
+from sterna.domain.copying import CompletedJob, GuestLoad, JobSample
+from sterna.domain.entries.base import Failure, Note, omitted
+from sterna.domain.entries.source import Answer
+from sterna.domain.fencing import WriteOff
+from sterna.domain.forecast import Forecast, Link, Load
+from sterna.domain.model import Data, Refusal, Value, Vm
+from sterna.domain.objective import CopyParameters
+
+# ------------------------------------------------------------ either host
+
+
+class Waiting(Note):
+    """Why it does not go on, in a sentence. A family: `waiting`, `waiting-copy`, ..."""
+
+    entry, family = "waiting", True
+
+    why: str = ""
+
+
+class PortsSwitched(Note):
+    """The network service has made the ports the destination's, at the switch-over."""
+
+    entry = "ports-switched"
+
+    network: str = ""
+    """The network service."""
+
+
+class PeerDeclared(Note):
+    """An operator says that the other host is gone and fenced; `dead` is False once it was heard again."""
+
+    entry = "peer-declared-dead"
+
+    dead: bool = False
+    host: str = omitted("")
+    at: str | None = omitted(None)
+    """When it was said."""
+    why: str = omitted("")
+    """Why it is not dead after all."""
+
+
+class WroteOffPeer(Note, WriteOff):
+    """This half acted on that word. From here on the other half complies with it, should it come back."""
+
+    entry = "wrote-off-peer"
+
+    host: str = ""
+    """The other one."""
+
+
+class WrittenOffByPeer(Note, WriteOff):
+    """This host was declared dead, and the other half has settled the migration."""
+
+    entry = "written-off-by-peer"
+
+    host: str = omitted("")
+    """This one."""
+
+
+# ------------------------------------------------------------ the source, before and while it copies
+
+
+class Counted(Note):
+    """Something that may happen several times."""
+
+    times: int = 0
+
+
+class AskedDestination(Counted):
+    """Tries of P3 that were begun."""
+
+    entry = "asking-destination"
+
+
+class DestinationNotReached(Counted):
+    """Tries of P3 that certainly reached nobody."""
+
+    entry = "destination-not-reached"
+
+
+class AnswerReceived(Note, Answer):
+    """P11 on the source."""
+
+    entry, under = "pre-live-migration-result", "P11"
+
+
+class Rehearsed(Note):
+    """What a rehearsal has tried before its copy."""
+
+    entry, under = "rehearsed", "P12"
+
+    tried: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+class RehearsedCopy(Note):
+    """How far a rehearsal's copy came: all it wanted to know."""
+
+    entry, under = "rehearsed-copy", "M3"
+
+    sample: JobSample | None = None
+
+
+class CopyExpected(Note):
+    """What is known right before the copy. What is not known is left out."""
+
+    entry, under = "load", "M3"
+
+    load: GuestLoad | None = omitted(None)
+    """As it was measured for this migration."""
+    assumed: Load | None = omitted(None)
+    """What the forecast is made of, with `link`."""
+    link: Link | None = omitted(None)
+    forecast: Forecast | None = omitted(None)
+
+    @field_serializer("link")
+    def _without_copies(self, link: Link | None) -> Data | None:
+        """The copies it was learnt from are long, and in the controller's records."""
+        return None if link is None else link.model_dump(mode="json", exclude={"seen"})
+
+
+class StreamChosen(Note):
+    """What the copy's stream is made of, with the reasons."""
+
+    entry, under = "stream", "M3"
+
+    parameters: CopyParameters | None = None
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class CopyStarted(Note):
+    """libvirt is about to be asked for the copy."""
+
+    entry, under = "copy-started", "M3"
+
+
+class Iteration(Note):
+    """A pass over the memory begins."""
+
+    entry, under = "iteration", "M3"
+
+    iteration: int | None = None
+
+
+class Saw(Note):
+    """An event of the hypervisor's. A family, by the event: `saw-suspended-migrated`."""
+
+    entry, under, family = "saw-", "M3", True
+
+    detail: str = ""
+
+
+class Tuned(Note):
+    """Somebody changed the limit of a running copy. None: there is none any more."""
+
+    entry, under = "tuned", "M3"
+
+    bandwidth_bytes_s: int | None = None
+
+
+class Steered(Note):
+    """The last thing done to the copy, and why: a verdict of `domain/convergence.py`."""
+
+    entry, under = "steered", "M3"
+
+    action: str
+    why: str = ""
+    downtime_ms: int | None = omitted(None)
+    throttle_percent: int | None = omitted(None)
+
+
+class GaveUp(Note):
+    """The copy is ended, as its objective cannot be met."""
+
+    entry, under = "gave-up", "M3"
+
+    why: str = ""
+
+
+class AbortAsked(Note):
+    """Whoever drives it next ends it, too."""
+
+    entry = "abort-asked"
+
+
+class AbortRequested(Note):
+    """The copy is to be given up."""
+
+    entry, under = "abort-requested", "M4"
+
+
+class AbortDelivered(Note):
+    """libvirt has taken the wish."""
+
+    entry, under = "abort-delivered", "M4"
+
+
+class LibvirtSaid(Note):
+    """How libvirt's call ended, where it did not like the copy."""
+
+    entry, under = "libvirt-said", "M4"
+
+    error: Failure = Failure()
+
+
+class CopySucceeded(Note):
+    """The guest is the destination's, as both hypervisors say."""
+
+    entry, under = "copy-succeeded", "M5"
+
+    why: str = ""
+    guest_ended: bool = False
+    job: CompletedJob | None = None
+    """As the source counted: only here are the disks counted."""
+
+
+class CopyFailed(Note):
+    """The guest stayed, as both hypervisors say."""
+
+    entry, under = "copy-failed", "M6"
+
+    why: str = ""
+    libvirt: str = ""
+    """What libvirt said."""
+
+
+# ------------------------------------------------------------ the source, at the switch-over and after it
+
+
+class SwitchOver(Note):
+    """What the guest's standstill was made of on the source, in ms. None: not seen."""
+
+    entry, under = "switch-over", "M4"
+
+    last_pass_ms: float | None = None
+    stop_ms: float | None = None
+    device_state_ms: float | None = None
+    paused_ms: float | None = omitted(None)
+    """For how long the guest had been paused when its switch-over began."""
+
+
+class RunsThere(Note):
+    """In post-copy, the guest was seen to run on the destination."""
+
+    entry, under = "runs-on-destination", "M4"
+
+
+class HeldOldCopy(Note):
+    """libvirt let the source's old copy run again; it was paused here, by Sterna and by nobody else."""
+
+    entry, under = "held-old-copy", "M4"
+
+    why: str = ""
+
+
+class HandOverLate(Note):
+    """The source's paused guest was ended here, as libvirt did not."""
+
+    entry, under = "hand-over-late", "M5"
+
+    why: str = ""
+
+
+class PostcopyAsked(Note):
+    """Somebody asked for the switch to post-copy."""
+
+    entry, under = "postcopy-asked", "M4"
+
+
+class JoiningAgain(Note):
+    """A broken stream of post-copy is joined again at this address."""
+
+    entry, under = "joining-again", "M4"
+
+    address: str = ""
+    tries: int = 0
+    uri: str = ""
+    """Where the destination waits."""
+
+
+class NotJoined(Note):
+    """It could not be joined there."""
+
+    entry, under = "not-joined", "M4"
+
+    address: str = ""
+    tries: int = 0
+    error: Failure = Failure()
+
+
+class ChangedMeanwhile(Note):
+    """How the VM differs from P2's snapshot, by somebody else's doing."""
+
+    entry, under = "changed-meanwhile", "R8"
+
+    what: tuple[str, ...] = ()
+
+
+class SentWriteOff(Value):
+    """A write-off in a report."""
+
+    outcome: str = ""
+    why: str = ""
+    host: str = ""
+
+
+class DestinationReport(Note):
+    """The destination has finished F9 or R7. A family, by the row. What was not sent is not written either."""
+
+    entry, family = "dhost-reports-", True
+
+    row: str = ""
+    written_off: SentWriteOff | None = None
+    guest_state: str = ""
+    """A `GuestState`, at F9."""
+    guest_reason: str = ""
+    migration: Data = {}
+    """As every cast carries it."""
+    forgotten: bool = False
+    """It does not know the migration any more."""
+
+    def to_data(self) -> Data:
+        """See Recorded.to_data."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+# ------------------------------------------------------------ the destination
+
+
+class IncomingVm(Note):
+    """The VM as its source described it at P3."""
+
+    entry, under = "incoming-vm", "P3"
+
+    vm: Vm
+
+
+class AnswerGiven(Note, Answer):
+    """P11 on the destination."""
+
+    entry, under = "return-result", "P11"
+
+
+class PortReported(Note):
+    """Another service's report of a port. A family, by the report's name, whatever it is, and the port."""
+
+    entry, under, family = "", "P12", True
+
+    name: str = ""
+    vm: str = ""
+    port: str = ""
+    status: str = ""
+
+
+class AutostartAtSource(Note):
+    """Whether the source started the VM by itself, until Sterna took that over."""
+
+    entry = "autostart-at-source"
+
+    on: bool = False
+
+
+class RanHere(Note):
+    """The guest's vCPUs ran here."""
+
+    entry, under = "guest-ran-here", "M4"
+
+
+class NeverRan(Note):
+    """The QEMU that waited for the guest ended, and the guest had not run in it."""
+
+    entry, under = "guest-ended-before-it-ran", "M4"
+
+
+class Arrival(Note):
+    """What the guest's standstill was made of on the destination, in ms. None: not seen."""
+
+    entry, under = "arrival", "M4"
+
+    resume_ms: float | None = None
+    network_ms: float | None = None
+
+
+class ListeningAgain(Note):
+    """Where this host waits for the rest of the guest."""
+
+    entry, under = "listening-again", "M4"
+
+    uri: str = ""
+
+
+class GuestLost(Note):
+    """The rest of its memory is gone: the guest can never run on."""
+
+    entry, under = "guest-lost-in-postcopy", "M4"
+
+
+class EndedIncoming(Note):
+    """R0: whether a guest that waited for its memory was ended."""
+
+    entry, under = "ended-incoming", "R0"
+
+    ended: bool = False
+
+
+class Abandoned(Note, WriteOff):
+    """This half ends without being carried out: the host was declared dead with the guest on it."""
+
+    entry = "abandoned"
