@@ -14,7 +14,7 @@ import structlog
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.events import Events
 from sterna.domain.copying import JobSample
-from sterna.domain.entries.base import Failed, StatusSet
+from sterna.domain.entries.base import Failed, StatusSet, Turned
 from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.entries.notes import DestinationReport, RehearsedCopy, Waiting
 from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
@@ -57,7 +57,9 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
         case Kind.STATUS:
             return _status(record, entry)
         case Kind.COMPENSATING:
-            return Effect(record=record.model_copy(update={"error": entry.data.get("error")}))
+            error = Turned.read(entry).error
+            told = error.model_dump(mode="json") if error else None
+            return Effect(record=record.model_copy(update={"error": told}))
         case Kind.RELEASED:
             return Effect(record=record, holds=False)
         case Kind.CLOSED:

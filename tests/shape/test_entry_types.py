@@ -1,0 +1,115 @@
+"""What steps hand on to each other has types: no entry of a journal is read or written by string keys (ADR 17)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parsing import parse
+
+SOURCE = Path(__file__).parents[2] / "src" / "sterna"
+ENTRIES = frozenset({"results", "plans", "notes", "turned"})
+"""What a history holds as JSON, under the names of its entries."""
+CARRIED = frozenset({"plan", "intent", "outcome", "data"})
+"""What an entry carries, as variables and attributes are called."""
+NOT_ENTRIES = ("data", "info.data")
+"""A message's data, and what pydantic gives to a validator."""
+WRITERS = frozenset({"write", "append", "note", "note_once", "note_change"})
+BY_NAME = ("domain/step.py", "domain/entries/base.py")
+"""The history itself, which finds entries by their names, and the base of the types."""
+SHOW_ANY = ("domain/timeline.py", "domain/diagram.py", "controller/records/events.py")
+"""They show the reason, the error and the network service of any entry, whatever its type."""
+NO_ENTRIES = ("api", "cli", "lab", "sim", "adapters")
+"""They know no journal's entries: of the adapters, one stores them."""
+
+
+def last_name(node: ast.expr) -> str:
+    """`plans` of `ctx.history.plans`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def is_text(node: ast.expr) -> bool:
+    """A string, or the name of a constant."""
+    constant = isinstance(node, ast.Name) and node.id.isupper()
+    return constant or isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str)
+
+
+def keyed(node: ast.AST) -> tuple[ast.expr, ast.expr] | None:
+    """Owner and key, where something is looked up by a key."""
+    match node:
+        case ast.Subscript(value=owner, slice=key):
+            return owner, key
+        case ast.Call(func=ast.Attribute(value=owner, attr="get" | "pop" | "setdefault"), args=[key, *_]):
+            return owner, key
+        case ast.Compare(left=key, ops=[ast.In() | ast.NotIn()], comparators=[owner]):
+            return owner, key
+    return None
+
+
+def writes_keys(node: ast.AST) -> bool:
+    """Is a dictionary journaled?"""
+    if not isinstance(node, ast.Call) or last_name(node.func) not in WRITERS:
+        return False
+    given = [*node.args, *(keyword.value for keyword in node.keywords)]
+    return any(isinstance(value, ast.Dict) and value.keys for value in given)
+
+
+def string_keys(text: str) -> Iterator[str]:
+    """The expressions that read or write an entry by string keys."""
+    for node in ast.walk(parse(text)):
+        looked_up = keyed(node)
+        if looked_up is not None and is_text(looked_up[1]):
+            owner = ast.unparse(looked_up[0])
+            name = last_name(looked_up[0])
+            if name in ENTRIES or (name in CARRIED and owner not in NOT_ENTRIES):
+                yield ast.unparse(node)
+        elif writes_keys(node):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vm = ctx.history.results['snapshot-volumes']['vm']",
+        "taps = ctx.history.plans.get('plug-vifs', {}).get('taps', ())",
+        "if 'copy-started' in ctx.history.notes: pass",
+        "if STARTED not in history.notes: pass",
+        "if f'saw-{event}' in notes: pass",
+        "paths = plan['paths']",
+        "error = ctx.history.turned['error']",
+        "why = entry.data.get('why')",
+        "ctx.note('M4', 'libvirt-said', {'error': error.to_wire()})",
+        "journal.append(id, Kind.NOTE, row='M3', name='tuned', data={'bandwidth': 1})",
+        "ctx.write(Kind.DONE, name=step.name, data={'removed': ()})",
+    ],
+)
+def test_string_keys_are_found(line: str) -> None:
+    assert list(string_keys(line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vm = ctx.history.get(Snapshot).vm",
+        "if ctx.history.has(CopyStarted): pass",
+        "if step.name in history.results: pass",
+        "ctx.write(Kind.STATUS, name=status, data=StatusSet(status=status, reason=why).to_data())",
+        "host = data['host']",
+    ],
+)
+def test_types_are_no_string_keys(line: str) -> None:
+    assert not list(string_keys(line))
+
+
+def test_nobody_reads_or_writes_an_entry_by_string_keys() -> None:
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        name = path.relative_to(SOURCE).as_posix()
+        if name.startswith(NO_ENTRIES) or name in BY_NAME + SHOW_ANY:
+            continue
+        if keys := list(string_keys(path.read_text(encoding="utf-8"))):
+            found[name] = keys
+    assert found == {}
