@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 from sterna.domain.objective import Asked
@@ -15,6 +15,8 @@ from tests.saga.fleet import SimAgent, SimFleet
 
 SLOW = 16 * MIB
 """bytes/s: 512 MiB take half a minute, and 80 MiB/s of writes never converge."""
+SLOW_S = 50.0
+"""How long a call of `Slow` takes."""
 PERMITTED = Asked(may=frozenset({May.POSTCOPY}), bandwidth_bytes_s=SLOW)
 
 
@@ -86,3 +88,43 @@ def raising(where: Any, name: str, *errors: BaseException) -> Iterator[list[Base
 
     with patch.object(where, name, call):
         yield left
+
+
+class Slow:
+    """Inside, each call of one method of a simulated port takes SLOW_S, on that host or on all."""
+
+    def __init__(self, fleet: SimFleet, port: type, name: str, *, host: str = "") -> None:
+        self._fleet, self._host, self._real = fleet, host, getattr(port, name)
+        self.quick = False
+        """Is it as usual?"""
+        self.began_ms = list[float]()
+        """When the slow calls were made."""
+        self.ended = 0
+        """How many of them came to their end."""
+
+        async def call(of: Any, *args: Any, **more: Any) -> Any:
+            return await self._call(of, *args, **more)
+
+        self._patch = patch.object(port, name, call)
+
+    async def _call(self, of: Any, *args: Any, **more: Any) -> Any:
+        is_slow = not self.quick and self._host in ("", getattr(of, "_host", None) and of._host.name)
+        if is_slow:
+            self.began_ms.append(self._fleet.clock.monotonic_ms())
+        found = await self._real(of, *args, **more)
+        if is_slow:
+            await self._fleet.clock.sleep(SLOW_S)
+            self.ended += 1
+        return found
+
+    def from_step(self, agent: SimAgent, step: str) -> None:
+        """As usual until then: the checks have asked the same."""
+        self.quick = True
+        agent.rules.append((step, "before", lambda: setattr(self, "quick", False)))
+
+    def __enter__(self) -> Self:
+        self._patch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()

@@ -14,6 +14,7 @@ from sterna.domain.errors import Cancelled, Permanent, Temporary, Unknown, from_
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import Data
 from sterna.domain.step import Flow, History, Step
+from sterna.kit.aborts import go_on
 from sterna.saga.runner import Runner
 from sterna.sim.world.clock import SimClock
 from tests.narrowing import not_none
@@ -306,3 +307,32 @@ async def test_from_every_interrupted_prefix_the_same_end_is_reached(
         await clock.run(Runner(clock).drive(FLOW, cut))
         assert cut.history.results.keys() == end
         assert not finished & set(cut.done)
+
+
+class Hears(Recorded):
+    """Aborted in its middle."""
+
+    name = "hears"
+
+    async def do(self, ctx: World, plan: NoPlan) -> By:
+        ctx.abort.set()
+        go_on()
+        return await super().do(ctx, plan)
+
+
+class Settles(Hears):
+    name = "settles"
+    settles_abort = True
+
+
+async def test_an_abort_is_heard_in_the_middle_of_a_step_where_it_still_counts(
+    world: World, clock: SimClock
+) -> None:
+    runner = Runner(clock)
+    with pytest.raises(Cancelled):
+        await clock.run(runner.run((Hears,), world))
+    assert world.done == []
+    world.abort.clear()
+    await clock.run(runner.run((Settles,), world))
+    await clock.run(runner.run((Hears,), world, forever=True))
+    assert world.done == ["settles", "hears"]

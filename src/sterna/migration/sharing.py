@@ -5,13 +5,14 @@ Used by P2 and by the checks, so that both come to the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from sterna.domain.claims import Proof, Sight, compare, compare_unwritten
 from sterna.domain.errors import Permanent, StorageSilent
 from sterna.domain.model import Data, Disk, DiskKind, Refusal
+from sterna.kit.aborts import go_on, unless_aborted
 from sterna.kit.tasks import both
 from sterna.ports.storage import Storage
 
@@ -36,21 +37,22 @@ class Elsewhere(Protocol):
 
 
 class PeersFiles:
-    """`Elsewhere`, by calls to the other host's agent."""
+    """`Elsewhere`, by calls to the other host's agent; an abort ends them."""
 
-    def __init__(self, call: Callable[[str, Data], Awaitable[Data]], host: str) -> None:
+    def __init__(self, call: Callable[[str, Data], Coroutine[Any, Any, Data]], host: str) -> None:
         self._call, self._host = call, host
 
     async def sees(self, path: str, token: str, place: int | None = None) -> Sight:
         """See Elsewhere.sees."""
         params = {"path": path, "token": token, "place": place}
         with silent_on(self._host):
-            return Sight.model_validate((await self._call("sees_token", params))["sight"])
+            answer = await unless_aborted(self._call("sees_token", params))
+            return Sight.model_validate(answer["sight"])
 
     async def digest(self, path: str) -> str | None:
         """See Elsewhere.digest."""
         with silent_on(self._host):
-            told = (await self._call("digest", {"path": path}))["digest"]
+            told = (await unless_aborted(self._call("digest", {"path": path})))["digest"]
         return None if told is None else str(told)
 
 
@@ -72,11 +74,13 @@ async def decide_local(storage: Storage, there: Elsewhere, disks: tuple[Disk, ..
     A token file is put for a moment beside what each path leads to. A destination that sees it shares the storage.
     Where nothing can be written, a lock on the file stands for the token. A medium that nobody writes to may also
     be a file of the same content on each host.
-    Raises Unreachable or Unknown if the destination cannot be asked, StorageSilent where a file does not answer.
+    Raises Unreachable or Unknown if the destination cannot be asked, StorageSilent where a file does not answer,
+    Cancelled at an abort: it is heard before each file, and while the destination is asked.
     """
     decided = []
     for disk in disks:
         if disk.kind is DiskKind.FILE and disk.path is not None:
+            go_on()
             decided.append(await _decide(storage, there, await storage.examine(disk), disk.path, token))
         else:
             decided.append(disk.model_copy(update={"local": False}))
@@ -133,6 +137,7 @@ async def _below(storage: Storage, there: Elsewhere, path: str, token: str) -> s
 
 async def _prove(storage: Storage, there: Elsewhere, path: str, token: str) -> tuple[Proof, Sight]:
     """Is it one file, and what the destination sees. Raises Unproven where that cannot be known."""
+    go_on()
     try:
         try:
             await storage.leave_token(path, token)
@@ -162,7 +167,7 @@ async def _compare_media(storage: Storage, there: Elsewhere, path: str, theirs: 
     mine = await storage.sight(path, "none")
     if mine.size != theirs.size:
         return Proof.OTHER
-    ours, other = await both(storage.digest(path), there.digest(path))
+    ours, other = await both(unless_aborted(storage.digest(path)), there.digest(path))
     return Proof.SAME if ours is not None and ours == other else Proof.OTHER
 
 

@@ -30,13 +30,14 @@ class SendMedia(Step[Context, NoPlan, MediaSent]):
 async def _send(ctx: Context, path: str) -> int:
     offset = 0
     while True:
-        piece = await ctx.host.storage.read(path, offset, PIECE_BYTES)
+        piece = await unless_aborted(ctx, ctx.host.storage.read(path, offset, PIECE_BYTES))
         params = {"path": path, "offset": offset, "data": base64.b64encode(piece).decode()}
         if piece or offset == 0:
             await unless_aborted(ctx, ctx.peer.call("take_medium", params))
         if not piece:
             break
         offset += len(piece)
-    if await ctx.host.storage.digest(path) != await ctx.elsewhere.digest(path):
+    mine = await unless_aborted(ctx, ctx.host.storage.digest(path))
+    if mine != await ctx.elsewhere.digest(path):
         raise Permanent(f"{path} was changed while it was sent to {ctx.peer_name}", fix="try again")
     return offset

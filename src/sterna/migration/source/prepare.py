@@ -30,6 +30,7 @@ from sterna.domain.model import Disk
 from sterna.domain.plugs import HOSTDEV
 from sterna.domain.status import Status
 from sterna.domain.step import Step
+from sterna.kit.aborts import go_on
 from sterna.migration.context import Context
 from sterna.migration.sharing import decide_local, silent_on
 from sterna.migration.source import rollback, secrets
@@ -49,8 +50,14 @@ class SetPreparing(Step[Context, NoPlan, Done]):
         return Done()
 
 
+async def _examined(storage: Storage, disk: Disk) -> Disk:
+    go_on()
+    return await storage.examine(disk)
+
+
 async def _with_owner(storage: Storage, disk: Disk) -> Disk:
     """A local disk's copy belongs to whom the disk belongs to."""
+    go_on()
     if not disk.local or disk.path is None:
         return disk
     return disk.model_copy(update={"owner": await storage.owner_of(disk.path)})
@@ -69,7 +76,7 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
         """Which paths get a token for a moment, so that a crash in between can be swept."""
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         with silent_on(ctx.host.name):
-            disks = [await ctx.host.storage.examine(d) for d in vm.disks]
+            disks = [await _examined(ctx.host.storage, disk) for disk in vm.disks]
         return TokensToLeave(paths=tuple(dict.fromkeys(path for d in disks for path in d.files)))
 
     async def do(self, ctx: Context, plan: TokensToLeave) -> Snapshot:
@@ -85,6 +92,7 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
             raise Refused(against)
         nics = []
         for nic in vm.nics:
+            go_on()
             port = await ctx.host.vif.describe(nic)
             if port is None:
                 raise Permanent(f"NIC {nic.mac} is not plugged into any bridge here", fix="plug it, or detach it")
@@ -99,7 +107,7 @@ class PrepareBindings(Step[Context, NoPlan, BindingsPrepared]):
     undo = (rollback.WithdrawDestinationBindings,)
 
     async def do(self, ctx: Context, plan: NoPlan) -> BindingsPrepared:
-        """Ask the network service; without one it is nothing."""
+        """Ask the network service; without one it is nothing. An abort is heard between its requests."""
         await ctx.host.network.prepare(ctx.vm_before(), *ctx.network_hosts)
         return BindingsPrepared(network=ctx.asked_network)
 
@@ -169,7 +177,8 @@ class DetachDevices(Step[Context, DevicesToDetach, Done]):
         return DevicesToDetach(nics=tuple(n for n in ctx.vm_before().nics if n.plug == HOSTDEV))
 
     async def do(self, ctx: Context, plan: DevicesToDetach) -> Done:
-        """One by one; each is gone when the guest has let go of it."""
+        """One by one; each is gone when the guest has let go of it. An abort is heard between them."""
         for nic in plan.nics:
+            go_on()
             await ctx.host.hypervisor.detach_nic(ctx.vm_uuid, nic)
         return Done()

@@ -19,6 +19,7 @@ from sterna.domain.objective import CopyParameters
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.source import stream
+from sterna.migration.source.asking import unless_aborted
 from sterna.migration.source.copy_plan import copy_plan
 
 
@@ -30,7 +31,7 @@ class Rehearse(Step[Context, NoPlan, RehearsedOutcome]):
     async def do(self, ctx: Context, plan: NoPlan) -> RehearsedOutcome:
         """What was tried. Raises Refused with everything that failed; Cancelled at the end of a dry rehearsal."""
         made_of = await stream.choose(ctx, None)
-        tried, refusals = await self._try(ctx, copy_plan(ctx, made_of), made_of)
+        tried, refusals = await unless_aborted(ctx, self._try(ctx, copy_plan(ctx, made_of), made_of))
         ctx.note(Rehearsed(tried=tuple(tried), refusals=tuple(refusals)))
         if refusals:
             raise Refused(refusals)
@@ -39,6 +40,7 @@ class Rehearse(Step[Context, NoPlan, RehearsedOutcome]):
         return RehearsedOutcome(tried=tuple(tried))
 
     async def _try(self, ctx: Context, plan: CopyPlan, made_of: CopyParameters) -> tuple[list[str], list[Refusal]]:
+        """Changes nothing."""
         tls = made_of.transport is Transport.TLS
         xml = await ctx.host.hypervisor.definition_for(ctx.vm_uuid, plan)
         answer = await ctx.peer.call("rehearse", {"xml": xml, "postcopy": plan.postcopy, "tls": tls})

@@ -1,0 +1,56 @@
+"""An abort, heard between the parts of a piece of work: what is set once the work is not wanted any more.
+
+It is in a context variable. An adapter that asks a service ten times knows no migration, and works for checks as
+well, which nobody aborts. Tasks that are begun inside inherit it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from sterna.domain.errors import Cancelled
+
+T = TypeVar("T")
+
+_ABORTED: ContextVar[asyncio.Event | None] = ContextVar("aborted", default=None)
+
+
+@contextmanager
+def hearing(aborted: asyncio.Event | None) -> Iterator[None]:
+    """The work inside is not wanted any more once this is set. None: it goes on to its end."""
+    before = _ABORTED.set(aborted)
+    try:
+        yield
+    finally:
+        _ABORTED.reset(before)
+
+
+def go_on() -> None:
+    """Called before the next part is begun. Raises Cancelled once the work was aborted."""
+    aborted = _ABORTED.get()
+    if aborted is not None and aborted.is_set():
+        raise Cancelled("aborted on request")
+
+
+async def unless_aborted(work: Coroutine[Any, Any, T], by: asyncio.Event | None = None) -> T:
+    """The result of `work`, which is left at an abort: it must only read, or somebody else must undo it.
+
+    `by`: what is set then; else what `hearing` was told. Raises Cancelled.
+    """
+    aborted = _ABORTED.get() if by is None else by
+    if aborted is None:
+        return await work
+    doing, told = asyncio.ensure_future(work), asyncio.ensure_future(aborted.wait())
+    try:
+        await asyncio.wait((doing, told), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise Cancelled("aborted on request")
+        return doing.result()
+    finally:
+        doing.cancel()
+        told.cancel()
+        await asyncio.gather(doing, told, return_exceptions=True)
