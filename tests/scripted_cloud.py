@@ -53,6 +53,7 @@ class ScriptedCloud:
         self.logins = 0
         self.revoked = 0
         """Tokens up to this number are answered 401."""
+        self.token_life = TOKEN_LIFE
         self.refuse_login: Answer | None = None
         self.before_login: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
@@ -128,7 +129,7 @@ class ScriptedCloud:
         ]
         token = {
             "methods": ["password"],
-            "expires_at": TOKEN_LIFE,
+            "expires_at": self.token_life,
             "issued_at": "2026-01-01T00:00:00.000000Z",
             "user": {"id": "u", "name": "sterna", "domain": {"id": "default", "name": "Default"}},
             "project": {"id": "p", "name": "service", "domain": {"id": "default", "name": "Default"}},

@@ -92,7 +92,9 @@ MEMORY = "the kernel's own, or in memory"
 LOOKED_AT = "called by native/looks.py only: a thread and a limit for each path and name"
 ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
-    "migration/source/asking.py:unless_aborted": "the call's own deadline (rpc/client.py)",
+    "kit/aborts.py:go_on": "no wait: a variable's value",
+    "kit/aborts.py:unless_aborted": "the work's own limit or deadline",
+    "migration/volumes.py:of_each": "Cloud.together() and a last act's limit; each command's own limit",
     "migration/source/postcopy.py:_goes_on": "join() is one try, each of its calls with a deadline",
     "migration/source/watch.py:watch": "the copy; looked at every 3 to 12 s (handover.guard), ended by an abort",
     "migration/source/watch.py:_obey_abort": "cancelled with the copy",
@@ -156,9 +158,10 @@ ENDED_BY = {
     "adapters/vif/ovsdb.py:_open": "settimeout",
     "adapters/libvirt/qemu/schema.py:_schema": "killed after 20 s; its thread is left after 40 s (Schemas._ask)",
     "adapters/host/looks.py:_answers": "LOOK_S, of each",
-    "adapters/network/neutron/network.py:NeutronNetwork.switch": "NeutronPorts.together(), and a last act's limit",
+    "adapters/network/neutron/network.py:NeutronNetwork.switch": "Cloud.together(), and a last act's limit",
     "adapters/network/neutron/network.py:NeutronNetwork._reach": "the same",
-    "adapters/network/neutron/ports.py:NeutronPorts._begin": "no wait: a variable's value",
+    "adapters/openstack/session.py:Cloud._begin": "no wait: a variable's value",
+    "adapters/openstack/login.py:Login.token": "the login's own limit, `timeout_s`",
     "kit/tasks.py:all_of": "its callers, which are listed",
     "kit/tasks.py:both": "the same",
     "bootstrap/controller.py:run_controller.run": "SIGTERM: this is the life of the process",

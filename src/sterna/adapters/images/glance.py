@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sterna.adapters.openstack.session import Cloud, asking_for_a_check
+from sterna.adapters.openstack.session import Cloud
 from sterna.domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class GlanceImages:
             return {name: value for name, value in response.json().items() if isinstance(value, str)}
 
         try:
-            async with asking_for_a_check("Glance"):
+            async with self._cloud.asking_for_a_check("Glance"):
                 return await self._cloud.ask(f"read image {image}", read, of="glance")
         except NotFound:
             return None

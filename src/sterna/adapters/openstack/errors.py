@@ -17,6 +17,11 @@ from sterna.domain.errors import (
     Unreachable,
 )
 
+
+class TokenRefused(Permanent):
+    """401: the request was not carried out."""
+
+
 _ROLES = "give the user of `[openstack]` the roles `admin` and `service` in its project"
 _LOGIN = "check `username`, `password`, `project` and the domains in `[openstack]`"
 _AWAY = "see that the service runs and that this host reaches it; `[openstack]` says where Keystone is"
@@ -68,7 +73,7 @@ def _words(error: BaseException) -> str:
 def _of_status(status: int, message: str, error: Exception, *, changing: bool) -> SternaError:
     message = f"{message} (HTTP {status})"
     if status == 401:
-        return Permanent(message, fix=_LOGIN)
+        return TokenRefused(message, fix=_LOGIN)
     if status == 403:
         return Permanent(message, fix=_ROLES)
     if status == 404:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sterna.adapters.network.neutron import ports
 from sterna.adapters.network.neutron.network import NeutronNetwork
+from sterna.adapters.openstack import session
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unknown, Unreachable
 from sterna.domain.model import GuestState, Nic, Vm
@@ -312,7 +312,7 @@ class Slow(ScriptedNeutron):
 async def test_many_slow_answers_have_a_limit_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twelve rounds of three requests, each just within its own limit, would take half an hour."""
     neutron = Slow(59.0, interferes=True)
-    monkeypatch.setattr(ports, "monotonic", lambda: neutron.now_s)
+    monkeypatch.setattr(session, "monotonic", lambda: neutron.now_s)
     with serving(neutron) as (network, cloud):
         with pytest.raises(Unreachable, match=f"port {PORT}.*more than 300 s") as raised:
             await network.prepare(vm(), *MOVE)
@@ -324,7 +324,7 @@ async def test_many_slow_answers_have_a_limit_together(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("part", ["nics_for", "wired"])
 async def test_so_have_those_of_many_ports(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     neutron = Slow(59.0)
-    monkeypatch.setattr(ports, "monotonic", lambda: neutron.now_s)
+    monkeypatch.setattr(session, "monotonic", lambda: neutron.now_s)
     many = vm().model_copy(update={"nics": vm().nics * 20})
     with serving(neutron) as (network, _):
         with pytest.raises(Unreachable, match="more than 300 s"):
@@ -334,7 +334,7 @@ async def test_so_have_those_of_many_ports(part: str, monkeypatch: pytest.Monkey
 
 async def test_what_is_asked_for_later_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     neutron = Slow(30.0)
-    monkeypatch.setattr(ports, "monotonic", lambda: neutron.now_s)
+    monkeypatch.setattr(session, "monotonic", lambda: neutron.now_s)
     with serving(neutron) as (network, _):
         for _ in range(15):
             assert await network.wired(vm(), "host1")

@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 
 from sterna.adapters.images.glance import GlanceImages
-from sterna.adapters.network.neutron.network import NeutronNetwork
 from sterna.adapters.network.neutron.ports import NeutronPorts
 from sterna.adapters.openstack import session
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.volumes.cinder.attachments import Attachments
-from sterna.adapters.volumes.cinder.volumes import CinderVolumes, Connector
 from sterna.domain.errors import (
     BadRequest,
     Conflict,
@@ -29,9 +27,9 @@ from sterna.domain.errors import (
     Unknown,
     Unreachable,
 )
-from sterna.domain.model import Disk, DiskKind, GuestState, Nic, Vm
 from sterna.kit import threads
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
+from tests.unit.adapters.openstack.checking import check_at
 
 
 class Server:
@@ -195,20 +193,6 @@ async def test_a_service_that_never_answers_is_not_waited_for(scripted: Scripted
         gate.set()
 
 
-@pytest.mark.parametrize("changing", [False, True])
-async def test_a_keystone_that_never_answers_is_not_waited_for(scripted: ScriptedCloud, changing: bool) -> None:
-    cloud = Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw", timeout_s=0.2))
-    gate = threading.Event()
-    scripted.before_login = gate.wait
-    try:
-        async with asyncio.timeout(20):
-            with pytest.raises(Unknown if changing else Unreachable):
-                await (cloud.change("delete", delete) if changing else cloud.ask("list attachments", read))
-    finally:
-        gate.set()
-    assert scripted.asked == []
-
-
 @pytest.mark.parametrize("service", ["Neutron", "Cinder", "Glance"])
 async def test_a_check_names_a_service_that_is_silent_before_who_asks_has_left(
     cloud: Cloud, server: Server, monkeypatch: pytest.MonkeyPatch, service: str
@@ -224,31 +208,6 @@ async def test_a_check_names_a_service_that_is_silent_before_who_asks_has_left(
     finally:
         gate.set()
     assert f"{service} does not answer: no answer within 0.2 s" in why
-
-
-async def check_at(cloud: Cloud, service: str) -> str:
-    """What is said against a VM of it."""
-    try:
-        match service:
-            case "Neutron":
-                nic = Nic(mac="52:54:00:00:00:01", plug="ovs", port_id="p1")
-                facts: dict[str, Any] = {
-                    "name": "web",
-                    "state": GuestState.RUNNING,
-                    "memory_bytes": 1,
-                    "vcpus": 1,
-                    "nics": (nic,),
-                }
-                await NeutronNetwork(cloud).check(Vm(uuid="u", **facts), "host1", "host2")
-            case "Cinder":
-                disk = Disk(target="vda", kind=DiskKind.ISCSI, volume_id="9a3d6d60-1ff6-4d05-9c88-2b20a6f91c64")
-                (found,) = await CinderVolumes(cloud, Connector("host2", "192.0.2.1", "iqn.x")).check(disk)
-                return found.message
-            case "Glance":
-                await GlanceImages(cloud).properties("i1")
-    except Unreachable as error:
-        return error.message
-    raise AssertionError("nothing is said")
 
 
 async def test_an_act_whose_answer_comes_drop_by_drop_has_an_end(scripted: ScriptedCloud) -> None:

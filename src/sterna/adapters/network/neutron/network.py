@@ -5,7 +5,7 @@ from __future__ import annotations
 from sterna.adapters.network.bindings import reach, switch_at_once
 from sterna.adapters.network.neutron.plug import nic_for
 from sterna.adapters.network.neutron.ports import EXTENSION, NeutronPorts
-from sterna.adapters.openstack.session import Cloud, asking_for_a_check
+from sterna.adapters.openstack.session import Cloud
 from sterna.domain.bindings import Binding, Goal, Port, given_back
 from sterna.domain.errors import NotFound, Refused
 from sterna.domain.model import Nic, Refusal, Vm
@@ -19,13 +19,14 @@ class NeutronNetwork:
     """
 
     def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
         self._ports = NeutronPorts(cloud)
 
     service = "neutron"
 
     async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
         """Every port, and the destination's network agents. Raises Temporary, Permanent where Neutron fails."""
-        async with asking_for_a_check("Neutron"):
+        async with self._cloud.asking_for_a_check("Neutron"):
             return await self._check(vm, source, destination)
 
     async def _check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
@@ -57,7 +58,7 @@ class NeutronNetwork:
 
     async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
         """P5, F6: by what Neutron's binding for `host` says. Raises Refused with every reason."""
-        with self._ports.together():
+        with self._cloud.together():
             found = [await self._nic(nic, host) for nic in vm.nics]
         refusals = [f for f in found if isinstance(f, Refusal)]
         if refusals:
@@ -66,7 +67,7 @@ class NeutronNetwork:
 
     async def switch(self, vm: Vm, source: str, destination: str) -> None:
         """At the switch-over: all ports at once. Without multiple bindings F7 is the only time."""
-        with self._ports.together():
+        with self._cloud.together():
             if await self._ports.extended():
                 await all_of(switch_at_once(self._ports, port_id, source, destination) for port_id in _ids(vm))
 
@@ -86,7 +87,7 @@ class NeutronNetwork:
     async def wired(self, vm: Vm, host: str) -> bool:
         """Every port's status is ACTIVE, as the agent of the host it is bound to reported; one that was deleted
         meanwhile is nobody's to wire. Raises Temporary."""
-        with self._ports.together():
+        with self._cloud.together():
             for port_id in _ids(vm):
                 try:
                     told = await self._ports.raw(port_id)
@@ -126,7 +127,7 @@ class NeutronNetwork:
                 if not forgiving:
                     raise
 
-        with self._ports.together():
+        with self._cloud.together():
             await self._ports.extended()  # once, not for each port
             await all_of(one(port_id) for port_id in _ids(vm))
         return found

@@ -6,17 +6,12 @@ for services alone. What Neutron does that its documents do not say is in docs/h
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sterna.adapters.network.bindings import CannotBind
 from sterna.adapters.openstack.session import Cloud
 from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Port, Subport, Verb
-from sterna.domain.errors import NotFound, Unreachable
+from sterna.domain.errors import NotFound
 from sterna.domain.model import Data
 
 if TYPE_CHECKING:
@@ -29,9 +24,6 @@ _OF_ONE_HOST = (
 )  # fmt: skip
 """Keys of a binding's profile that mean nothing on another host."""
 
-_UNTIL: ContextVar[float] = ContextVar("neutron_until", default=math.inf)
-"""When no further request is begun, by `monotonic()`."""
-
 
 class NeutronPorts:
     """Requests about ports. Raises as `Cloud` does, and CannotBind where no agent of the host can take the port."""
@@ -39,16 +31,6 @@ class NeutronPorts:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._extended: bool | None = None
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """The requests inside are one piece of work: none is begun after as long as one act may take. One that is
-        under way is not given up for that: it may be carried out later, when nobody looks any more."""
-        before = _UNTIL.set(monotonic() + self._cloud.act_limit_s)
-        try:
-            yield
-        finally:
-            _UNTIL.reset(before)
 
     async def extended(self) -> bool:
         """Does this Neutron have multiple bindings? Asked once."""
@@ -121,7 +103,6 @@ class NeutronPorts:
                 await self._send("put", f"{path}/{act.host}", {"binding": {"profile": profile}}, what)
 
     async def _get(self, path: str, what: str) -> Data:
-        self._begin(what)
         return await self._cloud.ask(what, lambda c: _read(c.network.get(path)), of="neutron")
 
     async def _send(self, method: str, path: str, body: Data | None, what: str) -> None:
@@ -135,14 +116,7 @@ class NeutronPorts:
                 )
             _read(answer)
 
-        self._begin(what)
         await self._cloud.change(what, act, of="neutron")
-
-    def _begin(self, what: str) -> None:
-        """Raises Unreachable where what was asked before has taken too long."""
-        if monotonic() > _UNTIL.get():
-            why = f"Neutron has needed more than {self._cloud.act_limit_s:g} s for what was asked before"
-            raise Unreachable(f"cannot {what}: {why}", fix="see why it is so slow; what it has done already stays")
 
 
 def _read(answer: Any) -> Data:

@@ -8,6 +8,8 @@ Rows of the protocol:
 Nothing but this host's own attachment is ever changed, so that a rollback leaves the source's alone. Whose an
 attachment is Cinder says only of those that are complete: one that a crash or a lost answer left unfinished is
 completed first, and its host read then.
+
+All that a row asks of Cinder for one disk has a limit together (`Cloud.together`); a repeat looks again.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sterna.adapters.openstack.session import Cloud, asking_for_a_check
+from sterna.adapters.openstack.session import Cloud
 from sterna.adapters.volumes.cinder.attachments import (
     ATTACHED,
     ATTACHING,
@@ -59,6 +61,7 @@ class CinderVolumes:
         self, cloud: Cloud, connector: Connector, *, qemu_img: str = "qemu-img", keyring: Keyring | None = None
     ) -> None:
         """`keyring`: where the passwords of targets are that want CHAP."""
+        self._cloud = cloud
         self._cinder = Attachments(cloud)
         self._me = connector
         self._qemu_img = qemu_img
@@ -71,7 +74,7 @@ class CinderVolumes:
     async def check(self, disk: Disk) -> list[Refusal]:
         """Why this host could not be given the volume, as Cinder and its driver have it now."""
         try:
-            async with asking_for_a_check("Cinder"):
+            async with self._cloud.asking_for_a_check("Cinder"):
                 seen = await self._cinder.look(_volume(disk))
         except NotFound as error:
             fix = "see that the volume still exists; a disk that is not Cinder's must not have a UUID as its serial"
@@ -95,17 +98,18 @@ class CinderVolumes:
         Raises Permanent where the volume may not move (also when it changed since `check`), Unknown where Cinder's
         answer was lost: a repeat finds what was made.
         """
-        seen = await self._settled(disk)
-        instance = _instance(disk, seen)
-        mine = self._mine(seen, instance)
-        if mine is None:
-            why = undone(disk, seen, host=self._me.host, initiator=self._me.initiator)
-            if why is not None:
-                raise Permanent(why.message, fix=why.fix)
-            await self._sweep(seen, instance)
-            mine = await self._cinder.create(seen.id, instance, self._me.words())
-        found = reached(disk, mine.connection, self._me.initiator).model_copy(update={"attachment_id": mine.id})
-        return with_login(found, mine.connection)
+        with self._cloud.together():
+            seen = await self._settled(disk)
+            instance = _instance(disk, seen)
+            mine = self._mine(seen, instance)
+            if mine is None:
+                why = undone(disk, seen, host=self._me.host, initiator=self._me.initiator)
+                if why is not None:
+                    raise Permanent(why.message, fix=why.fix)
+                await self._sweep(seen, instance)
+                mine = await self._cinder.create(seen.id, instance, self._me.words())
+            found = reached(disk, mine.connection, self._me.initiator).model_copy(update={"attachment_id": mine.id})
+            return with_login(found, mine.connection)
 
     async def connect(self, disk: Disk) -> Disk:
         """P9: open it with this host's initiator, then tell Cinder that it is in use.
@@ -114,16 +118,17 @@ class CinderVolumes:
 
         Raises Temporary (it does not open yet), Permanent (another size; the attachment is gone) or Unknown.
         """
-        seen = await self._cinder.look(_volume(disk))
-        mine = next((a for a in seen.attachments if a.id == disk.attachment_id), None)
-        if mine is None:
-            raise Permanent(f"disk {disk.target}: attachment {disk.attachment_id} of volume {seen.id} is gone")
-        if disk.iscsi is not None:
-            await self._have_login(disk, mine)
-            await prove_lun(disk, disk.iscsi, qemu_img=self._qemu_img, keyring=self._keyring)
-        if mine.status != ATTACHED:
-            await self._cinder.complete(mine.id)
-        return disk
+        with self._cloud.together():
+            seen = await self._cinder.look(_volume(disk))
+            mine = next((a for a in seen.attachments if a.id == disk.attachment_id), None)
+            if mine is None:
+                raise Permanent(f"disk {disk.target}: attachment {disk.attachment_id} of volume {seen.id} is gone")
+            if disk.iscsi is not None:
+                await self._have_login(disk, mine)
+                await prove_lun(disk, disk.iscsi, qemu_img=self._qemu_img, keyring=self._keyring)
+            if mine.status != ATTACHED:
+                await self._cinder.complete(mine.id)
+            return disk
 
     async def _have_login(self, disk: Disk, mine: Attachment) -> None:
         """The secret of a login of this host's own is made of what Cinder tells; that of a login the VM's disk has
@@ -149,20 +154,21 @@ class CinderVolumes:
 
         Raises Temporary rather than delete the only attachment left: the guest's own, then.
         """
-        try:
-            seen = await self._settled(disk)
-        except NotFound:
-            return
-        instance = _instance(disk, seen)
-        mine = self._mine(seen, instance)
-        await self._sweep(seen, instance)
-        if mine is None:
-            return
-        if not any(a.status == ATTACHED and a.id != mine.id for a in seen.of(instance)):
-            message = f"disk {disk.target}: {mine.id} is the only attachment that volume {seen.id} has"
-            fix = "see where the guest runs; is its host's attachment gone, or `host` in `[openstack]` not its own?"
-            raise Temporary(message, fix=fix)
-        await self._cinder.delete(mine.id)
+        with self._cloud.together():
+            try:
+                seen = await self._settled(disk)
+            except NotFound:
+                return
+            instance = _instance(disk, seen)
+            mine = self._mine(seen, instance)
+            await self._sweep(seen, instance)
+            if mine is None:
+                return
+            if not any(a.status == ATTACHED and a.id != mine.id for a in seen.of(instance)):
+                message = f"disk {disk.target}: {mine.id} is the only attachment that volume {seen.id} has"
+                fix = "see where the guest runs; is its host's attachment gone, or `host` in `[openstack]` wrong?"
+                raise Temporary(message, fix=fix)
+            await self._cinder.delete(mine.id)
 
     def _mine(self, seen: VolumeSeen, instance: str) -> Attachment | None:
         return next((a for a in seen.of(instance) if a.status == ATTACHED and a.host == self._me.host), None)
