@@ -36,6 +36,7 @@ from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.destination import promises, rollback
 from sterna.migration.image import against, image_of
+from sterna.migration.volumes import of_each
 
 
 class AttachVolumes(Step[Context, VolumesToAttach, VolumesAttached]):
@@ -50,8 +51,8 @@ class AttachVolumes(Step[Context, VolumesToAttach, VolumesAttached]):
         return VolumesToAttach(disks=tuple(disks))
 
     async def do(self, ctx: Context, plan: VolumesToAttach) -> VolumesAttached:
-        """Attach them, one by one."""
-        attached = [await ctx.host.volumes_for(disk).attach(disk) for disk in plan.disks]
+        """Attach them."""
+        attached = await of_each(ctx.host, plan.disks, lambda volumes, disk: volumes.attach(disk))
         return VolumesAttached(disks=tuple(attached))
 
 
@@ -177,9 +178,9 @@ class ConnectVolumes(Step[Context, VolumesToConnect, VolumesConnected]):
     undo = (rollback.DisconnectVolumesHere,)
 
     async def do(self, ctx: Context, plan: VolumesToConnect) -> VolumesConnected:
-        """Connect them, one by one."""
+        """Connect them."""
         disks = ctx.history.get(VolumesAttached).disks
-        connected = [await ctx.host.volumes_for(disk).connect(disk) for disk in disks]
+        connected = await of_each(ctx.host, disks, lambda volumes, disk: volumes.connect(disk))
         return VolumesConnected(disks=tuple(connected))
 
 

@@ -20,6 +20,7 @@ from sterna.domain.step import Step
 from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.destination.taps import unplug_taps
+from sterna.migration.volumes import of_each
 
 
 class DisconnectVolumesHere(Step[Context, NoPlan, Done]):
@@ -32,8 +33,7 @@ class DisconnectVolumesHere(Step[Context, NoPlan, Done]):
         if not ctx.history.has(VolumesToConnect):
             return Done()
         await refuse_if_used(ctx)
-        for disk in attached_disks(ctx):
-            await ctx.host.volumes_for(disk).disconnect(disk)
+        await of_each(ctx.host, attached_disks(ctx), lambda volumes, disk: volumes.disconnect(disk))
         return Done()
 
 
@@ -46,8 +46,7 @@ class TerminateConnections(Step[Context, NoPlan, Done]):
         """Those P4 meant to make, made or not."""
         if disks := attached_disks(ctx):
             await refuse_if_used(ctx)
-        for disk in disks:
-            await ctx.host.volumes_for(disk).detach(disk)
+        await of_each(ctx.host, disks, lambda volumes, disk: volumes.detach(disk))
         return Done()
 
 

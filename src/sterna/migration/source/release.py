@@ -21,6 +21,7 @@ from sterna.domain.whereabouts import GONE
 from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.reports import forgotten, wait_report
+from sterna.migration.volumes import of_each
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +51,8 @@ class DisconnectVolumes(Step[Context, NoPlan, Done]):
     row, name = "F2", "disconnect-volumes"
 
     async def do(self, ctx: Context, plan: NoPlan) -> Done:
-        """One by one."""
-        for disk in volumes_to_release(ctx):
-            await ctx.host.volumes_for(disk).disconnect(disk)
+        """All of them."""
+        await of_each(ctx.host, volumes_to_release(ctx), lambda volumes, disk: volumes.disconnect(disk))
         return Done()
 
 
@@ -62,9 +62,8 @@ class DetachVolumes(Step[Context, NoPlan, Done]):
     row, name = "F3", "detach-volumes"
 
     async def do(self, ctx: Context, plan: NoPlan) -> Done:
-        """One by one."""
-        for disk in volumes_to_release(ctx):
-            await ctx.host.volumes_for(disk).detach(disk)
+        """All of them; one that is slow, or refuses, holds up no other."""
+        await of_each(ctx.host, volumes_to_release(ctx), lambda volumes, disk: volumes.detach(disk))
         return Done()
 
 
