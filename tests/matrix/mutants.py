@@ -22,6 +22,7 @@ from unittest.mock import patch
 from sterna.agent.arrivals import Arrivals
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.housekeeping import Housekeeping
+from sterna.agent.incoming import IncomingHalves
 from sterna.agent.source import OutgoingMigrations
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.entries.base import Done
@@ -236,7 +237,7 @@ SAFEGUARDS: dict[str, Mutant] = {
     "an inbox takes a cast twice": lambda: patch.object(Notebook, "inbox_put", _twice),
     "an inbox is not on disk": lambda: patch.object(Notebook, "inbox_put", _volatile),
     "casts left from an earlier life are not sent": _never(Outbox, "start"),
-    "the destination does not journal that it goes back": lambda: patch.object(IncomingMigrations, "_turn", _deaf),
+    "the destination does not journal that it goes back": lambda: patch.object(IncomingHalves, "turn", _deaf),
     "the destination does not look out again after a restart": lambda: patch.object(
         IncomingMigrations, "resume_all", lambda self: None
     ),

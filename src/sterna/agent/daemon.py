@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import structlog
 
+from sterna.agent.answers import Answers
 from sterna.agent.audit import Audit
 from sterna.agent.condition import UNCHECKED, Condition, JournalChecks
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
+from sterna.agent.incoming import IncomingHalves
 from sterna.agent.measuring import Measuring
+from sterna.agent.settling import Settling
 from sterna.agent.source import OutgoingMigrations
 from sterna.agent.tuning import Tuning
 from sterna.domain.entries.notes import Arrival, Saw, Waiting
@@ -74,8 +77,10 @@ class Agent:
         self._beacon = Beacon(self._client, host_topic(host.name), self._facts)
         runner = Runner(clock, parts.fault_hook)
         self.source = OutgoingMigrations(host, journal, runner, self._client, self._outbox, self._wrote)
-        self.destination = IncomingMigrations(host, journal, runner, self._client, self._outbox, self._wrote)
-        self.fencing = Fencing(journal, self.source, self.destination, self._client, clock)
+        self._halves = IncomingHalves(host, journal, runner, self._client, self._outbox, self._wrote)
+        self._settling = Settling(self._halves)
+        self.destination = IncomingMigrations(self._halves, self._settling)
+        self.fencing = Fencing(self.source, self._halves, self._settling, self._client, clock)
         self.audit = Audit(host, journal, self._client, self.source.tokens, self._set_aside)
         self._housekeeping = Housekeeping(host, journal, lambda: self._read_to)
         self._last_written = 0
@@ -116,6 +121,7 @@ class Agent:
 
     def _register(self) -> None:
         server, source, destination = self._server, self.source, self.destination
+        answers = Answers(self._host, self._journal)
         server.method("ping", self._ping)
         server.method("describe_host", self._describe_host)
         server.method("list_vms", self._list_vms)
@@ -131,12 +137,12 @@ class Agent:
         server.cast("message_refused", self._message_refused, _check_refused)
         server.on_aside = self._refuse
         self._outbox.on_refused = self._was_refused
-        server.method("check_destination", destination.check_destination)
-        server.method("secrets_wanted", destination.secrets_wanted)
-        server.method("sees_token", destination.sees_token)
-        server.method("sees_file", destination.sees_file)
-        server.method("digest", destination.digest)
-        server.method("expect_stream", destination.expect_stream)
+        server.method("check_destination", answers.check_destination)
+        server.method("secrets_wanted", answers.secrets_wanted)
+        server.method("sees_token", answers.sees_token)
+        server.method("sees_file", answers.sees_file)
+        server.method("digest", answers.digest)
+        server.method("expect_stream", answers.expect_stream)
         server.method("take_medium", destination.take_medium)
         server.method("observe_guest", destination.observe_guest)
         server.method("pre_live_migration", destination.pre_live_migration)
@@ -150,7 +156,7 @@ class Agent:
         server.method("end_incoming", destination.end_incoming)
         server.method("remove_volume_connection", destination.remove_volume_connection)
         server.method("audit", self.audit.audit)
-        server.method("refuse_migration", destination.refuse_migration)
+        server.method("refuse_migration", self._settling.refuse_migration)
         server.method("fencing_plan", self.fencing.plan)
         server.method("declare_dead", self.fencing.declare_dead)
         server.method("declare_alive", self.fencing.declare_alive)
@@ -243,7 +249,7 @@ class Agent:
             self._note_refused(envelope.migration_id, envelope.to, envelope.method, why)
 
     def _note_refused(self, migration_id: str, host: str, method: str, why: str) -> None:
-        ctx = self.source.context(migration_id) or self.destination.open_context(migration_id)
+        ctx = self.source.context(migration_id) or self._halves.open_context(migration_id)
         if ctx is not None and ctx.peer_name == host:
             told = f"{host} cannot do what it was sent ({method}): {why}"
             ctx.note_once(Waiting(why=told), f"-refused-{method}")

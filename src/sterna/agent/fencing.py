@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from sterna.agent.destination import IncomingMigrations
+from sterna.agent.incoming import IncomingHalves
+from sterna.agent.settling import Settling
 from sterna.agent.source import OutgoingMigrations
 from sterna.domain.entries.notes import PeerDeclared, Waiting, WroteOffPeer
 from sterna.domain.entries.source import Copied, SourceProven
@@ -23,7 +24,6 @@ from sterna.migration.context import Context
 from sterna.migration.fenced import source_facts
 from sterna.migration.persistent import Turns
 from sterna.ports.clock import Clock
-from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
 
@@ -54,14 +54,14 @@ class Fencing:
 
     def __init__(
         self,
-        journal: Journal,
         source: OutgoingMigrations,
-        destination: IncomingMigrations,
+        halves: IncomingHalves,
+        settling: Settling,
         client: RpcClient,
         clock: Clock,
     ) -> None:
-        self._journal, self._client, self._clock = journal, client, clock
-        self._source, self._destination = source, destination
+        self._journal, self._client, self._clock = halves.journal, client, clock
+        self._source, self._halves, self._settling = source, halves, settling
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     # ------------------------------------------------------------ RPC methods
@@ -121,7 +121,7 @@ class Fencing:
         """Go on with the halves that an earlier life of this agent was told to end alone."""
         for migration, role in self._journal.open():
             if role is Role.DESTINATION:
-                ctx = self._destination.context(migration)
+                ctx = self._halves.context(migration)
                 if ctx.peer_fenced:
                     self._settle(ctx)
 
@@ -143,13 +143,13 @@ class Fencing:
         ]
 
     def _context(self, migration: Migration, role: Role) -> Context | None:
-        return self._source.context(migration.id) if role is Role.SOURCE else self._destination.context(migration)
+        return self._source.context(migration.id) if role is Role.SOURCE else self._halves.context(migration)
 
     async def _planned(self, migration: Migration, role: Role) -> Data:
         ctx = self._context(migration, role)
         will = "nothing: it has just ended"
         if ctx is not None and role is Role.DESTINATION:
-            decision = await self._destination.decide_alone(ctx)
+            decision = await self._settling.decide_alone(ctx)
             will = _DESTINATION_PLAN[decision.act].format(why=decision.why)
         elif ctx is not None:
             finding = await _source_finding(ctx)
@@ -189,7 +189,7 @@ class Fencing:
         if not ctx.history.has(WroteOffPeer) and await self._lives(ctx.peer_name):
             ctx.peer_answered({})
             return ""
-        return (await self._destination.settle_alone(ctx)).why
+        return (await self._settling.settle_alone(ctx)).why
 
 
 async def _source_finding(ctx: Context) -> Finding:

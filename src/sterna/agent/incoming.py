@@ -1,0 +1,153 @@
+"""The destination's halves that are open: each one's context and lock, and how it turns back and ends.
+
+Everything for one migration happens under that migration's lock, so a repeated call after a lost answer waits
+for the first one and then finds its work done. Called by `destination.py`, `settling.py` and `fencing.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from sterna.agent.arrivals import Arrivals
+from sterna.agent.peer import RpcPeer
+from sterna.domain import untrusted
+from sterna.domain.entries.base import Failure, Turned
+from sterna.domain.entries.destination import VmUpdated
+from sterna.domain.entries.notes import WroteOffPeer
+from sterna.domain.errors import BadRequest, Conflict, SternaError
+from sterna.domain.journal import Entry, Kind, Migration, Role
+from sterna.domain.model import Data
+from sterna.domain.step import History
+from sterna.migration.context import Context, HostPorts
+from sterna.migration.flow import DESTINATION
+from sterna.ports.records import Journal
+from sterna.rpc.client import RpcClient
+from sterna.rpc.envelope import Request
+from sterna.rpc.outbox import Outbox
+from sterna.saga.runner import Runner
+
+
+class IncomingHalves:
+    """One host's halves of the migrations that arrive on it."""
+
+    def __init__(
+        self,
+        host: HostPorts,
+        journal: Journal,
+        runner: Runner,
+        client: RpcClient,
+        outbox: Outbox,
+        on_write: Callable[[Entry], None],
+    ) -> None:
+        self.host, self.journal, self.runner = host, journal, runner
+        self.arrivals = Arrivals()
+        self._client, self._outbox, self._on_write = client, outbox, on_write
+        self._contexts: dict[str, Context] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    # ------------------------------------------------------------ which one
+
+    def migration(self, request: Request) -> Migration:
+        """The one that a request brings with it. Raises BadRequest where it is not this host's, or not its own."""
+        migration = untrusted.migration(request.params.get("migration") or {})
+        if (migration.id, migration.epoch) != (request.migration_id, request.epoch):
+            raise BadRequest("the message's migration id and epoch are not those of its migration")
+        if migration.destination != self.host.name:
+            raise BadRequest(f"migration {migration.id} goes to {migration.destination}, not to {self.host.name}")
+        return migration
+
+    def context(self, migration: Migration) -> Context:
+        """The context of a migration, accepted now if it never was. Raises Conflict where it may not be."""
+        if migration.id in self._contexts:
+            return self._contexts[migration.id]
+        accepted = self.journal.accept(migration, Role.DESTINATION)
+        if accepted.epoch != migration.epoch:
+            raise Conflict(f"migration {migration.id} was accepted with epoch {accepted.epoch}")
+        history = History.read(self.journal.entries(migration.id))
+        ctx = Context(
+            accepted,
+            Role.DESTINATION,
+            self.host,
+            self.peer(accepted),
+            self._client,
+            self.journal,
+            history,
+            on_write=self._on_write,
+        )
+        if not history.closed:
+            self._contexts[migration.id] = ctx
+        return ctx
+
+    def known(self, request: Request) -> Context:
+        """The context of a migration this host has accepted. Raises Conflict for any other."""
+        known = self.journal.get(request.migration_id)
+        if known is None or known[1] is not Role.DESTINATION:
+            raise Conflict(f"{self.host.name} has not prepared for migration {request.migration_id}")
+        if known[0].epoch != request.epoch:
+            raise Conflict(f"stale epoch {request.epoch}: migration {known[0].id} has epoch {known[0].epoch}")
+        return self.context(known[0])
+
+    def open_context(self, migration_id: str) -> Context | None:
+        """That of an open migration that this life of the agent has had to do with."""
+        return self._contexts.get(migration_id)
+
+    @property
+    def open_contexts(self) -> list[Context]:
+        """Those of all of them."""
+        return list(self._contexts.values())
+
+    def lock(self, migration_id: str) -> asyncio.Lock:
+        """Who holds it acts for that migration."""
+        return self._locks.setdefault(migration_id, asyncio.Lock())
+
+    def peer(self, migration: Migration) -> RpcPeer:
+        """The migration's source."""
+        return RpcPeer(self._client, self._outbox, migration, migration.source)
+
+    # ------------------------------------------------------------ how it turns back, and ends
+
+    def turn(self, ctx: Context) -> Context:
+        """From here on this half is compensated: a preparation still under way stops at its next step."""
+        if ctx.history.turned is None and not ctx.history.closed:
+            ctx.write(
+                Kind.COMPENSATING, data=Turned(error=Failure.of(SternaError("the source rolls back"))).to_data()
+            )
+            ctx.abort.set()
+        return ctx
+
+    async def undo(self, ctx: Context) -> None:
+        """R5-R7, whatever of them is left. Called under the migration's lock."""
+        steps = DESTINATION.compensation(ctx.history.plans)
+        await self.runner.run(steps, backwards(ctx), forever=True)
+
+    def finish(self, ctx: Context, row: str) -> None:
+        """Report first: a crash in between repeats the cast's handling, and the report is sent once by its key."""
+        guest = ctx.history.find(VmUpdated)
+        report = {
+            "row": row,
+            "written_off": written_off(ctx),
+            "guest_state": guest.power_state if guest else "",
+            "guest_reason": (guest and guest.power_reason) or "",
+        }
+        ctx.peer.cast("destination_report", report, key=f"{row}-report")
+        self.close(ctx, row)
+
+    def close(self, ctx: Context, row: str) -> None:
+        """It is over here; `row`: the one that ended it, '' for none."""
+        ctx.write(Kind.CLOSED, row=row)
+        self.arrivals.forget(ctx)
+        self._contexts.pop(ctx.migration.id, None)
+        self._locks.pop(ctx.migration.id, None)
+
+
+def backwards(ctx: Context) -> Context:
+    """The same context for compensation, which no abort stops. Called under the migration's lock."""
+    ctx.abort.clear()
+    return ctx
+
+
+def written_off(ctx: Context) -> Data | None:
+    """What this half settled while the other host was thought dead."""
+    settled = ctx.history.find(WroteOffPeer)
+    return settled.to_data() if settled else None
