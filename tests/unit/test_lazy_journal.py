@@ -1,11 +1,13 @@
 """What a journal puts off until the next write (docs/adr/0010), and which steps may put off their intent."""
 
+import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.errors import Conflict, NotFound, Temporary
 from sterna.domain.journal import Kind, Role
 from sterna.migration import flow
 from sterna.sim.world.clock import SimClock
@@ -70,6 +72,27 @@ def test_a_write_that_fails_keeps_them_for_the_next(path: Path) -> None:
     assert names(SqlJournal.at(path)) == []
     journal.flush()
     assert names(SqlJournal.at(path)) == ["one"]
+
+
+def test_a_file_that_stays_locked_is_waited_for_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent does nothing else while it waits: after the first time it hardly does, for reads either."""
+    monkeypatch.setattr("sterna.adapters.sql.file._BUSY_MS", 400)
+    journal = SqlJournal.at(path)
+    journal.accept(migration("m1"), S)
+    journal.append("m1", Kind.DONE, name="one", lazily=True)
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(Temporary, match="locked"):
+                journal.append("m1", Kind.NOTE, name="two")
+            assert names(journal) == []  # what can be read is read
+        assert time.monotonic() - began < 8
+        other.execute("ROLLBACK")
+    journal.append("m1", Kind.NOTE, name="two")
+    assert names(journal) == ["one", "two"]
+    with journal._engine.connect() as db:
+        assert db.exec_driver_sql("PRAGMA busy_timeout").scalar() == 400
 
 
 def test_nothing_is_put_off_for_a_stranger() -> None:

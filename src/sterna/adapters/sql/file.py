@@ -13,8 +13,10 @@ from sqlalchemy.pool import StaticPool
 from sterna.adapters.sql.schema import APPLICATION_ID, SCHEMA_VERSION, metadata
 from sterna.domain.errors import Permanent, Temporary
 
-_BUSY_MS = 5_000
-"""Another process that reads the file may hold it this long."""
+_BUSY_MS = 2_000
+"""Another process may hold the file this long. The agent does nothing else meanwhile: at 5 s its host is down."""
+LOCKED_MS = 50
+"""Once one has held it for longer, until it has let go."""
 
 
 def open_engine(path: Path | None) -> Engine:
@@ -39,6 +41,11 @@ def open_engine(path: Path | None) -> Engine:
     except (DatabaseError, sqlite3.DatabaseError) as e:
         raise damaged(where, str(e)) from e
     return engine
+
+
+def is_locked(error: OperationalError) -> bool:
+    """Does another process hold the file?"""
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def damaged(where: str, what: str) -> Permanent:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from sterna.adapters.sql.file import damaged, open_engine
+from sterna.adapters.sql.file import LOCKED_MS, damaged, is_locked, open_engine
 from sterna.adapters.sql.journal_rows import entry_of, forget_casts, forgettable, migration_of, same
 from sterna.adapters.sql.schema import entries, epochs, inbox, migrations, outbox
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
@@ -74,6 +74,9 @@ class SqlJournal:
         self._clock = clock
         self.boot = boot
         """This life's random id, in every entry it writes."""
+        with engine.connect() as db:
+            self._usual_ms = self._patience_ms = int(db.exec_driver_sql("PRAGMA busy_timeout").scalar() or 0)
+        """How long another process that holds the file is waited for: as a rule, and now."""
         self._lazy: list[tuple[dict[str, object], str]] = []
         """Columns and data of the entries that go with the next transaction."""
 
@@ -171,15 +174,13 @@ class SqlJournal:
 
     def check_writable(self) -> None:
         """Could an entry be written now? Writes nothing, and waits for no lock. Raises Temporary, Permanent."""
-        with self._engine.connect() as db:
-            usual_ms = db.exec_driver_sql("PRAGMA busy_timeout").scalar()
-            db.exec_driver_sql("PRAGMA busy_timeout = 0")
+        before_ms = self._patience_ms
+        self._wait_at_most(0)
         try:
             with self._transaction("BEGIN IMMEDIATE") as db:
                 db.execute(delete(inbox).where(inbox.c.id == ""))  # none has that id: no page changes
         finally:
-            with self._engine.connect() as db:
-                db.exec_driver_sql(f"PRAGMA busy_timeout = {usual_ms}")
+            self._wait_at_most(before_ms)
 
     def flush(self) -> Entry | None:
         """Make durable what was written lazily; see ports.records."""
@@ -342,6 +343,7 @@ class SqlJournal:
                 db.execute(_NEW_ENTRY, columns | {"data": data_json})
             yield db
         self._lazy.clear()
+        self._wait_at_most(self._usual_ms)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -363,6 +365,15 @@ class SqlJournal:
                         db.exec_driver_sql("ROLLBACK")
                     raise
         except OperationalError as e:
+            if is_locked(e):
+                self._wait_at_most(min(LOCKED_MS, self._patience_ms))
             raise Temporary(f"journal {self._where}: {e.orig}", fix="check free space and locks") from e
         except DatabaseError as e:
             raise damaged(self._where, str(e.orig)) from e
+
+    def _wait_at_most(self, ms: int) -> None:
+        """For another process that holds the file: the agent does nothing else meanwhile."""
+        if ms != self._patience_ms:
+            with self._engine.connect() as db:
+                db.exec_driver_sql(f"PRAGMA busy_timeout = {ms}")
+            self._patience_ms = ms
