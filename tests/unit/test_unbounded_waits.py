@@ -129,6 +129,7 @@ ENDED_BY = {
     "controller/intents/migrate_vm.py:MigrateVm.start": "the same, and those before it in the gate",
     "controller/intents/migrate_vm.py:MigrateVm._choose": "each call's own deadline, 60 s",
     "controller/records/inventory.py:Inventory._ask_all": "each call's own deadline, 10 s",
+    "controller/records/inventory.py:Inventory.vms": "the records' own limit, 30 s",
     "controller/intents/audit.py:AuditFleet.audit": "each call's own deadline, 75 s",
     "controller/intents/audit.py:AuditFleet._twice": "each call's own deadline, 10 s",
     "controller/intents/declare_dead.py:DeclareDead._ask": "each call's own deadline, 25 s",

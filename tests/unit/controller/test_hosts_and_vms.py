@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sterna.domain.errors import NotFound
+from sterna.domain.hosts import VmSummary
 from sterna.domain.model import Data, GuestState
 
 from .conftest import World
@@ -50,6 +53,23 @@ async def test_vms_of_a_host_that_is_down_are_shown_as_last_seen(world: World) -
     after = await world.controller.inventory.vms()
     assert [(v.state, v.host) for v in after.vms] == [(GuestState.UNKNOWN, "a")]
     assert after.vms[0].observed_at == before.vms[0].observed_at and after.silent == ("a",)
+
+
+async def test_what_the_hosts_say_is_stored_side_by_side(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is slow makes a list as slow as one answer of it, not as slow as one for each host."""
+    store, begun, all_there = world.fleet.saw_vms, list[str](), asyncio.Event()
+
+    async def saw_vms(host: str, vms: list[VmSummary], at: str) -> None:
+        begun.append(host)
+        if len(begun) == 3:
+            all_there.set()
+        async with asyncio.timeout(20):
+            await all_there.wait()
+        await store(host, vms, at)
+
+    monkeypatch.setattr(world.fleet, "saw_vms", saw_vms)
+    assert [vm.name for vm in (await world.controller.inventory.vms()).vms] == ["web1"]
+    assert sorted(begun) == ["a", "b", "c"]
 
 
 async def test_a_host_that_does_not_answer_is_not_believed_to_be_empty(world: World) -> None:

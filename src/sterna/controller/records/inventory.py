@@ -56,7 +56,8 @@ class Inventory:
         again = await self._ask_all(_running_twice(answers))
         answers |= {name: answer for name, answer in again.items() if not isinstance(answer, SternaError)}
         now = self._clock.now().isoformat()
-        answers = {name: await self._remembered(name, answer, now) for name, answer in answers.items()}
+        kept = await asyncio.gather(*(self._remembered(name, answer, now) for name, answer in answers.items()))
+        answers = dict(zip(answers, kept, strict=True))
         heard = {name: answer for name, answer in answers.items() if not isinstance(answer, SternaError)}
         records = await self._fleet.vms()
         silent = [h for h in hosts if h.name not in heard]
