@@ -15,7 +15,7 @@ from sterna.agent.destination import IncomingMigrations
 from sterna.domain.entries.notes import PortsSwitched, RanHere
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.journal import Kind
-from sterna.domain.model import Data, Nic
+from sterna.domain.model import Data, Nic, Observation
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.migration.context import Context
@@ -265,6 +265,30 @@ async def test_a_copy_goes_on_whatever_looks_at_its_hand_over_say(
         await fleet.client.call("host1", "tune_migration", {"id": fleet.migration, "bandwidth_bytes_s": None})
         assert await fleet.ended(limit_s=60) is Status.COMPLETED
         assert straight_on(fleet)
+
+    await run(scenario)
+
+
+async def test_that_the_sources_libvirt_says_nothing_of_the_copy_is_journaled_until_it_does() -> None:
+    """As its reason, which the user is shown."""
+    real = SimHypervisor.observe
+
+    async def observe(self: SimHypervisor, uuid: str) -> Observation:
+        if self._host.name == "host1":
+            raise Unreachable("no answer within 90 s")
+        return await real(self, uuid)
+
+    async def scenario(fleet: SimFleet) -> None:
+        await begin(fleet, fleet.vm(dirty_bytes_per_s=0), Asked(bandwidth_bytes_s=2**20))
+        with patch.object(SimHypervisor, "observe", observe):
+            await fleet.clock.sleep(60)
+        await fleet.clock.sleep(30)
+        assert reasons(fleet, "waiting-libvirt") == [
+            "libvirt on host1 does not answer: no answer within 90 s",
+            "libvirt on host1 answers again; the copy goes on",
+        ]
+        await fleet.client.call("host1", "tune_migration", {"id": fleet.migration, "bandwidth_bytes_s": None})
+        assert await fleet.ended(limit_s=60) is Status.COMPLETED
 
     await run(scenario)
 

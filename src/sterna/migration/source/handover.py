@@ -13,10 +13,13 @@ import contextlib
 
 from sterna.domain.entries.notes import HandOverLate, PortsSwitched, Saw
 from sterna.domain.errors import SternaError
+from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import left_behind
 from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 
+WAITING_LIBVIRT = "waiting-libvirt"
+"""Note: why nothing is known of the copy here."""
 LEAVES = ("suspended-migrated", "suspended-postcopy")
 """The source's events that tell the switch-over: the earliest there are."""
 LEAVING = "leaving"
@@ -52,7 +55,17 @@ async def guard(ctx: Context) -> None:
 
 async def _left_behind(ctx: Context) -> bool:
     here = await ctx.observe_here()
+    _tell_silence(ctx, here)
     return left_behind(here, await ctx.observe_there(), epoch=ctx.migration.epoch)
+
+
+def _tell_silence(ctx: Context, here: Observation) -> None:
+    """Where libvirt does not answer here, nothing else says why the copy is not seen to go on."""
+    host = ctx.host.name
+    if here.state is GuestState.UNKNOWN:
+        ctx.note_change("M4", WAITING_LIBVIRT, f"libvirt on {host} does not answer: {here.reason}")
+    elif WAITING_LIBVIRT in ctx.history.notes:
+        ctx.note_change("M4", WAITING_LIBVIRT, f"libvirt on {host} answers again; the copy goes on")
 
 
 async def announce_early(ctx: Context) -> None:
