@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from sterna.domain.entries.notes import HandOverLate, PortsSwitched, Saw
+from sterna.domain.entries.notes import HandOverLate, PortsSwitched, Saw, Waiting
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import left_behind
 from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 
-WAITING_LIBVIRT = "waiting-libvirt"
-"""Note: why nothing is known of the copy here."""
+WAITING_LIBVIRT = "-libvirt"
+"""Which note of the family `Waiting`: why nothing is known of the copy here."""
 LEAVES = ("suspended-migrated", "suspended-postcopy")
 """The source's events that tell the switch-over: the earliest there are."""
 LEAVING = "leaving"
@@ -63,9 +63,12 @@ def _tell_silence(ctx: Context, here: Observation) -> None:
     """Where libvirt does not answer here, nothing else says why the copy is not seen to go on."""
     host = ctx.host.name
     if here.state is GuestState.UNKNOWN:
-        ctx.note_change("M4", WAITING_LIBVIRT, f"libvirt on {host} does not answer: {here.reason}")
-    elif WAITING_LIBVIRT in ctx.history.notes:
-        ctx.note_change("M4", WAITING_LIBVIRT, f"libvirt on {host} answers again; the copy goes on")
+        why = Waiting(why=f"libvirt on {host} does not answer: {here.reason}")
+    elif ctx.history.find(Waiting, WAITING_LIBVIRT) is not None:
+        why = Waiting(why=f"libvirt on {host} answers again; the copy goes on")
+    else:
+        return
+    ctx.note_change(why, WAITING_LIBVIRT, row="M4")
 
 
 async def announce_early(ctx: Context) -> None:
