@@ -33,11 +33,17 @@ def to_start(
     rehearse: str = "",
     load: Load | None = None,
     name: str = "tern",
+    requested_by: str = "",
 ) -> Data:
     """Parameters of `start_migration`, of a controller that has learnt nothing yet. `load`: a plan measured it."""
     asked = asked or Asked()
     request = MigrateRequest(
-        id=migration or str(uuid.uuid4()), vm=vm, destination=to, asked=asked, rehearse=rehearse
+        id=migration or str(uuid.uuid4()),
+        vm=vm,
+        destination=to,
+        asked=asked,
+        rehearse=rehearse,
+        requested_by=requested_by,
     )
     link = Experience().link(vm, source, to, bandwidth_bytes_s=asked.bandwidth_bytes_s)
     return start_params(proposal(request, _record(vm, source, name), to, Expectations(load=load, link=link), ""))

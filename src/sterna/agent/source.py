@@ -32,6 +32,7 @@ from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Vm
 from sterna.domain.objective import Objective, objective_of
+from sterna.domain.plain_text import printable
 from sterna.domain.status import Status
 from sterna.domain.step import Flow, History
 from sterna.migration.context import REHEARSE, Context, HostPorts
@@ -269,7 +270,17 @@ class OutgoingMigrations:
             | {"memory_bytes": vm.ordinary_bytes}
             | {"network_hosts": [self._host.network_host, facts.network_host]},
             created_at=self._host.clock.now().isoformat(),
+            requested_by=_requested_by(request),
         )
+
+
+LONGEST_NAME = 255
+
+
+def _requested_by(request: Request) -> str:
+    """Who asked the controller for it; '' where it does not say."""
+    told = request.params.get("requested_by", "")
+    return printable(told)[:LONGEST_NAME] if isinstance(told, str) else ""
 
 
 def _text(request: Request, key: str) -> str:

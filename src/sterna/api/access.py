@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sterna.api import browsers, problems
@@ -94,7 +96,10 @@ async def allow(request: Request, action: Action) -> None:
 
 
 async def _body(request: Request) -> Data:
-    raw = await request.body()
+    try:
+        raw = await request.body()
+    except ClientDisconnect:
+        return {}
     try:
         told = json.loads(raw) if len(raw) <= LONGEST_BODY else {}
     except ValueError:  # it is refused as such, after this
@@ -126,8 +131,10 @@ class Doorkeeper:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As the application's, for those it lets in."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
+        if scope["type"] != "http":  # there is no route for it
+            return await send({"type": "websocket.close", "code": 1008})
         state = scope.setdefault("state", {})
         peer: Peer | None = state.get("peer")
         state |= {"request_id": uuid4().hex, "origin": _origin(scope, peer), "actor": None, "logged": False}
@@ -135,7 +142,8 @@ class Doorkeeper:
         try:
             browsers.check_host(scope, self._doors.names)
             browsers.check_origin(scope)
-            state["actor"] = await self._who(scope, peer)
+            actor = state["actor"] = await self._who(scope, peer)
+            state["still"] = partial(self._still, scope, peer, actor)
         except SternaError as error:
             return await self._refuse(error, scope, receive, send)
         try:
@@ -156,6 +164,15 @@ class Doorkeeper:
             if scope["path"] in self._public:
                 return None
             raise
+
+    async def _still(self, scope: Scope, peer: Peer | None, actor: Actor | None) -> bool:
+        """Would the same request be let in as the same user now?"""
+        try:
+            return await self._who(scope, peer) == actor
+        except Unauthenticated:
+            return False
+        except SternaError:  # its records cannot be asked
+            return True
 
     async def _refuse(self, error: SternaError, scope: Scope, receive: Receive, send: Send) -> None:
         path = printable(scope["path"])[:LONGEST_TARGET]

@@ -87,6 +87,9 @@ class MigrationOut(BaseModel):
     owner: str = Field(description="Which host owns the guest: `source`, `destination`, `undecided`.")
     reason: str = Field(description="Why it is in this status, or what is waited for.")
     error: dict[str, Any] | None = Field(description="What turned it back: code, message, fix.")
+    requested_by: str | None = Field(
+        description="Who asked for it, as in the audit log; null where that is not known.", examples=["token:ci"]
+    )
     created_at: str
     updated_at: str
     finished_at: str | None
@@ -113,6 +116,7 @@ def _told(record: MigrationRecord) -> dict[str, Any]:
     migration = record.migration
     return {
         **migration.model_dump(include={"id", "vm_uuid", "vm_name", "source", "destination", "created_at"}),
+        "requested_by": migration.requested_by or None,
         "epoch": migration.epoch or None,
         "status": record.status.value,
         "owner": record.status.owner,

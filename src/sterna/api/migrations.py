@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from sterna.api.access import needs
+from sterna.api.access import actor_of, needs
 from sterna.api.migration_models import (
     MigrationDetailOut,
     MigrationIn,
@@ -30,13 +30,16 @@ _READ = [needs(Action.READ)]
 @router.post("/migrations", status_code=202, summary="Migrate a VM", dependencies=[needs(Action.MIGRATE)],
              responses={200: {"model": MigrationOut, "description": "This id was accepted before"},
                         **documented(404, 409, 422, 503)})  # fmt: skip
-async def start_migration(wanted: MigrationIn, response: Response, controller: Served) -> MigrationOut:
+async def start_migration(
+    wanted: MigrationIn, asking: Request, response: Response, controller: Served
+) -> MigrationOut:
     """Accepted, or refused with every reason at once. 409 where the VM is in a migration already."""
     request = MigrateRequest(
         id=str(wanted.id) if wanted.id else "",
         vm=wanted.vm,
         destination=wanted.destination,
         asked=wanted.asked(),
+        requested_by=actor_of(asking).name,
     )
     record, repeated = await controller.migrate(request)
     response.status_code = 200 if repeated else 202

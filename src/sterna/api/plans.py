@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field
 
-from sterna.api.access import needs
+from sterna.api.access import actor_of, needs
 from sterna.api.migration_models import ObjectiveIn
 from sterna.api.problems import documented
 from sterna.api.serving import Served
@@ -32,14 +32,15 @@ class PlanIn(ObjectiveIn):
 
 @router.post("/plans", summary="Plan a migration", responses=documented(404, 409, 422, 503),
              dependencies=[needs(Action.PLAN)])  # fmt: skip
-async def plan_migration(wanted: PlanIn, controller: Served) -> Plan:
+async def plan_migration(wanted: PlanIn, asking: Request, controller: Served) -> Plan:
     """Changes nothing; takes some seconds, in which the guest's dirty rate is measured. Every blocker at once.
 
     With `rehearse` what a migration would do is done, up to the copy, and undone.
     """
     plan = await controller.plan(wanted.vm, wanted.destination, wanted.asked())
     if wanted.rehearse or wanted.with_copy:
-        plan = await controller.rehearse(plan, wanted.asked(), with_copy=wanted.with_copy)
+        by = actor_of(asking).name
+        plan = await controller.rehearse(plan, wanted.asked(), with_copy=wanted.with_copy, requested_by=by)
     return plan
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 import structlog
@@ -34,11 +35,23 @@ async def _existing(id: MigrationId, controller: Served) -> str:
 After = Annotated[int | None, Depends(_after)]
 
 
+ASK_AGAIN_S = 30.0
+"""So long after its token was removed, or has expired, a stream tells of events."""
+
+
 class Place:
     """One user's further stream."""
 
-    def __init__(self, open_streams: Counter[str], name: str) -> None:
-        self._open, self._name = open_streams, name
+    def __init__(self, open_streams: Counter[str], name: str, still: Callable[[], Awaitable[bool]]) -> None:
+        self._open, self._name, self._still = open_streams, name, still
+        self._asked = time.monotonic()
+
+    async def is_allowed(self) -> bool:
+        """May the user still be told? Looked up now and then."""
+        if time.monotonic() - self._asked < ASK_AGAIN_S:
+            return True
+        self._asked = time.monotonic()
+        return await self._still()
 
     def __enter__(self) -> None:
         self._open[self._name] += 1
@@ -55,7 +68,7 @@ def _place(request: Request) -> Place:
     if open_streams[name] >= MOST_STREAMS:
         fix = "end some of them, or give each program a token of its own"
         raise Temporary(f"{name} follows {MOST_STREAMS} event streams already", fix=fix)
-    return Place(open_streams, name)
+    return Place(open_streams, name, request.scope["state"]["still"])
 
 
 Reserved = Annotated[Place, Depends(_place)]
@@ -65,6 +78,8 @@ _Stream = AsyncIterator[ServerSentEvent]
 async def _stream(controller: Served, migration_id: str | None, after: int | None, place: Place) -> _Stream:
     with place:
         async for event in _told(controller, migration_id, after):
+            if not await place.is_allowed():
+                return
             yield event
 
 

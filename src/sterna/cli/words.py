@@ -315,6 +315,7 @@ def report(migration: Json) -> Table:
         ("migration", migration["id"]),
         ("VM", f"{migration['vm_name']} ({migration['vm_uuid']})"),
         ("from, to", f"{migration['source']} -> {migration['destination']}"),
+        ("requested by", migration.get("requested_by") or ""),
         ("status", migration["status"]),
         ("because", migration["reason"]),
         ("error", error_of(migration["error"])),

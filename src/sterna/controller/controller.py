@@ -98,12 +98,13 @@ class Controller:
         """See PlanMigration.plan."""
         return await self._plan.plan(vm, destination, asked)
 
-    async def rehearse(self, plan: Plan, asked: Asked, *, with_copy: bool) -> Plan:
+    async def rehearse(self, plan: Plan, asked: Asked, *, with_copy: bool, requested_by: str = "") -> Plan:
         """The plan with what a rehearsal of it found; as it is where something is in the way already."""
         if plan.blockers or plan.destination is None:
             return plan
         try:
-            record = await self._rehearse.start(plan.vm.uuid, plan.destination, asked, with_copy=with_copy)
+            where = plan.vm.uuid, plan.destination
+            record = await self._rehearse.start(*where, asked, with_copy=with_copy, requested_by=requested_by)
         except Refused as error:
             return plan.model_copy(update={"rehearsal": refused(error)})
         self.follower.look(record.migration.source)

@@ -68,6 +68,8 @@ class Migration(Value):
     options: Data = {}
     created_at: str = ""
     """ISO 8601 UTC, the source's clock."""
+    requested_by: str = ""
+    """Who asked the API for it, `token:NAME` or `user:NAME`; '' where that is not known."""
 
 
 class Entry(Value):

@@ -25,7 +25,9 @@ def sent(api: Api, method: str) -> dict[str, Any]:
 async def test_a_migration_is_asked_for_with_the_same_words(api: Api, kind: str) -> None:
     answer = await api.http.post("/v1/migrations", json=body(**WISHES[kind]))
     assert answer.status_code == 202, answer.text
-    asked = to_start(uuid(1), "b", wish(WISHES[kind]), source="a", migration=ID, name="web1")
+    asked = to_start(
+        uuid(1), "b", wish(WISHES[kind]), source="a", migration=ID, name="web1", requested_by="token:admin"
+    )
     assert sent(api, "start_migration") == asked
 
 
@@ -44,7 +46,7 @@ async def test_so_is_a_rehearsal(api: Api, how: str) -> None:
     await api.http.post("/v1/plans", json=told)
     asked = sent(api, "start_migration")
     load = Load.model_validate(asked["options"]["expectations"]["load"])  # the plan has measured it
-    more = {"source": "a", "migration": asked["id"], "name": "web1"}
+    more = {"source": "a", "migration": asked["id"], "name": "web1", "requested_by": "token:admin"}
     assert asked == to_start(uuid(1), "b", rehearse=how, load=load, **more)
 
 

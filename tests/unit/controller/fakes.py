@@ -206,6 +206,7 @@ class FakeBus:
             destination=params["destination"],
             options=params["options"],
             created_at="2026-01-01T00:00:00+00:00",
+            requested_by=params["requested_by"],
         )
         agent.write(Book(Role.SOURCE, migration=migration).accepted().status("queued", "accepted"))
         self.on_accept(migration)

@@ -60,6 +60,8 @@ class MigrateRequest(Value):
     """What is wanted of the copy."""
     rehearse: str = ""
     """`prepare` or `copy`: everything up to there is done and undone again."""
+    requested_by: str = ""
+    """Who asks. The same request of somebody else is the same request."""
 
     @property
     def options(self) -> Data:
@@ -86,6 +88,7 @@ def proposal(
         destination=destination,
         options=request.options | {EXPECTATIONS: expectations.model_dump(mode="json")},
         created_at=created_at,
+        requested_by=request.requested_by,
     )
 
 
@@ -96,6 +99,7 @@ def start_params(proposed: Migration) -> Data:
         "vm": proposed.vm_uuid,
         "destination": proposed.destination,
         "options": proposed.options,
+        "requested_by": proposed.requested_by,
     }
 
 
@@ -132,7 +136,7 @@ class MigrateVm:
         request = request.model_copy(update={"id": request.id or str(uuid4())})
         first, task = self._under_way.get(request.id, (None, None))
         if task is not None:
-            if first != request:
+            if first is None or first.model_copy(update={"requested_by": request.requested_by}) != request:
                 raise _other_request(request.id)
             record, _ = await asyncio.shield(task)
             return record, True
@@ -345,7 +349,8 @@ class MigrateVm:
                 await self._withdraw(told, e)
                 raise
             else:
-                log.info("a migration was accepted", destination=told.destination, **_about(told))
+                by = told.requested_by
+                log.info("a migration was accepted", destination=told.destination, by=by, **_about(told))
                 return await self._accepted(record, accepted)
             await self._clock.sleep(ASK_AGAIN_S)
         log.warning("it is not known whether the source took it", why=doubt, **_about(told))

@@ -44,10 +44,14 @@ class RehearseMigration:
     def __init__(self, fleet: Fleet, migrate: MigrateVm, clock: Clock) -> None:
         self._fleet, self._migrate, self._clock = fleet, migrate, clock
 
-    async def start(self, vm: str, destination: str, asked: Asked, *, with_copy: bool) -> MigrationRecord:
+    async def start(
+        self, vm: str, destination: str, asked: Asked, *, with_copy: bool, requested_by: str = ""
+    ) -> MigrationRecord:
         """Raises as MigrateVm.start."""
         how = "copy" if with_copy else "prepare"
-        request = MigrateRequest(vm=vm, destination=destination, asked=asked, rehearse=how)
+        request = MigrateRequest(
+            vm=vm, destination=destination, asked=asked, rehearse=how, requested_by=requested_by
+        )
         record, _ = await self._migrate.start(request)
         return record
 
