@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,12 @@ class Storage:
 
 
 class Clock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic_ms(self) -> float:
+        return 0
+
     async def sleep(self, _seconds: float) -> None:
         await asyncio.sleep(0)
 
@@ -44,8 +51,7 @@ class Clock:
 @pytest.mark.parametrize("away", [0, 3])
 async def test_tokens_are_swept_at_the_start_and_after_an_error(away: int) -> None:
     storage = Storage()
-    host = SimpleNamespace(name="host1", hypervisor=Hypervisor(away), storage=storage, clock=Clock())
-    tokens = CheckTokens(host)  # type: ignore[arg-type]
+    tokens = CheckTokens("host1", Hypervisor(away), storage, Clock())
     tokens.start()
     try:
         async with asyncio.timeout(10):
@@ -78,8 +84,7 @@ class OneHangs(Hypervisor):
 )
 async def test_a_vm_that_hangs_keeps_no_others_tokens(error: BaseException) -> None:
     storage, hypervisor = Storage(), OneHangs(error)
-    host = SimpleNamespace(name="host1", hypervisor=hypervisor, storage=storage, clock=Clock())
-    tokens = CheckTokens(host)  # type: ignore[arg-type]
+    tokens = CheckTokens("host1", hypervisor, storage, Clock())
     tokens.start()
     try:
         async with asyncio.timeout(10):
@@ -103,8 +108,7 @@ async def test_a_folder_that_cannot_be_swept_keeps_no_others_tokens() -> None:
 
     storage, hypervisor = OneFolderAway(), OneHangs(ValueError())
     hypervisor.error = None
-    host = SimpleNamespace(name="host1", hypervisor=hypervisor, storage=storage, clock=Clock())
-    tokens = CheckTokens(host)  # type: ignore[arg-type]
+    tokens = CheckTokens("host1", hypervisor, storage, Clock())
     tokens.start()
     try:
         async with asyncio.timeout(10):

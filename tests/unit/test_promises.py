@@ -51,8 +51,7 @@ class Journal:
 
 
 async def codes(journal: Journal, *there: str, before: str = "") -> list[str]:
-    host = SimpleNamespace(hypervisor=Hypervisor(*there))
-    found = await promises.judge(host, journal, vm("mine", PORT), before=before)  # type: ignore[arg-type]
+    found = await promises.judge(Hypervisor(*there), journal, vm("mine", PORT), before=before)  # type: ignore[arg-type]
     return [refusal.code for refusal in found]
 
 
@@ -76,7 +75,7 @@ async def test_of_two_the_one_accepted_first_gets_it() -> None:
 
 async def test_promised_huge_pages_are_told_to_the_hypervisor() -> None:
     pages = Reference(kind=Kind.PAGES, name="2048", where="its memory", count=10)
-    host = SimpleNamespace(hypervisor=Hypervisor())
+    hypervisor = Hypervisor()
     journal = Journal(("m1", Role.DESTINATION, vm("web", pages)))
-    await promises.judge(host, journal, vm("mine", pages))  # type: ignore[arg-type]
-    assert host.hypervisor.asked[0].references[0].promised == 10
+    await promises.judge(hypervisor, journal, vm("mine", pages))  # type: ignore[arg-type]
+    assert hypervisor.asked[0].references[0].promised == 10

@@ -55,7 +55,7 @@ class SourceChecks:
 
     def __init__(self, host: HostPorts, journal: Journal, client: RpcClient) -> None:
         self._host, self._journal, self._client = host, journal, client
-        self.tokens = CheckTokens(host)
+        self.tokens = CheckTokens(host.name, host.hypervisor, host.storage, host.clock)
 
     async def check(
         self, name_or_uuid: str, destination: str, wanted: Objective

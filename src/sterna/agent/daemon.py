@@ -122,12 +122,13 @@ class Agent:
     def _register(self) -> None:
         server, source, destination = self._server, self.source, self.destination
         answers = Answers(self._host, self._journal)
+        measuring = Measuring(self._host.hypervisor, self._journal, self._host.clock)
         server.method("ping", self._ping)
         server.method("describe_host", self._describe_host)
         server.method("list_vms", self._list_vms)
         server.method("show_vm", self._show_vm)
         server.method("journal_since", self._journal_since)
-        server.method("measure_load", Measuring(self._host, self._journal).measure_load)
+        server.method("measure_load", measuring.measure_load)
         server.method("tune_migration", Tuning(self._host, self._journal, self._wrote).tune_migration)
         server.method("check_migration", source.check_migration)
         server.method("start_migration", source.start_migration)

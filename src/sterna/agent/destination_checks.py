@@ -25,7 +25,7 @@ class DestinationChecks:
         """All this host has against taking `vm` now, in the ways the user permits. `definition`: without disks and
         NICs; its libvirt is asked about that where nothing else says what is missing. `cpu`: what the guest sees of
         its host's, '' where that does not matter."""
-        found = await promises.judge(self._host, self._journal, vm)
+        found = await promises.judge(self._host.hypervisor, self._journal, vm)
         if definition and not found:
             found += await self._host.hypervisor.check_definition(definition)
         if leaps(vm.epoch, newest := self._journal.newest_epoch(vm.uuid)):

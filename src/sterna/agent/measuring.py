@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from sterna.domain.copying import GuestLoad
 from sterna.domain.errors import BadRequest, Conflict, Permanent
 from sterna.domain.model import Data
-from sterna.migration.context import HostPorts
+from sterna.ports.clock import Clock
+from sterna.ports.hypervisor import Load, Observations
 from sterna.ports.records import Journal
 from sterna.rpc.envelope import Request
 
@@ -17,11 +20,15 @@ LATE_S = 5.0
 """How long a measurement may take beyond its window."""
 
 
+class Measurable(Observations, Load, Protocol):
+    """What is asked of this host's hypervisor."""
+
+
 class Measuring:
     """The source agent's method `measure_load`."""
 
-    def __init__(self, host: HostPorts, journal: Journal) -> None:
-        self._host, self._journal = host, journal
+    def __init__(self, hypervisor: Measurable, journal: Journal, clock: Clock) -> None:
+        self._hypervisor, self._journal, self._clock = hypervisor, journal, clock
 
     async def measure_load(self, request: Request) -> Data:
         """`measure_load {vm}`: one measurement per window.
@@ -32,14 +39,14 @@ class Measuring:
         if not isinstance(uuid, str) or not uuid:
             raise BadRequest("measure_load needs 'vm', a UUID")
         holder = self._journal.holder(uuid)
-        if holder is not None or (await self._host.hypervisor.observe(uuid)).job_active:
+        if holder is not None or (await self._hypervisor.observe(uuid)).job_active:
             # It would disturb the copy, and measure the copy's own doing (kubevirt#17504).
             raise Conflict("a VM in a migration is not measured", fix="ask again when it has ended")
         found = [await self._measure(uuid, seconds) for seconds in WINDOWS_S]
         return {"windows": [load.model_dump(mode="json") for load in found]}
 
     async def _measure(self, uuid: str, seconds: int) -> GuestLoad:
-        clock, hypervisor = self._host.clock, self._host.hypervisor
+        clock, hypervisor = self._clock, self._hypervisor
         await hypervisor.measure_load(uuid, seconds)
         until = clock.monotonic_ms() + (seconds + LATE_S) * 1000
         await clock.sleep(seconds)

@@ -16,7 +16,9 @@ import structlog
 
 from sterna.domain.errors import SternaError
 from sterna.kit.tasks import no_leaks
-from sterna.migration.context import HostPorts
+from sterna.ports.clock import Clock
+from sterna.ports.hypervisor import Descriptions
+from sterna.ports.storage import TokenBroom
 
 SWEEP_AGAIN_S = 5.0
 
@@ -26,9 +28,9 @@ log = structlog.get_logger(__name__)
 class CheckTokens:
     """Names for tokens, and the task that sweeps what was left: when the agent starts, and after an error."""
 
-    def __init__(self, host: HostPorts) -> None:
-        self._host = host
-        self._prefix = f"check-{sha256(host.name.encode()).hexdigest()[:8]}-"
+    def __init__(self, host: str, guests: Descriptions, broom: TokenBroom, clock: Clock) -> None:
+        self._guests, self._broom, self._clock = guests, broom, clock
+        self._prefix = f"check-{sha256(host.encode()).hexdigest()[:8]}-"
         self._in_use: set[str] = set()
         self._dirty = asyncio.Event()
         self._dirty.set()  # who knows how the last life ended
@@ -72,22 +74,22 @@ class CheckTokens:
                 bug = not isinstance(error, SternaError)
                 log.info("tokens of old checks cannot be swept yet", error=str(error), exc_info=bug)
                 self._dirty.set()
-                await self._host.clock.sleep(SWEEP_AGAIN_S)
+                await self._clock.sleep(SWEEP_AGAIN_S)
 
     async def _sweep(self) -> None:
         """Beside every disk of every VM. Raises the first error, after all the others were tried."""
         failed: Exception | None = None
-        for summary in await self._host.hypervisor.vms():
+        for summary in await self._guests.vms():
             try:
                 with no_leaks():
-                    vm = await self._host.hypervisor.vm(summary.uuid)
+                    vm = await self._guests.vm(summary.uuid)
             except Exception as error:
                 failed = failed or error
                 continue
             for path in {path for d in (*vm.disks, *vm.cold) for path in d.files}:
                 try:
                     with no_leaks():
-                        await self._host.storage.sweep_tokens(path, self._prefix, frozenset(self._in_use))
+                        await self._broom.sweep_tokens(path, self._prefix, frozenset(self._in_use))
                 except Exception as error:
                     failed = failed or error
         if failed is not None:

@@ -1,4 +1,6 @@
-"""The hypervisor of one host. A few small protocols; one adapter implements them all.
+"""The hypervisor of one host, in protocols of a few verbs each: who uses two verbs asks for these two, and a test's
+stand-in has no more. `Hypervisor` is all of them; one adapter implements it, in parts that are cut as `Inventory`,
+`Mover`, `Custodian` and `Devices` are.
 
 All methods are safe to repeat. A VM that does not exist raises `NotFound`; a libvirtd that does not answer
 raises `Unreachable`; anything libvirt refuses raises `Permanent` with libvirt's own words.
@@ -31,11 +33,15 @@ class GuestEvent(Value):
     """When it was seen, by this host's monotonic clock."""
 
 
-class Inventory(Protocol):
-    """Reads only."""
+class Host(Protocol):
+    """The host itself. Reads only."""
 
     async def host(self) -> HostFacts:
         """The host's facts; free memory is what the kernel says is available now."""
+
+
+class Descriptions(Protocol):
+    """What its guests are. Reads only."""
 
     async def vms(self) -> list[VmSummary]:
         """Every domain libvirt knows, running or not."""
@@ -47,15 +53,31 @@ class Inventory(Protocol):
         Raises NotFound.
         """
 
+
+class Observations(Protocol):
+    """How its guests are. Reads only."""
+
     async def observe(self, uuid: str) -> Observation:
         """State, reason, job and epoch of one guest, NOW. Absent is an answer, not an error.
 
         Raises Unreachable if libvirt cannot be asked.
         """
 
+
+class NamedFiles(Protocol):
+    """Files, as its domains name them. Reads only."""
+
     async def claims(self, besides: str = "") -> tuple[Claim, ...]:
         """Every file that the domains of this host name, running or off, in any of their definitions; but not those
         of the domain `besides`. Raises Unreachable."""
+
+    async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of these files that the hypervisor takes for this host's own, whatever the hosts see: it would
+        refuse to leave them where they are. Raises Temporary where a file system does not answer."""
+
+
+class Admission(Protocol):
+    """What it has against a guest that wants to come. Reads only."""
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`: name or UUID taken, CPU, machine type, emulator,
@@ -63,17 +85,23 @@ class Inventory(Protocol):
         (`domain/references.py`) that this one does not have. Changes nothing. Raises Unreachable; Temporary where a
         path or a name that it names cannot be looked at now."""
 
-    async def listens_for(self, vm: Vm) -> dict[str, str]:
-        """Listen addresses of `vm` that only its source has -> this host's in their place. Raises Temporary where a
-        name cannot be looked up now."""
+
+class Readiness(Protocol):
+    """What speaks against a copy to or from this host. Reads only."""
 
     async def check_outgoing(self, uuid: str) -> list[Refusal]:
         """What speaks against a copy of this guest beginning now: jobs on it or on its disks, and what its QEMU
         itself cannot migrate. Nothing for one that does not run. Raises NotFound, Unreachable."""
 
-    async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of these files that the hypervisor takes for this host's own, whatever the hosts see: it would
-        refuse to leave them where they are. Raises Temporary where a file system does not answer."""
+    async def check_postcopy(self) -> list[Refusal]:
+        """Why no guest could arrive here by post-copy: its QEMU must be allowed to handle page faults."""
+
+    async def check_peer(self, destination_uri: str) -> Refusal | None:
+        """Can this host's side dial the other's libvirtd? None where it can."""
+
+
+class Cpus(Protocol):
+    """Whether a guest that sees its host's CPU finds the same elsewhere. Reads only."""
 
     async def host_cpu(self, vm: Vm) -> str:
         """What a guest that sees this host's CPU as it is sees, for `compare_cpu`; '' for any other guest.
@@ -83,16 +111,9 @@ class Inventory(Protocol):
     async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
         """What of `cpu`, another host's `host_cpu`, this host lacks. Raises Unreachable, Permanent."""
 
-    async def measure_load(self, uuid: str, seconds: int) -> None:
-        """Begin to measure what a running guest dirties; does not wait. Not during a copy. Raises as `load`."""
 
-    async def load(self, uuid: str) -> GuestLoad | None:
-        """What was measured last; None where nothing has been, or it is not finished yet.
-
-        Raises NotFound, Permanent (not running), Unreachable."""
-
-    async def check_postcopy(self) -> list[Refusal]:
-        """Why no guest could arrive here by post-copy: its QEMU must be allowed to handle page faults."""
+class Renderings(Protocol):
+    """The definition a guest would have on another host, and what that host says of it. Reads only."""
 
     async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
         """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
@@ -106,12 +127,40 @@ class Inventory(Protocol):
     async def check_definition(self, xml: str) -> list[Refusal]:
         """Does this hypervisor make a QEMU's command line of it, and has it the huge pages? Changes nothing."""
 
-    async def check_peer(self, destination_uri: str) -> Refusal | None:
-        """Can this host's side dial the other's libvirtd? None where it can."""
+    async def listens_for(self, vm: Vm) -> dict[str, str]:
+        """Listen addresses of `vm` that only its source has -> this host's in their place. Raises Temporary where a
+        name cannot be looked up now."""
 
 
-class Mover(Protocol):
-    """Copies a running guest to another host (protocol M1-M6), source side."""
+class Load(Protocol):
+    """What running guests do to their memory."""
+
+    async def measure_load(self, uuid: str, seconds: int) -> None:
+        """Begin to measure what a running guest dirties; does not wait. Not during a copy. Raises as `load`."""
+
+    async def load(self, uuid: str) -> GuestLoad | None:
+        """What was measured last; None where nothing has been, or it is not finished yet.
+
+        Raises NotFound, Permanent (not running), Unreachable."""
+
+
+class Inventory(
+    Host,
+    Descriptions,
+    Observations,
+    NamedFiles,
+    Admission,
+    Readiness,
+    Cpus,
+    Renderings,
+    Load,
+    Protocol,
+):
+    """All that changes nothing."""
+
+
+class Marking(Protocol):
+    """Before a copy: whose the guest is, and that only that one lets it run."""
 
     async def mark(self, uuid: str, migration_id: str, epoch: int) -> None:
         """Write Sterna's epoch into the domain's metadata, live and persistent. Not possible during a copy."""
@@ -121,6 +170,10 @@ class Mover(Protocol):
         `release_interlock` or `resume`. Idempotent; not during a copy.
 
         Raises NotFound, Conflict on another epoch, Permanent where it has no QEMU or that cannot do it."""
+
+
+class Copying(Protocol):
+    """Copies a running guest to another host (protocol M1-M6), source side."""
 
     async def migrate(self, uuid: str, plan: CopyPlan) -> None:
         """Run the copy to its end (M4). Returns when libvirt returns; raises Unknown on any libvirt error:
@@ -132,6 +185,13 @@ class Mover(Protocol):
     async def abort(self, uuid: str) -> None:
         """Ask libvirt to give the running copy up. No job is no error."""
 
+    def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
+        """Events of one guest on this host from now on, without loss while the context is open."""
+
+
+class Tuning(Protocol):
+    """What a copy may take, before it and while it runs."""
+
     async def set_max_downtime(self, uuid: str, ms: int) -> None:
         """How long the guest may stand still at the switch-over: before a copy, and while it runs.
 
@@ -141,6 +201,10 @@ class Mover(Protocol):
         """The running copy sends no more than this from now on, memory and disks; None: as fast as it goes.
 
         Raises NotFound, Permanent (no copy runs), Unreachable."""
+
+
+class PostcopySource(Protocol):
+    """The source's half of a copy in post-copy."""
 
     async def switch_to_postcopy(self, uuid: str) -> None:
         """Let the guest run on the destination now, its memory follow. Only for a copy whose plan permits it.
@@ -153,12 +217,13 @@ class Mover(Protocol):
         A stream that only seems whole is given up first. Raises Permanent, Unreachable; whether it worked is
         seen by observing both hosts."""
 
-    def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
-        """Events of one guest on this host from now on, without loss while the context is open."""
+
+class Mover(Marking, Copying, Tuning, PostcopySource, Protocol):
+    """All that a source does to move a guest."""
 
 
-class Custodian(Protocol):
-    """Ends, starts and forgets guests. Every caller has asked both hypervisors first (protocol, invariant 1)."""
+class Ending(Protocol):
+    """Ends guests. Every caller has asked both hypervisors first (protocol, invariant 1)."""
 
     async def end_incoming(self, uuid: str, epoch: int) -> bool:
         """R0: end a guest that is waiting for its memory here and never ran. False where there is none.
@@ -171,6 +236,15 @@ class Custodian(Protocol):
 
         Raises Conflict if it runs or carries another epoch.
         """
+
+    async def end_lost(self, uuid: str, epoch: int) -> bool:
+        """End what is left of a guest in post-copy whose other half is permanently gone. False where there is none.
+
+        Raises Conflict if it is not in broken post-copy, or carries another epoch."""
+
+
+class Release(Protocol):
+    """The source's guest, held while a migration decides, goes on or stands still. Callers as in `Ending`."""
 
     async def hold(self, uuid: str, epoch: int) -> None:
         """Stop the vCPUs of the source's old copy, which libvirt let run again though the guest ran on dhost.
@@ -190,6 +264,10 @@ class Custodian(Protocol):
     async def interlocked(self, uuid: str) -> bool:
         """Is it set? False too where there is no QEMU."""
 
+
+class Definitions(Protocol):
+    """What of a guest outlives its QEMU."""
+
     async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
         """F10, R5: forget an INACTIVE domain. False where there is none.
 
@@ -199,16 +277,12 @@ class Custodian(Protocol):
         Raises Conflict if it is active, or carries another epoch (None: any).
         """
 
-    async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
-        """Destination, post-copy with a broken stream: wait for the source's half on `address`; the URI.
+    async def set_autostart(self, uuid: str, on: bool) -> None:
+        """Set or clear autostart; a transient domain has none and is left alone."""
 
-        A stream that only seems whole is given up first. Raises Conflict if no guest of this epoch is in post-copy
-        here; Permanent where its QEMU refuses (the address is not this host's)."""
 
-    async def end_lost(self, uuid: str, epoch: int) -> bool:
-        """End what is left of a guest in post-copy whose other half is permanently gone. False where there is none.
-
-        Raises Conflict if it is not in broken post-copy, or carries another epoch."""
+class PostcopyDestination(Protocol):
+    """The destination's half of a copy in post-copy."""
 
     async def open_recovery(self, uuid: str) -> None:
         """Destination: be able to reach the incoming guest by `listen_again` later on, whatever dies meanwhile.
@@ -216,11 +290,18 @@ class Custodian(Protocol):
         Returns once that holds. To be called before its stream can break; without such a guest, or again, it is
         nothing. Raises Unreachable while it does not hold."""
 
+    async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
+        """Destination, post-copy with a broken stream: wait for the source's half on `address`; the URI.
+
+        A stream that only seems whole is given up first. Raises Conflict if no guest of this epoch is in post-copy
+        here; Permanent where its QEMU refuses (the address is not this host's)."""
+
     async def close_recovery(self, uuid: str) -> None:
         """Destination: take away the monitor through which `listen_again` reaches the guest. Idempotent."""
 
-    async def set_autostart(self, uuid: str, on: bool) -> None:
-        """Set or clear autostart; a transient domain has none and is left alone."""
+
+class Arrived(Protocol):
+    """The destination, after the copy."""
 
     async def end_exports(self, uuid: str) -> tuple[str, ...]:
         """Destination, after the copy: what QEMU still offers of the guest's disks over NBD is offered no more. A
@@ -231,6 +312,10 @@ class Custodian(Protocol):
 
     async def completed_job(self, uuid: str) -> CompletedJob | None:
         """Statistics of the last finished migration of this guest as this host saw it (destination: downtime)."""
+
+
+class Custodian(Ending, Release, Definitions, PostcopyDestination, Arrived, Protocol):
+    """All that ends, starts and forgets guests."""
 
 
 class Devices(Protocol):

@@ -10,7 +10,14 @@ from sterna.domain.files import Created
 from sterna.domain.model import Disk, FileOwner, Refusal
 
 
-class Storage(Protocol):
+class TokenBroom(Protocol):
+    """Takes away what proofs of sharing left."""
+
+    async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
+        """Remove every token beside `path` whose name begins with `prefix`, but those of `keep`."""
+
+
+class Storage(TokenBroom, Protocol):
     """One host's file storage. Paths are absolute. Every method may be repeated.
 
     Each raises StorageSilent where the file system of a path that it is asked about does not answer: within seconds
@@ -76,9 +83,6 @@ class Storage(Protocol):
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`, whoever left them. A missing folder holds none."""
-
-    async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
-        """Remove every token beside `path` whose name begins with `prefix`, but those of `keep`."""
 
     async def owner_of(self, path: str) -> FileOwner | None:
         """Who a disk's file belongs to on this host, for its copy; None where it cannot be seen."""

@@ -81,7 +81,7 @@ class PrepareDriver(Step[Context, NoPlan, DriverPrepared]):
         """The hypervisor's own checks, once more, now that nothing else can come in between; and at which of this
         host's addresses the guest shall listen where it listened at one of the source's."""
         vm = ctx.incoming_vm()
-        refusals = await promises.judge(ctx.host, ctx.journal, vm, before=ctx.migration.id)
+        refusals = await promises.judge(ctx.host.hypervisor, ctx.journal, vm, before=ctx.migration.id)
         if refusals:
             raise Refused(refusals)
         return DriverPrepared(listens=await ctx.host.hypervisor.listens_for(vm))

@@ -6,25 +6,31 @@ gets it.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from sterna.domain.entries.notes import IncomingVm
 from sterna.domain.journal import Role
 from sterna.domain.model import GuestState, Refusal, Vm
 from sterna.domain.references import less_promised
 from sterna.domain.standing import clashes
-from sterna.migration.context import HostPorts
+from sterna.ports.hypervisor import Admission, Observations
 from sterna.ports.records import Journal
 
 
-async def judge(host: HostPorts, journal: Journal, vm: Vm, *, before: str = "") -> list[Refusal]:
+class Doorkeeper(Admission, Observations, Protocol):
+    """What is asked of this host's hypervisor."""
+
+
+async def judge(hypervisor: Doorkeeper, journal: Journal, vm: Vm, *, before: str = "") -> list[Refusal]:
     """What the hypervisor has against the VM, and what is promised to others: with `before`, only to those accepted
     ahead of that migration."""
-    others = await _on_their_way(host, journal, vm, before)
+    others = await _on_their_way(hypervisor, journal, vm, before)
     vm = vm.model_copy(update={"references": less_promised(vm.references, [o.references for o in others])})
-    found = list(await host.hypervisor.check_incoming(vm))
+    found = list(await hypervisor.check_incoming(vm))
     return found + [r for other in others for r in clashes(vm.references, other.name, other.references)]
 
 
-async def _on_their_way(host: HostPorts, journal: Journal, vm: Vm, before: str) -> tuple[Vm, ...]:
+async def _on_their_way(hypervisor: Observations, journal: Journal, vm: Vm, before: str) -> tuple[Vm, ...]:
     """The other guests, oldest migration first."""
     found: list[Vm] = []
     for migration, role in journal.open() if vm.references else ():
@@ -35,7 +41,7 @@ async def _on_their_way(host: HostPorts, journal: Journal, vm: Vm, before: str) 
         other = next(filter(None, map(IncomingVm.of, journal.entries(migration.id))), None)
         if other is None:
             continue
-        seen = await host.hypervisor.observe(migration.vm_uuid)
+        seen = await hypervisor.observe(migration.vm_uuid)
         if seen.state not in (GuestState.RUNNING, GuestState.PAUSED):  # else what it has is seen to be taken
             found.append(other.vm)
     return tuple(found)
