@@ -1,4 +1,4 @@
-"""A private nats-server per test on a free loopback port, and the in-memory broker, behind one small interface."""
+"""Fixtures of the contract tests: buses (a nats-server, a broker in memory), and two hosts, simulated or real."""
 
 import asyncio
 import shutil
@@ -6,7 +6,8 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from typing import Any
 import pytest
 
 from sterna.adapters.nats.bus import NatsBus
+from sterna.kit.clock import SystemClock
+from sterna.lab import Lab
+from sterna.lab.credentials import SSH
 from sterna.sim.ports.bus import MemoryBroker, MemoryBus
+from sterna.sim.simulation import SimWorld
+from sterna.sim.world.things import Pace
+from tests.contract.lab_hosts import LabHosts
+from tests.contract.remote import adapters_on
+from tests.contract.simulated_hosts import SimulatedHosts
+from tests.contract.two_hosts import Side, TwoHosts
+from tests.lab_state import state
 
 NATS_SERVER = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/bin")
 
@@ -179,3 +190,39 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     await world.start()
     yield world
     await world.end()
+
+
+@pytest.fixture(scope="module")
+def contract_lab() -> Iterator[Lab]:
+    """Two hosts without agents; they die with the test run."""
+    lab = Lab.up(state("contract"), agents=False, owner=True)
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(params=["sim", pytest.param("lab", marks=pytest.mark.lab)])
+async def hosts(request: pytest.FixtureRequest) -> AsyncIterator[TwoHosts]:
+    """Each contract test runs against both."""
+    if request.param == "sim":
+        world = SimWorld(SystemClock(), pace=Pace(prepare_ms=30, confirm_ms=50))
+        yield SimulatedHosts(world)
+        await world.close()
+        return
+    lab: Lab = request.getfixturevalue("contract_lab")
+    async with AsyncExitStack() as stack:
+        sides = []
+        for name in ("host1", "host2"):
+            there = await stack.enter_async_context(adapters_on(lab, name))
+            host = lab.host(name)
+            ports = {"hypervisor": there.hypervisor, "vif": there.vif, "iscsi": there.tgt}
+            ports |= {"files": there.files, "storage": there.storage}
+            side = Side(name, host.peer_uri, f"tcp://{host.address}", there.instances, **ports)
+            side.tunnel_uri = f"qemu+ssh://root@{host.address}/system?command={SSH}/ssh"
+            sides.append(side)
+        both = LabHosts(lab, *sides)
+        try:
+            yield both
+        finally:
+            both.remove_guests()

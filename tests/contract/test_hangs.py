@@ -11,9 +11,7 @@ from sterna.domain.model import Nic
 from sterna.domain.plugs import OVS
 from sterna.lab import Lab, sabotage
 from tests.contract.remote import adapters_on
-from tests.contract.two_hosts import contract_lab
 
-__all__ = ["contract_lab"]
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 NIC = Nic(mac="52:54:00:00:00:ee", plug=OVS, port_id="7d1c64c4-0000-4000-8000-0000000000ee", bridge="br-int")
 

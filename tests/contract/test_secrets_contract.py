@@ -8,9 +8,8 @@ import pytest
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import SecretRef
 from sterna.domain.secrets import Secret
-from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
+from tests.contract.two_hosts import TwoHosts
 
-__all__ = ["contract_lab", "hosts"]
 VM, OTHER_VM = "11111111-2222-4333-8444-555555555555", "21111111-2222-4333-8444-555555555555"
 WORD = b"the word"
 

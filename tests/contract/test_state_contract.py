@@ -6,9 +6,7 @@ import pytest
 
 from sterna.lab import Lab
 from tests.contract.remote import adapters_on
-from tests.contract.two_hosts import contract_lab
 
-__all__ = ["contract_lab"]
 pytestmark = pytest.mark.lab
 
 UUID = "6f0a3c3e-0000-4000-8000-00000000000a"

@@ -4,9 +4,7 @@ import pytest
 
 from sterna.domain.errors import Conflict, Permanent
 from sterna.domain.files import Created
-from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
-
-__all__ = ["contract_lab", "hosts"]
+from tests.contract.two_hosts import TwoHosts
 
 
 async def test_targets_of_local_disks(hosts: TwoHosts) -> None:

@@ -8,9 +8,8 @@ import pytest
 from sterna.domain.downtime import SourceTimes
 from sterna.domain.errors import Permanent, Unknown
 from sterna.domain.model import GuestState, Vm
-from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
+from tests.contract.two_hosts import TwoHosts
 
-__all__ = ["contract_lab", "hosts"]
 SLOW = 4 << 20
 """bytes/s: slow enough to be looked at."""
 ZSTD = {"compression": "zstd", "parallel.connections": 3}

@@ -14,9 +14,8 @@ from sterna.domain.plugs import (
     hybrid_names,
     is_wired_by_agent,
 )
-from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
+from tests.contract.two_hosts import TwoHosts
 
-__all__ = ["contract_lab", "hosts"]
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
 MAC = "52:54:00:00:00:aa"
 NICS = {

@@ -4,10 +4,8 @@ import pytest
 
 from sterna.domain.errors import Temporary
 from sterna.domain.model import DiskKind
-from tests.contract.two_hosts import TwoHosts, contract_lab, hosts
+from tests.contract.two_hosts import TwoHosts
 from tests.narrowing import not_none
-
-__all__ = ["contract_lab", "hosts"]
 
 
 async def test_iscsi_needs_admission_and_storage_itself_refuses_without(hosts: TwoHosts) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from sterna.migration import flow
+from tests.matrix.moments import Moment
 from tests.matrix.office import NAME
 from tests.matrix.play import Case, play
 from tests.matrix.scripts import KINDS, POSTCOPY, STEERED, THROUGH_CONTROLLER, planned, scripts_for
-from tests.matrix.stage import Moment
 
 STEPS = {
     step.name

@@ -71,7 +71,7 @@ class Notebook:
         data: Data | None = None,
         lazily: bool = False,
     ) -> Entry:
-        """`lazily` is `life.GuardedJournal`'s affair: what is here is on disk."""
+        """`lazily` is `guarded_journal.GuardedJournal`'s affair: what is here is on disk."""
         text = json.dumps(data or {}, allow_nan=False)
         if migration_id not in self.pages:
             raise NotFound(f"migration {migration_id} was never accepted on this host")

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from tests.matrix.cases import deaths, family, faults_for, others
 from tests.matrix.exclusions import why_not
+from tests.matrix.moments import Moment
 from tests.matrix.play import Case, play
-from tests.matrix.stage import Moment
 
 SECOND = frozenset(
     {

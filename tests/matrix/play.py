@@ -11,9 +11,10 @@ from sterna.sim.world.things import MIB
 from tests.asking import wish
 from tests.matrix.auditor import Facts, facts
 from tests.matrix.faults import CATALOGUE
+from tests.matrix.moments import Moment
 from tests.matrix.office import Office
 from tests.matrix.scripts import KINDS, PLANNED, THROUGH_CONTROLLER, WISHES, expected, planned
-from tests.matrix.stage import Moment, Stage, Unsettled
+from tests.matrix.stage import Stage, Unsettled
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import uuid as uuids
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from sterna.adapters.sealing import HpkeSealing
 from sterna.agent.daemon import Agent, AgentParts
@@ -30,6 +30,7 @@ from sterna.sim.world.things import Change, Pace
 from tests.asking import to_start
 from tests.matrix import virtual
 from tests.matrix.auditor import Auditor
+from tests.matrix.guarded_journal import GuardedJournal
 from tests.matrix.ledger import Ledger
 from tests.matrix.life import (
     LIFE,
@@ -37,12 +38,12 @@ from tests.matrix.life import (
     TOUCH,
     GuardedBus,
     GuardedClock,
-    GuardedJournal,
     GuardedPort,
     HostClock,
     Life,
 )
 from tests.matrix.life import task_factory as life_of_task
+from tests.matrix.moments import Moment
 from tests.matrix.notebook import Notebook
 from tests.matrix.office import NAME, Office
 from tests.matrix.state import fingerprint
@@ -52,20 +53,6 @@ IN_AGENT = ("storage", "vif", "volumes", "network")
 
 Fault = Callable[["Stage", str], None]
 """Strikes on the host it is given; may raise what the port or step shall raise."""
-
-
-class Moment(NamedTuple):
-    """Something that happened in a fault-free run, at which a fault may strike."""
-
-    key: str
-    """Name, unique within a run: `host1: copy before #1`."""
-    host: str
-    what: str
-    nth: int
-    version: int
-    """How often world, journals and messages had changed: equal versions on one host look alike after a death."""
-    state: int = 0
-    """Equal for moments that find everything that lasts alike (state.py)."""
 
 
 class Unsettled(AssertionError):

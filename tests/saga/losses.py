@@ -35,7 +35,7 @@ async def closed(fleet: SimFleet, host: str, limit_s: float = 120) -> None:
         await fleet.clock.sleep(0.5)
 
 
-def told(agent: SimAgent, migration: str) -> tuple[str, str]:
+def last_status(agent: SimAgent, migration: str) -> tuple[str, str]:
     """The last status in this host's own journal, and its reason."""
     entry = [e for e in agent.journal.entries(migration) if e.kind is Kind.STATUS][-1]
     return entry.data["status"], entry.data["reason"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -15,8 +14,7 @@ from sterna.ports.fleet import MigrationRecord
 from sterna.sim.libvirt import life
 from tests.saga.controlled import Play, read, started
 from tests.saga.fleet import SimFleet
-
-BIG: dict[str, Any] = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
+from tests.saga.survivors import BIG
 
 
 async def power_cut(fleet: SimFleet, *hosts: str) -> None:

@@ -6,31 +6,19 @@ Whatever the survivor does then, the dead host's return must change nothing that
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from sterna.agent.destination import IncomingMigrations
-from sterna.agent.fencing import Fencing
-from sterna.domain.entries.notes import PeerDeclared, WrittenOffByPeer
-from sterna.domain.errors import Refused
-from sterna.domain.model import Data, GuestState
+from sterna.domain.entries.notes import PeerDeclared
+from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.sim.libvirt import life, qemu
 from sterna.sim.world.things import Change
 from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
-from tests.saga.losses import closed, declare, domain, power_back, power_cut, told
-from tests.saga.playing import raising, run
-
-BIG: dict[str, Any] = {"dirty_bytes_per_s": 0, "memory_bytes": 8 << 30}
-
-
-async def noted(fleet: SimFleet, host: str, name: str) -> None:
-    while name not in fleet.agents[host].history(fleet.migration).notes:
-        await fleet.clock.sleep(0.02)
-
+from tests.saga.losses import closed, declare, domain, last_status, power_back, power_cut
+from tests.saga.playing import run
+from tests.saga.survivors import BIG, noted
 
 # ------------------------------------------------------------ the source dies
 
@@ -50,7 +38,7 @@ async def test_the_source_dies_while_it_copies_the_destination_cleans_up_and_the
         assert not fleet.agents["host2"].history(fleet.migration).notes.get(PeerDeclared.entry)
         await declare(fleet, "host1", "host2")
         await closed(fleet, "host2")
-        status, reason = told(fleet.agents["host2"], fleet.migration)
+        status, reason = last_status(fleet.agents["host2"], fleet.migration)
         assert status == Status.FAILED
         assert "the guest was on host1" in reason
         assert fleet.own("host2") == empty
@@ -78,7 +66,7 @@ async def test_the_source_dies_while_it_prepares(point: str) -> None:
         await declare(fleet, "host1", "host2")
         if point != "snapshot-volumes":  # before that the destination never heard of it
             await closed(fleet, "host2")
-            assert told(fleet.agents["host2"], fleet.migration)[0] == Status.FAILED
+            assert last_status(fleet.agents["host2"], fleet.migration)[0] == Status.FAILED
         assert fleet.own("host2") == empty
         await power_back(fleet, "host1")
         assert await fleet.ended() is Status.FAILED
@@ -100,7 +88,7 @@ async def test_the_source_dies_when_the_guest_has_arrived_the_destination_finish
         assert not fleet.agents["host2"].history(fleet.migration).closed
         await declare(fleet, "host1", "host2")
         await closed(fleet, "host2")
-        assert told(fleet.agents["host2"], fleet.migration)[0] == Status.COMPLETED
+        assert last_status(fleet.agents["host2"], fleet.migration)[0] == Status.COMPLETED
         assert fleet.world.running(vm) == ["host2"]
         assert not_none(domain(fleet, "host2", vm)).autostart
         # it lives on: it moves to a third host and back, with new epochs, before the first host returns
@@ -130,7 +118,7 @@ async def test_the_guest_arrived_and_ended_before_the_destination_was_asked() ->
         fleet.world.shut_down_guest(vm)
         await declare(fleet, "host1", "host2")
         await closed(fleet, "host2")
-        assert told(fleet.agents["host2"], fleet.migration)[0] == Status.COMPLETED
+        assert last_status(fleet.agents["host2"], fleet.migration)[0] == Status.COMPLETED
         assert not_none(domain(fleet, "host2", vm)).state is GuestState.SHUTOFF
         assert fleet.world.running(vm) == []
 
@@ -218,7 +206,7 @@ async def test_the_destination_dies_while_the_source_copies_it_ends_without_its_
         await declare(fleet, "host2", "host1")
         await closed(fleet, "host1", 30)
         assert source.history(fleet.migration).status == Status.FAILED
-        assert "host2 was declared dead" in told(source, fleet.migration)[1]
+        assert "host2 was declared dead" in last_status(source, fleet.migration)[1]
         assert fleet.own("host1") == before
         await power_back(fleet, "host2")
         assert await fleet.ended() is Status.FAILED
@@ -245,7 +233,7 @@ async def test_the_destination_dies_with_the_guest_nothing_is_started_and_what_i
         (planned,) = await declare(fleet, "host2", "host1")
         assert planned["will"].startswith("end it as completed, starting nothing")
         await closed(fleet, "host1")
-        status, reason = told(fleet.agents["host1"], fleet.migration)
+        status, reason = last_status(fleet.agents["host1"], fleet.migration)
         assert status == Status.COMPLETED
         assert "the guest was on host2 when that host died" in reason
         assert fleet.world.running(vm) == []
@@ -292,7 +280,7 @@ async def test_the_destination_dies_in_the_instant_of_the_switch_over(disks: tup
         if verdict == "held":
             await fleet.clock.sleep(600)
             assert fleet.agents["host1"].history(fleet.migration).status == Status.ERROR
-            assert "virsh resume" in told(fleet.agents["host1"], fleet.migration)[1]
+            assert "virsh resume" in last_status(fleet.agents["host1"], fleet.migration)[1]
             assert not_none(domain(fleet, "host1", vm)).state is GuestState.PAUSED
             host = fleet.world.hosts["host1"]
             qemu.run(fleet.world, host, host.domains[vm], reason="unpaused", event="resumed", detail="unpaused")
@@ -302,123 +290,5 @@ async def test_the_destination_dies_in_the_instant_of_the_switch_over(disks: tup
         await power_back(fleet, "host2")
         assert await fleet.ended() is Status.FAILED
         assert fleet.world.running(vm) == ["host1"]
-
-    await run(scenario)
-
-
-# ------------------------------------------------------------ the word itself
-
-
-async def test_a_host_whose_agent_answers_is_not_dead() -> None:
-    async def scenario(fleet: SimFleet) -> None:
-        vm = fleet.vm(**BIG)
-        await fleet.start(vm)
-        await noted(fleet, "host1", "copy-started")
-        for dead, to in (("host1", "host2"), ("host2", "host1")):
-            with pytest.raises(Refused, match="answers") as refused:
-                await declare(fleet, dead, to)
-            assert refused.value.refusals[0].fix
-        assert await fleet.ended() is Status.COMPLETED
-
-    await run(scenario)
-
-
-async def test_an_agent_whose_libvirt_is_down_is_alive() -> None:
-    async def scenario(fleet: SimFleet) -> None:
-        vm = fleet.vm(**BIG)
-        await fleet.start(vm)
-        await noted(fleet, "host1", "copy-started")
-        fleet.world.hosts["host1"].libvirtd_up = False
-        with pytest.raises(Refused, match="answers"):
-            await declare(fleet, "host1", "host2")
-        fleet.world.hosts["host1"].libvirtd_up = True
-        assert await fleet.ended() is Status.FAILED
-
-    await run(scenario)
-
-
-async def test_the_host_is_heard_again_before_anything_was_done() -> None:
-    async def scenario(fleet: SimFleet) -> None:
-        vm = fleet.vm(**BIG)
-        await fleet.start(vm)
-        await noted(fleet, "host1", "copy-started")
-        await fleet.agents["host1"].kill()  # the agent only: the guest runs on, the copy too
-        fleet.world.hosts["host2"].libvirtd_up = False
-        await declare(fleet, "host1", "host2")
-        await fleet.clock.sleep(10)
-        await fleet.agents["host1"].start()
-        await fleet.clock.sleep(10)
-        assert fleet.agents["host2"].history(fleet.migration).notes[PeerDeclared.entry]["dead"] is False
-        fleet.world.hosts["host2"].libvirtd_up = True
-        assert await fleet.ended() is Status.FAILED  # the copy did not survive libvirtd
-        assert fleet.world.running(vm) == ["host1"]
-
-    await run(scenario)
-
-
-@pytest.mark.parametrize("error", [None, RuntimeError("can't start new thread"), asyncio.CancelledError()])
-async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or_asked(
-    error: BaseException | None,
-) -> None:
-    async def scenario(fleet: SimFleet) -> None:
-        source, survivor = fleet.agents["host1"], fleet.agents["host2"]
-        await fleet.start(fleet.vm(**BIG))
-        await noted(fleet, "host1", "copy-started")
-        await source.kill()
-        fleet.world.hosts["host2"].libvirtd_up = False
-        await declare(fleet, "host1", "host2")
-        await fleet.clock.sleep(3)
-        with raising(Fencing, "_lives", *([] if error is None else [error])) as left:
-            survivor.disk_full(error is None)
-            await source.start()
-            await fleet.clock.sleep(10)
-            survivor.disk_full(False)
-            await fleet.clock.sleep(5)
-        assert not left
-        assert survivor.history(fleet.migration).notes[PeerDeclared.entry]["dead"] is False
-        fleet.world.hosts["host2"].libvirtd_up = True
-        assert await fleet.ended() is Status.FAILED  # the copy did not survive libvirtd
-
-    await run(scenario)
-
-
-async def test_a_host_that_answers_with_an_error_only_is_alive() -> None:
-    async def scenario(fleet: SimFleet) -> None:
-        await fleet.start(fleet.vm(**BIG))
-        await noted(fleet, "host1", "copy-started")
-        await fleet.agents["host2"].kill()
-        fleet.world.hosts["host1"].libvirtd_up = False  # nothing can be settled yet
-        await declare(fleet, "host2", "host1")
-        with patch.object(IncomingMigrations, "observe_guest", cannot_say):
-            await fleet.agents["host2"].start()
-            await fleet.clock.sleep(30)
-        assert fleet.agents["host1"].history(fleet.migration).notes[PeerDeclared.entry]["dead"] is False
-        fleet.world.hosts["host1"].libvirtd_up = True
-        assert await fleet.ended() is Status.FAILED  # the copy did not survive libvirtd
-
-    await run(scenario)
-
-
-async def cannot_say(*_: object) -> Data:
-    raise RuntimeError("can't start new thread")
-
-
-async def test_the_word_is_taken_back() -> None:
-    async def scenario(fleet: SimFleet) -> None:
-        vm = fleet.vm(**BIG)
-        await fleet.start(vm)
-        await noted(fleet, "host1", "copy-started")
-        await fleet.agents["host1"].kill()
-        fleet.world.hosts["host2"].libvirtd_up = False
-        await declare(fleet, "host1", "host2")
-        await declare(fleet, "host1", "host2")  # again is nothing
-        answer = await fleet.client.call("host2", "declare_alive", {"host": "host1", "at": "now"})
-        assert answer["migrations"] == [fleet.migration]
-        fleet.world.hosts["host2"].libvirtd_up = True
-        await fleet.clock.sleep(60)
-        assert not fleet.agents["host2"].history(fleet.migration).closed
-        await fleet.agents["host1"].start()
-        assert await fleet.ended() is Status.FAILED
-        assert WrittenOffByPeer.entry not in fleet.agents["host1"].history(fleet.migration).notes
 
     await run(scenario)

@@ -10,7 +10,7 @@ from sterna.domain.status import Status
 from sterna.sim.libvirt import life
 from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
-from tests.saga.losses import closed, declare, domain, power_cut, told
+from tests.saga.losses import closed, declare, domain, last_status, power_cut
 from tests.saga.playing import in_postcopy, run
 
 
@@ -23,7 +23,7 @@ async def test_the_destination_dies_with_the_guest() -> None:
         (planned,) = await declare(fleet, "host2", "host1")
         assert planned["will"].startswith("end it as completed, starting nothing")
         await closed(fleet, "host1")
-        status, reason = told(fleet.agents["host1"], fleet.migration)
+        status, reason = last_status(fleet.agents["host1"], fleet.migration)
         assert status == Status.COMPLETED and "when that host died" in reason
         kept = not_none(domain(fleet, "host1", vm))
         assert kept.state is GuestState.SHUTOFF and not kept.autostart
@@ -42,7 +42,7 @@ async def test_the_source_dies_with_half_of_the_memory() -> None:
         await fleet.clock.sleep(60)
         (planned,) = await declare(fleet, "host1", "host2")
         await closed(fleet, "host2")
-        status, reason = told(fleet.agents["host2"], fleet.migration)
+        status, reason = last_status(fleet.agents["host2"], fleet.migration)
         assert status == Status.COMPLETED, (planned, reason)
         assert "host1 was declared dead" in reason
         assert domain(fleet, "host2", vm) is not None

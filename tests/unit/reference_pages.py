@@ -23,26 +23,16 @@ from sterna.api.app import create_app
 from sterna.cli.main import app
 from sterna.config import AgentSettings, ControllerSettings
 from sterna.controller.controller import Controller
-from sterna.domain.refusals import GROUPS, Group
 from sterna.lab.cli import app as lab_app
 from sterna.migration import order
 from tests.parsing import parse
 from tests.unit import schema_page
+from tests.unit.markdown import MADE, cell, paragraphs
+from tests.unit.refusals_page import refusals
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
-MADE = "<!-- Written by `make reference`; edit the code that it names. -->"
 
 Json = dict[str, Any]
-
-
-def cell(text: str) -> str:
-    """One line for a table's cell."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def paragraphs(text: str) -> str:
-    """A docstring as paragraphs."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
 # The command line
@@ -340,49 +330,6 @@ configuration, the ports, the volumes, the files.
 
 `python -m sterna.migration.order` prints the same.
 """.strip().splitlines()
-
-
-# The refusals
-
-
-def _group(group: Group) -> str:
-    lines = [
-        f"## {group.title}",
-        "",
-        "| Code | What it means | What to do | Judged by, when |",
-        "|---|---|---|---|",
-    ]
-    for entry in group.entries:
-        means = entry.cause if entry.since == FIRST_VERSION else f"{entry.cause} Since {entry.since}."
-        lines.append(f"| `{entry.code}` | {cell(means)} | {cell(entry.remedy)} | {entry.by}: {cell(entry.when)} |")
-    return "\n".join(lines)
-
-
-def refusals() -> str:
-    """The codes, as the catalogue has them."""
-    return "\n\n".join(["# Refusals", MADE, REFUSALS_INTRODUCTION, *(_group(group) for group in GROUPS)]) + "\n"
-
-
-FIRST_VERSION = "0.1.0"
-REFUSALS_INTRODUCTION = """\
-A migration that cannot be done is refused, with every reason at once. Each reason has a code, a message that names
-the VM, host or file it is about, and a fix. Codes are stable: scripts can rely on them. They are in `reasons` of a
-problem of the [REST API](rest.md#problem), in `blockers` of a plan, and in brackets in what `sterna` prints:
-
-```text
-blocked: web1 is paused [vm-paused]
-  fix: resume it first
-```
-
-In the last column, *plan* means `sterna plan`, and the same check again when a migration is accepted. P2, P6 and so
-on are rows of the [protocol](protocol.md): what is refused there has changed since then, and the migration is
-rolled back. *Rehearsal* means `sterna plan --rehearse`.
-
-A host of a newer version may refuse with a code that is not in this list. Errors that are not refusals have
-their kind as their code: `conflict`, `not-found`, `unreachable` and so on.
-
-More about what is checked: [checks](checks.md), [files](files.md), [definitions](definitions.md),
-[plug types](plug-types.md)."""
 
 
 def pages() -> dict[Path, str]:

@@ -11,7 +11,8 @@ from sterna.cli.exits import Exit
 from sterna.config import AgentSettings, ControllerSettings
 from sterna.domain.refusals import CATALOGUE
 from sterna.domain.status import ALLOWED, FINAL, Status
-from tests.unit.reference_pages import REFERENCE, cli, pages, refusals, rest, settings
+from tests.unit.reference_pages import REFERENCE, cli, pages, rest, settings
+from tests.unit.refusals_page import refusals
 
 PAGES = pages()
 

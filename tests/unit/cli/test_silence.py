@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from sterna.cli.client import ApiAway, ApiSlow, Client, _within
 from sterna.cli.exits import Exit
 from sterna.cli.main import app
+from tests.unit.cli.reading import ID
 
-ID = "33333333-3333-4333-8333-333333333333"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 END = b"event: end\ndata: {}\n\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: "

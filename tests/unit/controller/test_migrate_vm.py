@@ -1,3 +1,5 @@
+"""A request to migrate: accepted once, refused with every reason, settled by the source's journal."""
+
 from __future__ import annotations
 
 import asyncio
@@ -13,20 +15,11 @@ from sterna.domain.errors import Conflict, Refused, Temporary, Unknown, Unreacha
 from sterna.domain.model import GuestState, Refusal
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
+from tests.unit.controller.refused import codes, refusals
 from tests.unit.controller.requests import ID, request
 
 from .conftest import World
 from .fakes import FakeAgent, FakeBus, HandClock, uuid
-
-
-async def codes(world: World, asked: MigrateRequest, error: type[Exception] = Refused) -> list[str]:
-    with pytest.raises(error) as raised:
-        await world.controller.migrate(asked)
-    assert await world.fleet.migrations(Page()) == []  # a refusal leaves nothing behind
-    assert all(v.migration_id is None for v in await world.fleet.vms())
-    reasons: tuple[Refusal, ...] = raised.value.refusals  # type: ignore[attr-defined]
-    assert all(r.message and r.fix for r in reasons if r.code != "same-host")
-    return sorted(r.code for r in reasons)
 
 
 async def test_a_migration_is_accepted_and_holds_the_vm(world: World) -> None:
@@ -331,7 +324,7 @@ async def test_a_source_that_was_never_reached_leaves_nothing(world: World) -> N
 
 async def test_a_source_that_falls_silent_during_the_check_is_a_reason(world: World) -> None:
     world.bus.faults["check_migration"] = [Unknown("nothing heard for 15 s")] * 3
-    assert "source-down" in [r.code for r in await _refusals(world, request(to=None))]
+    assert "source-down" in [r.code for r in await refusals(world, request(to=None))]
 
 
 async def test_a_source_that_is_to_accept_checks_once(world: World) -> None:
@@ -341,80 +334,8 @@ async def test_a_source_that_is_to_accept_checks_once(world: World) -> None:
 
 async def test_what_the_source_refuses_to_accept_leaves_the_vm_free(world: World) -> None:
     world.b.against = [Refusal(code="memory-short", message="too little memory", fix="free some")]
-    assert [r.code for r in await _refusals(world, request())] == ["memory-short"]
+    assert [r.code for r in await refusals(world, request())] == ["memory-short"]
     assert [v.migration_id for v in await world.fleet.vms()] == [None]
     world.b.against = []
     record, known = await world.controller.migrate(request())
     assert (record.migration.destination, known) == ("b", False)
-
-
-async def _refusals(world: World, asked: MigrateRequest) -> tuple[Refusal, ...]:
-    with pytest.raises(Refused) as raised:
-        await world.controller.migrate(asked)
-    return raised.value.refusals
-
-
-# ------------------------------------------------------------ no destination given
-
-
-async def test_the_host_with_the_most_free_memory_is_chosen(world: World) -> None:
-    record, _ = await world.controller.migrate(request(to=None))
-    assert record.migration.destination == "b"
-
-
-async def test_hosts_with_reasons_against_them_are_passed_over(world: World) -> None:
-    world.b.against = [Refusal(code="bridge-missing", message="b has no br-int", fix="make it")]
-    record, _ = await world.controller.migrate(request(to=None))
-    assert record.migration.destination == "c"
-
-
-async def test_where_none_will_do_each_hosts_reasons_are_given(world: World) -> None:
-    await world.controller.registry.set_maintenance("c", True)
-    world.b.against = [Refusal(code="memory-short", message="too little memory", fix="free some")]
-    reasons = await _refusals(world, request(to=None))
-    assert [(r.code, r.message) for r in reasons] == [
-        ("memory-short", "b: too little memory"),
-        ("destination-in-maintenance", "c is in maintenance"),
-    ]
-
-
-async def test_what_is_wrong_with_the_vm_itself_is_said_once(world: World) -> None:
-    world.a.add_vm("web1", 1, GuestState.PAUSED)
-    assert [r.code for r in await _refusals(world, request(to=None))] == ["vm-paused"]
-
-
-async def test_no_other_host(world: World) -> None:
-    only = World(**(vars(world)))
-    world.clock.ms += 6000
-    await only.bus.beat(only.controller, "a")
-    reasons = await _refusals(world, request(to=None))
-    assert sorted(r.code for r in reasons) == ["destination-down", "destination-down"]
-
-
-FULL = {"why": "its journal cannot be written since 2026-11-29 11:00:00 UTC: full", "since": "2026-11-29T11:00:00Z"}
-
-
-async def degrade(world: World, *names: str, described: bool = True) -> None:
-    """These hosts say what is wrong with them; with `described` libvirt is not what is."""
-    for name in names:
-        facts = world.bus.agents[name].facts().model_dump() if described else None
-        beacon = {"name": name, "host": facts, "trouble": FULL | {"fix": "free space"}}
-        await world.controller.registry.beacon(f"host.{name}", beacon)
-
-
-@pytest.mark.parametrize("described", [True, False])
-async def test_a_degraded_host_is_not_a_destination(world: World, described: bool) -> None:
-    if not described:
-        world.clock.ms += 6_000
-        await world.bus.beat(world.controller, "a", "c")
-    await degrade(world, "b", described=described)
-    assert await codes(world, request(to="b")) == ["destination-degraded" if described else "destination-down"]
-    (reason,) = await _refusals(world, request(to="b"))
-    assert "its journal cannot be written since 2026-11-29" in reason.message and reason.fix == "free space"
-    record, _ = await world.controller.migrate(request(to=None))
-    assert record.migration.destination == "c", "though b has more free memory"
-
-
-async def test_nor_does_a_migration_begin_on_one(world: World) -> None:
-    await degrade(world, "a")
-    assert await codes(world, request(to="b")) == ["source-degraded"]

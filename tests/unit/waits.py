@@ -1,0 +1,200 @@
+"""Reads from the source where it waits without a limit, and where a socket may be given a host's name.
+
+Only the usual kinds are recognised, by their names.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.parsing import parse
+
+SOURCE = Path(__file__).parents[2] / "src" / "sterna"
+NOT_OURS = ("sim/", "lab/")
+"""Only tests and demos run them."""
+WITHOUT_ARGUMENTS = {"wait", "get", "join", "acquire", "communicate", "readline", "create_future"}
+"""`event.wait()`, `queue.get()`, `thread.join()`: with arguments they are something else, or have a limit."""
+BY_LAST_NAME = {
+    "shutdown": "",
+    "serve": "",
+    "getaddrinfo": "",
+    "gethostbyname": "",
+    "getfqdn": "",
+    "create_connection": "timeout",
+    "Popen": "",
+    "ThreadPoolExecutor": "",
+    "to_thread": "",
+    "run_in_executor": "",
+}
+"""Whatever is before it; and the argument that is its limit. A resolver has none, nor has the end of `with Popen`;
+what is in an executor, asyncio's own too, is joined when the process ends."""
+NEEDS = {
+    "asyncio.wait": "timeout",
+    "subprocess.run": "timeout",
+    "in_thread": "limit_s",
+    "Worker": "limit_s",
+    "anext": "",
+    "asyncio.shield": "",
+    "asyncio.gather": "",
+    "all_of": "",
+    "both": "",
+    "asyncio.open_connection": "",
+    "asyncio.open_unix_connection": "",
+    "asyncio.start_server": "",
+    "socket.socket": "",
+}
+"""Function, and the argument that is its limit ('': it has none, and needs one around it)."""
+IN_THREADS = {"in_thread": "limit_s", "on_disk": "", "_ROOM.call": ""}
+"""What is written among the arguments of these has their limit, or the one they have without that argument."""
+LIBVIRT = "adapters/libvirt/"
+"""Here a look at a file runs in a thread of libvirt's, or in the event loop: on a dead NFS server it never ends."""
+FILES = {
+    "stat",
+    "lstat",
+    "access",
+    "statvfs",
+    "listdir",
+    "scandir",
+    "open",
+    "readlink",
+    "realpath",
+    "isdir",
+    "unlink",
+}
+"""Of `os` and `os.path`; and of `Path`, without arguments or with such as need no path:"""
+OF_PATHS = {
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "exists",
+    "is_file",
+    "is_dir",
+    "iterdir",
+    "unlink",
+    "open",
+    "stat",
+}
+GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
+"""Of `adapters/host/ground.py`: paths and names that a guest's definition has."""
+OF_SOCKETS = {"bind", "connect", "connect_ex", "sendto"}
+"""Of a socket, in a file that imports `socket`: a name in an Internet address is resolved there without a limit."""
+NUMERIC = {"Numeric", "IPv4Address", "IPv6Address"}
+"""What the host in `bind((str(host), port))` is annotated as, where it is no name."""
+LOCKS = ("lock", "gate")
+"""`async with` something of such a name waits for whoever holds it."""
+
+
+def touches_a_file(name: str) -> bool:
+    """A call of that name."""
+    before, _, last = name.rpartition(".")
+    if before in ("os", "os.path"):
+        return last in FILES
+    if before == "kernel":
+        return last in GROUND
+    return name == "open" or (before not in ("libvirt", "self") and last in OF_PATHS and bool(before))
+
+
+class Waits(ast.NodeVisitor):
+    """The places of one file that wait without a limit."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.place, self.limited, self.found = file, list[str](), 0, set[str]()
+        self.cancels = [False]
+        """Of each function around: does it cancel something?"""
+
+    def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        limited, self.limited = self.limited, 0  # a function does not run where it is written
+        self.place.append(node.name)
+        self.cancels.append(any(isinstance(n, ast.Attribute) and n.attr == "cancel" for n in ast.walk(node)))
+        self.generic_visit(node)
+        self.cancels.pop()
+        self.place.pop()
+        self.limited = limited
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _inside
+
+    def visit_AsyncWith(self, node: ast.AsyncWith) -> None:
+        entered = [ast.unparse(item.context_expr) for item in node.items]
+        limits = any(what.startswith("asyncio.timeout(") for what in entered)
+        self.limited += limits
+        if not self.limited and any(word in what.lower() for what in entered for word in LOCKS):
+            self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        self.generic_visit(node)
+        self.limited -= limits
+
+    def visit_Call(self, node: ast.Call) -> None:
+        named = {k.arg for k in node.keywords}
+        name = ast.unparse(node.func)
+        bare = isinstance(node.func, ast.Attribute) and node.func.attr in WITHOUT_ARGUMENTS
+        waits = bare and not node.args and not named
+        limit = NEEDS.get(name, BY_LAST_NAME.get(name.split(".")[-1]))
+        waits |= limit is not None and limit not in named
+        if name == "asyncio.gather" and "return_exceptions" in named and self.cancels[-1]:
+            waits = False  # of tasks that were cancelled: they end, or the process does
+        waits |= self.file.startswith(LIBVIRT) and touches_a_file(name)
+        if waits and not self.limited:
+            self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        limits = name in IN_THREADS and (not IN_THREADS[name] or IN_THREADS[name] in named)
+        self.limited += limits
+        self.generic_visit(node)
+        self.limited -= limits
+
+
+class Names(ast.NodeVisitor):
+    """The places of one file where a socket may be given a host's name."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.place, self.found = file, list[str](), set[str]()
+        self.numeric = [set[str]()]
+        """Of each function around: its variables that are addresses by their type."""
+
+    def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        self.place.append(node.name)
+        annotated: list[tuple[str | ast.expr, ast.expr | None]] = [
+            (a.arg, a.annotation) for a in ast.walk(node) if isinstance(a, ast.arg)
+        ]
+        annotated += [(n.target, n.annotation) for n in ast.walk(node) if isinstance(n, ast.AnnAssign)]
+        typed = {ast.unparse(name) if isinstance(name, ast.AST) else name for name, a in annotated if is_numeric(a)}
+        self.numeric.append(typed)
+        self.generic_visit(node)
+        self.numeric.pop()
+        self.place.pop()
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _inside
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in OF_SOCKETS and node.args:
+            where = node.args[-1]
+            host = where.elts[0] if isinstance(where, ast.Tuple) else where
+            if not (isinstance(host, ast.Call) and ast.unparse(host)[4:-1] in self.numeric[-1]):
+                self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        self.generic_visit(node)
+
+
+def is_numeric(annotation: ast.AST | None) -> bool:
+    return annotation is not None and {n.strip() for n in ast.unparse(annotation).split("|")} <= NUMERIC
+
+
+def read() -> Iterator[tuple[str, ast.Module]]:
+    for path in SOURCE.rglob("*.py"):
+        file = path.relative_to(SOURCE).as_posix()
+        if not file.startswith(NOT_OURS):
+            yield file, parse(path.read_text())
+
+
+def unbounded() -> Iterator[str]:
+    for file, module in read():
+        seen = Waits(file)
+        seen.visit(module)
+        yield from seen.found
+
+
+def may_be_names() -> Iterator[str]:
+    for file, module in read():
+        imported = (name.name for n in ast.walk(module) if isinstance(n, ast.Import) for name in n.names)
+        if "socket" in imported:
+            seen = Names(file)
+            seen.visit(module)
+            yield from seen.found
