@@ -317,3 +317,14 @@ async def test_a_ceph_image_needs_no_initiator_and_no_key_of_ours(
     assert "verysecret" not in attached.model_dump_json()
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
     assert [r.code for r in await host2.check(disk())] == ["volume-host-attached"]
+
+
+async def test_an_unfinished_attachment_that_goes_meanwhile_is_not_the_volume(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
+) -> None:
+    """A volume that is gone needs no detaching; this host's attachment does."""
+    cinder.add("host2", "attached")
+    cinder.add("host3", "attaching")
+    cinder.faults["complete"] = (Answer(404, {"itemNotFound": {"code": 404, "message": "not here"}}), False)
+    await provider(cloud, "host1", qemu_img).detach(disk())
+    assert ("host1", "attached") not in cinder.hosts()

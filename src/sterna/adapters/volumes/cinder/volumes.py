@@ -14,6 +14,7 @@ All that a row asks of Cinder for one disk has a limit together (`Cloud.together
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 from collections.abc import Mapping
@@ -178,7 +179,8 @@ class CinderVolumes:
         seen = await self._cinder.look(_volume(disk))
         unfinished = [a for a in seen.of(_instance(disk, seen)) if a.status == ATTACHING]
         for attachment in unfinished:
-            await self._cinder.complete(attachment.id)
+            with contextlib.suppress(NotFound):  # gone since
+                await self._cinder.complete(attachment.id)
         return await self._cinder.look(_volume(disk)) if unfinished else seen
 
     async def _sweep(self, seen: VolumeSeen, instance: str) -> None:
