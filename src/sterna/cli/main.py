@@ -35,18 +35,19 @@ from sterna.cli.plan import accuracy as accuracy_table
 from sterna.cli.plan import show as show_plan
 from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.token import token_app
+from sterna.cli.version import options
 from sterna.cli.watch import watch as watch_until_end
 from sterna.cli.words import out
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.plain_text import printable
 
+HELP = "Sterna live-migrates KVM virtual machines between libvirt hosts."
 app = typer.Typer(
     no_args_is_help=True,
-    help="Sterna live-migrates KVM virtual machines between libvirt hosts.",
-    epilog=EPILOG,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # in usage errors, too, a name is what was typed, and a pipe gets no boxes
 )
+app.callback(help=HELP, epilog=EPILOG)(options)
 app.add_typer(host_app, name="host")
 app.add_typer(token_app, name="token")
 app.command()(log)
