@@ -123,6 +123,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: Any, *, tls: ssl.SSLContext | None = None, **options: Any) -> None:
         """`tls`: for what it serves over TCP. `options` as uvicorn's."""
         options = {"ws": "none", "log_level": "warning", "timeout_keep_alive": IDLE_S, **options}
+        options |= {"proxy_headers": False, "server_header": False}  # anybody may say where it comes from
         super().__init__(uvicorn.Config(app, http=Connection, **options))
         self._quiet_until = 0.0
         self._tls = tls

@@ -11,12 +11,14 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from structlog.testing import capture_logs
 
 from sterna.api import listeners, peers
+from sterna.api import server as api_server
 from sterna.api.access import Doors
 from sterna.api.app import create_app
 from sterna.api.listeners import doors_of, listening, tls_of
@@ -249,6 +251,19 @@ async def test_one_comes_in_by_the_socket_without_a_token_and_by_tcp_with_one_on
     assert line["origin"] == f"process {os.getpid()} here"
 
 
+async def test_nobody_can_say_that_it_comes_from_elsewhere(world: World, tmp_path: Path) -> None:  # noqa: F811
+    path = tmp_path / "api.sock"
+    told = {"X-Forwarded-For": "192.0.2.66", "X-Forwarded-Proto": "https", "Forwarded": "for=192.0.2.66"}
+    async with serving(world, settings("127.0.0.1:0", socket=str(path))) as sockets, over(path) as http:
+        url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=url, trust_env=False, headers=bearing() | told) as tcp:
+            answer = await tcp.patch("/v1/hosts/b", json={"maintenance": True})
+        await http.patch("/v1/hosts/b", json={"maintenance": False}, headers=told)
+        lines = (await http.get("/v1/log")).json()["lines"]
+    assert [line["origin"] for line in lines] == [f"process {os.getpid()} here", "127.0.0.1"]
+    assert "server" not in answer.headers
+
+
 async def test_who_is_not_let_in_by_the_socket_needs_a_token_there_as_well(
     world: World,  # noqa: F811
     tmp_path: Path,
@@ -280,6 +295,71 @@ async def test_tls_is_spoken_over_tcp_and_plain_http_is_not(world: World, tmp_pa
                 await http.get(f"http://{where}/v1/hosts")
         async with over(path) as http:
             assert (await http.get("/v1/hosts")).status_code == 200
+
+
+@asynccontextmanager
+async def over_tls(app: Any, folder: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client of that application."""
+    cert = certificate(folder)
+    tls = tls_of(AccessSettings(cert_file=cert, key_file=folder / "key.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as listens:
+        server = Server(app, tls=tls, lifespan="off")
+        running = asyncio.create_task(server.serve(sockets=[listens]))
+        async with asyncio.timeout(30):
+            while not server.started:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+            known = ssl.create_default_context(cafile=str(cert))
+            reader, writer = await asyncio.open_connection(*listens.getsockname(), ssl=known)
+            yield reader, writer
+            writer.transport.abort()
+            server.should_exit = True
+            await running
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: sterna\r\n\r\n"
+
+
+async def test_over_tls_who_takes_nothing_is_cut_off_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_server, "UNREAD_S", 1)
+    ended = asyncio.Event()
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        async def pour() -> None:
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        pouring = asyncio.create_task(pour())
+        await receive()  # the request
+        assert (await receive())["type"] == "http.disconnect"
+        pouring.cancel()
+        ended.set()
+
+    async with over_tls(endless, tmp_path) as (reader, writer):
+        writer.write(REQUEST)
+        reader._transport.pause_reading()  # type: ignore[attr-defined] # its process stands still
+        await ended.wait()
+
+
+async def test_over_tls_who_takes_it_slowly_gets_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_server, "UNREAD_S", 1)
+    much = 2**22
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", str(much).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * much})
+
+    async with over_tls(large, tmp_path) as (reader, writer):
+        writer.write(REQUEST)
+        taken = 0
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        while taken < much:
+            taken += len(await reader.read(2**17))
+            await asyncio.sleep(0.05)  # all of it takes longer than the limit
+        assert taken == much
 
 
 def test_certificates_that_will_not_do_are_named(tmp_path: Path) -> None:
