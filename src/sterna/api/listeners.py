@@ -15,7 +15,8 @@ import structlog
 
 from sterna.api.access import Doors
 from sterna.api.peers import PeerRoles, group_id
-from sterna.config import AccessSettings, ControllerSettings, PeerRole
+from sterna.config import ControllerSettings
+from sterna.config.access import AccessSettings, PeerRole
 from sterna.controller.intents.users import FixedToken
 from sterna.domain.access import UserRole
 from sterna.domain.errors import BadRequest, Conflict, Permanent

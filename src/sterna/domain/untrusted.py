@@ -33,7 +33,7 @@ LONGEST_HOST_NAME = 253
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-"""A host's name in Sterna, as `config.py` demands it."""
+"""A host's name in Sterna, as `config` demands it."""
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _DEVICE = re.compile(r"(?![-.])[^\s/\\\x00-\x1f\x7f]{1,64}")
 """A network device, a bridge, or a port's id, whose first characters become part of a device's name."""

@@ -24,7 +24,8 @@ from sterna.api.app import create_app
 from sterna.api.listeners import doors_of, listening, tls_of
 from sterna.api.peers import Peer, PeerRoles, peer_of, user_name
 from sterna.api.server import Server
-from sterna.config import AccessSettings, ControllerSettings
+from sterna.config import ControllerSettings
+from sterna.config.access import AccessSettings
 from sterna.controller.intents.users import FixedToken
 from sterna.domain.access import UserRole
 from sterna.domain.errors import BadRequest, Conflict, Permanent, Unauthenticated

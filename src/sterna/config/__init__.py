@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -30,11 +28,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from sterna.domain.access import UserRole
+from sterna.config.access import AccessSettings
+from sterna.config.section import Section
 from sterna.domain.addresses import bare, is_ipv6
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import Transport
-from sterna.domain.tokens import DIGEST, NAME
 from sterna.domain.trust.identities import BUS_SERVICE
 from sterna.domain.untrusted import is_address
 
@@ -42,11 +40,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BusTls(_Section):
+class BusTls(Section):
     """TLS to the message bus. Not used in the lab, where the bus listens on the lab's own addresses only."""
 
     ca_file: Path | None = None
@@ -71,7 +65,7 @@ class BusTls(_Section):
         return self
 
 
-class IdentitySettings(_Section):
+class IdentitySettings(Section):
     """This process's certificate: it proves who speaks."""
 
     enrol: Literal["", "sterna", "external"] = ""
@@ -112,7 +106,7 @@ class IdentitySettings(_Section):
         return given.model_copy(update={"server_name": given.server_name or BUS_SERVICE, **files})
 
 
-class BusSettings(_Section):
+class BusSettings(Section):
     """How to reach the message bus, and as which user."""
 
     url: str = "nats://127.0.0.1:4222"
@@ -175,7 +169,7 @@ Address = Annotated[str, AfterValidator(_dialable)]
 Template = Annotated[str, AfterValidator(_with_address)]
 
 
-class MigrationSettings(_Section):
+class MigrationSettings(Section):
     """The migration network: this host's addresses in it, and how the other hosts are reached."""
 
     address: Address
@@ -198,7 +192,7 @@ class MigrationSettings(_Section):
     Gb/s), is not compressed, and QEMU calculates its downtime from what it measures."""
 
 
-class NetworkSettings(_Section):
+class NetworkSettings(Section):
     """This host's switch."""
 
     ovsdb: Annotated[str, AfterValidator(_numeric)] = "unix:/run/openvswitch/db.sock"
@@ -221,7 +215,7 @@ class NetworkSettings(_Section):
     default: only the operator knows what a cable is plugged into."""
 
 
-class VolumeSettings(_Section):
+class VolumeSettings(Section):
     """How this host reaches volumes."""
 
     initiator: str | None = None
@@ -233,7 +227,7 @@ class VolumeSettings(_Section):
     every disk whose serial is a volume id."""
 
 
-class OpenStackSettings(_Section):
+class OpenStackSettings(Section):
     """The cloud whose Neutron or Cinder this host's VMs use. Read only where a `provider` needs it."""
 
     auth_url: str | None = None
@@ -263,7 +257,7 @@ class OpenStackSettings(_Section):
     """How long a service may take to answer, in seconds. Cinder's own limit for its storage back end is 60."""
 
 
-class TestSettings(_Section):
+class TestSettings(Section):
     """For tests only."""
 
     fault_file: Path | None = None
@@ -322,54 +316,6 @@ class AgentSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
         return env_settings, TomlConfigSettingsSource(settings_cls)
-
-
-PeerRole = Literal["none", "viewer", "operator", "admin"]
-
-
-class FixedToken(_Section):
-    """A token that needs no database: for programs that are installed together with the controller. Only its hash
-    stands here: `printf %s "$TOKEN" | sha256sum`. Use a random token of at least 32 characters."""
-
-    name: str = Field(pattern=NAME)
-    """Who holds it, in logs and records."""
-    role: UserRole
-    """What its holder may do: `viewer`, `operator`, `admin`, or `neutron` for Neutron's notifier alone."""
-    sha256: str = Field(pattern=DIGEST)
-    """SHA-256 of the token, in hexadecimal."""
-
-
-class AccessSettings(_Section):
-    """Who may use the API, and where. Tokens are made with `sterna token create`."""
-
-    socket: str = "/run/sterna/api.sock"
-    """Unix socket of the API. Who uses it needs no token: the kernel tells who it is. '': no Unix socket."""
-    group: str = "sterna"
-    """The group whose members may use the Unix socket, of /etc/group. Without that group only root may."""
-    root_role: PeerRole = "admin"
-    """What root, and the user that the controller runs as, may do there without a token. `none`: nothing."""
-    group_role: PeerRole = "operator"
-    """What members of `group` may do over the Unix socket without a token."""
-    cert_file: Path | None = None
-    """Certificate for `listen`, with its chain. Not set: no TLS, which is possible on loopback addresses only."""
-    key_file: Path | None = None
-    """The key of `cert_file`. Not set: it is in the same file."""
-    insecure: bool = False
-    """True: `listen` may be an address that others reach, without TLS. Who reads the network reads the tokens."""
-    names: tuple[str, ...] = ()
-    """Host names under which clients reach the API, besides its addresses and this machine's name. A request with
-    another name in its `Host` header is refused."""
-    tokens: tuple[FixedToken, ...] = ()
-    """Tokens of the settings, each a table `[[access.tokens]]`."""
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        if self.key_file is not None and self.cert_file is None:
-            raise ValueError("key_file without cert_file")
-        names = [token.name for token in self.tokens]
-        if len(set(names)) < len(names):
-            raise ValueError("two tokens have the same name")
-        return self
 
 
 class ControllerSettings(BaseSettings):
