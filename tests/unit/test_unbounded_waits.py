@@ -6,13 +6,16 @@ Only the usual kinds are recognised, by their names: this keeps the table comple
 
 from __future__ import annotations
 
+import ast
+
 from tests.parsing import parse
-from tests.unit.waits import Names, Waits, may_be_names, unbounded
+from tests.unit.waits import BLOCKING, Names, Waits, may_be_names, read, touches_a_file, unbounded
 
 IN_TURN = "who holds it: its steps have limits, F6-F9 and a rollback go on until done; callers have a deadline"
 SYSTEM = "on the file system that the host itself, or libvirtd, cannot do without"
 MEMORY = "the kernel's own, or in memory"
-LOOKED_AT = "called by native/looks.py only: a thread and a limit for each path and name"
+LOOKED_AT = "called by host/looks.py only: a thread and a limit for each path and name"
+ON_DISK = "its callers: on_disk"
 ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
     "kit/aborts.py:go_on": "no wait: a variable's value",
@@ -118,6 +121,22 @@ ENDED_BY = {
     "adapters/libvirt/qemu/recovery.py:remove_monitor": SYSTEM,
     "adapters/libvirt/qemu/recovery.py:listen_again": SYSTEM,
     "adapters/libvirt/qemu/recovery.py:hold_monitor": SYSTEM,
+    "adapters/files/owners.py:_give": ON_DISK,
+    "adapters/files/owners.py:_seen": ON_DISK,
+    "adapters/files/state_dir.py:StateDir._look": "a thread of its own, with a limit",
+    "adapters/files/storage.py:FileStorage._is_whole.has_content": ON_DISK,
+    "adapters/files/storage.py:FileStorage.directories_of.look": ON_DISK,
+    "adapters/files/storage.py:FileStorage.is_empty.look": ON_DISK,
+    "adapters/files/storage.py:FileStorage.readable.look": ON_DISK,
+    "adapters/files/storage.py:_make_empty": ON_DISK,
+    "adapters/volumes/shared_file.py:_open_problem": ON_DISK,
+    "adapters/vif/hostdev.py:HostdevVif.functions": MEMORY,
+    "adapters/vif/hybrid.py:_make_bridge": MEMORY,
+    "adapters/vif/links.py:quieten": MEMORY,
+    "adapters/sql/journal_rows.py:forgettable": "no file: a part of a query",
+    "kit/mounts.py:_learn": "in a thread of on_disk",
+    "kit/mounts.py:_note_link": "the same",
+    "kit/mounts.py:_mounts": MEMORY,
     "adapters/files/reach.py:Claimed.reach": "LOOK_S of each thread, at most three one after the other",
     "adapters/files/reach.py:_at_all": "the same",
     "adapters/files/storage.py:FileStorage.held": "its thread is waited for with a clock beside it",
@@ -153,6 +172,14 @@ def test_every_wait_has_a_limit_or_is_listed_with_what_ends_it() -> None:
 
 def test_what_is_listed_is_there() -> None:
     assert sorted(ENDED_BY.keys() - set(unbounded())) == []
+
+
+def test_what_blocks_runs_on_no_event_loop_and_looks_at_files() -> None:
+    modules = dict(read())
+    for file in BLOCKING:
+        nodes = list(ast.walk(modules[file]))
+        assert not any(isinstance(n, ast.AsyncFunctionDef) for n in nodes), file
+        assert any(isinstance(n, ast.Call) and touches_a_file(ast.unparse(n.func)) for n in nodes), file
 
 
 def test_no_socket_is_given_a_hosts_name() -> None:
@@ -208,7 +235,7 @@ def test_a_wait_is_recognised() -> None:
     assert seen.found == set()
 
 
-def test_a_look_at_a_file_in_libvirts_thread_is_recognised() -> None:
+def test_a_look_at_a_file_outside_of_a_thread_for_it_is_recognised() -> None:
     looks = ("os.stat(p)", "os.path.isdir(p)", "open(p)", "Path(p).read_text()", "p.exists()", "kernel.thing(p)")
     for look in looks:
         seen = Waits("adapters/libvirt/x.py")
@@ -218,6 +245,10 @@ def test_a_look_at_a_file_in_libvirts_thread_is_recognised() -> None:
             seen = Waits("adapters/libvirt/x.py")
             seen.visit(parse(f"async def f():\n await {elsewhere.format(look)}"))
             assert seen.found == set(), look
+    for file in ("adapters/vif/x.py", "kit/x.py"):
+        seen = Waits(file)
+        seen.visit(parse("def f():\n os.stat(p)"))
+        assert seen.found == {f"{file}:f"}
     seen = Waits("adapters/libvirt/x.py")
     seen.visit(parse("def f():\n libvirt.open(uri)\n kernel.cpus()\n self.exists()\n conn.lookup(p)"))
     assert seen.found == set()

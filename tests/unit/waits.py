@@ -48,7 +48,7 @@ NEEDS = {
 """Function, and the argument that is its limit ('': it has none, and needs one around it)."""
 IN_THREADS = {"in_thread": "limit_s", "on_disk": "", "_ROOM.call": ""}
 """What is written among the arguments of these has their limit, or the one they have without that argument."""
-LIBVIRT = "adapters/libvirt/"
+LOOKING = ("adapters/", "kit/")
 """Here a look at a file runs in a thread of libvirt's, or in the event loop: on a dead NFS server it never ends."""
 FILES = {
     "stat",
@@ -80,6 +80,21 @@ GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
 """Of `adapters/host/ground.py`: paths and names that a guest's definition has."""
 OF_SOCKETS = {"bind", "connect", "connect_ex", "sendto"}
 """Of a socket, in a file that imports `socket`: a name in an Internet address is resolved there without a limit."""
+BLOCKING = {
+    "adapters/files/hold.py": "storage.py: its thread is waited for with a clock beside it",
+    "adapters/files/images.py": "its callers: on_disk",
+    "adapters/files/instances_dir.py": "the same",
+    "adapters/files/media.py": "the same",
+    "adapters/files/targets.py": "the same",
+    "adapters/files/usage.py": "the same",
+    "adapters/files/witness.py": "the same",
+    "adapters/host/ground.py": "host/looks.py: a thread for each path and name; the rest is the kernel's memory",
+    "adapters/identity/authority.py": "a command's: a signal ends it",
+    "adapters/identity/own.py": "a command's, and a renewal's: on the host's own disk",
+    "adapters/identity/private_files.py": "the same",
+    "adapters/sql/file.py": "an agent's start: SIGTERM ends it",
+}
+"""File whose looks at files are no places of their own, since nothing in it runs on an event loop -> who calls it."""
 NUMERIC = {"Numeric", "IPv4Address", "IPv6Address"}
 """What the host in `bind((str(host), port))` is annotated as, where it is no name."""
 LOCKS = ("lock", "gate")
@@ -93,7 +108,7 @@ def touches_a_file(name: str) -> bool:
         return last in FILES
     if before == "kernel":
         return last in GROUND
-    return name == "open" or (before not in ("libvirt", "self") and last in OF_PATHS and bool(before))
+    return name == "open" or (before not in ("libvirt", "self", "connection") and last in OF_PATHS and bool(before))
 
 
 class Waits(ast.NodeVisitor):
@@ -133,7 +148,7 @@ class Waits(ast.NodeVisitor):
         waits |= limit is not None and limit not in named
         if name == "asyncio.gather" and "return_exceptions" in named and self.cancels[-1]:
             waits = False  # of tasks that were cancelled: they end, or the process does
-        waits |= self.file.startswith(LIBVIRT) and touches_a_file(name)
+        waits |= self.file.startswith(LOOKING) and self.file not in BLOCKING and touches_a_file(name)
         if waits and not self.limited:
             self.found.add(f"{self.file}:{'.'.join(self.place)}")
         limits = name in IN_THREADS and (not IN_THREADS[name] or IN_THREADS[name] in named)
