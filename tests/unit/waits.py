@@ -94,7 +94,7 @@ BLOCKING = {
     "adapters/identity/private_files.py": "the same",
     "adapters/sql/file.py": "an agent's start: SIGTERM ends it",
 }
-"""File whose looks at files are no places of their own, since nothing in it runs on an event loop -> who calls it."""
+"""File in which nothing runs on an event loop: its looks at files are not listed by place -> who calls it."""
 NUMERIC = {"Numeric", "IPv4Address", "IPv6Address"}
 """What the host in `bind((str(host), port))` is annotated as, where it is no name."""
 LOCKS = ("lock", "gate")
