@@ -18,6 +18,7 @@ from sterna.adapters.nats.bus import NatsBus
 from sterna.kit.clock import SystemClock
 from sterna.lab import Lab
 from sterna.lab.credentials import SSH
+from sterna.rpc.subjects import token
 from sterna.sim.ports.bus import MemoryBroker, MemoryBus
 from sterna.sim.simulation import SimWorld
 from sterna.sim.world.things import Pace
@@ -51,7 +52,7 @@ class NatsWorld:
     """What its clients speak TLS with."""
 
     async def bus(self, name: str, **options: Any) -> NatsBus:
-        bus = await NatsBus.connect(self.url, name=name, tls=self.tls, **options)
+        bus = await NatsBus.connect(self.url, name=name, who=token(name), tls=self.tls, **options)
         self.buses.append(bus)
         return bus
 

@@ -280,9 +280,11 @@ async def test_entries_hold_what_agents_can_write(fleet: SqlFleet) -> None:
     await fleet.take(batch("a", book), apply, AT)
     assert (await fleet.entries("m1"))[-1].data == data
     sample = JobSample(memory_total=6 * 2**40, memory_processed=5 * 2**40, memory_remaining=2**40)
-    record = await fleet.sampled("m1", sample)
+    record = await fleet.sampled("a", "m1", sample)
     assert record is not None and record == await fleet.migration("m1")
-    assert await fleet.sampled("m9", sample) is None
+    assert await fleet.sampled("a", "m9", sample) is None
+    assert await fleet.sampled("b", "m1", JobSample(memory_total=1, memory_processed=1)) is None
+    assert record == await fleet.migration("m1")
 
 
 # ------------------------------------------------------------ two controllers in the same instant
@@ -374,7 +376,7 @@ async def test_what_two_write_about_one_migration_is_both_kept(
     await fleet.admit(move(1), AT)
 
     async def sampled() -> None:
-        await other.sampled("m1", JobSample(memory_total=100, memory_processed=50, memory_remaining=50))
+        await other.sampled("a", "m1", JobSample(memory_total=100, memory_processed=50, memory_remaining=50))
 
     told = batch("a", accepted(move(1)).status("migrating", "copying"))
     await meanwhile("m1", taking(fleet, told), sampled)

@@ -107,13 +107,13 @@ async def test_hostile_messages_get_an_answer_and_harm_nothing(world: World) -> 
     seed = random.Random(1)
     payloads = NASTY + [seed.randbytes(seed.randrange(200)) for _ in range(100)]
     for payload in payloads:
-        error = (await raw(a, call_subject("b"), payload)).raised()
+        error = (await raw(a, call_subject("b", "a"), payload)).raised()
         assert type(error) is BadRequest
         if payload != json.dumps(GOOD | {"kind": "cast"}).encode():
-            assert type((await raw(a, cast_subject("b"), payload)).raised()) is BadRequest
-        await a.publish(call_subject("b"), payload)  # wants no answer
-        await a.publish(cast_subject("b"), payload)
-    version = (await raw(a, call_subject("b"), json.dumps(GOOD | {"v": 2}).encode())).raised()
+            assert type((await raw(a, cast_subject("b", "a"), payload)).raised()) is BadRequest
+        await a.publish(call_subject("b", "a"), payload)  # wants no answer
+        await a.publish(cast_subject("b", "a"), payload)
+    version = (await raw(a, call_subject("b", "a"), json.dumps(GOOD | {"v": 2}).encode())).raised()
     assert "version 2" in version.message
     assert "1 to 1" in version.message
     assert await RpcClient(a, "a", SystemClock()).call("b", "echo", {"x": 1}) == {"x": 1}
@@ -129,7 +129,7 @@ def test_random_bytes_never_harm_the_server(payloads: list[bytes]) -> None:
         server = RpcServer(broker.bus("b"), "b", FUZZ_JOURNAL, SystemClock())
         await server.start()
         for payload in payloads:
-            for subject in (call_subject("b"), cast_subject("b")):
+            for subject in (call_subject("b", "a"), cast_subject("b", "a")):
                 assert type((await raw(a, subject, payload)).raised()) is BadRequest
         with pytest.raises(BadRequest, match="no method"):
             await RpcClient(a, "a", SystemClock()).call("b", "x", {})

@@ -22,6 +22,7 @@ from sterna.controller.controller import Controller
 from sterna.controller.intents.migrate_vm import MigrateRequest
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.objective import Asked
+from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.rpc.client import RpcClient
 from tests.matrix import virtual
 from tests.matrix.life import LIFE, STEP, TOUCH, GuardedBus, GuardedClock, Life
@@ -55,10 +56,10 @@ class Office:
             life = self.life = Life(self.stage, NAME, self._born)
             token = LIFE.set(life)
             try:
-                bus = GuardedBus(life, self.stage.broker.bus(life.name))
+                bus = GuardedBus(life, self.stage.broker.bus(life.name, CONTROLLER_TOKEN))
                 clock = GuardedClock(life, self.stage.clock)
                 fleet: Any = GuardedFleet(self, life)
-                self._controller = Controller(fleet, RpcClient(bus, NAME, clock), clock)
+                self._controller = Controller(fleet, RpcClient(bus, CONTROLLER_TOKEN, clock), clock)
                 await self._controller.start()
                 self.stage.tell_story(NAME, f"starts ({life.name})")
                 return

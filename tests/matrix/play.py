@@ -104,6 +104,7 @@ def play(case: Case, *, again: bool = True, limit_s: float = 1800.0, states: boo
     except Exception as error:  # the harness's own fault, or the product's: both must be seen
         result.problems.append(f"{type(error).__name__}: {error}")
     result.problems[:0] = stage.auditor.findings
+    result.problems += [f"the bus refuses: {what}" for what in dict.fromkeys(stage.broker.refused)]
     result.story = stage.story
     result.statuses = {host: stage.status(host) for host in stage.world.hosts}
     return result

@@ -14,6 +14,7 @@ from sterna.agent.daemon import Agent, AgentParts
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown
 from sterna.domain.forecast import Load
 from sterna.domain.objective import Asked
+from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
 from sterna.sim.libvirt import life as fate
@@ -74,7 +75,7 @@ class Stage:
         self.ledger = Ledger(self.world, self.journals, self.auditor.find)
         self.lives: dict[str, Life] = {}
         self.agents: dict[str, Agent] = {}
-        self.client = RpcClient(self.broker.bus("controller"), "controller", self.clock)
+        self.client = RpcClient(self.broker.bus("controller", CONTROLLER_TOKEN), CONTROLLER_TOKEN, self.clock)
         self.office: Office | None = None
         """The controller, where a case has one; else the client asks the agents itself."""
         self.plans: dict[str, Fault] = {}
@@ -182,7 +183,7 @@ class Stage:
             life = self.lives[host] = Life(self, host, self._born[host])
             token = LIFE.set(life)
             try:
-                bus = GuardedBus(life, self.broker.bus(life.name))
+                bus = GuardedBus(life, self.broker.bus(life.name, host))
                 book = GuardedJournal(life, self.journals[host])
                 agent = Agent(AgentParts(self._ports(life), book, bus, life.name, life.strike))
                 self.agents[host] = agent

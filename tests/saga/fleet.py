@@ -17,6 +17,7 @@ from sterna.domain.model import Data
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.domain.step import History
+from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
 from sterna.sim.libvirt.handshake import SimHandshake
@@ -70,7 +71,7 @@ class SimAgent:
     async def start(self) -> None:
         self._life += 1
         self.journal.boot = f"{self.name}-{self._life}"
-        bus = self.fleet.broker.bus(f"{self.name}-{self._life}")
+        bus = self.fleet.broker.bus(f"{self.name}-{self._life}", self.name)
         checks = JournalChecks(journal=self.journal.check_writable)
         parts = AgentParts(self.ports(), self.journal, bus, self.journal.boot, self._strike, checks)
         self._agent = Agent(parts)
@@ -145,7 +146,7 @@ class SimFleet:
         for name in hosts:
             self.world.add_host(name)
         self.agents = {name: SimAgent(self, name) for name in hosts}
-        self.client = RpcClient(self.broker.bus("controller"), "controller", self.clock)
+        self.client = RpcClient(self.broker.bus("controller", CONTROLLER_TOKEN), CONTROLLER_TOKEN, self.clock)
         self.dying: list[SimAgent] = []
         self.death = asyncio.Event()
         self.migration = ""
@@ -169,6 +170,7 @@ class SimFleet:
             if agent.alive:
                 await agent.kill()
         await self.world.close()
+        assert self.broker.refused == []
 
     def vm(self, name: str = "tern", **more: Any) -> str:
         return add_vm(self.world, "host1", name, disks=("shared", "local", "iscsi"), **more)

@@ -37,7 +37,7 @@ async def beacons() -> AsyncIterator[Listening]:
     async def take(topic: str, data: Data) -> None:
         listening.heard.append(data)
 
-    await RpcClient(fleet.broker.bus("me"), "me", fleet.clock).listen("host.host2", take)
+    await RpcClient(fleet.broker.bus("me", "me"), "me", fleet.clock).listen("host.host2", take)
     yield listening
 
 

@@ -14,6 +14,7 @@ from sterna.agent.destination import IncomingMigrations
 from sterna.domain.journal import Entry
 from sterna.domain.model import Nic
 from sterna.domain.status import Status
+from sterna.rpc.client import RpcClient
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif
 from sterna.sim.world.things import Change
@@ -245,6 +246,26 @@ async def test_frames_that_were_called_away_are_called_back_where_the_guest_stay
             assert await fleet.ended() is Status.FAILED
             assert fleet.world.running(vm) == ["host1"]
             assert set(fleet.world.learnt.values()) == {"host1"}
+
+    await fleet.clock.run(scenario())
+
+
+async def test_only_the_source_says_that_a_guest_leaves() -> None:
+    fleet, heard = SimFleet(("host1", "host2", "host3")), list[str]()
+
+    async def keep(_desk: IncomingMigrations, migration_id: str) -> None:
+        heard.append(migration_id)
+
+    async def scenario() -> None:
+        async with fleet:
+            with patch.object(IncomingMigrations, "guest_leaves", keep):
+                await fleet.start(fleet.vm())
+                other = RpcClient(fleet.broker.bus("host3", "host3"), "host3", fleet.clock)
+                await other.announce(f"leaving.host3.{fleet.migration}", {})
+                await fleet.clock.sleep(0.1)
+                assert heard == []
+                assert await fleet.ended() is Status.COMPLETED
+            assert heard == [fleet.migration]
 
     await fleet.clock.run(scenario())
 

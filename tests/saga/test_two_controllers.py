@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 
 from sterna.controller.controller import Controller
+from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.rpc.client import RpcClient
 from tests.saga.controlled import HoldingFleet
 from tests.saga.fleet import SimFleet
@@ -20,7 +21,7 @@ from tests.unit.api.doors import client, served
 @asynccontextmanager
 async def serving(fleet: SimFleet, database: str, name: str) -> AsyncIterator[httpx2.AsyncClient]:
     """The API of a controller of its own."""
-    calls = RpcClient(fleet.broker.bus(name), name, fleet.clock)
+    calls = RpcClient(fleet.broker.bus(name, CONTROLLER_TOKEN), CONTROLLER_TOKEN, fleet.clock)
     controller = Controller(HoldingFleet(database, fleet.clock), calls, fleet.clock)
     await controller.start()
     async with client(served(controller), timeout=60) as http:

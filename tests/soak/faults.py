@@ -175,7 +175,7 @@ class Saboteur:
         victim = sabotage.agent(self._lab, host)
         sabotage.freeze(victim)
         try:
-            sent = flood(self._lab, f"sterna.agent.{host}.cast")
+            sent = flood(self._lab, f"sterna.agent.{host}.cast.flood")
             self._diary.note("flooded", host=host, bytes=sent)
         except (OSError, LabError) as error:
             self._diary.note("fault missed", fault="flood", part=f"slow-client {host}", error=str(error))

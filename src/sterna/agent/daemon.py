@@ -101,7 +101,7 @@ class Agent:
         await self._outbox.start()
         await self._client.listen("host.*", self._saw_host)
         await self._client.listen("external.*", self._heard)
-        await self._client.listen(f"{LEAVING}.*", self._guest_leaves)
+        await self._client.listen(f"{LEAVING}.*.*", self._guest_leaves)
         await self._beacon.start()
         self._housekeeping.start()
         bus = self._client.bus_state()
@@ -268,8 +268,11 @@ class Agent:
         self.destination.heard(data)
 
     async def _guest_leaves(self, topic: str, data: Data) -> None:
-        """A guest stands still on its source."""
-        await self.destination.guest_leaves(topic.removeprefix(f"{LEAVING}."))
+        """A guest stands still on its source: nobody else's word counts."""
+        _, host, migration_id = topic.split(".", 2)
+        ctx = self.destination.open_context(migration_id)
+        if ctx is not None and ctx.peer_name == host:
+            await self.destination.guest_leaves(migration_id)
 
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq

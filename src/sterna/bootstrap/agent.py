@@ -67,7 +67,7 @@ def run_agent(config: Path) -> None:
         path = settings.state_dir / "journal.db"
         with told_when_slow(f"the journal {path}", _DISK_FIX):
             journal = SqlJournal.at(path, clock=clock, boot=boot)
-        bus = await join_bus(settings.bus, f"agent {settings.host}", settings.identity)
+        bus = await join_bus(settings.bus, f"agent {settings.host}", settings.host, settings.identity)
         parts = AgentParts(
             host=host_ports(settings),
             journal=journal,

@@ -23,7 +23,7 @@ from sterna.bootstrap.process import join_bus, told_when_slow, until_told_to_sto
 from sterna.config import ControllerSettings, load
 from sterna.controller.controller import Controller
 from sterna.domain.errors import Permanent, Unreachable
-from sterna.domain.trust.identities import Kind
+from sterna.domain.trust.identities import CONTROLLER_TOKEN, Kind
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
 from sterna.rpc.client import RpcClient
@@ -89,9 +89,9 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     doors, tls = doors_of(settings.access), tls_of(settings.access)
 
     async def run(sockets: list[socket.socket]) -> None:
-        bus = await join_bus(settings.bus, "controller", settings.identity)
+        bus = await join_bus(settings.bus, "controller", CONTROLLER_TOKEN, settings.identity)
         clock = SystemClock()
-        controller = Controller(fleet, RpcClient(bus, "controller", clock), clock)
+        controller = Controller(fleet, RpcClient(bus, CONTROLLER_TOKEN, clock), clock)
         server = Server(create_app(controller, doors), tls=tls, timeout_graceful_shutdown=CLOSING_S)
         stopping = asyncio.create_task(_stop_when_told(server, controller))
         showing = asyncio.create_task(show_state(bus), name="systemd")

@@ -14,6 +14,7 @@ import structlog
 from sterna.adapters.nats.bus import NatsBus
 from sterna.config import BusSettings, BusTls, IdentitySettings
 from sterna.domain.errors import BadRequest
+from sterna.rpc.subjects import token
 
 log = structlog.get_logger(__name__)
 
@@ -52,13 +53,15 @@ def bus_tls(settings: BusTls) -> ssl.SSLContext | None:
     return tls
 
 
-async def join_bus(settings: BusSettings, name: str, identity: IdentitySettings) -> NatsBus:
-    """The bus these settings name; a bus that is away is waited for in the background. Raises BadRequest."""
+async def join_bus(settings: BusSettings, name: str, who: str, identity: IdentitySettings) -> NatsBus:
+    """The bus these settings name; a bus that is away is waited for in the background. `who`: the name in the bus's
+    subjects. Raises BadRequest."""
     files = identity.bus_tls(settings.tls)
     password = settings.password.get_secret_value() if settings.password else None
     return await NatsBus.connect(
         settings.url,
         name=name,
+        who=token(who),
         user=settings.user,
         password=password,
         tls=bus_tls(files),

@@ -60,7 +60,7 @@ class Follower:
         for topic, handler in (
             ("host.*", self._on_beacon),
             ("journal.*", self._on_journal),
-            ("progress.*", self._on_progress),
+            ("progress.*.*", self._on_progress),
         ):
             self._subscriptions.append(await self._calls.listen(topic, handler))
         try:
@@ -132,8 +132,9 @@ class Follower:
             self._wanted[host].set()
 
     async def _on_progress(self, topic: str, data: Data) -> None:
+        _, host, migration_id = topic.split(".", 2)
         try:
-            await self._projector.sampled(topic.removeprefix("progress."), data)
+            await self._projector.sampled(host, migration_id, data)
         except (SternaError, ValidationError) as e:
             log.info("progress hint cannot be taken", topic=topic, error=str(e))
 

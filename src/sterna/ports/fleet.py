@@ -216,8 +216,8 @@ class Fleet(AccessRecords, Protocol):
     async def reread(self, host: str) -> None:
         """The host's journal is another one: read it from its beginning."""
 
-    async def sampled(self, migration_id: str, sample: JobSample) -> MigrationRecord | None:
-        """Progress after one more look at the copy; None where there is no such migration."""
+    async def sampled(self, host: str, migration_id: str, sample: JobSample) -> MigrationRecord | None:
+        """Progress after one more look at the copy by `host`; None where it is no source of such a migration."""
 
     async def entries(self, migration_id: str) -> list[Entry]:
         """Both hosts' entries of one migration."""

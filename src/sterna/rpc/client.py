@@ -13,7 +13,7 @@ from sterna.kit.waiting import within
 from sterna.ports.bus import Bus, BusState, Incoming, Subscription
 from sterna.ports.clock import Clock
 from sterna.rpc.envelope import Event, Reply, Request, decode_event, decode_reply, encode
-from sterna.rpc.subjects import call_subject, event_subject, topic_of
+from sterna.rpc.subjects import call_subject, check_sender, event_subject, topic_of
 
 LONGEST_CALL_S = 300.0
 """An agent whose libvirt hangs goes on sending heartbeats: no call is waited for longer than this."""
@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 
 
 class RpcClient:
-    """Speaks for `host_name` to the agents of other hosts."""
+    """Speaks for `host_name` to the agents of other hosts. A controller's is CONTROLLER_TOKEN."""
 
     def __init__(self, bus: Bus, host_name: str, clock: Clock) -> None:
         self._bus = bus
@@ -68,7 +68,7 @@ class RpcClient:
         )
         payload = encode(request)
         try:
-            async with self._bus.request(call_subject(to), payload) as replies:
+            async with self._bus.request(call_subject(to, self.host_name), payload) as replies:
                 reply = await self._result(replies, f"{to}: {method}", silence_s, total_s)
         except Unreachable as e:
             raise Undelivered(f"the agent of {to} cannot be reached: {e.message}", fix=e.fix or _start(to)) from e
@@ -93,12 +93,13 @@ class RpcClient:
 
     async def listen(self, topic_pattern: str, handler: EventHandler) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` in the pattern matches one token. Hints that cannot be
-        read are logged and dropped."""
+        read, or are sent in another's name, are logged and dropped."""
 
         async def on_message(incoming: Incoming) -> None:
             topic = topic_of(incoming.subject)
             try:
                 event = decode_event(incoming.payload)
+                check_sender(incoming.subject, event.sender)
             except BadRequest as e:
                 _log.warning("hint not understood", topic=topic, error=e.message)
                 return

@@ -55,7 +55,7 @@ class Outbox:
         """
         envelope = envelope.model_copy(update={"sender": self._host_name})
         encode(Request.of_cast(envelope))
-        cast_subject(envelope.to)
+        cast_subject(envelope.to, self._host_name)
         self._journal.outbox_put(envelope)
         if self._started:
             self._rouse(envelope.to)
@@ -137,7 +137,8 @@ class Outbox:
         return True
 
     async def _send(self, envelope: Envelope) -> None:
-        async with self._bus.request(cast_subject(envelope.to), encode(Request.of_cast(envelope))) as replies:
+        subject = cast_subject(envelope.to, self._host_name)
+        async with self._bus.request(subject, encode(Request.of_cast(envelope))) as replies:
 
             async def first() -> bytes:
                 return await anext(replies)

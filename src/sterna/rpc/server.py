@@ -20,7 +20,7 @@ from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
 from sterna.rpc.envelope import Reply, Request, decode_request, encode
 from sterna.rpc.lanes import Lanes
-from sterna.rpc.subjects import call_subject, cast_subject
+from sterna.rpc.subjects import calls_to, casts_to, check_sender
 
 CallHandler = Callable[[Request], Awaitable[Data]]
 CastHandler = Callable[[Request], Awaitable[None]]
@@ -70,8 +70,8 @@ class RpcServer:
         for envelope in self._journal.inbox():
             self._lanes.add(envelope)
         self._subscriptions = [
-            await self._bus.subscribe(call_subject(self._host_name), self._on_call),
-            await self._bus.subscribe(cast_subject(self._host_name), self._on_cast),
+            await self._bus.subscribe(calls_to(self._host_name), self._on_call),
+            await self._bus.subscribe(casts_to(self._host_name), self._on_cast),
         ]
 
     async def stop(self) -> None:
@@ -89,7 +89,7 @@ class RpcServer:
 
     async def _on_call(self, incoming: Incoming) -> None:
         try:
-            request = _decode(incoming.payload, "call")
+            request = _decode(incoming, "call")
         except BadRequest as e:
             await self._send(incoming, Reply.of_error("", e))
             return
@@ -150,7 +150,7 @@ class RpcServer:
 
     async def _on_cast(self, incoming: Incoming) -> None:
         try:
-            request = _decode(incoming.payload, "cast")
+            request = _decode(incoming, "cast")
             _, check = self._known(request.method)
             check(request)
             envelope = request.to_envelope(self._host_name)
@@ -195,8 +195,9 @@ class RpcServer:
             _log.exception("nobody was told of a cast that is set aside", id=envelope.id)
 
 
-def _decode(payload: bytes, kind: str) -> Request:
-    request = decode_request(payload)
+def _decode(incoming: Incoming, kind: str) -> Request:
+    request = decode_request(incoming.payload)
+    check_sender(incoming.subject, request.sender)
     if request.kind != kind:
         raise BadRequest(f"a {request.kind} was sent where only a {kind} is taken")
     return request

@@ -1,19 +1,24 @@
-"""Names on the bus. One host name is one token of a subject, dots and all, so that `*` matches one host."""
+"""Names on the bus. One host name is one token of a subject, dots and all, so that `*` matches one host.
+
+Whoever sends is named in the subject: the server of the bus lets nobody send in another's name
+(`domain/trust/bus_rights.py`), and what arrives is compared with it.
+"""
 
 from __future__ import annotations
 
 from urllib.parse import quote, unquote
 
 from sterna.domain.errors import BadRequest
+from sterna.domain.trust import bus_rights
 
-_EVENT = "sterna.event."
+_EVENT = f"{bus_rights.EVENT}."
 
 
 def token(name: str) -> str:
     """`name` as one token: `dhost.example.org` becomes `dhost%2Eexample%2Eorg`. Raises BadRequest if empty."""
     if not name:
         raise BadRequest("a host has no name")
-    return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
+    return quote(name, safe="@").replace(".", "%2E").replace("~", "%7E")
 
 
 def name_of(subject_token: str) -> str:
@@ -21,18 +26,38 @@ def name_of(subject_token: str) -> str:
     return unquote(subject_token)
 
 
-def call_subject(host: str) -> str:
-    """Where the agent of `host` takes calls."""
-    return f"sterna.agent.{token(host)}.call"
+def call_subject(host: str, sender: str) -> str:
+    """Where `sender` calls the agent of `host`."""
+    return f"{bus_rights.AGENT}.{token(host)}.call.{token(sender)}"
 
 
-def cast_subject(host: str) -> str:
-    """Where the agent of `host` takes casts."""
-    return f"sterna.agent.{token(host)}.cast"
+def cast_subject(host: str, sender: str) -> str:
+    """Where `sender` casts to the agent of `host`."""
+    return f"{bus_rights.AGENT}.{token(host)}.cast.{token(sender)}"
+
+
+def calls_to(host: str) -> str:
+    """All calls of the agent of `host`."""
+    return f"{bus_rights.AGENT}.{token(host)}.call.*"
+
+
+def casts_to(host: str) -> str:
+    """All casts to the agent of `host`."""
+    return f"{bus_rights.AGENT}.{token(host)}.cast.*"
+
+
+def check_sender(subject: str, said: str) -> None:
+    """Raises BadRequest where a message says that it is from somebody else than its subject does."""
+    sender = name_of(bus_rights.sender_of(subject))
+    if sender != said:
+        raise BadRequest(
+            f"the message says that it is from {said!r}, and its subject says {sender or 'nobody'!r}",
+            fix="see who sends in another's name; or upgrade the older of the two processes",
+        )
 
 
 def event_subject(topic: str) -> str:
-    """Where hints about `topic` go: `host.<token>`, `migration.<id>`. A pattern may have `*` as a token."""
+    """Where hints about `topic` go: `host.<token>`, `progress.<token>.<id>`. A pattern may have `*` as a token."""
     return _EVENT + topic
 
 

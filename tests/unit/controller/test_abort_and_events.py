@@ -143,7 +143,7 @@ async def test_what_happens_while_one_reads_is_told(world: World) -> None:
     fleet_wide = asyncio.create_task(read(world, None, None, upto=2))
     readers = world.controller.events._readers
     await until(lambda: len(readers) == 2)
-    await world.controller.projector.sampled("m1", {"sample": {"memory_remaining": 1, "memory_total": 4}})
+    await world.controller.projector.sampled("a", "m1", {"sample": {"memory_remaining": 1, "memory_total": 4}})
     await until(lambda: not any(reader.progress for reader in readers))
     world.a.write(Book(Role.SOURCE, migration=MOVE).status("post-migrating").status("completed").end())
     await world.pull()

@@ -29,5 +29,5 @@ def recorder(host: Host, fail: Callable[[Request], None] = lambda request: None)
 
 async def send(world: World, id: str, migration_id: str = "m1") -> Reply:
     request = Request(kind="cast", id=id, method="note", sender="a", migration_id=migration_id)
-    async with world.a.bus.request(cast_subject("b"), encode(request)) as replies:
+    async with world.a.bus.request(cast_subject("b", "a"), encode(request)) as replies:
         return decode_reply(await anext(replies))

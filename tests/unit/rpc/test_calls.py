@@ -21,9 +21,10 @@ from sterna.domain.errors import (
 from sterna.domain.model import Data, Refusal
 from sterna.ports.bus import Incoming
 from sterna.rpc import server
+from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Reply, Request, decode_reply, encode
 from sterna.rpc.presence import Beacon
-from sterna.rpc.subjects import call_subject, host_topic
+from sterna.rpc.subjects import call_subject, calls_to, host_topic
 
 from .conftest import World
 
@@ -245,7 +246,7 @@ async def test_a_repeated_delivery_attaches_to_the_running_call(world: World) ->
     payload = encode(Request(kind="call", id="same", method="act", sender="a"))
 
     async def ask() -> Data:
-        async with world.a.bus.request(call_subject("b"), payload) as replies:
+        async with world.a.bus.request(call_subject("b", "a"), payload) as replies:
             return decode_reply(await anext(replies)).data
 
     asks = [asyncio.create_task(ask()) for _ in range(3)]
@@ -296,11 +297,27 @@ async def test_a_cancelled_caller_leaves_the_handler_alone(world: World) -> None
     assert finished.is_set()
 
 
+async def test_a_call_in_anothers_name_is_refused_before_its_handler(world: World) -> None:
+    runs = []
+
+    async def handler(request: Request) -> Data:
+        runs.append(request.sender)
+        return {}
+
+    world.b.server.method("act", handler)
+    await world.b.server.start()
+    payload = encode(Request(kind="call", id="x", method="act", sender="@controller"))
+    async with world.a.bus.request(call_subject("b", "a"), payload) as replies:
+        error = decode_reply(await anext(replies)).raised()
+    assert isinstance(error, BadRequest) and "'@controller'" in error.message and "'a'" in error.message
+    assert runs == []
+
+
 async def test_a_reply_of_another_version_is_a_clear_error(world: World) -> None:
     async def handler(incoming: Incoming) -> None:
         await incoming.reply(encode(Reply(kind="result", v=9)))
 
-    await world.b.bus.subscribe(call_subject("b"), handler)
+    await world.b.bus.subscribe(calls_to("b"), handler)
     with pytest.raises(BadRequest, match=r"version 9.*1 to 1"):
         await world.a.client.call("b", "x", {})
 
@@ -336,6 +353,22 @@ async def test_hints_reach_listeners_and_failures_are_silent(world: World) -> No
     assert got == [("host.a", {"n": 1})]
 
 
+async def test_hints_in_anothers_name_are_dropped_and_logged(world: World) -> None:
+    got = []
+
+    async def handler(topic: str, data: Data) -> None:
+        got.append(topic)
+
+    await world.b.client.listen("*.*", handler)
+    await world.b.client.listen("progress.*.*", handler)
+    with capture_logs() as said:
+        for topic in ("host.c", "journal.c", "progress.c.m1", "external.vm1", "host.a", "progress.a.m1"):
+            await world.a.client.announce(topic, {})
+        await world.clock.run_until_idle()
+    assert got == ["host.a", "progress.a.m1"]
+    assert sum("'a'" in entry.get("error", "") for entry in said) == 4
+
+
 @pytest.mark.parametrize("error", [RuntimeError("libvirt is away"), asyncio.CancelledError()])
 async def test_the_beacon_shines_and_survives_bad_facts(world: World, error: BaseException) -> None:
     got, count = [], 0
@@ -351,7 +384,8 @@ async def test_the_beacon_shines_and_survives_bad_facts(world: World, error: Bas
         return {"n": count}
 
     await world.b.client.listen("host.*", handler)
-    beacon = Beacon(world.a.client, host_topic("a.example.org"), facts, every_s=2)
+    client = RpcClient(world.a.bus, "a.example.org", world.clock)
+    beacon = Beacon(client, host_topic("a.example.org"), facts, every_s=2)
     await beacon.start()
     await world.clock.advance(5)
     await beacon.stop()

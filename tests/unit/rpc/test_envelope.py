@@ -132,7 +132,7 @@ def test_fields_of_a_newer_minor_version_are_ignored() -> None:
 @given(names)
 def test_a_host_name_is_one_token_of_a_subject(name: str) -> None:
     assert name_of(token(name)) == name
-    subject = call_subject(name)
-    assert subject.count(".") == 3
+    subject = call_subject(name, name)
+    assert subject.count(".") == 4
     assert not any(c.isspace() or c in "*>" for c in subject)
     assert subject.isascii()

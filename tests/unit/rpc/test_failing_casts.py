@@ -197,10 +197,20 @@ async def test_what_can_never_be_sent_is_refused_before_the_journal(world: World
     assert world.a.journal.outbox() == []
 
 
+async def test_a_cast_in_anothers_name_is_refused_before_the_journal(world: World) -> None:
+    recorder(world.b)
+    await world.b.server.start()
+    request = Request(kind="cast", id="x", method="note", sender="c")
+    async with world.a.bus.request(cast_subject("b", "a"), encode(request)) as replies:
+        reply = decode_reply(await anext(replies))
+    assert isinstance(reply.raised(), BadRequest) and "'c'" in reply.raised().message
+    assert world.b.journal.inbox() == []
+
+
 async def test_a_call_on_the_cast_subject_is_refused(world: World) -> None:
     await world.b.server.start()
     call = Request(kind="call", id="x", method="note", sender="a")
-    async with world.a.bus.request(cast_subject("b"), encode(call)) as replies:
+    async with world.a.bus.request(cast_subject("b", "a"), encode(call)) as replies:
         reply = decode_reply(await anext(replies))
     assert isinstance(reply.raised(), BadRequest)
     assert world.b.journal.inbox() == []

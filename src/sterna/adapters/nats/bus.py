@@ -22,6 +22,7 @@ from nats.aio.subscription import Subscription as ClientSubscription
 
 from sterna.adapters.nats.connection import Connection, MaybeSent
 from sterna.domain.errors import BadRequest, Unreachable
+from sterna.domain.trust.bus_rights import INBOX, is_inbox_of, sender_of
 from sterna.kit.waiting import Backoff
 from sterna.ports.bus import BusState, Handler
 
@@ -51,9 +52,14 @@ class NatsMessage:
         return self._msg.data
 
     async def reply(self, payload: bytes) -> None:
-        """Send bytes back. Raises Unreachable where the bus is away, BadRequest over its size limit."""
-        if self._msg.reply:
+        """Send bytes back, to the sender's own inbox only. Raises Unreachable where the bus is away, BadRequest
+        over its size limit."""
+        if not self._msg.reply:
+            return
+        if is_inbox_of(self._msg.reply, sender_of(self._msg.subject)):
             await self._bus.publish(self._msg.reply, payload)
+        else:  # the server of the bus would let us: whoever asks chooses where answers go
+            _log.warning("an answer to somebody else's inbox is not sent", subject=self._msg.subject)
 
 
 class NatsSubscription:
@@ -83,6 +89,7 @@ class NatsBus:
         url: str,
         *,
         name: str,
+        who: str,
         user: str | None,
         password: str | None,
         tls: ssl.SSLContext | None,
@@ -99,7 +106,7 @@ class NatsBus:
         """The newest connection's: set when that has ended."""
         self._since, self._why = _now(), _FIRST
         self._joined = asyncio.Event()
-        self._inbox = f"_INBOX.{uuid4().hex}"
+        self._inbox = ".".join([INBOX, *([who] if who else []), uuid4().hex])
         self._tokens = count()
         self._waiting: dict[str, asyncio.Queue[Msg]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,17 +120,19 @@ class NatsBus:
         url: str,
         *,
         name: str,
+        who: str = "",
         user: str | None = None,
         password: str | None = None,
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
     ) -> NatsBus:
         """Join the bus at `url` (`nats://host:port`, several separated by commas); `name` is for its operator.
-        `server_name`: what the server's certificate must say, where that is not its address.
+        `who`: the token that names this client in subjects; its inbox begins with it. `server_name`: what the
+        server's certificate must say, where that is not its address.
 
         A bus that is away is not an error: it is tried in the background, so that an agent may start first.
         """
-        bus = cls(url, name=name, user=user, password=password, tls=tls, server_name=server_name)
+        bus = cls(url, name=name, who=who, user=user, password=password, tls=tls, server_name=server_name)
         if not await bus._try_to_join():
             _log.warning("the message bus does not answer yet", name=name, servers=bus._servers, why=bus._why)
         bus._keeper = asyncio.create_task(bus._keep(), name=f"nats {name}")

@@ -165,9 +165,9 @@ class SqlFleet:
         again = {"cursor": 0, "mark": "", "generation": hosts.c.generation + 1}
         await self._write(lambda c: c.execute(update(hosts).where(hosts.c.name == host).values(again)))
 
-    async def sampled(self, migration_id: str, sample: JobSample) -> MigrationRecord | None:
+    async def sampled(self, host: str, migration_id: str, sample: JobSample) -> MigrationRecord | None:
         """Progress after one more look."""
-        return await self._write(statements.sampled, migration_id, sample)
+        return await self._write(statements.sampled, host, migration_id, sample)
 
     async def entries(self, migration_id: str) -> list[Entry]:
         """Both hosts' entries of one migration."""

@@ -243,10 +243,10 @@ def page(c: Connection, page: Page) -> list[MigrationRecord]:
     return [rows.migration(r) for r in c.execute(query)]
 
 
-def sampled(c: Connection, migration_id: str, sample: JobSample) -> MigrationRecord | None:
+def sampled(c: Connection, host: str, migration_id: str, sample: JobSample) -> MigrationRecord | None:
     """See ports.fleet.Fleet.sampled."""
     known = _known(c, migration_id)
-    if known is None:
+    if known is None or known.migration.source != host:
         return None
     new = known.model_copy(update={"progress": with_sample(known.progress, sample)})
     if new != known:

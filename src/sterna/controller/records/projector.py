@@ -178,9 +178,10 @@ class Projector:
                 total += taken
             return total
 
-    async def sampled(self, migration_id: str, data: Data) -> None:
-        """Take a progress hint: `{"sample": JobSample, "at": iso}`."""
-        record = await self._fleet.sampled(migration_id, JobSample.model_validate(data.get("sample") or {}))
+    async def sampled(self, host: str, migration_id: str, data: Data) -> None:
+        """Take a progress hint of `host`: `{"sample": JobSample, "at": iso}`."""
+        sample = JobSample.model_validate(data.get("sample") or {})
+        record = await self._fleet.sampled(host, migration_id, sample)
         if record is not None:
             self._events.progressed(record)
 

@@ -7,7 +7,7 @@ writes these rules for nats-server.
 from __future__ import annotations
 
 from sterna.domain.model import Value
-from sterna.domain.trust.identities import CONTROLLER_TOKEN, Identity, Kind
+from sterna.domain.trust.identities import CONTROLLER_TOKEN, Identity
 
 EVENT, AGENT, INBOX = "sterna.event", "sterna.agent", "_INBOX"
 LONGEST_ANSWER_S = 3600
@@ -25,7 +25,12 @@ class Rights(Value):
 
 def rights_of(who: Identity) -> Rights:
     """Of an agent or a controller. Raises BadRequest for who has none."""
-    return _of_agent(who.bus_token) if who.kind is Kind.AGENT else _of_controller(who.bus_token)
+    return rights_of_token(who.bus_token)
+
+
+def rights_of_token(token: str) -> Rights:
+    """Of whoever has this name in subjects."""
+    return _of_controller(token) if token == CONTROLLER_TOKEN else _of_agent(token)
 
 
 def _of_agent(token: str) -> Rights:
@@ -83,6 +88,11 @@ def covers(allowed: str, pattern: str) -> bool:
 
 def _token_covers(wide: str, narrow: str) -> bool:
     return narrow != ">" and wide in ("*", narrow)
+
+
+def is_inbox_of(subject: str, sender: str) -> bool:
+    """May answers to this sender go there? `sender`: '' where the subject of a message names nobody."""
+    return subject.startswith(f"{INBOX}.{sender}." if sender else f"{INBOX}.")
 
 
 def sender_of(subject: str) -> str:

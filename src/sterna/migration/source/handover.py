@@ -75,7 +75,7 @@ async def announce_early(ctx: Context) -> None:
     """At the guest's standstill: let the destination call its frames there. What is sent to it meanwhile waits in
     its new port until it runs, and is not lost at the old one. A hint: where it does not come, the network is told
     when the guest runs there."""
-    await ctx.hints.announce(f"{LEAVING}.{ctx.migration.id}", {})
+    await ctx.hints.announce(f"{LEAVING}.{ctx.host.name}.{ctx.migration.id}", {})
 
 
 async def announce_again(ctx: Context) -> None:

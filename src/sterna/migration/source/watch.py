@@ -114,7 +114,7 @@ async def _take_sample(ctx: Context, steered: steering.Steering) -> None:
     if sample is None:
         return
     data = {"sample": sample.model_dump(mode="json"), "at": ctx.clock.now().isoformat()}
-    await ctx.hints.announce(f"progress.{ctx.migration.id}", data)
+    await ctx.hints.announce(f"progress.{ctx.host.name}.{ctx.migration.id}", data)
     if ctx.rehearses_copy:
         _end_rehearsal(ctx, sample)
     elif not postcopy.begun(ctx):

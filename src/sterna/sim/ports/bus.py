@@ -12,6 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from sterna.domain.errors import BadRequest, Unreachable
+from sterna.domain.trust.bus_rights import may_publish, may_subscribe, rights_of_token
 from sterna.ports.bus import BusState, Handler
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -35,6 +36,9 @@ class Packet(NamedTuple):
 class MemoryBroker:
     """What the buses of one test share.
 
+    A bus that is made for somebody (`who`) has the rights that nats-server would give to them. What it may not send
+    vanishes, as there, and is in `refused`.
+
     Faults: `cut`/`heal` take one bus's connection away, `stop`/`start` the whole broker's, and `loses`, a
     predicate, makes single messages vanish as a broken link would.
     """
@@ -45,10 +49,13 @@ class MemoryBroker:
         self._running = True
         self._cut: set[str] = set()
         self._subscriptions: list[MemorySubscription] = []
+        self.refused: list[str] = []
+        """What was not allowed, each with who tried."""
 
-    def bus(self, name: str) -> MemoryBus:
-        """A new connection to this broker; `name` is what `cut` and `heal` speak of."""
-        return MemoryBus(self, name)
+    def bus(self, name: str, who: str = "") -> MemoryBus:
+        """A new connection to this broker; `name` is what `cut` and `heal` speak of. `who`: the token that names
+        its owner in subjects; '' for one that may do everything."""
+        return MemoryBus(self, name, who)
 
     def cut(self, name: str) -> None:
         """The bus `name` loses its connection: it can neither send nor receive."""
@@ -119,7 +126,7 @@ class MemoryMessage:
     async def reply(self, payload: bytes) -> None:
         """Send bytes back. Raises Unreachable where the bus is away, BadRequest over its size limit."""
         self._receiver.check(payload)
-        if self._answer is None:
+        if self._answer is None or not self._receiver.may_answer(self._subject):
             return
         sender, receiver = self._receiver.name, self._answer.bus.name
         broker = self._receiver.broker
@@ -144,9 +151,10 @@ class MemorySubscription:
 class MemoryBus:
     """Implements ports.bus.Bus."""
 
-    def __init__(self, broker: MemoryBroker, name: str) -> None:
+    def __init__(self, broker: MemoryBroker, name: str, who: str = "") -> None:
         self.broker = broker
         self.name = name
+        self._rights = rights_of_token(who) if who else None
         self.subscriptions: set[MemorySubscription] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -155,15 +163,17 @@ class MemoryBus:
         """Call `handler`, each time in a task of its own, for each message."""
         _check_subject(subject, wildcards=True)
         subscription = MemorySubscription(self, subject, handler)
-        self.subscriptions.add(subscription)
-        self.broker.add(subscription)
+        if self._rights is None or self._allowed(may_subscribe(self._rights, subject), "subscribe to", subject):
+            self.subscriptions.add(subscription)
+            self.broker.add(subscription)
         return subscription
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send and forget. Raises Unreachable where the bus is away, BadRequest over its size limit."""
         _check_subject(subject)
         self.check(payload)
-        self.broker.deliver(self.name, subject, payload, None)
+        if self._may_send(subject):
+            self.broker.deliver(self.name, subject, payload, None)
 
     @asynccontextmanager
     async def request(self, subject: str, payload: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -172,7 +182,7 @@ class MemoryBus:
         _check_subject(subject)
         self.check(payload)
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        if not self.broker.deliver(self.name, subject, payload, _Answer(self, queue)):
+        if self._may_send(subject) and not self.broker.deliver(self.name, subject, payload, _Answer(self, queue)):
             queue.put_nowait(None)
         yield _replies(queue, subject)
 
@@ -190,6 +200,18 @@ class MemoryBus:
         """Whether there is a connection. How long is not kept: simulated time has no date."""
         connected = not self._closed and self.broker.reaches(self.name)
         return BusState(connected=connected, since=_BEGINNING, why="" if connected else "the broker is away")
+
+    def may_answer(self, subject: str) -> bool:
+        """For MemoryMessage."""
+        return self._rights is None or self._allowed(self._rights.answers, "answer on", subject)
+
+    def _may_send(self, subject: str) -> bool:
+        return self._rights is None or self._allowed(may_publish(self._rights, subject), "publish to", subject)
+
+    def _allowed(self, allowed: bool, what: str, subject: str) -> bool:
+        if not allowed:
+            self.broker.refused.append(f"{self.name} may not {what} {subject}")
+        return allowed
 
     def check(self, payload: bytes) -> None:
         """Raises Unreachable where the bus is away, BadRequest where `payload` is over its limit."""

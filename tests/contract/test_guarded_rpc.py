@@ -1,0 +1,174 @@
+"""Sterna's own messages on a nats-server with our rules: all of them pass, and none in another's name does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from sterna.adapters.identity.own import OwnFiles
+from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.sql.journal import SqlJournal
+from sterna.bootstrap.process import join_bus
+from sterna.config import BusSettings, IdentitySettings
+from sterna.domain.errors import Unreachable
+from sterna.domain.model import Data
+from sterna.domain.trust.identities import CONTROLLER_TOKEN, Identity
+from sterna.kit.clock import SystemClock
+from sterna.ports.records import Envelope
+from sterna.rpc.client import RpcClient
+from sterna.rpc.envelope import Request
+from sterna.rpc.outbox import Outbox
+from sterna.rpc.server import RpcServer
+from tests.contract.guarded import Guarded, voice
+from tests.rights import CONTROLLER, HOST1, HOST2
+
+CLOCK = SystemClock()
+Heard = asyncio.Queue[tuple[str, Data]]
+
+
+@asynccontextmanager
+async def joined(guarded: Guarded, who: Identity) -> AsyncIterator[NatsBus]:
+    """As `bootstrap` joins an agent or a controller."""
+    identity = IdentitySettings(enrol="sterna", folder=guarded.folder / f"{who.kind}-{who.name}")
+    bus = await join_bus(BusSettings(url=guarded.url), who.name, who.bus_token, identity)
+    try:
+        async with asyncio.timeout(20):
+            await bus.wait_connected()
+        yield bus
+    finally:
+        await bus.close()
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
+    guarded = Guarded(tmp_path)
+    for who in (HOST1, HOST2, CONTROLLER):
+        guarded.enrol(who)
+    await guarded.start()
+    yield guarded
+    await guarded.end()
+
+
+def hearing(heard: Heard) -> Callable[[str, Data], Coroutine[Any, Any, None]]:
+    async def hear(topic: str, data: Data) -> None:
+        heard.put_nowait((topic, data))
+
+    return hear
+
+
+async def test_calls_casts_and_hints_all_pass(guarded: Guarded) -> None:
+    async with AsyncExitStack() as stack:
+        one, two, controller = [
+            await stack.enter_async_context(joined(guarded, who)) for who in (HOST1, HOST2, CONTROLLER)
+        ]
+        server = RpcServer(two, "host2", SqlJournal.at(None), CLOCK, heartbeat_s=0.05)
+        noted: asyncio.Queue[str] = asyncio.Queue()
+
+        async def slow(request: Request) -> Data:
+            await asyncio.sleep(0.3)  # several heartbeats long
+            return {"from": request.sender}
+
+        async def note(request: Request) -> None:
+            noted.put_nowait(request.sender)
+
+        server.method("slow", slow)
+        server.cast("note", note)
+        await server.start()
+        for bus, name in ((one, "host1"), (controller, CONTROLLER_TOKEN)):
+            assert await RpcClient(bus, name, CLOCK).call("host2", "slow", {}, silence_s=5) == {"from": name}
+        with pytest.raises(Unreachable):
+            await RpcClient(controller, CONTROLLER_TOKEN, CLOCK).call("host9", "slow", {})
+        outbox = Outbox(SqlJournal.at(None), one, "host1", CLOCK)
+        await outbox.start()
+        outbox.put(Envelope(id="c1", to="host2", method="note", migration_id="m", epoch=1))
+        async with asyncio.timeout(10):
+            await outbox.drained("host2")
+            assert await noted.get() == "host1"
+        await outbox.stop()
+        await server.stop()
+
+
+async def test_hints_reach_who_listens(guarded: Guarded) -> None:
+    heard: Heard = asyncio.Queue()
+    async with joined(guarded, HOST1) as one, joined(guarded, HOST2) as two, joined(guarded, CONTROLLER) as three:
+        agents = RpcClient(one, "host1", CLOCK), RpcClient(two, "host2", CLOCK)
+        controller = RpcClient(three, CONTROLLER_TOKEN, CLOCK)
+        for topic in ("host.*", "journal.*", "progress.*.*"):
+            await controller.listen(topic, hearing(heard))
+        for topic in ("leaving.*.*", "external.*"):
+            await agents[1].listen(topic, hearing(heard))
+        sent = ["host.host1", "journal.host1", "progress.host1.m1", "leaving.host1.m1"]
+        for topic in sent:
+            await agents[0].announce(topic, {})
+        await controller.announce("external.vm1", {})
+        async with asyncio.timeout(10):
+            assert sorted([(await heard.get())[0] for _ in range(5)]) == sorted([*sent, "external.vm1"])
+
+
+async def test_what_is_sent_in_anothers_name_is_said_in_its_log(guarded: Guarded) -> None:
+    async with joined(guarded, HOST2) as two, joined(guarded, CONTROLLER) as three:
+        heard: Heard = asyncio.Queue()
+        await RpcClient(three, CONTROLLER_TOKEN, CLOCK).listen("host.*", hearing(heard))
+        with capture_logs() as said:
+            await RpcClient(two, "host1", CLOCK).announce("host.host1", {})
+            await RpcClient(two, "host1", CLOCK).announce("host.host1", {})
+            await RpcClient(two, "host2", CLOCK).announce("host.host2", {})
+            assert (await asyncio.wait_for(heard.get(), 10))[0] == "host.host2"
+            await two.wait_connected()
+        refused = [entry for entry in said if "does not let this process" in entry["event"]]
+        assert len(refused) == 1 and "sterna bus config" in refused[0]["fix"]
+
+
+async def test_an_answer_goes_to_the_askers_own_inbox_only(guarded: Guarded) -> None:
+    """Whoever asks names the subject of the answers, and the server lets it pass: host2 would speak as host1."""
+    own = OwnFiles(guarded.folder / "agent-host2")
+    async with joined(guarded, HOST1) as one, voice(guarded, own) as host2, joined(guarded, CONTROLLER) as three:
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        asked = asyncio.Event()
+
+        async def hear(incoming: Any) -> None:
+            heard.put_nowait(incoming.payload)
+
+        async def answer(incoming: Any) -> None:
+            await incoming.reply(b"yes")
+            asked.set()
+
+        await three.subscribe("sterna.event.host.*", hear)
+        await one.subscribe("sterna.agent.host1.call.*", answer)
+        assert await host2.publishes("sterna.agent.host1.call.host2", b"", "sterna.event.host.host1")
+        async with asyncio.timeout(10):
+            await asked.wait()
+            await one.publish("sterna.event.host.host1", b"the real one")
+            assert await heard.get() == b"the real one"
+        async with three.request("sterna.agent.host1.call.@controller", b"") as replies:
+            assert await asyncio.wait_for(anext(replies), 10) == b"yes"
+
+
+async def test_a_new_certificate_is_shown_at_the_next_connection(guarded: Guarded) -> None:
+    """The present one is taken off the bus while the agent runs."""
+    async with joined(guarded, HOST1) as bus:
+        again = guarded.enrol(HOST1)  # another user
+        bus.use_certificate(again.certificate_file, again.key_file)
+        await guarded.end()
+        await guarded.start()
+        async with asyncio.timeout(20):
+            await bus.wait_connected()
+        await bus.publish("sterna.event.host.host1", b"")
+
+
+async def test_an_agent_that_was_removed_cannot_join(guarded: Guarded) -> None:
+    async with joined(guarded, HOST1) as bus:
+        guarded.authority.remove(HOST1)
+        await guarded.end()
+        await guarded.start()
+        async with asyncio.timeout(20):
+            while "uthorization" not in bus.state().why:  # noqa: ASYNC110 - nothing tells us but the state itself
+                await asyncio.sleep(0.05)
+        with pytest.raises(Unreachable):
+            await bus.publish("sterna.event.host.host1", b"")
