@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sterna.adapters.identity.own import OwnFiles
-from sterna.domain.trust.identities import Identity
+from sterna.domain.trust.identities import Identity, Kind, identity
 from sterna.domain.trust.joining import JoinAnswer
 from sterna.kit.clock import SystemClock
 from tests.contract.guarded import SERVER, Guarded, voice
@@ -142,6 +142,20 @@ async def test_the_certificate_before_the_last_enrolment_is_refused(tmp_path: Pa
         with pytest.raises(REFUSED, match=r"(?i)authorization violation"):
             async with voice(guarded, Earlier(tmp_path)):
                 pass
+    finally:
+        await guarded.end()
+
+
+@pytest.mark.parametrize("name", ["x" * 63, "Host_1-a", "controller", "7"])
+async def test_every_name_that_a_host_may_have(name: str, tmp_path: Path) -> None:
+    guarded, who = Guarded(tmp_path / "fleet"), identity(Kind.AGENT, name)
+    own = guarded.enrol(who)
+    await guarded.start()
+    try:
+        async with voice(guarded, own) as host:
+            assert await host.publishes(f"sterna.event.host.{name}")
+            assert await host.subscribes(f"_INBOX.{name}.>")
+            assert not await host.publishes("sterna.agent.host2.call.@controller")
     finally:
         await guarded.end()
 

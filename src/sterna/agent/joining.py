@@ -43,18 +43,26 @@ class Renewal:
 
     def __init__(self, desk: JoinDesk, own: OwnIdentity, clock: Clock, renewed: Callable[[], None]) -> None:
         self._desk, self._own, self._clock, self._renewed = desk, own, clock, renewed
+        self._untold = False
+        """There is a new certificate, and `renewed` has not returned for it yet."""
 
     async def look(self) -> bool:
         """Renew it if it is due. Raises SternaError where that fails; the present one stays in force."""
-        if not is_due(*self._own.validity(), self._clock.now()):
-            return False
+        due = is_due(*self._own.validity(), self._clock.now())
+        if due:
+            await self._renew()
+        if self._untold:
+            self._renewed()
+            self._untold = False
+        return due
+
+    async def _renew(self) -> None:
         name, trusted = self._own.name(), self._own.fingerprint()
         answer = await self._desk.renew(self._own.renewal(), self._own.ca())
         self._own.accept(answer, name, trusted, self._clock.now())
-        self._renewed()
+        self._untold = True
         _, until = self._own.validity()
         log.info("this host's certificate was renewed", until=f"{until:%Y-%m-%d}")
-        return True
 
     async def run(self) -> None:
         """Look every LOOK_EVERY_S seconds, until cancelled."""

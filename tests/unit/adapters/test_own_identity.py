@@ -242,6 +242,26 @@ async def test_a_desk_that_is_away_is_asked_again(authority: Authority, tmp_path
     assert await renewal.look() is True
 
 
+async def test_a_new_certificate_is_shown_again_where_that_failed(
+    authority: Authority, tmp_path: Path, calendar: Calendar
+) -> None:
+    told = list[str]()
+
+    def renewed() -> None:
+        told.append("told")
+        if len(told) == 1:
+            raise OSError("too many open files")
+
+    renewal = Renewal(Desk(authority), joined(authority, HOST1, tmp_path / "host"), calendar, renewed)
+    calendar.at += timedelta(days=61)
+    with pytest.raises(OSError, match="too many"):
+        await renewal.look()
+    assert await renewal.look() is False
+    assert told == ["told", "told"]
+    await renewal.look()
+    assert len(told) == 2
+
+
 async def test_a_removed_host_is_not_renewed(authority: Authority, tmp_path: Path, calendar: Calendar) -> None:
     own = joined(authority, HOST1, tmp_path / "host")
     authority.remove(HOST1)

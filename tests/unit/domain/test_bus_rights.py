@@ -64,6 +64,11 @@ def test_a_bus_that_nobody_could_use_is_not_configured() -> None:
     assert "sterna host add" in caught.value.fix
 
 
+def test_two_clients_with_one_name_would_have_the_rights_of_either() -> None:
+    with pytest.raises(BadRequest, match=r"the same name: a\.example"):
+        bus_config(SERVER, [(HOST1, "a.example"), (CONTROLLER, "a.example")])
+
+
 @pytest.mark.parametrize(
     ("given", "found"),
     [

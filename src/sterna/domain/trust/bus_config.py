@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from sterna.domain.addresses import bare, in_uri
@@ -42,6 +43,12 @@ def listening_at(text: str) -> str:
 
 def bus_config(server: BusServer, users: Iterable[tuple[Identity, str]]) -> str:
     """The file's text. `users`: who may use the bus, each with the name in its certificate."""
+    users = tuple(users)
+    counted = Counter(name for _, name in users)
+    twice = [name for name, count in counted.items() if count > 1]
+    if twice:
+        fix = "give each of them a certificate with a name of its own"
+        raise BadRequest(f"two clients of the bus have the same name: {', '.join(twice)}", fix=fix)
     blocks = [_user(name, rights_of(who)) for who, name in users]
     if not blocks:
         raise BadRequest(
