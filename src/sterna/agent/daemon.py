@@ -270,7 +270,7 @@ class Agent:
     async def _guest_leaves(self, topic: str, data: Data) -> None:
         """A guest stands still on its source: nobody else's word counts."""
         _, host, migration_id = topic.split(".", 2)
-        ctx = self.destination.open_context(migration_id)
+        ctx = self._halves.open_context(migration_id)
         if ctx is not None and ctx.peer_name == host:
             await self.destination.guest_leaves(migration_id)
 
