@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.arms import Load, Sterna
 from bench.watching import RARP, Frame, QemuEvent, frames, qemu_events
-from sterna.domain.entries.notes import Arrival
+from sterna.domain.entries.destination_notes import Arrival
 from sterna.lab.errors import LabError
 from sterna.lab.host import LabHost
 from sterna.lab.lab import Lab

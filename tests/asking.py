@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sterna.api.migration_models import ObjectiveIn
-from sterna.controller.intents.migrate_vm import MigrateRequest, check_params, proposal, start_params
+from sterna.controller.intents.request import MigrateRequest, check_params, proposal, start_params
 from sterna.domain.experience import Experience
 from sterna.domain.forecast import Expectations, Load
 from sterna.domain.model import Data, GuestState

@@ -15,7 +15,7 @@ from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.bootstrap.process import join_bus
-from sterna.config import BusSettings, IdentitySettings
+from sterna.config.bus import BusSettings, IdentitySettings
 from sterna.domain.errors import Unreachable
 from sterna.domain.model import Data
 from sterna.domain.trust.identities import CONTROLLER_TOKEN, Identity

@@ -19,7 +19,7 @@ from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.adapters.sql.fleet_schema import metadata
 from sterna.controller.controller import Controller
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.objective import Asked
 from sterna.domain.trust.identities import CONTROLLER_TOKEN

@@ -8,7 +8,7 @@ from typing import Any
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.controller.controller import Controller
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.ports.fleet import MigrationRecord
 from sterna.sim.world.clock import SimClock
 from tests.saga.fleet import SimFleet

@@ -10,7 +10,7 @@ import pytest
 
 from sterna.controller.background import GIVE_UP_AFTER_MS
 from sterna.controller.controller import Controller
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.reasons import VmBusy
 from sterna.domain.errors import Conflict, Refused, Temporary
 from sterna.domain.hosts import VmSummary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sterna.controller.controller import Controller
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from tests.saga.controlled import HoldingFleet
 from tests.saga.fleet import SimFleet
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sterna.agent.arrivals import LOOK_ANYWAY_S
-from sterna.domain.entries.notes import RanHere
+from sterna.domain.entries.destination_notes import RanHere
 from sterna.domain.status import Status
 from sterna.ports.hypervisor import GuestEvent
 from sterna.sim.libvirt.hypervisor import SimHypervisor

@@ -12,7 +12,8 @@ import pytest
 
 from sterna.agent.arrivals import Arrivals
 from sterna.agent.destination import IncomingMigrations
-from sterna.domain.entries.notes import PortsSwitched, RanHere
+from sterna.domain.entries.destination_notes import RanHere
+from sterna.domain.entries.notes import PortsSwitched
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Nic, Observation

@@ -16,7 +16,7 @@ from sterna.adapters.stderr import log_to_stderr
 from sterna.bootstrap.agent import run_agent
 from sterna.bootstrap.process import bus_tls
 from sterna.bootstrap.state_folder import alone_in
-from sterna.config import BusTls
+from sterna.config.bus import BusTls
 from sterna.domain.errors import BadRequest
 
 

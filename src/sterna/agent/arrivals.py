@@ -16,7 +16,8 @@ import structlog
 
 from sterna.domain.downtime import DestinationTimes
 from sterna.domain.entries.destination import VifsPlugged
-from sterna.domain.entries.notes import NeverRan, PortsSwitched, RanHere
+from sterna.domain.entries.destination_notes import NeverRan, RanHere
+from sterna.domain.entries.notes import PortsSwitched
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE

@@ -19,7 +19,8 @@ from sterna.agent.measuring import Measuring
 from sterna.agent.settling import Settling
 from sterna.agent.source import OutgoingMigrations
 from sterna.agent.tuning import Tuning
-from sterna.domain.entries.notes import Arrival, Saw, Waiting
+from sterna.domain.entries.destination_notes import Arrival
+from sterna.domain.entries.notes import Saw, Waiting
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data

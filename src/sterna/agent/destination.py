@@ -13,7 +13,7 @@ from sterna.agent.incoming import IncomingHalves, backwards, written_off
 from sterna.agent.settling import Settling
 from sterna.domain import untrusted
 from sterna.domain.entries.destination import TapsToMake
-from sterna.domain.entries.notes import (
+from sterna.domain.entries.destination_notes import (
     AnswerGiven,
     EndedIncoming,
     GuestLost,

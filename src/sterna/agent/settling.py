@@ -8,7 +8,8 @@ from __future__ import annotations
 from sterna.agent.incoming import IncomingHalves, backwards
 from sterna.domain.entries.base import StatusSet
 from sterna.domain.entries.destination import VifsPlugged
-from sterna.domain.entries.notes import Abandoned, WroteOffPeer
+from sterna.domain.entries.destination_notes import Abandoned
+from sterna.domain.entries.notes import WroteOffPeer
 from sterna.domain.errors import Conflict
 from sterna.domain.fencing import Decision, Survivor, without_source
 from sterna.domain.journal import Kind

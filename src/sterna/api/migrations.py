@@ -18,7 +18,7 @@ from sterna.api.migration_models import (
 )
 from sterna.api.problems import documented
 from sterna.api.serving import MigrationId, Served, position
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.access import Action
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page

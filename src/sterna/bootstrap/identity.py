@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sterna.adapters.identity.look import faults_of
 from sterna.adapters.identity.own import OwnFiles
-from sterna.config import BusTls, IdentitySettings
+from sterna.config.bus import BusTls, IdentitySettings
 from sterna.domain.errors import BadRequest
 from sterna.domain.trust.identities import Identity, Kind
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import structlog
 
 from sterna.adapters.nats.bus import NatsBus
-from sterna.config import BusSettings, BusTls, IdentitySettings
+from sterna.config.bus import BusSettings, BusTls, IdentitySettings
 from sterna.domain.errors import BadRequest
 from sterna.rpc.subjects import token
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sterna.adapters.identity.https_desk import HttpsDesk
 from sterna.adapters.identity.own import OwnFiles
 from sterna.agent.joining import Renewal
-from sterna.config import IdentitySettings
+from sterna.config.bus import IdentitySettings
 from sterna.ports.clock import Clock
 
 

@@ -11,9 +11,10 @@ from sterna.controller.intents.abort_migration import AbortMigration
 from sterna.controller.intents.audit import AuditFleet
 from sterna.controller.intents.declare_dead import DeclareDead
 from sterna.controller.intents.external_events import ExternalEvent, pass_on
-from sterna.controller.intents.migrate_vm import MigrateRequest, MigrateVm
+from sterna.controller.intents.migrate_vm import MigrateVm
 from sterna.controller.intents.plan_migration import Forecasting, Plan, PlanMigration
 from sterna.controller.intents.rehearse_migration import RehearseMigration, refused
+from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.intents.switch_to_postcopy import SwitchToPostcopy
 from sterna.controller.intents.tune_migration import TuneMigration
 from sterna.controller.intents.users import Users

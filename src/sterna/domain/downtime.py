@@ -9,7 +9,8 @@ report. Of a switch to post-copy nothing is said: its pages come after the guest
 
 from __future__ import annotations
 
-from sterna.domain.entries.notes import Arrival, SwitchOver
+from sterna.domain.entries.destination_notes import Arrival
+from sterna.domain.entries.notes import SwitchOver
 from sterna.domain.model import Value
 
 LEAST_PAUSE_MS = 100

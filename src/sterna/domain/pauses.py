@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sterna.domain.entries.destination import VmUpdated
-from sterna.domain.entries.notes import RanHere, Saw, SwitchOver
+from sterna.domain.entries.destination_notes import RanHere
+from sterna.domain.entries.notes import Saw, SwitchOver
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import GuestState, Value
 

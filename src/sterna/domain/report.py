@@ -12,14 +12,8 @@ from sterna.domain.copying import CompletedJob, JobSample
 from sterna.domain.downtime import Downtime, downtime
 from sterna.domain.entries.base import StatusSet
 from sterna.domain.entries.destination import VmUpdated
-from sterna.domain.entries.notes import (
-    Arrival,
-    CopySucceeded,
-    Iteration,
-    RehearsedCopy,
-    StreamChosen,
-    SwitchOver,
-)
+from sterna.domain.entries.destination_notes import Arrival
+from sterna.domain.entries.notes import CopySucceeded, Iteration, RehearsedCopy, StreamChosen, SwitchOver
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Value
 from sterna.domain.objective import Solution

@@ -46,23 +46,12 @@ def make_guest(  # noqa: PLR0913 - every keyword is one fact about the guest
         pace=pace,
         memory_mib=memory_mib,
         dirty_mib_s=dirty_mib_s,
-        disks=[
-            DiskRecord(kind=kind, id=made or str(uuid.uuid4()), device=f"vd{'abcdefgh'[position]}")
-            for position, (kind, _, made) in enumerate(spec.partition(":") for spec in disks)
-        ],
+        disks=_disk_records(disks),
     )
     number = _free_number(lab)
     record.address = f"10.74.0.{number}"
     record.mac = f"52:54:00:74:00:{number:02x}"
-    record.nics = [
-        NicRecord(
-            kind=kind,
-            mac=f"52:54:00:74:{position:02x}:{number:02x}",
-            address=f"{FURTHER_NICS[kind][1]}.{number}",
-            port_id=str(uuid.uuid4()),
-        )
-        for position, kind in enumerate(nics, start=1)
-    ]
+    record.nics = _nic_records(nics, number)
     lab.guests_made += 1
     for disk in record.disks:
         _make_disk(host, iscsi, record, disk)
@@ -73,6 +62,27 @@ def make_guest(  # noqa: PLR0913 - every keyword is one fact about the guest
     host.virsh("define", "/run/domain.xml")
     host.virsh("start", name)
     return record
+
+
+def _disk_records(disks: Sequence[str]) -> list[DiskRecord]:
+    """Each is a kind, or a kind and the id of a volume that exists: `iscsi:ID`."""
+    return [
+        DiskRecord(kind=kind, id=made or str(uuid.uuid4()), device=f"vd{'abcdefgh'[position]}")
+        for position, (kind, _, made) in enumerate(spec.partition(":") for spec in disks)
+    ]
+
+
+def _nic_records(kinds: Sequence[str], number: int) -> list[NicRecord]:
+    """The NICs beside the first one, with addresses of the guest's number."""
+    return [
+        NicRecord(
+            kind=kind,
+            mac=f"52:54:00:74:{position:02x}:{number:02x}",
+            address=f"{FURTHER_NICS[kind][1]}.{number}",
+            port_id=str(uuid.uuid4()),
+        )
+        for position, kind in enumerate(kinds, start=1)
+    ]
 
 
 def unplug_hybrid(host: LabHost, nic: NicRecord) -> None:

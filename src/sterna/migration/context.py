@@ -10,12 +10,12 @@ from functools import cached_property
 import structlog
 
 from sterna.domain.entries.base import Note, StatusSet
+from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.entries.notes import (
     AskedDestination,
     Counted,
     DestinationNotReached,
     HeldOldCopy,
-    IncomingVm,
     PeerDeclared,
     RunsThere,
     Saw,

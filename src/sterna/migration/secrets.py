@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sterna.domain.entries.notes import IncomingVm
+from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.journal import Role
 from sterna.domain.model import Disk, Refusal, Vm
 from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, uncarriable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.errors import Refused
 from sterna.domain.model import Refusal
 from sterna.ports.fleet import Page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.journal import Migration
 
 from .fakes import uuid

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from sterna.controller.controller import Controller
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.records.events import Event
 from sterna.domain.errors import Conflict, NotFound, Unknown, Unreachable
 from sterna.domain.journal import Role

@@ -9,7 +9,7 @@ import pytest
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.controller import Controller
 from sterna.controller.intents import migrate_vm
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.reasons import VmBusy, VmMissing
 from sterna.domain.errors import Conflict, Refused, Temporary, Unknown, Unreachable
 from sterna.domain.model import GuestState, Refusal

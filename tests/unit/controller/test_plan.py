@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.reasons import VmMissing
 from sterna.controller.records.forecasts import LOAD_HOLDS_S
 from sterna.domain.copying import GuestLoad

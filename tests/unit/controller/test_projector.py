@@ -8,7 +8,7 @@ import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.controller import Controller
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.records import projector
 from sterna.domain.errors import Unknown, Unreachable
 from sterna.domain.journal import Kind, Role

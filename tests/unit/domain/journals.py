@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.copying import CompletedJob, JobSample
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind, Migration, Role

@@ -14,7 +14,8 @@ from sterna.domain.downtime import (
     SourceTimes,
     downtime,
 )
-from sterna.domain.entries.notes import Arrival, SwitchOver
+from sterna.domain.entries.destination_notes import Arrival
+from sterna.domain.entries.notes import SwitchOver
 from sterna.domain.journal import Kind, Role
 from sterna.domain.report import build_report
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sterna.controller.intents.migrate_vm import MigrateRequest
+from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.experience import (
     REMEMBERED,
     Accuracy,

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.domain.entries.notes import RanHere, SwitchOver
+from sterna.domain.entries.destination_notes import RanHere
+from sterna.domain.entries.notes import SwitchOver
 from sterna.domain.experience import outcome_of
 from sterna.domain.journal import Kind, Role
 from sterna.domain.report import build_report

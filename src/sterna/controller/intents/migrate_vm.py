@@ -17,15 +17,15 @@ import structlog
 
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
+from sterna.controller.intents.request import MigrateRequest, check_params, proposal, start_params
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Host, Registry
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.experience import Experience
-from sterna.domain.forecast import EXPECTATIONS, Expectations
+from sterna.domain.forecast import Expectations
 from sterna.domain.journal import Migration
-from sterna.domain.model import Data, GuestState, Refusal, Value
-from sterna.domain.objective import OBJECTIVE, Asked, objective
+from sterna.domain.model import Data, GuestState, Refusal
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
 
@@ -45,67 +45,6 @@ CHECK_SILENCE_S = 15.0
 """A check makes both agents look at disks and libvirt; they send heartbeats meanwhile."""
 CHECK_LONGEST_S = 60.0
 """And no longer than this: one host whose libvirt hangs must not keep a VM from going to another."""
-
-
-class MigrateRequest(Value):
-    """What a user asks for."""
-
-    id: str = ""
-    """UUID chosen by the user; '' to have one made."""
-    vm: str
-    """Name or UUID."""
-    destination: str | None = None
-    """None: Sterna chooses."""
-    asked: Asked = Asked()
-    """What is wanted of the copy."""
-    rehearse: str = ""
-    """`prepare` or `copy`: everything up to there is done and undone again."""
-    requested_by: str = ""
-    """Who asks. The same request of somebody else is the same request."""
-
-    @property
-    def options(self) -> Data:
-        """As the source's agent takes them. Raises Refused where what is asked makes no sense."""
-        wanted, wrong = objective(self.asked)
-        if wanted is None:
-            raise Refused(wrong)
-        options: Data = {OBJECTIVE: wanted.model_dump(mode="json")}
-        if self.rehearse:
-            options["rehearse"] = self.rehearse
-        return options
-
-
-def proposal(
-    request: MigrateRequest, vm: VmRecord, destination: str, expectations: Expectations, created_at: str
-) -> Migration:
-    """The migration that the source's agent is asked to accept. Raises Refused as `MigrateRequest.options`."""
-    return Migration(
-        id=request.id,
-        epoch=0,  # the source's journal issues it
-        vm_uuid=vm.uuid,
-        vm_name=vm.name,
-        source=vm.host,
-        destination=destination,
-        options=request.options | {EXPECTATIONS: expectations.model_dump(mode="json")},
-        created_at=created_at,
-        requested_by=request.requested_by,
-    )
-
-
-def start_params(proposed: Migration) -> Data:
-    """Parameters of `start_migration`, as every agent gets them."""
-    return {
-        "id": proposed.id,
-        "vm": proposed.vm_uuid,
-        "destination": proposed.destination,
-        "options": proposed.options,
-        "requested_by": proposed.requested_by,
-    }
-
-
-def check_params(vm: VmRecord, destination: str, options: Data) -> Data:
-    """Parameters of `check_migration`; `options` are the request's."""
-    return {"vm": vm.uuid, "destination": destination, "options": options}
 
 
 class MigrateVm:

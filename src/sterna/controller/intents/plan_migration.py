@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
-from sterna.controller.intents.migrate_vm import MigrateRequest, MigrateVm, check_params
+from sterna.controller.intents.migrate_vm import MigrateVm
 from sterna.controller.intents.rehearse_migration import Rehearsal
+from sterna.controller.intents.request import MigrateRequest, check_params
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Registry

@@ -5,7 +5,8 @@ Called after `plan_migration` has found nothing in the way. It is admitted, reco
 
 from __future__ import annotations
 
-from sterna.controller.intents.migrate_vm import MigrateRequest, MigrateVm
+from sterna.controller.intents.migrate_vm import MigrateVm
+from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.copying import JobSample
 from sterna.domain.entries.notes import Rehearsed, RehearsedCopy
 from sterna.domain.errors import Refused

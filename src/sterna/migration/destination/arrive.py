@@ -12,7 +12,7 @@ from sterna.domain.entries.destination import (
     VifsPlugged,
     VmUpdated,
 )
-from sterna.domain.entries.notes import AutostartAtSource
+from sterna.domain.entries.destination_notes import AutostartAtSource
 from sterna.domain.errors import Permanent, Temporary
 from sterna.domain.model import GuestState
 from sterna.domain.plugs import HOSTDEV

@@ -240,26 +240,27 @@ def pre_live_migration_result(ctx: Context, facts: HostFacts) -> Answer:
         for d in ctx.incoming_vm().disks
         if d.local
     ]
-    nics = [
-        DestinationNic(
-            mac=n.mac,
-            plug=n.plug,
-            device=n.device or "",
-            bridge=n.bridge or "",
-            port_id=n.port_id or "",
-            mtu=n.mtu,
-            vlan=n.vlan,
-            parent=n.parent,
-            mode=n.mode,
-            pci=n.pci,
-        )
-        for n in history.get(VifsPlugged).nics
-    ]
     return Answer(
         disks=tuple(disks),
-        nics=tuple(nics),
+        nics=tuple(_answered_nic(nic) for nic in history.get(VifsPlugged).nics),
         listens=history.get(DriverPrepared).listens,
         address=ctx.host.address,
         addresses=(ctx.host.address, *ctx.host.more_addresses),
         host=facts,
+    )
+
+
+def _answered_nic(nic: Nic) -> DestinationNic:
+    """What the domain XML needs of a plugged NIC."""
+    return DestinationNic(
+        mac=nic.mac,
+        plug=nic.plug,
+        device=nic.device or "",
+        bridge=nic.bridge or "",
+        port_id=nic.port_id or "",
+        mtu=nic.mtu,
+        vlan=nic.vlan,
+        parent=nic.parent,
+        mode=nic.mode,
+        pci=nic.pci,
     )

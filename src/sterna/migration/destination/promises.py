@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sterna.domain.entries.notes import IncomingVm
+from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.journal import Role
 from sterna.domain.model import GuestState, Refusal, Vm
 from sterna.domain.references import less_promised

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sterna.domain.entries.destination import TapsToMake
-from sterna.domain.entries.notes import AutostartAtSource
+from sterna.domain.entries.destination_notes import AutostartAtSource
 from sterna.domain.model import Data, Nic
 from sterna.migration.context import Context
 

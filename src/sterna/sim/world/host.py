@@ -42,8 +42,8 @@ class SimHost:
         self.refused_cpus: set[str] = set()
         self.maintenance = False
         self.userfaultfd = True
-        self.cpu = "Skylake"
         """May QEMU handle page faults here?"""
+        self.cpu = "Skylake"
         self.abilities = Abilities(userfaultfd_hugepages=True, tls=False, zstd=True, locked_memory=True)
         """What else it can do for a copy; `userfaultfd` stands over it."""
         self.authority = "the operators"
@@ -56,6 +56,18 @@ class SimHost:
         """UUIDs of the guests that came in with a second monitor, as far as its socket is still there."""
         self.powered = self.switch_forwards = self._libvirtd_up = True
         self.domains: dict[str, SimDomain] = {}
+        self.devices: dict[str, str] = {}
+        """Path -> iSCSI target, of the volumes this host has attached by itself."""
+        self.denied: set[str] = set()
+        """Paths that may not be opened here."""
+        self.silent: set[str] = set()
+        """Mount points whose file system does not answer here."""
+        self.root = SimFolder("/", hosts={name}, capacity_bytes=1024 * GIB)
+        self.folders: list[SimFolder] = [self.root]
+        self._wire()
+
+    def _wire(self) -> None:
+        """Its switch, bridges and devices, without a guest."""
         self.bridges: dict[str, int] = {}
         """Open vSwitch's, and their MTU."""
         self.linux_bridges: set[str] = {"br-lan"}
@@ -67,14 +79,6 @@ class SimHost:
         """What hybrid plugs put between a tap and the switch: bridges and veths."""
         self.ports: dict[str, SimPort] = {}
         self.taps: set[str] = set()
-        self.devices: dict[str, str] = {}
-        """Path -> iSCSI target, of the volumes this host has attached by itself."""
-        self.denied: set[str] = set()
-        """Paths that may not be opened here."""
-        self.silent: set[str] = set()
-        """Mount points whose file system does not answer here."""
-        self.root = SimFolder("/", hosts={name}, capacity_bytes=1024 * GIB)
-        self.folders: list[SimFolder] = [self.root]
         self._next_vnet = 0
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.files import reach, storage
+from sterna.adapters.files import owners, reach, storage
 from sterna.adapters.files.storage import FileStorage
 from sterna.adapters.libvirt import shared_folders
 from sterna.adapters.volumes.shared_file import SharedFileVolumes
@@ -59,7 +59,7 @@ async def test_a_look_ends_before_whoever_waits_for_the_check_leaves(
 ) -> None:
     """The limit of a change is another one, and is not reached here."""
     path = f"{dead.dead}/instances/disk"
-    for module in (storage, reach, shared_folders):
+    for module in (storage, owners, reach, shared_folders):
         monkeypatch.setattr(module, "LOOK_S", 0.05, raising=False)
     with pytest.raises(StorageSilent, match=dead.dead) as silent:
         async with asyncio.timeout(5):
