@@ -13,7 +13,7 @@ import pytest
 
 from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.model import Disk, DiskKind, Vm
-from sterna.domain.plugs import MADE_AHEAD
+from sterna.domain.plugs import plug_type
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.attached import SimAttachedVolumes
 from sterna.sim.ports.network import SimNetwork
@@ -121,7 +121,7 @@ def plan_for(world: SimWorld, vm: Vm, source: str, destination: str, *, epoch: i
         DestinationNic(
             mac=n.mac,
             plug=n.plug,
-            device=tap_of(vm, i) if n.plug in MADE_AHEAD else "",
+            device=tap_of(vm, i) if plug_type(n).made_ahead else "",
             bridge=n.bridge or "",
             port_id=n.port_id or "",
             mtu=n.mtu,

@@ -17,7 +17,7 @@ import structlog
 from sterna.domain.entries.notes import WroteOffPeer
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Nic, Observation
-from sterna.domain.plugs import HYBRID, tap_name
+from sterna.domain.plugs import plug_type, tap_name
 from sterna.domain.whereabouts import GONE, SAVED
 from sterna.kit.tasks import no_leaks
 from sterna.migration.context import HostPorts
@@ -97,7 +97,7 @@ class Housekeeping:
         """Did the guest end and start again since the port was made, quicker than anybody looked, and does it use
         another one now? A second port of one id confuses network agents. A hybrid plug has one port, whatever
         taps hang on its bridge. After a reboot of its host the guest may well use the same port again."""
-        if seen.state is not GuestState.RUNNING or seen.reason != BOOTED or nic.plug == HYBRID:
+        if seen.state is not GuestState.RUNNING or seen.reason != BOOTED or plug_type(nic).keeps_bridge:
             return False
         return nic.device not in {used.device for used in (await self._host.hypervisor.vm(vm)).nics}
 

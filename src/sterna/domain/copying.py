@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.model import DiskKind, IscsiSource, RbdSource, SecretRef, Value
+from sterna.domain.model import DEFAULT_PLUG, DiskKind, IscsiSource, RbdSource, SecretRef, Value
 
 
 class JobSample(Value):
@@ -70,7 +70,7 @@ class DestinationNic(Value):
     """How the destination plugged one NIC, or how libvirt shall plug it there."""
 
     mac: str
-    plug: str = "ovs"
+    plug: str = DEFAULT_PLUG
     device: str = ""
     """The tap made ahead of the guest; '' where libvirt makes the device with it."""
     bridge: str = ""

@@ -7,7 +7,7 @@ None, never zero. Fields unknown to this version are ignored on reading (N and N
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationInfo, field_validator
 
@@ -202,6 +202,10 @@ class Disk(Value):
         if self.kind is not DiskKind.FILE:
             return ()
         return tuple(dict.fromkeys(p for p in (self.path, self.backing_path, *self.chain) if p and p[0] == "/"))
+
+
+DEFAULT_PLUG: Final = "ovs"
+"""The plug type (`domain/plugs.py`) of what was written down before there were others."""
 
 
 class Nic(Value):

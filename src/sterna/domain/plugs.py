@@ -1,18 +1,39 @@
 """The ways a NIC can be plugged into its host, and what each of them means for a move. Pure.
 
+One frozen `PlugType` per way, in one registry: everybody else asks for a property, and compares no names.
 docs/reference/plug-types.md tells the same as a table: what happens at P10, F4 and R6 of the protocol.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
+from sterna.domain.bindings import Binding
 from sterna.domain.copying import DestinationNic
-from sterna.domain.model import Nic, Refusal
+from sterna.domain.model import DEFAULT_PLUG, Data, Nic, Refusal
 
-OVS: Final = "ovs"
+
+class Joins(StrEnum):
+    """What a NIC is a part of on its host."""
+
+    OPEN_VSWITCH = "Open vSwitch"
+    """Its port is one of a switch, which a network agent may have to wire."""
+    LINUX_BRIDGE = "Linux bridge"
+    PARENT = "parent"
+    """It hangs on one of the host's own devices, and libvirt makes it with the guest."""
+    FUNCTION = "function"
+    """It is one of the host's own devices."""
+    NOTHING = "nothing"
+    """Sterna does not know."""
+
+
+# The names, for the code that plugs them and for tests; nobody else has a use for one
+# (tests/shape/test_plug_types.py).
+OVS: Final = DEFAULT_PLUG
 """OVS normal plug: the guest's tap is a port of the integration bridge."""
 HYBRID: Final = "ovs-hybrid"
 """OVS hybrid plug: tap - Linux bridge `qbr...` - veth `qvb...`/`qvo...` - integration bridge."""
@@ -25,11 +46,121 @@ HOSTDEV: Final = "hostdev"
 VHOSTUSER: Final = "vhostuser"
 """A socket to a user-space switch: named, and refused."""
 
-MADE_AHEAD: Final = frozenset({OVS, HYBRID, BRIDGE})
-"""Their tap is made ahead of the guest (P10), and outlives it."""
-SUPPORTED: Final = MADE_AHEAD | {MACVTAP, HOSTDEV}
+
+@dataclass(frozen=True)
+class PlugType:
+    """One way to plug a NIC. `name` is what journals, metadata and `Nic.plug` say."""
+
+    name: str
+    joins: Joins
+    needs: tuple[str, ...] = ()
+    """What must be known of a NIC before a host can plug it: fields of `Nic`, in the order they are asked for."""
+    made_ahead: bool = False
+    """Its tap is made ahead of the guest (P10), and outlives it."""
+    keeps_bridge: bool = False
+    """It puts a bridge of its own between tap and switch, which libvirt needs to start the guest again. Its one
+    port is on the switch, whatever taps hang on that bridge."""
+    hot_unplugged: bool = False
+    """QEMU cannot copy it: it is taken from the guest for the copy (before M1) and given to it again on its new
+    host (F6). Its standby NIC has the same MAC, so that a MAC alone does not name it."""
+    claims: Callable[[Nic], str | None] = lambda nic: None
+    """The device of the host that such a NIC has for itself: no other migration may choose it."""
+    bound: Callable[[Binding], Data | None] = lambda binding: None
+    """The fields of a NIC that a network service's binding has plugged so; None where it says another way."""
+    against: Callable[[Nic], Refusal] | None = None
+    """Why no host could be given such a NIC; None where one can."""
+
+
 PASSTHROUGH: Final = "passthrough"
 """The macvtap mode in which the guest has the parent for itself."""
+_INTEGRATION_BRIDGE = "br-int"
+"""What an ML2/OVS or OVN binding means that names no bridge (before Neutron 13)."""
+
+
+def _bound_to_switch(*, hybrid: bool) -> Callable[[Binding], Data | None]:
+    def bound(binding: Binding) -> Data | None:
+        details = binding.vif_details
+        if binding.vif_type != "ovs" or bool(details.get("ovs_hybrid_plug")) is not hybrid:
+            return None
+        return {"bridge": details.get("bridge_name") or _INTEGRATION_BRIDGE}
+
+    return bound
+
+
+def _bound_to_bridge(binding: Binding) -> Data | None:
+    bridge = binding.vif_details.get("bridge_name")
+    return {"bridge": bridge} if binding.vif_type == "bridge" and bridge else None
+
+
+def _bound_to_parent(binding: Binding) -> Data | None:
+    details = binding.vif_details
+    if binding.vif_type != "macvtap" or not details.get("macvtap_source"):
+        return None
+    return {"bridge": None, "parent": details["macvtap_source"], "mode": details.get("macvtap_mode") or "bridge"}
+
+
+def _served_by_a_socket(nic: Nic) -> Refusal:
+    message = (
+        f"NIC {nic.mac} is plugged as vhost-user ({nic.device or 'a socket'}): the switch of the destination "
+        "would have to serve that socket before the guest is there, which Sterna does not ask it for"
+    )
+    fix = "plug it as a tap (Open vSwitch normal plug), or detach it for the move"
+    return Refusal(code="nic-vhostuser", message=message, fix=fix)
+
+
+PLUG_TYPES: Final = (
+    PlugType(
+        OVS,
+        Joins.OPEN_VSWITCH,
+        needs=("bridge", "port_id"),
+        made_ahead=True,
+        bound=_bound_to_switch(hybrid=False),
+    ),
+    PlugType(
+        HYBRID,
+        Joins.OPEN_VSWITCH,
+        needs=("bridge", "port_id"),
+        made_ahead=True,
+        keeps_bridge=True,
+        bound=_bound_to_switch(hybrid=True),
+    ),
+    PlugType(BRIDGE, Joins.LINUX_BRIDGE, needs=("bridge",), made_ahead=True, bound=_bound_to_bridge),
+    PlugType(
+        MACVTAP,
+        Joins.PARENT,
+        needs=("parent",),
+        claims=lambda nic: nic.parent if nic.mode == PASSTHROUGH else None,
+        bound=_bound_to_parent,
+    ),
+    PlugType(HOSTDEV, Joins.FUNCTION, needs=("physical_network",), hot_unplugged=True, claims=lambda nic: nic.pci),
+    PlugType(VHOSTUSER, Joins.NOTHING, against=_served_by_a_socket),
+)
+_BY_NAME: Final = {each.name: each for each in PLUG_TYPES}
+
+
+def _unsupported(nic: Nic) -> Refusal:
+    if nic.plug.startswith(_NETWORK):
+        name = nic.plug.removeprefix(_NETWORK)
+        message = f"NIC {nic.mac} is on {name}, a network of its host's libvirt"
+        return Refusal(code="nic-unsupported", message=message, fix=_NOT_PRIVATE)
+    message = f"NIC {nic.mac}: plug type {nic.plug!r} is not supported"
+    fix = "detach it, or put it on an Open vSwitch bridge, a Linux bridge or a macvtap"
+    return Refusal(code="nic-unsupported", message=message, fix=fix)
+
+
+_OTHER: Final = PlugType("", Joins.NOTHING, against=_unsupported)
+"""Whatever else the XML says, in words."""
+
+
+def plug_type(of: Nic | DestinationNic | str) -> PlugType:
+    """That of a NIC, or of this name."""
+    return _BY_NAME.get(of if isinstance(of, str) else of.plug, _OTHER)
+
+
+def is_supported(of: Nic | DestinationNic | str) -> bool:
+    """Can a host be given such a NIC?"""
+    return plug_type(of).against is None
+
 
 _NAME = 11
 """Characters of a port id that fit into a device's name, as Nova cuts it."""
@@ -85,23 +216,16 @@ def is_wired_by_agent(seen: Nic | None, sign: str = "") -> bool:
     """
     if seen is None:
         return False
-    if seen.plug not in (OVS, HYBRID):
+    if plug_type(seen).joins is not Joins.OPEN_VSWITCH:
         return True
     if sign:
         return seen.external_ids.get(sign) == "true"
     return seen.vlan not in (None, _DEAD_VLAN) or seen.external_ids.get(OVN_INSTALLED) == "true"
 
 
-def is_function(nic: Nic | DestinationNic) -> bool:
-    """A virtual function? It has the MAC of its standby: a MAC alone does not name a NIC."""
-    return nic.plug == HOSTDEV
-
-
 def claimed(nic: Nic) -> str | None:
     """The device of the host that this NIC has for itself: no other migration may choose it."""
-    if nic.plug == HOSTDEV:
-        return nic.pci
-    return nic.parent if nic.plug == MACVTAP and nic.mode == PASSTHROUGH else None
+    return plug_type(nic).claims(nic)
 
 
 LIBVIRTS_BRIDGE: Final = "virbr"
@@ -119,43 +243,30 @@ TRUNK_BRIDGE: Final = "tbr-"
 def no_bridge(nic: Nic) -> Refusal:
     """The destination has no such bridge of the NIC's plug type."""
     bridge = nic.bridge or ""
-    if nic.plug in (OVS, HYBRID) and bridge.startswith(TRUNK_BRIDGE):
+    joins = plug_type(nic).joins
+    if joins is Joins.OPEN_VSWITCH and bridge.startswith(TRUNK_BRIDGE):
         message = f"NIC {nic.mac} is a trunk's parent, on a bridge of its own ({bridge}): that is not moved yet"
         fix = "delete the trunk in Neutron, move the VM, and make it again"
         return Refusal(code="trunk-parent", message=message, fix=fix)
-    if nic.plug == BRIDGE and bridge.startswith(LIBVIRTS_BRIDGE):
+    if joins is Joins.LINUX_BRIDGE and bridge.startswith(LIBVIRTS_BRIDGE):
         message = f"NIC {nic.mac} is on {bridge}, a bridge of a libvirt network: such a network is its host's own"
         return Refusal(code="bridge-missing", message=message, fix=_NOT_PRIVATE)
     kind, fix = ("Linux", f"ip link add {bridge} type bridge")
-    if nic.plug != BRIDGE:
+    if joins is Joins.OPEN_VSWITCH:
         kind, fix = ("Open vSwitch", f"ovs-vsctl add-br {bridge}")
     return Refusal(code="bridge-missing", message=f"there is no {kind} bridge {bridge} (NIC {nic.mac})", fix=fix)
 
 
 def refusals(nic: Nic) -> list[Refusal]:
     """Why no host could be given this NIC, as far as its description says; empty for one that can move."""
-    if nic.plug == VHOSTUSER:
-        message = (
-            f"NIC {nic.mac} is plugged as vhost-user ({nic.device or 'a socket'}): the switch of the destination "
-            "would have to serve that socket before the guest is there, which Sterna does not ask it for"
-        )
-        fix = "plug it as a tap (Open vSwitch normal plug), or detach it for the move"
-        return [Refusal(code="nic-vhostuser", message=message, fix=fix)]
-    if nic.plug.startswith(_NETWORK):
-        name = nic.plug.removeprefix(_NETWORK)
-        message = f"NIC {nic.mac} is on {name}, a network of its host's libvirt"
-        return [Refusal(code="nic-unsupported", message=message, fix=_NOT_PRIVATE)]
-    if nic.plug not in SUPPORTED:
-        message = f"NIC {nic.mac}: plug type {nic.plug!r} is not supported"
-        fix = "detach it, or put it on an Open vSwitch bridge, a Linux bridge or a macvtap"
-        return [Refusal(code="nic-unsupported", message=message, fix=fix)]
-    return []
+    against = plug_type(nic).against
+    return [against(nic)] if against is not None else []
 
 
 def twins(nics: Sequence[Nic]) -> list[Refusal]:
     """NICs of one VM with the same MAC: each is found by its MAC, so one would be taken for the other. A virtual
     function and its standby are meant to share one."""
-    found = Counter((nic.mac.lower(), nic.plug == HOSTDEV) for nic in nics)
+    found = Counter((nic.mac.lower(), plug_type(nic).hot_unplugged) for nic in nics)
     return [
         Refusal(
             code="nic-mac-twice",
@@ -195,25 +306,36 @@ def name_taken(nic: Nic, what: str) -> Refusal:
     return Refusal(code="device-name-taken", message=message, fix=fix)
 
 
+def _bridge_unknown(nic: Nic) -> Refusal:
+    message = f"nothing says which bridge NIC {nic.mac} belongs to"
+    return Refusal(code="nic-bridge-unknown", message=message, fix="add its tap to a bridge")
+
+
+def _port_unknown(nic: Nic) -> Refusal:
+    message = f"NIC {nic.mac} has no port id"
+    fix = "set external_ids:iface-id on its Open vSwitch interface"
+    return Refusal(code="nic-port-unknown", message=message, fix=fix)
+
+
+def _parent_unknown(nic: Nic) -> Refusal:
+    message = f"nothing says which device NIC {nic.mac} hangs on"
+    return Refusal(code="nic-parent-unknown", message=message, fix="name it: <source dev='...'/>")
+
+
+def _network_unknown(nic: Nic) -> Refusal:
+    message = f"nothing says which physical network {nic.pci}, the virtual function of NIC {nic.mac}, is on"
+    fix = "name the network's devices on its host: [network] physical_networks"
+    return Refusal(code="nic-network-unknown", message=message, fix=fix)
+
+
+_UNKNOWN: Final = {
+    "bridge": _bridge_unknown,
+    "port_id": _port_unknown,
+    "parent": _parent_unknown,
+    "physical_network": _network_unknown,
+}
+
+
 def unknowns(nic: Nic) -> list[Refusal]:
     """What must be known of a NIC of a supported type before a host can plug it, and is not."""
-    found = []
-    if nic.plug == MACVTAP:
-        if not nic.parent:
-            message = f"nothing says which device NIC {nic.mac} hangs on"
-            found.append(Refusal(code="nic-parent-unknown", message=message, fix="name it: <source dev='...'/>"))
-        return found
-    if nic.plug == HOSTDEV:
-        if not nic.physical_network:
-            message = f"nothing says which physical network {nic.pci}, the virtual function of NIC {nic.mac}, is on"
-            fix = "name the network's devices on its host: [network] physical_networks"
-            found.append(Refusal(code="nic-network-unknown", message=message, fix=fix))
-        return found
-    if not nic.bridge:
-        message = f"nothing says which bridge NIC {nic.mac} belongs to"
-        found.append(Refusal(code="nic-bridge-unknown", message=message, fix="add its tap to a bridge"))
-    if nic.plug in (OVS, HYBRID) and not nic.port_id:
-        message = f"NIC {nic.mac} has no port id"
-        fix = "set external_ids:iface-id on its Open vSwitch interface"
-        found.append(Refusal(code="nic-port-unknown", message=message, fix=fix))
-    return found
+    return [_UNKNOWN[field](nic) for field in plug_type(nic).needs if not getattr(nic, field)]

@@ -22,7 +22,7 @@ from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Migration
 from sterna.domain.model import Disk, Nic, RbdSource, Vm
-from sterna.domain.plugs import SUPPORTED
+from sterna.domain.plugs import is_supported
 from sterna.domain.references import Kind, Reference, numbers
 from sterna.domain.trouble import Trouble
 
@@ -280,7 +280,7 @@ def _nic(nic: Nic | DestinationNic) -> None:
     for name in ("bridge", "device", "port_id", "parent", "mode"):
         word = getattr(nic, name)
         # of such a NIC these may be a socket's path, say
-        right = _DEVICE.fullmatch if nic.plug in SUPPORTED else _plain
+        right = _DEVICE.fullmatch if is_supported(nic) else _plain
         _demand(not word or bool(right(word)), f"{what}: {name}", word)
     _demand(not nic.pci or bool(_PCI.fullmatch(nic.pci)), f"{what}: pci", nic.pci)
     _demand(nic.vlan is None or 0 <= nic.vlan < 2**12, f"{what}: vlan", nic.vlan)

@@ -19,7 +19,7 @@ from sterna.adapters.libvirt.xml.metadata import NAMESPACE
 from sterna.adapters.libvirt.xml.render import render_live, render_persistent
 from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.model import DiskKind
-from sterna.domain.plugs import MADE_AHEAD, device_name
+from sterna.domain.plugs import device_name, plug_type
 
 PORT = "7d1c64c4-0000-4000-8000-0000000000aa"
 OVS = f"<virtualport type='openvswitch'><parameters interfaceid='{PORT}'{{more}}/></virtualport>"
@@ -140,7 +140,7 @@ def plan_for(live: str) -> CopyPlan:
         )
     nics = []
     for nic in vm.nics:
-        device = device_name(nic) if nic.plug in MADE_AHEAD else ""
+        device = device_name(nic) if plug_type(nic).made_ahead else ""
         facts: dict[str, Any] = {"mac": nic.mac, "plug": nic.plug, "device": device, "bridge": nic.bridge or ""}
         nics.append(
             DestinationNic(**facts, port_id=nic.port_id or "", vlan=nic.vlan, parent=nic.parent, mode=nic.mode)
@@ -196,7 +196,7 @@ def test_the_live_form_gets_a_device_name_and_nothing_else(nic: str) -> None:
     named = [part for part in parts(rendered) if part[0] != "devices/interface/target"]
     assert named == [part for part in parts(migratable) if part[0] != "devices/interface/target"]
     targets = [attributes for path, attributes, _ in parts(rendered) if path == "devices/interface/target"]
-    made = describe(running).nics[0].plug in MADE_AHEAD
+    made = plug_type(describe(running).nics[0]).made_ahead
     assert len(targets) == (1 if made or "<target" in INTERFACES[nic][1] else 0)
     assert all("managed" not in target and not target["dev"].startswith("vnet") for target in targets)
 

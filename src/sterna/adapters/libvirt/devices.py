@@ -10,10 +10,11 @@ from sterna.adapters.libvirt.observe import find
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.session.host import LibvirtHost
 from sterna.adapters.libvirt.xml.metadata import parse_xml, to_text
+from sterna.adapters.libvirt.xml.nic_forms import is_hot_unplugged
 from sterna.adapters.libvirt.xml.render import render_device
 from sterna.domain.errors import NotFound, Temporary
 from sterna.domain.model import Nic
-from sterna.domain.plugs import is_function
+from sterna.domain.plugs import plug_type
 
 _LETS_GO_S = 10.0
 """A guest lets go of a PCI device within a second or never; libvirt itself waits for 5 s."""
@@ -72,6 +73,6 @@ def _interface(domain: libvirt.virDomain, nic: Nic) -> str | None:
     for interface in parse_xml(domain.XMLDesc(0)).iterfind("devices/interface"):
         address = interface.find("mac")
         same = address is not None and (address.get("address") or "").lower() == nic.mac.lower()
-        if same and (interface.get("type") == "hostdev") == is_function(nic):
+        if same and is_hot_unplugged(interface) == plug_type(nic).hot_unplugged:
             return to_text(interface)
     return None

@@ -13,6 +13,7 @@ import libvirt
 
 from sterna.adapters.libvirt.qemu.monitor import Refused, ask
 from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
+from sterna.adapters.libvirt.xml.nic_forms import is_hot_unplugged
 from sterna.domain.jobs import (
     blocked_refusal,
     busy_refusal,
@@ -100,12 +101,13 @@ def _blockers(domain: Any) -> Iterator[Refusal]:
         reasons = ask(domain, "query-migrate").get("blocked-reasons", ())
     except Refused:
         return
-    taken_away = _hostdev_nics(parse_xml(domain.XMLDesc()))
+    taken_away = _nics_taken_away(parse_xml(domain.XMLDesc()))
     for reason in dict.fromkeys(reasons):
         if not (taken_away and ("vfio" in reason.lower() or any(a in reason for a in taken_away))):
             yield blocked_refusal(domain.name(), reason)
 
 
-def _hostdev_nics(domain: Element) -> list[str]:
+def _nics_taken_away(domain: Element) -> list[str]:
     """Names of NICs that are taken from the guest before the copy: what QEMU has against them does not count."""
-    return [alias.get("name", "") for alias in domain.iterfind("devices/interface[@type='hostdev']/alias")]
+    taken = (nic for nic in domain.iterfind("devices/interface") if is_hot_unplugged(nic))
+    return [alias.get("name", "") for nic in taken for alias in nic.iterfind("alias")]

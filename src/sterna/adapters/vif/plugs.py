@@ -1,6 +1,6 @@
 """Every plug type of one host behind one port: each NIC goes to the adapter of its own type.
 
-Made by `bootstrap.host`. A new plug type is one module, one line in `domain/plugs.py`, one line here.
+Made by `bootstrap.host`. What else a new plug type needs: docs/contributing/adding-a-plug-type.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sterna.adapters.vif.ovs import OvsVif
 from sterna.adapters.vif.ovsdb import TIMEOUT_S, OvsDb
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, SUPPORTED
+from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, is_supported
 from sterna.ports.vif import Vif
 
 
@@ -47,7 +47,7 @@ class Plugs:
 
     async def check(self, nic: Nic) -> list[Refusal]:
         """See the port; that a type is not supported is said elsewhere (`domain/plugs.py`). Raises Unreachable."""
-        if nic.plug in self._by_type or nic.plug not in SUPPORTED:
+        if nic.plug in self._by_type or not is_supported(nic):
             return await self._by_type[nic.plug].check(nic) if nic.plug in self._by_type else []
         message = f"NIC {nic.mac} needs Open vSwitch, which this host has not"
         fix = "install it and name its database in the agent's settings: [network] ovsdb"

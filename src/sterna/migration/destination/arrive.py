@@ -15,7 +15,7 @@ from sterna.domain.entries.destination import (
 from sterna.domain.entries.destination_notes import AutostartAtSource
 from sterna.domain.errors import Permanent, Temporary
 from sterna.domain.model import GuestState
-from sterna.domain.plugs import HOSTDEV
+from sterna.domain.plugs import plug_type
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE, SAVED
 from sterna.migration.context import Context
@@ -31,7 +31,7 @@ class ReadNetworkInfoAfter(Step[Context, NoPlan, NetworkInfoAfter]):
     async def do(self, ctx: Context, plan: NoPlan) -> NetworkInfoAfter:
         """The NICs that must be plugged now."""
         nics = ctx.history.get(VifsPlugged).nics
-        for nic in (n for n in nics if n.plug == HOSTDEV):
+        for nic in (n for n in nics if plug_type(n).hot_unplugged):
             if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state not in GONE:
                 await ctx.host.hypervisor.attach_nic(ctx.vm_uuid, nic)
         return NetworkInfoAfter(nics=nics)
@@ -50,7 +50,7 @@ class ActivateBindings(Step[Context, NoPlan, BindingsActivated]):
         has = {nic.mac for nic in (await ctx.host.hypervisor.vm(ctx.vm_uuid)).nics}
         for nic in ctx.history.get(VifsPlugged).nics:
             # one that somebody detached meanwhile is nobody's to wait for
-            if (nic.mac in has or nic.plug == HOSTDEV) and not await ctx.host.vif.wired(nic):
+            if (nic.mac in has or plug_type(nic).hot_unplugged) and not await ctx.host.vif.wired(nic):
                 raise Temporary(f"{nic.device or nic.mac} is not wired", fix="see to its bridge, or detach the NIC")
         return BindingsActivated(network=ctx.asked_network)
 

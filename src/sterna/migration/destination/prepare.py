@@ -31,7 +31,7 @@ from sterna.domain.errors import (
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Role
 from sterna.domain.model import DiskKind, Nic
-from sterna.domain.plugs import MADE_AHEAD, claimed, device_name
+from sterna.domain.plugs import claimed, device_name, plug_type
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.destination import promises, rollback
@@ -193,7 +193,7 @@ class PlugVifs(Step[Context, TapsToMake, VifsPlugged]):
 
     async def plan(self, ctx: Context) -> TapsToMake:
         """The taps about to be made."""
-        nics = (n for n in _nics_here(ctx) if n.plug in MADE_AHEAD)
+        nics = (n for n in _nics_here(ctx) if plug_type(n).made_ahead)
         return TapsToMake(taps=tuple(Tap(device=device_name(n), nic=n) for n in nics))
 
     async def do(self, ctx: Context, plan: TapsToMake) -> VifsPlugged:
@@ -201,7 +201,7 @@ class PlugVifs(Step[Context, TapsToMake, VifsPlugged]):
         plugged = []
         devices = {tap.nic.mac: tap.device for tap in plan.taps}
         for nic in _nics_here(ctx):
-            device = devices[nic.mac] if nic.plug in MADE_AHEAD else ""
+            device = devices[nic.mac] if plug_type(nic).made_ahead else ""
             plugged.append(await ctx.host.vif.plug(nic, vm_uuid=ctx.vm_uuid, device=device))
         return VifsPlugged(nics=tuple(plugged))
 

@@ -27,7 +27,7 @@ from sterna.domain.errors import (
 )
 from sterna.domain.jobs import occupied
 from sterna.domain.model import Disk
-from sterna.domain.plugs import HOSTDEV
+from sterna.domain.plugs import plug_type
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.kit.aborts import go_on
@@ -174,7 +174,7 @@ class DetachDevices(Step[Context, DevicesToDetach, Done]):
 
     async def plan(self, ctx: Context) -> DevicesToDetach:
         """The virtual functions the guest is about to lose."""
-        return DevicesToDetach(nics=tuple(n for n in ctx.vm_before().nics if n.plug == HOSTDEV))
+        return DevicesToDetach(nics=tuple(n for n in ctx.vm_before().nics if plug_type(n).hot_unplugged))
 
     async def do(self, ctx: Context, plan: DevicesToDetach) -> Done:
         """One by one; each is gone when the guest has let go of it. An abort is heard between them."""

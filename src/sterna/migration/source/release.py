@@ -14,7 +14,7 @@ from sterna.domain.errors import Permanent, StorageSilent, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk, DiskKind, GuestState
 from sterna.domain.pauses import words_of
-from sterna.domain.plugs import MADE_AHEAD, device_name
+from sterna.domain.plugs import device_name, plug_type
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE
@@ -84,7 +84,7 @@ class RemoveVifsAtSource(Step[Context, NoPlan, VifsRemoved]):
             # else gone already; a device of that name may be another VM's by now
             if port is not None and port.port_id == nic.port_id and await ctx.host.vif.unplug(port):
                 removed.append(port.device or f"what {nic.mac} was plugged into")
-            if nic.plug in MADE_AHEAD:
+            if plug_type(nic).made_ahead:
                 bare = device_name(nic)
                 if await ctx.host.vif.unplug(nic.model_copy(update={"device": bare})):
                     removed.append(bare)

@@ -27,7 +27,7 @@ from sterna.domain.entries.source import (
 from sterna.domain.errors import Cancelled, NotFound, Permanent, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk, DiskKind, GuestState, Observation, Vm
-from sterna.domain.plugs import HOSTDEV
+from sterna.domain.plugs import plug_type
 from sterna.domain.status import Status
 from sterna.domain.step import PivotPassed, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
@@ -310,7 +310,7 @@ class ProveSource(Step[Context, NoPlan, SourceProven]):
             f"disk {disk.target} is not what it was before" for disk in before.disks if not _as_was(disk, now)
         ]
         for nic in before.nics if not ended else ():
-            detached = nic.plug != HOSTDEV and nic.mac not in {n.mac for n in now.nics}
+            detached = not plug_type(nic).hot_unplugged and nic.mac not in {n.mac for n in now.nics}
             if detached:
                 changed.append(f"NIC {nic.mac} was detached")
             elif await ctx.host.vif.describe(nic) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.domain.copying import CopyPlan
 from sterna.domain.model import DiskKind
-from sterna.domain.plugs import HOSTDEV
+from sterna.domain.plugs import plug_type
 from sterna.sim.libvirt import qemu, streams
 from sterna.sim.libvirt.copying import SimCopy
 from sterna.sim.world.host import SimHost
@@ -47,7 +47,7 @@ def begin(world: World, here: SimHost, domain: SimDomain, plan: CopyPlan) -> Sim
 
 def _check_safe(here: SimHost, live: Definition, plan: CopyPlan) -> None:
     """libvirt refuses a file that is neither copied nor on a folder it knows to be shared."""
-    held = [n.pci for n in live.nics if n.plug == HOSTDEV]
+    held = [n.pci for n in live.nics if plug_type(n).hot_unplugged]
     if held:
         raise qemu.LibvirtSays(f"cannot migrate a domain with <hostdev mode='subsystem' type='pci'>: {held[0]}")
     copied = {d.target for d in plan.disks if d.copied}

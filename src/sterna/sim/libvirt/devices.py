@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sterna.domain.errors import NotFound, Permanent
 from sterna.domain.model import Data, Nic
-from sterna.domain.plugs import is_function
+from sterna.domain.plugs import plug_type
 from sterna.sim.libvirt import qemu
 from sterna.sim.world.things import SimDomain
 from sterna.sim.world.world import World
@@ -56,7 +56,7 @@ def attach_nic(world: World, host_name: str, uuid: str, nic: Nic) -> None:
 
 
 def _key(nic: Nic) -> tuple[str, bool]:
-    return nic.mac, is_function(nic)
+    return nic.mac, plug_type(nic).hot_unplugged
 
 
 def _running(world: World, host_name: str, uuid: str) -> SimDomain:

@@ -6,8 +6,8 @@ import uuid as uuids
 from dataclasses import replace
 
 from sterna.domain.errors import NotFound
-from sterna.domain.model import Disk, DiskKind, IscsiSource, Nic, SecretRef
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, PASSTHROUGH, hybrid_names
+from sterna.domain.model import DEFAULT_PLUG, Disk, DiskKind, IscsiSource, Nic, SecretRef
+from sterna.domain.plugs import PASSTHROUGH, Joins, hybrid_names, plug_type
 from sterna.domain.secrets import Secret
 from sterna.sim.libvirt import qemu
 from sterna.sim.world.host import SimHost
@@ -56,7 +56,9 @@ def add_vm(  # noqa: PLR0913 - a convenience for tests: every keyword is one fac
         name=name,
         memory_bytes=memory_bytes,
         disks=made,
-        nics=tuple(_make_nic(world, host, uuid, i, vlan, plug) for i, plug in enumerate(plugs or (OVS,) * nics)),
+        nics=tuple(
+            _make_nic(world, host, uuid, i, vlan, plug) for i, plug in enumerate(plugs or (DEFAULT_PLUG,) * nics)
+        ),
     )
     world.guests[uuid] = SimGuest(uuid, dirty_bytes_per_s)
     domain = host.domains[uuid] = SimDomain(uuid, inactive=definition, autostart=autostart and persistent)
@@ -111,7 +113,7 @@ def power_off(world: World, host_name: str) -> None:
     for uuid in tuple(host.domains):
         _end(world, host_name, uuid, reason="crashed", event="stopped", detail="failed")
     for device in sorted(host.taps):
-        if device in host.ports and host.ports[device].plug in (BRIDGE, MACVTAP):
+        if device in host.ports and plug_type(host.ports[device].plug).joins is not Joins.OPEN_VSWITCH:
             world.remove_port(host_name, device)
         else:
             world.remove_tap(host_name, device)
@@ -148,23 +150,23 @@ def _make_nic(world: World, host: SimHost, uuid: str, index: int, vlan: int | No
     seed = uuids.UUID(uuid).hex
     mac = f"52:54:00:{seed[0:2]}:{seed[2:4]}:{index:02x}"
     port_id = str(uuids.uuid5(uuids.UUID(uuid), f"port-{index}"))
-    if plug == BRIDGE:
-        return Nic(mac=mac, plug=BRIDGE, bridge="br-lan", mtu=1500)
-    if plug.startswith(MACVTAP):
-        mode = plug.partition(":")[2] or "bridge"
+    plug, _, mode = plug.partition(":")
+    kind = plug_type(plug)
+    if kind.joins is Joins.LINUX_BRIDGE:
+        return Nic(mac=mac, plug=plug, bridge="br-lan", mtu=1500)
+    if kind.joins is Joins.PARENT:
         parent = "phys1" if mode == PASSTHROUGH else "phys0"
-        return Nic(mac=mac, plug=MACVTAP, parent=parent, mode=mode, mtu=1500)
-    if plug == HOSTDEV:
+        return Nic(mac=mac, plug=plug, parent=parent, mode=mode or "bridge", mtu=1500)
+    if kind.joins is Joins.FUNCTION:
         used = {n.pci for d in host.domains.values() for n in d.definition.nics}
         mac = f"{mac[:-2]}00"  # its standby's, the first NIC's
-        return Nic(mac=mac, plug=HOSTDEV, pci=next(pci for pci in host.functions if pci not in used))
+        return Nic(mac=mac, plug=plug, pci=next(pci for pci in host.functions if pci not in used))
     world.bind(port_id, host.name, True)
-    if plug == HYBRID:
-        _plug_hybrid(
-            world, host, SimPort("", "br-int", vlan, 1500, {"iface-id": port_id, "vm-uuid": uuid}, mac=mac)
-        )
-        return Nic(mac=mac, plug=HYBRID, port_id=port_id, mtu=1500)
-    return Nic(mac=mac, plug="ovs", port_id=port_id, bridge="br-int", vlan=vlan, mtu=1500)
+    if kind.keeps_bridge:
+        ids = {"iface-id": port_id, "vm-uuid": uuid}
+        _plug_hybrid(world, host, SimPort("", "br-int", vlan, 1500, ids, plug=plug, mac=mac))
+        return Nic(mac=mac, plug=plug, port_id=port_id, mtu=1500)
+    return Nic(mac=mac, plug=plug, port_id=port_id, bridge="br-int", vlan=vlan, mtu=1500)
 
 
 def _plug_hybrid(world: World, host: SimHost, like: SimPort) -> None:
@@ -173,7 +175,7 @@ def _plug_hybrid(world: World, host: SimHost, like: SimPort) -> None:
     for name in names:
         world.add_link(host.name, name)
     ids = {"iface-status": "active", "attached-mac": like.mac}
-    port = replace(like, device=names[2], plug=HYBRID, external_ids=like.external_ids | ids)
+    port = replace(like, device=names[2], external_ids=like.external_ids | ids)
     world.put_port(host.name, port)
 
 

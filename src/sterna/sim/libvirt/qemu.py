@@ -6,11 +6,11 @@ from collections.abc import Container
 from dataclasses import replace
 
 from sterna.domain.model import Disk, DiskKind, GuestState, Nic
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, PASSTHROUGH, hybrid_names
+from sterna.domain.plugs import PASSTHROUGH, Joins, hybrid_names, plug_type
 from sterna.domain.secrets import refers
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.iscsi import Session
-from sterna.sim.world.things import INCOMING, Definition, SimDomain, SimPort
+from sterna.sim.world.things import INCOMING, TAP_BEHIND, Definition, SimDomain, SimPort
 from sterna.sim.world.world import World
 
 
@@ -104,9 +104,10 @@ def _check_needs(world: World, host: SimHost, live: Definition) -> None:
 
 def check_nic(host: SimHost, nic: Nic) -> None:
     """May a QEMU be given this NIC? Raises LibvirtSays."""
-    if nic.plug == MACVTAP:
+    joins = plug_type(nic).joins
+    if joins is Joins.PARENT:
         _check_parent(host, nic)
-    elif nic.plug == HOSTDEV:
+    elif joins is Joins.FUNCTION:
         _check_function(host, nic)
     elif nic.managed:
         bridge, there = _bridge_for(host, nic)
@@ -122,9 +123,10 @@ def check_nic(host: SimHost, nic: Nic) -> None:
 
 def _bridge_for(host: SimHost, nic: Nic) -> tuple[str | None, Container[str | None]]:
     """The bridge that libvirt would put a tap of its own on, and the bridges of that kind."""
-    if nic.plug == HYBRID:
+    kind = plug_type(nic)
+    if kind.keeps_bridge:
         return hybrid_names(nic.port_id or "")[0], host.links
-    return nic.bridge, host.linux_bridges if nic.plug == BRIDGE else host.bridges
+    return nic.bridge, host.linux_bridges if kind.joins is Joins.LINUX_BRIDGE else host.bridges
 
 
 def _check_function(host: SimHost, nic: Nic) -> None:
@@ -198,17 +200,19 @@ def _open_files(host: SimHost, uuid: str, live: Definition, *, held: bool) -> No
 
 def plugged_by_libvirt(world: World, host: SimHost, uuid: str, nic: Nic) -> Nic:
     """Make what libvirt makes for this NIC; the NIC with its device."""
-    if nic.plug == HOSTDEV:
+    kind = plug_type(nic)
+    if kind.joins is Joins.FUNCTION:
         return nic
-    if nic.plug == MACVTAP:
+    if kind.joins is Joins.PARENT:
         device = host.free_macvtap()
-        port = SimPort(device, nic.parent or "", mtu=nic.mtu, plug=MACVTAP, mac=nic.mac, mode=nic.mode)
+        port = SimPort(device, nic.parent or "", mtu=nic.mtu, plug=nic.plug, mac=nic.mac, mode=nic.mode)
         world.add_port(host.name, port)
         return nic.model_copy(update={"device": device})
     device = nic.device or host.free_vnet()
-    if nic.plug in (BRIDGE, HYBRID):
+    if kind.keeps_bridge or kind.joins is Joins.LINUX_BRIDGE:
         bridge, _ = _bridge_for(host, nic)
-        world.add_port(host.name, SimPort(device, bridge or "", mtu=nic.mtu, plug=BRIDGE, mac=nic.mac))
+        plug = TAP_BEHIND if kind.keeps_bridge else nic.plug
+        world.add_port(host.name, SimPort(device, bridge or "", mtu=nic.mtu, plug=plug, mac=nic.mac))
         return nic.model_copy(update={"device": device})
     external_ids = {
         "attached-mac": nic.mac,

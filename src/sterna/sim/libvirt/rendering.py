@@ -7,7 +7,7 @@ from dataclasses import replace
 from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Disk, Nic
-from sterna.domain.plugs import HOSTDEV, MACVTAP, is_function
+from sterna.domain.plugs import Joins, plug_type
 from sterna.sim.world.things import Definition
 
 
@@ -16,8 +16,8 @@ def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
 
     Raises Permanent where the plan names a disk or NIC the VM does not have, or misses one of its NICs.
     """
-    made = {n.mac: n for n in plan.nics if not is_function(n)}  # functions come after the copy
-    present = [n for n in source.nics if not is_function(n)]
+    made = {n.mac: n for n in plan.nics if not plug_type(n).hot_unplugged}  # functions come after the copy
+    present = [n for n in source.nics if not plug_type(n).hot_unplugged]
     for nic in present:
         if nic.mac not in made:
             raise Permanent(f"the plan says nothing of NIC {nic.mac}", fix="prepare the destination again")
@@ -32,15 +32,15 @@ def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
 def persistent_definition(live: Definition, inactive: Definition | None, plan: CopyPlan) -> Definition:
     """PERSIST_XML: the same disks, NICs plugged by libvirt itself at a cold start."""
     cold = inactive or live
-    made = {(n.mac, is_function(n)): n for n in plan.nics}
-    nics = tuple(_cold(n, made.get((n.mac, is_function(n)))) for n in cold.nics)
+    made = {(n.mac, plug_type(n).hot_unplugged): n for n in plan.nics}
+    nics = tuple(_cold(n, made.get((n.mac, plug_type(n).hot_unplugged))) for n in cold.nics)
     return replace(cold, nics=nics, disks=_disks(cold.disks, plan), epoch=plan.epoch)
 
 
 def _live(nic: Nic, made: DestinationNic) -> Nic:
     """As the source has it, plugged by libvirt with a device of the name that P10 used."""
-    if made.plug == MACVTAP:
-        return _macvtap(nic, made)
+    if plug_type(made).joins is Joins.PARENT:
+        return _on_parent(nic, made)
     return Nic(
         mac=nic.mac,
         plug=made.plug,
@@ -52,16 +52,16 @@ def _live(nic: Nic, made: DestinationNic) -> Nic:
     )
 
 
-def _macvtap(nic: Nic, made: DestinationNic) -> Nic:
+def _on_parent(nic: Nic, made: DestinationNic) -> Nic:
     port = made.port_id or nic.port_id
     return Nic(mac=nic.mac, plug=made.plug, parent=made.parent, mode=made.mode, mtu=made.mtu, port_id=port)
 
 
 def _cold(nic: Nic, made: DestinationNic | None) -> Nic:
     """The form in which libvirt plugs it itself."""
-    if made is not None and made.plug == MACVTAP:
-        return _macvtap(nic, made)
-    if made is not None and made.plug == HOSTDEV:
+    if made is not None and plug_type(made).joins is Joins.PARENT:
+        return _on_parent(nic, made)
+    if made is not None and plug_type(made).hot_unplugged:
         return nic.model_copy(update={"pci": made.pci})
     update: dict[str, object] = {"device": None, "managed": True}
     if made is not None:

@@ -10,20 +10,19 @@ from collections.abc import Collection
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import (
-    BRIDGE,
-    HOSTDEV,
-    HYBRID,
-    MACVTAP,
-    MADE_AHEAD,
-    OVS,
     PASSTHROUGH,
+    PLUG_TYPES,
+    Joins,
+    PlugType,
     carried_ids,
     claimed,
     device_name,
     differs,
     hybrid_names,
+    is_supported,
     name_taken,
     no_bridge,
+    plug_type,
 )
 from sterna.ports.vif import MADE_BY
 from sterna.sim.ports.vif_hybrid import SimHybrid
@@ -40,13 +39,7 @@ class SimVif:
         self._world = world
         self._host = world.hosts[host]
         here = (world, self._host)
-        self._by_type: dict[str, SimSwitch | SimHybrid | SimMacvtap | SimHostdev] = {
-            HOSTDEV: SimHostdev(*here),
-            OVS: SimSwitch(*here, OVS),
-            BRIDGE: SimSwitch(*here, BRIDGE),
-            HYBRID: SimHybrid(*here),
-            MACVTAP: SimMacvtap(*here),
-        }
+        self._by_type = {kind.name: _simulated(*here, kind) for kind in PLUG_TYPES if is_supported(kind.name)}
 
     async def describe(self, nic: Nic) -> Nic | None:
         """The NIC as it is plugged here; None where it is not, or of an unknown type."""
@@ -57,7 +50,7 @@ class SimVif:
         """What this host lacks for it."""
         await self._called()
         missing = self._by_type[nic.plug].check(nic) if nic.plug in self._by_type else []
-        return missing or (self._name_taken(nic) if nic.plug in MADE_AHEAD else [])
+        return missing or (self._name_taken(nic) if plug_type(nic).made_ahead else [])
 
     def _name_taken(self, nic: Nic) -> list[Refusal]:
         """A tap or a port of the name that its tap is to have, which is not its own."""
@@ -66,8 +59,9 @@ class SimVif:
         if port is None:
             is_used = device in self._host.taps and bool(self._host.users_of(device))
             return [name_taken(nic, "a tap that a process has open")] if is_used else []
-        bridge = hybrid_names(nic.port_id or "")[0] if nic.plug == HYBRID else nic.bridge
-        other = "" if nic.plug == HYBRID else differs(nic, port.external_ids)
+        behind = plug_type(nic).keeps_bridge
+        bridge = hybrid_names(nic.port_id or "")[0] if behind else nic.bridge
+        other = "" if behind else differs(nic, port.external_ids)
         if port.bridge == bridge and port.guest_mac == nic.mac.lower() and not other:
             return []
         return [name_taken(nic, f"a port of {port.bridge}, {other or 'of another NIC'}")]
@@ -95,9 +89,10 @@ class SimVif:
         device = nic.device or ""
         if device in self._host.taps and self._host.users_of(device):
             raise Conflict(f"a process has {device} open: left alone")
-        if nic.plug == OVS:
+        kind = plug_type(nic)
+        if kind.joins is Joins.OPEN_VSWITCH and not kind.keeps_bridge:
             self._world.remove_tap(self._host.name, device)
-        elif nic.plug in MADE_AHEAD:
+        elif kind.made_ahead:
             self._world.remove_port(self._host.name, device)
 
     async def wired(self, nic: Nic) -> bool:
@@ -190,8 +185,9 @@ class SimHostdev:
 class SimSwitch:
     """A tap on an Open vSwitch or a Linux bridge."""
 
-    def __init__(self, world: World, host: SimHost, plug: str) -> None:
-        self._world, self._host, self._plug = world, host, plug
+    def __init__(self, world: World, host: SimHost, kind: PlugType) -> None:
+        self._world, self._host, self._plug = world, host, kind.name
+        self._is_switch = kind.joins is Joins.OPEN_VSWITCH
 
     def describe(self, nic: Nic) -> Nic | None:
         """By device (if it carries the NIC's MAC), else by port id, else (Linux bridge) by MAC."""
@@ -204,14 +200,14 @@ class SimSwitch:
 
     def plug(self, nic: Nic, vm_uuid: str, device: str) -> Nic:
         """The tap on its bridge, marked; as it is already: nothing."""
-        if not nic.bridge or (not nic.port_id and self._plug == OVS):
+        if not nic.bridge or (not nic.port_id and self._is_switch):
             raise Permanent(f"NIC {nic.mac} has no bridge or no port id to be plugged with")
         for refusal in self.check(nic):
             raise NotFound(refusal.message, fix=refusal.fix)
-        ids = ids_for(nic, vm_uuid, status=self._plug == OVS)
+        ids = ids_for(nic, vm_uuid, status=self._is_switch)
         check_free(self._host.ports.get(device), nic.bridge, ids)
-        external_ids = (carried_ids(nic) if self._plug == OVS else {}) | ids | MADE_BY
-        mtu = nic.mtu or (1500 if self._plug == BRIDGE else None)
+        external_ids = (carried_ids(nic) if self._is_switch else {}) | ids | MADE_BY
+        mtu = nic.mtu or (None if self._is_switch else 1500)
         wanted = SimPort(device, nic.bridge, nic.vlan, mtu, external_ids, plug=self._plug, mac=nic.mac)
         if self._host.ports.get(device) != wanted or device not in self._host.taps:
             self._world.add_port(self._host.name, wanted)
@@ -234,11 +230,11 @@ class SimSwitch:
     def put_back(self, nic: Nic) -> bool:
         """Onto the switch; a Linux bridge has no agent that would take a port off."""
         device = nic.device or ""
-        if device not in self._host.taps or self._plug != OVS:
+        if device not in self._host.taps or not self._is_switch:
             return False
         if device not in self._host.ports:
             ids = dict(nic.external_ids)
-            port = SimPort(device, nic.bridge or "", nic.vlan, nic.mtu, ids, plug=OVS, mac=nic.mac)
+            port = SimPort(device, nic.bridge or "", nic.vlan, nic.mtu, ids, plug=self._plug, mac=nic.mac)
             self._world.put_port(self._host.name, port)
         return True
 
@@ -252,18 +248,18 @@ class SimSwitch:
 
     @property
     def _bridges(self) -> set[str]:
-        return set(self._host.bridges) if self._plug == OVS else self._host.linux_bridges
+        return set(self._host.bridges) if self._is_switch else self._host.linux_bridges
 
     @property
     def _forwards(self) -> bool:
-        return self._host.switch_forwards or self._plug == BRIDGE
+        return self._host.switch_forwards or not self._is_switch
 
     def _find(self, nic: Nic) -> SimPort | None:
         here = [p for p in self._host.ports.values() if p.plug == self._plug and not p.bridge.startswith("qbr")]
         mine = [p for p in here if p.guest_mac == nic.mac.lower()]
         by_port = [p for p in here if nic.port_id and p.external_ids.get("iface-id") == nic.port_id]
         by_name = [p for p in mine if p.device == nic.device]
-        if self._plug == BRIDGE:
+        if not self._is_switch:
             known = [p for p in mine if p.external_ids.get("iface-id") in (None, nic.port_id) or not nic.port_id]
             return next(iter([*[p for p in by_name if p in known], *known]), None)
         return by_name[0] if by_name else (by_port[-1] if by_port else None)
@@ -326,6 +322,19 @@ class SimMacvtap:
         return []
 
     def _find(self, nic: Nic) -> SimPort | None:
-        mine = [p for p in self._host.ports.values() if p.plug == MACVTAP and p.guest_mac == nic.mac.lower()]
+        mine = [p for p in self._host.ports.values() if p.plug == nic.plug and p.guest_mac == nic.mac.lower()]
         mine.sort(key=lambda p: p.device != nic.device)
         return mine[0] if mine else None
+
+
+def _simulated(world: World, host: SimHost, kind: PlugType) -> SimSwitch | SimHybrid | SimMacvtap | SimHostdev:
+    """A plug type on a host, by what a NIC is a part of there."""
+    if kind.keeps_bridge:
+        return SimHybrid(world, host, kind)
+    match kind.joins:
+        case Joins.PARENT:
+            return SimMacvtap(world, host)
+        case Joins.FUNCTION:
+            return SimHostdev(world, host)
+        case _:
+            return SimSwitch(world, host, kind)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import (
-    BRIDGE,
-    HYBRID,
+    PlugType,
     between_taken,
     carried_ids,
     differs,
@@ -17,15 +16,15 @@ from sterna.domain.plugs import (
 from sterna.ports.vif import MADE_BY
 from sterna.sim.ports.vif_ports import as_seen, check_free, ids_for, is_made_ahead
 from sterna.sim.world.host import SimHost
-from sterna.sim.world.things import SimPort
+from sterna.sim.world.things import TAP_BEHIND, SimPort
 from sterna.sim.world.world import World
 
 
 class SimHybrid:
     """OVS hybrid plug of one host."""
 
-    def __init__(self, world: World, host: SimHost) -> None:
-        self._world, self._host = world, host
+    def __init__(self, world: World, host: SimHost, kind: PlugType) -> None:
+        self._world, self._host, self._plug = world, host, kind.name
 
     def describe(self, nic: Nic) -> Nic | None:
         """Through the bridge its tap is on, else by port id; `device` is the tap."""
@@ -60,11 +59,11 @@ class SimHybrid:
         for name in (between, inner, outer):
             self._world.add_link(here, name)
         external_ids = carried_ids(nic) | ids | MADE_BY
-        port = SimPort(outer, nic.bridge, nic.vlan, nic.mtu, external_ids, plug=HYBRID, mac=nic.mac)
+        port = SimPort(outer, nic.bridge, nic.vlan, nic.mtu, external_ids, plug=self._plug, mac=nic.mac)
         if self._host.ports.get(outer) != port:
             self._world.put_port(here, port)
         marks = ids_for(nic, vm_uuid, status=False) | MADE_BY
-        tap = SimPort(device, between, mtu=nic.mtu, external_ids=marks, plug=BRIDGE, mac=nic.mac)
+        tap = SimPort(device, between, mtu=nic.mtu, external_ids=marks, plug=TAP_BEHIND, mac=nic.mac)
         if self._host.ports.get(device) != tap or device not in self._host.taps:
             self._world.add_port(here, tap)
         return nic.model_copy(update={"device": device, "managed": False, "external_ids": dict(external_ids)})
@@ -103,7 +102,7 @@ class SimHybrid:
             return False
         if outer not in self._host.ports:
             ids = dict(nic.external_ids)
-            port = SimPort(outer, nic.bridge or "", nic.vlan, nic.mtu, ids, plug=HYBRID, mac=nic.mac)
+            port = SimPort(outer, nic.bridge or "", nic.vlan, nic.mtu, ids, plug=self._plug, mac=nic.mac)
             self._world.put_port(self._host.name, port)
         return True
 
@@ -111,8 +110,8 @@ class SimHybrid:
         """The ports Sterna made; without `device` where the tap is gone."""
         found = []
         for port in self._host.ports.values():
-            if port.plug == HYBRID and is_made_ahead(port):
-                seen = as_seen(Nic(mac=port.guest_mac, plug=HYBRID, managed=False), port)
+            if port.plug == self._plug and is_made_ahead(port):
+                seen = as_seen(Nic(mac=port.guest_mac, plug=self._plug, managed=False), port)
                 device = self._tap_on(f"qbr{port.device.removeprefix('qvo')}", None)
                 found.append(seen.model_copy(update={"mtu": None, "device": device}))
         return found

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sterna.domain.errors import Unreachable
 from sterna.domain.hosts import Abilities
-from sterna.domain.plugs import MACVTAP
+from sterna.domain.plugs import Joins, plug_type
 from sterna.sim.world.things import GIB, SimDomain, SimFile, SimFolder, SimPort, SimSecret
 
 
@@ -157,7 +157,7 @@ class SimHost:
 
     def on_parent(self, parent: str) -> list[SimPort]:
         """The macvtaps that hang on a device."""
-        return [p for p in self.ports.values() if p.plug == MACVTAP and p.bridge == parent]
+        return [p for p in self.ports.values() if plug_type(p.plug).joins is Joins.PARENT and p.bridge == parent]
 
     def users_of(self, device: str) -> list[SimDomain]:
         """Active domains whose NIC is that device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sterna.domain.model import Disk, DiskKind, Nic
-from sterna.domain.plugs import HOSTDEV, HYBRID, hybrid_names
+from sterna.domain.plugs import hybrid_names, plug_type
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.iscsi import SimIscsi
 from sterna.sim.world.things import SimDomain, SimGuest
@@ -33,7 +33,7 @@ def missing(host: SimHost, iscsi: SimIscsi, guest: SimGuest, domain: SimDomain) 
 
 
 def _nic(host: SimHost, nic: Nic) -> Iterator[str]:
-    if nic.plug == HOSTDEV:
+    if plug_type(nic).hot_unplugged:
         if nic.pci not in host.functions:
             yield f"NIC {nic.mac}: there is no virtual function {nic.pci}"
         return
@@ -42,7 +42,7 @@ def _nic(host: SimHost, nic: Nic) -> Iterator[str]:
         yield f"NIC {nic.mac}: its tap {device} is gone"
     if device not in host.ports:
         yield f"NIC {nic.mac}: its tap {device} is on no bridge"
-    if nic.plug == HYBRID:
+    if plug_type(nic).keeps_bridge:
         between, inner, outer = hybrid_names(nic.port_id or "")
         if outer not in host.ports or not {between, inner, outer} <= host.links:
             yield f"NIC {nic.mac}: nothing joins {between} and the switch"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from sterna.domain.plugs import OVS
+from sterna.domain.model import DEFAULT_PLUG
 from sterna.sim.world.things import Definition, SimDomain
 from sterna.sim.world.world import World
 
@@ -63,7 +63,7 @@ def take(world: World, name: str) -> HostSnapshot:
         domains={uuid: _domain(domain) for uuid, domain in sorted(host.domains.items())},
         ports={
             p.device: {"bridge": p.bridge, "tag": p.tag, "mtu": p.mtu, "external_ids": dict(p.external_ids)}
-            | ({"plug": p.plug, "mac": p.mac, "mode": p.mode} if p.plug != OVS else {})
+            | ({"plug": p.plug, "mac": p.mac, "mode": p.mode} if p.plug != DEFAULT_PLUG else {})
             for p in host.ports.values()
         },
         taps=tuple(sorted(host.taps)),

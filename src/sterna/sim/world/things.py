@@ -10,8 +10,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from sterna.domain.copying import CompletedJob, GuestLoad, JobSample
-from sterna.domain.model import Data, Disk, GuestState, Nic, Refusal, StateFile
-from sterna.domain.plugs import OVS
+from sterna.domain.model import DEFAULT_PLUG, Data, Disk, GuestState, Nic, Refusal, StateFile
 from sterna.domain.secrets import Secret
 
 MIB = 1024 * 1024
@@ -55,6 +54,10 @@ class SimFolder:
         return self.capacity_bytes - sum(f.allocated_bytes for f in self.files.values())
 
 
+TAP_BEHIND = "behind"
+"""`SimPort.plug` of a tap on the bridge that a hybrid plug puts between it and the switch."""
+
+
 @dataclass
 class SimPort:
     """A port of one of the host's switches or bridges. It forwards only while its tap exists."""
@@ -64,9 +67,9 @@ class SimPort:
     tag: int | None = None
     mtu: int | None = None
     external_ids: dict[str, str] = field(default_factory=dict)
-    plug: str = OVS
-    """How it is plugged: a port of Open vSwitch (`ovs`; `ovs-hybrid`: the veth's end), a tap on a Linux bridge
-    (`bridge`), a macvtap (`bridge` is its parent)."""
+    plug: str = DEFAULT_PLUG
+    """How it is plugged: a port of Open vSwitch (of a hybrid plug: the veth's end), a tap on a Linux bridge, or a
+    device on a parent (then `bridge` is that parent)."""
     mac: str = ""
     """Of the guest's NIC behind it, as the device itself shows it."""
     mode: str | None = None

@@ -11,17 +11,16 @@ from lxml import etree
 
 from sterna.adapters.libvirt.xml.metadata import (
     Element,
-    NicFacts,
     find_own,
     parse_xml,
     read_epoch,
     read_image,
     read_nics,
 )
+from sterna.adapters.libvirt.xml.nic_forms import any_location, pci_address, read_nic
 from sterna.adapters.libvirt.xml.references import unjudged
 from sterna.adapters.libvirt.xml.sizes import size_of
-from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, Nic, RbdSource, SecretRef, StateFile, Vm
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER
+from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, RbdSource, SecretRef, StateFile, Vm
 
 TPM_FOLDER = "/var/lib/libvirt/swtpm"
 """Where libvirt keeps the state of emulated TPMs: a folder for each UUID."""
@@ -90,7 +89,7 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         chain=tuple(dict.fromkeys(_below(disk))),
         data_file=_attr(disk, "source/dataStore/source", "file") or None,
         optional=_attr(disk, "source", "startupPolicy") in ("optional", "requisite"),
-        backing_path=_any_location(backing) if backing is not None else None,
+        backing_path=any_location(backing) if backing is not None else None,
         backing_format=_backing_format(disk),
         detail=detail,
     )
@@ -102,10 +101,10 @@ def _below(disk: Element) -> Iterator[str]:
         source = store.find("source")
         if (
             source is not None
-            and _any_location(source)
+            and any_location(source)
             and not any(a.tag == "mirror" for a in store.iterancestors())
         ):
-            place = _any_location(source)
+            place = any_location(source)
             yield place if place.startswith("/") else f"{source.get('protocol', 'volume')}://{place}"
 
 
@@ -134,7 +133,7 @@ def _backing_format(disk: Element) -> str | None:
 
 def _disk_source(disk: Element, source: Element | None) -> tuple[DiskKind, str | None, IscsiSource | None, str]:
     kind = disk.get("type", "file")
-    if source is None or not _any_location(source):
+    if source is None or not any_location(source):
         empty = disk.get("device") in ("cdrom", "floppy")
         return (DiskKind.EMPTY if empty else DiskKind.OTHER), None, None, "" if empty else f"{kind} without source"
     if kind == "file":
@@ -148,7 +147,7 @@ def _disk_source(disk: Element, source: Element | None) -> tuple[DiskKind, str |
         return DiskKind.RBD, None, None, ""
     if kind == "network":
         return DiskKind.OTHER, None, None, f"network disk over {source.get('protocol')}: {source.get('name')}"
-    return DiskKind.OTHER, None, None, f"{kind} disk {_any_location(source)}"
+    return DiskKind.OTHER, None, None, f"{kind} disk {any_location(source)}"
 
 
 def _iscsi(source: Element) -> tuple[IscsiSource | None, str]:
@@ -174,95 +173,6 @@ def _rbd(source: Element) -> RbdSource:
     hosts = source.findall("host")
     monitors = tuple(f"{host.get('name', '')}:{host.get('port', '6789')}" for host in hosts)
     return RbdSource(name=source.get("name", ""), monitors=monitors)
-
-
-def _any_location(source: Element) -> str:
-    """Whatever attribute says where a <source> is."""
-    for name in ("file", "dev", "name", "dir", "volume", "path", "namespace"):
-        if source.get(name):
-            return str(source.get(name))
-    return ""
-
-
-def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
-    """One <interface>, its plug type one of `domain/plugs.py` where Sterna supports it.
-
-    Port id: Sterna's metadata, else the XML's interfaceid. Bridge and VLAN: the XML where it says them. The bridge
-    of a hybrid plug is the switch's, which only the metadata names.
-    """
-    mac = _attr(interface, "mac", "address").lower()
-    fact = NicFacts(mac=mac)
-    if interface.get("type") != "hostdev":  # else what is remembered is about its standby, which has the same MAC
-        fact = remembered.get(mac, fact)
-    vport = interface.find("virtualport")
-    params = vport.find("parameters") if vport is not None else None
-    mtu = _attr(interface, "mtu", "size")
-    plug = plug_of(interface, fact.plug)
-    return Nic(
-        mac=mac,
-        plug=plug,
-        port_id=fact.port_id or (params.get("interfaceid") if params is not None else None),
-        bridge=fact.bridge if plug == HYBRID else (_attr(interface, "source", "bridge") or fact.bridge),
-        vlan=fact.vlan if interface.get("type") == "ethernet" else read_vlan(interface),
-        mtu=int(mtu) if mtu else None,
-        device=_device(interface, plug),
-        managed=_attr(interface, "target", "managed") != "no",
-        parent=_attr(interface, "source", "dev") or None if plug == MACVTAP else None,
-        mode=_attr(interface, "source", "mode") or "vepa" if plug == MACVTAP else None,
-        pci=pci_address(interface.find("source/address")) if plug == HOSTDEV else None,
-    )
-
-
-def read_vlan(interface: Element) -> int | None:
-    """The single access VLAN; None where there is none, or a trunk."""
-    tags = interface.findall("vlan/tag")
-    trunk = _attr(interface, "vlan", "trunk") == "yes" or any(tag.get("nativeMode") for tag in tags)
-    return int(tags[0].get("id", "0")) if len(tags) == 1 and not trunk else None
-
-
-def _device(interface: Element, plug: str) -> str | None:
-    if plug == VHOSTUSER:
-        return _attr(interface, "source", "path") or None
-    return _attr(interface, "target", "dev") or None
-
-
-def plug_of(interface: Element, remembered: str | None) -> str:
-    """Its plug type, one of `domain/plugs.py`, else `other: ` and what the XML says.
-
-    `remembered`: the type of a tap made ahead, which the XML does not say.
-    """
-    kind, port = interface.get("type", ""), _attr(interface, "virtualport", "type")
-    if kind == "vhostuser":
-        return VHOSTUSER
-    if kind == "hostdev" and _attr(interface, "source/address", "type") == "pci" and not port:
-        return HOSTDEV
-    if kind == "direct" and not port and interface.find("vlan") is None:
-        return MACVTAP
-    if kind == "bridge" and port == "openvswitch":
-        return OVS
-    if kind == "bridge" and not port:
-        return _linux_bridge(interface)
-    if kind == "ethernet" and _attr(interface, "target", "managed") == "no":
-        return remembered or OVS
-    return f"other: {_unplugged_kind(interface, kind)}".rstrip()
-
-
-def _linux_bridge(interface: Element) -> str:
-    name = _attr(interface, "source", "bridge")
-    if interface.find("vlan") is not None:
-        return f"other: VLAN {read_vlan(interface)} of the Linux bridge {name}"
-    return HYBRID if name.startswith("qbr") else BRIDGE
-
-
-def _unplugged_kind(interface: Element, kind: str) -> str:
-    """In words: the plug type that is not supported."""
-    if kind == "bridge":
-        port = _attr(interface, "virtualport", "type")
-        return f"bridge {_attr(interface, 'source', 'bridge')} with virtualport {port}"
-    if kind == "ethernet":
-        return "ethernet with a tap that libvirt makes"
-    source = interface.find("source")
-    return f"{kind} {_any_location(source) if source is not None else ''}"
 
 
 def _firmware(domain: Element) -> Iterator[StateFile]:
@@ -334,14 +244,6 @@ def _hostdev(device: Element) -> str:
         return f"hostdev {pci_address(address)}"
     where = address.get("uuid") if address is not None and address.get("uuid") else ""
     return f"hostdev {device.get('type') or device.get('mode') or ''} {where}".rstrip()
-
-
-def pci_address(address: Element | None) -> str | None:
-    """A <source>'s PCI <address> as the kernel writes it: `0000:3b:02.4`."""
-    if address is None:
-        return None
-    part = {k: int(address.get(k, "0"), 16) for k in ("domain", "bus", "slot", "function")}
-    return f"{part['domain']:04x}:{part['bus']:02x}:{part['slot']:02x}.{part['function']:x}"
 
 
 def _attr(element: Element, child: str, name: str) -> str:

@@ -20,8 +20,7 @@ from lxml import etree
 
 from sterna.domain.errors import Permanent
 from sterna.domain.journal import LARGEST_EPOCH
-from sterna.domain.model import Data, Value
-from sterna.domain.plugs import OVS
+from sterna.domain.model import DEFAULT_PLUG, Data, Value
 
 NAMESPACE = "https://sterna.dev/xmlns/domain/1"
 PREFIX = "sterna"
@@ -128,7 +127,7 @@ def build_own(old: Element | None, *, epoch: int, migration_id: str, nics: Itera
     etree.SubElement(own, f"{{{NAMESPACE}}}migration").text = migration_id
     for nic in nics:
         values = {"mac": nic.mac, "port": nic.port_id, "bridge": nic.bridge}
-        values["plug"] = nic.plug if nic.plug != OVS else None
+        values["plug"] = nic.plug if nic.plug != DEFAULT_PLUG else None
         values["vlan"] = str(nic.vlan) if nic.vlan is not None else None
         etree.SubElement(own, f"{{{NAMESPACE}}}nic", {k: v for k, v in values.items() if v})
     replaced = {f"{{{NAMESPACE}}}{name}" for name in ("epoch", "migration", "nic")}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from sterna.adapters.libvirt.xml.describe import describe_domain, read_disk, read_vlan
+from sterna.adapters.libvirt.xml.describe import describe_domain, read_disk
 from sterna.adapters.libvirt.xml.holes import let_zeros_be_holes
 from sterna.adapters.libvirt.xml.listening import listen_at
 from sterna.adapters.libvirt.xml.metadata import (
@@ -24,13 +24,14 @@ from sterna.adapters.libvirt.xml.metadata import (
     read_nics,
     to_text,
 )
+from sterna.adapters.libvirt.xml.nic_forms import is_hot_unplugged, mac_of, place_device, read_vlan, write_nic
 from sterna.adapters.libvirt.xml.recovery_monitor import add_recovery_monitor, remove_recovery_monitor
-from sterna.adapters.libvirt.xml.replug import is_hostdev, mac_of, replug, to_cold, to_function, to_live
+from sterna.adapters.libvirt.xml.replug import to_cold, to_live
 from sterna.adapters.libvirt.xml.where import replace_disk, same_place
 from sterna.domain.copying import CopyPlan, DestinationNic
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic
-from sterna.domain.plugs import HOSTDEV, SUPPORTED, is_function
+from sterna.domain.plugs import is_supported, plug_type
 
 
 def render_live(xml: str, plan: CopyPlan) -> str:
@@ -43,11 +44,12 @@ def render_live(xml: str, plan: CopyPlan) -> str:
     facts, remembered = _facts(domain, plan), read_nics(find_own(domain))
     _replace_disks(domain, plan)
     listen_at(domain, plan.listens)
-    plugged = {nic.mac.lower(): nic for nic in plan.nics if not is_function(nic)}  # functions come after the copy
+    # functions come after the copy
+    plugged = {nic.mac.lower(): nic for nic in plan.nics if not plug_type(nic).hot_unplugged}
     _leave_out_functions(domain, plan)
     for interface in domain.iterfind("devices/interface"):
         mac = mac_of(interface)
-        if mac not in plugged or is_hostdev(interface):
+        if mac not in plugged or is_hot_unplugged(interface):
             raise Permanent(f"the plan says nothing of NIC {mac}", fix="prepare the destination again")
         to_live(interface, plugged.pop(mac), remembered)
     if plugged:
@@ -74,10 +76,10 @@ def render_persistent(xml: str, plan: CopyPlan, *, live: str) -> str:
         seen = read_disk(disk)
         if seen.target in wanted and seen.target in there and same_place(seen, there[seen.target]):
             replace_disk(disk, wanted[seen.target])
-    plugged = {(nic.mac.lower(), is_function(nic)): nic for nic in plan.nics}
-    was = {(mac_of(i), is_hostdev(i)): i for i in running.iterfind("devices/interface")}
+    plugged = {(nic.mac.lower(), plug_type(nic).hot_unplugged): nic for nic in plan.nics}
+    was = {(mac_of(i), is_hot_unplugged(i)): i for i in running.iterfind("devices/interface")}
     for interface in domain.iterfind("devices/interface"):
-        key = (mac_of(interface), is_hostdev(interface))
+        key = (mac_of(interface), is_hot_unplugged(interface))
         if key in plugged:
             to_cold(interface, plugged[key], remembered, was.get(key))
     listen_at(domain, plan.listens)
@@ -94,7 +96,7 @@ def own_metadata(xml: str, *, epoch: int, migration_id: str) -> str:
     nics = [
         NicFacts(mac=nic.mac, port_id=nic.port_id, bridge=nic.bridge, vlan=nic.vlan, plug=nic.plug)
         for nic in describe_domain(domain).nics
-        if nic.plug in SUPPORTED and not is_function(nic)
+        if is_supported(nic) and not plug_type(nic).hot_unplugged
     ]
     return bare_text(build_own(find_own(domain), epoch=epoch, migration_id=migration_id, nics=nics))
 
@@ -106,7 +108,7 @@ def _facts(domain: Element, plan: CopyPlan) -> list[NicFacts]:
         if interface.find("vlan") is not None:
             vlans[mac_of(interface)] = read_vlan(interface)
     facts = []
-    for nic in (n for n in plan.nics if not is_function(n)):
+    for nic in (n for n in plan.nics if not plug_type(n).hot_unplugged):
         mac = nic.mac.lower()
         vlan = nic.vlan if nic.vlan is not None else vlans.get(mac)
         facts.append(NicFacts(mac=mac, port_id=nic.port_id, bridge=nic.bridge, vlan=vlan, plug=nic.plug))
@@ -117,24 +119,23 @@ def render_device(definition: str, nic: Nic) -> str:
     """The <interface> that gives a running guest this NIC: as its persistent definition has it, which also says
     what the guest sees; else the least there can be. A virtual function is `nic.pci`, whatever is written there."""
     for interface in parse_xml(definition).iterfind("devices/interface"):
-        if mac_of(interface) == nic.mac.lower() and is_hostdev(interface) == is_function(nic):
+        if mac_of(interface) == nic.mac.lower() and is_hot_unplugged(interface) == plug_type(nic).hot_unplugged:
             break
     else:
         interface = etree.Element("interface")
         etree.SubElement(interface, "mac", {"address": nic.mac})
         etree.SubElement(interface, "model", {"type": "virtio"})
-        replug(interface, DestinationNic.model_validate(nic.model_dump(exclude_none=True)), vlan=nic.vlan)
-    if nic.plug == HOSTDEV:
-        to_function(interface, nic)
+        write_nic(interface, DestinationNic.model_validate(nic.model_dump(exclude_none=True)), nic.vlan)
+    place_device(interface, nic)
     return to_text(interface)
 
 
 def _leave_out_functions(domain: Element, plan: CopyPlan) -> None:
     """Those the plan knows. The guest has lost them before a copy; before a rehearsal it still has them."""
-    known = {nic.mac.lower() for nic in plan.nics if is_function(nic)}
+    known = {nic.mac.lower() for nic in plan.nics if plug_type(nic).hot_unplugged}
     for devices in domain.iterfind("devices"):
         for interface in devices.findall("interface"):
-            if is_hostdev(interface) and mac_of(interface) in known:
+            if is_hot_unplugged(interface) and mac_of(interface) in known:
                 devices.remove(interface)
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from sterna.domain.bindings import Binding
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, as_bound
+from sterna.domain.plugs import PLUG_TYPES, as_bound
 
-_INTEGRATION_BRIDGE = "br-int"
-"""What an ML2/OVS or OVN binding means that names no bridge (before Neutron 13)."""
 _NO_SUCH_PLUG = {
     "vhostuser": "move it to a network whose hosts plug with kernel Open vSwitch, or detach it",
     "hw_veb": "detach the SR-IOV NIC first",
@@ -28,18 +26,12 @@ def nic_for(
         message = f"port {nic.port_id} of NIC {nic.mac} has no binding on {host}"
         fix = f"see that the network agent on {host} is alive under that name (openstack network agent list)"
         return Refusal(code="nic-not-bound", message=message, fix=fix)
-    details = binding.vif_details
     found = as_bound(nic).model_copy(
         update={"vlan": None, "managed": True, "mtu": mtu or nic.mtu, "addresses": addresses}
     )
-    if binding.vif_type == "ovs":
-        plug = HYBRID if details.get("ovs_hybrid_plug") else OVS
-        return found.model_copy(update={"plug": plug, "bridge": details.get("bridge_name") or _INTEGRATION_BRIDGE})
-    if binding.vif_type == "bridge" and details.get("bridge_name"):
-        return found.model_copy(update={"plug": BRIDGE, "bridge": details["bridge_name"]})
-    if binding.vif_type == "macvtap" and details.get("macvtap_source"):
-        below = {"parent": details["macvtap_source"], "mode": details.get("macvtap_mode") or "bridge"}
-        return found.model_copy(update={"plug": MACVTAP, "bridge": None} | below)
+    for kind in PLUG_TYPES:
+        if (fields := kind.bound(binding)) is not None:
+            return found.model_copy(update={"plug": kind.name} | fields)
     if not binding.bound:
         message = f"port {nic.port_id} of NIC {nic.mac} could not be bound on {host}: {binding.vif_type}"
         fix = f"see that the network agent on {host} is alive and has the port's physical network"
