@@ -54,6 +54,10 @@ class ScriptedCloud:
         self.revoked = 0
         """Tokens up to this number are answered 401."""
         self.token_life = TOKEN_LIFE
+        self.users: dict[str, dict[str, Any]] = {}
+        """Tokens that Keystone is asked about, and what it says of them."""
+        self.questions = 0
+        """How often it was."""
         self.refuse_login: Answer | None = None
         self.before_login: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
@@ -103,6 +107,12 @@ class ScriptedCloud:
 
     def _keystone(self, asked: Asked) -> Answer:
         self.before_login()
+        if asked.method == "GET" and asked.path.startswith("/identity/v3/auth/tokens"):
+            self.questions += 1
+            if int(asked.headers["x-auth-token"].removeprefix("token-")) <= self.revoked:
+                return Answer(401, {"error": {"code": 401, "message": "The request you have made requires auth"}})
+            found = self.users.get(asked.headers["x-subject-token"])
+            return Answer(200, {"token": found}) if found is not None else Answer(404, {"error": {"code": 404}})
         if asked.method == "GET":
             version = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": self.auth_url + "/"}]}
             return Answer(200, {"version": version})

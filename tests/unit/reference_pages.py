@@ -229,7 +229,8 @@ and runs no script. A browser asks for a name and a password: the password is a 
 Requests need a token: `Authorization: Bearer TOKEN`, or HTTP basic authentication with the token as the password.
 On the controller's Unix socket no token is needed where [`[access]`](configuration.md) gives the user a role. Roles
 are `viewer`, `operator` and `admin`; each may do what the one before it may. A token of the role `neutron` may only
-post Neutron's events. Every answer has the id of its request in `X-Request-Id`. A body has at most 1 MiB. One user
+post Neutron's events. Where `[access.keystone]` is set, a token of Keystone in `X-Auth-Token` does as well. Every
+answer has the id of its request in `X-Request-Id`. A body has at most 1 MiB. One user
 or token has at most 64 event streams.
 
 Sizes are in bytes and rates in bytes/s. Durations are in ms or s, as the field's name says. A value that nobody has
@@ -266,6 +267,8 @@ def _inlined(field: Json, known: Mapping[str, Json]) -> Json:
     """The field with what it refers to in its place."""
     if "anyOf" in field:
         return field | {"anyOf": [_inlined(one, known) for one in field["anyOf"]]}
+    if isinstance(inner := field.get("additionalProperties"), dict):
+        return field | {"additionalProperties": _inlined(inner, known)}
     return known[field["$ref"].rpartition("/")[2]] if "$ref" in field else field
 
 

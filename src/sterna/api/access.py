@@ -26,6 +26,7 @@ from sterna.api import browsers, problems
 from sterna.api.peers import Peer, PeerRoles
 from sterna.controller.controller import Controller
 from sterna.controller.intents.users import FixedToken
+from sterna.controller.intents.visitors import Visitors
 from sterna.domain.access import HOW_TO_GET_IN, NEEDS, Action, Actor, check
 from sterna.domain.errors import SternaError, Unauthenticated
 from sterna.domain.model import Data
@@ -50,6 +51,8 @@ class Doors:
     names: frozenset[str] = frozenset()
     """Under which names browsers may reach this API, besides its addresses."""
     peers: PeerRoles = field(default_factory=PeerRoles)
+    visitors: Visitors | None = None
+    """Users of Keystone."""
 
 
 class Need:
@@ -155,10 +158,13 @@ class Doorkeeper:
 
     async def _who(self, scope: Scope, peer: Peer | None) -> Actor | None:
         """Nobody, where nobody needs to be known. Raises Unauthenticated."""
-        told = _token(Headers(scope=scope).get("authorization"))
+        headers = Headers(scope=scope)
+        told, of_a_cloud = _token(headers.get("authorization")), headers.get("x-auth-token")
         try:
             if told is not None:
                 return await self._controller.users.holder(told, self._doors.tokens)
+            if of_a_cloud is not None and self._doors.visitors is not None:
+                return await self._doors.visitors.holder(of_a_cloud)
             return self._doors.peers.actor(peer)
         except SternaError:
             if scope["path"] in self._public:

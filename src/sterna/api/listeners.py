@@ -18,6 +18,7 @@ from sterna.api.peers import PeerRoles, group_id
 from sterna.config import ControllerSettings
 from sterna.config.access import AccessSettings, PeerRole
 from sterna.controller.intents.users import FixedToken
+from sterna.controller.intents.visitors import Visitors
 from sterna.domain.access import UserRole
 from sterna.domain.errors import BadRequest, Conflict, Permanent
 
@@ -29,11 +30,13 @@ BACKLOG = 2048
 """As uvicorn's: connections that wait to be accepted."""
 
 
-def doors_of(settings: AccessSettings) -> Doors:
+def doors_of(settings: AccessSettings, visitors: Visitors | None = None) -> Doors:
     """Who is let in."""
     tokens = tuple(FixedToken(name=t.name, role=t.role, digest=t.sha256) for t in settings.tokens)
     peers = PeerRoles(_role(settings.root_role), _role(settings.group_role), group_id(settings.group))
-    return Doors(tokens=tokens, names=frozenset(name.lower() for name in settings.names), peers=peers)
+    return Doors(
+        tokens=tokens, names=frozenset(name.lower() for name in settings.names), peers=peers, visitors=visitors
+    )
 
 
 def _role(told: PeerRole) -> UserRole | None:

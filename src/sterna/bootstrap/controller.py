@@ -11,17 +11,21 @@ from pathlib import Path
 
 import structlog
 
+from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away
 from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.systemd import show_state
+from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
 from sterna.api.listeners import doors_of, listening, tls_of
 from sterna.api.server import Server
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.process import join_bus, told_when_slow, until_told_to_stop
 from sterna.config import ControllerSettings, load
+from sterna.config.access import KeystoneSettings
 from sterna.controller.controller import Controller
+from sterna.controller.intents.visitors import Visitors
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.trust.identities import CONTROLLER_TOKEN, Kind
 from sterna.kit.clock import SystemClock
@@ -74,6 +78,27 @@ def _take_all_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def visitors_of(settings: KeystoneSettings) -> Visitors | None:
+    """Users of the cloud that these settings name; None where they name none. Raises BadRequest without the extra
+    `openstack`."""
+    if settings.auth_url is None or settings.username is None or settings.password is None:
+        return None
+    cloud = Cloud(
+        CloudAccess(
+            auth_url=settings.auth_url,
+            username=settings.username,
+            password=settings.password.get_secret_value(),
+            project=settings.project,
+            user_domain=settings.user_domain,
+            project_domain=settings.project_domain,
+            ca_file=str(settings.ca_file) if settings.ca_file else None,
+            timeout_s=settings.timeout_s,
+        )
+    )
+    users = KeystoneUsers(cloud, settings.auth_url)
+    return Visitors(users, SystemClock(), f"{settings.project}@{settings.project_domain}", settings.roles)
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
@@ -86,7 +111,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     log_to_stderr(settings.log_level, settings.log_format)
     _take_all_files()
     check_own(settings.identity, Kind.CONTROLLER)
-    doors, tls = doors_of(settings.access), tls_of(settings.access)
+    doors, tls = doors_of(settings.access, visitors_of(settings.access.keystone)), tls_of(settings.access)
 
     async def run(sockets: list[socket.socket]) -> None:
         bus = await join_bus(settings.bus, "controller", CONTROLLER_TOKEN, settings.identity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from sterna.config.section import Section
 from sterna.domain.access import UserRole
@@ -24,6 +24,38 @@ class FixedToken(Section):
     """What its holder may do: `viewer`, `operator`, `admin`, or `neutron` for Neutron's notifier alone."""
     sha256: str = Field(pattern=DIGEST)
     """SHA-256 of the token, in hexadecimal."""
+
+
+class KeystoneSettings(Section):
+    """The cloud whose users may use the API, and whose Neutron may post events. They send a token of Keystone in
+    `X-Auth-Token`. Needs the extra `openstack`."""
+
+    auth_url: str | None = None
+    """Keystone, e.g. `https://cloud.example:5000/v3`. Not set: no token of Keystone is accepted."""
+    username: str | None = None
+    """A user for the controller that may check tokens: with the role `service` in `project`. No default."""
+    password: SecretStr | None = None
+    """Password of `username`. Better in the environment: `STERNA_ACCESS__KEYSTONE__PASSWORD`. Never logged."""
+    project: str = "service"
+    """The project of `username`. Only tokens for this project are accepted, too."""
+    user_domain: str = "Default"
+    """The domain of `username`."""
+    project_domain: str = "Default"
+    """The domain of `project`."""
+    ca_file: Path | None = None
+    """CA certificates for Keystone. Not set: the system's."""
+    timeout_s: float = Field(default=10.0, gt=0)
+    """How long Keystone may take to answer, in seconds."""
+    roles: dict[str, UserRole] = {"service": UserRole.NEUTRON}
+    """What a role of Keystone in `project` may do here. By default services post events, and nobody else may do
+    anything. For people, add a role that only the cloud's administrators assign: `sterna_operator = "operator"`."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        missing = [key for key in ("username", "password") if getattr(self, key) is None]
+        if self.auth_url is not None and missing:
+            raise ValueError(f"auth_url needs {' and '.join(missing)}")
+        return self
 
 
 class AccessSettings(Section):
@@ -48,6 +80,8 @@ class AccessSettings(Section):
     another name in its `Host` header is refused."""
     tokens: tuple[FixedToken, ...] = ()
     """Tokens of the settings, each a table `[[access.tokens]]`."""
+
+    keystone: KeystoneSettings = KeystoneSettings()
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from sterna.domain.errors import Forbidden
@@ -72,11 +73,16 @@ HOW_TO_GET_IN = (
 )
 
 
+def highest(roles: Iterable[UserRole]) -> UserRole | None:
+    """The one that may most; None of none."""
+    return max(roles, key=list(UserRole).index, default=None)
+
+
 class Actor(Value):
     """Who asks, once that is known."""
 
     name: str
-    """`token:NAME`, or `user:NAME` of somebody on the controller's machine."""
+    """`token:NAME`, `user:NAME` of somebody on the controller's machine, or `keystone:USER@DOMAIN`."""
     role: UserRole
 
 

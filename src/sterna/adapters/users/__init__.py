@@ -1,0 +1,1 @@
+"""Where users of the API are known besides its own tokens."""

@@ -1,0 +1,64 @@
+"""Users that another service knows: whom its tokens stand for, and what they may do here."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime
+
+from sterna.domain.access import Actor, UserRole, highest
+from sterna.domain.errors import Forbidden, Unauthenticated
+from sterna.domain.plain_text import printable
+from sterna.kit.digests import digest_of
+from sterna.ports.clock import Clock
+from sterna.ports.users import Directory, Visitor
+
+KNOWN_S = 60.0
+"""So long a token that was found good is not asked about again, nor noticed to be revoked."""
+MOST_KNOWN = 1_000
+LONGEST_TOKEN = 8_192
+
+
+class Visitors:
+    """Of one service."""
+
+    def __init__(self, directory: Directory, clock: Clock, project: str, roles: Mapping[str, UserRole]) -> None:
+        """`project`: `PROJECT@DOMAIN`, the only one whose roles count. `roles`: the service's to ours."""
+        self._directory, self._clock, self._project, self._roles = directory, clock, project, roles
+        self._known: OrderedDict[str, tuple[float, Visitor]] = OrderedDict()
+        """By the token's hash: until when (monotonic, ms), and who it is."""
+
+    async def holder(self, token: str) -> Actor:
+        """Raises Unauthenticated for a token that the service does not know, Forbidden for a user without a role
+        here, Unreachable."""
+        visitor = await self._visitor(token) if 0 < len(token) <= LONGEST_TOKEN else None
+        if visitor is None or self._has_expired(visitor):
+            raise Unauthenticated("Keystone does not know this token, or it has expired", fix="get a new one")
+        name = f"keystone:{printable(visitor.name)}"
+        role = highest(self._roles[one] for one in visitor.roles if one in self._roles)
+        if visitor.project != self._project or role is None:
+            raise Forbidden(
+                f"{name} has no role here",
+                fix=f"use a token for the project {self._project}, with one of the roles "
+                f"{', '.join(sorted(self._roles))}",
+            )
+        return Actor(name=name, role=role)
+
+    async def _visitor(self, token: str) -> Visitor | None:
+        key, now_ms = digest_of(token), self._clock.monotonic_ms()
+        until_ms, visitor = self._known.get(key, (0.0, None))
+        if visitor is not None and now_ms < until_ms:
+            return visitor
+        self._known.pop(key, None)
+        visitor = await self._directory.visitor(token)
+        if visitor is not None:
+            self._known[key] = now_ms + KNOWN_S * 1000, visitor
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+        return visitor
+
+    def _has_expired(self, visitor: Visitor) -> bool:
+        try:
+            return datetime.fromisoformat(visitor.expires_at) <= self._clock.now()
+        except (TypeError, ValueError):
+            return True

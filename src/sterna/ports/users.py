@@ -1,0 +1,27 @@
+"""A service that knows users: Keystone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sterna.domain.model import Value
+
+
+class Visitor(Value):
+    """Whom a token of such a service stands for."""
+
+    name: str
+    """`USER@DOMAIN`."""
+    project: str = ""
+    """`PROJECT@DOMAIN` that the roles are for; '' where they are for none."""
+    roles: tuple[str, ...] = ()
+    """As the service calls them."""
+    expires_at: str
+    """ISO 8601."""
+
+
+class Directory(Protocol):
+    """Such a service."""
+
+    async def visitor(self, token: str) -> Visitor | None:
+        """None for a token it does not know, or that has expired. Raises Unreachable."""

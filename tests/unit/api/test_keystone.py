@@ -1,0 +1,162 @@
+"""Tokens of a cloud: who is let in with one, as Keystone says, and what happens while it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.adapters.users.keystone import KeystoneUsers
+from sterna.api.app import create_app
+from sterna.bootstrap.controller import visitors_of
+from sterna.config.access import KeystoneSettings
+from sterna.controller.intents import visitors as module
+from sterna.controller.intents.visitors import Visitors
+from sterna.domain.access import UserRole, highest
+from tests.scripted_cloud import ScriptedCloud
+
+from ..controller.conftest import World
+from .doors import DOORS, client
+
+DEFAULT = {"id": "default", "name": "Default"}
+ROLES = {"service": UserRole.NEUTRON, "sterna_operator": UserRole.OPERATOR, "sterna_admin": UserRole.ADMIN}
+EVENT = {"name": "network-vif-plugged", "server_uuid": "aaaaaaaa-0000-4000-8000-000000000001", "tag": "p-1"}
+HINTS = "/v2.1/os-server-external-events"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/controller.db"
+
+
+@pytest.fixture
+def keystone() -> Iterator[ScriptedCloud]:
+    with ScriptedCloud(lambda _: None) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def http(world: World, keystone: ScriptedCloud) -> httpx2.AsyncClient:
+    cloud = Cloud(CloudAccess(auth_url=keystone.auth_url, username="sterna", password="pw", timeout_s=5))
+    users = KeystoneUsers(cloud, keystone.auth_url)
+    visitors = Visitors(users, world.clock, "service@Default", ROLES)
+    return client(create_app(world.controller, replace(DOORS, visitors=visitors)), None, raises=False)
+
+
+def user(*roles: str, **more: Any) -> dict[str, Any]:
+    return {
+        "user": {"id": "1", "name": "mina", "domain": DEFAULT},
+        "project": {"id": "2", "name": "service", "domain": DEFAULT},
+        "roles": [{"id": r, "name": r} for r in roles],
+        "expires_at": "2100-01-01T00:00:00.000000Z",
+    } | more
+
+
+def sending(token: str) -> dict[str, str]:
+    return {"X-Auth-Token": token}
+
+
+async def test_a_user_of_the_cloud_may_what_its_role_there_means_here(
+    http: httpx2.AsyncClient, keystone: ScriptedCloud, world: World
+) -> None:
+    keystone.users["t-1"] = user("member", "sterna_operator")
+    on = {"maintenance": True}
+    assert (await http.patch("/v1/hosts/b", json=on, headers=sending("t-1"))).status_code == 200
+    refused = await http.get("/v1/log", headers=sending("t-1"))
+    assert refused.status_code == 403 and "keystone:mina@Default has the role operator" in refused.json()["detail"]
+    keystone.users["t-2"] = user("sterna_operator", "sterna_admin")
+    (line,) = (await http.get("/v1/log", headers=sending("t-2"))).json()["lines"]
+    assert (line["actor"], line["action"]) == ("keystone:mina@Default", "maintenance")
+
+
+async def test_neutrons_notifier_posts_events_and_no_more(
+    http: httpx2.AsyncClient, keystone: ScriptedCloud, world: World
+) -> None:
+    keystone.users["t"] = user("service", "admin")
+    assert (await http.post(HINTS, json={"events": [EVENT]}, headers=sending("t"))).status_code == 200
+    assert len(world.bus.announced) == 1
+    assert (await http.get("/v1/hosts", headers=sending("t"))).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        (user("member"), 403),
+        (user(), 403),
+        (user("sterna_admin", project={"id": "3", "name": "mine", "domain": DEFAULT}), 403),
+        (user("sterna_admin", project={"id": "3", "name": "service", "domain": {"id": "x", "name": "Other"}}), 403),
+        (user("sterna_admin", project=None), 403),
+        (user("sterna_admin", expires_at="2020-01-01T00:00:00.000000Z"), 401),
+        (user("sterna_admin", expires_at="soon"), 401),
+        (user("sterna_admin", user={"id": "1"}), 503),
+        (user("sterna_admin", roles=7), 503),
+        (None, 401),
+    ],
+)
+async def test_who_is_not_let_in(
+    http: httpx2.AsyncClient, keystone: ScriptedCloud, told: dict[str, Any] | None, status: int
+) -> None:
+    if told is not None:
+        keystone.users["t-secret"] = told
+    answer = await http.get("/v1/hosts", headers=sending("t-secret"))
+    assert answer.status_code == status, answer.text
+    assert answer.json()["reasons"][0]["fix"] and "t-secret" not in answer.text
+
+
+async def test_a_token_is_asked_about_once_a_minute(
+    http: httpx2.AsyncClient, keystone: ScriptedCloud, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keystone.users["t"] = user("sterna_operator")
+    for _ in range(3):
+        assert (await http.get("/v1/hosts", headers=sending("t"))).status_code == 200
+    assert keystone.questions == 1
+    del keystone.users["t"]  # revoked
+    world.clock.ms += module.KNOWN_S * 1000
+    assert (await http.get("/v1/hosts", headers=sending("t"))).status_code == 401
+    monkeypatch.setattr(module, "MOST_KNOWN", 1)
+    keystone.users |= {"a": user("sterna_operator"), "b": user("sterna_operator")}
+    before = keystone.questions
+    for token in ("a", "b", "a", "a"):
+        assert (await http.get("/v1/hosts", headers=sending(token))).status_code == 200
+    assert keystone.questions == before + 3
+
+
+async def test_while_keystone_is_away_its_users_are_told_so(
+    http: httpx2.AsyncClient, keystone: ScriptedCloud
+) -> None:
+    keystone.stop()
+    answer = await http.get("/v1/hosts", headers=sending("t"))
+    assert answer.status_code == 503 and "Keystone" in answer.json()["detail"]
+    assert (await http.get("/v1/health", headers=sending("t"))).status_code == 200
+    assert (await http.get("/v1/hosts", headers=sending("x" * 9000))).status_code == 401, "it is not asked"
+
+
+async def test_the_controllers_own_token_is_renewed(http: httpx2.AsyncClient, keystone: ScriptedCloud) -> None:
+    keystone.users["t"] = keystone.users["u"] = user("sterna_operator")
+    assert (await http.get("/v1/hosts", headers=sending("t"))).status_code == 200
+    keystone.revoked = keystone.logins
+    assert (await http.get("/v1/hosts", headers=sending("u"))).status_code == 200
+
+
+async def test_without_a_cloud_its_tokens_are_no_way_in(world: World) -> None:
+    async with client(create_app(world.controller, DOORS), None) as plain:
+        assert (await plain.get("/v1/hosts", headers=sending("t"))).status_code == 401
+
+
+def test_the_settings_name_a_cloud_or_none() -> None:
+    assert visitors_of(KeystoneSettings()) is None
+    with pytest.raises(ValueError, match="username and password"):
+        KeystoneSettings(auth_url="http://127.0.0.1:9/v3")
+    told = {"auth_url": "http://127.0.0.1:9/v3", "username": "sterna", "password": "s3cret"}
+    assert visitors_of(KeystoneSettings.model_validate(told)) is not None
+    assert "s3cret" not in repr(KeystoneSettings.model_validate(told))
+
+
+def test_the_highest_role_counts() -> None:
+    assert highest(()) is None
+    assert highest((UserRole.VIEWER, UserRole.ADMIN, UserRole.NEUTRON)) is UserRole.ADMIN
