@@ -27,12 +27,21 @@ class Copy:
         assert not path.exists()
         path.write_text(text, encoding="utf-8")
 
+    def append(self, file: str, text: str) -> None:
+        """New text at the end of a file."""
+        path = self.source / file
+        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
     def insert(self, file: str, before: str, text: str) -> None:
         """New text before the only place in a file that says `before`."""
+        self.replace(file, before, text + before)
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Something else at the only place in a file that says `old`."""
         path = self.source / file
-        old = path.read_text(encoding="utf-8")
-        assert old.count(before) == 1, f"{file} says {before!r} {old.count(before)} times"
-        path.write_text(old.replace(before, text + before), encoding="utf-8")
+        before = path.read_text(encoding="utf-8")
+        assert before.count(old) == 1, f"{file} says {old!r} {before.count(old)} times"
+        path.write_text(before.replace(old, new), encoding="utf-8")
 
     def touched(self) -> list[str]:
         """The files that differ from the source, or are new."""
