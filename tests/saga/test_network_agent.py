@@ -65,7 +65,7 @@ class Destination:
             answer = await wait_wired(self.ctx)
             taken = self.clock.monotonic_ms() - began
             await working
-            return answer | {"ms": taken}
+            return answer.to_data() | {"ms": taken}
 
         return await self.clock.run(both())
 

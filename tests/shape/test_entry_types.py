@@ -1,4 +1,4 @@
-"""What steps hand on to each other has types: no entry of a journal is read or written by string keys (ADR 17)."""
+"""What steps hand on to each other, and what two agents ask each other, has types and no string keys (ADR 17)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ CARRIED = frozenset({"plan", "intent", "outcome", "data"})
 NOT_ENTRIES = ("data", "info.data")
 """A message's data, and what pydantic gives to a validator."""
 WRITERS = frozenset({"write", "append", "note", "note_once", "note_change"})
+SENDERS = frozenset({"call", "cast"})
 BY_NAME = ("domain/step.py", "domain/entries/base.py")
 """The history itself, which finds entries by their names, and the base of the types."""
 SHOW_ANY = ("domain/timeline.py", "domain/diagram.py", "controller/records/events.py")
@@ -49,9 +50,9 @@ def keyed(node: ast.AST) -> tuple[ast.expr, ast.expr] | None:
     return None
 
 
-def writes_keys(node: ast.AST) -> bool:
-    """Is a dictionary journaled?"""
-    if not isinstance(node, ast.Call) or last_name(node.func) not in WRITERS:
+def writes_keys(node: ast.AST, functions: frozenset[str]) -> bool:
+    """Is a dictionary journaled, or sent?"""
+    if not isinstance(node, ast.Call) or last_name(node.func) not in functions:
         return False
     given = [*node.args, *(keyword.value for keyword in node.keywords)]
     return any(isinstance(value, ast.Dict) and value.keys for value in given)
@@ -66,8 +67,47 @@ def string_keys(text: str) -> Iterator[str]:
             name = last_name(looked_up[0])
             if name in ENTRIES or (name in CARRIED and owner not in NOT_ENTRIES):
                 yield ast.unparse(node)
-        elif writes_keys(node):
+        elif writes_keys(node, WRITERS):
             yield ast.unparse(node)
+
+
+AS_IT_IS = frozenset({"options", "image", "properties", "numbers", "external_ids"})
+"""Looked up by string in `migration/`: a migration's options, an image's metadata, libvirt's parameters."""
+
+
+def untyped_messages(text: str) -> Iterator[str]:
+    """The expressions that read or write a message by string keys."""
+    for node in ast.walk(parse(text)):
+        looked_up = keyed(node)
+        if looked_up is not None and isinstance(getattr(looked_up[1], "value", None), str):
+            compared = isinstance(node, ast.Compare)
+            if last_name(looked_up[0]) not in AS_IT_IS and not compared:
+                yield ast.unparse(node)
+        elif writes_keys(node, SENDERS):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "uri = listening.get('uri')",
+        "port = (await ctx.peer.call('expect_stream', params))['port']",
+        "await ctx.peer.call('end_lost', {'vm': ctx.vm_uuid})",
+        "path = request.params['path']",
+    ],
+)
+def test_messages_without_types_are_found(line: str) -> None:
+    assert list(untyped_messages(line))
+
+
+def test_the_halves_of_a_migration_ask_each_other_by_types() -> None:
+    agent = SOURCE / "agent"
+    files = [
+        *(SOURCE / "migration").rglob("*.py"),
+        *(agent / name for name in ("answers.py", "destination.py", "incoming.py")),
+    ]
+    found = {path.name: keys for path in files if (keys := list(untyped_messages(path.read_text("utf-8"))))}
+    assert found == {}
 
 
 @pytest.mark.parametrize(

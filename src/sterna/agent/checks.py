@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -23,10 +24,11 @@ from sterna.agent.vm_checks import (
     not_known_as_shared,
 )
 from sterna.domain import untrusted
+from sterna.domain.calls import Call, CheckDestination, ExpectStream, SeesFile
 from sterna.domain.errors import Permanent, SternaError, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.journal import leaps
-from sterna.domain.model import Data, Disk, DiskKind, Refusal, Vm
+from sterna.domain.model import Disk, DiskKind, Refusal, Value, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept
 from sterna.kit.tasks import both
@@ -38,6 +40,8 @@ from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 
 log = structlog.get_logger(__name__)
+
+A = TypeVar("A", bound=Value)
 
 
 def _cannot_tell(error: SternaError, destination: str) -> Refusal:
@@ -74,12 +78,15 @@ class SourceChecks:
             facts, vm = await both(self._facts(destination), self._with_local(vm, destination))
             transport, against = check_stream(vm, here, facts, wanted)
             needs = await secrets.needs_of(self._host, vm)
-            params: Data = {"vm": vm.model_dump(mode="json"), "may": sorted(wanted.may)}
-            params["definition"] = await self._host.hypervisor.definition_without_devices(vm.uuid)
-            params["needs"] = [need.model_dump(mode="json") for need in needs]
-            params["cpu"] = "" if Accept.CPU in wanted.accept else await self._host.hypervisor.host_cpu(vm)
+            asked = CheckDestination(
+                vm=vm,
+                may=tuple(sorted(wanted.may)),
+                definition=await self._host.hypervisor.definition_without_devices(vm.uuid),
+                needs=needs,
+                cpu="" if Accept.CPU in wanted.accept else await self._host.hypervisor.host_cpu(vm),
+            )
             answer, unreachable = await both(
-                self._client.call(destination, "check_destination", params),
+                self._ask(destination, asked),
                 self._host.hypervisor.check_peer(stream.control_uri(self._host, facts.address, transport)),
             )
         except (Unreachable, Unknown) as error:
@@ -91,15 +98,15 @@ class SourceChecks:
         except (Temporary, Permanent) as error:  # somebody answered: that it cannot be told now
             return vm, None, [*await self._own(vm), _cannot_tell(error, destination)]
         # A VM that came here by other means says nothing of its past: its next epoch must be new there, too.
-        theirs = answer.get("epoch", 0)
+        theirs = answer.epoch
         refusals = await self._own(vm)
         if type(theirs) is not int or leaps(theirs, max(vm.epoch, self._journal.newest_epoch(vm.uuid))):
             refusals.append(not_believed(destination, vm, theirs))
         else:
             vm = vm.model_copy(update={"epoch": max(vm.epoch, theirs)})
-        refusals += [Refusal.model_validate(r) for r in answer["refusals"]]
+        refusals += answer.refusals
         refusals += against + check_initiators(vm, here, facts) + check_maximum(vm, here, facts, wanted)
-        refusals += secrets.cannot_bring(needs, answer["lacking"], here.name, facts.name)
+        refusals += secrets.cannot_bring(needs, answer.lacking, here.name, facts.name)
         refusals += [unreachable] if unreachable is not None else []
         refusals += await self._check_probe(facts, transport)
         refusals += await self._check_sources(vm, destination)
@@ -152,13 +159,13 @@ class SourceChecks:
             with self.tokens.fresh() as token:
                 await self._host.storage.leave_token(path, token)
                 try:
-                    asked = {"path": path, "token": token, "name": posixpath.basename(path)}
+                    asked = SeesFile(path=path, token=token, name=posixpath.basename(path))
                     with silent_on(destination):
-                        answer = await self._client.call(destination, "sees_file", asked)
+                        answer = await self._ask(destination, asked)
                 finally:
                     await self._host.storage.drop_token(path, token)
-            if answer["users"]:
-                message = f"disk {disk.target}: {path} is used on {destination} by {', '.join(answer['users'])}"
+            if answer.users:
+                message = f"disk {disk.target}: {path} is used on {destination} by {', '.join(answer.users)}"
                 found.append(Refusal(code="disk-in-use", message=message, fix=OWN_FILE))
         return found
 
@@ -167,7 +174,7 @@ class SourceChecks:
         if self._host.probe is None or transport is Transport.SSH:
             return []
         try:
-            port = untrusted.port((await self._client.call(facts.name, "expect_stream", {}))["port"])
+            port = untrusted.port((await self._ask(facts.name, ExpectStream())).port)
         except SternaError as error:
             return [] if isinstance(error, Temporary | Unknown) else [_cannot_tell(error, facts.name)]
         refused = await self._host.probe.knock(untrusted.address(facts.address), port) if port else None
@@ -224,6 +231,10 @@ class SourceChecks:
         """Without the files that are missing here: a VM that cannot be started here loses nothing by its move."""
         missing = [d for d in disks if d.path and await self._host.storage.identity(d.path) is None]
         return tuple(d for d in disks if d not in missing)
+
+    async def _ask(self, host: str, call: Call[A]) -> A:
+        """Raises as `RpcClient.call`; BadRequest where the answer cannot be read."""
+        return untrusted.reply(call, await self._client.call(host, call.method, call.to_wire()))
 
     async def _facts(self, destination: str) -> HostFacts:
         told = await self._client.call(destination, "describe_host", {})

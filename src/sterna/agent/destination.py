@@ -9,9 +9,21 @@ from __future__ import annotations
 
 import structlog
 
-from sterna.agent.incoming import IncomingHalves, backwards, written_off
+from sterna.agent.incoming import IncomingHalves, backwards
 from sterna.agent.settling import Settling
 from sterna.domain import untrusted
+from sterna.domain.calls import (
+    Ended,
+    GuestObserved,
+    ListenAgain,
+    Listening,
+    MakeWayThere,
+    ObserveGuest,
+    PreLiveMigration,
+    RehearseThere,
+    TakeMedium,
+    Taken,
+)
 from sterna.domain.entries.destination import TapsToMake
 from sterna.domain.entries.destination_notes import (
     AnswerGiven,
@@ -21,9 +33,12 @@ from sterna.domain.entries.destination_notes import (
     ListeningAgain,
     PortReported,
 )
+from sterna.domain.entries.notes import DestinationReport, WroteOffPeer
+from sterna.domain.entries.source import ConnectionsRemoved
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
 from sterna.domain.journal import Role
 from sterna.domain.model import Data, GuestState, Observation
+from sterna.domain.secrets import Brought
 from sterna.migration.destination import media, rehearsal, taps, wiring
 from sterna.migration.destination.prepare import pre_live_migration_result
 from sterna.migration.destination.rollback import refuse_if_used
@@ -48,21 +63,20 @@ class IncomingMigrations:
 
         Raises Conflict for any other file, or once this half is undone."""
         ctx = self._halves.known(request)
+        piece = untrusted.call(TakeMedium, request.params)
         async with self._halves.lock(ctx.migration.id):
-            return await media.take(ctx, request.params)
+            await media.take(ctx, piece)
+        return Taken().to_wire()
 
     async def observe_guest(self, request: Request) -> Data:
         """`observe_guest {vm}`: what this host's hypervisor says of it now."""
-        seen = await self._observe(untrusted.named(request.params.get("vm"), "vm"))
+        seen = await self._observe(untrusted.named(untrusted.call(ObserveGuest, request.params).vm, "vm"))
         known = self._journal.get(request.migration_id)
         if known is not None and known[1] is Role.DESTINATION:
             ctx = self._halves.context(known[0])
             seen = self._arrivals.remember(ctx, seen)
-            return {
-                "observation": seen.model_dump(mode="json"),
-                "written_off": written_off(ctx),
-            }
-        return {"observation": seen.model_dump(mode="json")}
+            return GuestObserved(observation=seen, written_off=ctx.history.find(WroteOffPeer)).to_wire()
+        return GuestObserved(observation=seen).to_wire()
 
     async def _observe(self, vm: str) -> Observation:
         """The hypervisor's word; UNKNOWN where it does not answer: what the journal remembers may still help."""
@@ -73,12 +87,14 @@ class IncomingMigrations:
 
     async def pre_live_migration(self, request: Request) -> Data:
         """P3: prepare everything (P4-P10); the answer is P11. Raises Conflict for a stale or closed migration."""
-        migration, vm = self._halves.migration(request), untrusted.vm(request.params.get("vm") or {})
+        migration = self._halves.migration(request)
+        asked = untrusted.call(PreLiveMigration, request.params)
+        vm = untrusted.vm(asked.vm)
         async with self._halves.lock(migration.id):
             ctx = self._halves.context(migration)
             if ctx.history.turned is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
-            ctx.brought = dict(request.params.get("secrets") or {})
+            ctx.brought = asked.secrets or Brought()
             ctx.note_once(IncomingVm(vm=vm))
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)
@@ -89,17 +105,17 @@ class IncomingMigrations:
 
     async def wait_vif_plugged(self, request: Request) -> Data:
         """P12: answer when every port made ahead is wired."""
-        return await wiring.wait_wired(self._halves.known(request))
+        return (await wiring.wait_wired(self._halves.known(request))).to_data()
 
     async def make_way(self, request: Request) -> Data:
         """`make_way {autostart}`: M4 is next; delete the taps made ahead, and keep their ports. Raises Conflict."""
-        return await taps.make_way(self._halves.known(request), bool(request.params.get("autostart")))
+        asked = untrusted.call(MakeWayThere, request.params)
+        return (await taps.make_way(self._halves.known(request), asked.autostart)).to_data()
 
     async def rehearse(self, request: Request) -> Data:
         """`rehearse {xml, postcopy, tls}`: try, after P11, what M4 would need; changes nothing."""
-        ctx, told = self._halves.known(request), request.params
-        wishes = {name: bool(told.get(name)) for name in ("postcopy", "tls")}
-        return await rehearsal.rehearse_here(ctx, str(told.get("xml", "")), **wishes)
+        asked = untrusted.call(RehearseThere, request.params)
+        return (await rehearsal.rehearse_here(self._halves.known(request), asked)).to_wire()
 
     def heard(self, event: Data) -> None:
         """Another service's report of a VM's port: noted where this host prepares for that VM, once per port."""
@@ -124,7 +140,7 @@ class IncomingMigrations:
         ctx = self._halves.known(request)
         ended = await self._host.hypervisor.end_incoming(ctx.vm_uuid, ctx.migration.epoch)
         ctx.note(EndedIncoming(ended=ended))
-        return {"ended": ended}
+        return Ended(ended=ended).to_wire()
 
     async def open_recovery(self, request: Request) -> Data:
         """`open_recovery {}`: post-copy is about to begin; answer once a broken stream could be joined again.
@@ -133,7 +149,7 @@ class IncomingMigrations:
         """
         ctx = self._halves.known(request)
         await self._host.hypervisor.open_recovery(ctx.vm_uuid)
-        return {}
+        return Taken().to_wire()
 
     async def listen_again(self, request: Request) -> Data:
         """`listen_again {address}`: the stream broke in post-copy; wait for the source's half.
@@ -141,30 +157,31 @@ class IncomingMigrations:
         Raises Conflict where the guest is not in post-copy here, BadRequest for an address that is not ours.
         """
         ctx = self._halves.known(request)
-        address = str(request.params.get("address", ""))
+        address = untrusted.call(ListenAgain, request.params).address
         if address not in (self._host.address, *self._host.more_addresses):
             raise BadRequest(f"{address!r} is no migration address of {self._host.name}")
         uri = await self._host.hypervisor.listen_again(ctx.vm_uuid, ctx.migration.epoch, address)
         ctx.note(ListeningAgain(uri=uri))
-        return {"uri": uri}
+        return Listening(uri=uri).to_wire()
 
     async def end_lost(self, request: Request) -> Data:
         """`end_lost {}`: the source asked both sides: the rest of its memory is gone, it can never run on."""
         ctx = self._halves.known(request)
         ctx.note_once(GuestLost())
         ended = await self._host.hypervisor.end_lost(ctx.vm_uuid, ctx.migration.epoch)
-        return {"ended": ended}
+        return Ended(ended=ended).to_wire()
 
     async def remove_volume_connection(self, request: Request) -> Data:
         """R3: disconnect the volumes and terminate their connections. Left to R4 while libvirt here is silent.
 
         Raises Conflict where the guest runs here, or phase 3 has begun.
         """
+        nothing = ConnectionsRemoved(removed=False)
         if self._journal.get(request.migration_id) is None:
-            return {"removed": False}  # P3 never came; if it comes late, R4 has written the migration off
+            return nothing.to_data()  # P3 never came; if it comes late, R4 has written the migration off
         known = self._halves.known(request)
         if known.history.closed:
-            return {"removed": False}  # undone already, or the guest was taken over while its source was dead
+            return nothing.to_data()  # undone already, or the guest was taken over while its source was dead
         if begun := [s.row for s in DESTINATION_POST.after_pivot if s.name in known.history.plans]:
             raise Conflict(
                 f"{begun[0]} has begun on {self._host.name}: the guest is here, its volumes stay connected"
@@ -172,11 +189,11 @@ class IncomingMigrations:
         try:
             await refuse_if_used(known)
         except Temporary as error:
-            return {"removed": False, "deferred": error.message}
+            return nothing.model_copy(update={"deferred": error.message}).to_data()
         ctx = self._halves.turn(known)
         async with self._halves.lock(ctx.migration.id):
             await self._runner.run(REMOVE_VOLUME_CONNECTION, backwards(ctx))
-            return {"removed": True}
+            return ConnectionsRemoved(removed=True).to_data()
 
     # ------------------------------------------------------------ casts
 
@@ -194,7 +211,9 @@ class IncomingMigrations:
             if self._journal.get(migration.id) is not None:
                 raise
             # A newer migration of this VM was accepted here since: this one never was, and never can be.
-            self._halves.peer(migration).cast("destination_report", {"row": "R7"}, key="R7-report")
+            self._halves.peer(migration).cast(
+                "destination_report", DestinationReport(row="R7").to_data(), key="R7-report"
+            )
             return
         async with self._halves.lock(migration.id):
             if ctx.history.closed or await self._settling.abandoned(ctx):

@@ -12,6 +12,7 @@ import contextlib
 from sterna.agent.incoming import IncomingHalves
 from sterna.agent.settling import Settling
 from sterna.agent.source import OutgoingMigrations
+from sterna.domain.calls import Ending, Fate
 from sterna.domain.entries.notes import PeerDeclared, Waiting, WroteOffPeer
 from sterna.domain.entries.source import Copied, SourceProven
 from sterna.domain.errors import BadRequest, Refused, SternaError, Undelivered, Unknown
@@ -76,9 +77,9 @@ class Fencing:
     async def ending(self, request: Request) -> Data:
         """`migration_ending {}`: how that migration ended here: `open`, `unknown`, or the row that closed it."""
         if self._journal.get(request.migration_id) is None:
-            return {"ending": "unknown"}
+            return Ending(ending="unknown").to_wire()
         entries = self._journal.entries(request.migration_id)
-        return {"ending": next((e.row for e in entries if e.kind is Kind.CLOSED), "open")}
+        return Ending(ending=next((e.row for e in entries if e.kind is Kind.CLOSED), "open")).to_wire()
 
     async def declare_dead(self, request: Request) -> Data:
         """`declare_dead {host, at}`: it is gone and fenced. May be repeated. Raises Refused if it answers here."""
@@ -110,10 +111,9 @@ class Fencing:
         """`migration_fate {}`: did this half settle the migration because the asking host was declared dead?"""
         known = self._journal.get(request.migration_id)
         if known is None or request.sender not in (known[0].source, known[0].destination):
-            return {"written_off": None}
+            return Fate(written_off=None).to_wire()
         history = History.read(self._journal.entries(request.migration_id))
-        settled = history.find(WroteOffPeer)
-        return {"written_off": settled.to_data() if settled else None}
+        return Fate(written_off=history.find(WroteOffPeer)).to_wire()
 
     # ------------------------------------------------------------ the agent's life
 
@@ -187,7 +187,7 @@ class Fencing:
     async def _settle_or_hear(self, ctx: Context) -> str:
         """One try; why it is not over. Where the other host is heard again, the word does not hold any more."""
         if not ctx.history.has(WroteOffPeer) and await self._lives(ctx.peer_name):
-            ctx.peer_answered({})
+            ctx.peer_answered()
             return ""
         return (await self._settling.settle_alone(ctx)).why
 

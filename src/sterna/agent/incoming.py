@@ -14,10 +14,10 @@ from sterna.agent.peer import RpcPeer
 from sterna.domain import untrusted
 from sterna.domain.entries.base import Failure, Turned
 from sterna.domain.entries.destination import VmUpdated
-from sterna.domain.entries.notes import WroteOffPeer
+from sterna.domain.entries.notes import DestinationReport, WroteOffPeer
 from sterna.domain.errors import BadRequest, Conflict, SternaError
+from sterna.domain.fencing import SentWriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data
 from sterna.domain.step import History
 from sterna.migration.context import Context, HostPorts
 from sterna.migration.flow import DESTINATION
@@ -50,7 +50,7 @@ class IncomingHalves:
 
     def migration(self, request: Request) -> Migration:
         """The one that a request brings with it. Raises BadRequest where it is not this host's, or not its own."""
-        migration = untrusted.migration(request.params.get("migration") or {})
+        migration = untrusted.migration_in(request.params)
         if (migration.id, migration.epoch) != (request.migration_id, request.epoch):
             raise BadRequest("the message's migration id and epoch are not those of its migration")
         if migration.destination != self.host.name:
@@ -124,13 +124,14 @@ class IncomingHalves:
     def finish(self, ctx: Context, row: str) -> None:
         """Report first: a crash in between repeats the cast's handling, and the report is sent once by its key."""
         guest = ctx.history.find(VmUpdated)
-        report = {
-            "row": row,
-            "written_off": written_off(ctx),
-            "guest_state": guest.power_state if guest else "",
-            "guest_reason": (guest and guest.power_reason) or "",
-        }
-        ctx.peer.cast("destination_report", report, key=f"{row}-report")
+        settled = ctx.history.find(WroteOffPeer)
+        report = DestinationReport(
+            row=row,
+            written_off=SentWriteOff(**dict(settled)) if settled else None,
+            guest_state=guest.power_state if guest else "",
+            guest_reason=(guest and guest.power_reason) or "",
+        )
+        ctx.peer.cast("destination_report", report.to_data(), key=f"{row}-report")
         self.close(ctx, row)
 
     def close(self, ctx: Context, row: str) -> None:
@@ -145,9 +146,3 @@ def backwards(ctx: Context) -> Context:
     """The same context for compensation, which no abort stops. Called under the migration's lock."""
     ctx.abort.clear()
     return ctx
-
-
-def written_off(ctx: Context) -> Data | None:
-    """What this half settled while the other host was thought dead."""
-    settled = ctx.history.find(WroteOffPeer)
-    return settled.to_data() if settled else None

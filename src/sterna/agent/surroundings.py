@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sterna.agent.tokens import CheckTokens
+from sterna.domain import untrusted
 from sterna.domain.audit import (
     Elsewhere,
     Leftover,
     Safety,
 )
+from sterna.domain.calls import ObserveGuest, SeesToken
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.kit.tasks import all_of
@@ -79,10 +81,10 @@ class Surroundings:
 
     async def sees(self, host: str, path: str, token: str) -> bool:
         """Does that host see the token? Raises Unreachable or Unknown; StorageSilent, with the host."""
-        params = {"path": path, "token": token}
+        asked = SeesToken(path=path, token=token)
         with silent_on(host):
-            answer = await self.client.call(host, "sees_token", params, silence_s=ASK_S, total_s=LOOK_S)
-        return bool(answer["seen"])
+            told = await self.client.call(host, asked.method, asked.to_wire(), silence_s=ASK_S, total_s=LOOK_S)
+        return untrusted.reply(asked, told).seen
 
     def leftover(self, kind: str, subject: str, why: str, safety: Safety, **more: str) -> Leftover:
         """One of this host's."""
@@ -93,11 +95,12 @@ class Surroundings:
         return self.leftover("not-looked-at", subject, f"{kind} cannot be looked for: {why}", Safety.CANNOT_TELL)
 
     async def _ask(self, host: str, vm: str) -> Observation | None:
+        asked = ObserveGuest(vm=vm)
         try:
-            answer = await self.client.call(host, "observe_guest", {"vm": vm}, silence_s=ASK_S, total_s=LOOK_S)
+            told = await self.client.call(host, asked.method, asked.to_wire(), silence_s=ASK_S, total_s=LOOK_S)
+            return untrusted.reply(asked, told).observation
         except SternaError:
             return None
-        return Observation.model_validate(answer["observation"])
 
 
 Finder = Callable[[Surroundings], Coroutine[Any, Any, list[Found]]]

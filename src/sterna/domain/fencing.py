@@ -22,6 +22,13 @@ class WriteOff(Value):
     why: str
 
 
+class SentWriteOff(WriteOff):
+    """As the half that settled the migration journals and sends it."""
+
+    host: str = ""
+    """The one that was declared dead."""
+
+
 class Survivor(StrEnum):
     """What the destination's half does when the source is dead and fenced."""
 

@@ -46,6 +46,14 @@ class Need(Value):
         return self.known.uuid if self.known is not None else self.ref.words
 
 
+class Brought(Value):
+    """What comes with P3: the secrets that the source tells of, with the values that the destination lacks."""
+
+    needs: tuple[Need, ...] = ()
+    sealed: dict[str, str] = {}
+    """Key -> value, sealed for the destination agent's present life."""
+
+
 def refs_of(disks: Iterable[Disk]) -> tuple[SecretRef, ...]:
     """Each secret they refer to, once."""
     return tuple(dict.fromkeys(r.model_copy(update={"username": None}) for d in disks for r in d.secrets))

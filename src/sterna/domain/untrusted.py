@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sterna.domain.addresses import bare
+from sterna.domain.calls import Call
 from sterna.domain.copying import DestinationDisk, DestinationNic
 from sterna.domain.entries.source import Answer
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Migration
-from sterna.domain.model import Disk, Nic, RbdSource, Vm
+from sterna.domain.model import Disk, Nic, RbdSource, Value, Vm
 from sterna.domain.plugs import is_supported
 from sterna.domain.references import Kind, Reference, numbers
 from sterna.domain.trouble import Trouble
@@ -47,6 +48,8 @@ _LONGEST_TEXT = 500
 """Of what a host says in words."""
 
 M = TypeVar("M", bound=BaseModel)
+A = TypeVar("A", bound=Value)
+C = TypeVar("C", bound=Call[Any])
 
 
 def is_address(text: object) -> bool:
@@ -117,6 +120,11 @@ def migration(told: object) -> Migration:
     return found
 
 
+def migration_in(params: Mapping[str, Any]) -> Migration:
+    """The one that P3 and every cast carry. Raises BadRequest."""
+    return migration(params.get("migration") or {})
+
+
 def vm(told: object) -> Vm:
     """A VM as its source describes it. Raises BadRequest."""
     found = _read(Vm, told, "vm")
@@ -162,6 +170,16 @@ def answer(told: Mapping[str, Any]) -> Answer:
     if found.host is not None:
         host_facts(told["host"])
     return found
+
+
+def call(kind: type[C], told: object) -> C:
+    """The parameters of a call, with their types only. Raises BadRequest."""
+    return _read(kind, told, kind.method)
+
+
+def reply(asked: Call[A], told: object) -> A:
+    """What a call was answered with, with its types only. Raises BadRequest."""
+    return _read(asked.answer(), told, asked.method)
 
 
 def remark(kind: type[M], told: object) -> M:

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import structlog
 
+from sterna.domain import untrusted
+from sterna.domain.calls import Call, GuestObserved, MigrationFate, ObserveGuest
 from sterna.domain.entries.base import Note, StatusSet
 from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.entries.notes import (
@@ -27,9 +30,10 @@ from sterna.domain.entries.source import Snapshot
 from sterna.domain.errors import Permanent, SternaError, Undelivered, Unknown
 from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data, Disk, GuestState, Observation, Vm
+from sterna.domain.model import Data, Disk, GuestState, Observation, Value, Vm
 from sterna.domain.objective import Objective, objective_of
 from sterna.domain.policies import May
+from sterna.domain.secrets import Brought
 from sterna.domain.status import Status, check_transition
 from sterna.domain.step import History
 from sterna.migration.log import log_entry
@@ -48,6 +52,8 @@ from sterna.ports.vif import Vif
 from sterna.ports.volume import Volumes
 
 log = structlog.get_logger(__name__)
+
+A = TypeVar("A", bound=Value)
 
 REHEARSE = "rehearse"
 """Option: `prepare`, or `copy`: everything is to be undone again."""
@@ -119,7 +125,7 @@ class Context:
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     """On the source: the guest was paused for the switch-over, in this life of the agent."""
     on_write: Callable[[Entry], None] = lambda entry: None
-    brought: Data = field(default_factory=dict, repr=False)
+    brought: Brought = field(default_factory=Brought, repr=False)
     """On the destination: the secrets that the last P3 brought, sealed. Never journaled."""
     accepted_ms: float | None = None
     """On the source: when it was accepted, by this host's monotonic clock; None where an earlier life did that."""
@@ -280,37 +286,39 @@ class Context:
             return seen.model_copy(update={"reason": "migration"})  # nobody's wish but ours
         return seen
 
+    async def ask(self, call: Call[A]) -> A:
+        """Ask the other host's agent. Raises as `Peer.call`; BadRequest where the answer cannot be read."""
+        return untrusted.reply(call, await self.peer.call(call.method, call.to_wire()))
+
     async def observe_there(self) -> Observation:
         """The other host's word about the guest; UNKNOWN where its agent or libvirt does not answer, or not with an
         observation. Raises Temporary where the journal cannot be written."""
+        question = ObserveGuest(vm=self.vm_uuid)
         try:
-            answer = await self.peer.call("observe_guest", {"vm": self.vm_uuid})
+            answer = await self.peer.call(question.method, question.to_wire())
         except (Undelivered, Unknown) as error:
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
         except SternaError as error:
-            self.peer_answered({})  # it lives, if it cannot say
+            self.peer_answered()  # it lives, if it cannot say
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
         try:
-            seen = Observation.model_validate(answer["observation"])
-            self.peer_answered(answer)
-        except (KeyError, ValueError) as error:  # it decides nothing
+            told = GuestObserved.model_validate(answer)
+        except ValueError as error:  # it decides nothing
             log.warning("an observation cannot be read", host=self.peer_name, error=str(error))
             return Observation(state=GuestState.UNKNOWN, reason=f"{self.peer_name} sent what cannot be read")
-        return seen
+        self.peer_answered(told.written_off)
+        return told.observation
 
-    def peer_answered(self, answer: Data) -> None:
-        """The other host is alive: what was believed of it holds no longer, and its word on us is taken.
-
-        Raises ValueError for one that cannot be read."""
+    def peer_answered(self, written_off: WriteOff | None = None) -> None:
+        """The other host is alive: what was believed of it holds no longer, and its word on us is taken."""
         if self.peer_fenced and not self.history.has(WroteOffPeer):
             self.note(PeerDeclared(dead=False, why=f"{self.peer_name} answers again"))
-        if answer.get("written_off"):
-            told = WriteOff.model_validate(answer["written_off"])
-            self.note_once(WrittenOffByPeer(outcome=told.outcome, why=told.why))
+        if written_off is not None:
+            self.note_once(WrittenOffByPeer(outcome=written_off.outcome, why=written_off.why))
 
     async def ask_fate(self) -> WriteOff | None:
         """Did the other half settle the migration while this host was thought dead? Asked before anything is done
         here for a guest that no longer runs here. Raises Unreachable or Unknown while nobody answers."""
         if self.written_off is None and not self.peer_fenced:
-            self.peer_answered(await self.peer.call("migration_fate", {}))
+            self.peer_answered((await self.ask(MigrationFate())).written_off)
         return self.written_off

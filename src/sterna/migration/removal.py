@@ -10,6 +10,7 @@ import os.path
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from sterna.domain.calls import SeesFile
 from sterna.domain.errors import Permanent, StorageSilent
 from sterna.domain.files import Created, Removed
 from sterna.domain.model import StateFile, Vm
@@ -108,16 +109,16 @@ async def seen_there(ctx: Context, path: str) -> str:
     Raises Unreachable or Unknown where it cannot be asked, Permanent or StorageSilent where nothing can be proven.
     """
     storage, token, other = ctx.host.storage, ctx.token, ctx.peer_name
-    asked = {"path": path, "token": token, "name": os.path.basename(path), "perhaps": True}
+    asked = SeesFile(path=path, token=token, name=os.path.basename(path), perhaps=True)
     try:
         await storage.leave_token(path, token)
         with silent_on(other):
-            answer = await ctx.peer.call("sees_file", asked)
+            answer = await ctx.ask(asked)
     finally:
         await storage.drop_token(path, token)
-    if answer["seen"]:
+    if answer.seen:
         return f"{other} sees it as well"
-    return f"used on {other} by {', '.join(answer['users'])}" if answer["users"] else ""
+    return f"used on {other} by {', '.join(answer.users)}" if answer.users else ""
 
 
 async def private_state(ctx: Context, vm: Vm, *, made_here: frozenset[str] | None = None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ so it is asked, too.
 
 from __future__ import annotations
 
+from sterna.domain.calls import MigrationEnding
 from sterna.domain.entries.notes import DestinationReport, Waiting
 from sterna.domain.errors import SternaError
 from sterna.kit.waiting import paused
@@ -46,7 +47,7 @@ def forgotten(ctx: Context, row: str) -> str:
 
 async def _ask(ctx: Context, row: str) -> None:
     try:
-        ending = (await ctx.peer.call("migration_ending", {})).get("ending")
+        ending = (await ctx.ask(MigrationEnding())).ending
     except SternaError:
         return  # it is away: it reports when it is back, or is asked again
     if ending == row:

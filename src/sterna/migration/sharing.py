@@ -9,8 +9,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from sterna.domain import untrusted
+from sterna.domain.calls import DigestOf, SeesToken
 from sterna.domain.claims import Proof, Sight, compare, compare_unwritten
-from sterna.domain.errors import Permanent, StorageSilent
+from sterna.domain.errors import BadRequest, Permanent, StorageSilent
 from sterna.domain.model import Data, Disk, DiskKind, Refusal
 from sterna.kit.aborts import go_on, unless_aborted
 from sterna.kit.tasks import both
@@ -44,16 +46,20 @@ class PeersFiles:
 
     async def sees(self, path: str, token: str, place: int | None = None) -> Sight:
         """See Elsewhere.sees."""
-        params = {"path": path, "token": token, "place": place}
+        asked = SeesToken(path=path, token=token, place=place)
         with silent_on(self._host):
-            answer = await unless_aborted(self._call("sees_token", params))
-            return Sight.model_validate(answer["sight"])
+            answer = await unless_aborted(self._call(asked.method, asked.to_wire()))
+        sight = untrusted.reply(asked, answer).sight
+        if sight is None:
+            raise BadRequest(f"{self._host} did not say what it sees of {path}")
+        return sight
 
     async def digest(self, path: str) -> str | None:
         """See Elsewhere.digest."""
+        asked = DigestOf(path=path)
         with silent_on(self._host):
-            told = (await unless_aborted(self._call("digest", {"path": path})))["digest"]
-        return None if told is None else str(told)
+            answer = await unless_aborted(self._call(asked.method, asked.to_wire()))
+        return untrusted.reply(asked, answer).digest
 
 
 class Unproven(Permanent):

@@ -10,9 +10,9 @@ from pydantic import field_serializer
 from sterna.domain.copying import CompletedJob, GuestLoad, JobSample
 from sterna.domain.entries.base import Failure, Note, omitted
 from sterna.domain.entries.source import Answer
-from sterna.domain.fencing import WriteOff
+from sterna.domain.fencing import SentWriteOff, WriteOff
 from sterna.domain.forecast import Forecast, Link, Load
-from sterna.domain.model import Data, Refusal, Value
+from sterna.domain.model import Data, Refusal
 from sterna.domain.objective import CopyParameters
 
 # ------------------------------------------------------------ either host
@@ -48,13 +48,10 @@ class PeerDeclared(Note):
     """Why it is not dead after all."""
 
 
-class WroteOffPeer(Note, WriteOff):
+class WroteOffPeer(Note, SentWriteOff):
     """This half acted on that word. From here on the other half complies with it, should it come back."""
 
     entry = "wrote-off-peer"
-
-    host: str = ""
-    """The other one."""
 
 
 class WrittenOffByPeer(Note, WriteOff):
@@ -304,14 +301,6 @@ class ChangedMeanwhile(Note):
     entry, under = "changed-meanwhile", "R8"
 
     what: tuple[str, ...] = ()
-
-
-class SentWriteOff(Value):
-    """A write-off in a report."""
-
-    outcome: str = ""
-    why: str = ""
-    host: str = ""
 
 
 class DestinationReport(Note):

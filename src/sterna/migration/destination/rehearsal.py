@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from sterna.domain.calls import RehearseThere, Tried
 from sterna.domain.errors import SternaError
-from sterna.domain.model import Data, Refusal
+from sterna.domain.model import Refusal
 from sterna.migration.context import Context
 from sterna.ports.handshake import Handshake
 
 
-async def rehearse_here(ctx: Context, xml: str, *, postcopy: bool, tls: bool) -> Data:
-    """The destination's part: `tried`, `refusals`, and the `port` on which it expects a handshake."""
+async def rehearse_here(ctx: Context, asked: RehearseThere) -> Tried:
+    """The destination's part."""
     tried, port = ["the destination's libvirt has translated its definition"], 0
-    refusals = await ctx.host.hypervisor.check_definition(xml)
-    if postcopy:
+    refusals = await ctx.host.hypervisor.check_definition(asked.xml)
+    if asked.postcopy:
         refusals += await ctx.host.hypervisor.check_postcopy()
         tried.append("userfaultfd for post-copy")
-    if tls and ctx.host.handshake is not None:
+    if asked.tls and ctx.host.handshake is not None:
         port = await _expect(ctx.host.handshake, refusals)
-    return {"tried": tried, "refusals": [r.model_dump() for r in refusals], "port": port}
+    return Tried(tried=tuple(tried), refusals=tuple(refusals), port=port)
 
 
 async def _expect(handshake: Handshake, refusals: list[Refusal]) -> int:

@@ -48,17 +48,17 @@ class MakeSecrets(Step[Context, NoPlan, SecretsMade]):
         return SecretsMade(made=tuple(made), found=tuple(n.key for n in needs if n.key not in made))
 
     async def _make(self, ctx: Context, known: Secret) -> None:
-        sealed = ctx.brought.get("sealed", {}).get(known.uuid)
+        sealed = ctx.brought.sealed.get(known.uuid)
         if sealed is None:
             raise Temporary(f"secret {known.uuid} is missing here and must be brought by {ctx.migration.source}")
-        value = ctx.host.sealing.open(str(sealed), about=about(ctx.migration.id, known.uuid))
+        value = ctx.host.sealing.open(sealed, about=about(ctx.migration.id, known.uuid))
         marked = known.model_copy(update={"made_for": ctx.vm_uuid, "made_by": ctx.migration.id})
         await ctx.host.hypervisor.make_secret(marked, value)
 
 
 def _needed(ctx: Context) -> list[Need]:
     """As the source tells of them: but for the logins in whose place P4 has put this host's own."""
-    told = {n.ref: n for n in (Need.model_validate(raw) for raw in ctx.brought.get("needs", ()))}
+    told = {need.ref: need for need in ctx.brought.needs}
     vm = ctx.incoming_vm()
     before, after = refs_of(vm.disks), refs_of([*_attached(ctx), *(d for d in vm.disks if d.local)])
     return [told.get(ref, Need(ref=ref)) for ref in before if ref in after]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from sterna.domain.entries.destination import TapsToMake
 from sterna.domain.entries.destination_notes import AutostartAtSource
-from sterna.domain.model import Data, Nic
+from sterna.domain.entries.source import WayMade
+from sterna.domain.model import Nic
 from sterna.migration.context import Context
 
 
-async def make_way(ctx: Context, autostart: bool) -> Data:
+async def make_way(ctx: Context, autostart: bool) -> WayMade:
     """The destination's half of `MakeWay`. Raises Conflict, Unreachable."""
     ctx.note_once(AutostartAtSource(on=autostart))
     nics = taps_made(ctx)
     for nic in nics:
         await ctx.host.vif.make_way(nic)
-    return {"taps": [nic.device for nic in nics]}
+    return WayMade(taps=tuple(nic.device for nic in nics))
 
 
 def taps_made(ctx: Context) -> list[Nic]:

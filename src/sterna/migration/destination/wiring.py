@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sterna.domain.entries.source import PortsWired
 from sterna.domain.errors import (
     Permanent,
     Temporary,
 )
-from sterna.domain.model import Data, Nic
+from sterna.domain.model import Nic
 from sterna.domain.plugs import is_wired_by_agent
 from sterna.migration.context import Context
 from sterna.migration.destination.taps import taps_made
@@ -15,7 +16,7 @@ AGENT_LOOK_S = 0.05
 """How closely a network agent is followed: a look at the local copy of the switch's records."""
 
 
-async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
+async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> PortsWired:
     """P12, the destination's half: until every tap made at P10 is wired. Raises Temporary after `patience_s`."""
     nics = taps_made(ctx)
     deadline = ctx.clock.monotonic_ms() + patience_s * 1000
@@ -24,11 +25,11 @@ async def wait_wired(ctx: Context, *, patience_s: float = 30.0) -> Data:
             if ctx.clock.monotonic_ms() > deadline:
                 raise Temporary(f"{nic.device} is plugged but the switch does not forward for it yet")
             await ctx.clock.sleep(0.05)
-    told = await _wait_for_agent(ctx, nics) if ctx.host.network.service or ctx.host.wait_for else {}
-    return {"wired": [nic.device for nic in nics]} | told
+    wired = PortsWired(wired=tuple(nic.device for nic in nics))
+    return await _wait_for_agent(ctx, nics, wired) if ctx.host.network.service or ctx.host.wait_for else wired
 
 
-async def _wait_for_agent(ctx: Context, nics: list[Nic]) -> Data:
+async def _wait_for_agent(ctx: Context, nics: list[Nic], wired: PortsWired) -> PortsWired:
     """Until this host's network agent has wired the ports too: what is wired before the guest arrives costs it
     nothing. The switch itself is where that is seen first. Raises Permanent where that is fatal."""
     began, limit_ms = ctx.clock.monotonic_ms(), ctx.host.vif_plugging_timeout_s * 1000
@@ -40,6 +41,6 @@ async def _wait_for_agent(ctx: Context, nics: list[Nic]) -> Data:
                 )
                 if ctx.host.vif_plugging_is_fatal:
                     raise Permanent(why, fix="see its log; or let a migration go on anyway (vif_plugging_is_fatal)")
-                return {"by_agent": False, "why": why}
+                return wired.model_copy(update={"by_agent": False, "why": why})
             await ctx.clock.sleep(AGENT_LOOK_S)
-    return {"by_agent": True}
+    return wired.model_copy(update={"by_agent": True})

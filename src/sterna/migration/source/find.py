@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sterna.domain.calls import EndLost
 from sterna.domain.entries.notes import CopyStarted, HeldOldCopy, RunsThere
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
@@ -33,7 +34,7 @@ async def find_guest(ctx: Context) -> Finding:
         await ctx.host.hypervisor.hold(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, finding.why)
     if finding.verdict is Verdict.LOST:
-        await ctx.peer.call("end_lost", {"vm": ctx.vm_uuid})
+        await ctx.ask(EndLost(vm=ctx.vm_uuid))
         return Finding(Verdict.WAIT, finding.why)
     return finding
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+from sterna.domain.calls import TakeMedium
 from sterna.domain.entries.base import NoPlan
 from sterna.domain.entries.source import MediaSent
 from sterna.domain.errors import Permanent
@@ -31,9 +32,9 @@ async def _send(ctx: Context, path: str) -> int:
     offset = 0
     while True:
         piece = await unless_aborted(ctx, ctx.host.storage.read(path, offset, PIECE_BYTES))
-        params = {"path": path, "offset": offset, "data": base64.b64encode(piece).decode()}
+        data = base64.b64encode(piece).decode()
         if piece or offset == 0:
-            await unless_aborted(ctx, ctx.peer.call("take_medium", params))
+            await unless_aborted(ctx, ctx.ask(TakeMedium(path=path, offset=offset, data=data)))
         if not piece:
             break
         offset += len(piece)

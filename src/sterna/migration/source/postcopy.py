@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from sterna.domain import untrusted
+from sterna.domain.calls import ListenAgain, OpenRecovery
 from sterna.domain.entries.base import Failure
 from sterna.domain.entries.notes import JoiningAgain, NotJoined, PostcopyAsked, RunsThere, Saw
 from sterna.domain.entries.source import DestinationAnswer
@@ -69,7 +70,7 @@ async def give_up(ctx: Context, why: str) -> None:
     refuses, and nothing changes. Repeating is harmless. Raises SternaError where the destination could not do it.
     """
     address = ctx.history.get(DestinationAnswer).address
-    await ctx.peer.call("listen_again", {"vm": ctx.vm_uuid, "address": address})
+    await ctx.ask(ListenAgain(vm=ctx.vm_uuid, address=address))
     ctx.set_status(Status.RECOVERING, why)
 
 
@@ -85,7 +86,7 @@ async def _until_begun(ctx: Context) -> None:
             if here is not None and here.reason in POSTCOPY:  # the event was missed
                 return
             if ctx.history.has(PostcopyAsked):
-                await ctx.peer.call("open_recovery", {"vm": ctx.vm_uuid})
+                await ctx.ask(OpenRecovery(vm=ctx.vm_uuid))
                 await ctx.host.hypervisor.switch_to_postcopy(ctx.vm_uuid)
         await ctx.clock.sleep(LOOK_S)
 
@@ -127,8 +128,8 @@ class _Joining:
         address = addresses[self._tries % len(addresses)]
         self._tries += 1
         try:
-            listening = await ctx.peer.call("listen_again", {"vm": ctx.vm_uuid, "address": address})
-            uri = untrusted.stream_uri(listening.get("uri"), address)
+            listening = await ctx.ask(ListenAgain(vm=ctx.vm_uuid, address=address))
+            uri = untrusted.stream_uri(listening.uri, address)
             await ctx.host.hypervisor.send_again(ctx.vm_uuid, uri)
             self._tell(JoiningAgain(address=address, tries=self._tries, uri=uri))
         except SternaError as error:

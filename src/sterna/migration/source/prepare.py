@@ -5,7 +5,7 @@ The undo of P3 is the destination's own rollback; the others are in `rollback.py
 
 from __future__ import annotations
 
-from sterna.domain import untrusted
+from sterna.domain import calls, untrusted
 from sterna.domain.entries.base import Done, NoPlan
 from sterna.domain.entries.notes import AnswerReceived, AskedDestination, DestinationNotReached
 from sterna.domain.entries.source import (
@@ -121,16 +121,15 @@ class CallPreLiveMigration(Step[Context, DestinationAsked, DestinationAnswer]):
 
     async def do(self, ctx: Context, plan: DestinationAsked) -> DestinationAnswer:
         """The destination's typed data per disk and NIC."""
-        vm = ctx.vm_before()
-        params = {"migration": ctx.migration.model_dump(), "vm": vm.model_dump(mode="json")}
+        call = calls.PreLiveMigration(migration=ctx.migration, vm=ctx.vm_before())
         ctx.count(AskedDestination)
         try:
-            params |= await unless_aborted(ctx, secrets.bring(ctx, vm))
+            call = await unless_aborted(ctx, secrets.bring(ctx, call))
         except SternaError:
             ctx.count(DestinationNotReached)  # a question changes nothing
             raise
         try:
-            told = await unless_aborted(ctx, ctx.peer.call("pre_live_migration", params))
+            told = await unless_aborted(ctx, ctx.peer.call(call.method, call.to_wire()))
             answer = untrusted.answer(told)
         except Undelivered:
             ctx.count(DestinationNotReached)
@@ -146,7 +145,7 @@ class WaitVifPlugged(Step[Context, NoPlan, PortsWired]):
 
     async def do(self, ctx: Context, plan: NoPlan) -> PortsWired:
         """The destination watches its own switch; it says so as soon as it is true."""
-        answer = await unless_aborted(ctx, ctx.peer.call("wait_vif_plugged", {}))
+        answer = await unless_aborted(ctx, ctx.peer.call(calls.WaitVifPlugged.method, {}))
         return untrusted.remark(PortsWired, answer)
 
 
@@ -162,7 +161,8 @@ class MakeWay(Step[Context, NoPlan, WayMade]):
     async def do(self, ctx: Context, plan: NoPlan) -> WayMade:
         """Ask for it; repeating is harmless. The destination learns what autostart was when it was cleared."""
         autostart = ctx.history.get(AutostartBefore).autostart
-        answer = await unless_aborted(ctx, ctx.peer.call("make_way", {"autostart": autostart}))
+        call = calls.MakeWayThere(autostart=autostart)
+        answer = await unless_aborted(ctx, ctx.peer.call(call.method, call.to_wire()))
         return untrusted.remark(WayMade, answer)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sterna.domain import untrusted
+from sterna.domain.calls import ExpectStream
 from sterna.domain.entries.base import NoPlan
 from sterna.domain.entries.source import DestinationAnswer, StreamProbed
 from sterna.domain.errors import Refused
 from sterna.domain.hosts import Transport
-from sterna.domain.model import Data
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.source import stream
@@ -25,8 +25,8 @@ class ProbeStream(Step[Context, NoPlan, StreamProbed]):
         """Raises Temporary while every port is taken, Refused where nothing comes through."""
         if ctx.host.probe is None or await stream.transport_of(ctx) is Transport.SSH:
             return StreamProbed()
-        params: Data = {"disks": any(disk.local for disk in ctx.vm_before().disks), "begins": True}
-        port = untrusted.port((await unless_aborted(ctx, ctx.peer.call("expect_stream", params)))["port"])
+        asked = ExpectStream(disks=any(disk.local for disk in ctx.vm_before().disks), begins=True)
+        port = untrusted.port((await unless_aborted(ctx, ctx.ask(asked))).port)
         if not port:
             return StreamProbed()
         address = untrusted.address(ctx.history.get(DestinationAnswer).address)

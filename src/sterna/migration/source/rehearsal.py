@@ -8,6 +8,7 @@ over; M3 ends it at its first sample. Nothing here is a second implementation of
 from __future__ import annotations
 
 from sterna.domain import untrusted
+from sterna.domain.calls import RehearseThere
 from sterna.domain.copying import CopyPlan
 from sterna.domain.entries.base import NoPlan
 from sterna.domain.entries.notes import Rehearsed
@@ -43,10 +44,10 @@ class Rehearse(Step[Context, NoPlan, RehearsedOutcome]):
         """Changes nothing."""
         tls = made_of.transport is Transport.TLS
         xml = await ctx.host.hypervisor.definition_for(ctx.vm_uuid, plan)
-        answer = await ctx.peer.call("rehearse", {"xml": xml, "postcopy": plan.postcopy, "tls": tls})
-        refusals = [Refusal.model_validate(r) for r in answer["refusals"]]
-        tried = ["volumes opened, ports plugged, nothing active", *answer["tried"]]
-        port = untrusted.port(answer.get("port", 0))
+        answer = await ctx.ask(RehearseThere(xml=xml, postcopy=plan.postcopy, tls=tls))
+        refusals = list(answer.refusals)
+        tried = ["volumes opened, ports plugged, nothing active", *answer.tried]
+        port = untrusted.port(answer.port)
         if port and ctx.host.handshake is not None:
             address = ctx.history.get(DestinationAnswer).address
             refused = await ctx.host.handshake.shake(address, port)

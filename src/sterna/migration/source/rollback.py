@@ -5,7 +5,7 @@ Every step is retried for as long as it takes. Each copes with a `do` that stopp
 
 from __future__ import annotations
 
-from sterna.domain import untrusted
+from sterna.domain import calls, untrusted
 from sterna.domain.entries.base import Done, NoPlan
 from sterna.domain.entries.notes import ChangedMeanwhile, CopyStarted, PortsSwitched, Saw, WroteOffPeer
 from sterna.domain.entries.source import (
@@ -74,7 +74,7 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
                 ctx.set_status(Status.ERROR, finding.why)
             raise Temporary(finding.why)
         if there.state is GuestState.PAUSED and here.state is GuestState.RUNNING:
-            await ctx.peer.call("end_incoming", {"vm": ctx.vm_uuid})
+            await ctx.ask(calls.EndIncoming(vm=ctx.vm_uuid))
         return BothAsked(source=here, destination=there)
 
 
@@ -254,7 +254,7 @@ class RemoveVolumeConnection(Step[Context, NoPlan, ConnectionsRemoved]):
         began = ctx.clock.monotonic_ms()
         while True:
             try:
-                answer = await ctx.peer.call("remove_volume_connection", {})
+                answer = await ctx.peer.call(calls.RemoveVolumeConnection.method, {})
                 return untrusted.remark(ConnectionsRemoved, answer)
             except (Unreachable, Unknown) as error:
                 if ctx.peer_fenced or ctx.clock.monotonic_ms() - began > R3_PATIENCE_S * 1000:

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+from sterna.domain.calls import PreLiveMigration, SecretsWanted
 from sterna.domain.entries.base import NoPlan
 from sterna.domain.entries.source import SecretsRemovedAtSource
 from sterna.domain.errors import Refused
-from sterna.domain.model import Data, Refusal, Vm
+from sterna.domain.secrets import Brought
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.secrets import about, cannot_bring, needs_of, remove
 
 
-async def bring(ctx: Context, vm: Vm) -> Data:
-    """Source, before P3: what goes along with it; {} for a VM without secrets.
+async def bring(ctx: Context, call: PreLiveMigration) -> PreLiveMigration:
+    """Source, before P3: with the secrets that go along with it; as it is for a VM without any.
 
     Raises Refused where one cannot be brought, Unreachable, Unknown.
     """
-    needs = await needs_of(ctx.host, vm)
+    needs = await needs_of(ctx.host, call.vm)
     if not needs:
-        return {}
-    told: Data = {"vm": vm.uuid, "needs": [n.model_dump(mode="json") for n in needs]}
-    answer = await ctx.peer.call("secrets_wanted", told)
+        return call
+    answer = await ctx.ask(SecretsWanted(vm=call.vm.uuid, needs=needs))
     m = ctx.migration
-    refusals = [Refusal.model_validate(r) for r in answer["refusals"]]
-    refusals += cannot_bring(needs, answer["lacking"], m.source, m.destination)
+    refusals = [*answer.refusals, *cannot_bring(needs, answer.lacking, m.source, m.destination)]
     if refusals:
         raise Refused(refusals)
     sealed = {}
     for need in needs:
-        if need.key in answer["lacking"] and need.known is not None:
+        if need.key in answer.lacking and need.known is not None:
             value = await ctx.host.hypervisor.secret_value(need.known.uuid)
-            key, good_for = str(answer["key"]), about(m.id, need.key)
-            sealed[need.key] = ctx.host.sealing.seal(value, key=key, about=good_for)
-    return {"secrets": {"needs": told["needs"], "sealed": sealed}}
+            sealed[need.key] = ctx.host.sealing.seal(value, key=answer.key, about=about(m.id, need.key))
+    return call.model_copy(update={"secrets": Brought(needs=needs, sealed=sealed)})
 
 
 class RemoveSecretsAtSource(Step[Context, NoPlan, SecretsRemovedAtSource]):
