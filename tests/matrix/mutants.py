@@ -173,8 +173,9 @@ async def _nothing(ctx: Context) -> None:
     """Nothing."""
 
 
-async def _at_once(ctx: Context, note: str) -> None:
+async def _at_once(ctx: Context, row: str, outcome: str) -> bool:
     """A report that is not waited for."""
+    return True
 
 
 @contextmanager

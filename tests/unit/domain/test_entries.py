@@ -1,7 +1,7 @@
 """What journals carry: read, and written again, as agents wrote it before these types were there (ADR 17).
 
-`journal_v1.jsonl` has an entry of each name and shape, from whole migrations of that version. It is never written
-anew: what cannot read it cannot take up a migration after an upgrade.
+`journals_v1/entries.jsonl` has an entry of each name and shape, from whole migrations of that version. It is never
+written anew: what cannot read it cannot take up a migration after an upgrade.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sterna.domain.step import History, Step
 from sterna.migration import flow
 from sterna.migration.context import Context
 
-WRITTEN = Path(__file__).with_name("journal_v1.jsonl")
+WRITTEN = Path(__file__).with_name("journals_v1") / "entries.jsonl"
 BY_KIND = {t.kind: t for t in (StatusSet, Failed, Turned)}
 """Of these every name has the same type."""
 FLOWS = (flow.SOURCE, flow.REHEARSAL, flow.DESTINATION, flow.DESTINATION_POST)
