@@ -209,14 +209,14 @@ async def _repeat(ctx: Context) -> None:
 
 async def _tell_network(ctx: Context, but: frozenset[str] = frozenset()) -> frozenset[str]:
     """The MACs it was told of: all of the guest's that have a port here by now, `but` those."""
-    told = set[str]()
+    announced = set[str]()
     plugged = ctx.history.find(VifsPlugged)
     for nic in plugged.nics if plugged else ():
         if nic.mac in but:
             continue
         try:
             await ctx.host.vif.announce(nic)
-            told.add(nic.mac)
+            announced.add(nic.mac)
         except SternaError as error:
             log.info("the network was not told of a guest", mac=nic.mac, error=error.message)
-    return frozenset(told)
+    return frozenset(announced)

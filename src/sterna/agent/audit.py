@@ -59,11 +59,11 @@ class Audit:
             set_aside=self._set_aside(),
         )
         if repair:
-            told = [one for find in FINDERS for one in await self._repaired_of(find, around)]
+            leftovers = [one for find in FINDERS for one in await self._repaired_of(find, around)]
         else:
             found = await all_of(_found(find, around) for find in FINDERS)
-            told = [one.leftover for kind in found for one in kind]
-        return {"leftovers": [leftover.model_dump(mode="json") for leftover in told]}
+            leftovers = [one.leftover for kind in found for one in kind]
+        return {"leftovers": [leftover.model_dump(mode="json") for leftover in leftovers]}
 
     async def _repaired_of(self, find: Finder, around: Surroundings) -> list[Leftover]:
         return [await self._repaired(find, around, one) for one in await _found(find, around.shortly(KIND_S))]

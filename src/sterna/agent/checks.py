@@ -237,8 +237,8 @@ class SourceChecks:
         return untrusted.reply(call, await self._client.call(host, call.method, call.to_wire()))
 
     async def _facts(self, destination: str) -> HostFacts:
-        told = await self._client.call(destination, "describe_host", {})
-        return untrusted.host_facts(told.get("host"), name=destination)
+        reply = await self._client.call(destination, "describe_host", {})
+        return untrusted.host_facts(reply.get("host"), name=destination)
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""

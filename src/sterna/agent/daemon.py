@@ -229,7 +229,7 @@ class Agent:
         """A cast was set aside here: its sender is told, in case it waits."""
         if envelope.method == "message_refused":
             return
-        told = Envelope(
+        refusal = Envelope(
             id=f"{envelope.id}/refused"[-255:],
             to=envelope.sender,
             method="message_refused",
@@ -238,7 +238,7 @@ class Agent:
             params={"method": envelope.method, "why": why[:1000]},
         )
         try:
-            self._outbox.put(told)
+            self._outbox.put(refusal)
         except SternaError as error:
             log.warning("its sender cannot be told", sender=envelope.sender, error=error.message)
 
@@ -253,8 +253,8 @@ class Agent:
     def _note_refused(self, migration_id: str, host: str, method: str, why: str) -> None:
         ctx = self.source.context(migration_id) or self._halves.open_context(migration_id)
         if ctx is not None and ctx.peer_name == host:
-            told = f"{host} cannot do what it was sent ({method}): {why}"
-            ctx.note_once(Waiting(why=told), f"-refused-{method}")
+            reason = f"{host} cannot do what it was sent ({method}): {why}"
+            ctx.note_once(Waiting(why=reason), f"-refused-{method}")
 
     # ------------------------------------------------------------ hints
 
@@ -303,7 +303,7 @@ def _check_refused(request: Request) -> None:
 
 def _number(request: Request, key: str, default: int, *, least: int, most: int) -> int:
     """A whole number within bounds: SQLite takes a negative limit for none. Raises BadRequest."""
-    told = request.params.get(key, default)
-    if type(told) is not int or not least <= told <= most:
+    value = request.params.get(key, default)
+    if type(value) is not int or not least <= value <= most:
         raise BadRequest(f"{request.method}: {key} is a whole number from {least} to {most}")
-    return told
+    return value

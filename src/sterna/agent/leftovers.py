@@ -339,8 +339,8 @@ def _says(entries: list[Entry]) -> str:
         if entry.kind is Kind.FAILED:
             return Failed.read(entry).error.message or entry.name
         if entry.kind is Kind.STATUS:
-            told = StatusSet.read(entry)
-            return f"{told.status}: {told.reason}"
+            last = StatusSet.read(entry)
+            return f"{last.status}: {last.reason}"
     return "open"
 
 

@@ -279,8 +279,8 @@ LONGEST_NAME = 255
 
 def _requested_by(request: Request) -> str:
     """Who asked the controller for it; '' where it does not say."""
-    told = request.params.get("requested_by", "")
-    return printable(told)[:LONGEST_NAME] if isinstance(told, str) else ""
+    name = request.params.get("requested_by", "")
+    return printable(name)[:LONGEST_NAME] if isinstance(name, str) else ""
 
 
 def _text(request: Request, key: str) -> str:

@@ -19,13 +19,13 @@ _OWN = {"localhost", "sterna"}
 def check_host(scope: Scope, names: frozenset[str]) -> None:
     """The `Host` of a request is an IP address, this machine's name, or one of `names`. With a name of its own that
     points here, a page could get around the rule that it may talk only to where it came from. Raises BadRequest."""
-    told = Headers(scope=scope).get("host", "")
-    name = _hostname(told)
+    header = Headers(scope=scope).get("host", "")
+    name = _hostname(header)
     own = socket.gethostname().lower()
     if name in {*_OWN, own, own.partition(".")[0], *names} or _is_address(name):
         return
     raise BadRequest(
-        f"{told!r} is not a name of this API",
+        f"{header!r} is not a name of this API",
         fix="use its address, or add the name to `[access] names` in the settings",
     )
 

@@ -54,25 +54,25 @@ def page(document: Json) -> str:
         '<p>The same for programs: <a href="openapi.json">openapi.json</a></p><h2>Operations</h2>',
     ]
     for path, methods in document["paths"].items():
-        parts += [part for method, told in methods.items() for part in _operation(method, path, told)]
+        parts += [part for method, operation in methods.items() for part in _operation(method, path, operation)]
     parts.append("<h2>Schemas</h2>")
     for name, schema in sorted(document["components"]["schemas"].items()):
         parts += _schema(name, schema)
     return "\n".join([*parts, "</body></html>"])
 
 
-def _operation(method: str, path: str, told: Json) -> Iterator[str]:
+def _operation(method: str, path: str, operation: Json) -> Iterator[str]:
     yield f"<h3><code>{method.upper()}</code> {escape(path)}</h3>"
-    yield f"<p><strong>{escape(told['summary'])}.</strong> {escape(told.get('description', ''))}</p>"
-    if role := told.get("x-role"):
+    yield f"<p><strong>{escape(operation['summary'])}.</strong> {escape(operation.get('description', ''))}</p>"
+    if role := operation.get("x-role"):
         yield f"<p>Role: {escape(role)}</p>"
-    if parameters := told.get("parameters"):
+    if parameters := operation.get("parameters"):
         rows = [(p["name"], p["in"], _type(p["schema"]), escape(p.get("description", ""))) for p in parameters]
         yield _table(("Parameter", "In", "Type", "What it is"), rows)
-    for body in told.get("requestBody", {}).get("content", {}).values():
+    for body in operation.get("requestBody", {}).get("content", {}).values():
         yield f"<p>Request body: {_type(body['schema'])}</p>"
     answers = []
-    for status, answer in sorted(told["responses"].items()):
+    for status, answer in sorted(operation["responses"].items()):
         kinds = ", ".join(_type(c.get("schema", {})) for c in answer.get("content", {}).values())
         answers.append((status, kinds, escape(answer["description"])))
     yield _table(("Status", "Body", "When"), answers)

@@ -57,6 +57,6 @@ class EventsOut(BaseModel):
 async def take_external_events(wanted: EventsIn, controller: Served) -> EventsOut:
     """Passed on to every agent as a hint; each is answered 200, also one about a server that nobody moves."""
     for event in wanted.events:
-        told = ExternalEvent(name=event.name, vm=event.server_uuid, port=event.tag or "", status=event.status)
-        await controller.external_event(told)
+        report = ExternalEvent(name=event.name, vm=event.server_uuid, port=event.tag or "", status=event.status)
+        await controller.external_event(report)
     return EventsOut(events=[EventOut(**event.model_dump(), code=200) for event in wanted.events])

@@ -36,6 +36,6 @@ async def health(controller: Served, request: Request, response: Response) -> He
     stays 200."""
     bus = controller.bus_state()
     response.status_code = 200 if bus.connected else 503
-    told = HealthOut.of(await controller.registry.hosts(), bus)
+    answer = HealthOut.of(await controller.registry.hosts(), bus)
     actor: Actor | None = request.scope["state"].get("actor")
-    return told if actor is not None and may(actor.role, Action.READ) else told.for_anybody()
+    return answer if actor is not None and may(actor.role, Action.READ) else answer.for_anybody()

@@ -39,8 +39,8 @@ def doors_of(settings: AccessSettings, visitors: Visitors | None = None) -> Door
     )
 
 
-def _role(told: PeerRole) -> UserRole | None:
-    return None if told == "none" else UserRole(told)
+def _role(setting: PeerRole) -> UserRole | None:
+    return None if setting == "none" else UserRole(setting)
 
 
 def tls_of(settings: AccessSettings) -> ssl.SSLContext | None:

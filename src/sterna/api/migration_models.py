@@ -54,9 +54,9 @@ class ObjectiveIn(BaseModel):
 
     def asked(self) -> Asked:
         """In the domain's words."""
-        told = self.model_dump(include=set(ObjectiveIn.model_fields))
+        fields = self.model_dump(include=set(ObjectiveIn.model_fields))
         may = None if self.may is None else frozenset(self.may)
-        return Asked(**told | {"may": may, "accept": frozenset(self.accept)})
+        return Asked(**fields | {"may": may, "accept": frozenset(self.accept)})
 
 
 class MigrationIn(ObjectiveIn):

@@ -124,9 +124,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     code = phrase.lower().replace(" ", "-")
     message = f"{request.method} {request.url.path}: {error.detail}"
     reason = Reason(code=code, message=message, fix="/docs lists what there is")
-    told = _answer(request, error.status_code, code, message, [reason])
-    told.headers.update(error.headers or {})
-    return told
+    response = _answer(request, error.status_code, code, message, [reason])
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:

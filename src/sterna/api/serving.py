@@ -22,9 +22,9 @@ LARGEST = 2**63 - 1
 """What a database, and libvirt, can take of a number."""
 
 
-def position(told: str, what: str, fix: str) -> int:
+def position(text: str, what: str, fix: str) -> int:
     """A place in a list that an earlier answer named. Raises BadRequest for anything else."""
-    short = len(told) <= len(str(LARGEST))  # Python itself refuses to read a number of thousands of digits
-    if not (short and told.isascii() and told.isdecimal() and int(told) <= LARGEST):
-        raise BadRequest(f"{what} {told!r} is not one of ours", fix=fix)
-    return int(told)
+    short = len(text) <= len(str(LARGEST))  # Python itself refuses to read a number of thousands of digits
+    if not (short and text.isascii() and text.isdecimal() and int(text) <= LARGEST):
+        raise BadRequest(f"{what} {text!r} is not one of ours", fix=fix)
+    return int(text)

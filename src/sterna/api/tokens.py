@@ -60,8 +60,8 @@ class TokensOut(BaseModel):
 async def create_token(wanted: TokenIn, controller: Served, request: Request) -> NewTokenOut:
     """Its holder may do what its role may. 409 where the name is taken."""
     by = actor_of(request).name
-    token, told = await controller.users.create(wanted.name, wanted.role, wanted.days, by)
-    return NewTokenOut(**TokenOut.of(token).model_dump(), token=told)
+    token, secret = await controller.users.create(wanted.name, wanted.role, wanted.days, by)
+    return NewTokenOut(**TokenOut.of(token).model_dump(), token=secret)
 
 
 @router.get("/tokens", summary="List tokens", dependencies=_TOKENS)

@@ -55,7 +55,7 @@ def _records(url: str) -> SqlFleet:
     Raises as `SqlFleet.open` does, Unreachable for a file, or where the server is there and refuses twice: once may
     be before it was there.
     """
-    said, refused = "", 0
+    last_error, refused = "", 0
     while True:
         try:
             with told_when_slow("the database", _DATABASE_FIX):
@@ -66,9 +66,9 @@ def _records(url: str) -> SqlFleet:
             refused = 0 if away else refused + 1
             if url.startswith("sqlite") or refused == REFUSALS:
                 raise
-            if error.message != said:
-                said = error.message
-                log.error("the database cannot be used yet, it is tried again", why=said, fix=error.fix)
+            if error.message != last_error:
+                last_error = error.message
+                log.error("the database cannot be used yet, it is tried again", why=last_error, fix=error.fix)
             time.sleep(DATABASE_AGAIN_S)
 
 

@@ -27,21 +27,21 @@ from sterna.ports.volume import Volumes
 def cloud_of(settings: AgentSettings) -> Cloud | None:
     """The cloud whose providers these settings choose; None where they choose none. Raises BadRequest without the
     extra `openstack`."""
-    told = settings.openstack
-    if not settings.needs_cloud or told.auth_url is None or told.username is None or told.password is None:
+    section = settings.openstack
+    if not settings.needs_cloud or section.auth_url is None or section.username is None or section.password is None:
         return None
     return Cloud(
         CloudAccess(
-            auth_url=told.auth_url,
-            username=told.username,
-            password=told.password.get_secret_value(),
-            project=told.project,
-            user_domain=told.user_domain,
-            project_domain=told.project_domain,
-            region=told.region,
-            interface=told.interface,
-            ca_file=str(told.ca_file) if told.ca_file else None,
-            timeout_s=told.timeout_s,
+            auth_url=section.auth_url,
+            username=section.username,
+            password=section.password.get_secret_value(),
+            project=section.project,
+            user_domain=section.user_domain,
+            project_domain=section.project_domain,
+            region=section.region,
+            interface=section.interface,
+            ca_file=str(section.ca_file) if section.ca_file else None,
+            timeout_s=section.timeout_s,
         )
     )
 

@@ -71,7 +71,7 @@ async def join_bus(settings: BusSettings, name: str, who: str, identity: Identit
 
 async def until_told_to_stop() -> None:
     """Return on SIGTERM or SIGINT."""
-    told = asyncio.Event()
+    stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await told.wait()
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()

@@ -116,7 +116,7 @@ def _say_problem(problem: Json) -> None:
     count = f", {len(reasons)} reasons" if len(reasons) > 1 else ""
     err.print(f"sterna: {kind}{count}:", style="red")
     for reason in reasons:
-        said = reason["message"] if reason.get("code") == kind else with_code(reason)
-        err.print(f"  - {said}")
+        text = reason["message"] if reason.get("code") == kind else with_code(reason)
+        err.print(f"  - {text}")
         if reason.get("fix"):
             err.print(f"    fix: {reason['fix']}")

@@ -46,8 +46,8 @@ def find(given: str | None) -> Way:
 
 
 def _own_token(api: str) -> str | None:
-    if told := os.environ.get("STERNA_TOKEN"):
-        return _checked(told, "STERNA_TOKEN")
+    if token := os.environ.get("STERNA_TOKEN"):
+        return _checked(token, "STERNA_TOKEN")
     if api.startswith(UNIX):
         return None
     path = _folder() / "token"
@@ -57,8 +57,8 @@ def _own_token(api: str) -> str | None:
         return None
 
 
-def _checked(told: str, where: str) -> str:
-    token = told.strip()
+def _checked(text: str, where: str) -> str:
+    token = text.strip()
     if not _TOKEN.fullmatch(token):
         raise BadRequest(f"{where} holds no token", fix="put there what `sterna token create` has printed")
     return token
@@ -90,8 +90,8 @@ def _settings() -> dict[str, Any]:
         return {}
 
 
-def _address(told: object) -> str | None:
-    return told if isinstance(told, str) and told.startswith(("http://", "https://", f"{UNIX}/")) else None
+def _address(value: object) -> str | None:
+    return value if isinstance(value, str) and value.startswith(("http://", "https://", f"{UNIX}/")) else None
 
 
 def _trusted_text(path: Path, *, secret: bool = False) -> str:

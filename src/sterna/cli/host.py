@@ -59,13 +59,13 @@ def show_hosts(listed: list[Json]) -> None:
         out.print(line, markup=False)
 
 
-def _show_death(told: Json) -> None:
-    if told["migrations"]:
-        words.show(words.death(told))
+def _show_death(answer: Json) -> None:
+    if answer["migrations"]:
+        words.show(words.death(answer))
     else:
-        out.print(f"no host that answers has an open migration with {told['host']}", markup=False)
-    if told["silent_hosts"]:
-        err.print(f"told when they are back: {', '.join(told['silent_hosts'])}", style="yellow")
+        out.print(f"no host that answers has an open migration with {answer['host']}", markup=False)
+    if answer["silent_hosts"]:
+        err.print(f"told when they are back: {', '.join(answer['silent_hosts'])}", style="yellow")
 
 
 def _asks() -> bool:

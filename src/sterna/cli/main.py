@@ -116,16 +116,16 @@ def _objective(
     policy: str | None, max_downtime: float | None, finish_within: float | None, may: list[str] | None, **more: Any
 ) -> Json:
     """The part of a request that says what is wanted; only what was said."""
-    told: Json = {name: value for name, value in more.items() if value is not None}
+    fields: Json = {name: value for name, value in more.items() if value is not None}
     if policy is not None:
-        told["policy"] = policy
+        fields["policy"] = policy
     if max_downtime is not None:
-        told["max_downtime_ms"] = round(max_downtime)
+        fields["max_downtime_ms"] = round(max_downtime)
     if finish_within is not None:
-        told["finish_within_s"] = finish_within / 1000
+        fields["finish_within_s"] = finish_within / 1000
     if may is not None:
-        told["may"] = words_of(may)
-    return told
+        fields["may"] = words_of(may)
+    return fields
 
 
 @app.command()

@@ -94,6 +94,6 @@ def print_json(document: Any) -> None:
     typer.echo(json_safe(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
-def words_of(told: list[str] | None) -> list[str] | None:
+def words_of(values: list[str] | None) -> list[str] | None:
     """Words given one by one or with commas, each once; None where none were given."""
-    return None if told is None else sorted({w.strip() for words in told for w in words.split(",") if w.strip()})
+    return None if values is None else sorted({w.strip() for words in values for w in words.split(",") if w.strip()})

@@ -42,15 +42,15 @@ def _refused(what: str, refusal: Json) -> list[str]:
     return [f"[red]{what}:[/] {safe(words.with_code(refusal))}", *fix]
 
 
-def _rehearsal(told: Json | None) -> list[str]:
+def _rehearsal(rehearsal: Json | None) -> list[str]:
     """What was tried for real."""
-    if told is None:
+    if rehearsal is None:
         return []
-    lines = [f"[{'green' if told['passed'] else 'red'}]rehearsal:[/] {safe(told['why'])}"]
-    for refusal in told["refusals"]:
+    lines = [f"[{'green' if rehearsal['passed'] else 'red'}]rehearsal:[/] {safe(rehearsal['why'])}"]
+    for refusal in rehearsal["refusals"]:
         lines += [f"  {line}" for line in _refused("failed", refusal)]
-    lines += [f"  [dim]tried: {safe(what)}[/]" for what in told["tried"]]
-    return lines + ([f"  [dim]all of it: sterna show {told['migration_id']}[/]"] if told["migration_id"] else [])
+    lines += [f"  [dim]tried: {safe(what)}[/]" for what in rehearsal["tried"]]
+    return lines + ([f"  [dim]all of it: sterna show {rehearsal['migration_id']}[/]"] if rehearsal["migration_id"] else [])
 
 
 def _load(plan: Json) -> str:
@@ -97,8 +97,8 @@ def accuracy(seen: Json) -> Table:
     """`sterna accuracy`."""
     made = words.table("FORECAST OF", ">COMPARED", ">WITHIN 10 %", ">WITHIN 25 %", ">TYPICAL ERROR")
     for what, name in (("time", "total time"), ("downtime", "downtime"), ("bytes_sent", "bytes sent")):
-        told = seen[what]
-        shares = [told["within_10_percent"], told["within_25_percent"], told["median_error"]]
+        measure = seen[what]
+        shares = [measure["within_10_percent"], measure["within_25_percent"], measure["median_error"]]
         known = [words.UNKNOWN if s is None else f"{s * 100:.0f} %" for s in shares]
-        made.add_row(name, str(told["compared"]), *known)
+        made.add_row(name, str(measure["compared"]), *known)
     return made

@@ -59,7 +59,7 @@ def remove(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
 
 def _table(tokens: list[Json]) -> Table:
     made = words.table("~NAME", "ROLE", "CREATED", "EXPIRES", "~BY")
-    for told in tokens:
-        row = (told["name"], told["role"], told["created_at"][:19], told["expires_at"][:19], told["created_by"])
+    for token in tokens:
+        row = (token["name"], token["role"], token["created_at"][:19], token["expires_at"][:19], token["created_by"])
         made.add_row(*(safe(cell) for cell in row))
     return made

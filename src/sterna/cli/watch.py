@@ -156,12 +156,12 @@ def _changes(client: Client, migration: Json) -> Iterator[tuple[Json, str]]:
             migration = migration | {"progress": data["progress"]}
         elif event == "status":
             progress = with_status(Progress.model_validate(migration["progress"]), Status(data["status"]))
-            told = {
+            update = {
                 "status": data["status"],
                 "reason": data["reason"],
                 "progress": progress.model_dump(mode="json"),
             }
-            migration = migration | told
+            migration = migration | update
         elif event == "step" and data["kind"] == "intent":
             row = ROWS.get(data["row"])
             label = row.label if row else data["name"].replace("-", " ")

@@ -171,32 +171,32 @@ def host_notes(listed: list[Json]) -> list[str]:
     """A line for each host that is not simply up: why it is down, whether and when it was declared dead."""
     lines = []
     for host in listed:
-        said = []
+        notes = []
         if host.get("declared_dead_at"):
-            said.append(f"declared dead {host['declared_dead_at'][:19]}")
+            notes.append(f"declared dead {host['declared_dead_at'][:19]}")
         if host.get("back_at"):
-            said.append(f"BACK since {host['back_at'][:19]}: sterna host declare-alive {host['name']}")
+            notes.append(f"BACK since {host['back_at'][:19]}: sterna host declare-alive {host['name']}")
         if host.get("reason"):
-            said.append(host["reason"])
+            notes.append(host["reason"])
             if host.get("fix") and host["state"] == "degraded":
-                said.append(f"fix: {host['fix']}")
-        if said:
-            lines.append(printable(f"{host['name']}: {'; '.join(said)}"))
+                notes.append(f"fix: {host['fix']}")
+        if notes:
+            lines.append(printable(f"{host['name']}: {'; '.join(notes)}"))
     return lines
 
 
-def death(told: Json) -> Table:
+def death(answer: Json) -> Table:
     """What declaring a host dead does, per migration."""
     made = table("MIGRATION", "~VM", "~ON", "AS", "~WILL")
-    for m in told["migrations"]:
+    for m in answer["migrations"]:
         made.add_row(m["id"][:8], safe(m["vm"]), safe(m["host"]), m["role"], safe(m["will"]))
     return made
 
 
-def audit(told: Json) -> list[str]:
+def audit(answer: Json) -> list[str]:
     """`sterna audit`, line by line, as Rich markup."""
     lines = []
-    for f in told["leftovers"]:
+    for f in answer["leftovers"]:
         done = f" -> {f['done']}" if f["done"] else ""
         colour = {"safe": "yellow", "waiting": "dim"}.get(f["safety"], "red")
         what = safe(f"{f['host']}: {f['kind']} {f['subject']}")
@@ -205,16 +205,16 @@ def audit(told: Json) -> list[str]:
             may = "--repair would" if f["safety"] == "safe" else "not repaired; what helps"
             may = "what helps" if f["safety"] == "waiting" else may
             lines.append(f"    {may}: {safe(f['repair'])}")
-    if told["clean"]:
-        lines.append(_clean(told))
+    if answer["clean"]:
+        lines.append(_clean(answer))
     return lines
 
 
-def _clean(told: Json) -> str:
+def _clean(answer: Json) -> str:
     """What an audit that found nothing proves."""
-    if told.get("hosts_asked", 1) == 0:
+    if answer.get("hosts_asked", 1) == 0:
         return "no host could be asked: leftovers are unknown"
-    where = " on the hosts that were asked" if told["silent_hosts"] else ""
+    where = " on the hosts that were asked" if answer["silent_hosts"] else ""
     return f"nothing is left over{where}"
 
 
@@ -285,21 +285,21 @@ _PARTS = {
 }
 
 
-def _standstill(told: Json) -> list[tuple[str, str]]:
+def _standstill(parts: Json) -> list[tuple[str, str]]:
     """What the downtime was made of, as far as it was seen."""
-    return [(f"  {words}", ms(told[name])) for name, words in _PARTS.items() if told.get(name) is not None]
+    return [(f"  {words}", ms(parts[name])) for name, words in _PARTS.items() if parts.get(name) is not None]
 
 
-def _stream(told: Json | None) -> list[tuple[str, str]]:
+def _stream(stream: Json | None) -> list[tuple[str, str]]:
     """What the copy was made of, and what was left out of it."""
-    if told is None or told.get("parameters") is None:
+    if stream is None or stream.get("parameters") is None:
         return []
-    parameters = told["parameters"]
+    parameters = stream["parameters"]
     numbers = [f"{name} {value}" for name, value in sorted(parameters["parameters"].items())]
     made_of = ", ".join([parameters["transport"], *(f.lower() for f in parameters["flags"] if f not in _ALWAYS)])
     lines = [("the stream", "; ".join([made_of, *numbers]))]
-    lines += [("  because", reason) for reason in told["reasons"]]
-    return lines + [("  but", warning) for warning in told["warnings"]]
+    lines += [("  because", reason) for reason in stream["reasons"]]
+    return lines + [("  but", warning) for warning in stream["warnings"]]
 
 
 _ALWAYS = ("LIVE", "PEER2PEER", "TLS", "TUNNELLED")
@@ -307,7 +307,7 @@ _ALWAYS = ("LIVE", "PEER2PEER", "TLS", "TUNNELLED")
 
 def report(migration: Json) -> Table:
     """One migration and what it cost."""
-    told: dict[str, Any] = migration["report"]
+    report: dict[str, Any] = migration["report"]
     made = Table(box=None, show_header=False, pad_edge=False)
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
@@ -321,17 +321,17 @@ def report(migration: Json) -> Table:
         ("error", error_of(migration["error"])),
         ("fix", (migration["error"] or {}).get("fix", "")),
         ("done", f"{migration['progress']['percent']:.0f} % of the estimated work"),
-        ("total time", _known(ms(told["total_ms"]), told["total_reason"])),
-        ("guest", told.get("guest", "")),
-        ("guest downtime", _known(ms(told["downtime_ms"]), told["downtime_reason"])),
-        ("  without talk between hosts", ms(told["downtime_net_ms"])),
-        *_standstill(told.get("downtime") or {}),
-        *_stream(told.get("stream")),
-        ("memory moved", size(told["bytes_memory"])),
-        ("disks copied, holes counted", size(told["bytes_disks"])),
-        ("iterations", str(told["iterations"]) if told["iterations"] is not None else UNKNOWN),
+        ("total time", _known(ms(report["total_ms"]), report["total_reason"])),
+        ("guest", report.get("guest", "")),
+        ("guest downtime", _known(ms(report["downtime_ms"]), report["downtime_reason"])),
+        ("  without talk between hosts", ms(report["downtime_net_ms"])),
+        *_standstill(report.get("downtime") or {}),
+        *_stream(report.get("stream")),
+        ("memory moved", size(report["bytes_memory"])),
+        ("disks copied, holes counted", size(report["bytes_disks"])),
+        ("iterations", str(report["iterations"]) if report["iterations"] is not None else UNKNOWN),
     ]
-    rows += [(f"  {p['status']}", _known(ms(p["duration_ms"]), p["reason"])) for p in told["phases"]]
+    rows += [(f"  {p['status']}", _known(ms(p["duration_ms"]), p["reason"])) for p in report["phases"]]
     for name, value in rows:
         if value:
             made.add_row(name, coloured(value) if name == "status" else safe(value))

@@ -151,22 +151,22 @@ class Follower:
             self._tasks.append(asyncio.create_task(self._read(host), name=f"follow-{host}"))
 
     async def _read(self, host: str) -> None:
-        wanted, said = self._wanted[host], ""
+        wanted, last_error = self._wanted[host], ""
         while True:
             wanted.clear()
             if self._registry.answers(host):  # a journal can be read without libvirtd
-                said = await self._pull(host, said)
+                last_error = await self._pull(host, last_error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PULL_EVERY_S):  # wait_for may swallow a cancellation (CPython 3.11)
                     await wanted.wait()
 
-    async def _pull(self, host: str, said: str) -> str:
+    async def _pull(self, host: str, last_error: str) -> str:
         """Read the journal; what went wrong ('' if nothing), logged once and not every two seconds."""
         try:
             with no_leaks():
                 await self._projector.pull(host)
         except (SternaError, ValidationError) as e:
-            if str(e) != said:
+            if str(e) != last_error:
                 log.warning("a host's journal cannot be read now", host=host, error=str(e))
             return str(e)
         except Exception:

@@ -58,15 +58,15 @@ class Controller:
     async def start(self) -> None:
         """Follow the agents; return when it is known which are up, or that the database is away, or once
         `prepare_to_stop` was called."""
-        starting, told = asyncio.ensure_future(self._start()), asyncio.ensure_future(self._stopping.wait())
+        starting, stop = asyncio.ensure_future(self._start()), asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
         finally:
-            for task in (starting, told):
+            for task in (starting, stop):
                 task.cancel()
-            await asyncio.gather(starting, told, return_exceptions=True)
+            await asyncio.gather(starting, stop, return_exceptions=True)
 
     async def _start(self) -> None:
         await self.follower.start()

@@ -84,9 +84,9 @@ class StorageSilent(Temporary):
         """The same, with the host in its message."""
         if self.named:
             return self
-        told = StorageSilent(f"on {host}, {self.message}", fix=self.fix)
-        told.named = True
-        return told
+        copy = StorageSilent(f"on {host}, {self.message}", fix=self.fix)
+        copy.named = True
+        return copy
 
 
 class Unreachable(Temporary):

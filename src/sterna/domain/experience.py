@@ -154,7 +154,7 @@ class Experience(Value):
 
     def learn(self, outcome: Outcome) -> Experience:
         """With one more finished migration."""
-        actual, told = outcome.actual, outcome.forecast
+        actual, forecast = outcome.actual, outcome.forecast
         key = f"{outcome.source}>{outcome.destination}"
         old = self.pairs.get(key, OfPair())
         setup = actual.total_ms - actual.copy_ms if actual.total_ms and actual.copy_ms else None
@@ -163,7 +163,7 @@ class Experience(Value):
             update={"bandwidth": bandwidth, "kept": kept, "setup_ms": old.setup_ms.plus(setup)}
             | _with_standstill(old, outcome)
         )
-        off = _ratio(actual.bytes_sent, told.bytes_sent, told.correction)
+        off = _ratio(actual.bytes_sent, forecast.bytes_sent, forecast.correction)
         known = self.corrections.get(outcome.vm, Running()).plus(off)
         return Experience(
             pairs=self.pairs | {key: pair},
@@ -259,9 +259,9 @@ def accuracy(outcomes: Sequence[Outcome], of: str = "total_ms") -> Accuracy:
     """Of all forecasts that can be compared; `of`: `total_ms`, `copy_ms`, `downtime_ms` or `bytes_sent`."""
     errors = []
     for outcome in outcomes:
-        told, seen = getattr(outcome.forecast, of), getattr(outcome.actual, of)
-        if told and seen:
-            errors.append(abs(seen - told) / told)
+        predicted, seen = getattr(outcome.forecast, of), getattr(outcome.actual, of)
+        if predicted and seen:
+            errors.append(abs(seen - predicted) / predicted)
     if not errors:
         return Accuracy(compared=0)
     return Accuracy(
@@ -300,16 +300,16 @@ def _fills_link(outcome: Outcome) -> bool:
 
 def _with_standstill(known: OfPair, outcome: Outcome) -> dict[str, Running]:
     """What one more copy's downtime teaches of its pair of hosts, the model's rest being what it was."""
-    stood_ms, told = outcome.standstill_ms, outcome.forecast
-    if stood_ms is None or told.rest_ms is None:
+    stood_ms, forecast = outcome.standstill_ms, outcome.forecast
+    if stood_ms is None or forecast.rest_ms is None:
         return {}
-    learnt = {"downtime_off": known.downtime_off.plus(_ratio(stood_ms, told.downtime_ms, 1))}
-    beside_ms = max(LEAST_SWITCH_MS, stood_ms - told.rest_ms)
+    learnt = {"downtime_off": known.downtime_off.plus(_ratio(stood_ms, forecast.downtime_ms, 1))}
+    beside_ms = max(LEAST_SWITCH_MS, stood_ms - forecast.rest_ms)
     if not outcome.limited:
         return learnt | {"switch_ms": known.switch_ms.plus(beside_ms)}
     if known.bandwidth.values and outcome.link_bytes_s is not None:
         return learnt | {"switch_limited_ms": known.switch_limited_ms.plus(beside_ms)}
-    rest = told.rest_ms * max(outcome.bandwidth_bytes_s or 0, outcome.link_bytes_s or 0)
+    rest = forecast.rest_ms * max(outcome.bandwidth_bytes_s or 0, outcome.link_bytes_s or 0)
     rate = rest / max(LEAST_SWITCH_MS, stood_ms - SWITCH_MS)
     return learnt | {"at_switch": known.at_switch.plus(rate)}
 

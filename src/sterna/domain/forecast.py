@@ -313,8 +313,8 @@ def _standstill(plain: Forecast, load: Load, link: Link) -> dict[str, float]:
         return {}
     middle = median([plain.downtime_ms, *_own_downtimes(plain, load, link)])
     band = math.exp(USUAL_BAND * link.switch_spread)
-    told = {"downtime_ms": middle, "downtime_least_ms": middle / band, "downtime_most_ms": middle * band}
-    return {name: round(ms, 1) for name, ms in told.items()}
+    downtime = {"downtime_ms": middle, "downtime_least_ms": middle / band, "downtime_most_ms": middle * band}
+    return {name: round(ms, 1) for name, ms in downtime.items()}
 
 
 def _own_downtimes(plain: Forecast, load: Load, link: Link) -> list[float]:

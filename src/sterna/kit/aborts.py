@@ -44,13 +44,13 @@ async def unless_aborted(work: Coroutine[Any, Any, T], by: asyncio.Event | None 
     aborted = _ABORTED.get() if by is None else by
     if aborted is None:
         return await work
-    doing, told = asyncio.ensure_future(work), asyncio.ensure_future(aborted.wait())
+    doing, abort = asyncio.ensure_future(work), asyncio.ensure_future(aborted.wait())
     try:
-        await asyncio.wait((doing, told), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((doing, abort), return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
             raise Cancelled("aborted on request")
         return doing.result()
     finally:
         doing.cancel()
-        told.cancel()
-        await asyncio.gather(doing, told, return_exceptions=True)
+        abort.cancel()
+        await asyncio.gather(doing, abort, return_exceptions=True)

@@ -48,9 +48,9 @@ async def lacking(
     return tuple(missing.values()), tuple(r for _, r in judged if isinstance(r, Refusal))
 
 
-def cannot_bring(needs: Iterable[Need], told: Iterable[str], source: str, destination: str) -> list[Refusal]:
+def cannot_bring(needs: Iterable[Need], missing: Iterable[str], source: str, destination: str) -> list[Refusal]:
     """Of the needs whose keys the destination named as lacking: why those that cannot be brought cannot."""
-    keys = set(told)
+    keys = set(missing)
     reasons = (uncarriable(n, source=source, destination=destination) for n in needs if n.key in keys)
     return [reason for reason in reasons if reason is not None]
 

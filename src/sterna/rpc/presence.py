@@ -39,17 +39,17 @@ class Beacon:
             self._task = None
 
     async def _shine(self) -> None:
-        said = ""
+        last_error = ""
         while True:
             began_ms = self._client.clock.monotonic_ms()
             try:
                 with no_leaks():
                     await self._client.announce(self._topic, await self._facts())
-                said = ""
+                last_error = ""
             except Exception as e:
-                if str(e) != said:  # said once, not every second for as long as libvirtd is away
+                if str(e) != last_error:  # said once, not every second for as long as libvirtd is away
                     bug = not isinstance(e, SternaError)
                     _log.warning("this host looks down", topic=self._topic, why=str(e), exc_info=bug)
-                said = str(e)
+                last_error = str(e)
             took_s = (self._client.clock.monotonic_ms() - began_ms) / 1000
             await self._client.clock.sleep(max(0.0, self._every_s - took_s))

@@ -46,12 +46,12 @@ def casts_to(host: str) -> str:
     return f"{bus_rights.AGENT}.{token(host)}.cast.*"
 
 
-def check_sender(subject: str, said: str) -> None:
+def check_sender(subject: str, claimed: str) -> None:
     """Raises BadRequest where a message says that it is from somebody else than its subject does."""
     sender = name_of(bus_rights.sender_of(subject))
-    if sender != said:
+    if sender != claimed:
         raise BadRequest(
-            f"the message says that it is from {said!r}, and its subject says {sender or 'nobody'!r}",
+            f"the message says that it is from {claimed!r}, and its subject says {sender or 'nobody'!r}",
             fix="see who sends in another's name; or upgrade the older of the two processes",
         )
 

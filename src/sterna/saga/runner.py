@@ -116,7 +116,7 @@ class Runner:
             ctx.flush()
 
     async def _take(self, step: Step[C, Any, Any], ctx: C, forever: bool) -> None:
-        failing_ms, backoff, said = None, Backoff(FIRST_DELAY_S, LONGEST_DELAY_S), ""
+        failing_ms, backoff, last_error = None, Backoff(FIRST_DELAY_S, LONGEST_DELAY_S), ""
         while True:
             began_ms = self._clock.monotonic_ms()
             try:
@@ -130,16 +130,16 @@ class Runner:
                 error = _as_sterna(step, raised)
             now_ms = self._clock.monotonic_ms()
             if now_ms - began_ms > step.patience_s * 1000 and step.lasts(ctx):
-                failing_ms, said = None, ""
+                failing_ms, last_error = None, ""
                 backoff.reset()
             failing_ms = now_ms if failing_ms is None else failing_ms  # what went well before took its time
             waited_s = (now_ms - failing_ms) / 1000
             final = not forever and (isinstance(error, Permanent) or waited_s >= step.patience_s)
-            if final or error.message != said:  # said once, not every ten seconds for a week
+            if final or error.message != last_error:  # said once, not every ten seconds for a week
                 fact = Failed(error=Failure.of(error), final=final).to_data()
                 with contextlib.suppress(SternaError):  # a full disk, perhaps what failed the step: said next time
                     ctx.write(Kind.FAILED, row=step.row, name=step.name, data=fact)
-                    said = error.message
+                    last_error = error.message
             if final:
                 raise error
             left_s = LONGEST_ASKED_S if forever else step.patience_s - waited_s

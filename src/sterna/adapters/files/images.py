@@ -144,12 +144,12 @@ def _part(image: str, name: str, form: str | None, *, data: bool = False) -> Par
     return Part(os.path.join(os.path.dirname(image), name), form, data)
 
 
-def _in_json(told: Any) -> str:
+def _in_json(output: Any) -> str:
     """The file name in QEMU's JSON form of one, however deep; '' where it is something else."""
-    if not isinstance(told, dict):
+    if not isinstance(output, dict):
         return ""
     for key in ("filename", "file.filename"):
-        if isinstance(told.get(key), str):
-            return str(told[key])
-    inner = told.get("file")
+        if isinstance(output.get(key), str):
+            return str(output[key])
+    inner = output.get("file")
     return inner if isinstance(inner, str) else _in_json(inner)

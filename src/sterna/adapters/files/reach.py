@@ -67,11 +67,11 @@ async def _at_all(mount: Mount, claims: list[Claim], dead: set[str]) -> list[Rea
     left = claims
     for lanes in _LANES:
         looked = await asyncio.gather(*(_lane(mount, left[n::lanes], dead) for n in range(min(lanes, len(left)))))
-        told = [one for lane in looked for one in lane]
-        seen = {_thing(one.claim) for one in told}
-        found += told
+        reached = [one for lane in looked for one in lane]
+        seen = {_thing(one.claim) for one in reached}
+        found += reached
         left = [claim for claim in left if _thing(claim) not in seen]
-        if not left or not told:
+        if not left or not reached:
             break
     return found + [_silent(claim, claim.path, ()) for claim in left]
 

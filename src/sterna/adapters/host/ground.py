@@ -77,13 +77,13 @@ def only_written(path: str, pid: int) -> bool:
         file, real = os.stat(path), os.path.realpath(path)
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                told = _told(pid, fd)
-                alike = told.get("ino", str(file.st_ino)) == str(file.st_ino)
+                fields = _told(pid, fd)
+                alike = fields.get("ino", str(file.st_ino)) == str(file.st_ino)
                 if not alike and os.readlink(f"/proc/{pid}/fd/{fd}") != real:
                     continue
                 seen = os.stat(f"/proc/{pid}/fd/{fd}")
                 if (seen.st_dev, seen.st_ino) == (file.st_dev, file.st_ino):
-                    return int(told["flags"], 8) & os.O_ACCMODE == os.O_WRONLY
+                    return int(fields["flags"], 8) & os.O_ACCMODE == os.O_WRONLY
     return False
 
 

@@ -91,8 +91,8 @@ def _kernel() -> tuple[int, int]:
 
 
 async def _has_certificates() -> bool:
-    told = certificates.of_migration()
+    folder = certificates.of_migration()
     try:
-        return not await on_disk(lambda: told.missing, str(told.folder), limit_s=_LOOK_S)
+        return not await on_disk(lambda: folder.missing, str(folder.folder), limit_s=_LOOK_S)
     except Temporary:
         return False

@@ -29,8 +29,8 @@ def host_cpu(conn: Connect, vm: Vm) -> str:
     Raises libvirtError."""
     if not sees_host(vm):
         return ""
-    told = conn.getDomainCapabilities(vm.emulator or None, vm.arch, vm.machine or None, vm.virt_type, 0)
-    return expanded(told, vm.cpu_xml)
+    capabilities = conn.getDomainCapabilities(vm.emulator or None, vm.arch, vm.machine or None, vm.virt_type, 0)
+    return expanded(capabilities, vm.cpu_xml)
 
 
 def expanded(domain_capabilities: str, guest: str) -> str:

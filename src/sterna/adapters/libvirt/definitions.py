@@ -60,8 +60,8 @@ class Patience:
 
 def definitions(domain: Any, patience: Patience, running: Path = RUNNING, defined: Path = DEFINED) -> Iterator[str]:
     """The one it has now, and the persistent one if that is another. Raises libvirtError."""
-    told = of_arriving(domain, running, defined, patience) or _of_held(domain, running, defined, patience)
-    yield from told or _asked(domain, running, defined)
+    xmls = of_arriving(domain, running, defined, patience) or _of_held(domain, running, defined, patience)
+    yield from xmls or _asked(domain, running, defined)
 
 
 def _asked(domain: Any, running: Path, defined: Path) -> tuple[str, ...]:

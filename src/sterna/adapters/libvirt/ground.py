@@ -60,8 +60,8 @@ class HostGround:
     """What this host has: of what libvirt knows, as it was told; of the rest, as the kernel shows it now. Its
     looks may never end (a dead NFS server, a name that is not resolved): not to be made in libvirt's thread."""
 
-    def __init__(self, host: str, address: str, told: Told | None = None) -> None:
-        self._told = told or Told()
+    def __init__(self, host: str, address: str, xmls: Told | None = None) -> None:
+        self._told = xmls or Told()
         self.host, self.address = host or "this host", address
 
     def thing(self, path: str, *, digest: bool = False) -> Thing:

@@ -49,12 +49,12 @@ class LibvirtInventory(LibvirtHost):
 
     async def host(self) -> HostFacts:
         """The host's facts. Raises Unreachable."""
-        facts, told = await self._facts.run(self._host_facts)
+        facts, capabilities = await self._facts.run(self._host_facts)
         settings = Abilities(link_bytes_s=self._settings.link_bytes_s, transport=self._settings.transport)
         privileged = self._uri.startswith("qemu:///system")
         versions = abilities.Versions(facts.libvirt_version, facts.qemu_version)
         able = await abilities.read(
-            parse_xml(told), versions, self._schemas, privileged=privileged, settings=settings
+            parse_xml(capabilities), versions, self._schemas, privileged=privileged, settings=settings
         )
         return facts.model_copy(update={"abilities": able})
 
@@ -119,8 +119,8 @@ class LibvirtInventory(LibvirtHost):
         found = await looks.at_each(listens, lambda refs: translations(refs, ground))
         return {old: new for some in found for old, new in some.items()}
 
-    def _ground(self, told: Told | None = None) -> HostGround:
-        return HostGround(self._settings.name, self._settings.address, told)
+    def _ground(self, xmls: Told | None = None) -> HostGround:
+        return HostGround(self._settings.name, self._settings.address, xmls)
 
     async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
         """See ports.hypervisor.Inventory.taken_for_local. Raises Temporary."""
@@ -148,8 +148,8 @@ class LibvirtInventory(LibvirtHost):
         def ask(conn: Connect) -> tuple[str, abilities.Versions]:
             return conn.getCapabilities(), abilities.Versions(conn.getLibVersion(), conn.getVersion())
 
-        told, versions = await self._ask(ask)
-        if abilities.may_handle_faults(parse_xml(told), versions):
+        capabilities, versions = await self._ask(ask)
+        if abilities.may_handle_faults(parse_xml(capabilities), versions):
             return []
         message = f"{self._settings.name} does not let QEMU handle page faults, as post-copy needs it"
         fix = (
@@ -210,8 +210,8 @@ class LibvirtInventory(LibvirtHost):
 
     def _host_facts(self, conn: Connect) -> tuple[HostFacts, str]:
         """The facts, and libvirt's capabilities they are taken from."""
-        told = conn.getCapabilities()
-        host = parse_xml(told).find("host")
+        capabilities = conn.getCapabilities()
+        host = parse_xml(capabilities).find("host")
         memory = _meminfo()
         own = self._settings
         facts = HostFacts(
@@ -228,7 +228,7 @@ class LibvirtInventory(LibvirtHost):
             instances_dir=own.instances_dir,
             disk_free_bytes=_free_bytes(own.instances_dir),
         )
-        return facts, told
+        return facts, capabilities
 
 
 def _host_uuid(conn: Connect) -> str:

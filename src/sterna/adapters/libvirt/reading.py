@@ -180,9 +180,9 @@ def _against_cpu(conn: Connect, vm: Vm) -> list[Refusal]:
         return []
     where = (vm.emulator or None, vm.arch, vm.machine or None, vm.virt_type)
     if vm.virt_type != "kvm":
-        told = conn.getDomainCapabilities(*where, 0)
-        unknown = checks.against_cpu_model(vm, told)
-        if unknown or checks.gives_all_of(vm, told):
+        capabilities = conn.getDomainCapabilities(*where, 0)
+        unknown = checks.against_cpu_model(vm, capabilities)
+        if unknown or checks.gives_all_of(vm, capabilities):
             return unknown
     try:
         flags = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE

@@ -105,7 +105,7 @@ class Connection:
     ) -> Connection:
         """Connect to the first of `servers` that answers. `server_name`: in its certificate, where that is not its
         address. Raises Unreachable, within `JOIN_S`."""
-        client, lost, said = _Client(), asyncio.Event(), set[str]()
+        client, lost, logged = _Client(), asyncio.Event(), set[str]()
         client.tls_demanded = tls is not None
         errors: list[Exception] = []
 
@@ -115,8 +115,8 @@ class Connection:
         async def on_error(error: Exception) -> None:
             errors[:] = [error]
             refused = "permissions violation" in str(error).lower()
-            if refused and str(error) not in said:  # a beacon would repeat it every second
-                said.add(str(error))
+            if refused and str(error) not in logged:  # a beacon would repeat it every second
+                logged.add(str(error))
                 fix = "write `sterna bus config` again, and have nats-server read it"
                 _log.error("the message bus does not let this process do what it needs", why=str(error), fix=fix)
             else:

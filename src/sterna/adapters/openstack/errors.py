@@ -93,8 +93,8 @@ def _of_status(status: int, message: str, error: Exception, *, changing: bool) -
 def _retry_after(error: Exception) -> float | None:
     """Seconds, where the service names them."""
     response = getattr(error, "response", None)
-    told = response.headers.get("Retry-After", "") if response is not None else ""
-    return min(float(told), LONGEST_DELAY_S) if told.isdigit() else None
+    header = response.headers.get("Retry-After", "") if response is not None else ""
+    return min(float(header), LONGEST_DELAY_S) if header.isdigit() else None
 
 
 def _of_transport(error: BaseException, what: str, *, changing: bool) -> SternaError:

@@ -54,12 +54,12 @@ class Login:
             try:
                 found = self._auth.get_auth_ref(self._session)
             except Exception as error:
-                told = meaning(error, _WHAT, changing=False)
-                if told is None:
+                translated = meaning(error, _WHAT, changing=False)
+                if translated is None:
                     raise
-                if isinstance(told, NotFound | Conflict):  # or it would be taken for the service's word on a volume
-                    told = Permanent(told.message, fix=_WHERE)
-                raise told from error
+                if isinstance(translated, NotFound | Conflict):  # or it would be taken for the service's word on a volume
+                    translated = Permanent(translated.message, fix=_WHERE)
+                raise translated from error
             self._auth.auth_ref = found
             return str(found.auth_token)
 

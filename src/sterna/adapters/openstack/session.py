@@ -129,10 +129,10 @@ class Cloud:
             try:
                 return act(self._connection)
             except Exception as error:
-                told = meaning(error, what, changing=changing)
-                if told is None:
+                translated = meaning(error, what, changing=changing)
+                if translated is None:
                     raise
-                raise told from error
+                raise translated from error
 
         self._begin(what, of)
         work = in_thread(attempt, name="sterna-openstack", of=of, limit_s=self.act_limit_s)

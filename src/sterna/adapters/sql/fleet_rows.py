@@ -51,12 +51,12 @@ def migration(row: Row[Any]) -> MigrationRecord:
 
 def migration_values(record: MigrationRecord) -> dict[str, Any]:
     """Values of a row of `migrations`; its number is the database's to give."""
-    told = record.migration
+    migration = record.migration
     document = record.model_dump(mode="json", exclude={"number"})
     return {
-        "id": told.id,
-        "vm_uuid": told.vm_uuid,
-        "vm_name": told.vm_name,
+        "id": migration.id,
+        "vm_uuid": migration.vm_uuid,
+        "vm_name": migration.vm_name,
         "status": record.status.value,
         "document": document,
     }
@@ -67,13 +67,13 @@ def entry(row: Row[Any]) -> EntryRecord:
     return EntryRecord(id=row.id, host=row.host, entry=Entry.model_validate(row.document))
 
 
-def entry_values(host: str, generation: int, told: Entry) -> dict[str, Any]:
+def entry_values(host: str, generation: int, entry: Entry) -> dict[str, Any]:
     """Values of a row of `entries`."""
-    document = told.model_dump(mode="json")
+    document = entry.model_dump(mode="json")
     return {
         "host": host,
         "generation": generation,
-        "seq": told.seq,
-        "migration_id": told.migration_id,
+        "seq": entry.seq,
+        "migration_id": entry.migration_id,
         "document": document,
     }

@@ -75,11 +75,11 @@ class LinuxBridgeVif:
         device, bridge = nic.device or "", nic.bridge or ""
         await self._netlink.run(lambda: _must_be_port(device, bridge))
         await self._netlink.run(lambda: send(bridge, announcements(nic)))
-        told = await run(
+        result = await run(
             ["bridge", "fdb", "replace", nic.mac, "dev", device, "master", "dynamic"], limit_s=_LIMIT_S
         )
-        if told.code != 0:
-            raise Permanent(f"{bridge} does not take the address of {device}: {told.words}")
+        if result.code != 0:
+            raise Permanent(f"{bridge} does not take the address of {device}: {result.words}")
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """R6, F4: the tap is deleted. False where there was none. Raises Conflict if it is elsewhere, or in use."""

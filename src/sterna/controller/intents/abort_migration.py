@@ -39,11 +39,11 @@ class AbortMigration:
         return record  # pragma: no cover - the loop returns or raises
 
     def _check(self, record: MigrationRecord) -> None:
-        told = record.migration
+        migration = record.migration
         if record.status in _ARRIVED:
             raise Conflict(
-                f"{told.vm_name} is on {told.destination} already (the migration is {record.status})",
-                fix=f"`sterna migrate {told.vm_name} --to {told.source}` brings it back",
+                f"{migration.vm_name} is on {migration.destination} already (the migration is {record.status})",
+                fix=f"`sterna migrate {migration.vm_name} --to {migration.source}` brings it back",
             )
         if record.status.final:
             raise Conflict(f"migration {record.id} has ended already: it is {record.status}")

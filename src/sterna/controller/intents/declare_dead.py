@@ -137,8 +137,8 @@ class DeclareDead:
     async def _tell(self, dead: Host) -> list[str]:
         """Give the word to every agent that has not got it, all at once; those that could not be told."""
         others = await self._others(dead.name)
-        told = await all_of(self._tell_one(dead, other) for other in others)
-        return [other.name for other, has_it in zip(others, told, strict=True) if not has_it]
+        reached = await all_of(self._tell_one(dead, other) for other in others)
+        return [other.name for other, has_it in zip(others, reached, strict=True) if not has_it]
 
     async def _tell_one(self, dead: Host, other: Host) -> bool:
         """Has that agent got the word?"""
@@ -207,10 +207,10 @@ class DeclareDead:
         except NotFound:
             return
         if not other.dead:
-            told = await self._call(destination, "migration_ending", {}, lambda a: str(a["ending"]), record)
-            if told is None:
+            reply = await self._call(destination, "migration_ending", {}, lambda a: str(a["ending"]), record)
+            if reply is None:
                 raise _Silent
-            ending = told
+            ending = reply
         if ending == "unknown" and record.accepted and not other.dead:
             # should the source come back, it must not go on with what the records call failed
             refused = await self._call(destination, "refuse_migration", {}, lambda a: bool(a["refused"]), record)

@@ -159,9 +159,9 @@ class MigrateVm:
             known = await self._fleet.migration(request.id)
         except NotFound:
             return None
-        told = known.migration
-        named = request.vm == told.vm_name or request.vm.lower() == told.vm_uuid
-        if not named or request.destination not in (None, told.destination):
+        migration = known.migration
+        named = request.vm == migration.vm_name or request.vm.lower() == migration.vm_uuid
+        if not named or request.destination not in (None, migration.destination):
             raise _other_request(request.id)
         # its first request may still be refused: what a client has heard of is there when it asks again
         return known if known.accepted or known.status.final else await self._fleet.promise(request.id)
@@ -265,36 +265,36 @@ class MigrateVm:
     # ------------------------------------------------------------ the word to the source
 
     async def _ask_source(self, record: MigrationRecord) -> MigrationRecord:
-        told = record.migration
+        proposed = record.migration
         began_ms, doubt = self._clock.monotonic_ms(), ""
         for _ in range(START_TRIES):
             left_s = ASKING_S - (self._clock.monotonic_ms() - began_ms) / 1000
             if left_s <= 0:
                 break
             try:
-                accepted = await self._ask_once(told, left_s)
+                accepted = await self._ask_once(proposed, left_s)
             except Unknown as e:
                 doubt = e.message
             except Temporary as e:
                 if not doubt:  # never delivered or turned away, so it was never begun
-                    await self._withdraw(told, e)
+                    await self._withdraw(proposed, e)
                     raise
                 doubt = e.message
             except Refused as e:
-                await self._withdraw(told, e)
+                await self._withdraw(proposed, e)
                 reasons.refuse(reasons.unique(e.refusals))
                 raise
             except SternaError as e:
-                await self._withdraw(told, e)
+                await self._withdraw(proposed, e)
                 raise
             else:
-                by = told.requested_by
-                log.info("a migration was accepted", destination=told.destination, by=by, **_about(told))
+                by = proposed.requested_by
+                log.info("a migration was accepted", destination=proposed.destination, by=by, **_about(proposed))
                 return await self._accepted(record, accepted)
             await self._clock.sleep(ASK_AGAIN_S)
-        log.warning("it is not known whether the source took it", why=doubt, **_about(told))
-        reason = f"waiting to hear whether {told.source} has accepted it: {doubt}"
-        await self._fleet.explain(told.id, reason, self._clock.now().isoformat())
+        log.warning("it is not known whether the source took it", why=doubt, **_about(proposed))
+        reason = f"waiting to hear whether {proposed.source} has accepted it: {doubt}"
+        await self._fleet.explain(proposed.id, reason, self._clock.now().isoformat())
         return record.model_copy(update={"reason": reason})
 
     async def _accepted(self, record: MigrationRecord, accepted: Migration) -> MigrationRecord:
@@ -306,22 +306,22 @@ class MigrateVm:
             log.warning("that a migration was accepted is stored later", why=e.message, **_about(accepted))
             return record.model_copy(update={"migration": accepted, "accepted": True, "updated_at": at})
 
-    async def _withdraw(self, told: Migration, error: SternaError) -> None:
-        log.info("a migration was refused", destination=told.destination, why=error.message, **_about(told))
-        await self._fleet.withdraw(told.id, error.message, self._clock.now().isoformat())
+    async def _withdraw(self, proposed: Migration, error: SternaError) -> None:
+        log.info("a migration was refused", destination=proposed.destination, why=error.message, **_about(proposed))
+        await self._fleet.withdraw(proposed.id, error.message, self._clock.now().isoformat())
 
-    async def _ask_once(self, told: Migration, total_s: float) -> Migration:
-        silence_s, params = CHECK_SILENCE_S, start_params(told)
+    async def _ask_once(self, proposed: Migration, total_s: float) -> Migration:
+        silence_s, params = CHECK_SILENCE_S, start_params(proposed)
         answer = await self._calls.call(
-            told.source, "start_migration", params, migration_id=told.id, silence_s=silence_s, total_s=total_s
+            proposed.source, "start_migration", params, migration_id=proposed.id, silence_s=silence_s, total_s=total_s
         )
-        with reading(told.source, "start_migration"):
+        with reading(proposed.source, "start_migration"):
             return Migration.model_validate(answer["migration"])
 
 
-def _about(told: Migration) -> dict[str, str]:
+def _about(migration: Migration) -> dict[str, str]:
     """The fields of every line about a migration. `host` is its source."""
-    return {"migration": told.id, "vm": told.vm_name, "host": told.source}
+    return {"migration": migration.id, "vm": migration.vm_name, "host": migration.source}
 
 
 def _other_request(migration_id: str) -> Conflict:

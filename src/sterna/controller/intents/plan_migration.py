@@ -152,8 +152,8 @@ class PlanMigration:
         link, unknown = await self._road(plan, wanted.bandwidth_bytes_s)
         seen: tuple[Forecast, ...] = ()
         if load is not None and link is not None:
-            told = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
-            seen = forecasts(load, link, **told, within_s=wanted.finish_within_s)
+            limits = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
+            seen = forecasts(load, link, **limits, within_s=wanted.finish_within_s)
         return plan.model_copy(
             update={
                 "load": load,

@@ -50,19 +50,19 @@ class Users:
                 f"a token is valid for 1 to {LONGEST_DAYS} days, not {days}", fix="choose another number"
             )
         now = self._clock.now()
-        told = written(secrets.token_hex(6), secrets.token_urlsafe(32))
+        secret = written(secrets.token_hex(6), secrets.token_urlsafe(32))
         token = Token(
-            id=id_of(told) or "",
+            id=id_of(secret) or "",
             name=name,
             role=role,
-            digest=digest_of(told),
+            digest=digest_of(secret),
             created_at=now.isoformat(),
             created_by=by,
             expires_at=expiry(now, days).isoformat(),
         )
         await self._records.add_token(token)
         log.info("a token was created", token=name, role=role, expires_at=token.expires_at, by=by)
-        return token, told
+        return token, secret
 
     async def tokens(self) -> list[Token]:
         """All of them, by name, those that have expired included."""
@@ -74,14 +74,14 @@ class Users:
         log.info("a token was removed", token=name, role=token.role, by=by)
         return token
 
-    async def holder(self, told: str, fixed: Sequence[FixedToken] = ()) -> Actor:
+    async def holder(self, secret: str, fixed: Sequence[FixedToken] = ()) -> Actor:
         """Who sends this token: one of the records', or one of the settings'. Raises Unauthenticated."""
-        matching = [one for one in fixed if matches(told, one.digest)]
+        matching = [one for one in fixed if matches(secret, one.digest)]
         if matching:
             return Actor(name=actor_name(matching[0].name), role=matching[0].role)
-        id = id_of(told)
+        id = id_of(secret)
         token = await self._records.token(id) if id else None
-        if token is None or not matches(told, token.digest):
+        if token is None or not matches(secret, token.digest):
             raise Unauthenticated("this token is not known here, or was removed", fix=HOW_TO_GET_IN)
         if has_expired(token, self._clock.now()):
             raise Unauthenticated(

@@ -58,8 +58,8 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return _status(record, entry)
         case Kind.COMPENSATING:
             error = Turned.read(entry).error
-            told = error.model_dump(mode="json") if error else None
-            return Effect(record=record.model_copy(update={"error": told}))
+            reason = error.model_dump(mode="json") if error else None
+            return Effect(record=record.model_copy(update={"error": reason}))
         case Kind.RELEASED:
             return Effect(record=record, holds=False)
         case Kind.CLOSED:
@@ -79,9 +79,9 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=record)
 
 
-def _same(told: Migration, known: Migration) -> bool:
+def _same(reported: Migration, known: Migration) -> bool:
     """The same VM between the same hosts? Epoch, addresses and options are the source's to say."""
-    return (told.id, told.vm_uuid, told.source, told.destination) == (
+    return (reported.id, reported.vm_uuid, reported.source, reported.destination) == (
         known.id,
         known.vm_uuid,
         known.source,
@@ -113,18 +113,18 @@ def _explained(record: MigrationRecord, reason: str) -> Effect:
 
 
 def _status(record: MigrationRecord, entry: Entry) -> Effect:
-    told = StatusSet.read(entry)
+    entry_status = StatusSet.read(entry)
     try:
-        status = Status(told.status)
+        status = Status(entry_status.status)
     except ValueError:
-        log.warning("status not known to this version", migration=record.id, status=told.status)
+        log.warning("status not known to this version", migration=record.id, status=entry_status.status)
         return Effect(record=record)
     if record.written_off and not status.final:
         return Effect(record=record)  # its source was declared dead, and goes through the rest now that it is back
     change = {
         "status": status,
-        "reason": told.reason,
-        "told": told.reason,
+        "reason": entry_status.reason,
+        "told": entry_status.reason,
         "progress": with_status(record.progress, status),
         "finished_at": entry.at if status.final else None,
     }

@@ -195,8 +195,8 @@ class Registry:
 
     def answers(self, name: str) -> bool:
         """Did its agent send a beacon in the last seconds?"""
-        said = self._undescribed.get(name)
-        return self.is_up(name) or (said is not None and self._lately(said.at_ms))
+        undescribed = self._undescribed.get(name)
+        return self.is_up(name) or (undescribed is not None and self._lately(undescribed.at_ms))
 
     def _lately(self, at_ms: float) -> bool:
         return self._clock.monotonic_ms() - at_ms <= UP_FOR_MS
@@ -229,26 +229,26 @@ class Registry:
         return host
 
     def _never_described(self, name: str) -> Host:
-        said = self._undescribed[name]
+        undescribed = self._undescribed[name]
         nothing: Data = {"host_uuid": "", "address": "", **dict.fromkeys(_NUMBERS, 0)}
         return Host(
             facts=HostFacts.model_validate({"name": name} | nothing),
             up=False,
             maintenance=False,
-            seen_at=said.at,
-            boot=said.boot,
+            seen_at=undescribed.at,
+            boot=undescribed.boot,
             answers=self.answers(name),
-            trouble=said.trouble if self._lately(said.at_ms) else None,
+            trouble=undescribed.trouble if self._lately(undescribed.at_ms) else None,
             described=False,
         )
 
     def _view(self, record: HostRecord) -> Host:
-        heard, said = self._heard.get(record.name), self._undescribed.get(record.name)
+        heard, undescribed = self._heard.get(record.name), self._undescribed.get(record.name)
         up, trouble, seen_at = self.is_up(record.name), None, heard.at if heard else record.seen_at
         if up and heard:
             trouble = heard.trouble
-        elif said is not None:
-            trouble, seen_at = said.trouble if self._lately(said.at_ms) else None, said.at
+        elif undescribed is not None:
+            trouble, seen_at = undescribed.trouble if self._lately(undescribed.at_ms) else None, undescribed.at
         return Host(
             facts=heard.facts if heard else record.facts,
             up=up,

@@ -182,8 +182,8 @@ class Copy(Step[Context, NoPlan, Copied]):
 
     def _stayed(self, ctx: Context, finding: Finding, failure: str) -> SternaError:
         error = (ctx.history.find(LibvirtSaid) or LibvirtSaid()).error
-        said = failure or error.message
-        ctx.note(CopyFailed(why=finding.why, libvirt=said))
+        reason = failure or error.message
+        ctx.note(CopyFailed(why=finding.why, libvirt=reason))
         if finding.verdict is Verdict.ENDED_AT_SOURCE:
             begun = ctx.history.has(CopyStarted)  # else it may run on a third host by now
             fix = "start the VM again on the source" if begun else "see where the VM is now"
@@ -194,4 +194,4 @@ class Copy(Step[Context, NoPlan, Copied]):
             return Cancelled("aborted while copying")
         if gave_up := ctx.history.find(GaveUp):
             return Permanent(f"the copy was given up: {gave_up.why}", fix=steering.MORE_LEEWAY)
-        return Permanent(f"the copy failed: {said or finding.why}", fix=error.fix or SEE_LOGS)
+        return Permanent(f"the copy failed: {reason or finding.why}", fix=error.fix or SEE_LOGS)

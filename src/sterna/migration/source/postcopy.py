@@ -55,8 +55,8 @@ async def _goes_on(ctx: Context, find: Find, joining: _Joining) -> bool:
         if await joining.stalled():
             finding = Finding(Verdict.BROKEN, f"no page of the guest has come for {STALLED_S:g} s")
         else:
-            told = f"the guest runs on {ctx.migration.destination}; {ctx.migration.source} still holds pages"
-            ctx.set_status(Status.POST_COPY, told)
+            reason = f"the guest runs on {ctx.migration.destination}; {ctx.migration.source} still holds pages"
+            ctx.set_status(Status.POST_COPY, reason)
     if finding.verdict is Verdict.BROKEN:
         ctx.set_status(Status.RECOVERING, finding.why)
         await joining.join()

@@ -18,33 +18,33 @@ _NOT_ZEROCOPY = ("TLS", "COMPRESSED")
 
 def features(plan: CopyPlan) -> set[str]:
     """libvirt's flags of this copy: that disks are copied is said by the disks."""
-    told = set(plan.flags) - {"NON_SHARED_DISK"}
+    flags = set(plan.flags) - {"NON_SHARED_DISK"}
     if any(d.copied for d in plan.disks):
-        told.add("NON_SHARED_DISK")
-    return told
+        flags.add("NON_SHARED_DISK")
+    return flags
 
 
 def check_flags(plan: CopyPlan) -> None:
     """What libvirt refuses at once. Raises LibvirtSays."""
-    told = features(plan)
-    if "TUNNELLED" in told:
-        for flag in sorted(told & _NOT_TUNNELLED.keys()):
+    flags = features(plan)
+    if "TUNNELLED" in flags:
+        for flag in sorted(flags & _NOT_TUNNELLED.keys()):
             raise LibvirtSays(f"Operation not supported: {_NOT_TUNNELLED[flag]}")
         if plan.migrate_uri:
             raise LibvirtSays("invalid argument: migration URI is not supported by tunnelled migration")
-    if "ZEROCOPY" in told and "PARALLEL" not in told:
+    if "ZEROCOPY" in flags and "PARALLEL" not in flags:
         raise LibvirtSays("unsupported configuration: zero-copy is only available for parallel migration")
-    if "COMPRESSED" in told and plan.parameters.get("compression") == "zstd" and "PARALLEL" not in told:
+    if "COMPRESSED" in flags and plan.parameters.get("compression") == "zstd" and "PARALLEL" not in flags:
         raise LibvirtSays("Compression method 'zstd' is only supported with parallel migration")
 
 
 def check_hosts(source: SimHost, destination: SimHost, plan: CopyPlan) -> None:
     """What fails when the two QEMUs are set up. Raises LibvirtSays."""
-    told = features(plan)
+    flags = features(plan)
     for host in (source, destination):
-        if "TLS" in told and not host.abilities.tls:
+        if "TLS" in flags and not host.abilities.tls:
             raise LibvirtSays("internal error: Unable to access credentials /etc/pki/qemu/ca-cert.pem")
-        if {"POSTCOPY", "PARALLEL"} <= told and host.qemu_version < MULTIFD_WITH_POSTCOPY:
+        if {"POSTCOPY", "PARALLEL"} <= flags and host.qemu_version < MULTIFD_WITH_POSTCOPY:
             raise LibvirtSays("internal error: QEMU: Postcopy is not yet compatible with multifd")
-    if "ZEROCOPY" in told and told & set(_NOT_ZEROCOPY):
+    if "ZEROCOPY" in flags and flags & set(_NOT_ZEROCOPY):
         raise LibvirtSays("internal error: Zero copy only available for non-compressed non-TLS multifd migration")

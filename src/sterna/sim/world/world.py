@@ -84,8 +84,8 @@ class World:
     def emit(self, host: SimHost, uuid: str, kind: str, detail: str = "", iteration: int | None = None) -> None:
         """A libvirt event; one whose libvirtd is down is seen by nobody."""
         if host.libvirtd_up:
-            told = {"kind": kind, "detail": detail, "iteration": iteration, "at_ms": self.clock.monotonic_ms()}
-            self.events.publish(host.name, uuid, GuestEvent.model_validate(told))
+            event = {"kind": kind, "detail": detail, "iteration": iteration, "at_ms": self.clock.monotonic_ms()}
+            self.events.publish(host.name, uuid, GuestEvent.model_validate(event))
 
     def running(self, uuid: str) -> list[str]:
         """Hosts on which this guest's vCPUs run now: at most one, always."""

@@ -34,8 +34,8 @@ class Certificates:
 
 def of_migration(conf: Path = QEMU_CONF) -> Certificates:
     """As libvirt would find them."""
-    told = settings_of(conf)
-    common = told.get("default_tls_x509_cert_dir") or str(_COMMON)
-    own = told.get("migrate_tls_x509_cert_dir") or (str(_OWN) if _OWN.is_dir() else common)
-    verify = told.get("migrate_tls_x509_verify", told.get("default_tls_x509_verify", "1"))
+    settings = settings_of(conf)
+    common = settings.get("default_tls_x509_cert_dir") or str(_COMMON)
+    own = settings.get("migrate_tls_x509_cert_dir") or (str(_OWN) if _OWN.is_dir() else common)
+    verify = settings.get("migrate_tls_x509_verify", settings.get("default_tls_x509_verify", "1"))
     return Certificates(folder=Path(own), verify=verify != "0")

@@ -59,8 +59,8 @@ class TlsHandshake:
                 greeting = await reader.read(len(_GREETING))
                 writer.close()
         except (OSError, Permanent) as error:  # ssl.SSLError and TimeoutError are OSErrors
-            said = getattr(error, "verify_message", "") or str(error) or f"no answer within {_PATIENCE_S:g} s"
-            return Refusal(code="tls-handshake", message=f"TLS with {address} fails: {said}", fix=fix)
+            reason = getattr(error, "verify_message", "") or str(error) or f"no answer within {_PATIENCE_S:g} s"
+            return Refusal(code="tls-handshake", message=f"TLS with {address} fails: {reason}", fix=fix)
         if greeting != _GREETING:
             message = f"TLS with {address} fails: it hung up, as it does on a certificate it distrusts"
             return Refusal(code="tls-handshake", message=message, fix=fix)

@@ -22,10 +22,10 @@ def ask(domain: Any, command: str, *, descriptor: int | None = None, **arguments
     named = {name.replace("_", "-"): value for name, value in arguments.items()}
     request = json.dumps({"execute": command} | ({"arguments": named} if named else {}))
     if descriptor is None:
-        said = libvirt_qemu.qemuMonitorCommand(domain, request, 0)
+        reply = libvirt_qemu.qemuMonitorCommand(domain, request, 0)
     else:
-        said, _ = libvirt_qemu.qemuMonitorCommandWithFiles(domain, request, [descriptor], 0)
-    answer = json.loads(said)
+        reply, _ = libvirt_qemu.qemuMonitorCommandWithFiles(domain, request, [descriptor], 0)
+    answer = json.loads(reply)
     if "error" in answer:
         raise Refused(f"QEMU refused {command}: {answer['error'].get('desc', answer['error'])}")
     return answer.get("return", {})

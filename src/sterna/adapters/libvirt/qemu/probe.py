@@ -85,14 +85,14 @@ class PlainProbe:
                 greeting = await reader.read(len(_GREETING))
                 writer.close()
                 await writer.wait_closed()  # the port is free at once on the other side
-            said = "" if greeting == _GREETING else "somebody else answers"
+            failure = "" if greeting == _GREETING else "somebody else answers"
         except TimeoutError:
-            said = f"no answer within {KNOCK_S:g} s"
+            failure = f"no answer within {KNOCK_S:g} s"
         except OSError as error:
-            said = error.strerror or str(error)
-        if not said:
+            failure = error.strerror or str(error)
+        if not failure:
             return None
-        message = f"no memory stream reaches {address}, port {port}: {said}"
+        message = f"no memory stream reaches {address}, port {port}: {failure}"
         ports = stream_ports(self._conf)
         fix = (
             f"let TCP ports {ports.start}-{ports.stop - 1} pass from this host to {address} (a firewall there or "
@@ -103,10 +103,10 @@ class PlainProbe:
 
 def stream_ports(conf: Path = QEMU_CONF) -> range:
     """libvirt's range, as `qemu.conf` says."""
-    told = settings_of(conf)
+    settings = settings_of(conf)
     try:
-        first = int(told.get("migration_port_min", STREAM_PORTS.start))
-        last = int(told.get("migration_port_max", STREAM_PORTS.stop - 1))
+        first = int(settings.get("migration_port_min", STREAM_PORTS.start))
+        last = int(settings.get("migration_port_max", STREAM_PORTS.stop - 1))
     except ValueError:
         return STREAM_PORTS
     return range(first, last + 1) if 0 < first <= last < 2**16 else STREAM_PORTS

@@ -69,11 +69,11 @@ async def hold_monitor(uuid: str) -> None:
         *argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
     )
     assert keeper.stdout is not None
-    said = b""
+    line = b""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CONNECT_S + _SLACK_S):
-            said = await keeper.stdout.readline()
-    if said != HELD:  # it ended, or hangs
+            line = await keeper.stdout.readline()
+    if line != HELD:  # it ended, or hangs
         with contextlib.suppress(ProcessLookupError):
             keeper.kill()
         raise Unreachable("the guest's second monitor does not open: its QEMU is busy, or somebody else holds it")
@@ -100,10 +100,10 @@ async def listen_again(uuid: str, address: str) -> str:
     where, port = _free_port(await resolved(address, setting=_SETTING))
     uri, here = f"tcp:{in_uri(address)}:{port}", f"tcp:{in_uri(str(where))}:{port}"
     deadline = time.monotonic() + _SETTLE_S
-    while (said := await _ask_keeper(uuid, "migrate-recover", uri=here)) != "":
+    while (error := await _ask_keeper(uuid, "migrate-recover", uri=here)) != "":
         if time.monotonic() > deadline:
-            raise Permanent(f"QEMU cannot take the migration up again at {uri}: {said or 'it does not answer'}")
-        if said is None:
+            raise Permanent(f"QEMU cannot take the migration up again at {uri}: {error or 'it does not answer'}")
+        if error is None:
             await hold_monitor(uuid)
             continue
         await _ask_keeper(uuid, "migrate-pause")  # a stream that only seems whole, or is just being joined
@@ -133,7 +133,7 @@ async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | Non
 def _free_port(addresses: Iterable[Numeric]) -> tuple[Numeric, int]:
     """On the first of them that has one. Raises Permanent where none is this host's, or no port of libvirt's range
     is free on it."""
-    said = []
+    errors = []
     ports = recovery_ports()
     for address in addresses:
         for port in ports:
@@ -142,10 +142,10 @@ def _free_port(addresses: Iterable[Numeric]) -> tuple[Numeric, int]:
             except OSError as error:
                 if error.errno == errno.EADDRINUSE and port != ports[-1]:
                     continue
-                said.append(f"{address}: {error.strerror}")
+                errors.append(f"{address}: {error.strerror}")
                 break
             return address, port
-    raise Permanent(f"cannot listen on {'; '.join(said)}", fix=f"mend {_SETTING}")
+    raise Permanent(f"cannot listen on {'; '.join(errors)}", fix=f"mend {_SETTING}")
 
 
 def recovery_ports(conf: Path = QEMU_CONF) -> list[int]:

@@ -88,8 +88,8 @@ def _schema(emulator: str) -> list[dict[str, Any]]:
         late.start()
         try:
             qemu.stdin.write(_ASK)
-            with open(qemu.stdout.fileno(), "rb", closefd=False) as said:
-                for line in said:
+            with open(qemu.stdout.fileno(), "rb", closefd=False) as stdout:
+                for line in stdout:
                     answer = json.loads(line).get("return")
                     if isinstance(answer, list):
                         return answer

@@ -65,14 +65,14 @@ def start_event_loop() -> None:
 
 def _run_events() -> None:
     """For ever: without this loop there are no events, keep-alives and close callbacks, and nothing says so."""
-    said = ""
+    last_error = ""
     while True:
         try:
             libvirt.virEventRunDefaultImpl()
         except Exception as error:
-            if str(error) != said:
-                said = str(error)
-                log.warning("libvirt's event loop failed and goes on", error=said)
+            if str(error) != last_error:
+                last_error = str(error)
+                log.warning("libvirt's event loop failed and goes on", error=last_error)
             time.sleep(_EVENTS_RETRY_S)
 
 

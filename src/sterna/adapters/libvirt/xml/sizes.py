@@ -13,9 +13,9 @@ _UNITS = {
 }  # fmt: skip
 
 
-def size_of(said: Element | str | None, *, unit: str = "KiB") -> int | None:
+def size_of(source: Element | str | None, *, unit: str = "KiB") -> int | None:
     """A number, or an element like <memory unit='KiB'>; libvirt's default unit is KiB. None where there is none."""
-    if said is None:
+    if source is None:
         return None
-    number, unit = (said, unit) if isinstance(said, str) else (said.text or "", said.get("unit", unit))
+    number, unit = (source, unit) if isinstance(source, str) else (source.text or "", source.get("unit", unit))
     return int(number.strip()) * _UNITS.get(unit.lower(), 2**10) if number.strip() else None

@@ -33,12 +33,12 @@ class NeutronNetwork:
         found = _without_port(vm)
         for nic in vm.nics:
             try:
-                told = await self._ports.raw(nic.port_id) if nic.port_id else {}
+                raw = await self._ports.raw(nic.port_id) if nic.port_id else {}
             except NotFound as error:
                 message, fix = f"NIC {nic.mac}: {error.message}", "detach the NIC, or give it a port"
                 found.append(Refusal(code="nic-port-unknown", message=message, fix=fix))
                 continue
-            bound = told.get("binding:host_id") or source
+            bound = raw.get("binding:host_id") or source
             if bound not in (source, destination):
                 message = f"Neutron has port {nic.port_id} on {bound}, and its VM runs on {source}"
                 fix = "set `host` in `[openstack]` to what Neutron calls this host, or the port's binding:host_id"
@@ -90,26 +90,26 @@ class NeutronNetwork:
         with self._cloud.together():
             for port_id in _ids(vm):
                 try:
-                    told = await self._ports.raw(port_id)
+                    raw = await self._ports.raw(port_id)
                 except NotFound:
                     continue
-                if told.get("binding:host_id") != host or told.get("status") != "ACTIVE":
+                if raw.get("binding:host_id") != host or raw.get("status") != "ACTIVE":
                     return False
         return True
 
     async def _nic(self, nic: Nic, host: str) -> Nic | Refusal:
         try:
-            told = await self._ports.raw(nic.port_id or "")
+            raw = await self._ports.raw(nic.port_id or "")
         except NotFound as error:
             fix = "detach the NIC, or give it a port"
             return Refusal(code="nic-port-unknown", message=f"NIC {nic.mac}: {error.message}", fix=fix)
         if await self._ports.extended():
-            binding = (await self._ports.port(told["id"])).on(host)
+            binding = (await self._ports.port(raw["id"])).on(host)
         else:  # how the source plugs it is the best guess there is
-            kind, details = told.get("binding:vif_type") or "", told.get("binding:vif_details") or {}
+            kind, details = raw.get("binding:vif_type") or "", raw.get("binding:vif_details") or {}
             binding = Binding(host=host, active=True, vif_type=kind, vif_details=details)
-        addresses = tuple(str(fixed["ip_address"]) for fixed in told.get("fixed_ips") or ())
-        return nic_for(nic, binding, host, mtu=await self._ports.mtu(told["network_id"]), addresses=addresses)
+        addresses = tuple(str(fixed["ip_address"]) for fixed in raw.get("fixed_ips") or ())
+        return nic_for(nic, binding, host, mtu=await self._ports.mtu(raw["network_id"]), addresses=addresses)
 
     async def _reach(
         self, vm: Vm, goal: Goal, source: str, destination: str, *, forgiving: bool = False

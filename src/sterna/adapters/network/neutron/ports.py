@@ -49,10 +49,10 @@ class NeutronPorts:
 
     async def port(self, port_id: str) -> Port:
         """The port with all its bindings, and its subports where it is a trunk's parent."""
-        told = await self.raw(port_id)
+        raw = await self.raw(port_id)
         bindings = await self._get(f"/ports/{port_id}/bindings", f"read the bindings of port {port_id}")
         subports = []
-        for sub in (told.get("trunk_details") or {}).get("sub_ports", ()):
+        for sub in (raw.get("trunk_details") or {}).get("sub_ports", ()):
             try:
                 inner = await self.raw(sub["port_id"])
             except NotFound:  # deleted since: its parent is still there
@@ -127,13 +127,13 @@ def _read(answer: Any) -> Data:
     return dict(answer.json()) if answer.content else {}
 
 
-def _binding(told: Data) -> Binding:
+def _binding(raw: Data) -> Binding:
     return Binding(
-        host=told["host"],
-        active=told["status"] == "ACTIVE",
-        vif_type=told.get("vif_type") or "",
-        vif_details=told.get("vif_details") or {},
-        profile=told.get("profile") or {},
+        host=raw["host"],
+        active=raw["status"] == "ACTIVE",
+        vif_type=raw.get("vif_type") or "",
+        vif_details=raw.get("vif_details") or {},
+        profile=raw.get("profile") or {},
     )
 
 

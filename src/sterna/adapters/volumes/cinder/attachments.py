@@ -65,10 +65,10 @@ class Attachments:
         """Reads only. Raises NotFound where there is no such volume."""
 
         def read(cloud: Connection) -> VolumeSeen:
-            told = _answer(cloud.block_storage.get(f"/volumes/{volume}"))["volume"]
+            raw = _answer(cloud.block_storage.get(f"/volumes/{volume}"))["volume"]
             query = {"volume_id": volume, "all_tenants": "1"}
             listed = _answer(cloud.block_storage.get("/attachments/detail", params=query))["attachments"]
-            return _seen(told, listed)
+            return _seen(raw, listed)
 
         return await self._cloud.ask(f"read volume {volume}", read, of="cinder")
 
@@ -115,26 +115,26 @@ def _answer(response: requests.Response) -> dict[str, Any]:
     return dict(response.json())
 
 
-def _seen(told: Mapping[str, Any], listed: list[dict[str, Any]]) -> VolumeSeen:
-    hosts = {a["attachment_id"]: a.get("host_name") for a in told.get("attachments", ())}
-    moving = told.get("os-vol-mig-status-attr:migstat")
+def _seen(raw: Mapping[str, Any], listed: list[dict[str, Any]]) -> VolumeSeen:
+    hosts = {a["attachment_id"]: a.get("host_name") for a in raw.get("attachments", ())}
+    moving = raw.get("os-vol-mig-status-attr:migstat")
     return VolumeSeen(
-        id=told["id"],
-        status=told["status"],
-        multiattach=bool(told.get("multiattach")),
-        encrypted=bool(told.get("encrypted")),
-        read_only=str((told.get("metadata") or {}).get("readonly", "")).lower() == "true",
+        id=raw["id"],
+        status=raw["status"],
+        multiattach=bool(raw.get("multiattach")),
+        encrypted=bool(raw.get("encrypted")),
+        read_only=str((raw.get("metadata") or {}).get("readonly", "")).lower() == "true",
         moving=moving if moving not in (None, "none", "success", "error") else None,
         attachments=tuple(_attachment(a, hosts) for a in listed),
     )
 
 
-def _attachment(told: Mapping[str, Any], hosts: Mapping[str, str | None]) -> Attachment:
+def _attachment(raw: Mapping[str, Any], hosts: Mapping[str, str | None]) -> Attachment:
     return Attachment(
-        id=told["id"],
-        status=told["status"],
-        instance=told.get("instance"),
-        host=hosts.get(told["id"]),
-        connection=told.get("connection_info") or {},
-        read_only=told.get("attach_mode") == "ro",
+        id=raw["id"],
+        status=raw["status"],
+        instance=raw.get("instance"),
+        host=hosts.get(raw["id"]),
+        connection=raw.get("connection_info") or {},
+        read_only=raw.get("attach_mode") == "ro",
     )
