@@ -171,7 +171,7 @@ async def test_the_survivor_is_down_when_the_word_comes_and_is_told_later(play: 
         await fleet.agents["host2"].start()
         # the loop that tells again runs on real time: here it is made to look
         await fleet.clock.sleep(3)
-        await controller.deaths.tell_again()
+        await controller.deaths.notify_again()
         record = await until(fleet, controller, lambda r: r.status.final)
         assert record.status is Status.FAILED
         assert fleet.own("host2") == empty and vm
@@ -189,7 +189,7 @@ async def test_both_hosts_are_gone(play: Play) -> None:
         await controller.deaths.declare("host1", fenced=True)
         assert not (await controller.fleet.migration(fleet.migration)).status.final
         await controller.deaths.declare("host2", fenced=True)
-        await controller.deaths.tell_again()
+        await controller.deaths.notify_again()
         record = await controller.fleet.migration(fleet.migration)
         assert record.status is Status.FAILED and "nobody is left" in record.reason
 

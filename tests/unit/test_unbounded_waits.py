@@ -32,7 +32,7 @@ ENDED_BY = {
     "agent/arrivals.py:Arrivals._listen_and_look": "the look beside it, every 10 s; each has a limit",
     "agent/faults.py:FaultFile._act": "only tests ask for it",
     "agent/daemon.py:Agent._hint": "nothing: the controller reads the journal every 2 s without a hint",
-    "bootstrap/process.py:until_told_to_stop": "SIGTERM or SIGINT: this is the life of the process",
+    "bootstrap/process.py:wait_for_stop_signal": "SIGTERM or SIGINT: this is the life of the process",
     "agent/arrivals.py:Arrivals._runs": "announcing has a limit, looking is cancelled with the migration",
     "agent/audit.py:Audit.audit": "within() around each kind",
     "agent/leftovers.py:admissions.look": "within() around each look",
@@ -62,7 +62,7 @@ ENDED_BY = {
     "controller/intents/declare_dead.py:DeclareDead._tell": "the same",
     "controller/intents/declare_dead.py:DeclareDead.take_back": "the same",
     "controller/intents/declare_dead.py:DeclareDead._end_orphans": "the same, until one has no answer; the records",
-    "controller/intents/declare_dead.py:DeclareDead.tell_again": "the same",
+    "controller/intents/declare_dead.py:DeclareDead.notify_again": "the same",
     # calls between processes
     "kit/waiting.py:within": "a clock beside it",
     "kit/waiting.py:paused": "a clock beside it",

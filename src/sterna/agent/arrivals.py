@@ -64,7 +64,7 @@ class Arrivals:
         Should it go on there after all, the source calls them back (R6).
         """
         if not ctx.history.has(RanHere) and ctx.history.turned is None:
-            called = await _tell_network(ctx)
+            called = await _send_announcements(ctx)
             if ctx.migration.id in self._lookouts:  # it may have been closed meanwhile
                 self._called[ctx.migration.id] = called
 
@@ -164,7 +164,7 @@ class Arrivals:
 
         What it took is journaled.
         """
-        now = await _tell_network(ctx, but=called)
+        now = await _send_announcements(ctx, but=called)
         record = times.record(ctx.clock.monotonic_ms() if now or not called else None)
         await ctx.clock.sleep(FIRST_BREATH_S)
         self.ran(ctx)
@@ -204,10 +204,10 @@ async def _repeat(ctx: Context) -> None:
         with turns.turn():
             if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state is not GuestState.RUNNING:
                 return
-            await _tell_network(ctx)
+            await _send_announcements(ctx)
 
 
-async def _tell_network(ctx: Context, but: frozenset[str] = frozenset()) -> frozenset[str]:
+async def _send_announcements(ctx: Context, but: frozenset[str] = frozenset()) -> frozenset[str]:
     """The MACs it was told of: all of the guest's that have a port here by now, `but` those."""
     announced = set[str]()
     plugged = ctx.history.find(VifsPlugged)
@@ -218,5 +218,5 @@ async def _tell_network(ctx: Context, but: frozenset[str] = frozenset()) -> froz
             await ctx.host.vif.announce(nic)
             announced.add(nic.mac)
         except SternaError as error:
-            log.info("the network was not told of a guest", mac=nic.mac, error=error.message)
+            log.info("a guest could not be announced to the network", mac=nic.mac, error=error.message)
     return frozenset(announced)

@@ -83,7 +83,7 @@ class Audit:
             return leftover.model_copy(update={"done": "not known: it had not ended before this audit had to"})
         except SternaError as error:
             return leftover.model_copy(update={"done": f"left alone: {error.message}"})
-        log.warning("left over, removed", kind=leftover.kind, subject=leftover.subject, why=leftover.why)
+        log.warning("leftover removed", kind=leftover.kind, subject=leftover.subject, why=leftover.why)
         return leftover.model_copy(update={"done": "done"})
 
 

@@ -148,7 +148,7 @@ class SourceChecks:
         newest = self._journal.newest_epoch(vm.uuid)
         if not leaps(vm.epoch, newest):
             return vm
-        log.warning("the epoch in a VM's metadata is not believed", vm=vm.name, epoch=vm.epoch, newest=newest)
+        log.warning("ignoring the epoch in a VM's metadata", vm=vm.name, epoch=vm.epoch, newest=newest)
         return vm.model_copy(update={"epoch": newest})
 
     async def _in_use_there(self, disks: tuple[Disk, ...], destination: str) -> list[Refusal]:

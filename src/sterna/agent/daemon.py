@@ -240,7 +240,11 @@ class Agent:
         try:
             self._outbox.put(refusal)
         except SternaError as error:
-            log.warning("its sender cannot be told", sender=envelope.sender, error=error.message)
+            log.warning(
+                "the sender of a cast cannot be notified",
+                sender=envelope.sender,
+                error=error.message,
+            )
 
     async def _message_refused(self, request: Request) -> None:
         """Cast `message_refused {method, why}`: the other host will not do what it was sent."""
@@ -293,7 +297,7 @@ class Agent:
                 with no_leaks():
                     await self._client.announce(f"journal.{self._host.name}", {"last": self._last_written})
             except Exception:
-                log.exception("a hint was not sent; the next one may be")
+                log.exception("a hint was not sent")
 
 
 def _check_refused(request: Request) -> None:

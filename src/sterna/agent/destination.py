@@ -229,7 +229,7 @@ class IncomingMigrations:
         except Conflict:
             if self._journal.get(migration.id) is not None:
                 raise
-            log.info("a cast about a migration forgotten here", migration=migration.id)
+            log.info("ignoring a cast about a migration that is no longer in this journal", migration=migration.id)
             return  # a repeat from long ago: its epoch is stale, and what was done has been reported
         async with self._halves.lock(migration.id):
             if ctx.history.closed or await self._settling.abandoned(ctx):

@@ -136,4 +136,4 @@ class Housekeeping:
         if self._said.get(what) != str(error):
             self._said[what] = str(error)
             bug = not isinstance(error, SternaError)
-            log.warning("housekeeping is tried again", of=what, why=str(error), exc_info=bug)
+            log.warning("housekeeping failed and will be retried", of=what, why=str(error), exc_info=bug)

@@ -73,5 +73,5 @@ class Renewal:
             except SternaError as e:
                 log.warning("this host's certificate cannot be renewed yet", why=e.message, fix=e.fix)
             except Exception:
-                log.exception("renewing this host's certificate failed inside")
+                log.exception("renewing this host's certificate failed unexpectedly")
             await self._clock.sleep(LOOK_EVERY_S)

@@ -45,7 +45,7 @@ class Settling:
                 await self._halves.runner.run(DESTINATION_POST.after_pivot, backwards(ctx), forever=True)
             else:
                 await self._halves.undo(self._halves.turn(ctx))
-            self._tell_end(ctx, Status.COMPLETED if taken else Status.FAILED, decision.why)
+            self._report_end(ctx, Status.COMPLETED if taken else Status.FAILED, decision.why)
             self._halves.finish(ctx, "F9" if taken else "R7")
             return decision
 
@@ -61,7 +61,7 @@ class Settling:
             if ctx.history.plans or ctx.history.closed:
                 return {"refused": ctx.history.closed}  # P3 has come after all
             ctx.write_off("failed", "nothing had been prepared")
-            self._tell_end(self._halves.turn(ctx), Status.FAILED, "nothing had been prepared")
+            self._report_end(self._halves.turn(ctx), Status.FAILED, "nothing had been prepared")
             self._halves.finish(ctx, "R7")
         return {"refused": True}
 
@@ -96,7 +96,7 @@ class Settling:
         self._halves.close(ctx, "")
         return True
 
-    def _tell_end(self, ctx: Context, status: Status, why: str) -> None:
+    def _report_end(self, ctx: Context, status: Status, why: str) -> None:
         """The source's journal cannot say how it ended: this one does."""
         host = ctx.migration.source
         lost = "its own half is written off" if status is Status.COMPLETED else f"the guest was on {host} then"

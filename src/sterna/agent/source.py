@@ -200,7 +200,7 @@ class OutgoingMigrations:
         self._checks.tokens.start()
         mine = [m for m, role in self._journal.open() if role is Role.SOURCE]
         for migration in mine:
-            log.info("taking up a migration again", migration=migration.id, vm=migration.vm_name)
+            log.info("resuming a migration from the journal", migration=migration.id, vm=migration.vm_name)
             self._drive(migration)
         return len(mine)
 
@@ -249,7 +249,7 @@ class OutgoingMigrations:
         self._tasks.pop(migration_id, None)
         self._contexts.pop(migration_id, None)
         if not task.cancelled() and task.exception() is not None:
-            log.error("a migration's task ended badly", migration=migration_id, exc_info=task.exception())
+            log.error("a migration's task failed", migration=migration_id, exc_info=task.exception())
 
     def _known(self, migration: Migration, role: Role) -> Data:
         if role is not Role.SOURCE:

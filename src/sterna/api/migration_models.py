@@ -98,7 +98,7 @@ class MigrationOut(BaseModel):
     @classmethod
     def of(cls, record: MigrationRecord) -> MigrationOut:
         """From the records."""
-        return cls(**_told(record))
+        return cls(**_fields(record))
 
 
 class MigrationDetailOut(MigrationOut):
@@ -109,10 +109,10 @@ class MigrationDetailOut(MigrationOut):
     @classmethod
     def with_report(cls, record: MigrationRecord, report: Report) -> MigrationDetailOut:
         """From the records and what the journals say."""
-        return cls(**_told(record), report=report)
+        return cls(**_fields(record), report=report)
 
 
-def _told(record: MigrationRecord) -> dict[str, Any]:
+def _fields(record: MigrationRecord) -> dict[str, Any]:
     migration = record.migration
     return {
         **migration.model_dump(include={"id", "vm_uuid", "vm_name", "source", "destination", "created_at"}),

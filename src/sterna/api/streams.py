@@ -77,13 +77,13 @@ _Stream = AsyncIterator[ServerSentEvent]
 
 async def _stream(controller: Served, migration_id: str | None, after: int | None, place: Place) -> _Stream:
     with place:
-        async for event in _told(controller, migration_id, after):
+        async for event in _events(controller, migration_id, after):
             if not await place.is_allowed():
                 return
             yield event
 
 
-async def _told(controller: Served, migration_id: str | None, after: int | None) -> _Stream:
+async def _events(controller: Served, migration_id: str | None, after: int | None) -> _Stream:
     yield ServerSentEvent(comment="hello", retry=1000)
     try:
         async for event in controller.follow(migration_id, after):

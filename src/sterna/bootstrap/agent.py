@@ -20,7 +20,7 @@ from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
-from sterna.bootstrap.process import join_bus, told_when_slow, until_told_to_stop
+from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.bootstrap.renewal import keep_renewed
 from sterna.bootstrap.state_folder import alone_in
 from sterna.config import AgentSettings, load
@@ -45,7 +45,7 @@ async def _stopped(agent: Agent) -> None:
     if stopping.done():
         stopping.result()
     else:
-        log.warning("what is under way does not end; the next life goes on from the journal")
+        log.warning("work in progress did not stop in time; it resumes from the journal after a restart")
         stopping.cancel()
 
 
@@ -65,7 +65,7 @@ def run_agent(config: Path) -> None:
         clock = SystemClock()
         fault_hook = FaultFile(settings.test.fault_file).fault_hook if settings.test.fault_file else no_fault
         path = settings.state_dir / "journal.db"
-        with told_when_slow(f"the journal {path}", _DISK_FIX):
+        with warn_when_slow(f"the journal {path}", _DISK_FIX):
             journal = SqlJournal.at(path, clock=clock, boot=boot)
         bus = await join_bus(settings.bus, f"agent {settings.host}", settings.host, settings.identity)
         parts = AgentParts(
@@ -82,16 +82,16 @@ def run_agent(config: Path) -> None:
         await agent.start()
         showing = asyncio.create_task(show_state(bus, agent.condition.words), name="systemd")
         renewing = asyncio.create_task(keep_renewed(settings.identity, clock, bus.use_certificate), name="renewal")
-        await until_told_to_stop()
+        await wait_for_stop_signal()
         showing.cancel()
         renewing.cancel()
-        log.info("told to stop; running copies go on", host=settings.host)
+        log.info("stopping; running copies continue", host=settings.host)
         await _stopped(agent)
         await bus.close()
 
     addresses = (settings.migration.address, *settings.migration.more_addresses)
     check_own(settings.identity, Kind.AGENT, settings.host, addresses)
     with ExitStack() as held:
-        with told_when_slow(f"state_dir {settings.state_dir}", _DISK_FIX):
+        with warn_when_slow(f"state_dir {settings.state_dir}", _DISK_FIX):
             held.enter_context(alone_in(settings.state_dir))
         run_on_loop(run())

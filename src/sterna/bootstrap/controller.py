@@ -21,7 +21,7 @@ from sterna.api.app import create_app
 from sterna.api.listeners import doors_of, listening, tls_of
 from sterna.api.server import Server
 from sterna.bootstrap.identity import check_own
-from sterna.bootstrap.process import join_bus, told_when_slow, until_told_to_stop
+from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.config import ControllerSettings, load
 from sterna.config.access import KeystoneSettings
 from sterna.controller.controller import Controller
@@ -38,8 +38,8 @@ CLOSING_S = 3
 """How long answers under way may take when the controller is told to stop."""
 
 
-async def _stop_when_told(server: Server, controller: Controller) -> None:
-    await until_told_to_stop()
+async def _stop_on_signal(server: Server, controller: Controller) -> None:
+    await wait_for_stop_signal()
     controller.prepare_to_stop()
     server.should_exit = True
 
@@ -58,17 +58,17 @@ def _records(url: str) -> SqlFleet:
     last_error, refused = "", 0
     while True:
         try:
-            with told_when_slow("the database", _DATABASE_FIX):
+            with warn_when_slow("the database", _DATABASE_FIX):
                 return SqlFleet.open(url)
         except Unreachable as error:
-            with told_when_slow("the database", _DATABASE_FIX):
+            with warn_when_slow("the database", _DATABASE_FIX):
                 away = not url.startswith("sqlite") and is_away(url, error)
             refused = 0 if away else refused + 1
             if url.startswith("sqlite") or refused == REFUSALS:
                 raise
             if error.message != last_error:
                 last_error = error.message
-                log.error("the database cannot be used yet, it is tried again", why=last_error, fix=error.fix)
+                log.error("the database cannot be used yet; retrying", why=last_error, fix=error.fix)
             time.sleep(DATABASE_AGAIN_S)
 
 
@@ -118,7 +118,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         clock = SystemClock()
         controller = Controller(fleet, RpcClient(bus, CONTROLLER_TOKEN, clock), clock)
         server = Server(create_app(controller, doors), tls=tls, timeout_graceful_shutdown=CLOSING_S)
-        stopping = asyncio.create_task(_stop_when_told(server, controller))
+        stopping = asyncio.create_task(_stop_on_signal(server, controller))
         showing = asyncio.create_task(show_state(bus), name="systemd")
         try:
             await server.serve(sockets=sockets)

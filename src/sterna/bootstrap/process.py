@@ -19,12 +19,12 @@ from sterna.rpc.subjects import token
 log = structlog.get_logger(__name__)
 
 SLOW_S = 30.0
-"""What a process needs to start and does not have by then is logged: a disk hangs, or a resolver."""
+"""A start that takes longer is logged: a disk or a resolver hangs."""
 
 
 @contextmanager
-def told_when_slow(what: str, fix: str) -> Iterator[None]:
-    """Say after SLOW_S that `what` does not answer. Nothing ends that wait but an answer or a signal."""
+def warn_when_slow(what: str, fix: str) -> Iterator[None]:
+    """Log an error after SLOW_S if `what` has not answered by then. Only an answer or a signal ends the wait."""
     why = f"{what} does not answer, it is waited for: nothing within {SLOW_S:g} s"
     timer = threading.Timer(SLOW_S, log.error, (why,), {"fix": fix})
     timer.daemon = True
@@ -69,7 +69,7 @@ async def join_bus(settings: BusSettings, name: str, who: str, identity: Identit
     )
 
 
-async def until_told_to_stop() -> None:
+async def wait_for_stop_signal() -> None:
     """Return on SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

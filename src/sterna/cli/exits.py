@@ -17,7 +17,7 @@ err = PlainConsole(stderr=True, markup=False)
 
 
 class Exit(IntEnum):
-    """What a script can tell apart."""
+    """Exit codes, which scripts may rely on."""
 
     OK = 0
     UNEXPECTED = 1
@@ -65,11 +65,11 @@ _DENIED = "use sudo, or let an administrator add you to the group (usermod -aG s
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """What goes wrong is said on stderr and becomes an exit code."""
+    """Prints errors on stderr and turns them into exit codes."""
     try:
         yield
     except ApiError as e:
-        _say_problem(e.problem)
+        _print_problem(e.problem)
         raise typer.Exit(_BY_STATUS.get(e.status, Exit.UNEXPECTED)) from None
     except NoSuchMigration as e:
         err.print(f"sterna: {e}", style="red")
@@ -91,14 +91,14 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(Exit.USAGE) from None
 
 
-def say_silent(what: str, answer: Json) -> None:
+def print_silent(what: str, answer: Json) -> None:
     """Name the hosts that could not be asked, each with the reason, on stderr."""
     for host in answer["silent_hosts"]:
         why = answer.get("silent_reasons", {}).get(host)
         err.print(f"{what}: {host}" + (f" ({why})" if why else ""), style="yellow")
 
 
-def say_nobody(bus: Json) -> None:
+def print_nobody(bus: Json) -> None:
     """There is no host that could have been asked; on stderr."""
     err.print("no host is known: no agent has reached this controller yet", style="yellow")
     if not bus["connected"]:
@@ -110,7 +110,7 @@ def say_nobody(bus: Json) -> None:
         )
 
 
-def _say_problem(problem: Json) -> None:
+def _print_problem(problem: Json) -> None:
     reasons = problem.get("reasons") or [{"message": problem.get("detail", ""), "fix": ""}]
     kind = str(problem.get("type", "")).rpartition(":")[2] or "error"
     count = f", {len(reasons)} reasons" if len(reasons) > 1 else ""

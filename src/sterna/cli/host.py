@@ -65,7 +65,7 @@ def _show_death(answer: Json) -> None:
     else:
         out.print(f"no host that answers has an open migration with {answer['host']}", markup=False)
     if answer["silent_hosts"]:
-        err.print(f"told when they are back: {', '.join(answer['silent_hosts'])}", style="yellow")
+        err.print(f"will be notified when they are back: {', '.join(answer['silent_hosts'])}", style="yellow")
 
 
 def _asks() -> bool:

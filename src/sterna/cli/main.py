@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sterna.cli import words
 from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
-from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, say_nobody, say_silent
+from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, print_nobody, print_silent
 from sterna.cli.host import host_app, show_hosts
 from sterna.cli.log import log
 from sterna.cli.options import (
@@ -53,7 +53,7 @@ app.add_typer(token_app, name="token")
 app.command()(log)
 
 INTERRUPTED = 130
-"""As shells say it: ended by SIGINT."""
+"""128 + SIGINT, as shells report it."""
 
 
 @app.command()
@@ -63,7 +63,7 @@ def hosts(api: Api = None, as_json: AsJson = False) -> None:
         answer = client_of(api).get("/v1/hosts")
         print_json(answer) if as_json else show_hosts(answer["hosts"])
         if not answer["hosts"]:
-            say_nobody(answer["bus"])
+            print_nobody(answer["bus"])
             raise typer.Exit(Exit.UNREACHABLE)
 
 
@@ -86,7 +86,7 @@ def audit(
         else:
             for line in words.audit(answer):
                 out.print(line)
-        say_silent("not asked", answer)
+        print_silent("not asked", answer)
         silent = answer["silent_hosts"]
         complete = answer.get("complete", True) and not (host in silent if host else silent)
         if answer["clean"] and not complete:
@@ -105,17 +105,17 @@ def vms(api: Api = None, as_json: AsJson = False) -> None:
         client = client_of(api)
         answer = client.get("/v1/vms")
         print_json(answer) if as_json else words.show(words.vms(answer["vms"]))
-        say_silent("not asked, VMs as last seen", answer)
+        print_silent("not asked, VMs as last seen", answer)
         if not answer["complete"]:
             if not answer["silent_hosts"]:
-                say_nobody(client.get("/v1/hosts")["bus"])
+                print_nobody(client.get("/v1/hosts")["bus"])
             raise typer.Exit(Exit.UNREACHABLE)
 
 
 def _objective(
     policy: str | None, max_downtime: float | None, finish_within: float | None, may: list[str] | None, **more: Any
 ) -> Json:
-    """The part of a request that says what is wanted; only what was said."""
+    """The objective of a request: only the options that were given."""
     fields: Json = {name: value for name, value in more.items() if value is not None}
     if policy is not None:
         fields["policy"] = policy
@@ -129,7 +129,7 @@ def _objective(
 
 
 @app.command()
-def plan(  # noqa: PLR0913 - one option per thing a user may say
+def plan(  # noqa: PLR0913 - one option per setting
     vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
     *,
     to: Annotated[
@@ -177,7 +177,7 @@ def accuracy(api: Api = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def migrate(  # noqa: PLR0913 - one option per thing a user may say
+def migrate(  # noqa: PLR0913 - one option per setting
     vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
     *,
     to: Annotated[

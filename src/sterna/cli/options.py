@@ -96,4 +96,6 @@ def print_json(document: Any) -> None:
 
 def words_of(values: list[str] | None) -> list[str] | None:
     """Words given one by one or with commas, each once; None where none were given."""
-    return None if values is None else sorted({w.strip() for words in values for w in words.split(",") if w.strip()})
+    return (
+        None if values is None else sorted({w.strip() for words in values for w in words.split(",") if w.strip()})
+    )

@@ -16,7 +16,7 @@ _MODES = {
 }
 
 FAR = 1.25
-"""A downtime that may well be so many times the one told is told as a range."""
+"""A forecast downtime that may be off by this factor is shown as a range."""
 
 
 def show(plan: Json) -> None:
@@ -50,7 +50,9 @@ def _rehearsal(rehearsal: Json | None) -> list[str]:
     for refusal in rehearsal["refusals"]:
         lines += [f"  {line}" for line in _refused("failed", refusal)]
     lines += [f"  [dim]tried: {safe(what)}[/]" for what in rehearsal["tried"]]
-    return lines + ([f"  [dim]all of it: sterna show {rehearsal['migration_id']}[/]"] if rehearsal["migration_id"] else [])
+    return lines + (
+        [f"  [dim]all of it: sterna show {rehearsal['migration_id']}[/]"] if rehearsal["migration_id"] else []
+    )
 
 
 def _load(plan: Json) -> str:

@@ -60,6 +60,12 @@ def remove(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
 def _table(tokens: list[Json]) -> Table:
     made = words.table("~NAME", "ROLE", "CREATED", "EXPIRES", "~BY")
     for token in tokens:
-        row = (token["name"], token["role"], token["created_at"][:19], token["expires_at"][:19], token["created_by"])
+        row = (
+            token["name"],
+            token["role"],
+            token["created_at"][:19],
+            token["expires_at"][:19],
+            token["created_by"],
+        )
         made.add_row(*(safe(cell) for cell in row))
     return made

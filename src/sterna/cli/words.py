@@ -281,7 +281,7 @@ _PARTS = {
     "stop_ms": "stopping it, on the source",
     "device_state_ms": "the rest and its devices, sent",
     "resume_ms": "handed over and resumed",
-    "network_ms": "until the network was told",
+    "network_ms": "until the network was notified",
 }
 
 

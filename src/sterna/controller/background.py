@@ -66,12 +66,12 @@ class Follower:
         try:
             await self._follow_known()
         except Unreachable as e:
-            log.warning("the database is away: hosts are followed when it is back", why=e.message)
+            log.warning("the database is unavailable; hosts are followed again when it is back", why=e.message)
         self._tasks.append(asyncio.create_task(self._every(LIST_EVERY_S, self._list), name="list-vms"))
         self._tasks.append(asyncio.create_task(self._every(TIDY_EVERY_S, self.tidy), name="tidy"))
         known = self._every(TIDY_EVERY_S, self._follow_known)
         self._tasks.append(asyncio.create_task(known, name="known-hosts"))
-        dead = self._every(TIDY_EVERY_S, self._deaths.tell_again)
+        dead = self._every(TIDY_EVERY_S, self._deaths.notify_again)
         self._tasks.append(asyncio.create_task(dead, name="dead-hosts"))
 
     async def stop(self) -> None:
@@ -103,9 +103,9 @@ class Follower:
             with no_leaks():
                 await self._end_request(record)
         except SternaError as e:
-            log.info("a request nobody accepted is ended later", migration=record.id, why=e.message)
+            log.info("a request that no agent accepted is closed later", migration=record.id, why=e.message)
         except Exception:
-            log.exception("a request nobody accepted cannot be ended", migration=record.id)
+            log.exception("a request that no agent accepted cannot be closed", migration=record.id)
 
     async def _end_request(self, record: MigrationRecord) -> None:
         source = record.migration.source
@@ -183,6 +183,6 @@ class Follower:
                 with no_leaks():
                     await work()
             except SternaError as e:
-                log.info("background work is tried again later", error=e.message)
+                log.info("background work failed and will be retried", error=e.message)
             except Exception:
                 log.exception("background work failed")

@@ -261,20 +261,20 @@ def _predict(load: Load, link: Link, mode: Mode, limits: _Limits, strain: float)
     rate = link.bandwidth_bytes_s / math.sqrt(strain)
     if mode is Mode.POSTCOPY:
         done = _one_pass(load, rate, strain)
-        return _told(load, link, mode, done, limits=limits, rate=rate)
+        return _forecast_of(load, link, mode, done, limits=limits, rate=rate)
     if mode is Mode.PAUSE:
         done = _passes(load, rate, strain, limits=limits, throttle=False)
         if not done.converged:
             done = _one_pass(load, rate, strain)
-        return _told(load, link, mode, done, limits=limits, rate=rate)
+        return _forecast_of(load, link, mode, done, limits=limits, rate=rate)
     done = _passes(load, rate, strain, limits=limits, throttle=mode is Mode.THROTTLE)
     if not done.converged:
         why = f"each pass leaves about {int(done.left) // 2**20} MiB, {done.left / rate * 1000:.0f} ms of sending"
         return Forecast(mode=mode, ends=False, odds=0, passes=done.passes, why=why)
-    return _told(load, link, mode, done, limits=limits, rate=rate)
+    return _forecast_of(load, link, mode, done, limits=limits, rate=rate)
 
 
-def _told(load: Load, link: Link, mode: Mode, done: _Copied, *, limits: _Limits, rate: float) -> Forecast:
+def _forecast_of(load: Load, link: Link, mode: Mode, done: _Copied, *, limits: _Limits, rate: float) -> Forecast:
     disks_ms = load.disk_bytes / rate * 1000
     copy_ms = JOB_MS + (done.ms + done.left / rate * 1000 + disks_ms) * link.correction
     why = f"slowed down by {done.throttle} %" if done.throttle else ""

@@ -43,7 +43,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     finally:
         left = runner.run(_end_all())
         if left:
-            log.warning("the process ends before what hangs in it", tasks=sorted(left))
+            log.warning("exiting although threads still hang", tasks=sorted(left))
         else:
             runner.close()
 

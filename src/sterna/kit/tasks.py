@@ -1,4 +1,4 @@
-"""Several things at once; and cancellations that nobody sent, for tasks that must not end before they are told."""
+"""Several things at once; and protection from cancellations that were not meant for this task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
     return done[0], done[1]
 
 
-def told_to_stop() -> bool:
+def is_cancelled() -> bool:
     """Was the current task cancelled?"""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
@@ -42,10 +42,10 @@ def no_leaks() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if told_to_stop():
+        if is_cancelled():
             raise asyncio.CancelledError(f"and after that: {error}") from error
         raise
     except asyncio.CancelledError as leaked:
-        if told_to_stop():
+        if is_cancelled():
             raise
         raise Unknown("what was waited for was cancelled; whether it was done is not known") from leaked

@@ -123,7 +123,7 @@ class RpcServer:
         except asyncio.CancelledError:
             return _stopped(request)
         except Exception as e:
-            _log.exception("a call failed inside", method=request.method, migration_id=request.migration_id)
+            _log.exception("a call failed unexpectedly", method=request.method, migration_id=request.migration_id)
             return Reply.of_error(request.id, _internal(request.method, e))
 
     async def _beat(self, incoming: Incoming, request_id: str) -> None:
@@ -192,7 +192,7 @@ class RpcServer:
         try:
             self.on_aside(envelope, why)
         except Exception:  # what comes after it in its lane must not wait for it
-            _log.exception("nobody was told of a cast that is set aside", id=envelope.id)
+            _log.exception("reporting a cast that was set aside failed", id=envelope.id)
 
 
 def _decode(incoming: Incoming, kind: str) -> Request:

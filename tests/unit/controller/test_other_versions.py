@@ -198,7 +198,7 @@ async def test_one_dead_hosts_migrations_keep_no_others_from_ending(world: World
     endings = {"b": {"ending": "F9"}, "c": {"end": "tomorrow's word"}}
     world.bus._migration_ending = lambda agent, params: endings[agent.name]  # type: ignore[attr-defined]
     await world.controller.registry.set_dead("a", "2026-11-29T11:00:00+00:00")
-    await world.controller.deaths.tell_again()
+    await world.controller.deaths.notify_again()
     assert (await world.fleet.migration(OTHER)).status is Status.QUEUED
     assert (await world.fleet.migration(ID)).status is Status.COMPLETED
 

@@ -94,6 +94,6 @@ async def test_a_host_that_is_silent_is_asked_once_about_what_a_dead_one_left(wo
 
     world.bus._migration_ending = ending  # type: ignore[attr-defined]
     await world.controller.registry.set_dead("a", "2026-11-29T11:00:00+00:00")
-    await world.controller.deaths.tell_again()
+    await world.controller.deaths.notify_again()
     assert asked == {"b": 1, "c": 1}
     assert (await world.fleet.migration(f"{ID[:-1]}2")).status.final

@@ -86,9 +86,9 @@ async def _lane(mount: Mount, claims: list[Claim], dead: set[str]) -> list[Reach
 
     try:
         await look_at(take, mount.point, limit_s=LOOK_S)
-        return [look.told() for look in looks]
+        return [look.outcome() for look in looks]
     except StorageSilent:
-        begun = [look.told() for look in takewhile(lambda one: one.at, looks)]
+        begun = [look.outcome() for look in takewhile(lambda one: one.at, looks)]
         dead |= {mount.device} if not begun else {one.mount.device for one in begun[-1:] if one.silent}
         return begun
 
@@ -118,7 +118,7 @@ class _Look:
             return
         self._over = True
 
-    def told(self) -> Reach:
+    def outcome(self) -> Reach:
         """What it has found."""
         places = tuple(self._places)
         if not self._over:

@@ -77,7 +77,7 @@ def only_written(path: str, pid: int) -> bool:
         file, real = os.stat(path), os.path.realpath(path)
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                fields = _told(pid, fd)
+                fields = _fdinfo(pid, fd)
                 alike = fields.get("ino", str(file.st_ino)) == str(file.st_ino)
                 if not alike and os.readlink(f"/proc/{pid}/fd/{fd}") != real:
                     continue
@@ -87,7 +87,7 @@ def only_written(path: str, pid: int) -> bool:
     return False
 
 
-def _told(pid: int, fd: str) -> dict[str, str]:
+def _fdinfo(pid: int, fd: str) -> dict[str, str]:
     """What the kernel says of an open file: `flags`, since Linux 5.14 `ino`."""
     lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
     return {name: rest.strip() for name, _, rest in (line.partition(":") for line in lines)}

@@ -23,7 +23,7 @@ _CLAIMED = {Kind.SOCKET, Kind.OUTPUT, Kind.ARGUMENT, Kind.CID}
 
 
 @dataclass(frozen=True)
-class Told:
+class Facts:
     """What libvirt says of the things that some references name."""
 
     users: Mapping[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Told:
     security_models: frozenset[str] = frozenset()
 
 
-def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Told:
+def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Facts:
     """On behalf of the VM `besides`. Looks at no file: this is libvirt's thread. Raises libvirtError."""
     references = tuple(references)
     named: dict[Kind, set[str]] = {}
@@ -45,7 +45,7 @@ def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Told:
         named.setdefault(ref.kind, set()).add(ref.name)
     running = _running(conn, besides) if named.keys() & _CLAIMED else []
     cids = {c.get("address", ""): name for name, xml in running for c in xml.iterfind("devices/vsock/cid")}
-    return Told(
+    return Facts(
         users={claim.path: name for name, xml in running for claim in claims_of(xml, name, "")},
         cids=cids,
         networks={name: _network(conn, name) for name in named.get(Kind.NETWORK, ())},
@@ -60,8 +60,8 @@ class HostGround:
     """What this host has: of what libvirt knows, as it was told; of the rest, as the kernel shows it now. Its
     looks may never end (a dead NFS server, a name that is not resolved): not to be made in libvirt's thread."""
 
-    def __init__(self, host: str, address: str, xmls: Told | None = None) -> None:
-        self._told = xmls or Told()
+    def __init__(self, host: str, address: str, facts: Facts | None = None) -> None:
+        self._facts = facts or Facts()
         self.host, self.address = host or "this host", address
 
     def thing(self, path: str, *, digest: bool = False) -> Thing:
@@ -102,31 +102,31 @@ class HostGround:
 
     def user_of(self, path: str) -> str:
         """See domain.references.Ground."""
-        return self._told.users.get(path, "")
+        return self._facts.users.get(path, "")
 
     def cid_user(self, cid: str) -> str:
         """See domain.references.Ground."""
-        return self._told.cids.get(cid, "")
+        return self._facts.cids.get(cid, "")
 
     def network(self, name: str) -> str:
         """See domain.references.Ground."""
-        return self._told.networks[name]
+        return self._facts.networks[name]
 
     def lan(self, name: str, portgroup: str) -> Lan | None:
         """See domain.references.Ground."""
-        return self._told.lans.get((name, portgroup))
+        return self._facts.lans.get((name, portgroup))
 
     def has_filter(self, name: str) -> bool:
         """See domain.references.Ground."""
-        return name in self._told.filters
+        return name in self._facts.filters
 
     def has_secret(self, uuid: str) -> bool:
         """See domain.references.Ground."""
-        return uuid in self._told.secrets
+        return uuid in self._facts.secrets
 
     def security_models(self) -> frozenset[str]:
         """See domain.references.Ground."""
-        return self._told.security_models
+        return self._facts.security_models
 
 
 def _running(conn: Connect, besides: str) -> list[tuple[str, Element]]:

@@ -10,7 +10,7 @@ import libvirt
 from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, shared_folders, translating
 from sterna.adapters.libvirt.claims import read_claims
-from sterna.adapters.libvirt.ground import HostGround, Told, ask
+from sterna.adapters.libvirt.ground import Facts, HostGround, ask
 from sterna.adapters.libvirt.observe import observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.qemu.schema import Schemas
@@ -119,8 +119,8 @@ class LibvirtInventory(LibvirtHost):
         found = await looks.at_each(listens, lambda refs: translations(refs, ground))
         return {old: new for some in found for old, new in some.items()}
 
-    def _ground(self, xmls: Told | None = None) -> HostGround:
-        return HostGround(self._settings.name, self._settings.address, xmls)
+    def _ground(self, facts: Facts | None = None) -> HostGround:
+        return HostGround(self._settings.name, self._settings.address, facts)
 
     async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
         """See ports.hypervisor.Inventory.taken_for_local. Raises Temporary."""

@@ -236,7 +236,7 @@ class NatsBus:
                     backoff.reset()
                 joined = await self._try_to_join()
             except Exception:  # a bug of ours or of the library: without this task nobody would ever join again
-                _log.exception("joining the message bus failed inside", name=self._name)
+                _log.exception("joining the message bus failed unexpectedly", name=self._name)
                 joined = False
             if not joined and not self._closing:
                 await asyncio.sleep(backoff.seconds)

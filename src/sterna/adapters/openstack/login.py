@@ -57,7 +57,7 @@ class Login:
                 translated = meaning(error, _WHAT, changing=False)
                 if translated is None:
                     raise
-                if isinstance(translated, NotFound | Conflict):  # or it would be taken for the service's word on a volume
+                if isinstance(translated, NotFound | Conflict):
                     translated = Permanent(translated.message, fix=_WHERE)
                 raise translated from error
             self._auth.auth_ref = found

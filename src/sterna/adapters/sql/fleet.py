@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 from sterna.adapters.sql import access_statements as access
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import fleet_statements as statements
-from sterna.adapters.sql.fleet_database import open_database, take_turn, told
+from sterna.adapters.sql.fleet_database import open_database, own_errors, take_turn
 from sterna.adapters.sql.fleet_schema import entries, hosts
 from sterna.domain.copying import JobSample
 from sterna.domain.errors import Unreachable
@@ -63,14 +63,14 @@ class SqlFleet:
 
     async def _run(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def transaction() -> T:
-            with told(), self._engine.begin() as connection:
+            with own_errors(), self._engine.begin() as connection:
                 return work(connection, *args, **kwargs)
 
         return await _answered(self._readers, transaction)
 
     async def _write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def transaction() -> T:
-            with told(), self._engine.begin() as connection:
+            with own_errors(), self._engine.begin() as connection:
                 take_turn(connection)
                 return work(connection, *args, **kwargs)
 
@@ -81,7 +81,7 @@ class SqlFleet:
         try:
             await in_thread(self._end, name="fleet-end", limit_s=CLOSE_S)
         except TimeoutError:
-            log.warning("the database hangs: what was begun there is left", after_s=CLOSE_S)
+            log.warning("the database hangs; its pending work is abandoned", after_s=CLOSE_S)
 
     def _end(self) -> None:
         for threads in (self._writer, self._readers):

@@ -131,15 +131,15 @@ def take_turn(connection: Connection) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """What the database has to say, as errors of ours: Unreachable, Permanent or BadRequest, each with a fix."""
+def own_errors() -> Iterator[None]:
+    """Turns the errors of the database into Unreachable, Permanent or BadRequest, each with a fix."""
     try:
         yield
     except DBAPIError as e:
-        raise _told(e) from e
+        raise _own_error(e) from e
 
 
-def _told(e: DBAPIError) -> Exception:
+def _own_error(e: DBAPIError) -> Exception:
     if isinstance(e, OperationalError | InternalError) or e.connection_invalidated:
         fix = "see that it runs, can be reached and written to, and that its disk has room"
         return Unreachable(f"the controller's database does not answer: {e.orig}", fix=fix)

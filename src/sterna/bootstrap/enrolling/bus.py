@@ -1,4 +1,4 @@
-"""`sterna bus config`: what nats-server is to be told."""
+"""`sterna bus config`: writes the configuration of nats-server."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def remove(kind: KindArg, name: NameArg, ca: CaFolder = CA_FOLDER) -> None:
     """Revoke the certificates of a controller or a server of the bus."""
     with plain():
         authority_in(ca).remove(identity(Kind(kind.value), name))
-        say_revoked(name, ca)
+        print_revoked(name, ca)
 
 
 @ca_app.command()
@@ -178,7 +178,7 @@ def show(ca: CaFolder = CA_FOLDER, as_json: AsJson = False) -> None:
         words.show(table)
 
 
-def say_revoked(name: str, ca: Path) -> None:
+def print_revoked(name: str, ca: Path) -> None:
     """What an operator does next."""
     from sterna.adapters.identity.authority import REVOKED
 

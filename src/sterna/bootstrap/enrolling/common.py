@@ -48,7 +48,7 @@ _CODES: dict[type[SternaError], Exit] = {
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """What goes wrong is said on stderr, with what would fix it, and becomes an exit code."""
+    """Prints errors on stderr, each with a fix, and turns them into exit codes."""
     try:
         yield
     except SternaError as error:

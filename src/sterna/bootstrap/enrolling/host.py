@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sterna.bootstrap.enrolling.ca import say_revoked
+from sterna.bootstrap.enrolling.ca import print_revoked
 from sterna.bootstrap.enrolling.common import CA_FOLDER, Addresses, CaFolder, authority_in, plain
 from sterna.cli.exits import err
 from sterna.cli.host import host_app
@@ -42,4 +42,4 @@ def remove(name: HostArg, ca: CaFolder = CA_FOLDER) -> None:
     """
     with plain():
         authority_in(ca).remove(identity(Kind.AGENT, name))
-        say_revoked(name, ca)
+        print_revoked(name, ca)

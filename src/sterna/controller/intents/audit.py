@@ -100,7 +100,7 @@ class AuditFleet:
             for vm in vms:
                 names[vm.uuid] = vm.name
                 seen[vm.uuid][host] = Observation(state=vm.state)
-        return [f for uuid, where in seen.items() if (f := _told_twice(uuid, names[uuid], where)) is not None]
+        return [f for uuid, where in seen.items() if (f := _running_twice(uuid, names[uuid], where)) is not None]
 
     async def _list(self, host: str) -> list[VmSummary]:
         try:
@@ -111,7 +111,7 @@ class AuditFleet:
             return []  # its own audit says that it is silent
 
 
-def _told_twice(uuid: str, name: str, where: dict[str, Observation]) -> Leftover | None:
+def _running_twice(uuid: str, name: str, where: dict[str, Observation]) -> Leftover | None:
     judged = runs_twice(where)
     if judged is None:
         return None

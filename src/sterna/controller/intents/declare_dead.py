@@ -65,7 +65,7 @@ class DeclareDead:
 
     def __init__(self, fleet: Fleet, registry: Registry, calls: AgentCalls, clock: Clock) -> None:
         self._fleet, self._registry, self._calls, self._clock = fleet, registry, calls, clock
-        self._told: set[tuple[str, str, str, str]] = set()
+        self._reported: set[tuple[str, str, str, str]] = set()
         """(dead host, since when, agent, its boot): that agent has the word in its journal."""
 
     async def plan(self, name: str) -> Death:
@@ -82,7 +82,7 @@ class DeclareDead:
         if found:
             raise Refused(found)
         host = await self._registry.set_dead(name, host.dead_at or self._clock.now().isoformat())
-        silent = await self._tell(host)
+        silent = await self._notify(host)
         await self._end_orphans(host)
         return death.model_copy(update={"silent": tuple(sorted({*death.silent, *silent}))})
 
@@ -94,22 +94,22 @@ class DeclareDead:
         heard = await all_of(self._call(other, "declare_alive", {"host": name}, _as_it_is) for other in up)
         for other, answer in zip(up, heard, strict=True):
             if answer is None:
-                log.warning("could not be told that a host is alive", host=other, alive=name)
+                log.warning("an agent could not be notified that a host is alive", host=other, alive=name)
         return host
 
-    async def tell_again(self) -> None:
+    async def notify_again(self) -> None:
         """Tell agents that were down, or have lost the word, about hosts that are still dead."""
-        await all_of(self._try_to_tell(host) for host in await self._registry.hosts() if host.dead)
+        await all_of(self._try_to_notify(host) for host in await self._registry.hosts() if host.dead)
 
-    async def _try_to_tell(self, dead: Host) -> None:
+    async def _try_to_notify(self, dead: Host) -> None:
         """Each by itself: one that fails keeps no other from its end."""
         try:
-            await self._tell(dead)
+            await self._notify(dead)
             await self._end_orphans(dead)
         except SternaError as error:
-            log.info("what a dead host leaves is ended later", host=dead.name, error=error.message)
+            log.info("cleaning up after a dead host will be retried", host=dead.name, error=error.message)
         except Exception:
-            log.exception("what a dead host leaves cannot be ended", host=dead.name)
+            log.exception("cleaning up after a dead host failed unexpectedly", host=dead.name)
 
     # ------------------------------------------------------------ the agents
 
@@ -134,21 +134,21 @@ class DeclareDead:
 
         return await self._call(host, "fencing_plan", {"host": dead}, read)
 
-    async def _tell(self, dead: Host) -> list[str]:
-        """Give the word to every agent that has not got it, all at once; those that could not be told."""
+    async def _notify(self, dead: Host) -> list[str]:
+        """Notify every agent that has not been notified yet. Returns those that could not be reached."""
         others = await self._others(dead.name)
-        reached = await all_of(self._tell_one(dead, other) for other in others)
+        reached = await all_of(self._notify_one(dead, other) for other in others)
         return [other.name for other, has_it in zip(others, reached, strict=True) if not has_it]
 
-    async def _tell_one(self, dead: Host, other: Host) -> bool:
-        """Has that agent got the word?"""
+    async def _notify_one(self, dead: Host, other: Host) -> bool:
+        """Notify that agent, if it is not yet. Returns whether it is now."""
         key = (dead.name, dead.dead_at, other.name, other.boot)
         params = {"host": dead.name, "at": dead.dead_at}
-        if key in self._told:
+        if key in self._reported:
             return True
         if not other.up or await self._call(other.name, "declare_dead", params, _as_it_is) is None:
             return False
-        self._told.add(key)
+        self._reported.add(key)
         return True
 
     async def _call(
@@ -169,7 +169,7 @@ class DeclareDead:
             with reading(host, method):
                 return read(answer)
         except SternaError as error:
-            log.warning("an agent gave no answer about a dead host", host=host, method=method, error=error.message)
+            log.warning("an agent did not answer about a dead host", host=host, method=method, error=error.message)
             return None
 
     async def _lives(self, name: str) -> bool:

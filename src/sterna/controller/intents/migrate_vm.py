@@ -142,7 +142,7 @@ class MigrateVm:
         try:
             return await self._forecast_history.expectations(*about, bandwidth_bytes_s=limit)
         except Unreachable as e:
-            log.info("a migration begins without what past ones taught", migration=request.id, why=e.message)
+            log.info("a migration starts without the results of past ones", migration=request.id, why=e.message)
             return self._forecast_history.expectations_from(Experience(), *about, bandwidth_bytes_s=limit)
 
     async def _admit(self, proposed: Migration) -> tuple[MigrationRecord, bool]:
@@ -292,7 +292,7 @@ class MigrateVm:
                 log.info("a migration was accepted", destination=proposed.destination, by=by, **_about(proposed))
                 return await self._accepted(record, accepted)
             await self._clock.sleep(ASK_AGAIN_S)
-        log.warning("it is not known whether the source took it", why=doubt, **_about(proposed))
+        log.warning("unknown whether the source has accepted the migration", why=doubt, **_about(proposed))
         reason = f"waiting to hear whether {proposed.source} has accepted it: {doubt}"
         await self._fleet.explain(proposed.id, reason, self._clock.now().isoformat())
         return record.model_copy(update={"reason": reason})
@@ -303,7 +303,7 @@ class MigrateVm:
         try:
             return await self._fleet.accepted(accepted, at)
         except SternaError as e:
-            log.warning("that a migration was accepted is stored later", why=e.message, **_about(accepted))
+            log.warning("an accepted migration is recorded as accepted later", why=e.message, **_about(accepted))
             return record.model_copy(update={"migration": accepted, "accepted": True, "updated_at": at})
 
     async def _withdraw(self, proposed: Migration, error: SternaError) -> None:
@@ -313,7 +313,12 @@ class MigrateVm:
     async def _ask_once(self, proposed: Migration, total_s: float) -> Migration:
         silence_s, params = CHECK_SILENCE_S, start_params(proposed)
         answer = await self._calls.call(
-            proposed.source, "start_migration", params, migration_id=proposed.id, silence_s=silence_s, total_s=total_s
+            proposed.source,
+            "start_migration",
+            params,
+            migration_id=proposed.id,
+            silence_s=silence_s,
+            total_s=total_s,
         )
         with reading(proposed.source, "start_migration"):
             return Migration.model_validate(answer["migration"])

@@ -38,7 +38,7 @@ class _Reader:
     """The newest per migration not sent yet."""
 
 
-def _told(stored: EntryRecord) -> Event:
+def _event(stored: EntryRecord) -> Event:
     entry = stored.entry
     data: Data = {
         "migration_id": entry.migration_id,
@@ -99,7 +99,7 @@ class Events:
                 ended = migration_id is not None and await self._ended(migration_id)
                 while stored := await self._fleet.events(after, migration_id):
                     for one in stored:
-                        yield _told(one)
+                        yield _event(one)
                     after = stored[-1].id
                 while reader.progress:
                     yield Event(kind="progress", data=reader.progress.popitem()[1])

@@ -105,7 +105,7 @@ class ForecastHistory:
         try:
             outcome = outcome_of(record.migration, entries)
         except Exception as e:  # another version's words: only a forecast is lost, and no migration may be
-            log.warning("a finished migration teaches nothing", migration=record.id, error=repr(e))
+            log.warning("nothing can be learnt from a finished migration", migration=record.id, error=repr(e))
             outcome = None
         if record.source_closed and record.destination_closed:
             self._read[record.id] = outcome

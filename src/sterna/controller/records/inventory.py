@@ -53,7 +53,7 @@ class Inventory:
         asked = [h.name for h in hosts if h.up]
         answers = await self._ask_all(asked)
         # One host may have answered before a switch-over and the other after it: both are asked again.
-        again = await self._ask_all(_running_twice(answers))
+        again = await self._ask_all(_hosts_of_duplicates(answers))
         answers |= {name: answer for name, answer in again.items() if not isinstance(answer, SternaError)}
         now = self._clock.now().isoformat()
         kept = await asyncio.gather(*(self._remembered(name, answer, now) for name, answer in answers.items()))
@@ -133,7 +133,7 @@ class Inventory:
             return e
 
 
-def _running_twice(answers: Mapping[str, list[VmSummary] | SternaError]) -> list[str]:
+def _hosts_of_duplicates(answers: Mapping[str, list[VmSummary] | SternaError]) -> list[str]:
     """The hosts that run a VM which another one runs as well."""
     hosts: defaultdict[str, list[str]] = defaultdict(list)
     for name, answer in answers.items():

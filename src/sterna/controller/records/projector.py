@@ -50,7 +50,7 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
         case Kind.ACCEPTED:
             migration = accepted_migration(entry) or record.migration
             if not _same(migration, record.migration):
-                log.warning("another migration of the same id", migration=record.id, source=migration.source)
+                log.warning("a different migration has the same id", migration=record.id, source=migration.source)
                 return Effect(record=record)
             accepted = record.model_copy(update={"migration": migration, "accepted": True, "reason": "accepted"})
             return Effect(record=accepted, holds=True)
@@ -196,7 +196,7 @@ class Projector:
             entries = [Entry.model_validate(e) for e in answer.get("entries", ())]
             migrations = tuple(Migration.model_validate(m) for m in answer.get("migrations", ()))
         if known.cursor and (not entries or mark_of(entries[0]) != known.mark):
-            log.warning("this host's journal is another one: reading it from its beginning", host=host)
+            log.warning("this host has a new journal: reading it from the beginning", host=host)
             await self._fleet.reread(host)
             return 0
         new = [e for e in entries if e.seq > known.cursor]

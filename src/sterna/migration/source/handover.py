@@ -55,11 +55,11 @@ async def guard(ctx: Context) -> None:
 
 async def _left_behind(ctx: Context) -> bool:
     here = await ctx.observe_here()
-    _tell_silence(ctx, here)
+    _note_silence(ctx, here)
     return left_behind(here, await ctx.observe_there(), epoch=ctx.migration.epoch)
 
 
-def _tell_silence(ctx: Context, here: Observation) -> None:
+def _note_silence(ctx: Context, here: Observation) -> None:
     """Where libvirt does not answer here, nothing else says why the copy is not seen to go on."""
     host = ctx.host.name
     if here.state is GuestState.UNKNOWN:

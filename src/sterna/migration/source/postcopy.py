@@ -100,7 +100,7 @@ class _Joining:
         self._tries = 0
         self._seen: tuple[int | None, int | None] | None = None
         self._seen_ms = self._next_ms = 0.0
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     async def stalled(self) -> bool:
         """Has nothing come for STALLED_S? A look that fails is no proof of anything."""
@@ -113,7 +113,7 @@ class _Joining:
         if seen is None or seen != self._seen:
             if self._seen is not None:  # pages come again
                 self._backoff.reset()
-                self._told.clear()
+                self._reported.clear()
             self._seen, self._seen_ms = seen, now
         return now - self._seen_ms >= STALLED_S * 1000
 
@@ -141,6 +141,6 @@ class _Joining:
     def _tell(self, tried: JoiningAgain | NotJoined) -> None:
         """Journal it once per address and outage: the link may be away for days."""
         key = tried.entry, tried.address
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._reported:
+            self._reported.add(key)
             self._ctx.note(tried)

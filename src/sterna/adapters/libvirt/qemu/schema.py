@@ -64,7 +64,7 @@ class Schemas:
         except TimeoutError:  # it was killed, or cannot be
             self._known[binary] = None
         except (OSError, ValueError, Temporary) as error:
-            log.debug("QEMU does not say what it can do", emulator=emulator, why=str(error))
+            log.debug("QEMU does not report its capabilities", emulator=emulator, why=str(error))
         finally:
             del self._asking[binary]
 

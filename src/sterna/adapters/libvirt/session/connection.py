@@ -72,7 +72,7 @@ def _run_events() -> None:
         except Exception as error:
             if str(error) != last_error:
                 last_error = str(error)
-                log.warning("libvirt's event loop failed and goes on", error=last_error)
+                log.warning("libvirt's event loop failed and is run again", error=last_error)
             time.sleep(_EVENTS_RETRY_S)
 
 

@@ -160,7 +160,7 @@ class EventHub:
                 log.warning("libvirtd is lost", uri=self._uri, why=why)
         finally:
             self._ready.clear()
-            self._tell_lost()
+            self._publish_loss()
             self._part(conn)
 
     def _failed(self, error: Exception) -> None:
@@ -173,7 +173,7 @@ class EventHub:
         else:
             log.warning("libvirtd cannot be followed", uri=self._uri, error=str(error), exc_info=error)
 
-    def _tell_lost(self) -> None:
+    def _publish_loss(self) -> None:
         with self._lock:
             waiting = [s for group in self._subscribers.values() for s in group]
         for subscriber in waiting:

@@ -9,7 +9,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt.ground import HostGround, Told, ask, lan_of
+from sterna.adapters.libvirt.ground import Facts, HostGround, ask, lan_of
 from sterna.domain.references import Kind, Lan, Reference
 from sterna.domain.standing import refusals
 
@@ -39,7 +39,7 @@ def test_what_other_running_guests_have_is_taken(conn: Any) -> None:
     assert told.users == {"/srv/web.log": "VM web"}
     ground = HostGround("host2", "", ask(conn, named(Kind.CID, "5", "6", "7"), besides=DB))
     assert [ground.cid_user(cid) for cid in ("5", "6", "7")] == ["VM web", "", ""]
-    assert ask(conn, named(Kind.CPUS, "0"), besides=DB) == Told()
+    assert ask(conn, named(Kind.CPUS, "0"), besides=DB) == Facts()
 
 
 def test_networks_by_their_state(conn: Any) -> None:
