@@ -96,7 +96,7 @@ async def test_clean_up_that_hangs_keeps_it_for_a_moment_only(nats: NatsWorld, t
             process.kill()
         await process.wait()
     told = (tmp_path / "log").read_bytes()
-    assert b"what is under way does not end" in told
+    assert b"work in progress did not stop in time" in told
     assert (b"exiting although threads still hang" in told) is (what == "whatever_it_is_told")
     assert b"Traceback" not in told
 

@@ -116,7 +116,7 @@ def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Pa
     finally:
         process.kill()
         _, told = process.communicate()
-    assert b"what was begun there is left" in told
+    assert b"its pending work is abandoned" in told
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
