@@ -83,8 +83,8 @@ class Surroundings:
         """Does that host see the token? Raises Unreachable or Unknown; StorageSilent, with the host."""
         asked = SeesToken(path=path, token=token)
         with silent_on(host):
-            told = await self.client.call(host, asked.method, asked.to_wire(), silence_s=ASK_S, total_s=LOOK_S)
-        return untrusted.reply(asked, told).seen
+            reply = await self.client.call(host, asked.method, asked.to_wire(), silence_s=ASK_S, total_s=LOOK_S)
+        return untrusted.reply(asked, reply).seen
 
     def leftover(self, kind: str, subject: str, why: str, safety: Safety, **more: str) -> Leftover:
         """One of this host's."""
@@ -97,8 +97,8 @@ class Surroundings:
     async def _ask(self, host: str, vm: str) -> Observation | None:
         asked = ObserveGuest(vm=vm)
         try:
-            told = await self.client.call(host, asked.method, asked.to_wire(), silence_s=ASK_S, total_s=LOOK_S)
-            return untrusted.reply(asked, told).observation
+            reply = await self.client.call(host, asked.method, asked.to_wire(), silence_s=ASK_S, total_s=LOOK_S)
+            return untrusted.reply(asked, reply).observation
         except SternaError:
             return None
 

@@ -104,18 +104,18 @@ async def _body(request: Request) -> Data:
     except ClientDisconnect:
         return {}
     try:
-        told = json.loads(raw) if len(raw) <= LONGEST_BODY else {}
+        body = json.loads(raw) if len(raw) <= LONGEST_BODY else {}
     except ValueError:  # it is refused as such, after this
         return {}
-    return _cleaned(told) if isinstance(told, dict) else {}
+    return _cleaned(body) if isinstance(body, dict) else {}
 
 
-def _cleaned(told: Any) -> Any:
-    if isinstance(told, dict):
-        return {printable(str(key)): _cleaned(value) for key, value in told.items()}
-    if isinstance(told, list):
-        return [_cleaned(value) for value in told]
-    return printable(told) if isinstance(told, str) else told
+def _cleaned(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {printable(str(key)): _cleaned(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_cleaned(value) for value in data]
+    return printable(data) if isinstance(data, str) else data
 
 
 def _target(request: Request, body: Data) -> str:
@@ -159,10 +159,10 @@ class Doorkeeper:
     async def _who(self, scope: Scope, peer: Peer | None) -> Actor | None:
         """Nobody, where nobody needs to be known. Raises Unauthenticated."""
         headers = Headers(scope=scope)
-        told, of_a_cloud = _token(headers.get("authorization")), headers.get("x-auth-token")
+        token, of_a_cloud = _token(headers.get("authorization")), headers.get("x-auth-token")
         try:
-            if told is not None:
-                return await self._controller.users.holder(told, self._doors.tokens)
+            if token is not None:
+                return await self._controller.users.holder(token, self._doors.tokens)
             if of_a_cloud is not None and self._doors.visitors is not None:
                 return await self._doors.visitors.holder(of_a_cloud)
             return self._doors.peers.actor(peer)

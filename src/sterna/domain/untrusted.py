@@ -72,9 +72,9 @@ def address(text: object) -> str:
     return str(text)
 
 
-def host_facts(told: object, *, name: str | None = None) -> HostFacts:
+def host_facts(raw: object, *, name: str | None = None) -> HostFacts:
     """A host's description of itself; `name`: the host that was asked. Raises BadRequest."""
-    facts = _read(HostFacts, told, "host")
+    facts = _read(HostFacts, raw, "host")
     _demand(bool(_NAME.fullmatch(facts.name)), "host.name", facts.name)
     _demand(name is None or facts.name == name, "host.name", facts.name)
     _demand(is_address(facts.address), "host.address", facts.address)
@@ -90,9 +90,9 @@ def is_name(text: object) -> bool:
     return isinstance(text, str) and bool(_NAME.fullmatch(text))
 
 
-def trouble(told: object) -> Trouble:
+def trouble(raw: object) -> Trouble:
     """What a host says is wrong with it. Raises BadRequest."""
-    found = _read(Trouble, told, "trouble")
+    found = _read(Trouble, raw, "trouble")
     try:
         since = datetime.fromisoformat(found.since).astimezone(UTC)
     except ValueError:
@@ -103,9 +103,9 @@ def trouble(told: object) -> Trouble:
     return found.model_copy(update=longest | {"since": since.isoformat(timespec="seconds")})
 
 
-def migration(told: object) -> Migration:
+def migration(raw: object) -> Migration:
     """A migration as its source describes it. Raises BadRequest."""
-    found = _read(Migration, told, "migration")
+    found = _read(Migration, raw, "migration")
     _demand(bool(_ID.fullmatch(found.id)), "migration.id", found.id)
     _demand(bool(_ID.fullmatch(found.vm_uuid)), "migration.vm_uuid", found.vm_uuid)
     _demand(found.epoch > 0, "migration.epoch", found.epoch)
@@ -125,9 +125,9 @@ def migration_in(params: Mapping[str, Any]) -> Migration:
     return migration(params.get("migration") or {})
 
 
-def vm(told: object) -> Vm:
+def vm(raw: object) -> Vm:
     """A VM as its source describes it. Raises BadRequest."""
-    found = _read(Vm, told, "vm")
+    found = _read(Vm, raw, "vm")
     _demand(bool(_ID.fullmatch(found.uuid)), "vm.uuid", found.uuid)
     _demand(0 <= found.memory_bytes <= _LARGEST_BYTES, "vm.memory_bytes", found.memory_bytes)
     _demand(not found.emulator or _path(found.emulator), "vm.emulator", found.emulator)
@@ -156,10 +156,10 @@ def _reference(ref: Reference) -> None:
     _demand(right and (ref.port is None or 0 <= ref.port < 2**16), ref.where, ref.name)
 
 
-def answer(told: Mapping[str, Any]) -> Answer:
+def answer(raw: Mapping[str, Any]) -> Answer:
     """P11, the destination's answer to P3. Raises BadRequest."""
-    _demand(is_address(told.get("address")), "address", told.get("address"))
-    found = _read(Answer, {**told, "addresses": told.get("addresses") or [told.get("address")]}, "answer")
+    _demand(is_address(raw.get("address")), "address", raw.get("address"))
+    found = _read(Answer, {**raw, "addresses": raw.get("addresses") or [raw.get("address")]}, "answer")
     _demand(all(map(is_address, found.addresses)), "addresses", found.addresses)
     for disk in found.disks:
         _demand(disk.path is None or _path(disk.path), f"disk {disk.target}: path", disk.path)
@@ -168,53 +168,53 @@ def answer(told: Mapping[str, Any]) -> Answer:
         _nic(nic)
     _demand(all(map(is_address, (*found.listens, *found.listens.values()))), "listens", found.listens)
     if found.host is not None:
-        host_facts(told["host"])
+        host_facts(raw["host"])
     return found
 
 
-def call(kind: type[C], told: object) -> C:
+def call(kind: type[C], raw: object) -> C:
     """The parameters of a call, with their types only. Raises BadRequest."""
-    return _read(kind, told, kind.method)
+    return _read(kind, raw, kind.method)
 
 
-def reply(asked: Call[A], told: object) -> A:
+def reply(asked: Call[A], raw: object) -> A:
     """What a call was answered with, with its types only. Raises BadRequest."""
-    return _read(asked.answer(), told, asked.method)
+    return _read(asked.answer(), raw, asked.method)
 
 
-def remark(kind: type[M], told: object) -> M:
+def remark(kind: type[M], raw: object) -> M:
     """An answer that only people read. One that cannot be read says nothing, and holds nothing up."""
     try:
-        return kind.model_validate(told)
+        return kind.model_validate(raw)
     except ValidationError:
         return kind()
 
 
-def stream_uri(told: object, address: str) -> str:
+def stream_uri(raw: object, address: str) -> str:
     """Where the destination waits for the rest of a guest: `tcp:`, the address it was asked to wait on, and a port
     of the range. QEMU would obey `exec:` as well. Raises BadRequest."""
-    text = str(told)
+    text = str(raw)
     begin, _, port = text.removeprefix("tcp:").rpartition(":")
     right = text.startswith("tcp:") and bare(begin) == bare(address)
     _demand(
         right and port.isascii() and port.isdigit() and int(port) in STREAM_PORTS and len(port) == len("49152"),
         "uri",
-        told,
+        raw,
     )
     return text
 
 
-def port(told: object) -> int:
+def port(raw: object) -> int:
     """A TCP port, 0 for none. Raises BadRequest."""
-    _demand(type(told) is int and 0 <= told < 2**16, "port", told)
-    assert isinstance(told, int)
-    return told
+    _demand(type(raw) is int and 0 <= raw < 2**16, "port", raw)
+    assert isinstance(raw, int)
+    return raw
 
 
-def place(told: object) -> int | None:
+def place(raw: object) -> int | None:
     """A position in a file, None for none. Raises BadRequest."""
-    _demand(told is None or (type(told) is int and 0 <= told < 2**63), "place", told)
-    return told if isinstance(told, int) else None
+    _demand(raw is None or (type(raw) is int and 0 <= raw < 2**63), "place", raw)
+    return raw if isinstance(raw, int) else None
 
 
 def named(text: object, what: str) -> str:
@@ -314,18 +314,18 @@ def _plain(text: str) -> bool:
     return not text.startswith("-") and _CONTROL.search(text) is None
 
 
-def _read(model: type[M], told: object, what: str) -> M:
+def _read(model: type[M], raw: object, what: str) -> M:
     try:
-        return model.model_validate(told)
+        return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join([what, *map(str, first["loc"])])
         raise BadRequest(f"the other host sent what cannot be used: {where}: {first['msg']}") from error
 
 
-def _demand(right: bool, what: str, told: object) -> None:
+def _demand(right: bool, what: str, raw: object) -> None:
     if not right:
         raise BadRequest(
-            f"the other host sent what cannot be used: {what} = {str(told)[:100]!r}",
+            f"the other host sent what cannot be used: {what} = {str(raw)[:100]!r}",
             fix="see which host speaks for it on the bus; a host that is well sends no such thing",
         )

@@ -302,12 +302,12 @@ class Context:
             self.peer_answered()  # it lives, if it cannot say
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
         try:
-            told = GuestObserved.model_validate(answer)
+            observed = GuestObserved.model_validate(answer)
         except ValueError as error:  # it decides nothing
             log.warning("an observation cannot be read", host=self.peer_name, error=str(error))
             return Observation(state=GuestState.UNKNOWN, reason=f"{self.peer_name} sent what cannot be read")
-        self.peer_answered(told.written_off)
-        return told.observation
+        self.peer_answered(observed.written_off)
+        return observed.observation
 
     def peer_answered(self, written_off: WriteOff | None = None) -> None:
         """The other host is alive: what was believed of it holds no longer, and its word on us is taken."""

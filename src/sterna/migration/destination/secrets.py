@@ -58,10 +58,10 @@ class MakeSecrets(Step[Context, NoPlan, SecretsMade]):
 
 def _needed(ctx: Context) -> list[Need]:
     """As the source tells of them: but for the logins in whose place P4 has put this host's own."""
-    told = {need.ref: need for need in ctx.brought.needs}
+    needs = {need.ref: need for need in ctx.brought.needs}
     vm = ctx.incoming_vm()
     before, after = refs_of(vm.disks), refs_of([*_attached(ctx), *(d for d in vm.disks if d.local)])
-    return [told.get(ref, Need(ref=ref)) for ref in before if ref in after]
+    return [needs.get(ref, Need(ref=ref)) for ref in before if ref in after]
 
 
 def _attached(ctx: Context) -> tuple[Disk, ...]:

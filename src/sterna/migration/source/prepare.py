@@ -129,8 +129,8 @@ class CallPreLiveMigration(Step[Context, DestinationAsked, DestinationAnswer]):
             ctx.count(DestinationNotReached)  # a question changes nothing
             raise
         try:
-            told = await unless_aborted(ctx, ctx.peer.call(call.method, call.to_wire()))
-            answer = untrusted.answer(told)
+            reply = await unless_aborted(ctx, ctx.peer.call(call.method, call.to_wire()))
+            answer = untrusted.answer(reply)
         except Undelivered:
             ctx.count(DestinationNotReached)
             raise
