@@ -52,7 +52,9 @@ class Step(Generic[C, P, O]):
     """Once begun, an abort is this step's own affair: the world may have gone on, so that it has to look first."""
 
     intent: ClassVar[type[Plan]] = NoPlan
+    """What `plan` returns."""
     outcome: ClassVar[type[Outcome]] = Done
+    """What `do` returns."""
 
     def __init_subclass__(cls) -> None:
         """Take both types from the parameters. Raises TypeError where they belong to another step."""
