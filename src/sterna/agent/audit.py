@@ -61,12 +61,12 @@ class Audit:
         if repair:
             leftovers = [one for find in FINDERS for one in await self._repaired_of(find, around)]
         else:
-            found = await all_of(_found(find, around) for find in FINDERS)
+            found = await all_of(_found_by(find, around) for find in FINDERS)
             leftovers = [one.leftover for kind in found for one in kind]
         return {"leftovers": [leftover.model_dump(mode="json") for leftover in leftovers]}
 
     async def _repaired_of(self, find: Finder, around: Surroundings) -> list[Leftover]:
-        return [await self._repaired(find, around, one) for one in await _found(find, around.shortly(KIND_S))]
+        return [await self._repaired(find, around, one) for one in await _found_by(find, around.shortly(KIND_S))]
 
     async def _repaired(self, find: Finder, around: Surroundings, found: Found) -> Leftover:
         """Look once more, then remove it; what was done is in the answer."""
@@ -75,7 +75,7 @@ class Audit:
             return leftover.model_copy(update={"done": "left alone"})
         clock = around.host.clock
         try:
-            again = [f for f in await _found(find, around.shortly(KIND_S)) if f.leftover == leftover]
+            again = [f for f in await _found_by(find, around.shortly(KIND_S)) if f.leftover == leftover]
             if not again or again[0].act is None:
                 return leftover.model_copy(update={"done": "left alone: it has changed meanwhile"})
             await within(clock, around.left_s + LATER_S, _done(again[0].act))
@@ -87,7 +87,7 @@ class Audit:
         return leftover.model_copy(update={"done": "done"})
 
 
-async def _found(find: Finder, around: Surroundings) -> list[Found]:
+async def _found_by(find: Finder, around: Surroundings) -> list[Found]:
     """All of one kind; or that it could not be looked for."""
     try:
         return await within(around.host.clock, around.left_s + LATER_S, find(around))

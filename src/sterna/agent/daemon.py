@@ -101,7 +101,7 @@ class Agent:
         await self._server.start()
         await self._outbox.start()
         await self._client.listen("host.*", self._saw_host)
-        await self._client.listen("external.*", self._heard)
+        await self._client.listen("external.*", self._port_reported)
         await self._client.listen(f"{LEAVING}.*.*", self._guest_leaves)
         await self._beacon.start()
         self._housekeeping.start()
@@ -268,8 +268,8 @@ class Agent:
         if isinstance(host, dict):
             self._outbox.hurry(str(host.get("name", "")), str(data.get("boot", "")))
 
-    async def _heard(self, topic: str, data: Data) -> None:
-        """Another service reports something of a VM."""
+    async def _port_reported(self, topic: str, data: Data) -> None:
+        """Another service reports an event of a VM."""
         self.destination.heard(data)
 
     async def _guest_leaves(self, topic: str, data: Data) -> None:

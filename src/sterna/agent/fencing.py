@@ -176,15 +176,15 @@ class Fencing:
         while ctx.peer_fenced and not ctx.history.closed:
             why = ""
             with turns.turn():
-                why = await self._settle_or_hear(ctx)
+                why = await self._settle_unless_alive(ctx)
             if ctx.peer_fenced and not ctx.history.closed:
                 with contextlib.suppress(SternaError):  # a full disk must not end this: said the next time
-                    ctx.note_change(Waiting(why=why or turns.said))
+                    ctx.note_change(Waiting(why=why or turns.reason))
                 await self._clock.sleep(AGAIN_S)
         # no await since the last look, so that a word that comes now begins another task
         self._tasks.pop(ctx.migration.id, None)
 
-    async def _settle_or_hear(self, ctx: Context) -> str:
+    async def _settle_unless_alive(self, ctx: Context) -> str:
         """One try; why it is not over. Where the other host is heard again, the word does not hold any more."""
         if not ctx.history.has(WroteOffPeer) and await self._lives(ctx.peer_name):
             ctx.peer_answered()

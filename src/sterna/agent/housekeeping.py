@@ -41,7 +41,7 @@ class Housekeeping:
         """`read_to`: up to which position the controller has read the journal."""
         self._host, self._journal, self._read_to = host, journal, read_to
         self._suspects: set[str] = set()
-        self._said: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
         """What could not be done at the last look, and why: said once, not every EVERY_S seconds."""
         self._task: asyncio.Task[None] | None = None
 
@@ -81,9 +81,9 @@ class Housekeeping:
                 troubled.add(device)
                 if device in self._suspects:
                     suspects.add(device)
-                self._say(device, error)
+                self._log_failure(device, error)
         self._suspects = suspects
-        self._said = {what: why for what, why in self._said.items() if what in troubled or what in _CHORES}
+        self._logged = {what: why for what, why in self._logged.items() if what in troubled or what in _CHORES}
         return removed
 
     async def _is_over(self, nic: Nic, vm: str, seen: Observation) -> bool:
@@ -119,21 +119,21 @@ class Housekeeping:
             try:
                 with no_leaks():
                     await self.sweep()
-                self._said.pop(_SWEEP, None)
+                self._logged.pop(_SWEEP, None)
             except Exception as error:
-                self._say(_SWEEP, error)
+                self._log_failure(_SWEEP, error)
             if self._host.clock.monotonic_ms() - pruned_ms < PRUNE_EVERY_S * 1000:
                 continue
             pruned_ms = self._host.clock.monotonic_ms()
             try:
                 self.prune()
-                self._said.pop(_PRUNE, None)
+                self._logged.pop(_PRUNE, None)
             except Exception as error:
-                self._say(_PRUNE, error)
+                self._log_failure(_PRUNE, error)
 
-    def _say(self, what: str, error: Exception) -> None:
-        """In the log, unless it was the same at the last look."""
-        if self._said.get(what) != str(error):
-            self._said[what] = str(error)
+    def _log_failure(self, what: str, error: Exception) -> None:
+        """Log an error, unless the last look failed in the same way."""
+        if self._logged.get(what) != str(error):
+            self._logged[what] = str(error)
             bug = not isinstance(error, SternaError)
             log.warning("housekeeping failed and will be retried", of=what, why=str(error), exc_info=bug)

@@ -314,7 +314,7 @@ async def waiting(around: Surroundings) -> list[Found]:
         entries = around.journal.entries(migration.id)
         quiet_s = (now - datetime.fromisoformat(entries[-1].at)).total_seconds() if entries else 0.0
         if quiet_s > LONG_S:
-            why = f"{_says(entries)}; nothing new for {quiet_s / 60:.0f} min"
+            why = f"{_last_reason(entries)}; nothing new for {quiet_s / 60:.0f} min"
             other = migration.destination if role is Role.SOURCE else migration.source
             words = {"vm": migration.vm_uuid, "repair": f"see to {other}; if it is permanently gone: declare-dead"}
             found.append(Found(around.leftover("migration", migration.id, why, Safety.WAITING, **words)))
@@ -332,7 +332,7 @@ async def waiting(around: Surroundings) -> list[Found]:
     return found
 
 
-def _says(entries: list[Entry]) -> str:
+def _last_reason(entries: list[Entry]) -> str:
     for entry in reversed(entries):
         if (waiting := Waiting.of(entry)) and waiting.why:
             return waiting.why

@@ -130,7 +130,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; what is accepted later inherits what is set."""
-        asyncio.get_running_loop().set_exception_handler(self._say)
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         encrypted = [one for one in sockets or () if self._tls is not None and one.family != socket.AF_UNIX]
         await super().startup(None if sockets is None else [one for one in sockets if one not in encrypted])
         for one in encrypted:
@@ -151,7 +151,7 @@ class Server(uvicorn.Server):
             backlog=self.config.backlog,
         )
 
-    def _say(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Without a file for a connection asyncio 3.11 says so two thousand times a second, with a traceback."""
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):

@@ -71,7 +71,7 @@ class Controller:
     async def _start(self) -> None:
         await self.follower.start()
         self.forecast_history.begin()
-        await self.registry.hear_all()
+        await self.registry.wait_for_beacons()
 
     def bus_state(self) -> BusState:
         """Whether this controller has a connection to the bus: without one every host looks down."""

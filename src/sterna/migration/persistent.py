@@ -24,27 +24,27 @@ class Turns:
         where it is of no interest."""
         self._ctx, self._what, self._note, self._row = ctx, what, note, row
         self._logged = ""
-        self.said = ""
+        self.reason = ""
         """What the last turn raised, in words; '' for nothing."""
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """One turn. Nothing but a cancellation of the loop comes out of it. Whatever it was is logged once."""
-        self.said = ""
+        self.reason = ""
         try:
             with no_leaks():
                 yield
         except SternaError as error:
-            self._tell(error.message, bug=False)
+            self._report(error.message, bug=False)
         except Exception as error:
-            self._tell(f"this is a bug: {type(error).__name__}: {error}", bug=True)
+            self._report(f"this is a bug: {type(error).__name__}: {error}", bug=True)
 
-    def _tell(self, why: str, *, bug: bool) -> None:
-        self.said = why
+    def _report(self, why: str, *, bug: bool) -> None:
+        self.reason = why
         if why != self._logged:
             self._logged = why
-            tell = log.error if bug else log.info
-            tell("tried again", what=self._what, why=why, migration=self._ctx.migration.id, exc_info=bug)
+            write = log.error if bug else log.info
+            write("tried again", what=self._what, why=why, migration=self._ctx.migration.id, exc_info=bug)
         if self._note:
             with contextlib.suppress(SternaError):  # a full disk: said the next time
                 waiting = Waiting(why=f"{self._what} is tried again: {why}")

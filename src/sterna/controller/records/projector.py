@@ -64,7 +64,7 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=record, holds=False)
         case Kind.CLOSED:
             return Effect(record=record.model_copy(update={"source_closed": True}), holds=False)
-        case Kind.DONE | Kind.NOTE if _says_less(record, entry):
+        case Kind.DONE | Kind.NOTE if _is_less_specific(record, entry):
             return Effect(record=record)
         case Kind.NOTE if (waiting := Waiting.of(entry)) and waiting.why:
             return _explained(record, waiting.why)
@@ -89,7 +89,7 @@ def _same(reported: Migration, known: Migration) -> bool:
     )
 
 
-def _says_less(record: MigrationRecord, entry: Entry) -> bool:
+def _is_less_specific(record: MigrationRecord, entry: Entry) -> bool:
     """Than what is known of the destination: that it is waited for, or that a step of the source is done."""
     if not record.reason.startswith(_there(record.migration.destination)):
         return False

@@ -131,7 +131,7 @@ class Registry:
         self._refused: set[tuple[str, str]] = set()
         self._news = asyncio.Event()
 
-    async def hear_all(self) -> None:
+    async def wait_for_beacons(self) -> None:
         """Return when every host that was ever accepted was heard, or has had its time: before, all seem down."""
         try:
             known = {record.name for record in await self._fleet.hosts() if not record.dead_at}

@@ -49,4 +49,4 @@ async def look(ctx: Context, turns: Turns) -> Finding:
         elif in_doubt and finding.verdict is not Verdict.WAIT:
             ctx.set_status(Status.MIGRATING, finding.why)
         return finding
-    return Finding(Verdict.WAIT, turns.said)
+    return Finding(Verdict.WAIT, turns.reason)

@@ -131,14 +131,14 @@ class _Joining:
             listening = await ctx.ask(ListenAgain(vm=ctx.vm_uuid, address=address))
             uri = untrusted.stream_uri(listening.uri, address)
             await ctx.host.hypervisor.send_again(ctx.vm_uuid, uri)
-            self._tell(JoiningAgain(address=address, tries=self._tries, uri=uri))
+            self._note_try(JoiningAgain(address=address, tries=self._tries, uri=uri))
         except SternaError as error:
-            self._tell(NotJoined(address=address, tries=self._tries, error=Failure.of(error)))
+            self._note_try(NotJoined(address=address, tries=self._tries, error=Failure.of(error)))
         self._seen_ms = ctx.clock.monotonic_ms()
         self._next_ms = self._seen_ms + self._backoff.seconds * 1000
         self._backoff.grow()
 
-    def _tell(self, tried: JoiningAgain | NotJoined) -> None:
+    def _note_try(self, tried: JoiningAgain | NotJoined) -> None:
         """Journal it once per address and outage: the link may be away for days."""
         key = tried.entry, tried.address
         if key not in self._reported:

@@ -168,7 +168,7 @@ class Steering:
             self._rules = await self._begin(self._wanted, sample.elapsed_ms)
         state, verdict = judge(self._rules, self._state, sample)
         if verdict.action is not Action.CONTINUE:
-            self._say(verdict)
+            self._journal(verdict)
             try:
                 await self._act(verdict)
             except SternaError:
@@ -217,8 +217,8 @@ class Steering:
         accepted = datetime.fromisoformat(self._ctx.migration.created_at)
         return max(float(elapsed_ms), (clock.now() - accepted).total_seconds() * 1000)
 
-    def _say(self, verdict: Verdict) -> None:
-        """Into the journal before it is done, once."""
+    def _journal(self, verdict: Verdict) -> None:
+        """Journal a verdict before it is carried out, once."""
         if verdict.action is Action.GIVE_UP:
             self._ctx.note_once(GaveUp(why=verdict.why))
         else:

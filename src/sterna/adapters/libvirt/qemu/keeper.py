@@ -51,15 +51,15 @@ async def keep(monitor: str, path: Path) -> None:
     _gone(path)
     server = await asyncio.start_unix_server(pass_on, path)
     os.chmod(path, 0o600)
-    _say_so()
+    _report_ready()
     async with server:
         while _is_there(path) and client.runstate is Runstate.RUNNING:  # noqa: ASYNC110 - no event tells of a file
             await asyncio.sleep(LOOK_S)
     _gone(path)
 
 
-def _say_so() -> None:
-    """To whoever started it, who may be gone; nothing is said after it."""
+def _report_ready() -> None:
+    """Tell the parent process, which may be gone, and close stdout."""
     with contextlib.suppress(OSError):
         os.write(sys.stdout.fileno(), HELD)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

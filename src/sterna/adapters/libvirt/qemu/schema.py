@@ -59,7 +59,7 @@ class Schemas:
         emulator = binary.path
         try:
             self._known[binary] = await in_thread(
-                lambda: _says_zstd(emulator), name="sterna-ask-qemu", of=emulator, limit_s=2 * _ASK_QEMU_S
+                lambda: _has_zstd(emulator), name="sterna-ask-qemu", of=emulator, limit_s=2 * _ASK_QEMU_S
             )
         except TimeoutError:  # it was killed, or cannot be
             self._known[binary] = None
@@ -69,7 +69,7 @@ class Schemas:
             del self._asking[binary]
 
 
-def _says_zstd(emulator: str) -> bool:
+def _has_zstd(emulator: str) -> bool:
     """Raises TimeoutError where it hangs, OSError, ValueError where it ends without a word."""
     # the multifd compression: names of types are numbers there, so it is known by its members
     choices = [set(e.get("values", ())) for e in _schema(emulator) if e.get("meta-type") == "enum"]
