@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def string_keys(text: str) -> Iterator[str]:
             yield ast.unparse(node)
 
 
+ANY_JSON = re.compile(r"\bData\b|(dict|Mapping)\[str, (Any|object)\]")
 AS_IT_IS = frozenset({"options", "image", "properties", "numbers", "external_ids"})
 """Looked up by string in `migration/`: a migration's options, an image's metadata, libvirt's parameters."""
 
@@ -98,6 +100,35 @@ def untyped_messages(text: str) -> Iterator[str]:
 )
 def test_messages_without_types_are_found(line: str) -> None:
     assert list(untyped_messages(line))
+
+
+def functions_of_any_json(text: str) -> Iterator[str]:
+    """The functions that take or return JSON whose keys nobody declares."""
+    for node in ast.walk(parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            annotations = [argument.annotation for argument in arguments] + [node.returns]
+            told = " ".join(ast.unparse(annotation) for annotation in annotations if annotation is not None)
+            if ANY_JSON.search(told):
+                yield node.name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "async def do(self, ctx: Context, plan: Data) -> Done: pass",
+        "async def plan(self, ctx: Context) -> dict[str, Any]: pass",
+        "def tell(told: Mapping[str, object] | None) -> None: pass",
+    ],
+)
+def test_functions_of_any_json_are_found(line: str) -> None:
+    assert list(functions_of_any_json(line))
+
+
+def test_no_step_and_nothing_beside_the_steps_takes_or_returns_any_json() -> None:
+    files = [path for half in ("source", "destination") for path in (SOURCE / "migration" / half).rglob("*.py")]
+    found = {path.name: names for path in files if (names := list(functions_of_any_json(path.read_text("utf-8"))))}
+    assert found == {}
 
 
 def test_the_halves_of_a_migration_ask_each_other_by_types() -> None:
