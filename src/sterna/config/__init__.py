@@ -30,10 +30,9 @@ from pydantic_settings import (
 from sterna.config.access import AccessSettings
 from sterna.config.bus import BusSettings, IdentitySettings
 from sterna.config.section import Section
-from sterna.domain.addresses import bare, is_ipv6
+from sterna.domain.addresses import bare, is_address, is_ipv6
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import Transport
-from sterna.domain.untrusted import is_address
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address, ip_address
+
+LONGEST_HOST_NAME = 253
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 
 
 def bare(text: str) -> str:
@@ -27,3 +32,17 @@ def filled(template: str, address: str) -> str:
     """A URI template with this address. One written with brackets around `{address}` keeps them."""
     written = template.replace("[{address}]", "{address}")
     return written.format(address=in_uri(address))
+
+
+def is_address(text: object) -> bool:
+    """An IPv4 or IPv6 address, or a host name: nothing else that a URI could be made of.
+
+    Not one with a zone (`fe80::1%eth0`): a zone names a device of the host that dials, which the other cannot know.
+    Nor in brackets: those belong to URIs, and are put there.
+    """
+    if not isinstance(text, str) or not 0 < len(text) <= LONGEST_HOST_NAME:
+        return False
+    try:
+        return "%" not in text and bool(ip_address(text))
+    except ValueError:
+        return bool(_DNS_NAME.fullmatch(text))

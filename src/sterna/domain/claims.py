@@ -105,6 +105,4 @@ def cold_disks(live: tuple[Disk, ...], inactive: tuple[Disk, ...]) -> tuple[Disk
 
 
 def _where(disk: Disk) -> tuple[object, ...]:
-    iscsi = (disk.iscsi.target, disk.iscsi.lun) if disk.iscsi else None
-    other = disk.detail if disk.kind is DiskKind.OTHER else ""
-    return disk.kind, disk.path, iscsi, disk.rbd.name if disk.rbd else None, other
+    return *disk.place, disk.detail if disk.kind is DiskKind.OTHER else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.model import DEFAULT_PLUG, DiskKind, IscsiSource, RbdSource, SecretRef, Value
+from sterna.domain.model import DEFAULT_PLUG, Reached, SecretRef, Value
 
 
 class JobSample(Value):
@@ -49,14 +49,10 @@ class CompletedJob(Value):
     setup_ms: int | None = None
 
 
-class DestinationDisk(Value):
+class DestinationDisk(Reached):
     """How the destination reaches one disk: typed data from dhost, rendered into XML by shost alone."""
 
     target: str
-    kind: DiskKind
-    path: str | None = None
-    iscsi: IscsiSource | None = None
-    rbd: RbdSource | None = None
     login: SecretRef | None = None
     """Its iSCSI target wants another login from this host than the VM's definition has."""
     copied: bool = False

@@ -6,13 +6,17 @@ None, never zero. Fields unknown to this version are ignored on reading (N and N
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationInfo, field_validator
 
+from sterna.domain.addresses import is_address
 from sterna.domain.references import Reference, huge_bytes
 from sterna.domain.refusals import Code, remedy
+from sterna.domain.texts import ISCSI_NAME, is_plain
 
 Data = dict[str, Any]
 """Plain JSON: what steps put into the journal."""
@@ -81,7 +85,20 @@ class DiskKind(StrEnum):
     """Anything not yet supported; `detail` says what the XML says."""
 
 
-class IscsiSource(Value):
+class Source(Value):
+    """Where a volume is."""
+
+    @property
+    def names(self) -> object:
+        """What tells its bytes from any others', by whatever way they are reached."""
+        raise NotImplementedError
+
+    def odd(self) -> Iterator[tuple[str, object]]:
+        """The fields of one that came from another host and cannot be true, each with what it says."""
+        raise NotImplementedError
+
+
+class IscsiSource(Source):
     """A LUN reached by QEMU's own initiator (libvirt network disk)."""
 
     target: str
@@ -90,8 +107,26 @@ class IscsiSource(Value):
     portal_port: int = 3260
     initiator: str | None = None
 
+    @property
+    def names(self) -> object:
+        """The LUN."""
+        return self.target, self.lun
 
-class RbdSource(Value):
+    def odd(self) -> Iterator[tuple[str, object]]:
+        """Of addresses, numbers and names."""
+        if not is_address(self.portal_host.strip("[]")):
+            yield "portal_host", self.portal_host
+        if not 0 < self.portal_port < 2**16:
+            yield "portal_port", self.portal_port
+        if not 0 <= self.lun < 2**16:
+            yield "lun", self.lun
+        if not ISCSI_NAME.fullmatch(self.target):
+            yield "target", self.target
+        if self.initiator and not ISCSI_NAME.fullmatch(self.initiator):
+            yield "initiator", self.initiator
+
+
+class RbdSource(Source):
     """A Ceph image reached by QEMU itself (libvirt network disk). Who may open it is the <auth> of the disk, which
     stays as it is: the secret it names is in `Disk.secrets`."""
 
@@ -99,6 +134,56 @@ class RbdSource(Value):
     """`pool/image`."""
     monitors: tuple[str, ...] = ()
     """`host:port` each."""
+
+    @property
+    def names(self) -> object:
+        """The image."""
+        return self.name
+
+    def odd(self) -> Iterator[tuple[str, object]]:
+        """Of the image and of the monitors."""
+        if not is_plain(self.name):
+            yield "image", self.name
+        yield from (("monitor", monitor) for monitor in self.monitors if not _is_monitor(monitor))
+
+
+def _is_monitor(text: str) -> bool:
+    """`host:port`, as libvirt has it, one without a name (libvirt then asks ceph.conf), or Ceph's own list of a
+    monitor's addresses: `[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]`."""
+    inner = text.removeprefix("[").removesuffix("]")
+    parts = inner.split(",") if "v1:" in inner or "v2:" in inner else [text]
+    return all(_is_socket(re.sub(r"^v[12]:|/[0-9]{1,10}$", "", part)) for part in parts)
+
+
+def _is_socket(text: str) -> bool:
+    begin, colon, number = text.rpartition(":")
+    if not colon or not (number.isascii() and number.isdigit()):
+        begin, number = text, "0"
+    return int(number) < 2**16 and (not begin.strip("[]") or is_address(begin.strip("[]")))
+
+
+class Reached(Value):
+    """How a disk is reached, from one host."""
+
+    kind: DiskKind
+    path: str | None = None
+    iscsi: IscsiSource | None = None
+    rbd: RbdSource | None = None
+
+    @property
+    def way(self) -> Data:
+        """All that says how it is reached, by field."""
+        return {name: getattr(self, name) for name in Reached.model_fields}
+
+    @property
+    def sources(self) -> list[Source]:
+        """Where its volume is; nothing for a file."""
+        return [said for said in self.way.values() if isinstance(said, Source)]
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What tells its bytes from any others'. By what way they are reached is not in it."""
+        return self.kind, self.path, *(source.names for source in self.sources)
 
 
 class SecretRef(Value):
@@ -128,15 +213,13 @@ class FileOwner(Value):
     """Permission bits."""
 
 
-class Disk(Value):
+class Disk(Reached):
     """One disk of a VM: a "block device mapping" (protocol P2)."""
 
     target: str
     """Guest device name in the XML, `vda`; the key by which disks are matched."""
-    kind: DiskKind
     device: str = "disk"
     """`disk`, `cdrom`, `lun`, `floppy`."""
-    path: str | None = None
     format: str = "raw"
     volume_id: str | None = None
     """The XML's <serial>, else None."""
@@ -144,8 +227,6 @@ class Disk(Value):
     """Whose disk it is: what a volume service calls the instance. None where nobody said."""
     attachment_id: str | None = None
     """The volume service's own id of this host's admission, once it made one (P4)."""
-    iscsi: IscsiSource | None = None
-    rbd: RbdSource | None = None
     secrets: tuple[SecretRef, ...] = ()
     """What its QEMU opens it with, its backing files and mirror included; never a value."""
     read_only: bool = False

@@ -10,29 +10,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sterna.domain.addresses import bare
+from sterna.domain.addresses import bare, is_address
 from sterna.domain.calls import Call
-from sterna.domain.copying import DestinationDisk, DestinationNic
+from sterna.domain.copying import DestinationNic
 from sterna.domain.entries.source import Answer
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Migration
-from sterna.domain.model import Disk, Nic, RbdSource, Value, Vm
+from sterna.domain.model import Disk, Nic, Reached, Value, Vm
 from sterna.domain.plugs import is_supported
 from sterna.domain.references import Kind, Reference, numbers
+from sterna.domain.texts import CONTROL, ISCSI_NAME, is_plain
 from sterna.domain.trouble import Trouble
 
 STREAM_PORTS = range(49152, 49216)
 """libvirt's own range for memory streams: what a firewall lets through."""
-LONGEST_HOST_NAME = 253
-
-_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """A host's name in Sterna, as `config` demands it."""
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -40,9 +36,7 @@ _DEVICE = re.compile(r"(?![-.])[^\s/\\\x00-\x1f\x7f]{1,64}")
 """A network device, a bridge, or a port's id, whose first characters become part of a device's name."""
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _PCI = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
-_ISCSI_NAME = re.compile(r"(?!-)[^\s,\"'\\\x00-\x20\x7f-\x9f]{1,223}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LARGEST_BYTES = 2**60
 _LONGEST_TEXT = 500
 """Of what a host says in words."""
@@ -50,20 +44,6 @@ _LONGEST_TEXT = 500
 M = TypeVar("M", bound=BaseModel)
 A = TypeVar("A", bound=Value)
 C = TypeVar("C", bound=Call[Any])
-
-
-def is_address(text: object) -> bool:
-    """An IPv4 or IPv6 address, or a host name: nothing else that a URI could be made of.
-
-    Not one with a zone (`fe80::1%eth0`): a zone names a device of the host that dials, which the other cannot know.
-    Nor in brackets: those belong to URIs, and are put there.
-    """
-    if not isinstance(text, str) or not 0 < len(text) <= LONGEST_HOST_NAME:
-        return False
-    try:
-        return "%" not in text and bool(ip_address(text))
-    except ValueError:
-        return bool(_DNS_NAME.fullmatch(text))
 
 
 def address(text: object) -> str:
@@ -78,9 +58,9 @@ def host_facts(raw: object, *, name: str | None = None) -> HostFacts:
     _demand(bool(_NAME.fullmatch(facts.name)), "host.name", facts.name)
     _demand(name is None or facts.name == name, "host.name", facts.name)
     _demand(is_address(facts.address), "host.address", facts.address)
-    _demand(not facts.network_host or _plain(facts.network_host), "host.network_host", facts.network_host)
+    _demand(not facts.network_host or is_plain(facts.network_host), "host.network_host", facts.network_host)
     _demand(
-        facts.initiator is None or bool(_ISCSI_NAME.fullmatch(facts.initiator)), "host.initiator", facts.initiator
+        facts.initiator is None or bool(ISCSI_NAME.fullmatch(facts.initiator)), "host.initiator", facts.initiator
     )
     return facts
 
@@ -116,7 +96,9 @@ def migration(raw: object) -> Migration:
     memory, hosts = found.options.get("memory_bytes", 0), found.options.get("network_hosts", ["", ""])
     _demand(type(memory) is int and 0 <= memory <= _LARGEST_BYTES, "migration.options.memory_bytes", memory)
     both = isinstance(hosts, list | tuple) and len(hosts) == 2
-    _demand(both and all(isinstance(h, str) and _plain(h) for h in hosts), "migration.options.network_hosts", hosts)
+    _demand(
+        both and all(isinstance(h, str) and is_plain(h) for h in hosts), "migration.options.network_hosts", hosts
+    )
     return found
 
 
@@ -146,7 +128,7 @@ def vm(raw: object) -> Vm:
 def _reference(ref: Reference) -> None:
     """A path is only looked at; a set or a number must be one."""
     for text in (ref.name, ref.portgroup, str(ref.lan or "")):
-        _demand(_CONTROL.search(text) is None, f"{ref.where}: name", text)
+        _demand(CONTROL.search(text) is None, f"{ref.where}: name", text)
     try:
         for text in (ref.nodes, ref.name if ref.kind in (Kind.CPUS, Kind.NODES) else ""):
             numbers(text) if text else None
@@ -163,7 +145,7 @@ def answer(raw: Mapping[str, Any]) -> Answer:
     _demand(all(map(is_address, found.addresses)), "addresses", found.addresses)
     for disk in found.disks:
         _demand(disk.path is None or _path(disk.path), f"disk {disk.target}: path", disk.path)
-        _volume(disk)
+        _volume(disk, disk.target)
     for nic in found.nics:
         _nic(nic)
     _demand(all(map(is_address, (*found.listens, *found.listens.values()))), "listens", found.listens)
@@ -240,7 +222,7 @@ def _disk(disk: Disk) -> None:
     what = f"disk {disk.target}"
     _demand(bool(_DEVICE.fullmatch(disk.target)), "disk target", disk.target)
     _demand(disk.path is None or _path(disk.path), f"{what}: path", disk.path)
-    _demand(disk.backing_path is None or _plain(disk.backing_path), f"{what}: backing_path", disk.backing_path)
+    _demand(disk.backing_path is None or is_plain(disk.backing_path), f"{what}: backing_path", disk.backing_path)
     for name in ("format", "backing_format"):
         word = getattr(disk, name)
         _demand(not word or bool(_WORD.fullmatch(word)), f"{what}: {name}", word)
@@ -249,56 +231,25 @@ def _disk(disk: Disk) -> None:
         _demand(size is None or 0 <= size <= _LARGEST_BYTES, f"{what}: {name}", size)
     for name in ("volume_id", "attachment_id", "vm_uuid"):
         word = getattr(disk, name)
-        _demand(word is None or _plain(word), f"{what}: {name}", word)
-    _volume(disk)
+        _demand(word is None or is_plain(word), f"{what}: {name}", word)
+    _volume(disk, disk.target)
 
 
-def _volume(disk: Disk | DestinationDisk) -> None:
-    what, iscsi = f"disk {disk.target}", disk.iscsi
-    if iscsi is not None:
-        _demand(is_address(iscsi.portal_host.strip("[]")), f"{what}: portal_host", iscsi.portal_host)
-        _demand(0 < iscsi.portal_port < 2**16, f"{what}: portal_port", iscsi.portal_port)
-        _demand(0 <= iscsi.lun < 2**16, f"{what}: lun", iscsi.lun)
-        _demand(bool(_ISCSI_NAME.fullmatch(iscsi.target)), f"{what}: target", iscsi.target)
-        _demand(
-            not iscsi.initiator or bool(_ISCSI_NAME.fullmatch(iscsi.initiator)),
-            f"{what}: initiator",
-            iscsi.initiator,
-        )
-    if disk.rbd is not None:
-        _rbd(disk.rbd, what)
-
-
-def _rbd(rbd: RbdSource, what: str) -> None:
-    _demand(_plain(rbd.name), f"{what}: image", rbd.name)
-    for monitor in rbd.monitors:
-        _demand(_is_monitor(monitor), f"{what}: monitor", monitor)
-
-
-def _is_monitor(text: str) -> bool:
-    """`host:port`, as libvirt has it, one without a name (libvirt then asks ceph.conf), or Ceph's own list of a
-    monitor's addresses: `[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]`."""
-    inner = text.removeprefix("[").removesuffix("]")
-    parts = inner.split(",") if "v1:" in inner or "v2:" in inner else [text]
-    return all(_is_socket(re.sub(r"^v[12]:|/[0-9]{1,10}$", "", part)) for part in parts)
-
-
-def _is_socket(text: str) -> bool:
-    begin, colon, number = text.rpartition(":")
-    if not colon or not (number.isascii() and number.isdigit()):
-        begin, number = text, "0"
-    return int(number) < 2**16 and (not begin.strip("[]") or is_address(begin.strip("[]")))
+def _volume(disk: Reached, target: str) -> None:
+    for source in disk.sources:
+        for field, value in source.odd():
+            _demand(False, f"disk {target}: {field}", value)
 
 
 def _nic(nic: Nic | DestinationNic) -> None:
     what = f"NIC {nic.mac}"
     _demand(bool(_MAC.fullmatch(nic.mac)), "NIC mac", nic.mac)
     # what no host can plug is described in words, and refused by them; it goes no further
-    _demand(bool(nic.plug) and _plain(nic.plug) and len(nic.plug) <= _LONGEST_TEXT, f"{what}: plug", nic.plug)
+    _demand(bool(nic.plug) and is_plain(nic.plug) and len(nic.plug) <= _LONGEST_TEXT, f"{what}: plug", nic.plug)
     for name in ("bridge", "device", "port_id", "parent", "mode"):
         word = getattr(nic, name)
         # of such a NIC these may be a socket's path, say
-        right = _DEVICE.fullmatch if is_supported(nic) else _plain
+        right = _DEVICE.fullmatch if is_supported(nic) else is_plain
         _demand(not word or bool(right(word)), f"{what}: {name}", word)
     _demand(not nic.pci or bool(_PCI.fullmatch(nic.pci)), f"{what}: pci", nic.pci)
     _demand(nic.vlan is None or 0 <= nic.vlan < 2**12, f"{what}: vlan", nic.vlan)
@@ -306,12 +257,7 @@ def _nic(nic: Nic | DestinationNic) -> None:
 
 
 def _path(text: str) -> bool:
-    return text.startswith("/") and _plain(text)
-
-
-def _plain(text: str) -> bool:
-    """One line of text that no option could be taken for."""
-    return not text.startswith("-") and _CONTROL.search(text) is None
+    return text.startswith("/") and is_plain(text)
 
 
 def _read(model: type[M], raw: object, what: str) -> M:

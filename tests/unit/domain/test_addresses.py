@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from sterna.config import MigrationSettings
-from sterna.domain.addresses import bare, filled, in_uri
+from sterna.domain.addresses import bare, filled, in_uri, is_address
 from sterna.domain.errors import BadRequest
-from sterna.domain.untrusted import address, is_address, stream_uri
+from sterna.domain.untrusted import address, stream_uri
 
 
 @pytest.mark.parametrize(

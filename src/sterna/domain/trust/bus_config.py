@@ -6,12 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from sterna.domain.addresses import bare, in_uri
+from sterna.domain.addresses import bare, in_uri, is_address
 from sterna.domain.errors import BadRequest
 from sterna.domain.model import Value
 from sterna.domain.trust.bus_rights import LONGEST_ANSWER_S, Rights, rights_of
 from sterna.domain.trust.identities import Identity
-from sterna.domain.untrusted import is_address
 
 PORT = 4222
 MAX_PAYLOAD_BYTES = 1 << 20

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import ip_address
 
+from sterna.domain.addresses import is_address
 from sterna.domain.errors import BadRequest
 from sterna.domain.model import Value
-from sterna.domain.untrusted import is_address, is_name
+from sterna.domain.untrusted import is_name
 
 ROOT = "sterna"
 """The domain of all names. A CA of ours signs no DNS name outside, but for those it was told at its making."""

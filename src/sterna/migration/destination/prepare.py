@@ -220,10 +220,7 @@ def pre_live_migration_result(ctx: Context, facts: HostFacts) -> Answer:
     disks = [
         DestinationDisk(
             target=d.target,
-            kind=d.kind,
-            path=d.path,
-            iscsi=d.iscsi,
-            rbd=d.rbd,
+            **d.way,
             login=d.chap if d.chap != logins.get(d.target) else None,
         )
         for d in connected

@@ -320,7 +320,7 @@ class ProveSource(Step[Context, NoPlan, SourceProven]):
 
 def _as_was(disk: Disk, now: Vm) -> bool:
     found = next((d for d in now.disks if d.target == disk.target), None)
-    return found is not None and (found.path, found.iscsi, found.rbd) == (disk.path, disk.iscsi, disk.rbd)
+    return found is not None and found.way | {"kind": disk.kind} == disk.way
 
 
 class AwaitRollbackAtDestination(Step[Context, NoPlan, Done]):

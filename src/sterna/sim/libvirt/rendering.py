@@ -79,5 +79,4 @@ def _disk(disk: Disk, planned: DestinationDisk) -> Disk:
     secrets = disk.secrets
     if planned.login is not None:
         secrets = (planned.login, *(ref for ref in secrets if ref != disk.chap))
-    where = {"path": planned.path, "iscsi": planned.iscsi, "kind": planned.kind}
-    return disk.model_copy(update={**where, "secrets": secrets})
+    return disk.model_copy(update={**planned.way, "secrets": secrets})

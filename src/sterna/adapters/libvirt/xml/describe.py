@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
+from sterna.adapters.libvirt.xml.disk_forms import read_way
 from sterna.adapters.libvirt.xml.metadata import (
     Element,
     find_own,
@@ -20,7 +21,7 @@ from sterna.adapters.libvirt.xml.metadata import (
 from sterna.adapters.libvirt.xml.nic_forms import any_location, pci_address, read_nic
 from sterna.adapters.libvirt.xml.references import unjudged
 from sterna.adapters.libvirt.xml.sizes import size_of
-from sterna.domain.model import Disk, DiskKind, GuestState, IscsiSource, RbdSource, SecretRef, StateFile, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, SecretRef, StateFile, Vm
 
 TPM_FOLDER = "/var/lib/libvirt/swtpm"
 """Where libvirt keeps the state of emulated TPMs: a folder for each UUID."""
@@ -68,21 +69,18 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
     """One <disk> of a VM. What Sterna does not know becomes OTHER, with the XML's own word in `detail`."""
     target = disk.find("target")
     driver = disk.find("driver")
-    source = disk.find("source")
-    kind, path, iscsi, detail = _disk_source(disk, source)
+    way = read_way(disk)
     if disk.find("transient") is not None:
-        kind, detail = DiskKind.OTHER, "transient overlay: its changes live in a hidden file of this host"
+        why = "transient overlay: its changes live in a hidden file of this host"
+        way |= {"kind": DiskKind.OTHER, "detail": why}
     backing = disk.find("backingStore/source")
     return Disk(
         target=target.get("dev", "") if target is not None else "",
-        kind=kind,
+        **way,
         device=disk.get("device", "disk"),
-        path=path,
         format=driver.get("type", "raw") if driver is not None else "raw",
         volume_id=disk.findtext("serial"),
         vm_uuid=vm_uuid,
-        iscsi=iscsi,
-        rbd=_rbd(source) if source is not None and kind is DiskKind.RBD else None,
         secrets=read_secrets(disk),
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
@@ -91,7 +89,6 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         optional=_attr(disk, "source", "startupPolicy") in ("optional", "requisite"),
         backing_path=any_location(backing) if backing is not None else None,
         backing_format=_backing_format(disk),
-        detail=detail,
     )
 
 
@@ -129,50 +126,6 @@ def _secret(secret: Element, kind: str, username: str | None) -> SecretRef:
 def _backing_format(disk: Element) -> str | None:
     found = disk.find("backingStore/format")
     return found.get("type") if found is not None else None
-
-
-def _disk_source(disk: Element, source: Element | None) -> tuple[DiskKind, str | None, IscsiSource | None, str]:
-    kind = disk.get("type", "file")
-    if source is None or not any_location(source):
-        empty = disk.get("device") in ("cdrom", "floppy")
-        return (DiskKind.EMPTY if empty else DiskKind.OTHER), None, None, "" if empty else f"{kind} without source"
-    if kind == "file":
-        return DiskKind.FILE, source.get("file"), None, ""
-    if kind == "network" and source.get("protocol") == "iscsi":
-        iscsi, problem = _iscsi(source)
-        return (DiskKind.ISCSI if iscsi else DiskKind.OTHER), None, iscsi, problem
-    if kind == "network" and source.get("protocol") == "rbd":
-        if source.find("snapshot") is not None:
-            return DiskKind.OTHER, None, None, f"a snapshot of the Ceph image {source.get('name')}"
-        return DiskKind.RBD, None, None, ""
-    if kind == "network":
-        return DiskKind.OTHER, None, None, f"network disk over {source.get('protocol')}: {source.get('name')}"
-    return DiskKind.OTHER, None, None, f"{kind} disk {any_location(source)}"
-
-
-def _iscsi(source: Element) -> tuple[IscsiSource | None, str]:
-    target, _, lun = (source.get("name") or "").partition("/")
-    hosts = source.findall("host")
-    iqn = source.find("initiator/iqn")
-    if len(hosts) != 1:
-        return None, f"iSCSI with {len(hosts)} portals"
-    if hosts[0].get("transport", "tcp") != "tcp":
-        return None, f"iSCSI over {hosts[0].get('transport')}"
-    if lun and not lun.isdigit():
-        return None, f"iSCSI LUN {lun!r}"
-    return IscsiSource(
-        target=target,
-        lun=int(lun or 0),
-        portal_host=hosts[0].get("name", ""),
-        portal_port=int(hosts[0].get("port", "3260")),
-        initiator=iqn.get("name") if iqn is not None else None,
-    ), ""
-
-
-def _rbd(source: Element) -> RbdSource:
-    hosts = source.findall("host")
-    monitors = tuple(f"{host.get('name', '')}:{host.get('port', '6789')}" for host in hosts)
-    return RbdSource(name=source.get("name", ""), monitors=monitors)
 
 
 def _firmware(domain: Element) -> Iterator[StateFile]:
