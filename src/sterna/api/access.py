@@ -7,7 +7,6 @@ looked up in `domain/access.py` by the route's own action, just before it begins
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sterna.api import browsers, problems
 from sterna.api.peers import Peer, PeerRoles
+from sterna.api.serving import LARGEST
 from sterna.controller.controller import Controller
 from sterna.controller.intents.users import FixedToken
 from sterna.controller.intents.visitors import Visitors
@@ -105,17 +105,22 @@ async def _body(request: Request) -> Data:
         return {}
     try:
         body = json.loads(raw) if len(raw) <= LONGEST_BODY else {}
-    except ValueError:  # it is refused as such, after this
+    except (ValueError, RecursionError):  # it is refused as such, after this, or not looked at
         return {}
-    return _cleaned(body) if isinstance(body, dict) else {}
+    return {printable(key): _plain(value) for key, value in body.items()} if isinstance(body, dict) else {}
 
 
-def _cleaned(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {printable(str(key)): _cleaned(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_cleaned(value) for value in data]
-    return printable(data) if isinstance(data, str) else data
+def _plain(value: Any) -> Any:
+    """As bodies of ours are: a scalar, or a list of some. A database, JSON and a terminal can take all of it."""
+    return [_scalar(one) for one in value] if isinstance(value, list) else _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if value is None or isinstance(value, bool):
+        return value
+    return value if isinstance(value, int | float) and abs(value) < LARGEST else "..."
 
 
 def _target(request: Request, body: Data) -> str:
@@ -233,5 +238,5 @@ def _token(header: str | None) -> str | None:
         return value.strip() if scheme.lower() == "bearer" else ""
     try:
         return base64.b64decode(value, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no Base64, or no text in it
         return ""

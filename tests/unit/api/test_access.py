@@ -198,6 +198,8 @@ def basic(text: str) -> str:
         (basic(TOKENS[UserRole.VIEWER]), 401),
         ("Basic ?", 401),
         (basic("x:") + "=", 401),
+        ("Basic \u00e9", 401),
+        ("Basic /w==", 401),
         (f"Digest {TOKENS[UserRole.VIEWER]}", 401),
         ("Bearer", 401),
         ("Bearer ", 401),
@@ -242,6 +244,7 @@ async def test_anybody_hears_how_the_controller_is_and_nothing_about_hosts(world
         ({"Origin": "http://sterna:81"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec-Fetch-Site": "same-origin"}, 200),
         ({"Sec-Fetch-Site": "none"}, 200),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
@@ -361,6 +364,32 @@ async def test_text_that_steers_a_terminal_is_written_out_in_the_log(api: Api, r
     await api.http.post("/v1/migrations", content=raw, headers={"content-type": "application/json"})
     (line,) = (await api.get("/v1/log"))["lines"]
     assert line["target"].isprintable() and line["target"] == line["body"]["vm"]
+
+
+STRANGE = {
+    "deep": b"[" * 2000,
+    "deep in an object": b'{"vm": ' + b"[" * 900 + b"]" * 900 + b"}",
+    "no number": b'{"vm": NaN, "host": Infinity, "x": 1e999}',
+    "a large number": b'{"vm": ' + b"9" * 4000 + b"}",
+    "keys": b'{"\\ud800": 1, "\\u0000": {"a": {"b": [1, [2]]}}}',
+    "no text": b"\xff\xfe",
+    "a list": b'["vm"]',
+}
+
+
+@pytest.mark.parametrize("raw", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("path", [f"/v1/migrations/{ID}/abort", "/v1/migrations"])
+async def test_whatever_is_sent_the_log_can_be_written_and_read(api: Api, path: str, raw: bytes) -> None:
+    """A route that takes no body has not looked at it."""
+    answer = await api.http.post(path, content=raw, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 404, 422), answer.text
+    assert all(line["status"] == answer.status_code for line in (await api.get("/v1/log"))["lines"])
+
+
+async def test_what_was_asked_for_is_in_the_log_in_its_own_words(api: Api) -> None:
+    told = {"policy": "gentle", "may": ["pause"], "max_downtime_ms": 300, "finish_within_s": 1.5}
+    await api.http.post("/v1/migrations", json=body(**told))
+    assert (await api.get("/v1/log"))["lines"][0]["body"] == body(**told)
 
 
 def test_only_known_requests_that_change_something_are_not_logged() -> None:

@@ -144,7 +144,7 @@ class Served:
                 iteration=1 + n // 3,
             )
             data = {"sample": sample.model_dump(), "at": ""}
-            await self.bus.hint(f"progress.{migration.id}", data)
+            await self.bus.hint(f"progress.{migration.source}.{migration.id}", data)
             await asyncio.sleep(self.pace_s * 3 or 0.01)
 
     async def _good(self, migration: Migration) -> None:

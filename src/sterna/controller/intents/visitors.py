@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,7 +17,8 @@ from sterna.ports.users import Directory, Visitor
 KNOWN_S = 60.0
 """So long a token that was found good is not asked about again, nor noticed to be revoked."""
 MOST_KNOWN = 1_000
-LONGEST_TOKEN = 8_192
+TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
+"""What can be a token at all: nothing else is asked about."""
 
 
 class Visitors:
@@ -31,7 +33,7 @@ class Visitors:
     async def holder(self, token: str) -> Actor:
         """Raises Unauthenticated for a token that the service does not know, Forbidden for a user without a role
         here, Unreachable."""
-        visitor = await self._visitor(token) if 0 < len(token) <= LONGEST_TOKEN else None
+        visitor = await self._visitor(token) if TOKEN.fullmatch(token) else None
         if visitor is None or self._has_expired(visitor):
             raise Unauthenticated("Keystone does not know this token, or it has expired", fix="get a new one")
         name = f"keystone:{printable(visitor.name)}"
