@@ -10,6 +10,7 @@ import structlog
 
 from sterna.agent.answers import Answers
 from sterna.agent.audit import Audit
+from sterna.agent.callers import Callers
 from sterna.agent.condition import UNCHECKED, Condition, JournalChecks
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.fencing import Fencing
@@ -122,6 +123,7 @@ class Agent:
 
     def _register(self) -> None:
         server, source, destination = self._server, self.source, self.destination
+        server.check_caller = Callers(self._journal).check
         answers = Answers(self._host, self._journal)
         measuring = Measuring(self._host.hypervisor, self._journal, self._host.clock)
         server.method("ping", self._ping)

@@ -45,6 +45,8 @@ class RpcServer:
         self._journal = journal
         self._clock = clock
         self._heartbeat_s = heartbeat_s
+        self.check_caller: CastCheck = lambda request: None
+        """Raises BadRequest where a call or a cast is not its sender's to make."""
         self._methods: dict[str, CallHandler] = {}
         self._casts: dict[str, tuple[CastHandler, CastCheck]] = {}
         self._running: dict[tuple[str, str], asyncio.Task[Reply]] = {}
@@ -116,6 +118,7 @@ class RpcServer:
             handler = self._methods.get(request.method)
             if handler is None:
                 raise BadRequest(f"{self._host_name} knows no method {request.method!r}")
+            self.check_caller(request)
             with no_leaks():
                 return Reply(kind="result", id=request.id, data=await handler(request))
         except SternaError as e:
@@ -152,6 +155,7 @@ class RpcServer:
         try:
             request = _decode(incoming, "cast")
             _, check = self._known(request.method)
+            self.check_caller(request)
             check(request)
             envelope = request.to_envelope(self._host_name)
             # No await between the journal and the lane: that keeps the order of arrival.

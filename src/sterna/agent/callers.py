@@ -1,0 +1,36 @@
+"""The agent's own look at who asks: for each call and cast, before it is handled or journaled."""
+
+from __future__ import annotations
+
+from sterna.domain.errors import BadRequest
+from sterna.domain.trust.callers import needs_halves, not_theirs
+from sterna.ports.records import Journal
+from sterna.rpc.envelope import Request
+
+
+class Callers:
+    """Knows the halves of this host's migrations."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def check(self, request: Request) -> None:
+        """Raises BadRequest where this is not the sender's to say."""
+        halves = self._halves(request) if needs_halves(request.method) else None
+        why = not_theirs(request.method, request.sender, halves)
+        if why:
+            raise BadRequest(
+                f"{request.sender} asks for {request.method}: {why}",
+                fix="see who speaks on the bus, if that is no mistake",
+            )
+
+    def _halves(self, request: Request) -> tuple[str, str] | None:
+        """As this host's journal has them; where that knows none yet, as the message says: its handler compares
+        the message with itself, and takes it for a new migration."""
+        known = self._journal.get(request.migration_id) if request.migration_id else None
+        if known is not None:
+            return known[0].source, known[0].destination
+        told = request.params.get("migration")
+        if isinstance(told, dict):
+            return str(told.get("source")), str(told.get("destination"))
+        return None

@@ -1,0 +1,110 @@
+"""An agent does what it is asked by those whose word it is, and nothing that another enrolled host asks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sterna.domain.errors import BadRequest
+from sterna.domain.status import Status
+from sterna.domain.trust.callers import CALLERS, Caller
+from sterna.ports.records import Envelope
+from sterna.rpc.client import RpcClient
+from tests.saga.fleet import SimFleet
+
+THREE = ("host1", "host2", "host3")
+
+
+def speaker(fleet: SimFleet, host: str) -> RpcClient:
+    """The process of an agent that somebody else has taken over."""
+    return RpcClient(fleet.broker.bus(f"taken {host}", host), host, fleet.clock)
+
+
+async def under_way(fleet: SimFleet) -> dict[str, Any]:
+    """A copy runs from host1 to host2; what every message about it carries."""
+    await fleet.start(fleet.vm(dirty_bytes_per_s=2**30))
+    async with asyncio.timeout(60):
+        while fleet.agents["host1"].history(fleet.migration).status != Status.MIGRATING:
+            await fleet.clock.sleep(0.1)
+    known = fleet.agents["host2"].journal.get(fleet.migration)
+    assert known is not None
+    return {"migration_id": fleet.migration, "epoch": known[0].epoch}
+
+
+def of(caller: Caller, *casts: str) -> list[str]:
+    return [m for m, c in CALLERS.items() if c is caller and m not in casts]
+
+
+def run(fleet: SimFleet, scenario: Any) -> None:
+    async def inside() -> None:
+        async with fleet:
+            await scenario()
+
+    asyncio.run(fleet.clock.run(inside()))
+
+
+CASTS = ("rollback_live_migration_at_destination", "post_live_migration_at_destination")
+
+
+@pytest.mark.parametrize("method", of(Caller.CONTROLLER))
+def test_a_host_asks_for_nothing_that_is_a_controllers(method: str) -> None:
+    fleet = SimFleet()
+
+    async def scenario() -> None:
+        with pytest.raises(BadRequest, match="only a controller may"):
+            await speaker(fleet, "host2").call("host1", method, {})
+
+    run(fleet, scenario)
+
+
+@pytest.mark.parametrize("method", of(Caller.SOURCE, *CASTS))
+def test_a_third_host_has_no_say_in_a_migration(method: str) -> None:
+    fleet = SimFleet(THREE)
+
+    async def scenario() -> None:
+        words = await under_way(fleet)
+        before = fleet.agents["host2"].journal.entries(fleet.migration)
+        migration = fleet.agents["host2"].journal.get(fleet.migration)
+        assert migration is not None
+        forged = {"migration": migration[0].model_copy(update={"source": "host3"}).model_dump(mode="json")}
+        for params in ({}, forged):
+            with pytest.raises(BadRequest, match="only the migration's source may"):
+                await speaker(fleet, "host3").call("host2", method, params, **words)
+        assert fleet.agents["host2"].journal.entries(fleet.migration) == before
+
+    run(fleet, scenario)
+
+
+@pytest.mark.parametrize("method", [*CASTS, "destination_report", "message_refused"])
+def test_nor_by_a_cast(method: str) -> None:
+    fleet = SimFleet(THREE)
+
+    async def scenario() -> None:
+        words = await under_way(fleet)
+        to = "host1" if method == "destination_report" else "host2"
+        known = fleet.agents["host2"].journal.get(fleet.migration)
+        assert known is not None
+        third = fleet.agents["host3"]
+        assert third._agent is not None
+        refused: list[str] = []
+        third._agent._outbox.on_refused = lambda envelope, why: refused.append(why)
+        params = {"migration": known[0].model_dump(mode="json"), "row": "R7", "method": "x", "why": "y"}
+        third._agent._outbox.put(Envelope(id="forged", to=to, method=method, params=params, **words))
+        await fleet.clock.sleep(1)
+        assert len(refused) == 1 and "host3 asks for" in refused[0]
+        assert fleet.agents[to].journal.inbox() == []
+
+    run(fleet, scenario)
+
+
+def test_every_method_of_an_agent_is_in_the_table() -> None:
+    fleet = SimFleet()
+
+    async def scenario() -> None:
+        agent = fleet.agents["host1"]._agent
+        assert agent is not None
+        assert {*agent._server._methods, *agent._server._casts} == set(CALLERS)
+
+    run(fleet, scenario)
