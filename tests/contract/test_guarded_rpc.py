@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,30 @@ async def test_an_agent_that_was_removed_cannot_join(guarded: Guarded) -> None:
                 await asyncio.sleep(0.05)
         with pytest.raises(Unreachable):
             await bus.publish("sterna.event.host.host1", b"")
+
+
+async def test_an_agent_process_shows_its_certificate_and_is_heard(guarded: Guarded, tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'host = "host1"\nstate_dir = "{tmp_path}/state"\nlibvirt_uri = "qemu+unix:///system?socket=/proc/none"\n'
+        f'[migration]\naddress = "127.0.0.1"\n[network]\novsdb = ""\n[bus]\nurl = "{guarded.url}"\n'
+        f'[identity]\nenrol = "sterna"\nfolder = "{guarded.folder}/agent-host1"\n'
+    )
+    heard: Heard = asyncio.Queue()
+    async with joined(guarded, CONTROLLER) as three:
+        controller = RpcClient(three, CONTROLLER_TOKEN, CLOCK)
+        await controller.listen("host.*", hearing(heard))
+        with (tmp_path / "log").open("wb") as log:
+            command = (sys.executable, "-m", "sterna", "agent", "--config", str(config))
+            process = await asyncio.create_subprocess_exec(*command, stderr=log)
+        try:
+            async with asyncio.timeout(120):
+                topic, data = await heard.get()
+                assert (topic, data["name"]) == ("host.host1", "host1")
+                assert (await controller.call("host1", "ping", {}))["boot"] == data["boot"]
+                process.send_signal(signal.SIGTERM)
+                assert await process.wait() == 0
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+    assert "does not let this process" not in (tmp_path / "log").read_text()
