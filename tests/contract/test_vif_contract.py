@@ -113,6 +113,22 @@ async def test_a_device_of_something_else_is_a_conflict(hosts: TwoHosts, plug: s
         await vif.unplug(plugged)
 
 
+@pytest.mark.parametrize("bridge", ["own", "br-other"])
+@pytest.mark.parametrize("plug", [OVS, BRIDGE])
+async def test_a_name_that_became_another_guests_is_left_alone(hosts: TwoHosts, plug: str, bridge: str) -> None:
+    """`unplug` knows the device by its name only. Nothing of this NIC is there: nothing is wrong."""
+    vif, port_id = hosts.b.vif, NICS[plug].port_id and "8e2d75d5-0000-4000-8000-0000000000ac"
+    theirs = NICS[plug].model_copy(update={"port_id": port_id, "mac": "52:54:00:00:00:ac"})
+    plugged = await vif.plug(theirs, vm_uuid="vm-2", device="taptest7")
+    try:
+        ours = on(NICS[plug], "taptest7")
+        assert not await vif.unplug(ours if bridge == "own" else ours.model_copy(update={"bridge": bridge}))
+        assert await vif.describe(plugged) == plugged.model_copy(update={"managed": True})
+        assert await vif.wired(plugged)
+    finally:
+        assert await vif.unplug(plugged)
+
+
 @MADE_AHEAD
 async def test_a_name_that_is_taken_is_said_beforehand(hosts: TwoHosts, plug: str) -> None:
     """An operator's name (`<target dev='...'/>`) goes along, and may be another guest's over there."""

@@ -16,7 +16,6 @@ from sterna.domain.plugs import (
     PASSTHROUGH,
     VHOSTUSER,
     claimed,
-    tap_name,
     twins,
 )
 from sterna.domain.status import Status
@@ -24,7 +23,7 @@ from sterna.migration.flow import DESTINATION, SOURCE
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.libvirt.life import add_vm
-from sterna.sim.world.things import Definition, SimPort
+from sterna.sim.world.things import Definition
 from tests.asking import to_check
 from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
@@ -239,41 +238,6 @@ def give(fleet: SimFleet, vm: str, *nics: Nic) -> None:
     domain = fleet.world.hosts["host1"].domains[vm]
     assert isinstance(domain.live, Definition)
     domain.live = replace(domain.live, nics=(*domain.live.nics, *nics))
-
-
-def name_tap(fleet: SimFleet, vm: str, device: str) -> Nic:
-    """The operator has given the first NIC's tap a name (`<target dev='...'/>`). The NIC as it is then."""
-    here = fleet.world.hosts["host1"]
-    domain = here.domains[vm]
-    assert isinstance(domain.live, Definition)
-    nic = domain.live.nics[0].model_copy(update={"device": device})
-    (port,) = [p for p in here.ports.values() if p.external_ids.get("iface-id") == nic.port_id]
-    fleet.world.add_port("host1", replace(port, device=device))
-    domain.live = replace(domain.live, nics=(nic, *domain.live.nics[1:]))
-    fleet.world.remove_port("host1", port.device)
-    return nic
-
-
-async def test_under_a_network_service_the_name_of_the_port_counts_and_no_operators() -> None:
-    """A binding knows no `web0`: P10 calls the tap after the port."""
-
-    async def scenario(fleet: SimFleet) -> None:
-        vm = add_vm(fleet.world, "host1", "vm1", plugs=(OVS,))
-        nic = name_tap(fleet, vm, "web0")
-        theirs = {"iface-id": "other", "attached-mac": "52:54:00:00:00:77", "vm-uuid": "another"}
-        fleet.world.put_port("host2", SimPort("web0", "br-int", external_ids=theirs))
-        fleet.world.put_port("host2", SimPort(tap_name(nic), "br-int", external_ids=theirs))
-        with pytest.raises(Refused) as refused:
-            await fleet.start(vm)
-        (refusal,) = refused.value.refusals
-        assert (refusal.code, tap_name(nic) in refusal.message) == ("device-name-taken", True)
-        fleet.world.remove_port("host2", tap_name(nic))
-        await fleet.start(vm)
-        assert await fleet.ended() is Status.COMPLETED
-        live = fleet.world.hosts["host2"].domains[vm].live
-        assert live is not None and [n.device for n in live.nics] == [tap_name(nic)]
-
-    await run(scenario)
 
 
 async def test_two_nics_with_one_mac_are_refused() -> None:

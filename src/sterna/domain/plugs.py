@@ -291,6 +291,15 @@ def differs(nic: Nic, external_ids: Mapping[str, str]) -> str:
     return f"of VM {vm or 'unknown'}" if own and vm != own else ""
 
 
+def is_own(nic: Nic, mac: str, marks: Mapping[str, str]) -> bool:
+    """Is a device with the name of the NIC's tap this NIC's? `mac`: of the guest behind it, '' where that is
+    unknown; `marks`: its external_ids."""
+    port_id, vm, own = marks.get("iface-id"), vm_of(marks), vm_of(nic.external_ids)
+    if vm and own and vm != own:
+        return False
+    return port_id == nic.port_id if port_id and nic.port_id else mac.lower() == nic.mac.lower()
+
+
 def between_taken(nic: Nic, device: str, what: str) -> Refusal:
     """The same of a device of the hybrid plug. It is named after the port, and cannot be given another name."""
     message = f"NIC {nic.mac} is to have a device {device}, and there is {what} already"

@@ -54,10 +54,10 @@ class Vif(Protocol):
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """R6, F4: take `nic.device` out of `nic.bridge` and delete it, with all that its plug type put between the
-        two. False where there was nothing.
+        two. False where there was nothing of this NIC: a device that another one has under that name stays.
 
         Not `for_good`: the guest is off but may be started here again, so what libvirt itself plugs into stays
-        (bridge and veth of a hybrid plug). Raises Conflict if the device is another's or elsewhere.
+        (bridge and veth of a hybrid plug). Raises Conflict if the device is elsewhere.
         """
 
     async def put_back(self, nic: Nic) -> bool:

@@ -155,3 +155,50 @@ async def test_a_free_tap_of_ones_own_or_of_nobody(kernel: Any) -> None:
         there = kernel(own)
         bridge._is_ours(there, own, {"vm-uuid": VM, "attached-mac": MAC}, "br-lan")
         assert await said_of_bridge(ON_BRIDGE) == []
+
+
+async def unplugged(vif: Any, nic: Nic, switch: Switch | None = None) -> bool:
+    async def run(act: Any) -> Any:
+        return act(switch) if switch is not None else act()
+
+    return bool(await vif(SimpleNamespace(run=run)).unplug(nic))
+
+
+@pytest.mark.parametrize(
+    "theirs", [{"iface-id": "port-2", "vm-id": "vm-2"}, {"iface-id": PORT, "vm-id": "vm-2"}, {}]
+)
+async def test_a_port_that_another_guest_has_by_now_is_not_unplugged(theirs: dict[str, str], kernel: Any) -> None:
+    """The switch would have to change for it, and this one cannot."""
+    kernel(Link(7, "web0", "tun", address="fe:54:00:00:00:bb"))
+    assert not await unplugged(ovs.OvsVif, NIC, Switch("web0", **theirs))
+    assert not await unplugged(ovs.OvsVif, NIC.model_copy(update={"bridge": "br-x"}), Switch("web0", **theirs))
+    assert not await unplugged(hybrid.HybridVif, HYBRID_NIC, Switch(OUTER, **theirs))
+
+
+@pytest.mark.parametrize("on", ["br-lan", "br-other", ""])
+@pytest.mark.parametrize(
+    "theirs", [{"ifalias": "sterna attached-mac=52:54:00:00:00:bb"}, {"address": "fe:54:00:00:00:bb"}]
+)
+async def test_a_tap_that_another_guest_has_by_now_is_not_unplugged(
+    theirs: dict[str, str], on: str, kernel: Any
+) -> None:
+    """This kernel has no way to delete a device."""
+    bridges = {"br-lan": 1, "br-other": 2}
+    more = {"master": bridges[on]} if on else {}
+    tap = Link(7, "web0", "tun", **theirs, **more)
+    tap["flags"] = links.IFF_LOWER_UP
+    kernel(Link(2, "br-other", "bridge"), tap)
+    assert not await unplugged(bridge.LinuxBridgeVif, ON_BRIDGE)
+    assert not await unplugged(ovs.OvsVif, NIC, Switch())
+
+
+async def test_ones_own_tap_elsewhere_or_open_is_a_conflict(kernel: Any) -> None:
+    own = Link(7, "web0", "tun", address="fe:54:00:00:00:aa")
+    own["flags"] = links.IFF_LOWER_UP
+    kernel(own)
+    with pytest.raises(Conflict):
+        await unplugged(bridge.LinuxBridgeVif, ON_BRIDGE)
+    with pytest.raises(Conflict):
+        await unplugged(ovs.OvsVif, NIC, Switch())
+    with pytest.raises(Conflict):
+        await unplugged(ovs.OvsVif, NIC.model_copy(update={"bridge": "br-x"}), Switch("web0", **BY_LIBVIRT))

@@ -199,7 +199,9 @@ def _unplug(nic: Nic) -> bool:
             return False
         on = links.master(ipr, link)
         if on is None:
-            return links.delete_free_tap(ipr, device)
+            return links.delete_free_tap(ipr, device, nic)
+        if links.is_anothers(link, nic):
+            return False
         if on != nic.bridge or links.kind(link) != "tun":
             raise Conflict(f"{device} is a port of {on}, not {nic.bridge}: left alone")
         links.delete(ipr, link)

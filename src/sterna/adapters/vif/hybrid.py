@@ -225,6 +225,8 @@ def _unplug(api: Any, nic: Nic, for_good: bool) -> bool:
             for tap in ours:
                 links.delete(ipr, tap)
             return bool(ours)
+    if ovsdb.is_anothers(api, outer, nic):
+        return False
     with links.iproute() as ipr:
         _check_only_guests(ipr, bridge, inner)
     gone = ovsdb.remove_port(api, outer, nic.bridge or "")
@@ -234,7 +236,7 @@ def _unplug(api: Any, nic: Nic, for_good: bool) -> bool:
         for link in [*taps, *(r for r in rest if r is not None)]:
             gone = True
             links.delete(ipr, link)
-        return links.delete_free_tap(ipr, tap_name(nic)) or gone
+        return links.delete_free_tap(ipr, tap_name(nic), nic) or gone
 
 
 def _check_only_guests(ipr: Any, bridge: str, inner: str) -> None:

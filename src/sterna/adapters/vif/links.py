@@ -18,7 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.model import Nic, Refusal
-from sterna.domain.plugs import device_name, name_taken
+from sterna.domain.plugs import device_name, is_own, name_taken
 from sterna.kit.threads import Worker
 
 IFF_UP = 0x1
@@ -197,18 +197,27 @@ def remove_tap(ipr: Any, device: str) -> None:
         delete(ipr, link)
 
 
-def delete_free_tap(ipr: Any, device: str) -> bool:
-    """Delete a tap that no bridge or switch has, left by a plug that was interrupted; False where there is none.
+def delete_free_tap(ipr: Any, device: str, nic: Nic) -> bool:
+    """Delete a tap that no bridge or switch has, left by a plug that was interrupted; False where there is none, or
+    another NIC's device has that name by now.
 
     Raises Conflict if a process has it open.
     """
     link = link_of(ipr, device)
-    if link is None:
+    if link is None or kind(link) != "tun":
+        return False
+    is_used = is_open(link) or bool(link.get("master")) or bool(read_marks(link))
+    if is_used and is_anothers(link, nic):
         return False
     if is_open(link):
         raise Conflict(f"{device} is no port of a switch and a process has it open: left alone")
     delete(ipr, link)
     return True
+
+
+def is_anothers(link: Any, nic: Nic) -> bool:
+    """Is this device another NIC's? A name alone proves nothing: another guest's may have it by now."""
+    return not (belongs_to(link, nic.mac) and is_own(nic, nic.mac, read_marks(link)))
 
 
 def belongs_to(link: Any, mac: str) -> bool:

@@ -67,10 +67,11 @@ class OvsVif:
         """R6, F4: the port off its bridge and the tap gone. False where there was nothing.
 
         Only for taps Sterna made: libvirt reuses its own names (`vnet3`) for other guests at once.
-        A tap without a port, left by a plug that was interrupted in between, goes as well. Raises Conflict if the
-        port is on another bridge than `nic.bridge`, or the tap is no port and in use; Unreachable.
+        A tap without a port, left by a plug that was interrupted in between, goes as well. What another NIC has by
+        now stays. Raises Conflict if the port is on another bridge than `nic.bridge`, or the tap is no port and in
+        use; Unreachable.
         """
-        return await self._db.run(lambda api: _unplug(api, nic.device or "", nic.bridge or ""))
+        return await self._db.run(lambda api: _unplug(api, nic))
 
     async def put_back(self, nic: Nic) -> bool:
         """R6: a port again, as `nic` was described. False without its device. Raises Permanent, Unreachable."""
@@ -152,11 +153,14 @@ def _made_ahead(api: Any) -> list[Nic]:
     return found
 
 
-def _unplug(api: Any, device: str, bridge: str) -> bool:
-    had_port = ovsdb.remove_port(api, device, bridge)
+def _unplug(api: Any, nic: Nic) -> bool:
+    device = nic.device or ""
+    if ovsdb.is_anothers(api, device, nic):
+        return False
+    had_port = ovsdb.remove_port(api, device, nic.bridge or "")
     with links.iproute() as ipr:
         if not had_port:
-            return links.delete_free_tap(ipr, device)
+            return links.delete_free_tap(ipr, device, nic)
         link = links.link_of(ipr, device)
         if link is not None:
             links.delete(ipr, link)

@@ -19,7 +19,7 @@ from ovsdbapp.schema.open_vswitch import impl_idl
 from sterna.adapters.vif import links
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unreachable
 from sterna.domain.model import Nic
-from sterna.domain.plugs import carried_ids, differs, vm_of
+from sterna.domain.plugs import carried_ids, differs, is_own, vm_of
 from sterna.kit.threads import Worker
 from sterna.ports.vif import MADE_BY
 
@@ -236,6 +236,12 @@ def put_back(api: Any, port: str, nic: Nic) -> bool:
         if nic.vlan is not None:
             txn.add(api.db_set("Port", port, ("tag", nic.vlan)))
     return True
+
+
+def is_anothers(api: Any, port: str, nic: Nic) -> bool:
+    """Is the port of that name another NIC's? A name alone proves nothing: another guest's may have it by now."""
+    marks = [dict(interface.external_ids) for interface in rows(api, "Interface", name=port)]
+    return any(not is_own(nic, ids.get("attached-mac", ""), ids) for ids in marks)
 
 
 def remove_port(api: Any, port: str, bridge: str) -> bool:

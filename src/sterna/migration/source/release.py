@@ -81,7 +81,7 @@ class RemoveVifsAtSource(Step[Context, NoPlan, VifsRemoved]):
         removed = []
         for nic in ctx.vm_before().nics:
             port = await ctx.host.vif.describe(nic)
-            # else gone already; a device of that name may be another VM's by now
+            # else gone already; a device of that name that is another VM's by now, `unplug` leaves alone
             if port is not None and port.port_id == nic.port_id and await ctx.host.vif.unplug(port):
                 removed.append(port.device or f"what {nic.mac} was plugged into")
             if plug_type(nic).made_ahead:

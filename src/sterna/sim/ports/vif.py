@@ -225,7 +225,7 @@ class SimSwitch:
 
     def unplug(self, nic: Nic, for_good: bool) -> bool:
         """The tap is gone."""
-        return unplug_tap(self._world, self._host, nic.device or "", nic.bridge)
+        return unplug_tap(self._world, self._host, nic)
 
     def put_back(self, nic: Nic) -> bool:
         """Onto the switch; a Linux bridge has no agent that would take a port off."""

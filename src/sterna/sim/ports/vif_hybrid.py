@@ -10,6 +10,7 @@ from sterna.domain.plugs import (
     carried_ids,
     differs,
     hybrid_names,
+    is_own,
     no_bridge,
     tap_name,
 )
@@ -88,6 +89,8 @@ class SimHybrid:
             gone = [self._world.remove_port(here, p.device) for p in taps if is_made_ahead(p)]
             return any(gone)
         port = self._host.ports.get(outer)
+        if port is not None and not is_own(nic, port.guest_mac, port.external_ids):
+            return False
         if port is not None and port.bridge != nic.bridge:
             raise Conflict(f"{outer} is a port of {port.bridge}, not {nic.bridge}: left alone")
         gone = [self._world.remove_port(here, outer)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.domain.errors import Conflict
 from sterna.domain.model import Nic
-from sterna.domain.plugs import vm_of
+from sterna.domain.plugs import is_own, vm_of
 from sterna.ports.vif import MADE_BY
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimPort
@@ -48,9 +48,12 @@ def check_free(port: SimPort | None, bridge: str, ids: dict[str, str]) -> None:
         raise Conflict(f"{port.device} is already a port of {port.bridge}, not {bridge}")
 
 
-def unplug_tap(world: World, host: SimHost, device: str, bridge: str | None) -> bool:
-    """The port and its tap, or the bare tap. Raises Conflict if the port is on another bridge."""
+def unplug_tap(world: World, host: SimHost, nic: Nic) -> bool:
+    """The port and its tap, or the bare tap; not another NIC's. Raises Conflict if it is on another bridge."""
+    device = nic.device or ""
     port = host.ports.get(device)
-    if port is not None and port.bridge != bridge:
-        raise Conflict(f"{device} is a port of {port.bridge}, not {bridge}: left alone")
+    if port is not None and not is_own(nic, port.guest_mac, port.external_ids):
+        return False
+    if port is not None and port.bridge != nic.bridge:
+        raise Conflict(f"{device} is a port of {port.bridge}, not {nic.bridge}: left alone")
     return world.remove_port(host.name, device)
