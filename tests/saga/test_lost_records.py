@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from sterna.adapters.sql.journal import SqlJournal
+from sterna.agent.peer import RpcPeer
+from sterna.domain.calls import PreLiveMigration
+from sterna.domain.errors import Unknown
 from sterna.domain.journal import Kind
+from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.migration.reports import ASK_EVERY_S
 from tests.saga.fleet import SimFleet
@@ -73,6 +78,72 @@ async def test_a_destination_that_only_takes_its_time_is_waited_for() -> None:
         await fleet.agents["host2"].start()
         await fleet.start(fleet.vm())
         assert await fleet.ended() is Status.COMPLETED
+        assert "no record" not in reason(fleet)
+
+    await run(scenario)
+
+
+def lose_journal(fleet: SimFleet, before: str) -> list[str]:
+    """The destination's disk is replaced right before this step of the source; the steps at which that happened."""
+    source, destination = fleet.agents["host1"], fleet.agents["host2"]
+    usual, lost = source._strike, list[str]()
+
+    async def strike(step: str, row: str, moment: str) -> None:
+        if (step, moment) == (before, "before") and not lost:
+            lost.append(step)
+            await destination.kill()
+            destination.journal = SqlJournal.at(None, clock=destination.clock)
+            await destination.start()
+        await usual(step, row, moment)
+
+    source._strike = strike  # type: ignore[method-assign]
+    return lost
+
+
+@pytest.mark.parametrize("step", ["remove-volume-connection", "cast-rollback"])
+async def test_a_destination_that_forgot_before_the_rollback_reached_it_says_so(step: str) -> None:
+    """It undoes nothing then: what it had prepared is left there."""
+
+    async def scenario(fleet: SimFleet) -> None:
+        source = fleet.agents["host1"]
+        await source.kill()
+        lost = lose_journal(fleet, step)
+        await source.start()
+        source.rules = [("copy", "before", "permanent")]
+        vm = fleet.vm()
+        before = fleet.snapshots()
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert lost and fleet.snapshots() != before
+        assert "host2 has no record of it any more (`sterna audit host2`" in reason(fleet)
+        assert source.journal.holder(vm) is None
+
+    await run(scenario)
+
+
+async def test_a_destination_that_p3_may_not_have_reached_has_forgotten_nothing() -> None:
+    usual = RpcPeer.call
+
+    async def silent(peer: RpcPeer, method: str, params: Data) -> Data:
+        if method == PreLiveMigration.method:
+            raise Unknown("no answer")
+        return await usual(peer, method, params)
+
+    async def scenario(fleet: SimFleet) -> None:
+        with patch.object(RpcPeer, "call", silent):
+            await fleet.start(fleet.vm())
+            assert await fleet.ended(limit_s=2 * ASK_EVERY_S + 60) is Status.FAILED
+        assert "R7" in [e.row for e in fleet.agents["host2"].journal.entries(fleet.migration)]
+        assert "no record" not in reason(fleet)
+
+    await run(scenario)
+
+
+async def test_a_destination_that_failed_while_it_prepared_has_forgotten_nothing() -> None:
+    async def scenario(fleet: SimFleet) -> None:
+        fleet.agents["host2"].rules = [("plug-vifs", "after", "permanent")]
+        await fleet.start(fleet.vm())
+        assert await fleet.ended() is Status.FAILED
         assert "no record" not in reason(fleet)
 
     await run(scenario)

@@ -211,9 +211,8 @@ class IncomingMigrations:
             if self._journal.get(migration.id) is not None:
                 raise
             # A newer migration of this VM was accepted here since: this one never was, and never can be.
-            self._halves.peer(migration).cast(
-                "destination_report", DestinationReport(row="R7").to_data(), key="R7-report"
-            )
+            report = DestinationReport(row="R7", forgotten=True)
+            self._halves.peer(migration).cast("destination_report", report.to_data(), key="R7-report")
             return
         async with self._halves.lock(migration.id):
             if ctx.history.closed or await self._settling.abandoned(ctx):

@@ -14,6 +14,7 @@ from sterna.agent.peer import RpcPeer
 from sterna.domain import untrusted
 from sterna.domain.entries.base import Failure, Turned
 from sterna.domain.entries.destination import VmUpdated
+from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.entries.notes import DestinationReport, WroteOffPeer
 from sterna.domain.errors import BadRequest, Conflict, SternaError
 from sterna.domain.fencing import SentWriteOff
@@ -122,7 +123,11 @@ class IncomingHalves:
         await self.runner.run(steps, backwards(ctx), forever=True)
 
     def finish(self, ctx: Context, row: str) -> None:
-        """Report first: a crash in between repeats the cast's handling, and the report is sent once by its key."""
+        """Report first: a crash in between repeats the cast's handling, and the report is sent once by its key.
+
+        An R7 without P3's VM has undone nothing: P3 never came, or this host has lost its journal since. The source
+        knows which.
+        """
         guest = ctx.history.find(VmUpdated)
         settled = ctx.history.find(WroteOffPeer)
         report = DestinationReport(
@@ -130,6 +135,7 @@ class IncomingHalves:
             written_off=SentWriteOff(**dict(settled)) if settled else None,
             guest_state=guest.power_state if guest else "",
             guest_reason=(guest and guest.power_reason) or "",
+            forgotten=row == "R7" and not ctx.history.has(IncomingVm),
         )
         ctx.peer.cast("destination_report", report.to_data(), key=f"{row}-report")
         self.close(ctx, row)

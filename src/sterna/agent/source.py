@@ -18,6 +18,7 @@ from sterna.agent.tokens import CheckTokens
 from sterna.domain.entries.base import StatusSet
 from sterna.domain.entries.notes import (
     AbortAsked,
+    AnswerReceived,
     CopySucceeded,
     DestinationReport,
     PostcopyAsked,
@@ -180,6 +181,8 @@ class OutgoingMigrations:
         if ctx is None or ctx.history.closed:
             return  # a repeat after the end
         report = DestinationReport.from_data(request.params)
+        if report.forgotten and not ctx.history.has(AnswerReceived):  # as far as is known, P3 never got there
+            report = report.model_copy(update={"forgotten": False})
         if report.written_off:  # this host was declared dead meanwhile
             ctx.note_once(WrittenOffByPeer(**dict(report.written_off)))
         ctx.note_once(report, report.row, row=report.row)

@@ -316,7 +316,7 @@ class DestinationReport(Note):
     migration: Data = {}
     """As every cast carries it."""
     forgotten: bool = False
-    """It does not know the migration any more."""
+    """It does not know the migration any more: what P3 had prepared there is not undone."""
 
     def to_data(self) -> Data:
         """See Recorded.to_data."""
