@@ -86,8 +86,7 @@ class SimAgent:
 
     def disk_full(self, full: bool) -> None:
         """Its journal's disk takes nothing more, or does again; what is on it can be read."""
-        with self.journal._engine.connect() as connection:
-            connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if full else 'OFF'}")
+        self.journal._db.execute(f"PRAGMA query_only = {'ON' if full else 'OFF'}")
 
     @property
     def alive(self) -> bool:

@@ -91,8 +91,7 @@ def test_a_file_that_stays_locked_is_waited_for_once(path: Path, monkeypatch: py
         other.execute("ROLLBACK")
     journal.append("m1", Kind.NOTE, name="two")
     assert names(journal) == ["one", "two"]
-    with journal._engine.connect() as db:
-        assert db.exec_driver_sql("PRAGMA busy_timeout").scalar() == 400
+    assert journal._db.execute("PRAGMA busy_timeout").fetchone()[0] == 400
 
 
 def test_nothing_is_put_off_for_a_stranger() -> None:

@@ -260,8 +260,8 @@ def test_kill_9_loses_nothing_that_was_written(path: Path) -> None:
 def test_every_commit_is_synced(path: Path) -> None:
     journal = SqlJournal.at(path)
     with journal._read() as db:
-        assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-        assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
 def test_a_failure_in_the_middle_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ def test_unknown_fields_of_a_newer_version_are_ignored(journal: SqlJournal) -> N
     journal.accept(migration("m1"), S)
     with journal._write() as db:
         body = json.dumps(migration("m1", epoch=1).model_dump(mode="json") | {"from_the_future": 1})
-        db.exec_driver_sql("UPDATE migrations SET body = ?", (body,))
+        db.execute("UPDATE migrations SET body = ?", (body,))
     assert not_none(journal.get("m1"))[0].epoch == 1
 
 

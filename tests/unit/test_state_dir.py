@@ -108,15 +108,14 @@ def test_a_journal_knows_whether_it_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = SqlJournal.at(path)
     journal.check_writable()
-    usual_ms = journal._engine.connect().exec_driver_sql("PRAGMA busy_timeout").scalar()
+    (usual_ms,) = journal._db.execute("PRAGMA busy_timeout").fetchone()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Temporary, match="locked"):  # at once: an agent does nothing else while it waits
         journal.check_writable()
     other.execute("COMMIT")
     journal.check_writable()
-    assert journal._engine.connect().exec_driver_sql("PRAGMA busy_timeout").scalar() == usual_ms != 0
-    with journal._engine.connect() as db:
-        db.exec_driver_sql("PRAGMA query_only = ON")
+    assert journal._db.execute("PRAGMA busy_timeout").fetchone()[0] == usual_ms != 0
+    journal._db.execute("PRAGMA query_only = ON")
     with pytest.raises(Temporary, match="readonly"):
         journal.check_writable()

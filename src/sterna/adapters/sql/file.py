@@ -6,21 +6,19 @@ import os
 import sqlite3
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.pool import StaticPool
-
 from sterna.adapters.sql.schema import APPLICATION_ID, SCHEMA_VERSION, metadata
+from sterna.adapters.sql.statement import creation
 from sterna.domain.errors import Permanent, Temporary
 
+_CREATION = creation(metadata)
 _BUSY_MS = 2_000
 """Another process may hold the file this long. The agent does nothing else meanwhile: at 5 s its host is down."""
 LOCKED_MS = 50
 """Once one has held it for longer, until it has let go."""
 
 
-def open_engine(path: Path | None) -> Engine:
-    """An engine with one connection to the journal at `path` (None: in memory), created where missing.
+def open_file(path: Path | None) -> sqlite3.Connection:
+    """The one connection to the journal at `path` (None: in memory), created where missing.
 
     Raises Permanent where the file is damaged, is not a journal, or has a schema this version does not know;
     Temporary where it is locked or cannot be written.
@@ -29,23 +27,24 @@ def open_engine(path: Path | None) -> Engine:
     try:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(
-            "sqlite://", creator=lambda: _connect(path), poolclass=StaticPool, isolation_level="AUTOCOMMIT"
-        )
-        with engine.connect() as connection:
-            _prepare(connection, where)
+        db = _connect(path)
+        try:
+            _prepare(db, where)
+        except BaseException:
+            db.close()
+            raise
         if path is not None:
             _sync_directory(path.parent)  # the new file's name must survive a power cut as well
-    except (OperationalError, OSError, sqlite3.OperationalError) as e:
+    except (OSError, sqlite3.OperationalError) as e:
         raise Temporary(f"journal {where} cannot be opened: {e}", fix="check its folder and permissions") from e
-    except (DatabaseError, sqlite3.DatabaseError) as e:
+    except sqlite3.DatabaseError as e:
         raise damaged(where, str(e)) from e
-    return engine
+    return db
 
 
-def is_locked(error: OperationalError) -> bool:
+def is_locked(error: sqlite3.OperationalError) -> bool:
     """Does another process hold the file?"""
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def damaged(where: str, what: str) -> Permanent:
@@ -58,13 +57,16 @@ def damaged(where: str, what: str) -> Permanent:
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     # isolation_level None: sqlite3's own guessing when to BEGIN is off, journal.py says it itself
-    return sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=_BUSY_MS / 1000)
+    file = ":memory:" if path is None else path
+    db = sqlite3.connect(file, isolation_level=None, timeout=_BUSY_MS / 1000)
+    db.row_factory = sqlite3.Row
+    return db
 
 
-def _prepare(connection: Connection, where: str) -> None:
+def _prepare(db: sqlite3.Connection, where: str) -> None:
     def pragma(text: str) -> object:
-        result = connection.exec_driver_sql(f"PRAGMA {text}")
-        return result.scalar() if result.returns_rows else None
+        row = db.execute(f"PRAGMA {text}").fetchone()
+        return None if row is None else row[0]
 
     pragma("foreign_keys = ON")
     pragma("synchronous = FULL")  # in WAL mode: fsync at every commit, the promise of ports.records
@@ -72,14 +74,15 @@ def _prepare(connection: Connection, where: str) -> None:
     if sound != "ok":
         raise damaged(where, str(sound))
     version = pragma("user_version")
-    tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if version == 0 and tables == 0:
         pragma("journal_mode = WAL")
-        connection.exec_driver_sql("BEGIN EXCLUSIVE")
-        metadata.create_all(connection)
+        db.execute("BEGIN EXCLUSIVE")
+        for statement in _CREATION:
+            db.execute(statement)
         pragma(f"application_id = {APPLICATION_ID}")
         pragma(f"user_version = {SCHEMA_VERSION}")
-        connection.exec_driver_sql("COMMIT")
+        db.execute("COMMIT")
     elif pragma("application_id") != APPLICATION_ID:
         raise damaged(where, "it is another program's SQLite database")
     elif version != SCHEMA_VERSION:

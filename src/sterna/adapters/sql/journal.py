@@ -7,31 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Integer,
-    Row,
-    Table,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Integer, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.exc import DatabaseError, OperationalError
 
-from sterna.adapters.sql.file import LOCKED_MS, damaged, is_locked, open_engine
-from sterna.adapters.sql.journal_rows import entry_of, forget_casts, forgettable, migration_of, same
+from sterna.adapters.sql.file import LOCKED_MS, damaged, is_locked, open_file
+from sterna.adapters.sql.journal_rows import entry_of, forget, forget_casts, forgettable, migration_of, same
 from sterna.adapters.sql.schema import entries, epochs, inbox, migrations, outbox
+from sterna.adapters.sql.statement import Statement, new_row
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Temporary
 from sterna.domain.journal import JOURNAL_VERSION, Entry, Kind, Migration, Role, leaps
 from sterna.domain.model import Data
@@ -39,26 +28,42 @@ from sterna.kit.clock import SystemClock
 from sterna.ports.clock import Clock
 from sterna.ports.records import KEEP, Envelope, Keep
 
-# Made once: to make and hash a statement takes SQLAlchemy as long as SQLite takes to obey it.
-_BY_ID = select(migrations).where(migrations.c.id == bindparam("id"))
-_HELD = select(migrations).where(migrations.c.vm_uuid == bindparam("vm"), migrations.c.held.is_(True))
-_OPEN = select(migrations).where(migrations.c.closed.is_(False)).order_by(migrations.c.n)
-_NEWEST = select(epochs.c.newest).where(epochs.c.vm_uuid == bindparam("vm"))
-_ENTRIES_OF = select(entries).where(entries.c.migration_id == bindparam("id")).order_by(entries.c.seq)
-_ENTRIES_SINCE = select(entries).where(entries.c.seq > bindparam("cursor")).order_by(entries.c.seq)
-_ENTRIES_SINCE = _ENTRIES_SINCE.limit(bindparam("most", type_=Integer))
-_LAST_SEQ = select(func.max(entries.c.seq))
-_NEW_ENTRY = insert(entries)
+_BY_ID = Statement(select(migrations).where(migrations.c.id == bindparam("id")))
+_HELD = Statement(select(migrations).where(migrations.c.vm_uuid == bindparam("vm"), migrations.c.held.is_(True)))
+_OPEN = Statement(select(migrations).where(migrations.c.closed.is_(False)).order_by(migrations.c.n))
+_NEW_MIGRATION = new_row(migrations)
+_FREED = Statement(
+    update(migrations).where(migrations.c.id == bindparam("of")).values(held=False, closed=bindparam("over"))
+)
+_NEWEST = Statement(select(epochs.c.newest).where(epochs.c.vm_uuid == bindparam("vm")))
+_SEEN_EPOCH = Statement(upsert(epochs).on_conflict_do_update(set_={"newest": upsert(epochs).excluded.newest}))
+_NEW_ENTRY = new_row(entries)
+_ENTRIES_OF = Statement(select(entries).where(entries.c.migration_id == bindparam("id")).order_by(entries.c.seq))
+_ENTRIES_SINCE = Statement(
+    select(entries)
+    .where(entries.c.seq > bindparam("cursor"))
+    .order_by(entries.c.seq)
+    .limit(bindparam("most", type_=Integer))
+)
+_LAST_SEQ = Statement(select(func.max(entries.c.seq)))
+_SETTLED = Statement(
+    select(entries)
+    .join(migrations, migrations.c.id == entries.c.migration_id)
+    .where(entries.c.name == bindparam("name"), migrations.c.closed.is_(True))
+    .order_by(entries.c.seq)
+)
+_TOUCH_NOTHING = Statement(delete(inbox).where(inbox.c.id == ""))  # none has that id: no page changes
 
 
 class _Casts:
     """The statements of an outbox or an inbox."""
 
     def __init__(self, table: Table) -> None:
-        self.put = upsert(table).on_conflict_do_nothing()
-        self.waiting = select(table.c.body).where(table.c.done.is_(False)).order_by(table.c.n)
-        self.waiting_for = self.waiting.where(table.c.receiver == bindparam("to"))
-        self.done = update(table).where(table.c.id == bindparam("cast")).values(done=True)
+        waiting = select(table.c.body).where(table.c.done.is_(False)).order_by(table.c.n)
+        self.put = Statement(upsert(table).on_conflict_do_nothing())
+        self.waiting = Statement(waiting)
+        self.waiting_for = Statement(waiting.where(table.c.receiver == bindparam("to")))
+        self.done = Statement(update(table).where(table.c.id == bindparam("cast")).values(done=True))
 
 
 _OUTBOX, _INBOX = _Casts(outbox), _Casts(inbox)
@@ -68,14 +73,14 @@ class SqlJournal:
     """Implements ports.records.Journal. Any method raises Temporary where the file cannot be read or written
     now (disk full, locked), Permanent where it is damaged."""
 
-    def __init__(self, engine: Engine, where: str, clock: Clock, boot: str) -> None:
-        self._engine = engine
+    def __init__(self, db: sqlite3.Connection, where: str, clock: Clock, boot: str) -> None:
+        self._db = db
         self._where = where
         self._clock = clock
         self.boot = boot
         """This life's random id, in every entry it writes."""
-        with engine.connect() as db:
-            self._usual_ms = self._patience_ms = int(db.exec_driver_sql("PRAGMA busy_timeout").scalar() or 0)
+        (usual_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
+        self._usual_ms = self._patience_ms = int(usual_ms)
         """How long another process that holds the file is waited for: as a rule, and now."""
         self._lazy: list[tuple[dict[str, object], str]] = []
         """Columns and data of the entries that go with the next transaction."""
@@ -88,11 +93,11 @@ class SqlJournal:
         something else, or of another schema version; Temporary where it cannot be opened now.
         """
         where = "memory" if path is None else str(path)
-        return cls(open_engine(path), where, clock or SystemClock(), boot or uuid4().hex)
+        return cls(open_file(path), where, clock or SystemClock(), boot or uuid4().hex)
 
     def close(self) -> None:
         """Give the file back; nothing needs to be written."""
-        self._engine.dispose()
+        self._db.close()
 
     # migrations
 
@@ -103,7 +108,7 @@ class SqlJournal:
         the newest seen here, or the id was accepted before for another VM or role.
         """
         with self._write() as db:
-            known = db.execute(_BY_ID, {"id": migration.id}).first()
+            known = _BY_ID.first(db, id=migration.id)
             if known is not None:
                 return same(migration, role, known)
             newest = self._newest_epoch(db, migration.vm_uuid)
@@ -119,19 +124,17 @@ class SqlJournal:
                     f"epoch {migration.epoch} of VM {migration.vm_name} is stale: this host has seen {newest}"
                 )
             self._check_free(db, migration)
-            newer = {"newest": migration.epoch}
-            db.execute(upsert(epochs).values(vm_uuid=migration.vm_uuid, **newer).on_conflict_do_update(set_=newer))
+            _SEEN_EPOCH.run(db, vm_uuid=migration.vm_uuid, newest=migration.epoch)
             body = migration.model_dump_json()
-            db.execute(
-                insert(migrations).values(
-                    id=migration.id,
-                    vm_uuid=migration.vm_uuid,
-                    role=role,
-                    epoch=migration.epoch,
-                    held=True,
-                    closed=False,
-                    body=body,
-                )
+            _NEW_MIGRATION.run(
+                db,
+                id=migration.id,
+                vm_uuid=migration.vm_uuid,
+                role=role,
+                epoch=migration.epoch,
+                held=True,
+                closed=False,
+                body=body,
             )
             self._write_entry(db, migration.id, migration.epoch, role, Kind.ACCEPTED, data_json=body)
             return migration
@@ -155,21 +158,18 @@ class SqlJournal:
         except (TypeError, ValueError) as e:
             raise BadRequest(f"a journal entry's data must be plain JSON: {e}") from e
         with self._transaction("BEGIN") if lazily else self._write() as db:
-            known = db.execute(_BY_ID, {"id": migration_id}).first()
+            known = _BY_ID.first(db, id=migration_id)
             if known is None:
                 raise NotFound(f"migration {migration_id} was never accepted on this host")
             if lazily:
                 assert kind not in (Kind.RELEASED, Kind.CLOSED), "what frees a VM is not put off"
-                columns = self._columns(migration_id, known.epoch, Role(known.role), kind, row=row, name=name)
+                columns = self._columns(migration_id, known["epoch"], Role(known["role"]), kind, row=row, name=name)
                 self._lazy.append((columns, data_json))
                 return Entry.model_validate(columns | {"seq": 0, "data": json.loads(data_json)})
             if kind in (Kind.RELEASED, Kind.CLOSED):
-                closed = known.closed or kind is Kind.CLOSED
-                db.execute(
-                    update(migrations).where(migrations.c.id == migration_id).values(held=False, closed=closed)
-                )
+                _FREED.run(db, of=migration_id, over=known["closed"] or kind is Kind.CLOSED)
             return self._write_entry(
-                db, migration_id, known.epoch, Role(known.role), kind, row=row, name=name, data_json=data_json
+                db, migration_id, known["epoch"], Role(known["role"]), kind, row=row, name=name, data_json=data_json
             )
 
     def check_writable(self) -> None:
@@ -178,7 +178,7 @@ class SqlJournal:
         self._wait_at_most(0)
         try:
             with self._transaction("BEGIN IMMEDIATE") as db:
-                db.execute(delete(inbox).where(inbox.c.id == ""))  # none has that id: no page changes
+                _TOUCH_NOTHING.run(db)
         finally:
             self._wait_at_most(before_ms)
 
@@ -188,41 +188,39 @@ class SqlJournal:
             return None
         last = Entry.model_validate(self._lazy[-1][0] | {"seq": 0, "data": json.loads(self._lazy[-1][1])})
         with self._write() as db:
-            seq = db.execute(_LAST_SEQ).scalar()
+            (seq,) = _LAST_SEQ.run(db).fetchone()
         return last.model_copy(update={"seq": seq})
 
     def get(self, migration_id: str) -> tuple[Migration, Role] | None:
         """The migration as accepted, None if this host never accepted it."""
         with self._read() as db:
-            known = db.execute(_BY_ID, {"id": migration_id}).first()
+            known = _BY_ID.first(db, id=migration_id)
         return migration_of(known) if known is not None else None
 
     def entries(self, migration_id: str) -> list[Entry]:
         """All entries of one migration, in order."""
         with self._read() as db:
-            return [entry_of(r) for r in db.execute(_ENTRIES_OF, {"id": migration_id})]
+            return [entry_of(r) for r in _ENTRIES_OF.rows(db, id=migration_id)]
 
     def settled(self, name: str) -> list[Entry]:
         """Entries of that name of all closed migrations, in order."""
-        closed = select(migrations.c.id).where(migrations.c.closed.is_(True))
         with self._read() as db:
-            query = select(entries).where(entries.c.name == name, entries.c.migration_id.in_(closed))
-            return [entry_of(r) for r in db.execute(query.order_by(entries.c.seq))]
+            return [entry_of(r) for r in _SETTLED.rows(db, name=name)]
 
     def open(self) -> list[tuple[Migration, Role]]:
         """Migrations not CLOSED here, oldest first."""
         with self._read() as db:
-            return [migration_of(r) for r in db.execute(_OPEN)]
+            return [migration_of(r) for r in _OPEN.rows(db)]
 
     def since(self, cursor: int, limit: int = 500) -> list[Entry]:
         """Entries with seq > cursor, over all migrations, in order."""
         with self._read() as db:
-            return [entry_of(r) for r in db.execute(_ENTRIES_SINCE, {"cursor": cursor, "most": limit})]
+            return [entry_of(r) for r in _ENTRIES_SINCE.rows(db, cursor=cursor, most=limit)]
 
     def holder(self, vm_uuid: str) -> Migration | None:
         """The open migration that holds the VM's lock here."""
         with self._read() as db:
-            held = self._held(db, vm_uuid)
+            held = _HELD.first(db, vm=vm_uuid)
         return migration_of(held)[0] if held is not None else None
 
     def newest_epoch(self, vm_uuid: str) -> int:
@@ -233,11 +231,9 @@ class SqlJournal:
     def prune(self, read_to: int, *, spare: str, keep: Keep = KEEP) -> int:
         """Forget what nobody needs any more; at most 100 migrations at a time, so that nobody waits for it."""
         with self._write() as db:
-            for table in (outbox, inbox):
-                forget_casts(db, table, keep.casts)
+            forget_casts(db, keep.casts)
             old = forgettable(db, read_to, spare, keep.migrations)
-            db.execute(delete(entries).where(entries.c.migration_id.in_(old)))
-            db.execute(delete(migrations).where(migrations.c.id.in_(old)))
+            forget(db, old)
             return len(old)
 
     # outbox and inbox
@@ -267,30 +263,27 @@ class SqlJournal:
         self._done(_INBOX, envelope_id)
 
     def _put(self, casts: _Casts, envelope: Envelope) -> bool:
-        row = {"id": envelope.id, "receiver": envelope.to, "done": False, "body": envelope.model_dump_json()}
+        body = envelope.model_dump_json()
         with self._write() as db:
-            return db.execute(casts.put, row).rowcount == 1
+            return casts.put.run(db, id=envelope.id, receiver=envelope.to, done=False, body=body).rowcount == 1
 
     def _waiting(self, casts: _Casts, to: str | None) -> list[Envelope]:
-        statement = casts.waiting if to is None else casts.waiting_for
         with self._read() as db:
-            bodies = db.execute(statement, {} if to is None else {"to": to}).scalars()
-            return [Envelope.model_validate_json(body) for body in bodies]
+            found = casts.waiting.rows(db) if to is None else casts.waiting_for.rows(db, to=to)
+            return [Envelope.model_validate_json(row["body"]) for row in found]
 
     def _done(self, casts: _Casts, envelope_id: str) -> None:
         with self._write() as db:
-            db.execute(casts.done, {"cast": envelope_id})
+            casts.done.run(db, cast=envelope_id)
 
     # inside a transaction
 
-    def _newest_epoch(self, db: Connection, vm_uuid: str) -> int:
-        return db.execute(_NEWEST, {"vm": vm_uuid}).scalar() or 0
+    def _newest_epoch(self, db: sqlite3.Connection, vm_uuid: str) -> int:
+        seen = _NEWEST.first(db, vm=vm_uuid)
+        return int(seen["newest"]) if seen is not None else 0
 
-    def _held(self, db: Connection, vm_uuid: str) -> Row[tuple[object, ...]] | None:
-        return db.execute(_HELD, {"vm": vm_uuid}).first()
-
-    def _check_free(self, db: Connection, migration: Migration) -> None:
-        held = self._held(db, migration.vm_uuid)
+    def _check_free(self, db: sqlite3.Connection, migration: Migration) -> None:
+        held = _HELD.first(db, vm=migration.vm_uuid)
         if held is not None:
             other, _ = migration_of(held)
             raise Conflict(
@@ -301,7 +294,7 @@ class SqlJournal:
 
     def _write_entry(  # noqa: PLR0913 - one parameter per column
         self,
-        db: Connection,
+        db: sqlite3.Connection,
         migration_id: str,
         epoch: int,
         role: Role,
@@ -312,10 +305,8 @@ class SqlJournal:
         data_json: str = "{}",
     ) -> Entry:
         columns = self._columns(migration_id, epoch, role, kind, row=row, name=name)
-        result = db.execute(_NEW_ENTRY, columns | {"data": data_json})
-        key = result.inserted_primary_key
-        assert key is not None
-        return Entry.model_validate(columns | {"seq": key[0], "data": json.loads(data_json)})
+        seq = _NEW_ENTRY.run(db, **columns, data=data_json).lastrowid
+        return Entry.model_validate(columns | {"seq": seq, "data": json.loads(data_json)})
 
     def _columns(
         self, migration_id: str, epoch: int, role: Role, kind: Kind, *, row: str, name: str
@@ -335,45 +326,43 @@ class SqlJournal:
         }
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def _write(self) -> Iterator[sqlite3.Connection]:
         """One transaction, what was put off first. Where it fails, that stays put off."""
         # IMMEDIATE: take the write lock before reading, or two processes could both read "free"
         with self._transaction("BEGIN IMMEDIATE") as db:
             for columns, data_json in self._lazy:
-                db.execute(_NEW_ENTRY, columns | {"data": data_json})
+                _NEW_ENTRY.run(db, **columns, data=data_json)
             yield db
         self._lazy.clear()
         self._wait_at_most(self._usual_ms)
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def _read(self) -> Iterator[sqlite3.Connection]:
         with contextlib.suppress(Temporary):  # a full disk: what is on it can be read
             self.flush()
         with self._transaction("BEGIN") as db:
             yield db
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Connection]:
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         try:
-            with self._engine.connect() as db:
-                db.exec_driver_sql(begin)
-                try:
-                    yield db
-                    db.exec_driver_sql("COMMIT")
-                except BaseException:
-                    if db.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-                        db.exec_driver_sql("ROLLBACK")
-                    raise
-        except OperationalError as e:
+            self._db.execute(begin)
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as e:
             if is_locked(e):
                 self._wait_at_most(min(LOCKED_MS, self._patience_ms))
-            raise Temporary(f"journal {self._where}: {e.orig}", fix="check free space and locks") from e
-        except DatabaseError as e:
-            raise damaged(self._where, str(e.orig)) from e
+            raise Temporary(f"journal {self._where}: {e}", fix="check free space and locks") from e
+        except sqlite3.DatabaseError as e:
+            raise damaged(self._where, str(e)) from e
 
     def _wait_at_most(self, ms: int) -> None:
         """For another process that holds the file: the agent does nothing else meanwhile."""
         if ms != self._patience_ms:
-            with self._engine.connect() as db:
-                db.exec_driver_sql(f"PRAGMA busy_timeout = {ms}")
+            self._db.execute(f"PRAGMA busy_timeout = {ms}")
             self._patience_ms = ms
