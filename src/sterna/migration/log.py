@@ -12,10 +12,13 @@ from sterna.domain.entries.base import Failed, Failure, StatusSet, Turned
 from sterna.domain.journal import Entry, Kind, Migration
 
 _log = structlog.get_logger(__name__)
+_TOLD = frozenset({Kind.STATUS, Kind.FAILED, Kind.COMPENSATING, Kind.CLOSED})
 
 
 def log_entry(migration: Migration, host: str, entry: Entry) -> None:
     """Log what an entry of this host's journal says. Most entries say nothing that an operator must know."""
+    if entry.kind not in _TOLD:
+        return
     log = _log.bind(migration=migration.id, vm=migration.vm_name, host=host)
     match entry.kind:
         case Kind.STATUS:
