@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
+from types import ModuleType
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
@@ -60,6 +62,19 @@ def public_paths() -> frozenset[str]:
     return frozenset(found)
 
 
+@cache
+def _whole(parts: tuple[ModuleType, ...]) -> APIRouter:
+    """All routes. Applications share them, with what FastAPI works out about each at the first request: in a test
+    that takes it longer than the rest of the request.
+    """
+    whole = APIRouter()
+    for part in OPEN_PARTS:
+        whole.include_router(part.router)
+    for part in parts:
+        whole.include_router(part.router, responses=problems.documented(401, 403), dependencies=[_TOKEN])
+    return whole
+
+
 def create_app(controller: Controller, doors: Doors | None = None) -> FastAPI:
     """`/v1` over `controller`, which is started and stopped with the application. Without `doors` it knows the
     tokens of the records, and the users of this machine that come through a Unix socket."""
@@ -81,6 +96,7 @@ def create_app(controller: Controller, doors: Doors | None = None) -> FastAPI:
         openapi_url=None,  # its own route, for those who may read
         docs_url=None,
         redoc_url=None,
+        routes=_whole(PARTS).routes,
     )
     app.state.controller = controller
     app.state.streams = Counter()
@@ -90,8 +106,4 @@ def create_app(controller: Controller, doors: Doors | None = None) -> FastAPI:
         role = NEEDS[action] if (action := action_of(route)) else None
         route.openapi_extra = {"x-role": str(role)} if role else None
     app.add_middleware(Doorkeeper, controller=controller, doors=doors or Doors(), public=public_paths())
-    for part in OPEN_PARTS:
-        app.include_router(part.router)
-    for part in PARTS:
-        app.include_router(part.router, responses=problems.documented(401, 403), dependencies=[_TOKEN])
     return app
