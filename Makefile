@@ -1,6 +1,9 @@
 # `make demo` and `make test` are all a newcomer needs; both install what is missing first (scripts/setup).
 BIN := .venv/bin
 
+# Without bytecode each worker of pytest, and each agent and controller that a test starts, compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-openstack demo docs reference lock clean
 
 setup:
