@@ -64,6 +64,35 @@ async def test_it_ends_and_says_so(row: str, stops_before: str, refused: str | N
     await run(scenario)
 
 
+@pytest.mark.parametrize("step", ["copy", "find-volumes-to-disconnect", "cast-post-live-migration"])
+async def test_records_lost_before_the_destination_hears_of_the_switch_over(step: str) -> None:
+    """Its disk was replaced during the copy: nobody there knows what P3 made. The guest has come all the same."""
+
+    async def scenario(fleet: SimFleet) -> None:
+        source, destination = fleet.agents["host1"], fleet.agents["host2"]
+        usual, lost = source._strike, asyncio.Event()
+
+        async def strike(name: str, row: str, moment: str) -> None:
+            if (name, moment) == (step, "before") and not lost.is_set():
+                lost.set()
+                await destination.kill()
+                destination.journal = SqlJournal.at(None, clock=destination.clock)
+                await destination.start()
+            await usual(name, row, moment)
+
+        await source.kill()
+        source._strike = strike  # type: ignore[method-assign]
+        await source.start()
+        vm = fleet.vm()
+        await fleet.start(vm)
+        assert await fleet.ended(limit_s=3 * ASK_EVERY_S) is Status.COMPLETED
+        assert "host2 has no record of it any more (`sterna audit host2`" in reason(fleet)
+        assert fleet.world.running(vm) == ["host2"]
+        assert (source.journal.holder(vm), destination.journal.holder(vm)) == (None, None)
+
+    await run(scenario)
+
+
 async def test_a_destination_that_only_takes_its_time_is_waited_for() -> None:
     async def scenario(fleet: SimFleet) -> None:
         usual = fleet.agents["host2"]._strike

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from sterna.domain.errors import Permanent, SternaError, Temporary
 from sterna.domain.journal import Kind
+from sterna.domain.model import Disk
 from sterna.domain.status import Status
 from sterna.migration import flow, order
 from sterna.migration.source.rollback import R3_PATIENCE_S
+from sterna.sim.ports.volumes import SimIscsiVolumes
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import run
 
@@ -63,5 +68,33 @@ async def test_the_destination_undoes_the_same_where_r3_does_not_reach_it(
         assert await fleet.ended() is Status.FAILED
         expected = [step.name for step in order.at_destination(failed, called=False)]
         assert compensation(fleet, "host2") == expected
+
+    await run(scenario)
+
+
+@pytest.mark.parametrize("error", [Permanent("forbidden (HTTP 403)"), Temporary("tgtadm: no answer within 5 s")])
+async def test_what_the_destinations_volumes_answer_keeps_no_vm_locked(
+    error: SternaError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R3 is left to R4's cast, as where the destination is away; that one says what it waits for."""
+
+    async def scenario(fleet: SimFleet) -> None:
+        async def detach(self: SimIscsiVolumes, disk: Disk) -> None:
+            if fails:
+                raise error
+            await real(self, disk)
+
+        real, fails = SimIscsiVolumes.detach, True
+        monkeypatch.setattr(SimIscsiVolumes, "detach", detach)
+        vm = fleet.vm()
+        fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
+        await fleet.start(vm)
+        async with asyncio.timeout(300):
+            while fleet.agents["host1"].journal.holder(vm) is not None:
+                await fleet.clock.sleep(0.5)
+        fails = False
+        assert await fleet.ended() is Status.FAILED
+        failed = [e for e in fleet.agents["host2"].journal.entries(fleet.migration) if e.kind is Kind.FAILED]
+        assert len(failed) < 10
 
     await run(scenario)

@@ -103,14 +103,14 @@ def without_destination(source: Observation, facts: SourceFacts) -> Finding:
         return Finding(Verdict.STAYED, "the guest runs on the source")
     if source.state is GuestState.PAUSED:
         return _paused_at_source(source, facts)
-    if facts.handed_over or source.reason == MIGRATED:
+    if facts.handed_over or (facts.started and source.reason == MIGRATED):  # else somebody else moved it
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest was on the destination when that host died")
     why = "the guest's QEMU is gone on the source and nothing shows that it ever ran on the dead destination"
     return Finding(Verdict.ENDED_AT_SOURCE, why)
 
 
 def _paused_at_source(source: Observation, facts: SourceFacts) -> Finding:
-    if facts.handed_over or source.reason in POSTCOPY:
+    if facts.handed_over or (facts.started and source.reason in POSTCOPY):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination when that host died")
     if not facts.started:
         return Finding(Verdict.STAYED, "the guest was paused on the source before the copy began")

@@ -70,6 +70,8 @@ SOURCE_ROWS = [
     (seen(PAUSED, "api-error"), BEGUN, Verdict.DOUBT),
     (seen(PAUSED, "migration"), BEGUN, Verdict.DOUBT),
     (seen(SHUTOFF, "migrated"), BEGUN, Verdict.ENDED_AT_DESTINATION),
+    (seen(SHUTOFF, "migrated"), NOT_BEGUN, Verdict.ENDED_AT_SOURCE),  # somebody else moved it
+    (seen(PAUSED, "postcopy"), NOT_BEGUN, Verdict.STAYED),
     (seen(SHUTOFF, "unknown"), HANDED, Verdict.ENDED_AT_DESTINATION),
     (seen(ABSENT), HANDED, Verdict.ENDED_AT_DESTINATION),
     (seen(SHUTOFF, "crashed"), BEGUN, Verdict.ENDED_AT_SOURCE),

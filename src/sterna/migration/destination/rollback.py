@@ -14,6 +14,7 @@ from sterna.domain.entries.destination import (
     VolumesToAttach,
     VolumesToConnect,
 )
+from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.errors import Conflict, Temporary
 from sterna.domain.model import Disk, GuestState
 from sterna.domain.step import Step
@@ -88,9 +89,11 @@ class RemoveConfiguration(Step[Context, NoPlan, Done]):
             await ctx.host.hypervisor.end_incoming(uuid, epoch)
             seen = await ctx.host.hypervisor.observe(uuid)
         if seen.state is GuestState.SHUTOFF and seen.epoch == epoch:
-            targets = ctx.history.find(TargetsToMake)
+            targets, vm = ctx.history.find(TargetsToMake), ctx.history.find(IncomingVm)
             made = frozenset(targets.absent if targets else ())
-            state = () if ctx.peer_fenced else await removal.private_state(ctx, ctx.incoming_vm(), made_here=made)
+            state: tuple[str, ...] = ()
+            if vm is not None and not ctx.peer_fenced:
+                state = await removal.private_state(ctx, vm.vm, made_here=made)
             await ctx.host.hypervisor.undefine(uuid, epoch, remove=state)
         await ctx.host.hypervisor.close_recovery(uuid)
         return Done()

@@ -24,7 +24,17 @@ from sterna.domain.entries.source import (
     TokensLeft,
     TokensToLeave,
 )
-from sterna.domain.errors import Cancelled, NotFound, Permanent, StorageSilent, Temporary, Unknown, Unreachable
+from sterna.domain.errors import (
+    Cancelled,
+    Conflict,
+    NotFound,
+    Permanent,
+    SternaError,
+    StorageSilent,
+    Temporary,
+    Unknown,
+    Unreachable,
+)
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk, DiskKind, GuestState, Observation, Vm
 from sterna.domain.plugs import plug_type
@@ -242,7 +252,8 @@ class FindConnections(Step[Context, NoPlan, ConnectionsFound]):
 class RemoveVolumeConnection(Step[Context, NoPlan, ConnectionsRemoved]):
     """R3: the destination disconnects the volumes and terminates their connections.
 
-    A destination that cannot be asked for `R3_PATIENCE_S` does it when R4's cast reaches it.
+    A destination that cannot be asked for `R3_PATIENCE_S`, or fails, does it when R4's cast reaches it: what its
+    volume service says must not keep the source's VM locked.
     """
 
     row, name = "R3", "remove-volume-connection"
@@ -259,6 +270,10 @@ class RemoveVolumeConnection(Step[Context, NoPlan, ConnectionsRemoved]):
             except (Unreachable, Unknown) as error:
                 if ctx.peer_fenced or ctx.clock.monotonic_ms() - began > R3_PATIENCE_S * 1000:
                     return ConnectionsRemoved(deferred=error.message)
+            except Conflict:  # the guest is there
+                raise
+            except SternaError as error:  # it has tried for as long as it is worth
+                return ConnectionsRemoved(deferred=error.message)
             await ctx.clock.sleep(0.5)
 
 
