@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import structlog
 
-from sterna.agent.incoming import IncomingHalves, backwards
+from sterna.agent.incoming import IncomingHalves, backwards, journaled
 from sterna.agent.settling import Settling
 from sterna.domain import untrusted
 from sterna.domain.calls import (
@@ -215,8 +215,9 @@ class IncomingMigrations:
             self._halves.peer(migration).cast("destination_report", report.to_data(), key="R7-report")
             return
         async with self._halves.lock(migration.id):
-            if ctx.history.closed or await self._settling.abandoned(ctx):
-                return
+            with journaled(ctx, "R4"):
+                if ctx.history.closed or await self._settling.abandoned(ctx):
+                    return
             await self._halves.undo(ctx)
             self._halves.finish(ctx, "R7")
 
@@ -235,11 +236,12 @@ class IncomingMigrations:
             log.info("ignoring a cast about a migration that is no longer in this journal", migration=migration.id)
             return  # a repeat from long ago: its epoch is stale, and what was done has been reported
         async with self._halves.lock(migration.id):
-            if ctx.history.closed or await self._settling.abandoned(ctx):
-                return
-            here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
-            if here.state is GuestState.PAUSED and not (here.ran or self._arrivals.ran(ctx)):
-                raise Temporary("F5 has come, but the guest waits for its memory here: phase 3 has not begun")
+            with journaled(ctx, "F5"):
+                if ctx.history.closed or await self._settling.abandoned(ctx):
+                    return
+                here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
+                if here.state is GuestState.PAUSED and not (here.ran or self._arrivals.ran(ctx)):
+                    raise Temporary("the guest waits for its memory here: phase 3 has not begun")
             await self._runner.run(DESTINATION_POST.after_pivot, ctx, forever=True)
             self._halves.finish(ctx, "F9")
 

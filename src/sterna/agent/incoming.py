@@ -7,7 +7,8 @@ for the first one and then finds its work done. Called by `destination.py`, `set
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from sterna.agent.arrivals import Arrivals
 from sterna.agent.peer import RpcPeer
@@ -15,7 +16,7 @@ from sterna.domain import untrusted
 from sterna.domain.entries.base import Failure, Turned
 from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.entries.destination_notes import IncomingVm
-from sterna.domain.entries.notes import DestinationReport, WroteOffPeer
+from sterna.domain.entries.notes import DestinationReport, Waiting, WroteOffPeer
 from sterna.domain.errors import BadRequest, Conflict, SternaError
 from sterna.domain.fencing import SentWriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -146,6 +147,18 @@ class IncomingHalves:
         self.arrivals.forget(ctx)
         self._contexts.pop(ctx.migration.id, None)
         self._locks.pop(ctx.migration.id, None)
+
+
+@contextlib.contextmanager
+def journaled(ctx: Context, row: str) -> Iterator[None]:
+    """What keeps this half from acting on the cast of that row is journaled, whenever its words change. It comes
+    again, and the source may be gone: only here can be read what it waits for."""
+    try:
+        yield
+    except SternaError as error:
+        with contextlib.suppress(SternaError):  # a full disk: at the next try
+            ctx.note_change(Waiting(why=f"{row} is tried again: {error.message}"), row=row)
+        raise
 
 
 def backwards(ctx: Context) -> Context:

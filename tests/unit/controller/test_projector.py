@@ -81,6 +81,13 @@ async def test_so_does_it_say_what_the_destination_tries_again(world: World, sta
     assert await reason() == tried
     world.b.write(told(Role.DESTINATION).done(row))
     assert await reason() == "as told"
+    again = {"why": "the word of a is handled again: a does not answer"}
+    world.b.write(told(Role.DESTINATION).write(Kind.NOTE, "P8", "waiting", again))
+    assert await reason() == "as told"
+    world.b.write(told(Role.DESTINATION).write(Kind.NOTE, row, "waiting", again))
+    assert await reason() == f"on b, {again['why']}"
+    world.b.write(told(Role.DESTINATION).done(row))
+    assert await reason() == "as told"
     waiting = {"why": "waiting for b"}
     world.a.write(told(Role.SOURCE).write(Kind.NOTE, "", "waiting", waiting))
     assert await reason() == "waiting for b"

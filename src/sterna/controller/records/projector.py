@@ -142,10 +142,12 @@ def _from_destination(record: MigrationRecord, host: str, entry: Entry) -> Effec
 
 
 def _explained_there(record: MigrationRecord, host: str, entry: Entry) -> MigrationRecord:
-    """With what the destination tries for as long as it takes: R5-R7, F6-F9. Of all else the source tells."""
+    """With what the destination tries for as long as it takes: R4-R7, F5-F9. Of all else the source tells."""
     there = _there(host)
     if entry.row[:1] in LASTING and entry.kind is Kind.FAILED and not Failed.read(entry).final:
         return _explained(record, there + _tried_again(entry)).record
+    if entry.row[:1] in LASTING and (waiting := Waiting.of(entry)) and waiting.why:
+        return _explained(record, there + waiting.why).record
     if entry.kind is Kind.DONE and record.reason.startswith(there):
         return _explained(record, record.told).record
     return record
