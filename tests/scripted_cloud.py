@@ -56,6 +56,8 @@ class ScriptedCloud:
         self.token_life = TOKEN_LIFE
         self.users: dict[str, dict[str, Any]] = {}
         """Tokens that Keystone is asked about, and what it says of them."""
+        self.page: bytes | None = None
+        """What a proxy in front of it says with 200 instead."""
         self.questions = 0
         """How often it was."""
         self.refuse_login: Answer | None = None
@@ -176,6 +178,8 @@ class ScriptedCloud:
                     return
                 self.close_connection = True  # or `stop` would leave connections that go on answering
                 text = b"" if answer.body is None else json.dumps(answer.body).replace("CLOUD", cloud.url).encode()
+                if cloud.page is not None and "x-subject-token" in headers:
+                    answer, text = Answer(200), cloud.page
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)

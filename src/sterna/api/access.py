@@ -28,7 +28,7 @@ from sterna.controller.controller import Controller
 from sterna.controller.intents.users import FixedToken
 from sterna.controller.intents.visitors import Visitors
 from sterna.domain.access import HOW_TO_GET_IN, NEEDS, Action, Actor, check
-from sterna.domain.errors import SternaError, Unauthenticated
+from sterna.domain.errors import Forbidden, SternaError, Unauthenticated
 from sterna.domain.model import Data
 from sterna.domain.plain_text import printable
 
@@ -180,7 +180,7 @@ class Doorkeeper:
         """Would the same request be let in as the same user now?"""
         try:
             return await self._who(scope, peer) == actor
-        except Unauthenticated:
+        except (Unauthenticated, Forbidden):
             return False
         except SternaError:  # its records cannot be asked
             return True

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.users.keystone import KeystoneUsers
+from sterna.api.access import Doorkeeper
 from sterna.api.app import create_app
 from sterna.bootstrap.controller import visitors_of
 from sterna.config.access import KeystoneSettings
@@ -42,10 +45,14 @@ def keystone() -> Iterator[ScriptedCloud]:
 
 @pytest.fixture
 def http(world: World, keystone: ScriptedCloud) -> httpx2.AsyncClient:
+    doors = replace(DOORS, visitors=visitors_at(keystone, world))
+    return client(create_app(world.controller, doors), None, raises=False)
+
+
+def visitors_at(keystone: ScriptedCloud, world: World) -> Visitors:
     cloud = Cloud(CloudAccess(auth_url=keystone.auth_url, username="sterna", password="pw", timeout_s=5))
     users = KeystoneUsers(cloud, keystone.auth_url)
-    visitors = Visitors(users, world.clock, "service@Default", ROLES)
-    return client(create_app(world.controller, replace(DOORS, visitors=visitors)), None, raises=False)
+    return Visitors(users, world.clock, "service@Default", ROLES)
 
 
 def user(*roles: str, **more: Any) -> dict[str, Any]:
@@ -108,6 +115,19 @@ async def test_who_is_not_let_in(
     assert answer.json()["reasons"][0]["fix"] and "t-secret" not in answer.text
 
 
+@pytest.mark.parametrize(
+    "told", ["<html>log in first</html>", b"\xff", "[]", "{}", '{"token": 7}', '{"token": []}', ""]
+)
+async def test_an_answer_that_is_none_of_keystones_is_as_no_answer(
+    http: httpx2.AsyncClient, keystone: ScriptedCloud, told: str | bytes
+) -> None:
+    """A proxy in front of it may say 200 to everything."""
+    keystone.page = told if isinstance(told, bytes) else told.encode()
+    answer = await http.get("/v1/hosts", headers=sending("t-secret"))
+    assert answer.status_code == 503, answer.text
+    assert "cannot be read" in answer.json()["detail"] and "t-secret" not in answer.text
+
+
 async def test_a_token_is_asked_about_once_a_minute(
     http: httpx2.AsyncClient, keystone: ScriptedCloud, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +144,32 @@ async def test_a_token_is_asked_about_once_a_minute(
     for token in ("a", "b", "a", "a"):
         assert (await http.get("/v1/hosts", headers=sending(token))).status_code == 200
     assert keystone.questions == before + 3
+
+
+async def test_a_stream_goes_on_until_its_user_may_no_more(keystone: ScriptedCloud, world: World) -> None:
+    """While Keystone is away nobody says otherwise."""
+    stills: list[Callable[[], Awaitable[bool]]] = []
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        stills.append(scope["state"]["still"])
+        await PlainTextResponse("")(scope, receive, send)
+
+    doors = replace(DOORS, visitors=visitors_at(keystone, world))
+    door = Doorkeeper(stream, world.controller, doors, frozenset())
+    transport = httpx2.ASGITransport(app=door)
+    keystone.users["t"] = user("sterna_operator")
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        assert (await http.get("/v1/events", headers=sending("t"))).status_code == 200
+    (still,) = stills
+    for now, allowed in ((user("sterna_operator"), True), (user("member"), False), (user(), False)):
+        keystone.users["t"] = now
+        world.clock.ms += module.KNOWN_S * 1000
+        assert await still() is allowed
+    del keystone.users["t"]
+    world.clock.ms += module.KNOWN_S * 1000
+    assert not await still()
+    keystone.stop()
+    assert await still()
 
 
 async def test_while_keystone_is_away_its_users_are_told_so(
