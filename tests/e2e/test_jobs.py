@@ -76,7 +76,13 @@ def test_a_backup_that_begins_while_the_destination_prepares(fleet: Fleet, guest
 
 
 def test_a_block_copy(fleet: Fleet, guest: Guest) -> None:
-    host1(fleet, "virsh", "blockcopy", guest.name, "vda", f"{INSTANCES}/copy.qcow2", "--transient-job")
+    copy = (
+        "vda",
+        f"{INSTANCES}/copy.qcow2",
+        "--transient-job",
+        "--wait",
+    )  # until it is ready: else it becomes so later
+    host1(fleet, "virsh", "blockcopy", guest.name, *copy)
     try:
         said = one(fleet, guest, "disk-job-active")
         assert "block copy of disk vda" in said["message"]
