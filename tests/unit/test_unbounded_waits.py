@@ -133,7 +133,7 @@ ENDED_BY = {
     "adapters/vif/hostdev.py:HostdevVif.functions": MEMORY,
     "adapters/vif/hybrid.py:_make_bridge": MEMORY,
     "adapters/vif/links.py:quieten": MEMORY,
-    "adapters/sql/journal_rows.py:forgettable": "no file: a part of a query",
+    "adapters/sql/journal_rows.py:_forgettable": "no file: a part of a query",
     "kit/mounts.py:_learn": "in a thread of on_disk",
     "kit/mounts.py:_note_link": "the same",
     "kit/mounts.py:_mounts": MEMORY,
