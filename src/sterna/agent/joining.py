@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
-from sterna.domain.errors import BadRequest, SternaError
+from sterna.domain.errors import BadRequest, SternaError, Unreachable
 from sterna.domain.trust.certificates import is_due
 from sterna.domain.trust.join_token import JoinToken
 from sterna.domain.trust.joining import JoinRequest
 from sterna.kit.tasks import no_leaks
+from sterna.kit.threads import in_thread
 from sterna.ports.clock import Clock
 from sterna.ports.identity import JoinDesk, OwnIdentity
 
@@ -18,6 +20,12 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 3600.0
 """How often it is looked whether the certificate is due, and tried again where renewing failed: a month is left."""
+
+
+FILES_S = 15.0
+"""Longer than a command that changes the folder is waited for."""
+
+T = TypeVar("T")
 
 
 async def join(
@@ -38,6 +46,15 @@ async def join(
     own.accept(await desk.join(request, ca), token.host, token.fingerprint, clock.now())
 
 
+async def _of_files(act: Callable[[], T]) -> T:
+    """In a thread: a command may hold the folder for seconds, and a disk may hang. Raises Unreachable."""
+    try:
+        return await in_thread(act, name="sterna-renewal", limit_s=FILES_S)
+    except TimeoutError as error:
+        fix = "see that the disk of the identity's folder answers"
+        raise Unreachable(f"the files of its own certificate: {error}", fix=fix) from error
+
+
 class Renewal:
     """Renews this host's certificate while its agent runs. `renewed` is called after each."""
 
@@ -48,20 +65,21 @@ class Renewal:
 
     async def look(self) -> bool:
         """Renew it if it is due. Raises SternaError where that fails; the present one stays in force."""
-        due = is_due(*self._own.validity(), self._clock.now())
+        due = is_due(*await _of_files(self._own.validity), self._clock.now())
         if due:
             await self._renew()
         if self._untold:
-            self._renewed()
+            await _of_files(self._renewed)
             self._untold = False
         return due
 
     async def _renew(self) -> None:
-        name, trusted = self._own.name(), self._own.fingerprint()
-        answer = await self._desk.renew(self._own.renewal(), self._own.ca())
-        self._own.accept(answer, name, trusted, self._clock.now())
-        self._untold = True
-        _, until = self._own.validity()
+        own, now = self._own, self._clock.now()
+        name, trusted, ca = await _of_files(lambda: (own.name(), own.fingerprint(), own.ca()))
+        answer = await self._desk.renew(await _of_files(own.renewal), ca)
+        self._untold = True  # also where it is written after all, when nobody waits for it any more
+        await _of_files(lambda: own.accept(answer, name, trusted, now))
+        _, until = await _of_files(own.validity)
         log.info("this host's certificate was renewed", until=f"{until:%Y-%m-%d}")
 
     async def run(self) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import ssl
 import stat
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.x509 import fingerprint, read_certificates
+from sterna.agent import joining
 from sterna.agent.joining import Renewal, join
 from sterna.domain.errors import BadRequest, Conflict, NotFound, SternaError, Unreachable
 from sterna.domain.trust.join_token import JoinToken
@@ -260,6 +264,55 @@ async def test_a_new_certificate_is_shown_again_where_that_failed(
     assert told == ["told", "told"]
     await renewal.look()
     assert len(told) == 2
+
+
+@pytest.mark.parametrize("what", ["validity", "renewal", "accept", "renewed"])
+async def test_a_renewal_holds_up_nothing_else(
+    what: str, authority: Authority, tmp_path: Path, calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder may be locked by a command for seconds, or be on a disk that hangs."""
+    own, goes_on = joined(authority, HOST1, tmp_path / "host"), threading.Event()
+
+    def slow(*args: Any) -> Any:
+        assert goes_on.wait(10), "the event loop waits for it"
+        return usual(*args)
+
+    def renewed() -> None:
+        if what == "renewed":
+            slow()
+
+    usual = getattr(own, what, lambda: None)
+    if what != "renewed":
+        monkeypatch.setattr(own, what, slow)
+    calendar.at += timedelta(days=61)
+    looking = asyncio.create_task(Renewal(Desk(authority), own, calendar, renewed).look())
+    asyncio.get_running_loop().call_later(0.2, goes_on.set)
+    assert await looking is True
+
+
+async def test_a_certificate_that_came_late_is_shown_at_the_next_look(
+    authority: Authority, tmp_path: Path, calendar: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs is not waited for without an end; once it answers, the certificate is there."""
+    own, told, hangs = joined(authority, HOST1, tmp_path / "host"), list[str](), threading.Event()
+    usual, written = own.accept, threading.Event()
+
+    def accept(*args: Any) -> None:
+        hangs.wait(10)
+        usual(*args)
+        written.set()
+
+    monkeypatch.setattr(joining, "FILES_S", 0.5)
+    monkeypatch.setattr(own, "accept", accept)
+    renewal = Renewal(Desk(authority), own, calendar, lambda: told.append("renewed"))
+    calendar.at += timedelta(days=61)
+    with pytest.raises(Unreachable, match="its own certificate"):
+        await renewal.look()
+    assert told == []
+    hangs.set()
+    assert written.wait(10)
+    assert await renewal.look() is False
+    assert told == ["renewed"]
 
 
 async def test_a_removed_host_is_not_renewed(authority: Authority, tmp_path: Path, calendar: Calendar) -> None:
