@@ -145,7 +145,8 @@ class Doorkeeper:
             return await send({"type": "websocket.close", "code": 1008})
         state = scope.setdefault("state", {})
         peer: Peer | None = state.get("peer")
-        state |= {"request_id": uuid4().hex, "origin": _origin(scope, peer), "actor": None, "logged": False}
+        state |= {"request_id": uuid4().hex, "origin": _origin(scope, peer), "actor": None}
+        state |= {"logged": False, "status": 500}
         send = self._marked(send, state)
         try:
             browsers.check_host(scope, self._doors.names)
@@ -157,8 +158,7 @@ class Doorkeeper:
         try:
             await self._app(scope, _limited(receive), send)
         except Exception:
-            if state["logged"]:
-                await self._controller.users.answered(state["request_id"], 500)
+            await self._log_answer(state)
             raise
 
     async def _who(self, scope: Scope, peer: Peer | None) -> Actor | None:
@@ -195,17 +195,23 @@ class Doorkeeper:
         await answer(scope, receive, send)
 
     def _marked(self, send: Send, state: dict[str, Any]) -> Send:
-        """What is sent has the request's id, and its status is logged where the request was."""
+        """What is sent has the request's id. Its status is logged behind it: no client waits for that line."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-Id"] = state["request_id"]
-                if state["logged"]:
-                    state["logged"] = False
-                    await self._controller.users.answered(state["request_id"], message["status"])
+                state["status"] = message["status"]
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                await self._log_answer(state)
 
         return sending
+
+    async def _log_answer(self, state: dict[str, Any]) -> None:
+        """How the request was answered, where the request is in the log; once."""
+        if state["logged"]:
+            state["logged"] = False
+            await self._controller.users.answered(state["request_id"], state["status"])
 
 
 def _limited(receive: Receive) -> Receive:
