@@ -7,6 +7,8 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import structlog
@@ -99,6 +101,15 @@ def visitors_of(settings: KeystoneSettings) -> Visitors | None:
     return Visitors(users, SystemClock(), f"{settings.project}@{settings.project_domain}", settings.roles)
 
 
+@contextmanager
+def sockets_of(settings: ControllerSettings, fd: int | None) -> Iterator[list[socket.socket]]:
+    """As `listening`; a resolver that does not answer about `listen` is logged."""
+    with ExitStack() as stack:
+        with warn_when_slow("the resolver, for `listen`,", "set `listen` to an address, or see that DNS answers"):
+            sockets = stack.enter_context(listening(settings, fd))
+        yield sockets
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
@@ -131,5 +142,5 @@ def run_controller(config: Path, fd: int | None = None) -> None:
             raise Permanent("the controller could not start", fix="its log, above, says why")
 
     fleet = _records(settings.database)
-    with listening(settings, fd) as sockets:
+    with sockets_of(settings, fd) as sockets:
         run_on_loop(run(sockets))
