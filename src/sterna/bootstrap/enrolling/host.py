@@ -29,7 +29,11 @@ def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_j
             print_json({"host": name, "token": token.word, "fingerprint": token.fingerprint})
             return
         typer.echo(token.word)
-        err.print(f"on {name}, within {MINUTES} minutes: sterna agent join TOKEN --server https://CONTROLLER")
+        err.print(
+            f"within {MINUTES} minutes, on {name}: sterna agent request {name} --out {name}.csr", soft_wrap=True
+        )
+        err.print(f"here: sterna ca sign {name}.csr --out {name}.crt", soft_wrap=True)
+        err.print(f"on {name}: sterna agent join TOKEN --certificate {name}.crt", soft_wrap=True)
         if not address:
             err.print("no --address was given: what it had before is kept, or the certificate serves the bus only")
 
