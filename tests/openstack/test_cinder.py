@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.openstack import session
+from sterna.adapters.openstack import login, session
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.volumes.cinder.volumes import CinderVolumes, Connector
 from sterna.domain.errors import Temporary, Unknown
@@ -99,7 +99,8 @@ def scene(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
         return await threads.in_thread(entered, **limits)
 
-    monkeypatch.setattr(session, "in_thread", there)
+    for module in (session, login):
+        monkeypatch.setattr(module, "in_thread", there)
     script = tmp_path / "qemu-img"
     script.write_text(f'#!/bin/sh\nexec nsenter --target {servers.outer.init.pid} --net qemu-img "$@"\n')
     script.chmod(0o755)
