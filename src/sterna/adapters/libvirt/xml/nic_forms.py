@@ -251,7 +251,7 @@ def read_vlan(interface: Element) -> int | None:
 
 
 def form_of(nic: DestinationNic) -> Form:
-    """Raises Permanent for a plug type that libvirt is not told of by this version."""
+    """Raises Permanent for a plug type that this version cannot describe to libvirt."""
     if nic.plug not in FORMS:
         raise Permanent(f"NIC {nic.mac}: no form of libvirt's is known for {nic.plug!r}")
     return FORMS[nic.plug]
