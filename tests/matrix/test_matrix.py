@@ -106,6 +106,10 @@ ONCE_FAILED = (
     "postcopy|switched|world: host2 domain running (migrated) #1=link-both-60s",
     "postcopy|switched-and-cut|world: host1 domain paused (postcopy) #2=qemu-host1",
     "postcopy-transient|switched-and-cut|world: host1 domain paused (postcopy) #2=power-host1-30s",
+    "full|ended-unseen|host1: cast-post-live-migration/storage.directories_of before #1=permanent",
+    "postcopy|switched-and-destination-lost|"
+    "host1: cast-post-live-migration/storage.directories_of before #1=permanent|"
+    "host2: call migration_fate answered #1=kill-3s",
 )
 
 

@@ -109,14 +109,17 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
 
     async def plan(self, ctx: Context) -> FilesToRemove:
         """Only what this host's journal says was local to it: the disks that were copied, and their folder."""
+        files = tuple(d.path for d in ctx.vm_before().disks if d.local and d.path)
+        return FilesToRemove(files=files, directories=await self._directories(ctx))
+
+    async def _directories(self, ctx: Context) -> tuple[str, ...]:
+        """The VM's folder here; none where the file system does not say: nothing waits for it."""
         vm = ctx.vm_before()
-        files = tuple(d.path for d in vm.disks if d.local and d.path)
         try:
-            directories = await ctx.host.storage.directories_of(vm.uuid)
-        except (StorageSilent, Permanent) as error:  # whatever is there stays: nothing waits for it
-            log.warning("its folder is left", vm=vm.name, migration=ctx.migration.id, why=error.message)
-            directories = ()
-        return FilesToRemove(files=files, directories=directories)
+            return await ctx.host.storage.directories_of(vm.uuid)
+        except (StorageSilent, Permanent) as error:
+            log.warning("its folder is not known", vm=vm.name, migration=ctx.migration.id, why=error.message)
+            return ()
 
     async def do(self, ctx: Context, plan: FilesToRemove) -> VmRemoved:
         """Prove, then forget the definition, then remove the files. Raises Temporary while proof is missing.
@@ -133,6 +136,8 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
         state = await removal.private_state(ctx, vm)
         await ctx.host.hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch, remove=state)
         known = {d.path: d.identity for d in vm.disks if d.path and d.identity}
+        if not plan.directories:  # none, or the file system did not say: by now it may
+            plan = FilesToRemove(files=plan.files, directories=await self._directories(ctx))
         removed = await removal.remove(ctx, plan, known)
         for path, why in removed.kept.items():
             log.warning("not removed", path=path, why=why, vm=vm.name, migration=ctx.migration.id)
