@@ -15,6 +15,7 @@ from sterna.domain.copying import JobSample
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Entry, Migration
 from sterna.domain.model import Data, GuestState, Value
+from sterna.domain.nova import NovaFacts
 from sterna.domain.progress import Progress
 from sterna.domain.status import Status
 from sterna.ports.access import AccessRecords
@@ -26,6 +27,8 @@ class HostRecord(Value):
     facts: HostFacts
     """As its last beacon that was stored said; `facts.host_uuid` is what the name is pinned to."""
     maintenance: bool = False
+    maintenance_reason: str = ""
+    """What whoever put it into maintenance said."""
     seen_at: str
     """ISO 8601 UTC, the controller's clock, of the last beacon that was stored."""
     boot: str = ""
@@ -56,6 +59,9 @@ class VmRecord(Value):
     state: GuestState
     memory_bytes: int | None = None
     vcpus: int | None = None
+    nova: NovaFacts | None = None
+    volumes: tuple[str, ...] = ()
+    """As in `VmSummary`."""
     observed_at: str = ""
     """ISO 8601 UTC, the controller's clock; '' where it was never listed."""
     migration_id: str | None = None
@@ -103,10 +109,13 @@ class EntryRecord(Value):
 
 
 class VmChange(Value):
-    """What an entry says of the VM itself (F8)."""
+    """What an entry says of the VM itself: F8, or that its migration is completed."""
 
     host: str
-    state: GuestState
+    state: GuestState | None = None
+    """None: as it is known."""
+    holder: str = ""
+    """Only while this migration holds the VM; '': whoever does."""
 
 
 class Effect(Value):
@@ -159,7 +168,7 @@ class Fleet(AccessRecords, Protocol):
     async def save_host(self, facts: HostFacts, boot: str, at: str) -> HostRecord:
         """Store what a beacon said; the first one pins the name. Raises Conflict on another host UUID."""
 
-    async def set_maintenance(self, name: str, on: bool) -> HostRecord:
+    async def set_maintenance(self, name: str, on: bool, reason: str = "") -> HostRecord:
         """Raises NotFound."""
 
     async def set_dead(self, name: str, at: str) -> HostRecord:

@@ -37,6 +37,32 @@ async def test_a_whole_run_is_projected(world: World) -> None:
     assert "@startuml" in await world.controller.diagram("m1")
 
 
+async def test_a_vm_is_on_its_new_host_as_soon_as_it_is_free(world: World) -> None:
+    """The source's journal may be read to its end before the destination's: who polls until the VM is free reads
+    its host then."""
+    await world.controller.inventory.vms()
+    world.a.write(good_source(MOVE))
+    world.b.write(good_destination(MOVE))
+    await world.controller.projector.pull("a")
+    (vm,) = await world.fleet.vms_called(uuid(1))
+    assert (vm.host, vm.state, vm.migration_id) == ("b", GuestState.RUNNING, None)
+
+
+async def test_an_old_migration_that_is_read_again_moves_no_vm(world: World) -> None:
+    world.a.write(good_source(MOVE))
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    world.b.vms[uuid(1)] = world.a.vms.pop(uuid(1))
+    await world.controller.inventory.vms()
+    back = MOVE.model_copy(update={"id": "m2", "source": "b", "destination": "a", "epoch": 8})
+    world.b.write(Book(Role.SOURCE, migration=back).accepted())
+    await world.pull()
+    await world.fleet.reread("a")
+    await world.controller.projector.pull("a")
+    (vm,) = await world.fleet.vms_called(uuid(1))
+    assert (vm.host, vm.migration_id) == ("b", "m2")
+
+
 async def test_the_reason_says_what_is_tried_again_or_waited_for_while_it_is(world: World) -> None:
     def told() -> Book:
         return Book(Role.SOURCE, migration=MOVE)

@@ -66,11 +66,12 @@ def save_host(c: Connection, facts: HostFacts, boot: str, at: str) -> HostRecord
     return new
 
 
-def set_maintenance(c: Connection, name: str, on: bool) -> HostRecord:
+def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostRecord:
     """See ports.fleet.Fleet.set_maintenance."""
-    old = required_host(c, name)
-    c.execute(update(hosts).where(hosts.c.name == name).values(maintenance=on))
-    return old.model_copy(update={"maintenance": on})
+    new = required_host(c, name).model_copy(update={"maintenance": on, "maintenance_reason": reason if on else ""})
+    values = {"maintenance": on, "document": rows.host_values(new)["document"]}
+    c.execute(update(hosts).where(hosts.c.name == name).values(values))
+    return new
 
 
 def set_dead(c: Connection, name: str, at: str) -> HostRecord:
@@ -296,17 +297,22 @@ def _project(c: Connection, known: dict[str, Migration], apply: Apply, host: str
 
 
 def _change_vm(c: Connection, effect: Effect, at: str) -> None:
-    migration = effect.record.migration
+    migration, change = effect.record.migration, effect.vm
+    old = _vm(c, migration.vm_uuid)
+    if change is not None and change.holder and (old is None or old.migration_id != change.holder):
+        change = None
     if effect.holds is False:
         _free(c, migration.id)
-    if effect.vm is None and not effect.holds:
+    if change is None and not effect.holds:
         return
-    old = _vm(c, migration.vm_uuid)
     new = old or VmRecord(
         uuid=migration.vm_uuid, name=migration.vm_name, host=migration.source, state=GuestState.UNKNOWN
     )
     if effect.holds:
         new = new.model_copy(update={"migration_id": migration.id})
-    if effect.vm is not None:
-        new = new.model_copy(update={"host": effect.vm.host, "state": effect.vm.state, "observed_at": at})
+    elif effect.holds is False and new.migration_id == migration.id:
+        new = new.model_copy(update={"migration_id": None})
+    if change is not None:
+        state = new.state if change.state is None else change.state
+        new = new.model_copy(update={"host": change.host, "state": state, "observed_at": at})
     _put_vm(c, old, new)

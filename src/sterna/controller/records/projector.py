@@ -53,7 +53,8 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
                 log.warning("a different migration has the same id", migration=record.id, source=migration.source)
                 return Effect(record=record)
             accepted = record.model_copy(update={"migration": migration, "accepted": True, "reason": "accepted"})
-            return Effect(record=accepted, holds=True)
+            read_again = record.accepted and record.status.final
+            return Effect(record=accepted, holds=None if read_again else True)
         case Kind.STATUS:
             return _status(record, entry)
         case Kind.COMPENSATING:
@@ -128,7 +129,17 @@ def _status(record: MigrationRecord, entry: Entry) -> Effect:
         "progress": with_status(record.progress, status),
         "finished_at": entry.at if status.final else None,
     }
-    return Effect(record=record.model_copy(update=change), holds=False if status.final else None)
+    return Effect(
+        record=record.model_copy(update=change),
+        vm=_moved(record) if status is Status.COMPLETED else None,
+        holds=False if status.final else None,
+    )
+
+
+def _moved(record: MigrationRecord) -> VmChange:
+    """The VM is free again on its new host, in one transaction: F8 is in the destination's journal, which may be
+    read later."""
+    return VmChange(host=record.migration.destination, holder=record.id)
 
 
 def _from_destination(record: MigrationRecord, host: str, entry: Entry) -> Effect:
