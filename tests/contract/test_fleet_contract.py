@@ -89,7 +89,11 @@ async def test_what_an_operator_says_of_a_host_is_kept_over_its_beacons(fleet: S
     assert back == await fleet.host("a")
     assert (back.maintenance, back.dead_at, back.back_at) == (True, AT, LATER)
     assert (await fleet.set_dead("a", "")).back_at == ""
-    assert not (await fleet.set_maintenance("a", False)).maintenance
+    assert (await fleet.set_maintenance("a", True, "new fans")).maintenance_reason == "new fans"
+    assert (await fleet.save_host(facts("a", 0), "life-3", LATER)).maintenance_reason == "new fans"
+    assert (await fleet.host("a")).maintenance_reason == "new fans"
+    off = await fleet.set_maintenance("a", False, "fans are new")
+    assert (off.maintenance, off.maintenance_reason) == (False, "")
     for unknown in (fleet.host("z"), fleet.set_maintenance("z", True), fleet.set_dead("z", AT)):
         with pytest.raises(NotFound):
             await unknown

@@ -21,6 +21,7 @@ from sterna.api.fleet_models import (
 from sterna.api.problems import documented
 from sterna.api.serving import Served
 from sterna.domain.access import Action
+from sterna.domain.plain_text import printable
 
 router = APIRouter(prefix="/v1")
 _READ = [needs(Action.READ)]
@@ -43,7 +44,8 @@ async def show_host(name: str, controller: Served) -> HostOut:
               dependencies=[needs(Action.MAINTENANCE)], responses=documented(404, 422))  # fmt: skip
 async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
     """A host in maintenance takes no VMs. Its own keep running."""
-    return HostOut.of(await controller.registry.set_maintenance(name, change.maintenance), controller.bus_state())
+    host = await controller.registry.set_maintenance(name, change.maintenance, printable(change.reason))
+    return HostOut.of(host, controller.bus_state())
 
 
 @router.get("/hosts/{name}/declare-dead", summary="What declaring a host dead would do", tags=["hosts"],

@@ -29,6 +29,7 @@ def _version(encoded: int) -> str:
 
 
 _NOT_FACTS = {"libvirt_version", "qemu_version", "maintenance", "reason", "reason_since", "fix", "bus_since"}
+LONGEST_REASON = 255
 
 
 class BusOut(BaseModel):
@@ -56,6 +57,7 @@ class HostOut(BaseModel):
         "an operator, and silent since."
     )
     maintenance: bool = Field(description="True: it takes no VMs. Its own keep running.")
+    maintenance_reason: str | None = Field(description="What whoever put it into maintenance said.")
     seen_at: str = Field(description="ISO 8601 UTC, of the last beacon.")
     reason: str | None = Field(
         description="Why it is not up and since when, as far as this controller can know; null where it is."
@@ -88,6 +90,7 @@ class HostOut(BaseModel):
             declared_dead_at=host.dead_at or None,
             back_at=host.back_at or None,
             maintenance=host.maintenance,
+            maintenance_reason=host.maintenance_reason or None,
             seen_at=host.seen_at,
             reason=trouble.why if trouble else None,
             reason_since=trouble.since if trouble else None,
@@ -110,6 +113,7 @@ class HostPatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     maintenance: bool
+    reason: str = Field(default="", max_length=LONGEST_REASON, description="Why; shown while it is in maintenance.")
 
 
 class DeadIn(BaseModel):

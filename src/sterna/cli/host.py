@@ -20,12 +20,13 @@ host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
 def maintenance(
     name: HostArg,
     on: Annotated[bool, typer.Option("--on/--off", help="In maintenance a host takes no VMs.")] = True,
+    reason: Annotated[str, typer.Option(help="Why: shown while it is in maintenance.")] = "",
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a host into maintenance, or take it out. Its VMs keep running."""
     with plain_errors():
-        answer = client_of(api).patch(path_of("hosts", name), {"maintenance": on})
+        answer = client_of(api).patch(path_of("hosts", name), {"maintenance": on, "reason": reason})
         print_json(answer) if as_json else show_hosts([answer])
 
 

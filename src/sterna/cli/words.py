@@ -172,6 +172,8 @@ def host_notes(listed: list[Json]) -> list[str]:
     lines = []
     for host in listed:
         notes = []
+        if host.get("maintenance_reason"):
+            notes.append(f"in maintenance: {host['maintenance_reason']}")
         if host.get("declared_dead_at"):
             notes.append(f"declared dead {host['declared_dead_at'][:19]}")
         if host.get("back_at"):

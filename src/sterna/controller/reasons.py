@@ -78,10 +78,11 @@ def source_degraded(vm: str, host: str, trouble: Trouble) -> Refusal:
     return Refusal(code=SOURCE_DEGRADED, message=message, fix=trouble.fix)
 
 
-def in_maintenance(host: str) -> Refusal:
+def in_maintenance(host: str, reason: str = "") -> Refusal:
     """An operator wants no VMs there."""
     fix = f"`sterna host maintenance {host} --off`, or choose another host"
-    return Refusal(code=MAINTENANCE, message=f"{host} is in maintenance", fix=fix)
+    why = f" ({reason})" if reason else ""
+    return Refusal(code=MAINTENANCE, message=f"{host} is in maintenance{why}", fix=fix)
 
 
 def under_way(vm: str, migration_id: str) -> Refusal:

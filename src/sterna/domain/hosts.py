@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from sterna.domain.model import GuestState, Value
+from sterna.domain.nova import NovaFacts
 
 
 class Transport(StrEnum):
@@ -45,6 +46,10 @@ class VmSummary(Value):
     state: GuestState
     memory_bytes: int
     vcpus: int
+    nova: NovaFacts | None = None
+    """None where its definition has nothing of Nova's, or its agent is older."""
+    volumes: tuple[str, ...] = ()
+    """Serials of its disks that are UUIDs: volumes of Cinder, as Nova writes them."""
 
 
 class HostFacts(Value):

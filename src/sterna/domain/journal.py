@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import ValidationError
+
 from sterna.domain.model import Data, Value
 
 JOURNAL_VERSION = 1
@@ -51,6 +53,17 @@ class Kind(StrEnum):
     """Nothing is left to do for this migration on this host."""
 
 
+REQUESTER = "requester"
+"""In a migration's options: the `Requester`, where a user of a cloud asked for it."""
+
+
+class Requester(Value):
+    """The user of a cloud who asked for a migration, by Keystone's ids."""
+
+    user_id: str
+    project_id: str
+
+
 class Migration(Value):
     """One migration, the same words on every host and in every record."""
 
@@ -70,6 +83,15 @@ class Migration(Value):
     """ISO 8601 UTC, the source's clock."""
     requested_by: str = ""
     """Who asked the API for it, `token:NAME` or `user:NAME`; '' where that is not known."""
+
+    @property
+    def requester(self) -> Requester | None:
+        """None where it was not asked for by a user of a cloud."""
+        found = self.options.get(REQUESTER)
+        try:
+            return None if found is None else Requester.model_validate(found)
+        except ValidationError:  # another version's
+            return None
 
 
 class Entry(Value):

@@ -24,6 +24,9 @@ class Asked(Value):
     """What it is about: a VM, a host, a migration, a token."""
     body: Data = {}
     """What was asked for in the words of the API."""
+    user_id: str = ""
+    project_id: str = ""
+    """Of a user of Keystone, through the Compute API; '' elsewhere."""
 
 
 class LogRecord(Value):

@@ -16,6 +16,9 @@ class Visitor(Value):
     """`PROJECT@DOMAIN` that the roles are for; '' where they are for none."""
     roles: tuple[str, ...] = ()
     """As the service calls them."""
+    user_id: str = ""
+    project_id: str = ""
+    """'' where the roles are for no project."""
     expires_at: str
     """ISO 8601."""
 

@@ -34,7 +34,9 @@ async def test_hosts(api: Api) -> None:
 
 async def test_maintenance(api: Api) -> None:
     answer = await api.http.patch("/v1/hosts/b", json={"maintenance": True})
-    assert answer.json()["maintenance"] is True
+    assert (answer.json()["maintenance"], answer.json()["maintenance_reason"]) == (True, None)
+    said = {"maintenance": True, "reason": "new \x1b[31mfans"}
+    assert (await api.http.patch("/v1/hosts/b", json=said)).json()["maintenance_reason"] == "new \\x1b[31mfans"
     problem = await api.problem("POST", "/v1/migrations", 422, json=body())
     assert problem["type"] == "urn:sterna:problem:refused"
     assert [r["code"] for r in problem["reasons"]] == ["destination-in-maintenance"]

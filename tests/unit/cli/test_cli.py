@@ -69,6 +69,7 @@ async def _forget(fleet: Served) -> None:
 
 def test_maintenance(sterna) -> None:  # type: ignore[no-untyped-def]
     assert " yes " in sterna("host", "maintenance", "b", "--on").stdout
+    assert "b: in maintenance: new fans" in sterna("host", "maintenance", "b", "--reason", "new fans").stdout
     refused = sterna("migrate", "web1", "--to", "b", code=3)
     assert refused.stdout == ""
     assert "b is in maintenance" in refused.stderr and "fix: `sterna host maintenance b --off`" in refused.stderr

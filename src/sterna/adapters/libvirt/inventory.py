@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import libvirt
 
@@ -18,12 +19,13 @@ from sterna.adapters.libvirt.reading import load_of, read_vm, refusals_of
 from sterna.adapters.libvirt.seen import seen
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
+from sterna.adapters.libvirt.xml.cloud import read_nova, read_volumes
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.render import render_live
 from sterna.domain import standing
 from sterna.domain.claims import Claim
 from sterna.domain.copying import CopyPlan, GuestLoad
-from sterna.domain.errors import Unreachable
+from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.model import Observation, Refusal, Vm
 from sterna.domain.references import Kind, translations
@@ -65,9 +67,7 @@ class LibvirtInventory(LibvirtHost):
             found = []
             for domain in conn.listAllDomains():
                 try:
-                    memory_kib, vcpus = domain.info()[1], domain.info()[3]
-                    summary = {"uuid": domain.UUIDString(), "name": domain.name(), "state": state_of(domain)[0]}
-                    found.append(VmSummary(**summary, memory_bytes=memory_kib * 1024, vcpus=vcpus))
+                    found.append(_summary(domain))
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                         raise  # else it ended while we looked
@@ -248,3 +248,20 @@ def _free_bytes(directory: str) -> int | None:
     except (OSError, RuntimeError):  # a TimeoutError is an OSError; RuntimeError: no thread is left
         return None
     return numbers.f_bavail * numbers.f_frsize
+
+
+def _summary(domain: Any) -> VmSummary:
+    """Raises libvirtError, also where the domain has ended meanwhile."""
+    memory_kib, vcpus = domain.info()[1], domain.info()[3]
+    summary = VmSummary(
+        uuid=domain.UUIDString(),
+        name=domain.name(),
+        state=state_of(domain)[0],
+        memory_bytes=memory_kib * 1024,
+        vcpus=vcpus,
+    )
+    try:
+        definition = parse_xml(domain.XMLDesc())
+    except Permanent:  # one definition that cannot be read hides no other VM
+        return summary
+    return summary.model_copy(update={"nova": read_nova(definition), "volumes": read_volumes(definition)})

@@ -100,9 +100,9 @@ class SqlFleet:
         """Store what a beacon said. Raises Conflict on another host UUID."""
         return await self._write(statements.save_host, facts, boot, at)
 
-    async def set_maintenance(self, name: str, on: bool) -> HostRecord:
+    async def set_maintenance(self, name: str, on: bool, reason: str = "") -> HostRecord:
         """Raises NotFound."""
-        return await self._write(statements.set_maintenance, name, on)
+        return await self._write(statements.set_maintenance, name, on, reason)
 
     async def set_dead(self, name: str, at: str) -> HostRecord:
         """Raises NotFound."""

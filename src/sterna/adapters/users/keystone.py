@@ -45,5 +45,7 @@ def _visitor(token: Any) -> Visitor:
         name=f"{user['name']}@{user['domain']['name']}",
         project=f"{project['name']}@{project['domain']['name']}" if project else "",
         roles=tuple(role["name"] for role in token.get("roles", ())),
+        user_id=user["id"],
+        project_id=project.get("id") or "",
         expires_at=token["expires_at"],
     )

@@ -75,7 +75,7 @@ class MigrateVm:
         request = request.model_copy(update={"id": request.id or str(uuid4())})
         first, task = self._under_way.get(request.id, (None, None))
         if task is not None:
-            if first is None or first.model_copy(update={"requested_by": request.requested_by}) != request:
+            if first is None or first.asking_as(request) != request:
                 raise _other_request(request.id)
             record, _ = await asyncio.shield(task)
             return record, True
@@ -228,7 +228,7 @@ class MigrateVm:
             against = reasons.destination_degraded if host.up else reasons.destination_down
             found.append(against(name, trouble))
         if host.maintenance and not (vm is not None and vm.host == name):
-            found.append(reasons.in_maintenance(name))
+            found.append(reasons.in_maintenance(name, host.maintenance_reason))
         return found
 
     async def _check(self, vm: VmRecord, destination: str, options: Data) -> list[Refusal]:

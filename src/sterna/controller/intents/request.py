@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.domain.errors import Refused
 from sterna.domain.forecast import EXPECTATIONS, Expectations
-from sterna.domain.journal import Migration
+from sterna.domain.journal import REQUESTER, Migration, Requester
 from sterna.domain.model import Data, Value
 from sterna.domain.objective import OBJECTIVE, Asked, objective
 from sterna.ports.fleet import VmRecord
@@ -25,6 +25,12 @@ class MigrateRequest(Value):
     """`prepare` or `copy`: everything up to there is done and undone again."""
     requested_by: str = ""
     """Who asks. The same request of somebody else is the same request."""
+    requester: Requester | None = None
+    """The same, by Keystone's ids, where it is a user of a cloud."""
+
+    def asking_as(self, other: MigrateRequest) -> MigrateRequest:
+        """The same request, of who makes the other one."""
+        return self.model_copy(update={"requested_by": other.requested_by, "requester": other.requester})
 
     @property
     def options(self) -> Data:
@@ -35,6 +41,8 @@ class MigrateRequest(Value):
         options: Data = {OBJECTIVE: wanted.model_dump(mode="json")}
         if self.rehearse:
             options["rehearse"] = self.rehearse
+        if self.requester is not None:
+            options[REQUESTER] = self.requester.model_dump(mode="json")
         return options
 
 

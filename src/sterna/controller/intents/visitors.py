@@ -33,9 +33,7 @@ class Visitors:
     async def holder(self, token: str) -> Actor:
         """Raises Unauthenticated for a token that the service does not know, Forbidden for a user without a role
         here, Unreachable."""
-        visitor = await self._visitor(token) if TOKEN.fullmatch(token) else None
-        if visitor is None or self._has_expired(visitor):
-            raise Unauthenticated("Keystone does not know this token, or it has expired", fix="get a new one")
+        visitor = await self.visitor(token)
         name = f"keystone:{printable(visitor.name)}"
         role = highest(self._roles[one] for one in visitor.roles if one in self._roles)
         if visitor.project != self._project or role is None:
@@ -45,6 +43,13 @@ class Visitors:
                 f"{', '.join(sorted(self._roles))}",
             )
         return Actor(name=name, role=role)
+
+    async def visitor(self, token: str) -> Visitor:
+        """Of whatever project. Raises Unauthenticated for a token that the service does not know, Unreachable."""
+        visitor = await self._visitor(token) if TOKEN.fullmatch(token) else None
+        if visitor is None or self._has_expired(visitor):
+            raise Unauthenticated("Keystone does not know this token, or it has expired", fix="get a new one")
+        return visitor
 
     async def _visitor(self, token: str) -> Visitor | None:
         key, now_ms = digest_of(token), self._clock.monotonic_ms()

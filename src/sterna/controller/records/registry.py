@@ -43,6 +43,8 @@ class Host(Value):
     facts: HostFacts
     up: bool
     maintenance: bool
+    maintenance_reason: str = ""
+    """What whoever put it into maintenance said; '' where nothing was said."""
     seen_at: str
     """ISO 8601 UTC, the controller's clock, of the last beacon."""
     boot: str = ""
@@ -216,10 +218,10 @@ class Registry:
                 raise
             return self._never_described(name)
 
-    async def set_maintenance(self, name: str, on: bool) -> Host:
+    async def set_maintenance(self, name: str, on: bool, reason: str = "") -> Host:
         """In maintenance a host is nobody's destination; what runs there stays. Raises NotFound."""
-        host = self._view(await self._fleet.set_maintenance(name, on))
-        log.info("maintenance changed", host=name, on=on)
+        host = self._view(await self._fleet.set_maintenance(name, on, reason))
+        log.info("maintenance changed", host=name, on=on, why=reason)
         return host
 
     async def set_dead(self, name: str, at: str) -> Host:
@@ -255,6 +257,7 @@ class Registry:
             answers=self.answers(record.name),
             trouble=trouble,
             maintenance=record.maintenance,
+            maintenance_reason=record.maintenance_reason,
             seen_at=seen_at,
             boot=heard.boot if heard else record.boot,
             dead_at=record.dead_at,

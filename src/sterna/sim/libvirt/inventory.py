@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from sterna.domain.claims import Claim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad
 from sterna.domain.errors import NotFound, Permanent
@@ -46,6 +48,7 @@ class SimInventory(SimPart):
                 state=d.state,
                 memory_bytes=d.definition.memory_bytes,
                 vcpus=d.definition.vcpus,
+                volumes=tuple(dict.fromkeys(x.volume_id for x in d.definition.disks if _is_uuid(x.volume_id))),
             )
             for d in here.domains.values()
         ]
@@ -158,3 +161,7 @@ class SimInventory(SimPart):
         """Statistics of the guest's last finished migration as this host saw it."""
         domain = (await self._called()).domains.get(uuid)
         return domain.completed if domain is not None else None
+
+
+def _is_uuid(serial: str | None) -> TypeGuard[str]:
+    return serial is not None and len(serial) == 36
