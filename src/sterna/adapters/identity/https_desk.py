@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import ValidationError
 
+from sterna.adapters.identity.x509 import pem_of, read_certificates
 from sterna.domain.errors import BadRequest, SternaError, Unreachable, from_wire
 from sterna.domain.model import Data
 from sterna.domain.trust.identities import CONTROLLER_SERVICE
@@ -42,7 +43,10 @@ class HttpsDesk:
         found = answer.get("ca")
         if not isinstance(found, str):
             raise self._strange("it sends no certificate")
-        return found
+        certificates = read_certificates(found, f"the answer of {self._server}")
+        if len(certificates) != 1:  # TLS would trust all of them, and only one has the fingerprint
+            raise self._strange(f"it sends {len(certificates)} certificates for the one of the CA")
+        return pem_of(certificates[0]).decode()
 
     async def join(self, request: JoinRequest, ca: str) -> JoinAnswer:
         """The first certificate."""
