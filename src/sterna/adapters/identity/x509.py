@@ -75,7 +75,7 @@ def read_request(pem: str | bytes, where: str = "the request") -> x509.Certifica
     try:
         request = x509.load_pem_x509_csr(_bytes(pem, where))
         strong = isinstance(request.public_key(), ec.EllipticCurvePublicKey) and request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, InvalidSignature) as error:
         raise BadRequest(f"{where} is no certificate request (PEM)", fix=_MAKE) from error
     if not strong:
         raise BadRequest(f"{where} is not signed by its own key on an elliptic curve", fix=_MAKE)
@@ -92,7 +92,7 @@ def read_certificates(pem: str | bytes, where: str) -> list[x509.Certificate]:
     """All certificates in this text, at least one. Raises BadRequest."""
     try:
         return x509.load_pem_x509_certificates(_bytes(pem, where))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         fix = "give a file that begins with -----BEGIN CERTIFICATE-----"
         raise BadRequest(f"{where} has no certificate (PEM)", fix=fix) from error
 
@@ -167,7 +167,7 @@ def is_signed_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
     """Did this CA sign it, with its own key?"""
     try:
         certificate.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
         return False
     return True
 
