@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -77,6 +78,12 @@ class Guarded:
         async with asyncio.timeout(20):
             while not await self._listens():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
+
+    def reload(self) -> None:
+        """Have the running server read its configuration for everybody who is enrolled now."""
+        assert self.process is not None
+        self.configure()
+        self.process.send_signal(signal.SIGHUP)
 
     async def end(self) -> None:
         if self.process is not None and self.process.returncode is None:

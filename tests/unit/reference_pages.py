@@ -230,8 +230,11 @@ Requests need a token: `Authorization: Bearer TOKEN`, or HTTP basic authenticati
 On the controller's Unix socket no token is needed where [`[access]`](configuration.md) gives the user a role. Roles
 are `viewer`, `operator` and `admin`; each may do what the one before it may. A token of the role `neutron` may only
 post Neutron's events. Where `[access.keystone]` is set, a token of Keystone in `X-Auth-Token` does as well. Every
-answer has the id of its request in `X-Request-Id`. A body has at most 1 MiB. One user
-or token has at most 64 event streams.
+answer has the id of its request in `X-Request-Id`. A body has at most 1 MiB, and
+64 KiB without a known token. One user or token has at most 64 event streams.
+
+`/v1/ca`, `/v1/join` and `/v1/renewals` are for hosts that [join](../how-to/enrol.md). They need no token where the
+controller has the CA (`ca_folder`); elsewhere they are closed.
 
 Sizes are in bytes and rates in bytes/s. Durations are in ms or s, as the field's name says. A value that nobody has
 observed is `null`, never zero. Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details with

@@ -41,6 +41,8 @@ LONGEST_BODY = 4096
 LONGEST_TARGET = 255
 LARGEST_BODY = 2**20
 """In bytes. The longest request that makes sense, 200 of Neutron's events, has a tenth of it."""
+LARGEST_OF_ANYBODY = 2**16
+"""Of a request by somebody who is not known. A host that renews its certificate sends 5 KiB."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,15 @@ async def allow(request: Request, action: Action) -> None:
         await controller.users.asked(state["request_id"], actor, state["origin"], what)
         state["logged"] = True
     check(actor, action)
+
+
+async def log_joined(request: Request, holder: str) -> None:
+    """Log that this agent or controller has proven who it is, and gets a certificate. Raises Unreachable where that
+    is not possible: then it must not get it. Whoever has proven nothing is not in that log: it only grows."""
+    controller: Controller = request.app.state.controller
+    state = request.scope["state"]
+    await controller.users.joined(state["request_id"], holder, state["origin"])
+    state["logged"] = True
 
 
 async def _body(request: Request) -> Data:
@@ -156,7 +167,8 @@ class Doorkeeper:
         except SternaError as error:
             return await self._refuse(error, scope, receive, send)
         try:
-            await self._app(scope, _limited(receive), send)
+            most = LARGEST_OF_ANYBODY if actor is None else LARGEST_BODY
+            await self._app(scope, _limited(receive, most), send)
         except Exception:
             await self._log_answer(state)
             raise
@@ -214,16 +226,16 @@ class Doorkeeper:
             await self._controller.users.answered(state["request_id"], state["status"])
 
 
-def _limited(receive: Receive) -> Receive:
-    """The same; what is longer than LARGEST_BODY is refused as soon as so much of it has come."""
+def _limited(receive: Receive, most: int) -> Receive:
+    """The same; what is longer than `most` bytes is refused as soon as so much of it has come."""
     taken = 0
 
     async def receiving() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > LARGEST_BODY:
-            raise HTTPException(413, f"a body has at most {LARGEST_BODY} bytes")
+        if taken > most:
+            raise HTTPException(413, f"a body has at most {most} bytes")
         return message
 
     return receiving

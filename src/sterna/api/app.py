@@ -18,6 +18,7 @@ from sterna.api import (
     external_events,
     fleet,
     health,
+    joining,
     migrations,
     plans,
     problems,
@@ -28,9 +29,10 @@ from sterna.api import (
 from sterna.api.access import Doorkeeper, Doors, action_of
 from sterna.api.leaving import LeavingClients
 from sterna.controller.controller import Controller
-from sterna.domain.access import NEEDS
+from sterna.domain.access import NEEDS, Action
+from sterna.ports.identity import JoinDesk
 
-OPEN_PARTS = (health,)
+OPEN_PARTS = (health, joining)
 PARTS = (fleet, migrations, plans, streams, tuning, tokens, external_events, documentation)
 
 
@@ -50,14 +52,17 @@ def routes() -> list[APIRoute]:
     return found
 
 
-def public_paths() -> frozenset[str]:
-    """Where nobody has to say who it is. Raises TypeError for a route that does not name its action."""
+def public_paths(*, with_ca: bool = True) -> frozenset[str]:
+    """Where nobody has to say who it is. Hosts have nothing to ask of a controller without a CA.
+
+    Raises TypeError for a route that does not name its action.
+    """
     found = set()
     for route in routes():
         action = action_of(route)
         if action is None:
             raise TypeError(f"{route.path} does not name one action")
-        if NEEDS[action] is None:
+        if NEEDS[action] is None and (with_ca or action is not Action.JOIN):
             found.add(route.path)
     return frozenset(found)
 
@@ -75,9 +80,10 @@ def _whole(parts: tuple[ModuleType, ...]) -> APIRouter:
     return whole
 
 
-def create_app(controller: Controller, doors: Doors | None = None) -> FastAPI:
+def create_app(controller: Controller, doors: Doors | None = None, desk: JoinDesk | None = None) -> FastAPI:
     """`/v1` over `controller`, which is started and stopped with the application. Without `doors` it knows the
-    tokens of the records, and the users of this machine that come through a Unix socket."""
+    tokens of the records, and the users of this machine that come through a Unix socket. `desk`: of the CA, where
+    it is on this machine."""
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -98,12 +104,13 @@ def create_app(controller: Controller, doors: Doors | None = None) -> FastAPI:
         redoc_url=None,
         routes=_whole(PARTS).routes,
     )
-    app.state.controller = controller
+    app.state.controller, app.state.desk = controller, desk
     app.state.streams = Counter()
     problems.install(app)
     app.add_middleware(LeavingClients)
     for route in routes():
         role = NEEDS[action] if (action := action_of(route)) else None
         route.openapi_extra = {"x-role": str(role)} if role else None
-    app.add_middleware(Doorkeeper, controller=controller, doors=doors or Doors(), public=public_paths())
+    public = public_paths(with_ca=desk is not None)
+    app.add_middleware(Doorkeeper, controller=controller, doors=doors or Doors(), public=public)
     return app

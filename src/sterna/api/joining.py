@@ -1,16 +1,24 @@
-"""Where a host that joins gets its certificate. Each request proves by itself what it may: no login is needed.
+"""`/v1/ca`, `/v1/join`, `/v1/renewals`: where hosts get their certificates. Each request proves what it may.
 
-To be served over TLS only, with a certificate of the CA that says `controllers.sterna`: a token's secret is in it.
+Nobody is let in here where this controller has no CA. Who joins has no other credentials yet than a token's secret:
+over TCP a controller with a CA speaks TLS only, with a certificate that says `controllers.sterna`.
 """
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from sterna.api.access import log_joined, needs
 from sterna.api.problems import documented
+from sterna.domain.access import Action
+from sterna.domain.errors import NotFound
 from sterna.domain.trust.joining import MOST_PEM_BYTES, JoinAnswer, JoinRequest, RenewalRequest
 from sterna.ports.identity import JoinDesk
+
+router = APIRouter(tags=["joining"], prefix="/v1", dependencies=[needs(Action.JOIN)])
 
 
 class CaOut(BaseModel):
@@ -23,9 +31,9 @@ class JoinIn(BaseModel):
     """A token's secret, and a request for a certificate."""
 
     model_config = ConfigDict(extra="forbid")
-    v: int = Field(default=1, ge=1, le=1)
-    host: str = Field(max_length=63)
-    secret: str = Field(max_length=64, repr=False)
+    v: int = Field(default=1, ge=1, le=1, description="Version of this request.")
+    host: str = Field(max_length=63, description="As in the token.", examples=["host1"])
+    secret: str = Field(max_length=64, repr=False, description="The token's.")
     request: str = Field(max_length=MOST_PEM_BYTES, description="PKCS #10, PEM.")
 
 
@@ -33,9 +41,9 @@ class RenewalIn(BaseModel):
     """The present certificate, and a request for the next one that its key has signed."""
 
     model_config = ConfigDict(extra="forbid")
-    v: int = Field(default=1, ge=1, le=1)
-    certificate: str = Field(max_length=MOST_PEM_BYTES, description="PEM.")
-    request: str = Field(max_length=MOST_PEM_BYTES, description="PKCS #10, PEM.")
+    v: int = Field(default=1, ge=1, le=1, description="Version of this request.")
+    certificate: str = Field(max_length=MOST_PEM_BYTES, description="The present one, PEM.")
+    request: str = Field(max_length=MOST_PEM_BYTES, description="PKCS #10, PEM, with a new key.")
     signature: str = Field(max_length=1024, description="Of the request, ECDSA with SHA-256, in base64.")
 
 
@@ -46,25 +54,44 @@ class CertificateOut(BaseModel):
     certificate: str = Field(description="PEM.")
     ca: str = Field(description="The CA's certificate, PEM.")
 
-
-def router_of(desk: JoinDesk) -> APIRouter:
-    """The routes, over the CA's own desk."""
-    router = APIRouter(tags=["joining"], prefix="/v1")
-
-    @router.get("/ca", summary="The CA's certificate")
-    async def ca() -> CaOut:
-        return CaOut(ca=await desk.ca())
-
-    @router.post("/join", summary="Join with a token", responses=documented(400, 409))
-    async def join(wanted: JoinIn) -> CertificateOut:
-        return _out(await desk.join(JoinRequest(**wanted.model_dump()), ""))
-
-    @router.post("/renewals", summary="Renew a certificate", responses=documented(400, 409))
-    async def renew(wanted: RenewalIn) -> CertificateOut:
-        return _out(await desk.renew(RenewalRequest(**wanted.model_dump()), ""))
-
-    return router
+    @classmethod
+    def of(cls, answer: JoinAnswer) -> CertificateOut:
+        """From the desk's answer."""
+        return cls(v=answer.v, certificate=answer.certificate, ca=answer.ca)
 
 
-def _out(answer: JoinAnswer) -> CertificateOut:
-    return CertificateOut(**answer.model_dump())
+def _desk_of(request: Request) -> JoinDesk:
+    desk: JoinDesk | None = request.app.state.desk
+    if desk is None:
+        raise NotFound(
+            "this controller has no CA", fix="ask the controller whose settings name `ca_folder` in [access]"
+        )
+    return desk
+
+
+Desk = Annotated[JoinDesk, Depends(_desk_of)]
+
+
+@router.get("/ca", summary="The CA's certificate", responses=documented(401, 404))
+async def show_ca(desk: Desk) -> CaOut:
+    """It proves nothing: its fingerprint is in the token."""
+    return CaOut(ca=await desk.ca())
+
+
+@router.post("/join", summary="Join with a token", responses=documented(400, 401, 404, 409, 503))
+async def join(wanted: JoinIn, request: Request, desk: Desk) -> CertificateOut:
+    """The token is the authentication. May be repeated with the same key, as the answer may have been lost. 409 for
+    a token that is not valid, has expired, or was used with another key. 503 where the CA cannot be asked now, or
+    too many ask."""
+    answer = await desk.join(JoinRequest(**wanted.model_dump()), "")
+    await log_joined(request, answer.holder)
+    return CertificateOut.of(answer)
+
+
+@router.post("/renewals", summary="Renew a certificate", responses=documented(400, 401, 404, 409, 503))
+async def renew(wanted: RenewalIn, request: Request, desk: Desk) -> CertificateOut:
+    """The signature is the authentication. 409 for a certificate that was revoked, as its holder was removed or has
+    joined anew."""
+    answer = await desk.renew(RenewalRequest(**wanted.model_dump()), "")
+    await log_joined(request, answer.holder)
+    return CertificateOut.of(answer)

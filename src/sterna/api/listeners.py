@@ -8,6 +8,7 @@ import ssl
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from sterna.api.access import Doors
 from sterna.api.peers import PeerRoles, group_id
 from sterna.config import ControllerSettings
 from sterna.config.access import AccessSettings, PeerRole
+from sterna.config.bus import BusTls, IdentitySettings
 from sterna.controller.intents.users import FixedToken
 from sterna.controller.intents.visitors import Visitors
 from sterna.domain.access import UserRole
 from sterna.domain.errors import BadRequest, Conflict, Permanent
+from sterna.domain.trust.identities import CONTROLLER_SERVICE
 
 log = structlog.get_logger(__name__)
 
@@ -43,18 +46,38 @@ def _role(setting: PeerRole) -> UserRole | None:
     return None if setting == "none" else UserRole(setting)
 
 
-def tls_of(settings: AccessSettings) -> ssl.SSLContext | None:
-    """What TLS is spoken with; None for plain TCP. Raises BadRequest for files that will not do."""
+def own_tls(identity: IdentitySettings) -> ssl.SSLContext | None:
+    """TLS with this controller's own certificate; None where it has none. Raises as `tls_of`."""
+    files = identity.bus_tls(BusTls())
+    return _context(files.cert_file, files.key_file, "[identity]") if files.cert_file is not None else None
+
+
+def tls_of(settings: AccessSettings, own: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
+    """What TLS is spoken with; None for plain TCP. `own`: with this controller's own certificate, for hosts, and
+    for everybody where the settings name no other. Raises BadRequest for files that will not do."""
     if settings.cert_file is None:
-        return None
+        return None if settings.insecure else own
+    tls = _context(settings.cert_file, settings.key_file, "[access]")
+    if own is not None:
+        tls.sni_callback = partial(_choose, own)
+    return tls
+
+
+def _context(cert_file: Path, key_file: Path | None, where: str) -> ssl.SSLContext:
     try:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(settings.cert_file, settings.key_file)
+        tls.load_cert_chain(cert_file, key_file)
     except OSError as error:  # ssl's own errors are OSErrors
         raise BadRequest(
-            f"TLS cannot be had with {settings.cert_file}: {error}", fix="see [access] in the settings"
+            f"TLS cannot be had with {cert_file}: {error}", fix=f"see {where} in the settings"
         ) from error
     return tls
+
+
+def _choose(own: ssl.SSLContext, connection: ssl.SSLObject, name: str | None, _given: ssl.SSLContext) -> None:
+    """A host asks for a controller, whatever its address is."""
+    if name == CONTROLLER_SERVICE:
+        connection.context = own
 
 
 @contextmanager
@@ -69,7 +92,7 @@ def listening(settings: ControllerSettings, fd: int | None) -> Iterator[list[soc
     try:
         if settings.listen and fd is None:
             sockets += _tcp_sockets(settings.listen)
-        _check_encrypted(sockets, settings.access)
+        _check_encrypted(sockets, settings)
         if path is not None:
             sockets.append(_unix_socket(path, settings.access.group))
         if not sockets:
@@ -107,18 +130,20 @@ def _tcp_sockets(listen: str) -> list[socket.socket]:
     return made
 
 
-def _check_encrypted(sockets: Sequence[socket.socket], settings: AccessSettings) -> None:
+def _check_encrypted(sockets: Sequence[socket.socket], settings: ControllerSettings) -> None:
     """Raises BadRequest for an address that others reach, where tokens would be readable on the way."""
-    if settings.cert_file is not None:
+    access = settings.access
+    if access.cert_file is not None or (settings.identity.enrol and not access.insecure):
         return
     for one in sockets:
         if one.family == socket.AF_UNIX or ip_address(one.getsockname()[0].partition("%")[0]).is_loopback:
             continue
         where = one.getsockname()[0]
-        if not settings.insecure:
+        if not access.insecure:
             raise BadRequest(
                 f"the API would be served without TLS on {where}: whoever reads the network reads the tokens",
-                fix="in [access], set `cert_file`, or accept it with `insecure = true`; or listen on 127.0.0.1",
+                fix="enrol this controller, set `cert_file` in [access], or accept it with `insecure = true`; or "
+                "listen on 127.0.0.1",
             )
         log.warning("the API is served WITHOUT TLS: tokens can be read on the way", address=where)
 

@@ -6,13 +6,16 @@ import asyncio
 import os
 import resource
 import socket
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import structlog
 
+from sterna.adapters.identity.desk import LocalDesk
+from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away
@@ -20,10 +23,12 @@ from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.systemd import show_state
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
-from sterna.api.listeners import doors_of, listening, tls_of
+from sterna.api.listeners import doors_of, listening, own_tls, tls_of
 from sterna.api.server import Server
+from sterna.bootstrap.ca_desk import authority_of
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
+from sterna.bootstrap.renewal import keep_renewed
 from sterna.config import ControllerSettings, load
 from sterna.config.access import KeystoneSettings
 from sterna.controller.controller import Controller
@@ -110,6 +115,17 @@ def sockets_of(settings: ControllerSettings, fd: int | None) -> Iterator[list[so
         yield sockets
 
 
+def _shown_by(bus: NatsBus, own: ssl.SSLContext | None) -> Callable[[Path, Path | None], None]:
+    """A new certificate is shown to the bus, and to those who connect to the API."""
+
+    def show(cert_file: Path, key_file: Path | None) -> None:
+        bus.use_certificate(cert_file, key_file)
+        if own is not None:
+            own.load_cert_chain(cert_file, key_file)
+
+    return show
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
@@ -122,21 +138,25 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     log_to_stderr(settings.log_level, settings.log_format)
     _take_all_files()
     check_own(settings.identity, Kind.CONTROLLER)
-    doors, tls = doors_of(settings.access, visitors_of(settings.access.keystone)), tls_of(settings.access)
+    authority = authority_of(settings)
+    doors, own = doors_of(settings.access, visitors_of(settings.access.keystone)), own_tls(settings.identity)
+    tls = tls_of(settings.access, own)
 
     async def run(sockets: list[socket.socket]) -> None:
         bus = await join_bus(settings.bus, "controller", CONTROLLER_TOKEN, settings.identity)
         clock = SystemClock()
         controller = Controller(fleet, RpcClient(bus, CONTROLLER_TOKEN, clock), clock)
-        server = Server(create_app(controller, doors), tls=tls, timeout_graceful_shutdown=CLOSING_S)
-        stopping = asyncio.create_task(_stop_on_signal(server, controller))
-        showing = asyncio.create_task(show_state(bus), name="systemd")
+        desk = LocalDesk(authority) if authority is not None else None
+        server = Server(create_app(controller, doors, desk), tls=tls, timeout_graceful_shutdown=CLOSING_S)
+        renewal = keep_renewed(settings.identity, clock, _shown_by(bus, own), Kind.CONTROLLER, desk)
+        beside = {"signals": _stop_on_signal(server, controller), "systemd": show_state(bus), "renewal": renewal}
+        tasks = [asyncio.create_task(work, name=name) for name, work in beside.items()]
         try:
             await server.serve(sockets=sockets)
         except SystemExit as error:  # uvicorn's way to say that it could not start
             raise Permanent("the controller could not start", fix="its log, above, says why") from error
-        stopping.cancel()
-        showing.cancel()
+        for task in tasks:
+            task.cancel()
         await bus.close()
         if not server.started:
             raise Permanent("the controller could not start", fix="its log, above, says why")

@@ -1,4 +1,4 @@
-"""An agent renews its host's certificate."""
+"""A process renews its own certificate while it runs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from pathlib import Path
 
 from sterna.adapters.identity.https_desk import HttpsDesk
 from sterna.adapters.identity.own import OwnFiles
-from sterna.agent.joining import Renewal
 from sterna.config.bus import IdentitySettings
+from sterna.domain.trust.identities import Kind
+from sterna.joining import Renewal
 from sterna.ports.clock import Clock
+from sterna.ports.identity import JoinDesk
+
+Show = Callable[[Path, Path | None], None]
 
 
-async def keep_renewed(identity: IdentitySettings, clock: Clock, show: Callable[[Path, Path | None], None]) -> None:
-    """Renew the certificate whenever it is due, until cancelled; at once back where the settings name no server.
-    `show` is given each new one, for connections to come."""
-    if identity.server is None:
+async def keep_renewed(
+    identity: IdentitySettings, clock: Clock, show: Show, kind: Kind = Kind.AGENT, desk: JoinDesk | None = None
+) -> None:
+    """Renew the certificate whenever it is due, until cancelled; at once back where nobody can be asked. `desk`:
+    the CA's, where it is in this process; else the server that the settings name. `show` is given each new one, for
+    connections to come."""
+    if desk is None and identity.server is not None:
+        desk = HttpsDesk(identity.server)
+    if desk is None:
         return
-    own = OwnFiles(identity.folder)
-    renewal = Renewal(HttpsDesk(identity.server), own, clock, lambda: show(own.certificate_file, own.key_file))
-    await renewal.run()
+    own = OwnFiles(identity.folder, kind)
+    await Renewal(desk, own, clock, lambda: show(own.certificate_file, own.key_file)).run()

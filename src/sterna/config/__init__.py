@@ -251,6 +251,14 @@ class ControllerSettings(BaseSettings):
             raise ValueError(f"{listen!r} has no port from 1 to 65535")
         return listen
 
+    @model_validator(mode="after")
+    def _ca_has_a_controller(self) -> Self:
+        if self.access.ca_folder is not None and self.identity.enrol != "sterna":
+            raise ValueError(
+                'access.ca_folder needs identity.enrol = "sterna": hosts join at a controller of that CA'
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -70,11 +70,16 @@ class AccessSettings(Section):
     group_role: PeerRole = "operator"
     """What members of `group` may do over the Unix socket without a token."""
     cert_file: Path | None = None
-    """Certificate for `listen`, with its chain. Not set: no TLS, which is possible on loopback addresses only."""
+    """Certificate for `listen`, with its chain. Not set: that of `[identity]`; where there is none, no TLS, which
+    is possible on loopback addresses only."""
     key_file: Path | None = None
     """The key of `cert_file`. Not set: it is in the same file."""
     insecure: bool = False
-    """True: `listen` may be an address that others reach, without TLS. Who reads the network reads the tokens."""
+    """True: without `cert_file` there is no TLS on `listen`, which may be an address that others reach. Who reads
+    the network reads the tokens."""
+    ca_folder: Path | None = None
+    """Folder of Sterna's own CA, where it is on this machine: hosts then join and renew their certificates over
+    `listen`. Needs `enrol = "sterna"` in `[identity]`. Not set: hosts join by files."""
     names: tuple[str, ...] = ()
     """Host names under which clients reach the API, besides its addresses and this machine's name. A request with
     another name in its `Host` header is refused."""
@@ -87,6 +92,8 @@ class AccessSettings(Section):
     def _is_whole(self) -> Self:
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("key_file without cert_file")
+        if self.ca_folder is not None and self.insecure:
+            raise ValueError("ca_folder with insecure: hosts send the secrets of their tokens there")
         names = [token.name for token in self.tokens]
         if len(set(names)) < len(names):
             raise ValueError("two tokens have the same name")

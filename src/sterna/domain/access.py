@@ -24,6 +24,8 @@ class Action(StrEnum):
 
     PROBE = "probe"
     """Health and version: for load balancers, without authentication."""
+    JOIN = "join"
+    """A host proves with a token, or with the key of its certificate, that it may have a certificate."""
     READ = "read"
     EVENTS = "events"
     AUDIT = "audit"
@@ -44,6 +46,7 @@ class Action(StrEnum):
 
 NEEDS: dict[Action, UserRole | None] = {
     Action.PROBE: None,
+    Action.JOIN: None,
     Action.READ: UserRole.VIEWER,
     Action.EVENTS: UserRole.VIEWER,
     Action.AUDIT: UserRole.VIEWER,

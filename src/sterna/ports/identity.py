@@ -12,7 +12,7 @@ class JoinDesk(Protocol):
     """Where hosts join and renew their certificates: the CA, or a way to it.
 
     Raises Conflict for a token or a certificate that cannot be used, BadRequest for a request that cannot be read,
-    Unreachable where the desk is away.
+    Temporary where the desk is away or busy.
     """
 
     async def ca(self) -> str:

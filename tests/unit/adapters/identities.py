@@ -12,6 +12,7 @@ from sterna.domain.trust.identities import Identity, Kind
 from sterna.domain.trust.joining import JoinAnswer
 
 HOST1, HOST2 = (Identity(kind=Kind.AGENT, name=n) for n in ("host1", "host2"))
+C1 = Identity(kind=Kind.CONTROLLER, name="c1")
 
 
 class Calendar:
@@ -49,6 +50,15 @@ def join(
     own.accept(
         answer, who.name, token.fingerprint, authority.certificate.not_valid_before_utc + timedelta(minutes=6)
     )
+    return own
+
+
+def controller(authority: Authority, folder: Path, *addresses: str) -> OwnFiles:
+    """C1, with another certificate of its enrolment each time."""
+    own = OwnFiles(folder, Kind.CONTROLLER)
+    made = authority.issue(C1, addresses, own.request(C1.name).encode())
+    answer = JoinAnswer(certificate=made.pem.decode(), ca=authority.pem.decode())
+    own.accept(answer, C1.name, authority.fingerprint, datetime.now(UTC))
     return own
 
 

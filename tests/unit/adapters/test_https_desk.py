@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
 
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.https_desk import HttpsDesk
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.x509 import fingerprint, read_certificates
-from sterna.agent.joining import Renewal, join
-from sterna.api import joining, problems
+from sterna.api.app import create_app
+from sterna.controller.controller import Controller
 from sterna.domain.errors import BadRequest, Conflict, Unreachable
 from sterna.domain.trust.identities import Identity, Kind
 from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
+from sterna.joining import Renewal, join
 from tests.unit.adapters.identities import HOST1, HOST2, Calendar, issue
 from tests.unit.adapters.identities import join as joined
+from tests.unit.controller.conftest import World, world  # noqa: F401 - a fixture
 
 CONTROLLER = Identity(kind=Kind.CONTROLLER, name="c1")
 
@@ -52,16 +53,28 @@ class Desk(LocalDesk):
         return await super().join(request, ca)
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/controller.db"
+
+
+Served = Callable[[LocalDesk, Path, Path], AbstractAsyncContextManager[str]]
+
+
+@pytest.fixture
+def served(world: World) -> Served:  # noqa: F811
+    """A controller with that desk, which shows that certificate."""
+    return lambda desk, certificate, key: serving(world.controller, desk, certificate, key)
+
+
 @asynccontextmanager
-async def served(desk: LocalDesk, certificate: Path, key: Path) -> AsyncIterator[str]:
-    app = FastAPI()
-    problems.install(app)
-    app.include_router(joining.router_of(desk))
+async def serving(controller: Controller, desk: LocalDesk, certificate: Path, key: Path) -> AsyncIterator[str]:
+    app = create_app(controller, desk=desk)
     settings = uvicorn.Config(
         app, host="127.0.0.1", port=0, ssl_certfile=certificate, ssl_keyfile=key, log_config=None, lifespan="off"
     )
     server = uvicorn.Server(settings)
-    serving = asyncio.create_task(server.serve())
+    running = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(30):
             while not server.started:  # noqa: ASYNC110 - nothing else tells
@@ -70,10 +83,10 @@ async def served(desk: LocalDesk, certificate: Path, key: Path) -> AsyncIterator
         yield f"https://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        await serving
+        await running
 
 
-async def test_a_host_joins_and_renews(authority: Authority, tmp_path: Path) -> None:
+async def test_a_host_joins_and_renews(served: Served, authority: Authority, tmp_path: Path) -> None:
     desk, own, calendar = Desk(authority), OwnFiles(tmp_path / "host"), Calendar()
     async with served(desk, *issue(authority, CONTROLLER, tmp_path)) as url:
         token = authority.invite(HOST1, ["127.0.0.1"])
@@ -85,7 +98,7 @@ async def test_a_host_joins_and_renews(authority: Authority, tmp_path: Path) -> 
     assert own.certificate_file.read_bytes() != before
 
 
-async def test_the_secret_goes_to_no_other_ca(authority: Authority, tmp_path: Path) -> None:
+async def test_the_secret_goes_to_no_other_ca(served: Served, authority: Authority, tmp_path: Path) -> None:
     stranger = Authority.make(tmp_path / "stranger", ["sterna"])
     desk = Desk(stranger)
     token = authority.invite(HOST1, [])
@@ -95,7 +108,28 @@ async def test_the_secret_goes_to_no_other_ca(authority: Authority, tmp_path: Pa
     assert desk.secrets == []
 
 
-async def test_the_secret_goes_to_no_host_that_poses_as_a_controller(authority: Authority, tmp_path: Path) -> None:
+async def test_the_secret_goes_to_no_ca_that_comes_behind_the_right_one(
+    served: Served, authority: Authority, tmp_path: Path
+) -> None:
+    """The fingerprint is that of the first certificate; TLS would trust all that come with it."""
+    stranger = Authority.make(tmp_path / "stranger", ["sterna"])
+    both = authority.pem.decode() + stranger.pem.decode()
+
+    class Behind(Desk):
+        async def ca(self) -> str:
+            return both
+
+    desk = Behind(stranger)
+    token = authority.invite(HOST1, [])
+    async with served(desk, *issue(stranger, CONTROLLER, tmp_path)) as url:
+        with pytest.raises(BadRequest, match="2 certificates") as caught:
+            await join(token, HttpsDesk(url), OwnFiles(tmp_path / "host"), Calendar(), fingerprint_of)
+    assert desk.secrets == [] and caught.value.fix
+
+
+async def test_the_secret_goes_to_no_host_that_poses_as_a_controller(
+    served: Served, authority: Authority, tmp_path: Path
+) -> None:
     """Its certificate is of the right CA, which is public: it can say the right CA's certificate as well."""
     desk = Desk(authority)
     token = authority.invite(HOST1, [])
@@ -106,7 +140,9 @@ async def test_the_secret_goes_to_no_host_that_poses_as_a_controller(authority: 
     assert desk.secrets == []
 
 
-async def test_a_refusal_arrives_with_its_reason_and_fix(authority: Authority, tmp_path: Path) -> None:
+async def test_a_refusal_arrives_with_its_reason_and_fix(
+    served: Served, authority: Authority, tmp_path: Path
+) -> None:
     async with served(Desk(authority), *issue(authority, CONTROLLER, tmp_path)) as url:
         request = JoinRequest(host="host1", secret="0" * 32, request=OwnFiles(tmp_path / "h").request("host1"))
         with pytest.raises(Conflict, match="not valid") as caught:

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
+from sterna import joining
 from sterna.adapters.identity import private_files
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.x509 import fingerprint, read_certificates
-from sterna.agent import joining
-from sterna.agent.joining import Renewal, join
 from sterna.domain.errors import BadRequest, Conflict, NotFound, SternaError, Unreachable
 from sterna.domain.trust.join_token import JoinToken
 from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
+from sterna.joining import Renewal, join
 from tests.unit.adapters.identities import HOST1, HOST2, Calendar, request_of
 from tests.unit.adapters.identities import join as joined
 

@@ -24,6 +24,7 @@ from .doors import TOKENS, bearing, client, served
 from .rest import Api, body
 
 OPEN = {"/v1/health", "/v1/version"}
+JOINING = {"/v1/ca", "/v1/join", "/v1/renewals"}
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ REQUESTS = [one for route in routes() for one in asked(route)]
 def test_every_route_names_its_action_and_every_action_is_in_the_table() -> None:
     assert all(action_of(route) in NEEDS for route in routes())
     assert set(NEEDS) == set(Action)
-    assert public_paths() == OPEN
+    assert public_paths() == OPEN | JOINING
+    assert public_paths(with_ca=False) == OPEN
 
 
 @pytest.mark.parametrize("named", [(), (Action.READ, Action.MIGRATE)], ids=["none", "two"])
@@ -66,9 +68,10 @@ def test_a_route_that_does_not_name_its_action_keeps_the_controller_from_startin
 
 def test_each_role_may_what_the_one_before_it_may_and_more() -> None:
     mays = {role: {action for action in Action if may(role, action)} for role in UserRole}
-    assert mays[UserRole.VIEWER] == {Action.PROBE, Action.READ, Action.EVENTS, Action.AUDIT}
+    assert mays[UserRole.VIEWER] == {Action.PROBE, Action.JOIN, Action.READ, Action.EVENTS, Action.AUDIT}
     assert mays[UserRole.VIEWER] < mays[UserRole.OPERATOR] < mays[UserRole.ADMIN] == set(Action)
-    assert mays[UserRole.NEUTRON] == {Action.PROBE, Action.HINT} == {Action.PROBE, *BESIDE[UserRole.NEUTRON]}
+    anybodys = {Action.PROBE, Action.JOIN}
+    assert mays[UserRole.NEUTRON] == {*anybodys, Action.HINT} == {*anybodys, *BESIDE[UserRole.NEUTRON]}
     kept_for_admins = {Action.DECLARE_DEAD, Action.DECLARE_ALIVE, Action.REPAIR, Action.TOKENS, Action.LOG}
     assert mays[UserRole.ADMIN] - mays[UserRole.OPERATOR] == kept_for_admins
 

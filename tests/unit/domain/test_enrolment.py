@@ -8,6 +8,7 @@ import pytest
 
 from sterna.domain.errors import Conflict, NotFound, SternaError
 from sterna.domain.trust.enrolment import (
+    MOST_CERTIFICATES,
     Invitation,
     Issued,
     Register,
@@ -182,3 +183,19 @@ def test_expired_certificates_are_forgotten() -> None:
     register = renewed(with_host1(), HOST1, issued("2", 1, END + timedelta(days=90)), END)
     member = register.find(HOST1)
     assert member is not None and [c.serial for c in member.certificates] == ["2"]
+
+
+def test_an_enrolment_has_so_many_certificates_and_no_more() -> None:
+    """Each stays in the register, and who has joined may ask as often as it likes, with its token or without."""
+    register = joined(invited(Register(), HOST1, [], invitation()), HOST1, issued("0"), "k", NOW)
+    for n in range(1, MOST_CERTIFICATES):
+        assert renewable(register, "0", NOW).name == redeemed(register, HOST1, "s", "k", NOW).name == "host1"
+        register = renewed(register, HOST1, issued(f"{n:x}"), NOW)
+    told = f"{MOST_CERTIFICATES} certificates that have not expired"
+    with pytest.raises(Conflict, match=told):
+        renewable(register, "0", NOW)
+    with pytest.raises(Conflict, match=told) as caught:
+        redeemed(register, HOST1, "s", "k", NOW)
+    assert "sterna host add host1" in caught.value.fix
+    again = joined(invited(register, HOST1, None, invitation("t")), HOST1, issued("ff", 2), "l", NOW)
+    assert renewable(again, "ff", NOW).number == 2

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+from collections.abc import Callable
+from typing import TypeVar
 
+import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sterna.adapters.identity.authority import Authority, Signed
-from sterna.adapters.identity.x509 import is_signed_by, read_certificates
-from sterna.domain.errors import BadRequest
+from sterna.adapters.identity.private_files import Busy
+from sterna.adapters.identity.x509 import is_signed_by, read_certificates, read_request
+from sterna.domain.errors import BadRequest, NotFound, Temporary
+from sterna.domain.trust.identities import Kind, identity
 from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
 from sterna.kit.threads import in_thread
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
 _LIMIT_S = 20.0
 """Of one question: the CA's folder is on a local disk."""
+MOST_WAITING = 32
+"""Questions at a time. Each takes milliseconds, one after the other, and anybody may ask."""
+_BUSY = "the CA is busy: too many ask at once"
 
 
 class LocalDesk:
@@ -24,6 +37,8 @@ class LocalDesk:
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
+        self._turn = asyncio.Semaphore(1)
+        self._waiting = 0
 
     async def ca(self) -> str:
         """The CA's certificate."""
@@ -31,29 +46,64 @@ class LocalDesk:
 
     async def join(self, request: JoinRequest, ca: str) -> JoinAnswer:
         """The first certificate, for a token."""
-        made = await in_thread(
-            lambda: self._authority.redeem(request.host, request.secret, request.request), limit_s=_LIMIT_S
+        identity(Kind.AGENT, request.host)
+        return await self._asked(
+            lambda: read_request(request.request),
+            lambda: self._authority.redeem(request.host, request.secret, request.request),
         )
-        return self._answer(made)
 
     async def renew(self, request: RenewalRequest, ca: str) -> JoinAnswer:
         """The next certificate, for whoever has the key of the present one."""
-        made = await in_thread(lambda: self._renewed(request), limit_s=_LIMIT_S)
-        return self._answer(made)
+        return await self._asked(
+            lambda: self._proven(request), lambda: self._authority.renew(self._proven(request), request.request)
+        )
 
-    def _renewed(self, request: RenewalRequest) -> Signed:
+    async def _asked(self, look: Callable[[], object], act: Callable[[], Signed]) -> JoinAnswer:
+        """`look` raises what is wrong with the question. What `act` raises besides Conflict is wrong with the CA:
+        its operator alone is told what."""
+        if self._waiting >= MOST_WAITING:
+            raise Temporary(_BUSY, fix="try again in a moment", delay_s=1)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                await self._in_thread(look)
+                made = await self._in_thread(lambda: self._of_the_ca(act))
+        finally:
+            self._waiting -= 1
+        holder = f"{made.who.kind.value}:{made.who.name}"
+        return JoinAnswer(certificate=made.pem.decode(), ca=self._authority.pem.decode(), holder=holder)
+
+    async def _in_thread(self, act: Callable[[], T]) -> T:
+        try:
+            return await in_thread(act, name="sterna-ca", limit_s=_LIMIT_S)
+        except TimeoutError as error:
+            raise _away(str(error)) from error
+
+    def _of_the_ca(self, act: Callable[[], Signed]) -> Signed:
+        try:
+            return act()
+        except Busy as error:
+            raise Temporary(_BUSY, fix=error.fix, delay_s=1) from error
+        except (BadRequest, NotFound) as error:
+            raise _away(error.message, error.fix) from error
+
+    def _proven(self, request: RenewalRequest) -> str:
+        """The serial number of the certificate that the sender has the key of. Raises BadRequest."""
         present = read_certificates(request.certificate, "the present certificate")[0]
+        anew = "let the host join anew"
+        if not is_signed_by(present, self._authority.certificate):
+            raise BadRequest("the present certificate is not of this CA", fix=anew)
+        read_request(request.request)
         key = present.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not is_signed_by(present, self._authority.certificate):
-            raise BadRequest("the present certificate is not of this CA", fix="let the host join anew")
+        assert isinstance(key, ec.EllipticCurvePublicKey)  # the CA signs no others
         try:
             signature = base64.b64decode(request.signature, validate=True)
             key.verify(signature, request.request.encode(), ec.ECDSA(hashes.SHA256()))
         except (binascii.Error, ValueError, InvalidSignature):
-            raise BadRequest(
-                "the request is not signed with the present key", fix="let the host join anew"
-            ) from None
-        return self._authority.renew(f"{present.serial_number:x}", request.request)
+            raise BadRequest("the request is not signed with the present key", fix=anew) from None
+        return f"{present.serial_number:x}"
 
-    def _answer(self, made: Signed) -> JoinAnswer:
-        return JoinAnswer(certificate=made.pem.decode(), ca=self._authority.pem.decode())
+
+def _away(why: str, fix: str = "") -> Temporary:
+    log.error("the CA cannot be used now: hosts can neither join nor renew", why=why, fix=fix)
+    return Temporary("the CA cannot be used now", fix="see the log of the controller that has the CA")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import shutil
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from sterna.adapters.identity.x509 import (
     seen,
 )
 from sterna.domain.errors import BadRequest, NotFound
-from sterna.domain.trust.certificates import faults
+from sterna.domain.trust.certificates import faults, lacking
 from sterna.domain.trust.enrolment import ADD
 from sterna.domain.trust.identities import WORDS, Identity, Kind, named_by
 from sterna.domain.trust.joining import JoinAnswer, RenewalRequest
@@ -124,6 +125,10 @@ class OwnFiles:
         """From when until when the present certificate is valid."""
         found = seen(self._certificate())
         return found.not_before, found.not_after
+
+    def lacks(self, addresses: Iterable[str]) -> tuple[str, ...]:
+        """Those of the addresses that the present certificate is not made out to."""
+        return lacking(seen(self._certificate()), addresses)
 
     def _check(self, certificate: x509.Certificate, ca: x509.Certificate, who: Identity, now: datetime) -> None:
         reasons = list(faults(seen(certificate), who, now))

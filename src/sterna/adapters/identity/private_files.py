@@ -21,6 +21,10 @@ LOCK_S = 5.0
 _AGAIN_S = 0.02
 
 
+class Busy(Conflict):
+    """Another process, or thread, changes the folder at this moment."""
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder, nobody else's. Raises BadRequest where it cannot be, or is there and open to others."""
     try:
@@ -104,7 +108,7 @@ def read(path: Path, *, fix: str, secret: bool = False) -> bytes:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Nobody else changes what is in the folder. Raises Conflict where somebody does for LOCK_S."""
+    """Nobody else changes what is in the folder. Raises Busy where somebody does for LOCK_S."""
     try:
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE)
         _give(lock, folder)
@@ -126,7 +130,7 @@ def _take(lock: int, folder: Path) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= end:
-                raise Conflict(f"another command changes {folder} now", fix="try again in a moment") from None
+                raise Busy(f"another command changes {folder} now", fix="try again in a moment") from None
         time.sleep(_AGAIN_S)
 
 

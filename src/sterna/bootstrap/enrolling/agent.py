@@ -56,14 +56,20 @@ def join(
         else:
             asyncio.run(_ask(own, known, str(server)))
         err.print(f"{known.host} has joined; key, certificate and CA are in {folder.absolute() / 'current'}")
-        err.print('set `enrol = "sterna"` in [identity] of the settings, and restart the agent')
+        err.print(f"in [identity] of the settings, set {_settings(server)}; then restart the agent")
         err.print("the bus knows it once it has a new configuration: `sterna bus config`")
+
+
+def _settings(server: str | None) -> str:
+    if server is None:
+        return 'enrol = "sterna"'
+    return f'enrol = "sterna" and server = "{server}", which renews the certificate'
 
 
 async def _ask(own: OwnFiles, token: JoinToken, server: str) -> None:
     from sterna.adapters.identity.https_desk import HttpsDesk
     from sterna.adapters.identity.x509 import fingerprint, read_certificates
-    from sterna.agent.joining import join
+    from sterna.joining import join
 
     def fingerprint_of(pem: str) -> str:
         return fingerprint(read_certificates(pem, server)[0])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sterna.cli.exits import Exit, err
-from sterna.domain.errors import BadRequest, Conflict, NotFound, SternaError, Unreachable
+from sterna.domain.errors import BadRequest, Conflict, NotFound, SternaError, Temporary
 
 if TYPE_CHECKING:
     from sterna.adapters.identity.authority import Authority
@@ -42,7 +42,7 @@ _CODES: dict[type[SternaError], Exit] = {
     BadRequest: Exit.USAGE,
     Conflict: Exit.CONFLICT,
     NotFound: Exit.NOT_FOUND,
-    Unreachable: Exit.UNREACHABLE,
+    Temporary: Exit.UNREACHABLE,
 }
 
 

@@ -30,10 +30,10 @@ def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_j
             return
         typer.echo(token.word)
         err.print(
-            f"within {MINUTES} minutes, on {name}: sterna agent request {name} --out {name}.csr", soft_wrap=True
+            f"within {MINUTES} minutes, on {name}: sterna agent join TOKEN --server https://CONTROLLER:8774",
+            soft_wrap=True,
         )
-        err.print(f"here: sterna ca sign {name}.csr --out {name}.crt", soft_wrap=True)
-        err.print(f"on {name}: sterna agent join TOKEN --certificate {name}.crt", soft_wrap=True)
+        err.print("a host that cannot reach the controller joins by files: sterna agent request, sterna ca sign")
         if not address:
             err.print("no --address was given: what it had before is kept, or the certificate serves the bus only")
 

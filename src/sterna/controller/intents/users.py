@@ -110,6 +110,14 @@ class Users:
             )
         )
 
+    async def joined(self, request: str, holder: str, origin: str) -> None:
+        """Log that a certificate is given to `holder` (`agent:host1`). Raises as `asked`."""
+        kind, _, name = holder.partition(":")
+        at = self._clock.now().isoformat()
+        await self._records.log_asked(
+            Asked(at=at, request=request, actor=holder, role=kind, origin=origin, action=Action.JOIN, target=name)
+        )
+
     async def answered(self, request: str, status: int) -> None:
         """Log how it was answered. It has been done: where it cannot be logged, only the process's log says so."""
         try:

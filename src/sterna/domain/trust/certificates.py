@@ -72,7 +72,7 @@ def faults(seen: Seen, who: Identity | None, now: datetime, *, addresses: Iterab
     found = []
     names = {name.lower() for name in seen.dns_names}
     places = names | {_plain(address) for address in seen.ip_addresses}
-    missing = [address for address in addresses if _plain(address) not in places]
+    missing = lacking(seen, addresses)
     if who is not None and who.dns_name.lower() not in names:
         found.append(f"it is not made out to {who.dns_name} but to {', '.join(sorted(places)) or 'nobody'}")
     if missing:
@@ -87,6 +87,12 @@ def faults(seen: Seen, who: Identity | None, now: datetime, *, addresses: Iterab
     if now >= seen.not_after:
         found.append(f"it expired on {seen.not_after:%Y-%m-%d %H:%M} UTC")
     return tuple(found)
+
+
+def lacking(seen: Seen, addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those of the addresses that this certificate is not made out to."""
+    places = {_plain(place) for place in (*seen.dns_names, *seen.ip_addresses)}
+    return tuple(address for address in addresses if _plain(address) not in places)
 
 
 def _plain(address: str) -> str:

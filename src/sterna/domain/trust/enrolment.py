@@ -18,6 +18,9 @@ ADD = {
     Kind.BUS: "sterna ca issue bus {}",
 }
 """What enrols one of each kind."""
+MOST_CERTIFICATES = 128
+"""That one enrolment has at a time. Each stays in the register until it expires, and who has joined may renew as
+often as it likes. One that is well has two; a try each day whose answer is lost makes thirty in its last month."""
 
 
 class Invitation(Value):
@@ -119,7 +122,17 @@ def redeemed(register: Register, who: Identity, secret_hash: str, key: str, now:
         raise _unusable(who, "was used already, by another key")
     if now >= invitation.expires:
         raise _unusable(who, f"expired at {invitation.expires:%H:%M} UTC")
+    if invitation.key:
+        _check_number(member, now)
     return member
+
+
+def _check_number(member: Member, now: datetime) -> None:
+    """Raises Conflict where it has as many certificates as it may."""
+    present = [c for c in member.certificates if c.number == member.number and now < c.not_after]
+    if len(present) >= MOST_CERTIFICATES:
+        fix = f"see why it asks so often; let it join anew: {ADD[member.kind].format(member.name)}"
+        raise Conflict(f"{member.name} has {len(present)} certificates that have not expired", fix=fix)
 
 
 def _unusable(who: Identity, why: str) -> Conflict:
@@ -171,6 +184,7 @@ def renewable(register: Register, serial: str, now: datetime) -> Member:
                 raise Conflict(f"this certificate of {member.name} was revoked", fix=fix)
             if now >= certificate.not_after:
                 raise Conflict(f"this certificate of {member.name} has expired", fix=fix)
+            _check_number(member, now)
             return member
     raise Conflict("this certificate is not in the register of the CA", fix="let its holder join anew")
 

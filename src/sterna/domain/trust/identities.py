@@ -113,7 +113,7 @@ def addresses_of(given: Iterable[str], permitted: Iterable[str]) -> tuple[str, .
         if not is_address(text):
             fix = "give an IPv4 or IPv6 address without brackets and zone, or a host name"
             raise BadRequest(f"{text[:80]!r} is not an address", fix=fix)
-        if not is_ip(text) and (below(text, [ROOT]) or not below(text, domains)):
+        if not may_be_signed(text, domains):
             others = ", ".join(domain for domain in domains if domain != ROOT)
             raise BadRequest(
                 f"the CA may not sign {text!r} as an address: "
@@ -121,6 +121,11 @@ def addresses_of(given: Iterable[str], permitted: Iterable[str]) -> tuple[str, .
                 fix="give its IP address, or make a CA with `sterna ca init --domain DOMAIN`",
             )
     return tuple(found)
+
+
+def may_be_signed(address: str, permitted: Iterable[str]) -> bool:
+    """May a CA for these domains sign it as somebody's address?"""
+    return is_ip(address) or (below(address, permitted) and not below(address, [ROOT]))
 
 
 def is_ip(address: str) -> bool:

@@ -48,3 +48,5 @@ class JoinAnswer(Value):
     certificate: Pem
     ca: Pem
     """The CA's own, which the host compares with the one it knows."""
+    holder: str = ""
+    """Whose certificate it is, for the CA's side: `agent:host1`. It is not sent."""

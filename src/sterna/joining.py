@@ -1,4 +1,4 @@
-"""A host joins, and renews its certificate by itself once two thirds of its life are over."""
+"""A host joins; agents and controllers renew their certificates once two thirds of their lives are over."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def _of_files(act: Callable[[], T]) -> T:
 
 
 class Renewal:
-    """Renews this host's certificate while its agent runs. `renewed` is called after each."""
+    """Renews the certificate of this process while it runs. `renewed` is called after each."""
 
     def __init__(self, desk: JoinDesk, own: OwnIdentity, clock: Clock, renewed: Callable[[], None]) -> None:
         self._desk, self._own, self._clock, self._renewed = desk, own, clock, renewed
@@ -80,7 +80,7 @@ class Renewal:
         self._untold = True  # also where it is written after all, when nobody waits for it any more
         await _of_files(lambda: own.accept(answer, name, trusted, now))
         _, until = await _of_files(own.validity)
-        log.info("this host's certificate was renewed", until=f"{until:%Y-%m-%d}")
+        log.info("this process's certificate was renewed", until=f"{until:%Y-%m-%d}")
 
     async def run(self) -> None:
         """Look every LOOK_EVERY_S seconds, until cancelled."""
@@ -89,7 +89,7 @@ class Renewal:
                 with no_leaks():
                     await self.look()
             except SternaError as e:
-                log.warning("this host's certificate cannot be renewed yet", why=e.message, fix=e.fix)
+                log.warning("this process's certificate cannot be renewed yet", why=e.message, fix=e.fix)
             except Exception:
-                log.exception("renewing this host's certificate failed unexpectedly")
+                log.exception("renewing this process's certificate failed unexpectedly")
             await self._clock.sleep(LOOK_EVERY_S)

@@ -1,0 +1,194 @@
+"""Hosts join and renew over the network: controllers, agents, commands and a nats-server as they are in service."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from sterna.adapters.identity.authority import Authority
+from sterna.adapters.identity.own import OwnFiles
+from sterna.domain.trust.join_token import read
+from sterna.kit.digests import digest_of
+from tests.contract.guarded import Guarded
+from tests.rights import CONTROLLER, HOST1
+from tests.unit.adapters.identities import join as joined
+
+ADMIN = {"Authorization": "Bearer of-this-test"}
+SERVED_AT = "127.0.0.2"
+"""Nobody has named it to the CA: the controller has its certificate made out to where it listens."""
+
+
+async def sterna(*arguments: object) -> tuple[int, str, str]:
+    """A command: its exit code, and what it says on standard output and standard error."""
+    command = (sys.executable, "-m", "sterna", *map(str, arguments))
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    try:
+        async with asyncio.timeout(120):
+            out, err = await process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    assert process.returncode is not None and "Traceback" not in err.decode()
+    return process.returncode, out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def running(what: str, settings: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A controller or an agent, which ends well."""
+    log = settings.with_suffix(".log")
+    with log.open("wb") as told:
+        command = (sys.executable, "-m", "sterna", what, "--config", str(settings))
+        process = await asyncio.create_subprocess_exec(*command, stderr=told)
+    try:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
+    guarded = Guarded(tmp_path)
+    guarded.enrol(CONTROLLER)
+    await guarded.start()
+    yield guarded
+    await guarded.end()
+
+
+@pytest.fixture
+async def url(guarded: Guarded) -> AsyncIterator[str]:
+    """The API of a controller that has the CA."""
+    with socket.socket() as s:
+        s.bind((SERVED_AT, 0))
+        port = s.getsockname()[1]
+    settings = guarded.folder / "controller.toml"
+    settings.write_text(
+        f'database = "sqlite:///{guarded.folder}/controller.db"\nlisten = "{SERVED_AT}:{port}"\n'
+        f'[bus]\nurl = "{guarded.url}"\n[identity]\nenrol = "sterna"\nfolder = "{guarded.folder}/controller-c1"\n'
+        f'[access]\nsocket = ""\nca_folder = "{guarded.folder}/ca"\n'
+        f'[[access.tokens]]\nname = "test"\nrole = "admin"\nsha256 = "{digest_of("of-this-test")}"\n'
+    )
+    async with running("controller", settings) as process:
+        url = f"https://{SERVED_AT}:{port}"
+        async with asyncio.timeout(120), api(guarded, url) as http:
+            while not await serves(http):
+                assert process.returncode is None, settings.with_suffix(".log").read_text()
+                await asyncio.sleep(0.05)
+        yield url
+
+
+def api(guarded: Guarded, url: str) -> httpx2.AsyncClient:
+    """As a person's program, which knows the CA and the address."""
+    known = ssl.create_default_context(cafile=guarded.folder / "ca" / "ca.crt")
+    return httpx2.AsyncClient(base_url=url, verify=known, trust_env=False, headers=ADMIN, timeout=30)
+
+
+async def serves(http: httpx2.AsyncClient) -> bool:
+    try:
+        return (await http.get("/v1/version")).status_code == 200
+    except httpx2.ConnectError:
+        return False
+
+
+def agent_settings(guarded: Guarded, own: Path, url: str) -> Path:
+    """Of an agent whose libvirtd is away."""
+    file = guarded.folder / "agent.toml"
+    file.write_text(
+        f'host = "host1"\nstate_dir = "{guarded.folder}/state"\n'
+        'libvirt_uri = "qemu+unix:///system?socket=/proc/none"\n'
+        f'[migration]\naddress = "127.0.0.1"\n[network]\novsdb = ""\n[bus]\nurl = "{guarded.url}"\n'
+        f'[identity]\nenrol = "sterna"\nfolder = "{own}"\nserver = "{url}"\n'
+    )
+    return file
+
+
+async def eventually(http: httpx2.AsyncClient, path: str, wanted: str) -> list[dict[str, Any]]:
+    """What the API lists there, once it lists something."""
+    async with asyncio.timeout(120):
+        while not (found := (await http.get(path)).json()[wanted]):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+    return list(found)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_a_host_joins_with_one_command_and_its_agent_is_heard(guarded: Guarded, url: str) -> None:
+    own, ca = guarded.folder / "own", guarded.folder / "ca"
+    code, word, told = await sterna("host", "add", "host1", "--address", "127.0.0.1", "--ca", ca)
+    assert code == 0 and "sterna agent join TOKEN --server https://" in told
+    token = word.strip()
+    code, _, told = await sterna("agent", "join", token, "--server", url, "--folder", own)
+    assert code == 0, told
+    assert f'server = "{url}"' in told
+    files = {path.name: mode(path) for path in (own / "current").iterdir()}
+    assert {"own.key", "own.crt", "ca.crt"} <= files.keys() and set(files.values()) == {0o600}
+    assert mode(own) == mode((own / "current").resolve()) == 0o700
+
+    code, _, told = await sterna("agent", "join", token, "--server", url, "--folder", guarded.folder / "thief")
+    assert code == 4 and "used already, by another key" in told
+    guarded.reload()
+    async with running("agent", agent_settings(guarded, own, url)), api(guarded, url) as http:
+        (host,) = await eventually(http, "/v1/hosts", "hosts")
+        assert (host["name"], host["state"]) == ("host1", "degraded")
+        (line,) = (await http.get("/v1/log")).json()["lines"]
+    assert (line["actor"], line["action"], line["target"], line["status"]) == ("agent:host1", "join", "host1", 200)
+
+
+async def test_a_token_of_another_ca_or_of_yesterday(guarded: Guarded, url: str) -> None:
+    own = guarded.folder / "own"
+    token = guarded.authority.invite(HOST1, [])
+    other = token.model_copy(update={"fingerprint": "ab" * 32})
+    code, _, told = await sterna("agent", "join", other.word, "--server", url, "--folder", own)
+    assert code == 2 and "nothing was sent" in told and token.fingerprint in told
+    assert not own.exists()
+    earlier = datetime.now(UTC) - timedelta(minutes=16)
+    old = Authority.open(guarded.folder / "ca", lambda: earlier).invite(HOST1, [])
+    code, _, told = await sterna("agent", "join", old.word, "--server", url, "--folder", own)
+    assert code == 4 and "expired" in told and "sterna host add host1" in told
+    assert not (own / "current").exists()
+    assert read(old.word).fingerprint == guarded.authority.fingerprint
+
+
+async def test_an_agent_renews_its_certificate_by_itself_until_its_host_is_removed(
+    guarded: Guarded, url: str
+) -> None:
+    before = datetime.now(UTC) - timedelta(days=61)
+    earlier = Authority.open(guarded.folder / "ca", lambda: before)
+    own = joined(earlier, HOST1, guarded.folder / "own")
+    guarded.reload()
+    config, (_, until) = agent_settings(guarded, guarded.folder / "own", url), own.validity()
+    async with running("agent", config), api(guarded, url) as http:
+        (line,) = await eventually(http, "/v1/log", "lines")
+        assert (line["actor"], line["action"], line["status"]) == ("agent:host1", "join", 200)
+        async with asyncio.timeout(60):
+            while own.validity()[1] == until:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+    assert own.validity()[1] > datetime.now(UTC) + timedelta(days=89)
+
+    own = joined(earlier, HOST1, guarded.folder / "again")
+    guarded.authority.remove(HOST1)
+    config, log = agent_settings(guarded, guarded.folder / "again", url), config.with_suffix(".log")
+    async with running("agent", config), asyncio.timeout(120):
+        while "cannot be renewed yet" not in log.read_text():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+    assert "host1 was removed" in log.read_text()
+    assert OwnFiles(guarded.folder / "again").validity() == own.validity()
