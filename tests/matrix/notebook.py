@@ -106,8 +106,10 @@ class Notebook:
     def newest_epoch(self, vm_uuid: str) -> int:
         return self.epochs.get(vm_uuid, 0)
 
-    def outbox_put(self, envelope: Envelope) -> None:
+    def outbox_put(self, envelope: Envelope) -> bool:
+        new = envelope.id not in self.casts_out
         self.casts_out.setdefault(envelope.id, (envelope.to, envelope.model_dump_json()))
+        return new
 
     def outbox(self, to: str | None = None) -> list[Envelope]:
         found = [text for receiver, text in self.casts_out.values() if text and to in (None, receiver)]
@@ -126,9 +128,9 @@ class Notebook:
     def inbox(self) -> list[Envelope]:
         return [Envelope.model_validate_json(text) for text in self.casts_in.values() if text]
 
-    def inbox_done(self, envelope_id: str) -> None:
-        if envelope_id in self.casts_in:
-            self.casts_in[envelope_id] = ""
+    def inbox_done(self, envelope: Envelope) -> None:
+        if envelope.id in self.casts_in:
+            self.casts_in[envelope.id] = ""
 
     def _write(self, migration_id: str, kind: Kind, row: str, name: str, text: str) -> Entry:
         page = self.pages[migration_id]

@@ -242,13 +242,13 @@ def _write(book: Book, what: str, number: int, role: Role) -> object:
                 kind = {"note": Kind.NOTE, "release": Kind.RELEASED, "close": Kind.CLOSED}[what]
                 return book.append(key, kind, row="P1", name=what, data={"n": number}).seq
             case "out":
-                book.outbox_put(cast)
+                return book.outbox_put(cast)
             case "out-done":
                 book.outbox_done(cast.id)
             case "in":
                 return book.inbox_put(cast)
             case _:
-                book.inbox_done(cast.id)
+                book.inbox_done(cast)
         return None
     except Conflict:
         return "conflict"

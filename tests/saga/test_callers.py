@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sterna.domain.errors import BadRequest
+from sterna.domain.errors import BadRequest, Conflict
 from sterna.domain.status import Status
 from sterna.domain.trust.callers import CALLERS, Caller
 from sterna.ports.records import Envelope
@@ -106,5 +106,62 @@ def test_every_method_of_an_agent_is_in_the_table() -> None:
         agent = fleet.agents["host1"]._agent
         assert agent is not None
         assert {*agent._server._methods, *agent._server._casts} == set(CALLERS)
+
+    run(fleet, scenario)
+
+
+class Probe:
+    """Writes down what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def expect(self, needed: int = 1, promise_to: str = "") -> int:
+        self.asked.append(promise_to)
+        return 49152
+
+    async def knock(self, address: str, port: int) -> None:
+        return None
+
+
+def test_ports_are_promised_to_a_migrations_own_source_and_tried_so_often_by_others() -> None:
+    """Whoever had all of them would keep every migration from this host."""
+    fleet, probe = SimFleet(THREE), Probe()
+    fleet.agents["host2"].settings["probe"] = probe
+
+    async def scenario() -> None:
+        words = await under_way(fleet)
+        host1, host3 = speaker(fleet, "host1"), speaker(fleet, "host3")
+        probe.asked.clear()
+        for id in (words["migration_id"], "made up"):
+            await host3.call("host2", "expect_stream", {"begins": True}, migration_id=id)
+        assert probe.asked == ["", ""]
+        ports = [(await host3.call("host2", "expect_stream", {}))["port"] for _ in range(100)]
+        assert 0 < sum(port > 0 for port in ports) < 20
+        assert (await host1.call("host2", "expect_stream", {"begins": True}, **words))["port"] == 49152
+        assert probe.asked[-1] == fleet.migration
+
+    run(fleet, scenario)
+
+
+def test_a_refused_p3_leaves_nothing_in_memory() -> None:
+    fleet = SimFleet(THREE)
+
+    async def scenario() -> None:
+        await under_way(fleet)
+        known = fleet.agents["host2"].journal.get(fleet.migration)
+        assert known is not None
+        vm = {"uuid": known[0].vm_uuid, "name": "x", "state": "running", "memory_bytes": 1, "vcpus": 1}
+        host3 = speaker(fleet, "host3")
+        for n in range(50):
+            other = known[0].model_copy(update={"id": f"other-{n}", "source": "host3", "epoch": 2})
+            words: dict[str, Any] = {"migration_id": other.id, "epoch": other.epoch}
+            params = {"migration": other.model_dump(mode="json"), "vm": vm}
+            with pytest.raises(Conflict, match="already migrating"):
+                await host3.call("host2", "pre_live_migration", params, **words)
+        agent = fleet.agents["host2"]._agent
+        assert agent is not None
+        assert set(agent._halves._locks) <= {fleet.migration}
+        assert [c.migration.id for c in agent._halves.open_contexts] == [fleet.migration]
 
     run(fleet, scenario)

@@ -185,7 +185,7 @@ def test_inbox_knows_repeats(journal: SqlJournal) -> None:
     assert not journal.inbox_put(cast("c1"))
     assert journal.inbox_put(cast("c2"))
     assert [e.id for e in journal.inbox()] == ["c1", "c2"]
-    journal.inbox_done("c1")
+    journal.inbox_done(cast("c1"))
     assert not journal.inbox_put(cast("c1"))
     assert [e.id for e in journal.inbox()] == ["c2"]
     assert journal.outbox() == []
@@ -377,7 +377,7 @@ def test_casts_that_are_done_are_forgotten_but_the_newest(journal: SqlJournal) -
         journal.inbox_put(cast(f"in{n}"))
         journal.outbox_put(cast(f"out{n}"))
         if n != 1:
-            journal.inbox_done(f"in{n}")
+            journal.inbox_done(cast(f"in{n}"))
             journal.outbox_done(f"out{n}")
     for _ in range(2):
         journal.prune(0, spare="x", keep=Keep(casts=3))

@@ -22,9 +22,11 @@ from sterna.domain.calls import (
     TokenSeen,
 )
 from sterna.domain.model import Data
+from sterna.domain.trust.bounds import PROBES
 from sterna.migration import secrets
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
+from sterna.rpc.doors import Paces
 from sterna.rpc.envelope import Request
 
 
@@ -34,6 +36,7 @@ class Answers:
     def __init__(self, host: HostPorts, journal: Journal) -> None:
         self._host, self._journal = host, journal
         self._checks = DestinationChecks(host, journal)
+        self._probes = Paces(host.clock)
 
     async def check_destination(self, request: Request) -> Data:
         """`check_destination {vm, may, needs, definition, cpu}`: every reason this host has against it, the newest
@@ -86,9 +89,14 @@ class Answers:
     async def expect_stream(self, request: Request) -> Data:
         """`expect_stream {disks, begins}`: take one connection as QEMU will; the port, 0 where it cannot be tried.
         `disks`: local disks come as well, by a port of their own. `begins`: the copy comes next, its ports are
-        promised to nobody else. Raises Temporary while there are none."""
+        promised to nobody else, where its migration has been prepared here. Raises Temporary while there are none.
+        """
         if self._host.probe is None:
             return Port(port=0).to_wire()
         asked = untrusted.call(ExpectStream, request.params)
-        promise_to = request.migration_id if asked.begins else ""
+        known = self._journal.get(request.migration_id) if request.migration_id else None
+        arrives = known is not None and known[0].source == request.sender
+        if not arrives and not self._probes.admits(request.sender, PROBES):
+            return Port(port=0).to_wire()
+        promise_to = request.migration_id if asked.begins and arrives else ""
         return Port(port=await self._host.probe.expect(2 if asked.disks else 1, promise_to)).to_wire()

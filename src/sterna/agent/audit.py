@@ -5,12 +5,10 @@ Called by the controller, which knows which other hosts there are (`controller/i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import structlog
 
 from sterna.agent.leftovers import FINDERS
-from sterna.agent.surroundings import Act, Finder, Found, Surroundings
+from sterna.agent.surroundings import Act, Finder, Found, Messages, Surroundings
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.audit import AUDIT_S, REPAIR_S, Leftover, Safety
 from sterna.domain.errors import SternaError
@@ -39,10 +37,10 @@ class Audit:
         journal: Journal,
         client: RpcClient,
         tokens: CheckTokens,
-        set_aside: Callable[[], Mapping[str, str]],
+        messages: Messages,
     ) -> None:
         self._host, self._journal, self._client, self._tokens = host, journal, client, tokens
-        self._set_aside = set_aside
+        self._messages = messages
 
     async def audit(self, request: Request) -> Data:
         """`audit {others, silent, repair}`: all leftovers; with `repair` those proven safe are removed. It ends in
@@ -56,7 +54,7 @@ class Audit:
             others=tuple(str(h) for h in request.params.get("others", ())),
             silent=tuple(str(h) for h in request.params.get("silent", ())),
             until_ms=clock.monotonic_ms() + (REPAIR_S if repair else AUDIT_S) * 1000,
-            set_aside=self._set_aside(),
+            messages=self._messages,
         )
         if repair:
             leftovers = [one for find in FINDERS for one in await self._repaired_of(find, around)]

@@ -19,6 +19,7 @@ from sterna.agent.incoming import IncomingHalves
 from sterna.agent.measuring import Measuring
 from sterna.agent.settling import Settling
 from sterna.agent.source import OutgoingMigrations
+from sterna.agent.surroundings import Messages
 from sterna.agent.tuning import Tuning
 from sterna.domain.entries.destination_notes import Arrival
 from sterna.domain.entries.notes import Saw, Waiting
@@ -36,7 +37,7 @@ from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Request
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.presence import Beacon
 from sterna.rpc.server import RpcServer
-from sterna.rpc.subjects import host_topic
+from sterna.rpc.subjects import host_topic, name_of
 from sterna.saga.runner import FaultHook, Runner, no_fault
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,8 @@ class Agent:
         self._host, self._journal, self._boot = host, journal, parts.boot
         self.condition = Condition(host, parts.checks)
         self._client = RpcClient(parts.bus, host.name, clock)
-        self._server = RpcServer(parts.bus, host.name, journal, clock)
+        dead = self._client.dead_letters
+        self._server = RpcServer(parts.bus, host.name, journal, clock, dead_letters=dead)
         self._outbox = Outbox(journal, parts.bus, host.name, clock)
         self._beacon = Beacon(self._client, host_topic(host.name), self._facts)
         runner = Runner(clock, parts.fault_hook)
@@ -83,7 +85,9 @@ class Agent:
         self._settling = Settling(self._halves)
         self.destination = IncomingMigrations(self._halves, self._settling)
         self.fencing = Fencing(self.source, self._halves, self._settling, self._client, clock)
-        self.audit = Audit(host, journal, self._client, self.source.tokens, self._set_aside)
+        server = self._server
+        messages = Messages(self._outbox.refused, server.aside, server.forget, lambda: dead.kept, dead.forget)
+        self.audit = Audit(host, journal, self._client, self.source.tokens, messages)
         self._housekeeping = Housekeeping(host, journal, lambda: self._read_to)
         self._last_written = 0
         self._read_to = 0
@@ -183,10 +187,6 @@ class Agent:
             "bus_since": self._client.bus_state().since.isoformat(),
         }
 
-    def _set_aside(self) -> dict[str, str]:
-        """Messages, on their way out and in, that are not tried again in this life, by id, and why."""
-        return self._outbox.refused | self._server.aside
-
     async def _ping(self, request: Request) -> Data:
         """A sign of life that needs nothing else to work: no libvirt, no disk."""
         return {"boot": self._boot}
@@ -232,7 +232,7 @@ class Agent:
         if envelope.method == "message_refused":
             return
         refusal = Envelope(
-            id=f"{envelope.id}/refused"[-255:],
+            id=f"{envelope.sender}/{envelope.id}/refused"[-255:],
             to=envelope.sender,
             method="message_refused",
             migration_id=envelope.migration_id,
@@ -265,10 +265,9 @@ class Agent:
     # ------------------------------------------------------------ hints
 
     async def _saw_host(self, topic: str, data: Data) -> None:
-        """A host is back: what waits for it in the outbox goes now."""
-        host = data.get("host")
-        if isinstance(host, dict):
-            self._outbox.hurry(str(host.get("name", "")), str(data.get("boot", "")))
+        """A host is back: what waits for it in the outbox goes now. Each speaks of itself only."""
+        if isinstance(data.get("host"), dict):
+            self._outbox.hurry(name_of(topic.partition(".")[2]), str(data.get("boot", "")))
 
     async def _port_reported(self, topic: str, data: Data) -> None:
         """Another service reports an event of a VM."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from weakref import WeakValueDictionary
 
 from sterna.agent.arrivals import Arrivals
 from sterna.agent.peer import RpcPeer
@@ -46,7 +47,8 @@ class IncomingHalves:
         self.arrivals = Arrivals()
         self._client, self._outbox, self._on_write = client, outbox, on_write
         self._contexts: dict[str, Context] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """While somebody acts, or waits to."""
 
     # ------------------------------------------------------------ which one
 
@@ -146,7 +148,6 @@ class IncomingHalves:
         ctx.write(Kind.CLOSED, row=row)
         self.arrivals.forget(ctx)
         self._contexts.pop(ctx.migration.id, None)
-        self._locks.pop(ctx.migration.id, None)
 
 
 @contextlib.contextmanager

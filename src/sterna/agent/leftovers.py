@@ -9,6 +9,7 @@ import asyncio
 from contextlib import suppress
 from datetime import datetime
 
+from sterna.agent.messages import bad_messages, set_aside
 from sterna.agent.surroundings import Found, Surroundings, each, later
 from sterna.domain.audit import (
     Safety,
@@ -318,15 +319,9 @@ async def waiting(around: Surroundings) -> list[Found]:
             other = migration.destination if role is Role.SOURCE else migration.source
             words = {"vm": migration.vm_uuid, "repair": f"see to {other}; if it is permanently gone: declare-dead"}
             found.append(Found(around.leftover("migration", migration.id, why, Safety.WAITING, **words)))
-    for envelope in around.journal.inbox():
-        if reason := around.set_aside.get(envelope.id):
-            sent = f"{envelope.method} of migration {envelope.migration_id}, sent by {envelope.sender}"
-            why = f"{sent}, is set aside: {reason}"
-            repair = "see the agent's log; it is tried once more when the agent is restarted"
-            found.append(Found(around.leftover("cast", envelope.id, why, Safety.WAITING, repair=repair)))
     for envelope in around.journal.outbox():
         why = f"{envelope.method} of migration {envelope.migration_id} waits until {envelope.to} is back"
-        if reason := around.set_aside.get(envelope.id):
+        if reason := around.messages.refused.get(envelope.id):
             why = f"{envelope.method} of migration {envelope.migration_id} is refused by {envelope.to}: {reason}"
         found.append(Found(around.leftover("cast", envelope.id, why, Safety.WAITING)))
     return found
@@ -344,5 +339,18 @@ def _last_reason(entries: list[Entry]) -> str:
     return "open"
 
 
-FINDERS = (taps, incoming_guests, definitions, secrets, files, folders, kept_files, admissions, tokens, waiting)
+FINDERS = (
+    taps,
+    incoming_guests,
+    definitions,
+    secrets,
+    files,
+    folders,
+    kept_files,
+    admissions,
+    tokens,
+    waiting,
+    set_aside,
+    bad_messages,
+)
 """In the order in which they are repaired: a definition goes before the disks nobody uses then."""

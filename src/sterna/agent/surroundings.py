@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -17,11 +17,12 @@ from sterna.domain.audit import (
 from sterna.domain.calls import ObserveGuest, SeesToken
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
+from sterna.domain.trust.dead_letters import DeadLetter
 from sterna.kit.tasks import all_of
 from sterna.kit.waiting import within
 from sterna.migration.context import HostPorts
 from sterna.migration.sharing import silent_on
-from sterna.ports.records import Journal
+from sterna.ports.records import Envelope, Journal
 from sterna.rpc.client import RpcClient
 
 ASK_S = 5.0
@@ -43,6 +44,21 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Messages:
+    """Of this life of the agent."""
+
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """On their way out, by id, and why their receiver does not take them."""
+    aside: Mapping[str, str] = field(default_factory=dict)
+    """In the inbox, by `rpc.server.key_of`, and why they are not tried again."""
+    forget: Callable[[Envelope], None] = lambda envelope: None
+    """Of the inbox: it is needed by nobody any more."""
+    dead: Callable[[], Sequence[DeadLetter]] = lambda: ()
+    bury: Callable[[Collection[int]], None] = lambda numbers: None
+    """Dead letters, by their numbers: an operator has seen them."""
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """One host, its journal, and the other hosts it can ask."""
 
@@ -55,8 +71,8 @@ class Surroundings:
     """Hosts known to be down: not asked."""
     until_ms: float
     """When this audit is to be over, on the host's clock."""
-    set_aside: Mapping[str, str] = field(default_factory=dict)
-    """Casts that nobody tries again for now, by id, and why."""
+    messages: Messages = field(default_factory=Messages)
+    """Those that nobody can handle, or tries again for now."""
 
     @property
     def moving(self) -> set[str]:

@@ -145,7 +145,8 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     async def run(sockets: list[socket.socket]) -> None:
         bus = await join_bus(settings.bus, "controller", CONTROLLER_TOKEN, settings.identity)
         clock = SystemClock()
-        controller = Controller(fleet, RpcClient(bus, CONTROLLER_TOKEN, clock), clock)
+        client = RpcClient(bus, CONTROLLER_TOKEN, clock)
+        controller = Controller(fleet, client, clock, client.dead_letters)
         desk = LocalDesk(authority) if authority is not None else None
         server = Server(create_app(controller, doors, desk), tls=tls, timeout_graceful_shutdown=CLOSING_S)
         renewal = keep_renewed(settings.identity, clock, _shown_by(bus, own), Kind.CONTROLLER, desk)

@@ -14,7 +14,7 @@ from sterna.controller.intents.declare_dead import DeclareDead
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
-from sterna.domain.errors import SternaError, Unreachable
+from sterna.domain.errors import BadRequest, SternaError, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.kit.tasks import no_leaks
@@ -135,7 +135,9 @@ class Follower:
         _, host, migration_id = topic.split(".", 2)
         try:
             await self._projector.sampled(host, migration_id, data)
-        except (SternaError, ValidationError) as e:
+        except ValidationError as e:
+            raise BadRequest(f"progress that cannot be read: {e.errors(include_input=False)[0]['msg']}") from e
+        except SternaError as e:
             log.info("progress hint cannot be taken", topic=topic, error=str(e))
 
     # ------------------------------------------------------------ looking

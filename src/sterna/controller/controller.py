@@ -31,12 +31,15 @@ from sterna.domain.timeline import Item, build_timeline
 from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord
+from sterna.rpc.dead_letters import DeadLetters
 
 
 class Controller:
     """Everything the API can ask for."""
 
-    def __init__(self, fleet: Fleet, calls: AgentCalls, clock: Clock) -> None:
+    def __init__(
+        self, fleet: Fleet, calls: AgentCalls, clock: Clock, dead_letters: DeadLetters | None = None
+    ) -> None:
         self.fleet = fleet
         self.events = Events(fleet)
         self.registry = Registry(fleet, clock)
@@ -50,7 +53,7 @@ class Controller:
         self._rehearse = RehearseMigration(fleet, self._migrate, clock)
         self._switch = SwitchToPostcopy(fleet, calls)
         self._calls, self._stopping = calls, asyncio.Event()
-        self.audits = AuditFleet(self.registry, calls)
+        self.audits = AuditFleet(self.registry, calls, dead_letters or DeadLetters(clock))
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
         self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)

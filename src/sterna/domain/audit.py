@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from sterna.domain.model import GuestState, Observation, Value
+from sterna.domain.trust.dead_letters import DeadLetter
 from sterna.domain.whereabouts import GONE
 
 AUDIT_S, REPAIR_S = 60.0, 240.0
@@ -36,7 +37,7 @@ class Leftover(Value):
 
     kind: str
     """`tap`, `incoming-guest`, `definition`, `runs-twice`, `secret`, `files`, `folder`, `admission`, `token`,
-    `migration`, `cast`; `not-looked-at`: what could not be asked whether it is one."""
+    `migration`, `cast`, `bad-message`; `not-looked-at`: what could not be asked whether it is one."""
     host: str
     subject: str
     """Device, UUID, path, target or id: what a person would look for."""
@@ -154,6 +155,13 @@ def runs_twice(seen: Mapping[str, Observation]) -> Judgement | None:
         return None
     why = f"THE SAME VM RUNS ON {' AND '.join(running)}: end the copy that is not the true one, by hand, now"
     return Judgement(Safety.NEVER, why)
+
+
+def bad_message(host: str, letter: DeadLetter) -> Leftover:
+    """A message that `host` could not handle, and did not take: nothing depends on it."""
+    why = f"sent by {letter.sender or 'nobody that its subject names'} {letter.words}"
+    subject = letter.sender or "?"
+    return Leftover(kind="bad-message", host=host, subject=subject, why=why, safety=Safety.SAFE, repair="forget it")
 
 
 def off(observation: Observation) -> bool:

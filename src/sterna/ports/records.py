@@ -98,8 +98,8 @@ class Journal(Protocol):
 
     # outbox and inbox: casts are never lost
 
-    def outbox_put(self, envelope: Envelope) -> None:
-        """Keep until `outbox_done`. The same id again is ignored."""
+    def outbox_put(self, envelope: Envelope) -> bool:
+        """Keep until `outbox_done`. The same id again is ignored: False."""
 
     def outbox(self, to: str | None = None) -> Sequence[Envelope]:
         """Casts not yet acknowledged, oldest first."""
@@ -108,10 +108,10 @@ class Journal(Protocol):
         """The receiver has journaled it."""
 
     def inbox_put(self, envelope: Envelope) -> bool:
-        """Journal a received cast; False where this id was already there (handled or not)."""
+        """Journal a received cast; False where this id of this sender was already there (handled or not)."""
 
     def inbox(self) -> Sequence[Envelope]:
         """Received casts not yet handled, oldest first."""
 
-    def inbox_done(self, envelope_id: str) -> None:
+    def inbox_done(self, envelope: Envelope) -> None:
         """Handled; its id is remembered so that a repeat is recognised."""

@@ -9,14 +9,19 @@ import structlog
 
 from sterna.domain.errors import BadRequest, SternaError, Undelivered, Unknown, Unreachable
 from sterna.domain.model import Data
+from sterna.domain.trust.bounds import pace_of
 from sterna.kit.waiting import within
 from sterna.ports.bus import Bus, BusState, Incoming, Subscription
 from sterna.ports.clock import Clock
+from sterna.rpc.dead_letters import DeadLetters
+from sterna.rpc.doors import Paces
 from sterna.rpc.envelope import Event, Reply, Request, decode_event, decode_reply, encode
-from sterna.rpc.subjects import call_subject, check_sender, event_subject, topic_of
+from sterna.rpc.subjects import call_subject, check_sender, event_subject, sender_in, topic_of
 
 LONGEST_CALL_S = 300.0
 """An agent whose libvirt hangs goes on sending heartbeats: no call is waited for longer than this."""
+
+_SAID_BY = "the answer of"
 
 EventHandler = Callable[[str, Data], Awaitable[None]]
 """Gets the topic and the data."""
@@ -31,6 +36,7 @@ class RpcClient:
         self._bus = bus
         self.host_name = host_name
         self.clock = clock
+        self.dead_letters = DeadLetters(clock)
         self._unsent = ""
         """Why the last hint was not sent; '' where it was."""
 
@@ -69,11 +75,13 @@ class RpcClient:
         payload = encode(request)
         try:
             async with self._bus.request(call_subject(to, self.host_name), payload) as replies:
-                reply = await self._result(replies, f"{to}: {method}", silence_s, total_s)
+                reply = await self._result(replies, to, method, silence_s, total_s)
         except Unreachable as e:
             raise Undelivered(f"the agent of {to} cannot be reached: {e.message}", fix=e.fix or _start(to)) from e
         if reply.kind == "error":
-            raise reply.raised()
+            error = reply.raised()
+            error.add_note(f"{_SAID_BY} {to}")
+            raise error
         if reply.kind != "result":
             raise BadRequest(f"{to} answered the call {method} with `{reply.kind}`")
         return reply.data
@@ -93,29 +101,34 @@ class RpcClient:
 
     async def listen(self, topic_pattern: str, handler: EventHandler) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` in the pattern matches one token. Hints that cannot be
-        read, or are sent in another's name, are logged and dropped."""
+        read, are sent in another's name, or come too often are dropped: they are among the dead letters."""
+        paces, pace = Paces(self.clock), pace_of(topic_pattern)
 
         async def on_message(incoming: Incoming) -> None:
-            topic = topic_of(incoming.subject)
+            topic, sender = topic_of(incoming.subject), sender_in(incoming.subject)
             try:
+                if not paces.admits(sender, pace):
+                    raise BadRequest(f"more than {pace.per_s:g} a second: some are not read")
                 event = decode_event(incoming.payload)
                 check_sender(incoming.subject, event.sender)
+                await handler(topic, event.data)
             except BadRequest as e:
-                _log.warning("hint not understood", topic=topic, error=e.message)
-                return
-            await handler(topic, event.data)
+                if not said_by_another(e):
+                    self.dead_letters.add(sender, topic, e.message, incoming.payload)
 
         return await self._bus.subscribe(event_subject(topic_pattern), on_message)
 
     async def _result(
-        self, replies: AsyncIterator[bytes], what: str, silence_s: float, total_s: float | None
+        self, replies: AsyncIterator[bytes], to: str, method: str, silence_s: float, total_s: float | None
     ) -> Reply:
+        what = f"{to}: {method}"
         started_ms = self.clock.monotonic_ms()
         while True:
             left_s = None if total_s is None else total_s - (self.clock.monotonic_ms() - started_ms) / 1000
             patience_s = silence_s if left_s is None else min(silence_s, max(left_s, 0.0))
             try:
-                reply = decode_reply(await within(self.clock, patience_s, _next(replies)))
+                payload = await within(self.clock, patience_s, _next(replies))
+                reply = self._read(payload, to, method)
             except TimeoutError:
                 why = (
                     f"nothing heard for {silence_s:g} s, it hangs or is cut off"
@@ -126,9 +139,22 @@ class RpcClient:
             if reply.kind != "heartbeat":
                 return reply
 
+    def _read(self, payload: bytes, to: str, method: str) -> Reply:
+        try:
+            return decode_reply(payload)
+        except BadRequest as e:
+            self.dead_letters.add(to, f"answer to {method}", e.message, payload)
+            e.add_note(f"{_SAID_BY} {to}")
+            raise
+
 
 async def _next(replies: AsyncIterator[bytes]) -> bytes:
     return await anext(replies)
+
+
+def said_by_another(error: SternaError) -> bool:
+    """Did it come as the answer of a call? Then it says nothing about what this process was sent."""
+    return any(note.startswith(_SAID_BY) for note in getattr(error, "__notes__", ()))
 
 
 def _start(host: str) -> str:

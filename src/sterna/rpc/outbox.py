@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import structlog
 
-from sterna.domain.errors import BadRequest, Permanent, SternaError, Unknown
+from sterna.domain.errors import BadRequest, Permanent, SternaError, Temporary, Unknown
+from sterna.domain.trust.bounds import no_more_waiting
 from sterna.kit.tasks import no_leaks
 from sterna.kit.waiting import Backoff, paused, within
 from sterna.ports.bus import Bus
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
+from sterna.rpc.doors import Waiting
 from sterna.rpc.envelope import Request, decode_reply, encode
 from sterna.rpc.subjects import cast_subject
 
@@ -41,6 +43,7 @@ class Outbox:
         self._wake: dict[str, asyncio.Event] = {}
         self._empty: dict[str, asyncio.Event] = {}
         self._started = False
+        self._waiting = Waiting()
         self._boots: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         """Casts that their receiver will not take in its present life, by id, and why."""
@@ -51,12 +54,16 @@ class Outbox:
         """Journal the cast, then wake its courier. When this returns the cast will arrive, whatever dies.
 
         Must be called in the event loop's thread. Raises BadRequest where the cast could never be sent (too
-        large, not plain JSON, no receiver).
+        large, not plain JSON, no receiver), Temporary where too many wait for its receiver already.
         """
         envelope = envelope.model_copy(update={"sender": self._host_name})
         encode(Request.of_cast(envelope))
         cast_subject(envelope.to, self._host_name)
-        self._journal.outbox_put(envelope)
+        full = no_more_waiting(envelope.to, self._waiting.load(envelope.to))
+        if full and envelope.id not in self._waiting:
+            raise Temporary(f"no message can be left for it: {full}", fix=f"see why {envelope.to} takes none")
+        if self._journal.outbox_put(envelope):
+            self._waits(envelope)
         if self._started:
             self._rouse(envelope.to)
 
@@ -74,8 +81,9 @@ class Outbox:
     async def start(self) -> None:
         """Begin sending, what an earlier life left first."""
         self._started = True
-        for to in {e.to for e in self._journal.outbox()}:
-            self._rouse(to)
+        for envelope in self._journal.outbox():
+            self._waits(envelope)
+            self._rouse(envelope.to)
 
     async def stop(self) -> None:
         """Stop sending; what is not acknowledged stays in the journal."""
@@ -92,6 +100,9 @@ class Outbox:
             empty = self._empty.setdefault(to, asyncio.Event())
             empty.clear()  # it may be set from the last time
             await empty.wait()
+
+    def _waits(self, envelope: Envelope) -> None:
+        self._waiting.add(envelope.id, envelope.to, len(envelope.model_dump_json()))
 
     def _rouse(self, to: str) -> None:
         self._wake.setdefault(to, asyncio.Event()).set()
@@ -111,6 +122,7 @@ class Outbox:
                     with no_leaks():
                         if await self._taken(envelope):
                             self._journal.outbox_done(envelope.id)
+                            self._waiting.done(envelope.id)
                     backoff.reset()
                     logged = ""
             except Exception as e:

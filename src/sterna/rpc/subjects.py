@@ -46,9 +46,14 @@ def casts_to(host: str) -> str:
     return f"{bus_rights.AGENT}.{token(host)}.cast.*"
 
 
+def sender_in(subject: str) -> str:
+    """Who sent a message to this subject; '' where that names nobody."""
+    return name_of(bus_rights.sender_of(subject))
+
+
 def check_sender(subject: str, claimed: str) -> None:
     """Raises BadRequest where a message says that it is from somebody else than its subject does."""
-    sender = name_of(bus_rights.sender_of(subject))
+    sender = sender_in(subject)
     if sender != claimed:
         raise BadRequest(
             f"the message says that it is from {claimed!r}, and its subject says {sender or 'nobody'!r}",

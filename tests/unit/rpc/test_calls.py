@@ -18,8 +18,8 @@ from sterna.domain.errors import (
     Unreachable,
 )
 from sterna.domain.model import Data, Refusal
+from sterna.domain.trust import bounds
 from sterna.ports.bus import Incoming
-from sterna.rpc import server
 from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Reply, Request, decode_reply, encode
 from sterna.rpc.subjects import call_subject, calls_to
 
@@ -54,7 +54,8 @@ async def test_slow_work_is_kept_alive_by_heartbeats(world: World) -> None:
 
 
 async def test_an_agent_works_on_so_many_calls_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MOST_CALLS", 3)
+    monkeypatch.setattr(bounds, "MOST_CALLS", 3)
+    monkeypatch.setattr(bounds, "FEW", 0)
     gate = asyncio.Event()
 
     async def wait(request: Request) -> Data:
@@ -65,7 +66,7 @@ async def test_an_agent_works_on_so_many_calls_and_no_more(world: World, monkeyp
     await world.b.server.start()
     calls = [asyncio.create_task(world.a.client.call("b", "wait", {})) for _ in range(3)]
     await world.clock.advance(0.5)
-    with pytest.raises(Temporary, match="3 calls already"):
+    with pytest.raises(Temporary, match="3 requests already"):
         await world.a.client.call("b", "wait", {})
     gate.set()
     await world.clock.advance(1)

@@ -53,7 +53,7 @@ async def test_hints_in_anothers_name_are_dropped_and_logged(world: World) -> No
             await world.a.client.announce(topic, {})
         await world.clock.run_until_idle()
     assert got == ["host.a", "progress.a.m1"]
-    assert sum("'a'" in entry.get("error", "") for entry in said) == 4
+    assert sum("'a'" in entry.get("why", "") for entry in said) == 4
 
 
 @pytest.mark.parametrize("error", [RuntimeError("libvirt is away"), asyncio.CancelledError()])

@@ -29,6 +29,9 @@ from sterna.ports.bus import BusState, Handler
 _RETRY_S = (0.05, 1.0)
 """First and longest pause between two tries to reach the server: a restarted bus is back in use within a second."""
 
+_MOST_ANSWERS = 1_000
+"""To one request, that wait to be read: heartbeats come each second. Who sends more is not listened to."""
+
 _FIRST = "not joined yet"
 
 _log = structlog.get_logger()
@@ -188,7 +191,7 @@ class NatsBus:
         may have been lost; the caller's deadline decides.
         """
         token = str(next(self._tokens))
-        queue: asyncio.Queue[Msg] = asyncio.Queue()
+        queue: asyncio.Queue[Msg] = asyncio.Queue(_MOST_ANSWERS)
         self._waiting[token] = queue
         try:
             with suppress(MaybeSent):
@@ -310,7 +313,7 @@ class NatsBus:
 
     async def _on_reply(self, msg: Msg) -> None:
         queue = self._waiting.get(msg.subject.rpartition(".")[2])
-        if queue is not None:  # else: the caller has gone
+        if queue is not None and not queue.full():  # else: the caller has gone, or is flooded
             queue.put_nowait(msg)
 
 

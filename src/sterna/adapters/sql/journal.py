@@ -238,9 +238,9 @@ class SqlJournal:
 
     # outbox and inbox
 
-    def outbox_put(self, envelope: Envelope) -> None:
-        """Keep until `outbox_done`. The same id again, even a done one, is ignored."""
-        self._put(_OUTBOX, envelope)
+    def outbox_put(self, envelope: Envelope) -> bool:
+        """Keep until `outbox_done`. The same id again, even a done one, is ignored: False."""
+        return self._put(_OUTBOX, envelope.id, envelope)
 
     def outbox(self, to: str | None = None) -> Sequence[Envelope]:
         """Casts not yet acknowledged, to all or to one receiver, oldest first."""
@@ -248,33 +248,32 @@ class SqlJournal:
 
     def outbox_done(self, envelope_id: str) -> None:
         """The receiver has journaled it."""
-        self._done(_OUTBOX, envelope_id)
+        with self._write() as db:
+            _OUTBOX.done.run(db, cast=envelope_id)
 
     def inbox_put(self, envelope: Envelope) -> bool:
-        """Journal a received cast; False where this id was already there (handled or not)."""
-        return self._put(_INBOX, envelope)
+        """Journal a received cast; False where this id of this sender was already there (handled or not)."""
+        return self._put(_INBOX, _received(envelope), envelope)
 
     def inbox(self) -> Sequence[Envelope]:
         """Received casts not yet handled, oldest first."""
         return self._waiting(_INBOX, None)
 
-    def inbox_done(self, envelope_id: str) -> None:
+    def inbox_done(self, envelope: Envelope) -> None:
         """Handled; its id is remembered so that a repeat is recognised."""
-        self._done(_INBOX, envelope_id)
+        with self._write() as db:
+            if not _INBOX.done.run(db, cast=_received(envelope)).rowcount:
+                _INBOX.done.run(db, cast=envelope.id)  # an earlier version kept the id alone
 
-    def _put(self, casts: _Casts, envelope: Envelope) -> bool:
+    def _put(self, casts: _Casts, id: str, envelope: Envelope) -> bool:
         body = envelope.model_dump_json()
         with self._write() as db:
-            return casts.put.run(db, id=envelope.id, receiver=envelope.to, done=False, body=body).rowcount == 1
+            return casts.put.run(db, id=id, receiver=envelope.to, done=False, body=body).rowcount == 1
 
     def _waiting(self, casts: _Casts, to: str | None) -> list[Envelope]:
         with self._read() as db:
             found = casts.waiting.rows(db) if to is None else casts.waiting_for.rows(db, to=to)
             return [Envelope.model_validate_json(row["body"]) for row in found]
-
-    def _done(self, casts: _Casts, envelope_id: str) -> None:
-        with self._write() as db:
-            casts.done.run(db, cast=envelope_id)
 
     # inside a transaction
 
@@ -366,3 +365,8 @@ class SqlJournal:
         if ms != self._patience_ms:
             self._db.execute(f"PRAGMA busy_timeout = {ms}")
             self._patience_ms = ms
+
+
+def _received(envelope: Envelope) -> str:
+    """A sender chooses its ids: it must not use up those of others. No name of a sender has a space in it."""
+    return f"{envelope.sender} {envelope.id}"

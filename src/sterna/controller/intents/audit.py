@@ -12,11 +12,13 @@ import structlog
 
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.registry import Registry
-from sterna.domain.audit import ANSWER_S, AUDIT_S, REPAIR_S, Leftover, Safety, runs_twice
+from sterna.domain.audit import ANSWER_S, AUDIT_S, REPAIR_S, Leftover, Safety, bad_message, runs_twice
 from sterna.domain.errors import SternaError
 from sterna.domain.hosts import VmSummary
 from sterna.domain.model import GuestState, Observation, Value
+from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.kit.tasks import all_of
+from sterna.rpc.dead_letters import DeadLetters
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +50,8 @@ class Findings(Value):
 class AuditFleet:
     """One controller's audits."""
 
-    def __init__(self, registry: Registry, calls: AgentCalls) -> None:
-        self._registry, self._calls = registry, calls
+    def __init__(self, registry: Registry, calls: AgentCalls, dead_letters: DeadLetters) -> None:
+        self._registry, self._calls, self._dead_letters = registry, calls, dead_letters
 
     async def audit(self, host: str | None = None, *, repair: bool = False) -> Findings:
         """Look at one host, or at all at once. They are repaired one after the other. Raises NotFound."""
@@ -71,6 +73,7 @@ class AuditFleet:
                 silent[name] = answer
             else:
                 found += answer
+        found += self._not_handled(repair=repair) if host is None else []
         answered = [name for name in meant if name not in silent]
         return Findings(
             leftovers=tuple(found),
@@ -91,6 +94,13 @@ class AuditFleet:
         except SternaError as error:
             log.warning("a host cannot be audited", host=name, error=error.message)
             return error.message
+
+    def _not_handled(self, *, repair: bool) -> list[Leftover]:
+        """Messages that this controller could not read; with `repair` they are forgotten."""
+        letters = self._dead_letters.kept
+        if repair:
+            self._dead_letters.forget([one.number for one in letters])
+        return [bad_message(CONTROLLER_TOKEN, one).model_copy(update={"done": "done" * repair}) for one in letters]
 
     async def _twice(self, up: list[str]) -> list[Leftover]:
         answers = await all_of(self._list(name) for name in up)

@@ -272,6 +272,8 @@ class Registry:
 
     def _refuse(self, topic: str, host_uuid: str, why: str, fix: str = "") -> None:
         if (topic, host_uuid) not in self._refused:
+            if len(self._refused) >= MOST_UNDESCRIBED:  # whoever sends them chooses the UUIDs
+                self._refused.clear()
             self._refused.add((topic, host_uuid))
             log.warning("beacon refused", topic=topic, host_uuid=host_uuid, why=why, fix=fix)
 

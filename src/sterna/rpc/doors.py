@@ -1,0 +1,85 @@
+"""What each sender has under way here, and how often it came: the bounds of `domain/trust/bounds.py`, kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sterna.domain.trust.bounds import Budget, Load, Pace, no_place
+from sterna.ports.clock import Clock
+
+_MOST_SENDERS = 10_000
+"""Who was not heard for longest is forgotten first: on a bus without certificates anybody may invent names."""
+
+
+class Places:
+    """Requests that are worked on."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Load] = {}
+        self._all = Load()
+
+    @contextmanager
+    def taken(self, sender: str, size: int) -> Iterator[str]:
+        """A place for one request while it lasts; why there is none, else ''."""
+        why = no_place(sender, self._of.get(sender, Load()), self._all)
+        if why:
+            yield why
+            return
+        self._of[sender] = self._of.get(sender, Load()).plus(size)
+        self._all = self._all.plus(size)
+        try:
+            yield ""
+        finally:
+            self._all = self._all.minus(size)
+            left = self._of.pop(sender).minus(size)
+            if left.number:
+                self._of[sender] = left
+
+
+class Paces:
+    """How often each sender came."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._left: OrderedDict[str, Budget] = OrderedDict()
+
+    def admits(self, sender: str, pace: Pace) -> bool:
+        """One more of this sender: is it within the pace?"""
+        now_ms = self._clock.monotonic_ms()
+        before = self._left.pop(sender, None) or Budget.full(pace, now_ms)
+        after = before.spent(pace, now_ms)
+        self._left[sender] = after or before
+        while len(self._left) > _MOST_SENDERS:
+            self._left.popitem(last=False)
+        return after is not None
+
+
+class Waiting:
+    """Casts in the inbox or the outbox: how many of each host, and how large."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, tuple[str, int]] = {}
+        self._of: dict[str, Load] = {}
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._sizes
+
+    def load(self, host: str) -> Load:
+        """What waits of this host."""
+        return self._of.get(host, Load())
+
+    def add(self, id: str, host: str, size: int) -> None:
+        """One more; the same again changes nothing."""
+        if id not in self._sizes:
+            self._sizes[id] = host, size
+            self._of[host] = self.load(host).plus(size)
+
+    def done(self, id: str) -> None:
+        """One less, if it was there."""
+        host, size = self._sizes.pop(id, ("", 0))
+        if host and host in self._of:
+            left = self._of.pop(host).minus(size)
+            if left.number:
+                self._of[host] = left

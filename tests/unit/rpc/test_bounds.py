@@ -1,0 +1,215 @@
+"""What one sender may have under way: whoever floods waits, and everybody else is answered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sterna.domain.errors import BadRequest, Temporary
+from sterna.domain.model import Data
+from sterna.domain.trust import bounds
+from sterna.domain.trust.bounds import CASTS, FEW, MOST_OF_A_HOST, Load, Pace, no_more_waiting, no_place
+from sterna.domain.trust.identities import CONTROLLER_TOKEN
+from sterna.rpc.doors import Paces, Places
+from sterna.rpc.envelope import Request, decode_reply, encode
+from sterna.rpc.subjects import call_subject
+from sterna.sim.world.clock import SimClock
+from tests.unit.rpc.casting import cast, recorder, send
+
+from .conftest import World
+
+
+async def held(world: World) -> asyncio.Event:
+    """`wait` of host b does not end before this is set."""
+    gate = asyncio.Event()
+
+    async def wait(request: Request) -> Data:
+        await gate.wait()
+        return {}
+
+    world.b.server.method("wait", wait)
+    await world.b.server.start()
+    return gate
+
+
+async def test_a_host_with_as_many_calls_as_it_may_have_keeps_nobody_else_out(world: World) -> None:
+    gate = await held(world)
+    calls = [asyncio.create_task(world.a.client.call("b", "wait", {})) for _ in range(MOST_OF_A_HOST)]
+    await world.clock.advance(0.1)
+    with pytest.raises(Temporary, match=f"{MOST_OF_A_HOST} requests of a already"):
+        await world.a.client.call("b", "wait", {})
+    other = asyncio.create_task(world.c.client.call("b", "wait", {}))
+    await world.clock.advance(0.1)
+    gate.set()
+    await world.clock.advance(1)
+    assert await other == {} and await asyncio.gather(*calls) == [{}] * MOST_OF_A_HOST
+    assert await world.clock.run(world.a.client.call("b", "wait", {})) == {}
+
+
+async def test_the_same_call_again_and_again_takes_a_place_each_time(world: World) -> None:
+    """Each repeat gets heartbeats of its own."""
+    await held(world)
+    request = Request(kind="call", id="same", method="wait", sender="a")
+    for _ in range(MOST_OF_A_HOST):
+        await world.a.bus.publish(call_subject("b", "a"), encode(request))
+    await world.clock.run_until_idle()
+    async with world.a.bus.request(call_subject("b", "a"), encode(request)) as replies:
+        assert isinstance(decode_reply(await anext(replies)).raised(), Temporary)
+
+
+async def test_while_many_flood_everybody_has_a_few_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MOST_CALLS", 20)
+    gate = await held(world)
+    calls = [asyncio.create_task(world.a.client.call("b", "wait", {})) for _ in range(20)]
+    await world.clock.advance(0.1)
+    calls += [asyncio.create_task(world.c.client.call("b", "wait", {})) for _ in range(FEW)]
+    await world.clock.advance(0.1)
+    with pytest.raises(Temporary, match="requests already"):
+        await world.c.client.call("b", "wait", {})
+    gate.set()
+    await world.clock.advance(1)
+    assert await asyncio.gather(*calls) == [{}] * (20 + FEW)
+
+
+async def test_casts_beyond_the_pace_wait_at_their_sender_and_all_arrive(world: World) -> None:
+    seen = recorder(world.b)
+    await world.b.server.start()
+    for host in (world.a, world.c):
+        await host.outbox.start()
+    for i in range(int(CASTS.at_once) + 50):
+        world.a.outbox.put(cast(f"a{i}", migration_id=f"m{i}"))
+    await world.clock.run_until_idle()
+    assert len(seen) == CASTS.at_once
+    world.c.outbox.put(cast("c", migration_id="other"))
+    await world.clock.run_until_idle()
+    assert seen[-1] == "c"
+    await world.clock.advance(60)
+    assert set(seen) == {"c", *(f"a{i}" for i in range(int(CASTS.at_once) + 50))}
+
+
+async def test_an_inbox_has_so_many_of_one_sender_and_room_for_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MOST_WAITING", 3)
+    gate = asyncio.Event()
+
+    async def note(request: Request) -> None:
+        await gate.wait()
+
+    world.b.server.cast("note", note)
+    await world.b.server.start()
+    for host in (world.a, world.c):
+        await host.outbox.start()
+    for i in range(5):
+        await send(world, f"a{i}", migration_id=f"m{i}")
+    assert [e.id for e in world.b.journal.inbox()] == ["a0", "a1", "a2"]
+    world.c.outbox.put(cast("c"))
+    await world.clock.run(world.c.outbox.drained("b"))
+    gate.set()
+    await world.clock.advance(1)
+    assert (await send(world, "a3", migration_id="m3")).kind == "ack"
+
+
+async def test_an_outbox_has_so_many_for_one_receiver(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MOST_WAITING", 3)
+    seen = recorder(world.b)
+    await world.a.outbox.start()
+    for i in range(3):
+        world.a.outbox.put(cast(f"c{i}"))
+        world.a.outbox.put(cast(f"c{i}"))
+    with pytest.raises(Temporary, match="3 messages of b wait"):
+        world.a.outbox.put(cast("c3"))
+    world.a.outbox.put(cast("c2"))  # by a step that does not know whether it was done
+    world.a.outbox.put(cast("x", to="c"))
+    await world.b.server.start()
+    world.a.outbox.hurry("b")
+    await world.clock.run(world.a.outbox.drained("b"))
+    world.a.outbox.put(cast("c3"))
+    await world.clock.run(world.a.outbox.drained("b"))
+    await world.clock.run_until_idle()
+    assert seen == ["c0", "c1", "c2", "c3"]
+
+
+async def test_what_an_earlier_life_left_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MOST_WAITING", 2)
+    for i in range(2):
+        world.a.outbox.put(cast(f"c{i}"))
+    await world.a.crash()
+    await world.a.outbox.start()
+    with pytest.raises(Temporary):
+        world.a.outbox.put(cast("c2"))
+
+
+async def test_hints_that_come_too_often_are_dropped_and_the_others_heard(world: World) -> None:
+    got: list[str] = []
+
+    async def handler(topic: str, data: Data) -> None:
+        got.append(topic)
+
+    await world.b.client.listen("host.*", handler)
+    for _ in range(1_000):
+        await world.a.client.announce("host.a", {})
+    await world.c.client.announce("host.c", {})
+    await world.clock.run_until_idle()
+    assert got.count("host.a") == 10 and got[-1] == "host.c"
+    await world.clock.advance(1)
+    await world.a.client.announce("host.a", {})
+    await world.clock.run_until_idle()
+    assert got.count("host.a") == 11
+    assert {one.sender for one in world.b.client.dead_letters.kept} == {"a"}
+
+
+@pytest.mark.parametrize("poison", [BadRequest("never"), Temporary("not now"), RuntimeError("bug")])
+async def test_a_poisoned_sender_holds_nobody_up(world: World, poison: Exception) -> None:
+    def fail(request: Request) -> None:
+        if request.sender == "a":
+            raise poison
+
+    seen = recorder(world.b, fail)
+    await world.b.server.start()
+    for host in (world.a, world.c):
+        await host.outbox.start()
+    for i in range(100):
+        world.a.outbox.put(cast(f"a{i}", migration_id=f"m{i}"))
+    await world.clock.run_until_idle()
+    world.c.outbox.put(cast("c", migration_id="other"))
+    await world.clock.run_until_idle()
+    assert seen == ["c"]
+
+
+def test_all_controllers_are_one_sender_with_more_places() -> None:
+    many = Load(MOST_OF_A_HOST, 0)
+    assert no_place("a", many, many)
+    assert not no_place(CONTROLLER_TOKEN, many, many)
+    assert no_place(CONTROLLER_TOKEN, Load(bounds.MOST_CALLS, 0), Load(bounds.MOST_CALLS, 0))
+
+
+def test_bytes_count_as_well() -> None:
+    assert no_place("a", Load(1, bounds.MOST_BYTES), Load(1, bounds.MOST_BYTES))
+    assert no_more_waiting("a", Load(1, bounds.MOST_WAITING_BYTES))
+    places = Places()
+    with (
+        places.taken("a", bounds.MOST_BYTES) as first,
+        places.taken("a", 1) as second,
+        places.taken("b", 1) as third,
+    ):
+        assert (first, bool(second), third) == ("", True, "")
+    with places.taken("a", 1) as again:
+        assert again == ""
+
+
+async def test_a_pace_comes_back_with_time_and_is_kept_for_so_many_senders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimClock()
+    paces, pace = Paces(clock), Pace(2, 0.5)
+    assert [paces.admits("a", pace) for _ in range(3)] == [True, True, False]
+    await clock.advance(2)
+    assert [paces.admits("a", pace) for _ in range(2)] == [True, False]
+    await clock.advance(1_000)
+    assert [paces.admits("a", pace) for _ in range(3)] == [True, True, False]
+    monkeypatch.setattr("sterna.rpc.doors._MOST_SENDERS", 10)
+    for n in range(100):
+        paces.admits(f"invented {n}", pace)
+    assert len(paces._left) == 10
