@@ -106,7 +106,7 @@ async def test_a_controller_says_that_its_database_is_away_and_goes_on_when_it_i
         await bus.hint("journal.a", {"last": 1})
         beacon = {"host": facts("c", 3).model_dump(), "boot": "life-1", "journal_last": 0}
         await bus.hint("host.c", beacon)
-        await bus.hint("progress.m1", {"sample": {}})
+        await bus.hint("progress.a.m1", {"sample": {}})
         for path in ("hosts", "vms", "migrations", "migrations/m1"):
             answer = await http.get(f"/v1/{path}")
             assert answer.status_code == 503 and "does not answer" in answer.json()["detail"], path

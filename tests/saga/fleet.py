@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,7 +35,9 @@ from sterna.sim.world.clock import SimClock
 from sterna.sim.world.snapshot import HostSnapshot
 from tests.asking import to_start
 
-FaultHook = Callable[[str, str, str], Awaitable[None]]
+Action = str | Callable[[], object]
+"""What a rule does: `permanent` (the step fails each time), `kill`, `abort` or `disk-full`; or a function. The step
+waits for its end, where it is asynchronous."""
 
 
 class HostClock:
@@ -63,8 +66,10 @@ class SimAgent:
         self.journal = SqlJournal.at(None, clock=self.clock)
         self.settings: dict[str, object] = {}
         """Of its `HostPorts`, where a test wants others."""
-        self.rules: list[tuple[str, str, str | Callable[[], None]]] = []
-        self.struck: list[tuple[str, str]] = []
+        self.rules: list[tuple[str, str, Action]] = []
+        """Step, moment (`before` or `after`), and what happens then: once, but for `permanent`, which stays."""
+        self.applied: list[tuple[str, str]] = []
+        """The steps and moments at which a rule was."""
         self._agent: Agent | None = None
         self._life = 0
 
@@ -73,7 +78,7 @@ class SimAgent:
         self.journal.boot = f"{self.name}-{self._life}"
         bus = self.fleet.broker.bus(f"{self.name}-{self._life}", self.name)
         checks = JournalChecks(journal=self.journal.check_writable)
-        parts = AgentParts(self.ports(), self.journal, bus, self.journal.boot, self._strike, checks)
+        parts = AgentParts(self.ports(), self.journal, bus, self.journal.boot, self._apply_rules, checks)
         self._agent = Agent(parts)
         await self._agent.start()
 
@@ -109,27 +114,37 @@ class SimAgent:
             **self.settings,  # type: ignore[arg-type]
         )
 
-    async def _strike(self, step: str, row: str, moment: str, /) -> None:
-        """Rules are (step, moment, action: a word, or what to do to the world); each strikes once, but `permanent`
-        which stays."""
+    @property
+    def unapplied(self) -> list[tuple[str, str, Action]]:
+        """The rules that have not been applied: their test has not tested what it is about."""
+        return [rule for rule in self.rules if rule[:2] not in self.applied]
+
+    async def _apply_rules(self, step: str, row: str, moment: str, /) -> None:
         for rule in list(self.rules):
             if rule[:2] != (step, moment):
                 continue
-            self.struck.append((step, moment))
+            self.applied.append((step, moment))
             if rule[2] == "permanent":
                 raise Permanent(f"forced at {step} ({moment})")
             self.rules.remove(rule)
-            if callable(rule[2]):
-                rule[2]()
-            elif rule[2] == "kill":
-                self.fleet.dying.append(self)
-                self.fleet.death.set()
-                await asyncio.Event().wait()
-            elif rule[2] == "abort":
-                await self.fleet.abort()
-            elif rule[2] == "disk-full":
-                self.disk_full(True)
-                self.fleet.later(self.fleet.full_s, lambda: self.disk_full(False))
+            await self._apply(rule[2])
+
+    async def _apply(self, action: Action) -> None:
+        if callable(action):
+            done = action()
+            if inspect.isawaitable(done):
+                await done
+        elif action == "kill":
+            self.fleet.dying.append(self)
+            self.fleet.death.set()
+            await asyncio.Event().wait()
+        elif action == "abort":
+            await self.fleet.abort()
+        elif action == "disk-full":
+            self.disk_full(True)
+            self.fleet.later(self.fleet.full_s, lambda: self.disk_full(False))
+        else:
+            raise AssertionError(f"{action!r} is not an action of a rule")
 
     def history(self, migration: str) -> History:
         return History.read(self.journal.entries(migration))
@@ -160,7 +175,7 @@ class SimFleet:
         self._reaper = asyncio.create_task(self._reap())
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._reaper:
             self._reaper.cancel()
         for task in self._later:
@@ -170,6 +185,8 @@ class SimFleet:
                 await agent.kill()
         await self.world.close()
         assert self.broker.refused == []
+        if kind is None:
+            assert not {name: agent.unapplied for name, agent in self.agents.items() if agent.unapplied}
 
     def vm(self, name: str = "tern", **more: Any) -> str:
         return add_vm(self.world, "host1", name, disks=("shared", "local", "iscsi"), **more)

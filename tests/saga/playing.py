@@ -39,18 +39,9 @@ async def begin(fleet: SimFleet, vm: str, asked: Asked | None = None) -> None:
         await fleet.clock.sleep(0.1)
 
 
-def when(agent: SimAgent, step: str, act: Callable[[], object]) -> None:
-    """Do that to the world right before this step of the agent acts, once."""
-    strike = agent._strike
-    done: list[str] = []
-
-    async def struck(name: str, row: str, moment: str) -> None:
-        if (name, moment) == (step, "before") and not done:
-            done.append(name)
-            act()
-        await strike(name, row, moment)
-
-    agent._strike = struck  # type: ignore[method-assign]
+def when(agent: SimAgent, step: str, act: Callable[[], object], moment: str = "before") -> None:
+    """Do that right before or after this step of the agent acts, once. The step waits for what is asynchronous."""
+    agent.rules.append((step, moment, act))
 
 
 def one(fleet: SimFleet) -> str:
@@ -120,7 +111,7 @@ class Slow:
     def from_step(self, agent: SimAgent, step: str) -> None:
         """As usual until then: the checks have asked the same."""
         self.quick = True
-        agent.rules.append((step, "before", lambda: setattr(self, "quick", False)))
+        when(agent, step, lambda: setattr(self, "quick", False))
 
     def __enter__(self) -> Self:
         self._patch.start()

@@ -17,7 +17,7 @@ from sterna.sim.ports.storage import SimStorage
 from sterna.sim.world.things import SimFile
 from tests.saga.fleet import SimFleet
 from tests.saga.media import seed_of, with_medium
-from tests.saga.playing import SLOW_S, Slow, run
+from tests.saga.playing import SLOW_S, Slow, run, when
 
 
 async def abort_within(fleet: SimFleet, slow: Slow, vm: str, *, limit_s: float, **more: Any) -> None:
@@ -33,15 +33,7 @@ async def abort_within(fleet: SimFleet, slow: Slow, vm: str, *, limit_s: float, 
 
 async def test_an_abort_does_not_wait_for_a_destination_that_takes_its_time() -> None:
     fleet = SimFleet()
-    destination = fleet.agents["host2"]
-    strike = destination._strike
-
-    async def slow(name: str, row: str, moment: str) -> None:
-        if (name, moment) == ("connect-volumes", "before"):
-            await fleet.clock.sleep(400)
-        await strike(name, row, moment)
-
-    destination._strike = slow  # type: ignore[method-assign]
+    when(fleet.agents["host2"], "connect-volumes", lambda: fleet.clock.sleep(400))
 
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm()

@@ -12,7 +12,7 @@ from sterna.domain.status import Status
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import power_back, power_cut
-from tests.saga.playing import run
+from tests.saga.playing import run, when
 
 
 def waits(fleet: SimFleet, host: str) -> list[tuple[str, str]]:
@@ -37,19 +37,13 @@ async def test_a_guest_that_ended_there_while_its_source_died_is_not_held_in_sil
     async def scenario(fleet: SimFleet) -> None:
         source = fleet.agents["host1"]
         vm, sent = fleet.vm(), asyncio.Event()
-        await source.kill()
-        usual = source._strike
 
-        async def strike(step: str, row: str, moment: str) -> None:
-            if (step, moment) == ("cast-post-live-migration", "before"):
-                fleet.world.shut_down_guest(vm)
-            if (step, moment) == ("remove-vm-at-source", "before") and not sent.is_set():
-                sent.set()
-                await asyncio.Event().wait()
-            await usual(step, row, moment)
+        async def stop() -> None:
+            sent.set()
+            await asyncio.Event().wait()
 
-        source._strike = strike  # type: ignore[method-assign]
-        await source.start()
+        when(source, "cast-post-live-migration", lambda: fleet.world.shut_down_guest(vm))
+        when(source, "remove-vm-at-source", stop)
         await fleet.start(vm)
         await sent.wait()
         await power_cut(fleet, "host1")

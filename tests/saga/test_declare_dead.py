@@ -138,7 +138,7 @@ async def test_the_survivors_agent_is_killed_at_every_step_of_ending_its_half_al
             fleet.agents["host2"].rules.append((step, "before", "kill"))
             await declare(fleet, "host1", "host2")
             await closed(fleet, "host2")
-            assert fleet.agents["host2"].struck
+            assert fleet.agents["host2"].applied
             assert fleet.own("host2") == empty
             entries = fleet.agents["host2"].journal.entries(fleet.migration)
             assert [e.name for e in entries].count(PeerDeclared.entry) == 1

@@ -40,7 +40,7 @@ async def test_a_migration_ends_when_the_disk_has_room_again(host: str, step: st
         fleet.agents[host].rules.append((step, moment, "disk-full"))
         await fleet.start(vm)
         ended = await fleet.ended()
-        assert fleet.agents[host].struck
+        assert fleet.agents[host].applied
         assert fleet.world.running(vm) == ["host2" if ended is Status.COMPLETED else "host1"]
         if ended is not Status.COMPLETED:
             assert fleet.own("host2") == empty["host2"]
@@ -58,7 +58,7 @@ async def test_a_rollback_ends_when_the_disk_has_room_again(host: str, step: str
         fleet.agents[host].rules.append((step, moment, "disk-full"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert fleet.agents[host].struck
+        assert fleet.agents[host].applied
         assert fleet.snapshots() == as_it_was
         fleet.agents["host1"].rules.clear()
         await again(fleet, vm)

@@ -21,8 +21,17 @@ def isos(fleet: SimFleet, *, shared: bool, read_only: bool) -> None:
         fleet.world.hosts[host].folders.append(own)
 
 
-@pytest.mark.parametrize("host", ["host1", "host2"])
-@pytest.mark.parametrize("dies", ["", "send-media", "create-instance-directory", "copy", "remove-vm"])
+@pytest.mark.parametrize(
+    ("dies", "host"),
+    [
+        ("", ""),
+        ("send-media", "host1"),
+        ("create-instance-directory", "host2"),
+        ("copy", "host1"),
+        ("update-vm", "host2"),
+        ("remove-vm-at-source", "host1"),
+    ],
+)
 async def test_a_seed_drive_that_is_only_on_the_source_is_sent(dies: str, host: str) -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         path = seed_of(fleet)

@@ -58,7 +58,7 @@ async def test_a_permanent_failure_before_the_pivot_leaves_everything_as_it_was(
         fleet.agents[host].rules.append((step, moment, "permanent"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert fleet.agents[host].struck
+        assert fleet.agents[host].applied
         assert fleet.world.running(vm) == ["host1"]
         assert fleet.snapshots() == before
         fleet.agents[host].rules.clear()
@@ -105,7 +105,7 @@ async def test_an_agent_killed_at_any_step_goes_on_after_its_restart(host: str, 
         fleet.agents[host].rules.append((step, moment, "kill"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
-        assert fleet.agents[host].struck
+        assert fleet.agents[host].applied
         assert fleet.world.running(vm) == ["host2"]
         assert fleet.own("host1") == empty["host1"]
 
@@ -123,7 +123,7 @@ async def test_an_agent_killed_while_rolling_back_goes_on_after_its_restart(
         fleet.agents[host].rules.append((step, moment, "kill"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert fleet.agents[host].struck
+        assert fleet.agents[host].applied
         assert fleet.snapshots() == before
 
     await run(scenario)

@@ -95,7 +95,7 @@ async def test_a_failure_or_a_death_at_a_step_leaves_every_nic_as_it_was(
             fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert fleet.agents[side].struck
+        assert fleet.agents[side].applied
         assert fleet.snapshots() == before
 
     await run(scenario)
@@ -198,7 +198,7 @@ async def test_every_nics_reason_at_once() -> None:
 
 async def test_a_guest_that_does_not_let_go_of_a_device_stays_with_all_of_them() -> None:
     async def holds_on(hypervisor: SimHypervisor, uuid: str, nic: Nic) -> None:
-        raise Temporary(f"the guest does not let go of NIC {nic.mac}")
+        raise Temporary(f"the guest does not release NIC {nic.mac}")
 
     async def scenario(fleet: SimFleet) -> None:
         vm = mixed(fleet)
@@ -207,7 +207,7 @@ async def test_a_guest_that_does_not_let_go_of_a_device_stays_with_all_of_them()
             await fleet.start(vm)
             assert await fleet.ended() is Status.FAILED
         turned = fleet.agents["host1"].history(fleet.migration).turned
-        assert turned is not None and "does not let go" in turned["error"]["message"]
+        assert turned is not None and "does not release" in turned["error"]["message"]
         assert fleet.snapshots() == before
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
@@ -335,7 +335,7 @@ async def test_an_agent_that_dies_with_the_function_taken_away_gives_it_back() -
         ]
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert len(fleet.agents["host1"].struck) == 2
+        assert len(fleet.agents["host1"].applied) == 2
         assert fleet.snapshots() == before
 
     await run(scenario)

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
 
 import pytest
 
-from sterna.domain.errors import Permanent
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
-from sterna.saga.runner import FaultHook
 from sterna.sim.libvirt import life
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import declare, power_cut
-from tests.saga.playing import run
+from tests.saga.playing import run, when
 from tests.saga.steps import backward, forward
 
 EVERY = 1 if os.environ.get("STERNA_MATRIX") else 8
@@ -33,19 +30,18 @@ def cut_at(fleet: SimFleet, place: tuple[str, str, str], victim: str) -> asyncio
     host, step, moment = place
     reached, gone = asyncio.Event(), asyncio.Event()
 
-    async def strike(name: str, row: str, when: str) -> None:
-        if (name, when) == (step, moment) and not reached.is_set():
-            reached.set()
-            if victim == host:
-                await asyncio.Event().wait()
-            await gone.wait()
+    async def stop() -> None:
+        reached.set()
+        if victim == host:
+            await asyncio.Event().wait()
+        await gone.wait()
 
     async def cut() -> None:
         await reached.wait()
         await power_cut(fleet, victim)
         gone.set()
 
-    fleet.agents[host]._strike = strike  # type: ignore[method-assign]
+    when(fleet.agents[host], step, stop, moment)
     fleet.world.spawn(cut())
     return gone
 
@@ -62,14 +58,8 @@ async def play_one(place: tuple[str, str, str], victim: str, *, back: bool) -> N
         vm = fleet.vm(autostart=True)
         survivor = OTHER[victim]
         gone = cut_at(fleet, place, victim)
-        for name in HOSTS:
-            await fleet.agents[name].kill()
-            await fleet.agents[name].start()
         if back:
             fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
-            fleet.agents["host1"]._strike = both(fleet.agents["host1"]._strike)  # type: ignore[method-assign]
-            await fleet.agents["host1"].kill()
-            await fleet.agents["host1"].start()
         starting = asyncio.ensure_future(fleet.start(vm))
         while not gone.is_set():
             await fleet.clock.sleep(0.2)
@@ -94,14 +84,6 @@ async def play_one(place: tuple[str, str, str], victim: str, *, back: bool) -> N
         await fleet.clock.sleep(30)
         check_nothing_runs_away(fleet, vm, now)
         assert fleet.agents["host1"].journal.outbox() == fleet.agents["host2"].journal.outbox() == []
-
-    def both(strike: FaultHook) -> Callable[[str, str, str], Coroutine[None, None, None]]:
-        async def strikes(name: str, row: str, when: str) -> None:
-            if (name, when) == ("copy", "before"):
-                raise Permanent("forced")
-            await strike(name, row, when)
-
-        return strikes
 
     await run(scenario)
 

@@ -103,8 +103,11 @@ async def test_an_aborted_rehearsal_is_undone_as_any_migration() -> None:
         assert fleet.snapshots() == before
 
 
-@pytest.mark.parametrize("step", ["rehearse", "set-migrating", "copy", "connect-volumes", "remove-vifs"])
-@pytest.mark.parametrize("moment", ["before", "after"])
+MOMENTS = ("before", "after")
+DYING = [(step, m) for step in ("rehearse", "set-migrating", "connect-volumes", "remove-vifs") for m in MOMENTS]
+
+
+@pytest.mark.parametrize(("step", "moment"), [*DYING, ("copy", "before"), ("ask-both-hypervisors", "after")])
 async def test_an_agent_that_dies_in_a_rehearsal_undoes_it_in_its_next_life(step: str, moment: str) -> None:
     async with encrypted(SimFleet()) as fleet, fleet.clock.auto():
         vm = fleet.vm(memory_bytes=1024 * MIB)

@@ -21,7 +21,7 @@ from sterna.sim.ports.volumes import SimIscsiVolumes
 from sterna.sim.world.things import SimSecret
 from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
-from tests.saga.playing import run
+from tests.saga.playing import run, when
 
 
 def guest(fleet: SimFleet, name: str = "tern") -> str:
@@ -150,14 +150,7 @@ async def test_what_cannot_be_carried_is_refused_before_anything_is_done(
 async def test_a_secret_that_became_private_after_the_check_fails_p3_and_leaves_nothing() -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = guest(fleet)
-
-        async def spoil(step: str, row: str, moment: str) -> None:
-            if (step, moment) == ("pre-live-migration", "before"):
-                _private(fleet)
-
-        fleet.agents["host1"]._strike = spoil  # type: ignore[method-assign]
-        await fleet.agents["host1"].kill()
-        await fleet.agents["host1"].start()
+        when(fleet.agents["host1"], "pre-live-migration", lambda: _private(fleet))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
         assert secrets(fleet, "host2") == {}
@@ -178,7 +171,7 @@ async def test_a_rollback_takes_away_what_the_migration_made(host: str, step: st
         fleet.agents[host].rules.append((step, moment, "permanent"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert fleet.agents[host].struck
+        assert fleet.agents[host].applied
         assert fleet.snapshots() == before
 
     await run(scenario)
@@ -195,7 +188,7 @@ async def test_agents_killed_around_the_secrets_go_on(step: str, moment: str) ->
             agent.rules.append((step, moment, "kill"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
-        assert fleet.agents["host1"].struck or fleet.agents["host2"].struck
+        assert fleet.agents["host1"].applied or fleet.agents["host2"].applied
         assert len(secrets(fleet, "host2")) == 2
         await fleet.start(vm, to="host1", source="host2")
         assert await fleet.ended("host2") is Status.COMPLETED
@@ -213,7 +206,7 @@ async def test_a_destination_killed_while_it_takes_them_away_does_so_later(momen
         fleet.agents["host2"].rules.append(("remove-secrets", moment, "kill"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert fleet.agents["host2"].struck
+        assert fleet.agents["host2"].applied
         assert fleet.snapshots() == before
 
     await run(scenario)
@@ -270,7 +263,7 @@ async def test_a_rollback_leaves_what_another_guest_on_its_way_counts_on() -> No
         fleet.agents["host2"].rules.append(("plug-vifs", "before", "kill"))
         await fleet.start(two)
         second = fleet.migration
-        while ("plug-vifs", "before") not in fleet.agents["host2"].struck:  # its definition is not there yet
+        while ("plug-vifs", "before") not in fleet.agents["host2"].applied:  # its definition is not there yet
             await fleet.clock.sleep(0.05)
         await fleet.client.call("host1", "abort_migration", {"id": first})
         assert await fleet.ended() is Status.COMPLETED
@@ -299,7 +292,7 @@ async def test_a_value_is_in_no_message_journal_log_or_answer() -> None:
         with capture_logs() as logs:
             await fleet.start(vm)
             assert await fleet.ended() is Status.COMPLETED
-            fleet.agents["host1"].rules.append(("remove-vm-at-source", "before", "kill"))
+            fleet.agents["host2"].rules.append(("remove-vm-at-source", "before", "kill"))
             await fleet.start(vm, to="host1", source="host2")
             assert await fleet.ended("host2") is Status.COMPLETED
             await fleet.client.call("host1", "show_vm", {"vm": vm})

@@ -13,22 +13,18 @@ from sterna.domain.status import Status
 from sterna.rpc.client import RpcClient
 
 from .fleet import SimFleet
+from .playing import when
 
 
 def _stops(fleet: SimFleet, host: str, step: str) -> tuple[asyncio.Event, asyncio.Event]:
     """Make that host's agent stop before a step: (set once it is reached, to be set for it to go on)."""
-    agent = fleet.agents[host]
-    assert agent._agent is not None
-    reached, go_on, strike = asyncio.Event(), asyncio.Event(), agent._strike
+    reached, go_on = asyncio.Event(), asyncio.Event()
 
-    async def stops(name: str, row: str, moment: str) -> None:
-        if (name, moment) == (step, "before"):
-            reached.set()
-            await go_on.wait()
-        await strike(name, row, moment)
+    async def stop() -> None:
+        reached.set()
+        await go_on.wait()
 
-    for desk in (agent._agent.source, agent._agent.destination):
-        desk._runner._fault_hook = stops
+    when(fleet.agents[host], step, stop)
     return reached, go_on
 
 

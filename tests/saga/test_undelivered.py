@@ -11,21 +11,13 @@ from sterna.domain.entries.notes import AskedDestination, DestinationNotReached
 from sterna.domain.errors import Undelivered, Unreachable, from_wire
 from sterna.domain.status import Status
 from tests.saga.fleet import SimFleet
-from tests.saga.playing import run
+from tests.saga.playing import run, when
 
 
 async def start_and_lose_the_destination(fleet: SimFleet, vm: str) -> None:
     """Accepted while the destination answers; its agent is dead from P3 on."""
     source, destination = fleet.agents["host1"], fleet.agents["host2"]
-    victims = [destination]
-
-    async def strike(step: str, row: str, moment: str) -> None:
-        if (step, moment) == ("snapshot-volumes", "after") and victims:
-            await victims.pop().kill()
-
-    source._strike = strike  # type: ignore[method-assign]
-    await source.kill()
-    await source.start()
+    when(source, "snapshot-volumes", destination.kill, "after")
     await fleet.start(vm)
 
 

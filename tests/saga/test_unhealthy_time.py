@@ -13,7 +13,7 @@ from sterna.domain.status import Status
 from sterna.ports import records
 from tests.saga.controlled import Play, read, started
 from tests.saga.fleet import SimFleet
-from tests.saga.playing import run
+from tests.saga.playing import run, when
 
 HOURS = 3600.0
 STEPS = ("snapshot-volumes", "pre-live-migration", "copy", "detach-volumes")
@@ -27,15 +27,11 @@ async def test_a_hosts_wall_clock_jumps_in_the_middle(play: Play, step: str, jum
         empty = fleet.own("host1").domains.keys() - {vm}
         source, destination = fleet.agents["host1"], fleet.agents["host2"]
 
-        async def jump(name: str, row: str, moment: str) -> None:
-            if (name, moment) == (step, "before"):
-                source.clock.wrong_by_s += jump_s
-                destination.clock.wrong_by_s -= jump_s
+        def jump() -> None:
+            source.clock.wrong_by_s += jump_s
+            destination.clock.wrong_by_s -= jump_s
 
-        source._strike = jump  # type: ignore[method-assign]
-        await source.kill()
-        await source.start()
-        await fleet.clock.sleep(2)
+        when(source, step, jump)
         record = await started(fleet, controller)
         assert await fleet.ended() is Status.COMPLETED
         assert source.clock.wrong_by_s == jump_s

@@ -143,9 +143,11 @@ class FakeBus:
         return FakeSubscription()
 
     async def hint(self, topic: str, data: Data) -> None:
-        for pattern, handler in self.handlers:
-            if fnmatch.fnmatch(topic, pattern):
-                await handler(topic, data)
+        """Deliver it to all who listen. Somebody must: a hint that nobody takes tests nothing."""
+        handlers = [handler for pattern, handler in self.handlers if fnmatch.fnmatch(topic, pattern)]
+        assert handlers, f"nobody listens to {topic}"
+        for handler in handlers:
+            await handler(topic, data)
 
     async def beat(self, controller: Controller, *names: str) -> None:
         """One beacon of each named host (all that listen, if none is named)."""

@@ -183,7 +183,7 @@ async def test_hints_that_come_while_the_database_is_away_are_no_bug(
         patch.setattr(world.fleet, "save_host", away)
         patch.setattr(world.fleet, "sampled", away)
         await world.bus.hint("host.a", {"host": world.a.facts().model_dump(), "boot": "life-1"})
-        await world.bus.hint("progress.m1", {"sample": {"memory_remaining": 1}})
+        await world.bus.hint("progress.a.m1", {"sample": {"memory_remaining": 1}})
     assert not world.controller.registry.is_up("a")
     await world.bus.hint("host.a", {"host": world.a.facts().model_dump(), "boot": "life-1"})
     assert world.controller.registry.is_up("a")
@@ -200,5 +200,16 @@ async def test_the_follower_reads_journals_on_hints_and_without(world: World) ->
                     break
             except NotFound:
                 await asyncio.sleep(0.01)
-    await world.bus.hint("progress.m1", {"sample": "nonsense"})
+
+
+async def test_hints_that_cannot_be_read_change_nothing(world: World) -> None:
+    await world.controller.start()
+    await under_way(world, "preparing", "migrating")
+    await world.bus.hint("progress.a.m1", {"sample": {"memory_remaining": 1, "memory_total": 4}})
+    record = await world.fleet.migration("m1")
+    assert record.progress.bytes_remaining == 1
+    await world.bus.hint("progress.a.m1", {"sample": "nonsense"})
+    await world.bus.hint("progress.b.m1", {"sample": {"memory_remaining": 2, "memory_total": 4}})  # not its source
+    assert await world.fleet.migration("m1") == record
     await world.bus.hint("host.zzz", {"nonsense": 1})
+    assert "zzz" not in [host.name for host in await world.fleet.hosts()]
