@@ -14,8 +14,8 @@ from tests.parsing import parse
 SOURCE = Path(__file__).parents[2] / "src" / "sterna"
 ENTRIES = frozenset({"results", "plans", "notes", "turned"})
 """What a history holds as JSON, under the names of its entries."""
-CARRIED = frozenset({"plan", "intent", "outcome", "data"})
-"""What an entry carries, as variables and attributes are called."""
+CARRIED = frozenset({"plan", "intent", "outcome", "data", "options"})
+"""What an entry and a migration carry, as variables and attributes are called."""
 NOT_ENTRIES = ("data", "info.data")
 """A message's data, and what pydantic gives to a validator."""
 WRITERS = frozenset({"write", "append", "note", "note_once", "note_change"})
@@ -73,8 +73,8 @@ def string_keys(text: str) -> Iterator[str]:
 
 
 ANY_JSON = re.compile(r"\bData\b|(dict|Mapping)\[str, (Any|object)\]")
-AS_IT_IS = frozenset({"options", "image", "properties", "numbers", "external_ids"})
-"""Looked up by string in `migration/`: a migration's options, an image's metadata, libvirt's parameters."""
+AS_IT_IS = frozenset({"image", "properties", "numbers", "external_ids"})
+"""Looked up by string in `migration/`: an image's metadata, libvirt's parameters."""
 
 
 def untyped_messages(text: str) -> Iterator[str]:
@@ -155,6 +155,9 @@ def test_the_halves_of_a_migration_ask_each_other_by_types() -> None:
         "ctx.note('M4', 'libvirt-said', {'error': error.to_wire()})",
         "journal.append(id, Kind.NOTE, row='M3', name='tuned', data={'bandwidth': 1})",
         "ctx.write(Kind.DONE, name=step.name, data={'removed': ()})",
+        "if ctx.migration.options.get(REHEARSE): pass",
+        "claimed = migration.options['memory_bytes']",
+        "if 'requester' in options: pass",
     ],
 )
 def test_string_keys_are_found(line: str) -> None:
@@ -184,3 +187,37 @@ def test_nobody_reads_or_writes_an_entry_by_string_keys() -> None:
         if keys := list(string_keys(path.read_text(encoding="utf-8"))):
             found[name] = keys
     assert found == {}
+
+
+ANY_KEYS = {
+    "Entry.data": "of each kind of entry another type, which `domain/entries/` reads",
+    "DestinationReport.migration": "what the other host accepted, shown to people only",
+    "ImageRead.image": "Glance's metadata, as the image's owner wrote it",
+    "Vm.image": "the same, in the domain's metadata",
+    "Binding.vif_details": "what a Neutron mechanism driver says",
+    "Binding.profile": "what Neutron keeps for others as well",
+    "Item.data": "of any entry, to be shown",
+    "Item.error": "of any class of error, to be shown",
+}
+"""The fields of `domain/` whose keys nobody declares, each with its reason."""
+
+
+def fields_of_any_json(text: str) -> Iterator[str]:
+    """The fields of values whose keys nobody declares: where they are read, strings would be the only way."""
+    for owner in ast.walk(parse(text)):
+        bases = {ast.unparse(base) for base in owner.bases} if isinstance(owner, ast.ClassDef) else set()
+        if isinstance(owner, ast.ClassDef) and bases:
+            for field in owner.body:
+                if isinstance(field, ast.AnnAssign) and ANY_JSON.search(ast.unparse(field.annotation)):
+                    yield f"{owner.name}.{ast.unparse(field.target)}"
+
+
+def test_a_field_of_any_json_is_found() -> None:
+    text = "class Migration(Value):\n    id: str\n    options: Data = {}\n    more: dict[str, Any] | None = None\n"
+    assert list(fields_of_any_json(text)) == ["Migration.options", "Migration.more"]
+
+
+def test_values_declare_their_keys() -> None:
+    files = sorted((SOURCE / "domain").rglob("*.py"))
+    found = {field for path in files for field in fields_of_any_json(path.read_text(encoding="utf-8"))}
+    assert found == set(ANY_KEYS)

@@ -23,8 +23,8 @@ class DestinationChecks:
 
     async def check(self, vm: Vm, may: tuple[str, ...], definition: str = "", cpu: str = "") -> list[Refusal]:
         """All this host has against taking `vm` now, in the ways the user permits. `definition`: without disks and
-        NICs; its libvirt is asked about that where nothing else says what is missing. `cpu`: what the guest sees of
-        its host's, '' where that does not matter."""
+        NICs; its libvirt checks that where no other check has found something missing. `cpu`: what the guest sees
+        of its host's, '' where that does not matter."""
         found = await promises.judge(self._host.hypervisor, self._journal, vm)
         if definition and not found:
             found += await self._host.hypervisor.check_definition(definition)
@@ -56,7 +56,7 @@ class DestinationChecks:
 
     async def _check_nic(self, nic: Nic) -> list[Refusal]:
         if plugs.unknowns(nic):
-            return []  # a VM that is off, or what `check_vm` says
+            return []  # a VM that is off, or an error that `check_vm` reports
         try:
             refusals = await self._host.vif.check(plugs.as_bound(nic) if self._host.network.service else nic)
         except SternaError as error:
@@ -81,7 +81,7 @@ class DestinationChecks:
         claimed = 0
         for migration, role in self._journal.open():
             if role is Role.DESTINATION and migration.vm_uuid != vm.uuid:
-                claimed += int(migration.options["memory_bytes"])
+                claimed += migration.options.memory_bytes or 0
         free = facts.memory_free_bytes - claimed
         if free >= vm.ordinary_bytes:
             return []

@@ -32,11 +32,11 @@ from sterna.domain.fencing import WriteOff
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Vm
-from sterna.domain.objective import Objective, objective_of
+from sterna.domain.options import MigrationOptions
 from sterna.domain.plain_text import printable
 from sterna.domain.status import Status
 from sterna.domain.step import Flow, History
-from sterna.migration.context import REHEARSE, Context, HostPorts
+from sterna.migration.context import Context, HostPorts
 from sterna.migration.flow import REHEARSAL, SOURCE
 from sterna.migration.persistent import Turns
 from sterna.ports.records import Journal
@@ -70,7 +70,7 @@ class OutgoingMigrations:
         self._contexts: dict[str, Context] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """By migration, while somebody asks for it."""
+        """By migration, while it is requested."""
         self._declined: set[str] = set()
         """Of this life: a call does not outlive the agent that it was sent to."""
 
@@ -79,15 +79,15 @@ class OutgoingMigrations:
     async def check_migration(self, request: Request) -> Data:
         """`check_migration {vm, destination, options}`: the VM and every reason why not."""
         vm, _, refusals = await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), _wanted(request)
+            _text(request, "vm"), _text(request, "destination"), _options(request).wanted
         )
         return {"vm": vm.model_dump(mode="json"), "refusals": [r.model_dump() for r in refusals]}
 
     async def start_migration(self, request: Request) -> Data:
         """`start_migration {id, vm, destination, options}`: accept it, answer, and drive it from here on.
 
-        The same id again is answered with the same migration, after the first: so a refusal is the last word.
-        Raises Refused with every reason, or Conflict.
+        A repeated id waits for the first request and gets the same migration: so a refusal is final. Raises Refused
+        with every reason, or Conflict.
         """
         lock = self._accepting.setdefault(_text(request, "id"), asyncio.Lock())
         async with lock:
@@ -104,10 +104,10 @@ class OutgoingMigrations:
         if known is not None:
             return self._known(known[0], known[1])
         vm, facts, refusals = await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), _wanted(request)
+            _text(request, "vm"), _text(request, "destination"), _options(request).wanted
         )
         if request.params["id"] in self._declined:
-            raise Conflict(f"migration {request.params['id']} was given up meanwhile", fix="ask with a new id")
+            raise Conflict(f"migration {request.params['id']} was given up", fix="ask with a new id")
         holder = self._journal.holder(vm.uuid)
         if holder is not None and holder.id != request.params["id"]:
             raise Conflict(f"{vm.name} is in migration {holder.id} already", fix="wait for it, or abort it")
@@ -149,7 +149,7 @@ class OutgoingMigrations:
         if ctx is None:
             raise NotFound(f"no open migration {wanted} starts on {self._host.name}")
         name = ctx.migration.vm_name
-        if ctx.migration.options.get(REHEARSE):
+        if ctx.migration.options.rehearse:
             raise Conflict(f"this is a rehearsal: {name} stays where it is")
         if not ctx.postcopy:
             fix = "start it with --may postcopy"
@@ -183,7 +183,7 @@ class OutgoingMigrations:
         report = DestinationReport.from_data(request.params)
         if report.forgotten and not ctx.history.has(AnswerReceived):  # as far as is known, P3 never got there
             report = report.model_copy(update={"forgotten": False})
-        if report.written_off:  # this host was declared dead meanwhile
+        if report.written_off:  # this host was declared dead in between
             ctx.note_once(WrittenOffByPeer(**dict(report.written_off)))
         ctx.note_once(report, report.row, row=report.row)
 
@@ -229,13 +229,13 @@ class OutgoingMigrations:
             accepted_ms=accepted_ms,
         )
         if history.status is None:
-            with contextlib.suppress(SternaError):  # a full disk: without a word it is `queued`, too
+            with contextlib.suppress(SternaError):  # a full disk: without the entry it is `queued`, too
                 queued = StatusSet(status=Status.QUEUED, reason="accepted")
                 ctx.write(Kind.STATUS, name=Status.QUEUED, data=queued.to_data())
         if history.has(AbortAsked):
             ctx.abort.set()
         self._contexts[migration.id] = ctx
-        flow = REHEARSAL if migration.options.get(REHEARSE) else SOURCE
+        flow = REHEARSAL if migration.options.rehearse else SOURCE
         task = asyncio.create_task(self._to_the_end(flow, ctx), name=f"migration-{migration.id}")
         self._tasks[migration.id] = task
         task.add_done_callback(lambda done: self._ended(migration.id, done))
@@ -243,7 +243,7 @@ class OutgoingMigrations:
     async def _to_the_end(self, flow: Flow[Context], ctx: Context) -> None:
         turns = Turns(ctx, "driving the migration", WAITING_DRIVE, row="")
         while True:
-            with turns.turn():  # no step ends it early: this is for what nobody thought of
+            with turns.turn():  # no known error ends it early: this is for bugs
                 await self._runner.drive(flow, ctx)
                 return
             await self._host.clock.sleep(DRIVE_AGAIN_S)
@@ -269,9 +269,9 @@ class OutgoingMigrations:
             destination=facts.name,
             source_address=self._host.address,
             destination_address=facts.address,
-            options=_options(request)
-            | {"memory_bytes": vm.ordinary_bytes}
-            | {"network_hosts": [self._host.network_host, facts.network_host]},
+            options=_options(request).agreed(
+                memory_bytes=vm.ordinary_bytes, network_hosts=(self._host.network_host, facts.network_host)
+            ),
             created_at=self._host.clock.now().isoformat(),
             requested_by=_requested_by(request),
         )
@@ -294,17 +294,9 @@ def _text(request: Request, key: str) -> str:
     return value
 
 
-def _options(request: Request) -> Data:
-    """The request's options. Raises BadRequest."""
-    options = request.params.get("options")
-    if not isinstance(options, dict):
-        raise BadRequest(f"{request.method} needs 'options', an object")
-    return dict(options)
-
-
-def _wanted(request: Request) -> Objective:
-    """What is wanted of the copy (option `objective`). Raises BadRequest."""
+def _options(request: Request) -> MigrationOptions:
+    """The request's options, with a valid objective. Raises BadRequest."""
     try:
-        return objective_of(_options(request))
+        return MigrationOptions.of_request(request.params.get("options"))
     except ValueError as error:
-        raise BadRequest(f"{request.method}: not a valid objective: {error}") from error
+        raise BadRequest(f"{request.method}: not valid options: {error}") from error

@@ -10,7 +10,7 @@ from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temp
 from sterna.domain.journal import Entry, Role
 from sterna.domain.model import Data
 from sterna.domain.step import History
-from sterna.migration.context import REHEARSE, HostPorts
+from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 from sterna.rpc.envelope import Request
 
@@ -35,11 +35,11 @@ class Tuning:
         if known is None or known[1] is not Role.SOURCE:
             raise NotFound(f"no migration {wanted} starts on {self._host.name}")
         if limit is not None and (not isinstance(limit, int) or limit < LEAST_BYTES_S):
-            raise BadRequest(f"{limit} bytes/s is no limit libvirt can be told", fix="give at least 1MiB/s")
+            raise BadRequest(f"{limit} bytes/s is not a limit that libvirt accepts", fix="give at least 1MiB/s")
         migration = known[0]
-        if migration.options.get(REHEARSE):
+        if migration.options.rehearse:
             raise Conflict(
-                "this is a rehearsal: its copy is as slow as can be, so that the guest stays where it is"
+                "this is a rehearsal: its copy is as slow as possible, so that the guest stays where it is"
             )
         history = History.read(self._journal.entries(migration.id))
         if history.closed or history.turned is not None or history.has(Copied):

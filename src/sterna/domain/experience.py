@@ -1,4 +1,5 @@
-"""What finished migrations taught: robust estimates per VM and per pair of hosts, and how good the forecasts are.
+"""What was learnt from finished migrations: robust estimates per VM and per pair of hosts, and how good the
+forecasts are.
 
 Medians over the last few, so that one odd migration changes nothing; kept as plain values. Pure. Fed with records
 at the end of each migration; read before the next forecast.
@@ -28,17 +29,16 @@ from sterna.domain.forecast import (
 )
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Value
-from sterna.domain.objective import objective_of
 from sterna.domain.report import build_report
 from sterna.domain.step import History
 
 LEAST_SENDING_MS = JOB_MS / 2
-"""A copy that sent for less says nothing of the rate: what else libvirt's job does varies by as much."""
+"""A copy that sent for less proves nothing about the rate: the rest of libvirt's job varies by as much."""
 LEAST_SENT = 32 * 2**20
 """Bytes that say something of a link. A tiny guest's few pages are sent in no time, and a host that is busy at that
 moment makes them look slow."""
 LONG_SENDING_MS = 3000
-"""A copy that sent for so long says something of its link however little that was."""
+"""A copy that sent for so long is evidence about its link, however little it sent."""
 LEAST_SHARE = 0.25
 """Of the memory. QEMU reads pages of zeros and does not send them: the copy of a large guest that has touched
 little spends most of its time on reading."""
@@ -48,16 +48,16 @@ REMEMBERED = 15
 """Newest observations kept of anything: enough for a median, few enough to follow a change."""
 ENDED_BY = frozenset({Action.POSTCOPY, Action.PAUSE})
 LEAST_SWITCH_MS = 1.0
-"""A guest stands still at least as long beside the rest: where less is left over, the rest was smaller."""
+"""The least part of the downtime beside the rest's transfer: where less is left, the rest was smaller."""
 LEAST_SCATTER = 8
 """So many downtimes say how far they scatter: from three on, 11 of the lab's 40 were out of their range; so, 8."""
 NORMAL_MAD = 1.4826
 """Median absolute deviation to standard deviation, of a normal distribution."""
 LEAST_SPREAD = 0.05
-"""Nobody is more certain than this of the next migration."""
+"""No forecast of the next migration is more certain than this."""
 LIMIT_MET, LIMIT_FAR = 0.8, 0.5
-"""Who sent more than the first share of a limit was held by it: QEMU stays some percent below. Who sent less than
-the second was held by the link. In between it could be either, or the guest."""
+"""Above the first share of the limit, the limit was the bottleneck: QEMU stays some percent below it. Below the
+second, the link was. In between it could be either, or the guest."""
 
 
 class Running(Value):
@@ -113,9 +113,9 @@ class Outcome(Value):
     limit_bytes_s: int | None = None
     """It was not to send faster. None: no limit."""
     tuned: bool = False
-    """Its limit was changed on the way: its rate says nothing."""
+    """Its limit was changed during the copy: its rate is not used."""
     ended_otherwise: bool = False
-    """By post-copy or a pause: its downtime says nothing of copies that end by themselves."""
+    """By post-copy or a pause: its downtime is no evidence for copies that end by themselves."""
 
     @property
     def standstill_ms(self) -> float | None:
@@ -137,7 +137,7 @@ class OfPair(Value):
     switch_limited_ms: Running = Running()
     """The same of copies that a limit held."""
     at_switch: Running = Running()
-    """Bytes/s at the switch-over of copies that a limit held: all that is known of a link that none has filled."""
+    """Link speed from the switch-over of copies under a limit; used until an unlimited copy has been seen."""
     downtime_off: Running = Running()
     """Downtime met, so many times the forecast's."""
 
@@ -233,7 +233,7 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
             bytes_sent=(report.bytes_memory or 0) + (report.bytes_disks or 0) or None,
         ),
         memory_bytes=next((j.memory_total for j in jobs if j.memory_total), None),
-        limit_bytes_s=objective_of(migration.options).bandwidth_bytes_s,
+        limit_bytes_s=migration.options.wanted.bandwidth_bytes_s,
         tuned=history.has(Tuned),
         ended_otherwise=history.has(PostcopyAsked) or (steered is not None and steered.action in ENDED_BY),
     )
@@ -273,7 +273,7 @@ def accuracy(outcomes: Sequence[Outcome], of: str = "total_ms") -> Accuracy:
 
 
 def _with_rate(known: OfPair, outcome: Outcome) -> tuple[Running, Running]:
-    """The link's bandwidth and the share of limits that is sent, with what one more copy says of them."""
+    """The link's bandwidth and the share of limits that is sent, after one more copy."""
     limit, rate = outcome.limit_bytes_s, _rate(outcome.actual)
     if rate is None or outcome.tuned:
         return known.bandwidth, known.kept

@@ -1,4 +1,4 @@
-"""How long a copy will take, how long the guest will stand still, what travels, and how likely it ends: before it.
+"""A forecast before the copy: its duration, the downtime, the bytes, and how likely it ends.
 
 A model of QEMU's passes: each sends what the one before left dirty, and what a pass of t seconds leaves is
 W * (1 - exp(-w * t / W)) of a working set W written at w bytes/s. Pure. What was learnt (`experience.py`) goes in
@@ -154,12 +154,8 @@ class Link(Value):
     spread: float = SPREAD
 
     def at_switch_ms(self, size: float) -> float:
-        """So many bytes, sent while the guest stands still."""
+        """So many bytes, sent while the guest is paused."""
         return size / max(self.bandwidth_bytes_s, self.link_bytes_s or 0) * 1000
-
-
-EXPECTATIONS = "expectations"
-"""In a migration's options: the `Expectations` its controller had when it was accepted."""
 
 
 class Expectations(Value):
@@ -184,7 +180,7 @@ class Forecast(Value):
     """Of that, libvirt's job: disks and memory."""
     downtime_ms: float | None = None
     downtime_least_ms: float | None = None
-    """Eight of ten downtimes are between this and `downtime_most_ms`. None: nobody knows how they scatter."""
+    """Eight of ten downtimes are between this and `downtime_most_ms`. None: how they scatter is not known."""
     downtime_most_ms: float | None = None
     rest_ms: float | None = None
     """Of the downtime as the model has it: memory that is left. None where that is not what it is made of."""

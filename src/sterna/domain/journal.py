@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import ValidationError
-
 from sterna.domain.model import Data, Value
+from sterna.domain.options import MigrationOptions
 
 JOURNAL_VERSION = 1
 
@@ -23,7 +22,7 @@ LARGEST_EPOCH = 2**62
 
 
 def leaps(epoch: int, newest: int) -> bool:
-    """Is it too far above the newest epoch known of its VM to be true?"""
+    """Is it too far above the newest known epoch of its VM to be true?"""
     return epoch > newest + EPOCH_LEAP
 
 
@@ -35,7 +34,7 @@ class Role(StrEnum):
 
 
 class Kind(StrEnum):
-    """What an entry says."""
+    """The kind of an entry."""
 
     ACCEPTED = "accepted"
     INTENT = "intent"
@@ -53,19 +52,8 @@ class Kind(StrEnum):
     """Nothing is left to do for this migration on this host."""
 
 
-REQUESTER = "requester"
-"""In a migration's options: the `Requester`, where a user of a cloud asked for it."""
-
-
-class Requester(Value):
-    """The user of a cloud who asked for a migration, by Keystone's ids."""
-
-    user_id: str
-    project_id: str
-
-
 class Migration(Value):
-    """One migration, the same words on every host and in every record."""
+    """One migration, as every host and record has it."""
 
     id: str
     """UUID chosen by the client; also the idempotency key."""
@@ -78,20 +66,11 @@ class Migration(Value):
     destination: str
     source_address: str = ""
     destination_address: str = ""
-    options: Data = {}
+    options: MigrationOptions = MigrationOptions()
     created_at: str = ""
     """ISO 8601 UTC, the source's clock."""
     requested_by: str = ""
-    """Who asked the API for it, `token:NAME` or `user:NAME`; '' where that is not known."""
-
-    @property
-    def requester(self) -> Requester | None:
-        """None where it was not asked for by a user of a cloud."""
-        found = self.options.get(REQUESTER)
-        try:
-            return None if found is None else Requester.model_validate(found)
-        except ValidationError:  # another version's
-            return None
+    """The user who requested it from the API, `token:NAME` or `user:NAME`; '' where that is not known."""
 
 
 class Entry(Value):

@@ -28,6 +28,11 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+def omitted(default: Any) -> Any:
+    """A field that is left out of the JSON while it has its default."""
+    return Field(default, exclude_if=lambda value: bool(value == default))
+
+
 class Refusal(Value):
     """One reason why a migration cannot be, and what would fix it (invariant 4 of the protocol)."""
 
@@ -57,7 +62,7 @@ class GuestState(StrEnum):
 
 
 class Observation(Value):
-    """What one hypervisor says of one guest at one moment. `ran` is evidence, not opinion."""
+    """One hypervisor's view of one guest at one moment. `ran` is evidence, not opinion."""
 
     state: GuestState
     reason: str = ""
@@ -90,7 +95,7 @@ class Source(Value):
 
     @property
     def names(self) -> object:
-        """What tells its bytes from any others', by whatever way they are reached."""
+        """Identifies its bytes, independent of the way in which they are reached."""
         raise NotImplementedError
 
     def odd(self) -> Iterator[tuple[str, object]]:
@@ -182,7 +187,7 @@ class Reached(Value):
 
     @property
     def place(self) -> tuple[object, ...]:
-        """What tells its bytes from any others'. By what way they are reached is not in it."""
+        """Identifies its bytes, without the way in which they are reached."""
         return self.kind, self.path, *(source.names for source in self.sources)
 
 
@@ -224,7 +229,7 @@ class Disk(Reached):
     volume_id: str | None = None
     """The XML's <serial>, else None."""
     vm_uuid: str | None = None
-    """Whose disk it is: what a volume service calls the instance. None where nobody said."""
+    """Whose disk it is: what a volume service calls the instance. None where that is not known."""
     attachment_id: str | None = None
     """The volume service's own id of this host's admission, once it made one (P4)."""
     secrets: tuple[SecretRef, ...] = ()
@@ -251,9 +256,9 @@ class Disk(Reached):
     optional: bool = False
     """A medium without which the VM starts as well (`startupPolicy`)."""
     against: tuple[Refusal, ...] = ()
-    """What the comparison of both hosts' storage said against moving it."""
+    """Reasons against moving it, from the comparison of both hosts' storage."""
     identity: str | None = None
-    """What tells its file on the source from a later one of the same name."""
+    """Distinguishes its file on the source from a later one of the same name."""
     local: bool | None = None
     """True: on storage only its host can see, so it is copied with the memory (M2). None: not yet decided."""
 
@@ -264,7 +269,7 @@ class Disk(Reached):
 
     @property
     def medium(self) -> bool:
-        """Nobody writes to it: a CD, a seed or config drive, any disk that is read-only."""
+        """Never written to: a CD, a seed or config drive, any disk that is read-only."""
         return self.kind is DiskKind.FILE and (self.read_only or self.device == "cdrom")
 
     @property
@@ -294,7 +299,7 @@ class Nic(Value):
 
     mac: str
     plug: str
-    """One of `domain/plugs.py`, else what the XML says and Sterna does not support."""
+    """One of `domain/plugs.py`, else the XML's own word for what Sterna does not support."""
     port_id: str | None = None
     bridge: str | None = None
     vlan: int | None = None
@@ -303,7 +308,7 @@ class Nic(Value):
     """The host's device: `vnet3`, `tap0f2a...`."""
     managed: bool = True
     """False: the tap was made ahead of the guest. One that a running guest has (`managed='no'`, as earlier versions
-    wrote it) outlives it; whoever made it removes it."""
+    wrote it) outlives it; its maker removes it."""
     external_ids: dict[str, str] = {}
     """As in the switch's Interface row; of a tap on a Linux bridge, as in its alias."""
     parent: str | None = None
@@ -355,7 +360,7 @@ class Vm(Value):
     references: tuple[Reference, ...] = ()
     """What else its definition names on its host."""
     unjudged: tuple[str, ...] = ()
-    """What its definition names that nobody can look for on another host, in words."""
+    """What its definition names that cannot be looked for on another host, in words."""
     hugepages: bool = False
     """Its memory is in huge pages."""
     nvdimm: bool = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sterna.domain.capabilities import Guest, Pair
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
 from sterna.domain.hosts import Transport
-from sterna.domain.model import Data, Refusal, Value
+from sterna.domain.model import Refusal, Value
 from sterna.domain.policies import DEFAULT, POLICIES, Accept, May
 from sterna.domain.refusals import Code
 
@@ -32,14 +32,11 @@ ZSTD_CONNECTIONS = 2
 FEWEST_THREADS = 2
 """QEMU's sending threads run in the guest's own share of the host: a guest of one vCPU gets two, not sixteen."""
 THROTTLE_INITIAL, THROTTLE_STEP = 20, 10
-"""Percent: QEMU's own defaults of auto-converge, said explicitly so that another build's do not surprise."""
-
-OBJECTIVE = "objective"
-"""In a migration's options: the `Objective` it is to meet."""
+"""Percent: QEMU's own defaults of auto-converge, set explicitly, since another build may have others."""
 
 
 class Asked(Value):
-    """What a user says of one copy. None: as the policy has it. Crosses the bus and stands in the journal."""
+    """A user's wishes for one copy. None: by the policy. Crosses the bus and is in the journal."""
 
     policy: str = DEFAULT
     max_downtime_ms: int | None = None
@@ -52,7 +49,7 @@ class Asked(Value):
 
 
 class Objective(Value):
-    """What is wanted of one copy: the policy's defaults and what the user said. Made by `objective`."""
+    """The objective of one copy: the policy's defaults and the user's wishes. Made by `objective`."""
 
     policy: str
     max_downtime_ms: int
@@ -69,11 +66,6 @@ class Objective(Value):
     """Features it must have, or is refused. Others are chosen."""
     accept: frozenset[Accept] = frozenset()
     """What a person takes the risk of."""
-
-
-def objective_of(options: Data) -> Objective:
-    """The one that a migration's options carry. Raises ValueError where there is none."""
-    return Objective.model_validate(options.get(OBJECTIVE))
 
 
 class CopyParameters(Value):
@@ -135,10 +127,10 @@ def _check_numbers(asked: Asked) -> list[Refusal]:
         )
         found.append(Refusal(code="downtime-out-of-range", message=message, fix="300ms suits most guests"))
     if asked.finish_within_s is not None and not 0 < asked.finish_within_s < float("inf"):
-        message = f"{asked.finish_within_s} s is no time to finish in"
+        message = f"{asked.finish_within_s} s is not a valid time to finish in"
         found.append(Refusal(code="deadline-out-of-range", message=message, fix="name a positive time, as 10m"))
     if asked.bandwidth_bytes_s is not None and asked.bandwidth_bytes_s < MIB:
-        message = f"{asked.bandwidth_bytes_s} bytes/s is less than libvirt can be told"
+        message = f"{asked.bandwidth_bytes_s} bytes/s is less than libvirt accepts"
         found.append(Refusal(code="bandwidth-out-of-range", message=message, fix="give at least 1MiB/s"))
     return found
 
@@ -176,7 +168,7 @@ class _Solver:
         self._wish_transport()
         self._wish_endings()
         if self.guest.local_disks:
-            self._demand(Feature.DISKS, f"{', '.join(self.guest.local_disks)} only the source can see")
+            self._demand(Feature.DISKS, f"{', '.join(self.guest.local_disks)} can only be seen by the source")
             self._wish_sync_writes()
         self._wish_connections()
         self._wish_compression()
@@ -241,7 +233,7 @@ class _Solver:
             self._want(Feature.ZEROCOPY, f"QEMU on {self.hosts.source.host} may lock the guest's memory")
 
     def _wish_compression(self) -> None:
-        link = self.hosts.link_bytes_s  # a limit alone makes no wire dear
+        link = self.hosts.link_bytes_s  # a limit alone does not mean a slow link
         slow = link is not None and link <= ZSTD_PAYS_BELOW_BYTES_S
         if slow and self.hosts.cpus >= ZSTD_CPUS and not self.hosts.lacking("zstd"):
             self._want(Feature.ZSTD, "the link is slower than one core compresses")
@@ -311,7 +303,7 @@ class _Solver:
         else:
             self.warnings.append(f"{feature} is left out: {why}; to have it, {fix}")
 
-    # -- in libvirt's words ---------------------------------------------------------------------------------
+    # -- libvirt's names ---------------------------------------------------------------------------------
 
     def _parameters(self) -> CopyParameters:
         on = self.on

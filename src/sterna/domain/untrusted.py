@@ -1,8 +1,8 @@
-"""What another host says, checked before it becomes part of a URI, a command, a path or XML. Pure.
+"""Data from another host, checked before it becomes part of a URI, a command, a path or XML. Pure.
 
-A peer may be broken, of another version, or in the hands of somebody else. Each function returns the typed value or
-raises BadRequest, which says which field is wrong. `agent/` and `migration/` call them where a message comes in;
-nothing behind that point looks again.
+A peer may be broken, of another version, or taken over. Each function returns the typed value or raises BadRequest,
+which says which field is wrong. `agent/` and `migration/` call them where a message comes in; nothing behind that
+point looks again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PCI = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_BYTES = 2**60
 _LONGEST_TEXT = 500
-"""Of what a host says in words."""
+"""Of a text from another host."""
 
 M = TypeVar("M", bound=BaseModel)
 A = TypeVar("A", bound=Value)
@@ -71,7 +71,7 @@ def is_name(text: object) -> bool:
 
 
 def trouble(raw: object) -> Trouble:
-    """What a host says is wrong with it. Raises BadRequest."""
+    """A host's own report of what is wrong with it. Raises BadRequest."""
     found = _read(Trouble, raw, "trouble")
     try:
         since = datetime.fromisoformat(found.since).astimezone(UTC)
@@ -93,12 +93,9 @@ def migration(raw: object) -> Migration:
         host, address = getattr(found, side), getattr(found, f"{side}_address")
         _demand(bool(_NAME.fullmatch(host)), f"migration.{side}", host)
         _demand(not address or is_address(address), f"migration.{side}_address", address)
-    memory, hosts = found.options.get("memory_bytes", 0), found.options.get("network_hosts", ["", ""])
-    _demand(type(memory) is int and 0 <= memory <= _LARGEST_BYTES, "migration.options.memory_bytes", memory)
-    both = isinstance(hosts, list | tuple) and len(hosts) == 2
-    _demand(
-        both and all(isinstance(h, str) and is_plain(h) for h in hosts), "migration.options.network_hosts", hosts
-    )
+    memory, hosts = found.options.memory_bytes or 0, found.options.network_hosts or ()
+    _demand(0 <= memory <= _LARGEST_BYTES, "migration.options.memory_bytes", memory)
+    _demand(all(is_plain(host) for host in hosts), "migration.options.network_hosts", hosts)
     return found
 
 
@@ -165,7 +162,7 @@ def reply(asked: Call[A], raw: object) -> A:
 
 
 def remark(kind: type[M], raw: object) -> M:
-    """An answer that only people read. One that cannot be read says nothing, and holds nothing up."""
+    """An answer that only people read. One that cannot be read is left out, and holds nothing up."""
     try:
         return kind.model_validate(raw)
     except ValidationError:
@@ -266,12 +263,12 @@ def _read(model: type[M], raw: object, what: str) -> M:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join([what, *map(str, first["loc"])])
-        raise BadRequest(f"the other host sent what cannot be used: {where}: {first['msg']}") from error
+        raise BadRequest(f"the other host sent invalid data: {where}: {first['msg']}") from error
 
 
 def _demand(right: bool, what: str, raw: object) -> None:
     if not right:
         raise BadRequest(
-            f"the other host sent what cannot be used: {what} = {str(raw)[:100]!r}",
-            fix="see which host speaks for it on the bus; a host that is well sends no such thing",
+            f"the other host sent invalid data: {what} = {str(raw)[:100]!r}",
+            fix="find out which host sends this on the bus; a healthy host does not send it",
         )

@@ -31,7 +31,7 @@ from sterna.domain.errors import Permanent, SternaError, Undelivered, Unknown
 from sterna.domain.fencing import WriteOff
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Disk, GuestState, Observation, Value, Vm
-from sterna.domain.objective import Objective, objective_of
+from sterna.domain.objective import Objective
 from sterna.domain.policies import May
 from sterna.domain.secrets import Brought
 from sterna.domain.status import Status, check_transition
@@ -54,9 +54,6 @@ from sterna.ports.volume import Volumes
 log = structlog.get_logger(__name__)
 
 A = TypeVar("A", bound=Value)
-
-REHEARSE = "rehearse"
-"""Option: `prepare`, or `copy`: everything is to be undone again."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,8 @@ class HostPorts:
     vif_plugging_timeout_s: float = 10.0
     """How long P12 waits for this host's network agent, in seconds."""
     wait_for: str = ""
-    """The key of an interface's external_ids by which this host's network agent says that it has wired it, for P12
-    to wait for. '': only a network service's agent is waited for."""
+    """The key of an interface's external_ids by which this host's network agent marks it as wired, for P12 to wait
+    for. '': only a network service's agent is waited for."""
     vif_plugging_is_fatal: bool = False
     """Does a migration fail where that was too short?"""
     network_host: str = ""
@@ -93,7 +90,7 @@ class HostPorts:
     images: Images | None = None
     """None: there is no image service; the domain's own metadata is all there is."""
     traits: Sequence[str] = ()
-    """What the operator says of this host in the words images demand things in."""
+    """The traits that the operator gives this host, for images that demand some."""
     more_addresses: Sequence[str] = ()
     """Further addresses of this host at which a memory stream may arrive."""
 
@@ -133,7 +130,7 @@ class Context:
     @property
     def network_hosts(self) -> tuple[str, str]:
         """Source and destination as the network service calls them (agreed when the migration was accepted)."""
-        source, destination = self.migration.options["network_hosts"]
+        source, destination = self.migration.options.network_hosts or ("", "")
         return source or self.migration.source, destination or self.migration.destination
 
     @property
@@ -179,7 +176,7 @@ class Context:
             self.note(note, about, row=row)
 
     def note_change(self, note: Note, about: str = "", *, row: str | None = None) -> None:
-        """The same, unless the last note of this name says the same."""
+        """The same, unless the last note of this name has the same data."""
         if self.history.find(type(note), about) != note:
             self.note(note, about, row=row)
 
@@ -210,7 +207,7 @@ class Context:
 
     @property
     def peer_fenced(self) -> bool:
-        """An operator declared the other host dead, and it has not been heard since."""
+        """An operator declared the other host dead, and it has not answered since."""
         declared = self.history.find(PeerDeclared)
         return declared is not None and declared.dead
 
@@ -248,12 +245,12 @@ class Context:
     @cached_property
     def wanted(self) -> Objective:
         """What the user wants of this copy."""
-        return objective_of(self.migration.options)
+        return self.migration.options.wanted
 
     @property
     def rehearses_copy(self) -> bool:
         """Is its copy only tried?"""
-        return bool(self.migration.options.get(REHEARSE) == "copy")
+        return self.migration.options.rehearse == "copy"
 
     @property
     def handed_over(self) -> bool:
@@ -277,13 +274,13 @@ class Context:
         return PeersFiles(self.peer.call, self.peer_name)
 
     async def observe_here(self) -> Observation:
-        """This host's word about the guest; UNKNOWN where its libvirt does not answer."""
+        """This host's view of the guest; UNKNOWN where its libvirt does not answer."""
         try:
             seen = await self.host.hypervisor.observe(self.vm_uuid)
         except SternaError as error:
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
         if self.history.has(HeldOldCopy) and seen.state is GuestState.PAUSED and seen.reason == "user":
-            return seen.model_copy(update={"reason": "migration"})  # nobody's wish but ours
+            return seen.model_copy(update={"reason": "migration"})  # Sterna's own pause
         return seen
 
     async def ask(self, call: Call[A]) -> A:
@@ -291,7 +288,7 @@ class Context:
         return untrusted.reply(call, await self.peer.call(call.method, call.to_wire()))
 
     async def observe_there(self) -> Observation:
-        """The other host's word about the guest; UNKNOWN where its agent or libvirt does not answer, or not with an
+        """The other host's view of the guest; UNKNOWN where its agent or libvirt does not answer, or not with an
         observation. Raises Temporary where the journal cannot be written."""
         question = ObserveGuest(vm=self.vm_uuid)
         try:
@@ -299,7 +296,7 @@ class Context:
         except (Undelivered, Unknown) as error:
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
         except SternaError as error:
-            self.peer_answered()  # it lives, if it cannot say
+            self.peer_answered()  # its agent runs, even if it does not know
             return Observation(state=GuestState.UNKNOWN, reason=error.message)
         try:
             observed = GuestObserved.model_validate(answer)
@@ -310,15 +307,15 @@ class Context:
         return observed.observation
 
     def peer_answered(self, written_off: WriteOff | None = None) -> None:
-        """The other host is alive: what was believed of it holds no longer, and its word on us is taken."""
+        """The other host is alive: the declaration no longer holds, and its answer about this host is accepted."""
         if self.peer_fenced and not self.history.has(WroteOffPeer):
             self.note(PeerDeclared(dead=False, why=f"{self.peer_name} answers again"))
         if written_off is not None:
             self.note_once(WrittenOffByPeer(outcome=written_off.outcome, why=written_off.why))
 
     async def ask_fate(self) -> WriteOff | None:
-        """Did the other half settle the migration while this host was thought dead? Asked before anything is done
-        here for a guest that no longer runs here. Raises Unreachable or Unknown while nobody answers."""
+        """Did the other half settle the migration while this host was declared dead? Asked before anything is done
+        here for a guest that no longer runs here. Raises Unreachable or Unknown while there is no answer."""
         if self.written_off is None and not self.peer_fenced:
             self.peer_answered((await self.ask(MigrationFate())).written_off)
         return self.written_off

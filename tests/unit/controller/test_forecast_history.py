@@ -85,11 +85,13 @@ async def test_a_database_that_does_not_tell_of_the_past_keeps_no_migration_from
     monkeypatch.setattr(world.fleet, "entries", silent)
     async with asyncio.timeout(LONG_S):
         record, _ = await world.controller.migrate(request())
-        assert record.accepted and record.migration.options["expectations"]["link"] is None
+        expected = record.migration.options.expectations
+        assert record.accepted and expected is not None and expected.link is None
         limited = request("web2", "a", id=uuid(99)).model_copy(update={"asked": Asked(bandwidth_bytes_s=2**20)})
         world.b.add_vm("web2", 2)
         record, _ = await world.controller.migrate(limited)
-        assert record.migration.options["expectations"]["link"]["bandwidth_bytes_s"]  # what was asked for is known
+        expected = record.migration.options.expectations  # what was asked for is known
+        assert expected is not None and expected.link is not None and expected.link.bandwidth_bytes_s == 2**20
         plan = await world.controller.plan("web1", "b", Asked())
         assert plan.load is not None and plan.forecasts == ()
         assert "does not answer" in plan.bandwidth_from if how == "fails" else "not read" in plan.bandwidth_from

@@ -1,4 +1,4 @@
-"""Migrate a VM: may it go, where to, and the word to the source's agent. What follows is the agents' story.
+"""Migrate a VM: judge the request, choose the destination, and ask the source's agent. The agents do the rest.
 
 Every reason against it is given at once. The VM is taken by compare-and-swap before the source is asked, so two
 controllers cannot both ask; the source's journal decides in the end. A request repeated with the same id gets
@@ -25,7 +25,8 @@ from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Tempo
 from sterna.domain.experience import Experience
 from sterna.domain.forecast import Expectations
 from sterna.domain.journal import Migration
-from sterna.domain.model import Data, GuestState, Refusal
+from sterna.domain.model import GuestState, Refusal
+from sterna.domain.options import MigrationOptions
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
 
@@ -37,12 +38,12 @@ ASK_AGAIN_S = 1.0
 ASKING_S = 80.0
 """All of these tries together: a source whose libvirt or storage hangs goes on sending heartbeats."""
 JUDGE_S = 90.0
-"""Whether it may go, and where to, is known within this, however slow hosts and database are: others wait for it.
-The hosts take 80 s of it at most, twice 10 s to list their VMs and 60 s to check."""
+"""A request is judged within this time, however slow hosts and database are: others wait for it. The hosts take 80
+s of it at most, twice 10 s to list their VMs and 60 s to check."""
 MOST_WAITING = 5_000
-"""Requests that wait their turn; each is a connection and a few kB. More are told to come back."""
+"""Requests that wait their turn; each is a connection and a few kB. More are refused with Retry-After."""
 CHECK_SILENCE_S = 15.0
-"""A check makes both agents look at disks and libvirt; they send heartbeats meanwhile."""
+"""A check makes both agents look at disks and libvirt; they send heartbeats while they do."""
 CHECK_LONGEST_S = 60.0
 """And no longer than this: one host whose libvirt hangs must not keep a VM from going to another."""
 
@@ -63,7 +64,7 @@ class MigrateVm:
         self._calls, self._clock, self._forecast_history = calls, clock, forecast_history
         self._gates: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
-        """By gate: who is in it or waits before it."""
+        """By gate: how many requests are in it or wait before it."""
         self._under_way: dict[str, tuple[MigrateRequest, asyncio.Task[tuple[MigrationRecord, bool]]]] = {}
 
     async def start(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
@@ -92,15 +93,15 @@ class MigrateVm:
             async with self._gate(request.vm):
                 return await self._admit(await self._judged(request))
         except reasons.VmBusy:
-            known = await self._known(request)  # another controller may have taken this very request meanwhile
+            known = await self._known(request)  # another controller may have accepted this request in the meantime
             if known is None:
                 raise
             return known, True
 
     @asynccontextmanager
     async def _gate(self, vm: str) -> AsyncIterator[None]:
-        """One request at a time for what a user calls a VM: judging one means asking every host, and of a thousand
-        that come at once only one can be admitted. Raises Temporary where too many wait already."""
+        """One request at a time for one name of a VM: judging one means asking every host, and of a thousand that
+        come at once only one can be admitted. Raises Temporary where too many wait already."""
         if self._waiting.total() >= MOST_WAITING:
             fix = "try again in a moment"
             raise Temporary(f"{self._waiting.total()} requests to migrate are waiting already", fix=fix)
@@ -111,7 +112,7 @@ class MigrateVm:
                 yield
         finally:
             self._waiting[vm] -= 1
-            if not self._waiting[vm]:  # a lock that is open for an instant may have somebody waiting for it
+            if not self._waiting[vm]:  # a lock that is open for an instant may have waiters
                 del self._waiting[vm], self._gates[vm]
 
     async def _refuse_busy(self, request: MigrateRequest) -> None:
@@ -137,7 +138,7 @@ class MigrateVm:
         return proposal(request, vm, destination, expectations, self._clock.now().isoformat())
 
     async def _expectations(self, request: MigrateRequest, vm: VmRecord, destination: str) -> Expectations:
-        """Without the past where the database does not tell it: nothing but a forecast is lost."""
+        """Without past migrations where the database does not return them: only a forecast is lost."""
         about, limit = (vm.uuid, vm.host, destination), request.asked.bandwidth_bytes_s
         try:
             return await self._forecast_history.expectations(*about, bandwidth_bytes_s=limit)
@@ -163,7 +164,7 @@ class MigrateVm:
         named = request.vm == migration.vm_name or request.vm.lower() == migration.vm_uuid
         if not named or request.destination not in (None, migration.destination):
             raise _other_request(request.id)
-        # its first request may still be refused: what a client has heard of is there when it asks again
+        # its first request may still be refused: what a client was given must exist when it asks again
         return known if known.accepted or known.status.final else await self._fleet.promise(request.id)
 
     # ------------------------------------------------------------ may it go, and where to
@@ -201,7 +202,7 @@ class MigrateVm:
         usable = not unusable & {r.code for r in found}
         if accepting and not found and vm.state is not GuestState.UNKNOWN:
             return vm, request.destination
-        # where the destination cannot be asked, the source still says what it has against it
+        # where the destination cannot be asked, the source's reasons are still reported
         heard = await self._check(vm, request.destination if usable else vm.host, request.options)
         covered = {reasons.SAME_HOST, reasons.DESTINATION_DOWN} if not usable else set()
         reasons.refuse(reasons.unique([*found, *(r for r in heard if r.code not in covered)]))
@@ -231,7 +232,7 @@ class MigrateVm:
             found.append(reasons.in_maintenance(name, host.maintenance_reason))
         return found
 
-    async def _check(self, vm: VmRecord, destination: str, options: Data) -> list[Refusal]:
+    async def _check(self, vm: VmRecord, destination: str, options: MigrationOptions) -> list[Refusal]:
         """What the source's agent, and through it the destination's, has against it."""
         params = check_params(vm, destination, options)
         try:
@@ -244,8 +245,8 @@ class MigrateVm:
             message = f"{vm.host}, where {vm.name} runs, cannot be asked: {e.message}"
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
 
-    async def _choose(self, vm: VmRecord, options: Data) -> str:
-        """The host with the most free memory among those nobody has anything against. Raises with each one's
+    async def _choose(self, vm: VmRecord, options: MigrationOptions) -> str:
+        """The host with the most free memory among those without a reason against them. Raises with each one's
         reasons."""
         others = [h for h in await self._registry.hosts() if h.name != vm.host]
         if not others:
@@ -259,10 +260,10 @@ class MigrateVm:
         reasons.refuse(_by_host(others, verdicts))
         raise NotFound("no destination")  # pragma: no cover - refuse() has raised
 
-    async def _verdict(self, vm: VmRecord, host: Host, options: Data) -> list[Refusal]:
+    async def _verdict(self, vm: VmRecord, host: Host, options: MigrationOptions) -> list[Refusal]:
         return await self._against_destination(host.name, vm) or await self._check(vm, host.name, options)
 
-    # ------------------------------------------------------------ the word to the source
+    # ------------------------------------------------------------ the request to the source
 
     async def _ask_source(self, record: MigrationRecord) -> MigrationRecord:
         proposed = record.migration
@@ -293,12 +294,13 @@ class MigrateVm:
                 return await self._accepted(record, accepted)
             await self._clock.sleep(ASK_AGAIN_S)
         log.warning("unknown whether the source has accepted the migration", why=doubt, **_about(proposed))
-        reason = f"waiting to hear whether {proposed.source} has accepted it: {doubt}"
+        reason = f"waiting for {proposed.source} to confirm that it has accepted it: {doubt}"
         await self._fleet.explain(proposed.id, reason, self._clock.now().isoformat())
         return record.model_copy(update={"reason": reason})
 
     async def _accepted(self, record: MigrationRecord, accepted: Migration) -> MigrationRecord:
-        """Whatever the database says: the source has it, and its journal says so to the records a little later."""
+        """Whatever the database answers: the source has it, and the records get that from its journal a little
+        later."""
         at = self._clock.now().isoformat()
         try:
             return await self._fleet.accepted(accepted, at)

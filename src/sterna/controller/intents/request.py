@@ -1,12 +1,13 @@
-"""What a user asks for, and what the agents are sent of it."""
+"""A user's request, and what the agents are sent of it."""
 
 from __future__ import annotations
 
 from sterna.domain.errors import Refused
-from sterna.domain.forecast import EXPECTATIONS, Expectations
-from sterna.domain.journal import REQUESTER, Migration, Requester
+from sterna.domain.forecast import Expectations
+from sterna.domain.journal import Migration
 from sterna.domain.model import Data, Value
-from sterna.domain.objective import OBJECTIVE, Asked, objective
+from sterna.domain.objective import Asked, objective
+from sterna.domain.options import MigrationOptions, Requester
 from sterna.ports.fleet import VmRecord
 
 
@@ -24,26 +25,21 @@ class MigrateRequest(Value):
     rehearse: str = ""
     """`prepare` or `copy`: everything up to there is done and undone again."""
     requested_by: str = ""
-    """Who asks. The same request of somebody else is the same request."""
+    """Who asks. It does not distinguish two requests."""
     requester: Requester | None = None
     """The same, by Keystone's ids, where it is a user of a cloud."""
 
     def asking_as(self, other: MigrateRequest) -> MigrateRequest:
-        """The same request, of who makes the other one."""
+        """The same request, by the user of the other one."""
         return self.model_copy(update={"requested_by": other.requested_by, "requester": other.requester})
 
     @property
-    def options(self) -> Data:
+    def options(self) -> MigrationOptions:
         """As the source's agent takes them. Raises Refused where what is asked makes no sense."""
         wanted, wrong = objective(self.asked)
         if wanted is None:
             raise Refused(wrong)
-        options: Data = {OBJECTIVE: wanted.model_dump(mode="json")}
-        if self.rehearse:
-            options["rehearse"] = self.rehearse
-        if self.requester is not None:
-            options[REQUESTER] = self.requester.model_dump(mode="json")
-        return options
+        return MigrationOptions(objective=wanted, rehearse=self.rehearse, requester=self.requester)
 
 
 def proposal(
@@ -57,7 +53,7 @@ def proposal(
         vm_name=vm.name,
         source=vm.host,
         destination=destination,
-        options=request.options | {EXPECTATIONS: expectations.model_dump(mode="json")},
+        options=request.options.expecting(expectations),
         created_at=created_at,
         requested_by=request.requested_by,
     )
@@ -69,11 +65,11 @@ def start_params(proposed: Migration) -> Data:
         "id": proposed.id,
         "vm": proposed.vm_uuid,
         "destination": proposed.destination,
-        "options": proposed.options,
+        "options": proposed.options.to_data(),
         "requested_by": proposed.requested_by,
     }
 
 
-def check_params(vm: VmRecord, destination: str, options: Data) -> Data:
+def check_params(vm: VmRecord, destination: str, options: MigrationOptions) -> Data:
     """Parameters of `check_migration`; `options` are the request's."""
-    return {"vm": vm.uuid, "destination": destination, "options": options}
+    return {"vm": vm.uuid, "destination": destination, "options": options.to_data()}

@@ -6,18 +6,13 @@ and never renamed. A version ignores the fields that it does not know.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Entry, Kind
-from sterna.domain.model import Data, Value
-
-
-def omitted(default: Any) -> Any:
-    """A field that is left out of the JSON while it has its default."""
-    return Field(default, exclude_if=lambda value: bool(value == default))
+from sterna.domain.model import Data, Value, omitted
 
 
 class Recorded(Value):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sterna.domain.copying import CompletedJob
-from sterna.domain.entries.base import Outcome, Plan, omitted
+from sterna.domain.entries.base import Outcome, Plan
 from sterna.domain.files import Created
-from sterna.domain.model import Data, Disk, Nic, Value
+from sterna.domain.model import Data, Disk, Nic, Value, omitted
 
 
 class VolumesToAttach(Plan):
@@ -151,7 +151,7 @@ class BindingsActivated(Outcome):
 
 
 class VmUpdated(Outcome):
-    """F8: what this host's hypervisor says of the guest, and the finished job's statistics."""
+    """F8: this host's hypervisor's view of the guest, and the finished job's statistics."""
 
     entry = "update-vm"
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from pydantic import field_serializer
 
 from sterna.domain.copying import CompletedJob, GuestLoad, JobSample
-from sterna.domain.entries.base import Failure, Note, omitted
+from sterna.domain.entries.base import Failure, Note
 from sterna.domain.entries.source import Answer
 from sterna.domain.fencing import SentWriteOff, WriteOff
 from sterna.domain.forecast import Forecast, Link, Load
-from sterna.domain.model import Data, Refusal
+from sterna.domain.model import Data, Refusal, omitted
 from sterna.domain.objective import CopyParameters
 
 # ------------------------------------------------------------ either host
@@ -36,20 +36,20 @@ class PortsSwitched(Note):
 
 
 class PeerDeclared(Note):
-    """An operator says that the other host is gone and fenced; `dead` is False once it was heard again."""
+    """An operator declared the other host dead and fenced; `dead` is False once that host answered again."""
 
     entry = "peer-declared-dead"
 
     dead: bool = False
     host: str = omitted("")
     at: str | None = omitted(None)
-    """When it was said."""
+    """When it was declared."""
     why: str = omitted("")
     """Why it is not dead after all."""
 
 
 class WroteOffPeer(Note, SentWriteOff):
-    """This half acted on that word. From here on the other half complies with it, should it come back."""
+    """This half acted on the declaration. From here on the other half complies with it, if it comes back."""
 
     entry = "wrote-off-peer"
 
@@ -79,7 +79,7 @@ class AskedDestination(Counted):
 
 
 class DestinationNotReached(Counted):
-    """Tries of P3 that certainly reached nobody."""
+    """Tries of P3 that certainly did not arrive."""
 
     entry = "destination-not-reached"
 
@@ -158,7 +158,7 @@ class Saw(Note):
 
 
 class Tuned(Note):
-    """Somebody changed the limit of a running copy. None: there is none any more."""
+    """A user changed the limit of a running copy. None: there is no limit any more."""
 
     entry, under = "tuned", "M3"
 
@@ -185,7 +185,7 @@ class GaveUp(Note):
 
 
 class AbortAsked(Note):
-    """Whoever drives it next ends it, too."""
+    """An abort was requested; a restarted agent must honour it."""
 
     entry = "abort-asked"
 
@@ -228,7 +228,7 @@ class CopyFailed(Note):
 
     why: str = ""
     libvirt: str = ""
-    """What libvirt said."""
+    """libvirt's message."""
 
 
 # ------------------------------------------------------------ the source, at the switch-over and after it
@@ -253,7 +253,7 @@ class RunsThere(Note):
 
 
 class HeldOldCopy(Note):
-    """libvirt let the source's old copy run again; it was paused here, by Sterna and by nobody else."""
+    """libvirt let the source's old copy run again; it was paused here, by Sterna."""
 
     entry, under = "held-old-copy", "M4"
 
@@ -269,7 +269,7 @@ class HandOverLate(Note):
 
 
 class PostcopyAsked(Note):
-    """Somebody asked for the switch to post-copy."""
+    """The switch to post-copy was requested."""
 
     entry, under = "postcopy-asked", "M4"
 
@@ -296,7 +296,7 @@ class NotJoined(Note):
 
 
 class ChangedMeanwhile(Note):
-    """How the VM differs from P2's snapshot, by somebody else's doing."""
+    """How the VM differs from P2's snapshot, by changes that are not Sterna's."""
 
     entry, under = "changed-meanwhile", "R8"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sterna.domain.copying import DestinationDisk, DestinationNic
-from sterna.domain.entries.base import Outcome, Plan, omitted
+from sterna.domain.entries.base import Outcome, Plan
 from sterna.domain.files import Created, Removed
 from sterna.domain.hosts import HostFacts
-from sterna.domain.model import Nic, Observation, Value, Vm
+from sterna.domain.model import Nic, Observation, Value, Vm, omitted
 
 
 class Measuring(Outcome):
@@ -80,7 +80,7 @@ class MediaSent(Outcome):
 
 
 class PortsWired(Outcome):
-    """P12: the destination's word that its network forwards."""
+    """P12: the destination's answer that its network forwards."""
 
     entry = "network-vif-plugged"
 
@@ -174,7 +174,7 @@ class VifsRemoved(Outcome):
 
 
 class FilesToRemove(Plan, Created):
-    """F10: what this host's journal says was local to it."""
+    """F10: what was local to this host, by its journal."""
 
     entry = "remove-vm-at-source"
 
@@ -210,7 +210,7 @@ class Released(Outcome):
 
 
 class BothAsked(Outcome):
-    """R0: what both hypervisors said."""
+    """R0: the answers of both hypervisors."""
 
     entry = "ask-both-hypervisors"
 

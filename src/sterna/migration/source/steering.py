@@ -16,7 +16,7 @@ from sterna.domain.entries.base import NoPlan
 from sterna.domain.entries.notes import CopyExpected, GaveUp, PostcopyAsked, Steered
 from sterna.domain.entries.source import DowntimeRestored, Measuring
 from sterna.domain.errors import NotFound, Permanent, SternaError
-from sterna.domain.forecast import EXPECTATIONS, Expectations, Forecast, Link, Load, Mode, converges, forecast
+from sterna.domain.forecast import Expectations, Forecast, Link, Load, Mode, converges, forecast
 from sterna.domain.jobs import VM_JOB
 from sterna.domain.objective import LONGEST_DOWNTIME_MS, CopyParameters, Objective
 from sterna.domain.policies import May
@@ -28,9 +28,9 @@ MORE_LEEWAY = (
     "allow more: --max-downtime, --finish-within, --may throttle,postcopy,pause; or migrate when it is quieter"
 )
 NO_SWITCH_MS = 1
-"""No leave to switch over: at the slowest bandwidth, a rest of a kilobyte would do."""
+"""Too small to allow a switch-over: at the lowest bandwidth, only about 1 KiB may remain."""
 USUAL_DOWNTIME_MS = 300
-"""QEMU's own limit, until somebody names another."""
+"""QEMU's own limit, until another is set."""
 MEASURED_FOR_S = 1
 """libvirt's shortest. It is over long before the destination is prepared, and nothing waits for it."""
 
@@ -87,8 +87,8 @@ _AGAIN_S = (0.5, 1.0, 2.0)
 
 
 class RestoreDowntime(Step[Context, NoPlan, DowntimeRestored]):
-    """Undo of `prepare`: QEMU keeps the limit it was told before a copy for the next one, which may be anybody's:
-    with a rehearsal's that one could never switch over."""
+    """Undo of `prepare`: QEMU keeps the downtime limit for later copies, also those of others. A rehearsal's limit
+    would keep the next one from switching over."""
 
     name = "restore-max-downtime"
 
@@ -112,21 +112,18 @@ class RestoreDowntime(Step[Context, NoPlan, DowntimeRestored]):
 
 
 async def _job_of_somebody(ctx: Context) -> str:
-    """What is under way with the guest besides this migration, in words; '' for nothing."""
+    """The guest's job that is not this migration's, in words; '' for none."""
     against = await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid)
     return next((r.message for r in against if r.code == VM_JOB), "")
 
 
 def _expectations(ctx: Context) -> Expectations:
-    """The controller's. In words this version does not know: nothing, and only a forecast is lost by that."""
-    try:
-        return Expectations.model_validate(ctx.migration.options.get(EXPECTATIONS))
-    except ValueError:
-        return Expectations()
+    """The controller's. Without any that can be read, only a forecast is lost."""
+    return ctx.migration.options.expectations or Expectations()
 
 
 def _road(ctx: Context, wanted: Objective) -> Link | None:
-    """What the controller had learnt; without it, the bandwidth that was asked for."""
+    """The controller's link model; without it, the bandwidth that was asked for."""
     learnt = _expectations(ctx).link
     if learnt is None and wanted.bandwidth_bytes_s is not None:
         return Link(bandwidth_bytes_s=wanted.bandwidth_bytes_s, limited=True)
@@ -178,7 +175,7 @@ class Steering:
     async def _begin(self, wanted: Objective, elapsed_ms: int) -> Rules:
         before = self._ctx.history.find(Steered)
         limit = (before and before.downtime_ms) or wanted.first_downtime_ms
-        with contextlib.suppress(SternaError):  # told before the copy began; the deadline counts anyway
+        with contextlib.suppress(SternaError):  # journaled before the copy began; the deadline counts anyway
             await self._ctx.host.hypervisor.set_max_downtime(self._ctx.vm_uuid, limit)
         gave_up = self._ctx.history.find(GaveUp)
         ended = Verdict(action=Action.GIVE_UP, why=gave_up.why) if gave_up else None
