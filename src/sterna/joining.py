@@ -33,7 +33,7 @@ async def join(
 ) -> None:
     """Get the first certificate for this token. May be repeated with the same token.
 
-    Raises BadRequest where the desk's CA is not the token's: nothing has been sent to it then.
+    Raises BadRequest where the server's CA is not the token's: then nothing has been sent to it.
     """
     ca = await desk.ca()
     found = fingerprint_of(ca)
@@ -77,7 +77,7 @@ class Renewal:
         own, now = self._own, self._clock.now()
         name, trusted, ca = await _of_files(lambda: (own.name(), own.fingerprint(), own.ca()))
         answer = await self._desk.renew(await _of_files(own.renewal), ca)
-        self._untold = True  # also where it is written after all, when nobody waits for it any more
+        self._untold = True  # also where it is written after all, when no caller waits for it any more
         await _of_files(lambda: own.accept(answer, name, trusted, now))
         _, until = await _of_files(own.validity)
         log.info("this process's certificate was renewed", until=f"{until:%Y-%m-%d}")

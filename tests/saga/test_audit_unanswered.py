@@ -65,7 +65,7 @@ async def test_a_guest_that_cannot_be_looked_at_is_said_and_hides_no_other(
             }  # fmt: skip
             assert not found.clean
             why = {f.subject: f.why for f in found.leftovers if f.kind == "not-looked-at"}
-            assert why["tapleft"] == "taps cannot be looked for: QEMU does not answer"
+            assert why["tapleft"] == "taps were not searched: QEMU does not answer"
             repaired = await controller.audits.audit("host2", repair=True)
             done = {f.subject: f.done for f in repaired.leftovers}
             assert (done["tapother"], done[place], done["tapleft"]) == ("done", "done", "left alone")

@@ -113,7 +113,7 @@ def test_a_disk_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(
     ended = threading.Timer(60, process.kill)
     ended.start()
     try:
-        told = f"{tmp_path}/{named} does not answer, it is waited for".encode()
+        told = f"{tmp_path}/{named} does not answer yet; waiting".encode()
         assert any(told in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM

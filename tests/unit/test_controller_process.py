@@ -150,7 +150,7 @@ def test_a_database_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(confi
     ended = threading.Timer(60, process.kill)
     ended.start()
     try:
-        assert any(b"the database does not answer, it is waited for" in line for line in process.stderr)
+        assert any(b"the database does not answer yet; waiting" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM
     finally:

@@ -39,4 +39,4 @@ def test_a_resolver_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     settings = ControllerSettings.model_construct(listen="localhost:0", access=access)
     with controller.sockets_of(settings, None) as sockets:
         assert sockets
-    assert log.said == ["the resolver, for `listen`, does not answer, it is waited for: nothing within 0.05 s"]
+    assert log.said == ["the resolver, for `listen`, does not answer yet; waiting: nothing within 0.05 s"]

@@ -31,7 +31,7 @@ class HpkeSealing:
         try:
             public = X25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True))
         except (ValueError, binascii.Error):
-            raise BadRequest("what was sent as the other agent's public key is none") from None
+            raise BadRequest("the other agent sent an invalid public key") from None
         return base64.b64encode(_SUITE.encrypt(value, public, info=_info(about))).decode()
 
     def open(self, sealed: str, *, about: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What an agent answers another one that asks about its host. None of it is about one migration's half.
+"""An agent's answers to another agent's questions about its host. None of them is about one migration's half.
 
 Called by way of `daemon.py`.
 """
@@ -61,8 +61,8 @@ class Answers:
         ).to_wire()
 
     async def sees_token(self, request: Request) -> Data:
-        """`sees_token {path, token, place}`: is that storage shared with the sender, which file is there, and does
-        somebody hold a lock on that place of it?"""
+        """`sees_token {path, token, place}`: is that storage shared with the sender, which file is there, and is
+        there a lock on that place of it?"""
         asked = untrusted.call(SeesToken, request.params)
         path, token = untrusted.path(asked.path, "path"), untrusted.named(asked.token, "token")
         sight = await self._host.storage.sight(path, token, untrusted.place(asked.place))
@@ -82,7 +82,7 @@ class Answers:
         return FileSeen(seen=seen, users=users).to_wire()
 
     async def digest(self, request: Request) -> Data:
-        """`digest {path}`: what tells the content of a medium here from any other; null where there is none."""
+        """`digest {path}`: a digest of a medium's content here; null where there is no such medium."""
         path = untrusted.path(untrusted.call(DigestOf, request.params).path, "path")
         return Digest(digest=await self._host.storage.digest(path)).to_wire()
 

@@ -31,10 +31,9 @@ LOOK_AGAIN_S = 2.0
 LOOK_ANYWAY_S = 10.0
 """The event that the guest runs may not come: it is looked for at this interval, too."""
 FIRST_BREATH_S = 0.03
-"""A guest that was just let run has the processors first: on a host with few of them, whatever is done now is
-silence for its clients (docs/lab-notebook/benchmarks.md). Where its frames were called before, all else is
-journaled and told after that, unless somebody asks. An agent that dies meanwhile looks for the guest in its next
-life."""
+"""After a resume, nothing is done for this long: on a small host our work would delay the guest's first reply
+(docs/lab-notebook/benchmarks.md). If its MACs were announced before, the journal entry waits as well, unless a
+caller needs it. An agent that dies in this time looks for the guest when it is restarted."""
 ANNOUNCE_AGAIN_S = (0.1, 0.4, 1.5)
 """A frame may be lost, or come before the fabric is ready: each wait is about four times the one before."""
 
@@ -48,24 +47,23 @@ class Arrivals:
         self._lookouts: dict[str, asyncio.Task[None]] = {}
         self._repeats: set[asyncio.Task[None]] = set()
         self._called: dict[str, frozenset[str]] = {}
-        """MACs that the network was told of before their guest ran, by migration."""
+        """MACs that were announced to the network before their guest ran, by migration."""
         self._running: set[str] = set()
-        """Migrations whose guest was heard to run here; that is still to be journaled."""
+        """Migrations whose guest was seen to run here, which is not journaled yet."""
 
     def watch(self, ctx: Context) -> None:
         """Look out for this migration's guest from now on; idempotent."""
         if ctx.migration.id not in self._lookouts and not ctx.history.has(RanHere):
-            name = f"look out for {ctx.migration.vm_name}"
+            name = f"watch for {ctx.migration.vm_name}"
             self._lookouts[ctx.migration.id] = asyncio.create_task(self._look_out(ctx), name=name)
 
     async def expect(self, ctx: Context) -> None:
-        """Its guest stands still on the source: its frames are called here now, and wait in its port until it runs.
-
-        Should it go on there after all, the source calls them back (R6).
+        """Its guest is paused on the source: its MACs are announced here now, and its frames wait in its port until
+        it runs. If it resumes on the source after all, the source announces them again (R6).
         """
         if not ctx.history.has(RanHere) and ctx.history.turned is None:
             called = await _send_announcements(ctx)
-            if ctx.migration.id in self._lookouts:  # it may have been closed meanwhile
+            if ctx.migration.id in self._lookouts:  # it may have been closed since
                 self._called[ctx.migration.id] = called
 
     def forget(self, ctx: Context) -> None:
@@ -85,7 +83,7 @@ class Arrivals:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def ran(self, ctx: Context) -> bool:
-        """Did the guest ever run here for this migration, as far as was heard? Journaled, if it did."""
+        """Was the guest ever seen to run here for this migration? Journaled, if it was."""
         if ctx.migration.id in self._running:
             ctx.note_once(RanHere())
         return ctx.history.has(RanHere)
@@ -105,7 +103,7 @@ class Arrivals:
         return seen
 
     async def _look_out(self, ctx: Context) -> None:
-        hypervisor, turns = ctx.host.hypervisor, Turns(ctx, f"looking out for {ctx.migration.vm_name}")
+        hypervisor, turns = ctx.host.hypervisor, Turns(ctx, f"watching for {ctx.migration.vm_name}")
         while not ctx.history.has(RanHere):
             with turns.turn():
                 async with hypervisor.events(ctx.vm_uuid) as events:
@@ -159,10 +157,9 @@ class Arrivals:
         await asyncio.gather(self._announce(ctx, times, called), self._confirm(ctx, at_once=not called))
 
     async def _announce(self, ctx: Context, times: DestinationTimes, called: frozenset[str]) -> None:
-        """Tell the network that the guest is here (protocol F7), but of those `called` before: QEMU does as well, a
-        little earlier as a rule, but not for every kind of port. Nobody depends on it.
-
-        What it took is journaled.
+        """Announce the guest to the network (protocol F7), without the MACs `called` before. QEMU does so as well,
+        usually a little earlier, but not for every kind of port. Nothing depends on it. How long it took is
+        journaled.
         """
         now = await _send_announcements(ctx, but=called)
         record = times.record(ctx.clock.monotonic_ms() if now or not called else None)
@@ -172,9 +169,9 @@ class Arrivals:
             ctx.note_once(record)
 
     async def _confirm(self, ctx: Context, *, at_once: bool) -> None:
-        """It ran here: journaled while the frames of `_announce`, begun just before, are on their way; the disk
-        takes longer than they do. Then the ports are this host's: the source has said so already, unless it could
-        not. F7 sees to the rest. `at_once`: nothing was heard of the source when the guest stood still there."""
+        """It ran here: journaled while the frames of `_announce`, begun just before, are sent; the disk takes
+        longer than they do. Then the ports are bound to this host, where the source has not done that already. F7
+        does the rest. `at_once`: the source sent no hint when the guest was paused there."""
         if not at_once:
             await ctx.clock.sleep(FIRST_BREATH_S)
         self.ran(ctx)
@@ -183,7 +180,7 @@ class Arrivals:
             if ctx.asked_network:
                 ctx.note_once(PortsSwitched(network=ctx.asked_network))
         except SternaError as error:
-            log.info("the network service does not know of a guest yet", vm=ctx.vm_uuid, error=error.message)
+            log.info("the network service is not notified of a guest yet", vm=ctx.vm_uuid, error=error.message)
 
     def _announce_again(self, ctx: Context) -> None:
         """Beside all else: this half is closed, as a rule, before the last repeat."""
@@ -197,7 +194,7 @@ def _waits_for_memory(seen: Observation, epoch: int) -> bool:
 
 
 async def _repeat(ctx: Context) -> None:
-    """Tell it again, as long as the guest runs here: one that has moved on would be called back."""
+    """Announce it again, as long as the guest runs here: one that has moved on must not be announced here."""
     turns = Turns(ctx, f"announcing {ctx.migration.vm_name}")
     for wait_s in ANNOUNCE_AGAIN_S:
         await ctx.clock.sleep(wait_s)
@@ -208,7 +205,7 @@ async def _repeat(ctx: Context) -> None:
 
 
 async def _send_announcements(ctx: Context, but: frozenset[str] = frozenset()) -> frozenset[str]:
-    """The MACs it was told of: all of the guest's that have a port here by now, `but` those."""
+    """The MACs that were announced: those of the guest with a port here by now, without `but`."""
     announced = set[str]()
     plugged = ctx.history.find(VifsPlugged)
     for nic in plugged.nics if plugged else ():

@@ -23,7 +23,7 @@ from sterna.rpc.envelope import Request
 KIND_S = 20.0
 """To find all of one kind, where they are looked for one after the other: each repair may bring up others."""
 LATER_S = 2.0
-"""What it looks at, one by one, is given up first, and said."""
+"""What is examined one by one is given up first, and reported as not examined."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +43,8 @@ class Audit:
         self._messages = messages
 
     async def audit(self, request: Request) -> Data:
-        """`audit {others, silent, repair}`: all leftovers; with `repair` those proven safe are removed. It ends in
-        time for whoever asks: what could not be looked at by then is said."""
+        """`audit {others, silent, repair}`: all leftovers; with `repair` those proven safe are removed. It ends
+        before its caller gives up: what could not be examined by then is reported."""
         clock, repair = self._host.clock, bool(request.params.get("repair"))
         around = Surroundings(
             host=self._host,
@@ -75,10 +75,10 @@ class Audit:
         try:
             again = [f for f in await _found_by(find, around.shortly(KIND_S)) if f.leftover == leftover]
             if not again or again[0].act is None:
-                return leftover.model_copy(update={"done": "left alone: it has changed meanwhile"})
+                return leftover.model_copy(update={"done": "left alone: it has changed since"})
             await within(clock, around.left_s + LATER_S, _done(again[0].act))
         except TimeoutError:
-            return leftover.model_copy(update={"done": "not known: it had not ended before this audit had to"})
+            return leftover.model_copy(update={"done": "not known: it did not end in the time of this audit"})
         except SternaError as error:
             return leftover.model_copy(update={"done": f"left alone: {error.message}"})
         log.warning("leftover removed", kind=leftover.kind, subject=leftover.subject, why=leftover.why)
@@ -90,7 +90,7 @@ async def _found_by(find: Finder, around: Surroundings) -> list[Found]:
     try:
         return await within(around.host.clock, around.left_s + LATER_S, find(around))
     except TimeoutError:
-        why = "no answer before this audit had to end"
+        why = "no answer in the time of this audit"
     except SternaError as error:
         why = error.message
     return [Found(around.not_looked_at(find.__name__.replace("_", " "), around.host.name, why))]

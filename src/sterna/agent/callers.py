@@ -1,4 +1,4 @@
-"""The agent's own look at who asks: for each call and cast, before it is handled or journaled."""
+"""The agent's own check of the sender of each call and cast, before it is handled or journaled."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Callers:
         if why:
             raise BadRequest(
                 f"{request.sender} asks for {request.method}: {why}",
-                fix="see who speaks on the bus, if that is no mistake",
+                fix="find out who sends on the bus, if this is not a mistake",
             )
 
     def _halves(self, request: Request) -> tuple[str, str] | None:
-        """As this host's journal has them; where that knows none yet, as the message says: its handler compares
-        the message with itself, and takes it for a new migration."""
+        """From this host's journal. Where that does not have the migration yet, from the message: its handler
+        checks it, and takes it for a new migration."""
         known = self._journal.get(request.migration_id) if request.migration_id else None
         if known is not None:
             return known[0].source, known[0].destination

@@ -45,12 +45,12 @@ A = TypeVar("A", bound=Value)
 
 
 def _cannot_tell(error: SternaError, destination: str) -> Refusal:
-    """The check itself could not be made: that is a reason too."""
+    """The check itself could not be made: that is a reason, too."""
     return Refusal(code="check-failed", message=f"{destination} cannot be checked: {error.message}", fix=error.fix)
 
 
 def _silent(error: StorageSilent) -> Refusal:
-    """Until it answers, nobody knows what else is in the way."""
+    """Until it answers, other reasons are not known."""
     return Refusal(code="path-silent", message=error.message, fix=error.fix)
 
 
@@ -95,9 +95,9 @@ class SourceChecks:
             return vm, None, [*await self._own(vm), down]
         except StorageSilent as error:
             return vm, None, [*await self._own(vm), _silent(error.on(destination))]
-        except (Temporary, Permanent) as error:  # somebody answered: that it cannot be told now
+        except (Temporary, Permanent) as error:  # an agent answered that it cannot tell now
             return vm, None, [*await self._own(vm), _cannot_tell(error, destination)]
-        # A VM that came here by other means says nothing of its past: its next epoch must be new there, too.
+        # A VM that came here by other means has no known past: its next epoch must be new on the destination, too.
         theirs = answer.epoch
         refusals = await self._own(vm)
         if type(theirs) is not int or leaps(theirs, max(vm.epoch, self._journal.newest_epoch(vm.uuid))):
@@ -139,7 +139,7 @@ class SourceChecks:
             try:
                 against = await self._host.hypervisor.check_outgoing(vm.uuid)
             except SternaError as error:
-                message = f"whether something is under way with {vm.name} is not known: {error.message}"
+                message = f"whether a job is under way with {vm.name} is not known: {error.message}"
                 against = [Refusal(code="check-failed", message=message, fix=error.fix)]
         return check_vm(vm, self._journal.holder(vm.uuid), against)
 

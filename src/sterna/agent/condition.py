@@ -25,7 +25,8 @@ FACTS_S = 4.0
 """How long libvirtd may take to describe the host. A silent agent counts as down after five seconds: a libvirtd
 that hangs is reported before that."""
 LOCKED_LOOKS = 3
-"""A journal that another process holds for a moment (a backup) is no trouble: so many looks in a row are."""
+"""A journal that another process locks for a moment (a backup) is not a problem; so many failed checks in a row
+are."""
 
 
 async def no_trouble() -> str:
@@ -42,7 +43,7 @@ class JournalChecks:
     """How an agent finds out that its journal cannot be written."""
 
     state_dir: Callable[[], Awaitable[str]] = no_trouble
-    """Says what is wrong with the journal's folder; '' for nothing."""
+    """Returns what is wrong with the journal's folder; '' for nothing."""
     journal: Callable[[], None] = writable
     """Raises SternaError where the journal itself cannot be written now."""
 

@@ -45,14 +45,15 @@ log = structlog.get_logger(__name__)
 JOURNAL_PAGE = 500
 """Entries at once, at most."""
 PAGE_BYTES = MAX_MESSAGE_BYTES // 2
-"""A VM with 40 disks writes 100 kB in one migration: a page ends earlier than its reader asked for, too."""
+"""A VM with 40 disks writes 100 kB in one migration: a page may end before the number of entries that its reader
+asked for."""
 LEAST_ENTRIES = 2
 """The reader asks for the last one it has, too, to see that it is still the same journal."""
 HINT_EVERY_S = 0.25
-"""A hint makes the controller read, write and tell: for every step's two entries that was work for its own sake."""
+"""Hints are batched: each one costs the controller a read and a write, and a step writes two entries."""
 TOLD_AT_ONCE = frozenset({*(Saw.entry + event for event in LEAVES), Arrival.entry})
-"""Notes of a guest's standstill, and of its end: who follows reads the first while it lasts. In between, when the
-guest needs the processors, nothing is told."""
+"""Notes of a guest's pause, and of its end: readers get the first while the pause lasts. In between, when the guest
+needs the processors, no hint is sent."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Agent:
         log.info("agent has started", host=self._host.name, resumed=resumed, bus=bus.why or "connected")
 
     async def stop(self) -> None:
-        """Leave: running copies go on in libvirt, the journal says where to go on."""
+        """Stop. Running copies go on in libvirt, and the journal has the state to continue from."""
         await self._housekeeping.stop()
         await self._beacon.stop()
         await self.fencing.stop()
@@ -225,10 +226,10 @@ class Agent:
             "last": entries[-1].seq if entries else cursor,
         }
 
-    # ------------------------------------------------------------ messages nobody can handle
+    # ------------------------------------------------------------ messages that cannot be handled
 
     def _refuse(self, envelope: Envelope, why: str) -> None:
-        """A cast was set aside here: its sender is told, in case it waits."""
+        """A cast was set aside here: notify its sender, which may wait."""
         if envelope.method == "message_refused":
             return
         refusal = Envelope(
@@ -253,7 +254,7 @@ class Agent:
         self._note_refused(request.migration_id, request.sender, request.params["method"], request.params["why"])
 
     def _was_refused(self, envelope: Envelope, why: str) -> None:
-        with contextlib.suppress(SternaError):  # a full disk: the audit says it as well
+        with contextlib.suppress(SternaError):  # a full disk: the audit reports it as well
             self._note_refused(envelope.migration_id, envelope.to, envelope.method, why)
 
     def _note_refused(self, migration_id: str, host: str, method: str, why: str) -> None:
@@ -274,7 +275,7 @@ class Agent:
         self.destination.heard(data)
 
     async def _guest_leaves(self, topic: str, data: Data) -> None:
-        """A guest stands still on its source: nobody else's word counts."""
+        """A guest is paused on its source: only a hint of that source counts."""
         _, host, migration_id = topic.split(".", 2)
         ctx = self._halves.open_context(migration_id)
         if ctx is not None and ctx.peer_name == host:
@@ -287,7 +288,7 @@ class Agent:
             self._urgent.set()
 
     async def _hint(self) -> None:
-        """Tell whoever follows that there is more to read: a change of status at once, steps by the handful."""
+        """Announce that there is more to read: a change of status at once, steps in batches."""
         while True:
             await self._written.wait()
             if not self._urgent.is_set():

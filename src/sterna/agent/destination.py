@@ -69,7 +69,7 @@ class IncomingMigrations:
         return Taken().to_wire()
 
     async def observe_guest(self, request: Request) -> Data:
-        """`observe_guest {vm}`: what this host's hypervisor says of it now."""
+        """`observe_guest {vm}`: this host's hypervisor's view of it now."""
         seen = await self._observe(untrusted.named(untrusted.call(ObserveGuest, request.params).vm, "vm"))
         known = self._journal.get(request.migration_id)
         if known is not None and known[1] is Role.DESTINATION:
@@ -79,7 +79,7 @@ class IncomingMigrations:
         return GuestObserved(observation=seen).to_wire()
 
     async def _observe(self, vm: str) -> Observation:
-        """The hypervisor's word; UNKNOWN where it does not answer: what the journal remembers may still help."""
+        """The hypervisor's view; UNKNOWN where it does not answer: what the journal remembers may still help."""
         try:
             return await self._host.hypervisor.observe(vm)
         except SternaError as error:
@@ -130,7 +130,7 @@ class IncomingMigrations:
                 ctx.note_once(report, f"{report.name}-{port}")
 
     async def guest_leaves(self, migration_id: str) -> None:
-        """A hint from its source: it stands still there, and will run here or go on there."""
+        """A hint from its source: the guest is paused there, and will resume here or there."""
         ctx = self._halves.open_context(migration_id)
         if ctx is not None and ctx.role is Role.DESTINATION and not ctx.history.closed:
             await self._arrivals.expect(ctx)
@@ -159,7 +159,7 @@ class IncomingMigrations:
         ctx = self._halves.known(request)
         address = untrusted.call(ListenAgain, request.params).address
         if address not in (self._host.address, *self._host.more_addresses):
-            raise BadRequest(f"{address!r} is no migration address of {self._host.name}")
+            raise BadRequest(f"{address!r} is not a migration address of {self._host.name}")
         uri = await self._host.hypervisor.listen_again(ctx.vm_uuid, ctx.migration.epoch, address)
         ctx.note(ListeningAgain(uri=uri))
         return Listening(uri=uri).to_wire()
@@ -205,7 +205,7 @@ class IncomingMigrations:
         """R4 arrived: R5-R7, whatever of them is left, then the report."""
         migration = self._halves.migration(request)
         try:
-            # never heard of: accepted only to be closed, a late P3 is refused
+            # not in the journal: accepted only to be closed, so that a late P3 is refused
             ctx = self._halves.turn(self._halves.context(migration))
         except Conflict:
             if self._journal.get(migration.id) is not None:
@@ -225,7 +225,7 @@ class IncomingMigrations:
         """F5 arrived: F6-F9, then the report."""
         migration = self._halves.migration(request)
         if self._journal.get(migration.id) is None:
-            # F5 comes after P3 only. The source asks how this half ended, and says that nobody knows.
+            # F5 comes after P3 only. The source asks how this half ended, and records that it is not known.
             log.warning("a migration that came here is not in the journal: lost?", migration=migration.id)
             return
         try:

@@ -1,6 +1,5 @@
-"""The test hook: a file that tells this agent to fail, hang or die at a named step.
-
-Off unless `test.fault_file` is set. The file, read anew at every step, so that a test can change its mind:
+"""The test hook: a file that makes this agent fail, hang or die at a named step. Off unless `test.fault_file` is
+set. The file, read anew at every step, so that a test can change its mind:
 
     {"rules": [{"step": "P9", "moment": "before", "action": "permanent"}]}
 
@@ -42,7 +41,7 @@ class FaultFile:
                 await self._act(str(rule.get("action", "permanent")), f"forced at {row or name} ({moment})")
 
     def _read(self) -> str:
-        """Raises PermissionError where somebody else may write it: who does decides when this agent dies."""
+        """Raises PermissionError where another user may write it, who could then kill this agent."""
         with self._path.open() as file:
             about = os.fstat(file.fileno())
             if about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o022:

@@ -1,7 +1,8 @@
-"""An operator says that another host is gone and fenced: this host ends their common migrations (ADR 7).
+"""An operator declares another host dead and fenced: this host ends their common migrations (ADR 7).
 
-The word is journaled per migration, so it survives this agent and says nothing of migrations to come. It stands in
-for the dead host's silence only: as soon as that host is heard again, what has not been done yet is not done.
+The declaration is journaled per migration: it survives a restart of this agent, and does not hold for later
+migrations. It replaces the dead host's answers only: as soon as that host answers again, nothing more is done on
+it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sterna.rpc.envelope import Request
 AGAIN_S = 2.0
 """Between two looks of a half that cannot be ended yet."""
 SIGN_OF_LIFE_S = 2.0
-"""An agent that lives answers in milliseconds; heartbeats come every second."""
+"""A running agent answers in milliseconds; heartbeats come every second."""
 
 _SOURCE_PLAN = {
     Verdict.STAYED: "roll back: {why}",
@@ -98,7 +99,7 @@ class Fencing:
         return {"migrations": done}
 
     async def declare_alive(self, request: Request) -> Data:
-        """`declare_alive {host}`: take the word back where nothing has been done on it yet."""
+        """`declare_alive {host}`: take the declaration back where nothing has been done on it yet."""
         back = []
         for migration, role in self._common(_host(request)):
             ctx = self._context(migration, role)
@@ -118,7 +119,7 @@ class Fencing:
     # ------------------------------------------------------------ the agent's life
 
     def resume_all(self) -> None:
-        """Go on with the halves that an earlier life of this agent was told to end alone."""
+        """Continue with the halves that this agent had to end alone before it was restarted."""
         for migration, role in self._journal.open():
             if role is Role.DESTINATION:
                 ctx = self._halves.context(migration)
@@ -172,20 +173,20 @@ class Fencing:
             self._tasks[key] = asyncio.create_task(self._until_settled(ctx), name=f"end {key} alone")
 
     async def _until_settled(self, ctx: Context) -> None:
-        turns = Turns(ctx, "ending a half alone")
+        turns = Turns(ctx, "ending one half without the other host")
         while ctx.peer_fenced and not ctx.history.closed:
             why = ""
             with turns.turn():
                 why = await self._settle_unless_alive(ctx)
             if ctx.peer_fenced and not ctx.history.closed:
-                with contextlib.suppress(SternaError):  # a full disk must not end this: said the next time
+                with contextlib.suppress(SternaError):  # a full disk must not end this: logged the next time
                     ctx.note_change(Waiting(why=why or turns.reason))
                 await self._clock.sleep(AGAIN_S)
-        # no await since the last look, so that a word that comes now begins another task
+        # no await since the last check, so that a declaration that comes now begins another task
         self._tasks.pop(ctx.migration.id, None)
 
     async def _settle_unless_alive(self, ctx: Context) -> str:
-        """One try; why it is not over. Where the other host is heard again, the word does not hold any more."""
+        """One try; why it is not over. If the other host answers again, the declaration no longer holds."""
         if not ctx.history.has(WroteOffPeer) and await self._lives(ctx.peer_name):
             ctx.peer_answered()
             return ""

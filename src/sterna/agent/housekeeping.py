@@ -42,7 +42,7 @@ class Housekeeping:
         self._host, self._journal, self._read_to = host, journal, read_to
         self._suspects: set[str] = set()
         self._logged: dict[str, str] = {}
-        """What could not be done at the last look, and why: said once, not every EVERY_S seconds."""
+        """What could not be done at the last sweep, and why: logged once, not every EVERY_S seconds."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -94,9 +94,9 @@ class Housekeeping:
         return seen.state in GONE or await self._is_stale(nic, vm, seen)
 
     async def _is_stale(self, nic: Nic, vm: str, seen: Observation) -> bool:
-        """Did the guest end and start again since the port was made, quicker than anybody looked, and does it use
-        another one now? A second port of one id confuses network agents. A hybrid plug has one port, whatever
-        taps hang on its bridge. After a reboot of its host the guest may well use the same port again."""
+        """Did the guest end and start again since the port was made, between two sweeps, and does it use another
+        port now? A second port of one id confuses network agents. A hybrid plug has one port, whatever taps hang on
+        its bridge. After a reboot of its host the guest may well use the same port again."""
         if seen.state is not GuestState.RUNNING or seen.reason != BOOTED or plug_type(nic).keeps_bridge:
             return False
         return nic.device not in {used.device for used in (await self._host.hypervisor.vm(vm)).nics}

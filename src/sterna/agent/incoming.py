@@ -152,8 +152,8 @@ class IncomingHalves:
 
 @contextlib.contextmanager
 def journaled(ctx: Context, row: str) -> Iterator[None]:
-    """What keeps this half from acting on the cast of that row is journaled, whenever its words change. It comes
-    again, and the source may be gone: only here can be read what it waits for."""
+    """Why this half cannot act on the cast of that row is journaled whenever the reason changes. The source may be
+    gone, so this journal is the only place that shows what the half waits for."""
     try:
         yield
     except SternaError as error:

@@ -142,7 +142,7 @@ async def _given_up(around: Surroundings, entry: Entry) -> list[Found]:
     if vm in {v.uuid for v in await around.host.hypervisor.vms()} or vm in around.moving:
         return []  # a guest of this UUID is here: they are its own
     if await storage.used_by(tuple(present), await around.host.hypervisor.claims(), locks=True, perhaps=True):
-        return []  # somebody has come to use them, or may have
+        return []  # something uses them by now, or may
     elsewhere = await around.elsewhere(vm)
     judged = judge_files(elsewhere)
     if judged.safety is Safety.SAFE:
@@ -157,7 +157,7 @@ async def _given_up(around: Surroundings, entry: Entry) -> list[Found]:
 
 
 async def kept_files(around: Surroundings) -> list[Found]:
-    """What F10 and R7 left alone, since somebody else needed it or nothing could be proven. A person decides."""
+    """What F10 and R7 kept, since it was in use or nothing could be proven. A person decides."""
     here = {vm.uuid for vm in await around.host.hypervisor.vms()}
     left: dict[str, tuple[str, str]] = {}
     for outcome in (VmRemoved, TargetsRemoved):
@@ -172,7 +172,7 @@ async def kept_files(around: Surroundings) -> list[Found]:
         if await around.host.storage.identity(path) is None:
             return []
         vm, reason = left[path]
-        words = {"vm": vm, "repair": "remove it by hand, if nobody needs it"}
+        words = {"vm": vm, "repair": "remove it by hand, if nothing needs it"}
         why = f"left when the VM went: {reason}"
         return [Found(around.leftover("files", path, why, Safety.NEVER, **words))]
 
@@ -264,7 +264,7 @@ def _volume(disk: Disk) -> str:
 async def _volumes_in_use(around: Surroundings) -> set[str]:
     used: set[str] = set()
     for summary in await around.host.hypervisor.vms():
-        with suppress(NotFound):  # gone meanwhile
+        with suppress(NotFound):  # gone by now
             vm = await around.host.hypervisor.vm(summary.uuid)
             used |= {_volume(disk) for disk in vm.disks}
     return used
@@ -276,7 +276,7 @@ async def tokens(around: Surroundings) -> list[Found]:
     paths = {path for intent in intents if intent for path in intent.paths}
 
     async def note_paths(around: Surroundings, summary: VmSummary) -> list[Found]:
-        with suppress(NotFound):  # gone meanwhile
+        with suppress(NotFound):  # gone by now
             vm = await around.host.hypervisor.vm(summary.uuid)
             paths.update(path for d in vm.disks for path in d.files)
         return []
@@ -291,7 +291,7 @@ async def _tokens_beside(around: Surroundings, path: str) -> list[Found]:
     for token in await around.host.storage.tokens(path):
         if _over(around, token):
             place = f"{path.rpartition('/')[0]}/.sterna-{token}"
-            why = "left by a test whether the folder is shared, which is over"
+            why = "left by a finished test of whether the folder is shared"
             drop = later(around.host.storage.drop_token, path, token)
             leftover = around.leftover("token", place, why, Safety.SAFE, repair="remove the file")
             found.append(Found(leftover, drop))
@@ -353,4 +353,4 @@ FINDERS = (
     set_aside,
     bad_messages,
 )
-"""In the order in which they are repaired: a definition goes before the disks nobody uses then."""
+"""In the order in which they are repaired: a definition goes before the disks that are then unused."""

@@ -14,7 +14,7 @@ from sterna.rpc.envelope import Request
 
 WINDOWS_S = (1, 4)
 """A short and a long look, in seconds: a guest that dirties the same pages again shows in the difference. libvirt's
-shortest is 1; five in all is what somebody waits for an answer."""
+shortest is 1; five in all is short enough for a person who waits."""
 LOOK_AGAIN_S = 0.2
 LATE_S = 5.0
 """How long a measurement may take beyond its window."""

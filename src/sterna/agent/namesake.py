@@ -12,7 +12,8 @@ from sterna.ports.hypervisor import Inventory
 from sterna.rpc.client import RpcClient
 
 ANSWER_S = 2.0
-"""How long is waited for one that is there and says nothing; where nobody is, the bus says so at once."""
+"""How long to wait for an agent that is there and does not answer; where there is none, the bus reports it at
+once."""
 DESCRIBED_S = 15.0
 """How long either host may take to describe itself. systemd gives an agent 90 s to start."""
 
@@ -20,10 +21,10 @@ DESCRIBED_S = 15.0
 async def refuse_namesake(client: RpcClient, name: str, hypervisor: Inventory) -> None:
     """Raises Conflict where an agent on another host answers as `name`, or one whose host cannot be found out.
 
-    The agent that asks does not serve yet: whoever answers is another one."""
+    The asking agent does not serve yet: any answer is from another one."""
     try:
         await client.call(name, "ping", {}, silence_s=ANSWER_S, total_s=DESCRIBED_S)
-    except (Unreachable, Unknown):  # nobody listens, or a process that has just died still seems to
+    except (Unreachable, Unknown):  # no agent listens, or one that has just died is still registered
         return
     try:
         answer = await client.call(name, "describe_host", {}, silence_s=ANSWER_S, total_s=DESCRIBED_S)

@@ -16,8 +16,8 @@ is 600 s at most."""
 
 
 class RpcPeer:
-    """Every message carries the migration's id and epoch; a cast also the migration itself, as a receiver that
-    has never heard of it must be able to write it off."""
+    """Every message carries the migration's id and epoch; a cast also the migration itself, as a receiver that does
+    not know it must be able to write it off."""
 
     def __init__(self, client: RpcClient, outbox: Outbox, migration: Migration, to: str) -> None:
         self._client, self._outbox, self._migration, self._to = client, outbox, migration, to

@@ -29,7 +29,7 @@ class Settling:
         self._halves = halves
 
     async def settle_alone(self, ctx: Context) -> Decision:
-        """The source is dead and fenced: end this half by what is true here (ADR 7), if it can be told.
+        """The source is dead and fenced: end this half by what is true here (ADR 7), if that can be decided.
 
         The decision is journaled before it is acted on; a restart goes on with it.
         """
@@ -77,7 +77,7 @@ class Settling:
     async def abandoned(self, ctx: Context) -> bool:
         """Was this host declared dead with the guest on it? Then its half ends without being carried out.
 
-        Asked only where the guest left a trace here and runs here no more: what is left may be the last of it.
+        Asked only where the guest left a trace here and no longer runs here: what is left may be the last copy.
         Nothing is started, and its definition and disks are kept.
         """
         here = await ctx.host.hypervisor.observe(ctx.vm_uuid)

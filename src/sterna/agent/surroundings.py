@@ -28,7 +28,7 @@ from sterna.rpc.client import RpcClient
 ASK_S = 5.0
 """How long one silent host may hold up the question, in seconds."""
 LOOK_S = 15.0
-"""How long one that lives may: its libvirt or a file system hangs."""
+"""How long a host that answers may take: its libvirt or a file system may hang."""
 AT_ONCE = 8
 """Things that are looked at side by side: where one hangs, others are not."""
 Act = Callable[[], Awaitable[object]]
@@ -72,7 +72,7 @@ class Surroundings:
     until_ms: float
     """When this audit is to be over, on the host's clock."""
     messages: Messages = field(default_factory=Messages)
-    """Those that nobody can handle, or tries again for now."""
+    """Those that cannot be handled, or are not tried again for now."""
 
     @property
     def moving(self) -> set[str]:
@@ -107,8 +107,8 @@ class Surroundings:
         return Leftover(kind=kind, host=self.host.name, subject=subject, why=why, safety=safety, **more)
 
     def not_looked_at(self, kind: str, subject: str, why: str) -> Leftover:
-        """Something here, of which nobody can say for now whether it is one."""
-        return self.leftover("not-looked-at", subject, f"{kind} cannot be looked for: {why}", Safety.CANNOT_TELL)
+        """Something here that may be a leftover, which cannot be decided now."""
+        return self.leftover("not-looked-at", subject, f"{kind} were not searched: {why}", Safety.CANNOT_TELL)
 
     async def _ask(self, host: str, vm: str) -> Observation | None:
         asked = ObserveGuest(vm=vm)
@@ -126,7 +126,8 @@ Look = Callable[[Surroundings, T], Coroutine[Any, Any, list[Found]]]
 async def each(
     around: Surroundings, kind: str, things: Iterable[T], subject: Callable[[T], str], look: Look[T]
 ) -> list[Found]:
-    """`look` at each of them, several at once. One that cannot be looked at in time is said, and hides no other."""
+    """`look` at each of them, several at once. One that cannot be examined in time is reported, and hides no
+    other."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def at(thing: T) -> list[Found]:
@@ -134,7 +135,7 @@ async def each(
             async with room:
                 return await within(around.host.clock, around.left_s, look(around, thing))
         except TimeoutError:
-            why = "no answer before this audit had to end"
+            why = "no answer in the time of this audit"
         except SternaError as error:
             why = error.message
         return [Found(around.not_looked_at(kind, subject(thing), why))]

@@ -33,7 +33,7 @@ class CheckTokens:
         self._prefix = f"check-{sha256(host.encode()).hexdigest()[:8]}-"
         self._in_use: set[str] = set()
         self._dirty = asyncio.Event()
-        self._dirty.set()  # who knows how the last life ended
+        self._dirty.set()  # the agent may have been killed
         self._task: asyncio.Task[None] | None = None
 
     @contextmanager

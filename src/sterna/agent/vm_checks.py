@@ -1,4 +1,4 @@
-"""What speaks against moving a VM, from what is known of it and of its hosts. Used by the checks of both hosts."""
+"""Reasons against moving a VM, from what is known of it and of its hosts. Used by the checks of both hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAXIMUM = re.compile(r"""<cpu\s[^>]*mode=.maximum.""")
 
 
 def check_vm(vm: Vm, holder: Migration | None, outgoing: Sequence[Refusal]) -> list[Refusal]:
-    """What the VM itself says against moving now. `outgoing`: what its hypervisor says (`check_outgoing`)."""
+    """Reasons in the VM itself. `outgoing`: those of its hypervisor (`check_outgoing`)."""
     found = []
     if holder is not None:  # what libvirt does with it is this migration's, and so may its pause be
         message = f"{vm.name} is in migration {holder.id} to {holder.destination}"
@@ -48,7 +48,7 @@ def _check_disk(disk: Disk) -> list[Refusal]:
         return [Refusal(code="volume-shared", message=message, fix="detach it for the move")]
     if disk.local and disk.shareable:
         message = f"disk {disk.target} ({disk.path}) is only on this host, and others may write to it (shareable)"
-        fix = "put it on storage both hosts see, or take <shareable/> out if nobody else uses it"
+        fix = "put it on storage both hosts see, or take <shareable/> out if no other VM uses it"
         return [Refusal(code="disk-shareable", message=message, fix=fix)]
     if disk.local and disk.encrypted:
         message = f"disk {disk.target} ({disk.path}) is encrypted and only on this host: libvirt cannot copy it"
@@ -124,7 +124,7 @@ def check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal]
 
 
 def check_maximum(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective) -> list[Refusal]:
-    """`maximum` in software emulation is whatever that QEMU can emulate, and nobody compares it."""
+    """`maximum` in software emulation is whatever that QEMU can emulate, and libvirt does not compare it."""
     all_of_it = vm.virt_type == "qemu" and _MAXIMUM.search(vm.cpu_xml)
     if not all_of_it or here.qemu_version == there.qemu_version or Accept.CPU in wanted.accept:
         return []

@@ -1,7 +1,6 @@
-"""Who asks, and may it: every request passes `Doorkeeper`, and every route names its action with `needs`.
-
-The doorkeeper lets nobody in whom it does not know, also to routes that do not exist. What the known may do is
-looked up in `domain/access.py` by the route's own action, just before it begins.
+"""Authentication and authorisation: every request passes `Doorkeeper`, and every route names its action with
+`needs`. The doorkeeper refuses unknown users, also on routes that do not exist. What a known user may do is looked
+up in `domain/access.py` by the route's action, just before it begins.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ LONGEST_TARGET = 255
 LARGEST_BODY = 2**20
 """In bytes. The longest request that makes sense, 200 of Neutron's events, has a tenth of it."""
 LARGEST_OF_ANYBODY = 2**16
-"""Of a request by somebody who is not known. A host that renews its certificate sends 5 KiB."""
+"""Of a request by an unknown user. A host that renews its certificate sends 5 KiB."""
 
 
 @dataclass(frozen=True)
 class Doors:
-    """What the settings say about who comes in."""
+    """The settings for access."""
 
     tokens: tuple[FixedToken, ...] = ()
     names: frozenset[str] = frozenset()
-    """Under which names browsers may reach this API, besides its addresses."""
+    """Names under which browsers may reach this API, besides its addresses."""
     peers: PeerRoles = field(default_factory=PeerRoles)
     visitors: Visitors | None = None
     """Users of Keystone."""
@@ -81,10 +80,10 @@ def action_of(route: APIRoute) -> Action | None:
 
 
 def actor_of(request: Request) -> Actor:
-    """Who asks. Raises Unauthenticated where that is not known."""
+    """The user. Raises Unauthenticated where there is no known one."""
     actor = request.scope["state"].get("actor")
     if not isinstance(actor, Actor):
-        raise Unauthenticated("nobody has said who asks", fix=HOW_TO_GET_IN)
+        raise Unauthenticated("the request has no credentials", fix=HOW_TO_GET_IN)
     return actor
 
 
@@ -102,7 +101,7 @@ async def allow(request: Request, action: Action) -> None:
 
 async def log_joined(request: Request, holder: str) -> None:
     """Log that this agent or controller has proven who it is, and gets a certificate. Raises Unreachable where that
-    is not possible: then it must not get it. Whoever has proven nothing is not in that log: it only grows."""
+    is not possible: then it must not get it. Failed attempts are not in that log, since it only grows."""
     controller: Controller = request.app.state.controller
     state = request.scope["state"]
     await controller.users.joined(state["request_id"], holder, state["origin"])
@@ -143,7 +142,7 @@ def _target(request: Request, body: Data) -> str:
 
 
 class Doorkeeper:
-    """ASGI middleware: finds out who asks, and gives each request an id. Answers those it does not let in."""
+    """ASGI middleware: authenticates the user, and gives each request an id. Answers those that it refuses."""
 
     def __init__(self, app: ASGIApp, controller: Controller, doors: Doors, public: frozenset[str]) -> None:
         self._app, self._controller, self._doors, self._public = app, controller, doors, public
@@ -174,7 +173,7 @@ class Doorkeeper:
             raise
 
     async def _who(self, scope: Scope, peer: Peer | None) -> Actor | None:
-        """Nobody, where nobody needs to be known. Raises Unauthenticated."""
+        """No user, where the route needs none. Raises Unauthenticated."""
         headers = Headers(scope=scope)
         token, of_a_cloud = _token(headers.get("authorization")), headers.get("x-auth-token")
         try:

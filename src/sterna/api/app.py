@@ -43,19 +43,18 @@ _TOKEN = Depends(
 
 
 def routes() -> list[APIRoute]:
-    """All there are. Raises TypeError for one of another kind, whose action could not be known."""
+    """All routes. Raises TypeError for one of another kind, whose action could not be known."""
     found = []
     for route in (route for part in (*OPEN_PARTS, *PARTS) for route in part.router.routes):
         if not isinstance(route, APIRoute):
-            raise TypeError(f"{route} is no APIRoute")
+            raise TypeError(f"{route} is not an APIRoute")
         found.append(route)
     return found
 
 
 def public_paths(*, with_ca: bool = True) -> frozenset[str]:
-    """Where nobody has to say who it is. Hosts have nothing to ask of a controller without a CA.
-
-    Raises TypeError for a route that does not name its action.
+    """The paths that need no user. Hosts have nothing to ask of a controller without a CA. Raises TypeError for a
+    route that does not name its action.
     """
     found = set()
     for route in routes():

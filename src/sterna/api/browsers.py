@@ -1,4 +1,4 @@
-"""What keeps a page of somebody else's from using this API with a browser's credentials."""
+"""Prevents a page of another site from using this API with a browser's credentials."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ MOST_EVENTS = 200
 
 
 class EventIn(BaseModel):
-    """One event. What this version does not know of it is ignored, as Nova does."""
+    """One event. Fields that this version does not know are ignored, as Nova does."""
 
     model_config = ConfigDict(extra="ignore")
     name: Annotated[str, Field(pattern=r"^[a-z-]{1,64}$")]
@@ -41,7 +41,7 @@ class EventsIn(BaseModel):
 
 
 class EventOut(EventIn):
-    """The same, and what became of it."""
+    """The same, with its result."""
 
     code: int
 
@@ -52,10 +52,10 @@ class EventsOut(BaseModel):
     events: list[EventOut]
 
 
-@router.post("/v2.1/os-server-external-events", summary="Hear of ports that were wired", responses=documented(503))
+@router.post("/v2.1/os-server-external-events", summary="Receive events of wired ports", responses=documented(503))
 @router.post("/os-server-external-events", include_in_schema=False)
 async def take_external_events(wanted: EventsIn, controller: Served) -> EventsOut:
-    """Passed on to every agent as a hint; each is answered 200, also one about a server that nobody moves."""
+    """Passed on to every agent as a hint; each is answered 200, also one about a server without a migration."""
     for event in wanted.events:
         report = ExternalEvent(name=event.name, vm=event.server_uuid, port=event.tag or "", status=event.status)
         await controller.external_event(report)

@@ -57,7 +57,7 @@ class HostOut(BaseModel):
         "an operator, and silent since."
     )
     maintenance: bool = Field(description="True: it takes no VMs. Its own keep running.")
-    maintenance_reason: str | None = Field(description="What whoever put it into maintenance said.")
+    maintenance_reason: str | None = Field(description="Why it is in maintenance, as the operator wrote it.")
     seen_at: str = Field(description="ISO 8601 UTC, of the last beacon.")
     reason: str | None = Field(
         description="Why it is not up and since when, as far as this controller can know; null where it is."
@@ -67,8 +67,8 @@ class HostOut(BaseModel):
     bus_since: str | None = Field(
         description="ISO 8601 UTC, the host's clock: since when its agent has been on the bus, as last seen."
     )
-    declared_dead_at: str | None = Field(description="ISO 8601 UTC; null where nobody declared it dead.")
-    back_at: str | None = Field(description="ISO 8601 UTC: heard again after it was declared dead.")
+    declared_dead_at: str | None = Field(description="ISO 8601 UTC; null where it was not declared dead.")
+    back_at: str | None = Field(description="ISO 8601 UTC: received from again after it was declared dead.")
     libvirt_version: str | None = Field(examples=["11.3.0"])
     qemu_version: str | None = Field(examples=["10.0.2"])
     memory_total_bytes: int | None
@@ -79,7 +79,7 @@ class HostOut(BaseModel):
 
     @classmethod
     def of(cls, host: Host, bus: BusState) -> HostOut:
-        """From the registry's view, and the state of the bus that it is heard on."""
+        """From the registry's view, and the state of the bus."""
         facts, trouble = host.facts, host.not_usable(bus)
         known = facts.model_dump(include=set(cls.model_fields) - _NOT_FACTS)
         if not host.described:
@@ -102,7 +102,7 @@ class HostOut(BaseModel):
 
 
 class HostsOut(BaseModel):
-    """All hosts ever heard."""
+    """All hosts that ever sent a beacon."""
 
     hosts: list[HostOut]
     bus: BusOut = Field(description="While it is lost, every host looks down to this controller.")
@@ -158,7 +158,7 @@ class AuditIn(BaseModel):
 class AuditOut(BaseModel):
     """Resources that no open migration owns."""
 
-    clean: bool = Field(description="Nothing is left over, or all of it has been removed.")
+    clean: bool = Field(description="There are no leftovers, or all of them have been removed.")
     leftovers: list[Leftover]
     silent_hosts: list[str] = Field(description="Could not be asked.")
     silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
@@ -234,7 +234,7 @@ class HealthOut(BaseModel):
     version: str
     bus: BusOut
     hosts_up: int
-    hosts_degraded: int = Field(description="Hosts whose agents run, and say what keeps them from taking part.")
+    hosts_degraded: int = Field(description="Hosts whose agents run, and report why they cannot take part.")
     hosts_down: int = Field(description="Hosts whose agents are silent, those declared dead included.")
     problems: dict[str, str] = Field(description="Why each host that is not up cannot be used.")
 
@@ -261,6 +261,6 @@ class HealthOut(BaseModel):
         )
 
     def for_anybody(self) -> HealthOut:
-        """Without what only those may know who may read."""
+        """Without what only users with the right to read may see."""
         bus = self.bus.model_copy(update={"why": None if self.bus.why is None else "see the controller's log"})
         return self.model_copy(update={"problems": {}, "bus": bus})

@@ -1,7 +1,6 @@
-"""`/v1/ca`, `/v1/join`, `/v1/renewals`: where hosts get their certificates. Each request proves what it may.
-
-Nobody is let in here where this controller has no CA. Who joins has no other credentials yet than a token's secret:
-over TCP a controller with a CA speaks TLS only, with a certificate that says `controllers.sterna`.
+"""`/v1/ca`, `/v1/join`, `/v1/renewals`: where hosts get their certificates. Each request carries its own proof.
+Where this controller has no CA, these routes answer nothing. A host that joins has no other credentials yet than a
+token's secret: over TCP a controller with a CA speaks TLS only, with a certificate that says `controllers.sterna`.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class CertificateOut(BaseModel):
 
     @classmethod
     def of(cls, answer: JoinAnswer) -> CertificateOut:
-        """From the desk's answer."""
+        """From the CA's answer."""
         return cls(v=answer.v, certificate=answer.certificate, ca=answer.ca)
 
 

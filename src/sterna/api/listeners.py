@@ -1,4 +1,4 @@
-"""Where the API listens, and who is let in there, as the settings say."""
+"""Where the API listens, and who may connect there, by the settings."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from sterna.domain.trust.identities import CONTROLLER_SERVICE
 log = structlog.get_logger(__name__)
 
 KNOCK_S = 1.0
-"""Whoever listens on a Unix socket takes a connection at once."""
+"""A live listener on a Unix socket accepts a connection at once."""
 BACKLOG = 2048
 """As uvicorn's: connections that wait to be accepted."""
 
 
 def doors_of(settings: AccessSettings, visitors: Visitors | None = None) -> Doors:
-    """Who is let in."""
+    """Who may connect."""
     tokens = tuple(FixedToken(name=t.name, role=t.role, digest=t.sha256) for t in settings.tokens)
     peers = PeerRoles(_role(settings.root_role), _role(settings.group_role), group_id(settings.group))
     return Doors(
@@ -69,7 +69,7 @@ def _context(cert_file: Path, key_file: Path | None, where: str) -> ssl.SSLConte
         tls.load_cert_chain(cert_file, key_file)
     except OSError as error:  # ssl's own errors are OSErrors
         raise BadRequest(
-            f"TLS cannot be had with {cert_file}: {error}", fix=f"see {where} in the settings"
+            f"TLS cannot be set up with {cert_file}: {error}", fix=f"see {where} in the settings"
         ) from error
     return tls
 
@@ -84,7 +84,7 @@ def _choose(own: ssl.SSLContext, connection: ssl.SSLObject, name: str | None, _g
 def listening(settings: ControllerSettings, fd: int | None) -> Iterator[list[socket.socket]]:
     """The sockets to serve on: the one that is given, or those of the settings.
 
-    Raises BadRequest for settings that make no sense, Conflict where somebody else listens, Permanent where nobody
+    Raises BadRequest for settings that make no sense, Conflict where another process listens, Permanent where none
     can.
     """
     path = Path(settings.access.socket) if settings.access.socket and fd is None else None
@@ -110,7 +110,7 @@ def _inherited(fd: int) -> socket.socket:
         return socket.socket(fileno=fd)
     except OSError as error:
         fix = "open the socket in the process that starts this one, and leave it open (systemd: socket activation)"
-        raise BadRequest(f"--fd {fd} is no socket: {error.strerror}", fix=fix) from error
+        raise BadRequest(f"--fd {fd} is not a socket: {error.strerror}", fix=fix) from error
 
 
 def _tcp_sockets(listen: str) -> list[socket.socket]:
@@ -155,7 +155,7 @@ def _unix_socket(path: Path, group: str) -> socket.socket:
             path.parent.chmod(0o755)
         _clear(path)
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        made.bind(str(path))  # nobody else's until it is opened to the group
+        made.bind(str(path))  # closed to others until it is opened to the group
         _open_to(path, group)
         made.listen(BACKLOG)
     except OSError as error:
@@ -165,10 +165,10 @@ def _unix_socket(path: Path, group: str) -> socket.socket:
 
 
 def _clear(path: Path) -> None:
-    """Remove a socket that a dead process has left. Raises Conflict where somebody listens there, OSError."""
+    """Remove a socket that a dead process has left. Raises Conflict where a process listens there, OSError."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise Conflict(f"{path} is there and is no socket", fix="name another path for `socket` in [access]")
+            raise Conflict(f"{path} is there and is not a socket", fix="name another path for `socket` in [access]")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:

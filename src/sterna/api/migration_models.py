@@ -39,7 +39,7 @@ class ObjectiveIn(BaseModel):
         default=None,
         ge=2**20,
         le=LARGEST,
-        description="The copy sends no more than this; null: as fast as it goes.",
+        description="Limit of the copy's bandwidth; null: as fast as possible.",
     )
     transport: Transport | None = Field(
         default=None,
@@ -53,7 +53,7 @@ class ObjectiveIn(BaseModel):
     )
 
     def asked(self) -> Asked:
-        """In the domain's words."""
+        """As the domain's value."""
         fields = self.model_dump(include=set(ObjectiveIn.model_fields))
         may = None if self.may is None else frozenset(self.may)
         return Asked(**fields | {"may": may, "accept": frozenset(self.accept)})
@@ -86,7 +86,7 @@ class MigrationOut(BaseModel):
     status: str = Field(examples=["migrating"])
     owner: str = Field(description="Which host owns the guest: `source`, `destination`, `undecided`.")
     reason: str = Field(description="Why it is in this status, or what is waited for.")
-    error: dict[str, Any] | None = Field(description="What turned it back: code, message, fix.")
+    error: dict[str, Any] | None = Field(description="Why it was rolled back: code, message, fix.")
     requested_by: str | None = Field(
         description="Who asked for it, as in the audit log; null where that is not known.", examples=["token:ci"]
     )

@@ -50,14 +50,14 @@ async def start_migration(
 @router.get("/migrations", summary="List migrations", dependencies=_READ, responses=documented(400, 422))
 async def list_migrations(
     controller: Served,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     vm: Annotated[str | None, Query(description="Name or UUID.")] = None,
     status: Annotated[list[Status] | None, Query(description="Any of these.")] = None,
     id: Annotated[str, Query(description="Only ids that begin like this.", max_length=36)] = "",
 ) -> MigrationsOut:
     """Newest first."""
-    before = position(cursor, "cursor", "take next_cursor of the page before") if cursor is not None else None
+    before = position(cursor, "cursor", "use `next_cursor` of the previous page") if cursor is not None else None
     page = Page(
         before=before,
         limit=limit + 1,

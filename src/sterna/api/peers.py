@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket: the kernel says so, and the settings say what that user may do."""
+"""The user at the other end of a Unix socket, as the kernel reports it, and its role by the settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SO_PEERGROUPS = 59
 """Linux 4.13; the socket module does not name it."""
 _CREDENTIALS = struct.Struct("3i")
 _MOST_GROUPS = 256
-"""Python asks the kernel for 1024 bytes at most. Who is in more groups is known by the main one alone."""
+"""Python asks the kernel for 1024 bytes at most. Of a user in more groups, only the main group is seen."""
 _PASSWD, _GROUP = Path("/etc/passwd"), Path("/etc/group")
 
 
@@ -42,7 +42,7 @@ class PeerRoles:
     """The group whose members have that role."""
 
     def actor(self, peer: Peer | None) -> Actor:
-        """Raises Unauthenticated for somebody who is neither, or who has not come through a Unix socket."""
+        """Raises Unauthenticated for a user who is neither, or who does not use a Unix socket."""
         if peer is None:
             raise Unauthenticated("no token was sent", fix=HOW_TO_GET_IN)
         name = f"user:{user_name(peer.uid)}"
@@ -59,7 +59,7 @@ _GET_IN = (
 
 
 def peer_of(connected: socket.socket) -> Peer | None:
-    """Who has connected; None where it is no Unix socket."""
+    """The user who has connected; None where it is not a Unix socket."""
     if connected.family != socket.AF_UNIX:
         return None
     found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -76,7 +76,7 @@ def _groups(connected: socket.socket) -> frozenset[int]:
 
 
 def user_name(uid: int) -> str:
-    """By /etc/passwd alone: a directory service may hang. The number, for a user who is not in it."""
+    """By /etc/passwd alone: a directory service may hang. The number, for a user that it does not have."""
     return next((f[0] for f in _lines(_PASSWD) if f[2] == str(uid)), str(uid))
 
 

@@ -26,7 +26,7 @@ class PlanIn(ObjectiveIn):
         default=False, description="Do all that can be undone for real, and undo it: it is recorded as a migration."
     )
     with_copy: bool = Field(
-        default=False, description="Begin the copy as well, as slowly as it goes, and end it at its first sample."
+        default=False, description="Begin the copy as well, as slowly as possible, and end it at its first sample."
     )
 
 

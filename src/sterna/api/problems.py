@@ -70,7 +70,7 @@ class Problem(BaseModel):
     title: str = Field(examples=["Unprocessable Entity"])
     status: int = Field(examples=[422])
     detail: str
-    instance: str = Field(description="The path that was asked for.", examples=["/v1/migrations"])
+    instance: str = Field(description="The path of the request.", examples=["/v1/migrations"])
     reasons: list[Reason]
 
 

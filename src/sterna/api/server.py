@@ -118,12 +118,12 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Of one application. Leaves signals to who runs it: uvicorn would raise them again when all is done."""
+    """Of one application. Leaves signals to its caller: uvicorn would raise them again when all is done."""
 
     def __init__(self, app: Any, *, tls: ssl.SSLContext | None = None, **options: Any) -> None:
         """`tls`: for what it serves over TCP. `options` as uvicorn's."""
         options = {"ws": "none", "log_level": "warning", "timeout_keep_alive": IDLE_S, **options}
-        options |= {"proxy_headers": False, "server_header": False}  # anybody may say where it comes from
+        options |= {"proxy_headers": False, "server_header": False}  # any client may send these headers
         super().__init__(uvicorn.Config(app, http=Connection, **options))
         self._quiet_until = 0.0
         self._tls = tls
@@ -152,7 +152,7 @@ class Server(uvicorn.Server):
         )
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Without a file for a connection asyncio 3.11 says so two thousand times a second, with a traceback."""
+        """Without a file for a connection, asyncio 3.11 logs a traceback two thousand times a second."""
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
             loop.default_exception_handler(context)

@@ -26,5 +26,5 @@ def position(text: str, what: str, fix: str) -> int:
     """A place in a list that an earlier answer named. Raises BadRequest for anything else."""
     short = len(text) <= len(str(LARGEST))  # Python itself refuses to read a number of thousands of digits
     if not (short and text.isascii() and text.isdecimal() and int(text) <= LARGEST):
-        raise BadRequest(f"{what} {text!r} is not one of ours", fix=fix)
+        raise BadRequest(f"{what} {text!r} was not issued by this API", fix=fix)
     return int(text)

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1", tags=["events"], dependencies=[needs(Action.EVE
 log = structlog.get_logger(__name__)
 
 MOST_STREAMS = 64
-"""Open at once, for one user or token: each is a connection, and is told of every event."""
+"""Open at once, for one user or token: each is a connection, and gets every event."""
 
 
 def _after(last_event_id: Annotated[str | None, Header()] = None) -> int | None:
@@ -36,7 +36,7 @@ After = Annotated[int | None, Depends(_after)]
 
 
 ASK_AGAIN_S = 30.0
-"""So long after its token was removed, or has expired, a stream tells of events."""
+"""How long a stream may go on after its token was removed or has expired."""
 
 
 class Place:
@@ -47,7 +47,7 @@ class Place:
         self._asked = time.monotonic()
 
     async def is_allowed(self) -> bool:
-        """May the user still be told? Looked up now and then."""
+        """May the user still read? Checked now and then."""
         if time.monotonic() - self._asked < ASK_AGAIN_S:
             return True
         self._asked = time.monotonic()
@@ -88,7 +88,7 @@ async def _events(controller: Served, migration_id: str | None, after: int | Non
     try:
         async for event in controller.follow(migration_id, after):
             yield ServerSentEvent(event=event.kind, data=event.data, id=None if event.id is None else str(event.id))
-    except Unreachable as e:  # it has begun: no problem can be told any more, and the reader comes again
+    except Unreachable as e:  # the answer has begun, so no problem can be sent; the reader reconnects
         log.info("an event stream ends early", migration=migration_id, error=e.message)
 
 

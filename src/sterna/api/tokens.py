@@ -110,9 +110,9 @@ class Filters(BaseModel):
     action: Action | None = Field(default=None, description="Only these.")
     target: str = Field(default="", max_length=255, description="Only about this VM, host or migration.")
     request: str = Field(default="", max_length=64, description="Only the request of this id.")
-    since: str = Field(default="", max_length=40, description="ISO 8601 UTC: only from then on.")
+    since: str = Field(default="", max_length=40, description="ISO 8601 UTC: only from this time on.")
     limit: int = Field(default=50, ge=1, le=500)
-    cursor: str | None = Field(default=None, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(default=None, description="`next_cursor` of the previous page.")
 
 
 @router.get("/log", summary="Show the audit log", dependencies=[needs(Action.LOG)], responses=documented(400, 422))
@@ -124,7 +124,7 @@ async def show_log(controller: Served, wanted: Annotated[Filters, Query()]) -> L
         limit=wanted.limit + 1,
         before=None
         if wanted.cursor is None
-        else position(wanted.cursor, "cursor", "take next_cursor of the page before"),
+        else position(wanted.cursor, "cursor", "use `next_cursor` of the previous page"),
     )
     found = await controller.users.page(page)
     more = str(found[wanted.limit - 1].number) if len(found) > wanted.limit else None

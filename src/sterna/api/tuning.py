@@ -21,7 +21,7 @@ class TuneIn(BaseModel):
     bandwidth_bytes_s: int | None = Field(
         ge=2**20,
         le=LARGEST,
-        description="The copy sends no more than this from now on; null: as fast as it goes.",
+        description="The new limit of the copy's bandwidth; null: as fast as possible.",
     )
 
 

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 _DISK_FIX = "see that the disk it is on answers"
 STOPPING_S = 10.0
-"""How long an agent that is told to stop waits for what is under way to clean up. systemd kills it after 90 s."""
+"""How long a stopping agent waits for work in progress to clean up. systemd kills it after 90 s."""
 
 
 async def _stopped(agent: Agent) -> None:

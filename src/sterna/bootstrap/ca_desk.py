@@ -53,7 +53,7 @@ def _enrolled(authority: Authority, own: OwnFiles, folder: Path) -> Identity:
     if own.fingerprint() == authority.fingerprint and member is not None and member.joined:
         return who
     raise BadRequest(
-        f"{own.certificate_file} is no certificate in force of the CA in {folder}",
+        f"{own.certificate_file} is not a valid certificate of the CA in {folder}",
         fix=f"issue another one: {ADD[Kind.CONTROLLER].format(who.name)}",
     )
 

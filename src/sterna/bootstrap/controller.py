@@ -42,7 +42,7 @@ from sterna.rpc.client import RpcClient
 log = structlog.get_logger(__name__)
 
 CLOSING_S = 3
-"""How long answers under way may take when the controller is told to stop."""
+"""How long answers in progress may take when the controller stops."""
 
 
 async def _stop_on_signal(server: Server, controller: Controller) -> None:
@@ -57,10 +57,8 @@ REFUSALS = 2
 
 
 def _records(url: str) -> SqlFleet:
-    """The controller's records, as soon as the server that keeps them can be reached.
-
-    Raises as `SqlFleet.open` does, Unreachable for a file, or where the server is there and refuses twice: once may
-    be before it was there.
+    """The controller's records, as soon as their server can be reached. Raises as `SqlFleet.open` does, Unreachable
+    for a file, or where the server refuses twice: the first refusal may come while it starts.
     """
     last_error, refused = "", 0
     while True:

@@ -47,14 +47,14 @@ def cloud_of(settings: AgentSettings) -> Cloud | None:
 
 
 def network_of(settings: AgentSettings, cloud: Cloud | None) -> Network:
-    """Who knows the VMs' ports."""
+    """The service that has the VMs' ports."""
     if settings.network.provider == "native" or cloud is None:
         return NativeNetwork()
     return NeutronNetwork(cloud)
 
 
 def volumes_of(settings: AgentSettings, cloud: Cloud | None, keyring: Keyring) -> tuple[Volumes, ...]:
-    """Who knows the VMs' volumes: the first that handles a disk has it."""
+    """The services that have the VMs' volumes: the first that handles a disk gets it."""
     volumes: list[Volumes] = []
     if settings.volumes.provider == "cinder" and cloud is not None:
         name = settings.openstack.host or settings.host

@@ -12,14 +12,14 @@ from sterna.domain.errors import BadRequest
 from sterna.domain.trust.identities import Identity, Kind
 
 _FIX = {
-    Kind.AGENT: "let it join anew: `sterna host add {}`, then `sterna agent join TOKEN` here",
+    Kind.AGENT: "let it join again: `sterna host add {}`, then `sterna agent join TOKEN` here",
     Kind.CONTROLLER: "issue another one: `sterna ca issue controller NAME --folder FOLDER`",
 }
 
 
 def check_own(identity: IdentitySettings, kind: Kind, name: str = "", addresses: Iterable[str] = ()) -> None:
-    """Raises BadRequest where the settings name a certificate that nobody would take. `name`: '' for whatever name
-    the certificate has. `addresses`: a certificate of another CA must be made out to them."""
+    """Raises BadRequest where the settings name a certificate that others would refuse. `name`: '' for whatever
+    name the certificate has. `addresses`: a certificate of another CA must be made out to them."""
     files = identity.bus_tls(BusTls())
     if not identity.enrol or files.ca_file is None or files.cert_file is None or files.key_file is None:
         return

@@ -1,4 +1,4 @@
-"""What both processes need: the bus, the signal that ends them, and a word about what keeps them from starting."""
+"""What both processes need: the bus, the signal that ends them, and a log line for what delays their start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOW_S = 30.0
 @contextmanager
 def warn_when_slow(what: str, fix: str) -> Iterator[None]:
     """Log an error after SLOW_S if `what` has not answered by then. Only an answer or a signal ends the wait."""
-    why = f"{what} does not answer, it is waited for: nothing within {SLOW_S:g} s"
+    why = f"{what} does not answer yet; waiting: nothing within {SLOW_S:g} s"
     timer = threading.Timer(SLOW_S, log.error, (why,), {"fix": fix})
     timer.daemon = True
     timer.start()
@@ -48,7 +48,7 @@ def bus_tls(settings: BusTls) -> ssl.SSLContext | None:
             str(f) for f in (settings.ca_file, settings.cert_file, settings.key_file) if f is not None
         )
         raise BadRequest(
-            f"TLS to the bus cannot be had with {named}: {error}", fix="see [bus.tls] in the settings"
+            f"TLS to the bus cannot be set up with {named}: {error}", fix="see [bus.tls] in the settings"
         ) from error
     return tls
 

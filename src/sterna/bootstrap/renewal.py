@@ -19,9 +19,9 @@ Show = Callable[[Path, Path | None], None]
 async def keep_renewed(
     identity: IdentitySettings, clock: Clock, show: Show, kind: Kind = Kind.AGENT, desk: JoinDesk | None = None
 ) -> None:
-    """Renew the certificate whenever it is due, until cancelled; at once back where nobody can be asked. `desk`:
-    the CA's, where it is in this process; else the server that the settings name. `show` is given each new one, for
-    connections to come."""
+    """Renew the certificate whenever it is due, until cancelled; returns at once where there is no CA to ask.
+    `desk`: the CA's, where it is in this process; else the server that the settings name. `show` is given each new
+    one, for connections to come."""
     if desk is None and identity.server is not None:
         desk = HttpsDesk(identity.server)
     if desk is None:

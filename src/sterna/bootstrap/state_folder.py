@@ -16,7 +16,7 @@ from sterna.domain.errors import BadRequest, Conflict
 log = structlog.get_logger(__name__)
 
 _OWN = 0o700
-"""Nobody else's: a journal names every VM and volume, and who may write it decides what an agent undoes."""
+"""Closed to others: a journal names every VM and volume, and decides what an agent undoes."""
 
 
 def _tighten(folder: Path) -> None:
@@ -26,7 +26,7 @@ def _tighten(folder: Path) -> None:
         if not stat.S_ISLNK(found) and (others := stat.S_IMODE(found) & ~_OWN):
             path.chmod(stat.S_IMODE(found) & _OWN)
             was = f"{stat.S_IMODE(found):o}"
-            log.warning("state_dir was open to others: closed", path=str(path), mode=was, others=f"{others:o}")
+            log.warning("state_dir was open to others; closed", path=str(path), mode=was, others=f"{others:o}")
 
 
 @contextmanager

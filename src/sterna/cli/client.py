@@ -48,7 +48,7 @@ class ApiError(Exception):
 
 
 class ApiAway(Exception):
-    """Nobody answers at the API's address, or what answers is not Sterna."""
+    """There is no answer at the API's address, or what answers is not Sterna."""
 
     def __init__(self, api: str, why: str) -> None:
         self.api = without_password(api)
@@ -77,14 +77,14 @@ class Client:
     """One API. Every method raises ApiError or ApiAway."""
 
     def __init__(self, api: str, http: httpx2.Client | None = None, token: str | None = None) -> None:
-        """Raises ApiAway for what is no address."""
+        """Raises ApiAway for what is not an address."""
         self.api = api
         self._left_s = ANSWER_S
         self._http = http or _http_of(Way(api, token))
 
     @classmethod
     def of(cls, way: Way) -> Client:
-        """Raises ApiAway for what is no address, or certificates that are none."""
+        """Raises ApiAway for what is not an address, or for certificates that are not valid."""
         return cls(way.api, _http_of(way))
 
     def get(self, path: str, **query: Any) -> Json:
@@ -119,7 +119,7 @@ class Client:
     def events(self, migration_id: str) -> Iterator[tuple[str, Json]]:
         """(event, data) of one migration until its `end`, across dropped connections.
 
-        Raises ApiAway when the API stays away for a minute, ApiError where it says for so long that it is not able.
+        Raises ApiAway when the API stays away for a minute, ApiError where it answers with errors for that long.
         """
         try:
             yield from self._events(migration_id)
@@ -226,7 +226,7 @@ def _within(seconds: float, act: Callable[[], T]) -> T:
     def work() -> None:
         try:
             answer.set_result(act())
-        except BaseException as e:  # who waits gets it
+        except BaseException as e:  # raised to the caller that waits
             answer.set_exception(e)
 
     threading.Thread(target=work, daemon=True).start()

@@ -39,7 +39,7 @@ class PlainConsole(Console):
 
 
 def safe(text: object) -> str:
-    """Somebody's text for a place where Rich reads markup: as it is, on one line."""
+    """Text from elsewhere, for a place where Rich reads markup: unchanged, on one line."""
     return escape(printable(str(text)))
 
 

@@ -78,7 +78,7 @@ def plain_errors() -> Iterator[None]:
     except ApiSlow as e:
         err.print(f"sterna: {e}", style="red")
         err.print(
-            "  fix: look what became of it (`sterna migrations`, `sterna hosts`); the controller's log says more"
+            "  fix: check what became of it (`sterna migrations`, `sterna hosts`); the controller's log says more"
         )
         raise typer.Exit(Exit.UNREACHABLE) from None
     except ApiAway as e:
@@ -99,7 +99,7 @@ def print_silent(what: str, answer: Json) -> None:
 
 
 def print_nobody(bus: Json) -> None:
-    """There is no host that could have been asked; on stderr."""
+    """Print that there is no host that could have been asked; on stderr."""
     err.print("no host is known: no agent has reached this controller yet", style="yellow")
     if not bus["connected"]:
         err.print(f"  the controller has been without the message bus since {bus['since'][:19]} UTC: {bus['why']}")

@@ -1,4 +1,4 @@
-"""Where the API is, and by what it knows who asks. Nothing is looked for in a folder above: it may be anybody's."""
+"""Where the API is, and with which credentials. Parent folders are not searched: they may belong to others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Way:
     api: str
     """`http(s)://...`, or `unix:/path` of its socket."""
     token: str | None = None
-    """None: nothing is sent. A Unix socket tells who asks by itself."""
+    """None: nothing is sent. On a Unix socket the kernel reports the user."""
     ca_file: str | None = None
     """CA certificates for its TLS, instead of the system's."""
 
@@ -95,12 +95,12 @@ def _address(value: object) -> str | None:
 
 
 def _trusted_text(path: Path, *, secret: bool = False) -> str:
-    """Raises PermissionError where somebody else than this user or root owns the file or may write it; BadRequest
+    """Raises PermissionError where a user other than this one or root owns the file or may write it; BadRequest
     where it is `secret`, and others may read it."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
         about = os.fstat(file.fileno())
         if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o002 or not stat.S_ISREG(about.st_mode):
-            raise PermissionError(f"{path} may be somebody else's")
+            raise PermissionError(f"{path} may belong to another user")
         if secret and about.st_mode & 0o077:
             raise BadRequest(f"others may read the token in {path}", fix=f"chmod 600 {path}")
         return file.read()

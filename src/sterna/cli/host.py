@@ -85,7 +85,7 @@ def _confirmed(name: str) -> bool:
 
 @host_app.command("declare-alive")
 def declare_alive(name: HostArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Take back that a host is dead. What has been done because of it stays done."""
+    """Take back a declaration that a host is dead. What has been done because of it stays done."""
     with plain_errors():
         answer = client_of(api).post(path_of("hosts", name) + "/declare-alive")
         print_json(answer) if as_json else show_hosts([answer])

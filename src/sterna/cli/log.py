@@ -1,4 +1,4 @@
-"""`sterna log`: who asked for what."""
+"""`sterna log`: the audit log of requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def log(  # noqa: PLR0913 - one option per filter
         str | None, typer.Option("--request", metavar="ID", help="Only the request with this X-Request-Id.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Only from then on, e.g. 2026-11-30 (UTC).")
+        str | None, typer.Option("--since", metavar="TIME", help="Only from this time on, e.g. 2026-11-30 (UTC).")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the previous page.")] = None,

@@ -380,7 +380,7 @@ def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> Non
 
 
 def run() -> None:
-    """The commands, and a plain word for whatever else goes wrong (STERNA_DEBUG=1: the traceback)."""
+    """Run the command. Unexpected errors become one line (STERNA_DEBUG=1: the traceback)."""
     try:
         app()
     except SternaError as e:

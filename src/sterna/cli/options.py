@@ -85,7 +85,7 @@ TransportName = Annotated[
 
 
 def client_of(api: str | None) -> Client:
-    """The controller's client. Raises ApiAway for what is no address, BadRequest for a token that is none."""
+    """The controller's client. Raises ApiAway for what is not an address, BadRequest for what is not a token."""
     return Client.of(find(api))
 
 
@@ -95,7 +95,7 @@ def print_json(document: Any) -> None:
 
 
 def words_of(values: list[str] | None) -> list[str] | None:
-    """Words given one by one or with commas, each once; None where none were given."""
+    """Values given one by one or with commas, each once; None where none were given."""
     return (
         None if values is None else sorted({w.strip() for words in values for w in words.split(",") if w.strip()})
     )

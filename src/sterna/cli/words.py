@@ -116,7 +116,7 @@ def _width(column: Column) -> int:
 
 
 def _least(made: Table) -> int:
-    """What it takes where names are broken and text is."""
+    """The width that it takes where names and text are broken."""
     widths = [_width(c) if c.no_wrap else min(LEAST_NAME, _width(c)) for c in made.columns]
     return sum(widths) + _GAP * (len(widths) - 1)
 
@@ -217,7 +217,7 @@ def _clean(answer: Json) -> str:
     if answer.get("hosts_asked", 1) == 0:
         return "no host could be asked: leftovers are unknown"
     where = " on the hosts that were asked" if answer["silent_hosts"] else ""
-    return f"nothing is left over{where}"
+    return f"no leftovers{where}"
 
 
 def vms(listed: list[Json]) -> Table:

@@ -289,9 +289,9 @@ def load(kind: type[S], path: Path) -> S:
     try:
         return here()  # type: ignore[no-any-return]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise BadRequest(f"{path} is not TOML: {e}", fix="mend the line it names") from e
+        raise BadRequest(f"{path} is not TOML: {e}", fix="correct the line it names") from e
     except OSError as e:
-        raise BadRequest(f"{path} cannot be read: {e.strerror}", fix="see who may read it") from e
+        raise BadRequest(f"{path} cannot be read: {e.strerror}", fix="check its owner and mode") from e
     except SettingsError as e:
         fix = (
             """lists are JSON there: STERNA_TRAITS='["CUSTOM_GOLD"]'; of a section, set its keys: STERNA_BUS__URL"""

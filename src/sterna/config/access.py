@@ -47,8 +47,8 @@ class KeystoneSettings(Section):
     timeout_s: float = Field(default=10.0, gt=0)
     """How long Keystone may take to answer, in seconds."""
     roles: dict[str, UserRole] = {"service": UserRole.NEUTRON}
-    """What a role of Keystone in `project` may do here. By default services post events, and nobody else may do
-    anything. For people, add a role that only the cloud's administrators assign: `sterna_operator = "operator"`."""
+    """What a role of Keystone in `project` may do here. By default services may post events, and other users may do
+    nothing. For people, add a role that only the cloud's administrators assign: `sterna_operator = "operator"`."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -59,10 +59,10 @@ class KeystoneSettings(Section):
 
 
 class AccessSettings(Section):
-    """Who may use the API, and where. Tokens are made with `sterna token create`."""
+    """Who may use the API, and where. Create tokens with `sterna token create`."""
 
     socket: str = "/run/sterna/api.sock"
-    """Unix socket of the API. Who uses it needs no token: the kernel tells who it is. '': no Unix socket."""
+    """Unix socket of the API. Its users need no token: the kernel reports who they are. '': no Unix socket."""
     group: str = "sterna"
     """The group whose members may use the Unix socket, of /etc/group. Without that group only root may."""
     root_role: PeerRole = "admin"
@@ -75,8 +75,8 @@ class AccessSettings(Section):
     key_file: Path | None = None
     """The key of `cert_file`. Not set: it is in the same file."""
     insecure: bool = False
-    """True: without `cert_file` there is no TLS on `listen`, which may be an address that others reach. Who reads
-    the network reads the tokens."""
+    """True: without `cert_file` there is no TLS on `listen`, which may be an address that others reach. Whoever can
+    read the network traffic can read the tokens."""
     ca_folder: Path | None = None
     """Folder of Sterna's own CA, where it is on this machine: hosts then join and renew their certificates over
     `listen`. Needs `enrol = "sterna"` in `[identity]`. Not set: hosts join by files."""

@@ -46,11 +46,11 @@ class IdentitySettings(Section):
 
     enrol: Literal["", "sterna", "external"] = ""
     """Where the certificate comes from. `sterna`: from Sterna's own CA (`sterna agent join`, `sterna ca issue`).
-    `external`: from a CA of yours; name the files. '': there is none, and nobody knows who speaks on the bus."""
+    `external`: from a CA of yours; name the files. '': there is none, and the bus does not authenticate senders."""
     folder: Path = Path("/etc/sterna/identity")
     """Where `sterna` keeps key and certificate: a folder of root's own, mode 0700."""
     server: str | None = None
-    """The controller that renews the certificate, as `https://10.0.0.1:8774`. Not set: nobody renews it."""
+    """The controller that renews the certificate, as `https://10.0.0.1:8774`. Not set: it is not renewed."""
     ca_file: Path | None = None
     """With `external`: the certificates of your CA."""
     cert_file: Path | None = None
@@ -99,7 +99,7 @@ class BusSettings(Section):
         for one in url.split(","):
             parts = urlsplit(one.strip())
             if parts.scheme not in ("nats", "tls") or not parts.hostname:
-                raise ValueError(f"{one.strip()!r} is no address of a bus: write nats://host:4222")
+                raise ValueError(f"{one.strip()!r} is not the address of a bus: write nats://host:4222")
             if parts.username is not None or parts.password is not None:
                 raise ValueError("the address is shown in logs: user and password have keys of their own")
             _ = parts.port  # raises ValueError

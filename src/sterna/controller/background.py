@@ -56,7 +56,7 @@ class Follower:
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
-        """Listen, and take up every host known from before; without a database, as soon as it is back."""
+        """Subscribe, and follow every known host; without a database, as soon as it is back."""
         for topic, handler in (
             ("host.*", self._on_beacon),
             ("journal.*", self._on_journal),
@@ -88,7 +88,7 @@ class Follower:
         self._wanted[host].set()
 
     async def tidy(self) -> None:
-        """End requests that no source ever accepted, once the source has said that it never will."""
+        """End requests that no source accepted, once the source has promised that it never will."""
         now_ms, queued = self._clock.monotonic_ms(), {}
         for record in await self._fleet.migrations(Page(statuses=(Status.QUEUED,), limit=500)):
             since_ms = queued[record.id] = self._queued.get(record.id, now_ms)
@@ -109,9 +109,9 @@ class Follower:
 
     async def _end_request(self, record: MigrationRecord) -> None:
         source = record.migration.source
-        # it may still be checking: what its user is told has failed must not begin afterwards
+        # it may still be checking: what is reported as failed must not begin afterwards
         await ask_source(self._calls, record, "decline_migration", {})
-        await self._projector.pull(source)  # if the journal has it, the record says so afterwards
+        await self._projector.pull(source)  # if the journal has it, the record shows it afterwards
         reason = f"{source} never accepted it"
         await self._fleet.settle(record.id, Status.FAILED, reason, self._clock.now().isoformat())
 
@@ -143,7 +143,8 @@ class Follower:
     # ------------------------------------------------------------ looking
 
     async def _follow_known(self) -> None:
-        """Also those whose agents cannot describe them: their beacons name no host, their journals can be read."""
+        """Also those whose agents cannot describe them: their beacons have no description of the host, but their
+        journals can be read."""
         for host in await self._fleet.hosts():
             self._follow(host.name)
 

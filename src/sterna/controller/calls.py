@@ -38,7 +38,7 @@ class AgentCalls(Protocol):
         """Whether this controller has a connection to the bus, and since when."""
 
     async def announce(self, topic: str, data: Data) -> None:
-        """Tell whoever listens. May be lost; raises nothing."""
+        """Send a hint. May be lost; raises nothing."""
 
     async def listen(self, topic_pattern: str, handler: Callable[[str, Data], Awaitable[None]]) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` matches one token of the topic."""

@@ -103,7 +103,7 @@ class Controller:
         return await self._plan.plan(vm, destination, asked)
 
     async def rehearse(self, plan: Plan, asked: Asked, *, with_copy: bool, requested_by: str = "") -> Plan:
-        """The plan with what a rehearsal of it found; as it is where something is in the way already."""
+        """The plan with the result of a rehearsal; unchanged where it has blockers already."""
         if plan.blockers or plan.destination is None:
             return plan
         try:

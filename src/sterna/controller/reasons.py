@@ -27,7 +27,7 @@ SOURCE_DEGRADED: Final = "source-degraded"
 
 
 class VmMissing(NotFound):
-    """There is no such VM; what else is wrong with the request stands beside it."""
+    """There is no such VM. Other reasons against the request are listed as well."""
 
     def __init__(self, refusals: Sequence[Refusal]) -> None:
         super().__init__("; ".join(r.message for r in refusals))
@@ -35,7 +35,7 @@ class VmMissing(NotFound):
 
 
 class VmBusy(Conflict):
-    """The VM is in a migration already; what else is wrong with the request stands beside it."""
+    """The VM is in a migration already. Other reasons against the request are listed as well."""
 
     def __init__(self, refusals: Sequence[Refusal]) -> None:
         super().__init__("; ".join(r.message for r in refusals))
@@ -51,7 +51,7 @@ def no_such_vm(name: str, unasked: Sequence[str]) -> Refusal:
 
 
 def no_such_host(name: str) -> Refusal:
-    """No agent of that name was ever heard."""
+    """No agent of that name has ever sent a beacon."""
     fix = "`sterna hosts` lists them; start the Sterna agent there"
     return Refusal(code=NO_SUCH_HOST, message=f"there is no host {name}", fix=fix)
 
@@ -67,13 +67,13 @@ def destination_down(host: str, trouble: Trouble) -> Refusal:
 
 
 def destination_degraded(host: str, trouble: Trouble) -> Refusal:
-    """Its agent says what keeps it from taking part."""
+    """Its agent reports why it cannot take part."""
     message = f"{host} cannot take a VM: {trouble.why}"
     return Refusal(code=DESTINATION_DEGRADED, message=message, fix=trouble.fix)
 
 
 def source_degraded(vm: str, host: str, trouble: Trouble) -> Refusal:
-    """Its agent says what keeps it from taking part."""
+    """Its agent reports why it cannot take part."""
     message = f"{host}, where {vm} is, cannot begin a migration: {trouble.why}"
     return Refusal(code=SOURCE_DEGRADED, message=message, fix=trouble.fix)
 
@@ -110,14 +110,14 @@ def runs_twice(vm: str, hosts: Iterable[str]) -> Refusal:
 
 
 def no_destination(vm: str) -> Refusal:
-    """There is nobody to ask."""
+    """There is no other host."""
     return Refusal(
         code=NO_DESTINATION, message=f"there is no other host {vm} could go to", fix="start a Sterna agent on one"
     )
 
 
 def unique(refusals: Iterable[Refusal]) -> list[Refusal]:
-    """Each reason once, first words first."""
+    """Each reason once, in the order in which they came."""
     return list({(r.code, r.message): r for r in refusals}.values())
 
 

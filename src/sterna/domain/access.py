@@ -1,4 +1,4 @@
-"""Who may do what with the API: one table from action to role. Each role may all that the one before it may."""
+"""Authorisation of the API: one table from action to role. Each role may do all that the one before it may."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ NEEDS: dict[Action, UserRole | None] = {
     Action.TOKENS: UserRole.ADMIN,
     Action.LOG: UserRole.ADMIN,
 }
-"""The least role for each action; None: nobody has to say who it is."""
+"""The least role for each action; None: no user is needed."""
 
 BESIDE: dict[UserRole, frozenset[Action]] = {UserRole.NEUTRON: frozenset({Action.HINT})}
-"""Roles outside the order: all that each of them may."""
+"""Roles outside the order: all that each of them may do."""
 _ORDER = (UserRole.VIEWER, UserRole.OPERATOR, UserRole.ADMIN)
 
 
@@ -82,10 +82,10 @@ def highest(roles: Iterable[UserRole]) -> UserRole | None:
 
 
 class Actor(Value):
-    """Who asks, once that is known."""
+    """An authenticated user."""
 
     name: str
-    """`token:NAME`, `user:NAME` of somebody on the controller's machine, or `keystone:USER@DOMAIN`."""
+    """`token:NAME`, `user:NAME` for a user of the controller's machine, or `keystone:USER@DOMAIN`."""
     role: UserRole
 
 

@@ -1,6 +1,6 @@
 """Which leftovers are owned by no open migration, and may they be removed? Pure; called by `agent/leftovers.py`.
 
-Nothing is removed because it looks old: only where what is seen on all hosts proves that nobody needs it.
+Nothing is removed because it looks old: only where the state of all hosts proves that it is not needed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sterna.domain.trust.dead_letters import DeadLetter
 from sterna.domain.whereabouts import GONE
 
 AUDIT_S, REPAIR_S = 60.0, 240.0
-"""For all of one host's audit, and with its repairs. What was not looked at by then is said."""
+"""For all of one host's audit, and with its repairs. What was not examined by then is reported."""
 ANSWER_S = 15.0
 """More than that for its answer: a look that is given up is cleaned up after."""
 
@@ -23,7 +23,7 @@ class Safety(StrEnum):
     """May it be repaired?"""
 
     SAFE = "safe"
-    """Proven to be needed by nobody."""
+    """Proven to be unused."""
     CANNOT_TELL = "cannot-tell"
     """A host could not be asked, or what is seen does not prove enough: never repaired."""
     NEVER = "never"
@@ -52,7 +52,7 @@ class Leftover(Value):
 
 
 class Judgement(NamedTuple):
-    """May it go, and the sentence that says why."""
+    """May it be removed, and the sentence that says why."""
 
     safety: Safety
     why: str
@@ -114,7 +114,7 @@ def judge_incoming(here: Observation, elsewhere: Elsewhere) -> Judgement | None:
         return None
     sending = [host for host, o in elsewhere.seen.items() if o.job_active]
     if sending:
-        return None  # somebody migrates it, if not Sterna
+        return None  # it is migrated, by Sterna or by something else
     if elsewhere.silent:
         why = f"it waits for its memory; {_not_asked(elsewhere.silent)} who sends it"
         return _unknown(elsewhere.silent, why, "on its way here")
@@ -122,7 +122,9 @@ def judge_incoming(here: Observation, elsewhere: Elsewhere) -> Judgement | None:
     if not running:
         helps = "see where its disks are and whether it can be started from them, before you end it by hand"
         return Judgement(Safety.NEVER, "it waits for its memory, never ran here, and runs nowhere else", helps)
-    return Judgement(Safety.SAFE, f"it waits for memory nobody sends; the VM runs on {', '.join(sorted(running))}")
+    return Judgement(
+        Safety.SAFE, f"it waits for memory that no host sends; it runs on {', '.join(sorted(running))}"
+    )
 
 
 def judge_files(elsewhere: Elsewhere) -> Judgement:

@@ -1,9 +1,9 @@
 """Where a port is bound, and the one next thing to do about it (protocol, "The network hand-over", P5, F7, R6).
 
 A network service with multiple bindings has, for each port, one binding per host, of which exactly one is ACTIVE.
-`next_act` looks at what the service says now and names the next change towards a goal, or None once the goal
-holds. Whoever carries it out looks again after each change, so that a lost answer, a crash, a binding that an
-earlier crash left or a change by somebody else is nothing special. Pure; used by every adapter of ports.network.
+`next_act` takes the service's present state and names the next change towards a goal, or None once the goal holds.
+Its caller reads the state again after each change, so a lost answer, a crash, a binding that an earlier crash left
+or a change from outside needs no special case. Pure; used by every adapter of ports.network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INACTIVE, every other host's leaves it alone. While there is an INACTIVE binding
 ACTIVE one that does not name its own host. So each binding but a settled one names the host its port is to run on.
 """
 NOT_BOUND = ("unbound", "binding_failed", "")
-"""vif types of a binding that says nothing of how to plug."""
+"""vif types of a binding without information on how to plug."""
 
 
 class Binding(Value):
@@ -72,7 +72,7 @@ class Goal(StrEnum):
     SWITCHED = "switched"
     """At the switch-over: ACTIVE on the destination; the source's is still there."""
     SETTLED = "settled"
-    """F7: ACTIVE on the destination, bound nowhere else; nothing says that it migrates; subports follow."""
+    """F7: ACTIVE on the destination, bound nowhere else, not marked as migrating; subports follow."""
     RETURNED = "returned"
     """R6, first: ACTIVE on the source, whatever was activated early; still marked as on its way (back)."""
     RESTORED = "restored"
@@ -82,8 +82,8 @@ class Goal(StrEnum):
 class Verb(StrEnum):
     """What can be asked of the service; each is one request.
 
-    An INACTIVE binding cannot be mended: Neutron answers 500 to an update of one that has to be bound again. It is
-    deleted, and made anew.
+    An INACTIVE binding cannot be repaired: Neutron answers 500 to an update of one that has to be bound again. It
+    is deleted and created again.
     """
 
     CREATE = "create"
@@ -129,8 +129,8 @@ def next_act(
 
 
 def given_back(port: Port, source: str) -> bool:
-    """After RETURNED: was the port the destination's meanwhile? Whoever asks again, also after a crash, is told the
-    same, until RESTORED."""
+    """After RETURNED: was the port the destination's in between? A repeated question, also after a crash, gets the
+    same answer until RESTORED."""
     active = port.active
     return active is not None and active.host == source == active.profile.get(MIGRATING_TO)
 

@@ -1,4 +1,4 @@
-"""What the two agents of a migration ask each other: each call with its parameters, and what it is answered with.
+"""The calls between the two agents of a migration: each with its parameters and the type of its answer.
 
 A reader checks them as it checks all that another host sends: their types here, and in `domain/untrusted.py` what
 may become part of a URI, a command, a path or XML. Fields are added with a default and never renamed.
@@ -49,7 +49,7 @@ class Taken(Message):
 
 
 class Judgement(Message):
-    """What a destination says of a VM that may come."""
+    """A destination's answer about a VM that may come."""
 
     refusals: tuple[Refusal, ...]
     epoch: Any = 0
@@ -81,7 +81,7 @@ class TokenSeen(Message):
 
 
 class SeesToken(Call[TokenSeen]):
-    """Is that storage shared with the sender, and does somebody hold a lock on that place of the file?"""
+    """Is that storage shared with the sender, and is there a lock on that place of the file?"""
 
     method = "sees_token"
 
@@ -113,7 +113,7 @@ class SeesFile(Call[FileSeen]):
 
 
 class Digest(Message):
-    """What tells the content of a medium from any other; None where there is none."""
+    """A digest of a medium's content; None where there is no such medium."""
 
     digest: str | None = None
 
@@ -222,7 +222,7 @@ class MakeWayThere(Call[WayMade]):
 
 
 class GuestObserved(Message):
-    """What a host says of a guest."""
+    """A host's view of a guest."""
 
     observation: Observation
     written_off: SentWriteOff | None = None

@@ -1,6 +1,7 @@
 """What two hosts can do for a copy, and what the guest asks of them: the solver's facts.
 
-A field nobody has observed is None, never False: the solver does without the feature and says that it did not know.
+A field nobody has observed is None, never False: the solver leaves the feature out and reports that this was not
+known.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Capabilities(Abilities):
 
     @classmethod
     def of(cls, facts: HostFacts) -> Capabilities:
-        """From what the host's agent says of it."""
+        """From its agent's description."""
         return cls(
             **facts.abilities.model_dump(),
             host=facts.name,
@@ -73,8 +74,8 @@ class Pair(Value):
 
     @property
     def transport(self) -> tuple[Transport, str] | None:
-        """How the operators want memory to travel between these hosts, and which host says so; the one that
-        encrypts where they differ. None where nobody said."""
+        """How the operators want memory to travel between these hosts, and which host's setting that is; the one
+        that encrypts where they differ. None where it is not set."""
         for wanted in (Transport.TLS, Transport.SSH, Transport.TCP):
             for host in self.both:
                 if host.transport is wanted:

@@ -34,11 +34,11 @@ class Feature(StrEnum):
     SYNC_WRITES = "sync-writes"
     """The guest's disk writes wait for the other host: a busy disk's copy converges."""
     SWITCHOVER_BANDWIDTH = "switchover-bandwidth"
-    """QEMU is told what the link carries once the limit no longer counts."""
+    """QEMU gets the link's speed, for when the limit no longer counts."""
 
 
 Hosts = Callable[[Pair, Guest], str]
-"""What is in the way on these hosts, in words; '' for nothing."""
+"""The obstacle on these hosts, in words; '' for none."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _both_have(field: str, what: str) -> Hosts:
 
 
 def _source_may_lock(pair: Pair, guest: Guest) -> str:
-    # Only who sends pins the guest's memory.
+    # Only the sender pins the guest's memory.
     return (
         "" if pair.source.locked_memory else f"the right to lock the guest's memory not seen on {pair.source.host}"
     )

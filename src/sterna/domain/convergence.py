@@ -35,7 +35,7 @@ SWITCH_MS = 1000
 """What a switch takes beside the bytes: post-copy was on its way 0.5 s after the command, done 1.5 s after (field
 notes), 0.5 s of it bytes."""
 SETTLE_MS = 3000
-"""What QEMU was told needs this long to show: no second order before."""
+"""An order to QEMU needs this long to take effect: no second order before."""
 DIP = 0.5
 """A rate below this share of the usual one is a dip of the network: meanwhile the clock of a stall stands still."""
 USUAL_SLOWER = 100
@@ -86,7 +86,7 @@ class Rules(Value):
     """What can be done while it runs: of what is allowed, what the copy was started for."""
     patience_ms: int = 40_000
     dirty_rate: int | None = None
-    """Bytes/s the guest was measured to dirty before the copy began: QEMU says nothing during the first pass."""
+    """Bytes/s the guest was measured to dirty before the copy began: QEMU has no value during the first pass."""
 
     @property
     def patience(self) -> int:
@@ -136,7 +136,7 @@ def _went_on(why: str) -> Verdict:
 def judge(rules: Rules, state: State, sample: JobSample) -> tuple[State, Verdict]:
     """The state after one more sample, and what to do now."""
     if sample.elapsed_ms is None or sample.elapsed_ms < state.elapsed_ms:
-        return state, _went_on("this sample tells nothing")
+        return state, _went_on("this sample has no new information")
     seen, boundary = _observe(state, sample)
     verdict = _decide(rules, seen, sample, boundary)
     return _remember(seen, verdict), verdict
@@ -228,7 +228,7 @@ def _decide(rules: Rules, state: State, sample: JobSample, boundary: int | None)
     if boundary is None:
         return _went_on("in the middle of an iteration")
     if state.ordered_at_ms is not None and now - state.ordered_at_ms < SETTLE_MS:
-        return _went_on("what was ordered has to show first")
+        return _went_on("the last order has to take effect first")
     return _at_boundary(rules, state, boundary, boundary / state.rate * 1000)
 
 

@@ -1,4 +1,4 @@
-"""A copy: what libvirt is given for it, and what it tells of it."""
+"""A copy: what libvirt is given for it, and what it reports about it."""
 
 from __future__ import annotations
 

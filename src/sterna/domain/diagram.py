@@ -1,8 +1,8 @@
 """A timeline as a PlantUML sequence diagram: what really happened, in the words of the protocol.
 
-Four lifelines (shost, slibvirt, dhost, dlibvirt), one arrow per row that ran, labelled `P9 connect volumes
-(12 ms)`. What failed is red and says why; status changes and restarts are notes. Pure text in, text out:
-nothing is drawn that the journals do not say.
+Four lifelines (shost, slibvirt, dhost, dlibvirt), one arrow per row that ran, labelled `P9 connect volumes (12
+ms)`. What failed is red, with the reason; status changes and restarts are notes. Pure text in, text out: only what
+is in the journals is drawn.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _Sheet:
             self.lines.append(f"== {_PHASES[phase]} ==")
 
     def flush_answers(self) -> None:
-        """The source goes on: calls that failed have been answered by now."""
+        """The source goes on: failed calls have their answers by now."""
         self.lines += self.answers
         self.answers = []
 

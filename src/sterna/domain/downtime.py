@@ -1,10 +1,10 @@
-"""What a guest's standstill was made of, from what each host saw by its own clock; two hosts' clocks never meet.
+"""The parts of a guest's downtime, from what each host saw by its own clock; two hosts' clocks are never compared.
 
-    source        last pass begins -> guest stops -> QEMU hands over -> all sent
-    destination                                                            all here -> guest runs -> network told
+    source        last pass begins -> guest stops -> QEMU hands over -> all sent destination
+    all here -> guest runs -> network notified
 
 Made of events while they come (`SourceTimes`, `DestinationTimes`), journaled by both hosts, put together by the
-report. Of a switch to post-copy nothing is said: its pages come after the guest runs.
+report. A switch to post-copy is not covered: its pages come after the guest runs.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from sterna.domain.entries.notes import SwitchOver
 from sterna.domain.model import Value
 
 LEAST_PAUSE_MS = 100
-"""A pass that begins sooner after the stop than this says nothing: two events may be told in another order."""
+"""A pass that begins sooner after the stop than this proves nothing: two events may be reported in another
+order."""
 STOPPED, DEVICE, SENT = "suspended-migrated", "migration-device", "migration-completed"
-"""Events: the source's vCPUs stand still; QEMU begins with the rest and the devices; all was sent (or came)."""
+"""Events: the source's vCPUs are stopped; QEMU begins with the rest and the devices; all was sent (or came)."""
 TOLD_BY_QEMU = frozenset({DEVICE, SENT})
 """Events that stand in the journal as times only."""
 
@@ -25,7 +26,7 @@ class Downtime(Value):
     """In ms, each measured within one host; None where it was not seen."""
 
     last_pass_ms: float | None = None
-    """Source: the last pass before the guest stops. It still runs meanwhile."""
+    """Source: the last pass before the guest stops. The guest still runs in it."""
     stop_ms: float | None = None
     """Source: from its standstill until QEMU begins with the rest; libvirt completes the disks' copies in it."""
     device_state_ms: float | None = None
@@ -33,7 +34,7 @@ class Downtime(Value):
     resume_ms: float | None = None
     """Destination: from having all of it to running: the two libvirts hand over, then QEMU starts the vCPUs."""
     network_ms: float | None = None
-    """Destination: from running to the network having been told; 0 where it was told before."""
+    """Destination: from running until the network was notified; 0 where it was notified before."""
     reason: str = ""
     """Why it is not known."""
 
@@ -94,7 +95,8 @@ class DestinationTimes:
             self._runs_ms = at_ms
 
     def record(self, told_ms: float | None) -> Arrival | None:
-        """The network was told at `told_ms`; None: before the guest ran. None where it came in another way."""
+        """The network was notified at `told_ms`; None: before the guest ran. None where the guest came in another
+        way."""
         if self._runs_ms is None:
             return None
         return Arrival(

@@ -1,22 +1,19 @@
 """Every error Sterna raises on purpose.
 
-    SternaError                 what went wrong, and what would fix it
-    +-- Temporary               may go away by itself: tried again, after `delay_s` where that is known
-    |   +-- StorageSilent       a file system does not answer (a dead NFS server)
-    |   +-- Unreachable         the other process did not answer (nobody listens, or its heartbeats stopped)
-    |       +-- Undelivered     a call that nobody received: whatever it asks for was certainly not done
-    +-- Permanent               will not go away: before the pivot the migration is compensated
-    |   +-- NotFound            a VM, host, migration or port that does not exist
-    |   +-- Conflict            somebody else holds it: a migration under way, a stale epoch, a name taken
-    |   +-- Refused             a check said no; carries every reason at once
-    |   +-- Cancelled           a user aborted
-    |   +-- BadRequest          unknown method, wrong version, malformed or oversized payload
-    |   +-- Unauthenticated     the API does not know who asks
-    |   +-- Forbidden           the API knows who asks, and that it is not allowed
-    +-- Unknown                 acted, outcome not seen: ask the world, never guess
+    SternaError                 what went wrong, and what would fix it +-- Temporary               may go away by
+    itself: tried again, after `delay_s` where that is known |   +-- StorageSilent       a file system does not
+    answer (a dead NFS server) |   +-- Unreachable         the other process did not answer (it does not run, or its
+    heartbeats stopped) |       +-- Undelivered     a call that was not received: what it requests was certainly not
+    done +-- Permanent               will not go away: before the pivot the migration is compensated |   +--
+    NotFound            a VM, host, migration or port that does not exist |   +-- Conflict            held by
+    something else: a migration under way, a stale epoch, a name taken |   +-- Refused             a check failed;
+    carries every reason at once |   +-- Cancelled           a user aborted |   +-- BadRequest          unknown
+    method, wrong version, malformed or oversized payload |   +-- Unauthenticated     the API does not know who asks
+    |   +-- Forbidden           the API knows who asks, and that it is not allowed +-- Unknown acted, outcome not
+    seen: observe, never guess
 
-`Temporary` and `Permanent` are kopf's two words; `Unknown` is ours.
-Errors cross the bus as `to_wire()` and come back as the same class through `from_wire()`.
+`Temporary` and `Permanent` are names of kopf's; `Unknown` is Sterna's own. Errors cross the bus as `to_wire()` and
+come back as the same class through `from_wire()`.
 """
 
 from __future__ import annotations
@@ -51,7 +48,8 @@ class SternaError(Exception):
 
 
 class Temporary(SternaError):
-    """May go away by itself. `delay_s`: when to try again, in seconds (`Retry-After`); None where nobody knows."""
+    """May go away by itself. `delay_s`: when to try again, in seconds (`Retry-After`); None where that is not
+    known."""
 
     code = "temporary"
 
@@ -96,9 +94,8 @@ class Unreachable(Temporary):
 
 
 class Undelivered(Unreachable):
-    """This call reached nobody, so nothing of it was done.
-
-    Never crosses the bus (it keeps its parent's code): whoever answers with an error has received the call.
+    """This call did not arrive, so nothing was done. Never crosses the bus (it keeps its parent's code): who
+    answers with an error has received the call.
     """
 
 
@@ -115,7 +112,7 @@ class NotFound(Permanent):
 
 
 class Conflict(Permanent):
-    """Somebody else holds it, or the message is stale."""
+    """It is held by something else, or the message is stale."""
 
     code = "conflict"
 
@@ -133,19 +130,19 @@ class BadRequest(Permanent):
 
 
 class Unauthenticated(Permanent):
-    """Nobody knows who asks. Only the API says so; it never crosses the bus."""
+    """The user is not known. Raised by the API only; it never crosses the bus."""
 
     code = "unauthenticated"
 
 
 class Forbidden(Permanent):
-    """Who asks is known, and is not allowed. Only the API says so; it never crosses the bus."""
+    """The user is known, and is not allowed. Raised by the API only; it never crosses the bus."""
 
     code = "forbidden"
 
 
 class Refused(Permanent):
-    """One or more checks said no. Carries all of them (invariant 4 of the protocol)."""
+    """One or more checks failed. Carries every reason (invariant 4 of the protocol)."""
 
     code = "refused"
 

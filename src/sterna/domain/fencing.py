@@ -1,8 +1,8 @@
-"""One host of a migration is permanently gone, and an operator says that it is fenced: what may the other one do?
+"""One host of a migration is permanently gone, and an operator has declared it fenced: what may the other one do?
 
-The operator's word replaces one thing only: the answer of the dead host, "nothing runs here". Where the guest was
-when its host died is still decided by what this half knows. Pure; a test per row. Called by `migration/` (source's
-half), `agent/fencing.py` (destination's half, and what is said before anything is done).
+The declaration replaces one thing only: the answer of the dead host, "nothing runs here". Where the guest was when
+its host died is still decided by what this half knows. Pure; a test per row. Called by `migration/` (source's
+half), `agent/fencing.py` (destination's half, and the preview before anything is done).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def without_destination(source: Observation, facts: SourceFacts) -> Finding:
         return Finding(Verdict.STAYED, "the guest runs on the source")
     if source.state is GuestState.PAUSED:
         return _paused_at_source(source, facts)
-    if facts.handed_over or (facts.started and source.reason == MIGRATED):  # else somebody else moved it
+    if facts.handed_over or (facts.started and source.reason == MIGRATED):  # else it was moved past Sterna
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest was on the destination when that host died")
     why = "the guest's QEMU is gone on the source and nothing shows that it ever ran on the dead destination"
     return Finding(Verdict.ENDED_AT_SOURCE, why)
@@ -115,7 +115,7 @@ def _paused_at_source(source: Observation, facts: SourceFacts) -> Finding:
     if not facts.started:
         return Finding(Verdict.STAYED, "the guest was paused on the source before the copy began")
     if source.reason not in MIGRATION_PAUSES:
-        return Finding(Verdict.STAYED, f"the guest is on the source, paused by somebody ({source.reason})")
+        return Finding(Verdict.STAYED, f"the guest is on the source, paused by other causes ({source.reason})")
     if not facts.shared_disks:
         why = "paused on the source by the copy; all its disks are its own, so none changed under it"
         return Finding(Verdict.STRANDED, why)
@@ -128,7 +128,7 @@ def _paused_at_source(source: Observation, facts: SourceFacts) -> Finding:
 
 
 def after_return(here: Observation, written_off: WriteOff) -> Finding:
-    """A source that was declared dead is back: the destination has settled the migration meanwhile.
+    """A source that was declared dead is back: the destination has settled the migration in the meantime.
 
     Nothing is started here: by now the guest may have been started again anywhere.
     """

@@ -1,4 +1,4 @@
-"""What a host has and can do, as it says itself."""
+"""What a host has and can do, by its own description."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class VmSummary(Value):
 
 
 class HostFacts(Value):
-    """What a host's agent says of its host."""
+    """An agent's description of its host."""
 
     name: str
     host_uuid: str

@@ -46,7 +46,7 @@ _PAUSED_BY_JOB = {
 _OTHER_PAUSES = {
     "ioerror": (
         "paused by an error of one of its disks",
-        "see virsh domblkerror {vm}, mend the storage, then virsh resume {vm}",
+        "see virsh domblkerror {vm}, repair the storage, then virsh resume {vm}",
     ),
     "watchdog": ("paused by its watchdog", "see why the guest hung, then virsh resume {vm}"),
     "crashed": ("paused since it crashed", "virsh reset {vm}, or virsh destroy {vm} and start it again"),
@@ -84,7 +84,7 @@ def disk_job_refusal(vm: str, disk: str, kind: str, *, ready: bool) -> Refusal:
 
 
 def foreign_job_refusal(vm: str, kind: str, job: str) -> Refusal:
-    """A block job that somebody started in QEMU itself, past libvirt."""
+    """A block job that was started in QEMU itself, past libvirt."""
     message = f"QEMU has a block job of {vm} that libvirt does not know: {kind} {job}"
     cancel = f'{{"execute":"block-job-cancel","arguments":{{"device":"{job}"}}}}'
     fix = f"let whoever started it end it, or: virsh qemu-monitor-command {vm} '{cancel}'"
@@ -105,7 +105,7 @@ def snapshots_refusal(vm: str, names: Sequence[str]) -> Refusal:
 
 
 def blocked_refusal(vm: str, reason: str) -> Refusal:
-    """QEMU's own word against a migration of this guest."""
+    """QEMU's own reason against a migration of this guest."""
     if "format" in reason and "node" in reason:
         fix = "convert the disk to qcow2 or raw (qemu-img convert) while the VM is off"
     else:
@@ -120,7 +120,7 @@ def occupied(vm: Vm, against: Sequence[Refusal]) -> list[Refusal]:
     for refusal in state_refusals(vm):
         if not jobs:
             found.append(refusal)
-        elif refusal.code == "vm-paused":  # somebody paused it besides
+        elif refusal.code == "vm-paused":  # it was paused by something else as well
             found.append(refusal.model_copy(update={"fix": f"once that job has ended: {refusal.fix}"}))
     return found
 
@@ -137,7 +137,7 @@ def state_refusals(vm: Vm) -> list[Refusal]:
         return [Refusal(code="vm-paused", message=f"{vm.name} is {what}", fix=fix.format(vm=vm.name))]
     if vm.state is GuestState.PAUSED and vm.reason in _PAUSED_BY_JOB:
         message = f"{vm.name} is paused {_PAUSED_BY_JOB[vm.reason]}"
-        fix = f"wait until that has ended (virsh domjobinfo {vm.name}); do not resume it meanwhile"
+        fix = f"wait until that has ended (virsh domjobinfo {vm.name}); do not resume it before"
         return [Refusal(code=VM_JOB, message=message, fix=fix)]
     if vm.state is GuestState.PAUSED:
         return [Refusal(code="vm-paused", message=f"{vm.name} is paused", fix="resume it first")]

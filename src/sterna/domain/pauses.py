@@ -1,7 +1,6 @@
-"""Did the guest stand still for another reason than its migration? From both hosts' journals. Pure.
-
-libvirt counts the downtime from the moment the source's vCPUs stop, whoever stopped them, until the destination's
-libvirt is done. Where an operator or an I/O error paused the guest, that is not the downtime of a switch-over.
+"""Was the guest paused for another reason than its migration? From both hosts' journals. Pure. libvirt counts the
+downtime from the moment the source's vCPUs stop, whoever stopped them, until the destination's libvirt is done.
+Where an operator or an I/O error paused the guest, that is not the downtime of a switch-over.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _BY_SOMEBODY = ("user", "paused")
 
 
 class Pause(Value):
-    """What stands still and why, as far as both journals say."""
+    """When the guest was paused and why, from both journals."""
 
     before: str = ""
     """The guest was paused on the source when its switch-over came: by whom or what. '' if it ran."""

@@ -1,7 +1,7 @@
 """The ways a NIC can be plugged into its host, and what each of them means for a move. Pure.
 
-One frozen `PlugType` per way, in one registry: everybody else asks for a property, and compares no names.
-docs/reference/plug-types.md tells the same as a table: what happens at P10, F4 and R6 of the protocol.
+One frozen `PlugType` per way, in one registry: all other code asks for a property, and compares no names.
+docs/reference/plug-types.md has the same as a table: what happens at P10, F4 and R6 of the protocol.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ class Joins(StrEnum):
     """Sterna does not know."""
 
 
-# The names, for the code that plugs them and for tests; nobody else has a use for one
-# (tests/shape/test_plug_types.py).
+# The names, for the code that plugs them and for tests; nothing else uses them (tests/shape/test_plug_types.py).
 OVS: Final = DEFAULT_PLUG
 """OVS normal plug: the guest's tap is a port of the integration bridge."""
 HYBRID: Final = "ovs-hybrid"
@@ -66,7 +65,7 @@ class PlugType:
     claims: Callable[[Nic], str | None] = lambda nic: None
     """The device of the host that such a NIC has for itself: no other migration may choose it."""
     bound: Callable[[Binding], Data | None] = lambda binding: None
-    """The fields of a NIC that a network service's binding has plugged so; None where it says another way."""
+    """The fields of a NIC that a network service's binding has plugged so; None for another plug type."""
     against: Callable[[Nic], Refusal] | None = None
     """Why no host could be given such a NIC; None where one can."""
 
@@ -173,7 +172,7 @@ def tap_name(nic: Nic) -> str:
 
 
 _GENERATED = ("vnet", "macvtap", "macvlan")
-"""What libvirt's own names of devices begin with. It takes them for nobody's wish, and forgets them."""
+"""What libvirt's own names of devices begin with. It takes them for generated names, and drops them."""
 
 
 def is_generated(device: str) -> bool:
@@ -204,7 +203,7 @@ OVN_INSTALLED: Final = "ovn-installed"
 
 def carried_ids(nic: Nic) -> dict[str, str]:
     """The external_ids of the NIC's port that go with it to another host: all but what its agent wrote there of its
-    own work (`ovn-installed`, `ovn-installed-ts`), which on the other host nobody has done yet."""
+    own work (`ovn-installed`, `ovn-installed-ts`), which is not done yet on the other host."""
     return {key: value for key, value in nic.external_ids.items() if not key.startswith(OVN_INSTALLED)}
 
 
@@ -279,12 +278,12 @@ def twins(nics: Sequence[Nic]) -> list[Refusal]:
 
 
 def vm_of(external_ids: Mapping[str, str]) -> str:
-    """Whose port it is: os-vif and Sterna write `vm-uuid`, libvirt `vm-id`. '' where nothing says so."""
+    """Whose port it is: os-vif and Sterna write `vm-uuid`, libvirt `vm-id`. '' where there is neither."""
     return external_ids.get("vm-uuid") or external_ids.get("vm-id") or ""
 
 
 def differs(nic: Nic, external_ids: Mapping[str, str]) -> str:
-    """How the marks of a port tell that it is another NIC's, in words; '' where they tell no such thing."""
+    """Which marks show that a port is another NIC's, in words; '' where none does."""
     if (port_id := external_ids.get("iface-id")) != nic.port_id:
         return f"iface-id {port_id or 'unset'}"
     vm, own = vm_of(external_ids), vm_of(nic.external_ids)

@@ -19,7 +19,7 @@ class May(StrEnum):
 
 
 class Accept(StrEnum):
-    """What nobody can promise, and a person may accept."""
+    """Risks that Sterna cannot exclude, and a user may accept."""
 
     CPU = "cpu"
     """The guest sees its host's CPU as it is, and the destination's is another one."""

@@ -1,12 +1,12 @@
 """Progress of one migration as a value: fed with statuses and samples, it only ever goes forward.
 
-Work is estimated, not known: a guest that goes on writing makes more of it. The percentage is the share of
-the estimated total work done (bytes sent, plus the bytes still to send, plus those the guest is expected to
-dirty meanwhile); where the estimate grows, the percentage stands still. 100 only when the migration is
-completed. The raw bytes stand beside it, untouched.
+Work is estimated, not known: a guest that goes on writing makes more of it. The percentage is the share of the
+estimated total work done (bytes sent, plus the bytes still to send, plus those the guest is expected to dirty until
+then). Where the estimate grows, the percentage does not change. It is 100 only when the migration is completed. The
+raw bytes are given as well.
 
-The end that was promised stands: the time left counts down to it, and comes closer when the copy is faster. It
-moves away only when the estimate is clearly later, and then `eta_change` says when that was and why.
+The promised end is kept: the time left counts down to it, and shrinks when the copy is faster. It moves away only
+when the estimate is clearly later; `eta_change` then says when and why.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CEILING = 99.0
 
 
 class Progress(Value):
-    """How far a migration is. None where nobody has observed it."""
+    """How far a migration is. None where it has not been observed."""
 
     status: Status = Status.QUEUED
     percent: float = 0.0
@@ -62,7 +62,7 @@ class Progress(Value):
     elapsed_ms: int | None = None
     """Of the copy, as the hypervisor counts."""
     eta_s: float | None = None
-    """Seconds until the guest is on the destination; None where that cannot be said."""
+    """Seconds until the guest is on the destination; None where that is not known."""
     eta_reason: str = "the copy has not begun"
     """Why `eta_s` is None; '' where it is not."""
     eta_change: str = ""
@@ -111,10 +111,10 @@ def _pass_began_ms(old: Progress, sample: JobSample) -> int | None:
 
 
 def _estimate(sample: JobSample, rate: float | None, future: float) -> tuple[float | None, str]:
-    """Seconds from now, or why that cannot be said."""
+    """Seconds from now, or why that is not known."""
     remaining, dirty = _sum(sample.memory_remaining, sample.disk_remaining), sample.dirty_rate
     if remaining is None:
-        return None, "the hypervisor has not said how much is left"
+        return None, "the hypervisor has not reported how much is left"
     if not rate:
         return None, "the rate is not known yet"
     if dirty is not None and dirty >= rate and remaining > 0:

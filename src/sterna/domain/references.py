@@ -39,7 +39,7 @@ class Kind(StrEnum):
     DEVICE = "device"
     """This device or pipe of the host must exist."""
     ARGUMENT = "argument"
-    """A path in QEMU's own arguments: what it is for, nobody knows."""
+    """A path in QEMU's own arguments: its purpose is not known."""
     NETWORK = "network"
     """A network of libvirt."""
     FILTER = "filter"
@@ -72,7 +72,7 @@ PATHS = frozenset(
         Kind.ARGUMENT,
     }
 )
-"""Names of these kinds are paths. Whoever looks at one may get no answer: its file system is dead."""
+"""Names of these kinds are paths. A look at one may get no answer, where its file system is dead."""
 ADDRESSES = frozenset({Kind.ADDRESS, Kind.PEER})
 """Names of these kinds may have to be resolved."""
 
@@ -202,8 +202,8 @@ class Ground(Protocol):
         """NUMA nodes that are online."""
 
     def free_pages(self, size_kib: int, nodes: frozenset[int]) -> int | None:
-        """Huge pages of that size which nobody has or was promised, on these nodes or (empty) anywhere. None where
-        libvirt could not use any."""
+        """Huge pages of that size which are neither used nor promised, on these nodes or (empty) anywhere. None
+        where libvirt could not use any."""
 
     def cid_user(self, cid: str) -> str:
         """In words, the running VM of this host with that vsock address; `` for none."""
@@ -251,7 +251,7 @@ def translations(references: Iterable[Reference], ground: Ground) -> Mapping[str
     """Listen addresses that only the source has -> this host's address in their place.
 
     The source's own address becomes this host's own. Another one becomes this host's address in the same network:
-    whoever reached the guest's console there still does, and nobody else.
+    the same clients reach the guest's console as before, and no others.
     """
     found: dict[str, str] = {}
     for ref in references:

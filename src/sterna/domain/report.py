@@ -39,9 +39,9 @@ class Report(Value):
     total_reason: str = ""
     """Why `total_ms` is None."""
     downtime_ms: int | None = None
-    """How long the guest stood still, as the destination's libvirt says."""
+    """How long the guest was paused, as the destination's libvirt reports it."""
     downtime_net_ms: int | None = None
-    """The same without the time the hosts needed to tell each other."""
+    """The same without the time that the hosts needed for messages to each other."""
     downtime_reason: str = ""
     """Why `downtime_ms` is None."""
     guest: str = ""
@@ -49,7 +49,7 @@ class Report(Value):
     downtime: Downtime = Downtime()
     """What it was made of, as each host saw it."""
     stream: Solution | None = None
-    """What the copy was made of, and why; None where nobody said what was wanted, or it has not begun."""
+    """What the copy was made of, and why; None where there was no objective, or it has not begun."""
     bytes_memory: int | None = None
     bytes_disks: int | None = None
     iterations: int | None = None

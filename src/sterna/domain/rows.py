@@ -1,4 +1,5 @@
-"""The protocol's table as data: each row of the protocol, who speaks to whom, how, and what it does in a few words.
+"""The protocol's table as data: each row of the protocol, sender and receiver, how, and what it does in a few
+words.
 
 The timeline orders by it, the diagram draws its arrows from it, the CLI prints its labels.
 """
@@ -39,7 +40,7 @@ class Row(Value):
 
     id: str
     path: tuple[Participant, ...]
-    """Who speaks to whom, hop by hop; one participant twice for work by itself."""
+    """Senders and receivers, hop by hop; one participant twice for work by itself."""
     how: How
     label: str
 

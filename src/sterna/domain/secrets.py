@@ -21,11 +21,11 @@ class Secret(Value):
     ephemeral: bool = False
     private: bool = False
     has_value: bool | None = None
-    """None: it is private, so that nobody can tell."""
+    """None: it is private, so that this cannot be read."""
     made_for: str = ""
     """The UUID of the VM that Sterna made it for here; '' where it is not Sterna's."""
     made_by: str = ""
-    """The migration that made it; the attachment, where a volume service told this host a login of its own."""
+    """The migration that made it; the attachment, where a volume service gave this host a login of its own."""
 
     @property
     def usage_element(self) -> str:
@@ -34,7 +34,7 @@ class Secret(Value):
 
 
 class Need(Value):
-    """A secret that a VM's disks refer to, as the source tells of it."""
+    """A secret that a VM's disks refer to, as the source describes it."""
 
     ref: SecretRef
     known: Secret | None = None
@@ -47,7 +47,7 @@ class Need(Value):
 
 
 class Brought(Value):
-    """What comes with P3: the secrets that the source tells of, with the values that the destination lacks."""
+    """What comes with P3: the secrets that the source lists, with the values that the destination lacks."""
 
     needs: tuple[Need, ...] = ()
     sealed: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Which virtual function a NIC gets on a host: one of its physical network that nobody has. Pure.
+"""Which virtual function a NIC gets on a host: a free one of its physical network. Pure.
 
 Called by the agent's `ClaimDevices` (protocol P8) through the `hostdev` plug type.
 """

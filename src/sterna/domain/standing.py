@@ -86,7 +86,7 @@ def _address(ref: Reference, ground: Ground) -> Iterator[Refusal]:
     if in_the_way == "address":
         fix = (
             f"give {ground.host} an address in the same network, or let it listen at 0.0.0.0 or 127.0.0.1 "
-            "(virsh edit, then start it anew)"
+            "(virsh edit, then restart it)"
         )
         message = f"{ref.where} listens at {ref.name}, an address that {ground.host} does not have"
         yield Refusal(code="listen-address-missing", message=message, fix=fix)
@@ -98,7 +98,7 @@ def _address(ref: Reference, ground: Ground) -> Iterator[Refusal]:
 
 def _peer(ref: Reference, ground: Ground) -> Iterator[Refusal]:
     if ref.port and not ref.cold and not ground.reaches(ref.name, ref.port):
-        message = f"{ref.where} connects to {ref.name}:{ref.port}, where nobody answers {ground.host}"
+        message = f"{ref.where} connects to {ref.name}:{ref.port}, where no program answers {ground.host}"
         fix = "start what listens there, or let QEMU try again by itself (<reconnect enabled='yes' timeout='5'/>)"
         yield Refusal(code="remote-unreachable", message=message, fix=fix)
 
@@ -127,7 +127,7 @@ def _output(ref: Reference, ground: Ground) -> Iterator[Refusal]:
 
 def _server(ref: Reference, ground: Ground) -> Iterator[Refusal]:
     if not ref.cold and not ground.listening(ref.name):
-        message = f"{ref.where} connects to the socket {ref.name}, at which nobody listens on {ground.host}"
+        message = f"{ref.where} connects to the socket {ref.name}, at which no program listens on {ground.host}"
         fix = "start the program that makes it there"
         yield Refusal(code="socket-missing", message=message, fix=fix)
 
@@ -182,7 +182,7 @@ def _argument(ref: Reference, ground: Ground) -> Iterator[Refusal]:
     if was is None or was.form is Form.FILE:
         yield from _file(ref, ground)
     elif was.form is Form.BLOCK:
-        message = f"{ref.where} gives QEMU {ref.name}, a disk that nobody can prove to be the same on {ground.host}"
+        message = f"{ref.where} gives QEMU {ref.name}, a disk that cannot be proven to be the same on {ground.host}"
         yield Refusal(code="argument-disk", message=message, fix="give it to the VM as a <disk>, or take it out")
     elif was.form in (Form.DEVICE, Form.FOLDER, Form.PIPE):
         if ground.thing(ref.name).form is not was.form:

@@ -1,7 +1,7 @@
 """Steps, flows, and the decision "given the journal, what next?".
 
-Lives here because `migration/` writes steps, `saga/` runs them, and the two may not meet. Everything is pure:
-running a saga after a crash is the same as running it for the first time, with a longer history.
+It is here because `migration/` defines steps, `saga/` runs them, and neither may import the other. Everything is
+pure: running a saga after a crash is the same as running it for the first time, with a longer history.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ R = TypeVar("R", bound=Recorded)
 
 class PivotPassed(Exception):
     """Raised by a compensation's step that finds the pivot passed after all: there is no way back from there, so
-    the flow goes forward again. Says what was seen."""
+    the flow goes forward again. Its message is what was seen."""
 
 
 class Step(Generic[C, P, O]):
@@ -32,8 +32,8 @@ class Step(Generic[C, P, O]):
     repeated after any partial run. `undo` names the steps that compensate it; they too are steps, journaled
     and retried like any other, and must cope with a `do` that stopped anywhere.
 
-    The types of both are its parameters: `Step[Context, VolumesToAttach, VolumesAttached]`. `NoPlan` and `Done` say
-    nothing.
+    The types of both are its parameters: `Step[Context, VolumesToAttach, VolumesAttached]`. `NoPlan` and `Done`
+    have no fields.
 
     `do` raises Temporary or Unknown (tried again within `patience_s`) or Permanent (compensate). Past the pivot and
     in compensation every error is retried, for as long as it takes.
@@ -81,10 +81,9 @@ class Step(Generic[C, P, O]):
         raise NotImplementedError(self.name)
 
     def lasts(self, ctx: C) -> bool:
-        """Does it go on now for as long as things go well, hours perhaps? What failed before counts no more then:
-        patience begins anew with an error that comes later than `patience_s` after its attempt began.
-
-        A step that hangs takes long as well: True only where it knows that things went well.
+        """Does it go on now for as long as things go well, hours perhaps? Earlier failures then no longer count:
+        patience begins again with an error that comes later than `patience_s` after its attempt began. A step that
+        hangs takes long as well: True only where it knows that things went well.
         """
         return False
 
@@ -119,7 +118,7 @@ class Flow(Generic[C]):
 
 @dataclass
 class History:
-    """What one host's journal says of one migration so far."""
+    """One host's journal of one migration so far."""
 
     results: dict[str, Data] = field(default_factory=dict)
     """Outcome of each finished step, by name."""
@@ -156,7 +155,7 @@ class History:
 
     @classmethod
     def read(cls, entries: Iterable[Entry]) -> History:
-        """The history these entries tell."""
+        """The history of these entries."""
         history = cls()
         for entry in entries:
             history.add(entry)

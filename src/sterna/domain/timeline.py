@@ -217,7 +217,7 @@ def _merge(source: Sequence[Item], destination: Iterable[Item]) -> list[Item]:
         rows = _anchors(item)
         found = next((last[row] for row in rows if row in last), None)
         if rows and found is None:
-            found = len(source) - 1  # nothing of the source is known to have asked for it
+            found = len(source) - 1  # no entry of the source is known to have requested it
         at = max(at, found) if found is not None else at
         behind[at + 1].append(item)
     merged = list(behind[0])

@@ -1,6 +1,6 @@
 """Tokens of the API: `sterna_ID_SECRET`. Only the SHA-256 of the whole is kept; the ID finds the record.
 
-A plain hash is enough, because the secret has 256 random bits: nobody can guess it and try.
+A plain hash is enough, because the secret has 256 random bits and cannot be guessed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Token(Value):
 
     @property
     def actor_name(self) -> str:
-        """Who it stands for, in logs and records."""
+        """The user's name in logs and records."""
         return actor_name(self.name)
 
 
@@ -58,7 +58,7 @@ def expiry(now: datetime, days: int) -> datetime:
 
 
 def has_expired(token: Token, now: datetime) -> bool:
-    """Is its time over? A record whose date cannot be read has expired."""
+    """Has it expired? A record whose date cannot be read has."""
     try:
         return datetime.fromisoformat(token.expires_at) <= now
     except (TypeError, ValueError):

@@ -14,5 +14,5 @@ class Trouble(Value):
     why: str
     """With since when, as a person reads it."""
     since: str
-    """ISO 8601 UTC, by the clock of whoever says it."""
+    """ISO 8601 UTC, by the clock of the reporting process."""
     fix: str = ""

@@ -19,7 +19,7 @@ FORGOTTEN = "unknown"
 SAVED = "saved"
 """libvirt's reason for a SHUTOFF guest whose memory is in a file: it is restored with the very devices it had."""
 MIGRATION_PAUSES = ("", "migration", "api-error")
-"""libvirt's reasons for a pause that a copy may have left; any other pause is somebody's wish, or QEMU's own.
+"""libvirt's reasons for a pause that a copy may have left; any other pause is an operator's, or QEMU's own.
 `api-error`: it tried to let the guest run on after a copy that failed, and could not: the interlock refused. Not
 `unknown`: libvirt says so where QEMU stopped by itself (an internal error); such a guest must not be resumed."""
 BROKEN_POSTCOPY = "postcopy-failed"
@@ -55,7 +55,7 @@ class Verdict(StrEnum):
     """The same, but the stream is broken: join the two halves again."""
     HALF_GONE = "half-gone"
     """The same, but the QEMU that held the rest of its memory is gone, and the destination's libvirt has not
-    noticed: have the QEMU there give the stream up, until its libvirt says what has become of the guest."""
+    noticed: have the QEMU there give the stream up, until its libvirt reports what has become of the guest."""
     LOST = "lost"
     """It ran on the destination in post-copy, and the QEMU that held the rest of its memory is gone: it can never
     run on. What is left on the destination is a shell."""
@@ -122,7 +122,7 @@ def locate(
         return Finding(Verdict.WAIT, "the guest does not run on the source and the destination does not answer")
     if source.state is GuestState.PAUSED:
         return _paused_at_source(source, destination, epoch, started)
-    if not started:  # also where libvirt says `migrated`: somebody else moved it
+    if not started:  # also where libvirt reports `migrated`: it was moved past Sterna
         return Finding(Verdict.ENDED_AT_SOURCE, "the guest left the source before this migration's copy began")
     return _gone_from_source(destination, epoch, handed_over or source.reason == MIGRATED)
 
@@ -146,7 +146,7 @@ def _runs_at_destination(source: Observation, destination: Observation, epoch: i
 def _in_postcopy(source: Observation, destination: Observation) -> Finding:
     """The destination runs the guest, as far as its memory has come."""
     if source.state is GuestState.RUNNING:
-        return Finding(Verdict.DOUBT, "both hypervisors say the guest runs")
+        return Finding(Verdict.DOUBT, "both hypervisors report that the guest runs")
     if BROKEN_POSTCOPY in (source.reason, destination.reason) and source.state is GuestState.PAUSED:
         return Finding(Verdict.BROKEN, "the guest runs on the destination, and the stream of its memory is broken")
     if source.state is GuestState.PAUSED:
@@ -154,7 +154,7 @@ def _in_postcopy(source: Observation, destination: Observation) -> Finding:
     if source.reason != MIGRATED and destination.reason == BROKEN_POSTCOPY:
         why = "the guest ran on the destination, and the source's QEMU ended with the rest of its memory"
         return Finding(Verdict.LOST, why)
-    why = "the source's QEMU is gone; the destination does not say yet whether all of the memory has come"
+    why = "the source's QEMU is gone; the destination has not reported yet whether all of the memory has come"
     # MIGRATED: the source's libvirt has ended it, which it does once all of the memory has come.
     return Finding(Verdict.WAIT if source.reason == MIGRATED else Verdict.HALF_GONE, why)
 
@@ -194,7 +194,7 @@ def _paused_at_source(source: Observation, destination: Observation, epoch: int,
         why = "the guest was handed to the destination, where it may have run, and ended there"
         return Finding(Verdict.ENDED_AT_DESTINATION, why)
     if source.reason not in MIGRATION_PAUSES:
-        return Finding(Verdict.STAYED, f"the guest is on the source, paused by somebody ({source.reason})")
+        return Finding(Verdict.STAYED, f"the guest is on the source, paused by other causes ({source.reason})")
     return Finding(Verdict.STRANDED, "paused on the source by a copy that failed; it never ran elsewhere")
 
 
@@ -207,7 +207,8 @@ def _ended_there(destination: Observation, epoch: int) -> bool:
 
 
 def _outcome_forgotten(destination: Observation, epoch: int) -> bool:
-    """A libvirtd that was restarted says `unknown` of a guest without a QEMU, unless the agent remembers more."""
+    """A libvirtd that was restarted reports `unknown` for a guest without a QEMU, unless the agent remembers
+    more."""
     ours = destination.state is GuestState.SHUTOFF and destination.epoch == epoch
     return ours and destination.reason == FORGOTTEN
 

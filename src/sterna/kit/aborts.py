@@ -1,7 +1,7 @@
-"""An abort, heard between the parts of a piece of work: what is set once the work is not wanted any more.
+"""An abort that is checked between the parts of a piece of work: an event that is set once the work is not wanted.
 
-It is in a context variable. An adapter that asks a service ten times knows no migration, and works for checks as
-well, which nobody aborts. Tasks that are begun inside inherit it.
+It is in a context variable. An adapter that asks a service ten times knows no migration, and serves checks as well,
+which are not aborted. Tasks that are begun inside inherit it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ def go_on() -> None:
 
 
 async def unless_aborted(work: Coroutine[Any, Any, T], by: asyncio.Event | None = None) -> T:
-    """The result of `work`, which is left at an abort: it must only read, or somebody else must undo it.
-
-    `by`: what is set then; else what `hearing` was told. Raises Cancelled.
+    """The result of `work`, which is left at an abort: it must only read, or be undone elsewhere. `by`: the event
+    of the abort; else the one that `hearing` was given. Raises Cancelled.
     """
     aborted = _ABORTED.get() if by is None else by
     if aborted is None:

@@ -18,7 +18,8 @@ T = TypeVar("T")
 class Bounded:
     """For a thread that must not hang: blocking calls in threads of their own, each with a limit.
 
-    At most MOST_STUCK at a time `of` one thing (a server): one that does not answer keeps nobody from another.
+    At most MOST_STUCK at a time `of` one thing (a server): one that does not answer does not block calls of
+    another.
     """
 
     def __init__(self, name: str) -> None:
@@ -56,7 +57,7 @@ class Bounded:
             result, error = None, None
             try:
                 result = act()
-            except BaseException as raised:  # whoever waits gets it
+            except BaseException as raised:  # raised to the caller that waits
                 error = raised
             with self._changed:
                 answer.put((result, error))

@@ -24,7 +24,7 @@ class Finished:
 
     @property
     def words(self) -> str:
-        """What the tool itself said of its failure."""
+        """The tool's own error message."""
         return (self.err.strip() or self.out.strip() or f"exit code {self.code}")[-800:]
 
 

@@ -65,7 +65,7 @@ class DaemonThreads:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
-            del call  # nothing of it is kept until the next one
+            del call  # do not keep a reference until the next call
 
 
 def _perform(answer: Future[T], act: Callable[[], T]) -> None:
@@ -73,7 +73,7 @@ def _perform(answer: Future[T], act: Callable[[], T]) -> None:
         return
     try:
         result = act()
-    except BaseException as error:  # whoever waits gets it
+    except BaseException as error:  # raised to the caller that waits
         answer.set_exception(error)
     else:
         answer.set_result(result)

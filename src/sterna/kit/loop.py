@@ -29,7 +29,7 @@ class BoundedNames(asyncio.SelectorEventLoop):
     """Names are resolved within RESOLVE_S, or not at all."""
 
     async def getaddrinfo(self, host: Any, port: Any, **hints: int) -> Any:
-        """As asyncio's. Raises OSError where the resolver says no, TimeoutError where it says nothing."""
+        """As asyncio's. Raises OSError where the resolver fails, TimeoutError where it does not answer."""
         return await in_thread(
             lambda: socket.getaddrinfo(host, port, **hints), name="sterna-names", of=str(host), limit_s=RESOLVE_S
         )

@@ -20,7 +20,7 @@ from sterna.kit.threads import count_as, in_thread, left_alone
 ANSWER_S = 300.0
 """For one change. Removing a large file takes seconds on a busy disk."""
 LOOK_S = 10.0
-"""For one look, which takes microseconds. Somebody waits for it: a check for 60 s, with looks of both hosts."""
+"""For one look, which takes microseconds. A caller waits for it: a check for 60 s, with looks of both hosts."""
 HURRY_S = 1.0
 """For a look at a file system on which something hangs just now: many looks in a row must end as well."""
 FIX = "see that the storage it is on can be reached"
@@ -35,7 +35,7 @@ FAILING = frozenset(
         errno.EREMOTEIO,
     }
 )
-"""Errors that say nothing of what is asked about."""
+"""Errors that prove nothing about the file."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _MOST_NAMED = 2
@@ -92,7 +92,7 @@ async def look_at(act: Callable[[], T], *paths: str, limit_s: float = LOOK_S) ->
 
 async def on_disk(act: Callable[[], T], *paths: str, limit_s: float | None = None) -> T:
     """`act`, which touches these paths, in a thread. An act on several file systems is counted apart from those on
-    any one of them: nobody knows on which of them it hangs.
+    any one of them: on which of them it hangs is not known.
 
     Raises StorageSilent where a file system does not answer (a dead NFS server), and what `act` raises.
     """

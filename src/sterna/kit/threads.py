@@ -41,7 +41,7 @@ def start_thread(target: Job, name: str) -> None:
 
 @dataclass(eq=False)
 class _Call(Generic[T]):
-    """One call: the act, who waits for it, and how long the act itself may take."""
+    """One call: the act, its waiting caller, and how long the act itself may take."""
 
     act: Callable[[], T]
     limit_s: float | None = None
@@ -79,7 +79,7 @@ class _Call(Generic[T]):
             else:
                 answer.set_result(result)
 
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: no caller waits any more
             loop.call_soon_threadsafe(set_result)
 
 
@@ -164,7 +164,7 @@ class Worker:
         self._line.came.notify()
 
     def _drop(self, call: _Call[Any]) -> None:
-        """Nobody waits for it any more: where it has not begun, it is not kept. A queue behind threads that hang
+        """No caller waits for it any more: where it has not begun, it is dropped. A queue behind threads that hang
         would grow for ever."""
         with self._lock, contextlib.suppress(ValueError):  # it has begun
             self._line.calls.remove(call)
@@ -210,7 +210,7 @@ class Worker:
     def _take(self, line: _Line) -> _Call[Any] | None:
         """This line's next call, which is its current one from then on; None: its thread ends.
 
-        Under the lock: a line that is replaced meanwhile takes nothing more. Callers look at the present line only.
+        Under the lock: a line that has been replaced takes nothing more. Callers look at the present line only.
         """
         with self._lock:
             while True:
@@ -241,7 +241,7 @@ class _Alone:
         start_thread(self._work, key[0])
 
     def leave(self) -> None:
-        """Nobody waits for it any more."""
+        """No caller waits for it any more."""
         with self._lock:
             self._is_left = not self._is_over
             if self._is_left:

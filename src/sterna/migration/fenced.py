@@ -1,4 +1,5 @@
-"""What an operator's word about a dead host settles for the source's half (ADR 7). Read beside `source/find.py`.
+"""What an operator's declaration that a host is dead settles for the source's half (ADR 7). Read beside
+`source/find.py`.
 
 Called wherever the source has asked both hypervisors; the decisions themselves are `domain/fencing.py`.
 """
@@ -17,7 +18,7 @@ _OUTCOME = {
     Verdict.ENDED_AT_SOURCE: "failed",
     Verdict.STRANDED: "failed",
 }
-"""Verdicts that rest on the operator's word; the others stand on what is seen here."""
+"""Verdicts that rest on the declaration; the others rest on what is seen here."""
 
 
 def source_facts(ctx: Context) -> SourceFacts:

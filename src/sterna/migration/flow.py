@@ -69,7 +69,7 @@ SOURCE: Flow[Context] = Flow(
         SetMigrating,  # M1
         FindLocalDisks,  # M2
         TakeOwnership,  # the epoch, and autostart off
-        Interlock,  # from the hand-over on nobody but Sterna can let it run here
+        Interlock,  # from the hand-over on only Sterna can let it run here
         MakeWay,  # libvirt makes taps of its own for the guest that comes
         Copy,  # M3, M4, M5, M6: the pivot
     ),

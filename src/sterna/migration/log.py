@@ -16,7 +16,7 @@ _TOLD = frozenset({Kind.STATUS, Kind.FAILED, Kind.COMPENSATING, Kind.CLOSED})
 
 
 def log_entry(migration: Migration, host: str, entry: Entry) -> None:
-    """Log what an entry of this host's journal says. Most entries say nothing that an operator must know."""
+    """Log an entry of this host's journal, if an operator needs to know of it. Most entries are not logged."""
     if entry.kind not in _TOLD:
         return
     log = _log.bind(migration=migration.id, vm=migration.vm_name, host=host)

@@ -1,6 +1,6 @@
 """What a rollback does, in order, for every step in which a migration may fail: `python -m sterna.migration.order`.
 
-Read from the flow itself, so it says what the saga runner does. `docs/reference/rollback-order.md` is made of it.
+Read from the flow itself, so it is what the saga runner does. `docs/reference/rollback-order.md` is made of it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def at_source(failed: AnyStep) -> Steps:
 def at_destination(failed: AnyStep, *, called: bool = True) -> Steps:
     """What the destination does when `failed` was the last step that it had begun.
 
-    `called`: the source's call of R3 comes through, as it does unless this host is away. Then the volumes go first,
-    before the guest runs on at the source. Else the source's cast of R4 brings about all of it.
+    `called`: the source's call of R3 arrives, as it does unless this host is away. Then the volumes go first,
+    before the guest runs on at the source. Else the source's cast of R4 starts all of it.
     """
     steps = _compensation(DESTINATION, failed)
     if not called:

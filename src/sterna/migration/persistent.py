@@ -20,8 +20,8 @@ class Turns:
     """The turns of one loop."""
 
     def __init__(self, ctx: Context, what: str, note: str = "", *, row: str = "M4") -> None:
-        """`note`: which of the family `Waiting` has the reason, journaled under `row` whenever its words change; ''
-        where it is of no interest."""
+        """`note`: which of the family `Waiting` has the reason, journaled under `row` whenever the reason changes;
+        '' to journal none."""
         self._ctx, self._what, self._note, self._row = ctx, what, note, row
         self._logged = ""
         self.reason = ""
@@ -29,7 +29,7 @@ class Turns:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """One turn. Nothing but a cancellation of the loop comes out of it. Whatever it was is logged once."""
+        """One turn. Only a cancellation of the loop is raised. Every other error is logged once."""
         self.reason = ""
         try:
             with no_leaks():
@@ -46,6 +46,6 @@ class Turns:
             write = log.error if bug else log.info
             write("tried again", what=self._what, why=why, migration=self._ctx.migration.id, exc_info=bug)
         if self._note:
-            with contextlib.suppress(SternaError):  # a full disk: said the next time
+            with contextlib.suppress(SternaError):  # a full disk: journaled the next time
                 waiting = Waiting(why=f"{self._what} is tried again: {why}")
                 self._ctx.note_change(waiting, self._note, row=self._row)

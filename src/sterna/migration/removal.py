@@ -1,7 +1,7 @@
 """Files are removed here, after F10 and in R7, and nowhere else: each is judged right before it goes.
 
-What cannot be proven to be this migration's own is kept, and said: a step never waits for a file, and for none of
-another VM either, whose file system does not answer.
+What cannot be proven to be this migration's own is kept, and reported. A step never waits for a file, nor for
+another VM's file whose file system does not answer.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ TRIES, PAUSE_S, PATIENCE_S = 4, 2.0, 60.0
 async def remove(
     ctx: Context, created: Created, identities: Mapping[str, str | None], *, made_here: bool = False
 ) -> Removed:
-    """Remove the files that are still the ones of `identities` and nobody else's, then empty directories.
+    """Remove the files that are still the ones of `identities` and not used elsewhere, then empty directories.
 
     `made_here`: this migration made those of `identities` anew, so the other host need not be asked about them.
-    Raises Unreachable or Unknown while somebody cannot be asked.
+    Raises Unreachable or Unknown while a host cannot be asked.
     """
     removed, kept = [], {}
     for path in created.files:
@@ -55,7 +55,7 @@ async def _is_missing(ctx: Context, path: str) -> bool:
 
 
 async def _patiently(ctx: Context, act: Callable[[], Awaitable[str]]) -> str:
-    """What `act` says; what stands in its way, once that has not gone away in a while."""
+    """The result of `act`; or its error, once that has lasted for a while."""
     why, began = "", ctx.clock.monotonic_ms()
     for tried in range(TRIES):
         if ctx.clock.monotonic_ms() - began > PATIENCE_S * 1000:
@@ -122,7 +122,7 @@ async def seen_there(ctx: Context, path: str) -> str:
 
 
 async def private_state(ctx: Context, vm: Vm, *, made_here: frozenset[str] | None = None) -> tuple[str, ...]:
-    """The kinds of state (`nvram`, `tpm`, `save`) of which this host's copy is proven to be nobody else's.
+    """The kinds of state (`nvram`, `tpm`, `save`) of which this host's copy is proven to be only its own.
 
     `made_here`: only paths that were not there before. Raises Unreachable or Unknown.
     """
@@ -141,7 +141,7 @@ async def _state_is_private(ctx: Context, state: StateFile, *, perhaps: bool) ->
 
 
 async def _against_state(ctx: Context, state: StateFile, perhaps: bool) -> str:
-    """Why it may be somebody else's; '' where it is proven to be nobody's. Raises as `seen_there`."""
+    """Why it may be in use elsewhere; '' where it is proven not to be. Raises as `seen_there`."""
     storage = ctx.host.storage
     if await storage.identity(state.path) is None:
         return "it is not there"

@@ -17,10 +17,10 @@ _UNKNOWN = "unknown"
 
 
 async def wait_report(ctx: Context, row: str, outcome: str) -> bool:
-    """Until the destination's report of `row` is in the journal; says what it waits for.
+    """Wait until the destination's report of `row` is in the journal; the status shows that.
 
     False where none will come: the destination is fenced, or it settled the migration as something else than
-    `outcome` while this host was thought dead.
+    `outcome` while this host was declared dead.
     """
     while not ctx.history.has(DestinationReport, row):
         if ctx.peer_fenced:

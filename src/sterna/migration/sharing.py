@@ -21,7 +21,7 @@ from sterna.ports.storage import Storage
 
 @contextmanager
 def silent_on(host: str) -> Iterator[None]:
-    """Inside, that host's files are looked at: one that does not answer is said with the host."""
+    """Inside, that host's files are looked at: an error about one names the host."""
     try:
         yield
     except StorageSilent as error:
@@ -51,7 +51,7 @@ class PeersFiles:
             answer = await unless_aborted(self._call(asked.method, asked.to_wire()))
         sight = untrusted.reply(asked, answer).sight
         if sight is None:
-            raise BadRequest(f"{self._host} did not say what it sees of {path}")
+            raise BadRequest(f"{self._host} did not answer what it sees of {path}")
         return sight
 
     async def digest(self, path: str) -> str | None:
@@ -78,10 +78,10 @@ async def decide_local(storage: Storage, there: Elsewhere, disks: tuple[Disk, ..
     """Each disk with `local` decided, and every file it stands on compared; what is in the way is in `against`.
 
     A token file is put for a moment beside what each path leads to. A destination that sees it shares the storage.
-    Where nothing can be written, a lock on the file stands for the token. A medium that nobody writes to may also
-    be a file of the same content on each host.
-    Raises Unreachable or Unknown if the destination cannot be asked, StorageSilent where a file does not answer,
-    Cancelled at an abort: it is heard before each file, and while the destination is asked.
+    Where nothing can be written, a lock on the file stands for the token. A read-only medium may also be a file of
+    the same content on each host. Raises Unreachable or Unknown if the destination cannot be asked, StorageSilent
+    where a file does not answer, Cancelled at an abort: it is checked before each file, and while the destination
+    is asked.
     """
     decided = []
     for disk in disks:
@@ -117,7 +117,7 @@ async def _decide(storage: Storage, there: Elsewhere, disk: Disk, path: str, tok
         fix = "convert it to an image with its data inside (qemu-img convert)"
         against.append(Refusal(code="disk-data-file", message=message, fix=fix))
     elif local and below:
-        base = not problems  # the destination says what speaks against it
+        base = not problems  # the destination reports what is against it
     elif problems:
         message = f"disk {disk.target}: {path} stands on {', '.join(problems)}"
         against.append(Refusal(code="disk-backing-file", message=message, fix=_FLATTEN))
@@ -132,7 +132,7 @@ async def _below(storage: Storage, there: Elsewhere, path: str, token: str) -> s
     try:
         proof, _ = await _prove(storage, there, path, token)
     except Permanent as error:
-        return f"{path}, of which nothing can be proven ({error.message})"
+        return f"{path}, which cannot be compared ({error.message})"
     return {
         Proof.SAME: "",
         Proof.APART: f"{path}, which is only on this host",

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def of_each(host: HostPorts, disks: Sequence[Disk], act: Callable[[Volumes, Disk], Awaitable[T]]) -> list[T]:
-    """What `act` says of each disk, in their order; side by side, so that the slowest of them is waited for only.
+    """The results of `act` for each disk, in their order; in parallel, so that it takes as long as the slowest.
 
     Raises what the first of them raises, once none goes on; Permanent, before any, where no adapter knows one.
     """

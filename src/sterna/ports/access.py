@@ -23,7 +23,7 @@ class Asked(Value):
     target: str
     """What it is about: a VM, a host, a migration, a token."""
     body: Data = {}
-    """What was asked for in the words of the API."""
+    """The request's body, as the API takes it."""
     user_id: str = ""
     project_id: str = ""
     """Of a user of Keystone, through the Compute API; '' elsewhere."""

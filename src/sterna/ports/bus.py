@@ -57,7 +57,7 @@ class Bus(Protocol):
 
     def request(self, subject: str, payload: bytes) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Send, and iterate over the replies while the context is open. Raises Unreachable on iteration, at once,
-        where nobody listens to the subject; on entering where the bus is away, nothing sent. A bus that goes away
+        where the subject has no subscriber; on entering where the bus is away, nothing sent. A bus that goes away
         later ends nothing by itself: replies may be lost, the caller's deadline decides."""
 
     def state(self) -> BusState:

@@ -25,22 +25,22 @@ class HostRecord(Value):
     """One host as the controller knows it."""
 
     facts: HostFacts
-    """As its last beacon that was stored said; `facts.host_uuid` is what the name is pinned to."""
+    """From its last stored beacon; `facts.host_uuid` is what the name is pinned to."""
     maintenance: bool = False
     maintenance_reason: str = ""
-    """What whoever put it into maintenance said."""
+    """Why it is in maintenance, as the operator wrote it."""
     seen_at: str
     """ISO 8601 UTC, the controller's clock, of the last beacon that was stored."""
     boot: str = ""
     """Of its agent."""
     dead_at: str = ""
-    """ISO 8601 UTC: an operator declared it dead and fenced; '' where nobody did."""
+    """ISO 8601 UTC: an operator declared it dead and fenced; '' where it was not."""
     back_at: str = ""
-    """ISO 8601 UTC: it was heard again after that."""
+    """ISO 8601 UTC: a beacon came again after that."""
     cursor: int = 0
     """Position in its journal up to which everything has been taken."""
     mark: str = ""
-    """What the entry at `cursor` looked like: a journal that says otherwise there is another journal."""
+    """A mark of the entry at `cursor`: a journal with another entry there is another journal."""
     generation: int = 0
     """How often this host's journal was found to be another one."""
 
@@ -51,7 +51,7 @@ class HostRecord(Value):
 
 
 class VmRecord(Value):
-    """One VM as last seen, and who moves it."""
+    """One VM as last seen, and the migration that holds it."""
 
     uuid: str
     name: str
@@ -69,7 +69,7 @@ class VmRecord(Value):
 
 
 class MigrationRecord(Value):
-    """One migration as the journals tell it."""
+    """One migration, from the journals."""
 
     number: int = 0
     """In order of arrival; what pages are made of."""
@@ -78,7 +78,7 @@ class MigrationRecord(Value):
     reason: str = ""
     """Why it is in this status; what is being waited for."""
     told: str = ""
-    """The reason as the status gave it: what `reason` says again when a trouble is over."""
+    """The reason that came with the status: `reason` returns to it when a problem is over."""
     error: Data | None = None
     """What turned it back, as errors cross the bus."""
     progress: Progress = Progress()
@@ -92,7 +92,7 @@ class MigrationRecord(Value):
     source_closed: bool = False
     destination_closed: bool = False
     written_off: bool = False
-    """It was ended without its source, which was declared dead: what that says of it later changes nothing."""
+    """It was ended without its source, which was declared dead: later entries of the source change nothing."""
 
     @property
     def id(self) -> str:
@@ -109,13 +109,13 @@ class EntryRecord(Value):
 
 
 class VmChange(Value):
-    """What an entry says of the VM itself: F8, or that its migration is completed."""
+    """The VM's state from an entry: F8, or the end of its migration."""
 
     host: str
     state: GuestState | None = None
     """None: as it is known."""
     holder: str = ""
-    """Only while this migration holds the VM; '': whoever does."""
+    """Only while this migration holds the VM; '': whichever does."""
 
 
 class Effect(Value):
@@ -140,7 +140,7 @@ class Batch(Value):
 
 
 def mark_of(entry: Entry) -> str:
-    """What tells an entry from another one at the same place of another journal."""
+    """Distinguishes an entry from one at the same place of another journal."""
     return f"{entry.seq}/{entry.boot}/{entry.mono_ms}"
 
 
@@ -166,7 +166,7 @@ class Fleet(AccessRecords, Protocol):
         """Raises NotFound."""
 
     async def save_host(self, facts: HostFacts, boot: str, at: str) -> HostRecord:
-        """Store what a beacon said; the first one pins the name. Raises Conflict on another host UUID."""
+        """Store a beacon; the first one pins the name. Raises Conflict on another host UUID."""
 
     async def set_maintenance(self, name: str, on: bool, reason: str = "") -> HostRecord:
         """Raises NotFound."""
@@ -191,7 +191,7 @@ class Fleet(AccessRecords, Protocol):
         """
 
     async def accepted(self, migration: Migration, at: str) -> MigrationRecord:
-        """The source said that it has accepted it, with this epoch. Raises NotFound."""
+        """The source has accepted it, with this epoch. Raises NotFound."""
 
     async def promise(self, migration_id: str) -> MigrationRecord | None:
         """The record that a repeated request is about to be answered with; None where there is none any more."""
@@ -204,11 +204,11 @@ class Fleet(AccessRecords, Protocol):
         """End a request that no agent accepted, keeping the record, and free its VM."""
 
     async def write_off(self, migration_id: str, status: Status, reason: str, at: str) -> None:
-        """End a migration whose source is dead and whose end no journal can tell, and free its VM. One that has
-        ended is left alone."""
+        """End a migration whose source is dead and whose end is in no remaining journal, and free its VM. One that
+        has ended is left alone."""
 
     async def explain(self, migration_id: str, reason: str, at: str) -> None:
-        """Say what is being waited for, of a request that is neither accepted nor ended."""
+        """Set the reason of a request that is neither accepted nor ended: what it waits for."""
 
     async def migration(self, migration_id: str) -> MigrationRecord:
         """Raises NotFound."""
@@ -226,7 +226,8 @@ class Fleet(AccessRecords, Protocol):
         """The host's journal is another one: read it from its beginning."""
 
     async def sampled(self, host: str, migration_id: str, sample: JobSample) -> MigrationRecord | None:
-        """Progress after one more look at the copy by `host`; None where it is no source of such a migration."""
+        """Progress after one more look at the copy by `host`; None where it is not the source of such a
+        migration."""
 
     async def entries(self, migration_id: str) -> list[Entry]:
         """Both hosts' entries of one migration."""

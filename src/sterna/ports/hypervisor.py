@@ -1,6 +1,6 @@
-"""The hypervisor of one host, in protocols of a few verbs each: who uses two verbs asks for these two, and a test's
-stand-in has no more. `Hypervisor` is all of them; one adapter implements it, in parts that are cut as `Inventory`,
-`Mover`, `Custodian` and `Devices` are.
+"""The hypervisor of one host, in protocols of a few verbs each: a function takes the protocol of the verbs that it
+uses, and so does its test's fake. `Hypervisor` is all of them; one adapter implements it, in parts that are cut as
+`Inventory`, `Mover`, `Custodian` and `Devices` are.
 
 All methods are safe to repeat. A VM that does not exist raises `NotFound`; a libvirtd that does not answer
 raises `Unreachable`; anything libvirt refuses raises `Permanent` with libvirt's own words.
@@ -26,7 +26,7 @@ class GuestEvent(Value):
     """`started-incoming`, `suspended-migrated`, `resumed-migrated`, `stopped-migrated`, `stopped`, `crashed`,
     `shutdown`, `iteration`, `job-completed`, `job-failed`, `defined`, `undefined`, `suspended`, `resumed`, and in
     post-copy `suspended-postcopy` (source), `resumed-postcopy` (destination), `postcopy-failed` (either).
-    `migration-device` (source) and `migration-completed` (either) are QEMU's own word on its stream."""
+    `migration-device` (source) and `migration-completed` (either) are QEMU's own events of its stream."""
     detail: str = ""
     iteration: int | None = None
     at_ms: float | None = None
@@ -37,7 +37,7 @@ class Host(Protocol):
     """The host itself. Reads only."""
 
     async def host(self) -> HostFacts:
-        """The host's facts; free memory is what the kernel says is available now."""
+        """The host's facts; free memory is what the kernel reports as available now."""
 
 
 class Descriptions(Protocol):
@@ -47,10 +47,8 @@ class Descriptions(Protocol):
         """Every domain libvirt knows, running or not."""
 
     async def vm(self, name_or_uuid: str) -> Vm:
-        """One VM from its LIVE definition (else the inactive one), sizes of its disks included. Of a path that it
-        names and whose file system does not answer just that is told.
-
-        Raises NotFound.
+        """One VM from its LIVE definition (else the inactive one), sizes of its disks included. A path whose file
+        system does not answer is marked as such. Raises NotFound.
         """
 
 
@@ -113,7 +111,7 @@ class Cpus(Protocol):
 
 
 class Renderings(Protocol):
-    """The definition a guest would have on another host, and what that host says of it. Reads only."""
+    """The definition a guest would have on another host, and that host's reasons against it. Reads only."""
 
     async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
         """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
@@ -156,17 +154,17 @@ class Inventory(
     Load,
     Protocol,
 ):
-    """All that changes nothing."""
+    """All methods that change nothing."""
 
 
 class Marking(Protocol):
-    """Before a copy: whose the guest is, and that only that one lets it run."""
+    """Before a copy: mark whose the guest is, and make sure that only its owner lets it run."""
 
     async def mark(self, uuid: str, migration_id: str, epoch: int) -> None:
         """Write Sterna's epoch into the domain's metadata, live and persistent. Not possible during a copy."""
 
     async def interlock(self, uuid: str, epoch: int) -> None:
-        """From the hand-over on nobody, libvirt included, can let this host's guest run again until
+        """From the hand-over on nothing, libvirt included, can let this host's guest run again until
         `release_interlock` or `resume`. Idempotent; not during a copy.
 
         Raises NotFound, Conflict on another epoch, Permanent where it has no QEMU or that cannot do it."""
@@ -183,7 +181,7 @@ class Copying(Protocol):
         """Statistics of the running copy; None where there is none. May block for over a second."""
 
     async def abort(self, uuid: str) -> None:
-        """Ask libvirt to give the running copy up. No job is no error."""
+        """Ask libvirt to abort the running copy. No job is not an error."""
 
     def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
         """Events of one guest on this host from now on, without loss while the context is open."""
@@ -193,7 +191,7 @@ class Tuning(Protocol):
     """What a copy may take, before it and while it runs."""
 
     async def set_max_downtime(self, uuid: str, ms: int) -> None:
-        """How long the guest may stand still at the switch-over: before a copy, and while it runs.
+        """How long the guest may be paused at the switch-over: before a copy, and while it runs.
 
         QEMU switches over once what is left can be sent within it. Raises NotFound, Permanent, Unreachable."""
 
@@ -244,7 +242,8 @@ class Ending(Protocol):
 
 
 class Release(Protocol):
-    """The source's guest, held while a migration decides, goes on or stands still. Callers as in `Ending`."""
+    """The source's guest, which is held while a migration decides, and then resumed or kept paused. Callers as in
+    `Ending`."""
 
     async def hold(self, uuid: str, epoch: int) -> None:
         """Stop the vCPUs of the source's old copy, which libvirt let run again though the guest ran on dhost.
@@ -271,8 +270,8 @@ class Definitions(Protocol):
     async def undefine(self, uuid: str, epoch: int | None, *, remove: tuple[str, ...] = ()) -> bool:
         """F10, R5: forget an INACTIVE domain. False where there is none.
 
-        Its NVRAM, TPM state and managed save stay, but for the kinds in `remove` (`nvram`, `tpm`, `save`):
-        those proven to be nobody else's. Raises Temporary while a managed save is in the way.
+        Its NVRAM, TPM state and managed save stay, but for the kinds in `remove` (`nvram`, `tpm`, `save`): those
+        proven to be only this host's. Raises Temporary while a managed save is in the way.
 
         Raises Conflict if it is active, or carries another epoch (None: any).
         """
@@ -285,10 +284,10 @@ class PostcopyDestination(Protocol):
     """The destination's half of a copy in post-copy."""
 
     async def open_recovery(self, uuid: str) -> None:
-        """Destination: be able to reach the incoming guest by `listen_again` later on, whatever dies meanwhile.
+        """Destination: be able to reach the incoming guest by `listen_again` later on, whatever dies until then.
 
-        Returns once that holds. To be called before its stream can break; without such a guest, or again, it is
-        nothing. Raises Unreachable while it does not hold."""
+        Returns once that holds. To be called before its stream can break. Idempotent; does nothing without such a
+        guest. Raises Unreachable while it does not hold."""
 
     async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
         """Destination, post-copy with a broken stream: wait for the source's half on `address`; the URI.
@@ -322,9 +321,9 @@ class Devices(Protocol):
     """Takes NICs from a running guest and gives them to it; its persistent definition stays."""
 
     async def detach_nic(self, uuid: str, nic: Nic) -> None:
-        """Before M1: take the NIC away; not there is not an error. Returns when the guest has let go of it.
+        """Before M1: take the NIC away; not there is not an error. Returns when the guest has released it.
 
-        Raises NotFound without such a running guest, Temporary while it does not let go, Permanent.
+        Raises NotFound without such a running guest, Temporary while it is not released, Permanent.
         """
 
     async def attach_nic(self, uuid: str, nic: Nic) -> None:

@@ -9,17 +9,18 @@ from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
 
 
 class JoinDesk(Protocol):
-    """Where hosts join and renew their certificates: the CA, or a way to it.
+    """Where hosts join and renew their certificates: the CA, or a client of it.
 
     Raises Conflict for a token or a certificate that cannot be used, BadRequest for a request that cannot be read,
     Temporary where the desk is away or busy.
     """
 
     async def ca(self) -> str:
-        """The CA's certificate, PEM. Nobody has proven yet that it is the right one."""
+        """The CA's certificate, PEM. It is not proven yet to be the right one."""
 
     async def join(self, request: JoinRequest, ca: str) -> JoinAnswer:
-        """The first certificate. `ca`: the one whose fingerprint was compared; the desk must prove to be its."""
+        """The first certificate. `ca`: the one whose fingerprint was compared; the server must have a certificate
+        of it."""
 
     async def renew(self, request: RenewalRequest, ca: str) -> JoinAnswer:
         """The next certificate, as `join`."""

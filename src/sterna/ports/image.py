@@ -1,4 +1,4 @@
-"""The image service: what a VM's image says about the hosts it may run on (protocol P7)."""
+"""The image service: what a VM's image demands of its hosts (protocol P7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network service: port bindings per host. The `native` provider has none and takes the XML's word."""
+"""The network service: port bindings per host. The `native` provider has none and uses the XML."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Network(Protocol):
 
     @property
     def service(self) -> str:
-        """Whom it asks: `neutron`; '' for nobody."""
+        """The service that it asks: `neutron`; '' for none."""
 
     async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
-        """What the service has against this move: ports it does not know or has elsewhere, nobody on the
-        destination who could take them. Changes nothing."""
+        """The service's reasons against this move: ports it does not know or has elsewhere, no agent on the
+        destination that could take them. Changes nothing."""
 
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3, on the source: an INACTIVE binding for the destination, and the ports say where they go.
@@ -36,7 +36,8 @@ class Network(Protocol):
         """At the switch-over: the destination's bindings are the ACTIVE ones; the source's stay until F7."""
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
-        """F7: the ports are the destination's, other hosts' bindings are gone, nothing says that they migrate."""
+        """F7: the ports are the destination's, other hosts' bindings are gone, and they are not marked as
+        migrating."""
 
     async def give_back(self, vm: Vm, source: str, destination: str) -> bool:
         """R6, first: the source's bindings are the ACTIVE ones again, if the destination's were activated early.
@@ -48,4 +49,4 @@ class Network(Protocol):
         """R6: as before `prepare`. An ACTIVE binding is never deleted: it is given back first."""
 
     async def wired(self, vm: Vm, host: str) -> bool:
-        """Does the service say that every port is wired on `host`? True where there is no service to ask."""
+        """Does the service report every port as wired on `host`? True where there is no service to ask."""

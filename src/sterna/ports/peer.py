@@ -1,4 +1,4 @@
-"""The other agent, and anyone who listens: what a migration may say to the rest of the world."""
+"""Messages of a migration: calls and casts to the other agent, and hints to all who listen."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Peer(Protocol):
     """The other side of one migration. Every message carries its id and epoch."""
 
     async def call(self, method: str, params: Data) -> Data:
-        """Ask and wait. Raises Undelivered if it reached nobody, Unknown if the answer was lost, or the
-        error the other side raised."""
+        """Ask and wait. Raises Undelivered if it did not arrive, Unknown if the answer was lost, or the error the
+        other side raised."""
 
     def cast(self, method: str, params: Data, *, key: str) -> None:
         """Journaled in the outbox at once, delivered when the other side is there. The same `key` of the same
@@ -20,7 +20,7 @@ class Peer(Protocol):
 
 
 class Hints(Protocol):
-    """Fire-and-forget news for whoever listens; never the record of anything."""
+    """Fire-and-forget messages; what they say can be read elsewhere as well."""
 
     async def announce(self, topic: str, data: Data) -> None:
-        """Send; failure is nobody's concern."""
+        """Send; a failure is ignored."""

@@ -12,9 +12,9 @@ class StreamProbe(Protocol):
 
     async def expect(self, needed: int = 1, promise_to: str = "") -> int:
         """Destination: take one connection, for some seconds, on a free port of libvirt's range; 0 where that
-        cannot be tried here. `promise_to`: for some seconds nobody else is promised the ports of this migration.
+        cannot be tried here. `promise_to`: for some seconds the ports of this migration are promised to no other.
         Raises Temporary while fewer than `needed` ports of the range are free, Permanent where this host's own
-        address is a name that nobody knows."""
+        address is a name that cannot be resolved."""
 
     async def knock(self, address: str, port: int) -> Refusal | None:
         """Source: connect to a host that expects it; None where that succeeds."""

@@ -29,7 +29,7 @@ class Keep(Value):
     migrations: int = 1_000
     """About 40 entries and 20 kB each on one host; a copy that goes on for long has more."""
     casts: int = 5_000
-    """A sender has at most one cast whose acknowledgement it may have missed, its last: enough for the repeats of
+    """Number of handled casts kept for deduplication. A sender has at most one unacknowledged cast, so this covers
     5,000 hosts. An older repeat finds its migration closed, or its epoch stale, and does nothing."""
 
 
@@ -65,7 +65,7 @@ class Journal(Protocol):
         `seq` is 0 until then. Not for RELEASED and CLOSED."""
 
     def flush(self) -> Entry | None:
-        """Make durable what was written lazily; the last of it, None where there was nothing."""
+        """Make durable what was written lazily; the last entry of it, None where there was none."""
 
     def get(self, migration_id: str) -> tuple[Migration, Role] | None:
         """The migration as accepted, None if this host never accepted it."""
@@ -89,7 +89,7 @@ class Journal(Protocol):
         """The newest epoch of this VM that this host has seen; 0 where it has seen none."""
 
     def prune(self, read_to: int, *, spare: str, keep: Keep = KEEP) -> int:
-        """Forget what nobody needs any more; how many migrations that were.
+        """Forget what is not needed any more; how many migrations that were.
 
         Of closed migrations beyond the newest `keep.migrations`: those whose every entry has a seq below `read_to`
         (the controller has it), whose casts have all been delivered, and that have no note named `spare`. Of

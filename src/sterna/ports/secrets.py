@@ -21,7 +21,7 @@ class Keyring(Protocol):
 
     async def make_secret(self, secret: Secret, value: bytes) -> None:
         """Define it, marked as made by Sterna (`made_for`, `made_by`), and give it its value. One that has a value
-        here is left as it is. Raises Conflict where it is here without one, made by somebody else."""
+        here is left as it is. Raises Conflict where it is here without one, not made by Sterna."""
 
     async def remove_secret(self, uuid: str, vm_uuid: str, migration_id: str | None = None) -> bool:
         """Undefine it if Sterna made it here for this VM (and by this migration, where one is named) and no domain

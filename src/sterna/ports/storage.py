@@ -82,7 +82,7 @@ class Storage(TokenBroom, Protocol):
         """Remove it; missing is not an error."""
 
     async def tokens(self, path: str) -> tuple[str, ...]:
-        """The tokens beside `path`, whoever left them. A missing folder holds none."""
+        """The tokens beside `path`, of any host. A missing folder holds none."""
 
     async def owner_of(self, path: str) -> FileOwner | None:
         """Who a disk's file belongs to on this host, for its copy; None where it cannot be seen."""
@@ -95,13 +95,13 @@ class Storage(TokenBroom, Protocol):
         `against`."""
 
     async def identity(self, path: str) -> str | None:
-        """What tells this very file from a later one of its name; None where there is nothing."""
+        """Distinguishes this file from a later one of the same name; None where there is no file."""
 
     async def used_by(
         self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False, perhaps: bool = False
     ) -> dict[str, tuple[str, ...]]:
-        """Those of `files` that somebody of `claims` needs, under whatever name and anywhere in a chain: by whom,
-        in words. With `locks`, also those on which a process of this host holds a lock.
+        """Those of `files` that one of `claims` needs, under whatever name and anywhere in a chain: by whom, in
+        words. With `locks`, also those on which a process of this host holds a lock.
 
         A claim that does not answer (a dead file system) holds up nothing. It counts where it lies on the file's
         own file system; with `perhaps`, as right before a removal, wherever it may lead there as far as is known.

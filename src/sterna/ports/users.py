@@ -8,7 +8,7 @@ from sterna.domain.model import Value
 
 
 class Visitor(Value):
-    """Whom a token of such a service stands for."""
+    """The user of a token of such a service."""
 
     name: str
     """`USER@DOMAIN`."""

@@ -49,8 +49,9 @@ class Vif(Protocol):
         made ahead: is the device there and up?"""
 
     async def announce(self, nic: Nic) -> None:
-        """The guest of this port runs here now: tell the network, as the guest would, so that its switches send
-        its frames here. May be repeated. Raises NotFound where there is no such port on that bridge."""
+        """The guest of this port runs here now: announce it to the network, as the guest would, so that its
+        switches send its frames here. May be repeated. Raises NotFound where there is no such port on that
+        bridge."""
 
     async def unplug(self, nic: Nic, *, for_good: bool = True) -> bool:
         """R6, F4: take `nic.device` out of `nic.bridge` and delete it, with all that its plug type put between the
@@ -65,5 +66,5 @@ class Vif(Protocol):
         external_ids, VLAN and MTU. False where the device is gone. The same port already there is not an error."""
 
     async def made_ahead(self) -> list[Nic]:
-        """The ports of this host that `plug` made, whoever's VM they are for (`external_ids` has vm-uuid). Without
-        `device`: the tap itself is gone."""
+        """The ports of this host that `plug` made, for any VM (`external_ids` has vm-uuid). Without `device`: the
+        tap itself is gone."""

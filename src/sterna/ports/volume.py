@@ -20,8 +20,8 @@ class Volumes(Protocol):
         """Why this host could not be given the volume. Changes nothing."""
 
     async def admitted(self, disk: Disk) -> bool:
-        """Does the volume service admit this host now? False where there is nobody to admit, or no such volume.
-        Raises Unreachable where the service is away."""
+        """Does the volume service admit this host now? False where the service has no admissions, or no such
+        volume. Raises Unreachable where the service is away."""
 
     async def attach(self, disk: Disk) -> Disk:
         """P4: admit this host (its connector) at the volume service; the disk as this host must reach it."""

@@ -1,4 +1,4 @@
-"""The calling side: calls with a deadline that heartbeats extend, and hints that nobody waits for."""
+"""The calling side: calls with a deadline that heartbeats extend, and hints without an answer."""
 
 from __future__ import annotations
 
@@ -57,10 +57,9 @@ class RpcClient:
     ) -> Data:
         """Have the agent of host `to` run `method`, and wait for its result.
 
-        Raises the remote error as its own class; Undelivered where the call reached nobody (nobody listens, or
-        the bus is away); Unknown where it was or may have been, and its answer did not come: nothing at all
-        heard for `silence_s` seconds, or no result after `total_s` although it says that it works (None: as long
-        as heartbeats come);
+        Raises the remote error as its own class; Undelivered where the call did not arrive (no subscriber, or the
+        bus is away); Unknown where it did or may have, and its answer did not come: nothing received for
+        `silence_s` seconds, or no result after `total_s` in spite of heartbeats (None: as long as heartbeats come);
         BadRequest where the call is too large or not plain JSON.
         """
         request = Request.build(
@@ -87,7 +86,7 @@ class RpcClient:
         return reply.data
 
     async def announce(self, topic: str, data: Data) -> None:
-        """Send a hint to whoever listens to `topic`. A failure is logged, never raised."""
+        """Send a hint to all who subscribe to `topic`. A failure is logged, never raised."""
         try:
             await self._bus.publish(event_subject(topic), encode(Event(sender=self.host_name, data=data)))
         except Unreachable as e:  # the bus logs its own loss, once; a host's beacon would repeat it every second
@@ -131,9 +130,9 @@ class RpcClient:
                 reply = self._read(payload, to, method)
             except TimeoutError:
                 why = (
-                    f"nothing heard for {silence_s:g} s, it hangs or is cut off"
+                    f"nothing received for {silence_s:g} s, it hangs or is cut off"
                     if patience_s == silence_s
-                    else f"no result after {total_s:g} s, though its agent lives and says that it works on it"
+                    else f"no result after {total_s:g} s, though its agent sends heartbeats for it"
                 )
                 raise Unknown(f"{what}: {why}; whether it was done is not known") from None
             if reply.kind != "heartbeat":

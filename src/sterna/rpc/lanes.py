@@ -1,7 +1,7 @@
 """Casts in order of arrival within one migration, migrations side by side, each tried until it is done.
 
-One that can never be done is set aside: it stays in the inbox, is tried again in the agent's next life, and stops
-nobody behind it.
+A cast that can never be done is set aside: it stays in the inbox, is tried again when the agent is restarted, and
+does not block those behind it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _LONGEST_S = 10.0
 """Longest pause between two tries of a cast whose handler fails."""
 
 _MOST_TRIES = 20
-"""So often, some two minutes, is tried what fails by a mistake in this program or against what the journal says.
-What waits for something (Temporary, Unknown, a libvirt that refuses) is tried for as long as it takes."""
+"""Tries, over some two minutes, of a cast that fails by a bug or contradicts the journal. A cast that waits for
+something (Temporary, Unknown, a libvirt that refuses) is tried for as long as it takes."""
 
 _log = structlog.get_logger()
 

@@ -1,7 +1,8 @@
 """Casts on their way out: in the journal first, sent again and again until the receiver has journaled them.
 
-One courier per receiver, so that a dead host delays only its own casts, and each receiver gets them in order. One
-that its receiver refuses stops nobody behind it: it is kept, and sent again when either agent has been restarted.
+One courier per receiver, so that a dead host delays only its own casts, and each receiver gets them in order. A
+cast that its receiver refuses does not block those behind it: it is kept, and sent again when either agent has been
+restarted.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _FIRST_S = 0.2
 _LONGEST_S = 5.0
 """Longest pause between two tries: so long may a cast wait after its receiver has come back."""
 _ACK_S = 5.0
-"""A receiver that takes a cast and says nothing for this long is asked again."""
+"""A cast that its receiver does not answer for this long is sent again."""
 
 _log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""A host says again and again that it is there. Only a hint: who must know asks with a call."""
+"""Beacons: a host reports regularly that it is there. Only hints: to be certain, make a call."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Beacon:
                     await self._client.announce(self._topic, await self._facts())
                 last_error = ""
             except Exception as e:
-                if str(e) != last_error:  # said once, not every second for as long as libvirtd is away
+                if str(e) != last_error:  # logged once, not every second for as long as libvirtd is away
                     bug = not isinstance(e, SternaError)
                     _log.warning("this host looks down", topic=self._topic, why=str(e), exc_info=bug)
                 last_error = str(e)

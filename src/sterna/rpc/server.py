@@ -176,7 +176,7 @@ class RpcServer:
         try:
             payload = encode(reply)
         except BadRequest as e:
-            reply = Reply.of_error(reply.id, Permanent(f"the answer of {self._host_name} is no good: {e.message}"))
+            reply = Reply.of_error(reply.id, Permanent(f"{self._host_name} cannot encode its answer: {e.message}"))
             payload = encode(reply)
         for _ in range(_REPLY_TRIES):
             try:

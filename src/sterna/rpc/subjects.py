@@ -1,7 +1,7 @@
 """Names on the bus. One host name is one token of a subject, dots and all, so that `*` matches one host.
 
-Whoever sends is named in the subject: the server of the bus lets nobody send in another's name
-(`domain/trust/bus_rights.py`), and what arrives is compared with it.
+The sender is named in the subject: nats-server refuses messages in another's name (`domain/trust/bus_rights.py`),
+and a received message is compared with it.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def sender_in(subject: str) -> str:
 
 
 def check_sender(subject: str, claimed: str) -> None:
-    """Raises BadRequest where a message says that it is from somebody else than its subject does."""
+    """Raises BadRequest where a message and its subject name different senders."""
     sender = sender_in(subject)
     if sender != claimed:
         raise BadRequest(
             f"the message says that it is from {claimed!r}, and its subject says {sender or 'nobody'!r}",
-            fix="see who sends in another's name; or upgrade the older of the two processes",
+            fix="find out who sends in another's name; or upgrade the older of the two processes",
         )
 
 
@@ -72,5 +72,5 @@ def topic_of(subject: str) -> str:
 
 
 def host_topic(host: str) -> str:
-    """The topic on which a host says it is there; all of them: `host.*`."""
+    """The topic of a host's beacons; those of all hosts: `host.*`."""
     return f"host.{token(host)}"

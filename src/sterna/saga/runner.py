@@ -70,9 +70,9 @@ class Runner:
     async def drive(self, flow: Flow[C], ctx: C) -> None:
         """Take the flow to its end: all steps done, or all compensated. Returns only then.
 
-        Before the pivot an error turns the flow back; after it, and in compensation, steps are retried for
-        as long as it takes. A journal that cannot be written (a full disk) is waited for as well. Cancelling the
-        task (an agent that stops) leaves the journal as it is.
+        Before the pivot an error starts the compensation; after it, and in compensation, steps are retried for as
+        long as it takes. A journal that cannot be written (a full disk) is waited for as well. Cancelling the task
+        (an agent that stops) leaves the journal as it is.
         """
         while flow.remaining(ctx.history):
             if ctx.history.turned is None:
@@ -102,8 +102,8 @@ class Runner:
     async def run(self, steps: Sequence[type[Step[C, Any, Any]]], ctx: C, *, forever: bool = False) -> None:
         """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`.
 
-        A step's outcome is on disk before the next one acts, in one write with that one's intent: a disk's fsync is
-        most of what a step costs. What reads only has its intent there as well.
+        The outcome of a step and the intent of the next are committed in one transaction before that one acts,
+        because fsync dominates the cost of a step. The intent of a read-only step is committed as well.
         """
         for step in steps:
             if step.name in ctx.history.results:
@@ -135,9 +135,9 @@ class Runner:
             failing_ms = now_ms if failing_ms is None else failing_ms  # what went well before took its time
             waited_s = (now_ms - failing_ms) / 1000
             final = not forever and (isinstance(error, Permanent) or waited_s >= step.patience_s)
-            if final or error.message != last_error:  # said once, not every ten seconds for a week
+            if final or error.message != last_error:  # logged once, not every ten seconds for a week
                 fact = Failed(error=Failure.of(error), final=final).to_data()
-                with contextlib.suppress(SternaError):  # a full disk, perhaps what failed the step: said next time
+                with contextlib.suppress(SternaError):  # a full disk: written the next time
                     ctx.write(Kind.FAILED, row=step.row, name=step.name, data=fact)
                     last_error = error.message
             if final:

@@ -75,7 +75,7 @@ async def test_it_is_over_when_the_guest_has_let_go(lets_go_at: int) -> None:
 
 async def test_a_guest_that_does_not_let_go_is_said_with_what_would_help() -> None:
     guest = Guest(NEVER)
-    with pytest.raises(Temporary, match=f"does not let go of NIC {MAC}") as caught:
+    with pytest.raises(Temporary, match=f"does not release NIC {MAC}") as caught:
         await asyncio.wait_for(Host(guest).detach_nic("u", NIC), 10)
     assert "hot-plug" in caught.value.fix
     assert guest.looks > 2
@@ -83,7 +83,7 @@ async def test_a_guest_that_does_not_let_go_is_said_with_what_would_help() -> No
 
 
 async def test_the_clock_counts_and_not_the_looks_one_of_which_may_hang() -> None:
-    with pytest.raises(Temporary, match="does not let go"):
+    with pytest.raises(Temporary, match="does not release"):
         await asyncio.wait_for(Host(Guest(NEVER), hangs=3).detach_nic("u", NIC), 10)
 
 

@@ -154,7 +154,7 @@ WRONG: dict[str, Callable[[SimpleNamespace], None]] = {
     "another key": lambda w: w.own.accept(w.others, "host1", w.fingerprint, w.now),
     "not signed by that CA": lambda w: w.own.accept(w.strangers, "host1", w.fingerprint, w.now),
     "no certificate": lambda w: w.own.accept(w.nothing, "host1", w.fingerprint, w.now),
-    "waits for no certificate": lambda w: w.empty.accept(w.answer, "host1", w.fingerprint, w.now),
+    "no request that waits": lambda w: w.empty.accept(w.answer, "host1", w.fingerprint, w.now),
 }
 
 

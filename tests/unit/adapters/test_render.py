@@ -149,7 +149,7 @@ def test_a_copied_disk_may_get_another_path_and_loses_its_recorded_chain() -> No
 def test_a_plan_that_does_not_fit_the_vm_is_refused() -> None:
     xml = read("booted")
     plan = plan_for(xml)
-    with pytest.raises(Permanent, match="nothing of NIC"):
+    with pytest.raises(Permanent, match="no entry for NIC"):
         render_live(xml, plan.model_copy(update={"nics": ()}))
     stray = DestinationNic(mac="52:54:00:00:00:01", device="t", bridge="b", port_id="p")
     with pytest.raises(Permanent, match="does not have"):

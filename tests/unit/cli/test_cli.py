@@ -106,18 +106,18 @@ def test_a_dead_host(sterna, fleet: Served, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_audit(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
-    assert sterna("audit").stdout == "nothing is left over\n"
+    assert sterna("audit").stdout == "no leftovers\n"
     why = "made ahead of a guest that has no QEMU here"
     tap = {"kind": "tap", "host": "b", "subject": "tap1", "why": why, "safety": "safe", "repair": "delete it"}
     fleet.b.leftovers = [tap]
     found = sterna("audit", code=9).stdout
     assert f"b: tap tap1: {why}\n" in found and "--repair would: delete it" in found
     assert document(sterna("audit", "--json", code=9))["clean"] is False
-    assert sterna("audit", "--host", "a").stdout == "nothing is left over\n"
+    assert sterna("audit", "--host", "a").stdout == "no leftovers\n"
     sterna("audit", "--host", "z", code=5)
     done = sterna("audit", "--repair").stdout
-    assert f"b: tap tap1: {why} -> done" in done and "nothing is left over" in done
-    assert sterna("audit").stdout == "nothing is left over\n"
+    assert f"b: tap tap1: {why} -> done" in done and "no leftovers" in done
+    assert sterna("audit").stdout == "no leftovers\n"
 
 
 @pytest.mark.parametrize(("asked", "code"), [([], 6), (["--host", "a"], 6), (["--host", "b"], 0)])

@@ -267,7 +267,7 @@ async def test_a_migration_that_was_accepted_stays_one_where_the_database_cannot
 async def test_answers_that_stay_lost_leave_an_open_request_that_the_journal_decides(world: World) -> None:
     world.bus.faults["start_migration"] = [Unknown("lost")] * 9
     record, _ = await world.controller.migrate(request())
-    assert "waiting to hear" in record.reason
+    assert "to confirm that" in record.reason
     await world.pull()
     assert (await world.fleet.migration(ID)).accepted
 
@@ -323,7 +323,7 @@ async def test_a_source_that_was_never_reached_leaves_nothing(world: World) -> N
 
 
 async def test_a_source_that_falls_silent_during_the_check_is_a_reason(world: World) -> None:
-    world.bus.faults["check_migration"] = [Unknown("nothing heard for 15 s")] * 3
+    world.bus.faults["check_migration"] = [Unknown("nothing received for 15 s")] * 3
     assert "source-down" in [r.code for r in await refusals(world, request(to=None))]
 
 

@@ -73,8 +73,8 @@ async def test_the_reason_says_what_is_tried_again_or_waited_for_while_it_is(wor
 
     world.a.write(told().accepted().status("preparing", "preparing b").intent("P3"))
     assert await reason() == "preparing b"
-    world.a.write(told().failed("P3", Unknown("b: nothing heard for 5 s, it hangs or is cut off"), final=False))
-    assert await reason() == "P3 is tried again: b: nothing heard for 5 s, it hangs or is cut off"
+    world.a.write(told().failed("P3", Unknown("b: nothing received for 5 s, it hangs or is cut off"), final=False))
+    assert await reason() == "P3 is tried again: b: nothing received for 5 s, it hangs or is cut off"
     world.a.write(told().done("P3"))
     assert await reason() == "preparing b"
     waiting = {"why": "waiting for b to report F9"}

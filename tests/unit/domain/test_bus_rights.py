@@ -86,7 +86,7 @@ def test_where_it_listens(given: str, found: str) -> None:
 
 @pytest.mark.parametrize("given", ["", ":4222", "10.0.0.1:0", "10.0.0.1:65536", "a b", "10.0.0.1:x"])
 def test_where_it_cannot_listen(given: str) -> None:
-    with pytest.raises(BadRequest, match="no address to listen on"):
+    with pytest.raises(BadRequest, match="not an address to listen on"):
         listening_at(given)
 
 

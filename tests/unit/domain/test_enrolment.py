@@ -176,7 +176,7 @@ def test_what_is_not_renewed(why: str) -> None:
         serial = "9"
     with pytest.raises(SternaError, match=why) as caught:
         renewable(register, serial, now)
-    assert "join anew" in caught.value.fix
+    assert "join again" in caught.value.fix
 
 
 def test_expired_certificates_are_forgotten() -> None:

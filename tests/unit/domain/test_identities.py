@@ -66,7 +66,7 @@ def test_a_host_called_controller_is_no_controller() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.BUS, Kind.OPERATOR])
 def test_who_is_no_client_of_the_bus_has_no_name_there(kind: Kind) -> None:
-    with pytest.raises(BadRequest, match="no client of the bus"):
+    with pytest.raises(BadRequest, match="not a client of the bus"):
         _ = identity(kind, "a").bus_token
 
 

@@ -76,7 +76,7 @@ def test_where_it_listens_is_a_name_where_it_is_an_address(
 def test_a_removed_controller_does_not_enrol_itself(authority: Authority, tmp_path: Path) -> None:
     controller(authority, tmp_path / "c1", "10.0.0.1")
     authority.remove(C1)
-    with pytest.raises(BadRequest, match="no certificate in force") as caught:
+    with pytest.raises(BadRequest, match="not a valid certificate") as caught:
         authority_of(settings(tmp_path, "10.0.0.9:8774"))
     assert "sterna ca issue controller c1" in caught.value.fix
     member = authority.register().find(C1)
@@ -87,7 +87,7 @@ def test_a_controller_of_another_ca(authority: Authority, tmp_path: Path) -> Non
     stranger = Authority.make(tmp_path / "stranger", ["sterna"])
     controller(stranger, tmp_path / "c1")
     controller(authority, tmp_path / "another")
-    with pytest.raises(BadRequest, match="no certificate in force of the CA in"):
+    with pytest.raises(BadRequest, match="not a valid certificate of the CA in"):
         authority_of(settings(tmp_path))
 
 

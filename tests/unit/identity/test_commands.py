@@ -238,7 +238,7 @@ def test_a_controller_with_a_hosts_certificate_does_not_start(ca: Run, tmp_path:
     by_files(ca, "host1", tmp_path / "host1")
     file = tmp_path / "controller.toml"
     file.write_text(f'[identity]\nenrol = "sterna"\nfolder = "{tmp_path / "host1"}"\n')
-    with pytest.raises(BadRequest, match="no certificate of a controller") as caught:
+    with pytest.raises(BadRequest, match="not a certificate of a controller") as caught:
         run_controller(file)
     assert "sterna ca issue controller" in caught.value.fix
 

@@ -44,7 +44,7 @@ class Part:
 
 
 class Unreadable(Exception):
-    """The header is not what the format demands, or may not be read: nobody knows what the image stands on."""
+    """The header is not valid for the format, or may not be read: what the image stands on is unknown."""
 
 
 def parts_of(path: str, form: str | None) -> Iterator[Part]:

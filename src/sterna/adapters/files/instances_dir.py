@@ -50,19 +50,19 @@ class InstancesDir:
         return Created(directories=tuple(missing), files=tuple(files))
 
     def make_directory(self, directory: str) -> None:
-        """One that is there already is taken. Raises Conflict for what is no directory, Permanent."""
+        """One that is there already is taken. Raises Conflict for what is not a directory, Permanent."""
         path = self.inside(directory)
         try:
             path.mkdir(mode=0o755)
             path.chmod(0o755)  # QEMU must enter it, and this process's umask is its own affair
         except FileExistsError:
             if not path.is_dir() or path.is_symlink():
-                raise Conflict(f"{path} exists and is no directory") from None
+                raise Conflict(f"{path} exists and is not a directory") from None
         except OSError as error:
             raise Permanent(f"cannot make {path}: {error.strerror}") from error
 
     def remove_file(self, wanted: str) -> None:
-        """Idempotent. Raises Permanent for what is no regular file, or cannot be removed."""
+        """Idempotent. Raises Permanent for what is not a regular file, or cannot be removed."""
         path = self.inside(wanted)
         with self.parent(path) as parent:
             if parent is None:
@@ -83,7 +83,7 @@ class InstancesDir:
         with self.parent(path) as parent:
             if parent is None:
                 return
-            # Missing is not an error; not empty means that somebody else keeps something there.
+            # Missing is not an error. A directory that is not empty is in use by something else.
             with contextlib.suppress(FileNotFoundError, OSError):
                 os.rmdir(path.name, dir_fd=parent)
 

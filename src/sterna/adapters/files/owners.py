@@ -1,6 +1,6 @@
 """Who a disk's file belongs to: read on the source, given to the copy on the destination (protocol P8).
 
-QEMU may run as a user of its own, and libvirt may be told to leave owners alone (`dynamic_ownership = 0`).
+QEMU may run as a user of its own, and libvirt may be set not to change owners (`dynamic_ownership = 0`).
 
 Names are asked of the host's user database, which may be a server's (sssd, LDAP): in threads of its own, so that a
 server that hangs is not taken for the file system.

@@ -57,7 +57,7 @@ class Claimed:
 
 
 def _thing(claim: Claim) -> _Thing:
-    """What tells one look from another: several domains may name the same file."""
+    """Distinguishes one look from another: several domains may name the same file."""
     return claim.path, claim.image, claim.format
 
 

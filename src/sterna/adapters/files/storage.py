@@ -40,7 +40,7 @@ _PIECE_S = 30.0
 _DROP_S = 5.0
 """A token that stays is swept later (agent/tokens.py)."""
 _GIVE_UP_S = 5.0
-"""To give up a lock takes one answer of the server. Nobody needs to wait for it."""
+"""Releasing a lock takes one answer of the server. No caller needs to wait for it."""
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +159,7 @@ class FileStorage:
                     await over.wait()
 
     async def digest(self, path: str) -> str | None:
-        """What tells a file's content from any other; None where it cannot be read."""
+        """A digest of the file's content; None where it cannot be read."""
         with _words("cannot read", path):
             return await on_disk(lambda: media.digest(path), path, limit_s=_DIGEST_S)
 
@@ -206,7 +206,7 @@ class FileStorage:
         return await _look(lambda: usage.examine(disk), disk.path or "/", *disk.chain)
 
     async def identity(self, path: str) -> str | None:
-        """What tells this very file from a later one of its name; None where there is nothing."""
+        """Distinguishes this file from a later one of the same name; None where there is no file."""
         return await _look(lambda: usage.identity_of(path), path)
 
     async def used_by(
@@ -294,12 +294,12 @@ def _make_empty(path: Path) -> None:
 
 
 def _give_up(lock: hold.Lock, tell: Callable[[], object]) -> None:
-    """In a thread of its own. What goes wrong here is not the business of who held the lock."""
+    """In a thread of its own. A failure here is logged, and not raised to the caller."""
     try:
         lock.give_up()
     except OSError as error:
-        log.warning("the file system did not take a lock back", path=lock.path, error=str(error))
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        log.warning("the file system did not release a lock", path=lock.path, error=str(error))
+    with contextlib.suppress(RuntimeError):  # the event loop is closed: no caller waits any more
         tell()
 
 

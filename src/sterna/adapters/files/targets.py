@@ -15,7 +15,7 @@ from sterna.domain.model import Disk, DiskKind, Refusal
 _MARGIN = 0.1
 """A copy may take a little more than its source: qcow2 tables, other block size, writes during the copy."""
 _RESERVE_BYTES = 64 << 20
-"""Left free beyond the copies, for the host's own sake."""
+"""Left free beyond the copies, for the host itself."""
 FORMATS = ("raw", "qcow2")
 _BASE_FIX = "see its path, its owner and its mode on the destination"
 
@@ -68,7 +68,7 @@ def room(folder: InstancesDir, disks: tuple[Disk, ...]) -> list[Refusal]:
         return [Refusal(code="instances-dir", message=message, fix="create the instances directory")]
     if not os.access(folder.root, os.W_OK):
         message = f"{folder.root} cannot be written"
-        return [Refusal(code="instances-dir", message=message, fix="see to its owner and mode")]
+        return [Refusal(code="instances-dir", message=message, fix="correct its owner and mode")]
     if free >= needed:
         return []
     message = f"the copies of local disks need {needed} bytes in {folder.root}, {free} are free"

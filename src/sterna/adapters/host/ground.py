@@ -138,7 +138,7 @@ def network_of(address: str) -> str:
 
 
 def reaches(address: str, port: int) -> bool:
-    """Is there somebody? On this host itself the kernel's table says so, and nobody is disturbed."""
+    """Does a program listen there? On this host itself the kernel's table shows it, without a connection."""
     try:
         with socket.create_connection((address.strip("[]") or "localhost", port), timeout=_CONNECT_S):
             return True

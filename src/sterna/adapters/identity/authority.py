@@ -1,7 +1,7 @@
 """A CA in a folder: key, certificate, the register of who is enrolled, and the list of revoked certificates.
 
 Changes are made one at a time, by whoever holds the folder's lock. The register is written before a certificate
-leaves the CA: one that nobody knows of could not be revoked.
+leaves the CA: an unregistered one could not be revoked.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Authority:
                 f"{folder}: the key is not that of the certificate", fix="restore both from one backup"
             )
         if clock() >= certificate.not_valid_after_utc:
-            raise BadRequest(f"the CA in {folder} has expired", fix="make a new one; every host joins anew")
+            raise BadRequest(f"the CA in {folder} has expired", fix="make a new one; every host has to join again")
         return cls(folder, key, certificate, clock)
 
     @property
@@ -217,7 +217,7 @@ class Authority:
 def _refuse_another(folder: Path) -> None:
     """Raises Conflict where there is a CA, or a part of one."""
     if (folder / KEY).exists():
-        fix = "use it, or name another folder; a new CA means that every host joins anew"
+        fix = "use it, or name another folder; with a new CA every host has to join again"
         raise Conflict(f"there is a CA in {folder} already", fix=fix)
     if (folder / CERTIFICATE).exists():
         fix = f"restore {KEY}, or remove {folder} where `sterna ca init` was interrupted"
@@ -231,5 +231,5 @@ def _found(register: Register, who: Identity) -> Member:
 
 
 def _hash(secret: str) -> str:
-    """Of 128 random bits: nobody guesses them, so that a slow hash gains nothing."""
+    """Of 128 random bits: they cannot be guessed, so a slow hash gains nothing."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -28,7 +28,7 @@ T = TypeVar("T")
 _LIMIT_S = 20.0
 """Of one question: the CA's folder is on a local disk."""
 MOST_WAITING = 32
-"""Questions at a time. Each takes milliseconds, one after the other, and anybody may ask."""
+"""Requests at a time. Each takes milliseconds, they are handled one by one, and unknown hosts may send them."""
 _BUSY = "the CA is busy: too many ask at once"
 
 
@@ -59,8 +59,8 @@ class LocalDesk:
         )
 
     async def _asked(self, look: Callable[[], object], act: Callable[[], Signed]) -> JoinAnswer:
-        """`look` raises what is wrong with the question. What `act` raises besides Conflict is wrong with the CA:
-        its operator alone is told what."""
+        """`look` raises what is wrong with the request. What `act` raises besides Conflict is a fault of the CA: it
+        is logged for the operator, and not sent to the host."""
         if self._waiting >= MOST_WAITING:
             raise Temporary(_BUSY, fix="try again in a moment", delay_s=1)
         self._waiting += 1
@@ -90,7 +90,7 @@ class LocalDesk:
     def _proven(self, request: RenewalRequest) -> str:
         """The serial number of the certificate that the sender has the key of. Raises BadRequest."""
         present = read_certificates(request.certificate, "the present certificate")[0]
-        anew = "let the host join anew"
+        anew = "let the host join again"
         if not is_signed_by(present, self._authority.certificate):
             raise BadRequest("the present certificate is not of this CA", fix=anew)
         read_request(request.request)

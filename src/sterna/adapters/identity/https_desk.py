@@ -67,7 +67,7 @@ class HttpsDesk:
         try:
             return JoinAnswer.model_validate(answer)
         except ValidationError as error:
-            raise self._strange("its answer is no certificate") from error
+            raise self._strange("its answer is not a certificate") from error
 
     def _get(self, tls: ssl.SSLContext) -> Data:
         return self._exchange("GET", CA_PATH, None, tls)
@@ -129,13 +129,11 @@ class HttpsDesk:
         return Unreachable(f"{self._server} does not answer: {why}", fix=fix)
 
     def _strange(self, why: str) -> BadRequest:
-        return BadRequest(
-            f"{self._server} is no controller of Sterna's: {why}", fix="see that the address is right"
-        )
+        return BadRequest(f"{self._server} is not a Sterna controller: {why}", fix="see that the address is right")
 
 
 def _checked(server: str) -> str:
-    """Raises BadRequest for what is no address of a server, or has a password in it."""
+    """Raises BadRequest for what is not the address of a server, or has a password in it."""
     parts = urlsplit(server.strip())
     try:
         whole = parts.scheme == "https" and parts.hostname and parts.port != 0
@@ -143,6 +141,6 @@ def _checked(server: str) -> str:
         whole = False
     if not whole or parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise BadRequest(
-            f"{server[:120]!r} is no address of a controller", fix="give one like https://10.0.0.1:8774"
+            f"{server[:120]!r} is not the address of a controller", fix="give one like https://10.0.0.1:8774"
         )
     return f"https://{parts.netloc}"

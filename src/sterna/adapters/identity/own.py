@@ -109,7 +109,7 @@ class OwnFiles:
         found = (named_by(name) for name in seen(self._certificate()).dns_names)
         mine = next((who for who in found if who is not None and who.kind is self._kind), None)
         if mine is None:
-            what = f"{self.certificate_file} is no certificate of {WORDS[self._kind]}"
+            what = f"{self.certificate_file} is not a certificate of {WORDS[self._kind]}"
             raise BadRequest(what, fix=f"run `{ADD[self._kind].format('NAME')}` where the CA is")
         return mine.name
 
@@ -143,7 +143,8 @@ class OwnFiles:
         if not place.exists():
             if not (pending / KEY).exists():
                 raise NotFound(
-                    f"{self._folder} waits for no certificate", fix="begin with `sterna agent request NAME`"
+                    f"{self._folder} has no request that waits for a certificate",
+                    fix="begin with `sterna agent request NAME`",
                 )
             if public_hash(self._key(pending / KEY)) != public_hash(certificate):
                 fix = "sign the request that `sterna agent request` prints now"

@@ -1,4 +1,4 @@
-"""Files that nobody else may read: written whole or not at all, in folders of the owner's own.
+"""Files that only their owner may read: written whole or not at all, in folders of their own.
 
 What root writes belongs to whom the folder belongs to: a service that is not root's reads its key there.
 """
@@ -26,7 +26,7 @@ class Busy(Conflict):
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, nobody else's. Raises BadRequest where it cannot be, or is there and open to others."""
+    """Make the folder, closed to others. Raises BadRequest where that fails, or it is there and open to others."""
     try:
         if not folder.is_dir():
             folder.mkdir(mode=FOLDER, parents=True)
@@ -108,7 +108,7 @@ def read(path: Path, *, fix: str, secret: bool = False) -> bytes:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Nobody else changes what is in the folder. Raises Busy where somebody does for LOCK_S."""
+    """A lock on the folder's content. Raises Busy where another process holds it for LOCK_S."""
     try:
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE)
         _give(lock, folder)

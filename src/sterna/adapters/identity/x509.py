@@ -21,7 +21,7 @@ from sterna.domain.trust.joining import MOST_PEM_BYTES
 Key = ec.EllipticCurvePrivateKey
 E = TypeVar("E", bound=x509.ExtensionType)
 _ORGANISATION = "Sterna"
-_MAKE = "make it anew with `sterna agent request`"
+_MAKE = "create a new one with `sterna agent request`"
 
 
 def new_key() -> Key:
@@ -30,7 +30,7 @@ def new_key() -> Key:
 
 
 def key_pem(key: Key) -> bytes:
-    """The private key, not encrypted: it must be usable after a reboot that nobody attends."""
+    """The private key, not encrypted: it must be usable after an unattended reboot."""
     form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, form, plain)
 
@@ -76,7 +76,7 @@ def read_request(pem: str | bytes, where: str = "the request") -> x509.Certifica
         request = x509.load_pem_x509_csr(_bytes(pem, where))
         strong = isinstance(request.public_key(), ec.EllipticCurvePublicKey) and request.is_signature_valid
     except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise BadRequest(f"{where} is no certificate request (PEM)", fix=_MAKE) from error
+        raise BadRequest(f"{where} is not a certificate request (PEM)", fix=_MAKE) from error
     if not strong:
         raise BadRequest(f"{where} is not signed by its own key on an elliptic curve", fix=_MAKE)
     return request

@@ -18,7 +18,7 @@ class GlanceImages:
         self._cloud = cloud
 
     async def properties(self, image: str) -> dict[str, str] | None:
-        """Every property whose value is text; None where the image was deleted: its VMs live on."""
+        """Every property whose value is text; None where the image was deleted, which its VMs outlive."""
 
         def read(cloud: Connection) -> dict[str, str]:
             from openstack.exceptions import raise_from_response

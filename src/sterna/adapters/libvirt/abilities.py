@@ -20,7 +20,7 @@ _LOOK_S = 1.0
 _HUGEPAGES_SINCE = (4, 11)
 """The kernel whose userfaultfd serves hugetlbfs."""
 _DAEMONS = ("/run/libvirtd.pid", "/run/libvirt/libvirtd.pid", "/run/virtqemud.pid")
-"""Where whoever starts guests leaves its process id; monolithic or modular."""
+"""The process id files of the daemon that starts guests: monolithic or modular."""
 _CAP_SYS_RESOURCE = 24
 _DEVICE = Path("/dev/userfaultfd")
 
@@ -35,7 +35,7 @@ class Versions(NamedTuple):
 async def read(
     capabilities: Element, versions: Versions, schemas: Schemas, *, privileged: bool, settings: Abilities
 ) -> Abilities:
-    """This host's; `settings` says what nobody can be asked: the link, and how memory is to travel.
+    """This host's. `settings` has what cannot be detected: the link, and how memory is to travel.
 
     `capabilities`: libvirt's. `privileged`: it is the system's libvirtd.
     """

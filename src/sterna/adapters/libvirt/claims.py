@@ -1,4 +1,4 @@
-"""Which files a libvirt's domains name, wherever in a definition: nobody else may remove those.
+"""Which files a libvirt's domains name, anywhere in a definition. Such a file must not be removed.
 
 `claims_of` is pure. It takes every absolute path in any attribute or text, since an element that a later libvirt
 adds may hold a file as well; of disks it also knows the format, so that what they stand on can be found.

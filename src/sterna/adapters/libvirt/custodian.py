@@ -65,7 +65,7 @@ class LibvirtCustodian(LibvirtHost):
                 return False
             _same_epoch(seen, epoch)
             if seen.state is not GuestState.PAUSED or seen.reason == "incoming":
-                raise Conflict(f"the guest is {seen.state} ({seen.reason}): no leftover of a migration")
+                raise Conflict(f"the guest is {seen.state} ({seen.reason}): not a leftover of a migration")
             return _destroy(domain)
 
         return await self._ask_of(uuid, end)
@@ -100,7 +100,7 @@ class LibvirtCustodian(LibvirtHost):
             if seen.state is GuestState.RUNNING:
                 return
             if seen.state is not GuestState.PAUSED:
-                raise Conflict(f"the guest is {seen.state} ({seen.reason}): Sterna starts no guest anew")
+                raise Conflict(f"the guest is {seen.state} ({seen.reason}): Sterna never restarts a guest")
             if seen.reason in POSTCOPY:
                 raise Conflict("the guest was sent away in post-copy: it runs nowhere but on the destination")
             if seen.job_active:
@@ -155,7 +155,7 @@ class LibvirtCustodian(LibvirtHost):
                 domain.undefineFlags(_undefine_flags(domain, remove))
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-                    raise Temporary(f"libvirt will not let the domain go: {error}", fix=_RESTART) from error
+                    raise Temporary(f"libvirt does not undefine the domain: {error}", fix=_RESTART) from error
                 raise
             self._events.forget(uuid)
             return True

@@ -1,7 +1,7 @@
-"""The definitions of any domain of this host, also of one that libvirt does not tell about now. Blocking.
+"""The definitions of any domain of this host, also where libvirt itself does not return them now. Blocking.
 
 While a guest arrives, libvirt gives its definition to nobody: `virDomainGetXMLDesc` waits for 30 s, then fails
-("cannot acquire state change lock"). A copy may take hours, and others are to be planned and moved meanwhile. So
+("cannot acquire state change lock"). A copy may take hours, and other VMs must be planned and moved during it. So
 such a guest's definition is read where libvirtd itself keeps it for its next start.
 
 The same holds for a guest that another call holds, as its QEMU hangs: libvirt may wait for it for 30 s, then fail.
@@ -23,7 +23,7 @@ from sterna.domain.errors import Permanent
 
 RUNNING, DEFINED = Path("/run/libvirt/qemu"), Path("/etc/libvirt/qemu")
 STARTS_S, _PAUSE_S = 10.0, 0.02
-"""A QEMU is started within a second or two; nothing tells of it."""
+"""A QEMU is started within a second or two; there is no event for it."""
 HELD_S = 2.0
 """A call about a guest whose QEMU answers lets it go after milliseconds."""
 _BUSY = (libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_RESOURCE_BUSY)

@@ -25,9 +25,8 @@ class LibvirtDevices(LibvirtHost):
     """Changes only the running guest, never its persistent definition."""
 
     async def detach_nic(self, uuid: str, nic: Nic) -> None:
-        """Take the NIC away; not there is not an error. Returns when the guest has let go of it.
-
-        Raises NotFound without such a running guest, Temporary while it does not let go, Permanent.
+        """Take the NIC away; not there is not an error. Returns when the guest has released it. Raises NotFound
+        without such a running guest, Temporary while it is not released, Permanent.
         """
 
         def detach(conn: Connect) -> bool:
@@ -46,7 +45,7 @@ class LibvirtDevices(LibvirtHost):
                     gone = await self._ask_of(uuid, lambda conn: _interface(_running(conn, uuid), nic) is None)
         except TimeoutError:
             fix = "see that its kernel takes part in PCI hot-plug"
-            raise Temporary(f"the guest does not let go of NIC {nic.mac}", fix=fix) from None
+            raise Temporary(f"the guest does not release NIC {nic.mac}", fix=fix) from None
 
     async def attach_nic(self, uuid: str, nic: Nic) -> None:
         """Give it the NIC; idempotent. Raises NotFound without such a running guest, Permanent."""

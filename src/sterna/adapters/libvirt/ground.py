@@ -57,8 +57,8 @@ def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Facts:
 
 
 class HostGround:
-    """What this host has: of what libvirt knows, as it was told; of the rest, as the kernel shows it now. Its
-    looks may never end (a dead NFS server, a name that is not resolved): not to be made in libvirt's thread."""
+    """What this host has: libvirt's part as it was read before, the rest as the kernel shows it now. A look may
+    never end (a dead NFS server, a name that is not resolved): not to be made in libvirt's thread."""
 
     def __init__(self, host: str, address: str, facts: Facts | None = None) -> None:
         self._facts = facts or Facts()

@@ -36,7 +36,7 @@ from sterna.kit.threads import in_thread
 _DIAL_S = 8.0
 """A peer that is up answers in milliseconds; a dropped SYN would be tried for two minutes."""
 _DIALS = Bounded("sterna-dial-call")
-"""libvirt dials without an end where a libvirtd takes the connection and says nothing. Places for each peer."""
+"""libvirt connects without a time limit where a libvirtd accepts and never answers. So many calls per peer."""
 _ROOM_S = 1.0
 _ROOM = Bounded("sterna-free-space")
 """It takes some microseconds. On a dead NFS server it never ends."""
@@ -106,7 +106,7 @@ class LibvirtInventory(LibvirtHost):
         for some in await looks.at_each(vm.references, lambda refs: standing.refusals(refs, ground)):
             found += some
         if not any(refusal.code == "uuid-taken" for refusal in found):
-            self._events.forget(vm.uuid)  # what ran here on an earlier stay says nothing of the next
+            self._events.forget(vm.uuid)  # whether it ran here on an earlier stay proves nothing for the next one
         return found
 
     async def check_outgoing(self, uuid: str) -> list[Refusal]:

@@ -123,7 +123,7 @@ class LibvirtMover(LibvirtHost):
         return to_sample(stats) if stats is not None else None
 
     async def abort(self, uuid: str) -> None:
-        """Ask libvirt to give the running copy up. No job is no error. Raises Unreachable, Permanent."""
+        """Ask libvirt to abort the running copy. No job is not an error. Raises Unreachable, Permanent."""
 
         def give_up(conn: Connect) -> None:
             try:
@@ -135,7 +135,7 @@ class LibvirtMover(LibvirtHost):
         await self._ask_of(uuid, give_up)
 
     async def set_max_downtime(self, uuid: str, ms: int) -> None:
-        """How long the guest may stand still at the switch-over. Raises NotFound, Permanent, Unreachable."""
+        """How long the guest may be paused at the switch-over. Raises NotFound, Permanent, Unreachable."""
         await self._ask_of(uuid, lambda conn: conn.lookupByUUIDString(uuid).migrateSetMaxDowntime(ms, 0))
 
     async def set_bandwidth(self, uuid: str, bytes_s: int | None) -> None:

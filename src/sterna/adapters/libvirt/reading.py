@@ -72,7 +72,7 @@ def _touched(name: str, memory_bytes: int) -> int | None:
 
 
 def read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
-    """The VM, and its QEMU's process. At what it names on the host nobody has looked yet."""
+    """The VM, and its QEMU's process. What it names on the host has not been looked at yet."""
     domain = _lookup(conn, name_or_uuid)
     if arriving := of_arriving(domain):
         return _read_arriving(domain, arriving), _pid(domain.name())
@@ -99,7 +99,7 @@ def read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
 
 
 def _read_arriving(domain: Any, texts: tuple[str, ...]) -> Vm:
-    """A guest that is on its way here: only what it is. It goes nowhere else now, so nobody needs the rest."""
+    """A guest that is arriving here: its identity only. It cannot be migrated now, so the rest is not needed."""
     vm, inactive = describe(texts[0]), describe(texts[-1])
     state, reason = state_of(domain)
     more = {"state": state, "reason": reason, "persistent": bool(domain.isPersistent())}
@@ -139,7 +139,7 @@ def _sized(domain: Any, disk: Disk, keeps_holes: bool) -> Disk:
     try:
         capacity, allocation, physical = domain.blockInfo(disk.target)
     except libvirt.libvirtError:
-        return disk  # a stopped VM's network disk: nobody knows, which is not zero
+        return disk  # a stopped VM's network disk: unknown, which is not zero
     holes = keeps_holes and disk.kind is DiskKind.FILE and (disk.format != "raw" or allocation < capacity)
     sizes = {"capacity_bytes": capacity, "allocation_bytes": allocation, "length_bytes": physical}
     return disk.model_copy(update={**sizes, "holes_kept": holes})

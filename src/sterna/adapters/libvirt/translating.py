@@ -13,7 +13,7 @@ _OF_THE_HOST = ("disk", "interface", "hostdev")
 
 
 def against_definition(conn: Connect, xml: str) -> list[Refusal]:
-    """What libvirt has against making a QEMU's command line of it."""
+    """Why libvirt cannot make a QEMU command line of it."""
     try:
         conn.domainXMLToNative("qemu-argv", xml, 0)
     except libvirt.libvirtError as error:

@@ -61,8 +61,8 @@ class NatsMessage:
             return
         if is_inbox_of(self._msg.reply, sender_of(self._msg.subject)):
             await self._bus.publish(self._msg.reply, payload)
-        else:  # the server of the bus would let us: whoever asks chooses where answers go
-            _log.warning("an answer to somebody else's inbox is not sent", subject=self._msg.subject)
+        else:  # nats-server would allow it: the caller chooses the subject of the answer
+            _log.warning("an answer to an inbox that is not the caller's is not sent", subject=self._msg.subject)
 
 
 class NatsSubscription:
@@ -238,7 +238,7 @@ class NatsBus:
                 if await self._lose():
                     backoff.reset()
                 joined = await self._try_to_join()
-            except Exception:  # a bug of ours or of the library: without this task nobody would ever join again
+            except Exception:  # a bug: without this task the bus would never be joined again
                 _log.exception("joining the message bus failed unexpectedly", name=self._name)
                 joined = False
             if not joined and not self._closing:
@@ -275,11 +275,11 @@ class NatsBus:
             return False
         try:
             await connection.open(f"{self._inbox}.*", self._on_reply)
-            await connection.settle()  # else an answer that comes at once finds nobody
+            await connection.settle()  # else an answer that comes at once has no receiver
             while missing := [s for s in self.subscriptions if s.connection is not connection]:
                 for subscription in missing:
                     await self._open(connection, subscription)
-                await connection.settle()  # somebody may have subscribed since: look again
+                await connection.settle()  # there may be a subscription by now: look again
         except Unreachable as e:
             self._cannot_join(e)
             await connection.leave(flush=False)
@@ -292,7 +292,8 @@ class NatsBus:
         return True
 
     def _cannot_join(self, error: Unreachable) -> None:
-        """Logged where it says more than that nobody answers, and when the reason changes: not at every try."""
+        """Logged when the reason changes, and where there is more to say than that no server answers: not at every
+        try."""
         refused = error.__cause__ is not None and not isinstance(error.__cause__, OSError | Unreachable)
         if refused and error.message != self._why:
             _log.warning("the message bus cannot be joined", name=self._name, why=error.message)

@@ -27,7 +27,7 @@ from nats.aio.subscription import Subscription
 from sterna.domain.errors import SternaError, Unreachable
 
 JOIN_S = 5.0
-"""A server that takes the connection and then says nothing is given up after this."""
+"""A server that accepts the connection and sends nothing is given up after this."""
 SEND_S = 3.0
 """Longest wait of one sender. It waits only while 2 MiB are unsent: some milliseconds, with a working server."""
 CLOSE_S = 2.0
@@ -165,11 +165,11 @@ class Connection:
         except _NOT_SENT as error:
             raise Unreachable(f"the message bus does not answer: {error}") from error
         except (nats_errors.Error, OSError) as error:  # TimeoutError is an OSError
-            raise MaybeSent(f"the message bus does not answer: {str(error) or 'it takes no more'}") from error
+            raise MaybeSent(f"the message bus does not answer: {str(error) or 'it accepts no data'}") from error
         finally:
             self._sending.discard(limit)
         if limit.expired():  # nats-py swallows a cancellation while it flushes
-            raise MaybeSent("the message bus does not answer: it takes no more")
+            raise MaybeSent("the message bus does not answer: it accepts no more data")
 
     async def open(self, subject: str, on_message: Any) -> Subscription:
         """Subscribe, in force on the server after `settle`. Raises Unreachable, within `SEND_S`."""
@@ -188,7 +188,7 @@ class Connection:
             await self._asked(self.client.flush(timeout=round(SEND_S)))
 
     async def watch(self) -> None:
-        """Return when the connection has ended or its server is silent, whoever reports that, or nobody."""
+        """Return when the connection has ended or its server is silent, however that is noticed."""
         pinging = asyncio.ensure_future(self._ping())
         try:
             heard = looked = pinged = asyncio.get_running_loop().time()
@@ -268,7 +268,8 @@ def _answered_at(ping: asyncio.Future[float]) -> float:
 
 
 def _seen(task: asyncio.Future[Any]) -> None:
-    """Whatever became of a task that nobody waits for any more: not to be reported as never retrieved."""
+    """Take the result of a task that is no longer awaited, so that asyncio does not report it as never
+    retrieved."""
     if not task.cancelled():
         task.exception()
 

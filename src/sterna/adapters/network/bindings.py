@@ -24,7 +24,7 @@ class BindingService(Protocol):
     async def act(self, act: Act, port: Port, destination: str) -> None:
         """One request. `port`: as last seen; `destination`: what MARK writes.
 
-        Raises CannotBind; Conflict or NotFound where somebody was faster (look again); Temporary; Unknown."""
+        Raises CannotBind; Conflict or NotFound where another change came first (look again); Temporary; Unknown."""
 
 
 async def reach(service: BindingService, port_id: str, goal: Goal, source: str, destination: str) -> Port:

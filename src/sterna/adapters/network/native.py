@@ -23,7 +23,7 @@ class NativeNetwork:
         return vm.nics
 
     async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
-        """Nobody to ask."""
+        """There is no service to ask."""
         return []
 
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
@@ -43,5 +43,5 @@ class NativeNetwork:
         """R6: nothing to do."""
 
     async def wired(self, vm: Vm, host: str) -> bool:
-        """Nobody to ask: what the switch says is all there is to know."""
+        """There is no service to ask: the switch itself shows all there is to know."""
         return True

@@ -31,7 +31,8 @@ _LATER = (413, 429, 503)
 
 
 def meaning(error: Exception, what: str, *, changing: bool) -> SternaError | None:
-    """The domain's word for what openstacksdk or keystoneauth raised while doing `what`; None for anything else."""
+    """The domain's error for one that openstacksdk or keystoneauth raised while doing `what`; None for any
+    other."""
     from keystoneauth1 import exceptions as auth
 
     from openstack import exceptions as sdk
@@ -66,7 +67,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _words(error: BaseException) -> str:
-    """What the service itself said."""
+    """The service's own message."""
     return str(getattr(error, "details", None) or error).strip()[:800] or type(error).__name__
 
 

@@ -70,6 +70,6 @@ class Login:
 
 
 def _note_error(asking: asyncio.Future[str]) -> None:
-    """Everybody who waited for it may have left."""
+    """All callers that waited for it may have left."""
     if not asking.cancelled():
         asking.exception()

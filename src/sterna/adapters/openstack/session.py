@@ -1,4 +1,4 @@
-"""The way to a cloud's services: who we are there, threads to wait in, and what their errors mean to us.
+"""Access to a cloud's services: the login, the threads that wait for answers, and what errors mean.
 
 Used by the `cinder`, `neutron` and `glance` adapters. Every request carries a service token as well: Cinder
 refuses to delete a live attachment without one (bug 2004555), and Neutron's port bindings are for services alone.
@@ -33,7 +33,7 @@ T = TypeVar("T")
 EXTRA_FIX = "install it: pip install 'sterna[openstack]'"
 
 MOST_ANSWERS = 5
-"""An act is a few requests, each perhaps answered byte by byte: after so many `timeout_s` nobody waits for it."""
+"""An act is a few requests, each perhaps answered byte by byte: it is given up after so many `timeout_s`."""
 CHECK_S = 10.0
 """For the questions of a check to one service. A user waits for all of a check for 60 s, and reading takes some
 tenths of a second."""
@@ -82,7 +82,7 @@ class Cloud:
     @contextmanager
     def together(self) -> Iterator[None]:
         """The acts inside are one piece of work: none is begun after as long as one may take. One that is under way
-        is not given up for that: it may be carried out later, when nobody looks any more."""
+        is not given up for that: it may be carried out later, when it is no longer watched."""
         before = _UNTIL.set(monotonic() + self.act_limit_s)
         try:
             yield
@@ -120,7 +120,7 @@ class Cloud:
         token = await unless_aborted(self._login.token())
         try:
             return await self._attempt(what, act, of, changing=changing)
-        except TokenRefused:  # so nothing of it was done, but what it read before
+        except TokenRefused:  # so nothing was changed; at most something was read
             await unless_aborted(self._login.token(refused=token))
         return await self._attempt(what, act, of, changing=changing)
 
@@ -176,7 +176,7 @@ def _connect(access: CloudAccess) -> tuple[Password, Session, Connection]:
         reauthenticate=False,
     )
     session = Session(
-        # One login is both: whoever is admin and service need not have two tokens expire apart from each other.
+        # One login is both: a user that is admin and service needs no second token with an expiry of its own.
         auth=Both(user_auth=me, service_auth=me),
         verify=access.ca_file or True,
         timeout=access.timeout_s,

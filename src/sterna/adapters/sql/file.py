@@ -12,7 +12,8 @@ from sterna.domain.errors import Permanent, Temporary
 
 _CREATION = creation(metadata)
 _BUSY_MS = 2_000
-"""Another process may hold the file this long. The agent does nothing else meanwhile: at 5 s its host is down."""
+"""How long another process may lock the file. The agent does nothing else while it waits: after 5 s its host is
+down."""
 LOCKED_MS = 50
 """Once one has held it for longer, until it has let go."""
 
@@ -48,7 +49,7 @@ def is_locked(error: sqlite3.OperationalError) -> bool:
 
 
 def damaged(where: str, what: str) -> Permanent:
-    """The error for a file that is no sound journal."""
+    """The error for a file that is not an intact journal."""
     return Permanent(
         f"journal {where} is damaged or not a journal: {what}",
         fix="restore it from a copy; without it Sterna does not know what it has begun on this host",

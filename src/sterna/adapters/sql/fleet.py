@@ -97,7 +97,7 @@ class SqlFleet:
         return await self._run(statements.required_host, name)
 
     async def save_host(self, facts: HostFacts, boot: str, at: str) -> HostRecord:
-        """Store what a beacon said. Raises Conflict on another host UUID."""
+        """Store a beacon. Raises Conflict on another host UUID."""
         return await self._write(statements.save_host, facts, boot, at)
 
     async def set_maintenance(self, name: str, on: bool, reason: str = "") -> HostRecord:
@@ -173,7 +173,7 @@ class SqlFleet:
         """Both hosts' entries of one migration."""
         query = select(entries).where(entries.c.migration_id == migration_id).order_by(entries.c.id)
         found = await self._run(lambda c: [rows.entry(r).entry for r in c.execute(query)])
-        return list({(e.role, e.boot, e.seq): e for e in found}.values())  # a journal read twice is told once
+        return list({(e.role, e.boot, e.seq): e for e in found}.values())  # one read twice is returned once
 
     async def events(self, after: int, migration_id: str | None = None, limit: int = 200) -> list[EntryRecord]:
         """Stored entries with a greater id."""

@@ -34,7 +34,7 @@ _TURN = 0x5354524E
 _POSTGRES = {
     "application_name": "sterna",
     "client_encoding": "UTF8",
-    # a server that is gone without a word: within some 10 s, where libpq would wait for a quarter of an hour
+    # a server that vanished: noticed within some 10 s, where libpq would wait for a quarter of an hour
     "connect_timeout": "5",
     "keepalives_idle": "5",
     "keepalives_interval": "2",
@@ -56,7 +56,7 @@ _RIGHTS = {"42501", "42P01"}
 def open_database(url: str) -> Engine:
     """An engine for `url` (SQLAlchemy's form), its tables at this version's revision.
 
-    Raises Permanent for a URL nobody understands, a file that is no database, or tables of a newer Sterna;
+    Raises Permanent for a URL that is not valid, a file that is not a database, or tables of a newer Sterna;
     Unreachable where the database is away or its file cannot be written.
     """
     try:
@@ -122,9 +122,9 @@ def _words(error: Exception) -> str:
 def take_turn(connection: Connection) -> None:
     """Be the only writer until this transaction ends: on SQLite it is already, PostgreSQL gives it a lock.
 
-    So what a writer reads nobody changes meanwhile, writers never wait for each other in a circle, and ids become
-    visible in the order in which they are given out (the lock is let go after the commit): who reads the events
-    behind the last id it saw misses none.
+    So what a writer reads does not change before it writes, writers cannot deadlock, and ids become visible in the
+    order in which they are given out (the lock is let go after the commit): who reads the events behind the last id
+    it saw misses none.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
@@ -146,12 +146,12 @@ def _own_error(e: DBAPIError) -> Exception:
     if isinstance(e, DataError):
         return BadRequest(f"the controller's database cannot hold that: {e.orig}", fix="leave it out")
     if getattr(e.orig, "sqlstate", None) in _RIGHTS:
-        fix = "its user must own it; if tables were removed, start the controller again: it reads the journals anew"
+        fix = "its user must own it; if tables were removed, restart the controller: it reads the journals again"
         return Permanent(f"the controller's database refuses: {e.orig}", fix=fix)
     if type(e) is DatabaseError:  # no kind of its own: the file
         fix = (
             "stop the controller, move the database away, start it: it reads the agents' journals again; "
-            "which hosts are in maintenance or dead must be said anew, and tokens must be made anew"
+            "declare again which hosts are in maintenance or dead, and create the tokens again"
         )
         return Permanent(f"the controller's database is damaged: {e.orig}", fix=fix)
     return e

@@ -276,8 +276,8 @@ def take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecord
 
 
 def _own(c: Connection, known: dict[str, Migration], host: str, entry: Entry) -> bool:
-    """Is this host the source (or the destination) of the migration that the entry is about? Another host's word
-    on it would change records, timelines and reports."""
+    """Is this host the source (or the destination) of the migration that the entry is about? An entry of another
+    host would change records, timelines and reports."""
     record = _known(c, entry.migration_id)
     migration = record.migration if record else known.get(entry.migration_id) or accepted_migration(entry)
     return migration is None or host == (migration.source if entry.role is Role.SOURCE else migration.destination)

@@ -162,7 +162,7 @@ class SqlJournal:
             if known is None:
                 raise NotFound(f"migration {migration_id} was never accepted on this host")
             if lazily:
-                assert kind not in (Kind.RELEASED, Kind.CLOSED), "what frees a VM is not put off"
+                assert kind not in (Kind.RELEASED, Kind.CLOSED), "an entry that frees a VM cannot be deferred"
                 columns = self._columns(migration_id, known["epoch"], Role(known["role"]), kind, row=row, name=name)
                 self._lazy.append((columns, data_json))
                 return Entry.model_validate(columns | {"seq": 0, "data": json.loads(data_json)})
@@ -229,7 +229,7 @@ class SqlJournal:
             return self._newest_epoch(db, vm_uuid)
 
     def prune(self, read_to: int, *, spare: str, keep: Keep = KEEP) -> int:
-        """Forget what nobody needs any more; at most 100 migrations at a time, so that nobody waits for it."""
+        """Forget what is not needed any more; at most 100 migrations at a time, so that it is done quickly."""
         with self._write() as db:
             forget_casts(db, keep.casts)
             old = forgettable(db, read_to, spare, keep.migrations)
@@ -361,7 +361,7 @@ class SqlJournal:
             raise damaged(self._where, str(e)) from e
 
     def _wait_at_most(self, ms: int) -> None:
-        """For another process that holds the file: the agent does nothing else meanwhile."""
+        """How long to wait for another process that locks the file. The agent does nothing else while it waits."""
         if ms != self._patience_ms:
             self._db.execute(f"PRAGMA busy_timeout = {ms}")
             self._patience_ms = ms

@@ -18,7 +18,7 @@ _SQLITE = dialect(paramstyle="named")
 
 
 class Statement:
-    """What `made` says, as text. Its bind parameters are named by whoever runs it."""
+    """The statement `made`, as text. The caller gives values to its bind parameters."""
 
     def __init__(self, made: ClauseElement) -> None:
         keys = _columns(made.table) if isinstance(made, Insert) and isinstance(made.table, Table) else None

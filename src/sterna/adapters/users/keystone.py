@@ -1,4 +1,4 @@
-"""Keystone (`ports.users.Directory`): whom a token of the cloud stands for."""
+"""Keystone (`ports.users.Directory`): which user a token of the cloud belongs to."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Telling the network where a guest is, from the host's side: frames sent through the guest's own port.
-
-QEMU tells it, too (some 0.3 ms after its RESUME event, and again after 30 to 50 ms), out of the tap; until the
-network knows, frames for the guest go to its old host. Called by `ovs.py` while the guest stands still: no process
-is started for it. The switch takes a frame as coming from a port by OpenFlow's packet-out; of that protocol (1.3.5)
-only the messages it takes are written here.
+"""Announcing to the network where a guest is, from the host's side: frames sent through the guest's own port. QEMU
+does so, too (some 0.3 ms after its RESUME event, and again after 30 to 50 ms), out of the tap; until the network
+knows, frames for the guest go to its old host. Called by `ovs.py` while the guest is paused: no process is started
+for it. The switch takes a frame as coming from a port by OpenFlow's packet-out; of that protocol (1.3.5) only the
+messages it takes are written here.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def _must_be_port(device: str, bridge: str) -> None:
     with links.iproute() as ipr:
         link = links.link_of(ipr, device)
         if link is None or links.master(ipr, link) != bridge:
-            raise NotFound(f"{device} is no port of {bridge}")
+            raise NotFound(f"{device} is not a port of {bridge}")
 
 
 def _unplug(nic: Nic) -> bool:

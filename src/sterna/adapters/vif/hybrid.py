@@ -154,9 +154,9 @@ def _make_bridge(ipr: Any, name: str) -> int:
         )
         link = links.link_of(ipr, name)
         if link is None:
-            raise Permanent(f"{name} was made and is gone again")
+            raise Permanent(f"{name} was created and has disappeared")
     elif links.kind(link) != "bridge":
-        raise Conflict(f"{name} exists and is no Linux bridge")
+        raise Conflict(f"{name} exists and is not a Linux bridge")
     links.quieten(name)
     with contextlib.suppress(OSError):  # a kernel without multicast snooping
         Path(f"/sys/class/net/{name}/bridge/multicast_snooping").write_text("0")
@@ -168,7 +168,7 @@ def _make_veth(ipr: Any, inner: str, outer: str, mtu: int | None) -> None:
     found = [links.link_of(ipr, name) for name in (inner, outer)]
     for name, link in zip((inner, outer), found, strict=True):
         if link is not None and links.kind(link) != "veth":
-            raise Conflict(f"{name} exists and is no veth")
+            raise Conflict(f"{name} exists and is not a veth")
     if None in found:
         for link in found:
             if link is not None:  # half of another pair: no use to anybody under this name
@@ -184,7 +184,7 @@ def _make_veth(ipr: Any, inner: str, outer: str, mtu: int | None) -> None:
 def _join(ipr: Any, device: str, bridge: int) -> None:
     link = links.link_of(ipr, device)
     if link is None:
-        raise Permanent(f"{device} was made and is gone again")
+        raise Permanent(f"{device} was created and has disappeared")
     if link.get("master") not in (None, 0, bridge):
         raise Conflict(f"{device} is already a port of {links.master(ipr, link)}")
     ipr.link("set", index=link["index"], master=bridge)

@@ -63,7 +63,7 @@ def iproute() -> Iterator[Any]:
 
 @contextmanager
 def gone_is_fine() -> Iterator[None]:
-    """A device that somebody removed meanwhile is no error."""
+    """A device that has been removed since is not an error."""
     try:
         yield
     except NetlinkError as error:
@@ -126,10 +126,10 @@ def make_tap(ipr: Any, device: str, nic: Nic, *, ours: bool) -> Any:
         ipr.link("add", ifname=device, kind="tuntap", mode="tap", ifr={"vnet_hdr": 1, "no_pi": 1})
         link = link_of(ipr, device)
         if link is None:
-            raise Permanent(f"{device} was made and is gone again")
+            raise Permanent(f"{device} was created and has disappeared")
     elif not ours:
         if kind(link) != "tun":
-            raise Conflict(f"{device} exists and is no tap")
+            raise Conflict(f"{device} exists and is not a tap")
         if is_open(link):
             raise Conflict(f"{device} exists and a process has it open")
     quieten(device)
@@ -154,8 +154,8 @@ def against_tap(nic: Nic) -> list[Refusal]:
 
 
 def quieten(device: str) -> None:
-    """The host has no business on the guest's network: without this, the kernel gives the device an IPv6 address as
-    soon as the guest is there, and sends router solicitations into it."""
+    """The host itself must not take part in the guest's network: without this, the kernel gives the device an IPv6
+    address as soon as the guest is there, and sends router solicitations into it."""
     with contextlib.suppress(OSError):
         Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
 
@@ -184,7 +184,7 @@ def check_closed(ipr: Any, device: str) -> None:
     """Raises Conflict where the device is there and not a tap, or a process has it open."""
     link = link_of(ipr, device)
     if link is not None and kind(link) != "tun":
-        raise Conflict(f"{device} exists and is no tap")
+        raise Conflict(f"{device} exists and is not a tap")
     if link is not None and is_open(link):
         raise Conflict(f"a process has {device} open: left alone")
 
@@ -210,7 +210,7 @@ def delete_free_tap(ipr: Any, device: str, nic: Nic) -> bool:
     if is_used and is_anothers(link, nic):
         return False
     if is_open(link):
-        raise Conflict(f"{device} is no port of a switch and a process has it open: left alone")
+        raise Conflict(f"{device} is not a port of a switch and a process has it open: left alone")
     delete(ipr, link)
     return True
 

@@ -136,7 +136,7 @@ def echo(remote: str) -> None:
 
 
 def _open(remote: str) -> socket.socket:
-    """Raises OSError; ValueError where it is no address."""
+    """Raises OSError; ValueError where it is not an address."""
     kind, _, address = remote.partition(":")
     if kind == "tcp":
         return socket.create_connection(socket_util.inet_parse_active(address, DEFAULT_PORT), timeout=ECHO_S)
@@ -200,7 +200,7 @@ def check_free(api: Any, port: str, bridge: str, ids: dict[str, str]) -> None:
 
 
 def against_port(api: Any, port: str, nic: Nic) -> str:
-    """What speaks against `check_free` of that name, in words; '' for nothing."""
+    """Why that name is not free, in words; '' if it is."""
     for interface in rows(api, "Interface", name=port):
         on, _ = bridge_of(api, interface)
         bridge, other = on.name if on is not None else "no bridge", differs(nic, interface.external_ids)
@@ -285,7 +285,7 @@ def number_of(api: Any, port: str, bridge: str) -> int:
         on, _ = bridge_of(api, interface)
         if on is not None and on.name == bridge and (number := first(interface.ofport) or 0) > 0:
             return int(number)
-    raise NotFound(f"{port} is no working port of {bridge}")
+    raise NotFound(f"{port} is not a working port of {bridge}")
 
 
 def made_by_sterna(api: Any) -> list[Any]:

@@ -46,10 +46,10 @@ class Plugs:
         return await self._by_type[nic.plug].describe(nic) if nic.plug in self._by_type else None
 
     async def check(self, nic: Nic) -> list[Refusal]:
-        """See the port; that a type is not supported is said elsewhere (`domain/plugs.py`). Raises Unreachable."""
+        """See the port. Types that are not supported are refused by `domain/plugs.py`. Raises Unreachable."""
         if nic.plug in self._by_type or not is_supported(nic):
             return await self._by_type[nic.plug].check(nic) if nic.plug in self._by_type else []
-        message = f"NIC {nic.mac} needs Open vSwitch, which this host has not"
+        message = f"NIC {nic.mac} needs Open vSwitch, which this host does not have"
         fix = "install it and name its database in the agent's settings: [network] ovsdb"
         return [Refusal(code="no-open-vswitch", message=message, fix=fix)]
 

@@ -23,9 +23,8 @@ class Login:
 
 
 async def login_of(disk: Disk, keyring: Keyring | None) -> Login | None:
-    """The disk's CHAP login by this host's libvirt; None where it wants none, or nobody may read it.
-
-    Raises Temporary where the secret is not here, Unreachable, Permanent.
+    """The disk's CHAP login by this host's libvirt; None where it needs none, or the secret may not be read. Raises
+    Temporary where the secret is not here, Unreachable, Permanent.
     """
     ref = disk.chap
     if ref is None or keyring is None:
@@ -41,7 +40,7 @@ async def login_of(disk: Disk, keyring: Keyring | None) -> Login | None:
 async def prove_lun(disk: Disk, source: IscsiSource, *, qemu_img: str, keyring: Keyring | None = None) -> None:
     """Log in as `source.initiator`, read-only, and compare the size with the VM's disk.
 
-    Where the password is a private secret, nobody but the guest's own QEMU can log in: at M4.
+    Where the password is a private secret, only the guest's own QEMU can log in: at M4.
 
     Raises Temporary (no answer, not admitted yet) or Permanent (another size, no iSCSI in this qemu-img).
     """

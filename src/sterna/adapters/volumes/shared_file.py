@@ -35,11 +35,11 @@ class SharedFileVolumes:
         return [Refusal(code="shared-file-unusable", message=f"disk {disk.target}: {problem}", fix=fix)]
 
     async def admitted(self, disk: Disk) -> bool:
-        """A folder admits nobody in particular."""
+        """A folder has no admissions."""
         return False
 
     async def attach(self, disk: Disk) -> Disk:
-        """P4: a folder admits nobody in particular; the disk is the same on every host."""
+        """P4: a folder has no admissions; the disk is the same on every host."""
         return disk
 
     async def connect(self, disk: Disk) -> Disk:

@@ -67,7 +67,7 @@ def authority_in(folder: Path) -> Authority:
 
 
 def read_file(path: Path) -> bytes:
-    """A file that somebody named; `-` is standard input. Raises BadRequest."""
+    """A file named on the command line; `-` is standard input. Raises BadRequest."""
     if str(path) == "-":
         return sys.stdin.buffer.read()
     try:

@@ -23,7 +23,7 @@ from sterna.rpc.dead_letters import DeadLetters
 log = structlog.get_logger(__name__)
 
 SILENCE_S = 15.0
-"""An agent says by heartbeats that it is still looking."""
+"""An agent sends heartbeats while it is still searching."""
 LISTING_S = 10.0
 """To list its VMs takes no agent longer, unless its libvirt hangs."""
 
@@ -118,7 +118,7 @@ class AuditFleet:
             with reading(host, "list_vms"):
                 return [VmSummary.model_validate(v) for v in answer["vms"]]
         except SternaError:
-            return []  # its own audit says that it is silent
+            return []  # its own audit reports that it does not answer
 
 
 def _running_twice(uuid: str, name: str, where: dict[str, Observation]) -> Leftover | None:

@@ -1,7 +1,7 @@
 """The intent "this host is permanently gone, and it is fenced": the agents end what they share with it (ADR 7).
 
-What that means for each migration is the agents' to decide, by what they see; this asks them, tells them, and tells
-those that are down when they are back. It ends in the records what no living journal can.
+The agents decide what that means for each migration. This file asks them, notifies them, and notifies those that
+are down when they are back. It ends in the records what no remaining journal can.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SIGN_OF_LIFE_S = 2.0
 ASK_S = 15.0
 """An agent asks its libvirt and the host in question before it answers."""
 LONGEST_S = 25.0
-"""One whose libvirt hangs goes on saying that it works. Four such questions in a row fit into what a user waits
-(120 s)."""
+"""An agent whose libvirt hangs goes on sending heartbeats. Four such calls in a row fit into the user's wait (120
+s)."""
 MOST = 500
 """Open migrations looked through; a host has a handful."""
 
@@ -53,7 +53,7 @@ class Death(Value):
     host: str
     migrations: tuple[Planned, ...]
     silent: tuple[str, ...]
-    """Hosts that could not be asked or told: they are told when they are back."""
+    """Hosts that could not be asked or notified: they are notified when they are back."""
 
 
 class _Silent(Exception):
@@ -66,7 +66,7 @@ class DeclareDead:
     def __init__(self, fleet: Fleet, registry: Registry, calls: AgentCalls, clock: Clock) -> None:
         self._fleet, self._registry, self._calls, self._clock = fleet, registry, calls, clock
         self._reported: set[tuple[str, str, str, str]] = set()
-        """(dead host, since when, agent, its boot): that agent has the word in its journal."""
+        """(dead host, since when, agent, its boot): that agent has the declaration in its journal."""
 
     async def plan(self, name: str) -> Death:
         """What would be done. Changes nothing. Raises NotFound."""
@@ -87,7 +87,7 @@ class DeclareDead:
         return death.model_copy(update={"silent": tuple(sorted({*death.silent, *silent}))})
 
     async def take_back(self, name: str) -> Host:
-        """It is not dead, or is back: nothing more is done on that word. Raises NotFound."""
+        """It is not dead, or is back: nothing more is done on the declaration. Raises NotFound."""
         await self._registry.host(name)
         host = await self._registry.set_dead(name, "")
         up = [other.name for other in await self._others(name) if other.up]
@@ -98,7 +98,7 @@ class DeclareDead:
         return host
 
     async def notify_again(self) -> None:
-        """Tell agents that were down, or have lost the word, about hosts that are still dead."""
+        """Notify agents that were down, or have lost their journal, about hosts that are still dead."""
         await all_of(self._try_to_notify(host) for host in await self._registry.hosts() if host.dead)
 
     async def _try_to_notify(self, dead: Host) -> None:
@@ -222,7 +222,7 @@ class DeclareDead:
         done = ending == "F9"
         where = f"the guest is on {destination}" if done else f"the guest was on {dead} then"
         if other.dead:
-            where = f"{destination} was as well: nobody is left who knows where the guest was"
+            where = f"{destination} was as well: where the guest was is not known"
         status = Status.COMPLETED if done else Status.FAILED
         reason = f"{dead} was declared dead; {where}"
         await self._fleet.write_off(record.id, status, reason, self._clock.now().isoformat())
@@ -239,5 +239,5 @@ def _unconfirmed(name: str) -> Refusal:
 
 
 def _answers(name: str) -> Refusal:
-    fix = "a host that lives ends its migrations by itself; to give it up anyway, power it off first"
+    fix = "a running host ends its migrations by itself; to give it up anyway, power it off first"
     return Refusal(code="host-answers", message=f"the agent of {name} answers: it is not dead", fix=fix)

@@ -17,5 +17,5 @@ class ExternalEvent(Value):
 
 
 async def pass_on(calls: AgentCalls, event: ExternalEvent) -> None:
-    """To whoever prepares for this VM; nobody, mostly. May be lost: nothing waits for it alone."""
+    """To an agent that prepares for this VM, if there is one. May be lost: nothing waits for it alone."""
     await calls.announce(f"external.{event.vm}", event.model_dump(mode="json"))

@@ -165,7 +165,7 @@ class PlanMigration:
         )
 
     async def _road(self, plan: Plan, limit: int | None) -> tuple[Link | None, str]:
-        """What the copy is reckoned with; why it is not known where it is not."""
+        """The link that the forecast assumes; why it is not known where it is not."""
         about = plan.vm.uuid, plan.vm.host, plan.destination or ""
         try:
             expectations = await self._forecast_history.expectations(*about, bandwidth_bytes_s=limit)
@@ -173,7 +173,9 @@ class PlanMigration:
             return self._forecast_history.expectations_from(
                 Experience(), *about, bandwidth_bytes_s=limit
             ).link, e.message
-        why = "no migration between these hosts has yet sent enough to tell: --bandwidth says what to reckon with"
+        why = (
+            "no migration between these hosts has sent enough to know: give the expected bandwidth with --bandwidth"
+        )
         return expectations.link, why
 
     async def _ask(self, host: str, method: str, params: Data) -> Data:

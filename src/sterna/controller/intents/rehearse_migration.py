@@ -27,7 +27,7 @@ class Rehearsal(Value):
     """What was tried for real, and undone."""
 
     migration_id: str | None = None
-    """`sterna show` tells it step by step."""
+    """`sterna show` has it step by step."""
     passed: bool = False
     copied: bool = False
     """A copy has begun as well."""
@@ -40,7 +40,7 @@ class Rehearsal(Value):
 
 
 class RehearseMigration:
-    """The intent "do all of it but move the guest"."""
+    """The intent "do everything except moving the guest"."""
 
     def __init__(self, fleet: Fleet, migrate: MigrateVm, clock: Clock) -> None:
         self._fleet, self._migrate, self._clock = fleet, migrate, clock
@@ -57,7 +57,7 @@ class RehearseMigration:
         return record
 
     async def result(self, started: MigrationRecord, *, with_copy: bool) -> Rehearsal:
-        """How it ended; said after `PATIENCE_S` at the latest."""
+        """How it ended; returns after `PATIENCE_S` at the latest."""
         until = self._clock.monotonic_ms() + PATIENCE_S * 1000
         while True:
             record = await self._fleet.migration(started.id)

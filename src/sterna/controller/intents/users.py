@@ -1,4 +1,4 @@
-"""Who uses the API: tokens are made, recognised and removed here, and what users ask for is logged."""
+"""Users of the API: tokens are created, recognised and removed here, and requests are logged."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ class Users:
         self._records, self._clock = records, clock
 
     async def create(self, name: str, role: UserRole, days: int, by: str) -> tuple[Token, str]:
-        """The record, and the token itself, which nobody can show again.
-
-        Raises Conflict where the name is taken, BadRequest for a number of days that is none.
+        """The record, and the token itself, which cannot be shown again. Raises Conflict where the name is taken,
+        BadRequest for a number of days that is not valid.
         """
         if not 1 <= days <= LONGEST_DAYS:
             raise BadRequest(
@@ -75,7 +74,7 @@ class Users:
         return token
 
     async def holder(self, secret: str, fixed: Sequence[FixedToken] = ()) -> Actor:
-        """Who sends this token: one of the records', or one of the settings'. Raises Unauthenticated."""
+        """The user of this token: one of the records, or one of the settings. Raises Unauthenticated."""
         matching = [one for one in fixed if matches(secret, one.digest)]
         if matching:
             return Actor(name=actor_name(matching[0].name), role=matching[0].role)
@@ -119,7 +118,8 @@ class Users:
         )
 
     async def answered(self, request: str, status: int) -> None:
-        """Log how it was answered. It has been done: where it cannot be logged, only the process's log says so."""
+        """Log the answer. The request has been carried out: if it cannot be logged, only the process's log shows
+        that."""
         try:
             await self._records.log_answered(request, status, self._clock.now().isoformat())
         except SternaError as error:

@@ -1,4 +1,4 @@
-"""Users that another service knows: whom its tokens stand for, and what they may do here."""
+"""Users of another service (Keystone): who they are by their tokens, and their roles here."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from sterna.domain.model import Data, Value
 from sterna.ports.fleet import EntryRecord, Fleet, MigrationRecord
 
 LOOK_EVERY_S = 1.0
-"""Other controllers store entries too, and nobody wakes this one for them."""
+"""Other controllers store entries, too, without waking this one."""
 
 
 class Event(Value):
@@ -86,7 +86,7 @@ class Events:
 
     async def follow(self, migration_id: str | None, after: int | None) -> AsyncIterator[Event]:
         """Events behind id `after`; None: of one migration all, of the fleet those from now on. An id that was not
-        given out yet is an older database's, whose events this one has under other ids: as None.
+        issued yet is of an older database, whose events have other ids here: as None.
 
         The stream of one migration ends with `end`; the fleet's goes on until `close`.
         """

@@ -1,4 +1,4 @@
-"""What completed migrations taught, and the loads last measured for plans: the expectations of the next migration.
+"""What was learnt from completed migrations, and the loads last measured for plans: the next one's expectations.
 
 Read from the records; a completed migration that both hosts have closed is read once. Loads are kept in this
 process only: a plan answered by another controller is not known here, and nothing but a forecast is lost by that.
@@ -18,11 +18,11 @@ from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
 
 LOOK_BACK = 100
-"""How many completed migrations are looked through for what they taught."""
+"""How many completed migrations are read to learn from them."""
 READ_S = 10.0
 """How long a request waits until they are read; the reading goes on."""
 LOAD_HOLDS_S = 600.0
-"""How long a measured load is thought to tell of the guest."""
+"""How long a measured load is taken to describe the guest."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class ForecastHistory:
             async with asyncio.timeout(READ_S):
                 return await asyncio.shield(self._reading)
         except TimeoutError as e:
-            why = f"what past migrations taught was not read within {READ_S:g} s: the database is slow"
+            why = f"past migrations were not read within {READ_S:g} s: the database is slow"
             raise Unreachable(why, fix="ask again in a moment") from e
 
     async def _look_back(self) -> list[Outcome]:
@@ -67,7 +67,7 @@ class ForecastHistory:
         return [outcome for outcome in found if outcome is not None]
 
     async def experience(self, vm_uuid: str, source: str, destination: str) -> Experience:
-        """What those of this VM, and those between these hosts, taught. Raises Unreachable."""
+        """From the migrations of this VM, and those between these hosts. Raises Unreachable."""
         taught = Experience()
         for outcome in await self.outcomes():
             if outcome.vm == vm_uuid or (outcome.source, outcome.destination) == (source, destination):
@@ -84,7 +84,7 @@ class ForecastHistory:
     def expectations_from(
         self, taught: Experience, vm_uuid: str, source: str, destination: str, *, bandwidth_bytes_s: int | None
     ) -> Expectations:
-        """The same, where that is what past migrations taught."""
+        """The same, from an `Experience` that was read before."""
         link = taught.link(vm_uuid, source, destination, bandwidth_bytes_s=bandwidth_bytes_s)
         return Expectations(load=self._load(vm_uuid), link=link)
 
@@ -104,7 +104,7 @@ class ForecastHistory:
         entries = await self._fleet.entries(record.id)
         try:
             outcome = outcome_of(record.migration, entries)
-        except Exception as e:  # another version's words: only a forecast is lost, and no migration may be
+        except Exception as e:  # an entry of another version: only a forecast is lost, and no migration may be
             log.warning("nothing can be learnt from a finished migration", migration=record.id, error=repr(e))
             outcome = None
         if record.source_closed and record.destination_closed:

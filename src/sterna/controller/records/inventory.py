@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 ASK_S = 5.0
 """How long one silent host may hold up the list, in seconds."""
 LONGEST_S = 10.0
-"""How long one whose agent lives may, while its libvirt hangs."""
+"""How long a host may take whose agent answers, while its libvirt hangs."""
 
 
 class Listing(Value):
@@ -134,7 +134,7 @@ class Inventory:
 
 
 def _hosts_of_duplicates(answers: Mapping[str, list[VmSummary] | SternaError]) -> list[str]:
-    """The hosts that run a VM which another one runs as well."""
+    """The hosts that run a VM which another host runs as well."""
     hosts: defaultdict[str, list[str]] = defaultdict(list)
     for name, answer in answers.items():
         for vm in answer if not isinstance(answer, SternaError) else ():

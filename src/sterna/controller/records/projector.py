@@ -31,7 +31,7 @@ PAGE = 200
 LASTING = ("R", "F")
 """Rows that are tried until they are done begin with these."""
 PAGE_S = 60.0
-"""A page takes milliseconds; who waits for its reader waits no longer than this."""
+"""A page takes milliseconds; callers wait for its reader no longer than this."""
 
 
 def apply(record: MigrationRecord, host: str, entry: Entry) -> Effect:
@@ -153,7 +153,7 @@ def _from_destination(record: MigrationRecord, host: str, entry: Entry) -> Effec
 
 
 def _explained_there(record: MigrationRecord, host: str, entry: Entry) -> MigrationRecord:
-    """With what the destination tries for as long as it takes: R4-R7, F5-F9. Of all else the source tells."""
+    """With what the destination retries for as long as it takes: R4-R7, F5-F9. The source reports all else."""
     there = _there(host)
     if entry.row[:1] in LASTING and entry.kind is Kind.FAILED and not Failed.read(entry).final:
         return _explained(record, there + _tried_again(entry)).record
@@ -201,7 +201,7 @@ class Projector:
     async def _pull_page(self, host: str) -> int | None:
         """One page; None when there is nothing more to read."""
         known = await self._fleet.host(host)
-        # one entry back: where the journal says something else there, it is another journal than the one we read
+        # one entry back: if that entry is a different one, it is not the journal that was read before
         since = max(known.cursor - 1, 0)
         params = {"cursor": since, "limit": PAGE}
         answer = await self._calls.call(host, "journal_since", params, total_s=PAGE_S)

@@ -1,8 +1,8 @@
 """Which hosts there are, and which are up: from the beacons their agents send every second.
 
 A host is up when its agent described it lately, by this controller's own clock. An agent that cannot describe it
-(its libvirtd is away) says why: its journal can still be read, but it is no destination. A host that was accepted
-once stays known when it is down. A name belongs to the libvirt host UUID it was first heard with.
+(its libvirtd is away) reports why: its journal can still be read, but it cannot be a destination. A host that was
+accepted once stays known when it is down. A name belongs to the libvirt host UUID that it was first received with.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from sterna.ports.fleet import Fleet, HostRecord
 log = structlog.get_logger(__name__)
 
 UP_FOR_MS = 5_000
-"""A host is down when nothing was heard of it for this long: five beacons lost in a row."""
+"""A host is down when no beacon came for this long: five lost in a row."""
 LISTEN_FIRST_S = 1.9
-"""A controller that has just started listens so long for the hosts it knows: each is heard every second."""
+"""How long a controller that has just started waits for known hosts: each sends a beacon every second."""
 STORE_EVERY_MS = 30_000
 """Unchanged facts are stored this often, so that `seen_at` survives a restart of the controller roughly."""
 MOST_UNDESCRIBED = 1_000
-"""Hosts that have never been described, at most: a name is all that a stranger needs to become one."""
+"""Hosts that have never been described, at most: a stranger needs only a name to become one."""
 _NUMBERS = ("libvirt_version", "qemu_version", "memory_total_bytes", "memory_free_bytes", "cpus")
 _FLEETING = {"memory_free_bytes", "disk_free_bytes"}
 
@@ -44,27 +44,28 @@ class Host(Value):
     up: bool
     maintenance: bool
     maintenance_reason: str = ""
-    """What whoever put it into maintenance said; '' where nothing was said."""
+    """Why it is in maintenance, as the operator wrote it; '' where there is no reason."""
     seen_at: str
     """ISO 8601 UTC, the controller's clock, of the last beacon."""
     boot: str = ""
-    """Of its agent, as last heard."""
+    """Of its agent, in its last beacon."""
     dead_at: str = ""
-    """When an operator declared it dead; '' where nobody did."""
+    """When an operator declared it dead; '' where it was not."""
     back_at: str = ""
-    """When it was heard again after that."""
+    """When a beacon came again after that."""
     bus_since: str = ""
-    """ISO 8601 UTC, its own clock: since when its agent has been on the bus, as last heard; '' where not known."""
+    """ISO 8601 UTC, its own clock: since when its agent has been on the bus, by its last beacon; '' where not
+    known."""
     answers: bool = False
-    """Its agent runs: heard in the last seconds, whether or not it could describe the host."""
+    """Its agent runs: a beacon came in the last seconds, whether or not it could describe the host."""
     trouble: Trouble | None = None
-    """What its agent says is wrong with the host; None where that is nothing, or it is silent."""
+    """What its agent reports as wrong with the host; None where that is nothing, or no beacon comes."""
     described: bool = True
     """False: nothing but the name is known, its agent has never been able to describe it."""
 
     @property
     def dead(self) -> bool:
-        """Declared dead, and not heard since."""
+        """Declared dead, and no beacon since."""
         return bool(self.dead_at) and not self.back_at and not self.up
 
     @property
@@ -74,7 +75,7 @@ class Host(Value):
 
     @property
     def state(self) -> Literal["up", "degraded", "down", "dead"]:
-        """In one word; `degraded`: its agent runs, and says what keeps the host from taking part."""
+        """In one word; `degraded`: its agent runs, and reports why the host cannot take part."""
         if self.usable:
             return "up"
         if self.dead:
@@ -97,7 +98,7 @@ class Host(Value):
             why = f"this controller has been without the message bus since {since}: {bus.why}"
             return Trouble(why=why, since=bus.since.isoformat(), fix="see that the bus runs and can be reached")
         why = f"nothing received from its agent since {self.seen_at[:19]} UTC: it does not run, or has lost the bus"
-        fix = f"start the Sterna agent on {self.name}, or see to its network"
+        fix = f"start the Sterna agent on {self.name}, or repair its network"
         return Trouble(why=why, since=self.seen_at, fix=fix)
 
 
@@ -115,7 +116,7 @@ class _Heard:
 
 @dataclass
 class _Undescribed:
-    """What an agent said last that could not describe its host."""
+    """The last beacon of an agent that could not describe its host."""
 
     trouble: Trouble
     boot: str
@@ -134,10 +135,10 @@ class Registry:
         self._news = asyncio.Event()
 
     async def wait_for_beacons(self) -> None:
-        """Return when every host that was ever accepted was heard, or has had its time: before, all seem down."""
+        """Return when each accepted host has sent a beacon, or its time is over: before, all seem down."""
         try:
             known = {record.name for record in await self._fleet.hosts() if not record.dead_at}
-        except Unreachable:  # nothing can be said of any of them
+        except Unreachable:  # their states are not known
             return
         time_is_up = asyncio.ensure_future(self._clock.sleep(LISTEN_FIRST_S))
         try:
@@ -151,7 +152,7 @@ class Registry:
 
     async def beacon(self, topic: str, data: Data) -> HostFacts | None:
         """Take one beacon (topic `host.<name>`). None where it was refused, which is logged once, or where the
-        agent cannot describe its host and says why."""
+        agent cannot describe its host and reports why."""
         try:
             trouble = untrusted.trouble(data["trouble"]) if data.get("trouble") else None
             boot, last = str(data.get("boot", "")), int(data.get("journal_last") or 0)
@@ -164,7 +165,7 @@ class Registry:
             self._refuse(topic, "", f"cannot be read: {e}")
             return None
         if topic != f"host.{facts.name}":
-            self._refuse(topic, facts.host_uuid, f"says that it is {facts.name}")
+            self._refuse(topic, facts.host_uuid, f"claims to be {facts.name}")
             return None
         heard = self._heard.get(facts.name)
         now_ms, now = self._clock.monotonic_ms(), self._clock.now().isoformat()
@@ -184,7 +185,7 @@ class Registry:
     def _take_undescribed(self, topic: str, name: str, boot: str, trouble: Trouble) -> None:
         known = name in self._heard or name in self._undescribed
         if not untrusted.is_name(name) or topic != f"host.{name}":
-            self._refuse(topic, "", f"says that it is {name}")
+            self._refuse(topic, "", f"claims to be {name}")
         elif known or len(self._undescribed) < MOST_UNDESCRIBED:
             now = self._clock.now().isoformat()
             self._undescribed[name] = _Undescribed(trouble, boot, self._clock.monotonic_ms(), now)
@@ -219,13 +220,13 @@ class Registry:
             return self._never_described(name)
 
     async def set_maintenance(self, name: str, on: bool, reason: str = "") -> Host:
-        """In maintenance a host is nobody's destination; what runs there stays. Raises NotFound."""
+        """A host in maintenance takes no VMs; its own keep running. Raises NotFound."""
         host = self._view(await self._fleet.set_maintenance(name, on, reason))
         log.info("maintenance changed", host=name, on=on, why=reason)
         return host
 
     async def set_dead(self, name: str, at: str) -> Host:
-        """An operator's word that it is gone and fenced; '' takes it back. Raises NotFound."""
+        """An operator's declaration that it is gone and fenced; '' takes it back. Raises NotFound."""
         host = self._view(await self._fleet.set_dead(name, at))
         log.warning("host declared dead" if at else "host no longer declared dead", host=name)
         return host

@@ -9,7 +9,7 @@ from sterna.domain.refusals.codes import Code
 
 
 class By(StrEnum):
-    """Who looks."""
+    """Which process checks it."""
 
     SOURCE = "source agent"
     DESTINATION = "destination agent"

@@ -1,1 +1,1 @@
-"""Who takes part, what proves it, and what each may do on the bus. Pure."""
+"""Identities, the certificates that prove them, and the rights of each on the bus. Pure."""

@@ -36,12 +36,12 @@ def listening_at(text: str) -> str:
     plain = bare(address)
     right = port.isascii() and port.isdigit() and 0 < int(port) < 2**16
     if not right or not is_address(plain) or (":" in plain and plain == address != text):
-        raise BadRequest(f"{text[:80]!r} is no address to listen on", fix="give one like 10.0.0.1:4222")
+        raise BadRequest(f"{text[:80]!r} is not an address to listen on", fix="give one like 10.0.0.1:4222")
     return f"{in_uri(plain)}:{port}"
 
 
 def bus_config(server: BusServer, users: Iterable[tuple[Identity, str]]) -> str:
-    """The file's text. `users`: who may use the bus, each with the name in its certificate."""
+    """The file's text. `users`: the clients of the bus, each with the name in its certificate."""
     users = tuple(users)
     counted = Counter(name for _, name in users)
     twice = [name for name, count in counted.items() if count > 1]
@@ -51,7 +51,7 @@ def bus_config(server: BusServer, users: Iterable[tuple[Identity, str]]) -> str:
     blocks = [_user(name, rights_of(who)) for who, name in users]
     if not blocks:
         raise BadRequest(
-            "nobody is enrolled: nobody could use the bus",
+            "no host or controller is enrolled: none could use the bus",
             fix="enrol hosts (`sterna host add`) and a controller (`sterna ca issue controller`) first",
         )
     return "\n".join(

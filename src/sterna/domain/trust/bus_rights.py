@@ -1,7 +1,7 @@
-"""What each may do on the bus: the subjects it may publish to and subscribe to. Pure.
+"""Rights on the bus: the subjects that each client may publish to and subscribe to. Pure.
 
-The last token of a call's subject is its sender, so that the server of the bus proves who speaks. `bus_config.py`
-writes these rules for nats-server.
+The last token of a call's subject is its sender, so that nats-server proves who sends. `bus_config.py` writes these
+rules for nats-server.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Rights(Value):
 
 
 def rights_of(who: Identity) -> Rights:
-    """Of an agent or a controller. Raises BadRequest for who has none."""
+    """The rights of an agent or a controller. Raises BadRequest for an identity without any."""
     return rights_of_token(who.bus_token)
 
 
 def rights_of_token(token: str) -> Rights:
-    """Of whoever has this name in subjects."""
+    """The rights of the client with this name in subjects."""
     return _of_controller(token) if token == CONTROLLER_TOKEN else _of_agent(token)
 
 
@@ -91,12 +91,12 @@ def _token_covers(wide: str, narrow: str) -> bool:
 
 
 def is_inbox_of(subject: str, sender: str) -> bool:
-    """May answers to this sender go there? `sender`: '' where the subject of a message names nobody."""
+    """May answers to this sender go there? `sender`: '' where the subject of a message has no sender."""
     return subject.startswith(f"{INBOX}.{sender}." if sender else f"{INBOX}.")
 
 
 def sender_of(subject: str) -> str:
-    """Who sent a call, a cast or a hint to this subject, by the subject alone; '' for one that names nobody."""
+    """Who sent a call, a cast or a hint to this subject, by the subject alone; '' for one without a sender."""
     parts = subject.split(".")
     if subject.startswith(f"{AGENT}.") and len(parts) == 5:
         return parts[4]

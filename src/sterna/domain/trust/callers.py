@@ -1,7 +1,7 @@
-"""Who may ask an agent for what. The bus proves who speaks; this decides whether it is theirs to say. Pure.
+"""Which sender may call which method of an agent. The bus proves who sends; this decides whether it may. Pure.
 
-What an agent does for a migration, its source asks of its destination, or the reverse. Requests come from
-controllers. Looks that change nothing are anybody's who is enrolled.
+Calls for a migration come from its source to its destination, or the reverse. Requests come from controllers. Calls
+that change nothing are open to all who are enrolled.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from sterna.domain.trust.identities import CONTROLLER_TOKEN
 
 
 class Caller(StrEnum):
-    """Whose word it is."""
+    """Who may send it."""
 
     CONTROLLER = "a controller"
     SOURCE = "the migration's source"
     DESTINATION = "the migration's destination"
     INVOLVED = "a half of the migration, or a controller"
-    ENROLLED = "anybody who is enrolled"
+    ENROLLED = "any enrolled process"
 
 
 CALLERS: dict[str, Caller] = {
@@ -78,7 +78,7 @@ def not_theirs(method: str, sender: str, halves: tuple[str, str] | None) -> str:
     """Why this sender may not ask for it; '' where it may. `halves`: source and destination of the migration that
     the message is about; None where this host knows none, and the message tells of none.
 
-    About a migration that nobody knows there is nothing to protect: its handler says that it knows none.
+    For an unknown migration there is nothing to protect: its handler answers that there is none.
     """
     caller = CALLERS.get(method)
     if caller is None:

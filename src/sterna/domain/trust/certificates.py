@@ -22,7 +22,7 @@ RENEWED_AFTER = 2 / 3
 
 
 class Wanted(Value):
-    """What the CA writes into a certificate. Nothing of it comes from the request but the public key."""
+    """What the CA writes into a certificate. Only the public key is taken from the request."""
 
     common_name: str
     unit: str
@@ -35,7 +35,7 @@ class Wanted(Value):
 
 
 class Seen(Value):
-    """What a certificate says, as it was read."""
+    """The content of a certificate."""
 
     dns_names: tuple[str, ...] = ()
     ip_addresses: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def wanted(who: Identity, number: int, addresses: Iterable[str], permitted: Iter
 def faults(seen: Seen, who: Identity | None, now: datetime, *, addresses: Iterable[str] = ()) -> tuple[str, ...]:
     """Each reason why this certificate does not serve `who`, who is reached at `addresses`; empty where it does.
 
-    `who`: None for a certificate of another CA, which knows none of our names: its addresses count.
+    `who`: None for a certificate of another CA, which does not have Sterna's names: its addresses count.
     """
     found = []
     names = {name.lower() for name in seen.dns_names}

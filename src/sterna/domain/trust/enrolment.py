@@ -1,4 +1,5 @@
-"""Who is enrolled, with which certificates, and what follows when one joins, is renewed or is removed. Pure.
+"""The register of enrolled processes and their certificates, and its changes when one joins, renews or is removed.
+Pure.
 
 A register is a value: every function returns the one that comes after. `adapters/identity` keeps it in a file.
 """
@@ -52,7 +53,7 @@ class Member(Value):
     name: str
     addresses: tuple[str, ...] = ()
     number: int = 0
-    """Of its enrolment: one more each time it joins anew. 0: it has not joined yet."""
+    """Of its enrolment: one more each time it joins again. 0: it has not joined yet."""
     invitation: Invitation | None = None
     removed: datetime | None = None
     certificates: tuple[Issued, ...] = ()
@@ -94,8 +95,8 @@ class Register(Value):
 def invited(
     register: Register, who: Identity, addresses: Iterable[str] | None, invitation: Invitation | None
 ) -> Register:
-    """`who` may join. `addresses`: None keeps the ones it had. One who has joined before may join anew; its
-    certificate is good until then.
+    """`who` may join. `addresses`: None keeps the ones it had. One that has joined before may join again; its
+    certificate is valid until then.
 
     Raises Conflict for a name that differs from another one in case only.
     """
@@ -112,7 +113,7 @@ def invited(
 def redeemed(register: Register, who: Identity, secret_hash: str, key: str, now: datetime) -> Member:
     """The member whose token this is; the public key with the hash `key` wants the certificate.
 
-    Raises Conflict for a token that cannot be used. A stranger is not told why: he may be guessing.
+    Raises Conflict for a token that cannot be used. The answer does not say why: the sender may be guessing.
     """
     member = register.find(who)
     invitation = member.invitation if member is not None else None
@@ -131,7 +132,7 @@ def _check_number(member: Member, now: datetime) -> None:
     """Raises Conflict where it has as many certificates as it may."""
     present = [c for c in member.certificates if c.number == member.number and now < c.not_after]
     if len(present) >= MOST_CERTIFICATES:
-        fix = f"see why it asks so often; let it join anew: {ADD[member.kind].format(member.name)}"
+        fix = f"find out why it asks so often; let it join again: {ADD[member.kind].format(member.name)}"
         raise Conflict(f"{member.name} has {len(present)} certificates that have not expired", fix=fix)
 
 
@@ -145,7 +146,7 @@ def to_sign(register: Register, who: Identity) -> Member:
     if member is None or member.removed is not None:
         raise NotFound(f"{who.name} is not enrolled", fix=f"run `{ADD[who.kind].format(who.name)}` first")
     if member.invitation is None or member.invitation.key:
-        fix = f"run `{ADD[who.kind].format(who.name)}` to let it join anew; its present certificate is revoked then"
+        fix = f"run `{ADD[who.kind].format(who.name)}` to let it join again, which revokes its certificate"
         raise Conflict(f"{who.name} has joined already", fix=fix)
     return member
 
@@ -177,7 +178,7 @@ def renewable(register: Register, serial: str, now: datetime) -> Member:
         for certificate in member.certificates:
             if certificate.serial != serial:
                 continue
-            fix = f"let it join anew: {ADD[member.kind].format(member.name)}"
+            fix = f"let it join again: {ADD[member.kind].format(member.name)}"
             if member.removed is not None:
                 raise Conflict(f"{member.name} was removed", fix=fix)
             if certificate.revoked is not None or certificate.number != member.number:
@@ -186,7 +187,7 @@ def renewable(register: Register, serial: str, now: datetime) -> Member:
                 raise Conflict(f"this certificate of {member.name} has expired", fix=fix)
             _check_number(member, now)
             return member
-    raise Conflict("this certificate is not in the register of the CA", fix="let its holder join anew")
+    raise Conflict("this certificate is not in the register of the CA", fix="let its holder join again")
 
 
 def renewed(register: Register, who: Identity, issued: Issued, now: datetime) -> Register:
@@ -197,7 +198,7 @@ def renewed(register: Register, who: Identity, issued: Issued, now: datetime) ->
 
 
 def removed(register: Register, who: Identity, now: datetime) -> Register:
-    """`who` takes part no more: all its certificates are revoked. Again: no change. Raises NotFound."""
+    """`who` takes part no more: all its certificates are revoked. Idempotent. Raises NotFound."""
     member = register.find(who)
     if member is None:
         known = ", ".join(m.name for m in register.of_kind(who.kind) if m.removed is None) or "nobody"
@@ -234,5 +235,5 @@ def _revoked(certificate: Issued, now: datetime) -> Issued:
 
 
 def _fresh(certificates: Iterable[Issued], now: datetime) -> tuple[Issued, ...]:
-    """Without those that have expired: nobody takes them any more, revoked or not."""
+    """Without those that have expired: they are refused anyway, revoked or not."""
     return tuple(c for c in certificates if now < c.not_after)

@@ -1,7 +1,5 @@
-"""The names of those who take part: agents, controllers, servers of the bus, operators. Pure.
-
-A certificate carries the name as a DNS name below `.sterna`. Nobody resolves it: it says who somebody is, and the
-addresses beside it say where.
+"""Names of agents, controllers, servers of the bus and operators. Pure. A certificate has the name as a DNS name
+below `.sterna`. It is never resolved: it says who the holder is, and the addresses beside it say where.
 """
 
 from __future__ import annotations
@@ -16,13 +14,14 @@ from sterna.domain.model import Value
 from sterna.domain.untrusted import is_name
 
 ROOT = "sterna"
-"""The domain of all names. A CA of ours signs no DNS name outside, but for those it was told at its making."""
+"""The domain of all names. Sterna's CA signs no DNS name outside it, except those that `sterna ca init` was
+given."""
 CONTROLLER_TOKEN = "@controller"  # noqa: S105 - a name on the bus
 """Every controller's name on the bus. No host can have it: a host's name begins with a letter or a digit."""
 
 
 class Kind(StrEnum):
-    """What somebody is."""
+    """The kind of an identity."""
 
     AGENT = "agent"
     CONTROLLER = "controller"
@@ -51,12 +50,12 @@ class Identity(Value):
 
     @property
     def bus_token(self) -> str:
-        """Its name in the bus's subjects. Raises BadRequest for who has no rights there."""
+        """Its name in the bus's subjects. Raises BadRequest for an identity without rights there."""
         if self.kind is Kind.AGENT:
             return self.name
         if self.kind is Kind.CONTROLLER:
             return CONTROLLER_TOKEN
-        raise BadRequest(f"{self.name} is no client of the bus: only agents and controllers are")
+        raise BadRequest(f"{self.name} is not a client of the bus: only agents and controllers are")
 
     def bus_user(self, number: int) -> str:
         """Its user on the bus, for its enrolment with this number (`enrolment.py`).
@@ -104,8 +103,8 @@ def too_like(name: str, others: Iterable[str]) -> str:
 def addresses_of(given: Iterable[str], permitted: Iterable[str]) -> tuple[str, ...]:
     """The addresses that a certificate is made out to, each once. `permitted`: the domains that the CA may sign.
 
-    Raises BadRequest naming the one that cannot be used. A name below `.sterna` is nobody's address: it would prove
-    that its holder is somebody else.
+    Raises BadRequest naming the one that cannot be used. A name below `.sterna` is not an address: it would prove
+    another identity.
     """
     domains = tuple(permitted)
     found = dict.fromkeys(text.strip() for text in given)
@@ -124,7 +123,7 @@ def addresses_of(given: Iterable[str], permitted: Iterable[str]) -> tuple[str, .
 
 
 def may_be_signed(address: str, permitted: Iterable[str]) -> bool:
-    """May a CA for these domains sign it as somebody's address?"""
+    """May a CA for these domains sign it as an address?"""
     return is_ip(address) or (below(address, permitted) and not below(address, [ROOT]))
 
 

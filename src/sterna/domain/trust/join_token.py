@@ -1,7 +1,7 @@
 """The token that lets a host join: one word, used once, valid for 15 minutes. Pure.
 
-It holds the CA's fingerprint, so that the host trusts nobody before it has seen the right CA. It holds a
-secret, of which the CA keeps a hash only.
+It holds the CA's fingerprint, so that the host trusts no server before it has seen the right CA. It holds a secret,
+of which the CA keeps a hash only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _AGAIN = "copy the whole token that `sterna host add` printed: it is one word"
 
 
 class JoinToken(Value):
-    """What a token says."""
+    """The content of a token."""
 
     host: str
     fingerprint: str

@@ -1,6 +1,5 @@
-"""What a host that joins and the CA say to each other. Plain values: the transport is another matter.
-
-Nothing of it is secret but `JoinRequest.secret`, which must go to nobody before the CA's fingerprint was compared.
+"""The messages between a host that joins and the CA. Plain values, whatever the transport. Only
+`JoinRequest.secret` is secret: it must not be sent before the CA's fingerprint was compared.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class RenewalRequest(Value):
     request: Pem
     """A PKCS #10 request with a new key."""
     signature: str = Field(max_length=1024)
-    """Of the request's bytes by the present certificate's key, in base64: whoever has that key may renew."""
+    """Of the request's bytes by the present certificate's key, in base64: the holder of that key may renew."""
 
 
 class JoinAnswer(Value):

@@ -49,20 +49,20 @@ class ActivateBindings(Step[Context, NoPlan, BindingsActivated]):
             return BindingsActivated(network=ctx.asked_network)
         has = {nic.mac for nic in (await ctx.host.hypervisor.vm(ctx.vm_uuid)).nics}
         for nic in ctx.history.get(VifsPlugged).nics:
-            # one that somebody detached meanwhile is nobody's to wait for
+            # one that has been detached is not waited for
             if (nic.mac in has or plug_type(nic).hot_unplugged) and not await ctx.host.vif.wired(nic):
-                raise Temporary(f"{nic.device or nic.mac} is not wired", fix="see to its bridge, or detach the NIC")
+                raise Temporary(f"{nic.device or nic.mac} is not wired", fix="check its bridge, or detach the NIC")
         return BindingsActivated(network=ctx.asked_network)
 
 
 class UpdateVm(Step[Context, NoPlan, VmUpdated]):
     """F8: read the VM's state here; its host, power_state and task_state are updated. Autostart as it was; nothing
-    of the copy of its disks is left in its QEMU."""
+    is left in its QEMU of the copy of its disks."""
 
     row, name = "F8", "update-vm"
 
     async def do(self, ctx: Context, plan: NoPlan) -> VmUpdated:
-        """What this hypervisor says, and the finished job's statistics."""
+        """This hypervisor's view, and the finished job's statistics."""
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if seen.state is GuestState.UNKNOWN:
             raise Temporary("this host's hypervisor does not answer")

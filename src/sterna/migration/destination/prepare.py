@@ -138,7 +138,7 @@ class ClaimDevices(Step[Context, DevicesToClaim, DevicesClaimed]):
     row, name = "P8", "claim-devices"
 
     async def plan(self, ctx: Context) -> DevicesToClaim:
-        """What nobody has, and no guest on its way here has been promised."""
+        """A free device that has not been promised to an arriving guest."""
         taken = set(_claims_of_others(ctx))
         nics = []
         for wanted in ctx.history.get(NetworkInfo).nics:
@@ -148,7 +148,7 @@ class ClaimDevices(Step[Context, DevicesToClaim, DevicesClaimed]):
         return DevicesToClaim(nics=tuple(nics))
 
     async def do(self, ctx: Context, plan: DevicesToClaim) -> DevicesClaimed:
-        """Two may have chosen at once: then it is whose intent was written first. Raises Conflict."""
+        """Two may have chosen at once: then the first written intent gets it. Raises Conflict."""
         others = _claims_of_others(ctx)
         mine = next(e.seq for e in ctx.journal.entries(ctx.migration.id) if e.name == self.name)
         for nic in plan.nics:

@@ -1,4 +1,4 @@
-"""The destination's part of a rehearsal: what its libvirt says of the definition, post-copy and TLS."""
+"""The destination's part of a rehearsal: its libvirt checks the definition, post-copy and TLS."""
 
 from __future__ import annotations
 

@@ -122,12 +122,12 @@ class WithdrawBindings(Step[Context, NoPlan, BindingsWithdrawn]):
 
 
 class RemoveInstanceDirectory(Step[Context, NoPlan, TargetsRemoved]):
-    """R7, undo of P8: only what P8's intent says was about to be made here, and only if it still is that."""
+    """R7, undo of P8: only what P8's intent names, and only if it is still the same file."""
 
     row, name = "R7", "remove-instance-directory"
 
     async def do(self, ctx: Context, plan: NoPlan) -> TargetsRemoved:
-        """Remove it. What somebody has come to use meanwhile is kept, and said."""
+        """Remove it. What is used by something else by now is kept, and reported."""
         targets, made = ctx.history.find(TargetsToMake), ctx.history.find(TargetsMade)
         if targets is None:
             return TargetsRemoved()

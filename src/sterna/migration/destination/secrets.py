@@ -57,7 +57,7 @@ class MakeSecrets(Step[Context, NoPlan, SecretsMade]):
 
 
 def _needed(ctx: Context) -> list[Need]:
-    """As the source tells of them: but for the logins in whose place P4 has put this host's own."""
+    """The source's list, without the CHAP logins that P4 replaced with this host's own."""
     needs = {need.ref: need for need in ctx.brought.needs}
     vm = ctx.incoming_vm()
     before, after = refs_of(vm.disks), refs_of([*_attached(ctx), *(d for d in vm.disks if d.local)])

@@ -12,5 +12,5 @@ T = TypeVar("T")
 
 
 async def unless_aborted(ctx: Context, call: Coroutine[Any, Any, T]) -> T:
-    """The answer. Raises Cancelled at an abort: whatever the destination is doing for it meanwhile, it undoes."""
+    """The answer. Raises Cancelled at an abort: the destination undoes what it is doing for it."""
     return await aborts.unless_aborted(call, ctx.abort)

@@ -91,10 +91,9 @@ class TakeOwnership(Step[Context, AutostartBefore, Owned]):
 
 
 class Interlock(Step[Context, NoPlan, Done]):
-    """Before M4: once the guest's state has left, its QEMU here cannot let it run again, whoever asks.
-
-    libvirt would, where the destination's answer is lost on the way. From here on only Sterna can, and does so when
-    both hosts have shown that the guest never ran on the destination.
+    """Before M4: once the guest's state has left, its QEMU here cannot let it run again, whoever asks. libvirt
+    would do that where the destination's answer is lost. From here on only Sterna can, and does so when both hosts
+    have shown that the guest never ran on the destination.
     """
 
     name = "interlock"
@@ -148,7 +147,7 @@ class Copy(Step[Context, NoPlan, Copied]):
             backoff.grow()
 
     async def _start(self, ctx: Context, find: postcopy.Find) -> str:
-        """Run the copy; what libvirt said if it did not like it ('' otherwise)."""
+        """Run the copy; libvirt's error message ('' for none)."""
         if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):  # begun while the other host prepared
             raise Refused(keeps)
         plan = copy_plan(ctx, await steering.prepare(ctx))
@@ -165,7 +164,7 @@ class Copy(Step[Context, NoPlan, Copied]):
         """Whether a copy was under way, and was watched to its end; else it is to be asked again in a while."""
         ctx.note_change(Waiting(why=finding.why), row="M4")
         if finding.verdict is Verdict.HALF_GONE:
-            with contextlib.suppress(SternaError):  # somebody is away: asked again
+            with contextlib.suppress(SternaError):  # a host does not answer: asked again
                 await postcopy.give_up(ctx, finding.why)
         elif under_way(await ctx.observe_here()):  # a former life started it, or its stream broke in post-copy
             await watch(ctx, find, lambda: until_over(ctx))

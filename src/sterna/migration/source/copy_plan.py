@@ -12,11 +12,11 @@ from sterna.migration.context import Context
 from sterna.migration.source import stream
 
 SLOWEST_MIB_S = 1
-"""The least bandwidth libvirt can be told."""
+"""The least bandwidth that libvirt accepts."""
 
 
 def copy_plan(ctx: Context, made_of: CopyParameters) -> CopyPlan:
-    """All that libvirt must be told, from the snapshot (P2), the destination's answer (P11) and the solver's."""
+    """All that libvirt needs, from the snapshot (P2), the destination's answer (P11) and the solver's."""
     answer = ctx.history.get(DestinationAnswer)
     transport = made_of.transport
     return CopyPlan(

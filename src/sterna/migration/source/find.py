@@ -30,7 +30,7 @@ async def find_guest(ctx: Context) -> Finding:
         await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, "ending the source's paused copy")
     if finding.verdict is Verdict.STALE:
-        ctx.note_once(HeldOldCopy(why=finding.why))  # first: the next life must know whose pause it is
+        ctx.note_once(HeldOldCopy(why=finding.why))  # first: a restarted agent must know whose pause it is
         await ctx.host.hypervisor.hold(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, finding.why)
     if finding.verdict is Verdict.LOST:

@@ -21,9 +21,9 @@ from sterna.migration.persistent import Turns
 WAITING_LIBVIRT = "-libvirt"
 """Which note of the family `Waiting`: why nothing is known of the copy here."""
 LEAVES = ("suspended-migrated", "suspended-postcopy")
-"""The source's events that tell the switch-over: the earliest there are."""
+"""The source's events that show the switch-over: the earliest there are."""
 LEAVING = "leaving"
-"""Topic of the hint that a migration's guest stands still on its source."""
+"""Topic of the hint that a migration's guest is paused on its source."""
 NETWORK_GRACE_S = 3.0
 """How long a copy that succeeded waits for the network service's answer; F7 asks again in any case."""
 LOOK_EVERY_S = 3.0
@@ -39,7 +39,7 @@ async def guard(ctx: Context) -> None:
     turns, late, rounds = Turns(ctx, "looking at the hand-over"), False, 0
     while True:
         await ctx.clock.sleep(LOOK_EVERY_S)
-        # Without a reason as well, now and then: the event may be missed, or older than this life of the agent.
+        # Without a reason as well, now and then: the event may be missed, or older than the agent's last restart.
         reason = late or ctx.history.has(Saw, "suspended-migrated") or rounds % LOOK_ANYWAY_ROUNDS == 0
         rounds += 1
         if not reason:
@@ -60,7 +60,7 @@ async def _left_behind(ctx: Context) -> bool:
 
 
 def _note_silence(ctx: Context, here: Observation) -> None:
-    """Where libvirt does not answer here, nothing else says why the copy is not seen to go on."""
+    """Report where libvirt does not answer here: nothing else shows why the copy seems to stop."""
     host = ctx.host.name
     if here.state is GuestState.UNKNOWN:
         why = Waiting(why=f"libvirt on {host} does not answer: {here.reason}")
@@ -72,14 +72,15 @@ def _note_silence(ctx: Context, here: Observation) -> None:
 
 
 async def announce_early(ctx: Context) -> None:
-    """At the guest's standstill: let the destination call its frames there. What is sent to it meanwhile waits in
-    its new port until it runs, and is not lost at the old one. A hint: where it does not come, the network is told
-    when the guest runs there."""
+    """When the guest is paused, let the destination announce its MACs (RARP, ARP, neighbour discovery). Frames that
+    arrive before it resumes wait in its new port, and are not lost at the old one. A hint: without it, the MACs are
+    announced when the guest runs there."""
     await ctx.hints.announce(f"{LEAVING}.{ctx.host.name}.{ctx.migration.id}", {})
 
 
 async def announce_again(ctx: Context) -> None:
-    """R6: the guest stayed, and its frames may have been called away. Nobody depends on it: its own do the same."""
+    """R6: the guest stayed, and its MACs may have been announced at the destination. Nothing depends on it: the
+    guest's own frames do the same."""
     for nic in ctx.vm_before().nics:
         with contextlib.suppress(SternaError):
             await ctx.host.vif.announce(nic)
@@ -89,7 +90,7 @@ async def switch_network(ctx: Context) -> None:
     """At the switch-over, the ports become the destination's at the network service. Nothing waits for it: the
     destination asks for the same when the guest runs there, and F7 until it holds."""
     await ctx.leaves.wait()
-    turns = Turns(ctx, "telling the network service")
+    turns = Turns(ctx, "notifying the network service")
     while True:
         with turns.turn():
             await ctx.host.network.switch(ctx.vm_before(), *ctx.network_hosts)

@@ -21,7 +21,7 @@ class SendMedia(Step[Context, NoPlan, MediaSent]):
     patience_s = 60.0  # as P3: a destination agent that was killed gets the time to be started again
 
     async def do(self, ctx: Context, plan: NoPlan) -> MediaSent:
-        """One after the other; repeating is harmless. Raises Permanent where one was changed meanwhile."""
+        """One after the other; repeating is harmless. Raises Permanent where one was changed while it was sent."""
         sent = {}
         for path in (d.path for d in ctx.vm_before().disks if d.carried and d.path):
             sent[path] = await _send(ctx, path)

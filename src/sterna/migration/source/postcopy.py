@@ -24,11 +24,11 @@ from sterna.migration.persistent import Turns
 Find = Callable[[], Awaitable[Finding]]
 
 WAITING_POSTCOPY = "-postcopy"
-"""Which note of the family `Waiting`: why the switch that somebody asked for has not been done yet."""
+"""Which note of the family `Waiting`: why a requested switch has not been done yet."""
 LOOK_S = 0.5
 STALLED_S = 5.0
-"""A stream over which nothing has come for so long is taken for broken: behind a link that swallows packets neither
-QEMU notices before TCP gives up, a quarter of an hour later. If it was only slow, joining again costs a moment."""
+"""A stream over which nothing has come for so long is taken for broken: on a link that drops packets, neither QEMU
+notices before TCP gives up, after a quarter of an hour. If it was only slow, joining again costs a moment."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 10.0
 
 
@@ -75,13 +75,13 @@ async def give_up(ctx: Context, why: str) -> None:
 
 
 async def _until_begun(ctx: Context) -> None:
-    """Obey the wish to switch, as soon as both sides can; return once the guest has left.
+    """Switch to post-copy as requested, as soon as both sides can; return once the guest has left.
 
     The destination comes first: a stream that breaks before its guest can be reached there could never be joined.
     """
     turns = Turns(ctx, "the switch to post-copy", WAITING_POSTCOPY)
     while not begun(ctx):
-        with turns.turn():  # the disks come first, or somebody is away
+        with turns.turn():  # the disks come first, or a host does not answer
             here = await ctx.observe_here() if ctx.postcopy else None
             if here is not None and here.reason in POSTCOPY:  # the event was missed
                 return
@@ -103,7 +103,7 @@ class _Joining:
         self._reported: set[tuple[str, str]] = set()
 
     async def stalled(self) -> bool:
-        """Has nothing come for STALLED_S? A look that fails is no proof of anything."""
+        """Has nothing come for STALLED_S? A look that fails proves nothing."""
         now = self._ctx.clock.monotonic_ms()
         try:
             sample = await self._ctx.host.hypervisor.sample(self._ctx.vm_uuid)
@@ -118,8 +118,8 @@ class _Joining:
         return now - self._seen_ms >= STALLED_S * 1000
 
     async def join(self) -> None:
-        """One try, over the next of the destination's addresses; none before it is time, so that a stream that is
-        whole again is soon told."""
+        """One try, over the next of the destination's addresses; none before it is time, so that a stream that
+        works again is noticed soon."""
         ctx = self._ctx
         if ctx.clock.monotonic_ms() < self._next_ms:
             return

@@ -107,7 +107,7 @@ class PrepareBindings(Step[Context, NoPlan, BindingsPrepared]):
     undo = (rollback.WithdrawDestinationBindings,)
 
     async def do(self, ctx: Context, plan: NoPlan) -> BindingsPrepared:
-        """Ask the network service; without one it is nothing. An abort is heard between its requests."""
+        """Ask the network service, if there is one. An abort is checked between its requests."""
         await ctx.host.network.prepare(ctx.vm_before(), *ctx.network_hosts)
         return BindingsPrepared(network=ctx.asked_network)
 
@@ -144,7 +144,7 @@ class WaitVifPlugged(Step[Context, NoPlan, PortsWired]):
     row, name = "P12", "network-vif-plugged"
 
     async def do(self, ctx: Context, plan: NoPlan) -> PortsWired:
-        """The destination watches its own switch; it says so as soon as it is true."""
+        """The destination watches its own switch, and answers as soon as it forwards."""
         answer = await unless_aborted(ctx, ctx.peer.call(calls.WaitVifPlugged.method, {}))
         return untrusted.remark(PortsWired, answer)
 
@@ -177,7 +177,7 @@ class DetachDevices(Step[Context, DevicesToDetach, Done]):
         return DevicesToDetach(nics=tuple(n for n in ctx.vm_before().nics if plug_type(n).hot_unplugged))
 
     async def do(self, ctx: Context, plan: DevicesToDetach) -> Done:
-        """One by one; each is gone when the guest has let go of it. An abort is heard between them."""
+        """One by one; each is gone when the guest has released it. An abort is checked between them."""
         for nic in plan.nics:
             go_on()
             await ctx.host.hypervisor.detach_nic(ctx.vm_uuid, nic)

@@ -1,7 +1,7 @@
 """A rehearsal (`sterna plan --rehearse`): a migration's own steps up to the copy, then its own rollback.
 
-P1-P12 are real, and so is what undoes them. `Rehearse` stands between them and M1: it tries what would only be
-found out at M4. With a copy, M1-M4 are real as well, as slow as libvirt can be told and with no leave to switch
+P1-P12 are real, and so is what undoes them. `Rehearse` comes between them and M1: it tries what would otherwise be
+found out at M4. With a copy, M1-M4 are real as well, at libvirt's lowest bandwidth and without permission to switch
 over; M3 ends it at its first sample. Nothing here is a second implementation of a step.
 """
 

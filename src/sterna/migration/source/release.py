@@ -1,6 +1,5 @@
-"""Phase 3 on the source, F1-F5, F10 and F11: the guest is the destination's, and this host lets go of it.
-
-Only forward, until it holds.
+"""Phase 3 on the source, F1-F5, F10 and F11: the guest is the destination's, and this host releases its resources.
+Every step is retried until it succeeds.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
     row, name = "F10", "remove-vm-at-source"
 
     async def plan(self, ctx: Context) -> FilesToRemove:
-        """Only what this host's journal says was local to it: the disks that were copied, and their folder."""
+        """Only what was local to it by this host's journal: the disks that were copied, and their folder."""
         files = tuple(d.path for d in ctx.vm_before().disks if d.local and d.path)
         return FilesToRemove(files=files, directories=await self._directories(ctx))
 
@@ -124,10 +123,9 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
     async def do(self, ctx: Context, plan: FilesToRemove) -> VmRemoved:
         """Prove, then forget the definition, then remove the files. Raises Temporary while proof is missing.
 
-        A file that turns out to be needed by somebody else is kept, and said: nothing waits for it.
-
-        Where the guest was on a host that is permanently gone, what is here may be the last that is left of it: the
-        definition and the disks as they were at the switch-over are kept.
+        A file that turns out to be in use elsewhere is kept, and reported: nothing waits for it. Where the guest
+        was on a host that is permanently gone, this may be its last copy: the definition and the disks as they were
+        at the switch-over are kept.
         """
         kept = await self._prove(ctx)
         if kept:
@@ -136,7 +134,7 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
         state = await removal.private_state(ctx, vm)
         await ctx.host.hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch, remove=state)
         known = {d.path: d.identity for d in vm.disks if d.path and d.identity}
-        if not plan.directories:  # none, or the file system did not say: by now it may
+        if not plan.directories:  # none, or the file system did not answer: by now it may
             plan = FilesToRemove(files=plan.files, directories=await self._directories(ctx))
         removed = await removal.remove(ctx, plan, known)
         for path, why in removed.kept.items():

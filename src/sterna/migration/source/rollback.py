@@ -58,7 +58,7 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
     row, name = "R0", "ask-both-hypervisors"
 
     async def do(self, ctx: Context, plan: NoPlan) -> BothAsked:
-        """What both said. Raises Temporary until the guest is settled here, PivotPassed if it has arrived."""
+        """Both answers. Raises Temporary until the guest is settled here, PivotPassed if it has arrived."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
         epoch, begun = ctx.migration.epoch, ctx.history.has(CopyStarted)
         finding = fenced.judge(ctx, here, there)
@@ -89,16 +89,16 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
 
 
 def _without_a_copy(here: Observation, there: Observation, epoch: int) -> Finding:
-    """R0 of a migration whose copy was never begun: what libvirt does with the guest it does for somebody else, and
-    wherever that brought it, this migration had no part in it."""
+    """R0 of a migration whose copy was never begun: what libvirt does with the guest was not started by this
+    migration, wherever the guest goes."""
     if (
         there.state is GuestState.RUNNING or there.epoch == epoch
     ):  # there is no way forward, and R5 would take it away
-        return Finding(Verdict.DOUBT, "the guest is on the destination, where somebody else has brought it")
+        return Finding(Verdict.DOUBT, "the guest is on the destination, where it was moved without Sterna")
     if here.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the source's hypervisor does not answer")
     if here.job_active:
-        return Finding(Verdict.WAIT, "libvirt migrates the guest for somebody else: waiting until it has")
+        return Finding(Verdict.WAIT, "libvirt runs a migration that Sterna did not start: waiting for its end")
     if here.state in GONE:
         return Finding(Verdict.ENDED_AT_SOURCE, "the guest left the source before this migration's copy began")
     return Finding(Verdict.STAYED, "the guest is on the source, and its copy was never begun")
@@ -167,7 +167,7 @@ class RestoreAutostart(Step[Context, NoPlan, AutostartRestored]):
         was_on = before is not None and before.autostart
         here = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if here.state is GuestState.ABSENT or (here.state is GuestState.SHUTOFF and here.reason == MIGRATED):
-            return AutostartRestored(autostart=False, why="somebody has taken the VM away from here")
+            return AutostartRestored(autostart=False, why="the VM has been taken away from here")
         if was_on and await self._may_be_elsewhere(ctx):
             why = "the guest is off, and one of the two hosts was declared dead"
             return AutostartRestored(autostart=False, why=why)
@@ -190,10 +190,9 @@ class GiveBindingsBack(Step[Context, NoPlan, BindingsGivenBack]):
     row, name = "R6", "give-bindings-back"
 
     async def do(self, ctx: Context, plan: NoPlan) -> BindingsGivenBack:
-        """Before all else: the guest runs here, and until this holds nobody reaches it.
-
-        A request to activate that was sent as the guest left may arrive after a look: so it is looked again. Where
-        none was sent there is nothing to wait for: no agent reports a port that is marked as on its way.
+        """Before all else: the guest runs here, and cannot be reached until this is done. An activation request
+        that was sent at the switch-over can reach Neutron after our check: so it is checked again. If none was
+        sent, there is nothing to wait for: agents do not report ports that are marked `migrating_to`.
         """
         vm, began, plugged = ctx.vm_before(), ctx.clock.monotonic_ms(), list[str]()
         network = ctx.asked_network
@@ -227,7 +226,8 @@ async def replug(ctx: Context) -> list[str]:
 
 
 class WithdrawDestinationBindings(Step[Context, NoPlan, DestinationBindingsWithdrawn]):
-    """R6, undo of the bindings made before P3: the destination's go, nothing says that the ports migrate."""
+    """R6, undo of the bindings made before P3: the destination's are deleted, and the ports no longer marked as
+    migrating."""
 
     row, name = "R6", "withdraw-destination-bindings"
 
@@ -252,8 +252,8 @@ class FindConnections(Step[Context, NoPlan, ConnectionsFound]):
 class RemoveVolumeConnection(Step[Context, NoPlan, ConnectionsRemoved]):
     """R3: the destination disconnects the volumes and terminates their connections.
 
-    A destination that cannot be asked for `R3_PATIENCE_S`, or fails, does it when R4's cast reaches it: what its
-    volume service says must not keep the source's VM locked.
+    A destination that cannot be asked for `R3_PATIENCE_S`, or fails, does it when R4's cast reaches it: errors of
+    its volume service must not keep the source's VM locked.
     """
 
     row, name = "R3", "remove-volume-connection"
@@ -298,8 +298,8 @@ class ProveSource(Step[Context, NoPlan, SourceProven]):
     async def do(self, ctx: Context, plan: NoPlan) -> SourceProven:
         """Compare the VM with P2's snapshot. Raises Temporary while something is missing that the rollback owes.
 
-        Sterna takes no disk from a guest here, and of its NICs only functions. What else libvirt says is different
-        was changed by somebody else meanwhile (a disc ejected, a NIC detached), and nobody will change it back.
+        Sterna takes no disk from a guest here, and of its NICs only functions. Any other difference was made by
+        others in the meantime (a disc ejected, a NIC detached), and is not changed back.
         """
         if ctx.history.has(Snapshot):
             changed = await self._compare(ctx)
@@ -314,7 +314,7 @@ class ProveSource(Step[Context, NoPlan, SourceProven]):
             now = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         except NotFound:
             # R0 has proven that it runs nowhere else. A transient guest whose QEMU ended leaves no definition; that
-            # of any other was removed by somebody: Sterna undefines nothing on the source before the pivot.
+            # of any other was removed by others: Sterna undefines nothing on the source before the pivot.
             return [UNDEFINED] if before.persistent else []
         ended = now.state is GuestState.SHUTOFF  # R0 has proven that it ran nowhere else: it ended here, by itself
         by_a_copy = now.reason in MIGRATION_PAUSES and ctx.history.has(CopyStarted)
@@ -351,7 +351,7 @@ class AwaitRollbackAtDestination(Step[Context, NoPlan, Done]):
         final = Status.CANCELLED if error.code == Cancelled.code else Status.FAILED
         why = error.message
         if changed := ctx.history.find(ChangedMeanwhile):
-            why += f"; meanwhile somebody changed the VM: {', '.join(changed.what)}"
+            why += f"; the VM was changed during the migration: {', '.join(changed.what)}"
         if ctx.history.has(WroteOffPeer):
             why += f"; {ctx.migration.destination} was declared dead and undoes its half if it ever comes back"
         elif lost := forgotten(ctx, "R7"):

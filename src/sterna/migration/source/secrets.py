@@ -39,5 +39,5 @@ class RemoveSecretsAtSource(Step[Context, NoPlan, SecretsRemovedAtSource]):
     row, name = "F10", "remove-secrets-at-source"
 
     async def do(self, ctx: Context, plan: NoPlan) -> SecretsRemovedAtSource:
-        """Nobody else's, and none that is still referred to."""
+        """Only this migration's own, and none that is still referred to."""
         return SecretsRemovedAtSource(removed=await remove(ctx, ctx.vm_before().disks, None))

@@ -26,7 +26,7 @@ SAMPLE_EVERY_S = 0.5
 ASK_AGAIN_S = 0.1
 QUIET_SAMPLES = 4
 """A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
-ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest stands still."""
+ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest is paused."""
 WAITING_ABORT = "-abort"
 """Which note of the family `Waiting`: why libvirt has not given the copy up yet."""
 
@@ -39,7 +39,7 @@ async def watch(
 ) -> None:
     """M3: while `copying` lasts, journal its iterations, announce its samples and steer by them, obey an abort, and
     keep a guest in post-copy whole. Returns earlier where the guest has arrived, or ended, and libvirt does not
-    notice. Raises what `copying` does. `events` are listened to first, where somebody has begun to."""
+    notice. Raises what `copying` does. `events` are taken first, where a subscription exists."""
     deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
     network = asyncio.ensure_future(handover.switch_network(ctx))
     watchers = [asyncio.ensure_future(w) for w in (_follow(ctx, events), _sample(ctx), _obey_abort(ctx))]
@@ -91,7 +91,7 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
                 ctx.leaves.set()
                 await handover.announce_early(
                     ctx
-                )  # the network hears of it before the journal: an fsync is silence
+                )  # the network is notified before the journal is written: an fsync prolongs the blackout
                 await asyncio.sleep(0)  # `switch_network` asks
             ctx.note(Saw(detail=event.detail), event.kind)
 
@@ -104,7 +104,7 @@ async def _sample(ctx: Context) -> None:
         if ctx.leaves.is_set() and quiet and not postcopy.begun(ctx):
             quiet -= 1
             continue
-        # no look this time, or no room for a word about it: the next one is half a second away
+        # the look failed, or its note could not be written: the next one is half a second away
         with turns.turn():
             await _take_sample(ctx, steered)
 

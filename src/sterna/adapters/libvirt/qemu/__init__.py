@@ -1,1 +1,1 @@
-"""What QEMU itself is asked or told, beside libvirt: its monitor, its sockets, its settings."""
+"""Direct access to QEMU, beside libvirt: its monitor, its sockets, its settings."""

@@ -18,7 +18,7 @@ class Certificates:
 
     folder: Path
     verify: bool
-    """The one who receives asks the one who sends for a certificate, too."""
+    """The receiver asks the sender for a certificate, too."""
 
     @property
     def needed(self) -> tuple[str, ...]:

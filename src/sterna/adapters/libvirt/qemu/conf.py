@@ -12,7 +12,7 @@ _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 
 
 def settings_of(conf: Path = QEMU_CONF) -> dict[str, str]:
-    """What `qemu.conf` says in one line each. One that cannot be read says nothing."""
+    """The one-line settings of `qemu.conf`. A file that cannot be read has none."""
     try:
         return dict(_SETTING.findall(conf.read_text()))
     except OSError:

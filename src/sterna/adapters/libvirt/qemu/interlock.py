@@ -8,8 +8,8 @@ At the hand-over QEMU gives up all its block nodes, and takes all of them up aga
 The interlock is one more node, that no device uses: an image in anonymous memory, opened for writing. Once it is
 open, the descriptor through which it could be written to is taken away from QEMU. Before the hand-over nothing asks
 for it; the node is given up like the others; and then it cannot be taken up again, so that QEMU refuses `cont`,
-whoever asks, however often, until the node is deleted. Nobody has to be alive for that. Seen with QEMU 10.0
-(docs/lab-notebook/field-notes.md, and the real faults "resumed, no file" of tests/chaos).
+whoever asks, however often, until the node is deleted. No process of Sterna has to run for that. Seen with QEMU
+10.0 (docs/lab-notebook/field-notes.md, and the real faults "resumed, no file" of tests/chaos).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def release(domain: Any) -> None:
         with contextlib.suppress(Refused):  # it is not there
             ask(domain, command, **arguments)
     if engaged(domain):
-        raise Refused("QEMU does not let go of the interlock")
+        raise Refused("QEMU does not release the interlock")
 
 
 def _give(domain: Any, memory: int, mode: int) -> int:

@@ -34,7 +34,7 @@ async def keep(monitor: str, path: Path) -> None:
     client = QMPClient("sterna")
     async with asyncio.timeout(CONNECT_S):  # QEMU speaks to one at a time: somebody else may hold it
         await client.connect(monitor)
-    if not _is_there(Path(monitor)):  # closed meanwhile: nobody would ever end this process
+    if not _is_there(Path(monitor)):  # the socket is gone already: nothing would ever end this process
         await client.disconnect()
         return
 

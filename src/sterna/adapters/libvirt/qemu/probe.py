@@ -70,7 +70,7 @@ class PlainProbe:
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     continue
-                return 0  # an address that a router translates: nothing can be said
+                return 0  # an address that a router translates: this proves nothing
             waiting = asyncio.create_task(_serve(listening), name="stream probe")
             self._expecting[waiting] = port
             waiting.add_done_callback(self._expecting.pop)
@@ -152,7 +152,7 @@ async def _serve(listening: socket.socket) -> None:
     with listening, contextlib.suppress(OSError):  # TimeoutError is one
         async with asyncio.timeout(_EXPECT_S):
             came, _ = await loop.sock_accept(listening)
-            listening.close()  # the port is free before anybody hears of it: QEMU comes next
+            listening.close()  # the port is free before the caller learns its number: QEMU is next to use it
             with came:
                 came.setblocking(False)
                 await loop.sock_sendall(came, _GREETING)

@@ -88,7 +88,7 @@ def remove_monitor(uuid: str) -> None:
 async def listen_again(uuid: str, address: str) -> str:
     """Wait for the source's half on a free port of `address`; the URI.
 
-    QEMU is told a number: it would resolve a name in the thread that serves its guest.
+    QEMU gets an IP address: it would resolve a name in the thread that serves its guest.
 
     Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses or the address has no
     port for it, Unreachable where nobody holds the monitor and it does not open, or the resolver says nothing.
@@ -112,7 +112,7 @@ async def listen_again(uuid: str, address: str) -> str:
 
 
 async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | None:
-    """What QEMU said against it, '' if nothing; None where nobody holds the monitor."""
+    """QEMU's error, '' if there was none; None where no process holds the monitor."""
     try:
         async with asyncio.timeout(_SLACK_S):
             reader, writer = await asyncio.open_unix_connection(_held(uuid))

@@ -1,4 +1,4 @@
-"""What a QEMU binary says of itself: its QMP schema."""
+"""The QMP schema of a QEMU binary."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Binary(NamedTuple):
 
 
 class Schemas:
-    """What the QEMUs of this host say of themselves. Each binary is asked once, beside who describes the host."""
+    """The schemas of this host's QEMUs. Each binary is asked once, while the host is described."""
 
     def __init__(self) -> None:
         self._known: dict[_Binary, bool | None] = {}
@@ -50,12 +50,13 @@ class Schemas:
         return self._known.get(binary)
 
     async def answered(self) -> None:
-        """Returns once nobody is being asked."""
+        """Returns once no binary is being asked."""
         if self._asking:
             await asyncio.wait(self._asking.values(), timeout=2 * _ASK_QEMU_S + _LOOK_S)
 
     async def _ask(self, binary: _Binary) -> None:
-        """One that hangs is remembered as unknown, one that ends without a word is asked again the next time."""
+        """A binary that hangs is remembered as unknown. One that exits without an answer is asked again the next
+        time."""
         emulator = binary.path
         try:
             self._known[binary] = await in_thread(
@@ -70,7 +71,7 @@ class Schemas:
 
 
 def _has_zstd(emulator: str) -> bool:
-    """Raises TimeoutError where it hangs, OSError, ValueError where it ends without a word."""
+    """Raises TimeoutError where it hangs, OSError, ValueError where it exits without an answer."""
     # the multifd compression: names of types are numbers there, so it is known by its members
     choices = [set(e.get("values", ())) for e in _schema(emulator) if e.get("meta-type") == "enum"]
     return any({"none", "zlib", "zstd"} <= values for values in choices)

@@ -1,4 +1,4 @@
-"""What an operator can do about an error of libvirt's: libvirt itself says only what is wrong. Pure."""
+"""What an operator can do about an error of libvirt's. libvirt itself reports only what is wrong. Pure."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ CALL_LIMIT_S = 90.0
 """Keep-alives end the calls to a libvirtd that is silent. They do not end one that libvirtd itself never answers
 (its guest's QEMU hangs), nor the opening of a connection. libvirt's own longest wait is 30 s."""
 OPEN_S = 30.0
-"""libvirt itself waits without an end for a libvirtd that takes a connection and says nothing."""
+"""libvirt itself waits without a limit for a libvirtd that accepts a connection and never answers."""
 _EVENTS_RETRY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ def start_event_loop() -> None:
 
 
 def _run_events() -> None:
-    """For ever: without this loop there are no events, keep-alives and close callbacks, and nothing says so."""
+    """Runs for ever: without this loop there are no events, keep-alives and close callbacks, and no error."""
     last_error = ""
     while True:
         try:
@@ -182,7 +182,7 @@ def close_quietly(conn: Connect) -> None:
 
 
 def is_alive(conn: Connect) -> bool:
-    """Is it open, as far as this process knows? Asks nobody."""
+    """Is it open, as far as this process knows? Makes no call."""
     try:
         return bool(conn.isAlive())
     except libvirt.libvirtError:

@@ -28,7 +28,7 @@ from sterna.ports.hypervisor import GuestEvent
 _RETRY_S = 0.5
 _READY_S = 5.0
 LOOK_EVERY_S = 5.0
-"""libvirt's close callback says that a connection is lost. Should it not come, this look notices."""
+"""libvirt's close callback reports a lost connection. If the callback does not come, this check notices."""
 ANSWER_S = 10.0
 """libvirtd says its version in a millisecond. Keep-alives notice one that is stopped, after some 25 s; they do not
 notice one that lives and answers nothing."""
@@ -54,7 +54,7 @@ _KINDS: dict[tuple[int, int | None], str] = {
     (libvirt.VIR_DOMAIN_EVENT_STOPPED, None): "stopped",
     (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST): "shutdown",
     (libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_FINISHED): "shutdown",
-    # SHUTDOWN_HOST is not here: libvirt says it of every source QEMU it ends after a migration.
+    # SHUTDOWN_HOST is not here: libvirt sends it for every source QEMU that it ends after a migration.
     (libvirt.VIR_DOMAIN_EVENT_CRASHED, None): "crashed",
 }
 """(event, detail) -> kind; detail None: any other."""
@@ -72,7 +72,7 @@ _DETAILS = {
 
 
 def lifecycle(event: int, detail: int) -> GuestEvent | None:
-    """The lifecycle event in our words; None for one of no interest."""
+    """The lifecycle event by Sterna's name for it; None for one that is ignored."""
     kind = _KINDS.get((event, detail)) or _KINDS.get((event, None))
     return GuestEvent(kind=kind, detail=_DETAILS[event].get(detail, str(detail))) if kind else None
 
@@ -164,7 +164,7 @@ class EventHub:
             self._part(conn)
 
     def _failed(self, error: Exception) -> None:
-        """Said once, until there is a connection again."""
+        """Logged once, until there is a connection again."""
         if self._failed_at is not None:
             return
         self._failed_at = time.monotonic()
@@ -207,7 +207,7 @@ class EventHub:
         return "the connection was closed"
 
     def _look(self, conn: Connect) -> None:
-        """Which guests run: the event that said so may have been missed. Raises libvirtError."""
+        """Which guests run: their events may have been missed. Raises libvirtError."""
         with self._lock:
             self._changed.clear()
         running = {d.UUIDString() for d in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)}
@@ -272,7 +272,7 @@ class _Subscriber:
 
     def put(self, event: GuestEvent | None) -> None:
         """From any thread; None: the connection was lost."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: no caller waits any more
             self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
 
     async def events(self) -> AsyncIterator[GuestEvent]:

@@ -16,7 +16,7 @@ from sterna.domain.errors import SternaError
 T = TypeVar("T")
 
 KEPT = 2
-"""Connections that nobody uses now, so that the next call need not open one."""
+"""Unused connections that are kept open for the next calls."""
 
 
 class _Lane:
@@ -73,7 +73,7 @@ class PerGuest:
         return self._taken[of]
 
     def _await_end(self, lane: _Lane) -> None:
-        """The call goes on, and may hang: until it has ended, nobody else gets its connection."""
+        """The call goes on, and may hang. Until it has ended, its connection is not given to others."""
         if self._closed:
             return
         lane.calls += 1
@@ -94,7 +94,7 @@ class PerGuest:
             self._give_back()
 
     def _give_back(self) -> None:
-        """The connections that nobody uses. One with a thread that hangs stays its guest's own.
+        """The unused connections. One with a thread that hangs stays its guest's own.
 
         Once that thread has come back, the next call about any guest gives it back: this one may be gone.
         """

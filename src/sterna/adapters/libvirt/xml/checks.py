@@ -76,7 +76,7 @@ def _model_of(custom: Element, model: str) -> Element | None:
 
 
 def cpu_refused(words: str) -> Refusal:
-    """libvirt compared the VM's CPU with what this host can give and said no."""
+    """libvirt compared the VM's CPU with what this host can give: it does not fit."""
     return _cpu_refusal(f"this host cannot give the VM its CPU: {words}")
 
 

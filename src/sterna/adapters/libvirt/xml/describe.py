@@ -129,8 +129,8 @@ def _backing_format(disk: Element) -> str | None:
 
 
 def _firmware(domain: Element) -> Iterator[StateFile]:
-    """NVRAM, the state of an emulated TPM (libvirt keeps that in a folder of its own unless it is told where), and
-    where libvirt would save the VM."""
+    """NVRAM, the state of an emulated TPM (libvirt keeps that in a folder of its own unless the definition names
+    one), and where libvirt would save the VM."""
     nvram = domain.find("os/nvram")
     if nvram is not None:
         path = _attr(nvram, "source", "file") or (nvram.text or "").strip()
@@ -175,7 +175,7 @@ def _immovable(domain: Element) -> list[str]:
         if m.get("model") in ("nvdimm", "virtio-pmem")
     ]
     found += [
-        f"NVRAM that is no file ({n.get('type')})"
+        f"NVRAM that is not a file ({n.get('type')})"
         for n in domain.iterfind("os/nvram")
         if n.get("type", "file") not in ("file", "block")
     ]

@@ -28,7 +28,7 @@ _MACVTAP_MODE = "vepa"
 
 
 def _nothing(interface: Element, nic: Nic | DestinationNic) -> None:
-    """There is nothing of it to change."""
+    """Nothing in it has to change."""
 
 
 def _says_nothing(interface: Element, fact: NicFacts) -> Data:
@@ -50,7 +50,7 @@ class Form:
     move: Callable[[Element, DestinationNic], None] = _nothing
     """Another bridge or parent, where the destination has another."""
     fit: Callable[[Element, DestinationNic], None] = _nothing
-    """The live form alone: what the switch was told about this port while its guest ran goes along, too."""
+    """The live form only: what was set on the switch's port while the guest ran is sent along, too."""
     place: Callable[[Element, Nic | DestinationNic], None] | None = None
     """One of the host's own devices in the place of any other, and nothing else changed; None where libvirt makes
     the device."""

@@ -33,7 +33,7 @@ def references_of(live: Element, inactive: Element | None = None) -> tuple[Refer
 
 
 def unjudged(domain: Element) -> tuple[str, ...]:
-    """What nobody can look for on another host, in words: the plan says so."""
+    """What cannot be looked for on another host, in words, for the plan."""
     found = []
     if domain.find(f"{{{QEMU}}}commandline/{{{QEMU}}}arg") is not None:
         found.append(
@@ -42,7 +42,7 @@ def unjudged(domain: Element) -> tuple[str, ...]:
         )
     for device in domain.iterfind("devices/*"):
         if device.tag in _CHARDEVS and any(_again(source) for source in device.findall("source")):
-            found.append(f"{device.tag} connects again and again: whether somebody answers there was not tried")
+            found.append(f"{device.tag} reconnects by itself: whether a program answers there was not tried")
     for nic in domain.iterfind("devices/interface"):
         if name := _attr(nic, "source", "network"):
             found.append(

@@ -50,7 +50,7 @@ def render_live(xml: str, plan: CopyPlan) -> str:
     for interface in domain.iterfind("devices/interface"):
         mac = mac_of(interface)
         if mac not in plugged or is_hot_unplugged(interface):
-            raise Permanent(f"the plan says nothing of NIC {mac}", fix="prepare the destination again")
+            raise Permanent(f"the plan has no entry for NIC {mac}", fix="prepare the destination again")
         to_live(interface, plugged.pop(mac), remembered)
     if plugged:
         raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(plugged)}")

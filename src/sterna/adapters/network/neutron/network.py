@@ -72,7 +72,7 @@ class NeutronNetwork:
                 await all_of(switch_at_once(self._ports, port_id, source, destination) for port_id in _ids(vm))
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
-        """F7. A port that was deleted meanwhile has nothing to settle."""
+        """F7. A port that was deleted since has nothing to settle."""
         await self._reach(vm, Goal.SETTLED, source, destination, forgiving=True)
 
     async def give_back(self, vm: Vm, source: str, destination: str) -> bool:
@@ -85,8 +85,8 @@ class NeutronNetwork:
         await self._reach(vm, Goal.RESTORED, source, destination, forgiving=True)
 
     async def wired(self, vm: Vm, host: str) -> bool:
-        """Every port's status is ACTIVE, as the agent of the host it is bound to reported; one that was deleted
-        meanwhile is nobody's to wire. Raises Temporary."""
+        """Every port's status is ACTIVE, as the agent of the host it is bound to reported; a port that was deleted
+        since has nothing to wire. Raises Temporary."""
         with self._cloud.together():
             for port_id in _ids(vm):
                 try:

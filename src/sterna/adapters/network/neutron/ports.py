@@ -68,7 +68,7 @@ class NeutronPorts:
         return int(mtu) if mtu else None
 
     async def live_agents(self, host: str) -> list[str] | None:
-        """The binaries of the network agents alive on a host; None where Neutron does not tell."""
+        """The binaries of the network agents alive on a host; None where Neutron does not list them."""
         try:
             found = await self._get(f"/agents?host={host}", f"list the network agents of {host}")
         except NotFound:

@@ -1,7 +1,7 @@
 """Cinder's attachments API (microversion 3.44) in the few words the provider needs. Knows no disk and no migration.
 
 An attachment is one host's admission to one volume. Its life here: `create` with the host's connector
-(`attaching`), `complete` (`attached`), `delete`. Cinder tells an attachment's host only once it is `attached`.
+(`attaching`), `complete` (`attached`), `delete`. Cinder reports an attachment's host only once it is `attached`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ATTACHED = "attached"
 ATTACHING = "attaching"
 HALF_MADE = ("reserved", "error_attaching")
-"""A create that fell over in between: nobody was admitted, or storage refused."""
+"""A create that failed half-way: no host was admitted, or storage refused."""
 
 
 @dataclass(frozen=True)

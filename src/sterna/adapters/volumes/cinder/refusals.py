@@ -30,7 +30,7 @@ def refusals(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) 
     unfinished = any(a.status == ATTACHING for a in seen.of(instance))
     if seen.status not in _RESTING and not (seen.status == "attaching" and unfinished):
         message = f"volume {seen.id} is {seen.status}, not in-use"
-        found.append(_no(disk, "volume-state", message, "wait until Cinder has done with it, or reset its state"))
+        found.append(_no(disk, "volume-state", message, "wait until Cinder has finished, or reset its state"))
     if seen.moving is not None:
         message = f"Cinder moves volume {seen.id} itself ({seen.moving})"
         found.append(_no(disk, "volume-state", message, "wait until it has"))

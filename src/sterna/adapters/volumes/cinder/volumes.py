@@ -132,8 +132,8 @@ class CinderVolumes:
             return disk
 
     async def _have_login(self, disk: Disk, mine: Attachment) -> None:
-        """The secret of a login of this host's own is made of what Cinder tells; that of a login the VM's disk has
-        brought along must be the same. Raises Permanent where it is not."""
+        """The secret of a login of this host's own is made of what Cinder returns; that of a login the VM's disk
+        has brought along must be the same. Raises Permanent where it is not."""
         if not mine.connection.get("auth_method"):
             return
         word = str(mine.connection.get("auth_password", "")).encode()
@@ -184,7 +184,8 @@ class CinderVolumes:
         return await self._cinder.look(_volume(disk)) if unfinished else seen
 
     async def _sweep(self, seen: VolumeSeen, instance: str) -> None:
-        """Delete what a create left that fell over inside Cinder: while it is there, nobody else may attach."""
+        """Delete what a create left that failed inside Cinder: while it is there, Cinder refuses other
+        attachments."""
         for attachment in seen.of(instance):
             if attachment.status in HALF_MADE and not attachment.connection:
                 await self._cinder.delete(attachment.id)
@@ -231,7 +232,7 @@ def _instance(disk: Disk, seen: VolumeSeen) -> str:
         return disk.vm_uuid
     known = {a.instance for a in seen.attachments if a.status == ATTACHED and a.instance}
     if len(known) != 1:
-        raise Permanent(f"disk {disk.target}: nobody says which VM volume {seen.id} belongs to")
+        raise Permanent(f"disk {disk.target}: which VM volume {seen.id} belongs to is not known")
     return known.pop()
 
 
