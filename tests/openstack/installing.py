@@ -15,6 +15,8 @@ from sterna.lab.places import cache_dir
 SERVERS = {"keystone": "keystone==30.0.0", "neutron": "neutron==29.0.0", "cinder": "cinder==29.0.0"}
 """Newest on PyPI when this was made, the release called 2026.2; each in an environment of its own."""
 BESIDE = ("pymysql", "uwsgi")
+NOVA = "nova==34.0.0"
+"""Of the same release: it judges Sterna's answers by its own schemas. It is not started."""
 PROGRAMS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "mariadbd", "mariadb-install-db", "tgtd", "tgtadm")
 
 
@@ -36,7 +38,15 @@ def install() -> None:
     home().mkdir(parents=True, exist_ok=True)
     with only_one("install"):
         for server, requirement in SERVERS.items():
-            _environment(server, requirement)
+            _environment(server, requirement, *BESIDE)
+
+
+def nova_python() -> str:
+    """The Python of an environment with Nova in it."""
+    home().mkdir(parents=True, exist_ok=True)
+    with only_one("install"):
+        _environment("nova", NOVA)
+    return program("nova", "python")
 
 
 @contextmanager
@@ -47,9 +57,9 @@ def only_one(what: str) -> Iterator[None]:
         yield
 
 
-def _environment(server: str, requirement: str) -> None:
+def _environment(server: str, *requirements: str) -> None:
     folder = home() / server
-    stamp, wanted = folder / "sterna-stamp", " ".join((requirement, *BESIDE))
+    stamp, wanted = folder / "sterna-stamp", " ".join(requirements)
     if stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -58,7 +68,7 @@ def _environment(server: str, requirement: str) -> None:
         _run("/usr/bin/python3", "-m", "venv", str(home() / "tool"))
         _run(str(home() / "tool/bin/python"), "-m", "pip", "install", "-q", "uv")
     _run(str(uv), "venv", "-q", "--python", "/usr/bin/python3", str(folder))
-    _run(str(uv), "pip", "install", "-q", "--python", str(folder / "bin/python"), requirement, *BESIDE)
+    _run(str(uv), "pip", "install", "-q", "--python", str(folder / "bin/python"), *requirements)
     stamp.write_text(wanted)
 
 

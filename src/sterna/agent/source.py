@@ -24,6 +24,7 @@ from sterna.domain.entries.notes import (
     PostcopyAsked,
     RunsThere,
     Saw,
+    StandStillAsked,
     WrittenOffByPeer,
 )
 from sterna.domain.entries.source import Copied
@@ -144,6 +145,25 @@ class OutgoingMigrations:
 
         Raises NotFound; Conflict where it was not permitted, is a rehearsal, or is past the copy.
         """
+        ctx = self._being_copied(request)
+        if not ctx.postcopy:
+            fix = "start it with --may postcopy"
+            raise Conflict(
+                f"the migration of {ctx.migration.vm_name} was not permitted to go to post-copy", fix=fix
+            )
+        ctx.note_once(PostcopyAsked())
+        return {"accepted": True}
+
+    async def stand_still(self, request: Request) -> Data:
+        """`stand_still {id}`: from the next sample on, the guest stands still until the rest is copied; idempotent.
+
+        Raises NotFound; Conflict where it is a rehearsal, or is past the copy.
+        """
+        self._being_copied(request).note_once(StandStillAsked())
+        return {"accepted": True}
+
+    def _being_copied(self, request: Request) -> Context:
+        """The migration of the request's `id`. Raises NotFound; Conflict where it will not be copied any more."""
         wanted = _text(request, "id")
         ctx = self._contexts.get(wanted)
         if ctx is None:
@@ -151,16 +171,12 @@ class OutgoingMigrations:
         name = ctx.migration.vm_name
         if ctx.migration.options.rehearse:
             raise Conflict(f"this is a rehearsal: {name} stays where it is")
-        if not ctx.postcopy:
-            fix = "start it with --may postcopy"
-            raise Conflict(f"the migration of {name} was not permitted to go to post-copy", fix=fix)
         history = ctx.history
         if history.turned is not None or ctx.abort.is_set():
             raise Conflict(f"the migration of {name} is being rolled back")
         if history.has(Copied):
             raise Conflict(f"{name} runs on {ctx.migration.destination} already")
-        ctx.note_once(PostcopyAsked())
-        return {"accepted": True}
+        return ctx
 
     def check_report(self, request: Request) -> None:
         """What a report carries. Raises BadRequest."""

@@ -92,7 +92,7 @@ async def allow(request: Request, action: Action) -> None:
     actor, state = actor_of(request), request.scope["state"]
     if request.method not in browsers.SAFE and action not in UNLOGGED:
         controller: Controller = request.app.state.controller
-        body = await _body(request)
+        body = logged_body(await raw_body(request))
         what = (action, _target(request, body), body)
         await controller.users.asked(state["request_id"], actor, state["origin"], what)
         state["logged"] = True
@@ -108,11 +108,16 @@ async def log_joined(request: Request, holder: str) -> None:
     state["logged"] = True
 
 
-async def _body(request: Request) -> Data:
+async def raw_body(request: Request) -> bytes:
+    """The body; empty where the client has left."""
     try:
-        raw = await request.body()
+        return await request.body()
     except ClientDisconnect:
-        return {}
+        return b""
+
+
+def logged_body(raw: bytes) -> Data:
+    """A body as the audit log keeps it."""
     try:
         body = json.loads(raw) if len(raw) <= LONGEST_BODY else {}
     except (ValueError, RecursionError):  # it is refused as such, after this, or not looked at
@@ -121,7 +126,9 @@ async def _body(request: Request) -> Data:
 
 
 def _plain(value: Any) -> Any:
-    """As bodies of ours are: a scalar, or a list of some. A database, JSON and a terminal can take all of it."""
+    """As bodies of ours are: a scalar, a list or an object of some. A database, JSON and a terminal can take it."""
+    if isinstance(value, dict):
+        return {printable(str(key)): _scalar(one) for key, one in value.items()}
     return [_scalar(one) for one in value] if isinstance(value, list) else _scalar(value)
 
 
@@ -155,7 +162,7 @@ class Doorkeeper:
             return await send({"type": "websocket.close", "code": 1008})
         state = scope.setdefault("state", {})
         peer: Peer | None = state.get("peer")
-        state |= {"request_id": uuid4().hex, "origin": _origin(scope, peer), "actor": None}
+        state |= {"request_id": uuid4().hex, "origin": origin_of(scope, peer), "actor": None}
         state |= {"logged": False, "status": 500}
         send = self._marked(send, state)
         try:
@@ -167,7 +174,7 @@ class Doorkeeper:
             return await self._refuse(error, scope, receive, send)
         try:
             most = LARGEST_OF_ANYBODY if actor is None else LARGEST_BODY
-            await self._app(scope, _limited(receive, most), send)
+            await self._app(scope, limited(receive, most), send)
         except Exception:
             await self._log_answer(state)
             raise
@@ -225,7 +232,7 @@ class Doorkeeper:
             await self._controller.users.answered(state["request_id"], state["status"])
 
 
-def _limited(receive: Receive, most: int) -> Receive:
+def limited(receive: Receive, most: int) -> Receive:
     """The same; what is longer than `most` bytes is refused as soon as so much of it has come."""
     taken = 0
 
@@ -240,7 +247,8 @@ def _limited(receive: Receive, most: int) -> Receive:
     return receiving
 
 
-def _origin(scope: Scope, peer: Peer | None) -> str:
+def origin_of(scope: Scope, peer: Peer | None = None) -> str:
+    """Where a request comes from: an IP address, or a process on this machine."""
     client = scope.get("client")
     return str(peer) if peer is not None else str(client[0]) if client else ""
 

@@ -27,6 +27,9 @@ from sterna.api import (
     tuning,
 )
 from sterna.api.access import Doorkeeper, Doors, action_of
+from sterna.api.compute.app import create_compute_app
+from sterna.api.compute.call import Setup
+from sterna.api.compute.door import ComputeDoor
 from sterna.api.leaving import LeavingClients
 from sterna.controller.controller import Controller
 from sterna.domain.access import NEEDS, Action
@@ -79,10 +82,12 @@ def _whole(parts: tuple[ModuleType, ...]) -> APIRouter:
     return whole
 
 
-def create_app(controller: Controller, doors: Doors | None = None, desk: JoinDesk | None = None) -> FastAPI:
+def create_app(
+    controller: Controller, doors: Doors | None = None, desk: JoinDesk | None = None, compute: Setup | None = None
+) -> FastAPI:
     """`/v1` over `controller`, which is started and stopped with the application. Without `doors` it knows the
     tokens of the records, and the users of this machine that come through a Unix socket. `desk`: of the CA, where
-    it is on this machine."""
+    it is on this machine. `compute`: with `/compute`."""
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -112,4 +117,7 @@ def create_app(controller: Controller, doors: Doors | None = None, desk: JoinDes
         route.openapi_extra = {"x-role": str(role)} if role else None
     public = public_paths(with_ca=desk is not None)
     app.add_middleware(Doorkeeper, controller=controller, doors=doors or Doors(), public=public)
+    if compute is not None:
+        inner = create_compute_app(controller)
+        app.add_middleware(ComputeDoor, inner=inner, controller=controller, setup=compute)
     return app

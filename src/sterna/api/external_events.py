@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sterna.api.access import needs
 from sterna.api.problems import documented
 from sterna.api.serving import Served
+from sterna.controller.controller import Controller
 from sterna.controller.intents.external_events import ExternalEvent
 from sterna.domain.access import Action
 
@@ -56,6 +57,11 @@ class EventsOut(BaseModel):
 @router.post("/os-server-external-events", include_in_schema=False)
 async def take_external_events(wanted: EventsIn, controller: Served) -> EventsOut:
     """Passed on to every agent as a hint; each is answered 200, also one about a server without a migration."""
+    return await take_events(wanted, controller)
+
+
+async def take_events(wanted: EventsIn, controller: Controller) -> EventsOut:
+    """The same, for the Compute API."""
     for event in wanted.events:
         report = ExternalEvent(name=event.name, vm=event.server_uuid, port=event.tag or "", status=event.status)
         await controller.external_event(report)

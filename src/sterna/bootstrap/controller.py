@@ -17,12 +17,14 @@ import structlog
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.adapters.servers.reads import CinderReads, NeutronReads, OtherNova
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away
 from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.systemd import show_state
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
+from sterna.api.compute.call import Setup
 from sterna.api.listeners import doors_of, listening, own_tls, tls_of
 from sterna.api.server import Server
 from sterna.bootstrap.ca_desk import authority_of
@@ -31,12 +33,17 @@ from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_s
 from sterna.bootstrap.renewal import keep_renewed
 from sterna.config import ControllerSettings, load
 from sterna.config.access import KeystoneSettings
+from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.controller.controller import Controller
 from sterna.controller.intents.visitors import Visitors
+from sterna.controller.records.servers import Servers
 from sterna.domain.errors import Permanent, Unreachable
+from sterna.domain.objective import Asked
+from sterna.domain.policies import May
 from sterna.domain.trust.identities import CONTROLLER_TOKEN, Kind
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
+from sterna.ports.fleet import Fleet
 from sterna.rpc.client import RpcClient
 
 log = structlog.get_logger(__name__)
@@ -83,12 +90,12 @@ def _take_all_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def visitors_of(settings: KeystoneSettings) -> Visitors | None:
-    """Users of the cloud that these settings name; None where they name none. Raises BadRequest without the extra
+def cloud_of(settings: KeystoneSettings, compute: ComputeSettings) -> Cloud | None:
+    """The cloud that these settings name; None where they name none. Raises BadRequest without the extra
     `openstack`."""
     if settings.auth_url is None or settings.username is None or settings.password is None:
         return None
-    cloud = Cloud(
+    return Cloud(
         CloudAccess(
             auth_url=settings.auth_url,
             username=settings.username,
@@ -96,12 +103,47 @@ def visitors_of(settings: KeystoneSettings) -> Visitors | None:
             project=settings.project,
             user_domain=settings.user_domain,
             project_domain=settings.project_domain,
+            region=compute.region,
+            interface=compute.interface,
             ca_file=str(settings.ca_file) if settings.ca_file else None,
             timeout_s=settings.timeout_s,
         )
     )
+
+
+def visitors_of(settings: KeystoneSettings, cloud: Cloud | None) -> Visitors | None:
+    """Its users; None without a cloud."""
+    if cloud is None or settings.auth_url is None:
+        return None
     users = KeystoneUsers(cloud, settings.auth_url)
     return Visitors(users, SystemClock(), f"{settings.project}@{settings.project_domain}", settings.roles)
+
+
+def nova_of(settings: NovaSettings, cloud: Cloud | None) -> OtherNova | None:
+    """The Nova whose VMs are left alone; None where there is none."""
+    if cloud is None or settings.region is None:
+        return None
+    return OtherNova(cloud, settings.region, settings.interface)
+
+
+def compute_of(
+    settings: ControllerSettings, cloud: Cloud | None, visitors: Visitors | None, fleet: Fleet
+) -> Setup | None:
+    """What the Compute API is served with; None where it is not."""
+    compute = settings.compute
+    if not compute.enabled or cloud is None or visitors is None:
+        return None
+    volumes = CinderReads(cloud) if compute.cinder else None
+    ports = NeutronReads(cloud) if compute.neutron else None
+    return Setup(
+        visitors=visitors,
+        servers=Servers(fleet, SystemClock(), ports, volumes, compute.project),
+        keystone=settings.access.keystone.auth_url or "",
+        volumes=volumes,
+        url=compute.url,
+        zone=compute.zone,
+        asked=Asked(policy=compute.policy, may=None if compute.may is None else frozenset(map(May, compute.may))),
+    )
 
 
 @contextmanager
@@ -137,16 +179,19 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     _take_all_files()
     check_own(settings.identity, Kind.CONTROLLER)
     authority = authority_of(settings)
-    doors, own = doors_of(settings.access, visitors_of(settings.access.keystone)), own_tls(settings.identity)
+    cloud = cloud_of(settings.access.keystone, settings.compute)
+    visitors = visitors_of(settings.access.keystone, cloud)
+    doors, own = doors_of(settings.access, visitors), own_tls(settings.identity)
     tls = tls_of(settings.access, own)
 
     async def run(sockets: list[socket.socket]) -> None:
         bus = await join_bus(settings.bus, "controller", CONTROLLER_TOKEN, settings.identity)
         clock = SystemClock()
         client = RpcClient(bus, CONTROLLER_TOKEN, clock)
-        controller = Controller(fleet, client, clock, client.dead_letters)
+        controller = Controller(fleet, client, clock, client.dead_letters, nova_of(settings.nova, cloud))
         desk = LocalDesk(authority) if authority is not None else None
-        server = Server(create_app(controller, doors, desk), tls=tls, timeout_graceful_shutdown=CLOSING_S)
+        app = create_app(controller, doors, desk, compute_of(settings, cloud, visitors, fleet))
+        server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)
         renewal = keep_renewed(settings.identity, clock, _shown_by(bus, own), Kind.CONTROLLER, desk)
         beside = {"signals": _stop_on_signal(server, controller), "systemd": show_state(bus), "renewal": renewal}
         tasks = [asyncio.create_task(work, name=name) for name, work in beside.items()]

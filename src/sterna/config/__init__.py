@@ -29,6 +29,7 @@ from pydantic_settings import (
 
 from sterna.config.access import AccessSettings
 from sterna.config.bus import BusSettings, IdentitySettings
+from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.config.section import Section
 from sterna.domain.addresses import bare, is_address, is_ipv6
 from sterna.domain.errors import BadRequest
@@ -243,6 +244,14 @@ class ControllerSettings(BaseSettings):
     """Address and port where the API listens besides its Unix socket, e.g. `127.0.0.1:8774` (8774 is Nova's port as
     well). Every request there needs a token. '': nowhere."""
     access: AccessSettings = AccessSettings()
+    compute: ComputeSettings = ComputeSettings()
+    nova: NovaSettings = NovaSettings()
+
+    @model_validator(mode="after")
+    def _keystone_is_named(self) -> Self:
+        if (self.compute.enabled or self.nova.region is not None) and self.access.keystone.auth_url is None:
+            raise ValueError("[compute] and [nova] need access.keystone.auth_url")
+        return self
 
     @field_validator("listen")
     @classmethod

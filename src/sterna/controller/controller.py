@@ -11,6 +11,7 @@ from sterna.controller.intents.abort_migration import AbortMigration
 from sterna.controller.intents.audit import AuditFleet
 from sterna.controller.intents.declare_dead import DeclareDead
 from sterna.controller.intents.external_events import ExternalEvent, pass_on
+from sterna.controller.intents.force_complete import ForceComplete
 from sterna.controller.intents.migrate_vm import MigrateVm
 from sterna.controller.intents.plan_migration import Forecasting, Plan, PlanMigration
 from sterna.controller.intents.rehearse_migration import RehearseMigration, refused
@@ -30,6 +31,7 @@ from sterna.domain.report import Report, build_report
 from sterna.domain.timeline import Item, build_timeline
 from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
+from sterna.ports.cloud import NovaReads
 from sterna.ports.fleet import Fleet, MigrationRecord
 from sterna.rpc.dead_letters import DeadLetters
 
@@ -38,20 +40,27 @@ class Controller:
     """Everything the API can ask for."""
 
     def __init__(
-        self, fleet: Fleet, calls: AgentCalls, clock: Clock, dead_letters: DeadLetters | None = None
+        self,
+        fleet: Fleet,
+        calls: AgentCalls,
+        clock: Clock,
+        dead_letters: DeadLetters | None = None,
+        nova: NovaReads | None = None,
     ) -> None:
+        """`nova`: one that has VMs of its own among these hosts' (`[nova]`)."""
         self.fleet = fleet
         self.events = Events(fleet)
         self.registry = Registry(fleet, clock)
         self.inventory = Inventory(fleet, self.registry, calls, clock)
         self.projector = Projector(fleet, calls, self.events, clock)
         self.forecast_history = ForecastHistory(fleet, clock)
-        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history)
+        self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)
         self._abort = AbortMigration(fleet, calls, clock)
         self._tune = TuneMigration(fleet, calls, clock)
         self._plan = PlanMigration(self.forecast_history, self.registry, self.inventory, calls, self._migrate)
         self._rehearse = RehearseMigration(fleet, self._migrate, clock)
         self._switch = SwitchToPostcopy(fleet, calls)
+        self._force = ForceComplete(fleet, calls)
         self._calls, self._stopping = calls, asyncio.Event()
         self.audits = AuditFleet(self.registry, calls, dead_letters or DeadLetters(clock))
         self.users = Users(fleet, clock)
@@ -135,6 +144,12 @@ class Controller:
     async def switch_to_postcopy(self, migration_id: str) -> MigrationRecord:
         """See SwitchToPostcopy.switch."""
         record = await self._switch.switch(migration_id)
+        self.follower.look(record.migration.source)
+        return record
+
+    async def force_complete(self, migration_id: str) -> MigrationRecord:
+        """See ForceComplete.force."""
+        record = await self._force.force(migration_id)
         self.follower.look(record.migration.source)
         return record
 

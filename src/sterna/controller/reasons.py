@@ -24,6 +24,9 @@ TWICE: Final = "vm-runs-twice"
 NO_DESTINATION: Final = "no-destination"
 DESTINATION_DEGRADED: Final = "destination-degraded"
 SOURCE_DEGRADED: Final = "source-degraded"
+NOVA_OWNED: Final = "nova-owned"
+NOVA_SILENT: Final = "nova-silent"
+COPY_UNWANTED: Final = "disk-copy-unwanted"
 
 
 class VmMissing(NotFound):
@@ -107,6 +110,28 @@ def runs_twice(vm: str, hosts: Iterable[str]) -> Refusal:
     """Invariant 1 is broken, by whomever."""
     message = f"{vm} runs on several hosts: {', '.join(sorted(hosts))}"
     return Refusal(code=TWICE, message=message, fix="end the copy that is not the true one, by hand")
+
+
+def nova_owned(vm: str, host: str) -> Refusal:
+    """Moved behind its back, a later start through that Nova would make a second copy on the old host."""
+    message = (
+        f"{vm} is Nova's: it has it on its host {host}, and a start through Nova would start a second copy there"
+    )
+    fix = "migrate it with Nova (`openstack server migrate --live-migration`, in its region)"
+    return Refusal(code=NOVA_OWNED, message=message, fix=fix)
+
+
+def nova_silent(vm: str, why: str) -> Refusal:
+    """It may be one of that Nova's."""
+    message = f"{vm} was made by Nova, and whether it is still Nova's cannot be asked: {why}"
+    return Refusal(code=NOVA_SILENT, message=message, fix="see that Keystone and Nova answer this controller")
+
+
+def copy_unwanted(vm: str, disks: Iterable[str]) -> Refusal:
+    """Somebody has said that no disk may be copied."""
+    message = f"these disks of {vm} are on its host alone, and are not to be copied: {', '.join(disks)}"
+    fix = "allow that they are copied (--block-migration, or neither option), or put them on shared storage"
+    return Refusal(code=COPY_UNWANTED, message=message, fix=fix)
 
 
 def no_destination(vm: str) -> Refusal:

@@ -14,7 +14,7 @@ from statistics import median
 from sterna.domain.convergence import Action
 from sterna.domain.copying import CompletedJob
 from sterna.domain.entries.destination import VmUpdated
-from sterna.domain.entries.notes import CopyExpected, CopySucceeded, PostcopyAsked, Steered, Tuned
+from sterna.domain.entries.notes import CopyExpected, CopySucceeded, PostcopyAsked, StandStillAsked, Steered, Tuned
 from sterna.domain.forecast import (
     JOB_MS,
     SETUP_MS,
@@ -235,7 +235,9 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
         memory_bytes=next((j.memory_total for j in jobs if j.memory_total), None),
         limit_bytes_s=migration.options.wanted.bandwidth_bytes_s,
         tuned=history.has(Tuned),
-        ended_otherwise=history.has(PostcopyAsked) or (steered is not None and steered.action in ENDED_BY),
+        ended_otherwise=history.has(PostcopyAsked)
+        or history.has(StandStillAsked)
+        or (steered is not None and steered.action in ENDED_BY),
     )
 
 

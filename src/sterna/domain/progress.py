@@ -52,6 +52,10 @@ class Progress(Value):
     """Memory and disks sent so far, as the hypervisor counts."""
     bytes_remaining: int | None = None
     bytes_total: int | None = None
+    disk_bytes_processed: int | None = None
+    """Of these, local disks; also the next two."""
+    disk_bytes_remaining: int | None = None
+    disk_bytes_total: int | None = None
     rate_bytes_s: float | None = None
     """Smoothed."""
     dirty_rate_bytes_s: int | None = None
@@ -187,6 +191,9 @@ def with_sample(old: Progress, sample: JobSample) -> Progress:
             "bytes_processed": processed,
             "bytes_remaining": remaining,
             "bytes_total": _sum(sample.memory_total, sample.disk_total),
+            "disk_bytes_processed": sample.disk_processed,
+            "disk_bytes_remaining": sample.disk_remaining,
+            "disk_bytes_total": sample.disk_total,
             "rate_bytes_s": rate,
             "dirty_rate_bytes_s": sample.dirty_rate,
             "iteration": sample.iteration,

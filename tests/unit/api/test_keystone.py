@@ -16,8 +16,9 @@ from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.access import Doorkeeper
 from sterna.api.app import create_app
-from sterna.bootstrap.controller import visitors_of
+from sterna.bootstrap.controller import cloud_of, visitors_of
 from sterna.config.access import KeystoneSettings
+from sterna.config.compute import ComputeSettings
 from sterna.controller.intents import visitors as module
 from sterna.controller.intents.visitors import Visitors
 from sterna.domain.access import UserRole, highest
@@ -197,12 +198,14 @@ async def test_without_a_cloud_its_tokens_are_no_way_in(world: World) -> None:
 
 
 def test_the_settings_name_a_cloud_or_none() -> None:
-    assert visitors_of(KeystoneSettings()) is None
+    assert visitors_of(KeystoneSettings(), None) is None
     with pytest.raises(ValueError, match="username and password"):
         KeystoneSettings(auth_url="http://127.0.0.1:9/v3")
     told = {"auth_url": "http://127.0.0.1:9/v3", "username": "sterna", "password": "s3cret"}
-    assert visitors_of(KeystoneSettings.model_validate(told)) is not None
-    assert "s3cret" not in repr(KeystoneSettings.model_validate(told))
+    settings = KeystoneSettings.model_validate(told)
+    assert cloud_of(KeystoneSettings(), ComputeSettings()) is None
+    assert visitors_of(settings, cloud_of(settings, ComputeSettings())) is not None
+    assert "s3cret" not in repr(settings)
 
 
 def test_the_highest_role_counts() -> None:

@@ -13,7 +13,7 @@ from sterna.domain.copying import GuestLoad
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Undelivered
 from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data, GuestState, Refusal, Vm
+from sterna.domain.model import Data, Disk, GuestState, Refusal, Vm
 from sterna.ports.bus import BusState
 
 from ..domain.journals import Book
@@ -52,6 +52,8 @@ class FakeAgent:
     free: int = 8 * GIB
     userfaultfd: bool = True
     vms: dict[str, VmSummary] = field(default_factory=dict)
+    disks: dict[str, tuple[Disk, ...]] = field(default_factory=dict)
+    """Of its VMs, by UUID."""
     against: list[Refusal] = field(default_factory=list)
     """What `check_migration` to this host says."""
     journal: list[Entry] = field(default_factory=list)
@@ -169,7 +171,11 @@ class FakeBus:
         summary = agent.vms.get(params["vm"])
         if summary is None:
             raise NotFound(f"no VM {params['vm']}")
-        return {"vm": Vm(**summary.model_dump()).model_dump(mode="json")}
+        return {"vm": self._details(agent, summary)}
+
+    def _details(self, agent: FakeAgent, summary: VmSummary) -> Data:
+        vm = Vm(**summary.model_dump(), disks=agent.disks.get(summary.uuid, ()))
+        return vm.model_dump(mode="json")
 
     def _measure_load(self, agent: FakeAgent, params: Data) -> Data:
         assert params["vm"] in agent.vms
@@ -186,7 +192,7 @@ class FakeBus:
             found.append(Refusal(code="vm-not-running", message=f"{vm.name} is {vm.state}", fix="start it first"))
         if params["destination"] != agent.name:
             found += self.agents[params["destination"]].against
-        return {"vm": Vm(**vm.model_dump()).model_dump(mode="json"), "refusals": [r.model_dump() for r in found]}
+        return {"vm": self._details(agent, vm), "refusals": [r.model_dump() for r in found]}
 
     def _start_migration(self, agent: FakeAgent, params: Data) -> Data:
         if params["id"] in agent.migrations:
@@ -227,6 +233,9 @@ class FakeBus:
         if params["id"] not in agent.migrations:
             raise NotFound(f"no open migration {params['id']} starts on {agent.name}")
         return {"accepted": True}
+
+    def _stand_still(self, agent: FakeAgent, params: Data) -> Data:
+        return self._switch_to_postcopy(agent, params)
 
     def _abort_migration(self, agent: FakeAgent, params: Data) -> Data:
         if params["id"] not in agent.migrations:

@@ -12,7 +12,7 @@ from sterna.controller.intents import migrate_vm
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.reasons import VmBusy, VmMissing
 from sterna.domain.errors import Conflict, Refused, Temporary, Unknown, Unreachable
-from sterna.domain.model import GuestState, Refusal
+from sterna.domain.model import Disk, DiskKind, GuestState, Refusal
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 from tests.unit.controller.refused import codes, refusals
@@ -339,3 +339,14 @@ async def test_what_the_source_refuses_to_accept_leaves_the_vm_free(world: World
     world.b.against = []
     record, known = await world.controller.migrate(request())
     assert (record.migration.destination, known) == ("b", False)
+
+
+@pytest.mark.parametrize("to", ["b", None])
+async def test_who_wants_no_disk_copied_is_told_which_would_be(world: World, to: str | None) -> None:
+    shared, local = Disk(target="vda", kind=DiskKind.ISCSI), Disk(target="vdb", kind=DiskKind.FILE, local=True)
+    world.a.disks[uuid(1)] = (shared, local)
+    without = request(to=to).model_copy(update={"copies_disks": False})
+    assert await codes(world, without) == ["disk-copy-unwanted"]
+    world.a.disks[uuid(1)] = (shared,)
+    _, repeated = await world.controller.migrate(without)
+    assert not repeated

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -25,9 +25,9 @@ from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Tempo
 from sterna.domain.experience import Experience
 from sterna.domain.forecast import Expectations
 from sterna.domain.journal import Migration
-from sterna.domain.model import GuestState, Refusal
-from sterna.domain.options import MigrationOptions
+from sterna.domain.model import Data, GuestState, Refusal, Vm
 from sterna.ports.clock import Clock
+from sterna.ports.cloud import NovaReads
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
 
 log = structlog.get_logger(__name__)
@@ -59,8 +59,10 @@ class MigrateVm:
         calls: AgentCalls,
         clock: Clock,
         forecast_history: ForecastHistory,
+        nova: NovaReads | None = None,
     ) -> None:
-        self._fleet, self._registry, self._inventory = fleet, registry, inventory
+        """`nova`: one whose VMs are left alone; None where there is none."""
+        self._fleet, self._registry, self._inventory, self._nova = fleet, registry, inventory, nova
         self._calls, self._clock, self._forecast_history = calls, clock, forecast_history
         self._gates: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
@@ -193,17 +195,18 @@ class MigrateVm:
         if vm.migration_id is not None:
             # it is half-way already: what its hosts would say of another move means nothing
             reasons.refuse([reasons.under_way(vm.name, vm.migration_id), *found])
-        found += await self._against_source(vm)
+        owned = await self._against_owner(vm)
+        found += [*owned, *await self._against_source(vm)]
         if not self._registry.is_up(vm.host):
             reasons.refuse(found)
         if request.destination is None:
-            return vm, await self._choose(vm, request.options)
+            return vm, await self._choose(vm, request, owned)
         unusable = {reasons.NO_SUCH_HOST, reasons.SAME_HOST, reasons.DESTINATION_DOWN}
         usable = not unusable & {r.code for r in found}
-        if accepting and not found and vm.state is not GuestState.UNKNOWN:
+        if accepting and not found and vm.state is not GuestState.UNKNOWN and request.copies_disks:
             return vm, request.destination
         # where the destination cannot be asked, the source's reasons are still reported
-        heard = await self._check(vm, request.destination if usable else vm.host, request.options)
+        heard = await self._check(vm, request.destination if usable else vm.host, request)
         covered = {reasons.SAME_HOST, reasons.DESTINATION_DOWN} if not usable else set()
         reasons.refuse(reasons.unique([*found, *(r for r in heard if r.code not in covered)]))
         return vm, request.destination
@@ -232,36 +235,47 @@ class MigrateVm:
             found.append(reasons.in_maintenance(name, host.maintenance_reason))
         return found
 
-    async def _check(self, vm: VmRecord, destination: str, options: MigrationOptions) -> list[Refusal]:
+    async def _against_owner(self, vm: VmRecord) -> list[Refusal]:
+        """Nova made it, and may have it on a host of its own."""
+        if self._nova is None or vm.nova is None:
+            return []
+        try:
+            host = await self._nova.host_of(vm.uuid)
+        except SternaError as e:
+            return [reasons.nova_silent(vm.name, e.message)]
+        return [] if host is None else [reasons.nova_owned(vm.name, host)]
+
+    async def _check(self, vm: VmRecord, destination: str, request: MigrateRequest) -> list[Refusal]:
         """What the source's agent, and through it the destination's, has against it."""
-        params = check_params(vm, destination, options)
+        params = check_params(vm, destination, request.options)
         try:
             answer = await self._calls.call(
                 vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S
             )
             with reading(vm.host, "check_migration"):
-                return [Refusal.model_validate(r) for r in answer.get("refusals", ())]
+                found = [Refusal.model_validate(r) for r in answer.get("refusals", ())]
+                return found if request.copies_disks else [*found, *_against_copying(vm, answer)]
         except (Unreachable, Unknown) as e:
             message = f"{vm.host}, where {vm.name} runs, cannot be asked: {e.message}"
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
 
-    async def _choose(self, vm: VmRecord, options: MigrationOptions) -> str:
+    async def _choose(self, vm: VmRecord, request: MigrateRequest, against_vm: Sequence[Refusal]) -> str:
         """The host with the most free memory among those without a reason against them. Raises with each one's
-        reasons."""
+        reasons, and those against any move."""
         others = [h for h in await self._registry.hosts() if h.name != vm.host]
         if not others:
-            heard = await self._check(vm, vm.host, options)
+            heard = await self._check(vm, vm.host, request)
             against = [r for r in heard if r.code != reasons.SAME_HOST]
-            reasons.refuse([reasons.no_destination(vm.name), *against])
-        verdicts = await asyncio.gather(*(self._verdict(vm, host, options) for host in others))
+            reasons.refuse([*against_vm, reasons.no_destination(vm.name), *against])
+        verdicts = await asyncio.gather(*(self._verdict(vm, host, request) for host in others))
         free = [host for host, against in zip(others, verdicts, strict=True) if not against]
-        if free:
+        if free and not against_vm:
             return max(free, key=lambda h: h.facts.memory_free_bytes).name
-        reasons.refuse(_by_host(others, verdicts))
+        reasons.refuse([*against_vm, *([] if free else _by_host(others, verdicts))])
         raise NotFound("no destination")  # pragma: no cover - refuse() has raised
 
-    async def _verdict(self, vm: VmRecord, host: Host, options: MigrationOptions) -> list[Refusal]:
-        return await self._against_destination(host.name, vm) or await self._check(vm, host.name, options)
+    async def _verdict(self, vm: VmRecord, host: Host, request: MigrateRequest) -> list[Refusal]:
+        return await self._against_destination(host.name, vm) or await self._check(vm, host.name, request)
 
     # ------------------------------------------------------------ the request to the source
 
@@ -333,6 +347,12 @@ def _about(migration: Migration) -> dict[str, str]:
 
 def _other_request(migration_id: str) -> Conflict:
     return Conflict(f"the id {migration_id} belongs to another request", fix="choose a new id")
+
+
+def _against_copying(vm: VmRecord, answer: Data) -> list[Refusal]:
+    """Disks that would be copied, where nothing is to be."""
+    local = [disk.target for disk in Vm.model_validate(answer["vm"]).disks if disk.local] if "vm" in answer else []
+    return [reasons.copy_unwanted(vm.name, local)] if local else []
 
 
 def _by_host(hosts: list[Host], verdicts: list[list[Refusal]]) -> list[Refusal]:

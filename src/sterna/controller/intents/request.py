@@ -22,6 +22,8 @@ class MigrateRequest(Value):
     """None: Sterna chooses."""
     asked: Asked = Asked()
     """What is wanted of the copy."""
+    copies_disks: bool = True
+    """False: a VM with disks that only its host sees is refused."""
     rehearse: str = ""
     """`prepare` or `copy`: everything up to there is done and undone again."""
     requested_by: str = ""

@@ -10,6 +10,7 @@ import structlog
 from sterna.domain.access import HOW_TO_GET_IN, Action, Actor, UserRole
 from sterna.domain.errors import BadRequest, SternaError, Unauthenticated
 from sterna.domain.model import Value
+from sterna.domain.options import Requester
 from sterna.domain.tokens import (
     LONGEST_DAYS,
     Token,
@@ -91,7 +92,12 @@ class Users:
     # ------------------------------------------------------------ the audit log
 
     async def asked(
-        self, request: str, actor: Actor, origin: str, what: tuple[Action, str, dict[str, object]]
+        self,
+        request: str,
+        actor: Actor,
+        origin: str,
+        what: tuple[Action, str, dict[str, object]],
+        requester: Requester | None = None,
     ) -> None:
         """Log what is about to be done: an action, what it is about, and the body. Raises Unreachable where that is
         not possible: then it must not be done."""
@@ -106,6 +112,8 @@ class Users:
                 action=action,
                 target=target,
                 body=body,
+                user_id=requester.user_id if requester else "",
+                project_id=requester.project_id if requester else "",
             )
         )
 

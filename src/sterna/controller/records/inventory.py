@@ -111,17 +111,19 @@ class Inventory:
     async def show(self, name_or_uuid: str) -> tuple[VmRecord, Vm | None]:
         """One VM and its details; None where its host cannot be asked now. Raises as `find`."""
         found = await self.find(name_or_uuid)
-        if not self._registry.is_up(found.host):
-            return found, None
+        return found, await self.details(found)
+
+    async def details(self, vm: VmRecord) -> Vm | None:
+        """What its host's libvirt has of it; None where that cannot be asked now."""
+        if not self._registry.is_up(vm.host):
+            return None
         try:
-            answer = await self._calls.call(
-                found.host, "show_vm", {"vm": found.uuid}, silence_s=ASK_S, total_s=LONGEST_S
-            )
-            with reading(found.host, "show_vm"):
-                return found, Vm.model_validate(answer["vm"])
+            answer = await self._calls.call(vm.host, "show_vm", {"vm": vm.uuid}, silence_s=ASK_S, total_s=LONGEST_S)
+            with reading(vm.host, "show_vm"):
+                return Vm.model_validate(answer["vm"])
         except SternaError as e:
-            log.info("no details of a VM", vm=found.uuid, host=found.host, error=e.message)
-            return found, None
+            log.info("no details of a VM", vm=vm.uuid, host=vm.host, error=e.message)
+            return None
 
     async def _ask(self, host: str) -> list[VmSummary] | SternaError:
         try:

@@ -274,6 +274,12 @@ class PostcopyAsked(Note):
     entry, under = "postcopy-asked", "M4"
 
 
+class StandStillAsked(Note):
+    """Somebody asked that the guest stand still until the rest is copied."""
+
+    entry, under = "stand-still-asked", "M4"
+
+
 class JoiningAgain(Note):
     """A broken stream of post-copy is joined again at this address."""
 

@@ -28,6 +28,8 @@ Code = Literal[
     "vm-name-ambiguous",
     "vm-runs-twice",
     "migration-under-way",
+    "nova-owned",
+    "nova-silent",
     "vm-not-running",
     "vm-paused",
     "vm-job-active",
@@ -59,6 +61,7 @@ Code = Literal[
     # Disks
     "disk-unsupported",
     "disk-shareable",
+    "disk-copy-unwanted",
     "disk-not-copyable",
     "disk-only-persistent",
     "disk-in-use",

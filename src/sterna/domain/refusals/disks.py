@@ -22,6 +22,13 @@ DISKS = Group(
             when="plan",
         ),
         Entry(
+            "disk-copy-unwanted",
+            cause="The disk is only on the source, and the request says that no disk is to be copied.",
+            remedy="allow it (`--block-migration`, or neither of the two options), or put it on shared storage",
+            by=By.CONTROLLER,
+            when="a request through the Compute API",
+        ),
+        Entry(
             "disk-not-copyable",
             cause="The disk is only on the source, and libvirt cannot copy it: LUKS, a floppy, a read-only image.",
             remedy="put it on shared storage, or eject it",

@@ -36,6 +36,20 @@ VM = Group(
             when="plan",
         ),
         Entry(
+            "nova-owned",
+            cause="A Nova that Sterna is configured to ask (`[nova]`) has this VM on a host of its own.",
+            remedy="migrate it with that Nova; or take the VM over for good: delete Nova's record of it first",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "nova-silent",
+            cause="Nova made this VM, and the Nova of `[nova]` does not say whether it is still its own.",
+            remedy="see that Keystone and that Nova answer the controller",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
             "vm-not-running",
             cause="The guest is off, or shutting down.",
             remedy="start the VM",

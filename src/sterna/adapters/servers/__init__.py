@@ -1,0 +1,1 @@
+"""What a cloud's services say of servers (`ports.cloud`), for the controller."""

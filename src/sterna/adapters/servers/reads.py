@@ -1,0 +1,128 @@
+"""Neutron, Cinder and a Nova, read as an administrator (`ports.cloud`). Nothing is changed through these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sterna.adapters.openstack.session import Cloud
+from sterna.domain.errors import NotFound, SternaError, Unreachable
+from sterna.ports.cloud import CloudVolume, ServerPort, VolumeAttachment
+
+if TYPE_CHECKING:
+    import requests
+    from openstack.connection import Connection
+
+T = TypeVar("T")
+
+AT_ONCE = 40
+"""Servers in one question: their UUIDs are in the address, which servers limit to some kB."""
+_FIX = "see that it answers, and `[compute]` and `[access.keystone]` in the controller's settings"
+
+
+class NeutronReads:
+    """`ports.cloud.PortReads`."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._names: dict[str, str] = {}
+
+    async def ports(self, servers: Sequence[str]) -> list[ServerPort]:
+        """See ports.cloud.PortReads.ports."""
+        found: list[ServerPort] = []
+        for begin in range(0, len(servers), AT_ONCE):
+            found += await self._some(servers[begin : begin + AT_ONCE])
+        return found
+
+    async def _some(self, servers: Sequence[str]) -> list[ServerPort]:
+        def read(cloud: Connection) -> list[ServerPort]:
+            query = {"device_id": list(servers)}
+            listed = _answer(cloud.network.get("/ports", params=query))["ports"]
+            lacking = {port["network_id"] for port in listed} - self._names.keys()
+            if lacking:
+                networks = _answer(cloud.network.get("/networks", params={"id": sorted(lacking)}))["networks"]
+                self._names |= {network["id"]: network["name"] for network in networks}
+            return [self._port(port) for port in listed]
+
+        return await _read(self._cloud, "Neutron", "read the ports of servers", read)
+
+    def _port(self, raw: dict[str, Any]) -> ServerPort:
+        return ServerPort(
+            id=raw["id"],
+            server=raw["device_id"],
+            project_id=raw.get("project_id") or raw.get("tenant_id") or "",
+            network=self._names.get(raw["network_id"]) or raw["network_id"],
+            mac=raw["mac_address"],
+            addresses=tuple(ip["ip_address"] for ip in raw["fixed_ips"]),
+        )
+
+
+class CinderReads:
+    """`ports.cloud.VolumeReads`."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    async def volume(self, id: str) -> CloudVolume | None:
+        """See ports.cloud.VolumeReads.volume."""
+
+        def read(cloud: Connection) -> CloudVolume:
+            raw = _answer(cloud.block_storage.get(f"/volumes/{id}"))["volume"]
+            query = {"volume_id": id, "all_tenants": "1"}
+            listed = _answer(cloud.block_storage.get("/attachments", params=query))["attachments"]
+            own = [a for a in listed if a["volume_id"] == id]
+            return CloudVolume(
+                id=raw["id"],
+                project_id=raw.get("os-vol-tenant-attr:tenant_id") or "",
+                attachments=tuple(
+                    VolumeAttachment(id=a["id"], server=a.get("instance") or "", status=a["status"]) for a in own
+                ),
+            )
+
+        try:
+            return await _read(self._cloud, "Cinder", f"read volume {id}", read)
+        except NotFound:
+            return None
+
+
+class OtherNova:
+    """`ports.cloud.NovaReads`."""
+
+    def __init__(self, cloud: Cloud, region: str, interface: str) -> None:
+        """`region`: of that Nova, in the catalog."""
+        self._cloud = cloud
+        self._where = {"service_type": "compute", "region_name": region, "interface": interface}
+
+    async def host_of(self, server: str) -> str | None:
+        """See ports.cloud.NovaReads.host_of."""
+
+        def read(cloud: Connection) -> str:
+            path = f"/servers/{server}"
+            answer = _answer(cloud.session.get(path, endpoint_filter=self._where, raise_exc=False))["server"]
+            return str(answer["OS-EXT-SRV-ATTR:host"] or "none")
+
+        try:
+            return await _read(self._cloud, "Nova", f"read server {server}", read)
+        except NotFound:
+            return None
+
+
+def _answer(response: requests.Response) -> dict[str, Any]:
+    """Raises openstacksdk's own error for anything but success."""
+    from openstack.exceptions import raise_from_response
+
+    raise_from_response(response)
+    return dict(response.json())
+
+
+async def _read(cloud: Cloud, service: str, what: str, act: Callable[[Connection], T]) -> T:
+    """Raises NotFound, Unreachable."""
+    try:
+        async with cloud.asking_for_a_check(service):
+            return await cloud.ask(what, act, of=service.lower())
+    except (NotFound, Unreachable):
+        raise
+    except SternaError as error:
+        raise Unreachable(f"{service} does not say: {error.message}", fix=error.fix or _FIX) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Unreachable(f"an answer of {service} cannot be read: {error!r}", fix=_FIX) from error

@@ -1,0 +1,128 @@
+"""VMs as users of a cloud see them: whose each is, its ports, and the migration that holds it.
+
+Read from the records, which agents' lists and journals keep fresh: nobody is asked for each VM. What Neutron and
+Cinder say is remembered for a moment. A VM whose project nobody knows has none: it is an administrator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from sterna.domain.errors import NotFound, SternaError
+from sterna.domain.model import Value
+from sterna.domain.status import Status
+from sterna.ports.clock import Clock
+from sterna.ports.cloud import PortReads, ServerPort, VolumeReads
+from sterna.ports.fleet import Fleet, MigrationRecord, Page, VmRecord
+
+log = structlog.get_logger(__name__)
+
+KNOWN_MS = 30_000.0
+"""So long a project and the ports of a VM are not asked about again."""
+SILENT_MS = 10_000.0
+"""So long a service that did not answer is not asked again: each question may take as long."""
+MOST_MOVING = 500
+"""Open migrations that are looked through."""
+
+
+class Server(Value):
+    """One VM."""
+
+    vm: VmRecord
+    project_id: str = ""
+    """'' where nobody knows it."""
+    ports: tuple[ServerPort, ...] = ()
+    """As last known; none without Neutron."""
+    migration: MigrationRecord | None = None
+    """The one that holds it, rehearsals included."""
+
+
+class _Known(Value):
+    until_ms: float
+    project_id: str
+    ports: tuple[ServerPort, ...]
+
+
+class Servers:
+    """One controller's view of them."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        clock: Clock,
+        ports: PortReads | None = None,
+        volumes: VolumeReads | None = None,
+        default_project: str = "",
+    ) -> None:
+        self._fleet, self._clock = fleet, clock
+        self._ports, self._volumes, self._default = ports, volumes, default_project
+        self._known: dict[str, _Known] = {}
+        self._silent_until_ms = 0.0
+
+    async def all(self) -> list[Server]:
+        """Every VM that is known, by UUID."""
+        vms = await self._fleet.vms()
+        moving = await self._moving() if any(vm.migration_id for vm in vms) else {}
+        await self._learn(vms)
+        return [self._server(vm, moving) for vm in sorted(vms, key=lambda vm: vm.uuid)]
+
+    async def one(self, uuid: str) -> Server:
+        """Raises NotFound, also for a name."""
+        found = [vm for vm in await self._fleet.vms_called(uuid) if vm.uuid == uuid.lower()]
+        if not found:
+            raise NotFound(f"there is no server {uuid}", fix="`openstack server list --all-projects` lists them")
+        (vm,) = found
+        moving = {}
+        if vm.migration_id is not None:
+            moving = {vm.migration_id: await self._fleet.migration(vm.migration_id)}
+        await self._learn([vm])
+        return self._server(vm, moving)
+
+    def _server(self, vm: VmRecord, moving: dict[str, MigrationRecord]) -> Server:
+        known = self._known.get(vm.uuid)
+        of_nova = vm.nova.project_id if vm.nova is not None else ""
+        return Server(
+            vm=vm,
+            project_id=of_nova or (known.project_id if known else "") or self._default,
+            ports=known.ports if known else (),
+            migration=moving.get(vm.migration_id or ""),
+        )
+
+    async def _moving(self) -> dict[str, MigrationRecord]:
+        unfinished = tuple(status for status in Status if not status.final)
+        found = await self._fleet.migrations(Page(statuses=unfinished, limit=MOST_MOVING))
+        return {record.id: record for record in found}
+
+    # ------------------------------------------------------------ what the cloud says
+
+    async def _learn(self, vms: Sequence[VmRecord]) -> None:
+        """Ask about those that were not asked about lately. What nobody answers stays as it was known."""
+        now = self._clock.monotonic_ms()
+        unknown = [vm for vm in vms if vm.uuid not in self._known or self._known[vm.uuid].until_ms <= now]
+        if not unknown or now < self._silent_until_ms:
+            return
+        try:
+            ports = await self._ports_of([vm.uuid for vm in unknown])
+            for vm in unknown:
+                own = tuple(port for port in ports if port.server == vm.uuid)
+                self._known[vm.uuid] = _Known(
+                    until_ms=now + KNOWN_MS, project_id=await self._project(vm, own), ports=own
+                )
+        except SternaError as error:
+            self._silent_until_ms = self._clock.monotonic_ms() + SILENT_MS
+            log.warning("projects and addresses of servers are shown as last known", why=error.message)
+
+    async def _ports_of(self, uuids: Sequence[str]) -> list[ServerPort]:
+        return [] if self._ports is None else await self._ports.ports(uuids)
+
+    async def _project(self, vm: VmRecord, ports: Sequence[ServerPort]) -> str:
+        """As the ports say, else a volume; '' where all of them say nothing, or contradict each other."""
+        if vm.nova is not None and vm.nova.project_id:
+            return vm.nova.project_id
+        owners = {port.project_id for port in ports if port.project_id}
+        if not owners and self._volumes is not None:
+            volumes = [await self._volumes.volume(id) for id in vm.volumes]
+            owners = {volume.project_id for volume in volumes if volume is not None and volume.project_id}
+        return owners.pop() if len(owners) == 1 else ""

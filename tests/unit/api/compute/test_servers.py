@@ -1,0 +1,219 @@
+"""Servers: lists, filters, pages; whose they are; and what is shown of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from sterna.api.compute.reading import NamePattern
+from sterna.controller.records import servers as module
+from sterna.domain.errors import Unreachable
+from sterna.domain.model import GuestState
+from sterna.domain.nova import NovaFacts
+
+from ...controller.conftest import World
+from .cloud import DB1, FLAVOR, LOST1, OFF1, OURS, THEIRS, USER, WEB1, Cloud, FakeCloud, fault_of, make, port
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+async def names(cloud: Cloud, query: str, version: str = "2.96", token: str = "admin") -> list[str]:
+    listed = (await cloud.get(f"/servers/detail?{query}", version, token))["servers"]
+    return sorted(server["name"] for server in listed)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", ["off1", "web1"]),
+        ("deleted=False", ["off1", "web1"]),
+        ("deleted=True", []),
+        ("name=web1", ["web1"]),
+        ("name=WEB", ["web1"]),
+        ("name=f+1", []),
+        ("status=ACTIVE", ["web1"]),
+        ("status=active&status=shutoff", ["off1", "web1"]),
+        ("status=ERROR", []),
+        ("host=a", ["web1"]),
+        ("host=nohost", []),
+        ("all_tenants=True", ["instance-00000002", "instance-00000004", "off1", "web1"]),
+        ("all_tenants=True&host=a", ["instance-00000002", "web1"]),
+        (f"uuid={WEB1}", ["web1"]),
+        (f"flavor={FLAVOR}", ["off1", "web1"]),
+        ("ip=10.79.0.35", ["web1"]),
+        ("vm_state=stopped", ["off1"]),
+        ("power_state=1", ["web1"]),
+        (f"user_id={USER}", ["off1", "web1"]),
+        ("image=x", []),
+        ("tags=x", []),
+        ("sort_key=created_at&sort_dir=desc", ["off1", "web1"]),
+        ("changes-since=2026-06-01T00:00:00Z", []),
+        ("changes-before=2026-06-01T00:00:00", ["off1", "web1"]),
+    ],
+)
+async def test_a_filter_leaves_what_it_says(cloud: Cloud, query: str, found: list[str]) -> None:
+    assert await names(cloud, query) == found
+
+
+async def test_filters_by_what_one_may_not_see_are_ignored(cloud: Cloud) -> None:
+    assert await names(cloud, "host=nohost", token="reader") == ["off1", "web1"]
+
+
+async def test_an_unknown_filter_is_a_bad_request_from_2_75_on(cloud: Cloud) -> None:
+    assert await names(cloud, "foo=bar", "2.74") == ["off1", "web1"]
+    answer = await cloud.ask("/servers/detail?foo=bar", "2.75")
+    assert answer.status_code == 400 and "foo" in fault_of(answer, "badRequest")
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=-1", "limit=x", f"marker={UNKNOWN}", "marker=web1", "all_tenants=perhaps", "changes-since=x"]
+)
+async def test_a_query_that_makes_no_sense_is_a_bad_request(cloud: Cloud, query: str) -> None:
+    answer = await cloud.ask(f"/servers?{query}")
+    assert answer.status_code == 400 and fault_of(answer, "badRequest")
+
+
+async def test_pages(cloud: Cloud) -> None:
+    seen, path = [], "/servers?all_tenants=1&limit=1"
+    for _ in range(4):
+        page = await cloud.get(path)
+        seen += [server["id"] for server in page["servers"]]
+        path = page["servers_links"][0]["href"].partition("/v2.1")[2]
+        assert "all_tenants=1" in path
+    assert sorted(seen) == sorted([WEB1, OFF1, DB1, LOST1])
+    assert (await cloud.get(path)) == {"servers": []}
+    assert (await cloud.get("/servers?all_tenants=1&limit=0"))["servers"] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("web", "web1", True),
+        ("^web1$", "web1", True),
+        ("^web1$", "web12", False),
+        ("^eb", "web1", False),
+        ("eb1$", "web1", True),
+        ("w.b", "web1", True),
+        ("w.*1", "web1", True),
+        ("^w.*2$", "web1", False),
+        ("^w.*b.*1$", "web1", True),
+        (".*", "web1", True),
+        ("", "web1", True),
+        ("a (b)", "a (b)", True),
+        ("a+", "aaa", False),
+        ("[a-z]", "web1", False),
+        ("^$", "web1", False),
+        ("$", "web1", True),
+    ],
+)
+def test_a_name_is_found_by_a_pattern(pattern: str, name: str, matches: bool) -> None:
+    assert NamePattern(pattern).matches(name) is matches
+
+
+def test_no_pattern_takes_long() -> None:
+    """A regular expression of a user's could take for ever; here all but `.`, `.*`, `^` and `$` is itself."""
+    assert not NamePattern(("a.*" * 80) + "b$").matches("a" * 250)
+    assert not NamePattern("^(a+)+$").matches("a" * 250 + "!")
+
+
+async def test_a_server_that_was_made_by_nobody_known_has_a_size_of_its_own(cloud: Cloud) -> None:
+    shown = (await cloud.get(f"/servers/{LOST1}"))["server"]
+    assert (shown["name"], shown["flavor"]["original_name"]) == ("instance-00000004", "v1-r1024-d0")
+    assert (shown["tenant_id"], shown["user_id"], shown["addresses"]) == ("unknown", "unknown", {})
+    old = (await cloud.get(f"/servers/{LOST1}", "2.1"))["server"]
+    assert old["flavor"]["id"] == "v1-r1024-d0"
+    assert (await cloud.get("/flavors/v1-r1024-d0"))["flavor"]["ram"] == 1024
+    assert (await cloud.ask("/flavors/v1-r1024-d0", token="reader")).status_code == 404
+    assert (await cloud.ask("/flavors/f1")).status_code == 404
+
+
+async def test_addresses_are_those_of_the_ports(cloud: Cloud) -> None:
+    shown = (await cloud.get(f"/servers/{WEB1}"))["server"]["addresses"]
+    assert [(a["addr"], a["version"]) for a in shown["net1"]] == [("10.79.0.35", 4), ("2001:db8::35", 6)]
+    assert shown["net1"][0]["OS-EXT-IPS-MAC:mac_addr"] == "fa:16:3e:89:a3:36"
+
+
+async def test_the_state_of_a_host_is_shown_and_a_silent_ones_servers_are_as_last_seen(cloud: Cloud) -> None:
+    world = cloud.world
+
+    async def seen() -> tuple[str, str]:
+        shown = (await cloud.get(f"/servers/{WEB1}"))["server"]
+        return shown["status"], shown["host_status"]
+
+    assert await seen() == ("ACTIVE", "UP")
+    await world.controller.registry.set_maintenance("a", True)
+    assert await seen() == ("ACTIVE", "MAINTENANCE")
+    world.clock.ms += 60_000
+    world.a.listening = False
+    await world.bus.beat(world.controller)
+    assert await seen() == ("ACTIVE", "UNKNOWN")
+    await world.controller.registry.set_dead("a", "2026-01-01T00:00:00+00:00")
+    assert await seen() == ("ACTIVE", "DOWN")
+
+
+async def test_a_paused_server(cloud: Cloud) -> None:
+    cloud.world.a.vms[WEB1] = cloud.world.a.vms[WEB1].model_copy(update={"state": GuestState.PAUSED})
+    await cloud.world.controller.inventory.vms()
+    shown = (await cloud.get(f"/servers/{WEB1}"))["server"]
+    states = (shown["status"], shown["OS-EXT-STS:vm_state"], shown["OS-EXT-STS:power_state"])
+    assert states == ("PAUSED", "paused", 3)
+
+
+# ------------------------------------------------------------ whose it is
+
+
+async def test_a_project_is_novas_word_then_the_ports_then_the_volumes(world: World) -> None:
+    cloud = await make(world)
+    services, servers = cloud.services, cloud.setup.servers
+    services.listed = [port(WEB1, THEIRS), port(DB1, THEIRS)]
+    assert (await servers.one(WEB1)).project_id == OURS
+    assert (await servers.one(DB1)).project_id == THEIRS
+    assert (await servers.one(LOST1)).project_id == ""
+    services.listed, volume = [], "42bec667-7dd8-4de5-8734-b3b9164dc959"
+    world.a.vms[DB1] = world.a.vms[DB1].model_copy(update={"volumes": (volume,)})
+    await world.controller.inventory.vms()
+    world.clock.ms += module.KNOWN_MS
+    await world.bus.beat(world.controller)
+    assert (await servers.one(DB1)).project_id == OURS  # as the volume's
+    world.a.vms[DB1] = world.a.vms[DB1].model_copy(update={"nova": NovaFacts(project_id=THEIRS)})
+    await world.controller.inventory.vms()
+    assert (await servers.one(DB1)).project_id == THEIRS
+
+
+async def test_ports_of_two_projects_say_nothing(cloud: Cloud) -> None:
+    cloud.services.listed = [port(LOST1, OURS), port(LOST1, THEIRS)]
+    assert (await cloud.setup.servers.one(LOST1)).project_id == ""
+    assert (await cloud.ask(f"/servers/{LOST1}", token="reader")).status_code == 404
+
+
+async def test_what_nobody_claims_is_the_configured_projects(world: World) -> None:
+    servers = module.Servers(world.fleet, world.clock, None, None, THEIRS)
+    await make(world)
+    assert [s.project_id for s in await servers.all()] == [OURS, THEIRS, OURS, THEIRS]
+
+
+async def test_the_cloud_is_not_asked_again_for_a_while(cloud: Cloud) -> None:
+    for _ in range(3):
+        await cloud.get("/servers/detail?all_tenants=1")
+    assert cloud.services.asked.count("ports") == 1
+    cloud.world.clock.ms += module.KNOWN_MS
+    await cloud.get("/servers/detail?all_tenants=1")
+    assert cloud.services.asked.count("ports") == 2
+
+
+async def test_while_the_cloud_is_silent_what_was_known_is_shown(cloud: Cloud) -> None:
+    before = (await cloud.get(f"/servers/{WEB1}"))["server"]["addresses"]
+    cloud.world.clock.ms += module.KNOWN_MS
+    cloud.services.fault = Unreachable("Neutron does not answer")
+    for _ in range(3):
+        assert before and (await cloud.get(f"/servers/{WEB1}"))["server"]["addresses"] == before
+    assert cloud.services.asked.count("ports") == 2  # and not for each request
+    assert (await cloud.ask(f"/servers/{DB1}", token="stranger")).status_code == 404  # not known to be theirs
+    cloud.services.fault = None
+    cloud.world.clock.ms += module.SILENT_MS
+    assert (await cloud.ask(f"/servers/{DB1}", token="stranger")).status_code == 200
+
+
+async def test_a_cloud_that_knows_nothing_of_ports(world: World) -> None:
+    await make(world)
+    servers = module.Servers(world.fleet, world.clock, None, FakeCloud())
+    assert (await servers.one(WEB1)).ports == ()

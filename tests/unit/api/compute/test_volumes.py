@@ -1,0 +1,141 @@
+"""Volumes of a server, as Cinder asks for them before it lets a user delete an attachment (bug 2004555).
+
+Cinder deletes it after 404, and after the ID of another attachment. Neither may be said of one that is in use.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from sterna.domain.compute.attachments import Say, Seen, judge, judge_unknown_server, live
+from sterna.domain.errors import Unreachable
+from sterna.domain.model import Disk, DiskKind
+
+from .cloud import ATTACHMENT, DB1, LOST1, VOLUME, WEB1, Cloud, fault_of
+
+OTHER = "00000000-0000-4000-8000-000000000000"
+SECOND = "11111111-0000-4000-8000-000000000000"
+PATH = f"/servers/{WEB1}/os-volume_attachments/{VOLUME}"
+
+
+def deletes(status: int, body: object, attachment: str) -> bool:
+    """What Cinder 29 makes of an answer at 2.89."""
+    if status == 404:
+        return True
+    return status == 200 and isinstance(body, dict) and body["volumeAttachment"]["attachment_id"] != attachment
+
+
+async def test_an_attachment_in_use_is_named(cloud: Cloud) -> None:
+    shown = (await cloud.get(PATH, "2.89", "reader"))["volumeAttachment"]
+    assert (shown["attachment_id"], shown["volumeId"], shown["serverId"]) == (ATTACHMENT, VOLUME, WEB1)
+    assert (shown["device"], shown["delete_on_termination"], shown["tag"]) == ("/dev/vda", False, None)
+    (listed,) = (await cloud.get(f"/servers/{WEB1}/os-volume_attachments", "2.89"))["volumeAttachments"]
+    assert listed == shown
+    old = (await cloud.get(PATH, "2.1"))["volumeAttachment"]
+    assert old == {"id": VOLUME, "volumeId": VOLUME, "serverId": WEB1, "device": "/dev/vda"}
+
+
+async def test_only_what_is_not_attached_is_not_found(cloud: Cloud) -> None:
+    answer = await cloud.ask(f"/servers/{WEB1}/os-volume_attachments/{OTHER}", "2.89")
+    assert answer.status_code == 404 and "is not attached" in fault_of(answer, "itemNotFound")
+    cloud.world.a.disks[WEB1] = ()
+    assert (await cloud.ask(PATH, "2.89")).status_code == 404
+    assert (await cloud.get(f"/servers/{WEB1}/os-volume_attachments"))["volumeAttachments"] == []
+
+
+async def test_a_disk_of_the_next_start_is_attached(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    details = await cloud.world.controller.inventory.details((await cloud.setup.servers.one(WEB1)).vm)
+    assert details is not None
+    cold = details.model_copy(update={"disks": (), "cold": details.disks})
+
+    async def said(_vm: object) -> object:
+        return cold
+
+    monkeypatch.setattr(cloud.world.controller.inventory, "details", said)
+    assert (await cloud.get(PATH, "2.89"))["volumeAttachment"]["attachment_id"] == ATTACHMENT
+
+
+async def test_nothing_is_said_while_two_hosts_are_admitted(cloud: Cloud) -> None:
+    assert (await cloud.migrate()).status_code == 202
+    cloud.services.attach(ATTACHMENT, SECOND)
+    answer = await cloud.ask(PATH, "2.89")
+    assert answer.status_code == 503 and "is being migrated" in fault_of(answer, "serviceUnavailable")
+    assert (await cloud.ask(f"/servers/{WEB1}/os-volume_attachments/{OTHER}", "2.89")).status_code == 503
+    assert (await cloud.ask(f"/servers/{WEB1}/os-volume_attachments", "2.89")).status_code == 503
+    assert (await cloud.get(PATH, "2.1"))["volumeAttachment"]["volumeId"] == VOLUME
+
+
+async def test_nor_of_attachments_that_a_migration_left(cloud: Cloud) -> None:
+    cloud.services.attach(ATTACHMENT, SECOND)
+    answer = await cloud.ask(PATH, "2.89")
+    assert answer.status_code == 503 and "2 attachments" in fault_of(answer, "serviceUnavailable")
+    cloud.services.attach()
+    assert (await cloud.ask(PATH, "2.89")).status_code == 503
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_nor_while_cinder_or_the_host_does_not_answer(cloud: Cloud, known: bool) -> None:
+    cloud.services.fault = Unreachable("Cinder does not answer")
+    assert (await cloud.ask(PATH, "2.89")).status_code == 503
+    cloud.services.fault = None
+    cloud.world.a.listening = False
+    for volume in (VOLUME, OTHER):
+        answer = await cloud.ask(f"/servers/{WEB1}/os-volume_attachments/{volume}", "2.89" if known else "2.1")
+        assert answer.status_code == 503, answer.text
+    assert (await cloud.ask(f"/servers/{WEB1}/os-volume_attachments")).status_code == 503
+
+
+async def test_another_projects_server_is_forbidden_and_not_unknown(cloud: Cloud) -> None:
+    """To Cinder, unknown would mean: delete."""
+    for server, token in ((DB1, "reader"), (LOST1, "manager"), (WEB1, "stranger")):
+        answer = await cloud.ask(f"/servers/{server}/os-volume_attachments/{VOLUME}", "2.89", token=token)
+        assert answer.status_code == 403, answer.text
+
+
+async def test_a_server_that_sterna_does_not_have_may_be_another_novas(cloud: Cloud) -> None:
+    path = f"/servers/{OTHER}/os-volume_attachments/{VOLUME}"
+    cloud.services.attach(ATTACHMENT, server=OTHER)
+    answer = await cloud.ask(path, "2.89")
+    assert answer.status_code == 503 and "another's" in fault_of(answer, "serviceUnavailable")
+    cloud.services.attach(ATTACHMENT, server=OTHER, status="detached")
+    assert (await cloud.ask(path, "2.89")).status_code == 404
+    cloud.services.fault = Unreachable("Cinder does not answer")
+    assert (await cloud.ask(path, "2.89")).status_code == 503
+    cloud.services.fault = None
+    cloud.world.c.listening = False
+    cloud.world.clock.ms += 60_000
+    await cloud.world.bus.beat(cloud.world.controller)
+    answer = await cloud.ask(path, "2.89")
+    assert answer.status_code == 503 and "not every host answers" in fault_of(answer, "serviceUnavailable")
+
+
+async def test_one_that_has_just_appeared_is_asked_about_again(cloud: Cloud) -> None:
+    new = "aaaaaaaa-0000-4000-8000-000000000009"
+    cloud.world.a.vms[new] = cloud.world.a.vms[WEB1].model_copy(update={"uuid": new})
+    cloud.world.a.disks[new] = (Disk(target="vda", kind=DiskKind.ISCSI, volume_id=VOLUME),)
+    cloud.services.attach(ATTACHMENT, server=new)
+    path = f"/servers/{new}/os-volume_attachments/{VOLUME}"
+    assert (await cloud.ask(path, "2.89")).status_code == 503
+    assert (await cloud.get(path, "2.89"))["volumeAttachment"]["attachment_id"] == ATTACHMENT
+
+
+def test_no_answer_lets_cinder_delete_what_is_in_use() -> None:
+    """Of everything that can be seen: where a disk uses the volume, or a migration may, each attachment stays."""
+    ids = [None, (), ("a",), ("a", "b")]
+    for used, moving, attachments in itertools.product([True, False, None], [False, True], ids):
+        answer = judge(Seen(used=used, moving=moving, attachments=attachments), with_id=True)
+        status = {Say.ATTACHED: 200, Say.NOT_ATTACHED: 404, Say.UNKNOWN: 503}[answer.say]
+        for mine in attachments or ():
+            gone = deletes(status, {"volumeAttachment": {"attachment_id": answer.attachment_id}}, mine)
+            assert not gone or (used is False and not moving), (used, moving, attachments, mine)
+    for attachments, complete in itertools.product(ids, [True, False]):
+        answer = judge_unknown_server(attachments, complete=complete)
+        assert (answer.say is Say.NOT_ATTACHED) == (attachments == () and complete)
+        assert answer.say is Say.NOT_ATTACHED or answer.why
+
+
+def test_what_was_detached_admits_nobody() -> None:
+    pairs = [("a", "attached"), ("b", "detached"), ("c", "reserved"), ("d", "deleted"), ("e", "attaching")]
+    assert live(pairs) == ("a", "c", "e")
