@@ -150,6 +150,13 @@ async def test_a_host_joins_with_one_command_and_its_agent_is_heard(guarded: Gua
         (host,) = await eventually(http, "/v1/hosts", "hosts")
         assert (host["name"], host["state"]) == ("host1", "degraded")
         (line,) = (await http.get("/v1/log")).json()["lines"]
+        guarded.authority.remove(HOST1)
+        async with asyncio.timeout(60):  # within some seconds, though the bus still lets it speak
+            while (hosts := (await http.get("/v1/hosts")).json())["hosts"]:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.1)
+        assert hosts["insecure"] is None
+        (enrolled,) = (await http.get("/v1/enrolments")).json()["hosts"]
+        assert (enrolled["name"], enrolled["state"]) == ("host1", "removed")
     assert (line["actor"], line["action"], line["target"], line["status"]) == ("agent:host1", "join", "host1", 200)
 
 

@@ -1,12 +1,14 @@
-"""Fixtures of the tests with a controller."""
+"""A controller over simulated agents, and what hypervisors are told to connect to."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sterna.controller.controller import Controller
+from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.saga.controlled import HoldingFleet, Play, Scenario
 from tests.saga.fleet import SimFleet
 
@@ -29,3 +31,27 @@ def play(tmp_path: Path) -> Play:
         await fleet.clock.run(inside())
 
     return run
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every URI that a hypervisor was told to connect to."""
+    uris: list[str] = []
+    check, migrate, again = SimHypervisor.check_peer, SimHypervisor.migrate, SimHypervisor.send_again
+
+    async def check_peer(self: SimHypervisor, destination_uri: str) -> Any:
+        uris.append(destination_uri)
+        return await check(self, destination_uri)
+
+    async def migrates(self: SimHypervisor, uuid: str, plan: Any) -> None:
+        uris.extend(uri for uri in (plan.destination_uri, plan.migrate_uri) if uri)
+        await migrate(self, uuid, plan)
+
+    async def send_again(self: SimHypervisor, uuid: str, uri: str) -> None:
+        uris.append(uri)
+        await again(self, uuid, uri)
+
+    monkeypatch.setattr(SimHypervisor, "check_peer", check_peer)
+    monkeypatch.setattr(SimHypervisor, "migrate", migrates)
+    monkeypatch.setattr(SimHypervisor, "send_again", send_again)
+    return uris

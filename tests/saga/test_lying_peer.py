@@ -13,9 +13,9 @@ from sterna.domain.status import Status
 from sterna.domain.untrusted import stream_uri
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
-from sterna.sim.libvirt.hypervisor import SimHypervisor
 
 from .fleet import SimFleet
+from .lying import lie
 
 COMMAND = "10.0.0.2/system?command=/tmp/evil&"
 ADDRESSES = (
@@ -30,42 +30,6 @@ ADDRESSES = (
     "a\nb",
     "a" * 254,
 )
-
-
-def lie(fleet: SimFleet, host: str, method: str, change: Callable[[Data], Data]) -> None:
-    """From now on that host's answers to `method` are changed on their way."""
-    agent = fleet.agents[host]._agent
-    assert agent is not None
-    honest = agent._server._methods[method]
-
-    async def changed(request: Request) -> Data:
-        return change(await honest(request))
-
-    agent._server.method(method, changed)
-
-
-@pytest.fixture
-def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every URI that a hypervisor was told to connect to."""
-    uris: list[str] = []
-    check, migrate, again = SimHypervisor.check_peer, SimHypervisor.migrate, SimHypervisor.send_again
-
-    async def check_peer(self: SimHypervisor, destination_uri: str) -> Any:
-        uris.append(destination_uri)
-        return await check(self, destination_uri)
-
-    async def migrates(self: SimHypervisor, uuid: str, plan: Any) -> None:
-        uris.extend(uri for uri in (plan.destination_uri, plan.migrate_uri) if uri)
-        await migrate(self, uuid, plan)
-
-    async def send_again(self: SimHypervisor, uuid: str, uri: str) -> None:
-        uris.append(uri)
-        await again(self, uuid, uri)
-
-    monkeypatch.setattr(SimHypervisor, "check_peer", check_peer)
-    monkeypatch.setattr(SimHypervisor, "migrate", migrates)
-    monkeypatch.setattr(SimHypervisor, "send_again", send_again)
-    return uris
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

@@ -15,6 +15,7 @@ import structlog
 from sterna.agent.tokens import CheckTokens
 from sterna.agent.vm_checks import (
     OWN_FILE,
+    check_address,
     check_initiators,
     check_maximum,
     check_stream,
@@ -62,9 +63,10 @@ class SourceChecks:
         self.tokens = CheckTokens(host.name, host.hypervisor, host.storage, host.clock)
 
     async def check(
-        self, name_or_uuid: str, destination: str, wanted: Objective
+        self, name_or_uuid: str, destination: str, wanted: Objective, addresses: tuple[str, ...] | None = None
     ) -> tuple[Vm, HostFacts | None, list[Refusal]]:
         """The VM (disks with `local` decided where the destination answered), the destination's facts, and why not.
+        `addresses`: where the destination may be; None: where it says. No other place is connected to.
 
         Raises NotFound where this host has no such VM.
         """
@@ -76,6 +78,8 @@ class SourceChecks:
             return vm, None, [same, *await self._own(vm)]
         try:
             facts, vm = await both(self._facts(destination), self._with_local(vm, destination))
+            if elsewhere := check_address(facts, addresses):
+                return vm, None, [*await self._own(vm), *elsewhere]
             transport, against = check_stream(vm, here, facts, wanted)
             needs = await secrets.needs_of(self._host, vm)
             asked = CheckDestination(
@@ -97,20 +101,23 @@ class SourceChecks:
             return vm, None, [*await self._own(vm), _silent(error.on(destination))]
         except (Temporary, Permanent) as error:  # an agent answered that it cannot tell now
             return vm, None, [*await self._own(vm), _cannot_tell(error, destination)]
-        # A VM that came here by other means has no known past: its next epoch must be new on the destination, too.
-        theirs = answer.epoch
-        refusals = await self._own(vm)
-        if type(theirs) is not int or leaps(theirs, max(vm.epoch, self._journal.newest_epoch(vm.uuid))):
-            refusals.append(not_believed(destination, vm, theirs))
-        else:
-            vm = vm.model_copy(update={"epoch": max(vm.epoch, theirs)})
-        refusals += answer.refusals
+        own = await self._own(vm)
+        vm, lies = self._with_epoch(vm, answer.epoch, destination)
+        refusals = [*own, *lies, *answer.refusals]
         refusals += against + check_initiators(vm, here, facts) + check_maximum(vm, here, facts, wanted)
         refusals += secrets.cannot_bring(needs, answer.lacking, here.name, facts.name)
         refusals += [unreachable] if unreachable is not None else []
         refusals += await self._check_probe(facts, transport)
         refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
+
+    def _with_epoch(self, vm: Vm, theirs: object, destination: str) -> tuple[Vm, list[Refusal]]:
+        """A VM that came here by other means says nothing of its past: its next epoch must be new there, too."""
+        if not isinstance(theirs, int) or isinstance(theirs, bool):
+            return vm, [not_believed(destination, vm, theirs)]
+        if leaps(theirs, max(vm.epoch, self._journal.newest_epoch(vm.uuid))):
+            return vm, [not_believed(destination, vm, theirs)]
+        return vm.model_copy(update={"epoch": max(vm.epoch, theirs)}), []
 
     async def _with_local(self, vm: Vm, destination: str) -> Vm:
         """With `local` of its disks decided, and what speaks against them. Raises StorageSilent, with the host."""

@@ -32,7 +32,7 @@ from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, Sterna
 from sterna.domain.fencing import WriteOff
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data, Vm
+from sterna.domain.model import Data, Refusal, Vm
 from sterna.domain.options import MigrationOptions
 from sterna.domain.plain_text import printable
 from sterna.domain.status import Status
@@ -79,10 +79,14 @@ class OutgoingMigrations:
 
     async def check_migration(self, request: Request) -> Data:
         """`check_migration {vm, destination, options}`: the VM and every reason why not."""
-        vm, _, refusals = await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), _options(request).wanted
-        )
+        vm, _, refusals = await self._check(request)
         return {"vm": vm.model_dump(mode="json"), "refusals": [r.model_dump() for r in refusals]}
+
+    async def _check(self, request: Request) -> tuple[Vm, HostFacts | None, list[Refusal]]:
+        options = _options(request)
+        return await self._checks.check(
+            _text(request, "vm"), _text(request, "destination"), options.wanted, options.addresses
+        )
 
     async def start_migration(self, request: Request) -> Data:
         """`start_migration {id, vm, destination, options}`: accept it, answer, and drive it from here on.
@@ -104,9 +108,7 @@ class OutgoingMigrations:
         known = self._journal.get(_text(request, "id"))
         if known is not None:
             return self._known(known[0], known[1])
-        vm, facts, refusals = await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), _options(request).wanted
-        )
+        vm, facts, refusals = await self._check(request)
         if request.params["id"] in self._declined:
             raise Conflict(f"migration {request.params['id']} was given up", fix="ask with a new id")
         holder = self._journal.holder(vm.uuid)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from sterna.domain import plugs
+from sterna.domain.addresses import is_among
 from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.jobs import occupied
 from sterna.domain.journal import Migration
@@ -103,6 +104,16 @@ def check_stream(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective) -
     """How the memory would travel, and what of what was asked for cannot be."""
     found = stream.solution(wanted, here, there, vm)
     return found.parameters.transport if found.parameters else Transport.TCP, list(found.refusals)
+
+
+def check_address(there: HostFacts, permitted: tuple[str, ...] | None) -> list[Refusal]:
+    """A host is where it was enrolled, whatever it says. `permitted`: None where nobody knows."""
+    if permitted is None or is_among(there.address, permitted):
+        return []
+    places = f"it is enrolled with {', '.join(permitted)}" if permitted else "it is enrolled without an address"
+    message = f"{there.name} says that it is reached at {there.address}: {places}"
+    fix = f"sterna host add {there.name} --address ADDRESS, and let it join anew; or correct its `address`"
+    return [Refusal(code="address-not-enrolled", message=message, fix=fix)]
 
 
 def check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal]:

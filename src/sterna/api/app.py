@@ -15,6 +15,7 @@ from fastapi.security import HTTPBearer
 
 from sterna.api import (
     documentation,
+    enrolments,
     external_events,
     fleet,
     health,
@@ -36,7 +37,7 @@ from sterna.domain.access import NEEDS, Action
 from sterna.ports.identity import JoinDesk
 
 OPEN_PARTS = (health, joining)
-PARTS = (fleet, migrations, plans, streams, tuning, tokens, external_events, documentation)
+PARTS = (fleet, enrolments, migrations, plans, streams, tuning, tokens, external_events, documentation)
 
 
 _TOKEN = Depends(

@@ -20,6 +20,7 @@ from sterna.api.fleet_models import (
 )
 from sterna.api.problems import documented
 from sterna.api.serving import Served
+from sterna.controller.records.members import INSECURE
 from sterna.domain.access import Action
 from sterna.domain.plain_text import printable
 
@@ -31,7 +32,12 @@ _READ = [needs(Action.READ)]
 async def list_hosts(controller: Served) -> HostsOut:
     """All hosts that ever sent a heartbeat, by name."""
     bus = controller.bus_state()
-    return HostsOut(hosts=[HostOut.of(h, bus) for h in await controller.registry.hosts()], bus=BusOut.of(bus))
+    return HostsOut(
+        hosts=[HostOut.of(h, bus) for h in await controller.registry.hosts()],
+        bus=BusOut.of(bus),
+        beacons_refused=controller.registry.beacons_refused,
+        insecure=INSECURE if controller.members.insecure else None,
+    )
 
 
 @router.get("/hosts/{name}", summary="Show a host", tags=["hosts"], dependencies=_READ, responses=documented(404))

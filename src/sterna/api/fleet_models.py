@@ -106,6 +106,10 @@ class HostsOut(BaseModel):
 
     hosts: list[HostOut]
     bus: BusOut = Field(description="While it is lost, every host looks down to this controller.")
+    beacons_refused: int = Field(
+        description="Since this controller has been running: of hosts that are not enrolled, or pose as others."
+    )
+    insecure: str | None = Field(description="What the bus does not protect from; null where it proves who speaks.")
 
 
 class HostPatch(BaseModel):

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from sterna.adapters.identity.desk import LocalDesk
+from sterna.adapters.identity.enrolled import EnrolledHosts
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.servers.reads import CinderReads, NeutronReads, OtherNova
@@ -36,6 +37,7 @@ from sterna.config.access import KeystoneSettings
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.controller.controller import Controller
 from sterna.controller.intents.visitors import Visitors
+from sterna.controller.records.members import Members
 from sterna.controller.records.servers import Servers
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.objective import Asked
@@ -183,12 +185,14 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     visitors = visitors_of(settings.access.keystone, cloud)
     doors, own = doors_of(settings.access, visitors), own_tls(settings.identity)
     tls = tls_of(settings.access, own)
+    members = Members(EnrolledHosts(authority) if authority else None, insecure=not settings.identity.enrol)
 
     async def run(sockets: list[socket.socket]) -> None:
         bus = await join_bus(settings.bus, "controller", CONTROLLER_TOKEN, settings.identity)
         clock = SystemClock()
         client = RpcClient(bus, CONTROLLER_TOKEN, clock)
-        controller = Controller(fleet, client, clock, client.dead_letters, nova_of(settings.nova, cloud))
+        nova = nova_of(settings.nova, cloud)
+        controller = Controller(fleet, client, clock, client.dead_letters, nova, members)
         desk = LocalDesk(authority) if authority is not None else None
         app = create_app(controller, doors, desk, compute_of(settings, cloud, visitors, fleet))
         server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)

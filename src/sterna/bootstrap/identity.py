@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import structlog
+
 from sterna.adapters.identity.look import faults_of
 from sterna.adapters.identity.own import OwnFiles
 from sterna.config.bus import BusTls, IdentitySettings
 from sterna.domain.errors import BadRequest
 from sterna.domain.trust.identities import Identity, Kind
+
+log = structlog.get_logger(__name__)
 
 _FIX = {
     Kind.AGENT: "let it join again: `sterna host add {}`, then `sterna agent join TOKEN` here",
@@ -21,6 +25,9 @@ def check_own(identity: IdentitySettings, kind: Kind, name: str = "", addresses:
     """Raises BadRequest where the settings name a certificate that others would refuse. `name`: '' for whatever
     name the certificate has. `addresses`: a certificate of another CA must be made out to them."""
     files = identity.bus_tls(BusTls())
+    if not identity.enrol:
+        fix = "enrol hosts and controllers, and set `enrol` in [identity]"
+        log.warning("INSECURE: nobody proves who speaks on the bus", fix=fix)
     if not identity.enrol or files.ca_file is None or files.cert_file is None or files.key_file is None:
         return
     ours = identity.enrol == "sterna"

@@ -16,6 +16,17 @@ from sterna.cli.words import out
 host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
 
 
+@host_app.command("list")
+def list_enrolled(api: Api = None, as_json: AsJson = False) -> None:
+    """List the hosts that were enrolled, until when their certificates are valid, and which were removed.
+
+    Exit code 5 where the controller has no CA: it does not know then. `sterna hosts` lists those that were heard.
+    """
+    with plain_errors():
+        answer = client_of(api).get("/v1/enrolments")
+        print_json(answer) if as_json else words.show(words.enrolments(answer["hosts"]))
+
+
 @host_app.command()
 def maintenance(
     name: HostArg,

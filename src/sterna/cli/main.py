@@ -62,6 +62,8 @@ def hosts(api: Api = None, as_json: AsJson = False) -> None:
     with plain_errors():
         answer = client_of(api).get("/v1/hosts")
         print_json(answer) if as_json else show_hosts(answer["hosts"])
+        if insecure := answer.get("insecure"):
+            err.print(f"insecure: {insecure}", style="yellow")
         if not answer["hosts"]:
             print_nobody(answer["bus"])
             raise typer.Exit(Exit.UNREACHABLE)

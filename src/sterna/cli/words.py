@@ -187,6 +187,21 @@ def host_notes(listed: list[Json]) -> list[str]:
     return lines
 
 
+def enrolments(listed: list[Json]) -> Table:
+    """`sterna host list`."""
+    made = table("~HOST", "STATE", "CERTIFICATE UNTIL", "REMOVED", "~ADDRESSES")
+    for h in listed:
+        until, removed = h["certificate_until"], h["removed_at"]
+        made.add_row(
+            safe(h["name"]),
+            h["state"],
+            until[:10] if until else UNKNOWN,
+            removed[:10] if removed else UNKNOWN,
+            safe(", ".join(h["addresses"]) or UNKNOWN),
+        )
+    return made
+
+
 def death(answer: Json) -> Table:
     """What declaring a host dead does, per migration."""
     made = table("MIGRATION", "~VM", "~ON", "AS", "~WILL")

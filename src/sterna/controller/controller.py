@@ -22,6 +22,7 @@ from sterna.controller.intents.users import Users
 from sterna.controller.records.events import Event, Events
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
+from sterna.controller.records.members import Members
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
 from sterna.domain.diagram import draw
@@ -46,11 +47,14 @@ class Controller:
         clock: Clock,
         dead_letters: DeadLetters | None = None,
         nova: NovaReads | None = None,
+        members: Members | None = None,
     ) -> None:
-        """`nova`: one that has VMs of its own among these hosts' (`[nova]`)."""
+        """`nova`: one that has VMs of its own among these hosts' (`[nova]`). `members`: who takes part; None:
+        whoever the bus lets speak."""
         self.fleet = fleet
         self.events = Events(fleet)
-        self.registry = Registry(fleet, clock)
+        self.members = members or Members(None, insecure=False)
+        self.registry = Registry(fleet, clock, self.members)
         self.inventory = Inventory(fleet, self.registry, calls, clock)
         self.projector = Projector(fleet, calls, self.events, clock)
         self.forecast_history = ForecastHistory(fleet, clock)

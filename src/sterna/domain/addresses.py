@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 
 LONGEST_HOST_NAME = 253
@@ -26,6 +27,19 @@ def is_ipv6(address: str) -> bool:
         return isinstance(ip_address(bare(address)), IPv6Address)
     except ValueError:
         return False
+
+
+def normal(address: str) -> str:
+    """One spelling for each address: two that are written alike are one."""
+    try:
+        return str(ip_address(bare(address)))
+    except ValueError:
+        return address.lower().rstrip(".")
+
+
+def is_among(address: str, others: Iterable[str]) -> bool:
+    """Is it one of these addresses, however it is written?"""
+    return normal(address) in map(normal, others)
 
 
 def filled(template: str, address: str) -> str:

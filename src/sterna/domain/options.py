@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import AfterValidator, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from sterna.domain.addresses import is_address
 from sterna.domain.forecast import Expectations
 from sterna.domain.model import Data, Value, omitted
 from sterna.domain.objective import Objective
@@ -26,6 +27,15 @@ def _or_none(raw: Any, read: ValidatorFunctionWrapHandler) -> Any:
 
 Readable = Annotated[T | None, WrapValidator(_or_none)]
 """None where another version wrote what this one cannot read: the migration can be read all the same."""
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise ValueError(f"{text[:80]!r} is no address")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class Requester(Value):
@@ -48,6 +58,8 @@ class MigrationOptions(Value):
     """Where a user of a cloud asked for it."""
     expectations: Readable[Expectations] = omitted(None)
     """What the controller expected when it asked for the migration."""
+    addresses: tuple[Address, ...] | None = omitted(None)
+    """Where the destination may be, as it was enrolled; None where the controller does not know."""
     memory_bytes: int | None = omitted(None)
     """How much of the destination's memory the VM needs. The source adds it on acceptance."""
     network_hosts: tuple[str, str] | None = omitted(None)
@@ -71,6 +83,10 @@ class MigrationOptions(Value):
     def expecting(self, expectations: Expectations) -> Self:
         """The same, with what the controller expects."""
         return self.model_copy(update={"expectations": expectations})
+
+    def going_to(self, addresses: tuple[str, ...] | None) -> Self:
+        """The same, for a destination with these addresses."""
+        return self.model_copy(update={"addresses": addresses})
 
     def agreed(self, *, memory_bytes: int, network_hosts: tuple[str, str]) -> Self:
         """The same, with what the source knows when it accepts the migration."""

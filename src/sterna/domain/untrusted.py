@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sterna.domain.addresses import bare, is_address
+from sterna.domain.addresses import bare, is_address, is_among
 from sterna.domain.calls import Call
 from sterna.domain.copying import DestinationNic
 from sterna.domain.entries.source import Answer
@@ -135,11 +135,16 @@ def _reference(ref: Reference) -> None:
     _demand(right and (ref.port is None or 0 <= ref.port < 2**16), ref.where, ref.name)
 
 
-def answer(raw: Mapping[str, Any]) -> Answer:
-    """P11, the destination's answer to P3. Raises BadRequest."""
+def answer(raw: Mapping[str, Any], permitted: tuple[str, ...] | None = None) -> Answer:
+    """P11, the destination's answer to P3. `permitted`: where it may be; other addresses are left out. Raises
+    BadRequest where none is left."""
     _demand(is_address(raw.get("address")), "address", raw.get("address"))
     found = _read(Answer, {**raw, "addresses": raw.get("addresses") or [raw.get("address")]}, "answer")
     _demand(all(map(is_address, found.addresses)), "addresses", found.addresses)
+    if permitted is not None:
+        _demand(is_among(found.address, permitted), "address, which it is not enrolled with", found.address)
+        kept = tuple(one for one in found.addresses if is_among(one, permitted))
+        found = found.model_copy(update={"addresses": kept})
     for disk in found.disks:
         _demand(disk.path is None or _path(disk.path), f"disk {disk.target}: path", disk.path)
         _volume(disk, disk.target)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+from sterna.domain.trust.enrolment import EnrolledHost
 from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
 
 
@@ -24,6 +26,16 @@ class JoinDesk(Protocol):
 
     async def renew(self, request: RenewalRequest, ca: str) -> JoinAnswer:
         """The next certificate, as `join`."""
+
+
+class Enrolment(Protocol):
+    """Which hosts are enrolled, as the CA says."""
+
+    def known(self) -> Mapping[str, EnrolledHost]:
+        """All hosts by name, removed ones too, as of some seconds ago. Waits for nothing."""
+
+    async def hosts(self) -> Mapping[str, EnrolledHost]:
+        """The same, as of now. Raises Temporary where the CA cannot be asked."""
 
 
 class OwnIdentity(Protocol):

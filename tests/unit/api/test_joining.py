@@ -17,10 +17,14 @@ from sterna.adapters.identity import desk as ca_desk
 from sterna.adapters.identity import private_files
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.desk import LocalDesk
+from sterna.adapters.identity.enrolled import EnrolledHosts
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.x509 import new_key, new_request, read_certificates
+from sterna.adapters.sql.fleet import SqlFleet
 from sterna.api.access import LARGEST_OF_ANYBODY
 from sterna.api.app import create_app
+from sterna.controller.controller import Controller
+from sterna.controller.records.members import Members
 from sterna.domain.access import UserRole
 from sterna.domain.errors import Unreachable
 from sterna.domain.model import Data
@@ -30,6 +34,7 @@ from tests.unit.adapters.identities import HOST1, HOST2, Calendar, request_of
 from tests.unit.adapters.identities import join as joined
 
 from ..controller.conftest import World
+from ..controller.fakes import FakeBus, HandClock
 from .doors import DOORS, client
 
 PATHS = ("/v1/ca", "/v1/join", "/v1/renewals")
@@ -276,3 +281,37 @@ async def test_who_cannot_be_logged_gets_nothing(
         answer = await stranger.post("/v1/join", json=mine)
         assert answer.status_code == 503 and "CERTIFICATE" not in answer.text
     assert (await stranger.post("/v1/join", json=mine)).status_code == 200
+
+
+# ------------------------------------------------------------ who is enrolled
+
+
+async def test_enrolled_hosts_are_listed_with_the_ends_of_their_certificates(
+    database: str, authority: Authority, tmp_path: Path
+) -> None:
+    own = joined(authority, HOST1, tmp_path / "one")
+    authority.invite(HOST2, ["10.0.0.2"])
+    members = Members(EnrolledHosts(authority), insecure=False)
+    controller = Controller(SqlFleet.open(database), FakeBus(), HandClock(), members=members)
+    async with client(create_app(controller, DOORS), UserRole.VIEWER) as http:
+        one, two = (await http.get("/v1/enrolments")).json()["hosts"]
+        until = own.validity()[1].isoformat()
+        assert (one["name"], one["state"], one["certificate_until"]) == ("host1", "joined", until)
+        assert (two["state"], two["addresses"], two["certificate_until"]) == ("invited", ["10.0.0.2"], None)
+        authority.remove(HOST1)
+        one = (await http.get("/v1/enrolments")).json()["hosts"][0]
+        assert (one["state"], one["certificate_until"]) == ("removed", None) and one["removed_at"]
+        assert (await http.get("/v1/hosts")).json()["insecure"] is None
+        (tmp_path / "ca" / "register.json").unlink()
+        status, why = reason(await http.get("/v1/enrolments"))
+        assert status == 503 and str(tmp_path) not in why
+    await controller.stop()
+
+
+async def test_without_a_ca_nobody_knows_who_is_enrolled_and_an_insecure_bus_is_said(database: str) -> None:
+    controller = Controller(SqlFleet.open(database), FakeBus(), HandClock(), members=Members(None, insecure=True))
+    async with client(create_app(controller, DOORS), UserRole.VIEWER) as http:
+        status, why = reason(await http.get("/v1/enrolments"))
+        assert status == 404 and "has no CA" in why
+        assert "can pose as a host" in (await http.get("/v1/hosts")).json()["insecure"]
+    await controller.stop()

@@ -247,7 +247,8 @@ class MigrateVm:
 
     async def _check(self, vm: VmRecord, destination: str, request: MigrateRequest) -> list[Refusal]:
         """What the source's agent, and through it the destination's, has against it."""
-        params = check_params(vm, destination, request.options)
+        options = request.options.going_to(self._registry.enrolled_at(destination))
+        params = check_params(vm, destination, options)
         try:
             answer = await self._calls.call(
                 vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S
@@ -327,7 +328,8 @@ class MigrateVm:
         await self._fleet.withdraw(proposed.id, error.message, self._clock.now().isoformat())
 
     async def _ask_once(self, proposed: Migration, total_s: float) -> Migration:
-        silence_s, params = CHECK_SILENCE_S, start_params(proposed)
+        silence_s, there = CHECK_SILENCE_S, self._registry.enrolled_at(proposed.destination)
+        params = start_params(proposed.model_copy(update={"options": proposed.options.going_to(there)}))
         answer = await self._calls.call(
             proposed.source,
             "start_migration",

@@ -114,6 +114,7 @@ class PlanMigration:
         if details is None or destination is None:
             return details
         options = MigrateRequest(vm=vm.uuid, asked=asked).options
+        options = options.going_to(self._registry.enrolled_at(destination))
         try:
             answer = await self._ask(vm.host, "check_migration", check_params(vm, destination, options))
             with reading(vm.host, "check_migration"):

@@ -3,6 +3,7 @@
 A host is up when its agent described it lately, by this controller's own clock. An agent that cannot describe it
 (its libvirtd is away) reports why: its journal can still be read, but it cannot be a destination. A host that was
 accepted once stays known when it is down. A name belongs to the libvirt host UUID that it was first received with.
+Where there is a CA, only hosts that have joined are believed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 
 import structlog
 
+from sterna.controller.records.members import Members
 from sterna.domain import untrusted
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Unreachable
 from sterna.domain.hosts import HostFacts
@@ -127,11 +129,13 @@ class _Undescribed:
 class Registry:
     """The hosts."""
 
-    def __init__(self, fleet: Fleet, clock: Clock) -> None:
-        self._fleet, self._clock = fleet, clock
+    def __init__(self, fleet: Fleet, clock: Clock, members: Members) -> None:
+        self._fleet, self._clock, self._members = fleet, clock, members
         self._heard: dict[str, _Heard] = {}
         self._undescribed: dict[str, _Undescribed] = {}
         self._refused: set[tuple[str, str]] = set()
+        self.beacons_refused = 0
+        """Since this controller has been running."""
         self._news = asyncio.Event()
 
     async def wait_for_beacons(self) -> None:
@@ -153,6 +157,10 @@ class Registry:
     async def beacon(self, topic: str, data: Data) -> HostFacts | None:
         """Take one beacon (topic `host.<name>`). None where it was refused, which is logged once, or where the
         agent cannot describe its host and reports why."""
+        outside = self._members.against(topic.removeprefix("host."))
+        if outside is not None:
+            self._refuse(topic, "", outside.why, outside.fix)
+            return None
         try:
             trouble = untrusted.trouble(data["trouble"]) if data.get("trouble") else None
             boot, last = str(data.get("boot", "")), int(data.get("journal_last") or 0)
@@ -177,6 +185,7 @@ class Registry:
                 self._refuse(topic, facts.host_uuid, e.message, e.fix)
                 return None
             new.stored_ms = now_ms
+        self._refused.discard((topic, ""))
         self._heard[facts.name] = new
         self._undescribed.pop(facts.name, None)
         self._news.set()
@@ -190,6 +199,10 @@ class Registry:
             now = self._clock.now().isoformat()
             self._undescribed[name] = _Undescribed(trouble, boot, self._clock.monotonic_ms(), now)
             self._news.set()
+
+    def enrolled_at(self, name: str) -> tuple[str, ...] | None:
+        """See Members.addresses."""
+        return self._members.addresses(name)
 
     def is_up(self, name: str) -> bool:
         """Did its agent describe it in the last seconds?"""
@@ -208,6 +221,7 @@ class Registry:
         """All hosts ever accepted, and those whose agents have not been able to describe them, by name."""
         known = [self._view(record) for record in await self._fleet.hosts()]
         new = [self._never_described(name) for name in self._undescribed.keys() - {host.name for host in known}]
+        new = [host for host in new if self._members.against(host.name) is None]
         return sorted([*known, *new], key=lambda host: host.name)
 
     async def host(self, name: str) -> Host:
@@ -252,6 +266,7 @@ class Registry:
             trouble = heard.trouble
         elif undescribed is not None:
             trouble, seen_at = undescribed.trouble if self._lately(undescribed.at_ms) else None, undescribed.at
+        trouble = self._members.against(record.name, seen_at) or trouble
         return Host(
             facts=heard.facts if heard else record.facts,
             up=up,
@@ -272,6 +287,7 @@ class Registry:
         return changed or was_silent or old.boot != new.boot or new.at_ms - old.stored_ms >= STORE_EVERY_MS
 
     def _refuse(self, topic: str, host_uuid: str, why: str, fix: str = "") -> None:
+        self.beacons_refused += 1
         if (topic, host_uuid) not in self._refused:
             if len(self._refused) >= MOST_UNDESCRIBED:  # whoever sends them chooses the UUIDs
                 self._refused.clear()

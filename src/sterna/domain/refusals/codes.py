@@ -143,6 +143,7 @@ Code = Literal[
     "vsock-taken",
     "security-driver-missing",
     # The stream
+    "address-not-enrolled",
     "peer-unreachable",
     "peer-same-host",
     "stream-blocked",

@@ -8,6 +8,13 @@ STREAM = Group(
     "The stream",
     (
         Entry(
+            "address-not-enrolled",
+            cause="The destination says that it is reached at an address that it was not enrolled with.",
+            remedy="run `sterna host add HOST --address ADDRESS` and let it join anew, or correct its settings",
+            by=By.SOURCE,
+            when="plan",
+        ),
+        Entry(
             "peer-unreachable",
             cause="The destination's libvirtd does not answer the source.",
             remedy="check `uri_template`, the certificates, and that no firewall is between the hosts",

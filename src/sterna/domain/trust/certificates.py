@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 
+from sterna.domain.addresses import normal
 from sterna.domain.model import Value
 from sterna.domain.trust.identities import Identity, Kind, addresses_of, is_ip
 
@@ -71,7 +71,7 @@ def faults(seen: Seen, who: Identity | None, now: datetime, *, addresses: Iterab
     """
     found = []
     names = {name.lower() for name in seen.dns_names}
-    places = names | {_plain(address) for address in seen.ip_addresses}
+    places = names | {normal(address) for address in seen.ip_addresses}
     missing = lacking(seen, addresses)
     if who is not None and who.dns_name.lower() not in names:
         found.append(f"it is not made out to {who.dns_name} but to {', '.join(sorted(places)) or 'nobody'}")
@@ -91,13 +91,8 @@ def faults(seen: Seen, who: Identity | None, now: datetime, *, addresses: Iterab
 
 def lacking(seen: Seen, addresses: Iterable[str]) -> tuple[str, ...]:
     """Those of the addresses that this certificate is not made out to."""
-    places = {_plain(place) for place in (*seen.dns_names, *seen.ip_addresses)}
-    return tuple(address for address in addresses if _plain(address) not in places)
-
-
-def _plain(address: str) -> str:
-    """One spelling for each address."""
-    return str(ip_address(address)) if is_ip(address) else address.lower()
+    places = {normal(place) for place in (*seen.dns_names, *seen.ip_addresses)}
+    return tuple(address for address in addresses if normal(address) not in places)
 
 
 def renew_at(not_before: datetime, not_after: datetime) -> datetime:

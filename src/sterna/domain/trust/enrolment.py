@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Literal
 
 from sterna.domain.errors import BadRequest, Conflict, NotFound
 from sterna.domain.model import Value
@@ -221,6 +222,35 @@ def on_the_bus(register: Register) -> tuple[tuple[Identity, str], ...]:
     """Who may use the bus, and the user of each."""
     clients = (m for m in register.members if m.joined and m.kind in (Kind.AGENT, Kind.CONTROLLER))
     return tuple((m.identity, m.identity.bus_user(m.number)) for m in clients)
+
+
+class EnrolledHost(Value):
+    """A host, as the CA's register has it."""
+
+    name: str
+    state: Literal["invited", "joined", "removed"]
+    """`invited`: it may join, and has not. One that takes part and may join anew is `joined`."""
+    addresses: tuple[str, ...] = ()
+    """In migration networks: its certificate is made out to them."""
+    until: datetime | None = None
+    """When the last of its certificates in force expires; None where it has none."""
+    removed: datetime | None = None
+
+
+def hosts_of(register: Register) -> dict[str, EnrolledHost]:
+    """All hosts, removed ones too, by name."""
+    return {member.name: _host(member) for member in register.of_kind(Kind.AGENT)}
+
+
+def _host(member: Member) -> EnrolledHost:
+    present = [c.not_after for c in member.certificates if c.number == member.number and c.revoked is None]
+    return EnrolledHost(
+        name=member.name,
+        state="removed" if member.removed else "joined" if member.joined else "invited",
+        addresses=member.addresses,
+        until=max(present, default=None),
+        removed=member.removed,
+    )
 
 
 def _member(register: Register, who: Identity) -> Member:

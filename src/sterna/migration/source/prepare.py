@@ -130,7 +130,7 @@ class CallPreLiveMigration(Step[Context, DestinationAsked, DestinationAnswer]):
             raise
         try:
             reply = await unless_aborted(ctx, ctx.peer.call(call.method, call.to_wire()))
-            answer = untrusted.answer(reply)
+            answer = untrusted.answer(reply, ctx.migration.options.addresses)
         except Undelivered:
             ctx.count(DestinationNotReached)
             raise

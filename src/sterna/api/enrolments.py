@@ -1,0 +1,58 @@
+"""`/v1/enrolments`: which hosts are enrolled, where this controller has the CA."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from sterna.api.access import needs
+from sterna.api.problems import documented
+from sterna.api.serving import Served
+from sterna.domain.access import Action
+from sterna.domain.trust.enrolment import EnrolledHost
+
+router = APIRouter(prefix="/v1", tags=["hosts"])
+
+
+class EnrolmentOut(BaseModel):
+    """One host, as the CA's register has it."""
+
+    name: str = Field(examples=["host1"])
+    state: Literal["invited", "joined", "removed"] = Field(
+        description="`invited`: it may join, and has not. `removed`: its certificates are revoked."
+    )
+    addresses: list[str] = Field(description="In migration networks, as it was enrolled.", examples=[["10.0.0.1"]])
+    certificate_until: str | None = Field(
+        description="ISO 8601 UTC: when the last of its certificates expires; null where none is in force."
+    )
+    removed_at: str | None = Field(description="ISO 8601 UTC; null where it was not removed.")
+
+    @classmethod
+    def of(cls, host: EnrolledHost) -> EnrolmentOut:
+        """From the CA's."""
+        return cls(
+            name=host.name,
+            state=host.state,
+            addresses=list(host.addresses),
+            certificate_until=host.until.isoformat() if host.until else None,
+            removed_at=host.removed.isoformat() if host.removed else None,
+        )
+
+
+class EnrolmentsOut(BaseModel):
+    """All hosts that were ever enrolled, by name."""
+
+    hosts: list[EnrolmentOut]
+
+
+@router.get(
+    "/enrolments",
+    summary="List enrolled hosts",
+    dependencies=[needs(Action.READ)],
+    responses=documented(404, 503),
+)
+async def list_enrolments(controller: Served) -> EnrolmentsOut:
+    """404 where this controller has no CA (`ca_folder`): it does not know who is enrolled."""
+    return EnrolmentsOut(hosts=[EnrolmentOut.of(host) for host in await controller.members.hosts()])

@@ -1,0 +1,43 @@
+"""`sterna host list`, and what `sterna hosts` says of a bus that knows nobody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from sterna.controller.records.members import Members
+from sterna.domain.trust.enrolment import EnrolledHost
+from tests.unit.cli.reading import document
+
+from .served import Served
+
+UNTIL = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Listed:
+    """Implements ports.identity.Enrolment."""
+
+    def known(self) -> Mapping[str, EnrolledHost]:
+        one = EnrolledHost(name="a", state="joined", addresses=("10.0.0.1", "10.1.0.1"), until=UNTIL)
+        return {"b": EnrolledHost(name="b", state="removed", removed=UNTIL), "a": one}
+
+    async def hosts(self) -> Mapping[str, EnrolledHost]:
+        return self.known()
+
+
+def test_enrolled_hosts(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    fleet.controller.members = Members(Listed(), insecure=False)
+    shown = sterna("host", "list").stdout
+    assert re.search(r"^a +joined +2026-03-01 +- +10\.0\.0\.1, 10\.1\.0\.1 *$", shown, re.M)
+    assert re.search(r"^b +removed +- +2026-03-01 +- *$", shown, re.M)
+    listed = document(sterna("host", "list", "--json"))["hosts"]
+    assert [(h["name"], h["certificate_until"]) for h in listed] == [("a", UNTIL.isoformat()), ("b", None)]
+    assert sterna("hosts").stderr == ""
+
+
+def test_without_a_ca(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    fleet.controller.members = Members(None, insecure=True)
+    assert "ca_folder" in sterna("host", "list", code=5).stderr
+    said = sterna("hosts")
+    assert "insecure: nobody proves who speaks on the bus" in said.stderr and "insecure" not in said.stdout
