@@ -35,10 +35,12 @@ def warn_when_slow(what: str, fix: str) -> Iterator[None]:
         timer.cancel()
 
 
-def bus_tls(settings: BusTls) -> ssl.SSLContext | None:
-    """What TLS to the bus is spoken with; None for plain TCP. Raises BadRequest for files that will not do."""
+def bus_tls(settings: BusTls, url: str = "") -> ssl.SSLContext | None:
+    """What TLS to the bus is spoken with; None for plain TCP. An address that begins with `tls:` asks for it, too:
+    of the system's CAs where none is named. Raises BadRequest for files that will not do."""
     if settings.ca_file is None:
-        return None
+        asked = any(one.strip().startswith("tls:") for one in url.split(","))
+        return ssl.create_default_context() if asked else None
     try:
         tls = ssl.create_default_context(cafile=str(settings.ca_file))
         if settings.cert_file is not None:
@@ -64,7 +66,7 @@ async def join_bus(settings: BusSettings, name: str, who: str, identity: Identit
         who=token(who),
         user=settings.user,
         password=password,
-        tls=bus_tls(files),
+        tls=bus_tls(files, settings.url),
         server_name=files.server_name,
     )
 

@@ -17,6 +17,7 @@ from uuid import UUID
 import httpx2
 
 from sterna.cli.finding import UNIX, Way
+from sterna.kit.tls_errors import in_words
 
 FULL_ID = 36
 OPENED = ""
@@ -187,7 +188,7 @@ class Client:
         except (TimeoutError, httpx2.ReadTimeout) as e:
             raise ApiSlow(self.api) from e
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as e:
-            raise ApiAway(self.api, str(e) or type(e).__name__) from e
+            raise ApiAway(self.api, in_words(e) if str(e) else type(e).__name__) from e
         if answer.status_code >= httpx2.codes.BAD_REQUEST:
             raise _problem(self.api, answer)
         return answer

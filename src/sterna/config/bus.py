@@ -86,7 +86,8 @@ class BusSettings(Section):
     """How to reach the message bus, and as which user."""
 
     url: str = "nats://127.0.0.1:4222"
-    """Address of the bus; several are separated by commas. By default NATS's port on this machine."""
+    """Address of the bus; several are separated by commas. By default NATS's port on this machine. `tls://` asks
+    for TLS, also without `[bus.tls]`: with the system's CAs."""
     user: str | None = None
     """User on the bus. Not set: a bus without accounts, as in the lab."""
     password: SecretStr | None = None

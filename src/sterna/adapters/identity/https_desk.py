@@ -20,6 +20,7 @@ from sterna.domain.model import Data
 from sterna.domain.trust.identities import CONTROLLER_SERVICE
 from sterna.domain.trust.joining import MOST_PEM_BYTES, JoinAnswer, JoinRequest, RenewalRequest
 from sterna.kit.threads import in_thread
+from sterna.kit.tls_errors import in_words
 
 CA_PATH, JOIN_PATH, RENEW_PATH = "/v1/ca", "/v1/join", "/v1/renewals"
 ANSWER_S = 15.0
@@ -122,7 +123,7 @@ class HttpsDesk:
                 f"{self._server} does not prove to be a controller of this CA: {error}",
                 fix="see that the address is the controller's, and that both clocks are right",
             )
-        return self._away(str(error) or repr(error))
+        return self._away(in_words(error))
 
     def _away(self, why: str) -> Unreachable:
         fix = "see that the controller runs and serves HTTPS there; or join by files: `sterna agent request`"
