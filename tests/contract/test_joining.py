@@ -19,6 +19,7 @@ import pytest
 
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.own import OwnFiles
+from sterna.adapters.identity.pki_files import PkiFiles
 from sterna.domain.trust.join_token import read
 from sterna.kit.digests import digest_of
 from tests.contract.guarded import Guarded
@@ -180,7 +181,8 @@ async def test_an_agent_renews_its_certificate_by_itself_until_its_host_is_remov
 ) -> None:
     before = datetime.now(UTC) - timedelta(days=61)
     earlier = Authority.open(guarded.folder / "ca", lambda: before)
-    own = joined(earlier, HOST1, guarded.folder / "own")
+    own, pki = joined(earlier, HOST1, guarded.folder / "own"), guarded.folder / "pki"
+    PkiFiles(guarded.folder / "own").write(pki, None)
     guarded.reload()
     config, (_, until) = agent_settings(guarded, guarded.folder / "own", url), own.validity()
     async with running("agent", config), api(guarded, url) as http:
@@ -188,6 +190,9 @@ async def test_an_agent_renews_its_certificate_by_itself_until_its_host_is_remov
         assert (line["actor"], line["action"], line["status"]) == ("agent:host1", "join", 200)
         async with asyncio.timeout(60):
             while own.validity()[1] == until:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):  # what libvirt and QEMU have follows
+            while (pki / "qemu/client-cert.pem").read_bytes() != own.certificate_file.read_bytes():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert own.validity()[1] > datetime.now(UTC) + timedelta(days=89)
 

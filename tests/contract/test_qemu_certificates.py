@@ -13,19 +13,15 @@ from pathlib import Path
 import pytest
 
 from sterna.adapters.identity.authority import REVOKED, Authority
-from sterna.adapters.identity.own import OwnFiles
+from sterna.adapters.identity.pki_files import PkiFiles
 from tests.unit.adapters.identities import HOST1, HOST2, join
 
 
-def credentials(authority_folder: Path, own: OwnFiles, folder: Path) -> Path:
-    """The files by the names that QEMU looks for, as on a host."""
-    folder.mkdir()
-    shutil.copy(own.ca_file, folder / "ca-cert.pem")
-    shutil.copy(authority_folder / REVOKED, folder / "ca-crl.pem")
-    for end in ("server", "client"):
-        shutil.copy(own.certificate_file, folder / f"{end}-cert.pem")
-        shutil.copy(own.key_file, folder / f"{end}-key.pem")
-    return folder
+def credentials(authority_folder: Path, own: Path, pki: Path) -> Path:
+    """The files as `sterna agent join --libvirt` writes them, and the list of revoked certificates."""
+    PkiFiles(own).write(pki, None)
+    shutil.copy(authority_folder / REVOKED, pki / "qemu" / "ca-crl.pem")
+    return pki / "qemu"
 
 
 def tls_object(folder: Path, endpoint: str) -> str:
@@ -67,7 +63,8 @@ def test_two_hosts_speak_tls_until_one_is_removed(tmp_path: Path) -> None:
     if shutil.which("qemu-nbd") is None or shutil.which("qemu-img") is None:
         pytest.fail("qemu-nbd and qemu-img are not installed (Debian: apt-get install qemu-utils)")
     authority = Authority.make(tmp_path / "ca", ["sterna"])
-    one, two = join(authority, HOST1, tmp_path / "host1"), join(authority, HOST2, tmp_path / "host2")
+    one, two = tmp_path / "host1", tmp_path / "host2"
+    join(authority, HOST1, one), join(authority, HOST2, two)
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(2**20))
     client = credentials(tmp_path / "ca", two, tmp_path / "client")
@@ -76,5 +73,5 @@ def test_two_hosts_speak_tls_until_one_is_removed(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "virtual size: 1 MiB" in done.stdout
     authority.remove(HOST2)
-    with exported(credentials(tmp_path / "ca", one, tmp_path / "server again"), disk) as port:
+    with exported(credentials(tmp_path / "ca", one, tmp_path / "server"), disk) as port:
         assert connects(client, port).returncode != 0

@@ -91,6 +91,7 @@ BLOCKING = {
     "adapters/host/ground.py": "host/looks.py: a thread for each path and name; the rest is the kernel's memory",
     "adapters/identity/authority.py": "a command's: a signal ends it",
     "adapters/identity/own.py": "a command's, and a renewal's: on the host's own disk",
+    "adapters/identity/pki_files.py": "the same",
     "adapters/identity/private_files.py": "the same",
     "adapters/sql/file.py": "an agent's start: SIGTERM ends it",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +12,7 @@ from uuid import uuid4
 import structlog
 
 from sterna.adapters.files.state_dir import StateDir
+from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.systemd import show_state
@@ -20,6 +22,7 @@ from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
+from sterna.bootstrap.pki import renew_copies
 from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.bootstrap.renewal import keep_renewed
 from sterna.bootstrap.state_folder import alone_in
@@ -47,6 +50,16 @@ async def _stopped(agent: Agent) -> None:
     else:
         log.warning("work in progress did not stop in time; it resumes from the journal after a restart")
         stopping.cancel()
+
+
+def _shown_by(bus: NatsBus, folder: Path) -> Callable[[Path, Path | None], None]:
+    """A new certificate is shown to the bus, and libvirt and QEMU get theirs."""
+
+    def show(cert_file: Path, key_file: Path | None) -> None:
+        bus.use_certificate(cert_file, key_file)
+        renew_copies(folder)
+
+    return show
 
 
 def run_agent(config: Path) -> None:
@@ -81,7 +94,8 @@ def run_agent(config: Path) -> None:
         agent = Agent(parts)
         await agent.start()
         showing = asyncio.create_task(show_state(bus, agent.condition.words), name="systemd")
-        renewing = asyncio.create_task(keep_renewed(settings.identity, clock, bus.use_certificate), name="renewal")
+        renewal = keep_renewed(settings.identity, clock, _shown_by(bus, settings.identity.folder))
+        renewing = asyncio.create_task(renewal, name="renewal")
         await wait_for_stop_signal()
         showing.cancel()
         renewing.cancel()

@@ -7,60 +7,17 @@ import os
 import ssl
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
-from typer.testing import CliRunner, Result
 
-from sterna import __main__  # noqa: F401 - its commands join those of the CLI
 from sterna.adapters.identity.own import OwnFiles
 from sterna.bootstrap.agent import run_agent
 from sterna.bootstrap.controller import run_controller
-from sterna.cli.main import app
 from sterna.domain.errors import BadRequest, NotFound
 from sterna.domain.trust.identities import Kind
 
-Run = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def sterna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("STERNA_CA", str(tmp_path / "ca"))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def invoke(*arguments: object, code: int = 0, typed: str | None = None) -> Result:
-        result = CliRunner().invoke(app, [str(a) for a in arguments], input=typed)
-        assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
-        assert "Traceback" not in result.output
-        return result
-
-    return invoke
-
-
-@pytest.fixture
-def ca(sterna: Run) -> Run:
-    """With a CA."""
-    sterna("ca", "init")
-    return sterna
-
-
-def by_files(sterna: Run, name: str, folder: Path, *addresses: str) -> OwnFiles:
-    """A host joins by files."""
-    given = [word for address in addresses for word in ("--address", address)]
-    token = sterna("host", "add", name, *given).stdout.strip()
-    request, answer = folder.with_suffix(".csr"), folder.with_suffix(".crt")
-    sterna("agent", "request", name, "--folder", folder, "--out", request)
-    sterna("ca", "sign", request, "--out", answer)
-    sterna("agent", "join", "-", "--certificate", answer, "--folder", folder, typed=f"{token}\n")
-    return OwnFiles(folder)
+from .commands import Run, by_files
 
 
 def test_a_host_joins_by_files(ca: Run, tmp_path: Path) -> None:

@@ -52,15 +52,18 @@ def check_folder(folder: Path) -> None:
         raise BadRequest(f"{folder} is open to other users (mode {mode:04o})", fix=f"chmod 700 {folder}")
 
 
-def write(path: Path, content: bytes, mode: int = FILE) -> None:
-    """Write the file, whole or not at all, and on the disk when this returns. Raises BadRequest."""
+def write(path: Path, content: bytes, mode: int = FILE, *, group: int | None = None) -> None:
+    """Write the file, whole or not at all, and on the disk when this returns. `group`: whose it is, where that is
+    not the folder's. Raises BadRequest."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()  # of a process with this number that died
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-            os.fchmod(file.fileno(), mode)  # whatever the umask
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE), "wb") as file:
             _give(file.fileno(), path.parent)
+            if group is not None:
+                os.chown(file.fileno(), -1, group)
+            os.fchmod(file.fileno(), mode)  # whatever the umask; last: until then nobody else reads it
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

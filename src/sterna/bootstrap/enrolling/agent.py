@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sterna.bootstrap.enrolling.common import OWN_FOLDER, OutFile, OwnFolder, plain, read_file, write_out
+from sterna.bootstrap.enrolling.libvirt import Libvirt, Overwrite, QemuGroup, group_id, look, write
 from sterna.cli.exits import err
 from sterna.domain.errors import BadRequest
 from sterna.domain.trust.identities import Kind, identity
@@ -36,21 +37,29 @@ def join(
         typer.Option("--certificate", metavar="FILE", help="What `sterna ca sign` wrote: no controller is asked."),
     ] = None,
     folder: OwnFolder = OWN_FOLDER,
+    libvirt: Libvirt = False,
+    overwrite: Overwrite = False,
+    qemu_group: QemuGroup = None,
 ) -> None:
     """Join the fleet: get a certificate for this host. Its private key is made here, and stays here.
 
-    Nothing is trusted or sent before the CA's fingerprint is that of the token.
+    Nothing is trusted or sent before the CA's fingerprint is that of the token. With --libvirt the same certificate
+    serves libvirt's TLS and QEMU's streams. Files of somebody else's are not replaced unasked.
     """
     with plain():
         known = read(read_file(Path("-")).decode(errors="replace") if token == "-" else token)  # noqa: S105
         from sterna.adapters.identity.own import OwnFiles
+        from sterna.adapters.identity.pki_files import PkiFiles
 
-        own = OwnFiles(folder.absolute())
+        own, files = OwnFiles(folder.absolute()), PkiFiles(folder.absolute())
         if (server is None) == (certificate is None):
             raise BadRequest(
                 "a host joins over a controller or by a file",
                 fix="give --server URL, or --certificate FILE (see `sterna agent request`)",
             )
+        if libvirt:
+            look(files, overwrite=overwrite)
+            group_id(qemu_group)
         if certificate is not None:
             _accept(own, known, certificate)
         else:
@@ -58,6 +67,8 @@ def join(
         err.print(f"{known.host} has joined; key, certificate and CA are in {folder.absolute() / 'current'}")
         err.print(f"in [identity] of the settings, set {_settings(server)}; then restart the agent")
         err.print("the bus knows it once it has a new configuration: `sterna bus config`")
+        if libvirt:
+            write(files, qemu_group)
 
 
 def _settings(server: str | None) -> str:

@@ -1,0 +1,26 @@
+"""After a renewal: the copies of a host's certificate that libvirt and QEMU have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from sterna.adapters.identity.pki_files import PkiFiles
+from sterna.adapters.libvirt.tls_files import read_again
+
+log = structlog.get_logger(__name__)
+
+
+def renew_copies(folder: Path) -> None:
+    """Write them anew, where `sterna agent join --libvirt` has written them. Blocking. Raises SternaError where
+    that fails: it is tried again."""
+    files = PkiFiles(folder)
+    if not files.wanted:
+        return
+    for path in files.renew():
+        fix = "see who has changed it; let the host join anew with --libvirt --overwrite"
+        log.warning("a file of somebody else's keeps its certificate", file=str(path), fix=fix)
+    if why := read_again():
+        fix = "restart it before the earlier certificate expires: a month is left"
+        log.warning("libvirtd goes on with the earlier certificate", why=why, fix=fix)
