@@ -18,7 +18,6 @@ from sterna.domain.options import Requester
 from sterna.ports.fleet import MigrationRecord, Page
 
 router = APIRouter(prefix="/v2.1/os-migrations")
-_PAGING = {"limit", "marker"}
 READ_AT_ONCE = 500
 MOST_READ = 20_000
 """So far back a list goes; older ones are in Sterna's own API."""
@@ -35,12 +34,8 @@ _FILTERS: dict[str, Filter] = {
     "host": lambda r, v: v in (r.migration.source, r.migration.destination),
     "source_compute": lambda r, v: r.migration.source == v,
     "migration_type": lambda r, v: v == "live-migration",
-    "user_id": lambda r, v: (
-        r.migration.options.requester is not None and r.migration.options.requester.user_id == v
-    ),
-    "project_id": lambda r, v: (
-        r.migration.options.requester is not None and r.migration.options.requester.project_id == v
-    ),
+    "user_id": lambda r, v: _asked_by(r).user_id == v,
+    "project_id": lambda r, v: _asked_by(r).project_id == v,
 }
 _WITH_VERSION = {
     "user_id": 80,
