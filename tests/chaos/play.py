@@ -96,7 +96,7 @@ def _act(stage: Stage, case: Case, scene: Scene, outcome: Outcome) -> None:
     if not case.guest_dies:
         _settle(stage, case, scene, here, outcome)
         if scene.guest.status().boot_id != boot:
-            outcome.why.append("the guest was booted anew")
+            outcome.why.append("the guest was booted again")
     if outcome.ends not in case.allowed:
         return
     case.fault.tidy(scene)

@@ -23,7 +23,7 @@ SETTLE_S = 15.0
 
 
 class Stage:
-    """The lab is made when it is first needed, and anew after a case that left it dirty."""
+    """The lab is made when it is first needed, and again after a case that left it dirty."""
 
     def __init__(self, state: Path = STATE) -> None:
         self._state = state

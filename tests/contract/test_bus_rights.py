@@ -169,7 +169,7 @@ async def test_a_renewed_certificate_is_the_same_user(
     made = bus.authority.renew(serial, renewal.request)
     answer = JoinAnswer(certificate=made.pem.decode(), ca=bus.authority.pem.decode())
     own.accept(answer, "host2", bus.authority.fingerprint, SystemClock().now())
-    async with voice(bus, own) as host2:  # the server has read nothing anew
+    async with voice(bus, own) as host2:  # the server has read nothing again
         assert await host2.publishes("sterna.event.host.host2")
 
 

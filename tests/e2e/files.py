@@ -63,7 +63,7 @@ def codes(fleet: Fleet, vm: str, to: str = "host2") -> set[str]:
 
 
 def redefine(fleet: Fleet, guest: Guest, host: str, edit: Callable[[etree._Element], None]) -> None:
-    """Start the guest anew from an edited definition."""
+    """Start the guest again from an edited definition."""
     there = fleet.lab.hosts[host]
     xml = etree.fromstring(there.virsh("dumpxml", guest.name, "--inactive"))
     edit(xml)

@@ -113,7 +113,7 @@ class NeutronHosts:
         host.inside.detach(["env", path, *argv, "--config-file", str(own)], log)
 
     def restart_agents(self, **settings: float) -> None:
-        """Sterna's agents begin anew with these settings of `[network]`."""
+        """Sterna's agents begin again with these settings of `[network]`."""
         for host in self.lab.hosts.values():
             file = host.root / "state/agent.toml"
             lines = [line for line in file.read_text().splitlines() if line.split(" =")[0] not in settings]

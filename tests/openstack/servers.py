@@ -48,7 +48,7 @@ class Servers:
 
     @classmethod
     def up(cls, outer: Namespaces, folder: Path) -> Servers:
-        """Install, prepare, start, wait. `folder` is made anew. Raises LabError with the log to look into."""
+        """Install, prepare, start, wait. `folder` is made again. Raises LabError with the log to look into."""
         install()
         prepare()
         shutil.rmtree(folder, ignore_errors=True)

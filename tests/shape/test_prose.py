@@ -17,9 +17,19 @@ NOT_ENGLISH = (
     r"\bfor good\b",
     r"\ball the same\b(?! (way|size|kind))",
     r"\bwhat is left over\b",
+    r"\banew\b",
+    r"\bis no error\b",
+    r"\bwithout a word\b",
+    r"\b(says|tells) nothing\b",
+    r"\bnobody (else|listens|knows|needs|says|waits|asks)\b",
+    r"\bnobody's\b",
+    r"\b(is|are|was|were) told\b",
+    r"\blets? go of\b",
+    r"\bstands? still\b",
+    r"\bstandstill\b",
 )
 """Phrases that a reader has to guess. They become: "is not an error", "idempotent", "permanently", "anyway",
-"leftovers"."""
+"leftovers", "again", "silently", "is unknown", "no process", "is notified", "releases", "is paused"."""
 
 
 @pytest.mark.parametrize("found", [of_pages(), of_docstrings()], ids=["documents", "docstrings"])

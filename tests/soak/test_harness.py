@@ -201,7 +201,7 @@ def test_an_audit_must_be_clean_and_hear_everybody() -> None:
 def test_a_guest_must_be_clean_and_in_the_same_boot() -> None:
     assert list(verdict.guest_itself(SimpleNamespace(boot_id="b", clean=True), "a", "b")) == []
     wrong = SimpleNamespace(boot_id="other", clean=False, last_error="page 3")
-    assert list(verdict.guest_itself(wrong, "a", "b")) == ["a was booted anew", "a's own checks: page 3"]
+    assert list(verdict.guest_itself(wrong, "a", "b")) == ["a was booted again", "a's own checks: page 3"]
 
 
 def port(name: str, port_id: str) -> dict[str, Any]:

@@ -166,6 +166,6 @@ def audit(answer: Mapping[str, Any]) -> Iterator[str]:
 def guest_itself(status: Any, guest: str, boot: str) -> Iterator[str]:
     """What a guest says of itself."""
     if status.boot_id != boot:
-        yield f"{guest} was booted anew"
+        yield f"{guest} was booted again"
     if not status.clean:
         yield f"{guest}'s own checks: {status.last_error}"

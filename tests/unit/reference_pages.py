@@ -330,7 +330,7 @@ step counts as begun as soon as its intent is in the journal. The letters and nu
 [the protocol](protocol.md).
 
 The source asks both hypervisors before anything else. The destination undoes its part when the source asks for it:
-first by a call (R3), so that it lets go of the volumes at once, then by a message that waits until the destination
+first by a call (R3), so that it disconnects the volumes at once, then by a message that waits until the destination
 is there (R4). If the call does not come through, that message brings about all of it, in this order: the
 configuration, the ports, the volumes, the files.
 

@@ -89,7 +89,7 @@ class Answers:
     async def expect_stream(self, request: Request) -> Data:
         """`expect_stream {disks, begins}`: take one connection as QEMU will; the port, 0 where it cannot be tried.
         `disks`: local disks come as well, by a port of their own. `begins`: the copy comes next, its ports are
-        promised to nobody else, where its migration has been prepared here. Raises Temporary while there are none.
+        promised to no other, where its migration has been prepared here. Raises Temporary while there are none.
         """
         if self._host.probe is None:
             return Port(port=0).to_wire()

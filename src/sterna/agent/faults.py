@@ -1,5 +1,5 @@
 """The test hook: a file that makes this agent fail, hang or die at a named step. Off unless `test.fault_file` is
-set. The file, read anew at every step, so that a test can change its mind:
+set. The file, read again at every step, so that a test can change its mind:
 
     {"rules": [{"step": "P9", "moment": "before", "action": "permanent"}]}
 

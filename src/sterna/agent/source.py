@@ -100,7 +100,7 @@ class OutgoingMigrations:
 
     async def decline_migration(self, request: Request) -> Data:
         """`decline_migration {id}`: never accept it, also if it is being checked now. One that is accepted already
-        stays so, as the journal says."""
+        stays accepted."""
         self._declined.add(_text(request, "id"))
         return {}
 

@@ -1,6 +1,6 @@
 """What `/v1` takes and answers about hosts and VMs.
 
-Sizes are in bytes, rates in bytes/s, durations in ms or s, as the field's name says. A field that nobody has
+Sizes are in bytes, rates in bytes/s, durations in ms or s, as the field's name says. A field that has not been
 observed is null, never zero.
 """
 
@@ -167,7 +167,7 @@ class AuditOut(BaseModel):
     silent_hosts: list[str] = Field(description="Could not be asked.")
     silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
     complete: bool = Field(description="Every host that was meant answered. If not, `clean` is not proven.")
-    hosts_asked: int = Field(description="How many hosts answered: none, and `clean` says nothing.")
+    hosts_asked: int = Field(description="How many hosts answered: with none, `clean` proves nothing.")
 
     @classmethod
     def of(cls, findings: Findings) -> AuditOut:

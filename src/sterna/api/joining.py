@@ -90,7 +90,7 @@ async def join(wanted: JoinIn, request: Request, desk: Desk) -> CertificateOut:
 @router.post("/renewals", summary="Renew a certificate", responses=documented(400, 401, 404, 409, 503))
 async def renew(wanted: RenewalIn, request: Request, desk: Desk) -> CertificateOut:
     """The signature is the authentication. 409 for a certificate that was revoked, as its holder was removed or has
-    joined anew."""
+    joined again."""
     answer = await desk.renew(RenewalRequest(**wanted.model_dump()), "")
     await log_joined(request, answer.holder)
     return CertificateOut.of(answer)

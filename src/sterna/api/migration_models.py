@@ -1,6 +1,6 @@
 """What `/v1` takes and answers about migrations.
 
-Sizes are in bytes, rates in bytes/s, durations in ms or s, as the field's name says. A field that nobody has
+Sizes are in bytes, rates in bytes/s, durations in ms or s, as the field's name says. A field that has not been
 observed is null, never zero.
 """
 

@@ -33,7 +33,7 @@ def _tighten(folder: Path) -> None:
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder's lock: two agents on one journal would be two drivers of the same migrations.
 
-    The folder and what is in it are closed to everybody else. The kernel lets go of the lock when the process dies.
+    The folder and what is in it are closed to everybody else. The kernel releases the lock when the process dies.
 
     Raises Conflict if another agent has it, BadRequest if nothing can be kept there.
     """

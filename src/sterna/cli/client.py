@@ -143,7 +143,7 @@ class Client:
                 now = time.monotonic()
                 lost_at = lost_at or now
                 if now - lost_at > GIVE_UP_S:
-                    raise e if isinstance(e, ApiError) else ApiAway(self.api, str(e) or "it says nothing") from e
+                    raise e if isinstance(e, ApiError) else ApiAway(self.api, str(e) or "it does not answer") from e
             time.sleep(RESUME_S)
 
     def _stream(self, migration_id: str, last_id: str) -> Iterator[tuple[str, str, Json]]:

@@ -49,7 +49,7 @@ def list_tokens(api: Api = None, as_json: AsJson = False) -> None:
 
 @token_app.command()
 def remove(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Remove a token. Whoever holds it is refused from the next request on."""
+    """Remove a token. Its holder is refused from the next request on."""
     with plain_errors():
         removed = client_of(api).delete(path_of("tokens", name))
         print_json(removed) if as_json else out.print(

@@ -1,7 +1,7 @@
 """Watch one migration: a live display on a terminal, one plain line per change everywhere else.
 
-The event stream may break at any time; it is taken up again behind the last event. What is shown is what the API
-said last, never a guess of our own.
+The event stream may break at any time; it is taken up again behind the last event. What is shown is the API's last
+state, never a guess.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class ExpectStream(Call[Port]):
     disks: StrictBool = False
     """Local disks come as well, by a port of their own."""
     begins: StrictBool = False
-    """The copy comes next: its ports are promised to nobody else."""
+    """The copy comes next: its ports are promised to no other."""
 
 
 # ------------------------------------------------------------ phase 1

@@ -1,7 +1,7 @@
 """What two hosts can do for a copy, and what the guest asks of them: the solver's facts.
 
-A field nobody has observed is None, never False: the solver leaves the feature out and reports that this was not
-known.
+A field that has not been observed is None, never False: the solver leaves the feature out and reports that this was
+not known.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ notes), 0.5 s of it bytes."""
 SETTLE_MS = 3000
 """An order to QEMU needs this long to take effect: no second order before."""
 DIP = 0.5
-"""A rate below this share of the usual one is a dip of the network: meanwhile the clock of a stall stands still."""
+"""A rate below this share of the usual one is a dip of the network: it does not count towards a stall."""
 USUAL_SLOWER = 100
 """How much slower the usual rate follows: a link that stays at a third for 3 minutes is a slow link."""
 GIVE_UP_AFTER = 2

@@ -89,7 +89,7 @@ def _torn(here: Observation) -> str:
     """In post-copy part of a guest's memory is still on the source, and was lost with it."""
     if here.reason not in POSTCOPY:
         return ""
-    return ", but part of its memory was lost with the source: it cannot go on; end it and start it anew"
+    return ", but part of its memory was lost with the source: it cannot go on; end it and start it again"
 
 
 def without_destination(source: Observation, facts: SourceFacts) -> Finding:
@@ -123,7 +123,7 @@ def _paused_at_source(source: Observation, facts: SourceFacts) -> Finding:
         Verdict.DOUBT,
         "paused on the source at the very switch-over: the guest may have run on the dead destination and written "
         "to disks both share, and memory older than its disks destroys file systems. Sterna holds it. To accept "
-        "that and let it run on: virsh resume; to give its memory up: virsh destroy, and start it anew afterwards",
+        "that and let it run on: virsh resume; to give its memory up: virsh destroy, and start it again afterwards",
     )
 
 

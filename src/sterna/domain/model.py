@@ -1,6 +1,6 @@
 """What Sterna knows about hosts, VMs, disks and NICs, as frozen values that cross the bus and the journal.
 
-Sizes are bytes, rates bytes/s, durations ms or s as the field's name says. Fields nobody has observed are
+Sizes are bytes, rates bytes/s, durations ms or s as the field's name says. Fields that have not been observed are
 None, never zero. Fields unknown to this version are ignored on reading (N and N-1 are accepted).
 """
 

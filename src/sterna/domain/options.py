@@ -46,7 +46,7 @@ class Requester(Value):
 
 
 class MigrationOptions(Value):
-    """The options of one migration. None: not said, or not readable."""
+    """The options of one migration. None: not given, or not readable."""
 
     model_config = ConfigDict(extra="allow")
 

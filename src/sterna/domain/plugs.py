@@ -270,7 +270,7 @@ def twins(nics: Sequence[Nic]) -> list[Refusal]:
         Refusal(
             code="nic-mac-twice",
             message=f"{count} NICs have the MAC {mac}: one would be plugged as the other",
-            fix="give all but one another MAC (virsh edit), and start the VM anew",
+            fix="give all but one another MAC (virsh edit), and start the VM again",
         )
         for (mac, _), count in found.items()
         if count > 1

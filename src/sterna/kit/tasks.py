@@ -36,9 +36,9 @@ def is_cancelled() -> bool:
 
 @contextmanager
 def no_leaks() -> Iterator[None]:
-    """Inside, only a cancellation of the current task comes out as one. One of something that is waited for, which
-    would end this task without a word, becomes Unknown. An error after a cancellation (of clean-up, on a dead file
-    system) does not take its place: the task would go on."""
+    """Inside, only a cancellation of the current task comes out as one. A cancellation of something that is
+    awaited, which would end this task silently, becomes Unknown. An error after a cancellation (of clean-up, on a
+    dead file system) does not take its place: the task would go on."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What lab hosts show each other: certificates for QEMU's streams, and keys for SSH. Made anew for each lab.
+"""What lab hosts show each other: certificates for QEMU's streams, and keys for SSH. Made again for each lab.
 
 Both are in a host's `etc/libvirt`, which is its own `/etc/libvirt`: `pki` as libvirt wants it, `ssh` with all that
 its sshd and its ssh need, so that nothing of the machine's own SSH is read or changed.

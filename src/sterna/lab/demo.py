@@ -1,4 +1,5 @@
-"""`make demo`: a running VM moves between two hosts, while it is pinged and while it writes. Called by nobody else.
+"""`make demo`: a running VM moves between two hosts, while it is pinged and while it writes. It has no other
+caller.
 
 Uses the lab and the `sterna` command exactly as a person would; decides nothing about migrations itself.
 """

@@ -86,7 +86,7 @@ def _nic_records(kinds: Sequence[str], number: int) -> list[NicRecord]:
 
 
 def unplug_hybrid(host: LabHost, nic: NicRecord) -> None:
-    """Removes what `_plug_hybrid`, or Sterna, made for a NIC on `host`; nothing there is no error."""
+    """Removes what `_plug_hybrid`, or Sterna, made for a NIC on `host`; nothing there is not an error."""
     name = nic.port_id[:11]
     lines = (
         f"for port in $(ls /sys/class/net/qbr{name}/brif 2>/dev/null); do ip link del $port; done",

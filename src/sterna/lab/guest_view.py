@@ -32,8 +32,8 @@ class DiskStatus(BaseModel):
 class GuestStatus(BaseModel):
     """The guest's own report. Pages and blocks are 4 KiB; every error is one unit found wrong.
 
-    `max_tick_gap_ms` is on the guest's own clock, which stands still while the guest is paused: it shows a slow
-    guest, not the blackout of a switch-over.
+    `max_tick_gap_ms` is on the guest's own clock, which stops while the guest is paused: it shows a slow guest, not
+    the blackout of a switch-over.
     """
 
     boot_id: str

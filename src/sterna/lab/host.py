@@ -112,7 +112,7 @@ class LabHost:
 
 
 def write_host_files(root: Path, name: str, address: str) -> None:
-    """Makes the folders and settings of one host, anew."""
+    """Makes the folders and settings of one host, again."""
     shutil.rmtree(root, ignore_errors=True)
     folders = ("state", "instances", "etc/libvirt/qemu", "lib/libvirt", "cache/libvirt", "log/libvirt/qemu")
     for folder in (*folders, "openvswitch"):
@@ -186,7 +186,7 @@ ROOM = 77
 
 
 def run_setup(script: str, inside: Namespaces, variables: dict[str, str]) -> None:
-    """Runs one of the scripts in `setup/`; raises LabError with what it said when it fails."""
+    """Runs one of the scripts in `setup/`; raises LabError with its output when it fails."""
     text = (Path(__file__).parent / "setup" / f"{script}.sh").read_text()
     done = inside.run(["sh", "-s"], stdin=text, check=False, timeout=90, extra_environment=variables)
     if done.returncode != 0:

@@ -17,7 +17,7 @@ class IscsiTarget:
         self._folder = folder
 
     def create(self, name: str, size_mib: int) -> str:
-        """Makes a sparse volume and its target, LUN 1, nobody admitted. Returns the target's name."""
+        """Makes a sparse volume and its target, LUN 1, no initiator admitted. Returns the target's name."""
         backing = self._folder / f"{name}.img"
         backing.parent.mkdir(parents=True, exist_ok=True)
         with backing.open("xb") as file:

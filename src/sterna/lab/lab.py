@@ -234,7 +234,7 @@ class Lab:
     def remove_vm(self, name: str) -> None:
         """Destroys and undefines a guest wherever it is, and removes its disks.
 
-        Raises LabError, its disks still there, where a libvirt does not let go of it.
+        Raises LabError, its disks still there, where a libvirt does not release it.
         """
         record = self.guest_records().get(name)
         if record is None:

@@ -76,7 +76,7 @@ def storage_link(lab: Lab, host: LabHost) -> Link:
 
 
 def drop(link: Link) -> None:
-    """Both ends swallow what comes from the other. Nobody is told: connections look alive. Raises LabError."""
+    """Both ends drop what comes from the other. Connections look alive. Raises LabError."""
     _swallow(link.server, link.client, f"dport {link.ports}")
     drop_replies(link)
 
@@ -93,12 +93,12 @@ def cut(link: Link) -> None:
         kill = f"ss -K dst {other.address} '( {link.sockets(port)} )' >/dev/null"
         match = f"to {other.address} ipproto tcp {port} {link.ports}"
         _shell(end, [*_LOCAL_BEHIND, kill, *_rule(f"{match} unreachable"), kill])
-    for end, other, port in ends:  # what was opened anew before the other end had its rule
+    for end, other, port in ends:  # what was opened again before the other end had its rule
         _shell(end, [f"ss -K dst {other.address} '( {link.sockets(port)} )' >/dev/null"])
 
 
 def mend(link: Link) -> None:
-    """Take away every rule made here at both ends of the link; none is no error."""
+    """Take away every rule made here at both ends of the link; none is not an error."""
     for end in (link.client, link.server):
         _shell(end, [f"while ip rule del pref {RULES} 2>/dev/null; do :; done"])
 

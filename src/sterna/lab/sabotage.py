@@ -1,8 +1,8 @@
 """Kill, freeze, fill and restart the parts of a lab, for fault tests. Called by tests; a lab on its own never does
 this. Links are broken in links.py.
 
-A `Victim` is one part: `freeze(libvirtd(lab, "host1"))`, `thaw(...)`, `kill(...)`. A frozen part keeps its
-sockets and answers nobody, as one that hangs; it can still be killed, and it dies with its lab.
+A `Victim` is one part: `freeze(libvirtd(lab, "host1"))`, `thaw(...)`, `kill(...)`. A frozen part keeps its sockets
+and does not answer, as one that hangs; it can still be killed, and it dies with its lab.
 """
 
 import os
@@ -157,7 +157,7 @@ def kill_all(inside: Namespaces, is_victim: Callable[[list[str]], bool]) -> int:
 
 
 def _signal(victim: Victim, number: int, reached: Callable[[set[str]], bool]) -> None:
-    """One process of a family may end meanwhile; the others are still signalled."""
+    """One process of a family may end in between; the others are still signalled."""
     if not sum([_signal_one(victim.what, pid, number, reached) for pid in victim.pids()]):
         raise LabError(f"there is no {victim.what} any more")
 

@@ -26,7 +26,7 @@ async def remove(
 ) -> Removed:
     """Remove the files that are still the ones of `identities` and not used elsewhere, then empty directories.
 
-    `made_here`: this migration made those of `identities` anew, so the other host need not be asked about them.
+    `made_here`: this migration made those of `identities` again, so the other host need not be asked about them.
     Raises Unreachable or Unknown while a host cannot be asked.
     """
     removed, kept = [], {}

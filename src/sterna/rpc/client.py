@@ -152,7 +152,7 @@ async def _next(replies: AsyncIterator[bytes]) -> bytes:
 
 
 def said_by_another(error: SternaError) -> bool:
-    """Did it come as the answer of a call? Then it says nothing about what this process was sent."""
+    """Did it come as the answer of a call? Then it proves nothing about what this process was sent."""
     return any(note.startswith(_SAID_BY) for note in getattr(error, "__notes__", ()))
 
 

@@ -103,7 +103,7 @@ class Runner:
         """Do these steps in order, those already done left out. Raises the error that ends it, unless `forever`.
 
         The outcome of a step and the intent of the next are committed in one transaction before that one acts,
-        because fsync dominates the cost of a step. The intent of a read-only step is committed as well.
+        because fsync dominates the cost of a step. A read-only step does not force a commit.
         """
         for step in steps:
             if step.name in ctx.history.results:

@@ -1,4 +1,4 @@
-"""What is read from a domain's XML of the things it names on its host; and what libvirt will choose anew is not."""
+"""What is read of the things that a domain's XML names on its host; and that what libvirt chooses again is not."""
 
 from __future__ import annotations
 

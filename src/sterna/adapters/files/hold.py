@@ -1,7 +1,7 @@
 """Proof that two hosts see one file, without writing: a lock on a random place of it. Blocking.
 
 Network and cluster file systems pass POSIX locks from host to host. The place lies far behind any end of file, and
-where nobody else takes locks: QEMU's are on bytes 100 to 203.
+where no other program takes locks: QEMU's are on bytes 100 to 203.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Lock:
 
 
 def is_held(path: str, place: int) -> bool:
-    """Does somebody hold a lock on that place of the file?"""
+    """Is there a lock on that place of the file?"""
     fd = _open(path)
     if fd is None:
         return False

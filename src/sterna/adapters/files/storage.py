@@ -80,7 +80,7 @@ class FileStorage:
         return await _look(lambda: self._folder.plan(vm_uuid, disks), str(self._folder.root))
 
     async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
-        """P8: make what `created` lists. A file of an earlier, interrupted attempt is made anew unless whole.
+        """P8: make what `created` lists. A file of an earlier, interrupted attempt is made again unless whole.
 
         Raises Conflict if a disk's file is there and not listed, Permanent if qemu-img refuses.
         """
@@ -212,7 +212,7 @@ class FileStorage:
     async def used_by(
         self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False, perhaps: bool = False
     ) -> dict[str, tuple[str, ...]]:
-        """Those of `files` that somebody else needs: by whom, in words. `locks`: processes of this host as well,
+        """Those of `files` that are needed elsewhere: by whom, in words. `locks`: processes of this host as well,
         and images that cannot be read. `perhaps`: also whose path does not answer, and may lead there."""
 
         def look() -> tuple[list[Place], list[str]]:

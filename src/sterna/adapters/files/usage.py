@@ -40,7 +40,8 @@ class Place(NamedTuple):
         return os.path.basename(self.real)
 
     def names(self, file: Place) -> bool:
-        """Is it that file, or a folder that holds it (one that a guest shares with its host)? `/` says nothing."""
+        """Is it that file, or a folder that holds it (one that a guest shares with its host)? `/` does not
+        count."""
         same = self.real == file.real or (self.inode is not None and self.inode == file.inode)
         return same or (self.folder and holds(self.real, file.real))
 
@@ -111,7 +112,7 @@ def place_of(path: str, role: str = "") -> Place:
 
 
 def holds(folder: str, path: str) -> bool:
-    """Is that path below this folder, by its name? `/` says nothing."""
+    """Is that path below this folder, by its name? `/` does not count."""
     return folder != "/" and path.startswith(f"{folder.rstrip('/')}/")
 
 
@@ -132,8 +133,8 @@ def users_of(file: Place, on: Mount, reached: Iterable[Reach], *, perhaps: bool)
 def named_by(name: str, beside: frozenset[str], reached: Iterable[Reach], *, perhaps: bool) -> tuple[str, ...]:
     """Who comes to a file of that name which is one of those `beside` a token. Pure.
 
-    `perhaps`: also who may. What was never seen leads anywhere; of what the last look found under that name, nobody
-    can say whether it is this file.
+    `perhaps`: also who may. A path that was never looked at may lead anywhere. Of a file that the last look found
+    under that name, it is not known whether it is this one.
     """
     found: dict[str, None] = {}
     for reach in reached:

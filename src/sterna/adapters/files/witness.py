@@ -1,6 +1,6 @@
 """Tokens: small files by which two hosts find out whether they see the same folder. Blocking; used by `storage.py`.
 
-A token lies beside what a path LEADS to, not beside the path: a symbolic link says nothing of where the data is.
+A token lies beside what a path LEADS to, not beside the path: a symbolic link does not show where the data is.
 """
 
 from __future__ import annotations

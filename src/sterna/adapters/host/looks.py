@@ -1,5 +1,5 @@
 """Looks at what a VM's definition names, each in a thread of its own: a path on a dead file system, or a name that
-nobody resolves, holds up no other, and above all no call to libvirt.
+is not resolved, holds up no other, and above all no call to libvirt.
 """
 
 from __future__ import annotations

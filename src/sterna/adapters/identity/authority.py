@@ -1,7 +1,7 @@
 """A CA in a folder: key, certificate, the register of who is enrolled, and the list of revoked certificates.
 
-Changes are made one at a time, by whoever holds the folder's lock. The register is written before a certificate
-leaves the CA: an unregistered one could not be revoked.
+Changes are made one at a time, under the folder's lock. The register is written before a certificate leaves the CA:
+an unregistered one could not be revoked.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class LocalDesk:
         )
 
     async def renew(self, request: RenewalRequest, ca: str) -> JoinAnswer:
-        """The next certificate, for whoever has the key of the present one."""
+        """The next certificate, for the holder of the present one's key."""
         return await self._asked(
             lambda: self._proven(request), lambda: self._authority.renew(self._proven(request), request.request)
         )
@@ -90,9 +90,9 @@ class LocalDesk:
     def _proven(self, request: RenewalRequest) -> str:
         """The serial number of the certificate that the sender has the key of. Raises BadRequest."""
         present = read_certificates(request.certificate, "the present certificate")[0]
-        anew = "let the host join again"
+        fix = "let the host join again"
         if not is_signed_by(present, self._authority.certificate):
-            raise BadRequest("the present certificate is not of this CA", fix=anew)
+            raise BadRequest("the present certificate is not of this CA", fix=fix)
         read_request(request.request)
         key = present.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)  # the CA signs no others
@@ -100,7 +100,7 @@ class LocalDesk:
             signature = base64.b64decode(request.signature, validate=True)
             key.verify(signature, request.request.encode(), ec.ECDSA(hashes.SHA256()))
         except (binascii.Error, ValueError, InvalidSignature):
-            raise BadRequest("the request is not signed with the present key", fix=anew) from None
+            raise BadRequest("the request is not signed with the present key", fix=fix) from None
         return f"{present.serial_number:x}"
 
 

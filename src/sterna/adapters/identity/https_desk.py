@@ -1,7 +1,6 @@
-"""The way to the CA's desk over HTTPS, for a host that trusts nobody yet.
-
-The CA's certificate is fetched first, from whoever answers. Its fingerprint is compared by the caller. Only then
-another connection is made, to a server that this CA calls a controller: it alone gets the token's secret.
+"""The client of the CA's desk over HTTPS, for a host that trusts no server yet. The CA's certificate is fetched
+first, without trust in the server. Its fingerprint is compared by the caller. Only then another connection is made,
+to a server that this CA calls a controller: it alone gets the token's secret.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class HttpsDesk:
         self._server = _checked(server)
 
     async def ca(self) -> str:
-        """The CA's certificate, from whoever answers."""
+        """The CA's certificate, from a server that is not trusted yet."""
         nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE  # the caller compares its fingerprint
         answer = await self._asked(lambda: self._get(nobody))

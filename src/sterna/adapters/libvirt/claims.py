@@ -130,7 +130,7 @@ def _volumes(conn: Connect, domain: Element) -> Iterator[tuple[str, str | None]]
 
 
 def _volume_path(conn: Connect, pool: str, volume: str) -> str:
-    """Where a pool keeps a volume; '' where nobody can say."""
+    """Where a pool keeps a volume; '' where it is not known."""
     try:
         found = conn.storagePoolLookupByName(pool)
     except libvirt.libvirtError:

@@ -88,8 +88,8 @@ class LibvirtCustodian(LibvirtHost):
     async def resume(self, uuid: str, epoch: int) -> None:
         """Let the source's guest, paused by a failed migration, run on. Running is not an error.
 
-        Whoever paused it: with `observe`'s reason the caller can tell. The interlock goes. Raises NotFound;
-        Conflict on another epoch, while a copy runs or comes in, or if it has no QEMU.
+        The cause of the pause does not matter here: the caller knows it from `observe`'s reason. The interlock
+        goes. Raises NotFound; Conflict on another epoch, while a copy runs or comes in, or if it has no QEMU.
         """
 
         def resume(conn: Connect) -> None:
@@ -290,7 +290,7 @@ def _destroy(domain: Any) -> bool:
 
 
 def _undefine_flags(domain: Any, remove: tuple[str, ...]) -> int:
-    """What libvirt keeps for this domain goes with it, but NVRAM and TPM state only as told.
+    """What libvirt keeps for this domain is removed with it, NVRAM and TPM state only if requested.
 
     An NVRAM file elsewhere than in libvirt's own folder always stays: an operator chose its place.
     """

@@ -1,6 +1,6 @@
 """The definitions of any domain of this host, also where libvirt itself does not return them now. Blocking.
 
-While a guest arrives, libvirt gives its definition to nobody: `virDomainGetXMLDesc` waits for 30 s, then fails
+While a guest arrives, libvirt does not return its definition: `virDomainGetXMLDesc` waits for 30 s, then fails
 ("cannot acquire state change lock"). A copy may take hours, and other VMs must be planned and moved during it. So
 such a guest's definition is read where libvirtd itself keeps it for its next start.
 

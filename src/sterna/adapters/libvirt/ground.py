@@ -1,7 +1,7 @@
 """What this host has of what a VM's definition names (`domain.references.Ground`). Blocking.
 
-libvirt's part of it is here, the kernel's in `adapters/host/ground.py`. libvirt is asked first, in its own
-thread: a path or a name whose looking up hangs then holds up nobody else.
+libvirt's part of it is here, the kernel's in `adapters/host/ground.py`. libvirt is asked first, in its own thread:
+a look-up of a path or a name that hangs then holds up no other call.
 """
 
 from __future__ import annotations

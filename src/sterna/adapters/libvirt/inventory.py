@@ -251,7 +251,7 @@ def _free_bytes(directory: str) -> int | None:
 
 
 def _summary(domain: Any) -> VmSummary:
-    """Raises libvirtError, also where the domain has ended meanwhile."""
+    """Raises libvirtError, also where the domain has ended since."""
     memory_kib, vcpus = domain.info()[1], domain.info()[3]
     summary = VmSummary(
         uuid=domain.UUIDString(),

@@ -1,7 +1,7 @@
 """The bus on core NATS (nats-py). Nothing is stored here: casts that must not be lost are rpc/outbox.py's business.
 
 nats-py's own reconnecting is switched off. It gives up after some errors (an authorisation error while the server
-restarts), and it keeps what was published during an outage and sends it later, when nobody expects it any more. A
+restarts), and it keeps what was published during an outage and sends it later, when it is not expected any more. A
 new connection (`connection.py`) has neither fault; our subscriptions are made again on each.
 """
 
@@ -184,8 +184,8 @@ class NatsBus:
 
     @asynccontextmanager
     async def request(self, subject: str, payload: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Send, and iterate over the replies. Raises Unreachable where the bus is away (on entering) or nobody
-        listens (on iteration), BadRequest over the size limit.
+        """Send, and iterate over the replies. Raises Unreachable where the bus is away (on entering) or there is no
+        subscriber (on iteration), BadRequest over the size limit.
 
         An outage while or after sending does not end the iteration: replies may still come when the bus is back, or
         may have been lost; the caller's deadline decides.

@@ -3,11 +3,11 @@
 What nats-py (2.16) does not do, and this file does:
 
 - Its `Client._close` flushes first. With unsent data and a broken socket that raises before `closed_cb` is called:
-  whoever waits for that callback waits without end. Here unsent data are dropped first, and the state is looked at.
+  a wait for that callback never ends. Here unsent data are dropped first, and the state is looked at.
 - A server that hangs while the socket's buffers are full blocks `publish` without a limit, and nats-py's own ping
   waits behind the same buffer. Here every wait has a bound, and silence is measured from outside.
-- An answer to a ping or flush that nobody waits for any more (cancelled, or its time is over) ends its reading, and
-  nothing says so. Here such an answer is taken and forgotten.
+- An answer to a ping or flush that is no longer awaited (cancelled, or its time is over) ends its reading, without
+  an error. Here such an answer is taken and forgotten.
 - It sends user and password to a server that does not offer TLS, though TLS was asked for.
 """
 
@@ -58,7 +58,8 @@ class MaybeSent(Unreachable):
 
 
 class _Client(Client):
-    """nats-py's client, whose end cannot be held up by what is unsent, and which keeps its word about TLS."""
+    """nats-py's client, whose end cannot be held up by unsent data, and which never goes on without the TLS that
+    was asked for."""
 
     tls_demanded = False
 

@@ -1,7 +1,7 @@
 """What a failed request to an OpenStack service means: one table for Keystone, Cinder, Neutron and Glance.
 
 The question that matters is whether something was changed. An answer of the 4xx kind says no. No answer, or one
-from a server or proxy that fell over, says nothing, unless the request was never sent.
+from a server or proxy that failed, leaves it unknown, unless the request was never sent.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class Login:
     async def token(self, *, refused: str = "") -> str:
         """One with some life left. `refused`: not this one, which a service has answered with 401.
 
-        Whoever needs one meanwhile waits for the same login. Raises Unreachable, Temporary or Permanent; each names
-        Keystone.
+        Callers that need one during a login wait for the same login. Raises Unreachable, Temporary or Permanent;
+        each names Keystone.
         """
         found = self._auth.auth_ref
         lasts = found is not None and not found.will_expire_soon(self._auth.MIN_TOKEN_LIFE_SECONDS)

@@ -102,7 +102,7 @@ class Cloud:
 
     async def ask(self, what: str, act: Callable[[Connection], T], *, of: str = "") -> T:
         """`act`'s answer, from a thread of its own; it must only read. `what` is for the error: `read volume X`.
-        `of`: the service; one that does not answer keeps nobody from the others. An abort ends it at once.
+        `of`: the service; one that does not answer does not block requests to others. An abort ends it at once.
 
         Raises Unreachable, Temporary, NotFound, Conflict or Permanent, each with the service's own words.
         """
@@ -110,7 +110,7 @@ class Cloud:
 
     async def change(self, what: str, act: Callable[[Connection], T], *, of: str = "") -> T:
         """As `ask`, for an `act` that changes something: best one request, what it needs read before. An abort is
-        heard before it is begun.
+        checked before it is begun.
 
         Raises Unknown as well: no answer, or an answer that does not say whether it was done.
         """

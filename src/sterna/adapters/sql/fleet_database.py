@@ -123,8 +123,8 @@ def take_turn(connection: Connection) -> None:
     """Be the only writer until this transaction ends: on SQLite it is already, PostgreSQL gives it a lock.
 
     So what a writer reads does not change before it writes, writers cannot deadlock, and ids become visible in the
-    order in which they are given out (the lock is let go after the commit): who reads the events behind the last id
-    it saw misses none.
+    order in which they are given out (the lock is released after the commit): a reader of the events behind the
+    last id that it saw misses none.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_TURN)))

@@ -109,7 +109,7 @@ def _plug(api: Any, nic: Nic, vm_uuid: str, device: str) -> Nic:
 def _make_way(api: Any, device: str) -> None:
     """An agent's flows name the port by its number, so the tap that libvirt makes must get the same one.
 
-    ovs-vswitchd has to let go of the device: its user-space datapath would else keep a socket to the one that is
+    ovs-vswitchd has to release the device: its user-space datapath would else keep a socket to the one that is
     gone, and never notice libvirt's. It does at a change of the interface's type, which leaves everything else.
     """
     known = ovsdb.rows(api, "Interface", name=device)

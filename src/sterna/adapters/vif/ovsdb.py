@@ -186,7 +186,7 @@ def ids_for(nic: Nic, vm_uuid: str) -> dict[str, str]:
 
 
 def check_free(api: Any, port: str, bridge: str, ids: dict[str, str]) -> None:
-    """Raises NotFound without the bridge, Conflict if the port is somebody else's, or on another bridge."""
+    """Raises NotFound without the bridge, Conflict if the port is another NIC's, or on another bridge."""
     if not rows(api, "Bridge", name=bridge):
         raise NotFound(f"there is no bridge {bridge} on this host", fix=f"ovs-vsctl add-br {bridge}")
     for interface in rows(api, "Interface", name=port):

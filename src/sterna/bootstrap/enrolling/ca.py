@@ -71,7 +71,7 @@ def init(
             return
         out.print(f"made a CA in {ca.absolute()}", markup=False)
         out.print(f"fingerprint: {made.fingerprint}", markup=False)
-        err.print("keep a backup of the folder: without its key every host has to join anew")
+        err.print("keep a backup of the folder: without its key every host has to join again")
 
 
 @ca_app.command()

@@ -20,7 +20,7 @@ def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_j
     """Let a host join: prints a token that is valid once, for 15 minutes.
 
     Name all addresses of the host in migration networks: libvirt and QEMU look for them in its certificate. A host
-    that is enrolled already may join anew; its present certificate is revoked when it does.
+    that is enrolled already may join again; its present certificate is revoked when it does.
     """
     with plain():
         who = identity(Kind.AGENT, name)
@@ -42,7 +42,7 @@ def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_j
 def remove(name: HostArg, ca: CaFolder = CA_FOLDER) -> None:
     """Revoke a host's certificates. Its VMs keep running.
 
-    It is off the bus once `sterna bus config` was written anew and nats-server has read it.
+    It is off the bus once `sterna bus config` was written again, and nats-server has read it.
     """
     with plain():
         authority_in(ca).remove(identity(Kind.AGENT, name))

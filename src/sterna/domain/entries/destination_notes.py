@@ -54,7 +54,7 @@ class NeverRan(Note):
 
 
 class Arrival(Note):
-    """What the guest's standstill was made of on the destination, in ms. None: not seen."""
+    """The parts of the guest's downtime on the destination, in ms. None: not seen."""
 
     entry, under = "arrival", "M4"
 

@@ -235,7 +235,7 @@ class CopyFailed(Note):
 
 
 class SwitchOver(Note):
-    """What the guest's standstill was made of on the source, in ms. None: not seen."""
+    """The parts of the guest's downtime on the source, in ms. None: not seen."""
 
     entry, under = "switch-over", "M4"
 

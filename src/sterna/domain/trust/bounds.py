@@ -1,6 +1,6 @@
 """How much one sender may have under way, and how often it is listened to. Pure.
 
-A bound is for one sender: whoever uses theirs up waits, and keeps nobody else from being heard.
+A bound is for one sender: one that uses it up waits, and does not delay the messages of others.
 """
 
 from __future__ import annotations

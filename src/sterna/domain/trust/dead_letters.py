@@ -1,6 +1,6 @@
 """Messages that can never be handled: what is kept of them, and which are forgotten first. Pure.
 
-A sender that sends many keeps its last few, and pushes out nobody else's.
+A sender that sends many keeps its last few, and does not push out those of others.
 """
 
 from __future__ import annotations

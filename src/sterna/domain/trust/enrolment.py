@@ -66,7 +66,7 @@ class Member(Value):
 
     @property
     def joined(self) -> bool:
-        """Does it take part? One that was removed and may join anew does not yet."""
+        """Does it take part? One that was removed and may join again does not yet."""
         present = (c for c in self.certificates if c.number == self.number and c.revoked is None)
         return self.removed is None and any(present)
 

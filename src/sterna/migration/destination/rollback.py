@@ -25,7 +25,7 @@ from sterna.migration.volumes import of_each
 
 
 class DisconnectVolumesHere(Step[Context, NoPlan, Done]):
-    """R3, undo of P9: this host lets go of the volumes."""
+    """R3, undo of P9: this host disconnects the volumes."""
 
     row, name = "R3", "disconnect-volumes-here"
 

@@ -66,7 +66,7 @@ async def _goes_on(ctx: Context, find: Find, joining: _Joining) -> bool:
 async def give_up(ctx: Context, why: str) -> None:
     """The source's QEMU is gone, and the destination's libvirt does not notice: its QEMU is made to say so.
 
-    Taking up a stream that nobody will join again gives up the one it has. Where all of the memory has come, QEMU
+    Taking up a stream that will not be joined again gives up the one it has. Where all of the memory has come, QEMU
     refuses, and nothing changes. Repeating is harmless. Raises SternaError where the destination could not do it.
     """
     address = ctx.history.get(DestinationAnswer).address

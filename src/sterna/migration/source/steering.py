@@ -218,8 +218,8 @@ class Steering:
         return max(1, int(wanted.finish_within_s * 1000 - self._so_far_ms(elapsed_ms) + elapsed_ms))
 
     def _so_far_ms(self, elapsed_ms: int) -> float:
-        """Since it was accepted. By the wall clock, which may be set meanwhile, only where an earlier life of the
-        agent did that; the copy's own time has passed in any case."""
+        """Since it was accepted. By the wall clock, which may have been changed, only where it was accepted before
+        the agent's restart; the copy's own time has passed in any case."""
         clock, accepted_ms = self._ctx.clock, self._ctx.accepted_ms
         if accepted_ms is not None:
             return clock.monotonic_ms() - accepted_ms

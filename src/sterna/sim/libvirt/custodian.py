@@ -51,7 +51,7 @@ class SimCustodian(SimPart):
         if domain.running:
             return
         if not domain.active:
-            raise Conflict(f"the guest is {domain.state} ({domain.reason}): Sterna starts no guest anew")
+            raise Conflict(f"the guest is {domain.state} ({domain.reason}): Sterna starts no guest again")
         if domain.reason in POSTCOPY:
             raise Conflict("the guest was sent away in post-copy: it runs nowhere but on the destination")
         if domain.job is not None:

@@ -22,7 +22,7 @@ _AS_SEEN_ELSEWHERE: Data = {
 
 
 def detach_nic(world: World, host_name: str, uuid: str, nic: Nic) -> None:
-    """The guest lets go at once. Raises NotFound, Permanent during a copy."""
+    """The guest releases it at once. Raises NotFound, Permanent during a copy."""
     domain = _running(world, host_name, uuid)
     assert domain.live is not None
     gone = [n for n in domain.live.nics if _key(n) == _key(nic)]

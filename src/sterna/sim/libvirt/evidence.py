@@ -1,7 +1,7 @@
 """What one agent's hypervisor adapter can know of a guest: the same evidence as the libvirt adapter has.
 
-The world knows whether a guest ever ran on a host; an agent knows what libvirt tells it and what it has itself
-seen since it was started. A simulation that told more would prove too much.
+The world knows whether a guest ever ran on a host; an agent knows what libvirt tells it and what it has itself seen
+since it was started. A simulation that reported more would prove too much.
 """
 
 from __future__ import annotations

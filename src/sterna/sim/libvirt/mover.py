@@ -62,7 +62,7 @@ class SimMover(SimPart):
         return job.sample() if job is not None and job.sender == self._host.name else None
 
     async def abort(self, uuid: str) -> None:
-        """Give the running copy up. No job is no error."""
+        """Give the running copy up. No job is not an error."""
         job = self._job(await self._called(), uuid)
         if job is not None:
             job.abort()

@@ -96,7 +96,7 @@ class Postcopying(ABC):
         self._listening = True
 
     def join(self) -> None:
-        """The source's QEMU connects anew; where it cannot, nothing changes. Raises LibvirtSays."""
+        """The source's QEMU connects again; where it cannot, nothing changes. Raises LibvirtSays."""
         if self.phase is not Phase.POSTCOPY:
             raise qemu.LibvirtSays("QEMU refused: not in post-copy")
         self._break()
@@ -148,7 +148,7 @@ class Postcopying(ABC):
             await self._wait(100)
 
     def _break(self) -> None:
-        """The stream is lost: both QEMUs wait, and whoever asked for the migration is told that it failed."""
+        """The stream is lost: both QEMUs wait, and the caller of the migration gets an error."""
         if not self._broke.is_set():
             self._broke.set()
             self._say("postcopy-failed", source_event="postcopy-failed", destination_event="postcopy-failed")
@@ -165,7 +165,7 @@ class Postcopying(ABC):
             qemu.run(self.world, self.destination, there, reason=reason, event=destination_event)
 
     def _lose_call(self, error: str) -> None:
-        """The answer to whoever asked; the QEMUs go on."""
+        """The answer to the caller; the QEMUs go on."""
         if not self._over.is_set():
             self.error = error
             self._over.set()
@@ -185,7 +185,7 @@ class Postcopying(ABC):
             qemu.pause(self.world, self.source, left, reason="postcopy-failed", event="postcopy-failed")
 
     def _orphan_noticed(self) -> None:
-        """The destination's QEMU was told to give the stream up: its libvirt hears of it, and the call ends."""
+        """The destination's QEMU gives the stream up on request: its libvirt notices, and the call ends."""
         left = self.destination.domains[self.uuid]
         self._finish("operation failed: domain is no longer running")
         if left.active:

@@ -57,7 +57,7 @@ def pause(world: World, host: SimHost, domain: SimDomain, *, reason: str, event:
 def end(world: World, host: SimHost, domain: SimDomain, *, reason: str, event: str, detail: str = "") -> None:
     """Its QEMU is gone, with the logins and taps that were libvirt's; a transient domain is forgotten.
 
-    A copy this guest takes part in is told afterwards.
+    A copy of this guest is notified afterwards.
     """
     live, copy = domain.live, domain.job
     if live is None:

@@ -20,7 +20,7 @@ def incoming_definition(source: Definition, plan: CopyPlan) -> Definition:
     present = [n for n in source.nics if not plug_type(n).hot_unplugged]
     for nic in present:
         if nic.mac not in made:
-            raise Permanent(f"the plan says nothing of NIC {nic.mac}", fix="prepare the destination again")
+            raise Permanent(f"the plan has no entry for NIC {nic.mac}", fix="prepare the destination again")
     if spare := made.keys() - {n.mac for n in present}:
         raise Permanent(f"the plan plugs NICs the VM does not have: {', '.join(sorted(spare))}")
     if spare := {d.target for d in plan.disks} - {d.target for d in source.disks}:

@@ -1,4 +1,4 @@
-"""How the bytes of a simulated copy go out: at a rate that may be changed meanwhile, until something stops them.
+"""How the bytes of a simulated copy go out: at a rate that may be changed, until something stops them.
 
 The other half of `copying.SimCopy`: what libvirt lets one change while QEMU copies.
 """

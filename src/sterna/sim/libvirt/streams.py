@@ -17,7 +17,7 @@ _NOT_ZEROCOPY = ("TLS", "COMPRESSED")
 
 
 def features(plan: CopyPlan) -> set[str]:
-    """libvirt's flags of this copy: that disks are copied is said by the disks."""
+    """libvirt's flags of this copy: whether disks are copied follows from the disks."""
     flags = set(plan.flags) - {"NON_SHARED_DISK"}
     if any(d.copied for d in plan.disks):
         flags.add("NON_SHARED_DISK")

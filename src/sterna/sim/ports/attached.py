@@ -1,7 +1,7 @@
 """Volumes that the host itself attaches, as os-brick does: its own initiator logs in, the kernel makes a device,
 and QEMU opens that. So there is something on the host to disconnect, whatever becomes of the guest.
 
-A device outlives a power cut: the host's initiator logs in again at boot to what it was told to.
+A device outlives a power cut: the host's initiator logs in again at boot as configured.
 """
 
 from __future__ import annotations

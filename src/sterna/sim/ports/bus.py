@@ -36,7 +36,7 @@ class Packet(NamedTuple):
 class MemoryBroker:
     """What the buses of one test share.
 
-    A bus that is made for somebody (`who`) has the rights that nats-server would give to them. What it may not send
+    A bus that is made for a client (`who`) has the rights that nats-server would give to it. What it may not send
     vanishes, as there, and is in `refused`.
 
     Faults: `cut`/`heal` take one bus's connection away, `stop`/`start` the whole broker's, and `loses`, a
@@ -66,7 +66,7 @@ class MemoryBroker:
         self._cut.discard(name)
 
     def stop(self) -> None:
-        """The broker dies: nobody can send or receive."""
+        """The broker dies: no client can send or receive."""
         self._running = False
 
     def start(self) -> None:
@@ -177,8 +177,8 @@ class MemoryBus:
 
     @asynccontextmanager
     async def request(self, subject: str, payload: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Send, and iterate over the replies. Raises Unreachable where the bus is away (on entering) or nobody
-        listens (on iteration), BadRequest over the size limit."""
+        """Send, and iterate over the replies. Raises Unreachable where the bus is away (on entering) or there is no
+        subscriber (on iteration), BadRequest over the size limit."""
         _check_subject(subject)
         self.check(payload)
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()

@@ -1,8 +1,8 @@
 """The Network port on the simulated world: a service with bindings as Neutron has them, request by request.
 
 It refuses to activate twice (409), to bind to a host whose agent is dead (500), and does not answer while it is
-down (`world.network_up`); a binding that was ACTIVE and is so no more is unbound. What each request changes is told
-to the world, so that a test can lose its answer, or kill its caller, in the middle.
+down (`world.network_up`); a binding that was ACTIVE and is so no more is unbound. The world is notified of what
+each request changes, so that a test can lose its answer, or kill its caller, in the middle.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class SimNetwork:
             await switch_at_once(self._service, port_id, source, destination)
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
-        """F7. A port that was deleted meanwhile has nothing to settle."""
+        """F7. A port that was deleted since has nothing to settle."""
         await self._reach(vm, Goal.SETTLED, source, destination, forgiving=True)
 
     async def give_back(self, vm: Vm, source: str, destination: str) -> bool:

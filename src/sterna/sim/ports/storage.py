@@ -184,7 +184,7 @@ class SimStorage:
         return disk
 
     async def identity(self, path: str) -> str | None:
-        """How often that path was made anew."""
+        """How often that path was made again."""
         here = await self._called(path)
         return f"1:{here.folder(path).births.get(path, 0)}" if here.file(path) is not None else None
 

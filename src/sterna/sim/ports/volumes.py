@@ -10,7 +10,8 @@ from sterna.sim.world.world import World
 
 
 class SimSharedFiles:
-    """FILE disks that are not local (ports.volume.Volumes): nobody to admit, the file itself to verify."""
+    """FILE disks that are not local (ports.volume.Volumes): there are no admissions, only the file itself is
+    verified."""
 
     def __init__(self, world: World, host: str) -> None:
         self._world = world
@@ -30,7 +31,7 @@ class SimSharedFiles:
         return [Refusal(code="shared-file-unusable", message=f"disk {disk.target}: {problem}", fix=fix)]
 
     async def admitted(self, disk: Disk) -> bool:
-        """A folder admits nobody in particular."""
+        """A folder has no admissions."""
         return False
 
     async def attach(self, disk: Disk) -> Disk:

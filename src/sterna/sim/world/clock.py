@@ -50,7 +50,7 @@ class SimClock:
         await woken
 
     async def run_until_idle(self) -> None:
-        """Let every task run until all wait for something; time stands still."""
+        """Let every task run until all wait for something; no time passes."""
         quiet = 0
         while quiet < 2:  # a callback may schedule the next one only in the pass after ours
             await asyncio.sleep(0)
@@ -108,13 +108,13 @@ class SimClock:
                 self.wake_next()
 
     def next_due(self) -> float | None:
-        """When the next sleeper wakes, in virtual seconds; None where nobody sleeps."""
+        """When the next sleeper wakes, in virtual seconds; None where there is no sleeper."""
         while self._sleepers and self._sleepers[0][2].done():  # cancelled while it slept
             heapq.heappop(self._sleepers)
         return self._sleepers[0][0] if self._sleepers else None
 
     def move_to(self, seconds: float) -> None:
-        """Time moves on to that many virtual seconds; nobody is woken."""
+        """Time moves on to that many virtual seconds; no sleeper is woken."""
         self._elapsed_s = max(self._elapsed_s, seconds)
 
     def wake_next(self) -> None:

@@ -1,4 +1,4 @@
-"""Guest events of every simulated libvirtd, delivered in order to whoever listens."""
+"""Guest events of every simulated libvirtd, delivered in order to all who listen."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from sterna.sim.world.things import GIB, SimDomain, SimFile, SimFolder, SimPort,
 
 
 class Libvirtds(Protocol):
-    """Who is told when a libvirtd goes down or comes up."""
+    """Called when a libvirtd goes down or comes up."""
 
     def libvirtd_stopped(self, host: SimHost) -> None:
         """It is down."""
@@ -23,7 +23,7 @@ class Libvirtds(Protocol):
 
 
 class SimHost:
-    """A host of the world. Set `libvirtd_up` to take its libvirtd down and up; its guests run on meanwhile."""
+    """A host of the world. Set `libvirtd_up` to take its libvirtd down and up; its guests run on."""
 
     def __init__(self, world: Libvirtds, name: str, *, address: str, memory_bytes: int, cpus: int) -> None:
         self.world = world

@@ -1,6 +1,6 @@
 """What a simulated world is made of: files, switch ports, domains, guests. Data only.
 
-`world.py` changes these and tells whoever watches; nobody else should.
+Only `world.py` changes these, and it notifies the watchers.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Change:
-    """One change of the world, told to watchers the moment it has happened."""
+    """One change of the world, of which watchers are notified the moment it has happened."""
 
     at_ms: float
     host: str

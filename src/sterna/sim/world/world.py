@@ -54,7 +54,7 @@ class World:
         self.network_up = True
         """Does the network service answer?"""
         self.learnt: dict[str, str] = {}
-        """MAC -> the host where the network was told that it is."""
+        """MAC -> the host where it was last announced."""
         self.events = EventHub()
         self.lock_places = itertools.count(2**61)
         self.copies: list[Job] = []
@@ -82,7 +82,7 @@ class World:
             watcher(change)
 
     def emit(self, host: SimHost, uuid: str, kind: str, detail: str = "", iteration: int | None = None) -> None:
-        """A libvirt event; one whose libvirtd is down is seen by nobody."""
+        """A libvirt event; nothing sees one whose libvirtd is down."""
         if host.libvirtd_up:
             event = {"kind": kind, "detail": detail, "iteration": iteration, "at_ms": self.clock.monotonic_ms()}
             self.events.publish(host.name, uuid, GuestEvent.model_validate(event))

@@ -28,7 +28,7 @@ _CLUSTER_BITS = 16
 
 
 def engage(domain: Any) -> None:
-    """Set it on a running guest, or set it anew. Raises Refused, leaving nothing behind; libvirtError."""
+    """Set it on a running guest, or set it again. Raises Refused, leaving nothing behind; libvirtError."""
     # A try that died half-way may have left descriptors, or the node with the one through which it can be written
     # to: that stops nothing, and no look at it tells.
     release(domain)

@@ -1,6 +1,6 @@
 """Holds a guest's second monitor open for as long as it may be in post-copy: a process of its own, one per guest.
 
-While a page is missing QEMU's main thread may stand still (a packet that has to go into the guest's memory is
+While a page is missing QEMU's main thread may be blocked (a packet that has to go into the guest's memory is
 enough). It then takes only out-of-band commands, and only from a connection that was opened before: opening one
 needs the main thread. So the connection must outlive the agent. Started by `recovery.hold_monitor`; it ends with
 the guest's QEMU, or when its own socket is taken away.
@@ -29,7 +29,7 @@ ANSWER_S = 4.0
 async def keep(monitor: str, path: Path) -> None:
     """Open the monitor, then pass commands on until QEMU has ended or `path` is gone.
 
-    Raises TimeoutError where the monitor does not open within CONNECT_S: whoever needs it asks again.
+    Raises TimeoutError where the monitor does not open within CONNECT_S: its caller tries again.
     """
     client = QMPClient("sterna")
     async with asyncio.timeout(CONNECT_S):  # QEMU speaks to one at a time: somebody else may hold it

@@ -41,7 +41,7 @@ class PlainProbe:
     async def expect(self, needed: int = 1, promise_to: str = "") -> int:
         """Take one connection; the port, 0 where the address is not one to listen on, or the resolver is silent.
         `needed`: how many must be free. `promise_to`: this migration will have them. Raises Temporary, Permanent
-        for a name that nobody knows."""
+        for a name that cannot be resolved."""
         try:
             addresses = await resolved(self._address, setting="`address` of [migration]")
         except Unreachable:
@@ -113,8 +113,8 @@ def stream_ports(conf: Path = QEMU_CONF) -> range:
 
 
 def streams_of(ports: range) -> set[int]:
-    """Those that somebody listens on, or a connection has. QEMU stops listening when the stream has come, and
-    libvirt keeps the port for it until the migration ends."""
+    """Those with a listener, or in use by a connection. QEMU stops listening when the stream has come, and libvirt
+    keeps the port for it until the migration ends."""
     found = set()
     for table in _TABLES:
         with contextlib.suppress(OSError):

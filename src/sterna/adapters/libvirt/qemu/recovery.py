@@ -1,11 +1,11 @@
 """Joining the two halves of a guest again after its stream broke in post-copy.
 
-libvirt's own way (VIR_MIGRATE_POSTCOPY_RESUME) is not taken: libvirt 11.3's destination libvirtd crashes on it,
-and any libvirt refuses it while one of the two QEMUs has not noticed yet that the link is gone
+libvirt's own way (VIR_MIGRATE_POSTCOPY_RESUME) is not taken: libvirt 11.3's destination libvirtd crashes on it, and
+any libvirt refuses it while one of the two QEMUs has not noticed yet that the link is gone
 (docs/lab-notebook/field-notes.md). So we ask QEMU itself, and libvirt, which follows QEMU's events, finishes the
-migration when all pages have come. On the source QEMU is asked through libvirt. On the destination libvirt lets
-nobody ask while a guest comes in: a guest that may be switched to post-copy gets a second monitor for it, a socket
-beside libvirt's own, held by `keeper.py` and taken away when the guest has arrived.
+migration when all pages have come. On the source QEMU is asked through libvirt. On the destination libvirt blocks
+all requests while a guest comes in: a guest that may be switched to post-copy gets a second monitor for it, a
+socket beside libvirt's own, held by `keeper.py` and taken away when the guest has arrived.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ async def hold_monitor(uuid: str) -> None:
 
 
 def remove_monitor(uuid: str) -> None:
-    """Take both sockets away; whoever holds the monitor ends within a second. Missing is not an error."""
+    """Take both sockets away; the process that holds the monitor ends within a second. Missing is not an error."""
     _held(uuid).unlink(missing_ok=True)
     monitor_socket(uuid).unlink(missing_ok=True)
 
@@ -91,7 +91,8 @@ async def listen_again(uuid: str, address: str) -> str:
     QEMU gets an IP address: it would resolve a name in the thread that serves its guest.
 
     Raises Conflict where the guest has no second monitor, Permanent where its QEMU refuses or the address has no
-    port for it, Unreachable where nobody holds the monitor and it does not open, or the resolver says nothing.
+    port for it, Unreachable where no process holds the monitor and it does not open, or the resolver does not
+    answer.
     """
     if not monitor_socket(uuid).exists():
         raise Conflict(

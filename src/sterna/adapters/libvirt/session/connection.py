@@ -1,7 +1,7 @@
 """Connections to libvirtd: one event-loop thread per process, and named threads for the calls.
 
 libvirt's calls block (a migration for minutes), so each connection has a thread of its own and never shares
-asyncio's executor. A connection that was cut, because libvirtd was restarted, is opened anew at the next call.
+asyncio's executor. A connection that was cut, because libvirtd was restarted, is opened again at the next call.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class EventHub:
             return uuid in self._ran
 
     def forget(self, uuid: str) -> None:
-        """Its stay here is over (it was moved away, or is about to come anew)."""
+        """Its stay here is over (it was moved away, or is about to come again)."""
         with self._lock:
             self._changed.add(uuid)
             self._ran.discard(uuid)
@@ -119,7 +119,7 @@ class EventHub:
         """Events of one guest, in order, from now on.
 
         The iterator raises Unreachable when libvirtd was lost, as events may have been: observe, and subscribe
-        anew. Raises Unreachable at once if libvirtd does not answer.
+        again. Raises Unreachable at once if libvirtd does not answer.
         """
         if not await in_thread(lambda: self._ready.wait(_READY_S), name="sterna-hub-ready"):
             raise Unreachable(f"libvirtd at {self._uri} does not answer", fix="see that libvirtd runs")

@@ -1,7 +1,7 @@
 """What a domain's XML names on its host besides disks and NICs (`domain/references.py`). Pure.
 
 Read from the form libvirt would migrate: what libvirt chose by itself (ports, sockets of channels, default listen
-addresses) is not in it, and will be chosen anew. `tests/unit/schema_rules.py` says for every place of libvirt's
+addresses) is not in it, and will be chosen again. `tests/unit/schema_rules.py` says for every place of libvirt's
 schema which of these functions reads it.
 """
 
