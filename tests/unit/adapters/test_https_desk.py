@@ -149,7 +149,7 @@ async def test_a_refusal_arrives_with_its_reason_and_fix(
             await HttpsDesk(url).join(request, authority.pem.decode())
         assert "sterna host add host1" in caught.value.fix
         nonsense = RenewalRequest(certificate="x", request="y", signature="z")
-        with pytest.raises(BadRequest, match="not a certificate"):
+        with pytest.raises(BadRequest, match="no certificate"):
             await HttpsDesk(url).renew(nonsense, authority.pem.decode())
 
 
@@ -157,7 +157,7 @@ async def test_a_refusal_arrives_with_its_reason_and_fix(
     ("answer", "said"),
     [
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", "no JSON"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "not a certificate"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "no certificate"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "no JSON object"),
         (b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\n{}", "status 500"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2**20, "too long"),

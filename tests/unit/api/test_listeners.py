@@ -85,7 +85,7 @@ def test_what_a_dead_controller_has_left_is_replaced_and_a_live_one_is_not(tmp_p
     with listening(settings(socket=str(path)), None):
         pass
     path.write_text("a letter")
-    with pytest.raises(Conflict, match="no socket"), listening(settings(socket=str(path)), None):
+    with pytest.raises(Conflict, match="not a socket"), listening(settings(socket=str(path)), None):
         pass
     assert path.read_text() == "a letter"
 
