@@ -30,7 +30,7 @@ READ = [page for page in PAGES if page.name != "CHANGELOG.md" and "lab-notebook"
 CODE = re.compile(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`")
 NEEDED: dict[str, Any] = {"host": "host1", "migration": {"address": "192.0.2.1"}}
 CLOUD = {"auth_url": "https://cloud.example:5000/v3", "username": "sterna", "password": "x"}
-"""What an agent's settings must have, where an example shows a part of them."""
+"""What settings must have, where an example shows a part of them."""
 
 
 def blocks(language: str, text: str) -> Iterator[str]:
@@ -126,7 +126,8 @@ def test_commands_exist(page: Path) -> None:
 def accepted(settings: dict[str, Any], file: Path) -> None:
     """Raises BadRequest where neither process takes these settings, or this part of them."""
     try:
-        file.write_text(_toml(settings), encoding="utf-8")
+        with_cloud = {"access": {"keystone": CLOUD}} if settings.keys() & {"nova", "compute"} else {}
+        file.write_text(_toml(with_cloud | settings), encoding="utf-8")
         load(ControllerSettings, file)
     except BadRequest:
         whole = NEEDED | settings

@@ -112,7 +112,7 @@ class SourceChecks:
         return vm, facts, refusals + await self._check_network(vm, facts)
 
     def _with_epoch(self, vm: Vm, theirs: object, destination: str) -> tuple[Vm, list[Refusal]]:
-        """A VM that came here by other means says nothing of its past: its next epoch must be new there, too."""
+        """A VM that came here by other means has no known past: its next epoch must be new there, too."""
         if not isinstance(theirs, int) or isinstance(theirs, bool):
             return vm, [not_believed(destination, vm, theirs)]
         if leaps(theirs, max(vm.epoch, self._journal.newest_epoch(vm.uuid))):

@@ -157,7 +157,7 @@ class OutgoingMigrations:
         return {"accepted": True}
 
     async def stand_still(self, request: Request) -> Data:
-        """`stand_still {id}`: from the next sample on, the guest stands still until the rest is copied; idempotent.
+        """`stand_still {id}`: from the next sample on, the guest is paused until the rest is copied; idempotent.
 
         Raises NotFound; Conflict where it is a rehearsal, or is past the copy.
         """

@@ -107,7 +107,7 @@ def check_stream(vm: Vm, here: HostFacts, there: HostFacts, wanted: Objective) -
 
 
 def check_address(there: HostFacts, permitted: tuple[str, ...] | None) -> list[Refusal]:
-    """A host is where it was enrolled, whatever it says. `permitted`: None where nobody knows."""
+    """A host is where it was enrolled, whatever it says. `permitted`: None where they are not known."""
     if permitted is None or is_among(there.address, permitted):
         return []
     places = f"it is enrolled with {', '.join(permitted)}" if permitted else "it is enrolled without an address"

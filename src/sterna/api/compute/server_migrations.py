@@ -47,7 +47,7 @@ async def show_in_progress(server: str, number: str, call: Asking) -> dict[str, 
 
 @router.post("/{number}/action", status_code=202, dependencies=[rule(Rule.FORCE_COMPLETE)])
 async def force_complete(server: str, number: str, request: Request, call: Asking) -> Response:
-    """Over there, now: by post-copy where that is permitted, else the guest stands still until the rest is sent."""
+    """Finish now: by post-copy where that is permitted, else the guest is paused until the rest is sent."""
     call.needs_version(22)
     body = await json_body(request)
     only(body, "force_complete", ("force_complete",))

@@ -1,4 +1,5 @@
-"""Force a running copy to its end: by post-copy where that is permitted, else the guest stands still meanwhile."""
+"""Force a running copy to its end: by post-copy where that is permitted, else the guest is paused until the rest is
+copied."""
 
 from __future__ import annotations
 

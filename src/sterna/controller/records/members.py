@@ -33,7 +33,7 @@ class Members:
         return Trouble(why="it is not enrolled: what it sends is not believed", since=seen_at, fix=fix)
 
     def addresses(self, name: str) -> tuple[str, ...] | None:
-        """Where this host was enrolled; None where nobody knows."""
+        """The addresses with which this host was enrolled; None where they are not known."""
         if self._enrolment is None:
             return None
         found = self._enrolment.known().get(name)

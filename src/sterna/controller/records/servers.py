@@ -1,7 +1,7 @@
 """VMs as users of a cloud see them: whose each is, its ports, and the migration that holds it.
 
 Read from the records, which agents' lists and journals keep fresh: nobody is asked for each VM. What Neutron and
-Cinder say is remembered for a moment. A VM whose project nobody knows has none: it is an administrator's.
+Cinder say is remembered for a moment. A VM whose project is not known has none: it is an administrator's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who may do what through the Compute API: the defaults of Nova's policies, by Keystone's roles.
 
 `admin` in whatever project may everything. `manager` and `reader` count in the project of the token, and for
-servers of that project alone. A server whose project nobody knows is an administrator's.
+servers of that project alone. A server whose project is not known is an administrator's.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def may(user: CloudUser, rule: Rule) -> bool:
 
 
 def may_in(user: CloudUser, rule: Rule, project_id: str) -> bool:
-    """Is a user allowed this of what belongs to that project? ''  is a project that nobody knows."""
+    """Is a user allowed this of what belongs to that project? '' is an unknown project."""
     own = bool(project_id) and user.project_id == project_id
     return may(user, rule) and (user.admin or own)
 

@@ -275,7 +275,7 @@ class PostcopyAsked(Note):
 
 
 class StandStillAsked(Note):
-    """Somebody asked that the guest stand still until the rest is copied."""
+    """A user asked that the guest be paused until the rest is copied."""
 
     entry, under = "stand-still-asked", "M4"
 
