@@ -1,0 +1,70 @@
+"""What an operator asks of the fleet."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sterna.domain.model import Value
+from sterna.domain.policies import May
+
+Mays = frozenset[May]
+
+
+class Drain(Value):
+    """Empty these hosts."""
+
+    hosts: frozenset[str]
+    may: Mays = frozenset()
+    """What may be done to a VM whose copy does not converge."""
+    finish_within_s: float | None = None
+
+
+class Rolling(Value):
+    """Wave by wave: empty hosts, let something be done to them, open them again."""
+
+    hosts: frozenset[str]
+    most_closed: int = Field(gt=0)
+    """Hosts that are closed at once."""
+    reboot_s: float = 300.0
+    """From a wave's last VM until its hosts are open again."""
+    done: frozenset[str] = frozenset()
+    """Of `hosts`, those it has been done to."""
+    of_one_domain: int | None = Field(default=1, gt=0)
+    """Hosts of one failure domain that are closed at once. None: no limit."""
+    may: Mays = frozenset()
+
+
+class Return(Value):
+    """A VM that an operation moved."""
+
+    vm: str
+    """UUID."""
+    origin: str
+    """Where it was before."""
+    put_on: str
+    """Where the operation moved it."""
+
+
+class BringBack(Value):
+    """Move VMs back to where they were, those that nobody has moved since."""
+
+    returns: tuple[Return, ...]
+    may: Mays = frozenset()
+
+
+class Rebalance(Value):
+    """Even out how full the hosts are."""
+
+    threshold: float = 0.2
+    """Difference between the fullest and the emptiest host that is left alone, 0..1."""
+    least_gain: float = 0.1
+    """A move is made only if it makes the spread so much smaller, 0..1."""
+    most_moves: int = 10
+    resting: frozenset[str] = frozenset()
+    """UUIDs of VMs that were moved a short while ago."""
+    load: dict[str, float] = {}
+    """Measured use of hosts, 0..1, which must fit as well. Hosts not named: not measured."""
+    may: Mays = frozenset()
+
+
+Operation = Drain | Rolling | BringBack | Rebalance
