@@ -1,0 +1,117 @@
+"""Empties closed hosts on a board: a place for each VM, room made where there is none, the rest with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sterna.domain.fleet.board import Board
+from sterna.domain.fleet.order import Order, Ordered
+from sterna.domain.fleet.pace import Paces
+from sterna.domain.fleet.placement import Arrivals, Step, place, put, units
+from sterna.domain.fleet.plans import LeftOver
+from sterna.domain.fleet.reasons import fits_nowhere, immovable
+from sterna.domain.fleet.room import Room
+
+
+@dataclass
+class Emptied:
+    """What empties some hosts."""
+
+    steps: list[Step] = field(default_factory=list)
+    """In the order they were found: each fits once those before it have ended."""
+    residents: set[int] = field(default_factory=set)
+    """VMs that are moved on to make room."""
+    left: list[LeftOver] = field(default_factory=list)
+
+
+def empty(
+    board: Board,
+    vms: Iterable[int],
+    paces: Paces,
+    *,
+    fixed: set[int],
+    kept: Mapping[int, int] | None = None,
+) -> Emptied:
+    """Place the VMs, whose hosts are closed. `fixed`: VMs that are not to be moved on. `kept`: targets of an
+    earlier plan, which are taken again where they still fit."""
+    result = Emptied()
+    movable = []
+    for v in sorted(vms):
+        why = immovable(board, v, paces)
+        if why:
+            result.left.append(leftover(board, v, why))
+        else:
+            movable.append(v)
+    arrivals = Arrivals(paces, horizon_s(board, paces, movable))
+    unplaced = []
+    for unit in units(board.tables, movable):
+        steps = _keep(board, unit, kept or {}, arrivals) or place(board, unit, arrivals)
+        result.steps += steps
+        if not steps:
+            unplaced.append(unit)
+    room = Room(board, arrivals, paces, fixed | set(movable)) if unplaced else None
+    for unit in unplaced:
+        steps = room.make(unit[0]) if room is not None and len(unit) == 1 else place(board, unit, arrivals)
+        result.steps += steps
+        result.residents.update(v for v, _ in steps if v not in unit)
+        if not steps:
+            result.left += [leftover(board, v, fits_nowhere(board, v)) for v in unit]
+    return result
+
+
+def _keep(board: Board, unit: Sequence[int], kept: Mapping[int, int], arrivals: Arrivals) -> list[Step]:
+    """The targets that an earlier plan gave, where all of them still have room."""
+    steps: list[Step] = []
+    for v in unit:
+        h = kept.get(v)
+        if h is None or not board.fits(v, h):
+            for taken, at in reversed(steps):
+                board.give(taken, at)
+                arrivals.add(taken, at, -1)
+            return []
+        put(board, v, h, arrivals)
+        steps.append((v, h))
+    return steps
+
+
+def leftover(board: Board, v: int, why: str) -> LeftOver:
+    """A VM that stays."""
+    vm = board.tables.vms[v]
+    host = board.tables.hosts[board.at[v]].name
+    return LeftOver(vm=vm.uuid, name=vm.name, host=host, reason=why, otherwise=vm.otherwise)
+
+
+def horizon_s(board: Board, paces: Paces, vms: Iterable[int]) -> float:
+    """How long the source with the most to send is busy."""
+    busy: dict[int, float] = {}
+    for v in vms:
+        home = board.at[v]
+        busy[home] = busy.get(home, 0.0) + paces.size[v] / paces.out[home]
+    return max([1.0, *busy.values()])
+
+
+def in_order(board: Board, found: Emptied, begun: Sequence[Step] = ()) -> list[Ordered]:
+    """What each move waits for. Plain moves wait for nothing: their targets have room while nobody leaves. Else the
+    board is set back, and the moves are played on it one by one."""
+    if not found.residents and not begun:
+        return [Ordered(v, board.at[v], target, ()) for v, target in found.steps]
+    rewind(board, found.steps)
+    order = Order(board, begun)
+    stuck = order.arrange(found.steps)
+    for v, h in stuck:
+        found.left.append(leftover(board, v, f"{board.tables.vms[v].name} waits for room on {_host(board, h)}"))
+    return order.moves
+
+
+def rewind(board: Board, steps: Sequence[Step]) -> None:
+    """Each VM counts where it was before these steps."""
+    for v, target in reversed(steps):
+        home = board.at[v]
+        board.give(v, target)
+        if home not in board.places[v]:
+            board.take(v, home)
+
+
+def _host(board: Board, h: int) -> str:
+    return board.tables.hosts[h].name

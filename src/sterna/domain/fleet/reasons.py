@@ -1,0 +1,137 @@
+"""Why a VM cannot move, and why a move waits: one sentence each that is true of the board it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sterna.domain.fleet.board import Board
+from sterna.domain.fleet.pace import Paces
+from sterna.domain.fleet.snapshot import Host, Vm
+
+TRIES = 3
+"""Failed migrations of a VM within an operation after which it is shown as what blocks it."""
+RETRY_S = 20.0
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+def retry_after_s(tries: int) -> float:
+    """How long a VM waits after so many failed migrations."""
+    return float(RETRY_S * 2 ** max(0, tries - 1))
+
+
+def immovable(board: Board, v: int, paces: Paces) -> str:
+    """Why the VM can be moved to no host whatever room there is; '' where it can."""
+    tables, at = board.tables, board.at[v]
+    vm, home = tables.vms[v], tables.hosts[at]
+    if vm.pinned:
+        return f"{vm.name} cannot be migrated: {vm.pinned}"
+    why = tables.snapshot.rules.never_move.get(vm.uuid)
+    if why is not None:
+        return f"a rule keeps {vm.name} on {home.name}{': ' + why if why else ''}"
+    if home.unreachable:
+        return f"{vm.name} cannot leave {home.name}: {home.unreachable}"
+    if vm.tries >= TRIES:
+        last = next(iter(sorted(vm.avoid.items())), None)
+        return f"{vm.name} has failed {vm.tries} times" + (f", on {last[0]}: {last[1]}" if last else "")
+    best = min(paces.stream[at], paces.out[at])
+    if not paces.converges(v, best):
+        return (
+            f"{vm.name} dirties {_rate(paces.dirty[v])}, and one copy out of {home.name} sends {_rate(best)}: "
+            f"it needs permission to throttle, to pause or for post-copy"
+        )
+    return ""
+
+
+def fits_nowhere(board: Board, v: int) -> str:
+    """What each other host lacks, counted; and for memory the host that lacks the least."""
+    tables = board.tables
+    home = board.at[v]
+    counts: dict[str, int] = {}
+    nearest: tuple[int, str] | None = None
+    for h, host in enumerate(tables.hosts):
+        if h == home:
+            continue
+        what = refusal(board, v, h)
+        counts[what] = counts.get(what, 0) + 1
+        if what == NO_MEMORY:
+            lacking = tables.mem[v] - board.mem[h]
+            nearest = min(nearest or (lacking, host.name), (lacking, host.name))
+    name, others = tables.vms[v].name, len(tables.hosts) - 1
+    if not others:
+        return f"{name} fits nowhere: there is no other host"
+    parts = [f"{count} {what}" for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    least = f"; {nearest[1]} lacks the least memory, {nearest[0] / GIB:.1f} GiB" if nearest else ""
+    return f"{name} fits none of {others} other hosts: {', '.join(parts)}{least}"
+
+
+NO_MEMORY = "without enough memory"
+
+Check = Callable[[Board, int, int], str]
+
+
+def refusal(board: Board, v: int, h: int) -> str:
+    """The first thing that keeps the VM from the host, as the end of 'N hosts ...'; '' where it may go there."""
+    return next((why for check in _CHECKS if (why := check(board, v, h))), "")
+
+
+def _closed(board: Board, v: int, h: int) -> str:
+    if board.tables.hosts[h].unreachable:
+        return "unreachable"
+    return "" if board.open[h] else "closed"
+
+
+def _needs(board: Board, v: int, h: int) -> str:
+    vm, host = board.tables.vms[v], board.tables.hosts[h]
+    if host.name in vm.avoid:
+        return "where it failed before"
+    missing = _missing(vm, host)
+    if missing:
+        return missing
+    return "" if board.tables.allowed[board.tables.shape[v]][h] else "that a rule forbids"
+
+
+def _missing(vm: Vm, host: Host) -> str:
+    for wanted, offered, what in (
+        (vm.cpu, host.cpu, "without its CPU's features"),
+        (vm.machines, host.machines, "without its machine type"),
+        (vm.networks, host.networks, "without its network"),
+        (vm.storage, host.storage, "that do not reach its storage"),
+    ):
+        if not wanted <= offered:
+            return what
+    return ""
+
+
+def _room(board: Board, v: int, h: int) -> str:
+    tables = board.tables
+    if board.mem[h] < tables.mem[v]:
+        return NO_MEMORY
+    if board.cpu[h] < tables.cpu[v]:
+        return "without enough vCPUs"
+    for dimension, amount in tables.rest[v]:
+        if board.rest[h][dimension] < amount:
+            name = next(name for name, number in tables.dimensions.items() if number == dimension)
+            return f"without enough {name}"
+    return "" if board.cells.fit(v, h) else "without enough room on their NUMA nodes"
+
+
+def _rules(board: Board, v: int, h: int) -> str:
+    rules = board.conflicts(v, h)
+    if rules:
+        return f"where the rule {board.tables.apart_rules[rules[0]].name} keeps it away"
+    mates = {at for mate in board.tables.mates[v] if mate != v for at in board.places[mate] if board.open[at]}
+    return "where the VMs are not that it must be with" if mates and h not in mates else ""
+
+
+def _reserve(board: Board, v: int, h: int) -> str:
+    if board.reserve is None or board.reserve.bears(v, h):
+        return ""
+    return "where the reserve for failing hosts would be used up"
+
+
+_CHECKS: tuple[Check, ...] = (_closed, _needs, _room, _rules, _reserve)
+
+
+def _rate(bytes_s: float) -> str:
+    return f"{bytes_s / MIB:.0f} MiB/s"

@@ -1,0 +1,66 @@
+"""Bring back: each VM to where it was, if nobody has moved it since. One that stands in another's way is parked."""
+
+from __future__ import annotations
+
+from sterna.domain.fleet.board import Board
+from sterna.domain.fleet.bounds import bounds
+from sterna.domain.fleet.budgets import Budgets
+from sterna.domain.fleet.draining import on_their_way, planned
+from sterna.domain.fleet.emptying import leftover
+from sterna.domain.fleet.operations import BringBack, Return
+from sterna.domain.fleet.order import Order
+from sterna.domain.fleet.pace import Paces
+from sterna.domain.fleet.placement import Step
+from sterna.domain.fleet.plans import LeftOver, Plan, Purpose
+from sterna.domain.fleet.promise import promise
+from sterna.domain.fleet.reasons import immovable, refusal
+from sterna.domain.fleet.schedule import as_moves, jobs, queue
+from sterna.domain.fleet.tables import Tables
+
+
+def plan_return(tables: Tables, back: BringBack) -> Plan:
+    """What brings them back. Its preview and its plan are the same."""
+    board, paces = Board(tables), Paces(tables, back.may)
+    begun, _ = on_their_way(board, set())
+    moving = dict(begun)
+    wanted: list[Step] = []
+    left: list[LeftOver] = []
+    for one in sorted(back.returns, key=lambda one: one.vm):
+        v = tables.vm_at.get(one.vm)
+        if v is None or v in moving or board.at[v] == tables.host_at.get(one.origin):
+            continue
+        why = _stays(board, v, one, paces)
+        if why:
+            left.append(leftover(board, v, why))
+        else:
+            wanted.append((v, tables.host_at[one.origin]))
+    board.keep(tables.snapshot.limits.spare_hosts)
+    order = Order(board, begun)
+    for v, h in order.arrange(wanted):
+        left.append(leftover(board, v, f"{tables.vms[v].name} cannot go back: {_obstacle(board, v, h)}"))
+    moves = queue([planned(tables, move, Purpose.BACK) for move in order.moves], paces)
+    promised, played = promise(moves, paces)
+    return Plan(
+        moves=tuple(as_moves(tables, moves, played)),
+        left=tuple(sorted(left, key=lambda one: (one.host, one.vm))),
+        bounds=bounds(jobs(moves), Budgets(paces), paces),
+        promise=promised,
+    )
+
+
+def _stays(board: Board, v: int, one: Return, paces: Paces) -> str:
+    """Why the VM is not brought back at all; '' where it is."""
+    tables, name = board.tables, board.tables.vms[v].name
+    at = tables.hosts[board.at[v]].name
+    if at != one.put_on:
+        return f"{name} was moved from {one.put_on} to {at} since"
+    if one.origin not in tables.host_at:
+        return f"{name} cannot go back: there is no host {one.origin}"
+    return immovable(board, v, paces)
+
+
+def _obstacle(board: Board, v: int, h: int) -> str:
+    """What keeps it from its origin, now that everybody else has moved."""
+    name = board.tables.hosts[h].name
+    what = refusal(board, v, h)
+    return f"{name} is a host {what}" if what else f"there is nowhere to park what is in its way on {name}"

@@ -1,0 +1,84 @@
+"""Why a move of a plan has not begun yet: one sentence that is true now."""
+
+from __future__ import annotations
+
+from sterna.domain.fleet.budgets import Budgets
+from sterna.domain.fleet.operations import Mays
+from sterna.domain.fleet.pace import Paces
+from sterna.domain.fleet.plans import Move, Plan, Purpose
+from sterna.domain.fleet.snapshot import Snapshot
+from sterna.domain.fleet.tables import Tables
+from sterna.domain.model import Value
+
+
+class Progress(Value):
+    """How far a plan has come. Numbers of its moves."""
+
+    preparing: frozenset[int] = frozenset()
+    copying: frozenset[int] = frozenset()
+    ended: frozenset[int] = frozenset()
+    waves_over: int = 0
+    """Waves whose hosts are open again."""
+
+
+class Queue:
+    """A plan with its slots, to be asked about one move after the other."""
+
+    def __init__(self, snapshot: Snapshot, plan: Plan, may: Mays = frozenset()) -> None:
+        tables = Tables(snapshot)
+        self.plan = plan
+        self.tables = tables
+        self.limits = snapshot.limits
+        self.paces = Paces(tables, may)
+        self.budgets = Budgets(self.paces)
+        self.move_of = {move.number: move for move in plan.moves}
+
+    def why(self, number: int, now: Progress) -> str:
+        """Why the move has not begun; '' where nothing keeps it, or it has begun."""
+        if number in now.preparing | now.copying | now.ended:
+            return ""
+        move = self.move_of[number]
+        if move.wave > now.waves_over:
+            hosts = ", ".join(self.plan.waves[now.waves_over].hosts[:3])
+            return f"wave {now.waves_over + 1} is not over: its hosts ({hosts}) have to be open again first"
+        for before in move.after:
+            if before not in now.ended:
+                return self._after(move, self.move_of[before])
+        return self._slots(move, now)
+
+    def _after(self, move: Move, before: Move) -> str:
+        if before.vm == move.vm:
+            return f"{move.name} has to arrive on {before.target} first"
+        if before.source == move.target:
+            return f"{before.name} has to leave {move.target} first: {move.name} needs its place"
+        if before.purpose is Purpose.PARK:
+            return f"{before.name} has to be parked on {before.target} first"
+        return f"{before.name} has to arrive on {before.target} first"
+
+    def _slots(self, move: Move, now: Progress) -> str:
+        preparing = [self.move_of[n].name for n in sorted(now.preparing) if self.move_of[n].source == move.source]
+        if len(preparing) >= self.limits.preparing:
+            return f"{move.source} prepares {len(preparing)} migrations already: {', '.join(preparing)}"
+        used: dict[int, list[Move]] = {}
+        for number in sorted(now.copying):
+            for budget in self._budgets(self.move_of[number]):
+                used.setdefault(budget, []).append(self.move_of[number])
+        for budget in self._budgets(move):
+            copies = used.get(budget, [])
+            shown = ", ".join(copy.name for copy in copies[:4]) + (" and others" if len(copies) > 4 else "")
+            if len(copies) >= self.budgets.slots[budget]:
+                return f"{self.budgets.names[budget]} carries {len(copies)} copies already: {shown}"
+            if copies and sum(map(self._least, (*copies, move))) > self.budgets.room[budget]:
+                return f"{self.budgets.names[budget]} has too little left of what {move.name} needs beside {shown}"
+        return ""
+
+    def _least(self, move: Move) -> float:
+        at = self.tables.host_at
+        cap = self.paces.cap(at[move.source], at[move.target])
+        return self.paces.least(self.tables.vm_at[move.vm], cap) if move.vm in self.tables.vm_at else cap
+
+    def _budgets(self, move: Move) -> tuple[int, ...]:
+        at = self.tables.host_at
+        if move.source not in at or move.target not in at:
+            return ()
+        return self.budgets.of(at[move.source], at[move.target])

@@ -1,0 +1,178 @@
+"""A rolling operation: which hosts are closed together, and where their VMs go.
+
+Hosts that are done come first as targets, so that a VM moves about once. A wave takes hosts of each CPU generation
+in proportion: else those that the newest VMs need run out. A host that cannot be emptied is not begun.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sterna.domain.fleet.board import USUAL, Board
+from sterna.domain.fleet.emptying import Emptied, empty, leftover, rewind
+from sterna.domain.fleet.operations import Rolling
+from sterna.domain.fleet.pace import Paces
+from sterna.domain.fleet.plans import LeftOver
+from sterna.domain.fleet.reasons import immovable
+
+FAILURES = 25
+"""Hosts that could not be emptied, after which a wave is begun with those that could."""
+
+
+@dataclass
+class Chosen:
+    """A wave: its hosts, and what empties them."""
+
+    hosts: list[int]
+    found: Emptied
+
+
+@dataclass
+class Waves:
+    """What is to be done still, wave by wave."""
+
+    board: Board
+    paces: Paces
+    rolling: Rolling
+    kept: Mapping[int, int]
+    kept_wave: Mapping[str, int]
+    """Host -> its wave in an earlier plan."""
+    moving: set[int]
+    """VMs of migrations that run: hosts they touch are left for later."""
+    remaining: list[int] = field(default_factory=list)
+    left: list[LeftOver] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    on_host: dict[int, set[int]] = field(default_factory=dict)
+    """VMs that run there, as moves end."""
+
+    def begin(self) -> None:
+        """Look at all hosts before anything moves: which cannot be emptied whatever is done?"""
+        board, tables = self.board, self.board.tables
+        for v, h in enumerate(board.at):
+            self.on_host.setdefault(h, set()).add(v)
+        for name in sorted(self.rolling.hosts):
+            at = tables.host_at.get(name)
+            if at is None:
+                self.skipped[name] = f"there is no host {name}"
+            elif name in self.rolling.done:
+                board.prefer(at)
+            elif not self._blocked(at):
+                self.remaining.append(at)
+
+    def _blocked(self, h: int) -> bool:
+        board, name = self.board, self.board.tables.hosts[h].name
+        if board.tables.hosts[h].unreachable:
+            self.skipped[name] = f"{name} is unreachable: {board.tables.hosts[h].unreachable}"
+        for v in sorted(self.on_host.get(h, ())):
+            why = immovable(board, v, self.paces)
+            if why:
+                self.left.append(leftover(board, v, why))
+                self.skipped.setdefault(name, why)
+        return name in self.skipped
+
+    def next(self) -> Chosen | None:
+        """The next wave; None where no host that remains can be emptied."""
+        wave = Chosen([], Emptied())
+        tried: set[int] = set()
+        blocked: list[LeftOver] = []
+        while len(wave.hosts) < self.rolling.most_closed and len(blocked) < FAILURES:
+            touched = {h for _, h in wave.found.steps} | {self.board.at[v] for v in wave.found.residents}
+            candidates = self._candidates(wave.hosts, tried | touched)
+            if not candidates:
+                break
+            tried.update(candidates)
+            blocked += self._close(wave, candidates)
+        if not wave.hosts:
+            self._give_up(blocked)
+            return None
+        self.remaining = [h for h in self.remaining if h not in wave.hosts]
+        return wave
+
+    def _candidates(self, closed: Sequence[int], but: set[int]) -> list[int]:
+        """Hosts to close with those closed already: by an earlier plan's waves, then of the failure domains with
+        the most to do, then the cheapest to empty; in proportion to the CPU generations."""
+        tables, board = self.board.tables, self.board
+        free = [h for h in self.remaining if h not in but and h not in closed]
+
+        in_domain = Counter(tables.domain_of[h] for h in self.remaining)
+
+        def cost(h: int) -> tuple[int, int, int, int]:
+            kept = self.kept_wave.get(tables.hosts[h].name, len(self.kept_wave))
+            return kept, -in_domain[tables.domain_of[h]], tables.hosts[h].memory_bytes - board.mem[h], h
+
+        kinds: dict[tuple[str, ...], list[int]] = {}
+        for h in sorted(free, key=cost):
+            kinds.setdefault(tuple(sorted(tables.hosts[h].cpu)), []).append(h)
+        in_turn = sorted(
+            ((place + 0.5) / len(hosts), kind, h) for kind, hosts in kinds.items() for place, h in enumerate(hosts)
+        )
+        chosen: list[int] = []
+        for _, _, h in in_turn:
+            if len(closed) + len(chosen) == self.rolling.most_closed:
+                break
+            if self._independent(h, [*closed, *chosen]):
+                chosen.append(h)
+        return chosen
+
+    def _independent(self, h: int, others: Sequence[int]) -> bool:
+        """May it be closed together with the others?"""
+        tables, most = self.board.tables, self.rolling.of_one_domain
+        host = tables.hosts[h]
+        same = sum(tables.domain_of[other] == tables.domain_of[h] for other in others)
+        if most is not None and same >= most:
+            return False
+        names = {tables.hosts[other].name for other in others}
+        return not any(host.name in group and group & names for group in tables.snapshot.rules.not_down_together)
+
+    def _close(self, wave: Chosen, candidates: Sequence[int]) -> list[LeftOver]:
+        """Close them and find places for their VMs. Those that cannot be emptied are opened again; why not."""
+        board = self.board
+        was_open = {h for h in candidates if board.open[h]}
+        for h in candidates:
+            board.close(h)
+        vms = [v for h in candidates for v in self.on_host.get(h, ()) if v not in self.moving]
+        fixed = self.moving | {v for v, _ in wave.found.steps}
+        found = empty(board, vms, self.paces, fixed=fixed, kept=self.kept)
+        busy = {h for h in candidates if self.on_host.get(h, set()) & self.moving}
+        failed = busy | {board.tables.host_at[one.host] for one in found.left}
+        undone = [(v, h) for v, h in found.steps if board.at[v] in failed]
+        rewind(board, undone)
+        for h in failed & was_open:
+            board.reopen(h, USUAL)
+        wave.hosts += [h for h in candidates if h not in failed]
+        wave.found.steps += [step for step in found.steps if step not in set(undone)]
+        wave.found.residents |= found.residents
+        self._undo_needless(wave, {h for _, h in undone})
+        return found.left
+
+    def _undo_needless(self, wave: Chosen, hosts: set[int]) -> None:
+        """Residents stay that had moved on for a VM which does not come now."""
+        board = self.board
+        for v, target in list(wave.found.steps):
+            if v in wave.found.residents and board.at[v] in hosts and board.fits(v, board.at[v]):
+                rewind(board, [(v, target)])
+                wave.found.steps.remove((v, target))
+                wave.found.residents.discard(v)
+
+    def _give_up(self, blocked: list[LeftOver]) -> None:
+        """Nothing more can be emptied: say why, for each VM that fits nowhere."""
+        self.left += blocked
+        for one in blocked:
+            self.skipped.setdefault(one.host, one.reason)
+        for h in self.remaining:
+            name = self.board.tables.hosts[h].name
+            self.skipped.setdefault(name, f"{name} could not be emptied together with what was tried before it")
+
+    def end(self, wave: Chosen) -> None:
+        """The wave is over: its VMs are where they were to go, its hosts are done and open."""
+        board = self.board
+        for v, h in wave.found.steps:
+            self.on_host[board.at[v]].discard(v)
+            self.on_host.setdefault(h, set()).add(v)
+            board.arrive(v, h)
+        for h in wave.hosts:
+            if not board.tables.hosts[h].closed:
+                board.reopen(h, USUAL)
+            board.prefer(h)

@@ -1,0 +1,123 @@
+"""Bringing back and rebalancing: moves in each other's way are ordered, and parked where they form a circle."""
+
+from __future__ import annotations
+
+from sterna.domain.fleet.operations import BringBack, Rebalance, Return
+from sterna.domain.fleet.planner import plan
+from sterna.domain.fleet.plans import Plan, Purpose
+from sterna.domain.fleet.snapshot import Apart, Moving, Rules, Snapshot
+from tests.unit.domain.fleet.fleets import fleet, host, vm
+
+
+def back(snapshot: Snapshot, *origins: tuple[str, str]) -> Plan:
+    at = {one.uuid: one.host for one in snapshot.vms}
+    returns = tuple(Return(vm=name, origin=origin, put_on=at[name]) for name, origin in origins)
+    return plan(snapshot, BringBack(returns=returns))
+
+
+def shown(answer: Plan) -> list[tuple[str, str, str]]:
+    """In an order that the dependencies allow."""
+    done: set[int] = set()
+    order = []
+    while len(done) < len(answer.moves):
+        move = next(move for move in answer.moves if move.number not in done and set(move.after) <= done)
+        done.add(move.number)
+        order.append((move.name, move.target, move.purpose.value))
+    return order
+
+
+def test_a_vm_waits_for_the_one_that_has_its_place() -> None:
+    snapshot = fleet([host("a", gib=10), host("b", gib=10), host("c", gib=10)], [vm("x", "b"), vm("y", "a")])
+    answer = back(snapshot, ("x", "a"), ("y", "c"))
+    assert shown(answer) == [("y", "c", "bring back"), ("x", "a", "bring back")]
+
+
+def test_a_circle_is_broken_by_parking_the_smaller_one() -> None:
+    snapshot = fleet([host("a", gib=10), host("b", gib=10), host("c", gib=10)], [vm("x", "b"), vm("y", "a", gib=6)])
+    answer = back(snapshot, ("x", "a"), ("y", "b"))
+    assert shown(answer) == [("y", "c", "park"), ("x", "a", "bring back"), ("y", "b", "bring back")]
+    assert answer.left == ()
+
+
+def test_a_circle_without_a_place_to_park_stays_and_says_so() -> None:
+    snapshot = fleet([host("a", gib=10), host("b", gib=10)], [vm("x", "b"), vm("y", "a", gib=6)])
+    answer = back(snapshot, ("x", "a"), ("y", "b"))
+    assert answer.moves == ()
+    assert [one.reason for one in answer.left] == [
+        "y cannot go back: b is a host without enough memory",
+        "x cannot go back: a is a host without enough memory",
+    ]
+
+
+def test_a_vm_waits_until_the_one_it_must_not_meet_has_gone() -> None:
+    rules = Rules(apart=(Apart(name="pair", vms=frozenset({"x", "y"})),))
+    snapshot = fleet([host("a"), host("b"), host("c")], [vm("x", "b"), vm("y", "a")], rules=rules)
+    answer = back(snapshot, ("x", "a"), ("y", "c"))
+    assert shown(answer) == [("y", "c", "bring back"), ("x", "a", "bring back")]
+
+
+def test_a_vm_that_somebody_has_moved_since_stays() -> None:
+    snapshot = fleet([host("a"), host("b"), host("c")], [vm("x", "c"), vm("y", "b")])
+    returns = (Return(vm="x", origin="a", put_on="b"), Return(vm="y", origin="a", put_on="b"))
+    answer = plan(snapshot, BringBack(returns=returns))
+    assert [move.name for move in answer.moves] == ["y"]
+    assert [one.reason for one in answer.left] == ["x was moved from b to c since"]
+
+
+def test_a_vm_that_is_back_already_is_left_alone() -> None:
+    snapshot = fleet([host("a"), host("b")], [vm("x", "a")])
+    assert plan(snapshot, BringBack(returns=(Return(vm="x", origin="a", put_on="b"),))) == Plan()
+
+
+def test_an_origin_that_is_closed_or_gone_is_named() -> None:
+    snapshot = fleet([host("a", closed="fan"), host("b")], [vm("x", "b"), vm("y", "b")])
+    answer = back(snapshot, ("x", "a"), ("y", "z"))
+    assert [one.reason for one in answer.left] == [
+        "x cannot go back: a is a host closed",
+        "y cannot go back: there is no host z",
+    ]
+
+
+def test_a_move_into_room_that_a_running_migration_leaves_waits_for_it() -> None:
+    snapshot = fleet(
+        [host("a", gib=10), host("b", gib=10), host("c", gib=10)],
+        [vm("x", "b"), vm("y", "a")],
+        moving=(Moving(vm="y", target="c"),),
+    )
+    answer = back(snapshot, ("x", "a"))
+    by_name = {move.name: move for move in answer.moves}
+    assert by_name["y"].begun
+    assert by_name["x"].after == (by_name["y"].number,)
+
+
+# -------------------------------------------------------------- rebalance
+
+
+def uneven() -> Snapshot:
+    return fleet([host("a", gib=32), host("b", gib=32)], [vm(f"x{n}", "a", gib=7) for n in range(4)])
+
+
+def test_vms_go_from_the_fullest_host_to_the_emptiest() -> None:
+    answer = plan(uneven(), Rebalance(threshold=0.3))
+    assert [(move.target, move.purpose) for move in answer.moves] == [("b", Purpose.BALANCE)] * 2
+
+
+def test_hosts_that_differ_less_than_the_threshold_are_left_alone() -> None:
+    assert plan(uneven(), Rebalance(threshold=0.9)).moves == ()
+
+
+def test_a_move_that_evens_out_too_little_is_not_made() -> None:
+    snapshot = fleet([host("a", gib=32), host("b", gib=32)], [vm("x", "a", gib=30)])
+    assert plan(snapshot, Rebalance(threshold=0.3)).moves == ()
+
+
+def test_nothing_is_evened_out_while_something_moves() -> None:
+    snapshot = uneven().model_copy(update={"moving": (Moving(vm="x0", target="b"),)})
+    assert plan(snapshot, Rebalance(threshold=0.3)) == Plan()
+
+
+def test_vms_that_moved_a_while_ago_rest_and_busier_hosts_take_nothing() -> None:
+    resting = frozenset({"x0", "x1"})
+    moves = plan(uneven(), Rebalance(threshold=0.3, resting=resting)).moves
+    assert {move.vm for move in moves} == {"x2", "x3"}
+    assert plan(uneven(), Rebalance(threshold=0.3, load={"a": 0.2, "b": 0.9})).moves == ()
