@@ -20,13 +20,16 @@ SLOW_S = 50.0
 PERMITTED = Asked(may=frozenset({May.POSTCOPY}), bandwidth_bytes_s=SLOW)
 
 
-async def run(scenario: Callable[[SimFleet], Awaitable[None]], fleet: SimFleet | None = None) -> SimFleet:
+async def run(
+    scenario: Callable[[SimFleet], Awaitable[None]], fleet: SimFleet | None = None, *, violations: int = 0
+) -> SimFleet:
+    """`violations`: of the invariants, that the scenario itself makes."""
     fleet = fleet or SimFleet()
 
     async def inside() -> None:
         async with fleet:
             await scenario(fleet)
-            assert not fleet.world.violations
+            assert len(fleet.world.violations) == violations, fleet.world.violations
 
     await fleet.clock.run(inside())
     return fleet

@@ -8,7 +8,7 @@ from sterna.domain.errors import Conflict
 from sterna.domain.model import GuestState
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
-from sterna.sim.libvirt import life
+from sterna.sim.libvirt import life, qemu
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import PERMITTED, SLOW, in_postcopy, run, status
 
@@ -132,11 +132,13 @@ async def test_a_guest_that_loses_one_half_has_ended_on_the_destination_and_is_n
     await run(scenario)
 
 
+@pytest.mark.parametrize("hears", [False, True])
 @pytest.mark.parametrize("away", ["host1", "host2"])
 async def test_a_lost_half_that_the_destination_does_not_notice_is_given_up_by_whichever_agents_come_back(
-    away: str,
+    away: str, hears: bool
 ) -> None:
     async def scenario(fleet: SimFleet) -> None:
+        fleet.world.hosts["host2"].hears_of_lost_halves = hears
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet)
         await fleet.agents[away].kill()
@@ -150,6 +152,49 @@ async def test_a_lost_half_that_the_destination_does_not_notice_is_given_up_by_w
         assert fleet.own("host1") == empty
 
     await run(scenario)
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+async def test_an_old_copy_that_qemu_itself_sets_running_is_ended_at_once(cut_off: bool) -> None:
+    """QEMU 10.0 does that, whatever holds its block nodes, if the stream breaks when all is sent. `cut_off`: and
+    the destination cannot be asked."""
+
+    async def scenario(fleet: SimFleet) -> None:
+        empty = fleet.own("host1")
+        vm = await in_postcopy(fleet)
+        await status(fleet, Status.POST_COPY)
+        if cut_off:
+            await fleet.agents["host2"].kill()
+        job = fleet.world.hosts["host1"].domains[vm].job
+        assert job is not None
+        job.give_up()
+        assert fleet.world.running(vm) == ["host1", "host2"]
+        await fleet.clock.sleep(0.2)
+        assert "host1" not in fleet.world.running(vm)
+        await fleet.clock.sleep(30)
+        if cut_off:
+            await fleet.agents["host2"].start()
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.running(vm) == []  # the rest of its memory is gone
+        assert fleet.own("host1") == empty
+
+    await run(scenario, violations=1)
+
+
+async def test_an_old_copy_that_ran_while_its_agent_was_dead_is_ended_by_the_next_life() -> None:
+    async def scenario(fleet: SimFleet) -> None:
+        vm = await in_postcopy(fleet)
+        await status(fleet, Status.POST_COPY)
+        await fleet.agents["host1"].kill()
+        domain = fleet.world.hosts["host1"].domains[vm]
+        assert domain.job is not None
+        domain.job.give_up()
+        qemu.pause(fleet.world, fleet.world.hosts["host1"], domain, reason="postcopy", event="suspended")
+        await fleet.agents["host1"].start()  # somebody has stopped it meanwhile: it can still not be joined
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.running(vm) == []
+
+    await run(scenario, violations=1)
 
 
 async def test_nothing_is_removed_while_the_link_is_broken() -> None:

@@ -29,6 +29,9 @@ POSTCOPY = ("postcopy", BROKEN_POSTCOPY)
 A source paused so has sent its CPUs away: it must never run again."""
 
 
+_SPENT = (
+    "the guest ran on the destination; the source's QEMU has given the rest of its memory up, and runs its old copy"
+)
 _STALE = "the guest ran on the destination, and libvirt let the source's old copy run again"
 
 
@@ -56,6 +59,9 @@ class Verdict(StrEnum):
     HALF_GONE = "half-gone"
     """The same, but the QEMU that held the rest of its memory is gone, and the destination's libvirt has not
     noticed: have the QEMU there give the stream up, until its libvirt reports what has become of the guest."""
+    SPENT = "spent"
+    """The same, but the source's QEMU has given the migration up, and lets the old copy run: end it at once. It
+    sends nothing any more."""
     LOST = "lost"
     """It ran on the destination in post-copy, and the QEMU that held the rest of its memory is gone: it can never
     run on. What is left on the destination is a shell."""
@@ -71,6 +77,7 @@ PASSED = (
     Verdict.IN_POSTCOPY,
     Verdict.BROKEN,
     Verdict.HALF_GONE,
+    Verdict.SPENT,
     Verdict.LOST,
     Verdict.STALE,
 )
@@ -104,16 +111,7 @@ def locate(
     if source.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the source's hypervisor does not answer")
     if source.state is GuestState.RUNNING:
-        if source.job_active:
-            return Finding(Verdict.WAIT, "libvirt is copying")
-        if started and destination.ran and destination.state is GuestState.UNKNOWN:
-            return Finding(Verdict.STALE, _STALE)
-        if switching and destination.state is GuestState.UNKNOWN:
-            why = "the guest runs on the source after a switch-over had begun, and the destination cannot be asked"
-            return Finding(Verdict.WAIT, why)
-        if not started:
-            return Finding(Verdict.START, "the guest runs on the source, nothing is under way")
-        return Finding(Verdict.STAYED, "the guest runs on the source and no copy is under way")
+        return _runs_at_source(source, destination, started, handed_over, switching)
     if source.state is GuestState.PAUSED and source.reason in POSTCOPY:
         return _sent_in_postcopy(destination, epoch, handed_over)
     if source.job_active:
@@ -125,6 +123,24 @@ def locate(
     if not started:  # also where libvirt reports `migrated`: it was moved past Sterna
         return Finding(Verdict.ENDED_AT_SOURCE, "the guest left the source before this migration's copy began")
     return _gone_from_source(destination, epoch, handed_over or source.reason == MIGRATED)
+
+
+def _runs_at_source(
+    source: Observation, destination: Observation, started: bool, handed_over: bool, switching: bool
+) -> Finding:
+    """The destination does not run it, or cannot be asked."""
+    if source.reason in POSTCOPY and (handed_over or destination.ran):
+        return Finding(Verdict.SPENT, _SPENT)
+    if source.job_active:
+        return Finding(Verdict.WAIT, "libvirt is copying")
+    if started and destination.ran and destination.state is GuestState.UNKNOWN:
+        return Finding(Verdict.STALE, _STALE)
+    if switching and destination.state is GuestState.UNKNOWN:
+        why = "the guest runs on the source after a switch-over had begun, and the destination cannot be asked"
+        return Finding(Verdict.WAIT, why)
+    if not started:
+        return Finding(Verdict.START, "the guest runs on the source, nothing is under way")
+    return Finding(Verdict.STAYED, "the guest runs on the source and no copy is under way")
 
 
 def _runs_at_destination(source: Observation, destination: Observation, epoch: int) -> Finding:
@@ -146,6 +162,10 @@ def _runs_at_destination(source: Observation, destination: Observation, epoch: i
 def _in_postcopy(source: Observation, destination: Observation) -> Finding:
     """The destination runs the guest, as far as its memory has come."""
     if source.state is GuestState.RUNNING:
+        if source.reason in POSTCOPY:
+            return Finding(Verdict.SPENT, _SPENT)
+        if source.job_active:  # seen before the switch
+            return Finding(Verdict.WAIT, "the guest runs on the destination; libvirt is handing it over")
         return Finding(Verdict.DOUBT, "both hypervisors report that the guest runs")
     if BROKEN_POSTCOPY in (source.reason, destination.reason) and source.state is GuestState.PAUSED:
         return Finding(Verdict.BROKEN, "the guest runs on the destination, and the stream of its memory is broken")

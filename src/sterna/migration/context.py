@@ -120,6 +120,8 @@ class Context:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever something was written: a step that waits for a report looks again."""
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
+    runs_again: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the source's QEMU lets the guest run after it has left in post-copy: somebody must look at once."""
     """On the source: the guest was paused for the switch-over, in this life of the agent."""
     on_write: Callable[[Entry], None] = lambda entry: None
     brought: Brought = field(default_factory=Brought, repr=False)

@@ -235,10 +235,18 @@ class Ending(Protocol):
         Raises Conflict if it runs or carries another epoch.
         """
 
+    async def end_spent(self, uuid: str, epoch: int) -> bool:
+        """End the source's half of a guest in post-copy, after proof that the guest ran on dhost, if its QEMU has
+        given the migration up: it lets the old copy run, or says that the migration has failed. False where there
+        is none.
+
+        Raises Conflict where its QEMU may still send, or it carries another epoch."""
+
     async def end_lost(self, uuid: str, epoch: int) -> bool:
         """End what is left of a guest in post-copy whose other half is permanently gone. False where there is none.
 
-        Raises Conflict if it is not in broken post-copy, or carries another epoch."""
+        libvirt may not have noticed: then its QEMU must show that it waits for memory. Raises Conflict if it does
+        not, or carries another epoch."""
 
 
 class Release(Protocol):

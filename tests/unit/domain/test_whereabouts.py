@@ -26,8 +26,18 @@ def see(
 
 PC, PF = see(P, job=True, reason="postcopy"), see(P, job=True, reason="postcopy-failed")
 
+OLD = see(R, job=True, reason="postcopy")
+"""The source's QEMU has set its old copy running in post-copy."""
+
 TABLE = [
     # source, destination, started -> verdict
+    (OLD, see(R, reason="postcopy"), True, Verdict.SPENT),
+    (OLD, see(R, job=True, reason="postcopy-failed"), True, Verdict.SPENT),
+    (OLD, see(U, ran=True), True, Verdict.SPENT),
+    (OLD, see(S, ran=True), True, Verdict.SPENT),
+    (OLD, see(A), True, Verdict.WAIT),
+    (see(R, reason="postcopy"), see(R, job=True, reason="postcopy-failed"), True, Verdict.SPENT),
+    (see(R, job=True), see(R, job=True, reason="postcopy"), True, Verdict.WAIT),
     (see(R), see(A), False, Verdict.START),
     (see(R), see(A), True, Verdict.STAYED),
     (see(R), see(P), True, Verdict.STAYED),

@@ -7,13 +7,14 @@ for.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import libvirt
 
 from sterna.adapters.libvirt.observe import epoch_of, find, job_of, observe_domain
 from sterna.adapters.libvirt.qemu import interlock, recovery
-from sterna.adapters.libvirt.qemu.monitor import ask
+from sterna.adapters.libvirt.qemu.monitor import Refused, ask
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.session.host import LibvirtHost
 from sterna.adapters.libvirt.xml.describe import describe
@@ -173,15 +174,38 @@ class LibvirtCustodian(LibvirtHost):
             raise Conflict(f"the guest is {seen.state} ({seen.reason}): not in post-copy")
         return await recovery.listen_again(uuid, address)
 
-    async def end_lost(self, uuid: str, epoch: int) -> bool:
-        """End what is left of a guest whose other half is gone. False where there is none. Raises Conflict."""
+    async def end_spent(self, uuid: str, epoch: int) -> bool:
+        """End the source's half where its QEMU has given a post-copy up. False where there is none.
+
+        Raises Conflict.
+        """
 
         def end(conn: Connect) -> bool:
             domain, seen = self._look(conn, uuid)
             if seen.state in GONE:
                 return False
             _same_epoch(seen, epoch)
-            if seen.reason != BROKEN_POSTCOPY:
+            runs = seen.state is GuestState.RUNNING and seen.reason in POSTCOPY
+            if not runs and not recovery.given_up(domain):
+                raise Conflict(f"the guest is {seen.state} ({seen.reason}): its QEMU may still send")
+            with contextlib.suppress(Refused):  # its vCPUs stop at once: the end of a QEMU takes longer
+                ask(domain, "stop")
+            return _destroy(domain)
+
+        return await self._ask_of(uuid, end)
+
+    async def end_lost(self, uuid: str, epoch: int) -> bool:
+        """End what is left of a guest whose other half is gone. False where there is none. Raises Conflict."""
+        _, seen = await self._ask_of(uuid, lambda conn: self._look(conn, uuid))
+        unnoticed = seen.reason != BROKEN_POSTCOPY and (seen.reason in POSTCOPY or seen.job_active)
+        waits = unnoticed and await recovery.waits(uuid)
+
+        def end(conn: Connect) -> bool:
+            domain, seen = self._look(conn, uuid)
+            if seen.state in GONE:
+                return False
+            _same_epoch(seen, epoch)
+            if seen.reason != BROKEN_POSTCOPY and not waits:
                 raise Conflict(f"the guest is {seen.state} ({seen.reason}): not lost in post-copy")
             return _destroy(domain)
 

@@ -20,7 +20,7 @@ async def find_guest(ctx: Context) -> Finding:
     finding = fenced.judge(ctx, here, there) or locate(
         here, there, epoch=epoch, started=started, handed_over=ctx.handed_over, switching=ctx.switching
     )
-    if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.HALF_GONE, Verdict.LOST):
+    if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.HALF_GONE, Verdict.SPENT, Verdict.LOST):
         ctx.note_once(RunsThere())
     sent_away = here.state is GuestState.PAUSED and here.reason in POSTCOPY
     arrived = finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION)
@@ -32,6 +32,9 @@ async def find_guest(ctx: Context) -> Finding:
     if finding.verdict is Verdict.STALE:
         ctx.note_once(HeldOldCopy(why=finding.why))  # first: a restarted agent must know whose pause it is
         await ctx.host.hypervisor.hold(ctx.vm_uuid, epoch)
+        return Finding(Verdict.WAIT, finding.why)
+    if finding.verdict is Verdict.SPENT:
+        await ctx.host.hypervisor.end_spent(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, finding.why)
     if finding.verdict is Verdict.LOST:
         await ctx.ask(EndLost(vm=ctx.vm_uuid))

@@ -7,17 +7,18 @@ of the destination's addresses, for as long as it takes. Nothing here ever ends 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from sterna.domain import untrusted
-from sterna.domain.calls import ListenAgain, OpenRecovery
+from sterna.domain.calls import EndLost, ListenAgain, OpenRecovery
 from sterna.domain.entries.base import Failure
 from sterna.domain.entries.notes import JoiningAgain, NotJoined, PostcopyAsked, RunsThere, Saw
 from sterna.domain.entries.source import DestinationAnswer
 from sterna.domain.errors import SternaError
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict
-from sterna.kit.waiting import Backoff
+from sterna.kit.waiting import Backoff, paused
 from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
 
@@ -45,7 +46,8 @@ async def attend(ctx: Context, find: Find) -> None:
         with turns.turn():
             if not await _goes_on(ctx, find, joining):
                 return
-        await ctx.clock.sleep(LOOK_S)
+        await paused(ctx.clock, LOOK_S, ctx.runs_again)
+        ctx.runs_again.clear()
 
 
 async def _goes_on(ctx: Context, find: Find, joining: _Joining) -> bool:
@@ -67,11 +69,13 @@ async def give_up(ctx: Context, why: str) -> None:
     """The source's QEMU is gone, and the destination's libvirt does not notice: its QEMU is made to say so.
 
     Taking up a stream that will not be joined again gives up the one it has. Where all of the memory has come, QEMU
-    refuses, and nothing changes. Repeating is harmless. Raises SternaError where the destination could not do it.
+    refuses, and nothing changes. Where it waits for more, what is left of the guest is ended, whether libvirt has
+    noticed by now or not. Repeating is harmless. Raises SternaError where the destination could not do it.
     """
+    ctx.set_status(Status.RECOVERING, why)
     address = ctx.history.get(DestinationAnswer).address
     await ctx.ask(ListenAgain(vm=ctx.vm_uuid, address=address))
-    ctx.set_status(Status.RECOVERING, why)
+    await ctx.ask(EndLost(vm=ctx.vm_uuid))
 
 
 async def _until_begun(ctx: Context) -> None:
@@ -134,6 +138,8 @@ class _Joining:
             self._note_try(JoiningAgain(address=address, tries=self._tries, uri=uri))
         except SternaError as error:
             self._note_try(NotJoined(address=address, tries=self._tries, error=Failure.of(error)))
+            with contextlib.suppress(SternaError):  # its QEMU may still send
+                await ctx.host.hypervisor.end_spent(ctx.vm_uuid, ctx.migration.epoch)
         self._seen_ms = ctx.clock.monotonic_ms()
         self._next_ms = self._seen_ms + self._backoff.seconds * 1000
         self._backoff.grow()

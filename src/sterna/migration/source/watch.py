@@ -93,6 +93,9 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
                     ctx
                 )  # the network is notified before the journal is written: an fsync prolongs the blackout
                 await asyncio.sleep(0)  # `switch_network` asks
+            if event.kind == "resumed" and postcopy.begun(ctx):
+                ctx.runs_again.set()
+                await asyncio.sleep(0)  # `postcopy.attend` looks
             ctx.note(Saw(detail=event.detail), event.kind)
 
 

@@ -106,13 +106,24 @@ class SimCustodian(SimPart):
         ask(job.listen)
         return f"tcp:{address}:49152"
 
+    async def end_spent(self, uuid: str, epoch: int) -> bool:
+        """End the source's half where its QEMU has given a post-copy up. Raises Conflict."""
+        domain = (await self._called()).domains.get(uuid)
+        if domain is None or not domain.active:
+            return False
+        self._check_epoch(domain, epoch)
+        if domain.job is None or not domain.job.given_up:
+            raise Conflict(f"the guest is {domain.state} ({domain.reason}): its QEMU may still send")
+        self._destroy(domain)
+        return True
+
     async def end_lost(self, uuid: str, epoch: int) -> bool:
         """End what is left of a guest whose other half is gone. Raises Conflict."""
         domain = (await self._called()).domains.get(uuid)
         if domain is None or not domain.active:
             return False
         self._check_epoch(domain, epoch)
-        if domain.reason != BROKEN_POSTCOPY:
+        if domain.reason != BROKEN_POSTCOPY and (domain.job is None or not domain.job.waits_for_nobody):
             raise Conflict(f"the guest is {domain.state} ({domain.reason}): not lost in post-copy")
         self._destroy(domain)
         return True

@@ -41,6 +41,7 @@ class Postcopying(ABC):
         self._joined = asyncio.Event()
         self._listening = False
         self._orphaned = False
+        self.given_up = self.waits_for_nobody = False
 
     @abstractmethod
     def _whole(self) -> Job:
@@ -90,14 +91,26 @@ class Postcopying(ABC):
         if self.phase is not Phase.POSTCOPY:
             raise qemu.LibvirtSays("QEMU refused: not in post-copy")
         if self._orphaned:
-            self._orphan_noticed()
+            self.waits_for_nobody = True
+            if self.destination.hears_of_lost_halves:
+                self._orphan_noticed()
             return
         self._break()
         self._listening = True
 
+    def give_up(self) -> None:
+        """The stream breaks once all is sent, and not yet acknowledged: for the source's QEMU its migration has
+        failed, and it lets its guest run again, whatever holds it. Seen with QEMU 10.0."""
+        if self.phase is not Phase.POSTCOPY or self.given_up:
+            return
+        self.given_up = True
+        self._break()
+        source = self.source.domains[self.uuid]
+        qemu.run(self.world, self.source, source, reason="postcopy", event="resumed", detail="unpaused")
+
     def join(self) -> None:
         """The source's QEMU connects again; where it cannot, nothing changes. Raises LibvirtSays."""
-        if self.phase is not Phase.POSTCOPY:
+        if self.phase is not Phase.POSTCOPY or self.given_up:
             raise qemu.LibvirtSays("QEMU refused: not in post-copy")
         self._break()
         if not self._listening or not self.world.joined(self.source.name, self.destination.name, "stream"):

@@ -48,6 +48,8 @@ class SimHost:
         """What else it can do for a copy; `userfaultfd` stands over it."""
         self.authority = "the operators"
         """Who has signed its certificates."""
+        self.hears_of_lost_halves = True
+        """Does its libvirt hear that QEMU has given up a stream whose other half is gone? Not always: seen."""
         self.untranslatable: set[str] = set()
         """What its libvirt refuses in a definition."""
         self.secrets: dict[str, SimSecret] = {}

@@ -105,6 +105,14 @@ class Job(Protocol):
     def sender(self) -> str:
         """The host that sends it."""
 
+    @property
+    def given_up(self) -> bool:
+        """Has the source's QEMU given a post-copy up?"""
+
+    @property
+    def waits_for_nobody(self) -> bool:
+        """Has the destination's QEMU shown that it waits for memory which nobody sends any more?"""
+
     def sample(self) -> JobSample:
         """Its statistics."""
 
@@ -125,6 +133,9 @@ class Job(Protocol):
 
     def join(self) -> None:
         """The source's half joins it. Raises LibvirtSays."""
+
+    def give_up(self) -> None:
+        """The source's half gives a post-copy up, and its QEMU lets the old copy run."""
 
     def link_changed(self) -> None:
         """A path between two hosts was cut."""

@@ -19,6 +19,7 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 from sterna.adapters.libvirt.qemu.conf import QEMU_CONF
@@ -36,6 +37,9 @@ from sterna.kit.names import Numeric, family_of, resolved
 _PAUSED = "postcopy-paused"
 _ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
 """QEMU's names for a migration that is, or is about to be, joined."""
+_NOBODY = "127.0.0.1"
+"""Where a QEMU listens that shall only say whether it can."""
+_GIVEN_UP = ("failed", "cancelled")
 _SETTLE_S = 5.0
 _LOOK_S = 0.05
 _SETTING = "`address` or `more_addresses` of [migration]"
@@ -112,6 +116,15 @@ async def listen_again(uuid: str, address: str) -> str:
     return uri
 
 
+async def waits(uuid: str) -> bool:
+    """Does the guest's QEMU wait for memory? Only then it takes an order to listen anew, which changes nothing.
+
+    False where nobody holds its second monitor.
+    """
+    _, port = _free_port([ip_address(_NOBODY)])
+    return await _ask_keeper(uuid, "migrate-recover", uri=f"tcp:{_NOBODY}:{port}") == ""
+
+
 async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | None:
     """QEMU's error, '' if there was none; None where no process holds the monitor."""
     try:
@@ -176,6 +189,16 @@ def send_again(conn: Connect, uuid: str, uri: str) -> None:
             ask(domain, "migrate-pause")
         time.sleep(_LOOK_S)  # in this connection's own thread
     ask(domain, "migrate", uri=uri, resume=True)
+
+
+def given_up(domain: object) -> bool:
+    """Has the source's QEMU ended its migration without success? It cannot be taken up again. Raises libvirtError.
+
+    QEMU 10.0 does so where a stream breaks once all of the memory is sent, and not yet acknowledged.
+    """
+    with contextlib.suppress(Refused):
+        return ask(domain, "query-migrate").get("status") in _GIVEN_UP
+    return False
 
 
 def qemu_runs_as_root(capabilities: Element) -> bool:
