@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 
 from sterna.api.compute import migration_view
 from sterna.api.compute.call import Asking, Call, rule
-from sterna.api.compute.reading import at, check_query, instant, page
+from sterna.api.compute.reading import at, check_query, instant, limit_of, next_page
 from sterna.domain.compute.policies import Rule
 from sterna.domain.compute.statuses import statuses_called
+from sterna.domain.errors import NotFound
 from sterna.domain.options import Requester
 from sterna.ports.fleet import MigrationRecord, Page
 
@@ -56,44 +57,56 @@ async def list_migrations(call: Asking, request: Request) -> dict[str, Any]:
         check_query(query, {name for name in _KNOWN if call.has(_WITH_VERSION.get(name, 1))})
     if query.get("project_id") != call.known_user.project_id or not call.has(80):
         call.require(Rule.MIGRATIONS_OF_ALL)
-    found = await _found(call, query)
+    limit = limit_of(query) if call.has(59) else MOST_READ
+    found = await _found(call, query, limit + 1)
     links = None
-    if call.has(59):
-        found, links = page(call, request, found, "os-migrations", [record.id for record in found])
-    else:
+    if not call.has(59):
         found.reverse()
+    elif len(found) > limit or ("limit" in query and found and len(found) == limit):
+        found = found[:limit]
+        links = [next_page(call, query, "os-migrations", limit, found[-1].id)] if found else None
     hosts = {host.name: host for host in await call.controller.registry.hosts()}
     shown = call.may(Rule.MIGRATION_HOSTS)
     views = [migration_view.listed(call, record, hosts, show_hosts=shown) for record in found]
     return {"migrations": views} | ({} if links is None else {"migrations_links": links})
 
 
-async def _found(call: Call, query: QueryParams) -> list[MigrationRecord]:
-    """Newest first, without rehearsals: nothing moves in those."""
+async def _found(call: Call, query: QueryParams, most: int) -> list[MigrationRecord]:
+    """Newest first, without rehearsals: nothing moves in those. No more are read than are wanted."""
     statuses = statuses_called(query["status"]) if "status" in query else ()
     since, before = instant(query, "changes-since"), instant(query, "changes-before")
     if since is not None and before is not None and before < since:
         raise HTTPException(400, "changes-since is later than changes-before")
     if "status" in query and not statuses:
         return []
-    wanted = Page(vm=query.get("instance_uuid"), statuses=statuses, limit=READ_AT_ONCE)
-    found = [record for record in await _read(call, wanted) if not record.migration.options.rehearse]
-    for name, passes in _FILTERS.items():
-        if name in query:
-            found = [record for record in found if passes(record, query[name])]
-    return [
-        record
-        for record in found
-        if (since is None or at(record.updated_at) >= since) and (before is None or at(record.updated_at) <= before)
-    ]
 
+    def passes(record: MigrationRecord) -> bool:
+        return (
+            not record.migration.options.rehearse
+            and all(passes(record, query[name]) for name, passes in _FILTERS.items() if name in query)
+            and (since is None or at(record.updated_at) >= since)
+            and (before is None or at(record.updated_at) <= before)
+        )
 
-async def _read(call: Call, wanted: Page) -> list[MigrationRecord]:
+    page = Page(
+        vm=query.get("instance_uuid"), statuses=statuses, limit=READ_AT_ONCE, before=await _behind(call, query)
+    )
     found: list[MigrationRecord] = []
-    while len(found) < MOST_READ:
-        read = await call.controller.fleet.migrations(wanted)
-        found += read
-        if len(read) < wanted.limit:
+    for _ in range(MOST_READ // READ_AT_ONCE):
+        read = await call.controller.fleet.migrations(page)
+        found += filter(passes, read)
+        if len(read) < page.limit or len(found) >= most:
             break
-        wanted = wanted.model_copy(update={"before": read[-1].number})
-    return found
+        page = page.model_copy(update={"before": read[-1].number})
+    return found[:most]
+
+
+async def _behind(call: Call, query: QueryParams) -> int | None:
+    """The number of the migration that `marker` names; None without one. Raises HTTPException."""
+    marker = query.get("marker")
+    if marker is None or not call.has(59):
+        return None
+    try:
+        return (await call.controller.fleet.migration(marker.lower())).number
+    except NotFound:
+        raise HTTPException(400, f"the marker {marker[:64]} is not a migration") from None

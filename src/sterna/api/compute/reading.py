@@ -115,9 +115,14 @@ def page(call: Call, request: Request, found: Sequence[T], path: str, ids: Seque
     asked = "limit" in query or len(found) > begin + limit
     if not listed or not asked or len(listed) < limit:
         return listed, None
+    return listed, [next_page(call, query, path, limit, ids[begin + len(listed) - 1])]
+
+
+def next_page(call: Call, query: QueryParams, path: str, limit: int, last: str) -> dict[str, str]:
+    """The link to what comes behind `last`, with everything else that was asked for."""
     rest = [(key, value) for key, value in query.multi_items() if key not in ("marker", "limit")]
-    rest += [("limit", str(limit)), ("marker", ids[begin + len(listed) - 1])]
-    return listed, [{"rel": "next", "href": f"{call.base}/v2.1/{path}?{urlencode(rest)}"}]
+    rest += [("limit", str(limit)), ("marker", last)]
+    return {"rel": "next", "href": f"{call.base}/v2.1/{path}?{urlencode(rest)}"}
 
 
 def moment(iso: str) -> str | None:

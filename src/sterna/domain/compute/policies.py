@@ -1,7 +1,8 @@
 """Who may do what through the Compute API: the defaults of Nova's policies, by Keystone's roles.
 
 `admin` in whatever project may everything. `manager` and `reader` count in the project of the token, and for
-servers of that project alone. A server whose project is not known is an administrator's.
+servers of that project alone. A role in a domain, or in the whole system, does not count here, as in Nova. A server
+whose project is not known is an administrator's.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class CloudUser(Value):
     @property
     def admin(self) -> bool:
         """May everything."""
-        return "admin" in self.roles
+        return "admin" in self.roles and bool(self.project_id)
 
     @property
     def actor(self) -> Actor:
@@ -144,7 +145,7 @@ def may(user: CloudUser, rule: Rule) -> bool:
     needed = NEEDS[rule]
     if needed in (Needs.NOBODY, Needs.ANYBODY) or user.admin:
         return True
-    return bool(user.roles & _ABOVE[needed]) and (needed is Needs.SERVICE or bool(user.project_id))
+    return bool(user.roles & _ABOVE[needed]) and bool(user.project_id)
 
 
 def may_in(user: CloudUser, rule: Rule, project_id: str) -> bool:

@@ -39,6 +39,7 @@ ROLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "service": (THEIRS, ("service",)),
     "stranger": (THEIRS, ("manager",)),
     "unscoped": ("", ()),
+    "of-a-domain": ("", ("admin", "manager", "service")),
 }
 """By token: the project, and the roles in it."""
 

@@ -11,7 +11,7 @@ from .cloud import DB1, FLAVOR, LOST1, OFF1, VOLUME, WEB1, Cloud, fault_of
 MOVE = {"os-migrateLive": {"host": None, "block_migration": "auto"}}
 MOVE_TO_B = {"os-migrateLive": {"host": "b", "block_migration": "auto"}}
 EVENTS = {"events": [{"name": "network-vif-plugged", "server_uuid": WEB1, "tag": "p-1"}]}
-EVERYBODY = ("admin", "manager", "member", "reader", "nobody", "service", "unscoped")
+EVERYBODY = ("admin", "manager", "member", "reader", "nobody", "service", "unscoped", "of-a-domain")
 READERS, MANAGERS, ADMINS = ("admin", "manager", "member", "reader"), ("admin", "manager"), ("admin",)
 Case = tuple[str, str, Any, tuple[str, ...]]
 CASES: dict[str, Case] = {
