@@ -168,6 +168,8 @@ class AuditOut(BaseModel):
     silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
     complete: bool = Field(description="Every host that was meant answered. If not, `clean` is not proven.")
     hosts_asked: int = Field(description="How many hosts answered: with none, `clean` proves nothing.")
+    nova_hosts: list[str] = Field(description="Hosts that the Nova of `[nova]` manages as well.")
+    nova_reason: str | None = Field(description="Why that is not known; null where it is, or there is no Nova.")
 
     @classmethod
     def of(cls, findings: Findings) -> AuditOut:
@@ -179,6 +181,8 @@ class AuditOut(BaseModel):
             silent_reasons=findings.why,
             complete=findings.complete,
             hosts_asked=findings.asked,
+            nova_hosts=list(findings.nova_hosts),
+            nova_reason=findings.nova_why or None,
         )
 
 

@@ -224,6 +224,17 @@ def audit(answer: Json) -> list[str]:
             lines.append(f"    {may}: {safe(f['repair'])}")
     if answer["clean"]:
         lines.append(_clean(answer))
+    return [*lines, *_nova(answer)]
+
+
+def _nova(answer: Json) -> list[str]:
+    """Which hosts a Nova manages as well."""
+    lines = [
+        f"[yellow]{safe(host)}[/]: a Nova manages this host as well; Sterna refuses to move the VMs of that Nova"
+        for host in answer.get("nova_hosts", ())
+    ]
+    if why := answer.get("nova_reason"):
+        lines.append(f"which hosts a Nova manages is not known: {safe(why)}")
     return lines
 
 

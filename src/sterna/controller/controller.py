@@ -66,7 +66,7 @@ class Controller:
         self._switch = SwitchToPostcopy(fleet, calls)
         self._force = ForceComplete(fleet, calls)
         self._calls, self._stopping = calls, asyncio.Event()
-        self.audits = AuditFleet(self.registry, calls, dead_letters or DeadLetters(clock))
+        self.audits = AuditFleet(self.registry, calls, dead_letters or DeadLetters(clock), nova)
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
         self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)

@@ -59,3 +59,6 @@ class NovaReads(Protocol):
 
     async def host_of(self, server: str) -> str | None:
         """The host that it believes the server to be on; None where it does not know the server."""
+
+    async def hosts(self) -> list[str]:
+        """The hosts it manages, as it calls them."""

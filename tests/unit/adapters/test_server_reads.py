@@ -106,10 +106,13 @@ async def test_a_nova_says_where_it_has_a_server() -> None:
             return Answer(body={"server": {"OS-EXT-SRV-ATTR:host": "compute7"}})
         if asked.path == f"/compute/v2.1/servers/{DB1}":
             return Answer(body={"server": {"OS-EXT-SRV-ATTR:host": None}})  # shelved
+        if asked.path == "/compute/v2.1/os-services?binary=nova-compute":
+            return Answer(body={"services": [{"host": "compute7"}, {"host": "compute8"}]})
         return None
 
     with serving(nova) as (cloud, scripted):
         reads = OtherNova(cloud, "RegionOne", "internal")
+        assert await reads.hosts() == ["compute7", "compute8"]
         assert await reads.host_of(WEB1) == "compute7"
         assert await reads.host_of(DB1) == "none"
         assert await reads.host_of(VOLUME) is None

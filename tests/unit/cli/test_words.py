@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sterna.cli import words
 from sterna.cli.plan import _downtime, _rehearsal
 from sterna.cli.words import UNKNOWN, _standstill, _stream
 from sterna.domain.downtime import Downtime
@@ -52,3 +53,12 @@ def test_a_downtime_that_scatters_is_told_as_a_range() -> None:
     assert _downtime({"downtime_ms": 500.0, "downtime_most_ms": None}) == "500 ms"  # nobody knows
     assert _downtime({"downtime_ms": 64.0}) == "64.0 ms"  # a controller of before
     assert _downtime({"downtime_ms": None, "downtime_most_ms": None}) == UNKNOWN
+
+
+def test_an_audit_says_which_hosts_a_nova_manages_and_that_it_is_not_known() -> None:
+    nothing = {"leftovers": [], "silent_hosts": [], "clean": True}
+    lines = words.audit(nothing | {"nova_hosts": ["host1"], "nova_reason": None})
+    assert lines[0] == "no leftovers" and "host1[/]: a Nova manages this host as well" in lines[1]
+    lines = words.audit(nothing | {"nova_hosts": [], "nova_reason": "Nova does not answer"})
+    assert lines[1] == "which hosts a Nova manages is not known: Nova does not answer"
+    assert words.audit(nothing) == ["no leftovers"]

@@ -28,6 +28,11 @@ class FakeNova:
             raise self.fault
         return self.owned.get(server)
 
+    async def hosts(self) -> list[str]:
+        if self.fault is not None:
+            raise self.fault
+        return ["b", "compute7"]
+
 
 @pytest.fixture
 def nova() -> FakeNova:
@@ -93,3 +98,16 @@ async def test_what_nova_has_not_made_is_not_asked_about(
     world.a.vms[uuid(1)] = world.a.vms[uuid(1)].model_copy(update={"nova": None})
     await controller.migrate(request())
     assert nova.asked == 0
+
+
+async def test_an_audit_says_which_hosts_a_nova_manages(
+    world: World, controller: Controller, nova: FakeNova
+) -> None:
+    found = await controller.audits.audit()
+    assert (found.nova_hosts, found.nova_why) == (("b",), "")
+    assert (await controller.audits.audit("a")).nova_hosts == ()
+    nova.fault = Unreachable("Nova does not answer")
+    found = await controller.audits.audit()
+    assert (found.nova_hosts, found.nova_why) == ((), "Nova does not answer")
+    without = await world.controller.audits.audit()
+    assert (without.nova_hosts, without.nova_why) == ((), "")

@@ -106,6 +106,16 @@ class OtherNova:
         except NotFound:
             return None
 
+    async def hosts(self) -> list[str]:
+        """See ports.cloud.NovaReads.hosts."""
+
+        def read(cloud: Connection) -> list[str]:
+            path = "/os-services?binary=nova-compute"
+            answer = _answer(cloud.session.get(path, endpoint_filter=self._where, raise_exc=False))
+            return [service["host"] for service in answer["services"]]
+
+        return await _read(self._cloud, "Nova", "list its hosts", read)
+
 
 def _answer(response: requests.Response) -> dict[str, Any]:
     """Raises openstacksdk's own error for anything but success."""

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 import structlog
 
 from sterna.controller.calls import AgentCalls, reading
-from sterna.controller.records.registry import Registry
+from sterna.controller.records.registry import Host, Registry
 from sterna.domain.audit import ANSWER_S, AUDIT_S, REPAIR_S, Leftover, Safety, bad_message, runs_twice
 from sterna.domain.errors import SternaError
 from sterna.domain.hosts import VmSummary
 from sterna.domain.model import GuestState, Observation, Value
 from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.kit.tasks import all_of
+from sterna.ports.cloud import NovaReads
 from sterna.rpc.dead_letters import DeadLetters
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,10 @@ class Findings(Value):
     """Every host that was meant answered, and that was at least one."""
     asked: int = 0
     """How many answered."""
+    nova_hosts: tuple[str, ...] = ()
+    """Those that a Nova manages as well (`[nova]`)."""
+    nova_why: str = ""
+    """Why that is not known; '' where it is, or there is no Nova."""
 
     @property
     def clean(self) -> bool:
@@ -50,8 +55,10 @@ class Findings(Value):
 class AuditFleet:
     """One controller's audits."""
 
-    def __init__(self, registry: Registry, calls: AgentCalls, dead_letters: DeadLetters) -> None:
-        self._registry, self._calls, self._dead_letters = registry, calls, dead_letters
+    def __init__(
+        self, registry: Registry, calls: AgentCalls, dead_letters: DeadLetters, nova: NovaReads | None = None
+    ) -> None:
+        self._registry, self._calls, self._dead_letters, self._nova = registry, calls, dead_letters, nova
 
     async def audit(self, host: str | None = None, *, repair: bool = False) -> Findings:
         """Look at one host, or at all at once. They are repaired one after the other. Raises NotFound."""
@@ -75,13 +82,26 @@ class AuditFleet:
                 found += answer
         found += self._not_handled(repair=repair) if host is None else []
         answered = [name for name in meant if name not in silent]
+        managed, why = await self._managed([h for h in everyone if h.name in meant])
         return Findings(
+            nova_hosts=managed,
+            nova_why=why,
             leftovers=tuple(found),
             silent=tuple(sorted(silent)),
             why=silent,
             complete=bool(meant) and answered == meant,
             asked=len(answered),
         )
+
+    async def _managed(self, hosts: Iterable[Host]) -> tuple[tuple[str, ...], str]:
+        """Which of these a Nova manages as well; why that is not known."""
+        if self._nova is None:
+            return (), ""
+        try:
+            theirs = set(await self._nova.hosts())
+        except SternaError as error:
+            return (), error.message
+        return tuple(h.name for h in hosts if theirs & {h.name, h.facts.network_host}), ""
 
     async def _ask(self, name: str, up: list[str], down: Iterable[str], *, repair: bool) -> list[Leftover] | str:
         """What that host found; why it could not be asked."""

@@ -90,6 +90,10 @@ class FakeCloud:
         self._ask(f"server {server}")
         return self.owned.get(server)
 
+    async def hosts(self) -> list[str]:
+        self._ask("hosts")
+        return sorted(self.owned.values())
+
     def _ask(self, what: str) -> None:
         self.asked.append(what)
         if self.fault is not None:
