@@ -57,9 +57,9 @@ soak: setup
 		$(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
 
 # Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. All experiments take long;
-# EXPERIMENT names one (docs/lab-notebook/benchmarks.md).
+# EXPERIMENT names one (docs/lab-notebook/benchmarks.md); TLS=1 encrypts everything, of both.
 bench: setup
-	$(BIN)/python -m bench $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m bench $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(TLS),--tls)
 
 # The network blackout of ports that real Open vSwitch agents wire, against Nova's order and other ways to hand them over;
 # and with agents that come late (both plugs).

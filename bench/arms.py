@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sterna.cli.client import Client
+from sterna.cli.finding import Way
 from sterna.lab.errors import LabError
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
@@ -167,7 +168,7 @@ class Virsh(Arm):
         here, to = self.lab.hosts[self.here], self.lab.hosts[there]
         here.virsh("migrate-setmaxdowntime", guest.name, str(MAX_DOWNTIME_MS))
         flags = ("--live", "--p2p", "--persistent", "--undefinesource")
-        stream = ("--migrateuri", f"tcp://{to.address}")
+        stream = ("--migrateuri", f"tcp://{to.address}", *(() if to.insecure else ("--tls",)))
         here.virsh("migrate", *flags, guest.name, to.peer_uri, *stream, timeout=longest_s)
 
 
@@ -178,7 +179,7 @@ class Sterna(Arm):
 
     def __init__(self, lab: Lab, load: Load) -> None:
         super().__init__(lab, load)
-        self.api = Client(lab.controller_url or "", token=lab.controller_token)
+        self.api = Client.of(Way(lab.controller_url or "", lab.controller_token, lab.controller_ca or None))
 
     def move(self, there: str) -> None:
         """Ask, and listen until each has ended: as `sterna migrate` does."""

@@ -24,7 +24,7 @@ class Fleet:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30, headers=lab.api_headers)
+        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30, **lab.api_access)
 
     def eventually(self, holds: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait for something that no event tells of."""
@@ -90,7 +90,7 @@ class Fleet:
     def restart_controller(self) -> None:
         """Start the controller again, at a new address, and wait for it."""
         url = self.lab.start_controller()
-        self.api = httpx2.Client(base_url=url, timeout=30, headers=self.lab.api_headers)
+        self.api = httpx2.Client(base_url=url, timeout=30, **self.lab.api_access)
         self.lab.wait_ready()
 
     def taps(self, host: str, guest: Guest) -> list[dict[str, Any]]:

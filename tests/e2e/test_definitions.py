@@ -119,7 +119,7 @@ def moves(fleet: Fleet, case: Case, to: str) -> None:
 def virsh_moves(fleet: Fleet, case: Case) -> bool:
     """Does libvirt take it from host1 to host2 by itself? Then it is brought back by Sterna."""
     there = fleet.lab.hosts["host2"]
-    uris = (f"qemu+tcp://{there.address}/system", f"tcp://{there.address}")
+    uris = (there.peer_uri, f"tcp://{there.address}")
     command = ["virsh", "-q", "migrate", "--live", "--p2p", "--persistent", "--undefinesource", case.name, *uris]
     done = fleet.lab.hosts["host1"].run(command, check=False, timeout=60)
     if done.returncode:

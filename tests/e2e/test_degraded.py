@@ -32,6 +32,7 @@ def sterna(fleet: Fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
     """As a user types it, into a pipe."""
     command = [sys.executable, "-m", "sterna", *arguments]
     env = os.environ | {"STERNA_API": fleet.lab.controller_url or "", "STERNA_TOKEN": fleet.lab.controller_token}
+    env |= {"STERNA_CA_FILE": fleet.lab.controller_ca}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -104,8 +104,8 @@ def test_a_vm_in_another_migration_and_the_same_id_again(fleet: Fleet, guest: Gu
 def test_a_thousand_requests_at_once_make_one_migration(fleet: Fleet, guest: Guest) -> None:
     async def crowd() -> list[httpx2.Response]:
         limits = httpx2.Limits(max_connections=CROWD)
-        base, headers = str(fleet.api.base_url), fleet.lab.api_headers
-        async with httpx2.AsyncClient(base_url=base, timeout=120, limits=limits, headers=headers) as http:
+        base, access = str(fleet.api.base_url), fleet.lab.api_access
+        async with httpx2.AsyncClient(base_url=base, timeout=120, limits=limits, **access) as http:
             bodies = [
                 {"vm": guest.name, "destination": "host2", "bandwidth_bytes_s": 8 << 20, "id": str(uuid.uuid4())}
                 for _ in range(CROWD)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sterna.lab.credentials import write_credentials
+from sterna.lab.credentials import link_certificates
+from sterna.lab.enrolment import enrolled
 from tests.e2e.conftest import Fleet
 
 pytestmark = pytest.mark.lab
@@ -54,6 +55,18 @@ def test_a_rehearsal_leaves_both_hosts_as_they_were_and_the_real_one_goes_over_t
     fleet.remove(guest)
 
 
+def test_nothing_travels_unencrypted_because_a_user_asks_for_it(fleet: Fleet) -> None:
+    guest = fleet.lab.create_vm("private", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared", "local"))
+    body = {"vm": "private", "destination": "host2", "transport": "tcp"}
+    blockers = fleet.api.post("/v1/plans", json=body, timeout=60).json()["blockers"]
+    assert [b["code"] for b in blockers] == ["transport-unencrypted"]
+    assert all(name in blockers[0]["message"] for name in fleet.lab.hosts)
+    report = migrated(fleet, "private", "host2")
+    assert report["stream"]["parameters"]["transport"] == "tls"
+    assert guest.status().clean
+    fleet.remove(guest)
+
+
 def test_a_guest_goes_through_ssh(fleet: Fleet) -> None:
     guest = fleet.lab.create_vm("tunnelled", "host1", memory_mib=192, dirty_mib_s=5, disks=("shared", "iscsi"))
     boot = guest.status().boot_id
@@ -69,14 +82,13 @@ def test_a_guest_goes_through_ssh(fleet: Fleet) -> None:
 def test_certificates_that_do_not_match_are_found_by_a_rehearsal(fleet: Fleet, tmp_path: Path) -> None:
     guest = fleet.lab.create_vm("distrusted", "host1", memory_mib=192, disks=("shared",))
     host = fleet.lab.hosts["host2"]
-    pki, kept = host.root / "etc/libvirt/pki", tmp_path / "kept"
-    shutil.copytree(pki, kept)
     before = fleet.snapshots()
-    stranger = tmp_path / "stranger"
-    stranger.mkdir()
-    write_credentials({"host2": (host.address, stranger)})
+    stranger = enrolled(tmp_path, {"host2": host.address}) / "host2"
+    pki = host.root / "etc/libvirt/pki"
+    kept = pki.rename(pki.with_name("kept"))
     try:
-        shutil.copytree(stranger / "pki", pki, dirs_exist_ok=True)
+        link_certificates(tmp_path / "links", stranger)
+        shutil.copytree(tmp_path / "links", pki)
         told = rehearsed(fleet, "distrusted", "host2", transport="tls")
         assert not told["passed"]
         assert [r["code"] for r in told["refusals"]] == ["tls-handshake"]
@@ -85,7 +97,8 @@ def test_certificates_that_do_not_match_are_found_by_a_rehearsal(fleet: Fleet, t
         assert fleet.wait(failed)["status"] == "failed"
         fleet.wait_closed(failed)
     finally:
-        shutil.copytree(kept, pki, dirs_exist_ok=True)
+        shutil.rmtree(pki)
+        kept.rename(pki)
     assert fleet.snapshots() == before
     assert guest.status().clean
     fleet.remove(guest)

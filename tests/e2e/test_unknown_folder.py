@@ -55,7 +55,7 @@ def test_storage_that_libvirt_takes_for_local(fleet: Fleet) -> None:
             (reason,) = plan(fleet, guest.name)
             assert reason["code"] == "folder-not-known-as-shared" and "shared_filesystems" in reason["fix"]
             assert codes(fleet, guest.name) == {"folder-not-known-as-shared"}
-            uris = (f"qemu+tcp://{host2.address}/system", f"tcp://{host2.address}")
+            uris = (host2.peer_uri, f"tcp://{host2.address}")
             by_virsh = host1.run(["virsh", "-q", "migrate", "--live", "--p2p", guest.name, *uris], check=False)
             assert "Unsafe migration" in by_virsh.stderr
 

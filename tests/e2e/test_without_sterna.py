@@ -117,7 +117,7 @@ def test_virsh_moves_it_and_sterna_moves_it_on(fleet: Fleet, guest: Guest) -> No
     here = moved(fleet, guest)
     boot = guest.status().boot_id
     there = fleet.lab.hosts[fleet.other(here)]
-    uris = (f"qemu+tcp://{there.address}/system", f"tcp://{there.address}")
+    uris = (there.peer_uri, f"tcp://{there.address}")
     fleet.lab.hosts[here].virsh(
         "migrate", "--live", "--p2p", "--persistent", "--undefinesource", guest.name, *uris, timeout=120
     )

@@ -24,7 +24,7 @@ def lab(lab_folder: Path) -> Iterator[Lab]:
 
 def health(lab: Lab) -> dict[int, int]:
     return {
-        number: httpx2.get(f"{url}/v1/health", timeout=30).status_code
+        number: httpx2.get(f"{url}/v1/health", timeout=30, **lab.api_access).status_code
         for number, url in lab.controller_urls.items()
     }
 

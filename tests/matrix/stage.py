@@ -232,7 +232,7 @@ class Stage:
         return HostPorts(
             name=name,
             address=world.hosts[name].address,
-            uri=lambda address: f"qemu+tcp://{address}/system",
+            uri=lambda address: f"qemu+tls://{address}/system",
             hypervisor=guard(SimHypervisor(world, name), "hypervisor"),
             vif=guard(SimVif(world, name), "vif"),
             network=guard(SimNetwork(world), "network"),

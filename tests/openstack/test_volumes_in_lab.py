@@ -37,7 +37,7 @@ class Scene:
 
     def __init__(self, lab: Lab, servers: Servers) -> None:
         self.lab, self.servers = lab, servers
-        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30, headers=lab.api_headers)
+        self.api = httpx2.Client(base_url=lab.controller_url or "", timeout=30, **lab.api_access)
         self.volumes = Volumes(lab, servers, 2)
         self.guest: Guest = lab.create_vm("c1", "host1", memory_mib=128, dirty_mib_s=5, disks=self.volumes.specs)
         self.volumes.attach(self.guest.uuid, "host1")

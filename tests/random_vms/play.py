@@ -171,7 +171,7 @@ def _beside_virsh(fleet: Fleet, vm: Vm, outcome: Outcome, *, always: bool) -> No
     for pool, folder in zip(pools, sorted({path.rpartition("/")[0] for path in copied}), strict=True):
         there.run(["mkdir", "-p", folder])
         there.virsh("pool-create-as", pool, "dir", "--target", folder)  # for one in a pool, libvirt makes the file
-    uris = (f"qemu+tcp://{there.address}/system", f"tcp://{there.address}")
+    uris = (there.peer_uri, f"tcp://{there.address}")
     command = [
         "virsh",
         "-q",

@@ -102,7 +102,7 @@ class SimAgent:
         return HostPorts(
             name=name,
             address=world.hosts[name].address,
-            uri=lambda address: f"qemu+tcp://{address}/system",
+            uri=lambda address: f"qemu+tls://{address}/system",
             hypervisor=SimHypervisor(world, name),
             vif=SimVif(world, name),
             network=SimNetwork(world),

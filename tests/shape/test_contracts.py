@@ -99,8 +99,8 @@ def test_a_folder_without_a_layer_is_noticed(copy: Path) -> None:
 
 
 PURE = {
-    "__future__", "collections", "dataclasses", "datetime", "enum", "functools", "ipaddress", "itertools", "math",
-    "operator", "posixpath", "re", "statistics", "typing",
+    "__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "heapq", "ipaddress",
+    "itertools", "math", "operator", "posixpath", "re", "statistics", "typing",
     "pydantic",
 }  # fmt: skip
 """All that the domain may import besides itself: nothing that waits, reads, writes, or knows what time it is."""

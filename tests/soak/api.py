@@ -31,9 +31,9 @@ class Api:
     """One client of all controllers: each request goes to any of them. One thread uses it."""
 
     def __init__(
-        self, urls: list[str], diary: Diary, draw: random.Random, headers: dict[str, str] | None = None
+        self, urls: list[str], diary: Diary, draw: random.Random, access: dict[str, Any] | None = None
     ) -> None:
-        self._clients = [httpx2.Client(base_url=url, timeout=TIMEOUT_S, headers=headers) for url in urls]
+        self._clients = [httpx2.Client(base_url=url, timeout=TIMEOUT_S, **(access or {})) for url in urls]
         self._diary, self._draw = diary, draw
 
     def ask(self, method: str, path: str, expected: set[int], **more: Any) -> Answer:

@@ -85,7 +85,13 @@ class Run:
         began, lab, o = time.monotonic(), None, self.options
         threading.excepthook = self._thread_failed
         try:
-            lab = Lab.up(STATE / str(o.seed), owner=True, database=o.database, controllers=o.controllers)  # type: ignore[arg-type]
+            lab = Lab.up(
+                STATE / str(o.seed),
+                owner=True,
+                database=o.database,  # type: ignore[arg-type]
+                controllers=o.controllers,
+                insecure=True,  # some memory streams are TCP
+            )
             stage = Stage(lab, o)
             self._shake(stage)
             if self.report.settle_s is not None:  # else there is no state of the world to compare with
@@ -123,7 +129,7 @@ class Run:
             watcher = stack.enter_context(Watcher(lab.hosts, stage.names, self.diary.violation))
             self.diary.begin()
             urls = lab.controller_urls.values()
-            followers = [Follower(url, self.diary, stop, lab.api_headers) for url in urls]
+            followers = [Follower(url, self.diary, stop, lab.api_access) for url in urls]
             threads = [threading.Thread(target=f.run, daemon=True, name="follower") for f in followers]
             threads += self._users(stage, freedom, stop)
             for thread in threads:
@@ -150,16 +156,16 @@ class Run:
 
     def _users(self, stage: Stage, freedom: Freedom, stop: threading.Event) -> list[threading.Thread]:
         urls, seed = list(stage.lab.controller_urls.values()), self.options.seed
-        headers = stage.lab.api_headers
+        access = stage.lab.api_access
         found = []
         for guest in stage.guests:
             draw = draw_for(seed, guest.name)
-            api = Api(urls, self.diary, draw, headers)
+            api = Api(urls, self.diary, draw, access)
             mover = Mover(guest, api, self.diary, draw, self.requests, freedom.holds, stop)
             found.append(threading.Thread(target=mover.run, name=f"mover {guest.name}", daemon=True))
         for number in range(LISTERS):
             draw = draw_for(seed, f"lister {number}")
-            lister = Lister(Api(urls, self.diary, draw, headers), draw, stop)
+            lister = Lister(Api(urls, self.diary, draw, access), draw, stop)
             found.append(threading.Thread(target=lister.run, name=f"lister {number}", daemon=True))
         return found
 
@@ -186,7 +192,7 @@ class Run:
         yield from verdict.journals(stage.journals)
         for number, url in stage.lab.controller_urls.items():
             try:
-                told = httpx2.get(f"{url}/v1/hosts", timeout=30, headers=stage.lab.api_headers)
+                told = httpx2.get(f"{url}/v1/hosts", timeout=30, **stage.lab.api_access)
                 hosts = told.raise_for_status().json()["hosts"]
                 yield from (f"{host['name']} is {host['state']}" for host in hosts if host["state"] != "up")
                 yield from (f"controller {number}: {line}" for line in self._records(stage, url))
@@ -239,8 +245,8 @@ class Run:
             except LabError as error:
                 yield str(error)
         for number, url in stage.lab.controller_urls.items():
-            headers = stage.lab.api_headers
-            vms = httpx2.get(f"{url}/v1/vms", timeout=30, headers=headers).raise_for_status().json()["vms"]
+            access = stage.lab.api_access
+            vms = httpx2.get(f"{url}/v1/vms", timeout=30, **access).raise_for_status().json()["vms"]
             yield from (f"controller {number}: {line}" for line in verdict.inventory(vms, where))
-            found = httpx2.post(f"{url}/v1/audit", json={}, timeout=120, headers=headers).raise_for_status()
+            found = httpx2.post(f"{url}/v1/audit", json={}, timeout=120, **access).raise_for_status()
             yield from (f"controller {number}: {line}" for line in verdict.audit(found.json()))

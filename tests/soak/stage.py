@@ -105,7 +105,7 @@ class Stage:
 
     def record(self, url: str, migration: str) -> dict[str, Any] | None:
         """What a controller says of a migration; None where it knows none."""
-        told = httpx2.get(f"{url}/v1/migrations/{migration}", timeout=30, headers=self.lab.api_headers)
+        told = httpx2.get(f"{url}/v1/migrations/{migration}", timeout=30, **self.lab.api_access)
         return None if told.status_code == 404 else told.raise_for_status().json()
 
 

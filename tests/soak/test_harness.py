@@ -230,7 +230,7 @@ def test_a_host_must_have_what_belongs_to_its_guests_and_keep_what_others_leave(
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    lab = Lab.up(state("soak-check"), owner=True)
+    lab = Lab.up(state("soak-check"), owner=True, insecure=True)
     try:
         yield Stage(lab, Options(minutes=1, guests=3, seed=1))
     finally:

@@ -179,16 +179,14 @@ class Lister:
 class Follower:
     """Watches the fleet's events, and comes again with `Last-Event-ID` when the stream ends, as a browser does."""
 
-    def __init__(
-        self, url: str, diary: Diary, stop: threading.Event, headers: dict[str, str] | None = None
-    ) -> None:
-        self._url, self._diary, self._stop, self._headers = url, diary, stop, headers
+    def __init__(self, url: str, diary: Diary, stop: threading.Event, access: dict[str, Any] | None = None) -> None:
+        self._url, self._diary, self._stop, self._access = url, diary, stop, access or {}
         self.last = 0
         self.events = 0
 
     def run(self) -> None:
         timeout = httpx2.Timeout(10, read=30)
-        with httpx2.Client(base_url=self._url, timeout=timeout, headers=self._headers) as client:
+        with httpx2.Client(base_url=self._url, timeout=timeout, **self._access) as client:
             while not self._stop.is_set():
                 try:
                     self._listen(client)

@@ -32,7 +32,7 @@ def test_a_file_and_the_defaults(tmp_path: Path) -> None:
         "nats://10.0.0.9:4222",
     )
     assert (
-        settings.migration.uri_template.format(address=settings.migration.address) == "qemu+tcp://10.0.0.1/system"
+        settings.migration.uri_template.format(address=settings.migration.address) == "qemu+tls://10.0.0.1/system"
     )
     assert settings.test.fault_file is None
     assert load(ControllerSettings, file(tmp_path, "")).listen == ""
@@ -53,6 +53,19 @@ def test_the_environment_wins_and_reaches_into_sections(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        "insecure = true\nuri_template = 'qemu+tcp://{address}/system'\ntransport = 'tcp'\n",
+        "uri_template = 'qemu://[{address}]/system'\n",  # libvirt speaks TLS there
+        "uri_template = 'qemu+ssh://root@{address}/system'\n",
+        "uri_template = 'qemu+tls://{address}:16515/system?no_verify=0'\ntransport = 'ssh'\n",
+    ],
+)
+def test_what_encrypts_is_taken_and_so_is_what_an_operator_calls_insecure(tmp_path: Path, more: str) -> None:
+    assert load(AgentSettings, file(tmp_path, AGENT + more)).migration.insecure == more.startswith("insecure")
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
     [
         (AGENT + "[volumes]\ninitiatr = 'x'\n", "volumes.initiatr"),
@@ -63,10 +76,15 @@ def test_the_environment_wins_and_reaches_into_sections(tmp_path: Path, monkeypa
         (AGENT.replace("nats://10.0.0.9:4222", "10.0.0.9"), "bus.url.*nats://host:4222"),
         (AGENT.replace("nats://10.0.0.9:4222", "nats://10.0.0.9:port"), "bus.url"),
         (AGENT.replace("nats://10.0.0.9:4222", "nats://me:s3cret@10.0.0.9:4222"), "bus.url.*keys of their own"),
-        (AGENT + "uri_template = 'qemu+tcp://{host}/system'\n", "migration.uri_template.*{address}"),
+        (AGENT + "uri_template = 'qemu+tls://{host}/system'\n", "migration.uri_template.*{address}"),
         (AGENT + "ssh_uri_template = 'qemu+ssh://root@h/system'\n", "migration.ssh_uri_template"),
-        (AGENT + "uri_template = 'qemu+tcp://{address.name}/system'\n", "migration.uri_template.*{address}"),
-        (AGENT + "uri_template = 'qemu+tcp://{address[name]}/system'\n", "migration.uri_template.*{address}"),
+        (AGENT + "uri_template = 'qemu+tls://{address.name}/system'\n", "migration.uri_template.*{address}"),
+        (AGENT + "uri_template = 'qemu+tls://{address[name]}/system'\n", "migration.uri_template.*{address}"),
+        (AGENT + "uri_template = 'qemu+tcp://{address}/system'\n", "migration.*qemu[+]tls.*insecure = true"),
+        (AGENT + "uri_template = 'qemu+tls://{address}/system?no_verify=1'\n", "migration.*insecure = true"),
+        (AGENT + "uri_template = 'qemu+ext://{address}/system?command=x'\n", "migration.*insecure = true"),
+        (AGENT + "ssh_uri_template = 'qemu+tcp://{address}/system'\n", "migration.*ssh_uri_template.*not SSH"),
+        (AGENT + "transport = 'tcp'\n", "migration.*transport.*insecure = true"),
         (AGENT.replace("10.0.0.1", "my host"), "migration.address"),
         (AGENT + "[bus.tls]\ncert_file = '/c.pem'\n", "bus.tls.*ca_file"),
         (AGENT + "[network]\nvif_plugging_timeout_s = 3600\n", "vif_plugging_timeout_s"),

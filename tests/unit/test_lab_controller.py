@@ -29,7 +29,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
             started.append(subprocess.Popen(argv, stderr=file, **options))
 
     monkeypatch.setattr(Namespaces, "detach", detach)
-    monkeypatch.setattr("sterna.lab.lab.NATS_URL", "nats://127.0.0.1:9")
+    monkeypatch.setattr("sterna.lab.controllers.NATS_URL", "nats://127.0.0.1:9")
     state = tmp_path / ".lab"
     state.mkdir()
     yield Lab(state, LabRecord(outer=Process(pid=os.getpid(), started=0, boot="")))
@@ -41,7 +41,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 def test_a_lab_s_controller_knows_its_token(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = lab.start_controller()
     lab.wait_ready()
-    assert httpx2.get(f"{url}/v1/hosts", headers=lab.api_headers, timeout=60, trust_env=False).status_code == 200
+    assert httpx2.get(f"{url}/v1/hosts", **lab.api_access, timeout=60, trust_env=False).status_code == 200
     assert httpx2.get(f"{url}/v1/hosts", timeout=60, trust_env=False).status_code == 401
     monkeypatch.delenv("STERNA_API", raising=False)
     monkeypatch.chdir(tmp_path)

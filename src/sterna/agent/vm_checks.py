@@ -112,7 +112,7 @@ def check_address(there: HostFacts, permitted: tuple[str, ...] | None) -> list[R
         return []
     places = f"it is enrolled with {', '.join(permitted)}" if permitted else "it is enrolled without an address"
     message = f"{there.name} says that it is reached at {there.address}: {places}"
-    fix = f"sterna host add {there.name} --address ADDRESS, and let it join anew; or correct its `address`"
+    fix = f"sterna host add {there.name} --address ADDRESS, and let it join again; or correct its `address`"
     return [Refusal(code="address-not-enrolled", message=message, fix=fix)]
 
 

@@ -78,6 +78,7 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         instances_dir=str(settings.instances_dir),
         link_bytes_s=settings.migration.link_bytes_s,
         transport=settings.migration.transport,
+        insecure=settings.migration.insecure,
     )
     hypervisor = LibvirtHypervisor(settings.libvirt_uri, about)
     return HostPorts(

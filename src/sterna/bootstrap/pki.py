@@ -13,13 +13,13 @@ log = structlog.get_logger(__name__)
 
 
 def renew_copies(folder: Path) -> None:
-    """Write them anew, where `sterna agent join --libvirt` has written them. Blocking. Raises SternaError where
+    """Write them again, where `sterna agent join --libvirt` has written them. Blocking. Raises SternaError where
     that fails: it is tried again."""
     files = PkiFiles(folder)
     if not files.wanted:
         return
     for path in files.renew():
-        fix = "see who has changed it; let the host join anew with --libvirt --overwrite"
+        fix = "see who has changed it; let the host join again with --libvirt --overwrite"
         log.warning("a file of somebody else's keeps its certificate", file=str(path), fix=fix)
     if why := read_again():
         fix = "restart it before the earlier certificate expires: a month is left"

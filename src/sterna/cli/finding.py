@@ -73,10 +73,11 @@ def _lab(folder: Path) -> Way | None:
     api = _address(lab.get("controller_url")) if isinstance(lab, dict) else None
     if api is None:
         return None
-    token = lab.get("controller_token")
+    token, ca = lab.get("controller_token"), lab.get("controller_ca")
+    ca_file = str(ca) if ca else None
     if token is None:
-        return Way(api.rstrip("/"))
-    return Way(api.rstrip("/"), _checked(_trusted_text(path, secret=True) and str(token), str(path)))
+        return Way(api.rstrip("/"), ca_file=ca_file)
+    return Way(api.rstrip("/"), _checked(_trusted_text(path, secret=True) and str(token), str(path)), ca_file)
 
 
 def _folder() -> Path:

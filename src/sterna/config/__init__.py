@@ -31,7 +31,7 @@ from sterna.config.access import AccessSettings
 from sterna.config.bus import BusSettings, IdentitySettings
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.config.section import Section
-from sterna.domain.addresses import bare, is_address, is_ipv6
+from sterna.domain.addresses import bare, encrypts, is_address, is_ipv6
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import Transport
 
@@ -86,19 +86,35 @@ class MigrationSettings(Section):
     more_addresses: tuple[Address, ...] = ()
     """This host's addresses on further networks. A memory stream that broke in post-copy is joined again over them
     when the first network is down."""
-    uri_template: Template = "qemu+tcp://{address}/system"
-    """How another host's libvirt is reached. TCP by default, which needs no certificates;
-    `qemu+tls://{address}/system` once libvirt has them."""
+    insecure: bool = False
+    """Allow what is migrated, and the calls to other hosts' libvirt, to travel unencrypted. Only for a network that
+    nobody else can reach; both hosts of a migration must allow it."""
+    uri_template: Template = "qemu+tls://{address}/system"
+    """How another host's libvirt is reached. `qemu+tcp://{address}/system` needs no certificates, and
+    `insecure = true`: whoever reaches that port is root on the host."""
     transport: Transport | None = None
-    """How memory travels to and from this host: `tcp`, `tls` (QEMU's own; refused where it is not possible) or
-    `ssh` (inside libvirt's connection, where nothing else is open). Not set: TLS where both hosts have
-    certificates, else TCP."""
+    """How memory and copied disks travel to and from this host: `tls` (QEMU's own), `ssh` (inside libvirt's
+    connection, where nothing else is open) or `tcp` (needs `insecure = true` on both hosts). Not set: TLS; with
+    `insecure = true` on both hosts, TCP where one has no certificates."""
     ssh_uri_template: Template = "qemu+ssh://root@{address}/system"
     """For `transport = "ssh"`, as root, because the system's libvirtd is root's. Keys are configured in ssh, or the
     URI names them."""
     link_bytes_s: int | None = Field(default=None, ge=2**20)
     """Speed of the migration network in bytes/s. Not set: unknown. Then a copy has one connection (one fills 10
     Gb/s), is not compressed, and QEMU calculates its downtime from what it measures."""
+
+    @model_validator(mode="after")
+    def _is_encrypted(self) -> Self:
+        if self.insecure:
+            return self
+        ways = "set insecure = true, on a network that nobody else can reach"
+        if not encrypts(self.uri_template):
+            raise ValueError(f"uri_template {self.uri_template!r} is not encrypted: use qemu+tls, or {ways}")
+        if not encrypts(self.ssh_uri_template):
+            raise ValueError(f"ssh_uri_template {self.ssh_uri_template!r} is not SSH, and not encrypted otherwise")
+        if self.transport is Transport.TCP:
+            raise ValueError(f'transport = "tcp" is not encrypted: leave it out, or {ways}')
+        return self
 
 
 class NetworkSettings(Section):

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 
 LONGEST_HOST_NAME = 253
+_URI = re.compile(r"[a-z]+(\+(?P<transport>[a-z0-9]+))?://([^/@]*@)?[^/?@]+/[^?]*(\?(?P<query>.*))?")
+_ENCRYPTED = frozenset({"", "tls", "ssh", "libssh", "libssh2"})
+"""Transports of libvirt's URIs; "" is TLS."""
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 
@@ -46,6 +49,19 @@ def filled(template: str, address: str) -> str:
     """A URI template with this address. One written with brackets around `{address}` keeps them."""
     written = template.replace("[{address}]", "{address}")
     return written.format(address=in_uri(address))
+
+
+def encrypts(uri: str) -> bool:
+    """Does libvirt encrypt what it says to this URI, or to one made of this template, and check who answers?
+
+    Source: libvirt's docs/uri.rst; a URI with a host and no transport is TLS.
+    """
+    matched = _URI.fullmatch(filled(uri, "192.0.2.1"))
+    if matched is None:
+        return False
+    options = (pair.partition("=")[::2] for pair in (matched["query"] or "").split("&"))
+    unchecked = any(key == "no_verify" and value != "0" for key, value in options)
+    return (matched["transport"] or "") in _ENCRYPTED and not unchecked
 
 
 def is_address(text: object) -> bool:

@@ -82,6 +82,11 @@ class Pair(Value):
                     return wanted, host.host
         return None
 
+    @property
+    def closed(self) -> list[str]:
+        """The hosts whose operators do not allow anything to travel unencrypted."""
+        return self.lacking("insecure")
+
     def lacking(self, what: str) -> list[str]:
         """Hosts that are not known to have the capability of this field name."""
         return [h.host for h in self.both if not getattr(h, what)]

@@ -35,7 +35,10 @@ class Abilities(Value):
     link_bytes_s: int | None = None
     """What the migration network carries, in bytes/s: what can be had, not the number on the card."""
     transport: Transport | None = None
-    """How memory is to travel to and from this host; None: TLS where both hosts have certificates, else TCP."""
+    """How memory and copied disks are to travel to and from this host; None: TLS, but where both hosts are insecure
+    and one has no certificates."""
+    insecure: bool | None = None
+    """Its operator allows them to travel unencrypted. Both hosts of a migration must."""
 
 
 class VmSummary(Value):

@@ -181,19 +181,36 @@ class _Solver:
             self._demand(Feature.TLS, why)
         if chosen is Transport.SSH or Feature.TUNNELLED in self.wanted.demands:
             self._demand(Feature.TUNNELLED, why)
-        if chosen is None and not self.on and not self.hosts.lacking("tls"):
+        if chosen is Transport.TCP:
+            self._check_clear(why)
+        if chosen is None and not self.on:
+            self._wish_encryption()
+
+    def _wish_encryption(self) -> None:
+        """TLS, if neither the request nor a host says how memory is to travel."""
+        if closed := self.hosts.closed:
+            self._demand(Feature.TLS, f"{' and '.join(closed)} does not allow anything else")
+        elif not self.hosts.lacking("tls"):
             self._want(Feature.TLS, "both hosts have certificates")
 
+    def _check_clear(self, why: str) -> None:
+        """TCP: both hosts must allow it, and none may be set to TLS."""
+        settled = self.hosts.transport
+        if closed := self.hosts.closed:
+            message = f"{' and '.join(closed)} does not allow unencrypted memory and disks, and TCP: {why}"
+            fix = "use tls or ssh; or set insecure = true in [migration] of both hosts, on a network of their own"
+        elif settled is not None and settled[0] is Transport.TLS:
+            message = f"{settled[1]} is set to encrypt what is migrated, and tcp was asked for"
+            fix = f"leave --transport out, or change [migration] transport on {settled[1]}"
+        else:
+            return
+        self.refusals.append(Refusal(code="transport-unencrypted", message=message, fix=fix))
+
     def _transport(self) -> tuple[Transport | None, str]:
-        """What was asked for, else what the hosts' operators set; a host that is set to TLS sends nothing in the
-        clear."""
-        asked, settled = self.wanted.transport, self.hosts.transport
-        if settled is None or asked is not None:
-            if asked is Transport.TCP and settled is not None and settled[0] is Transport.TLS:
-                message = f"{settled[1]} is set to encrypt what is migrated, and tcp was asked for"
-                fix = f"leave --transport out, or change [migration] transport on {settled[1]}"
-                self.refusals.append(Refusal(code="transport-unencrypted", message=message, fix=fix))
-            return asked, "it was asked for"
+        """What was asked for, else what the hosts' operators set."""
+        settled = self.hosts.transport
+        if self.wanted.transport is not None or settled is None:
+            return self.wanted.transport, "it was asked for"
         return settled[0], f"{settled[1]} is set to it"
 
     def _wish_endings(self) -> None:

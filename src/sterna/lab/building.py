@@ -15,11 +15,13 @@ from pathlib import Path
 from sterna.lab import ending, namespaces
 from sterna.lab.accelerator import choose_accelerator
 from sterna.lab.credentials import write_credentials
+from sterna.lab.enrolment import enrolled, hand_out
 from sterna.lab.errors import LabError
 from sterna.lab.guest_image import build_guest_image
 from sterna.lab.host import etc_hosts, furnish_host, run_setup, start_host, write_host_files
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import (
+    BUS_SETTINGS,
     FURTHER_NICS,
     ISCSI_PORTAL_PORT,
     LAB_ADDRESS,
@@ -64,23 +66,31 @@ def check_machine(state: Path, hosts: int) -> None:
             raise LabError(f"{tool} is missing: `make setup` installs what the lab needs")
 
 
-def build_lab(state: Path, count: int, owner: bool) -> LabRecord:
-    """A lab of `count` hosts, recorded from its first process on; raises LabError when something does not start."""
+def build_lab(state: Path, count: int, owner: bool, *, insecure: bool = False) -> LabRecord:
+    """A lab of `count` hosts, recorded from its first process on; raises LabError when something does not start.
+
+    `insecure`: nothing that is migrated is encrypted.
+    """
     image = build_guest_image(cache_dir())
     accelerator = choose_accelerator(image, cache_dir())
     addresses = {f"host{index}": management_address(index) for index in range(1, count + 1)}
-    _write_files(state, addresses)
+    made = enrolled(cache_dir(), addresses)
+    _write_files(state, addresses, insecure=insecure)
+    hand_out(made, state, addresses)
     outer, process = namespaces.start_outer(["lab", str(state)], owner, state / "logs/outer.log")
     ending.started[outer.init.pid] = process
     record = LabRecord(
-        outer=Process.of(outer.init), owner_pid=os.getpid() if owner else None, accelerator=accelerator
+        outer=Process.of(outer.init),
+        owner_pid=os.getpid() if owner else None,
+        accelerator=accelerator,
+        insecure=insecure,
     )
     record.save(state)
     variables = {"LAB": str(state), "LAB_ADDRESS": LAB_ADDRESS, "TENANT_ADDRESS": TENANT_ADDRESS}
     variables["MORE_ADDRESSES"] = " ".join(f"{network}={subnet}.1" for network, subnet in FURTHER_NICS.values())
     run_setup("outer", outer, variables)
     hosts = [
-        start_host(state, name, index, address, outer)
+        start_host(state, name, index, address, outer, insecure=insecure)
         for index, (name, address) in enumerate(addresses.items(), start=1)
     ]
     for host in hosts:
@@ -95,13 +105,13 @@ def build_lab(state: Path, count: int, owner: bool) -> LabRecord:
     return record
 
 
-def _write_files(state: Path, addresses: dict[str, str]) -> None:
+def _write_files(state: Path, addresses: dict[str, str], *, insecure: bool) -> None:
     for folder in ("shared", "iscsi", "nats", "logs"):
         (state / folder).mkdir()
     for name, address in addresses.items():
-        write_host_files(state / "hosts" / name, name, address)
+        write_host_files(state / "hosts" / name, name, address, insecure=insecure)
     write_credentials({name: (at, state / "hosts" / name / "etc/libvirt") for name, at in addresses.items()})
-    (state / "nats.conf").write_text("")  # for fault tests; the server's settings are its arguments
+    (state / "nats.conf").write_text(BUS_SETTINGS)
     (state / "hosts/etc-hosts").write_text(etc_hosts(addresses))
 
 

@@ -42,13 +42,14 @@ def _plain_errors() -> Iterator[None]:
 def up(
     hosts: Annotated[int, typer.Option(help="How many hosts.")] = 2,
     agents: Annotated[bool, typer.Option(help="Start the controller and an agent per host.")] = True,
+    insecure: Annotated[bool, typer.Option(help="Leave libvirt and what is migrated unencrypted.")] = False,
     state_dir: StateDir = DEFAULT_STATE,
 ) -> None:
     """Make a lab that stays until `down`. One that is up already is left as it is."""
     with _plain_errors():
         begin = time.monotonic()
         was_up = _is_up(state_dir)
-        lab = Lab.up(state_dir, hosts=hosts, agents=agents)
+        lab = Lab.up(state_dir, hosts=hosts, agents=agents, insecure=insecure)
         if was_up:
             typer.echo(f"A lab is up already in {lab.state_dir}: {', '.join(lab.hosts)}.")
             return

@@ -1,20 +1,18 @@
-"""What lab hosts show each other: certificates for QEMU's streams, and keys for SSH. Made again for each lab.
+"""What lab hosts show each other: their certificates, and keys for SSH, made again for each lab.
 
 Both are in a host's `etc/libvirt`, which is its own `/etc/libvirt`: `pki` as libvirt wants it, `ssh` with all that
 its sshd and its ssh need, so that nothing of the machine's own SSH is read or changed.
 """
 
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from sterna.lab.errors import LabError
-from sterna.lab.places import second_address
+from sterna.lab.places import IDENTITY
 
 PKI, SSH = "/etc/libvirt/pki", "/etc/libvirt/ssh"
 """Where a host sees them."""
-DAYS = "30"
 SSHD_CONFIG = f"""\
 HostKey {SSH}/host_key
 AuthorizedKeysFile {SSH}/authorized_keys
@@ -37,36 +35,21 @@ SSH_COMMAND = f'#!/bin/sh\nexec ssh -F {SSH}/config "$@"\n'
 
 def write_credentials(hosts: Mapping[str, tuple[str, Path]]) -> None:
     """Writes those of each host (name -> its address, its `etc/libvirt`). Raises LabError where a tool fails."""
-    folders = list(hosts.values())
-    authority = folders[0][1].parent / "authority"
-    authority.mkdir(exist_ok=True)
-    _run(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=sterna-lab",
-        "-keyout", authority / "key.pem", "-out", authority / "cert.pem", "-days", DAYS,
-        "-addext", "keyUsage=critical,keyCertSign",
-    )  # fmt: skip
-    for name, (address, etc) in hosts.items():
-        write_certificates(etc / "pki", authority, name, (address, second_address(address)))
-    shutil.rmtree(authority)
+    for _, etc in hosts.values():
+        link_certificates(etc / "pki", IDENTITY)
     _write_ssh(hosts)
 
 
-def write_certificates(pki: Path, authority: Path, name: str, addresses: tuple[str, ...]) -> None:
-    """One host's certificate, for both ends of a stream, signed by `authority`."""
+def link_certificates(pki: Path, identity: str | Path) -> None:
+    """Makes `pki`: the key and certificate of an `identity` folder by the names that QEMU looks for, and by those
+    that libvirt does; for both ends of a connection."""
     pki.mkdir(exist_ok=True)
-    names = ",".join([f"DNS:{name}", *(f"IP:{address}" for address in addresses)])
-    _run(
-        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name}",
-        "-CA", authority / "cert.pem", "-CAkey", authority / "key.pem", "-days", DAYS,
-        "-keyout", pki / "server-key.pem", "-out", pki / "server-cert.pem",
-        "-addext", f"subjectAltName={names}",
-        "-addext", "basicConstraints=critical,CA:FALSE",
-        "-addext", "keyUsage=critical,digitalSignature,keyEncipherment",
-        "-addext", "extendedKeyUsage=serverAuth,clientAuth",
-    )  # fmt: skip
-    shutil.copy(authority / "cert.pem", pki / "ca-cert.pem")
-    shutil.copy(pki / "server-cert.pem", pki / "client-cert.pem")
-    shutil.copy(pki / "server-key.pem", pki / "client-key.pem")
+    for ca in ("ca-cert.pem", "cacert.pem"):
+        (pki / ca).symlink_to(f"{identity}/current/ca.crt")
+    for end in ("server", "client"):
+        for dash in ("-", ""):
+            (pki / f"{end}{dash}cert.pem").symlink_to(f"{identity}/current/own.crt")
+            (pki / f"{end}{dash}key.pem").symlink_to(f"{identity}/current/own.key")
 
 
 def _write_ssh(hosts: Mapping[str, tuple[str, Path]]) -> None:

@@ -32,7 +32,8 @@ def sterna(lab: Lab, *arguments: str, live: bool = False) -> str:
     Raises LabError with what it printed when it fails.
     """
     command = [sys.executable, "-m", "sterna", *arguments]
-    environment = os.environ | {"STERNA_API": lab.controller_url or "", "STERNA_TOKEN": lab.controller_token}
+    api = {"STERNA_API": lab.controller_url or "", "STERNA_TOKEN": lab.controller_token}
+    environment = os.environ | api | {"STERNA_CA_FILE": lab.controller_ca}
     done = subprocess.run(
         command, env=environment, text=True, check=False, stdout=None if live else subprocess.PIPE
     )

@@ -12,6 +12,7 @@ from sterna.lab.credentials import PKI, SSH
 from sterna.lab.errors import LabError
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import (
+    IDENTITY,
     INSTANCES,
     LAB_ADDRESS,
     NATS_URL,
@@ -23,10 +24,14 @@ from sterna.lab.places import (
 )
 
 LIBVIRTD_CONF = """\
-listen_tls = 0
-listen_tcp = 1
+listen_tls = 1
+listen_tcp = {insecure:d}
 listen_addr = "{address}"
 auth_tcp = "none"
+auth_tls = "none"  # a certificate of the lab's CA is needed to come as far
+ca_file = "{pki}/cacert.pem"
+cert_file = "{pki}/servercert.pem"
+key_file = "{pki}/serverkey.pem"
 auth_unix_rw = "none"
 host_uuid = "{host_uuid}"
 max_clients = 500
@@ -53,12 +58,15 @@ host = "{host}"
 state_dir = "{state}"
 instances_dir = "{instances}"
 libvirt_uri = "qemu:///system"
+[identity]
+enrol = "sterna"
+folder = "{identity}"
 [bus]
 url = "{nats}"
 [migration]
 address = "{address}"
 more_addresses = ["{second_address}"]
-transport = "tcp"  # as virsh by default; a migration may ask for tls or ssh
+{transport}
 ssh_uri_template = "qemu+ssh://root@{{address}}/system?command={ssh}/ssh"
 [network]
 ovsdb = "unix:/run/openvswitch/db.sock"
@@ -69,11 +77,22 @@ tgt_socket = "{tgt_socket}"
 fault_file = "{state}/faults.json"
 """
 
+ENCRYPTED = f"""\
+uri_template = "qemu+tls://{{address}}/system?pkipath={PKI}"
+"""
+INSECURE = """\
+insecure = true
+uri_template = "qemu+tcp://{address}/system"
+transport = "tcp"  # as virsh by default; a migration may ask for tls or ssh
+"""
+
 
 class LabHost:
     """A host of the lab, as a test or a person uses it."""
 
-    def __init__(self, name: str, index: int, address: str, root: Path, inside: Namespaces) -> None:
+    def __init__(
+        self, name: str, index: int, address: str, root: Path, inside: Namespaces, *, insecure: bool = False
+    ) -> None:
         self.name = name
         self.index = index
         self.address = address
@@ -81,6 +100,8 @@ class LabHost:
         self.root = root
         """Its folder on the machine: state, instances, log, libvirt's files."""
         self.inside = inside
+        self.insecure = insecure
+        """Whether libvirt and migrations are not encrypted here."""
 
     def run(
         self, argv: Sequence[str], check: bool = True, timeout: float = 60.0, stdin: str | None = None
@@ -108,18 +129,21 @@ class LabHost:
     @property
     def peer_uri(self) -> str:
         """What another host's libvirt calls this one's."""
-        return f"qemu+tcp://{self.address}/system"
+        if self.insecure:
+            return f"qemu+tcp://{self.address}/system"
+        return f"qemu+tls://{self.address}/system?pkipath={PKI}"
 
 
-def write_host_files(root: Path, name: str, address: str) -> None:
-    """Makes the folders and settings of one host, again."""
+def write_host_files(root: Path, name: str, address: str, *, insecure: bool) -> None:
+    """Makes the folders and settings of one host, again. `insecure`: nothing that is migrated is encrypted."""
     shutil.rmtree(root, ignore_errors=True)
     folders = ("state", "instances", "etc/libvirt/qemu", "lib/libvirt", "cache/libvirt", "log/libvirt/qemu")
     for folder in (*folders, "openvswitch"):
         (root / folder).mkdir(parents=True)
     host_uuid = uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.{root}")
     conf = root / "etc/libvirt"
-    (conf / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(address=address, host_uuid=host_uuid))
+    libvirtd = LIBVIRTD_CONF.format(address=address, host_uuid=host_uuid, insecure=insecure, pki=PKI)
+    (conf / "libvirtd.conf").write_text(libvirtd)
     (conf / "qemu.conf").write_text(QEMU_CONF.format(address=address, shared=SHARED, pki=PKI))
     agent = AGENT_TOML.format(
         host=name,
@@ -131,6 +155,8 @@ def write_host_files(root: Path, name: str, address: str) -> None:
         initiator=initiator_name(name),
         tgt_socket=TGT_SOCKET,
         ssh=SSH,
+        identity=IDENTITY,
+        transport=INSECURE if insecure else ENCRYPTED,
     )
     (root / "state/agent.toml").write_text(agent)
 
@@ -141,13 +167,13 @@ def etc_hosts(addresses: dict[str, str]) -> str:
     return "\n".join([*lines, *(f"{address} {name}" for name, address in addresses.items())]) + "\n"
 
 
-def start_host(lab_dir: Path, name: str, index: int, address: str, outer: Namespaces) -> LabHost:
+def start_host(lab_dir: Path, name: str, index: int, address: str, outer: Namespaces, *, insecure: bool) -> LabHost:
     """Starts the namespaces of one host and links it to both networks. `furnish_host` does the rest."""
     log = lab_dir / "logs" / f"{name}.log"
     inside = namespaces.start_nested(["host", str(lab_dir), name], outer, log)
     variables = {"HOST": name, "INDEX": str(index), "HOST_PID": str(inside.pid_seen_from(1))}
     run_setup("host-links", outer, variables)
-    return LabHost(name, index, address, lab_dir / "hosts" / name, inside)
+    return LabHost(name, index, address, lab_dir / "hosts" / name, inside, insecure=insecure)
 
 
 def furnish_host(host: LabHost, lab_dir: Path, image: Path, vlan: int) -> None:

@@ -4,32 +4,33 @@
 lab's own namespaces; the machine's network, mounts, libvirt and Open vSwitch are not touched.
 """
 
-import json
 import os
 import select
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from sterna.lab import controllers, secrets
 from sterna.lab import database as databases
-from sterna.lab import secrets
 from sterna.lab.building import build_lab, check_machine
 from sterna.lab.database import LabDatabase
 from sterna.lab.ending import clear_state, end_lab, locked, take_down
+from sterna.lab.enrolment import CONTROLLERS
 from sterna.lab.errors import LabError
 from sterna.lab.guest_maker import make_guest, unplug_hybrid
 from sterna.lab.guest_view import Guest, Ping
 from sterna.lab.host import LabHost, part_indexes
 from sterna.lab.iscsi import IscsiTarget
 from sterna.lab.namespaces import Namespaces
-from sterna.lab.places import NATS_URL, STATE, target_name
+from sterna.lab.places import STATE, target_name
 from sterna.lab.record import GuestRecord, LabRecord, Pace, load_record
 from sterna.lab.snapshot import allocated_bytes, epochs, host_snapshot
 
@@ -59,6 +60,7 @@ class Lab:
                 host.address,
                 state_dir / "hosts" / host.name,
                 Namespaces(host.init.identity),
+                insecure=record.insecure,
             )
             for host in record.hosts.values()
         }
@@ -73,15 +75,18 @@ class Lab:
         *,
         database: Literal["sqlite", "postgresql"] = "sqlite",
         controllers: int = 1,
+        insecure: bool = False,
     ) -> "Lab":
         """Makes a lab, or returns the one that is up in `state_dir` (a dead or half-made one is cleared first).
 
         With `owner` it dies with this process, however that ends. `database`: the controllers keep their records
-        in a file, or in a PostgreSQL of the lab's own, which several of them can share. Raises LabError when the
-        machine cannot have one.
+        in a file, or in a PostgreSQL of the lab's own, which several of them can share. `insecure`: libvirt's calls
+        and what is migrated are not encrypted. Raises LabError when the machine cannot have one.
         """
         state = Path(state_dir).absolute()
         check_machine(state, hosts)
+        if controllers > CONTROLLERS:
+            raise LabError(f"a lab has at most {CONTROLLERS} controllers, not {controllers}")
         if controllers > 1 and database == "sqlite":
             raise LabError("several controllers need a database that they can share: postgresql")
         state.mkdir(parents=True, exist_ok=True)
@@ -90,7 +95,7 @@ class Lab:
                 return live
             clear_state(state)
             try:
-                lab = cls(state, build_lab(state, hosts, owner))
+                lab = cls(state, build_lab(state, hosts, owner, insecure=insecure))
                 lab._record.database = database
                 if database == "postgresql":
                     lab.database.create()
@@ -147,9 +152,18 @@ class Lab:
         return self._record.controller_token or ""
 
     @property
-    def api_headers(self) -> dict[str, str]:
-        """For requests to the controllers."""
-        return {"Authorization": f"Bearer {self.controller_token}"}
+    def controller_ca(self) -> str:
+        """The file of the CA that knows the controllers; '' where the API has no TLS."""
+        return self._record.controller_ca or ""
+
+    @property
+    def api_access(self) -> dict[str, Any]:
+        """`headers` and `verify` of an HTTP client that speaks to the controllers."""
+        return {"headers": {"Authorization": f"Bearer {self.controller_token}"}, "verify": self._api_tls}
+
+    @cached_property
+    def _api_tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.controller_ca or None)
 
     def host(self, name: str) -> LabHost:
         """A host by name; raises LabError naming those there are."""
@@ -333,11 +347,10 @@ class Lab:
     def start_controller(self, number: int = 1, port: int = 0) -> str:
         """Starts a controller inside the lab, listening on this machine's 127.0.0.1, on `port` or on one that is
         free; its URL."""
-        config = self._controller_settings(number)
         database = databases.URL if self.has_postgresql else f"sqlite:///{self.state_dir}/controller.db"
-        config.write_text(f'database = "{database}"\n[bus]\nurl = "{NATS_URL}"\n{self._record.token_settings()}')
+        config, scheme = controllers.write_settings(self.state_dir, number, database, self._record)
         with socket.create_server(("127.0.0.1", port)) as listening:
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
             argv = [sys.executable, "-m", "sterna", "controller", "--config", str(config)]
             argv += ["--fd", str(listening.fileno())]
             self.outer.detach(argv, self.state_dir / "logs" / f"{config.stem}.log", pass_fds=[listening.fileno()])
@@ -346,29 +359,13 @@ class Lab:
         self._record.save(self.state_dir)
         return url
 
-    def _controller_settings(self, number: int) -> Path:
-        return self.state_dir / f"controller{'' if number == 1 else number}.toml"
-
     def wait_ready(self, timeout: float = READY_SECONDS) -> None:
         """Until every controller has heard every host's agent. Raises LabError after `timeout` seconds."""
         for url in self.controller_urls.values():
-            self._wait_ready(url, timeout)
-
-    def _wait_ready(self, url: str, timeout: float) -> None:
-        deadline, seen = time.monotonic() + timeout, "nothing"
-        while time.monotonic() < deadline:
             try:
-                asked = urllib.request.Request(f"{url}/v1/hosts", headers=self.api_headers)  # noqa: S310
-                with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310
-                    up = {host["name"] for host in json.load(answer)["hosts"] if host["state"] == "up"}
-            except OSError as error:
-                seen = str(error)
-            else:
-                if up >= set(self.hosts):
-                    return
-                seen = f"only {', '.join(sorted(up)) or 'no host'} is up"
-            time.sleep(0.05)
-        raise LabError(f"the agents are not ready after {timeout:g} s ({seen}); see the logs in {self.state_dir}")
+                controllers.await_hosts(url, self.hosts, self.api_access, timeout)
+            except LabError as late:
+                raise LabError(f"{late}; see the logs in {self.state_dir}") from None
 
     def controller_pid(self, number: int = 1) -> int | None:
         """The machine's PID of a controller; None when there is none."""
@@ -381,7 +378,7 @@ class Lab:
         """Is this the command line of the controller of that number (None: of any)?"""
         if list(argv[1:4]) != ["-m", "sterna", "controller"]:
             return False
-        return number is None or str(self._controller_settings(number)) in argv
+        return number is None or str(controllers.settings_file(self.state_dir, number)) in argv
 
 
 def _live(state: Path) -> Lab | None:

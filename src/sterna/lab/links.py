@@ -13,7 +13,8 @@ from sterna.lab.namespaces import Namespaces
 from sterna.lab.places import ISCSI_PORTAL_PORT, LAB_ADDRESS, second_address
 
 BUS_PORT = 4222
-LIBVIRT_PORT = 16509
+LIBVIRT_PORTS = {True: 16509, False: 16514}
+"""libvirtd's, where a host is insecure, and where it is not."""
 FIRST_STREAM_PORT, LAST_STREAM_PORT = 49152, 49215
 """libvirt's own range for memory and disks; `migration_port_min` and `_max` of qemu.conf."""
 RULES = 10
@@ -62,7 +63,8 @@ def second_stream_link(source: LabHost, destination: LabHost) -> Link:
 
 def control_link(source: LabHost, destination: LabHost) -> Link:
     """libvirtd to libvirtd."""
-    return Link(_end(source), _end(destination), LIBVIRT_PORT, LIBVIRT_PORT)
+    port = LIBVIRT_PORTS[destination.insecure]
+    return Link(_end(source), _end(destination), port, port)
 
 
 def bus_link(lab: Lab, host: LabHost) -> Link:

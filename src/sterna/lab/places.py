@@ -26,6 +26,12 @@ INSTANCES = "/srv/sterna/instances"
 STATE = "/srv/sterna/state"
 TGT_SOCKET = "/srv/sterna/tgt/socket"
 GUEST = "/srv/sterna/guest"
+BUS_FOLDER = "/srv/sterna/bus"
+"""Key and certificate of the bus, where its server runs."""
+BUS_SETTINGS = "include bus.conf\n"
+"""The first line of the server's configuration; fault tests add lines."""
+IDENTITY = f"{STATE}/identity"
+"""Key and certificate of a host, as the host sees them."""
 
 SOURCE = Path(__file__).resolve().parent
 

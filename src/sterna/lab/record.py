@@ -89,6 +89,8 @@ class LabRecord(BaseModel):
     accelerator: str = "tcg"
     hosts: dict[str, HostRecord] = Field(default_factory=dict)
     guests: dict[str, GuestRecord] = Field(default_factory=dict)
+    insecure: bool = False
+    """Whether nothing that is migrated is encrypted."""
     guests_made: int = 0
     indexes_apart: bool = False
     """Whether `host.part_indexes` was done on all hosts."""
@@ -96,6 +98,8 @@ class LabRecord(BaseModel):
     """Of the first controller."""
     controller_urls: dict[int, str] = Field(default_factory=dict)
     """Of each controller, by its number from 1."""
+    controller_ca: str | None = None
+    """The file of the CA that the controllers' certificates are of; None where the API has no TLS."""
     controller_token: str | None = None
     """What the controllers know an administrator by."""
     database: str = "sqlite"

@@ -18,7 +18,7 @@ from sterna.lab.database import is_backend, is_server
 from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
 from sterna.lab.namespaces import Namespaces
-from sterna.lab.places import INSTANCES, LAB_ADDRESS
+from sterna.lab.places import BUS_SETTINGS, INSTANCES, LAB_ADDRESS
 
 GONE_SECONDS = 10
 STOP_SECONDS = 10.0
@@ -225,7 +225,7 @@ def start_nats(lab: Lab) -> None:
 
 def set_nats(lab: Lab, settings: str) -> None:
     """The bus gets further settings (`write_deadline: "1s"`), now and whenever it is started again."""
-    (lab.state_dir / "nats.conf").write_text(settings)
+    (lab.state_dir / "nats.conf").write_text(BUS_SETTINGS + settings)
     for pid in nats_server(lab).pids():
         os.kill(pid, signal.SIGHUP)
 

@@ -44,7 +44,7 @@ async def test_it_follows_the_register(authority: Authority, tmp_path: Path) -> 
     assert await states(hosts) == {"host1": "joined"}
     assert (known := hosts.known()["host1"]).until == own.validity()[1] and known.addresses == ("127.0.0.1",)
     authority.invite(HOST1, None)
-    assert await states(hosts) == {"host1": "joined"}, "until it joins anew"
+    assert await states(hosts) == {"host1": "joined"}, "until it joins again"
     authority.remove(HOST1)
     assert await states(hosts) == {"host1": "removed"}
     assert (known := hosts.known()["host1"]).until is None and known.removed is not None

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from sterna.adapters.identity.authority import Authority
 from sterna.adapters.libvirt.qemu import handshake
 from sterna.adapters.libvirt.qemu.certificates import Certificates, of_migration
 from sterna.adapters.libvirt.qemu.handshake import TlsHandshake
 from sterna.domain.errors import Permanent, Temporary, Unreachable
-from sterna.lab.credentials import write_credentials
+from sterna.domain.trust.identities import Identity, Kind
+from sterna.lab.credentials import link_certificates
 
 from .conftest import NAME, Resolver
+from .identities import join
 
 HERE = "127.0.0.1"
 LISTENING = "0A"
@@ -34,8 +37,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two hosts of one authority, and a stranger of another."""
     root = tmp_path_factory.mktemp("pki")
     found = {name: host(root / group / name) for group, name in (("x", "a"), ("x", "b"), ("y", "c"))}
-    for names in (("a", "b"), ("c",)):
-        write_credentials({name: (HERE, found[name].parent) for name in names})
+    for group, names in (("x", ("a", "b")), ("y", ("c",))):
+        authority = Authority.make(root / group / "ca", ["sterna"])
+        for name in names:
+            join(authority, Identity(kind=Kind.AGENT, name=name), root / group / name / "identity")
+            link_certificates(root / group / name / "pki", root / group / name / "identity")
     return found
 
 

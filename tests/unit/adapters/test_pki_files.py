@@ -139,7 +139,7 @@ def test_after_a_renewal_they_are_the_new_ones(
     assert (pki / "qemu/server-key.pem").read_bytes() == content(own, Part.KEY) != before
     assert shown(pki / "qemu/server-key.pem") == ("0o640", GROUP)
     renewed(authority, own)
-    assert files.renew() == [], "what it has written anew is its own, too"
+    assert files.renew() == [], "what it has written again is its own, too"
 
 
 def test_a_file_that_somebody_has_changed_since_is_left_alone(

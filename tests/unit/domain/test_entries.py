@@ -67,13 +67,21 @@ def steps() -> set[type[Step[Context, Any, Any]]]:
     return listed | {undo for step in listed for undo in step.undo} | set(flow.REMOVE_VOLUME_CONNECTION)
 
 
+def without_news(now: Any, then: Any) -> Any:
+    """`now` without the optional fields that were not there `then`: nobody knows what they would have been."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        kept = {key: value for key, value in now.items() if key in then or value is not None}
+        return {key: without_news(value, then.get(key)) for key, value in kept.items()}
+    if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
+        return [without_news(*pair) for pair in zip(now, then, strict=True)]
+    return now
+
+
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda e: f"{e.seq}-{e.role}-{e.kind}-{e.name}")
 def test_what_an_earlier_version_wrote_is_read_and_written_alike(one: Entry) -> None:
-    kind = type_of(one)
+    kind = type_of(one) or BY_KIND.get(one.kind)
     if kind is not None:
-        assert kind.read(one).to_data() == one.data
-    elif one.kind in BY_KIND:
-        assert BY_KIND[one.kind].read(one).to_data() == one.data
+        assert without_news(kind.read(one).to_data(), one.data) == one.data
     elif one.kind in (Kind.INTENT, Kind.DONE):
         assert one.data == {}
 

@@ -16,7 +16,12 @@ from sterna.domain.policies import POLICIES, May
 from tests.narrowing import not_none
 
 GIGABIT = 125_000_000
-NEW: dict[str, Any] = {"libvirt_version": version(11, 3), "qemu_version": version(10, 1), "cpus": 32}
+NEW: dict[str, Any] = {
+    "libvirt_version": version(11, 3),
+    "qemu_version": version(10, 1),
+    "cpus": 32,
+    "insecure": True,  # what may be sent in the clear has tests of its own
+}
 ABLE: dict[str, Any] = {
     "userfaultfd": True,
     "userfaultfd_hugepages": True,
@@ -215,6 +220,43 @@ def test_who_wants_tls_and_the_tunnel_is_refused() -> None:
 def test_an_unencrypted_stream_is_said() -> None:
     assert any("unencrypted" in w for w in solved(pair()).warnings)
     assert not any("unencrypted" in w for w in solved(pair(**ABLE)).warnings)
+
+
+# ------------------------------------------------------------ what may be sent in the clear
+
+INSECURE: dict[str, Any] = {"insecure": True}
+SECURE: dict[str, Any] = {"insecure": False}
+
+
+@pytest.mark.parametrize("both", [{"insecure": None}, SECURE])
+def test_memory_is_encrypted_unless_the_operators_of_both_hosts_allow_otherwise(both: dict[str, Any]) -> None:
+    assert "TLS" in flags(solved(pair(**ABLE, **both)))
+    assert [r.code for r in solved(pair(**both)).refusals] == ["no-tls"]
+
+
+@pytest.mark.parametrize(("source", "destination", "named"), [(SECURE, INSECURE, "a"), (INSECURE, SECURE, "b")])
+def test_one_host_cannot_talk_the_other_out_of_encryption(
+    source: dict[str, Any], destination: dict[str, Any], named: str
+) -> None:
+    assert "TLS" in flags(solved(pair(source, destination, **ABLE)))
+    assert [r.code for r in solved(pair(source, destination)).refusals] == ["no-tls"]
+    asked = solved(pair(source, destination, **ABLE), transport=Transport.TCP)
+    assert [r.code for r in asked.refusals] == ["transport-unencrypted"]
+    assert asked.refusals[0].message.startswith(f"{named} does not allow")
+    assert "insecure = true" in asked.refusals[0].fix
+    in_the_clear = {"transport": Transport.TCP}
+    settled = solved(pair(source | in_the_clear, destination | in_the_clear, **ABLE))
+    assert [r.code for r in settled.refusals] == ["transport-unencrypted"]
+
+
+def test_zero_copy_does_not_take_the_place_of_a_tls_that_is_needed() -> None:
+    wanted = frozenset({Feature.ZEROCOPY, Feature.PARALLEL})
+    answer = solved(pair(**ABLE, **SECURE, link_bytes_s=100 * GIGABIT), demands=wanted)
+    assert [r.code for r in answer.refusals] == ["no-zerocopy"]
+
+
+def test_ssh_is_encrypted_as_well() -> None:
+    assert "TUNNELLED" in flags(solved(pair(**SECURE), may=frozenset(), transport=Transport.SSH))
 
 
 # ------------------------------------------------------------ numbers

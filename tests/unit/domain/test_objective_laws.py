@@ -31,6 +31,7 @@ hosts = st.builds(
     locked_memory=maybe,
     link_bytes_s=st.none() | st.integers(1, 10**11),
     transport=st.none() | st.sampled_from(Transport),
+    insecure=maybe,
 )
 pairs = st.builds(Pair, source=hosts, destination=hosts)
 guests = st.builds(
@@ -80,7 +81,8 @@ def test_no_incompatible_pair_ever_starts_and_no_demand_is_lost(
     assert asked.transport is not Transport.TLS or Feature.TLS in on
     assert asked.transport is not Transport.SSH or Feature.TUNNELLED in on
     set_to_tls = any(host.transport is Transport.TLS for host in hosts.both)
-    assert not set_to_tls or on & {Feature.TLS, Feature.TUNNELLED}
+    in_the_clear = all(host.insecure for host in hosts.both) and not set_to_tls
+    assert in_the_clear or on & {Feature.TLS, Feature.TUNNELLED}
     assert (
         Feature.POSTCOPY not in on
         or May.POSTCOPY in not_none(wanted).may

@@ -79,7 +79,7 @@ class PkiFiles:
         return foreign
 
     def renew(self) -> list[Path]:
-        """Write those anew that are still as they were written from here; the others, which were left alone."""
+        """Write those again that are still as they were written from here; the others, which were left alone."""
         known = self._record()
         if known is None:
             return []
@@ -117,7 +117,7 @@ class PkiFiles:
         except NotFound:
             return None
         except ValidationError as error:
-            raise BadRequest(f"{path} is damaged", fix="remove it, and let the host join anew") from error
+            raise BadRequest(f"{path} is damaged", fix="remove it, and let the host join again") from error
 
 
 def _aside(path: Path) -> Path:

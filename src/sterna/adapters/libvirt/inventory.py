@@ -52,7 +52,11 @@ class LibvirtInventory(LibvirtHost):
     async def host(self) -> HostFacts:
         """The host's facts. Raises Unreachable."""
         facts, capabilities = await self._facts.run(self._host_facts)
-        settings = Abilities(link_bytes_s=self._settings.link_bytes_s, transport=self._settings.transport)
+        settings = Abilities(
+            link_bytes_s=self._settings.link_bytes_s,
+            transport=self._settings.transport,
+            insecure=self._settings.insecure,
+        )
         privileged = self._uri.startswith("qemu:///system")
         versions = abilities.Versions(facts.libvirt_version, facts.qemu_version)
         able = await abilities.read(

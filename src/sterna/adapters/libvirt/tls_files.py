@@ -1,4 +1,4 @@
-"""libvirtd reads its certificates when it starts, and when it is told to."""
+"""libvirtd reads its certificates when it starts, and on request."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ STREAM = Group(
         Entry(
             "address-not-enrolled",
             cause="The destination says that it is reached at an address that it was not enrolled with.",
-            remedy="run `sterna host add HOST --address ADDRESS` and let it join anew, or correct its settings",
+            remedy="run `sterna host add HOST --address ADDRESS` and let it join again, or correct its settings",
             by=By.SOURCE,
             when="plan",
         ),
@@ -51,15 +51,15 @@ STREAM = Group(
         ),
         Entry(
             "transport-unencrypted",
-            cause="TCP was requested, and a host is set to encrypt its migrations.",
-            remedy="leave out `--transport`, or change `transport` in `[migration]` of that host",
+            cause="TCP was requested or is set, and a host does not allow anything to travel unencrypted.",
+            remedy="use TLS or SSH, or set `insecure = true` in `[migration]` of both hosts",
             by=By.SOURCE,
             when="plan, before the copy",
         ),
         Entry(
             "no-tls",
-            cause="TLS is demanded, by the request or by a host's settings, and the hosts cannot use it.",
-            remedy="install the certificates that qemu.conf names on both hosts, or choose another transport",
+            cause="TLS is needed, as long as not both hosts allow otherwise, and the hosts cannot use it.",
+            remedy="install the certificates that qemu.conf names on both hosts, or use SSH",
             by=By.SOURCE,
             when="plan, before the copy",
         ),

@@ -229,7 +229,7 @@ class EnrolledHost(Value):
 
     name: str
     state: Literal["invited", "joined", "removed"]
-    """`invited`: it may join, and has not. One that takes part and may join anew is `joined`."""
+    """`invited`: it may join, and has not. One that takes part and may join again is `joined`."""
     addresses: tuple[str, ...] = ()
     """In migration networks: its certificate is made out to them."""
     until: datetime | None = None

@@ -7,7 +7,8 @@ mount -t tmpfs -o mode=755 tmpfs /srv
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 umount -R /sys 2>/dev/null || true # cgroups and all: this is another network's /sys
 mount -t sysfs sysfs /sys
-mkdir -p /run/lock /srv/sterna/tgt
+mkdir -p /run/lock /srv/sterna/tgt /srv/sterna/bus
+mount --bind "$LAB/bus" /srv/sterna/bus
 hostname sterna-lab
 mount --bind "$LAB/hosts/etc-hosts" /etc/hosts
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 || true

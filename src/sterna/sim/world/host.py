@@ -44,7 +44,7 @@ class SimHost:
         self.userfaultfd = True
         """May QEMU handle page faults here?"""
         self.cpu = "Skylake"
-        self.abilities = Abilities(userfaultfd_hugepages=True, tls=False, zstd=True, locked_memory=True)
+        self.abilities = Abilities(userfaultfd_hugepages=True, tls=True, zstd=True, locked_memory=True)
         """What else it can do for a copy; `userfaultfd` stands over it."""
         self.authority = "the operators"
         """Who has signed its certificates."""
@@ -86,7 +86,7 @@ class SimHost:
     @property
     def uri(self) -> str:
         """libvirt URI that other hosts dial."""
-        return f"qemu+tcp://{self.address}/system"
+        return f"qemu+tls://{self.address}/system"
 
     @property
     def libvirtd_up(self) -> bool:

@@ -117,7 +117,7 @@ async def listen_again(uuid: str, address: str) -> str:
 
 
 async def waits(uuid: str) -> bool:
-    """Does the guest's QEMU wait for memory? Only then it takes an order to listen anew, which changes nothing.
+    """Does the guest's QEMU wait for memory? Only then it takes an order to listen again, which changes nothing.
 
     False where nobody holds its second monitor.
     """

@@ -26,6 +26,8 @@ class HostSettings:
     """What the migration network carries, in bytes/s."""
     transport: Transport | None = None
     """How memory is to travel to and from this host."""
+    insecure: bool = False
+    """May it travel unencrypted?"""
 
 
 class LibvirtHost:
