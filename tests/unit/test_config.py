@@ -76,6 +76,10 @@ def test_what_encrypts_is_taken_and_so_is_what_an_operator_calls_insecure(tmp_pa
         (AGENT.replace("nats://10.0.0.9:4222", "10.0.0.9"), "bus.url.*nats://host:4222"),
         (AGENT.replace("nats://10.0.0.9:4222", "nats://10.0.0.9:port"), "bus.url"),
         (AGENT.replace("nats://10.0.0.9:4222", "nats://me:s3cret@10.0.0.9:4222"), "bus.url.*keys of their own"),
+        (
+            AGENT + "[identity]\nenrol = 'sterna'\nserver = 'http://10.0.0.1'\n",
+            "identity.server.*https://10.0.0.1:8774",
+        ),
         (AGENT + "uri_template = 'qemu+tls://{host}/system'\n", "migration.uri_template.*{address}"),
         (AGENT + "ssh_uri_template = 'qemu+ssh://root@h/system'\n", "migration.ssh_uri_template"),
         (AGENT + "uri_template = 'qemu+tls://{address.name}/system'\n", "migration.uri_template.*{address}"),

@@ -5,17 +5,23 @@ token's secret: over TCP a controller with a CA speaks TLS only, with a certific
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.access import log_joined, needs
 from sterna.api.problems import documented
 from sterna.domain.access import Action
-from sterna.domain.errors import NotFound
+from sterna.domain.errors import NotFound, SternaError
+from sterna.domain.plain_text import printable
 from sterna.domain.trust.joining import MOST_PEM_BYTES, JoinAnswer, JoinRequest, RenewalRequest
 from sterna.ports.identity import JoinDesk
+
+log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["joining"], prefix="/v1", dependencies=[needs(Action.JOIN)])
 
@@ -82,7 +88,8 @@ async def join(wanted: JoinIn, request: Request, desk: Desk) -> CertificateOut:
     """The token is the authentication. May be repeated with the same key, as the answer may have been lost. 409 for
     a token that is not valid, has expired, or was used with another key. 503 where the CA cannot be asked now, or
     too many ask."""
-    answer = await desk.join(JoinRequest(**wanted.model_dump()), "")
+    with _telling(request, host=wanted.host):
+        answer = await desk.join(JoinRequest(**wanted.model_dump()), "")
     await log_joined(request, answer.holder)
     return CertificateOut.of(answer)
 
@@ -91,6 +98,19 @@ async def join(wanted: JoinIn, request: Request, desk: Desk) -> CertificateOut:
 async def renew(wanted: RenewalIn, request: Request, desk: Desk) -> CertificateOut:
     """The signature is the authentication. 409 for a certificate that was revoked, as its holder was removed or has
     joined again."""
-    answer = await desk.renew(RenewalRequest(**wanted.model_dump()), "")
+    with _telling(request):
+        answer = await desk.renew(RenewalRequest(**wanted.model_dump()), "")
     await log_joined(request, answer.holder)
     return CertificateOut.of(answer)
+
+
+@contextmanager
+def _telling(request: Request, **more: str) -> Iterator[None]:
+    """The log of requests has only those who have proven who they are: others are in the controller's own log."""
+    try:
+        yield
+    except SternaError as error:
+        words = {key: printable(value) for key, value in more.items()}
+        origin = request.scope["state"]["origin"]
+        log.warning("a request for a certificate was refused", origin=origin, why=printable(error.message), **words)
+        raise

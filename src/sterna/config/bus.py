@@ -13,7 +13,9 @@ from pydantic import (
 )
 
 from sterna.config.section import Section
+from sterna.domain.errors import BadRequest
 from sterna.domain.trust.identities import BUS_SERVICE
+from sterna.kit.urls import server_url
 
 
 class BusTls(Section):
@@ -57,6 +59,14 @@ class IdentitySettings(Section):
     """With `external`: this host's certificate, made out to its migration addresses, for clients and servers."""
     key_file: Path | None = None
     """With `external`: the key of `cert_file`."""
+
+    @field_validator("server")
+    @classmethod
+    def _is_reachable_at(cls, server: str | None) -> str | None:
+        try:
+            return None if server is None else server_url(server)
+        except BadRequest as error:
+            raise ValueError(f"{error.message}: {error.fix}") from None
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

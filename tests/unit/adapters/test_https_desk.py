@@ -196,6 +196,8 @@ async def test_nobody_answers() -> None:
         "https://c/path",
         "https://c:x",
         "https://c?q",
+        "https://[::1",
+        "https://[x]:1",
     ],
 )
 def test_what_is_no_address(server: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from structlog.testing import capture_logs
 
 from sterna.adapters.identity import desk as ca_desk
 from sterna.adapters.identity import private_files
@@ -159,6 +160,21 @@ async def test_a_certificate_is_renewed_for_who_has_its_key_until_it_is_removed(
     status, why = reason(await stranger.post("/v1/renewals", json=sent))
     assert status == 409 and "removed" in why
     assert len(await log_of(world)) == 1
+
+
+async def test_who_could_not_join_is_in_the_controllers_own_log(
+    stranger: httpx2.AsyncClient, authority: Authority, tmp_path: Path
+) -> None:
+    token, own = authority.invite(HOST1, []), joined(authority, HOST2, tmp_path / "two")
+    authority.remove(HOST2)
+    with capture_logs() as logs:
+        await stranger.post("/v1/join", json=asked(token.model_copy(update={"secret": "0" * 32})))
+        await stranger.post("/v1/join", json=asked(token) | {"host": "a\x1b[2J\nb"})
+        await stranger.post("/v1/renewals", json=renewal(own))
+    told = [line for line in logs if "was refused" in line["event"] and line["log_level"] == "warning"]
+    assert [line["origin"] for line in told] == ["127.0.0.1"] * 3
+    assert "not valid" in told[0]["why"] and "removed" in told[2]["why"]
+    assert token.secret not in str(logs) and "\x1b" not in str([line["host"] for line in told[:2]])
 
 
 # ------------------------------------------------------------ what a stranger may send

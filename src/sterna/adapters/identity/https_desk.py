@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import httpx2
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from sterna.domain.trust.identities import CONTROLLER_SERVICE
 from sterna.domain.trust.joining import MOST_PEM_BYTES, JoinAnswer, JoinRequest, RenewalRequest
 from sterna.kit.threads import in_thread
 from sterna.kit.tls_errors import in_words
+from sterna.kit.urls import server_url
 
 CA_PATH, JOIN_PATH, RENEW_PATH = "/v1/ca", "/v1/join", "/v1/renewals"
 ANSWER_S = 15.0
@@ -33,7 +33,7 @@ class HttpsDesk:
     """Implements ports.identity.JoinDesk for a host. `server`: `https://controller.example:8774`."""
 
     def __init__(self, server: str) -> None:
-        self._server = _checked(server)
+        self._server = server_url(server)
 
     async def ca(self) -> str:
         """The CA's certificate, from a server that is not trusted yet."""
@@ -130,17 +130,3 @@ class HttpsDesk:
 
     def _strange(self, why: str) -> BadRequest:
         return BadRequest(f"{self._server} is not a Sterna controller: {why}", fix="see that the address is right")
-
-
-def _checked(server: str) -> str:
-    """Raises BadRequest for what is not the address of a server, or has a password in it."""
-    parts = urlsplit(server.strip())
-    try:
-        whole = parts.scheme == "https" and parts.hostname and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole or parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise BadRequest(
-            f"{server[:120]!r} is not the address of a controller", fix="give one like https://10.0.0.1:8774"
-        )
-    return f"https://{parts.netloc}"
