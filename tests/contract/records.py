@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Protocol
 
 from sterna.adapters.sql.fleet import SqlFleet
@@ -12,6 +12,7 @@ from sterna.controller.records.projector import apply
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Entry, Migration, Role
 from sterna.domain.model import GuestState
+from sterna.domain.sightings import News
 from sterna.ports.fleet import Apply, Batch, Effect, MigrationRecord
 from tests.unit.domain.journals import Book
 
@@ -43,6 +44,11 @@ def move(n: int, vm: int | None = None, source: str = "a", to: str = "b") -> Mig
 def seen(n: int, state: GuestState = GuestState.RUNNING, **more: object) -> VmSummary:
     known = {"uuid": uuid(n), "name": f"vm{n}", "state": state, "memory_bytes": 2**30, "vcpus": 1}
     return VmSummary.model_validate(known | more)
+
+
+async def saw(fleet: SqlFleet, host: str, vms: Sequence[VmSummary], at: str) -> None:
+    """The whole list of one host that does not count its changes."""
+    await fleet.take_news([(host, News(whole=True, seen=tuple(vms)))], (), at)
 
 
 def batch(host: str, *books: Book) -> Batch:

@@ -18,7 +18,7 @@ from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page, VmRecord
-from tests.contract.records import AT, Held, Take, accepted, batch, facts, move, seen, taking, uuid
+from tests.contract.records import AT, Held, Take, accepted, batch, facts, move, saw, seen, taking, uuid
 from tests.unit.domain.journals import Book, good_destination, good_source
 
 LATER = "2026-01-01T00:00:05+00:00"
@@ -111,7 +111,7 @@ async def test_lists_are_in_the_order_of_bytes(fleet: SqlFleet) -> None:
     for number, name in enumerate(names, 10):
         await fleet.save_host(facts(name, number), "life-1", AT)
     assert [h.name for h in await fleet.hosts()] == sorted([*names, "a", "b"])
-    await fleet.saw_vms("a", [seen(n, name=name) for n, name in enumerate(names)], AT)
+    await saw(fleet, "a", [seen(n, name=name) for n, name in enumerate(names)], AT)
     assert [v.name for v in await fleet.vms()] == sorted(names)
 
 
@@ -120,27 +120,27 @@ async def test_lists_are_in_the_order_of_bytes(fleet: SqlFleet) -> None:
 
 async def test_vms_are_kept_whole_whatever_their_size_and_name(fleet: SqlFleet) -> None:
     big = seen(1, name="Küstenseeschwalbe 🐦 " + "x" * 5000, memory_bytes=6 * 2**40, vcpus=288)
-    await fleet.saw_vms("a", [big, seen(2, GuestState.PAUSED)], AT)
+    await saw(fleet, "a", [big, seen(2, GuestState.PAUSED)], AT)
     vm = VmRecord(**big.model_dump(), host="a", observed_at=AT)
     assert await fleet.vms_called(big.name) == await fleet.vms_called(uuid(1).upper()) == [vm]
     assert await fleet.vms_called("no such") == []
 
 
 async def test_a_vm_is_where_it_runs(fleet: SqlFleet) -> None:
-    await fleet.saw_vms("a", [seen(1), seen(2)], AT)
-    await fleet.saw_vms("b", [seen(1, GuestState.SHUTOFF)], AT)
+    await saw(fleet, "a", [seen(1), seen(2)], AT)
+    await saw(fleet, "b", [seen(1, GuestState.SHUTOFF)], AT)
     assert [(v.name, v.host) for v in await fleet.vms()] == [("vm1", "a"), ("vm2", "a")]
-    await fleet.saw_vms("b", [seen(1)], LATER)
+    await saw(fleet, "b", [seen(1)], LATER)
     assert [(v.name, v.host, v.observed_at) for v in await fleet.vms()] == [("vm1", "b", LATER), ("vm2", "a", AT)]
-    await fleet.saw_vms("a", [], LATER)
+    await saw(fleet, "a", [], LATER)
     assert [v.name for v in await fleet.vms()] == ["vm1"]
 
 
 async def test_a_vm_that_migrates_is_neither_moved_nor_forgotten_by_a_list(fleet: SqlFleet) -> None:
-    await fleet.saw_vms("a", [seen(1)], AT)
+    await saw(fleet, "a", [seen(1)], AT)
     await fleet.admit(move(1), AT)
-    await fleet.saw_vms("b", [seen(1)], LATER)
-    await fleet.saw_vms("a", [], LATER)
+    await saw(fleet, "b", [seen(1)], LATER)
+    await saw(fleet, "a", [], LATER)
     assert [(v.host, v.migration_id) for v in await fleet.vms()] == [("a", "m1")]
 
 
@@ -362,10 +362,10 @@ async def test_a_journal_and_a_list_that_touch_the_same_vms_in_different_order(
     fleet: SqlFleet, other: SqlFleet, meanwhile: Meanwhile
 ) -> None:
     vms = [seen(1), seen(2)]
-    await fleet.saw_vms("a", vms, AT)
+    await saw(fleet, "a", vms, AT)
 
     async def listed() -> None:
-        await other.saw_vms("a", vms, LATER)
+        await saw(other, "a", vms, LATER)
 
     await meanwhile("m1", taking(fleet, batch("a", accepted(move(2)), accepted(move(1)))), listed)
     assert [(v.name, v.observed_at, v.migration_id) for v in await fleet.vms()] == [

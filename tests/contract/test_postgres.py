@@ -21,7 +21,7 @@ from sterna.controller.controller import Controller
 from sterna.controller.records.projector import apply
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.ports.fleet import Page
-from tests.contract.records import AT, Held, accepted, batch, facts, move, seen, taking
+from tests.contract.records import AT, Held, accepted, batch, facts, move, saw, seen, taking
 from tests.postgres import Postgres
 from tests.unit.api.doors import client, served
 from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
@@ -309,7 +309,8 @@ async def test_a_servers_own_encoding_of_clients_changes_nothing(postgres: Postg
     url = postgres.database()
     postgres.execute(f"ALTER DATABASE {name_of(url)} SET client_encoding = 'SQL_ASCII'")
     fleet = SqlFleet.open(url)
-    await fleet.saw_vms("a", [seen(1, name="Küstenseeschwalbe 🐦")], AT)
+    await fleet.save_host(facts("a"), "life-1", AT)
+    await saw(fleet, "a", [seen(1, name="Küstenseeschwalbe 🐦")], AT)
     assert [v.name for v in await fleet.vms_called("Küstenseeschwalbe 🐦")] == ["Küstenseeschwalbe 🐦"]
     await fleet.close()
 

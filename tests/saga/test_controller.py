@@ -137,7 +137,7 @@ async def test_what_its_user_was_told_has_failed_is_never_accepted_afterwards(pl
     goes_on = asyncio.Event()
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
-        fleet.vm()
+        await controller.inventory.find(fleet.vm())
         began_ms = fleet.clock.monotonic_ms()
         record = await started(fleet, controller)
         assert "to confirm that" in record.reason
@@ -252,8 +252,8 @@ async def test_an_abort_is_carried_out(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         fleet.vm()
 
-        async def abort() -> None:
-            await controller.abort(record.id)
+        async def abort() -> None:  # it may come so far before whoever asked for it has its answer
+            await controller.abort(fleet.agents["host1"].journal.open()[0][0].id)
 
         fleet.agents["host1"].rules = [("set-migrating", "before", "abort")]
         fleet.abort = abort  # type: ignore[method-assign,assignment]

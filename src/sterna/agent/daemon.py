@@ -18,9 +18,11 @@ from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.incoming import IncomingHalves
 from sterna.agent.measuring import Measuring
 from sterna.agent.settling import Settling
+from sterna.agent.signs_of_life import SignsOfLife
 from sterna.agent.source import OutgoingMigrations
 from sterna.agent.surroundings import Messages
 from sterna.agent.tuning import Tuning
+from sterna.agent.vm_list import VmList
 from sterna.domain.entries.destination_notes import Arrival
 from sterna.domain.entries.notes import Saw, Waiting
 from sterna.domain.errors import BadRequest, SternaError
@@ -37,7 +39,7 @@ from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Request
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.presence import Beacon
 from sterna.rpc.server import RpcServer
-from sterna.rpc.subjects import host_topic, name_of
+from sterna.rpc.subjects import host_topic
 from sterna.saga.runner import FaultHook, Runner, no_fault
 
 log = structlog.get_logger(__name__)
@@ -79,6 +81,8 @@ class Agent:
         dead = self._client.dead_letters
         self._server = RpcServer(parts.bus, host.name, journal, clock, dead_letters=dead)
         self._outbox = Outbox(journal, parts.bus, host.name, clock)
+        self._vms = VmList(host.hypervisor, self._client, parts.boot, clock)
+        self._signs = SignsOfLife(self._client, self._outbox)
         self._beacon = Beacon(self._client, host_topic(host.name), self._facts)
         runner = Runner(clock, parts.fault_hook)
         self.source = OutgoingMigrations(host, journal, runner, self._client, self._outbox, self._wrote)
@@ -106,9 +110,9 @@ class Agent:
         self.fencing.resume_all()
         await self._server.start()
         await self._outbox.start()
-        await self._client.listen("host.*", self._saw_host)
         await self._client.listen("external.*", self._port_reported)
         await self._client.listen(f"{LEAVING}.*.*", self._guest_leaves)
+        self._vms.start()
         await self._beacon.start()
         self._housekeeping.start()
         bus = self._client.bus_state()
@@ -118,11 +122,13 @@ class Agent:
         """Stop. Running copies go on in libvirt, and the journal has the state to continue from."""
         await self._housekeeping.stop()
         await self._beacon.stop()
+        await self._vms.stop()
         await self.fencing.stop()
         await self.source.stop()
         await self.destination.stop()
         await self._server.stop()
         await self._outbox.stop()
+        await self._signs.stop()
         if self._hinting is not None:
             self._hinting.cancel()
 
@@ -146,6 +152,7 @@ class Agent:
         server.cast("message_refused", self._message_refused, _check_refused)
         server.on_aside = self._refuse
         self._outbox.on_refused = self._was_refused
+        self._outbox.on_waiting = self._signs.want
         server.method("check_destination", answers.check_destination)
         server.method("secrets_wanted", answers.secrets_wanted)
         server.method("sees_token", answers.sees_token)
@@ -186,6 +193,7 @@ class Agent:
             "trouble": trouble.model_dump(mode="json") if trouble is not None else None,
             "boot": self._boot,
             "journal_last": self._last_written,
+            "vms": self._vms.mark(),
             "bus_since": self._client.bus_state().since.isoformat(),
         }
 
@@ -199,7 +207,7 @@ class Agent:
         return {"host": named.model_dump(mode="json")}
 
     async def _list_vms(self, request: Request) -> Data:
-        return {"vms": [vm.model_dump(mode="json") for vm in await self._host.hypervisor.vms()]}
+        return await self._vms.whole()
 
     async def _show_vm(self, request: Request) -> Data:
         vm = await self._host.hypervisor.vm(str(request.params.get("vm", "")))
@@ -265,11 +273,6 @@ class Agent:
             ctx.note_once(Waiting(why=reason), f"-refused-{method}")
 
     # ------------------------------------------------------------ hints
-
-    async def _saw_host(self, topic: str, data: Data) -> None:
-        """A host is back: what waits for it in the outbox goes now. Each speaks of itself only."""
-        if isinstance(data.get("host"), dict):
-            self._outbox.hurry(name_of(topic.partition(".")[2]), str(data.get("boot", "")))
 
     async def _port_reported(self, topic: str, data: Data) -> None:
         """Another service reports an event of a VM."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 
 from sterna.api.access import allow, needs
 from sterna.api.fleet_models import (
@@ -19,21 +21,33 @@ from sterna.api.fleet_models import (
     VmsOut,
 )
 from sterna.api.problems import documented
-from sterna.api.serving import Served
+from sterna.api.serving import Cursor, Limit, Served, cursor_of, place_of
 from sterna.controller.records.members import INSECURE
+from sterna.controller.records.registry import HostState
 from sterna.domain.access import Action
+from sterna.domain.model import GuestState
 from sterna.domain.plain_text import printable
+from sterna.ports.fleet import VmPage
 
 router = APIRouter(prefix="/v1")
 _READ = [needs(Action.READ)]
 
 
-@router.get("/hosts", summary="List hosts", tags=["hosts"], dependencies=_READ)
-async def list_hosts(controller: Served) -> HostsOut:
-    """All hosts that ever sent a heartbeat, by name."""
+@router.get("/hosts", summary="List hosts", tags=["hosts"], dependencies=_READ, responses=documented(400, 422))
+async def list_hosts(
+    controller: Served,
+    state: Annotated[list[HostState] | None, Query(description="Any of these.")] = None,
+    name: Annotated[str, Query(max_length=255, description="Part of the name.")] = "",
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> HostsOut:
+    """Those that ever sent a heartbeat, by name."""
     bus = controller.bus_state()
+    after = place_of(cursor, 1)[0] if cursor is not None else ""
+    found = await controller.registry.page(after, limit + 1, name=name, states=state or ())
     return HostsOut(
-        hosts=[HostOut.of(h, bus) for h in await controller.registry.hosts()],
+        hosts=[HostOut.of(h, bus) for h in found[:limit]],
+        next_cursor=cursor_of(found[limit - 1].name) if len(found) > limit else None,
         bus=BusOut.of(bus),
         beacons_refused=controller.registry.beacons_refused,
         insecure=INSECURE if controller.members.insecure else None,
@@ -86,11 +100,27 @@ async def audit(wanted: AuditIn, controller: Served, request: Request) -> AuditO
     return AuditOut.of(await controller.audits.audit(wanted.host, repair=wanted.repair))
 
 
-@router.get("/vms", summary="List VMs", tags=["VMs"], dependencies=_READ)
-async def list_vms(controller: Served) -> VmsOut:
-    """All VMs, asked of every host that is up."""
-    listing = await controller.inventory.vms()
-    return VmsOut.of(listing)
+@router.get("/vms", summary="List VMs", tags=["VMs"], dependencies=_READ, responses=documented(400, 422))
+async def list_vms(
+    controller: Served,
+    host: Annotated[str | None, Query(max_length=255, description="Only those of this host.")] = None,
+    state: Annotated[list[GuestState] | None, Query(description="Any of these.")] = None,
+    name: Annotated[str, Query(max_length=255, description="Part of the name.")] = "",
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> VmsOut:
+    """By name, as their hosts have told: a change is here within a second or two. One that runs on two hosts, which
+    must never be, is listed once for each."""
+    after = place_of(cursor, 2) if cursor is not None else None
+    page = VmPage(
+        after=(after[0], after[1]) if after else None,
+        limit=limit,
+        host=host,
+        name=name,
+        states=tuple(state or ()),
+    )
+    listing = await controller.inventory.page(page)
+    return VmsOut.of(listing, cursor_of(*listing.next) if listing.next else None)
 
 
 @router.get("/vms/{vm}", summary="Show a VM", tags=["VMs"], dependencies=_READ, responses=documented(404, 422))

@@ -101,10 +101,14 @@ class HostOut(BaseModel):
         )
 
 
+_NEXT = Field(default=None, description="Where the next page begins; null where there is none.")
+
+
 class HostsOut(BaseModel):
-    """All hosts that ever sent a beacon."""
+    """A page of the hosts that ever sent a beacon."""
 
     hosts: list[HostOut]
+    next_cursor: str | None = _NEXT
     bus: BusOut = Field(description="While it is lost, every host looks down to this controller.")
     beacons_refused: int = Field(
         description="Since this controller has been running: of hosts that are not enrolled, or pose as others."
@@ -187,22 +191,24 @@ class AuditOut(BaseModel):
 
 
 class VmOut(BaseModel):
-    """One VM, asked of its host at the moment of the request where the host is up."""
+    """One VM, as its host has told."""
 
     uuid: str = Field(examples=[_VM_ID])
     name: str = Field(examples=["web1"])
     host: str = Field(examples=["host1"])
-    state: str = Field(description="`unknown` where its host cannot be asked now.", examples=["running"])
+    state: str = Field(description="`unknown` where its host cannot be heard now.", examples=["running"])
     memory_bytes: int | None
     vcpus: int | None
     task_state: Literal["migrating"] | None
     migration_id: str | None = Field(description="The migration that holds the VM.")
-    observed_at: str | None = Field(description="ISO 8601 UTC; null where it was never seen.")
+    observed_at: str | None = Field(
+        description="ISO 8601 UTC: when its host told the last change of it; null where it never did."
+    )
 
     @classmethod
     def of(cls, vm: VmRecord) -> VmOut:
         """From the inventory's record."""
-        known = vm.model_dump(exclude={"observed_at"})
+        known = vm.model_dump(exclude={"observed_at", "also"})
         return cls(**known, task_state="migrating" if vm.migration_id else None, observed_at=vm.observed_at or None)
 
 
@@ -213,18 +219,20 @@ class VmDetailOut(VmOut):
 
 
 class VmsOut(BaseModel):
-    """All VMs."""
+    """A page of VMs."""
 
     vms: list[VmOut]
-    silent_hosts: list[str] = Field(description="Hosts that could not be asked: their VMs are as last seen.")
-    silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
-    complete: bool = Field(description="At least one host answered, and all that are not declared dead.")
+    next_cursor: str | None = _NEXT
+    silent_hosts: list[str] = Field(description="Hosts that cannot be heard: their VMs are as last seen.")
+    silent_reasons: dict[str, str] = Field(description="Why each of these cannot be heard.")
+    complete: bool = Field(description="At least one host is heard, and all that are not declared dead.")
 
     @classmethod
-    def of(cls, listing: Listing) -> VmsOut:
+    def of(cls, listing: Listing, next_cursor: str | None) -> VmsOut:
         """From the inventory's answer."""
         return cls(
             vms=[VmOut.of(v) for v in listing.vms],
+            next_cursor=next_cursor,
             silent_hosts=list(listing.silent),
             silent_reasons=listing.why,
             complete=listing.complete,
@@ -247,10 +255,10 @@ class HealthOut(BaseModel):
     problems: dict[str, str] = Field(description="Why each host that is not up cannot be used.")
 
     @classmethod
-    def of(cls, hosts: list[Host], bus: BusState) -> HealthOut:
-        """From the registry's view of all hosts."""
-        states = [host.state for host in hosts]
-        problems = {h.name: t.why for h in hosts if (t := h.not_usable(bus)) is not None}
+    def of(cls, away: list[Host], up: int, bus: BusState) -> HealthOut:
+        """From the registry's view of the hosts that are not usable, and the number of the others."""
+        states = [*(host.state for host in away), *(("up",) if up else ())]
+        problems = {h.name: t.why for h in away if (t := h.not_usable(bus)) is not None}
         status: Literal["ok", "degraded", "no-host-up", "bus-lost"] = "ok"
         if not bus.connected:
             status = "bus-lost"
@@ -262,7 +270,7 @@ class HealthOut(BaseModel):
             status=status,
             version=version("sterna"),
             bus=BusOut.of(bus),
-            hosts_up=states.count("up"),
+            hosts_up=up,
             hosts_degraded=states.count("degraded"),
             hosts_down=states.count("down") + states.count("dead"),
             problems=problems,

@@ -36,6 +36,7 @@ async def health(controller: Served, request: Request, response: Response) -> He
     stays 200."""
     bus = controller.bus_state()
     response.status_code = 200 if bus.connected else 503
-    answer = HealthOut.of(await controller.registry.hosts(), bus)
+    away, usable = await controller.registry.unusable()
+    answer = HealthOut.of(away, usable, bus)
     actor: Actor | None = request.scope["state"].get("actor")
     return answer if actor is not None and may(actor.role, Action.READ) else answer.for_anybody()

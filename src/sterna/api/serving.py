@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 
 from sterna.controller.controller import Controller
 from sterna.domain.errors import BadRequest
@@ -18,8 +20,26 @@ def controller_of(request: Request) -> Controller:
 
 Served = Annotated[Controller, Depends(controller_of)]
 MigrationId = Annotated[str, Path(description="The migration's UUID.")]
+Cursor = Annotated[str | None, Query(max_length=8192, description="`next_cursor` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=500)]
 LARGEST = 2**63 - 1
 """What a database, and libvirt, can take of a number."""
+
+
+def cursor_of(*place: str) -> str:
+    """A place in a list that is ordered by words, as clients get it: nothing to take apart."""
+    return urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def place_of(cursor: str, words: int) -> tuple[str, ...]:
+    """The inverse of `cursor_of`. Raises BadRequest for anything else."""
+    try:
+        found = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError:
+        found = None
+    if not (isinstance(found, list) and len(found) == words and all(isinstance(one, str) for one in found)):
+        raise BadRequest(f"cursor {cursor[:100]!r} is not one of ours", fix="take next_cursor of the page before")
+    return tuple(found)
 
 
 def position(text: str, what: str, fix: str) -> int:

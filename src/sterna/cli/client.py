@@ -24,6 +24,8 @@ OPENED = ""
 RESUME_S = 0.5
 """How long to wait before a dropped event stream is opened again."""
 CONNECT_S = 10.0
+LONGEST_PAGE = 500
+"""What the API gives at once, at most."""
 ANSWER_S = 120.0
 """All answers of one command, together. A source is asked for 80 s at most, a rehearsal is waited for 40 s. Where
 hosts hang, choosing one takes 70 s more, and the answer may come too late: what was asked for goes on."""
@@ -91,6 +93,15 @@ class Client:
     def get(self, path: str, **query: Any) -> Json:
         """GET a JSON document."""
         return self._ask("GET", path, params={k: v for k, v in query.items() if v is not None})
+
+    def pages(self, path: str, key: str, limit: int | None, cursor: str | None = None, **query: Any) -> Json:
+        """One page where a limit is given, else all of them as one: the list under `key` is whole."""
+        answer = self.get(path, limit=limit or LONGEST_PAGE, cursor=cursor, **query)
+        whole = answer
+        while limit is None and (following := answer.get("next_cursor")):
+            answer = self.get(path, limit=LONGEST_PAGE, cursor=following, **query)
+            whole = answer | {key: [*whole[key], *answer[key]]}
+        return whole
 
     def text(self, path: str) -> str:
         """GET plain text."""

@@ -91,6 +91,12 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(Exit.USAGE) from None
 
 
+def print_more(answer: Json, as_json: bool) -> None:
+    """Say, on stderr, how to get the next page; JSON says it itself."""
+    if answer.get("next_cursor") and not as_json:
+        err.print(f"there are more: --cursor {answer['next_cursor']}")
+
+
 def print_silent(what: str, answer: Json) -> None:
     """Name the hosts that could not be asked, each with the reason, on stderr."""
     for host in answer["silent_hosts"]:

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from sterna.cli import words
 from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
-from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, print_nobody, print_silent
-from sterna.cli.host import host_app, show_hosts
+from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, print_more, print_silent
+from sterna.cli.host import host_app
+from sterna.cli.lists import hosts, vms
 from sterna.cli.log import log
 from sterna.cli.options import (
     Accepted,
@@ -50,23 +51,12 @@ app = typer.Typer(
 app.callback(help=HELP, epilog=EPILOG)(options)
 app.add_typer(host_app, name="host")
 app.add_typer(token_app, name="token")
+app.command()(hosts)
 app.command()(log)
+app.command()(vms)
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
-
-
-@app.command()
-def hosts(api: Api = None, as_json: AsJson = False) -> None:
-    """List the hosts, with the reason for each one that cannot be used. Exit code 6 while no host is known."""
-    with plain_errors():
-        answer = client_of(api).get("/v1/hosts")
-        print_json(answer) if as_json else show_hosts(answer["hosts"])
-        if insecure := answer.get("insecure"):
-            err.print(f"insecure: {insecure}", style="yellow")
-        if not answer["hosts"]:
-            print_nobody(answer["bus"])
-            raise typer.Exit(Exit.UNREACHABLE)
 
 
 @app.command()
@@ -94,24 +84,6 @@ def audit(
         if answer["clean"] and not complete:
             raise typer.Exit(Exit.UNREACHABLE)  # a script must not take it for a clean fleet
         raise typer.Exit(Exit.OK if answer["clean"] else Exit.LEFTOVERS)
-
-
-@app.command()
-def vms(api: Api = None, as_json: AsJson = False) -> None:
-    """List the VMs of all hosts.
-
-    Exit code 6 when a host could not be asked (one that is declared dead does not count). Its VMs are shown as last
-    seen.
-    """
-    with plain_errors():
-        client = client_of(api)
-        answer = client.get("/v1/vms")
-        print_json(answer) if as_json else words.show(words.vms(answer["vms"]))
-        print_silent("not asked, VMs as last seen", answer)
-        if not answer["complete"]:
-            if not answer["silent_hosts"]:
-                print_nobody(client.get("/v1/hosts")["bus"])
-            raise typer.Exit(Exit.UNREACHABLE)
 
 
 def _objective(
@@ -269,8 +241,7 @@ def migrations(
             print_json(answer)
             return
         words.show(words.migrations(answer["migrations"]))
-        if answer["next_cursor"]:
-            err.print(f"there are more: --cursor {answer['next_cursor']}")
+        print_more(answer, as_json)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import structlog
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from sterna.controller.intents.declare_dead import DeclareDead
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
+from sterna.controller.records.snapshot import Snapshot
 from sterna.domain.errors import BadRequest, SternaError, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.status import Status
@@ -24,32 +26,40 @@ from sterna.ports.fleet import Fleet, MigrationRecord, Page
 
 log = structlog.get_logger(__name__)
 
-PULL_EVERY_S = 2.0
-"""Hints can be lost: each host's journal is read at least this often."""
+PULL_AGAIN_S = 2.0
+"""A journal that could not be read is tried again."""
+READ_ANYWAY_S = 60.0
+"""Hints can be lost; the next beacon says where the journal ends. Without either it is read this often."""
 LIST_EVERY_S = 15.0
-"""How old the last sight of a VM is at most when its host goes down."""
+"""How old the last sight of a VM is at most, on a host whose agent does not tell of changes by itself."""
+CHECK_EVERY_S = 10.0
 TIDY_EVERY_S = 10.0
 GIVE_UP_AFTER_MS = 120_000.0
 """A request the source never accepted is ended when this controller has known it for so long; asking takes at most
 80 s (migrate_vm.ASKING_S). Measured by the monotonic clock: the wall clock may jump."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What is kept fresh."""
+
+    registry: Registry
+    projector: Projector
+    inventory: Inventory
+    snapshot: Snapshot
+    deaths: DeclareDead
+
+
 class Follower:
     """Background work of one controller."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        registry: Registry,
-        projector: Projector,
-        inventory: Inventory,
-        deaths: DeclareDead,
-        calls: AgentCalls,
-        clock: Clock,
-    ) -> None:
-        self._fleet, self._registry, self._projector = fleet, registry, projector
-        self._inventory, self._deaths, self._calls, self._clock = inventory, deaths, calls, clock
+    def __init__(self, fleet: Fleet, parts: Parts, calls: AgentCalls, clock: Clock) -> None:
+        self._fleet, self._calls, self._clock = fleet, calls, clock
+        self._registry, self._projector, self._deaths = parts.registry, parts.projector, parts.deaths
+        self._inventory, self._snapshot = parts.inventory, parts.snapshot
         self._wanted: dict[str, asyncio.Event] = {}
+        self._read_to: dict[str, tuple[str, int]] = {}
+        """Where each journal ended, by its host's beacon, when it was read last."""
         self._queued: dict[str, float] = {}
         """Requests not accepted yet, and when this controller saw each first (monotonic ms)."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,18 +71,23 @@ class Follower:
             ("host.*", self._on_beacon),
             ("journal.*", self._on_journal),
             ("progress.*.*", self._on_progress),
+            ("vms.*", self._snapshot.changed),
         ):
             self._subscriptions.append(await self._calls.listen(topic, handler))
         try:
             await self._follow_known()
+            await self._check()
         except Unreachable as e:
             log.warning("the database is unavailable; hosts are followed again when it is back", why=e.message)
-        self._tasks.append(asyncio.create_task(self._every(LIST_EVERY_S, self._list), name="list-vms"))
-        self._tasks.append(asyncio.create_task(self._every(TIDY_EVERY_S, self.tidy), name="tidy"))
-        known = self._every(TIDY_EVERY_S, self._follow_known)
-        self._tasks.append(asyncio.create_task(known, name="known-hosts"))
-        dead = self._every(TIDY_EVERY_S, self._deaths.notify_again)
-        self._tasks.append(asyncio.create_task(dead, name="dead-hosts"))
+        self._tasks.append(asyncio.create_task(self._snapshot.run(), name="vms"))
+        for name, seconds, work in (
+            ("list-vms", LIST_EVERY_S, self._list),
+            ("check-vms", CHECK_EVERY_S, self._check),
+            ("tidy", TIDY_EVERY_S, self.tidy),
+            ("known-hosts", TIDY_EVERY_S, self._follow_known),
+            ("dead-hosts", TIDY_EVERY_S, self._deaths.notify_again),
+        ):
+            self._tasks.append(asyncio.create_task(self._every(seconds, work), name=name))
 
     async def stop(self) -> None:
         """Stop listening and looking."""
@@ -81,6 +96,7 @@ class Follower:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._snapshot.stop()
 
     def look(self, host: str) -> None:
         """There may be something new in this host's journal."""
@@ -125,6 +141,10 @@ class Follower:
             return
         if facts is not None:
             self._follow(facts.name)
+            self._snapshot.heard(facts.name, data)
+        host = topic.removeprefix("host.")
+        if host in self._wanted and self._registry.journal_end(host) != self._read_to.get(host):
+            self._wanted[host].set()
 
     async def _on_journal(self, topic: str, data: Data) -> None:
         host = topic.removeprefix("journal.")
@@ -157,14 +177,17 @@ class Follower:
         wanted, last_error = self._wanted[host], ""
         while True:
             wanted.clear()
-            if self._registry.answers(host):  # a journal can be read without libvirtd
+            answers, end = self._registry.answers(host), self._registry.journal_end(host)
+            if answers:  # a journal can be read without libvirtd
                 last_error = await self._pull(host, last_error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PULL_EVERY_S):  # wait_for may swallow a cancellation (CPython 3.11)
+                if not last_error:
+                    self._read_to[host] = end
+            with contextlib.suppress(TimeoutError):  # wait_for may swallow a cancellation (CPython 3.11)
+                async with asyncio.timeout(READ_ANYWAY_S if answers and not last_error else PULL_AGAIN_S):
                     await wanted.wait()
 
     async def _pull(self, host: str, last_error: str) -> str:
-        """Read the journal; what went wrong ('' if nothing), logged once and not every two seconds."""
+        """Read the journal; what went wrong ('' if nothing), logged once and not each time."""
         try:
             with no_leaks():
                 await self._projector.pull(host)
@@ -174,10 +197,14 @@ class Follower:
             return str(e)
         except Exception:
             log.exception("reading a host's journal failed", host=host)
+            return "unexpected"
         return ""
 
     async def _list(self) -> None:
-        await self._inventory.vms()
+        await self._inventory.refresh()
+
+    async def _check(self) -> None:
+        await self._snapshot.check(CHECK_EVERY_S)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

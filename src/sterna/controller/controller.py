@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from sterna.controller.background import Follower
+from sterna.controller.background import Follower, Parts
 from sterna.controller.calls import AgentCalls
 from sterna.controller.intents.abort_migration import AbortMigration
 from sterna.controller.intents.audit import AuditFleet
@@ -25,6 +25,7 @@ from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.members import Members
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
+from sterna.controller.records.snapshot import Snapshot
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Refused
 from sterna.domain.objective import Asked
@@ -55,7 +56,8 @@ class Controller:
         self.events = Events(fleet)
         self.members = members or Members(None, insecure=False)
         self.registry = Registry(fleet, clock, self.members)
-        self.inventory = Inventory(fleet, self.registry, calls, clock)
+        self.snapshot = Snapshot(fleet, self.registry, calls, clock)
+        self.inventory = Inventory(fleet, self.registry, self.snapshot, calls, clock)
         self.projector = Projector(fleet, calls, self.events, clock)
         self.forecast_history = ForecastHistory(fleet, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)
@@ -69,7 +71,8 @@ class Controller:
         self.audits = AuditFleet(self.registry, calls, dead_letters or DeadLetters(clock), nova)
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
-        self.follower = Follower(fleet, self.registry, self.projector, self.inventory, self.deaths, calls, clock)
+        parts = Parts(self.registry, self.projector, self.inventory, self.snapshot, self.deaths)
+        self.follower = Follower(fleet, parts, calls, clock)
 
     async def start(self) -> None:
         """Follow the agents; return when it is known which are up, or that the database is away, or once

@@ -19,11 +19,12 @@ from sterna.domain.calls import Call
 from sterna.domain.copying import DestinationNic
 from sterna.domain.entries.source import Answer
 from sterna.domain.errors import BadRequest
-from sterna.domain.hosts import HostFacts
+from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Migration
 from sterna.domain.model import Disk, Nic, Reached, Value, Vm
 from sterna.domain.plugs import is_supported
 from sterna.domain.references import Kind, Reference, numbers
+from sterna.domain.sightings import MOST_CHANGES, MOST_VMS, Mark, News
 from sterna.domain.texts import CONTROL, ISCSI_NAME, is_plain
 from sterna.domain.trouble import Trouble
 
@@ -38,6 +39,8 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _PCI = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_BYTES = 2**60
+_LONGEST_NAME = 1_000
+"""Of a VM; libvirt keeps each in a file of its name, which is shorter."""
 _LONGEST_TEXT = 500
 """Of a text from another host."""
 
@@ -81,6 +84,45 @@ def trouble(raw: object) -> Trouble:
     assert since is not None
     longest = {"why": found.why[:_LONGEST_TEXT], "fix": found.fix[:_LONGEST_TEXT]}
     return found.model_copy(update=longest | {"since": since.isoformat(timespec="seconds")})
+
+
+def mark(raw: object, boot: object) -> Mark:
+    """How far a host has counted its changes of VMs, in its agent's life `boot`. Raises BadRequest."""
+    found = _read(Mark, raw | {"boot": boot} if isinstance(raw, dict) else raw, "vms")
+    _demand(0 <= found.seq < 2**63, "vms.seq", found.seq)
+    _demand(bool(_ID.fullmatch(found.boot)), "boot", found.boot)
+    _demand(bool(_ID.fullmatch(found.digest)), "vms.digest", found.digest)
+    return found
+
+
+def vm_news(raw: Mapping[str, Any]) -> News:
+    """Changes of a host's VMs. Raises BadRequest."""
+    seen, gone = raw.get("seen"), raw.get("gone")
+    _demand(isinstance(seen, list) and isinstance(gone, list), "vms", "no lists")
+    assert isinstance(seen, list) and isinstance(gone, list)
+    _demand(len(seen) + len(gone) <= MOST_CHANGES, "vms", f"{len(seen) + len(gone)} changes")
+    for uuid in gone:
+        _demand(isinstance(uuid, str) and bool(_ID.fullmatch(uuid)), "vms.gone", uuid)
+    return News(mark=mark(raw, raw.get("boot")), whole=False, seen=_summaries(seen), gone=tuple(gone))
+
+
+def vm_list(raw: Mapping[str, Any]) -> News:
+    """All VMs of a host, of an agent that counts its changes or of an older one. Raises BadRequest."""
+    seen = raw["vms"]
+    _demand(isinstance(seen, list) and len(seen) <= MOST_VMS, "vms", "no list, or a very long one")
+    counted = mark(raw, raw.get("boot")) if "seq" in raw else None
+    return News(mark=counted, whole=True, seen=_summaries(seen))
+
+
+def _summaries(raw: list[Any]) -> tuple[VmSummary, ...]:
+    found = tuple(_read(VmSummary, one, "vms") for one in raw)
+    for one in found:
+        _demand(bool(_ID.fullmatch(one.uuid)), "vms.uuid", one.uuid)
+        _demand(0 < len(one.name) <= _LONGEST_NAME, "vms.name", one.name)
+        _demand(0 <= one.memory_bytes <= _LARGEST_BYTES, "vms.memory_bytes", one.memory_bytes)
+        _demand(0 <= one.vcpus < 2**16, "vms.vcpus", one.vcpus)
+    _demand(len({one.uuid for one in found}) == len(found), "vms", "one UUID twice")
+    return found
 
 
 def migration(raw: object) -> Migration:

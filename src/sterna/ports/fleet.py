@@ -8,15 +8,16 @@ BadRequest for text that it cannot hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from sterna.domain.copying import JobSample
-from sterna.domain.hosts import HostFacts, VmSummary
+from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration
 from sterna.domain.model import Data, GuestState, Value
 from sterna.domain.nova import NovaFacts
 from sterna.domain.progress import Progress
+from sterna.domain.sightings import Mark, News
 from sterna.domain.status import Status
 from sterna.ports.access import AccessRecords
 
@@ -66,6 +67,8 @@ class VmRecord(Value):
     """ISO 8601 UTC, the controller's clock; '' where it was never listed."""
     migration_id: str | None = None
     """The migration that holds the VM: its task_state is `migrating`."""
+    also: tuple[str, ...] = ()
+    """Other hosts where it runs as well, asked again about it: invariant 1 of the protocol is broken."""
 
 
 class MigrationRecord(Value):
@@ -156,6 +159,31 @@ class Page(Value):
     id_prefix: str = ""
 
 
+class VmPage(Value):
+    """Which VMs to list, by name and UUID."""
+
+    after: tuple[str, str] | None = None
+    """Only those behind this name and UUID."""
+    limit: int = 50
+    host: str | None = None
+    name: str = ""
+    """Part of the name."""
+    states: tuple[GuestState, ...] = ()
+    silent: tuple[str, ...] = ()
+    """Hosts that cannot be heard now: the state of their VMs is `unknown`, whatever was stored."""
+
+
+class Taken(Value):
+    """What came of hosts' news."""
+
+    marks: dict[str, Mark] = {}
+    """Up to where each host's list is known now."""
+    gaps: frozenset[str] = frozenset()
+    """Hosts whose news could not be taken: the whole list is needed."""
+    doubtful: frozenset[str] = frozenset()
+    """Hosts that say of a VM that it runs there, after another one has said so: they must be asked again."""
+
+
 class Fleet(AccessRecords, Protocol):
     """The controller's records."""
 
@@ -180,8 +208,18 @@ class Fleet(AccessRecords, Protocol):
     async def vms_called(self, name_or_uuid: str) -> list[VmRecord]:
         """The VM of that UUID, else all of that name, as last seen."""
 
-    async def saw_vms(self, host: str, vms: Sequence[VmSummary], at: str) -> None:
-        """The complete list of one host's VMs; those it has no longer are forgotten, unless they migrate."""
+    async def page_of_vms(self, page: VmPage) -> list[VmRecord]:
+        """In the order of their names, then UUIDs, as bytes."""
+
+    async def take_news(self, told: Sequence[tuple[str, News]], asked: Collection[str], at: str) -> Taken:
+        """What hosts say of their VMs, in this order, as far as it fits what is known of each; those nobody has any
+        longer are forgotten, unless they migrate. `asked`: these hosts have been asked again."""
+
+    async def marks(self) -> dict[str, Mark]:
+        """Up to where each host's list of VMs has been taken; only those that count."""
+
+    async def digest_in_records(self, host: str) -> str:
+        """Of the list of its VMs as it is stored."""
 
     async def admit(self, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
         """Take the VM (compare-and-swap) and record the request; True where the id was known already: then it is

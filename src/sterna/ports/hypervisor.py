@@ -33,6 +33,10 @@ class GuestEvent(Value):
     """When it was seen, by this host's monotonic clock."""
 
 
+COPYING = frozenset({"iteration", "job-completed", "job-failed", "migration-device", "migration-completed"})
+"""Kinds of events that tell of a copy, and nothing of what guests there are."""
+
+
 class Host(Protocol):
     """The host itself. Reads only."""
 
@@ -50,6 +54,14 @@ class Descriptions(Protocol):
         """One VM from its LIVE definition (else the inactive one), sizes of its disks included. A path whose file
         system does not answer is marked as such. Raises NotFound.
         """
+
+
+class Changes(Protocol):
+    """What becomes of its guests."""
+
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[None]]:
+        """Something each time that a guest was started, stopped, paused, defined or forgotten here, from now on.
+        The iterator raises Unreachable when the hypervisor was lost."""
 
 
 class Observations(Protocol):
@@ -145,6 +157,7 @@ class Load(Protocol):
 class Inventory(
     Host,
     Descriptions,
+    Changes,
     Observations,
     NamedFiles,
     Admission,

@@ -50,6 +50,12 @@ class Outbox:
         """Casts that their receiver will not take in its present life, by id, and why."""
         self.on_refused: Callable[[Envelope, str], None] = lambda envelope, why: None
         """Called with each of them."""
+        self.on_waiting: Callable[[str], None] = lambda to: None
+        """Called with a receiver that has not taken what it was sent: a sign of life of it would `hurry` us."""
+
+    def waits_for(self, to: str) -> bool:
+        """Is there anything that it has not taken yet?"""
+        return bool(self._journal.outbox(to))
 
     def put(self, envelope: Envelope) -> None:
         """Journal the cast, then wake its courier. When this returns the cast will arrive, whatever dies.
@@ -131,6 +137,7 @@ class Outbox:
                 if str(e) != logged:  # once, not every five seconds while a host is down
                     _log.info("cast waits", to=to, error=str(e), exc_info=unexpected)
                 logged = str(e)
+                self.on_waiting(to)
                 await paused(self._clock, backoff.seconds, woken)
                 backoff.grow()
         # no await since the outbox was seen empty, so that `put` cannot fall into the gap
@@ -146,6 +153,7 @@ class Outbox:
             self.refused[envelope.id] = e.message
             _log.error("a cast is refused", to=envelope.to, method=envelope.method, why=e.message)
             self.on_refused(envelope, e.message)
+            self.on_waiting(envelope.to)
             return False
         return True
 

@@ -74,3 +74,8 @@ def topic_of(subject: str) -> str:
 def host_topic(host: str) -> str:
     """The topic of a host's beacons; those of all hosts: `host.*`."""
     return f"host.{token(host)}"
+
+
+def vms_topic(host: str) -> str:
+    """The topic on which a host tells what has changed of its VMs; all of them: `vms.*`."""
+    return f"vms.{token(host)}"

@@ -80,7 +80,7 @@ def test_who_watches_is_told_in_the_end_what_is_away(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("other", [b"[1, 2]", b"7", b"null", b'"hello"'])
 def test_json_that_is_not_sternas_is_not_called_a_bug(other: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = httpx2.Response(200, headers={"content-type": "application/json"}, content=other)
-    monkeypatch.setattr("sterna.cli.main.client_of", lambda api: client_with(answer))
+    monkeypatch.setattr("sterna.cli.lists.client_of", lambda api: client_with(answer))
     result = CliRunner().invoke(app, ["hosts"])
     assert result.exit_code == 6 and "not Sterna" in result.stderr
 

@@ -14,6 +14,8 @@ from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Undel
 from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Disk, GuestState, Refusal, Vm
+from sterna.domain.sightings import text_of
+from sterna.kit.digests import digest_of
 from sterna.ports.bus import BusState
 
 from ..domain.journals import Book
@@ -60,6 +62,11 @@ class FakeAgent:
     migrations: dict[str, Migration] = field(default_factory=dict)
     boot: str = "life-1"
     listening: bool = True
+    counts: bool = False
+    """Its agent counts the changes of its VMs, as those of this version do."""
+    seq: int = 1
+    told: dict[str, VmSummary] = field(default_factory=dict)
+    """Its VMs as of `seq`."""
     lost: str = ""
     """Why it cannot describe its host; '' where it can."""
     limits: list[int | None] = field(default_factory=list)
@@ -91,6 +98,18 @@ class FakeAgent:
     def add_vm(self, name: str, n: int, state: GuestState = GuestState.RUNNING) -> str:
         self.vms[uuid(n)] = VmSummary(uuid=uuid(n), name=name, state=state, memory_bytes=GIB, vcpus=1)
         return uuid(n)
+
+    def count(self) -> Data | None:
+        """The change since the last one, if there is any."""
+        seen = [vm.model_dump(mode="json") for uuid, vm in self.vms.items() if self.told.get(uuid) != vm]
+        gone = sorted(self.told.keys() - self.vms.keys())
+        if not seen and not gone:
+            return None
+        self.seq, self.told = self.seq + 1, dict(self.vms)
+        return self.mark() | {"boot": self.boot, "seen": seen, "gone": gone}
+
+    def mark(self) -> Data:
+        return {"seq": self.seq, "digest": digest_of(text_of(self.told.values()))}
 
     def write(self, book: Book) -> None:
         """Append a book's entries, numbered as this journal goes on."""
@@ -159,13 +178,19 @@ class FakeBus:
                 data = {"name": agent.name, "host": facts, "boot": agent.boot, "journal_last": 0}
                 data["trouble"] = {"why": agent.lost, "since": "2026-11-29T11:00:00Z"} if agent.lost else None
                 data["bus_since"] = "2026-11-29T11:00:00+00:00"
-                await controller.registry.beacon(f"host.{agent.name}", data)
+                data["vms"] = agent.mark() if agent.counts else None
+                if await controller.registry.beacon(f"host.{agent.name}", data) is not None:
+                    controller.snapshot.heard(agent.name, data)
 
     def asked(self, method: str) -> int:
         return sum(1 for _, m, _ in self.calls if m == method)
 
     def _list_vms(self, agent: FakeAgent, params: Data) -> Data:
-        return {"vms": [v.model_dump(mode="json") for v in agent.vms.values()]}
+        vms = [v.model_dump(mode="json") for v in agent.vms.values()]
+        if not agent.counts:
+            return {"vms": vms}
+        agent.count()
+        return {"vms": vms, "boot": agent.boot} | agent.mark()
 
     def _show_vm(self, agent: FakeAgent, params: Data) -> Data:
         summary = agent.vms.get(params["vm"])

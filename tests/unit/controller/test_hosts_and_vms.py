@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Collection
 
 import pytest
 
 from sterna.domain.errors import NotFound
-from sterna.domain.hosts import VmSummary
 from sterna.domain.model import Data, GuestState
+from sterna.domain.sightings import News
+from sterna.ports.fleet import Taken
 
 from .conftest import World
 from .fakes import FakeAgent
@@ -55,21 +56,17 @@ async def test_vms_of_a_host_that_is_down_are_shown_as_last_seen(world: World) -
     assert after.vms[0].observed_at == before.vms[0].observed_at and after.silent == ("a",)
 
 
-async def test_what_the_hosts_say_is_stored_side_by_side(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_the_hosts_say_is_stored_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is slow makes a list as slow as one answer of it, not as slow as one for each host."""
-    store, begun, all_there = world.fleet.saw_vms, list[str](), asyncio.Event()
+    take, written = world.fleet.take_news, list[list[str]]()
 
-    async def saw_vms(host: str, vms: list[VmSummary], at: str) -> None:
-        begun.append(host)
-        if len(begun) == 3:
-            all_there.set()
-        async with asyncio.timeout(20):
-            await all_there.wait()
-        await store(host, vms, at)
+    async def take_news(told: list[tuple[str, News]], asked: Collection[str], at: str) -> Taken:
+        written.append([host for host, _ in told])
+        return await take(told, asked, at)
 
-    monkeypatch.setattr(world.fleet, "saw_vms", saw_vms)
+    monkeypatch.setattr(world.fleet, "take_news", take_news)
     assert [vm.name for vm in (await world.controller.inventory.vms()).vms] == ["web1"]
-    assert sorted(begun) == ["a", "b", "c"]
+    assert written == [["a", "b", "c"]]
 
 
 async def test_a_host_that_does_not_answer_is_not_believed_to_be_empty(world: World) -> None:

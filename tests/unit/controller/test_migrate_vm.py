@@ -199,7 +199,7 @@ async def test_who_comes_when_one_has_just_left_waits_for_who_waited(world: Worl
     assert world.controller._migrate._gates == {}
 
 
-@pytest.mark.parametrize("hanging", ["vms_called", "hosts", "saw_vms"])
+@pytest.mark.parametrize("hanging", ["vms_called", "host", "take_news"])
 async def test_a_database_that_hangs_keeps_the_next_request_for_the_vm_waiting_for_a_while_only(
     world: World, monkeypatch: pytest.MonkeyPatch, hanging: str
 ) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.errors import BadRequest, Refused, Unknown, Unreachable
-from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry, Role
 from sterna.domain.model import Data
 from sterna.domain.objective import Asked
+from sterna.domain.sightings import News
 from sterna.domain.status import Status
+from sterna.ports.fleet import Taken
 from tests.unit.controller.requests import ID, request
 
 from ..domain.journals import Book
@@ -99,25 +102,25 @@ async def test_a_list_of_vms_costs_its_own_host_only(world: World, answer: Data)
 async def test_a_list_the_database_cannot_hold_costs_its_own_host_only(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saw = SqlFleet.saw_vms
+    take = SqlFleet.take_news
 
-    async def picky(self: SqlFleet, host: str, vms: list[VmSummary], at: str) -> None:
-        if host == "a":
+    async def picky(self: SqlFleet, told: Sequence[tuple[str, News]], asked: Collection[str], at: str) -> Taken:
+        if any(host == "a" for host, _ in told):
             raise BadRequest("the controller's database cannot hold that: a NUL in a name")
-        await saw(self, host, vms, at)
+        return await take(self, told, asked, at)
 
     world.b.add_vm("web2", 2)
-    monkeypatch.setattr(SqlFleet, "saw_vms", picky)
+    monkeypatch.setattr(SqlFleet, "take_news", picky)
     listing = await world.controller.inventory.vms()
     assert ([v.name for v in listing.vms], listing.silent) == (["web2"], ("a",))
     assert "a NUL in a name" in listing.why["a"]
 
 
 async def test_a_list_is_not_made_without_a_database(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(self: SqlFleet, host: str, vms: list[VmSummary], at: str) -> None:
+    async def away(self: SqlFleet, told: Sequence[tuple[str, News]], asked: Collection[str], at: str) -> Taken:
         raise Unreachable("the controller's database does not answer")
 
-    monkeypatch.setattr(SqlFleet, "saw_vms", away)
+    monkeypatch.setattr(SqlFleet, "take_news", away)
     with pytest.raises(Unreachable):
         await world.controller.inventory.vms()
 

@@ -27,7 +27,7 @@ LONG_S = 20.0
 async def test_a_journal_is_read_though_no_hint_of_it_ever_comes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "PULL_EVERY_S", SOON_S)
+    monkeypatch.setattr(follower, "READ_ANYWAY_S", SOON_S)
     await world.controller.start()
     world.a.write(good_source(MOVE))
     world.b.write(good_destination(MOVE))
@@ -41,7 +41,7 @@ async def test_a_journal_is_read_though_no_hint_of_it_ever_comes(
 async def test_hosts_are_followed_once_the_database_that_was_away_at_the_start_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "PULL_EVERY_S", SOON_S)
+    monkeypatch.setattr(follower, "READ_ANYWAY_S", SOON_S)
     monkeypatch.setattr(follower, "TIDY_EVERY_S", SOON_S)
     look = world.fleet.hosts
 
@@ -71,15 +71,15 @@ async def test_vms_are_listed_though_nobody_says_that_they_have_changed(
             await asyncio.sleep(SOON_S)
 
 
-@pytest.mark.parametrize("work", ["pull", "vms", "migrations"])
+@pytest.mark.parametrize("work", ["pull", "refresh", "migrations"])
 async def test_work_that_waited_for_something_that_was_cancelled_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
     """Nobody told the controller to stop."""
-    for pause in ("PULL_EVERY_S", "LIST_EVERY_S", "TIDY_EVERY_S"):
+    for pause in ("READ_ANYWAY_S", "LIST_EVERY_S", "TIDY_EVERY_S"):
         monkeypatch.setattr(follower, pause, SOON_S)
     controller, again = world.controller, asyncio.Event()
-    of = {"pull": controller.projector, "vms": controller.inventory, "migrations": world.fleet}[work]
+    of = {"pull": controller.projector, "refresh": controller.inventory, "migrations": world.fleet}[work]
     real, tries = getattr(of, work), list[object]()
 
     async def leaks(*args: object) -> object:

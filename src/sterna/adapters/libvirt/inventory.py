@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import libvirt
@@ -32,6 +34,7 @@ from sterna.domain.references import Kind, translations
 from sterna.kit.bounded import Bounded
 from sterna.kit.mounts import on_disk
 from sterna.kit.threads import in_thread
+from sterna.ports.hypervisor import COPYING, GuestEvent
 
 _DIAL_S = 8.0
 """A peer that is up answers in milliseconds; a dropped SYN would be tried for two minutes."""
@@ -78,6 +81,12 @@ class LibvirtInventory(LibvirtHost):
             return sorted(found, key=lambda vm: vm.name)
 
         return await self._details.run(read)
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[AsyncIterator[None]]:
+        """See ports.hypervisor.Changes.changes. Raises Unreachable."""
+        async with self._events.subscribe("") as events:
+            yield _of_life(events)
 
     async def vm(self, name_or_uuid: str) -> Vm:
         """One VM from its LIVE definition (else the inactive one), sizes of its disks included.
@@ -233,6 +242,13 @@ class LibvirtInventory(LibvirtHost):
             disk_free_bytes=_free_bytes(own.instances_dir),
         )
         return facts, capabilities
+
+
+async def _of_life(events: AsyncIterator[GuestEvent]) -> AsyncIterator[None]:
+    """Without what a copy says of itself."""
+    async for event in events:
+        if event.kind not in COPYING:
+            yield
 
 
 def _host_uuid(conn: Connect) -> str:

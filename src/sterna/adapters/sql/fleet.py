@@ -1,14 +1,16 @@
 """The controller's records in SQL: implements ports.fleet.Fleet.
 
 Each method is one transaction, run on this class's own threads (one for SQLite, which has one writer anyway), so
-that a slow database never holds up the event loop. Those that write take turns, on PostgreSQL too (`take_turn`).
-What each transaction does is in `fleet_statements.py` and `access_statements.py`.
+that a slow database never holds up the event loop. Those that write take turns, on PostgreSQL too (`take_turn`);
+those that wait for the thread share a turn and a commit (`together.py`). What each transaction does is in
+`fleet_statements.py`, `sighting_statements.py` and `access_statements.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
@@ -17,12 +19,15 @@ from sqlalchemy import Connection, Engine, func, select, update
 from sterna.adapters.sql import access_statements as access
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import fleet_statements as statements
-from sterna.adapters.sql.fleet_database import open_database, own_errors, take_turn
+from sterna.adapters.sql import sighting_statements as sighted
+from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
+from sterna.adapters.sql.together import Together
 from sterna.domain.copying import JobSample
 from sterna.domain.errors import Unreachable
-from sterna.domain.hosts import HostFacts, VmSummary
+from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration
+from sterna.domain.sightings import Mark, News
 from sterna.domain.status import Status
 from sterna.domain.tokens import Token
 from sterna.kit.daemon_threads import DaemonThreads
@@ -35,6 +40,8 @@ from sterna.ports.fleet import (
     HostRecord,
     MigrationRecord,
     Page,
+    Taken,
+    VmPage,
     VmRecord,
 )
 
@@ -55,6 +62,8 @@ class SqlFleet:
         self._writer = threads(1, "fleet-writer")
         in_one = engine.dialect.name == "sqlite"
         self._readers = self._writer if in_one else threads(3, "fleet-reader")
+        self._known_hosts: statements.KnownHosts = {}
+        self._together = Together(engine, self._writer)
 
     @classmethod
     def open(cls, url: str) -> SqlFleet:
@@ -66,15 +75,11 @@ class SqlFleet:
             with own_errors(), self._engine.begin() as connection:
                 return work(connection, *args, **kwargs)
 
-        return await _answered(self._readers, transaction)
+        return await _answered(self._readers.submit(transaction))
 
     async def _write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        def transaction() -> T:
-            with own_errors(), self._engine.begin() as connection:
-                take_turn(connection)
-                return work(connection, *args, **kwargs)
-
-        return await _answered(self._writer, transaction)
+        answer: Future[T] = self._together.submit(lambda connection: work(connection, *args, **kwargs))
+        return await _answered(answer)
 
     async def close(self) -> None:
         """Finish what was begun, then let the database go; one that hangs is left after CLOSE_S."""
@@ -90,7 +95,8 @@ class SqlFleet:
 
     async def hosts(self) -> list[HostRecord]:
         """All hosts ever accepted, by name."""
-        return await self._run(statements.all_hosts)
+        self._known_hosts = known = await self._run(statements.all_hosts, self._known_hosts)
+        return [record for _, record in known.values()]
 
     async def host(self, name: str) -> HostRecord:
         """Raises NotFound."""
@@ -116,9 +122,21 @@ class SqlFleet:
         """The VM of that UUID, else all of that name."""
         return await self._run(statements.vms_called, name_or_uuid)
 
-    async def saw_vms(self, host: str, vms: Sequence[VmSummary], at: str) -> None:
-        """The complete list of one host's VMs."""
-        await self._write(statements.saw_vms, host, vms, at)
+    async def page_of_vms(self, page: VmPage) -> list[VmRecord]:
+        """By name and UUID."""
+        return await self._run(sighted.page_of_vms, page)
+
+    async def take_news(self, told: Sequence[tuple[str, News]], asked: Collection[str], at: str) -> Taken:
+        """What hosts say of their VMs."""
+        return await self._write(sighted.take_news, told, asked, at)
+
+    async def marks(self) -> dict[str, Mark]:
+        """Up to where each host's list has been taken."""
+        return await self._run(sighted.marks)
+
+    async def digest_in_records(self, host: str) -> str:
+        """Of the list as it is stored."""
+        return await self._run(sighted.digest_in_records, host)
 
     async def admit(self, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
         """Take the VM and record the request. Raises Conflict."""
@@ -215,14 +233,14 @@ class SqlFleet:
         return await self._run(access.log_page, page)
 
 
-async def _answered(threads: DaemonThreads, transaction: Callable[[], T]) -> T:
+async def _answered(transaction: Future[T]) -> T:
     """Its result. What has not begun after ANSWER_S never begins; whether what has begun was done is not known.
 
     Raises Unreachable then.
     """
     try:
         async with asyncio.timeout(ANSWER_S):
-            return await asyncio.wrap_future(threads.submit(transaction))
+            return await asyncio.wrap_future(transaction)
     except TimeoutError as error:
         why = f"the controller's database does not answer within {ANSWER_S:g} s"
         raise Unreachable(why, fix="see that it runs, and that its disk answers") from error

@@ -10,18 +10,18 @@ from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry
 from sterna.ports.fleet import EntryRecord, HostRecord, MigrationRecord, VmRecord
 
-_HOST_COLUMNS = {"maintenance", "cursor", "mark", "generation"}
+HOST_COLUMNS = ("maintenance", "cursor", "mark", "generation")
 
 
 def host(row: Row[Any]) -> HostRecord:
     """A row of `hosts`."""
-    return HostRecord.model_validate(row.document | {name: getattr(row, name) for name in _HOST_COLUMNS})
+    return HostRecord.model_validate(row.document | {name: getattr(row, name) for name in HOST_COLUMNS})
 
 
 def host_values(record: HostRecord) -> dict[str, Any]:
     """Values of a row of `hosts`."""
-    columns = {name: getattr(record, name) for name in _HOST_COLUMNS}
-    document = record.model_dump(mode="json", exclude=_HOST_COLUMNS)
+    columns = {name: getattr(record, name) for name in HOST_COLUMNS}
+    document = record.model_dump(mode="json", exclude=set(HOST_COLUMNS))
     return {"name": record.name, "host_uuid": record.facts.host_uuid, "document": document} | columns
 
 
@@ -34,7 +34,7 @@ def vm_values(record: VmRecord) -> dict[str, Any]:
     """Values of a row of `vms`."""
     document = record.model_dump(mode="json", exclude={"migration_id"})
     columns = {name: getattr(record, name) for name in ("uuid", "name", "host", "migration_id")}
-    return {"document": document} | columns
+    return {"document": document, "state": record.state.value} | columns
 
 
 def seen_vm(old: VmRecord | None, host: str, summary: VmSummary, at: str) -> VmRecord:

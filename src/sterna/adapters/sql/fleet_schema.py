@@ -11,27 +11,48 @@ metadata = MetaData()
 
 _Count = BigInteger().with_variant(Integer, "sqlite")  # where Integer holds as much, and numbers rows by itself
 
+_Name = String().with_variant(String(collation="C"), "postgresql")
+"""In the order of bytes, as on SQLite: pages are made by it."""
+
 hosts = Table(
     "hosts",
     metadata,
-    Column("name", String, primary_key=True),
+    Column("name", _Name, primary_key=True),
     Column("host_uuid", String, nullable=False),
     Column("maintenance", Boolean, nullable=False, default=False),
     Column("cursor", _Count, nullable=False, default=0),
     Column("mark", String, nullable=False, default=""),
     Column("generation", Integer, nullable=False, default=0),
+    Column("vms_boot", String, nullable=False, default=""),
+    Column("vms_seq", _Count, nullable=False, default=0),
+    Column("vms_digest", String, nullable=False, default=""),
+    Column("revision", _Count, nullable=False, default=0),
     Column("document", JSON, nullable=False),
 )
+"""`vms_*`: up to where its list of VMs has been taken. `revision`: grows with each change of the row."""
 
 vms = Table(
     "vms",
     metadata,
-    Column("uuid", String, primary_key=True),
-    Column("name", String, nullable=False),
+    Column("uuid", _Name, primary_key=True),
+    Column("name", _Name, nullable=False),
     Column("host", String, nullable=False, index=True),
-    Column("migration_id", String, nullable=True),
+    Column("state", String, nullable=False, default="unknown"),
+    Column("migration_id", String, nullable=True, index=True),
+    Column("document", JSON, nullable=False),
+    Index("ix_vms_name_uuid", "name", "uuid"),
+)
+"""Each VM once, where it is at home."""
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("host", String, primary_key=True),
+    Column("uuid", String, primary_key=True, index=True),
+    Column("state", String, nullable=False),
     Column("document", JSON, nullable=False),
 )
+"""What each host says of each VM that it has."""
 
 migrations = Table(
     "migrations",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
+from sterna.adapters.sql.sighting_statements import arrived as arrived_at_home
+from sterna.adapters.sql.sighting_statements import settle_homes
 from sterna.domain.copying import JobSample
 from sterna.domain.errors import Conflict, NotFound
-from sterna.domain.hosts import HostFacts, VmSummary
+from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration, Role, accepted_migration
 from sterna.domain.model import GuestState
 from sterna.domain.progress import with_sample, with_status
@@ -28,11 +29,25 @@ from sterna.ports.fleet import (
     mark_of,
 )
 
+MOST_NAMES = 5_000
+"""In one statement; SQLite takes 32,766."""
+KnownHosts = dict[str, tuple[tuple[Any, ...], HostRecord]]
+"""Each host with what its row had in its columns when it was read; its document only changes with `revision`."""
 
-def all_hosts(c: Connection) -> list[HostRecord]:
-    """See ports.fleet.Fleet.hosts."""
-    found = [rows.host(r) for r in c.execute(select(hosts))]
-    return sorted(found, key=lambda h: h.name)  # here: databases differ in how they order words
+
+def all_hosts(c: Connection, known: KnownHosts) -> KnownHosts:
+    """See ports.fleet.Fleet.hosts. Of a thousand hosts few have changed since they were read last: only the
+    documents of these are read."""
+    columns = ("name", "revision", *rows.HOST_COLUMNS)
+    query = select(*(hosts.c[name] for name in columns)).order_by(hosts.c.name)
+    keys = {r[0]: tuple(r) for r in c.execute(query)}
+    changed = [name for name, key in keys.items() if name not in known or known[name][0] != key]
+    new: dict[str, HostRecord] = {}
+    for begin in range(0, len(changed), MOST_NAMES):
+        some = select(hosts).where(hosts.c.name.in_(changed[begin : begin + MOST_NAMES]))
+        new |= {r.name: rows.host(r) for r in c.execute(some)}
+    found = {name: (key, new[name] if name in new else known[name][1]) for name, key in keys.items()}
+    return dict(sorted(found.items()))
 
 
 def _host(c: Connection, name: str) -> HostRecord | None:
@@ -62,14 +77,18 @@ def save_host(c: Connection, facts: HostFacts, boot: str, at: str) -> HostRecord
         )
     back = old.back_at or at if old.dead_at else ""
     new = old.model_copy(update={"facts": facts, "boot": boot, "seen_at": at, "back_at": back})
-    c.execute(update(hosts).where(hosts.c.name == facts.name).values(document=rows.host_values(new)["document"]))
+    c.execute(update(hosts).where(hosts.c.name == facts.name).values(_document(new)))
     return new
+
+
+def _document(record: HostRecord) -> dict[str, Any]:
+    return {"document": rows.host_values(record)["document"], "revision": hosts.c.revision + 1}
 
 
 def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostRecord:
     """See ports.fleet.Fleet.set_maintenance."""
     new = required_host(c, name).model_copy(update={"maintenance": on, "maintenance_reason": reason if on else ""})
-    values = {"maintenance": on, "document": rows.host_values(new)["document"]}
+    values = {"maintenance": on} | _document(new)
     c.execute(update(hosts).where(hosts.c.name == name).values(values))
     return new
 
@@ -77,7 +96,7 @@ def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostReco
 def set_dead(c: Connection, name: str, at: str) -> HostRecord:
     """See ports.fleet.Fleet.set_dead."""
     new = required_host(c, name).model_copy(update={"dead_at": at, "back_at": ""})
-    c.execute(update(hosts).where(hosts.c.name == name).values(document=rows.host_values(new)["document"]))
+    c.execute(update(hosts).where(hosts.c.name == name).values(_document(new)))
     return new
 
 
@@ -95,23 +114,6 @@ def vms_called(c: Connection, name_or_uuid: str) -> list[VmRecord]:
     return []
 
 
-def saw_vms(c: Connection, host: str, seen: Sequence[VmSummary], at: str) -> None:
-    """See ports.fleet.Fleet.saw_vms."""
-    here = {s.uuid for s in seen}
-    concerned = select(vms).where(or_(vms.c.host == host, vms.c.uuid.in_(here)))
-    known = {r.uuid: rows.vm(r) for r in c.execute(concerned)}
-    for summary in seen:
-        old = known.get(summary.uuid)
-        if old is not None and old.host != host and old.migration_id is not None:
-            continue  # the copy that is still arriving: F8 will say that the VM has moved
-        if old is not None and old.host != host and summary.state is not GuestState.RUNNING:
-            continue  # a definition left over elsewhere is not where the VM is
-        _put_vm(c, old, rows.seen_vm(old, host, summary, at))
-    gone = [v.uuid for v in known.values() if v.host == host and v.uuid not in here and v.migration_id is None]
-    if gone:
-        c.execute(delete(vms).where(vms.c.uuid.in_(gone)))
-
-
 def _vm(c: Connection, uuid: str) -> VmRecord | None:
     found = c.execute(select(vms).where(vms.c.uuid == uuid)).first()
     return rows.vm(found) if found else None
@@ -124,8 +126,11 @@ def _put_vm(c: Connection, old: VmRecord | None, new: VmRecord) -> None:
         c.execute(update(vms).where(vms.c.uuid == new.uuid).values(**rows.vm_values(new)))
 
 
-def _free(c: Connection, migration_id: str) -> None:
-    c.execute(update(vms).where(vms.c.migration_id == migration_id).values(migration_id=None))
+def _free(c: Connection, migration_id: str, at: str) -> None:
+    held = [r.uuid for r in c.execute(select(vms.c.uuid).where(vms.c.migration_id == migration_id))]
+    if held:
+        c.execute(update(vms).where(vms.c.migration_id == migration_id).values(migration_id=None))
+        settle_homes(c, held, at)
 
 
 def _known(c: Connection, migration_id: str) -> MigrationRecord | None:
@@ -198,7 +203,7 @@ def withdraw(c: Connection, migration_id: str, reason: str, at: str) -> None:
     if known.promised:
         _end(c, known, Status.FAILED, reason, at)
     else:
-        _free(c, migration_id)
+        _free(c, migration_id, at)
         c.execute(delete(migrations).where(migrations.c.id == migration_id))
 
 
@@ -220,7 +225,7 @@ def _end(c: Connection, known: MigrationRecord, status: Status, reason: str, at:
     progress = with_status(known.progress, status)
     change = {"status": status, "reason": reason, "progress": progress, "updated_at": at, "finished_at": at}
     _save(c, known.model_copy(update=change))
-    _free(c, known.id)
+    _free(c, known.id, at)
 
 
 def explain(c: Connection, migration_id: str, reason: str, at: str) -> None:
@@ -301,18 +306,16 @@ def _change_vm(c: Connection, effect: Effect, at: str) -> None:
     old = _vm(c, migration.vm_uuid)
     if change is not None and change.holder and (old is None or old.migration_id != change.holder):
         change = None
+    if change is not None or effect.holds:
+        new = old or VmRecord(
+            uuid=migration.vm_uuid, name=migration.vm_name, host=migration.source, state=GuestState.UNKNOWN
+        )
+        if effect.holds:
+            new = new.model_copy(update={"migration_id": migration.id})
+        if change is not None:
+            state = new.state if change.state is None else change.state
+            new = new.model_copy(update={"host": change.host, "state": state, "observed_at": at})
+            arrived_at_home(c, new, told=change.state is not None)
+        _put_vm(c, old, new)
     if effect.holds is False:
-        _free(c, migration.id)
-    if change is None and not effect.holds:
-        return
-    new = old or VmRecord(
-        uuid=migration.vm_uuid, name=migration.vm_name, host=migration.source, state=GuestState.UNKNOWN
-    )
-    if effect.holds:
-        new = new.model_copy(update={"migration_id": migration.id})
-    elif effect.holds is False and new.migration_id == migration.id:
-        new = new.model_copy(update={"migration_id": None})
-    if change is not None:
-        state = new.state if change.state is None else change.state
-        new = new.model_copy(update={"host": change.host, "state": state, "observed_at": at})
-    _put_vm(c, old, new)
+        _free(c, migration.id, at)

@@ -99,7 +99,7 @@ class DeclareDead:
 
     async def notify_again(self) -> None:
         """Notify agents that were down, or have lost their journal, about hosts that are still dead."""
-        await all_of(self._try_to_notify(host) for host in await self._registry.hosts() if host.dead)
+        await all_of(self._try_to_notify(host) for host in (await self._registry.away())[0] if host.dead)
 
     async def _try_to_notify(self, dead: Host) -> None:
         """Each by itself: one that fails keeps no other from its end."""

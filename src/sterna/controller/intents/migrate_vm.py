@@ -42,6 +42,8 @@ JUDGE_S = 90.0
 s of it at most, twice 10 s to list their VMs and 60 s to check."""
 MOST_WAITING = 5_000
 """Requests that wait their turn; each is a connection and a few kB. More are refused with Retry-After."""
+MOST_ASKED = 64
+"""Hosts at once, whether they would take a VM."""
 CHECK_SILENCE_S = 15.0
 """A check makes both agents look at disks and libvirt; they send heartbeats while they do."""
 CHECK_LONGEST_S = 60.0
@@ -261,18 +263,26 @@ class MigrateVm:
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
 
     async def _choose(self, vm: VmRecord, request: MigrateRequest, against_vm: Sequence[Refusal]) -> str:
-        """The host with the most free memory among those without a reason against them. Raises with each one's
-        reasons, and those against any move."""
+        """The host with the most free memory among those without a reason against them. Only the first is asked;
+        where it refuses, the next two, then four. Raises with each one's reasons, and those against any move."""
         others = [h for h in await self._registry.hosts() if h.name != vm.host]
         if not others:
             heard = await self._check(vm, vm.host, request)
             against = [r for r in heard if r.code != reasons.SAME_HOST]
             reasons.refuse([*against_vm, reasons.no_destination(vm.name), *against])
-        verdicts = await asyncio.gather(*(self._verdict(vm, host, request) for host in others))
-        free = [host for host, against in zip(others, verdicts, strict=True) if not against]
-        if free and not against_vm:
-            return max(free, key=lambda h: h.facts.memory_free_bytes).name
-        reasons.refuse([*against_vm, *([] if free else _by_host(others, verdicts))])
+        others.sort(key=lambda h: h.facts.memory_free_bytes, reverse=True)
+        verdicts: list[list[Refusal]] = []
+        while len(verdicts) < len(others):
+            some = others[len(verdicts) : 2 * len(verdicts) + 1][:MOST_ASKED]
+            answers = await asyncio.gather(*(self._verdict(vm, host, request) for host in some))
+            free = [host.name for host, against in zip(some, answers, strict=True) if not against]
+            if free:
+                reasons.refuse(against_vm)
+                return free[0]
+            verdicts += answers
+        by_name = sorted(zip(others, verdicts, strict=True), key=lambda pair: pair[0].name)
+        against_all = _by_host([host for host, _ in by_name], [verdict for _, verdict in by_name])
+        reasons.refuse([*against_vm, *against_all])
         raise NotFound("no destination")  # pragma: no cover - refuse() has raised
 
     async def _verdict(self, vm: VmRecord, host: Host, request: MigrateRequest) -> list[Refusal]:

@@ -17,7 +17,7 @@ from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Registry
 from sterna.domain.capabilities import Capabilities, Guest, Pair
 from sterna.domain.copying import GuestLoad
-from sterna.domain.errors import Refused, SternaError, Unreachable
+from sterna.domain.errors import NotFound, Refused, SternaError, Unreachable
 from sterna.domain.experience import Accuracy, Experience, accuracy
 from sterna.domain.forecast import Forecast, Link, Load, converges, forecasts
 from sterna.domain.model import Data, GuestState, Refusal, Value, Vm
@@ -138,11 +138,11 @@ class PlanMigration:
         )
 
     async def _pair(self, plan: Plan, wanted: Objective) -> Pair | None:
-        known = {h.name: h.facts for h in await self._registry.hosts()}
-        ends = [known.get(name) for name in (plan.vm.host, plan.destination or "")]
-        if ends[0] is None or ends[1] is None:
+        try:
+            ends = [await self._registry.host(name) for name in (plan.vm.host, plan.destination or "")]
+        except NotFound:
             return None
-        source, destination = (Capabilities.of(f) for f in ends if f is not None)
+        source, destination = (Capabilities.of(host.facts) for host in ends)
         return Pair(source=source, destination=destination)
 
     async def _foreseen(self, plan: Plan, wanted: Objective, details: Vm | None) -> Plan:

@@ -1,36 +1,33 @@
-"""Which VMs there are and where: asked of every host that is up, at the moment of the question.
+"""Which VMs there are and where, as the records have it.
 
-libvirt is the truth. What cannot be asked now (its host is down, or did not answer) is shown as last seen, with
-the state `unknown`.
+libvirt is the truth, and agents tell what changes there (`snapshot.py`). Hosts whose agents do not (of an older
+version) are asked at the moment of the question. What cannot be known now (its host is down, or did not answer) is
+shown as last seen, with the state `unknown`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import structlog
 
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
-from sterna.controller.records.registry import Host, Registry
-from sterna.domain.errors import BadRequest, Refused, SternaError
-from sterna.domain.hosts import VmSummary
+from sterna.controller.records.registry import Registry
+from sterna.controller.records.snapshot import ASK_S, LONGEST_S, Snapshot
+from sterna.domain.errors import Refused, SternaError
 from sterna.domain.model import GuestState, Value, Vm
 from sterna.ports.clock import Clock
-from sterna.ports.fleet import Fleet, VmRecord
+from sterna.ports.fleet import Fleet, VmPage, VmRecord
 
 log = structlog.get_logger(__name__)
 
-ASK_S = 5.0
-"""How long one silent host may hold up the list, in seconds."""
-LONGEST_S = 10.0
-"""How long a host may take whose agent answers, while its libvirt hangs."""
+LOOKS, LOOK_EVERY_S = 4, 0.4
+"""For a VM that the records do not know: its agent tells of a new one within a second."""
 
 
 class Listing(Value):
-    """All VMs as of now."""
+    """VMs as of now."""
 
     vms: tuple[VmRecord, ...]
     silent: tuple[str, ...] = ()
@@ -38,80 +35,100 @@ class Listing(Value):
     why: dict[str, str] = {}
     """Of each of these: why it could not be asked."""
     complete: bool = True
-    """At least one host was asked, and all answered but those that an operator declared dead."""
+    """At least one host is heard, and all are but those that an operator declared dead."""
+    next: tuple[str, str] | None = None
+    """Where the next page begins, behind this name and UUID; None where there is none."""
 
 
 class Inventory:
-    """Reads only; what it sees is remembered for the time when a host is down."""
+    """Reads only."""
 
-    def __init__(self, fleet: Fleet, registry: Registry, calls: AgentCalls, clock: Clock) -> None:
-        self._fleet, self._registry, self._calls, self._clock = fleet, registry, calls, clock
+    def __init__(
+        self, fleet: Fleet, registry: Registry, snapshot: Snapshot, calls: AgentCalls, clock: Clock
+    ) -> None:
+        self._fleet, self._registry, self._snapshot = fleet, registry, snapshot
+        self._calls, self._clock = calls, clock
 
     async def vms(self) -> Listing:
         """All VMs, by name; one that runs on two hosts is listed twice."""
-        hosts = await self._registry.hosts()
-        asked = [h.name for h in hosts if h.up]
-        answers = await self._ask_all(asked)
-        # One host may have answered before a switch-over and the other after it: both are asked again.
-        again = await self._ask_all(_hosts_of_duplicates(answers))
-        answers |= {name: answer for name, answer in again.items() if not isinstance(answer, SternaError)}
-        now = self._clock.now().isoformat()
-        kept = await asyncio.gather(*(self._remembered(name, answer, now) for name, answer in answers.items()))
-        answers = dict(zip(answers, kept, strict=True))
-        heard = {name: answer for name, answer in answers.items() if not isinstance(answer, SternaError)}
+        listing = await self._away()
         records = await self._fleet.vms()
-        silent = [h for h in hosts if h.name not in heard]
-        listed = _listed(records, heard, now)
+        return listing.model_copy(update={"vms": _shown(records, listing.silent)})
+
+    async def page(self, page: VmPage) -> Listing:
+        """Some of them; one that runs on two hosts is listed twice, as one."""
+        listing = await self._away()
+        asked = page.model_copy(update={"limit": page.limit + 1, "silent": listing.silent})
+        records = await self._fleet.page_of_vms(asked)
+        kept, more = records[: page.limit], len(records) > page.limit
+        following = (kept[-1].name, kept[-1].uuid) if more else None
+        return listing.model_copy(update={"vms": _shown(kept, listing.silent), "next": following})
+
+    async def refresh(self) -> None:
+        """Ask the hosts whose agents do not tell by themselves."""
+        await self._away()
+
+    async def _away(self) -> Listing:
+        """Without VMs: which hosts are silent, and why. Those that do not tell by themselves have been asked."""
+        away, up = await self._registry.away()
+        failed = await self._snapshot.ask_now([name for name in up if not self._snapshot.counts(name)])
+        bus = self._calls.bus_state()
+        why = {host.name: t.why if (t := host.not_usable(bus)) is not None else "" for host in away}
+        why |= {name: error.message for name, error in failed.items()}
         return Listing(
-            vms=tuple(sorted(listed, key=lambda v: (v.name, v.uuid, v.host))),
-            silent=tuple(h.name for h in silent),
-            why={h.name: self._why(h, answers.get(h.name)) for h in silent},
-            complete=bool(heard) and all(h.dead for h in silent),
+            vms=(),
+            silent=tuple(sorted(why)),
+            why=why,
+            complete=len(up) > len(failed) and not failed and all(host.dead for host in away),
         )
-
-    async def _ask_all(self, hosts: Collection[str]) -> dict[str, list[VmSummary] | SternaError]:
-        return dict(zip(hosts, await asyncio.gather(*(self._ask(name) for name in hosts)), strict=True))
-
-    async def _remembered(
-        self, host: str, answer: list[VmSummary] | SternaError, now: str
-    ) -> list[VmSummary] | SternaError:
-        """The answer, or what the records have against it. Raises Unreachable without a database."""
-        if isinstance(answer, SternaError):
-            return answer
-        try:
-            await self._fleet.saw_vms(host, answer, now)
-        except BadRequest as e:  # a name that the database cannot hold
-            log.warning("a host's list of VMs cannot be kept", host=host, error=e.message)
-            return e
-        return answer
-
-    def _why(self, host: Host, answer: list[VmSummary] | SternaError | None) -> str:
-        if isinstance(answer, SternaError):
-            return answer.message
-        trouble = host.not_usable(self._calls.bus_state())
-        return trouble.why if trouble is not None else ""
 
     async def find(self, name_or_uuid: str) -> VmRecord:
         """The one VM of that UUID, else of that name.
 
         Raises VmMissing; Refused where the name is ambiguous, naming the UUIDs, or where the VM runs twice.
         """
-        listing = await self.vms()
-        found = [v for v in listing.vms if v.uuid == name_or_uuid.lower()]
-        found = found or [v for v in listing.vms if v.name == name_or_uuid]
+        found = await self._fleet.vms_called(name_or_uuid)
+        found = await self._fresh(name_or_uuid, found) if found else []
+        silent: tuple[str, ...] = ()
         if not found:
-            raise reasons.VmMissing([reasons.no_such_vm(name_or_uuid, listing.silent)])
-        uuids = {v.uuid for v in found}
-        if len(uuids) > 1:
-            raise Refused([reasons.ambiguous(name_or_uuid, uuids)])
+            found, silent = await self._look_for(name_or_uuid)
+        if not found:
+            raise reasons.VmMissing([reasons.no_such_vm(name_or_uuid, silent)])
         if len(found) > 1:
-            raise Refused([reasons.runs_twice(found[0].name, [v.host for v in found])])
-        return found[0]
+            raise Refused([reasons.ambiguous(name_or_uuid, {v.uuid for v in found})])
+        if found[0].also:
+            raise Refused([reasons.runs_twice(found[0].name, [found[0].host, *found[0].also])])
+        return found[0] if self._registry.is_up(found[0].host) else _unknown(found[0])
+
+    async def _fresh(self, name_or_uuid: str, found: list[VmRecord]) -> list[VmRecord]:
+        """Once more, after the hosts that they are on were asked, where these do not tell by themselves."""
+        hosts = {host for vm in found for host in (vm.host, *vm.also)}
+        ask = [h for h in sorted(hosts) if self._registry.is_up(h) and not self._snapshot.counts(h)]
+        if not ask:
+            return found
+        failed = await self._snapshot.ask_now(ask)
+        again = await self._fleet.vms_called(name_or_uuid)
+        return [_unknown(vm) if vm.host in failed else vm for vm in again]
+
+    async def _look_for(self, name_or_uuid: str) -> tuple[list[VmRecord], tuple[str, ...]]:
+        """One that the records do not know (yet), and the hosts that could not be asked."""
+        listing = await self._away()
+        found = await self._fleet.vms_called(name_or_uuid)
+        for _ in range(LOOKS if self._snapshot.any_counts() else 0):
+            if found:
+                break
+            await self._clock.sleep(LOOK_EVERY_S)
+            found = await self._fleet.vms_called(name_or_uuid)
+        return found, listing.silent
 
     async def show(self, name_or_uuid: str) -> tuple[VmRecord, Vm | None]:
         """One VM and its details; None where its host cannot be asked now. Raises as `find`."""
         found = await self.find(name_or_uuid)
-        return found, await self.details(found)
+        details = await self.details(found)
+        if details is None:
+            return found, None
+        now = self._clock.now().isoformat()
+        return found.model_copy(update={"state": details.state, "observed_at": now}), details
 
     async def details(self, vm: VmRecord) -> Vm | None:
         """What its host's libvirt has of it; None where that cannot be asked now."""
@@ -125,43 +142,14 @@ class Inventory:
             log.info("no details of a VM", vm=vm.uuid, host=vm.host, error=e.message)
             return None
 
-    async def _ask(self, host: str) -> list[VmSummary] | SternaError:
-        try:
-            answer = await self._calls.call(host, "list_vms", {}, silence_s=ASK_S, total_s=LONGEST_S)
-            with reading(host, "list_vms"):
-                return [VmSummary.model_validate(v) for v in answer["vms"]]
-        except SternaError as e:
-            log.info("a host does not list its VMs", host=host, error=e.message)
-            return e
+
+def _unknown(vm: VmRecord) -> VmRecord:
+    return vm.model_copy(update={"state": GuestState.UNKNOWN})
 
 
-def _hosts_of_duplicates(answers: Mapping[str, list[VmSummary] | SternaError]) -> list[str]:
-    """The hosts that run a VM which another host runs as well."""
-    hosts: defaultdict[str, list[str]] = defaultdict(list)
-    for name, answer in answers.items():
-        for vm in answer if not isinstance(answer, SternaError) else ():
-            if vm.state is GuestState.RUNNING:
-                hosts[vm.uuid].append(name)
-    return sorted({name for names in hosts.values() if len(names) > 1 for name in names})
-
-
-def _listed(records: list[VmRecord], heard: dict[str, list[VmSummary]], now: str) -> list[VmRecord]:
-    """Where each VM is seen now, else where it was seen last."""
-    live: defaultdict[str, list[VmRecord]] = defaultdict(list)
-    known = {r.uuid: r for r in records}
-    for host, summaries in heard.items():
-        for s in summaries:
-            holder = known[s.uuid].migration_id if s.uuid in known else None
-            live[s.uuid].append(VmRecord(**s.model_dump(), host=host, observed_at=now, migration_id=holder))
-    listed = []
-    for uuid in known.keys() | live.keys():
-        seen = live.get(uuid, [])
-        running = [v for v in seen if v.state is GuestState.RUNNING]
-        if running:
-            listed += running
-        elif seen:
-            at_home = [v for v in seen if uuid in known and v.host == known[uuid].host]
-            listed.append((at_home or seen)[0])
-        else:
-            listed.append(known[uuid].model_copy(update={"state": GuestState.UNKNOWN}))
-    return listed
+def _shown(records: Collection[VmRecord], silent: Collection[str]) -> tuple[VmRecord, ...]:
+    """As last seen where the host is silent; one that runs on two hosts, twice."""
+    away = set(silent)
+    known = [_unknown(vm) if vm.host in away else vm for vm in records]
+    twice = (vm.model_copy(update={"host": host}) for vm in known for host in (vm.host, *vm.also))
+    return tuple(sorted(twice, key=lambda vm: (vm.name, vm.uuid, vm.host)))

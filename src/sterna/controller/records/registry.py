@@ -9,6 +9,7 @@ Where there is a CA, only hosts that have joined are believed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -31,12 +32,15 @@ UP_FOR_MS = 5_000
 """A host is down when no beacon came for this long: five lost in a row."""
 LISTEN_FIRST_S = 1.9
 """How long a controller that has just started waits for known hosts: each sends a beacon every second."""
-STORE_EVERY_MS = 30_000
+STORE_EVERY_MS = 300_000
 """Unchanged facts are stored this often, so that `seen_at` survives a restart of the controller roughly."""
 MOST_UNDESCRIBED = 1_000
 """Hosts that have never been described, at most: a stranger needs only a name to become one."""
 _NUMBERS = ("libvirt_version", "qemu_version", "memory_total_bytes", "memory_free_bytes", "cpus")
 _FLEETING = {"memory_free_bytes", "disk_free_bytes"}
+
+
+HostState = Literal["up", "degraded", "down", "dead"]
 
 
 class Host(Value):
@@ -76,7 +80,7 @@ class Host(Value):
         return self.up and self.trouble is None
 
     @property
-    def state(self) -> Literal["up", "degraded", "down", "dead"]:
+    def state(self) -> HostState:
         """In one word; `degraded`: its agent runs, and reports why the host cannot take part."""
         if self.usable:
             return "up"
@@ -107,6 +111,8 @@ class Host(Value):
 @dataclass
 class _Heard:
     facts: HostFacts
+    raw: Data
+    """As it came: a beacon that says the same need not be read again."""
     boot: str
     at_ms: float
     at: str
@@ -124,6 +130,7 @@ class _Undescribed:
     boot: str
     at_ms: float
     at: str
+    journal_last: int = 0
 
 
 class Registry:
@@ -133,6 +140,7 @@ class Registry:
         self._fleet, self._clock, self._members = fleet, clock, members
         self._heard: dict[str, _Heard] = {}
         self._undescribed: dict[str, _Undescribed] = {}
+        self._storing: set[str] = set()
         self._refused: set[tuple[str, str]] = set()
         self.beacons_refused = 0
         """Since this controller has been running."""
@@ -161,13 +169,14 @@ class Registry:
         if outside is not None:
             self._refuse(topic, "", outside.why, outside.fix)
             return None
+        heard = self._heard.get(topic.removeprefix("host."))
         try:
             trouble = untrusted.trouble(data["trouble"]) if data.get("trouble") else None
             boot, last = str(data.get("boot", "")), int(data.get("journal_last") or 0)
             if trouble is not None and data.get("host") is None:
-                self._take_undescribed(topic, str(data.get("name", "")), boot, trouble)
+                self._take_undescribed(topic, str(data.get("name", "")), boot, trouble, last)
                 return None
-            facts = untrusted.host_facts(data.get("host"))
+            facts = _facts(heard, data.get("host"))
             bus_since = _instant(data.get("bus_since"))
         except (BadRequest, TypeError, ValueError) as e:
             self._refuse(topic, "", f"cannot be read: {e}")
@@ -175,29 +184,41 @@ class Registry:
         if topic != f"host.{facts.name}":
             self._refuse(topic, facts.host_uuid, f"claims to be {facts.name}")
             return None
-        heard = self._heard.get(facts.name)
         now_ms, now = self._clock.monotonic_ms(), self._clock.now().isoformat()
-        new = _Heard(facts, boot, now_ms, now, heard.stored_ms if heard else now_ms, last, bus_since, trouble)
-        if heard is None or self._worth_storing(heard, new):
-            try:
-                await self._fleet.save_host(facts, boot, now)
-            except Conflict as e:
-                self._refuse(topic, facts.host_uuid, e.message, e.fix)
-                return None
-            new.stored_ms = now_ms
+        stored_ms = heard.stored_ms if heard else now_ms
+        new = _Heard(facts, data["host"], boot, now_ms, now, stored_ms, last, bus_since, trouble)
+        if (heard is None or self._worth_storing(heard, new)) and not await self._stored(topic, new):
+            return None
         self._refused.discard((topic, ""))
         self._heard[facts.name] = new
         self._undescribed.pop(facts.name, None)
         self._news.set()
         return facts
 
-    def _take_undescribed(self, topic: str, name: str, boot: str, trouble: Trouble) -> None:
+    async def _stored(self, topic: str, new: _Heard) -> bool:
+        """False where the name belongs to another host, or the one before is still being stored: a database that
+        is slow must not collect beacons. Raises Unreachable."""
+        name = new.facts.name
+        if name in self._storing:
+            return False
+        self._storing.add(name)
+        try:
+            await self._fleet.save_host(new.facts, new.boot, new.at)
+        except Conflict as e:
+            self._refuse(topic, new.facts.host_uuid, e.message, e.fix)
+            return False
+        finally:
+            self._storing.discard(name)
+        new.stored_ms = new.at_ms
+        return True
+
+    def _take_undescribed(self, topic: str, name: str, boot: str, trouble: Trouble, last: int) -> None:
         known = name in self._heard or name in self._undescribed
         if not untrusted.is_name(name) or topic != f"host.{name}":
             self._refuse(topic, "", f"claims to be {name}")
         elif known or len(self._undescribed) < MOST_UNDESCRIBED:
             now = self._clock.now().isoformat()
-            self._undescribed[name] = _Undescribed(trouble, boot, self._clock.monotonic_ms(), now)
+            self._undescribed[name] = _Undescribed(trouble, boot, self._clock.monotonic_ms(), now, last)
             self._news.set()
 
     def enrolled_at(self, name: str) -> tuple[str, ...] | None:
@@ -214,6 +235,11 @@ class Registry:
         undescribed = self._undescribed.get(name)
         return self.is_up(name) or (undescribed is not None and self._lately(undescribed.at_ms))
 
+    def journal_end(self, name: str) -> tuple[str, int]:
+        """Its agent's life, and the last entry it has written in it, by its last beacon."""
+        heard = self._undescribed.get(name) or self._heard.get(name)
+        return (heard.boot, heard.journal_last) if heard is not None else ("", 0)
+
     def _lately(self, at_ms: float) -> bool:
         return self._clock.monotonic_ms() - at_ms <= UP_FOR_MS
 
@@ -223,6 +249,37 @@ class Registry:
         new = [self._never_described(name) for name in self._undescribed.keys() - {host.name for host in known}]
         new = [host for host in new if self._members.against(host.name) is None]
         return sorted([*known, *new], key=lambda host: host.name)
+
+    async def away(self) -> tuple[list[Host], list[str]]:
+        """The hosts that are not up, and the names of those that are."""
+        records = await self._fleet.hosts()
+        up = [record.name for record in records if self.is_up(record.name)]
+        away = [self._view(record) for record in records if not self.is_up(record.name)]
+        new = [self._never_described(name) for name in self._undescribed.keys() - {r.name for r in records}]
+        return [*away, *new], up
+
+    async def unusable(self) -> tuple[list[Host], int]:
+        """The hosts where no migration may begin or end now, and how many others there are."""
+        away, up = await self.away()
+        heard = [self._heard[name] for name in up]
+        ill = [await self.host(one.facts.name) for one in heard if one.trouble is not None]
+        return sorted([*away, *ill], key=lambda host: host.name), len(up) - len(ill)
+
+    async def page(
+        self, after: str, limit: int, *, name: str = "", states: Collection[HostState] = ()
+    ) -> list[Host]:
+        """So many behind that name, by name: those with this as a part of their names, in one of these states."""
+        records = {r.name: r for r in await self._fleet.hosts()}
+        found: list[Host] = []
+        for one in sorted(records.keys() | self._undescribed.keys()):
+            if one <= after or name not in one:
+                continue
+            host = self._view(records[one]) if one in records else self._never_described(one)
+            if not states or host.state in states:
+                found.append(host)
+            if len(found) == limit:
+                break
+        return found
 
     async def host(self, name: str) -> Host:
         """Raises NotFound."""
@@ -282,7 +339,7 @@ class Registry:
         )
 
     def _worth_storing(self, old: _Heard, new: _Heard) -> bool:
-        changed = old.facts.model_dump(exclude=_FLEETING) != new.facts.model_dump(exclude=_FLEETING)
+        changed = _lasting(old.raw) != _lasting(new.raw)
         was_silent = new.at_ms - old.at_ms > UP_FOR_MS
         return changed or was_silent or old.boot != new.boot or new.at_ms - old.stored_ms >= STORE_EVERY_MS
 
@@ -293,6 +350,23 @@ class Registry:
                 self._refused.clear()
             self._refused.add((topic, host_uuid))
             log.warning("beacon refused", topic=topic, host_uuid=host_uuid, why=why, fix=fix)
+
+
+def _facts(heard: _Heard | None, raw: object) -> HostFacts:
+    """Raises BadRequest. Most beacons differ from the one before in what is free only."""
+    if heard is not None and isinstance(raw, dict):
+        fleeting = {name: raw.get(name) for name in _FLEETING}
+        right = type(fleeting["memory_free_bytes"]) is int and type(fleeting["disk_free_bytes"]) in (
+            int,
+            type(None),
+        )
+        if right and _lasting(raw) == _lasting(heard.raw):
+            return heard.facts.model_copy(update=fleeting)
+    return untrusted.host_facts(raw)
+
+
+def _lasting(raw: Data) -> Data:
+    return {name: value for name, value in raw.items() if name not in _FLEETING}
 
 
 def _instant(value: object) -> str:

@@ -42,6 +42,7 @@ def _of_agent(token: str) -> Rights:
             f"{EVENT}.journal.{token}",
             f"{EVENT}.progress.{token}.*",
             f"{EVENT}.leaving.{token}.*",
+            f"{EVENT}.vms.{token}",
         ),
         subscribe=(
             f"{AGENT}.{token}.call.*",
@@ -62,6 +63,7 @@ def _of_controller(token: str) -> Rights:
             f"{EVENT}.host.*",
             f"{EVENT}.journal.*",
             f"{EVENT}.progress.*.*",
+            f"{EVENT}.vms.*",
             f"{INBOX}.{token}.>",
         ),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeGuard
 
 from sterna.domain.claims import Claim
@@ -10,6 +12,7 @@ from sterna.domain.errors import NotFound, Permanent
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.jobs import job_refusal
 from sterna.domain.model import Observation, Refusal, Vm
+from sterna.ports.hypervisor import COPYING, GuestEvent
 from sterna.sim.libvirt import admission, checks, qemu
 from sterna.sim.libvirt.describe import claims_of, describe
 from sterna.sim.libvirt.part import SimPart
@@ -52,6 +55,13 @@ class SimInventory(SimPart):
             )
             for d in here.domains.values()
         ]
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[AsyncIterator[None]]:
+        """See ports.hypervisor.Changes.changes."""
+        here = await self._called()
+        async with self._world.events.subscribe(here.name, "") as events:
+            yield _of_life(events)
 
     async def vm(self, name_or_uuid: str) -> Vm:
         """One VM. Raises NotFound."""
@@ -165,3 +175,9 @@ class SimInventory(SimPart):
 
 def _is_uuid(serial: str | None) -> TypeGuard[str]:
     return serial is not None and len(serial) == 36
+
+
+async def _of_life(events: AsyncIterator[GuestEvent]) -> AsyncIterator[None]:
+    async for event in events:
+        if event.kind not in COPYING:
+            yield

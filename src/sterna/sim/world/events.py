@@ -29,7 +29,7 @@ class EventHub:
     def publish(self, host: str, uuid: str, event: GuestEvent) -> None:
         """Hand an event to everybody who listens to this guest on this host."""
         self._remember(host, uuid, event)
-        for feed in self._feeds.get((host, uuid), ()):
+        for feed in (*self._feeds.get((host, uuid), ()), *self._feeds.get((host, ""), ())):
             feed.put_nowait(event)
 
     def reconnect(self, host: str, running: Iterable[str]) -> None:
@@ -53,7 +53,7 @@ class EventHub:
 
     @asynccontextmanager
     async def subscribe(self, host: str, uuid: str) -> AsyncIterator[AsyncIterator[GuestEvent]]:
-        """Events from now on, none lost while the context is open."""
+        """Events from now on, none lost while the context is open; of all guests for the UUID ''."""
         feed: Feed = asyncio.Queue()
         self._feeds[host, uuid].append(feed)
         try:

@@ -116,7 +116,7 @@ class EventHub:
 
     @asynccontextmanager
     async def subscribe(self, uuid: str) -> AsyncIterator[AsyncIterator[GuestEvent]]:
-        """Events of one guest, in order, from now on.
+        """Events of one guest, in order, from now on; of all guests for the UUID ''.
 
         The iterator raises Unreachable when libvirtd was lost, as events may have been: observe, and subscribe
         again. Raises Unreachable at once if libvirtd does not answer.
@@ -258,7 +258,7 @@ class EventHub:
     def _publish(self, uuid: str, event: GuestEvent) -> None:
         event = event.model_copy(update={"at_ms": time.monotonic() * 1000})
         with self._lock:
-            waiting = list(self._subscribers.get(uuid, ()))
+            waiting = [*self._subscribers.get(uuid, ()), *self._subscribers.get("", ())]
         for subscriber in waiting:
             subscriber.put(event)
 

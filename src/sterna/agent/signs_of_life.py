@@ -1,0 +1,45 @@
+"""Beacons of other hosts, heard only of those that something waits for in the outbox.
+
+Each host beats every second: who heard all of a thousand hosts would do little else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from sterna.domain.model import Data
+from sterna.ports.bus import Subscription
+from sterna.rpc.client import RpcClient
+from sterna.rpc.outbox import Outbox
+from sterna.rpc.subjects import host_topic
+
+
+class SignsOfLife:
+    """Hurries the outbox when a host is back."""
+
+    def __init__(self, client: RpcClient, outbox: Outbox) -> None:
+        self._client, self._outbox = client, outbox
+        self._listening: dict[str, asyncio.Task[Subscription]] = {}
+
+    def want(self, host: str) -> None:
+        """Something waits for this host, or was refused by it."""
+        if host not in self._listening:
+
+            async def heard(topic: str, data: Data) -> None:
+                await self._heard(host, data)
+
+            listening = self._client.listen(host_topic(host), heard)
+            self._listening[host] = asyncio.create_task(listening, name=f"beacons of {host}")
+
+    async def stop(self) -> None:
+        """Hear nobody any more."""
+        tasks, self._listening = list(self._listening.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _heard(self, host: str, data: Data) -> None:
+        if self._outbox.waits_for(host):
+            self._outbox.hurry(host, str(data.get("boot", "")))
+        elif (listening := self._listening.pop(host, None)) is not None:
+            await (await listening).close()

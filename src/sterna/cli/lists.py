@@ -1,0 +1,58 @@
+"""`sterna hosts` and `sterna vms`: all of them, or a page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sterna.cli import words
+from sterna.cli.exits import Exit, err, plain_errors, print_more, print_nobody, print_silent
+from sterna.cli.host import show_hosts
+from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, client_of, print_json
+
+
+def hosts(
+    state: Annotated[list[str] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only with this in the name.")] = None,
+    limit: PageLimit = None,
+    cursor: PageCursor = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the hosts, with the reason for each one that cannot be used. Exit code 6 while no host is known."""
+    with plain_errors():
+        answer = client_of(api).pages("/v1/hosts", "hosts", limit, cursor, state=state, name=name)
+        print_json(answer) if as_json else show_hosts(answer["hosts"])
+        print_more(answer, as_json)
+        if insecure := answer.get("insecure"):
+            err.print(f"insecure: {insecure}", style="yellow")
+        if not answer["hosts"] and not (state or name or cursor):
+            print_nobody(answer["bus"])
+            raise typer.Exit(Exit.UNREACHABLE)
+
+
+def vms(
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only on this host.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only with this in the name.")] = None,
+    limit: PageLimit = None,
+    cursor: PageCursor = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the VMs of all hosts.
+
+    Exit code 6 when a host cannot be heard (one that is declared dead does not count). Its VMs are shown as last
+    seen.
+    """
+    with plain_errors():
+        client = client_of(api)
+        answer = client.pages("/v1/vms", "vms", limit, cursor, host=host, state=state, name=name)
+        print_json(answer) if as_json else words.show(words.vms(answer["vms"]))
+        print_more(answer, as_json)
+        print_silent("not heard, VMs as last seen", answer)
+        if not answer["complete"]:
+            if not answer["silent_hosts"]:
+                print_nobody(client.get("/v1/hosts", limit=1)["bus"])
+            raise typer.Exit(Exit.UNREACHABLE)
