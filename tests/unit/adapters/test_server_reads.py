@@ -23,6 +23,7 @@ PORT = {
     "project_id": "ours",
     "network_id": "n-1",
     "mac_address": "fa:16:3e:89:a3:36",
+    "binding:host_id": "host1",
     "fixed_ips": [{"subnet_id": "s-1", "ip_address": "10.79.0.35"}],
 }
 
@@ -63,6 +64,13 @@ async def test_ports_of_servers_with_the_names_of_their_networks() -> None:
         assert [p.id for p in await reads.ports([WEB1])] == ["p-1"]
         assert sum("networks" in asked.path for asked in scripted.asked) == 1  # n-1 is known by then
         assert scripted.changes() == []
+
+
+async def test_a_port_that_no_host_has_proves_nothing() -> None:
+    """Every user may write a server's ID into a port of their own; only services bind one to a host."""
+    forged = PORT | {"id": "p-9", "project_id": "theirs", "binding:host_id": ""}
+    with serving(neutron([PORT, forged])) as (cloud, _):
+        assert [(p.id, p.project_id) for p in await NeutronReads(cloud).ports([WEB1])] == [("p-1", "ours")]
 
 
 async def test_many_servers_are_asked_about_in_several_questions() -> None:

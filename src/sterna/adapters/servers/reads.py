@@ -42,7 +42,8 @@ class NeutronReads:
             if lacking:
                 networks = _answer(cloud.network.get("/networks", params={"id": sorted(lacking)}))["networks"]
                 self._names |= {network["id"]: network["name"] for network in networks}
-            return [self._port(port) for port in listed]
+            # a user may write any server's ID into a port; to bind it to a host is for services alone
+            return [self._port(port) for port in listed if port.get("binding:host_id")]
 
         return await _read(self._cloud, "Neutron", "read the ports of servers", read)
 

@@ -99,9 +99,9 @@ async def _migrate(call: Call, server: Server, wish: _Wish) -> None:
 
 
 def _check_state(server: Server) -> None:
-    state = server_state(server.vm.state, migrating=server.migration is not None)
-    if server.migration is not None:
-        why = f"while it is in task_state migrating: migration {server.migration.id} holds it"
+    state = server_state(server.vm.state, migrating=server.moving)
+    if server.moving:
+        why = f"while it is in task_state migrating: migration {server.vm.migration_id} holds it"
     elif server.vm.state not in _MOVABLE:
         why = f"while it is in vm_state {state.vm_state}"
     else:

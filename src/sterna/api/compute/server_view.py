@@ -64,7 +64,7 @@ def brief(call: Call, server: Server) -> dict[str, Any]:
 
 def detailed(call: Call, server: Server, host: Host | None, zone: str, *, alone: bool) -> dict[str, Any]:
     """With everything. `alone`: not in a list."""
-    vm, state = server.vm, server_state(server.vm.state, migrating=server.migration is not None)
+    vm, state = server.vm, server_state(server.vm.state, migrating=server.moving)
     nova = vm.nova
     image = nova.image if nova is not None else ""
     view = brief(call, server) | {

@@ -24,7 +24,7 @@ Filter = Callable[[Server, str], bool]
 
 
 def _word(server: Server) -> str:
-    return server_state(server.vm.state, migrating=server.migration is not None).status
+    return server_state(server.vm.state, migrating=server.moving).status
 
 
 def _flavor(server: Server) -> str:
@@ -40,7 +40,7 @@ FOR_ALL: dict[str, Filter] = {
     "ip6": lambda s, v: any(v in a for p in s.ports for a in p.addresses),
     "uuid": lambda s, v: s.vm.uuid == v.lower(),
     "vm_state": lambda s, v: server_state(s.vm.state, migrating=False).vm_state == v,
-    "task_state": lambda s, v: (s.migration is not None) == (v == "migrating"),
+    "task_state": lambda s, v: s.moving == (v == "migrating"),
     "power_state": lambda s, v: str(server_state(s.vm.state, migrating=False).power_state) == v,
 }
 """By parameter."""
@@ -154,7 +154,7 @@ def _filtered(call: Call, query: QueryParams, servers: list[Server]) -> list[Ser
 def refuse_to_change(server: Server, action: str) -> HTTPException:
     """The answer to an action that Sterna has no part in."""
     name = server_view.name_of(server)
-    if server.migration is not None:
+    if server.moving:
         return HTTPException(
             409, f"Cannot '{action}' instance {server.vm.uuid} while it is in task_state migrating."
         )

@@ -87,9 +87,9 @@ async def _details(call: Call, server: Server) -> Vm | None:
 
 async def _seen(call: Call, server: Server, details: Vm | None, volume: str) -> Seen:
     used = None if details is None else any(d.volume_id == volume for d in _volumes(details))
-    wanted = used and server.migration is None and call.has(_SHOWS_ID)
+    wanted = used and not server.moving and call.has(_SHOWS_ID)
     known = await _attachments(call, server.vm.uuid, volume) if wanted else None
-    return Seen(used=used, moving=server.migration is not None, attachments=known)
+    return Seen(used=used, moving=server.moving, attachments=known)
 
 
 async def _attachments(call: Call, server: str, volume: str) -> tuple[str, ...] | None:

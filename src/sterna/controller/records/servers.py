@@ -6,6 +6,8 @@ Cinder say is remembered for a moment. A VM whose project is not known has none:
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import structlog
@@ -23,8 +25,13 @@ KNOWN_MS = 30_000.0
 """So long a project and the ports of a VM are not asked about again."""
 SILENT_MS = 10_000.0
 """So long a service that did not answer is not asked again: each question may take as long."""
-MOST_MOVING = 500
-"""Open migrations that are looked through."""
+READ_AT_ONCE = 500
+"""Of the migrations under way."""
+LOOK_S = 15.0
+"""For all that one request asks the cloud; clients wait for it."""
+ASKED_AT_ONCE = 400
+"""Servers that one request asks the cloud about: ten questions to Neutron. Of thousands the rest is asked about by
+the next requests."""
 
 
 class Server(Value):
@@ -36,7 +43,12 @@ class Server(Value):
     ports: tuple[ServerPort, ...] = ()
     """As last known; none without Neutron."""
     migration: MigrationRecord | None = None
-    """The one that holds it, rehearsals included."""
+    """The one that holds it, rehearsals included. None also where its record has just gone."""
+
+    @property
+    def moving(self) -> bool:
+        """A migration holds it. The VM's own record says so: it changes together with the VM's host."""
+        return self.vm.migration_id is not None
 
 
 class _Known(Value):
@@ -60,12 +72,15 @@ class Servers:
         self._ports, self._volumes, self._default = ports, volumes, default_project
         self._known: dict[str, _Known] = {}
         self._silent_until_ms = 0.0
+        self._looking = asyncio.Lock()
 
     async def all(self) -> list[Server]:
         """Every VM that is known, by UUID."""
         vms = await self._fleet.vms()
         moving = await self._moving() if any(vm.migration_id for vm in vms) else {}
         await self._learn(vms)
+        listed = {vm.uuid for vm in vms}
+        self._known = {uuid: known for uuid, known in self._known.items() if uuid in listed}
         return [self._server(vm, moving) for vm in sorted(vms, key=lambda vm: vm.uuid)]
 
     async def one(self, uuid: str) -> Server:
@@ -76,7 +91,8 @@ class Servers:
         (vm,) = found
         moving = {}
         if vm.migration_id is not None:
-            moving = {vm.migration_id: await self._fleet.migration(vm.migration_id)}
+            with contextlib.suppress(NotFound):  # it was withdrawn since
+                moving = {vm.migration_id: await self._fleet.migration(vm.migration_id)}
         await self._learn([vm])
         return self._server(vm, moving)
 
@@ -91,28 +107,44 @@ class Servers:
         )
 
     async def _moving(self) -> dict[str, MigrationRecord]:
-        unfinished = tuple(status for status in Status if not status.final)
-        found = await self._fleet.migrations(Page(statuses=unfinished, limit=MOST_MOVING))
+        page = Page(statuses=tuple(status for status in Status if not status.final), limit=READ_AT_ONCE)
+        found: list[MigrationRecord] = []
+        while read := await self._fleet.migrations(page):
+            found += read
+            page = page.model_copy(update={"before": read[-1].number})
         return {record.id: record for record in found}
 
     # ------------------------------------------------------------ what the cloud says
 
     async def _learn(self, vms: Sequence[VmRecord]) -> None:
         """Ask about those that were not asked about lately. What nobody answers stays as it was known."""
-        now = self._clock.monotonic_ms()
-        unknown = [vm for vm in vms if vm.uuid not in self._known or self._known[vm.uuid].until_ms <= now]
-        if not unknown or now < self._silent_until_ms:
+        if not self._unknown(vms):
             return
-        try:
-            ports = await self._ports_of([vm.uuid for vm in unknown])
-            for vm in unknown:
-                own = tuple(port for port in ports if port.server == vm.uuid)
-                self._known[vm.uuid] = _Known(
-                    until_ms=now + KNOWN_MS, project_id=await self._project(vm, own), ports=own
-                )
-        except SternaError as error:
-            self._silent_until_ms = self._clock.monotonic_ms() + SILENT_MS
-            log.warning("projects and addresses of servers are shown as last known", why=error.message)
+        async with self._looking:  # those who ask at once share the answer
+            now, unknown = self._clock.monotonic_ms(), self._unknown(vms)[:ASKED_AT_ONCE]
+            if not unknown or now < self._silent_until_ms:
+                return
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._look(unknown, now + KNOWN_MS)
+            except (SternaError, TimeoutError) as error:
+                self._silent_until_ms = self._clock.monotonic_ms() + SILENT_MS
+                why = error.message if isinstance(error, SternaError) else f"no answer within {LOOK_S:g} s"
+                log.warning("projects and addresses of servers are shown as last known", why=why)
+
+    async def _look(self, vms: Sequence[VmRecord], until_ms: float) -> None:
+        """Raises Unreachable."""
+        ports = await self._ports_of([vm.uuid for vm in vms])
+        for vm in vms:
+            own = tuple(port for port in ports if port.server == vm.uuid)
+            project = await self._project(vm, own)
+            self._known[vm.uuid] = _Known(until_ms=until_ms, project_id=project, ports=own)
+
+    def _unknown(self, vms: Sequence[VmRecord]) -> list[VmRecord]:
+        """Those never asked about first."""
+        now = self._clock.monotonic_ms()
+        until = {vm.uuid: self._known[vm.uuid].until_ms if vm.uuid in self._known else -1.0 for vm in vms}
+        return sorted((vm for vm in vms if until[vm.uuid] <= now), key=lambda vm: until[vm.uuid])
 
     async def _ports_of(self, uuids: Sequence[str]) -> list[ServerPort]:
         return [] if self._ports is None else await self._ports.ports(uuids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,7 @@ class FakeCloud:
 
     async def ports(self, servers: Sequence[str]) -> list[ServerPort]:
         self._ask("ports")
+        await asyncio.sleep(0)
         return [port for port in self.listed if port.server in servers]
 
     async def volume(self, id: str) -> CloudVolume | None:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sterna.api.compute.reading import NamePattern
 from sterna.controller.records import servers as module
-from sterna.domain.errors import Unreachable
+from sterna.domain.errors import NotFound, Unreachable
 from sterna.domain.model import GuestState
 from sterna.domain.nova import NovaFacts
 
 from ...controller.conftest import World
-from .cloud import DB1, FLAVOR, LOST1, OFF1, OURS, THEIRS, USER, WEB1, Cloud, FakeCloud, fault_of, make, port
+from .cloud import (
+    DB1,
+    FLAVOR,
+    LOST1,
+    OFF1,
+    OURS,
+    THEIRS,
+    USER,
+    VOLUME,
+    WEB1,
+    Cloud,
+    FakeCloud,
+    fault_of,
+    make,
+    port,
+)
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -217,3 +234,65 @@ async def test_a_cloud_that_knows_nothing_of_ports(world: World) -> None:
     await make(world)
     servers = module.Servers(world.fleet, world.clock, None, FakeCloud())
     assert (await servers.one(WEB1)).ports == ()
+
+
+# ------------------------------------------------------------ while records change
+
+
+@pytest.mark.parametrize("path", [f"/servers/{WEB1}", "/servers/detail?name=web1"])
+async def test_a_server_that_is_held_migrates_whatever_is_known_of_its_migration(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """The VM and its migration are two records, and the second may be gone when it is read. A client that polls
+    would take the old host for the new one."""
+    assert (await cloud.migrate()).status_code == 202
+
+    async def gone(*_: object) -> None:
+        raise NotFound("there is no such migration")
+
+    async def none(*_: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(cloud.world.fleet, "migration", gone)
+    monkeypatch.setattr(cloud.world.fleet, "migrations", none)
+    found = await cloud.get(path)
+    shown = found["server"] if "server" in found else found["servers"][0]
+    assert (shown["status"], shown["OS-EXT-STS:task_state"]) == ("MIGRATING", "migrating")
+    assert (await cloud.migrate()).status_code == 409
+    answer = await cloud.ask(f"/servers/{WEB1}/os-volume_attachments/{VOLUME}", "2.89")
+    assert answer.status_code == 503
+
+
+async def test_no_migration_under_way_is_overlooked(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READ_AT_ONCE", 1)
+    assert (await cloud.migrate(WEB1)).status_code == 202
+    assert (await cloud.migrate(LOST1)).status_code == 202
+    assert {s.vm.uuid for s in await cloud.setup.servers.all() if s.migration is not None} == {WEB1, LOST1}
+
+
+async def test_those_who_ask_at_once_share_the_answer(cloud: Cloud) -> None:
+    await asyncio.gather(*(cloud.get(f"/servers/{WEB1}") for _ in range(5)))
+    assert cloud.services.asked.count("ports") == 1
+
+
+async def test_a_look_at_the_cloud_is_of_a_few_servers(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands the rest is asked about in the next ones."""
+    monkeypatch.setattr(module, "ASKED_AT_ONCE", 1)
+    for asked in range(1, 5):
+        await cloud.setup.servers.all()
+        assert cloud.services.asked.count("ports") == asked
+    await cloud.setup.servers.all()
+    assert cloud.services.asked.count("ports") == 4
+    assert (await cloud.setup.servers.one(DB1)).project_id == THEIRS
+
+
+async def test_a_cloud_that_hangs_is_not_waited_for(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(_servers: object) -> list[object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    monkeypatch.setattr(cloud.services, "ports", hangs)
+    async with asyncio.timeout(20):
+        answers = await asyncio.gather(*(cloud.get(f"/servers/{WEB1}") for _ in range(3)))
+    assert {answer["server"]["tenant_id"] for answer in answers} == {OURS}
