@@ -97,7 +97,7 @@ def in_order(board: Board, found: Emptied, begun: Sequence[Step] = ()) -> list[O
     if not found.residents and not begun:
         return [Ordered(v, board.at[v], target, ()) for v, target in found.steps]
     rewind(board, found.steps)
-    order = Order(board, begun)
+    order = Order(board, begun, range(len(board.tables.vms)))
     stuck = order.arrange(found.steps)
     for v, h in stuck:
         found.left.append(leftover(board, v, f"{board.tables.vms[v].name} waits for room on {_host(board, h)}"))

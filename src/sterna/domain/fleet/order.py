@@ -7,7 +7,7 @@ taken in the plan's order, then fit whichever of them come first. See `docs/expl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sterna.domain.fleet.board import Board
@@ -39,18 +39,34 @@ class Ledger:
     """VM -> the place of the move that brings it where it is then."""
 
 
+def arrange(
+    board_of: Callable[[], Board], wanted: Sequence[tuple[int, int]], begun: Sequence[tuple[int, int]] = ()
+) -> tuple[Order, list[tuple[int, int]]]:
+    """(VM, target) in order, and those that remain. No VM is parked that cannot move on: it is all done again
+    without parking it. `board_of` makes a board of the fleet as it is now."""
+    useless: set[int] = set()
+    while True:
+        order = Order(board_of(), begun, useless)
+        stuck = order.arrange(wanted)
+        more = {v for v, _ in stuck if v in order.parked} - useless
+        if not more:
+            return order, stuck
+        useless |= more
+
+
 class Order:
     """Puts moves into an order, one after the other, on a board of the fleet as it is now.
 
     The board's hosts that are to be emptied are closed. A VM may be moved twice: parked and moved on.
     """
 
-    def __init__(self, board: Board, begun: Sequence[tuple[int, int]] = ()) -> None:
-        """`begun`: (VM, target) of moves that run; the board counts them at both ends already."""
+    def __init__(self, board: Board, begun: Sequence[tuple[int, int]] = (), not_parked: Iterable[int] = ()) -> None:
+        """`begun`: (VM, target) of moves that run; the board counts them at both ends already. `not_parked`: VMs
+        that are not to be parked."""
         self.board = board
         self.ledger = Ledger(list(board.mem), list(board.cpu))
         self.moves: list[Ordered] = []
-        self.parked: set[int] = set()
+        self.parked = set(not_parked)
         for v, target in begun:
             self._append(v, board.places[v][0], target, (), begun=True)
 

@@ -8,7 +8,7 @@ from sterna.domain.fleet.budgets import Budgets
 from sterna.domain.fleet.draining import on_their_way, planned
 from sterna.domain.fleet.emptying import leftover
 from sterna.domain.fleet.operations import BringBack, Return
-from sterna.domain.fleet.order import Order
+from sterna.domain.fleet.order import arrange
 from sterna.domain.fleet.pace import Paces
 from sterna.domain.fleet.placement import Step
 from sterna.domain.fleet.plans import LeftOver, Plan, Purpose
@@ -34,10 +34,9 @@ def plan_return(tables: Tables, back: BringBack) -> Plan:
             left.append(leftover(board, v, why))
         else:
             wanted.append((v, tables.host_at[one.origin]))
-    board.keep(tables.snapshot.limits.spare_hosts)
-    order = Order(board, begun)
-    for v, h in order.arrange(wanted):
-        left.append(leftover(board, v, f"{tables.vms[v].name} cannot go back: {_obstacle(board, v, h)}"))
+    order, stuck = arrange(lambda: _board(tables), wanted, begun)
+    for v, h in stuck:
+        left.append(leftover(board, v, f"{tables.vms[v].name} cannot go back: {_obstacle(order.board, v, h)}"))
     moves = queue([planned(tables, move, Purpose.BACK) for move in order.moves], paces)
     promised, played = promise(moves, paces)
     return Plan(
@@ -46,6 +45,12 @@ def plan_return(tables: Tables, back: BringBack) -> Plan:
         bounds=bounds(jobs(moves), Budgets(paces), paces),
         promise=promised,
     )
+
+
+def _board(tables: Tables) -> Board:
+    board = Board(tables)
+    board.keep(tables.snapshot.limits.spare_hosts)
+    return board
 
 
 def _stays(board: Board, v: int, one: Return, paces: Paces) -> str:

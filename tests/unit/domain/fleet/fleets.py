@@ -88,8 +88,27 @@ def _vms(draw: st.DrawFn, on: Host, number: int) -> Vm:
 
 
 @st.composite
-def fleets(draw: st.DrawFn, least_hosts: int = 2) -> Snapshot:
-    """A fleet within its capacities, with rules that hold."""
+def crowded(draw: st.DrawFn) -> Snapshot:
+    """Hosts that are nearly full, with VMs that need memory and vCPUs only: moves are in each other's way."""
+    hosts = [host(f"h{number}", draw(st.integers(8, 24)), 64) for number in range(draw(st.integers(3, 6)))]
+    vms: list[Vm] = []
+    for one in hosts:
+        free, spare = one.memory_bytes // GIB, draw(st.integers(0, 6))
+        while free > spare:
+            gib = min(free, draw(st.integers(1, 8)))
+            vms.append(vm(f"vm{len(vms)}", one.name, gib, 1))
+            free -= gib
+    return fleet(hosts, vms, rules=Rules(apart=_rules(draw, hosts, vms).apart))
+
+
+def fleets(least_hosts: int = 2) -> st.SearchStrategy[Snapshot]:
+    """Fleets of both kinds."""
+    return st.one_of(mixed(least_hosts), crowded())
+
+
+@st.composite
+def mixed(draw: st.DrawFn, least_hosts: int = 2) -> Snapshot:
+    """A fleet within its capacities, with everything a VM may need, and rules that hold."""
     hosts = draw(st.lists(_hosts(), min_size=least_hosts, max_size=7, unique_by=lambda one: one.name))
     usage, vms = Usage(fleet(hosts, [])), []
     for number in range(draw(st.integers(1, 24))):

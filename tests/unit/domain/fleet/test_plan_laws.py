@@ -81,6 +81,20 @@ def test_bringing_back_never_does_either(asked: tuple[Snapshot, Drain], random: 
 
 @given(fleets(), st.randoms(use_true_random=False))
 @EXAMPLES
+def test_vms_that_change_places_never_do_either(snapshot: Snapshot, random: Random) -> None:
+    names = [host.name for host in snapshot.hosts]
+    some = [vm for vm in snapshot.vms if random.random() < 0.6]
+    returns = tuple(Return(vm=vm.uuid, origin=random.choice(names), put_on=vm.host) for vm in some)
+    back = plan(snapshot, BringBack(returns=returns))
+    player = Player(snapshot, back)
+    player.play(random)
+    at, stays = {vm.uuid: vm.host for vm in player.now().vms}, {one.vm for one in back.left}
+    assert all(at[one.vm] == (one.put_on if one.vm in stays else one.origin) for one in returns)
+    assert len(player.ended) == len(back.moves)
+
+
+@given(fleets(), st.randoms(use_true_random=False))
+@EXAMPLES
 def test_rebalancing_never_does_either(snapshot: Snapshot, random: Random) -> None:
     player = Player(snapshot, plan(snapshot, Rebalance(threshold=0.1, may=frozenset({May.POSTCOPY}))))
     player.play(random)
