@@ -7,7 +7,6 @@ lists of ints.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
 
 from sterna.domain.fleet.cells import Cells
 from sterna.domain.fleet.reserve import Reserve
@@ -75,11 +74,10 @@ class Board:
         place = place_of[h]
         return self.counts[rule].get(place, 0) - sum(place_of[at] == place for at in self.places[v])
 
-    def candidates(self, v: int, tier: int) -> Iterator[int]:
+    def candidates(self, v: int, tier: int) -> list[int]:
         """Open hosts with enough memory, the fullest first."""
         shelf = self.shelves[tier]
-        for place in range(bisect_left(shelf, self.tables.mem[v] << SHIFT), len(shelf)):
-            yield shelf[place] & HOST
+        return [key & HOST for key in shelf[bisect_left(shelf, self.tables.mem[v] << SHIFT) :]]
 
     # -- changes ----------------------------------------------------------------------------------------------
 

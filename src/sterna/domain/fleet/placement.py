@@ -92,6 +92,7 @@ def _best_of(board: Board, v: int, arrivals: Arrivals, tier: int, but: frozenset
     tables = board.tables
     need_cpu, allowed = tables.cpu[v], tables.allowed[tables.shape[v]]
     need_mem, simple = tables.mem[v], tables.plain[v] and board.reserve is None and not but
+    busy, per_byte, size = arrivals.busy, arrivals.per_byte, arrivals.sizes[v]
     best, best_score, seen = None, math.inf, 0
     for h in board.candidates(v, tier):
         free_cpu = board.cpu[h] - need_cpu
@@ -99,7 +100,7 @@ def _best_of(board: Board, v: int, arrivals: Arrivals, tier: int, but: frozenset
             continue
         mem_left, cpu_left = (board.mem[h] - need_mem) * tables.per_mem[h], free_cpu * tables.per_cpu[h]
         uneven = mem_left - cpu_left / 2 if mem_left > cpu_left else cpu_left - mem_left / 2
-        its = uneven + arrivals.share(v, h) + tables.scarcity[h]
+        its = uneven + busy[h] + size * per_byte[h] + tables.scarcity[h]
         if its < best_score:
             best, best_score = h, its
         seen += 1

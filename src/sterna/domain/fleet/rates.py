@@ -49,10 +49,14 @@ def least_rate(cap: float, dirty: float) -> float:
 
 def share(copies: Sequence[Running], room: list[float]) -> list[float]:
     """Bytes/s for each copy; what they take is taken off `room`, the budgets' free parts."""
-    rates = [_take(copy.cap, copy.budgets, room) for copy in copies]
-    if len(copies) == 1 or all(rate == copy.cap for rate, copy in zip(rates, copies, strict=True)):
+    rates: list[float] = []
+    for copy in copies:
+        rates.append(_take(copy.cap, copy.budgets, room))
+        if rates[-1] < copy.cap and len(copies) > 1:
+            break
+    else:
         return rates
-    for rate, copy in zip(rates, copies, strict=True):
+    for rate, copy in zip(rates, copies, strict=False):
         for budget in copy.budgets:
             room[budget] += rate
     rates = [_take(copy.least, copy.budgets, room) for copy in copies]

@@ -36,6 +36,8 @@ class Job:
     """Of `after`, those that have not ended."""
     size: float = 0.0
     rate: float = 0.0
+    advance: float = 0.0
+    """By how much `left` shrinks in a second at this rate."""
     since_s: float = 0.0
     """When `left` was true."""
     version: int = 0
@@ -167,14 +169,13 @@ class Simulation:
 
     def _copy(self, source: int) -> None:
         """Begin the copies that have a slot of each of their budgets."""
-        lane = self.lanes[source]
-        if not lane.ready:
+        lane, link = self.lanes[source], 2 * source
+        if not lane.ready or self.copying[link] >= self.budgets.slots[link]:
             return
         begun = []
         for number in lane.ready:
             job = self.jobs[number]
             lacking = [b for b in job.budgets if not self._carries(b, job)]
-            link = job.budgets[0]
             if not lacking and self.copying[link] == self.budgets.slots[link] - 1 and self._awaited(lane, number):
                 continue
             if lacking:
@@ -279,14 +280,14 @@ class Simulation:
     def _set_rate(self, number: int, job: Job, rate: float) -> None:
         job.rate = rate
         job.version += 1
-        advance = self.paces.advance(job.v, rate)
-        if advance > 0:
-            self._at(job.left / advance, SENT, number, job.version)
+        job.advance = self.paces.advance(job.v, rate)
+        if job.advance > 0:
+            self._at(job.left / job.advance, SENT, number, job.version)
 
     def _advance(self, job: Job) -> None:
         """What is left by now."""
         passed_s = self.now - job.since_s
         if passed_s:
-            left = job.left - self.paces.advance(job.v, job.rate) * passed_s
-            job.left = min(job.size, max(STILL, left))
+            left = job.left - job.advance * passed_s
+            job.left = min(job.size, left) if left > STILL else STILL
             job.since_s = self.now
