@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sterna.domain.fleet.board import Board
 from sterna.domain.fleet.order import Order, Ordered
 from sterna.domain.fleet.pace import Paces
-from sterna.domain.fleet.placement import Arrivals, Step, place, put, units
+from sterna.domain.fleet.placement import Arrivals, Step, Unit, easiest_first, place, put, units
 from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.fleet.reasons import fits_nowhere, immovable
 from sterna.domain.fleet.room import Room
@@ -34,30 +34,56 @@ def empty(
     kept: Mapping[int, int] | None = None,
 ) -> Emptied:
     """Place the VMs, whose hosts are closed. `fixed`: VMs that are not to be moved on. `kept`: targets of an
-    earlier plan, which are taken again where they still fit."""
-    result = Emptied()
-    movable = []
-    for v in sorted(vms):
-        why = immovable(board, v, paces)
-        if why:
-            result.left.append(leftover(board, v, why))
+    earlier plan, which are taken again where they still fit, before others are placed.
+
+    The hardest VMs come first. Where some fit nowhere then, the easiest come first, if fewer are left so."""
+    why = {v: immovable(board, v, paces) for v in sorted(vms)}
+    movable = [v for v, reason in why.items() if not reason]
+    stay = [leftover(board, v, reason) for v, reason in why.items() if reason]
+    hardest_first = units(board.tables, movable)
+    attempt = _Attempt(board, paces, fixed | set(movable), kept or {})
+    found = attempt.make(hardest_first)
+    if found.left:
+        rewind(board, found.steps)
+        other = attempt.make(easiest_first(board.tables, hardest_first))
+        if len(other.left) >= len(found.left):
+            rewind(board, other.steps)
+            redo(board, found)
         else:
-            movable.append(v)
-    arrivals = Arrivals(paces, horizon_s(board, paces, movable))
-    unplaced = []
-    for unit in units(board.tables, movable):
-        steps = _keep(board, unit, kept or {}, arrivals) or place(board, unit, arrivals)
-        result.steps += steps
-        if not steps:
-            unplaced.append(unit)
-    room = Room(board, arrivals, paces, fixed | set(movable)) if unplaced else None
-    for unit in unplaced:
-        steps = room.make(unit[0]) if room is not None and len(unit) == 1 else place(board, unit, arrivals)
-        result.steps += steps
-        result.residents.update(v for v, _ in steps if v not in unit)
-        if not steps:
-            result.left += [leftover(board, v, fits_nowhere(board, v)) for v in unit]
-    return result
+            found = other
+    found.left += stay
+    return found
+
+
+@dataclass
+class _Attempt:
+    """One order of placing VMs."""
+
+    board: Board
+    paces: Paces
+    settled: set[int]
+    """VMs that are not to be moved on."""
+    kept: Mapping[int, int]
+
+    def make(self, in_turn: Sequence[Unit]) -> Emptied:
+        """Place them in this order, those that keep their targets first; then make room for the rest."""
+        board = self.board
+        result = Emptied()
+        arrivals = Arrivals(self.paces, horizon_s(board, self.paces, (v for unit in in_turn for v in unit)))
+        unplaced = []
+        for unit in sorted(in_turn, key=lambda unit: unit[0] not in self.kept):
+            steps = _keep(board, unit, self.kept, arrivals) or place(board, unit, arrivals)
+            result.steps += steps
+            if not steps:
+                unplaced.append(unit)
+        room = Room(board, arrivals, self.paces, set(self.settled)) if unplaced else None
+        for unit in unplaced:
+            steps = room.make(unit[0]) if room is not None and len(unit) == 1 else place(board, unit, arrivals)
+            result.steps += steps
+            result.residents.update(v for v, _ in steps if v not in unit)
+            if not steps:
+                result.left += [leftover(board, v, fits_nowhere(board, v)) for v in unit]
+        return result
 
 
 def _keep(board: Board, unit: Sequence[int], kept: Mapping[int, int], arrivals: Arrivals) -> list[Step]:
@@ -111,6 +137,14 @@ def rewind(board: Board, steps: Sequence[Step]) -> None:
         board.give(v, target)
         if home not in board.places[v]:
             board.take(v, home)
+
+
+def redo(board: Board, found: Emptied) -> None:
+    """The steps count again, after `rewind`."""
+    for v, target in found.steps:
+        board.take(v, target)
+        if v in found.residents:
+            board.give(v, board.at[v])
 
 
 def _host(board: Board, h: int) -> str:

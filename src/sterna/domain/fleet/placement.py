@@ -50,6 +50,15 @@ def units(tables: Tables, vms: Iterable[int]) -> list[Unit]:
     return sorted(found, key=hardness)
 
 
+def easiest_first(tables: Tables, in_turn: Sequence[Unit]) -> list[Unit]:
+    """Units by priority, the smallest first."""
+
+    def ease(unit: Unit) -> tuple[int, float, Unit]:
+        return -max(tables.vms[v].priority for v in unit), sum(tables.size(v) for v in unit), unit
+
+    return sorted(in_turn, key=ease)
+
+
 def place(board: Board, unit: Unit, arrivals: Arrivals) -> list[Step]:
     """Put the unit on the best host; [] where no host has room for all of it."""
     if len(unit) == 1:

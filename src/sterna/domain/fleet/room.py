@@ -19,6 +19,8 @@ RESIDENTS_TRIED = 8
 """Of a host: the smallest that would do. Pairs of them are tried as well."""
 CHOICES_TRIED = 200
 """Of all hosts: the cheapest."""
+TRIED_IN_ALL = 4000
+"""Choices for all VMs of a plan, so that a fleet without any room is planned in a second."""
 
 
 class Room:
@@ -30,6 +32,7 @@ class Room:
         self.paces = paces
         self.settled = settled
         """VMs that have their place already, or may not move."""
+        self.tries = TRIED_IN_ALL
         self.residents: dict[int, list[int]] = {}
         for v, places in enumerate(board.places):
             for h in places:
@@ -38,13 +41,16 @@ class Room:
     def make(self, v: int) -> list[Step]:
         """The residents' steps and the VM's own, in this order; [] where no such steps were found."""
         board, tables = self.board, self.board.tables
+        if self.tries <= 0:
+            return []
         allowed = tables.allowed[tables.shape[v]]
         hosts = [h for h in range(len(tables.hosts)) if board.open[h] and allowed[h]]
         hosts.sort(key=lambda h: (max(self._lacking(v, h)), h))
         choices = [
             (self._cost(leaving), h, leaving) for h in hosts[:HOSTS_TRIED] for leaving in self._choices(v, h)
         ]
-        for _, h, leaving in sorted(choices)[:CHOICES_TRIED]:
+        for _, h, leaving in sorted(choices)[: min(CHOICES_TRIED, self.tries)]:
+            self.tries -= 1
             steps = self._try(v, h, leaving)
             if steps:
                 return steps

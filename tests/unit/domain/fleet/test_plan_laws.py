@@ -17,7 +17,7 @@ from tests.unit.domain.fleet.fleets import fleets
 from tests.unit.domain.fleet.playing import Player
 
 MAYS = st.sampled_from([frozenset[May](), frozenset({May.POSTCOPY})])
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=40, deadline=None)
 
 
 @st.composite
