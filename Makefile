@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without bytecode each worker of pytest, and each agent and controller that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-openstack demo docs reference lock clean
+.PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-fleet bench-openstack demo docs reference lock clean
 
 setup:
 	@scripts/setup
@@ -60,6 +60,10 @@ soak: setup
 # EXPERIMENT names one (docs/lab-notebook/benchmarks.md); TLS=1 encrypts everything, of both.
 bench: setup
 	$(BIN)/python -m bench $(EXPERIMENT) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(TLS),--tls)
+
+# The planner of fleet operations against Nova's and KubeVirt's rules, in simulated fleets of 1,000 hosts. Needs no lab.
+bench-fleet: setup
+	$(BIN)/python -m bench.fleet $(EXPERIMENT)
 
 # The network blackout of ports that real Open vSwitch agents wire, against Nova's order and other ways to hand them over;
 # and with agents that come late (both plugs).

@@ -1,0 +1,1 @@
+"""The planner of fleet operations, measured in a simulated fleet."""
