@@ -167,7 +167,7 @@ CASES = (
             "<source mode='connect' host='127.0.0.1' service='7706'>"
             "<reconnect enabled='yes' timeout='5'/></source>",
         ),
-        warns="serial connects again",
+        warns="serial reconnects by itself",
         serve_here="127.0.0.1:7706",
     ),
     Case(

@@ -11,6 +11,7 @@ import pytest
 from sterna.lab import sabotage
 from sterna.lab.guest_view import Guest
 from sterna.lab.host import LabHost
+from sterna.lab.places import ipv6_address
 from tests.e2e.conftest import Fleet
 from tests.e2e.files import plan
 
@@ -25,14 +26,15 @@ def answers(host: LabHost) -> bool:
 @pytest.fixture(scope="module")
 def guest(fleet: Fleet) -> Iterator[Guest]:
     """A guest with a local disk, on hosts that know each other by IPv6 addresses only."""
-    for number, (name, host) in enumerate(fleet.lab.hosts.items(), start=1):
+    for name, host in fleet.lab.hosts.items():
+        address = ipv6_address(host.address)
         script = (
             "sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.mgmt0.disable_ipv6=0; "
-            f"ip addr add fd00:73::{number}/64 dev mgmt0 nodad; "
+            f"ip addr add {address}/64 dev mgmt0 nodad; "
             "sed -i 's/^listen_addr = .*/listen_addr = \"::\"/' /etc/libvirt/libvirtd.conf; "
-            f'sed -i \'s/^migration_host = .*/migration_host = "fd00:73::{number}"/; '
+            f'sed -i \'s/^migration_host = .*/migration_host = "{address}"/; '
             's/^migration_address = .*/migration_address = "::"/\' /etc/libvirt/qemu.conf; '
-            f'sed -i \'s/^address = .*/address = "[fd00:73::{number}]"/; '
+            f'sed -i \'s/^address = .*/address = "[{address}]"/; '
             "s/^more_addresses = .*/more_addresses = []/' /srv/sterna/state/agent.toml"
         )
         host.run(["sh", "-ec", script])

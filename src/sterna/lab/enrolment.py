@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sterna.lab.errors import LabError
-from sterna.lab.places import BUS_FOLDER, LAB_ADDRESS, SOURCE, second_address
+from sterna.lab.places import BUS_FOLDER, LAB_ADDRESS, SOURCE, ipv6_address, second_address
 
 CONTROLLERS = 2
 """So many can be started in one lab."""
@@ -80,7 +80,7 @@ class _Enroller:
             self._issue("controller", f"controller{number}", self._folder / f"controller{number}", "127.0.0.1")
         self._issue("bus", "lab", self._folder / "bus")
         for name, address in addresses.items():
-            self._join(name, (address, second_address(address)))
+            self._join(name, (address, second_address(address), ipv6_address(address)))
         own = ("--folder", BUS_FOLDER, "--ca", self._ca, "--out", self._folder / "bus.conf")
         self._sterna("bus", "config", "--listen", f"{LAB_ADDRESS}:4222", *own)
 

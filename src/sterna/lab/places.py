@@ -61,6 +61,11 @@ def target_name(volume: str) -> str:
     return f"{IQN_PREFIX}:{volume}"
 
 
+def ipv6_address(address: str) -> str:
+    """A host's address where a test gives it IPv6: `fd00:73::1` beside `10.73.0.11`."""
+    return f"fd00:73::{int(address.rpartition('.')[2]) - 10}"
+
+
 def second_address(address: str) -> str:
     """A host's further address, on a network of its own over the same link: `10.73.1.11` beside `10.73.0.11`."""
     first, second, _, last = address.split(".")

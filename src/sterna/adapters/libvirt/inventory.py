@@ -13,6 +13,7 @@ import libvirt
 from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, shared_folders, translating
 from sterna.adapters.libvirt.claims import read_claims
+from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.ground import Facts, HostGround, ask
 from sterna.adapters.libvirt.observe import observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
@@ -72,9 +73,10 @@ class LibvirtInventory(LibvirtHost):
 
         def read(conn: Connect) -> list[VmSummary]:
             found = []
+            patience = Patience(starts_s=0.0, held_s=0.0)  # a list waits for no guest
             for domain in conn.listAllDomains():
                 try:
-                    found.append(_summary(domain))
+                    found.append(_summary(domain, patience))
                 except libvirt.libvirtError as error:
                     if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                         raise  # else it ended while we looked
@@ -270,7 +272,7 @@ def _free_bytes(directory: str) -> int | None:
     return numbers.f_bavail * numbers.f_frsize
 
 
-def _summary(domain: Any) -> VmSummary:
+def _summary(domain: Any, patience: Patience) -> VmSummary:
     """Raises libvirtError, also where the domain has ended since."""
     memory_kib, vcpus = domain.info()[1], domain.info()[3]
     summary = VmSummary(
@@ -281,7 +283,7 @@ def _summary(domain: Any) -> VmSummary:
         vcpus=vcpus,
     )
     try:
-        definition = parse_xml(domain.XMLDesc())
+        definition = parse_xml(next(definitions(domain, patience)))
     except Permanent:  # one definition that cannot be read hides no other VM
         return summary
     return summary.model_copy(update={"nova": read_nova(definition), "volumes": read_volumes(definition)})
