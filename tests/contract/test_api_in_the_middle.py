@@ -126,7 +126,7 @@ def _host(authority: Authority, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_host_joins_over_https_only() -> None:
-    with pytest.raises(BadRequest, match="no address of a controller"):
+    with pytest.raises(BadRequest, match="is not the address of a controller"):
         HttpsDesk("http://10.0.0.1:8774")
 
 

@@ -191,7 +191,7 @@ async def test_both_hosts_are_gone(play: Play) -> None:
         await controller.deaths.declare("host2", fenced=True)
         await controller.deaths.notify_again()
         record = await controller.fleet.migration(fleet.migration)
-        assert record.status is Status.FAILED and "nobody is left" in record.reason
+        assert record.status is Status.FAILED and "where the guest was is not known" in record.reason
 
     await play(scenario)
 

@@ -59,7 +59,7 @@ async def test_a_running_copy_is_tuned() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         vm = fleet.vm(memory_bytes=1000 * MIB, dirty_bytes_per_s=5 * MIB)
         await begin(fleet, vm, Asked(bandwidth_bytes_s=MIB))  # would take a quarter of an hour
-        with pytest.raises(BadRequest, match="no limit"):
+        with pytest.raises(BadRequest, match="is not a limit"):
             await tune(fleet, 5)
         while True:  # the incoming QEMU is still being started
             try:

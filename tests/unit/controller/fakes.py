@@ -92,7 +92,7 @@ class FakeAgent:
             memory_total_bytes=16 * GIB,
             memory_free_bytes=self.free,
             cpus=4,
-            abilities=Abilities(userfaultfd=self.userfaultfd),
+            abilities=Abilities(userfaultfd=self.userfaultfd, insecure=True),
         )
 
     def add_vm(self, name: str, n: int, state: GuestState = GuestState.RUNNING) -> str:

@@ -41,10 +41,9 @@ _IN_A_MIGRATION = frozenset(
 class Patience:
     """How long one pass over many domains waits for all of those together that it cannot read at once."""
 
-    def __init__(self, starts_s: float = STARTS_S, held_s: float = HELD_S) -> None:
-        """`starts_s`: for guests that are just being started, `held_s`: for those that another call holds. With 0
-        their files are read at once, which may be a moment old."""
-        self._left_s = {STARTS_S: starts_s, HELD_S: held_s}
+    def __init__(self, *, none: bool = False) -> None:
+        """`none`: their files are read at once, which may be a moment old."""
+        self._left_s = {limit: 0.0 if none else limit for limit in (STARTS_S, HELD_S)}
 
     def wait(self, limit_s: float, still: Callable[[], bool]) -> bool:
         """As long as it is `still` so. False where it is so at the end of what is left of this limit."""

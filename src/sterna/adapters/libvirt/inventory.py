@@ -73,7 +73,7 @@ class LibvirtInventory(LibvirtHost):
 
         def read(conn: Connect) -> list[VmSummary]:
             found = []
-            patience = Patience(starts_s=0.0, held_s=0.0)  # a list waits for no guest
+            patience = Patience(none=True)  # a list waits for no guest
             for domain in conn.listAllDomains():
                 try:
                     found.append(_summary(domain, patience))

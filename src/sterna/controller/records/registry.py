@@ -9,7 +9,7 @@ Where there is a CA, only hosts that have joined are believed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -246,16 +246,20 @@ class Registry:
     async def hosts(self) -> list[Host]:
         """All hosts ever accepted, and those whose agents have not been able to describe them, by name."""
         known = [self._view(record) for record in await self._fleet.hosts()]
-        new = [self._never_described(name) for name in self._undescribed.keys() - {host.name for host in known}]
-        new = [host for host in new if self._members.against(host.name) is None]
+        new = [self._never_described(name) for name in self._only_undescribed(host.name for host in known)]
         return sorted([*known, *new], key=lambda host: host.name)
+
+    def _only_undescribed(self, known: Iterable[str]) -> set[str]:
+        """The hosts that take part, whose agents have never been able to describe them, besides those `known`."""
+        new = self._undescribed.keys() - set(known)
+        return {name for name in new if self._members.against(name) is None}
 
     async def away(self) -> tuple[list[Host], list[str]]:
         """The hosts that are not up, and the names of those that are."""
         records = await self._fleet.hosts()
         up = [record.name for record in records if self.is_up(record.name)]
         away = [self._view(record) for record in records if not self.is_up(record.name)]
-        new = [self._never_described(name) for name in self._undescribed.keys() - {r.name for r in records}]
+        new = [self._never_described(name) for name in self._only_undescribed(r.name for r in records)]
         return [*away, *new], up
 
     async def unusable(self) -> tuple[list[Host], int]:
@@ -271,7 +275,7 @@ class Registry:
         """So many behind that name, by name: those with this as a part of their names, in one of these states."""
         records = {r.name: r for r in await self._fleet.hosts()}
         found: list[Host] = []
-        for one in sorted(records.keys() | self._undescribed.keys()):
+        for one in sorted(records.keys() | self._only_undescribed(records)):
             if one <= after or name not in one:
                 continue
             host = self._view(records[one]) if one in records else self._never_described(one)
@@ -286,7 +290,7 @@ class Registry:
         try:
             return self._view(await self._fleet.host(name))
         except NotFound:
-            if name not in self._undescribed:
+            if name not in self._only_undescribed(()):
                 raise
             return self._never_described(name)
 

@@ -44,7 +44,9 @@ class SimHost:
         self.userfaultfd = True
         """May QEMU handle page faults here?"""
         self.cpu = "Skylake"
-        self.abilities = Abilities(userfaultfd_hugepages=True, tls=True, zstd=True, locked_memory=True)
+        self.abilities = Abilities(
+            userfaultfd_hugepages=True, tls=False, zstd=True, locked_memory=True, insecure=True
+        )
         """What else it can do for a copy; `userfaultfd` stands over it."""
         self.authority = "the operators"
         """Who has signed its certificates."""
