@@ -67,7 +67,7 @@ def home_of(
     """The host where a VM is; None where nobody has it any more.
 
     `home`: where it was. `seen`: what each host says of it. `told`: who has said so just now: where two hosts say
-    that it runs there, the newer word counts. While it migrates, its journals say where it is, nobody else.
+    that it runs there, the newer word counts. While it migrates, only its journals say where it is.
     """
     if migrates and home is not None:
         return home

@@ -2,7 +2,7 @@
 
 A VM counts at both ends from its begin to its end. A move whose target has room without anybody's leaving waits
 for nothing. Another waits for as many of the departures planned before it as give it room: the arrivals on a host,
-taken in the plan's order, then fit whichever of them come first. See `docs/explanation/planning.md`.
+taken in the plan's order, then fit whichever of them come first.
 """
 
 from __future__ import annotations
