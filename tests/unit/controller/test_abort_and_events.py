@@ -8,7 +8,7 @@ import pytest
 from sterna.controller.controller import Controller
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.records.events import Event
-from sterna.domain.errors import Conflict, NotFound, Unknown, Unreachable
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Unknown, Unreachable
 from sterna.domain.journal import Role
 from sterna.domain.status import Status
 from tests.unit.controller.requests import MOVE
@@ -208,7 +208,8 @@ async def test_hints_that_cannot_be_read_change_nothing(world: World) -> None:
     await world.bus.hint("progress.a.m1", {"sample": {"memory_remaining": 1, "memory_total": 4}})
     record = await world.fleet.migration("m1")
     assert record.progress.bytes_remaining == 1
-    await world.bus.hint("progress.a.m1", {"sample": "nonsense"})
+    with pytest.raises(BadRequest):  # the bus keeps it for an operator
+        await world.bus.hint("progress.a.m1", {"sample": "nonsense"})
     await world.bus.hint("progress.b.m1", {"sample": {"memory_remaining": 2, "memory_total": 4}})  # not its source
     assert await world.fleet.migration("m1") == record
     await world.bus.hint("host.zzz", {"nonsense": 1})
