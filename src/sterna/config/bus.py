@@ -19,7 +19,7 @@ from sterna.kit.urls import server_url
 
 
 class BusTls(Section):
-    """TLS to the message bus. Not used in the lab, where the bus listens on the lab's own addresses only."""
+    """TLS to the message bus. An enrolled process needs none of these keys: `[identity]` has its certificate."""
 
     ca_file: Path | None = None
     """CA certificates; the server's certificate must be signed by one of them. Not set: those of `[identity]`, or
@@ -99,7 +99,7 @@ class BusSettings(Section):
     """Address of the bus; several are separated by commas. By default NATS's port on this machine. `tls://` asks
     for TLS, also without `[bus.tls]`: with the system's CAs."""
     user: str | None = None
-    """User on the bus. Not set: a bus without accounts, as in the lab."""
+    """User on the bus. Not set: a bus without accounts, or one that knows users by their certificates."""
     password: SecretStr | None = None
     """Password of `user`. It is never logged."""
     tls: BusTls = BusTls()

@@ -39,7 +39,7 @@ class ComputeSettings(Section):
     """The policy of migrations that are asked for here: the API has no words for one."""
     may: tuple[Literal["throttle", "postcopy", "pause"], ...] | None = None
     """What may be done to a guest whose copy does not converge. Not set: as the policy has it. With `postcopy`,
-    `force complete` switches to post-copy; without, the guest stands still until the rest is copied."""
+    `force complete` switches to post-copy. Otherwise it pauses the guest until the rest is copied."""
 
 
 class NovaSettings(Section):

@@ -26,7 +26,7 @@ def _or_none(raw: Any, read: ValidatorFunctionWrapHandler) -> Any:
 
 
 Readable = Annotated[T | None, WrapValidator(_or_none)]
-"""None where another version wrote what this one cannot read: the migration can be read all the same."""
+"""None if another version wrote a value that this one cannot read. The migration itself can be read."""
 
 
 def _address(text: str) -> str:

@@ -157,7 +157,7 @@ def _make_folder(folder: Path, mode: int) -> None:
 
 
 def _digest(path: Path) -> str | None:
-    """None where there is no such file. Raises BadRequest for what is no file: a link may lead elsewhere."""
+    """None if there is no such file. Raises BadRequest if it is not a regular file: a link may lead elsewhere."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise BadRequest(f"{path} is no ordinary file", fix="see what it is, and move it away")

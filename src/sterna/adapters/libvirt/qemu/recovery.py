@@ -38,7 +38,7 @@ _PAUSED = "postcopy-paused"
 _ON_ITS_WAY = ("postcopy-active", "postcopy-recover", "postcopy-recover-setup")
 """QEMU's names for a migration that is, or is about to be, joined."""
 _NOBODY = "127.0.0.1"
-"""Where a QEMU listens that shall only say whether it can."""
+"""The address at which QEMU is asked to listen, only to learn whether it waits for memory."""
 _GIVEN_UP = ("failed", "cancelled")
 _SETTLE_S = 5.0
 _LOOK_S = 0.05
