@@ -12,10 +12,10 @@ import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.projector import apply
-from sterna.domain.copying import JobSample
 from sterna.domain.errors import BadRequest, Conflict, NotFound
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import GuestState
+from sterna.domain.progress import Progress
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page, VmRecord
 from tests.contract.records import AT, Held, Take, accepted, batch, facts, move, saw, seen, taking, uuid
@@ -283,12 +283,12 @@ async def test_entries_hold_what_agents_can_write(fleet: SqlFleet) -> None:
     book = accepted(move(1)).write(Kind.NOTE, "M3", "x" * 3000, data)
     await fleet.take(batch("a", book), apply, AT)
     assert (await fleet.entries("m1"))[-1].data == data
-    sample = JobSample(memory_total=6 * 2**40, memory_processed=5 * 2**40, memory_remaining=2**40)
-    record = await fleet.sampled("a", "m1", sample)
-    assert record is not None and record == await fleet.migration("m1")
-    assert await fleet.sampled("a", "m9", sample) is None
-    assert await fleet.sampled("b", "m1", JobSample(memory_total=1, memory_processed=1)) is None
-    assert record == await fleet.migration("m1")
+    record = await fleet.migration("m1")
+    progress = record.progress.model_copy(update={"bytes_processed": 5 * 2**40, "eta_reason": "\x00 \ud800 🐦"})
+    await fleet.save_progress({"m1": progress, "m9": progress})
+    assert await fleet.migration("m1") == record.model_copy(update={"progress": progress})
+    await fleet.save_progress({"m1": progress.model_copy(update={"status": Status.MIGRATING})})
+    assert (await fleet.migration("m1")).progress == progress, "of another status: it is old"
 
 
 # ------------------------------------------------------------ two controllers in the same instant
@@ -380,9 +380,11 @@ async def test_what_two_write_about_one_migration_is_both_kept(
     await fleet.admit(move(1), AT)
 
     async def sampled() -> None:
-        await other.sampled("a", "m1", JobSample(memory_total=100, memory_processed=50, memory_remaining=50))
+        await other.save_progress({"m1": Progress(status=Status.MIGRATING, percent=50.0)})
 
-    told = batch("a", accepted(move(1)).status("migrating", "copying"))
+    begun = batch("a", accepted(move(1)).status("migrating", "copying"))
+    await fleet.take(begun, apply, AT)
+    told = batch("a", accepted(move(1)).status("migrating", "copying").note("M3"))
     await meanwhile("m1", taking(fleet, told), sampled)
     record = await fleet.migration("m1")
     assert (record.status, record.accepted) == (Status.MIGRATING, True)

@@ -65,7 +65,7 @@ async def list_migrations(
         statuses=tuple(status or ()),
         id_prefix=id.lower(),
     )
-    found = await controller.fleet.migrations(page)
+    found = await controller.migrations(page)
     more = str(found[limit - 1].number) if len(found) > limit else None
     return MigrationsOut(migrations=[MigrationOut.of(r) for r in found[:limit]], next_cursor=more)
 
@@ -73,7 +73,7 @@ async def list_migrations(
 @router.get("/migrations/{id}", summary="Show a migration", dependencies=_READ, responses=documented(404))
 async def show_migration(id: MigrationId, controller: Served) -> MigrationDetailOut:
     """One migration with its progress and its report."""
-    record = await controller.fleet.migration(id)
+    record = await controller.migration(id)
     return MigrationDetailOut.with_report(record, await controller.report(record))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,11 +10,13 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import StreamingResponse
 
 from sterna.api.access import actor_of, needs
 from sterna.api.problems import documented
 from sterna.api.serving import MigrationId, Served, position
+from sterna.controller.controller import Controller
+from sterna.controller.records.events import Event
 from sterna.domain.access import Action
 from sterna.domain.errors import Temporary, Unreachable
 
@@ -35,6 +38,7 @@ async def _existing(id: MigrationId, controller: Served) -> str:
 After = Annotated[int | None, Depends(_after)]
 
 
+COMMENT_EVERY_S = 15.0
 ASK_AGAIN_S = 30.0
 """How long a stream may go on after its token was removed or has expired."""
 
@@ -72,39 +76,72 @@ def _place(request: Request) -> Place:
 
 
 Reserved = Annotated[Place, Depends(_place)]
-_Stream = AsyncIterator[ServerSentEvent]
 
 
-async def _stream(controller: Served, migration_id: str | None, after: int | None, place: Place) -> _Stream:
+class EventStream(StreamingResponse):
+    """Server-sent events. Whole batches are written at once: with many watchers, each further piece costs more than
+    what is in it."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content: AsyncIterator[bytes]) -> None:
+        super().__init__(content, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+
+async def _stream(
+    controller: Controller, migration_id: str | None, after: int | None, place: Place
+) -> AsyncIterator[bytes]:
     with place:
-        async for event in _events(controller, migration_id, after):
+        yield b": hello\nretry: 1000\n\n"
+        async for piece in _with_comments(_events(controller, migration_id, after)):
             if not await place.is_allowed():
                 return
-            yield event
+            yield piece
 
 
-async def _events(controller: Served, migration_id: str | None, after: int | None) -> _Stream:
-    yield ServerSentEvent(comment="hello", retry=1000)
+async def _events(controller: Controller, migration_id: str | None, after: int | None) -> AsyncIterator[bytes]:
     try:
-        async for event in controller.follow(migration_id, after):
-            yield ServerSentEvent(event=event.kind, data=event.data, id=None if event.id is None else str(event.id))
+        async for batch in controller.event_batches(migration_id, after):
+            yield b"".join(map(_written, batch))
     except Unreachable as e:  # the answer has begun, so no problem can be sent; the reader reconnects
         log.info("an event stream ends early", migration=migration_id, error=e.message)
 
 
-@router.get("/events", summary="What happens in the fleet", response_class=EventSourceResponse,
+def _written(event: Event) -> bytes:
+    id = "" if event.id is None else f"id: {event.id}\n"
+    return f"event: {event.kind}\ndata: {event.text}\n{id}\n".encode()
+
+
+async def _with_comments(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A comment where nothing happens, so that each side notices when the other one is gone."""
+    following = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while True:
+            await asyncio.wait((following,), timeout=COMMENT_EVERY_S)
+            if not following.done():
+                yield b": ping\n\n"
+            elif (piece := following.result()) is None:
+                return
+            else:
+                yield piece
+                following = asyncio.ensure_future(anext(pieces, None))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+@router.get("/events", summary="What happens in the fleet", response_class=EventStream,
             responses=documented(400, 503))  # fmt: skip
-async def fleet_events(controller: Served, after: After, place: Reserved) -> _Stream:
-    """From now on, or behind `Last-Event-ID`. Events: `status`, `step`, `note`, `progress`."""
-    async for event in _stream(controller, None, after, place):
-        yield event
+async def fleet_events(controller: Served, after: After, place: Reserved) -> EventStream:
+    """From now on, or behind `Last-Event-ID`. Events: `status`, `step`, `note`, `progress` (one a second of each
+    running copy). `missed`: this client was too slow for some progress; all other events follow."""
+    return EventStream(_stream(controller, None, after, place))
 
 
-@router.get("/migrations/{id}/events", summary="What happens in one migration",
-            response_class=EventSourceResponse, responses=documented(400, 404, 503))  # fmt: skip
+@router.get("/migrations/{id}/events", summary="What happens in one migration", response_class=EventStream,
+            responses=documented(400, 404, 503))  # fmt: skip
 async def migration_events(
     controller: Served, migration_id: Annotated[str, Depends(_existing)], after: After, place: Reserved
-) -> _Stream:
+) -> EventStream:
     """All of it so far, then as it happens; `end` is the last event."""
-    async for event in _stream(controller, migration_id, after, place):
-        yield event
+    return EventStream(_stream(controller, migration_id, after, place))

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from sterna.controller.calls import AgentCalls, ask_source
 from sterna.controller.intents.declare_dead import DeclareDead
+from sterna.controller.records.copies import Copies
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
@@ -33,6 +34,8 @@ READ_ANYWAY_S = 60.0
 LIST_EVERY_S = 15.0
 """How old the last sight of a VM is at most, on a host whose agent does not tell of changes by itself."""
 CHECK_EVERY_S = 10.0
+STORE_PROGRESS_EVERY_S = 2.0
+"""What is due of it (`copies.py`)."""
 TIDY_EVERY_S = 10.0
 GIVE_UP_AFTER_MS = 120_000.0
 """A request the source never accepted is ended when this controller has known it for so long; asking takes at most
@@ -45,6 +48,7 @@ class Parts:
 
     registry: Registry
     projector: Projector
+    copies: Copies
     inventory: Inventory
     snapshot: Snapshot
     deaths: DeclareDead
@@ -56,7 +60,7 @@ class Follower:
     def __init__(self, fleet: Fleet, parts: Parts, calls: AgentCalls, clock: Clock) -> None:
         self._fleet, self._calls, self._clock = fleet, calls, clock
         self._registry, self._projector, self._deaths = parts.registry, parts.projector, parts.deaths
-        self._inventory, self._snapshot = parts.inventory, parts.snapshot
+        self._inventory, self._snapshot, self._copies = parts.inventory, parts.snapshot, parts.copies
         self._wanted: dict[str, asyncio.Event] = {}
         self._read_to: dict[str, tuple[str, int]] = {}
         """Where each journal ended, by its host's beacon, when it was read last."""
@@ -82,6 +86,7 @@ class Follower:
         self._tasks.append(asyncio.create_task(self._snapshot.run(), name="vms"))
         for name, seconds, work in (
             ("list-vms", LIST_EVERY_S, self._list),
+            ("progress", STORE_PROGRESS_EVERY_S, self._copies.store),
             ("check-vms", CHECK_EVERY_S, self._check),
             ("tidy", TIDY_EVERY_S, self.tidy),
             ("known-hosts", TIDY_EVERY_S, self._follow_known),
@@ -154,7 +159,7 @@ class Follower:
     async def _on_progress(self, topic: str, data: Data) -> None:
         _, host, migration_id = topic.split(".", 2)
         try:
-            await self._projector.sampled(host, migration_id, data)
+            await self._copies.sampled(host, migration_id, data)
         except ValidationError as e:
             raise BadRequest(f"progress that cannot be read: {e.errors(include_input=False)[0]['msg']}") from e
         except SternaError as e:

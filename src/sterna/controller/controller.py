@@ -19,6 +19,7 @@ from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.intents.switch_to_postcopy import SwitchToPostcopy
 from sterna.controller.intents.tune_migration import TuneMigration
 from sterna.controller.intents.users import Users
+from sterna.controller.records.copies import Copies
 from sterna.controller.records.events import Event, Events
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
@@ -34,7 +35,7 @@ from sterna.domain.timeline import Item, build_timeline
 from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
 from sterna.ports.cloud import NovaReads
-from sterna.ports.fleet import Fleet, MigrationRecord
+from sterna.ports.fleet import Fleet, MigrationRecord, Page
 from sterna.rpc.dead_letters import DeadLetters
 
 
@@ -58,7 +59,8 @@ class Controller:
         self.registry = Registry(fleet, clock, self.members)
         self.snapshot = Snapshot(fleet, self.registry, calls, clock)
         self.inventory = Inventory(fleet, self.registry, self.snapshot, calls, clock)
-        self.projector = Projector(fleet, calls, self.events, clock)
+        self.copies = Copies(fleet, self.events, clock)
+        self.projector = Projector(fleet, calls, self.events, self.copies, clock)
         self.forecast_history = ForecastHistory(fleet, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)
         self._abort = AbortMigration(fleet, calls, clock)
@@ -71,7 +73,7 @@ class Controller:
         self.audits = AuditFleet(self.registry, calls, dead_letters or DeadLetters(clock), nova)
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
-        parts = Parts(self.registry, self.projector, self.inventory, self.snapshot, self.deaths)
+        parts = Parts(self.registry, self.projector, self.copies, self.inventory, self.snapshot, self.deaths)
         self.follower = Follower(fleet, parts, calls, clock)
 
     async def start(self) -> None:
@@ -160,6 +162,14 @@ class Controller:
         self.follower.look(record.migration.source)
         return record
 
+    async def migration(self, migration_id: str) -> MigrationRecord:
+        """With what its copy said last. Raises NotFound."""
+        return self.copies.newest(await self.fleet.migration(migration_id))
+
+    async def migrations(self, page: Page) -> list[MigrationRecord]:
+        """Newest first, each with what its copy said last."""
+        return [self.copies.newest(record) for record in await self.fleet.migrations(page)]
+
     async def report(self, record: MigrationRecord) -> Report:
         """The report as far as its journals have been read."""
         return build_report(record.migration, await self.fleet.entries(record.id))
@@ -173,6 +183,11 @@ class Controller:
         """PlantUML source. Raises NotFound."""
         record = await self.fleet.migration(migration_id)
         return draw(record.migration, build_timeline(record.migration, await self.fleet.entries(migration_id)))
+
+    async def event_batches(self, migration_id: str | None, after: int | None) -> AsyncIterator[list[Event]]:
+        """See Events.batches."""
+        async for batch in self.events.batches(migration_id, after):
+            yield batch
 
     async def follow(self, migration_id: str | None, after: int | None) -> AsyncIterator[Event]:
         """See Events.follow."""

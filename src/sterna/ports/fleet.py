@@ -8,10 +8,9 @@ BadRequest for text that it cannot hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from sterna.domain.copying import JobSample
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration
 from sterna.domain.model import Data, GuestState, Value
@@ -263,9 +262,9 @@ class Fleet(AccessRecords, Protocol):
     async def reread(self, host: str) -> None:
         """The host's journal is another one: read it from its beginning."""
 
-    async def sampled(self, host: str, migration_id: str, sample: JobSample) -> MigrationRecord | None:
-        """Progress after one more look at the copy by `host`; None where it is not the source of such a
-        migration."""
+    async def save_progress(self, progress: Mapping[str, Progress]) -> None:
+        """How running copies are getting on, by their migrations' ids. Of one whose status has changed nothing is
+        stored."""
 
     async def entries(self, migration_id: str) -> list[Entry]:
         """Both hosts' entries of one migration."""

@@ -141,9 +141,10 @@ async def test_what_happens_while_one_reads_is_told(world: World) -> None:
     await under_way(world, "preparing", "migrating")
     reading = asyncio.create_task(read(world, "m1", None))
     fleet_wide = asyncio.create_task(read(world, None, None, upto=2))
-    readers = world.controller.events._readers
+    readers = world.controller.events._watchers
     await until(lambda: len(readers) == 2)
-    await world.controller.projector.sampled("a", "m1", {"sample": {"memory_remaining": 1, "memory_total": 4}})
+    world.controller.events._told_at = 0.0  # as if nothing had been told for a while
+    await world.controller.copies.sampled("a", "m1", {"sample": {"memory_remaining": 1, "memory_total": 4}})
     await until(lambda: not any(reader.progress for reader in readers))
     world.a.write(Book(Role.SOURCE, migration=MOVE).status("post-migrating").status("completed").end())
     await world.pull()
@@ -181,7 +182,7 @@ async def test_hints_that_come_while_the_database_is_away_are_no_bug(
     world.clock.ms += 60_000  # else it would not be stored
     with monkeypatch.context() as patch:
         patch.setattr(world.fleet, "save_host", away)
-        patch.setattr(world.fleet, "sampled", away)
+        patch.setattr(world.fleet, "migration", away)
         await world.bus.hint("host.a", {"host": world.a.facts().model_dump(), "boot": "life-1"})
         await world.bus.hint("progress.a.m1", {"sample": {"memory_remaining": 1}})
     assert not world.controller.registry.is_up("a")
@@ -206,11 +207,11 @@ async def test_hints_that_cannot_be_read_change_nothing(world: World) -> None:
     await world.controller.start()
     await under_way(world, "preparing", "migrating")
     await world.bus.hint("progress.a.m1", {"sample": {"memory_remaining": 1, "memory_total": 4}})
-    record = await world.fleet.migration("m1")
+    record = await world.controller.migration("m1")
     assert record.progress.bytes_remaining == 1
-    with pytest.raises(BadRequest):  # the bus keeps it for an operator
+    with pytest.raises(BadRequest):
         await world.bus.hint("progress.a.m1", {"sample": "nonsense"})
     await world.bus.hint("progress.b.m1", {"sample": {"memory_remaining": 2, "memory_total": 4}})  # not its source
-    assert await world.fleet.migration("m1") == record
+    assert await world.controller.migration("m1") == record
     await world.bus.hint("host.zzz", {"nonsense": 1})
     assert "zzz" not in [host.name for host in await world.fleet.hosts()]

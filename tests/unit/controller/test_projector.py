@@ -200,10 +200,10 @@ async def test_progress_hints_move_the_percentage_and_only_forward(world: World)
     seen = []
     for n, (done, left) in enumerate(looks):
         sample = {"elapsed_ms": n * 500, "memory_total": 1000, "memory_processed": done, "memory_remaining": left}
-        await world.controller.projector.sampled("a", "m1", {"sample": sample, "at": "x"})
-        seen.append((await world.fleet.migration("m1")).progress.percent)
+        await world.controller.copies.sampled("a", "m1", {"sample": sample, "at": "x"})
+        seen.append((await world.controller.migration("m1")).progress.percent)
     assert seen == sorted(seen) and seen[1] > 50
-    await world.controller.projector.sampled("a", "unknown", {"sample": {}})
+    await world.controller.copies.sampled("a", "unknown", {"sample": {}})
 
 
 async def test_what_turned_it_back_is_kept(world: World) -> None:

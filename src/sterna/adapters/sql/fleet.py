@@ -9,7 +9,7 @@ those that wait for the thread share a turn and a commit (`together.py`). What e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -23,10 +23,10 @@ from sterna.adapters.sql import sighting_statements as sighted
 from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
 from sterna.adapters.sql.together import Together
-from sterna.domain.copying import JobSample
 from sterna.domain.errors import Unreachable
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration
+from sterna.domain.progress import Progress
 from sterna.domain.sightings import Mark, News
 from sterna.domain.status import Status
 from sterna.domain.tokens import Token
@@ -183,9 +183,9 @@ class SqlFleet:
         again = {"cursor": 0, "mark": "", "generation": hosts.c.generation + 1}
         await self._write(lambda c: c.execute(update(hosts).where(hosts.c.name == host).values(again)))
 
-    async def sampled(self, host: str, migration_id: str, sample: JobSample) -> MigrationRecord | None:
-        """Progress after one more look."""
-        return await self._write(statements.sampled, host, migration_id, sample)
+    async def save_progress(self, progress: Mapping[str, Progress]) -> None:
+        """Of running copies."""
+        await self._write(statements.save_progress, progress)
 
     async def entries(self, migration_id: str) -> list[Entry]:
         """Both hosts' entries of one migration."""

@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry
+from sterna.domain.progress import Progress
 from sterna.ports.fleet import EntryRecord, HostRecord, MigrationRecord, VmRecord
 
 HOST_COLUMNS = ("maintenance", "cursor", "mark", "generation")
@@ -46,7 +47,11 @@ def seen_vm(old: VmRecord | None, host: str, summary: VmSummary, at: str) -> VmR
 
 def migration(row: Row[Any]) -> MigrationRecord:
     """A row of `migrations`."""
-    return MigrationRecord.model_validate(row.document | {"number": row.number})
+    record = MigrationRecord.model_validate(row.document | {"number": row.number})
+    if row.progress is None:
+        return record
+    progress = Progress.model_validate(row.progress)
+    return record.model_copy(update={"progress": progress}) if progress.status is record.status else record
 
 
 def migration_values(record: MigrationRecord) -> dict[str, Any]:
@@ -58,7 +63,9 @@ def migration_values(record: MigrationRecord) -> dict[str, Any]:
         "vm_uuid": migration.vm_uuid,
         "vm_name": migration.vm_name,
         "status": record.status.value,
+        "finished_at": record.finished_at,
         "document": document,
+        "progress": None,
     }
 
 

@@ -62,8 +62,11 @@ migrations = Table(
     Column("vm_uuid", String, nullable=False, index=True),
     Column("vm_name", String, nullable=False, index=True),
     Column("status", String, nullable=False, index=True),
+    Column("finished_at", String, nullable=True, index=True),
     Column("document", JSON, nullable=False),
+    Column("progress", JSON(none_as_null=True), nullable=True),
 )
+"""`progress`: newer than the one in the document, where there is any: it is written often, and alone."""
 
 entries = Table(
     "entries",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
 from sterna.adapters.sql.sighting_statements import arrived as arrived_at_home
 from sterna.adapters.sql.sighting_statements import settle_homes
-from sterna.domain.copying import JobSample
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration, Role, accepted_migration
 from sterna.domain.model import GuestState
-from sterna.domain.progress import with_sample, with_status
+from sterna.domain.progress import Progress, with_status
 from sterna.domain.status import Status
 from sterna.ports.fleet import (
     Apply,
@@ -249,15 +249,14 @@ def page(c: Connection, page: Page) -> list[MigrationRecord]:
     return [rows.migration(r) for r in c.execute(query)]
 
 
-def sampled(c: Connection, host: str, migration_id: str, sample: JobSample) -> MigrationRecord | None:
-    """See ports.fleet.Fleet.sampled."""
-    known = _known(c, migration_id)
-    if known is None or known.migration.source != host:
-        return None
-    new = known.model_copy(update={"progress": with_sample(known.progress, sample)})
-    if new != known:
-        _save(c, new)
-    return new
+def save_progress(c: Connection, progress: Mapping[str, Progress]) -> None:
+    """See ports.fleet.Fleet.save_progress."""
+    same = migrations.c.id == bindparam("b_id"), migrations.c.status == bindparam("b_status")
+    values = [
+        {"b_id": id, "b_status": one.status.value, "b_progress": one.model_dump(mode="json")}
+        for id, one in sorted(progress.items())
+    ]
+    c.execute(update(migrations).where(*same).values(progress=bindparam("b_progress")), values)
 
 
 def take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecord]:

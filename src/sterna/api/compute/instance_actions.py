@@ -80,7 +80,7 @@ async def show_action(server: str, request_id: str, call: Asking) -> dict[str, A
 
 
 async def _actions(call: Call, server: Server) -> list[_Done]:
-    records = await call.controller.fleet.migrations(Page(vm=server.vm.uuid, limit=MOST))
+    records = await call.controller.migrations(Page(vm=server.vm.uuid, limit=MOST))
     done = [_of_migration(record) for record in records if not record.migration.options.rehearse]
     for action, word in _ALSO.items():
         lines = await call.controller.users.page(LogPage(action=action, target=server.vm.uuid, limit=MOST))

@@ -93,7 +93,7 @@ async def _found(call: Call, query: QueryParams, most: int) -> list[MigrationRec
     )
     found: list[MigrationRecord] = []
     for _ in range(MOST_READ // READ_AT_ONCE):
-        read = await call.controller.fleet.migrations(page)
+        read = await call.controller.migrations(page)
         found += filter(passes, read)
         if len(read) < page.limit or len(found) >= most:
             break

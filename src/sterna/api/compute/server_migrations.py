@@ -84,7 +84,7 @@ async def _called(call: Call, server: Server, number: str) -> MigrationRecord | 
     if not (number.isascii() and number.isdecimal() and len(number) < 19):
         return None
     wanted = Page(vm=server.vm.uuid, before=int(number) + 1, limit=1)
-    found = await call.controller.fleet.migrations(wanted)
+    found = await call.controller.migrations(wanted)
     own = found and found[0].number == int(number) and found[0].migration.vm_uuid == server.vm.uuid
     return found[0] if own and not found[0].migration.options.rehearse else None
 

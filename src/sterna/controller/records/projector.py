@@ -12,13 +12,13 @@ from collections import defaultdict
 import structlog
 
 from sterna.controller.calls import AgentCalls, reading
+from sterna.controller.records.copies import Copies
 from sterna.controller.records.events import Events
-from sterna.domain.copying import JobSample
 from sterna.domain.entries.base import Failed, StatusSet, Turned
 from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.entries.notes import DestinationReport, RehearsedCopy, Waiting
 from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
-from sterna.domain.model import Data, GuestState
+from sterna.domain.model import GuestState
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
@@ -175,8 +175,9 @@ def _arrived(host: str, entry: Entry) -> VmChange:
 class Projector:
     """Reads journals into the records."""
 
-    def __init__(self, fleet: Fleet, calls: AgentCalls, events: Events, clock: Clock) -> None:
+    def __init__(self, fleet: Fleet, calls: AgentCalls, events: Events, copies: Copies, clock: Clock) -> None:
         self._fleet, self._calls, self._events, self._clock = fleet, calls, events, clock
+        self._copies = copies
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def pull(self, host: str) -> int:
@@ -190,13 +191,6 @@ class Projector:
             while (taken := await self._pull_page(host)) is not None:
                 total += taken
             return total
-
-    async def sampled(self, host: str, migration_id: str, data: Data) -> None:
-        """Take a progress hint of `host`: `{"sample": JobSample, "at": iso}`."""
-        sample = JobSample.model_validate(data.get("sample") or {})
-        record = await self._fleet.sampled(host, migration_id, sample)
-        if record is not None:
-            self._events.progressed(record)
 
     async def _pull_page(self, host: str) -> int | None:
         """One page; None when there is nothing more to read."""
@@ -216,7 +210,10 @@ class Projector:
         if not new:
             return None
         batch = Batch(host=host, entries=tuple(new), migrations=migrations)
+        changing = {e.migration_id for e in new if e.kind is Kind.STATUS}
+        await self._copies.save(changing)
         stored = await self._fleet.take(batch, apply, self._clock.now().isoformat())
+        self._copies.forget(changing)
         if stored:
             self._events.wake()
         return len(stored)

@@ -41,7 +41,7 @@ async def test_progress_is_counted_apart_for_memory_and_disks(cloud: Cloud) -> N
         memory_total=1000, memory_processed=400, memory_remaining=600, disk_total=500, disk_processed=100,
         disk_remaining=400, elapsed_ms=1000,
     )  # fmt: skip
-    await cloud.world.fleet.sampled("a", migration.id, sample)
+    await cloud.world.controller.copies.sampled("a", migration.id, {"sample": sample.model_dump()})
     shown = (await cloud.get(f"{BELOW}/1", "2.80"))["migration"]
     assert (shown["status"], shown["id"], shown["uuid"]) == ("running", 1, migration.id)
     assert (shown["memory_total_bytes"], shown["disk_total_bytes"]) == (1000, 500)
