@@ -10,12 +10,13 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sterna.api.access import LARGEST_BODY, limited, origin_of
-from sterna.api.compute.call import Call, Setup
+from sterna.api.compute.call import LONGEST_TARGET, Call, Setup
 from sterna.api.compute.faults import fault, sentence, status_for
 from sterna.controller.controller import Controller
 from sterna.domain.compute import microversions
@@ -24,6 +25,8 @@ from sterna.domain.compute.policies import CloudUser
 from sterna.domain.errors import BadRequest, SternaError, Unauthenticated
 from sterna.domain.plain_text import printable
 from sterna.ports.users import Visitor
+
+log = structlog.get_logger(__name__)
 
 PREFIX = "/compute"
 STANDARD, LEGACY = "OpenStack-API-Version", "X-OpenStack-Nova-API-Version"
@@ -56,6 +59,8 @@ class ComputeDoor:
         except _Answered as answered:
             return await answered.answer(inner, receive, send)
         except SternaError as error:
+            shown = printable(path)[:LONGEST_TARGET]
+            log.info("a request was refused", origin=origin_of(scope), path=shown, why=error.message)
             return await self._refused(error)(inner, receive, send)
         base = self._setup.url or f"{scope.get('scheme', 'http')}://{headers.get('host', 'localhost')}{PREFIX}"
         inner["raw_path"] = inner["path"].encode()

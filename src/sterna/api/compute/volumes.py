@@ -87,9 +87,10 @@ async def _details(call: Call, server: Server) -> Vm | None:
 
 async def _seen(call: Call, server: Server, details: Vm | None, volume: str) -> Seen:
     used = None if details is None else any(d.volume_id == volume for d in _volumes(details))
-    wanted = used and not server.moving and call.has(_SHOWS_ID)
+    unnamed = details is not None and _has_unnamed(details)
+    wanted = used is not None and not server.moving and (call.has(_SHOWS_ID) if used else unnamed)
     known = await _attachments(call, server.vm.uuid, volume) if wanted else None
-    return Seen(used=used, moving=server.moving, attachments=known)
+    return Seen(used=used, unnamed=unnamed, moving=server.moving, attachments=known)
 
 
 async def _attachments(call: Call, server: str, volume: str) -> tuple[str, ...] | None:
@@ -109,6 +110,12 @@ def _volumes(vm: Vm) -> list[Disk]:
     """Its disks that are volumes, those that only the next start would use included."""
     disks = [d.model_copy(update={"volume_id": d.volume_id.lower()}) for d in (*vm.disks, *vm.cold) if d.volume_id]
     return [d for d in disks if len(d.volume_id or "") == 36]
+
+
+def _has_unnamed(vm: Vm) -> bool:
+    """Has it a disk that may be any volume? Drives for media are none."""
+    named = {disk.target for disk in _volumes(vm)}
+    return any(disk.target not in named and disk.device in ("disk", "lun") for disk in (*vm.disks, *vm.cold))
 
 
 def _view(call: Call, server: str, disk: Disk, answer: Answer) -> dict[str, Any]:

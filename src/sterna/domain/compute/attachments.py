@@ -35,6 +35,8 @@ class Seen(Value):
 
     used: bool | None
     """A definition of the VM has a disk of this serial, as its host says now; None: that host did not answer."""
+    unnamed: bool = False
+    """The VM has a disk of which nobody knows what volume it is: it has no serial."""
     moving: bool
     """A migration holds the VM: two hosts are admitted to its volumes."""
     attachments: tuple[str, ...] | None
@@ -55,7 +57,7 @@ def judge(seen: Seen, *, with_id: bool) -> Answer:
             return Answer(say=Say.ATTACHED)
         return Answer(say=Say.UNKNOWN, why="the server is being migrated: two hosts are admitted to its volumes")
     if not seen.used:
-        return Answer(say=Say.NOT_ATTACHED)
+        return _not_used(seen)
     if not with_id:
         return Answer(say=Say.ATTACHED)
     if seen.attachments is None:
@@ -64,6 +66,15 @@ def judge(seen: Seen, *, with_id: bool) -> Answer:
         why = f"the volume is in use, and Cinder has {len(seen.attachments)} attachments of it for this server"
         return Answer(say=Say.UNKNOWN, why=why)
     return Answer(say=Say.ATTACHED, attachment_id=seen.attachments[0])
+
+
+def _not_used(seen: Seen) -> Answer:
+    """No disk has the volume's ID as its serial."""
+    if seen.unnamed and seen.attachments is None:
+        return Answer(say=Say.UNKNOWN, why="a disk of the server has no serial, and Cinder does not answer")
+    if seen.unnamed and seen.attachments:
+        return Answer(say=Say.UNKNOWN, why="a disk of the server has no serial: it may be this volume")
+    return Answer(say=Say.NOT_ATTACHED)
 
 
 def judge_unknown_server(attachments: Sequence[str] | None, *, complete: bool) -> Answer:

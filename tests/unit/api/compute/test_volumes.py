@@ -45,6 +45,21 @@ async def test_only_what_is_not_attached_is_not_found(cloud: Cloud) -> None:
     assert (await cloud.get(f"/servers/{WEB1}/os-volume_attachments"))["volumeAttachments"] == []
 
 
+async def test_a_disk_without_a_serial_may_be_the_volume(cloud: Cloud) -> None:
+    """Whoever made the VM by hand may not have written the volume's ID into it. Cinder has the attachment."""
+    unnamed = Disk(target="vda", kind=DiskKind.ISCSI, volume_id=None)
+    cloud.world.a.disks[WEB1] = (unnamed,)
+    answer = await cloud.ask(PATH, "2.89")
+    assert answer.status_code == 503 and "no serial" in fault_of(answer, "serviceUnavailable")
+    cloud.world.a.disks[WEB1] = (Disk(target="sda", kind=DiskKind.FILE, device="cdrom"),)
+    assert (await cloud.ask(PATH, "2.89")).status_code == 404
+    cloud.world.a.disks[WEB1] = (unnamed,)
+    cloud.services.attach()
+    assert (await cloud.ask(PATH, "2.89")).status_code == 404
+    cloud.services.fault = Unreachable("Cinder does not answer")
+    assert (await cloud.ask(PATH, "2.89")).status_code == 503
+
+
 async def test_a_disk_of_the_next_start_is_attached(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     details = await cloud.world.controller.inventory.details((await cloud.setup.servers.one(WEB1)).vm)
     assert details is not None
@@ -124,12 +139,14 @@ async def test_one_that_has_just_appeared_is_asked_about_again(cloud: Cloud) -> 
 def test_no_answer_lets_cinder_delete_what_is_in_use() -> None:
     """Of everything that can be seen: where a disk uses the volume, or a migration may, each attachment stays."""
     ids = [None, (), ("a",), ("a", "b")]
-    for used, moving, attachments in itertools.product([True, False, None], [False, True], ids):
-        answer = judge(Seen(used=used, moving=moving, attachments=attachments), with_id=True)
+    both = [False, True]
+    for used, unnamed, moving, attachments in itertools.product([True, False, None], both, both, ids):
+        seen = Seen(used=used, unnamed=unnamed, moving=moving, attachments=attachments)
+        answer = judge(seen, with_id=True)
         status = {Say.ATTACHED: 200, Say.NOT_ATTACHED: 404, Say.UNKNOWN: 503}[answer.say]
         for mine in attachments or ():
             gone = deletes(status, {"volumeAttachment": {"attachment_id": answer.attachment_id}}, mine)
-            assert not gone or (used is False and not moving), (used, moving, attachments, mine)
+            assert not gone or (used is False and not moving and not unnamed), (seen, mine)
     for attachments, complete in itertools.product(ids, [True, False]):
         answer = judge_unknown_server(attachments, complete=complete)
         assert (answer.say is Say.NOT_ATTACHED) == (attachments == () and complete)
