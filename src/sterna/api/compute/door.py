@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 PREFIX = "/compute"
 STANDARD, LEGACY = "OpenStack-API-Version", "X-OpenStack-Nova-API-Version"
 _OPEN = frozenset({"", "/", "/v2.1", "/v2.1/"})
-"""Discovery: nobody needs a token for it."""
+"""Discovery needs no token."""
 _OF_PROJECT = re.compile(r"/v2\.1/([0-9a-f]{32}|[0-9a-f-]{36})(/.*)")
 """As catalogs had it until Nova 13."""
 

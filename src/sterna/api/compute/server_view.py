@@ -16,9 +16,9 @@ from sterna.domain.compute.statuses import server_state
 from sterna.domain.nova import Flavor
 
 UNKNOWN_TIME = "1970-01-01T00:00:00+00:00"
-"""Where nobody knows when a VM was made: the field has to be a time."""
+"""Where it is not known when a VM was made: the field has to be a time."""
 UNKNOWN = "unknown"
-"""Where nobody knows whose it is: the fields may not be empty. It is no ID that Keystone gives."""
+"""Where the owner is not known: the fields may not be empty. Keystone gives no such ID."""
 _WITH_PROGRESS = ("ACTIVE", "MIGRATING")
 
 

@@ -39,7 +39,7 @@ class Server(Value):
 
     vm: VmRecord
     project_id: str = ""
-    """'' where nobody knows it."""
+    """'' where it is not known."""
     ports: tuple[ServerPort, ...] = ()
     """As last known; none without Neutron."""
     migration: MigrationRecord | None = None

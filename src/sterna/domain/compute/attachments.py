@@ -36,7 +36,7 @@ class Seen(Value):
     used: bool | None
     """A definition of the VM has a disk of this serial, as its host says now; None: that host did not answer."""
     unnamed: bool = False
-    """The VM has a disk of which nobody knows what volume it is: it has no serial."""
+    """The VM has a disk without a serial: it may be any volume."""
     moving: bool
     """A migration holds the VM: two hosts are admitted to its volumes."""
     attachments: tuple[str, ...] | None
