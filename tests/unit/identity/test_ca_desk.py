@@ -9,8 +9,11 @@ from structlog.testing import capture_logs
 
 from sterna.adapters.identity.authority import Authority
 from sterna.bootstrap.ca_desk import authority_of, names_of
+from sterna.bootstrap.identity import check_own
 from sterna.config import ControllerSettings, load
+from sterna.config.bus import IdentitySettings
 from sterna.domain.errors import BadRequest, NotFound
+from sterna.domain.trust.identities import Kind
 from tests.unit.adapters.identities import C1, controller
 
 
@@ -102,3 +105,15 @@ def test_a_ca_without_a_controller_of_it_is_refused(tmp_path: Path) -> None:
     file.write_text(f'[access]\nca_folder = "{tmp_path}"\n')
     with pytest.raises(BadRequest, match=r"ca_folder needs identity\.enrol"):
         load(ControllerSettings, file)
+
+
+@pytest.mark.parametrize("kind", [Kind.AGENT, Kind.CONTROLLER])
+def test_a_process_whose_bus_knows_nobody_says_so(kind: Kind, authority: Authority, tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        check_own(IdentitySettings(), kind)
+    (line,) = logs
+    assert "INSECURE" in line["event"] and line["log_level"] == "warning" and "[identity]" in line["fix"]
+    controller(authority, tmp_path / "c1")
+    with capture_logs() as logs:
+        check_own(IdentitySettings(enrol="sterna", folder=tmp_path / "c1"), Kind.CONTROLLER)
+    assert logs == []
