@@ -37,7 +37,8 @@ def maintenance(
 ) -> None:
     """Put a host into maintenance, or take it out. Its VMs keep running."""
     with plain_errors():
-        answer = client_of(api).patch(path_of("hosts", name), {"maintenance": on, "reason": reason})
+        why = {"reason": reason} if reason else {}
+        answer = client_of(api).patch(path_of("hosts", name), {"maintenance": on} | why)
         print_json(answer) if as_json else show_hosts([answer])
 
 
