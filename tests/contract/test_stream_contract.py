@@ -80,7 +80,7 @@ async def test_each_way_carries_a_guest(hosts: TwoHosts, way: str) -> None:
     assert made_of <= seen
     assert not (KINDS - made_of) & seen
     assert record is not None
-    assert None not in record.to_data().values()  # what the standstill was made of
+    assert None not in record.to_data().values()  # the parts of the downtime
     there = await hosts.b.hypervisor.observe(vm.uuid)
     assert (there.state, there.epoch, there.ran) == (GuestState.RUNNING, 1, True)
     assert (await hosts.settled(hosts.a, vm.uuid)).state is GuestState.SHUTOFF

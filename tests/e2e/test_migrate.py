@@ -75,17 +75,17 @@ def slow_link(fleet: Fleet, mib_s: int) -> Iterator[None]:
             host.run(["tc", "qdisc", "del", "dev", "mgmt0", "root"])
 
 
-def test_what_is_sent_to_it_during_its_standstill_waits_for_it_on_the_new_host(
+def test_what_is_sent_to_it_during_its_pause_waits_for_it_on_the_new_host(
     fleet: Fleet, guest_and_empty: GuestAndEmpty
 ) -> None:
-    """By libvirt alone it is lost: as many pings as are sent during the standstill."""
+    """By libvirt alone it is lost: as many pings as are sent during the pause."""
     guest, _ = guest_and_empty
     with slow_link(fleet, 60), fleet.lab.ping(guest) as ping:
         migration = fleet.started(guest.name, fleet.other(where(fleet, guest)))
         assert fleet.wait(migration)["status"] == "completed"
-    standstill_ms = fleet.show(migration)["report"]["downtime_ms"]
-    print(f"\n{ping.lost} pings lost, 5 ms apart, in {standstill_ms} ms")
-    assert ping.lost * 5 < standstill_ms / 2
+    downtime_ms = fleet.show(migration)["report"]["downtime_ms"]
+    print(f"\n{ping.lost} pings lost, 5 ms apart, in {downtime_ms} ms")
+    assert ping.lost * 5 < downtime_ms / 2
 
 
 def rows_of(fleet: Fleet, migration: str) -> set[str]:

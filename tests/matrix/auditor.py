@@ -15,7 +15,7 @@ from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import Change, Definition, SimDomain
 
 QEMU_DOWNTIME_MS = 300
-"""QEMU's own limit of the standstill, which the next migration of a guest, anybody's, must find."""
+"""QEMU's own limit of the downtime, which the next migration of a guest must find, whoever starts it."""
 Facts = dict[str, frozenset[str]]
 """Place (a host, or `shared`) -> one line per thing that is there."""
 

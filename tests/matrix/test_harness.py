@@ -178,7 +178,7 @@ def said_with(where: type, name: str, other: object, case: Case) -> str:
         return "\n".join(play(case, again=False).problems)
 
 
-def test_the_auditor_sees_a_longer_standstill_a_late_end_and_a_limit_that_stays() -> None:
+def test_the_auditor_sees_a_longer_downtime_a_late_end_and_a_limit_that_stays() -> None:
     tell = SimHypervisor.set_max_downtime
 
     async def too_much(self: SimHypervisor, uuid: str, ms: int) -> None:

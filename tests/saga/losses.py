@@ -61,4 +61,4 @@ def lose_the_answer(fleet: SimFleet) -> None:
 
 
 async def lost(*hint: object) -> None:
-    """Nobody hears of the guest's standstill."""
+    """The hint of the guest's pause is lost."""

@@ -1,4 +1,4 @@
-"""The network learns where a guest is: at its standstill, when it runs there, and again after that."""
+"""The network learns where a guest is: when it is paused, when it runs there, and again after that."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.saga.fleet import SimFleet
 from tests.saga.losses import lost
 
 
-def standstill(fleet: SimFleet) -> asyncio.Event:
+def pause_of(fleet: SimFleet) -> asyncio.Event:
     """Set when the guest stops on its source for the switch-over."""
     stands = asyncio.Event()
 
@@ -33,14 +33,14 @@ def standstill(fleet: SimFleet) -> asyncio.Event:
     return stands
 
 
-async def test_frames_are_called_to_the_new_host_while_the_guest_stands_still() -> None:
+async def test_frames_are_called_to_the_new_host_while_the_guest_pausing() -> None:
     """They wait in its port there; at the old one they are lost."""
     fleet = SimFleet()
     fleet.world.pace.switch_ms = 200
 
     async def scenario() -> None:
         async with fleet:
-            stands, vm = standstill(fleet), fleet.vm()
+            stands, vm = pause_of(fleet), fleet.vm()
             await fleet.start(vm)
             await stands.wait()
             assert fleet.world.learnt == {}
@@ -52,7 +52,7 @@ async def test_frames_are_called_to_the_new_host_while_the_guest_stands_still() 
     await fleet.clock.run(scenario())
 
 
-async def test_the_network_service_is_asked_before_the_standstill_is_journaled() -> None:
+async def test_the_network_service_is_asked_before_the_pause_is_journaled() -> None:
     fleet = SimFleet()
     order = []
 
@@ -86,7 +86,7 @@ async def test_frames_that_were_called_away_are_called_back_where_the_guest_stay
 
     async def scenario() -> None:
         async with fleet:
-            stands, vm = standstill(fleet), fleet.vm()
+            stands, vm = pause_of(fleet), fleet.vm()
             await fleet.start(vm)
             await stands.wait()
             await fleet.clock.sleep(0.1)
@@ -124,7 +124,7 @@ async def test_only_the_source_says_that_a_guest_leaves() -> None:
     await fleet.clock.run(scenario())
 
 
-async def test_a_hint_of_a_standstill_that_comes_too_late_calls_nothing_away() -> None:
+async def test_a_hint_of_a_pause_that_comes_too_late_calls_nothing_away() -> None:
     fleet, late = SimFleet(), []
 
     async def keep(desk: IncomingMigrations, migration_id: str) -> None:
@@ -135,7 +135,7 @@ async def test_a_hint_of_a_standstill_that_comes_too_late_calls_nothing_away() -
     async def scenario() -> None:
         async with fleet:
             fleet.world.pace.switch_ms = 200
-            stands, vm = standstill(fleet), fleet.vm()
+            stands, vm = pause_of(fleet), fleet.vm()
             with patch.object(IncomingMigrations, "guest_leaves", keep):
                 await fleet.start(vm)
                 await stands.wait()

@@ -151,7 +151,7 @@ async def test_a_hopeless_guest_ends_in_time_by_standing_still() -> None:
         assert notes(fleet, "steered")[-1]["action"] == "pause"
 
 
-async def test_a_guest_that_stands_still_too_long_runs_on_at_the_deadline() -> None:
+async def test_a_guest_that_pausing_too_long_runs_on_at_the_deadline() -> None:
     async with slow_fleet() as fleet, fleet.clock.auto():
         fleet.world.pace.switch_ms = 300_000  # the link has become slow
         vm, began = busy(fleet, 1.2), fleet.clock.monotonic_ms()
@@ -194,7 +194,7 @@ async def test_a_rest_that_stays_gets_more_downtime_as_far_as_allowed() -> None:
         assert job is not None and job.downtime_ms is not None and 300 <= job.downtime_ms <= 600
 
 
-async def test_no_copy_begins_before_qemu_knows_how_long_the_guest_may_stand_still() -> None:
+async def test_no_copy_begins_before_qemu_knows_how_long_the_guest_may_be_paused() -> None:
     """The first pass is over before the first sample, and by QEMU's own limit the rest could go out."""
     tell, failing = SimHypervisor.set_max_downtime, [Unreachable("libvirtd is being restarted")]
 

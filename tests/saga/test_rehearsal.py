@@ -64,7 +64,7 @@ async def test_everything_is_done_and_undone(how: str) -> None:
 
 @pytest.mark.parametrize(
     ("order", "how"),
-    [("switch_to_postcopy", {}), ("stand_still", {}), ("tune_migration", {"bandwidth_bytes_s": None})],
+    [("switch_to_postcopy", {}), ("pause_guest", {}), ("tune_migration", {"bandwidth_bytes_s": None})],
 )
 async def test_a_rehearsal_takes_no_order_that_could_bring_its_copy_to_an_end(
     order: str, how: dict[str, Any]

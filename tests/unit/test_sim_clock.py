@@ -39,7 +39,7 @@ async def test_auto_jumps_when_all_wait() -> None:
     assert (await clock.run(day(), limit_s=1e9) - started).total_seconds() == 86400
 
 
-async def test_time_stands_still_outside_auto() -> None:
+async def test_time_pausing_outside_auto() -> None:
     clock = SimClock()
     task = asyncio.create_task(clock.sleep(1))
     await clock.run_until_idle()

@@ -166,7 +166,7 @@ class Agent:
         server.method("make_way", destination.make_way)
         server.method("rehearse", destination.rehearse)
         server.method("switch_to_postcopy", source.switch_to_postcopy)
-        server.method("stand_still", source.stand_still)
+        server.method("pause_guest", source.pause_guest)
         server.method("open_recovery", destination.open_recovery)
         server.method("listen_again", destination.listen_again)
         server.method("end_lost", destination.end_lost)

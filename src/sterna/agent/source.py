@@ -21,10 +21,10 @@ from sterna.domain.entries.notes import (
     AnswerReceived,
     CopySucceeded,
     DestinationReport,
+    PauseAsked,
     PostcopyAsked,
     RunsThere,
     Saw,
-    StandStillAsked,
     WrittenOffByPeer,
 )
 from sterna.domain.entries.source import Copied
@@ -156,12 +156,12 @@ class OutgoingMigrations:
         ctx.note_once(PostcopyAsked())
         return {"accepted": True}
 
-    async def stand_still(self, request: Request) -> Data:
-        """`stand_still {id}`: from the next sample on, the guest is paused until the rest is copied; idempotent.
+    async def pause_guest(self, request: Request) -> Data:
+        """`pause_guest {id}`: from the next sample on, the guest is paused until the rest is copied; idempotent.
 
         Raises NotFound; Conflict where it is a rehearsal, or is past the copy.
         """
-        self._being_copied(request).note_once(StandStillAsked())
+        self._being_copied(request).note_once(PauseAsked())
         return {"accepted": True}
 
     def _being_copied(self, request: Request) -> Context:

@@ -313,7 +313,7 @@ _PARTS = {
 }
 
 
-def _standstill(parts: Json) -> list[tuple[str, str]]:
+def _downtime_parts(parts: Json) -> list[tuple[str, str]]:
     """What the downtime was made of, as far as it was seen."""
     return [(f"  {words}", ms(parts[name])) for name, words in _PARTS.items() if parts.get(name) is not None]
 
@@ -353,7 +353,7 @@ def report(migration: Json) -> Table:
         ("guest", report.get("guest", "")),
         ("guest downtime", _known(ms(report["downtime_ms"]), report["downtime_reason"])),
         ("  without talk between hosts", ms(report["downtime_net_ms"])),
-        *_standstill(report.get("downtime") or {}),
+        *_downtime_parts(report.get("downtime") or {}),
         *_stream(report.get("stream")),
         ("memory moved", size(report["bytes_memory"])),
         ("disks copied, holes counted", size(report["bytes_disks"])),

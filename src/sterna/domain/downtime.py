@@ -28,7 +28,7 @@ class Downtime(Value):
     last_pass_ms: float | None = None
     """Source: the last pass before the guest stops. The guest still runs in it."""
     stop_ms: float | None = None
-    """Source: from its standstill until QEMU begins with the rest; libvirt completes the disks' copies in it."""
+    """Source: from the guest's pause until QEMU begins with the rest; libvirt completes the disks' copies in it."""
     device_state_ms: float | None = None
     """Source: the rest of the memory and the devices' state go out."""
     resume_ms: float | None = None

@@ -14,7 +14,7 @@ from statistics import median
 from sterna.domain.convergence import Action
 from sterna.domain.copying import CompletedJob
 from sterna.domain.entries.destination import VmUpdated
-from sterna.domain.entries.notes import CopyExpected, CopySucceeded, PostcopyAsked, StandStillAsked, Steered, Tuned
+from sterna.domain.entries.notes import CopyExpected, CopySucceeded, PauseAsked, PostcopyAsked, Steered, Tuned
 from sterna.domain.forecast import (
     JOB_MS,
     SETUP_MS,
@@ -118,7 +118,7 @@ class Outcome(Value):
     """By post-copy or a pause: its downtime is no evidence for copies that end by themselves."""
 
     @property
-    def standstill_ms(self) -> float | None:
+    def comparable_downtime_ms(self) -> float | None:
         """The downtime, where it is to be compared with the forecast's rest."""
         known = self.forecast.rest_ms is not None and not self.ended_otherwise
         return self.actual.downtime_ms if known else None
@@ -133,7 +133,7 @@ class OfPair(Value):
     """Share of its limit that a copy held by it sends."""
     setup_ms: Running = Running()
     switch_ms: Running = Running()
-    """Standstill beside the rest of the memory, of copies that the link held: its buffers are full, it seems."""
+    """Downtime beside the transfer of the rest, of copies that the link held: its buffers are full, it seems."""
     switch_limited_ms: Running = Running()
     """The same of copies that a limit held."""
     at_switch: Running = Running()
@@ -161,7 +161,7 @@ class Experience(Value):
         bandwidth, kept = _with_rate(old, outcome)
         pair = old.model_copy(
             update={"bandwidth": bandwidth, "kept": kept, "setup_ms": old.setup_ms.plus(setup)}
-            | _with_standstill(old, outcome)
+            | _with_downtime(old, outcome)
         )
         off = _ratio(actual.bytes_sent, forecast.bytes_sent, forecast.correction)
         known = self.corrections.get(outcome.vm, Running()).plus(off)
@@ -180,7 +180,7 @@ class Experience(Value):
             bandwidth_bytes_s=bandwidth,
             bytes_sent=sent,
             allowed_ms=outcome.forecast.allowed_ms,
-            downtime_ms=outcome.standstill_ms,
+            downtime_ms=outcome.comparable_downtime_ms,
         )
         return {outcome.vm: (*self.copies.get(outcome.vm, ()), seen)[-COPIES:]}
 
@@ -236,7 +236,7 @@ def outcome_of(migration: Migration, entries: Iterable[Entry]) -> Outcome | None
         limit_bytes_s=migration.options.wanted.bandwidth_bytes_s,
         tuned=history.has(Tuned),
         ended_otherwise=history.has(PostcopyAsked)
-        or history.has(StandStillAsked)
+        or history.has(PauseAsked)
         or (steered is not None and steered.action in ENDED_BY),
     )
 
@@ -300,19 +300,19 @@ def _fills_link(outcome: Outcome) -> bool:
     return enough and sent >= LEAST_SHARE * (outcome.memory_bytes or 0)
 
 
-def _with_standstill(known: OfPair, outcome: Outcome) -> dict[str, Running]:
+def _with_downtime(known: OfPair, outcome: Outcome) -> dict[str, Running]:
     """What one more copy's downtime teaches of its pair of hosts, the model's rest being what it was."""
-    stood_ms, forecast = outcome.standstill_ms, outcome.forecast
-    if stood_ms is None or forecast.rest_ms is None:
+    downtime_ms, forecast = outcome.comparable_downtime_ms, outcome.forecast
+    if downtime_ms is None or forecast.rest_ms is None:
         return {}
-    learnt = {"downtime_off": known.downtime_off.plus(_ratio(stood_ms, forecast.downtime_ms, 1))}
-    beside_ms = max(LEAST_SWITCH_MS, stood_ms - forecast.rest_ms)
+    learnt = {"downtime_off": known.downtime_off.plus(_ratio(downtime_ms, forecast.downtime_ms, 1))}
+    beside_ms = max(LEAST_SWITCH_MS, downtime_ms - forecast.rest_ms)
     if not outcome.limited:
         return learnt | {"switch_ms": known.switch_ms.plus(beside_ms)}
     if known.bandwidth.values and outcome.link_bytes_s is not None:
         return learnt | {"switch_limited_ms": known.switch_limited_ms.plus(beside_ms)}
     rest = forecast.rest_ms * max(outcome.bandwidth_bytes_s or 0, outcome.link_bytes_s or 0)
-    rate = rest / max(LEAST_SWITCH_MS, stood_ms - SWITCH_MS)
+    rate = rest / max(LEAST_SWITCH_MS, downtime_ms - SWITCH_MS)
     return learnt | {"at_switch": known.at_switch.plus(rate)}
 
 

@@ -25,7 +25,7 @@ SETUP_MS = 900
 """Around libvirt's job: preparing, starting the incoming QEMU, finishing, cleaning up. 860 ms in the lab between
 hosts that have not met before."""
 SWITCH_MS = 20
-"""Standstill beside the rest of the memory: stop, the devices' state, resume. 20 ms in the median of the lab's
+"""Downtime beside the transfer of the rest: stop, the devices' state, resume. 20 ms in the median of the lab's
 copies that kept to a limit; of those that fill the link 47 ms: they wait for its full buffers, it seems
 (docs/lab-notebook/benchmarks/forecast-replayed.json, forecast-before.json)."""
 SWITCH_SPREAD = 0.25
@@ -39,7 +39,7 @@ SPREAD = 0.35
 """Natural logarithm: rate measured and rate met differ by this much, one standard deviation, before anything is
 learnt. One-second samples of the lab's steady guest differed by a factor of 1.9 (14 to 26 MiB/s)."""
 MOST_PASSES = 500
-STANDSTILL = 0.995
+NO_PROGRESS = 0.995
 """A pass that leaves more than this share of what the pass before left gets nowhere."""
 STALLED = 0.9
 """A pass that leaves more than this share: the copy is about to be given more downtime than it began with."""
@@ -226,7 +226,7 @@ def forecast(
         plain = _predict(load, link, mode, limits, strain=1.0)
     strain = _bearable(load, link, mode, limits, within_s)
     odds = round(NormalDist().cdf(math.log(strain) / max(link.spread, 0.01)), 3) if strain > 0 else 0.0
-    return plain.model_copy(update={"odds": odds} | _standstill(plain, load, link))
+    return plain.model_copy(update={"odds": odds} | _with_own_downtimes(plain, load, link))
 
 
 def forecasts(
@@ -302,7 +302,7 @@ def _downtime(load: Load, link: Link, mode: Mode, done: _Copied, limits: _Limits
     return {"downtime_ms": round(rest_ms + link.switch_ms, 1), "rest_ms": rest_ms, "allowed_ms": allowed_ms}
 
 
-def _standstill(plain: Forecast, load: Load, link: Link) -> dict[str, float]:
+def _with_own_downtimes(plain: Forecast, load: Load, link: Link) -> dict[str, float]:
     """The downtime with what was learnt of this VM: the middle of the model's and of those of copies alike, under
     which the model is one among others. And how far they go apart."""
     if plain.downtime_ms is None or plain.rest_ms is None:
@@ -356,7 +356,7 @@ def _passes(load: Load, rate: float, strain: float, *, limits: _Limits, throttle
             if high == 2:
                 high, slow = 0, min(THROTTLE_MOST, slow + THROTTLE_STEP if slow else THROTTLE_FIRST)
         spent = not throttle or slow == THROTTLE_MOST
-        if number > 1 and spent and left > STANDSTILL * before:
+        if number > 1 and spent and left > NO_PROGRESS * before:
             break
     return _Copied(ms=ms, sent=sent, left=left, passes=number, converged=False, throttle=slow)
 

@@ -66,7 +66,7 @@ POLICIES: dict[str, Policy] = {
     "urgent": Policy(
         # TCP connections survive 2 s; KubeVirt allows 900 ms, VDSM's policy for very large VMs 5 s.
         max_downtime_ms=2000,
-        # `default`'s most is where it starts: time matters more than half a second of standstill.
+        # `default`'s most is where it starts: time matters more than half a second of downtime.
         first_downtime_ms=500,
         # The host is being lost: all is better than staying.
         may=frozenset(May),

@@ -35,7 +35,7 @@ class Sample:
 
     @property
     def excess_ms(self) -> float:
-        """What the network adds to the guest's own standstill."""
+        """What the network adds to the guest's own downtime."""
         return self.blackout_ms - self.downtime_ms
 
     def __str__(self) -> str:

@@ -1,10 +1,10 @@
-"""What a rehearsal, a stream and a standstill look like to whoever reads them."""
+"""What a rehearsal, a stream and a downtime look like to a reader."""
 
 from __future__ import annotations
 
 from sterna.cli import words
 from sterna.cli.plan import _downtime, _rehearsal
-from sterna.cli.words import UNKNOWN, _standstill, _stream
+from sterna.cli.words import UNKNOWN, _downtime_parts, _stream
 from sterna.domain.downtime import Downtime
 from sterna.domain.hosts import Transport
 from sterna.domain.objective import CopyParameters, Solution
@@ -41,8 +41,8 @@ def test_a_stream_says_what_it_is_made_of_and_what_was_left_out() -> None:
     assert _stream(None) == []
 
 
-def test_of_a_standstill_only_what_was_seen_is_shown() -> None:
-    rows = _standstill(Downtime(stop_ms=4.0, network_ms=0.0).model_dump())
+def test_of_a_downtime_only_what_was_seen_is_shown() -> None:
+    rows = _downtime_parts(Downtime(stop_ms=4.0, network_ms=0.0).model_dump())
     assert [value for _, value in rows] == ["4.0 ms", "0.0 ms"]
 
 

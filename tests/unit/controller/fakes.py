@@ -259,7 +259,7 @@ class FakeBus:
             raise NotFound(f"no open migration {params['id']} starts on {agent.name}")
         return {"accepted": True}
 
-    def _stand_still(self, agent: FakeAgent, params: Data) -> Data:
+    def _pause_guest(self, agent: FakeAgent, params: Data) -> Data:
         return self._switch_to_postcopy(agent, params)
 
     def _abort_migration(self, agent: FakeAgent, params: Data) -> Data:

@@ -190,7 +190,7 @@ def test_the_switch_waits_for_a_moment_when_little_is_left() -> None:
     assert "no less is left" in left.why
 
 
-def test_a_stalls_clock_stands_still_in_a_dip() -> None:
+def test_a_stalls_clock_stops_in_a_dip() -> None:
     """Two passes after the link has come back, the guest has had none of its patience yet."""
 
     def link(ms: float) -> float:
@@ -280,7 +280,7 @@ def test_orders_that_can_be_taken_back_have_time_to_show(ratio: float, memory_mi
 
 @given(st.floats(0.8, 1.5), st.integers(64, 1024), st.floats(0.02, 1), st.integers(20, 3000))
 @settings(max_examples=60, deadline=None)
-def test_the_guest_never_stands_still_longer_than_allowed(
+def test_the_guest_is_never_paused_longer_than_allowed(
     ratio: float, memory_mib: int, share: float, most: int
 ) -> None:
     limits = Rules(first_downtime_ms=min(100, most), max_downtime_ms=most, may=frozenset({May.THROTTLE}))

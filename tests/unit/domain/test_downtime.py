@@ -1,4 +1,4 @@
-"""The standstill in its parts: within one host, never negative, unknown where nobody saw it."""
+"""The downtime in its parts: within one host, never negative, unknown where it was not seen."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ def test_only_copies_that_ended_by_themselves_teach_a_downtime(name: str, note: 
     seen = outcome_of(MIGRATION, [*source.entries, *good_destination().entries])
     assert seen is not None
     assert (seen.link_bytes_s, seen.limited) == (1000 * MIB, True)
-    assert seen.standstill_ms == (48 if teaches else None)
+    assert seen.comparable_downtime_ms == (48 if teaches else None)
     pair = Experience().learn(seen).pairs["a>b"]
     assert bool(pair.downtime_off.values) is teaches
     assert Experience().learn(seen).copies[MIGRATION.vm_uuid][0].downtime_ms == (48 if teaches else None)

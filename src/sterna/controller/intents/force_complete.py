@@ -36,4 +36,4 @@ class ForceComplete:
 def _method(record: MigrationRecord) -> str:
     wanted = record.migration.options.objective  # None: another version's
     permitted = wanted is not None and May.POSTCOPY in wanted.may
-    return "switch_to_postcopy" if permitted else "stand_still"
+    return "switch_to_postcopy" if permitted else "pause_guest"

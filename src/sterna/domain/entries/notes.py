@@ -274,10 +274,10 @@ class PostcopyAsked(Note):
     entry, under = "postcopy-asked", "M4"
 
 
-class StandStillAsked(Note):
+class PauseAsked(Note):
     """A user asked that the guest be paused until the rest is copied."""
 
-    entry, under = "stand-still-asked", "M4"
+    entry, under = "pause-asked", "M4"
 
 
 class JoiningAgain(Note):

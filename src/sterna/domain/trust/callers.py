@@ -41,7 +41,7 @@ CALLERS: dict[str, Caller] = {
     "abort_migration": Caller.CONTROLLER,
     "tune_migration": Caller.CONTROLLER,
     "switch_to_postcopy": Caller.CONTROLLER,
-    "stand_still": Caller.CONTROLLER,
+    "pause_guest": Caller.CONTROLLER,
     "audit": Caller.CONTROLLER,
     "fencing_plan": Caller.CONTROLLER,
     "declare_dead": Caller.CONTROLLER,

@@ -13,7 +13,7 @@ from datetime import datetime
 from sterna.domain.convergence import Action, Rules, State, Verdict, judge
 from sterna.domain.copying import GuestLoad, JobSample
 from sterna.domain.entries.base import NoPlan
-from sterna.domain.entries.notes import CopyExpected, GaveUp, PostcopyAsked, StandStillAsked, Steered
+from sterna.domain.entries.notes import CopyExpected, GaveUp, PauseAsked, PostcopyAsked, Steered
 from sterna.domain.entries.source import DowntimeRestored, Measuring
 from sterna.domain.errors import NotFound, Permanent, SternaError
 from sterna.domain.forecast import Expectations, Forecast, Link, Load, Mode, converges, forecast
@@ -156,14 +156,14 @@ class Steering:
         self._wanted = ctx.wanted
         self._rules: Rules | None = None
         self._state = State()
-        self._stands_still = False
+        self._pausing = False
 
     async def take(self, sample: JobSample) -> None:
         """Judge one sample and act. What libvirt refuses is tried again with the next one."""
         if sample.elapsed_ms is None:
             return
-        if self._ctx.history.has(StandStillAsked):
-            await self._let_it_stand_still()
+        if self._ctx.history.has(PauseAsked):
+            await self._pause_guest()
             return
         if self._rules is None:
             self._rules = await self._begin(self._wanted, sample.elapsed_ms)
@@ -176,13 +176,13 @@ class Steering:
                 return  # the state stays: the verdict comes again
         self._state = state
 
-    async def _let_it_stand_still(self) -> None:
+    async def _pause_guest(self) -> None:
         """As somebody asked: nothing is judged any more. What libvirt refuses is tried again with the next one."""
-        if self._stands_still:
+        if self._pausing:
             return
         with contextlib.suppress(SternaError):
             await self._ctx.host.hypervisor.set_max_downtime(self._ctx.vm_uuid, LONGEST_DOWNTIME_MS)
-            self._stands_still = True
+            self._pausing = True
 
     async def _begin(self, wanted: Objective, elapsed_ms: int) -> Rules:
         before = self._ctx.history.find(Steered)

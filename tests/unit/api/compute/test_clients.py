@@ -180,7 +180,7 @@ async def test_an_administrator_lists_shows_and_migrates(stack: Stack) -> None:
     assert shown["ID"] == listed["Id"]
     assert (await stack.openstack("server", "migration", "force", "complete", "web1", "1")).code == 0
     assert (await stack.openstack("server", "migration", "abort", "web1", listed["UUID"])).code == 0
-    assert [stack.world.bus.asked(what) for what in ("stand_still", "abort_migration")] == [1, 1]
+    assert [stack.world.bus.asked(what) for what in ("pause_guest", "abort_migration")] == [1, 1]
     await stack.arrive()
     shown = await stack.good("server", "show", "web1")
     assert (shown["status"], shown["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", "b")

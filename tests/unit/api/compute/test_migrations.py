@@ -170,18 +170,18 @@ async def force(cloud: Cloud, number: str = "1", version: str = "2.80", body: An
     return await cloud.ask(f"{BELOW}/{number}/action", version, method="POST", body=body)
 
 
-async def test_a_guest_stands_still_where_post_copy_is_not_permitted(cloud: Cloud) -> None:
+async def test_a_guest_pausing_where_post_copy_is_not_permitted(cloud: Cloud) -> None:
     await moving(cloud, "preparing", "migrating")
     answer = await force(cloud)
     assert (answer.status_code, answer.content) == (202, b"")
-    assert (cloud.world.bus.asked("stand_still"), cloud.world.bus.asked("switch_to_postcopy")) == (1, 0)
+    assert (cloud.world.bus.asked("pause_guest"), cloud.world.bus.asked("switch_to_postcopy")) == (1, 0)
 
 
 async def test_it_is_switched_to_post_copy_where_that_is_permitted(world: World) -> None:
     cloud = await make(world, asked=Asked(may=frozenset({May.POSTCOPY})))
     await moving(cloud, "preparing", "migrating")
     assert (await force(cloud)).status_code == 202
-    assert (world.bus.asked("stand_still"), world.bus.asked("switch_to_postcopy")) == (0, 1)
+    assert (world.bus.asked("pause_guest"), world.bus.asked("switch_to_postcopy")) == (0, 1)
     world.a.write(Book(Role.SOURCE, migration=next(iter(world.a.migrations.values()))).status("post-copy", "there"))
     await world.pull()
     assert (await force(cloud)).status_code == 202
