@@ -19,8 +19,8 @@ from rich.table import Table
 
 from tests.chaos.case import Case
 from tests.chaos.cases import CASES
-from tests.chaos.crew import default_jobs, play_all
 from tests.chaos.play import Outcome
+from tests.chaos.workers import default_jobs, play_all
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,7 +15,6 @@ from sterna.lab import sabotage
 from tests.chaos.__main__ import choose
 from tests.chaos.case import VOLUMES, Case
 from tests.chaos.cases import CASES
-from tests.chaos.crew import next_case, play_all
 from tests.chaos.faults import Fault
 from tests.chaos.moments import COPYING
 from tests.chaos.play import Outcome, play
@@ -23,6 +22,7 @@ from tests.chaos.scene import Scene
 from tests.chaos.stage import Stage
 from tests.chaos.verdict import differences
 from tests.chaos.watcher import TwoCopies
+from tests.chaos.workers import next_case, play_all
 
 
 def test_names_are_there_once_and_a_case_can_be_asked_for_by_name() -> None:

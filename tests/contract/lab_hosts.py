@@ -74,13 +74,13 @@ class LabHosts(TwoHosts):
         self.lab.hosts[side.name].run(["ovs-vsctl", "del-port", "br-int", port])
 
     def say_installed(self, side: Side, port: str) -> None:
-        told = ["ovs-vsctl", "set", "Interface", port, "external_ids:ovn-installed=true"]
-        self.lab.hosts[side.name].run(told)
+        command = ["ovs-vsctl", "set", "Interface", port, "external_ids:ovn-installed=true"]
+        self.lab.hosts[side.name].run(command)
 
     def marked_by_libvirt(self, side: Side, port: str, vm_uuid: str) -> None:
-        told = ["ovs-vsctl", "remove", "Interface", port, "external_ids", "vm-uuid"]
-        told += ["--", "set", "Interface", port, f"external_ids:vm-id={vm_uuid}"]
-        self.lab.hosts[side.name].run(told)
+        command = ["ovs-vsctl", "remove", "Interface", port, "external_ids", "vm-uuid"]
+        command += ["--", "set", "Interface", port, f"external_ids:vm-id={vm_uuid}"]
+        self.lab.hosts[side.name].run(command)
 
     def add_macvtap(self, side: Side, parent: str, mac: str) -> None:
         add = ["ip", "link", "add", "macvtap7", "link", parent, "address", mac, "type", "macvtap", "mode", "bridge"]
@@ -113,23 +113,23 @@ class LabHosts(TwoHosts):
 
     def stream_of(self, vm: Vm) -> set[str]:
         on = {c["capability"] for c in self._qmp(vm, "query-migrate-capabilities") if c["state"]}
-        told = self._qmp(vm, "query-migrate-parameters")
+        parameters = self._qmp(vm, "query-migrate-parameters")
         sockets = self.lab.host(self.a.name).run(["ss", "-Htnp", "state", "established"]).stdout.splitlines()
         there = self.lab.host(self.b.name).address
         outside = any(there in line and "qemu" in line for line in sockets)
         return {
-            *({"tls"} if told.get("tls-creds") else set()),
+            *({"tls"} if parameters.get("tls-creds") else set()),
             *({"tunnelled"} if not outside else set()),
             *({"postcopy"} if "postcopy-ram" in on else set()),
             *({"preempt"} if "postcopy-preempt" in on else set()),
-            *({"parallel", f"parallel.connections={told['multifd-channels']}"} if "multifd" in on else set()),
+            *({"parallel", f"parallel.connections={parameters['multifd-channels']}"} if "multifd" in on else set()),
             *({"zerocopy"} if "zero-copy-send" in on else set()),
             *(
-                {"compressed", f"compression={told['multifd-compression']}"}
-                if told["multifd-compression"] != "none"
+                {"compressed", f"compression={parameters['multifd-compression']}"}
+                if parameters["multifd-compression"] != "none"
                 else set()
             ),
-            f"bandwidth.avail.switchover={told['avail-switchover-bandwidth'] >> 20}",
+            f"bandwidth.avail.switchover={parameters['avail-switchover-bandwidth'] >> 20}",
         }
 
     def cold_start(self, side: Side, uuid: str) -> None:

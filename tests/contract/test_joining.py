@@ -50,9 +50,9 @@ async def sterna(*arguments: object) -> tuple[int, str, str]:
 async def running(what: str, settings: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """A controller or an agent, which ends well."""
     log = settings.with_suffix(".log")
-    with log.open("wb") as told:
+    with log.open("wb") as output:
         command = (sys.executable, "-m", "sterna", what, "--config", str(settings))
-        process = await asyncio.create_subprocess_exec(*command, stderr=told)
+        process = await asyncio.create_subprocess_exec(*command, stderr=output)
     try:
         yield process
         process.send_signal(signal.SIGTERM)
@@ -142,18 +142,18 @@ async def answered(http: httpx2.AsyncClient) -> dict[str, Any]:
 
 async def test_a_host_joins_with_one_command_and_its_agent_is_heard(guarded: Guarded, url: str) -> None:
     own, ca = guarded.folder / "own", guarded.folder / "ca"
-    code, word, told = await sterna("host", "add", "host1", "--address", "127.0.0.1", "--ca", ca)
-    assert code == 0 and "sterna agent join TOKEN --server https://" in told
+    code, word, output = await sterna("host", "add", "host1", "--address", "127.0.0.1", "--ca", ca)
+    assert code == 0 and "sterna agent join TOKEN --server https://" in output
     token = word.strip()
-    code, _, told = await sterna("agent", "join", token, "--server", url, "--folder", own)
-    assert code == 0, told
-    assert f'server = "{url}"' in told
+    code, _, output = await sterna("agent", "join", token, "--server", url, "--folder", own)
+    assert code == 0, output
+    assert f'server = "{url}"' in output
     files = {path.name: mode(path) for path in (own / "current").iterdir()}
     assert {"own.key", "own.crt", "ca.crt"} <= files.keys() and set(files.values()) == {0o600}
     assert mode(own) == mode((own / "current").resolve()) == 0o700
 
-    code, _, told = await sterna("agent", "join", token, "--server", url, "--folder", guarded.folder / "thief")
-    assert code == 4 and "used already, by another key" in told
+    code, _, output = await sterna("agent", "join", token, "--server", url, "--folder", guarded.folder / "thief")
+    assert code == 4 and "used already, by another key" in output
     guarded.reload()
     async with running("agent", agent_settings(guarded, own, url)), api(guarded, url) as http:
         (host,) = await eventually(http, "/v1/hosts", "hosts")
@@ -173,13 +173,13 @@ async def test_a_token_of_another_ca_or_of_yesterday(guarded: Guarded, url: str)
     own = guarded.folder / "own"
     token = guarded.authority.invite(HOST1, [])
     other = token.model_copy(update={"fingerprint": "ab" * 32})
-    code, _, told = await sterna("agent", "join", other.word, "--server", url, "--folder", own)
-    assert code == 2 and "nothing was sent" in told and token.fingerprint in told
+    code, _, output = await sterna("agent", "join", other.word, "--server", url, "--folder", own)
+    assert code == 2 and "nothing was sent" in output and token.fingerprint in output
     assert not own.exists()
     earlier = datetime.now(UTC) - timedelta(minutes=16)
     old = Authority.open(guarded.folder / "ca", lambda: earlier).invite(HOST1, [])
-    code, _, told = await sterna("agent", "join", old.word, "--server", url, "--folder", own)
-    assert code == 4 and "expired" in told and "sterna host add host1" in told
+    code, _, output = await sterna("agent", "join", old.word, "--server", url, "--folder", own)
+    assert code == 4 and "expired" in output and "sterna host add host1" in output
     assert not (own / "current").exists()
     assert read(old.word).fingerprint == guarded.authority.fingerprint
 

@@ -80,8 +80,8 @@ async def test_a_restart_between_two_questions_is_not_noticed(fleet: SqlFleet, s
 async def test_what_is_cut_off_in_the_middle_is_not_there_and_is_taken_later(
     fleet: SqlFleet, server: Postgres
 ) -> None:
-    told, held = batch("a", good_source(move(1))), Held("m1")
-    cut = asyncio.create_task(fleet.take(told, held, AT))
+    page, held = batch("a", good_source(move(1))), Held("m1")
+    cut = asyncio.create_task(fleet.take(page, held, AT))
     await held.reached()
     server.stop()
     held.go()
@@ -89,7 +89,7 @@ async def test_what_is_cut_off_in_the_middle_is_not_there_and_is_taken_later(
         await cut
     server.start()
     assert (await fleet.events(0), (await fleet.host("a")).cursor) == ([], 0)
-    assert len(await fleet.take(told, apply, AT)) == len(told.entries) == len(await fleet.events(0))
+    assert len(await fleet.take(page, apply, AT)) == len(page.entries) == len(await fleet.events(0))
 
 
 async def test_a_controller_says_that_its_database_is_away_and_goes_on_when_it_is_back(
@@ -181,8 +181,8 @@ async def test_a_server_that_hangs_in_the_middle_of_a_transaction(
     database: str, fleet: SqlFleet, server: Postgres
 ) -> None:
     # `fleet` has connections from before: the class's patience is looked up at each wait
-    told, held = batch("a", good_source(move(1))), Held("m1")
-    cut = asyncio.create_task(fleet.take(told, held, AT))
+    page, held = batch("a", good_source(move(1))), Held("m1")
+    cut = asyncio.create_task(fleet.take(page, held, AT))
     await held.reached()
     server.freeze()
     try:
@@ -192,7 +192,7 @@ async def test_a_server_that_hangs_in_the_middle_of_a_transaction(
     finally:
         server.thaw()
     async with asyncio.timeout(20):
-        assert len(await fleet.take(told, apply, AT)) == len(told.entries) == len(await fleet.events(0))
+        assert len(await fleet.take(page, apply, AT)) == len(page.entries) == len(await fleet.events(0))
 
 
 @pytest.mark.usefixtures("impatient")
@@ -261,14 +261,14 @@ async def test_one_that_hangs_in_the_middle_holds_up_the_others_for_a_moment(
 ) -> None:
     monkeypatch.setattr(fleet_database, "_SESSION", ("SET idle_in_transaction_session_timeout = '1s'",))
     hangs, held = SqlFleet.open(database), Held("m1")
-    told = batch("a", accepted(move(1)))
-    first = asyncio.create_task(hangs.take(told, held, AT))
+    page = batch("a", accepted(move(1)))
+    first = asyncio.create_task(hangs.take(page, held, AT))
     await held.reached()
-    assert len(await fleet.take(told, apply, AT)) == 1
+    assert len(await fleet.take(page, apply, AT)) == 1
     held.go()
     with pytest.raises(Unreachable, match="idle"):
         await first
-    assert await hangs.take(told, apply, AT) == []
+    assert await hangs.take(page, apply, AT) == []
     assert len(await fleet.events(0)) == 1
     await hangs.close()
 
@@ -293,10 +293,10 @@ async def test_a_servers_own_isolation_level_changes_nothing(postgres: Postgres,
     postgres.execute(f"ALTER DATABASE {name_of(url)} SET default_transaction_isolation = '{level}'")
     one, two = SqlFleet.open(url), SqlFleet.open(url)
     await one.save_host(facts("a"), "life-1", AT)
-    told, held = batch("a", good_source(move(1))), Held("m1")
-    first = asyncio.create_task(taking(one, told)(held))
+    page, held = batch("a", good_source(move(1))), Held("m1")
+    first = asyncio.create_task(taking(one, page)(held))
     await held.reached()
-    second = asyncio.create_task(two.take(told, apply, AT))
+    second = asyncio.create_task(two.take(page, apply, AT))
     await asyncio.wait({second}, timeout=0.3)
     held.go()
     await first

@@ -72,15 +72,15 @@ def test_the_target_does_want_a_login(fleet: Fleet, guest: Guest) -> None:
 
 
 def test_the_word_is_in_no_journal_log_or_answer(fleet: Fleet, guest: Guest) -> None:
-    told = fleet.api.get(f"/v1/vms/{guest.name}").text
+    written = fleet.api.get(f"/v1/vms/{guest.name}").text
     for name, host in fleet.lab.hosts.items():
         with sqlite3.connect(f"file:{host.root}/state/journal.db?mode=ro", uri=True) as db:
-            told += "\n".join(db.iterdump())
-        told += (fleet.lab.state_dir / "logs" / f"{name}.log").read_text(errors="replace")
-        told += "".join(p.read_text(errors="replace") for p in host.root.glob("state/*.log"))
-    assert "make-secrets" in told
-    assert disks(fleet, guest)[0].id in told
-    assert secrets.WORD not in told
+            written += "\n".join(db.iterdump())
+        written += (fleet.lab.state_dir / "logs" / f"{name}.log").read_text(errors="replace")
+        written += "".join(p.read_text(errors="replace") for p in host.root.glob("state/*.log"))
+    assert "make-secrets" in written
+    assert disks(fleet, guest)[0].id in written
+    assert secrets.WORD not in written
 
 
 def test_one_that_nobody_may_read_is_refused_with_the_command_that_helps(fleet: Fleet, guest: Guest) -> None:

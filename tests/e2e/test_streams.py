@@ -37,11 +37,11 @@ def test_a_rehearsal_leaves_both_hosts_as_they_were_and_the_real_one_goes_over_t
     )
     boot, before = guest.status().boot_id, fleet.snapshots()
     for more in ({"transport": "tls"}, {"transport": "tls", "with_copy": True, "may": ["postcopy"]}):
-        told = rehearsed(fleet, "rehearsed", "host2", **more)
-        assert told["passed"], told
-        assert told["copied"] is bool(more.get("with_copy"))
-        assert any("TLS handshake" in what for what in told["tried"])
-        fleet.wait_closed(told["migration_id"])
+        rehearsal = rehearsed(fleet, "rehearsed", "host2", **more)
+        assert rehearsal["passed"], rehearsal
+        assert rehearsal["copied"] is bool(more.get("with_copy"))
+        assert any("TLS handshake" in what for what in rehearsal["tried"])
+        fleet.wait_closed(rehearsal["migration_id"])
         assert fleet.snapshots() == before
         assert fleet.lab.hosts_running("rehearsed") == ["host1"]
     report = migrated(fleet, "rehearsed", "host2", transport="tls")
@@ -89,10 +89,10 @@ def test_certificates_that_do_not_match_are_found_by_a_rehearsal(fleet: Fleet, t
     try:
         link_certificates(tmp_path / "links", stranger)
         shutil.copytree(tmp_path / "links", pki)
-        told = rehearsed(fleet, "distrusted", "host2", transport="tls")
-        assert not told["passed"]
-        assert [r["code"] for r in told["refusals"]] == ["tls-handshake"]
-        fleet.wait_closed(told["migration_id"])
+        rehearsal = rehearsed(fleet, "distrusted", "host2", transport="tls")
+        assert not rehearsal["passed"]
+        assert [r["code"] for r in rehearsal["refusals"]] == ["tls-handshake"]
+        fleet.wait_closed(rehearsal["migration_id"])
         failed = fleet.started("distrusted", "host2", transport="tls")
         assert fleet.wait(failed)["status"] == "failed"
         fleet.wait_closed(failed)

@@ -12,7 +12,7 @@ from functools import cache
 
 from sterna.migration import flow
 from tests.matrix.moments import Moment
-from tests.matrix.office import NAME
+from tests.matrix.mortal_controller import NAME
 from tests.matrix.play import Case, play
 from tests.matrix.scripts import KINDS, POSTCOPY, STEERED, THROUGH_CONTROLLER, planned, scripts_for
 

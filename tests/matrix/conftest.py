@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.matrix.crew import silence
+from tests.matrix.workers import silence
 
 
 @pytest.fixture(autouse=True)

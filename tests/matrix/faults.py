@@ -80,19 +80,19 @@ def _controller_away(seconds: float) -> Fault:
 
 def _controller_hangs(seconds: float) -> Fault:
     def act(stage: Stage, host: str) -> None:
-        if stage.office is not None and stage.office.life is not None:
-            stage.office.life.freeze()
-            stage.later(seconds, stage.office.life.thaw)
+        if stage.controller is not None and stage.controller.life is not None:
+            stage.controller.life.freeze()
+            stage.later(seconds, stage.controller.life.thaw)
 
     return act
 
 
 def _database_away(seconds: float) -> Fault:
     def act(stage: Stage, host: str) -> None:
-        office = stage.office
-        if office is not None:
-            office.database_up = False
-            stage.later(seconds, lambda: setattr(office, "database_up", True))
+        controller = stage.controller
+        if controller is not None:
+            controller.database_up = False
+            stage.later(seconds, lambda: setattr(controller, "database_up", True))
 
     return act
 

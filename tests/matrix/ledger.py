@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sterna.migration import flow
 from sterna.sim.simulation import SimWorld
 from sterna.sim.world.things import Change
-from tests.matrix.notebook import Notebook
+from tests.matrix.memory_journal import MemoryJournal
 
 COMPLETED = {
     "source": ["P1", "P2", "P3", "P12", "M1", "M2", "M4", "F1", "F2", "F3", "F4", "F5", "F10", "F10", "F11"],
@@ -76,7 +76,7 @@ class Story:
 class Ledger:
     """Reads along in every host's journal."""
 
-    def __init__(self, world: SimWorld, journals: dict[str, Notebook], find: Callable[[str], None]) -> None:
+    def __init__(self, world: SimWorld, journals: dict[str, MemoryJournal], find: Callable[[str], None]) -> None:
         self._world, self._journals, self._find = world, journals, find
         self._read: dict[str, int] = dict.fromkeys(journals, 0)
         self._stories: dict[str, dict[str, Story]] = {host: {} for host in journals}

@@ -35,11 +35,11 @@ from sterna.migration.destination import arrive
 from sterna.migration.source import copy, find, release, rollback
 from sterna.rpc.outbox import Outbox
 from tests.matrix import cases
-from tests.matrix.crew import _play, _play_pair, _prepare, silence
 from tests.matrix.exclusions import IN_DOUBT, not_held, why_not
-from tests.matrix.notebook import Notebook
+from tests.matrix.memory_journal import MemoryJournal
 from tests.matrix.play import Case, play
 from tests.matrix.scripts import KINDS, scripts_for
+from tests.matrix.workers import _play, _play_pair, _prepare, silence
 
 CASES, PAIRS, SEED = int(os.environ.get("STERNA_CASES", "1500")), 200, 5
 WORKERS = int(os.environ.get("STERNA_WORKERS", "0")) or os.cpu_count() or 1
@@ -184,13 +184,13 @@ def _no_wait() -> Iterator[None]:
         yield
 
 
-def _twice(self: Notebook, envelope: Any) -> bool:
+def _twice(self: MemoryJournal, envelope: Any) -> bool:
     """An inbox that recognises no repeat."""
     self.casts_in[envelope.id] = envelope.model_dump_json()
     return True
 
 
-def _volatile(self: Notebook, envelope: Any) -> bool:
+def _volatile(self: MemoryJournal, envelope: Any) -> bool:
     """An inbox that is not on disk."""
     seen = self.__dict__.setdefault("seen", set())
     new = envelope.id not in seen
@@ -235,8 +235,8 @@ SAFEGUARDS: dict[str, Mutant] = {
     "the turn back is not journaled": lambda: _unwritten(Kind.COMPENSATING),
     "R8 does not free the VM": lambda: _unwritten(Kind.RELEASED),
     "reports are not waited for": _no_wait,
-    "an inbox takes a cast twice": lambda: patch.object(Notebook, "inbox_put", _twice),
-    "an inbox is not on disk": lambda: patch.object(Notebook, "inbox_put", _volatile),
+    "an inbox takes a cast twice": lambda: patch.object(MemoryJournal, "inbox_put", _twice),
+    "an inbox is not on disk": lambda: patch.object(MemoryJournal, "inbox_put", _volatile),
     "casts left from an earlier life are not sent": _never(Outbox, "start"),
     "the destination does not journal that it goes back": lambda: patch.object(IncomingHalves, "turn", _deaf),
     "the destination does not look out again after a restart": lambda: patch.object(

@@ -12,7 +12,7 @@ from tests.asking import wish
 from tests.matrix.auditor import Facts, facts
 from tests.matrix.faults import CATALOGUE
 from tests.matrix.moments import Moment
-from tests.matrix.office import Office
+from tests.matrix.mortal_controller import MortalController
 from tests.matrix.scripts import KINDS, PLANNED, THROUGH_CONTROLLER, WISHES, expected, planned
 from tests.matrix.stage import Stage, Unsettled
 
@@ -72,7 +72,7 @@ def play(case: Case, *, again: bool = True, limit_s: float = 1800.0, states: boo
     stage.fingerprinting = states
     stage.asked, stage.planned = wish(WISHES[case.kind]), PLANNED.get(case.kind)
     if case.script in THROUGH_CONTROLLER:
-        stage.office = Office(stage)
+        stage.controller = MortalController(stage)
     stage.limit_s = limit_s
     result = Result(case)
 
@@ -128,7 +128,7 @@ async def _migrate(stage: Stage, result: Result, source: str, to: str, before: F
     refused = await stage.start(source, to)
     await stage.settled()
     verdict = stage.auditor.verdict(stage.vm, source, to, before, vm, stage.closed_ms(to))
-    status = stage.status(source) or (stage.office.told(stage.migration) if stage.office else "")
+    status = stage.status(source) or (stage.controller.status(stage.migration) if stage.controller else "")
     allowed = {
         "completed": ("completed",),
         "stayed": ("failed", "cancelled"),

@@ -44,9 +44,9 @@ from tests.matrix.life import (
     Life,
 )
 from tests.matrix.life import task_factory as life_of_task
+from tests.matrix.memory_journal import MemoryJournal
 from tests.matrix.moments import Moment
-from tests.matrix.notebook import Notebook
-from tests.matrix.office import NAME, Office
+from tests.matrix.mortal_controller import NAME, MortalController
 from tests.matrix.state import fingerprint
 
 IN_AGENT = ("storage", "vif", "volumes", "network")
@@ -71,12 +71,12 @@ class Stage:
         for name in hosts:
             self.world.add_host(name)
         self.clocks = {name: HostClock(self.clock) for name in hosts}
-        self.journals = {name: Notebook(self.clocks[name]) for name in hosts}
+        self.journals = {name: MemoryJournal(self.clocks[name]) for name in hosts}
         self.ledger = Ledger(self.world, self.journals, self.auditor.find)
         self.lives: dict[str, Life] = {}
         self.agents: dict[str, Agent] = {}
         self.client = RpcClient(self.broker.bus("controller", CONTROLLER_TOKEN), CONTROLLER_TOKEN, self.clock)
-        self.office: Office | None = None
+        self.controller: MortalController | None = None
         """The controller, where a case has one; else the client asks the agents itself."""
         self.plans: dict[str, Fault] = {}
         self.struck: list[str] = []
@@ -203,8 +203,8 @@ class Stage:
 
     def kill(self, host: str, down_s: float) -> None:
         """kill -9, and a new start after `down_s` (0: never by itself)."""
-        if host == NAME and self.office is not None:
-            self.office.kill(down_s)
+        if host == NAME and self.controller is not None:
+            self.controller.kill(down_s)
             return
         life = self.lives[host]
         if life.dead:
@@ -275,8 +275,8 @@ class Stage:
             try:
                 for host in self.world.hosts:
                     await self.start_agent(host)
-                if self.office is not None:
-                    await self.office.start()
+                if self.controller is not None:
+                    await self.controller.start()
                 await scene()
             finally:
                 await self._close()
@@ -287,8 +287,8 @@ class Stage:
         """Ask for a migration as the controller does: the same id until there is an answer. '' or the refusal."""
         self._asked += 1
         self.migration = migration or str(uuids.UUID(int=self._asked))
-        if self.office is not None:
-            return await self.office.migrate(self.migration, self.vm, destination, self.asked)
+        if self.controller is not None:
+            return await self.controller.migrate(self.migration, self.vm, destination, self.asked)
         params = to_start(
             self.vm, destination, self.asked, source=source, migration=self.migration, load=self.planned
         )
@@ -307,8 +307,8 @@ class Stage:
 
     async def abort(self, source: str = "host1") -> None:
         """A user aborts; what the answer is does not matter here."""
-        if self.office is not None:
-            await self.office.abort(self.migration)
+        if self.controller is not None:
+            await self.controller.abort(self.migration)
             return
         for _ in range(20):
             try:
@@ -357,7 +357,7 @@ class Stage:
             found += [f"{host}: cast {key} not handled" for key, text in book.casts_in.items() if text]
         for host, life in self.lives.items():
             found += [f"{host}: no outcome of {step}" for step in self.ledger.awaited(host, life.name)]
-        found += self.office.wrong() if self.office is not None else []
+        found += self.controller.wrong() if self.controller is not None else []
         return found
 
     def status(self, host: str, migration: str = "") -> str:
@@ -381,8 +381,8 @@ class Stage:
         return (self._copied_ms - accepted[0]) / 1000
 
     async def _close(self) -> None:
-        if self.office is not None:
-            self.office.close()
+        if self.controller is not None:
+            self.controller.close()
         for life in self.lives.values():
             life.die()
         for task in tuple(self._pending):

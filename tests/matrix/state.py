@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tests.matrix.auditor import facts
 
 if TYPE_CHECKING:
-    from tests.matrix.notebook import Notebook
+    from tests.matrix.memory_journal import MemoryJournal
     from tests.matrix.stage import Stage
 
 _FACTS = ("intent", "done", "note", "released", "closed")
@@ -41,7 +41,7 @@ def _lasting(lines: frozenset[str]) -> list[str]:
     return [line for line in lines if "/.sterna-check-" not in line]
 
 
-def _meaning(book: Notebook) -> Hashable:
+def _meaning(book: MemoryJournal) -> Hashable:
     """What the journal says, as a set; and the casts on their way."""
     said = frozenset((line["kind"], line["name"] or line["row"]) for line in book.lines if line["kind"] in _FACTS)
     last = {line["kind"]: _text(line) for line in book.lines if line["kind"] in ("status", "turned")}

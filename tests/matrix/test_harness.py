@@ -1,4 +1,4 @@
-"""The harness itself: a death must be a death, the notebook a journal, and the auditor must not be blind."""
+"""The harness itself: a death must be a death, the journal in memory a journal, and the auditor not blind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sterna.sim.world.clock import SimClock
 from sterna.sim.world.things import Change, SimDomain
 from tests.matrix.auditor import Auditor, Facts, facts
 from tests.matrix.life import LIFE, STEP, Died
-from tests.matrix.notebook import Notebook
+from tests.matrix.memory_journal import MemoryJournal
 from tests.matrix.play import Case, play
 from tests.matrix.stage import Stage
 
@@ -148,15 +148,15 @@ def test_the_auditor_sees_what_is_left() -> None:
 
 def played_without(journaled: Kind, name: str, script: str = "forward") -> str:
     """What the auditors say when entries of this kind and name never reach the disk."""
-    write = Notebook.append
+    write = MemoryJournal.append
 
-    def forgetful(self: Notebook, migration_id: str, kind: Kind, **more: Any) -> Entry:
+    def forgetful(self: MemoryJournal, migration_id: str, kind: Kind, **more: Any) -> Entry:
         entry = write(self, migration_id, kind, **more)
         if kind is journaled and more.get("name") == name:
             self.lines[-1] |= {"kind": Kind.NOTE, "name": "lost"}
         return entry
 
-    with patch.object(Notebook, "append", forgetful):
+    with patch.object(MemoryJournal, "append", forgetful):
         return "\n".join(play(Case("volumes", script), again=False, limit_s=60).problems)
 
 
@@ -195,7 +195,7 @@ def test_the_auditor_sees_a_longer_downtime_a_late_end_and_a_limit_that_stays() 
     assert "LEFT on host1: a downtime limit of 100 ms" in left
 
 
-Book = Notebook | SqlJournal
+Book = MemoryJournal | SqlJournal
 LOOKS: tuple[Callable[[Book], Iterable[object]], ...] = (
     lambda b: b.open(),
     lambda b: b.since(0),
@@ -214,10 +214,10 @@ WRITES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(WRITES)
-def test_the_notebook_is_a_journal_like_the_one_on_sqlite(writes: list[tuple[str, int, Role]]) -> None:
+def test_the_memory_journal_is_a_journal_like_the_one_on_sqlite(writes: list[tuple[str, int, Role]]) -> None:
     clock = SimClock()
     stored = SqlJournal.at(None, clock=clock, boot="boot")
-    books: tuple[Book, Book] = Notebook(clock), stored
+    books: tuple[Book, Book] = MemoryJournal(clock), stored
     for what, number, role in writes:
         outcomes = [_write(book, what, number, role) for book in books]
         assert outcomes[0] == outcomes[1]

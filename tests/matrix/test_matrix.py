@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.matrix import cases
-from tests.matrix.crew import play_all, play_every_pair, play_pairs, report
 from tests.matrix.exclusions import EXCLUDED, IN_DOUBT, not_held, why_not
 from tests.matrix.ledger import READS_ONLY
 from tests.matrix.play import Case, Result, play
 from tests.matrix.scripts import KINDS, POSTCOPY, expected, planned, scripts_for
+from tests.matrix.workers import play_all, play_every_pair, play_pairs, report
 
 SEED = int(os.environ.get("STERNA_SEED", "20261122"))
 """Of the samples; another one plays other cases."""

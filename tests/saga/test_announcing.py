@@ -201,11 +201,11 @@ async def test_the_frame_that_announces_a_guest_is_on_its_way_before_the_disk_is
 
 async def announcements(and_then: Callable[[SimFleet, str], None]) -> list[float]:
     """Seconds after the first at which the network was told of a guest that moved; `and_then` comes at its end."""
-    fleet, told = SimFleet(), []
+    fleet, times = SimFleet(), []
     announce = SimVif.announce
 
     async def announced(vif: SimVif, nic: Nic) -> None:
-        told.append(fleet.clock.monotonic_ms() / 1000)
+        times.append(fleet.clock.monotonic_ms() / 1000)
         await announce(vif, nic)
 
     async def scenario() -> None:
@@ -221,7 +221,7 @@ async def announcements(and_then: Callable[[SimFleet, str], None]) -> list[float
                 await fleet.clock.sleep(5)
 
     await fleet.clock.run(scenario())
-    return [round(at - told[0], 1) for at in told]
+    return [round(at - times[0], 1) for at in times]
 
 
 async def test_the_network_is_told_again_after_the_migration_is_over() -> None:

@@ -213,10 +213,10 @@ async def test_what_is_open_for_long_is_told_with_what_it_waits_for(play: Play) 
         await fleet.clock.sleep(1200)
         found = await controller.audits.audit()
         assert found.silent == ("host2",)
-        told = {f.kind: f for f in found.leftovers}
-        assert "waiting for host2 to report R7; nothing new for" in told["migration"].why
-        assert "declare-dead" in told["migration"].repair
-        assert "until host2 is back" in told["cast"].why
+        by_kind = {f.kind: f for f in found.leftovers}
+        assert "waiting for host2 to report R7; nothing new for" in by_kind["migration"].why
+        assert "declare-dead" in by_kind["migration"].repair
+        assert "until host2 is back" in by_kind["cast"].why
         assert {f.safety for f in found.leftovers} == {Safety.WAITING} and found.clean
         assert await fleet.ended(limit_s=4000) is Status.FAILED
         assert not (await controller.audits.audit()).leftovers

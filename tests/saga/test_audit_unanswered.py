@@ -59,8 +59,8 @@ async def test_a_guest_that_cannot_be_looked_at_is_said_and_hides_no_other(
             patch.setattr(SimHypervisor, "observe", observe)
             patch.setattr(SimHypervisor, "vm", details)
             found = await controller.audits.audit("host2")
-            told = {(f.kind, f.subject) for f in found.leftovers}
-            assert told == {
+            listed = {(f.kind, f.subject) for f in found.leftovers}
+            assert listed == {
                 ("tap", "tapother"), ("token", place), ("not-looked-at", "tapleft"), ("not-looked-at", "hung")
             }  # fmt: skip
             assert not found.clean
@@ -91,8 +91,8 @@ async def test_a_dead_file_system_hides_nothing_else_and_every_host_answers_in_t
         found = await controller.audits.audit()
         assert fleet.clock.monotonic_ms() - began_ms < 100_000
         assert found.silent == () and found.complete and not found.clean
-        told = {(f.host, f.kind, f.subject) for f in found.leftovers if f.kind != "not-looked-at"}
-        assert told == {("host2", "files", made.files[0]), ("host2", "tap", "tapleft")}
+        listed = {(f.host, f.kind, f.subject) for f in found.leftovers if f.kind != "not-looked-at"}
+        assert listed == {("host2", "files", made.files[0]), ("host2", "tap", "tapleft")}
         unseen = {(f.host, f.subject) for f in found.leftovers if f.kind == "not-looked-at"}
         for host in ("host1", "host2"):
             domains = fleet.world.hosts[host].domains.values()
@@ -124,11 +124,11 @@ async def test_a_question_that_never_ends_is_one_of_many_on_every_host_at_once(
         assert fleet.clock.monotonic_ms() - began_ms < 100_000
         assert found.silent == ()
         target = next(iter(fleet.world.iscsi.targets))
-        told = [(f.host, f.kind, f.subject) for f in found.leftovers]
+        listed = [(f.host, f.kind, f.subject) for f in found.leftovers]
         for host in ("host1", "host2"):
-            assert (host, "not-looked-at", target) in told
-            assert (host, "not-looked-at", host) in told  # its secrets
-        assert ("host2", "tap", "tapleft") in told
+            assert (host, "not-looked-at", target) in listed
+            assert (host, "not-looked-at", host) in listed  # its secrets
+        assert ("host2", "tap", "tapleft") in listed
         plant_tap(fleet, "host2", vm)
         place = plant_token(fleet, "host2", vm)
         repaired = await controller.audits.audit("host2", repair=True)
@@ -157,9 +157,9 @@ async def test_a_question_that_several_looks_share_and_that_never_ends_hides_not
             fleet.world.admit(target, fleet.world.hosts["host2"].initiator)
         monkeypatch.setattr(SimHypervisor, "vm", never)
         found = await controller.audits.audit("host2")
-        told = [(f.kind, f.subject) for f in found.leftovers]
+        listed = [(f.kind, f.subject) for f in found.leftovers]
         assert found.silent == ()
-        assert {("not-looked-at", target) for target in targets} <= set(told)
+        assert {("not-looked-at", target) for target in targets} <= set(listed)
         assert not [task for task in asyncio.all_tasks() if "volumes_in_use" in repr(task.get_coro())]
 
     await play(scenario)

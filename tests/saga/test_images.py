@@ -47,15 +47,15 @@ class Scene:
         await self.fleet.clock.run(inside())
 
 
-@pytest.mark.parametrize("told", [None, {}, {"hw_disk_bus": "virtio", "trait:CUSTOM_GOLD": "required"}])
-async def test_an_image_that_demands_nothing_this_host_has_not(told: dict[str, str] | None) -> None:
+@pytest.mark.parametrize("properties", [None, {}, {"hw_disk_bus": "virtio", "trait:CUSTOM_GOLD": "required"}])
+async def test_an_image_that_demands_nothing_this_host_has_not(properties: dict[str, str] | None) -> None:
     async def scenario(fleet: SimFleet, vm: str) -> None:
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
         image = fleet.agents["host2"].history(fleet.migration).results["read-image-metadata"]["image"]
-        assert image == {"uuid": IMAGE, **({"properties": told} if told else {})}
+        assert image == {"uuid": IMAGE, **({"properties": properties} if properties else {})}
 
-    await Scene(Glance(told)).run(scenario)
+    await Scene(Glance(properties)).run(scenario)
 
 
 async def test_what_it_has_not_is_refused_with_every_reason() -> None:

@@ -35,7 +35,7 @@ ADDRESSES = (
 @pytest.mark.parametrize("address", ADDRESSES)
 async def test_an_address_is_an_address_before_it_is_dialled(address: str, dialled: list[str]) -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
-        lie(fleet, "host2", "describe_host", lambda told: {"host": told["host"] | {"address": address}})
+        lie(fleet, "host2", "describe_host", lambda answer: {"host": answer["host"] | {"address": address}})
         with pytest.raises(Refused):
             await fleet.start(fleet.vm())
         assert dialled == []
@@ -46,7 +46,7 @@ async def test_an_address_is_an_address_before_it_is_dialled(address: str, diall
 )
 async def test_a_host_says_nothing_odd_of_itself(field: str, value: str, dialled: list[str]) -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
-        lie(fleet, "host2", "describe_host", lambda told: {"host": told["host"] | {field: value}})
+        lie(fleet, "host2", "describe_host", lambda answer: {"host": answer["host"] | {field: value}})
         with pytest.raises(Refused):
             await fleet.start(fleet.vm())
         assert dialled == []
@@ -58,8 +58,8 @@ async def test_the_answer_to_p3_names_addresses_and_nothing_else(
     key: str, address: str, dialled: list[str]
 ) -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
-        told = [address] if key == "addresses" else address
-        lie(fleet, "host2", "pre_live_migration", lambda answer: answer | {key: told})
+        value = [address] if key == "addresses" else address
+        lie(fleet, "host2", "pre_live_migration", lambda answer: answer | {key: value})
         await fleet.start(fleet.vm())
         assert await fleet.ended() is Status.FAILED
         assert not any(address in uri for uri in dialled)

@@ -39,9 +39,9 @@ class Destination:
         self.clock = SimClock()
         self.world = SimWorld(self.clock)
         self.world.add_host("a")
-        told = {"wait_for": "", "vif_plugging_timeout_s": 10.0, "vif_plugging_is_fatal": False} | settings
+        given = {"wait_for": "", "vif_plugging_timeout_s": 10.0, "vif_plugging_is_fatal": False} | settings
         network = SimNetwork(self.world)
-        host = SimpleNamespace(name="a", vif=SimVif(self.world, "a"), network=network, **told)
+        host = SimpleNamespace(name="a", vif=SimVif(self.world, "a"), network=network, **given)
         taps = {"taps": [{"device": "tap0", "nic": NIC.model_dump(mode="json")}]}
         history = History(plans={"plug-vifs": taps})
         self.ctx = cast(Context, SimpleNamespace(host=host, clock=self.clock, history=history))
@@ -127,8 +127,8 @@ async def test_a_patience_of_minutes_is_kept() -> None:
         async with fleet:
             await fleet.start(fleet.vm(vlan=None))  # no agent gives its ports a tag
             assert await fleet.ended(limit_s=900) is Status.COMPLETED
-            told = fleet.agents["host1"].history(fleet.migration).results["network-vif-plugged"]
-            assert (told["by_agent"], told["why"][-12:]) == (False, "within 300 s")
+            outcome = fleet.agents["host1"].history(fleet.migration).results["network-vif-plugged"]
+            assert (outcome["by_agent"], outcome["why"][-12:]) == (False, "within 300 s")
 
     await fleet.clock.run(scenario())
 

@@ -186,11 +186,11 @@ async def test_a_guest_is_looked_out_for_again_after_any_error(error: BaseExcept
 @ANY
 async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error: BaseException) -> None:
     async def scenario(fleet: SimFleet) -> None:
-        real, told = SimVif.announce, []
+        real, announced = SimVif.announce, []
 
         async def announce(vif: SimVif, nic: Nic) -> None:
-            told.append(nic.mac)
-            if len(told) == 2:  # the first is that of its arrival
+            announced.append(nic.mac)
+            if len(announced) == 2:  # the first is that of its arrival
                 raise error
             await real(vif, nic)
 
@@ -201,7 +201,7 @@ async def test_a_guest_that_has_arrived_is_announced_again_after_any_error(error
             await fleet.start(fleet.vm())
             assert await fleet.ended() is Status.COMPLETED
             await fleet.clock.sleep(5)
-        assert len(told) == 4
+        assert len(announced) == 4
 
     await run(scenario)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from tests.soak.diary import Diary
+from tests.soak.timeline import Timeline
 
 TIMEOUT_S = 45.0
 AWAY = {503, 504}
@@ -31,22 +31,24 @@ class Api:
     """One client of all controllers: each request goes to any of them. One thread uses it."""
 
     def __init__(
-        self, urls: list[str], diary: Diary, draw: random.Random, access: dict[str, Any] | None = None
+        self, urls: list[str], timeline: Timeline, draw: random.Random, access: dict[str, Any] | None = None
     ) -> None:
         self._clients = [httpx2.Client(base_url=url, timeout=TIMEOUT_S, **(access or {})) for url in urls]
-        self._diary, self._draw = diary, draw
+        self._timeline, self._draw = timeline, draw
 
     def ask(self, method: str, path: str, expected: set[int], **more: Any) -> Answer:
         """An answer that is neither expected nor says that something is away is a violation."""
         try:
-            told = self._draw.choice(self._clients).request(method, path, **more)
+            response = self._draw.choice(self._clients).request(method, path, **more)
         except httpx2.TransportError as error:
-            self._diary.note("no answer", path=path, error=repr(error))
+            self._timeline.note("no answer", path=path, error=repr(error))
             return Answer(0)
-        body = told.json()
-        if told.status_code not in expected | AWAY:
-            self._diary.violation(f"{method} {_kind(path)} answered {told.status_code}", path=path, body=body)
-        return Answer(told.status_code, body)
+        body = response.json()
+        if response.status_code not in expected | AWAY:
+            self._timeline.violation(
+                f"{method} {_kind(path)} answered {response.status_code}", path=path, body=body
+            )
+        return Answer(response.status_code, body)
 
     def get(self, path: str, *expected: int, **more: Any) -> Answer:
         return self.ask("GET", path, {200, *expected}, **more)

@@ -13,8 +13,8 @@ from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
 from sterna.lab.places import LAB_ADDRESS
 from sterna.lab.sabotage import Victim
-from tests.soak.diary import Diary
 from tests.soak.plan import FaultHook
+from tests.soak.timeline import Timeline
 
 BUS_PORT = 4222
 FLOOD_BYTES = 64 << 20
@@ -30,8 +30,8 @@ HOST_DAEMONS = ("ovsdb-server", "ovs-vswitchd", "libvirtd", "agent")
 class Saboteur:
     """Everything that breaks in a run, breaks here."""
 
-    def __init__(self, lab: Lab, diary: Diary) -> None:
-        self._lab, self._diary = lab, diary
+    def __init__(self, lab: Lab, timeline: Timeline) -> None:
+        self._lab, self._timeline = lab, timeline
         self._links: list[tuple[str, links.Link]] = []
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -56,16 +56,16 @@ class Saboteur:
         try:
             heal = self._strike(strike)
         except LabError as error:  # the guest has no QEMU there now, ...
-            self._diary.note("fault missed", **facts, error=str(error))
+            self._timeline.note("fault missed", **facts, error=str(error))
             return
-        self._diary.note("fault", **facts, for_s=strike.for_s)
+        self._timeline.note("fault", **facts, for_s=strike.for_s)
         self._over.wait(strike.for_s)
         try:
             heal()
         except LabError as error:
-            self._diary.note("healing failed", **facts, error=str(error))
+            self._timeline.note("healing failed", **facts, error=str(error))
             return
-        self._diary.note("healed", **facts)
+        self._timeline.note("healed", **facts)
 
     def _strike(self, strike: FaultHook) -> Callable[[], object]:
         """Make it happen; what heals it."""
@@ -176,9 +176,9 @@ class Saboteur:
         sabotage.freeze(victim)
         try:
             sent = flood(self._lab, f"sterna.agent.{host}.cast.flood")
-            self._diary.note("flooded", host=host, bytes=sent)
+            self._timeline.note("flooded", host=host, bytes=sent)
         except (OSError, LabError) as error:
-            self._diary.note("fault missed", fault="flood", part=f"slow-client {host}", error=str(error))
+            self._timeline.note("fault missed", fault="flood", part=f"slow-client {host}", error=str(error))
 
         def thaw() -> None:
             with suppress(LabError):
@@ -206,7 +206,7 @@ class Saboteur:
             try:
                 sabotage.thaw(victim)
             except LabError as error:
-                self._diary.note("started at the end", part=part, why=str(error))
+                self._timeline.note("started at the end", part=part, why=str(error))
                 start()
         for guest in lab.guest_records():
             for host in lab.hosts:

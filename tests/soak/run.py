@@ -18,11 +18,11 @@ from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
 from tests.soak import verdict
 from tests.soak.api import Api
-from tests.soak.diary import Diary
 from tests.soak.faults import Saboteur
 from tests.soak.journals import Freedom
 from tests.soak.plan import parts, plan
 from tests.soak.stage import STATE, Options, Stage, draw_for, keep_evidence
+from tests.soak.timeline import Timeline
 from tests.soak.traffic import FINAL, Follower, Lister, Mover, Requests
 from tests.soak.watcher import Watcher
 
@@ -74,7 +74,7 @@ class Run:
     def __init__(self, options: Options) -> None:
         self.options = options
         shutil.rmtree(options.folder, ignore_errors=True)
-        self.diary = Diary(options.folder / "timeline.jsonl")
+        self.timeline = Timeline(options.folder / "timeline.jsonl")
         self.requests = Requests()
         self._final: dict[str, dict[str, str]] = {}
         """Controller's URL -> how each migration ended there."""
@@ -100,36 +100,36 @@ class Run:
             self.report.wrong.append(f"{type(error).__name__}: {error}")
             (o.folder / "traceback.txt").write_text(traceback.format_exc())
         finally:
-            self.report.wrong += self.diary.violations
+            self.report.wrong += self.timeline.violations
             self.report.seconds = time.monotonic() - began
             for line in self.report.wrong:
-                self.diary.note("wrong", text=line)
+                self.timeline.note("wrong", text=line)
             if lab is not None:
                 if self.report.wrong:
                     keep_evidence(lab, self.options.folder)
                 lab.down()
-            self.diary.close()
+            self.timeline.close()
         return self.report
 
     def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
         """One that watches or asks no longer does."""
         name = failed.thread.name if failed.thread else "?"
         trace = traceback.format_exception(failed.exc_type, failed.exc_value, failed.exc_traceback)
-        self.diary.violation(f"the thread `{name}` failed: {failed.exc_value!r}", trace=trace)
+        self.timeline.violation(f"the thread `{name}` failed: {failed.exc_value!r}", trace=trace)
 
     def _shake(self, stage: Stage) -> None:
         """Users and faults, for as long as was asked for; then everything is healed."""
         o, lab, stop = self.options, stage.lab, threading.Event()
         breakable = parts(stage.names, o.controllers, o.database)
         strikes = plan(o.seed, o.minutes * 60, breakable)
-        saboteur, followers = Saboteur(lab, self.diary), []
+        saboteur, followers = Saboteur(lab, self.timeline), []
         with ExitStack() as stack:
             names = {guest.uuid: guest.name for guest in stage.guests}
             freedom = stack.enter_context(Freedom(lab, names))
-            watcher = stack.enter_context(Watcher(lab.hosts, stage.names, self.diary.violation))
-            self.diary.begin()
+            watcher = stack.enter_context(Watcher(lab.hosts, stage.names, self.timeline.violation))
+            self.timeline.begin()
             urls = lab.controller_urls.values()
-            followers = [Follower(url, self.diary, stop, lab.api_access) for url in urls]
+            followers = [Follower(url, self.timeline, stop, lab.api_access) for url in urls]
             threads = [threading.Thread(target=f.run, daemon=True, name="follower") for f in followers]
             threads += self._users(stage, freedom, stop)
             for thread in threads:
@@ -141,13 +141,13 @@ class Run:
                 time.sleep(0.2)
             stop.wait(max(0.0, stop_at - time.monotonic()))
             breaking.join()
-            self.diary.note("the time is over")
+            self.timeline.note("the time is over")
             stop.set()
             saboteur.heal_everything()
             for thread in threads:
                 thread.join(HOOKED_S)
                 if thread.is_alive():
-                    self.diary.violation(f"a client hangs: {thread.name}")
+                    self.timeline.violation(f"a client hangs: {thread.name}")
             self._settle(stage)
             self.report.looks, self.report.windows = watcher.looks, watcher.windows
         self.report.events = sum(follower.events for follower in followers)
@@ -160,18 +160,18 @@ class Run:
         found = []
         for guest in stage.guests:
             draw = draw_for(seed, guest.name)
-            api = Api(urls, self.diary, draw, access)
-            mover = Mover(guest, api, self.diary, draw, self.requests, freedom.holds, stop)
+            api = Api(urls, self.timeline, draw, access)
+            mover = Mover(guest, api, self.timeline, draw, self.requests, freedom.holds, stop)
             found.append(threading.Thread(target=mover.run, name=f"mover {guest.name}", daemon=True))
         for number in range(LISTERS):
             draw = draw_for(seed, f"lister {number}")
-            lister = Lister(Api(urls, self.diary, draw, access), draw, stop)
+            lister = Lister(Api(urls, self.timeline, draw, access), draw, stop)
             found.append(threading.Thread(target=lister.run, name=f"lister {number}", daemon=True))
         return found
 
     def _count(self) -> None:
-        counts: Counter[str] = self.diary.counts
-        self.report.faults = dict(sorted(self.diary.faults.items()))
+        counts: Counter[str] = self.timeline.counts
+        self.report.faults = dict(sorted(self.timeline.faults.items()))
         self.report.missed = counts["fault missed"]
         self.report.requests, self.report.accepted = counts["request"], len(self.requests.accepted)
 
@@ -184,7 +184,7 @@ class Run:
             left = list(self._undone(stage))
             time.sleep(0.5 if left else 0)
         took = round(time.monotonic() - began, 1)
-        self.diary.note("settled" if not left else "not settled", after_s=took, left=left)
+        self.timeline.note("settled" if not left else "not settled", after_s=took, left=left)
         self.report.settle_s = None if left else took
         self.report.wrong += [f"not settled within {SETTLE_S:g} s: {line}" for line in left]
 

@@ -18,10 +18,10 @@ from tests.lab_state import state
 from tests.soak import verdict
 from tests.soak.__main__ import main, markdown, replay
 from tests.soak.api import Api
-from tests.soak.diary import Diary
 from tests.soak.plan import HANG_S, MOST_AT_ONCE, QUIET_S, parts, plan
 from tests.soak.run import Report
 from tests.soak.stage import Options, Stage
+from tests.soak.timeline import Timeline
 from tests.soak.traffic import Follower, Mover, Requests
 from tests.soak.verdict import Baseline, Owners
 from tests.soak.watcher import Watcher
@@ -97,21 +97,21 @@ def test_a_report_says_what_was_wrong_and_how_to_replay_it(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def diary(tmp_path: Path) -> Iterator[Diary]:
-    diary = Diary(tmp_path / "timeline.jsonl")
-    yield diary
-    diary.close()
+def timeline(tmp_path: Path) -> Iterator[Timeline]:
+    timeline = Timeline(tmp_path / "timeline.jsonl")
+    yield timeline
+    timeline.close()
 
 
-def test_a_diary_is_on_disk_at_once_and_counts_a_violation_once(diary: Diary, tmp_path: Path) -> None:
-    diary.note("fault", fault="kill", part="agent host1")
-    diary.note("fault", fault="cut", part="link bus host1")
-    diary.violation("this", more=1)
-    diary.violation("this", more=2)
+def test_a_timeline_is_on_disk_at_once_and_counts_a_violation_once(timeline: Timeline, tmp_path: Path) -> None:
+    timeline.note("fault", fault="kill", part="agent host1")
+    timeline.note("fault", fault="cut", part="link bus host1")
+    timeline.violation("this", more=1)
+    timeline.violation("this", more=2)
     lines = [json.loads(line) for line in (tmp_path / "timeline.jsonl").read_text().splitlines()]
     assert [line["what"] for line in lines] == ["fault", "fault", "violation", "violation"]
-    assert diary.violations == ["this"]
-    assert diary.faults == {"kill agent": 1, "cut bus": 1}
+    assert timeline.violations == ["this"]
+    assert timeline.faults == {"kill agent": 1, "cut bus": 1}
 
 
 # what users notice
@@ -123,50 +123,50 @@ def served(monkeypatch: pytest.MonkeyPatch, handle: Callable[[httpx2.Request], h
 
 
 def test_an_answer_nobody_expects_is_a_violation_one_that_is_away_is_none(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch
+    timeline: Timeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([200, 503, 504, 500])
     served(monkeypatch, lambda _request: httpx2.Response(next(answers), json={}))
-    api = Api(["http://lab"], diary, random.Random(1))
+    api = Api(["http://lab"], timeline, random.Random(1))
     for _ in range(3):
         api.get("/v1/vms")
-    assert diary.violations == []
+    assert timeline.violations == []
     api.get("/v1/migrations/11111111-1111-4111-8111-111111111111")
-    assert diary.violations == ["GET /v1/migrations/ID answered 500"]
+    assert timeline.violations == ["GET /v1/migrations/ID answered 500"]
 
 
-def test_no_answer_is_no_violation(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_is_no_violation(timeline: Timeline, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_request: httpx2.Request) -> NoReturn:
         raise httpx2.ConnectError("refused")
 
     served(monkeypatch, refuse)
-    assert Api(["http://lab"], diary, random.Random(1)).get("/v1/vms").status == 0
-    assert diary.violations == []
+    assert Api(["http://lab"], timeline, random.Random(1)).get("/v1/vms").status == 0
+    assert timeline.violations == []
 
 
 @pytest.mark.parametrize(("held", "seen"), [(True, ["a was accepted twice"]), (False, [])])
 def test_a_guest_that_is_held_and_accepted_again_is_a_violation(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch, held: bool, seen: list[str]
+    timeline: Timeline, monkeypatch: pytest.MonkeyPatch, held: bool, seen: list[str]
 ) -> None:
     served(monkeypatch, lambda _request: httpx2.Response(202, json={}))
     guest: Any = SimpleNamespace(name="a", uuid="u", disks=[])
     draw, requests = random.Random(1), Requests()
     mover = Mover(
-        guest, Api(["http://lab"], diary, draw), diary, draw, requests, lambda *_: held, threading.Event()
+        guest, Api(["http://lab"], timeline, draw), timeline, draw, requests, lambda *_: held, threading.Event()
     )
     mover._conflict({"id": "first"}, {"id": "second", "destination": "host2"})
-    assert diary.violations == seen
+    assert timeline.violations == seen
     assert requests.accepted == {"second": "a"}
 
 
-def test_an_event_stream_that_goes_back_is_a_violation(diary: Diary) -> None:
-    follower = Follower("http://lab", diary, threading.Event())
+def test_an_event_stream_that_goes_back_is_a_violation(timeline: Timeline) -> None:
+    follower = Follower("http://lab", timeline, threading.Event())
     for line in ("event: status", "id: 3", "", "event: status", "id: 5"):
         follower.take(line)
-    assert diary.violations == []
+    assert timeline.violations == []
     assert follower.events == 2
     follower.take("id: 5")
-    assert diary.violations == ["an event stream went back"]
+    assert timeline.violations == ["an event stream went back"]
 
 
 # what the end is compared with

@@ -14,7 +14,7 @@ import httpx2
 
 from sterna.lab.guest_view import Guest
 from tests.soak.api import Api
-from tests.soak.diary import Diary
+from tests.soak.timeline import Timeline
 
 FINAL = {"completed", "failed", "cancelled"}
 MIB = 1 << 20
@@ -47,13 +47,13 @@ class Mover:
         self,
         guest: Guest,
         api: Api,
-        diary: Diary,
+        timeline: Timeline,
         draw: random.Random,
         requests: Requests,
         held: Callable[[str, str], bool],
         stop: threading.Event,
     ) -> None:
-        self._guest, self._api, self._diary, self._draw = guest, api, diary, draw
+        self._guest, self._api, self._timeline, self._draw = guest, api, timeline, draw
         self._requests, self._held, self._stop = requests, held, stop
         local = any(disk.kind in ("local", "overlay") for disk in guest.disks)
         self._limits = LIMITS_LOCAL if local else LIMITS
@@ -112,52 +112,52 @@ class Mover:
             elif not answer.came:
                 self._requests.unanswered[wish["id"]] = self._guest.name
         told = answer.body.get("detail", "") if answer.status not in (200, 202) and answer.body else ""
-        self._diary.note("request", status=answer.status, guest=self._guest.name, told=told, wish=wish)
+        self._timeline.note("request", status=answer.status, guest=self._guest.name, told=told, wish=wish)
         return answer.status
 
     def _follow(self, wish: dict[str, Any]) -> None:
         """Look at it until it has ended, and do to it now and then what users do."""
         began, path = time.monotonic(), f"/v1/migrations/{wish['id']}"
-        deeds = self._deeds(wish)
+        actions = self._actions(wish)
         while not self._stop.is_set():
             shown = self._api.get(path)
             if shown.status == 200 and shown.body["status"] in FINAL:
                 ended = {key: shown.body[key] for key in ("status", "reason")}
-                self._diary.note(f"ended {shown.body['status']}", guest=self._guest.name, id=wish["id"], **ended)
+                self._timeline.note(f"ended {shown.body['status']}", guest=self._guest.name, id=wish["id"], **ended)
                 return
             if time.monotonic() - began > LONGEST_S:
-                self._diary.note("given up", guest=self._guest.name, id=wish["id"])
+                self._timeline.note("given up", guest=self._guest.name, id=wish["id"])
                 return
-            for at_s, deed in list(deeds):
+            for at_s, action in list(actions):
                 if time.monotonic() - began > at_s:
-                    deeds.remove((at_s, deed))
-                    deed()
+                    actions.remove((at_s, action))
+                    action()
             self._stop.wait(LOOK_S)
 
-    def _deeds(self, wish: dict[str, Any]) -> list[tuple[float, Callable[[], None]]]:
+    def _actions(self, wish: dict[str, Any]) -> list[tuple[float, Callable[[], None]]]:
         draw, path = self._draw, f"/v1/migrations/{wish['id']}"
-        deeds: list[tuple[float, Callable[[], None]]] = []
+        actions: list[tuple[float, Callable[[], None]]] = []
         if draw.random() < 0.2:
-            deeds.append((draw.uniform(0, 8), lambda: self._deed(path, "abort")))
+            actions.append((draw.uniform(0, 8), lambda: self._request_change(path, "abort")))
         if "postcopy" in wish["may"] and draw.random() < 0.6:
-            deeds.append((draw.uniform(0, 6), lambda: self._deed(path, "post-copy")))
+            actions.append((draw.uniform(0, 6), lambda: self._request_change(path, "post-copy")))
         if draw.random() < 0.2:
             limit = {"bandwidth_bytes_s": draw.choice([*self._limits, None])}
-            deeds.append((draw.uniform(0, 6), lambda: self._deed(path, "tune", json=limit)))
+            actions.append((draw.uniform(0, 6), lambda: self._request_change(path, "tune", json=limit)))
         if draw.random() < 0.2:
             rival = self._wish(wish["destination"])
-            deeds.append((draw.uniform(0, 4), lambda: self._conflict(wish, rival)))
-        return deeds
+            actions.append((draw.uniform(0, 4), lambda: self._conflict(wish, rival)))
+        return actions
 
-    def _deed(self, path: str, what: str, **more: Any) -> None:
+    def _request_change(self, path: str, what: str, **more: Any) -> None:
         answer = self._api.post(f"{path}/{what}", 202, 409, **more)
-        self._diary.note(what, status=answer.status, guest=self._guest.name, path=path)
+        self._timeline.note(what, status=answer.status, guest=self._guest.name, path=path)
 
     def _conflict(self, wish: dict[str, Any], rival: dict[str, Any]) -> None:
         """A second request for the same guest is refused while its host holds it for the first."""
         status = self._post(rival)
         if status == 202 and self._held("host2" if rival["destination"] == "host1" else "host1", wish["id"]):
-            self._diary.violation(f"{self._guest.name} was accepted twice", first=wish["id"], second=rival["id"])
+            self._timeline.violation(f"{self._guest.name} was accepted twice", first=wish["id"], second=rival["id"])
         while status == 0 and not self._stop.is_set():  # it wants to know
             self._pause(0.3, 2.0)
             status = self._post(rival)
@@ -179,8 +179,10 @@ class Lister:
 class Follower:
     """Watches the fleet's events, and comes again with `Last-Event-ID` when the stream ends, as a browser does."""
 
-    def __init__(self, url: str, diary: Diary, stop: threading.Event, access: dict[str, Any] | None = None) -> None:
-        self._url, self._diary, self._stop, self._access = url, diary, stop, access or {}
+    def __init__(
+        self, url: str, timeline: Timeline, stop: threading.Event, access: dict[str, Any] | None = None
+    ) -> None:
+        self._url, self._timeline, self._stop, self._access = url, timeline, stop, access or {}
         self.last = 0
         self.events = 0
 
@@ -191,14 +193,14 @@ class Follower:
                 try:
                     self._listen(client)
                 except httpx2.TransportError as error:
-                    self._diary.note("stream broke", error=repr(error))
+                    self._timeline.note("stream broke", error=repr(error))
                 self._stop.wait(0.5)
 
     def _listen(self, client: httpx2.Client) -> None:
         headers = {"Last-Event-ID": str(self.last)} if self.last else {}
         with client.stream("GET", "/v1/events", headers=headers) as stream:
             if stream.status_code not in (200, 503):
-                self._diary.violation(f"GET /v1/events answered {stream.status_code}", headers=headers)
+                self._timeline.violation(f"GET /v1/events answered {stream.status_code}", headers=headers)
                 return
             for line in stream.iter_lines():
                 if self._stop.is_set():
@@ -212,5 +214,5 @@ class Follower:
         if line.startswith("id:"):
             number = int(line.partition(":")[2])
             if number <= self.last:
-                self._diary.violation("an event stream went back", last=self.last, then=number)
+                self._timeline.violation("an event stream went back", last=self.last, then=number)
             self.last = number

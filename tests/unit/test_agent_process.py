@@ -95,10 +95,10 @@ async def test_clean_up_that_hangs_keeps_it_for_a_moment_only(nats: NatsWorld, t
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-    told = (tmp_path / "log").read_bytes()
-    assert b"work in progress did not stop in time" in told
-    assert (b"exiting although threads still hang" in told) is (what == "whatever_it_is_told")
-    assert b"Traceback" not in told
+    expected = (tmp_path / "log").read_bytes()
+    assert b"work in progress did not stop in time" in expected
+    assert (b"exiting although threads still hang" in expected) is (what == "whatever_it_is_told")
+    assert b"Traceback" not in expected
 
 
 @pytest.mark.parametrize(("what", "named"), [("alone_in", "state"), ("SqlJournal.at", "state/journal.db")])
@@ -113,8 +113,8 @@ def test_a_disk_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(
     ended = threading.Timer(60, process.kill)
     ended.start()
     try:
-        told = f"{tmp_path}/{named} does not answer yet; waiting".encode()
-        assert any(told in line for line in process.stderr)
+        expected = f"{tmp_path}/{named} does not answer yet; waiting".encode()
+        assert any(expected in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM
     finally:

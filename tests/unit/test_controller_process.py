@@ -79,8 +79,8 @@ def test_clients_that_say_nothing_keep_others_out_for_a_while_only(config: Path)
             assert httpx2.get(f"{api}/v1/health", timeout=60, trust_env=False).json()["status"] == "bus-lost"
         finally:
             process.kill()
-            _, told = process.communicate()
-    assert b"no client can be accepted for now" in told and b"Traceback" not in told
+            _, stderr = process.communicate()
+    assert b"no client can be accepted for now" in stderr and b"Traceback" not in stderr
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -115,8 +115,8 @@ def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Pa
         assert process.wait(30) == 0
     finally:
         process.kill()
-        _, told = process.communicate()
-    assert b"its pending work is abandoned" in told
+        _, stderr = process.communicate()
+    assert b"its pending work is abandoned" in stderr
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -138,8 +138,8 @@ def test_one_whose_database_hangs_while_it_starts_ends_when_it_is_told_to(config
     finally:
         ended.cancel()
         process.kill()
-        _, told = process.communicate()
-    assert b"Traceback" not in told
+        _, stderr = process.communicate()
+    assert b"Traceback" not in stderr
 
 
 def test_a_database_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(config: Path) -> None:
@@ -177,9 +177,9 @@ def test_it_serves_on_the_socket_it_is_given_and_ends_on_sigterm(config: Path) -
         assert time.monotonic() - began < 5
     finally:
         process.kill()
-        _, told = process.communicate()
-    assert told.count(b"the message bus does not answer yet") == 1
-    assert b"[debug" not in told  # nor is each further try told
+        _, stderr = process.communicate()
+    assert stderr.count(b"the message bus does not answer yet") == 1
+    assert b"[debug" not in stderr  # nor is each further try told
 
 
 def test_it_waits_for_a_database_server_that_is_away(tmp_path: Path, postgres: Postgres) -> None:
@@ -211,11 +211,11 @@ def test_it_does_not_wait_for_a_database_server_that_refuses_it(tmp_path: Path, 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         process = start(config, listening)
     try:
-        _, told = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 1
-    assert b'"nosuch" does not exist' in told and b"fix:" in told and b"Traceback" not in told
+    assert b'"nosuch" does not exist' in stderr and b"fix:" in stderr and b"Traceback" not in stderr
 
 
 def test_wrong_settings_are_told_without_a_traceback(tmp_path: Path) -> None:
@@ -251,5 +251,5 @@ def test_it_serves_on_a_unix_socket_and_knows_who_asks_there(config: Path, tmp_p
         assert process.wait(30) == 0 and not path.exists()
     finally:
         process.kill()
-        _, told = process.communicate()
-    assert made.stdout.strip() not in told.decode()
+        _, stderr = process.communicate()
+    assert made.stdout.strip() not in stderr.decode()

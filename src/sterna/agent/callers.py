@@ -30,7 +30,7 @@ class Callers:
         known = self._journal.get(request.migration_id) if request.migration_id else None
         if known is not None:
             return known[0].source, known[0].destination
-        told = request.params.get("migration")
-        if isinstance(told, dict):
-            return str(told.get("source")), str(told.get("destination"))
+        claimed = request.params.get("migration")
+        if isinstance(claimed, dict):
+            return str(claimed.get("source")), str(claimed.get("destination"))
         return None

@@ -53,7 +53,7 @@ LEAST_ENTRIES = 2
 """The reader asks for the last one it has, too, to see that it is still the same journal."""
 HINT_EVERY_S = 0.25
 """Hints are batched: each one costs the controller a read and a write, and a step writes two entries."""
-TOLD_AT_ONCE = frozenset({*(Saw.entry + event for event in LEAVES), Arrival.entry})
+ANNOUNCED_AT_ONCE = frozenset({*(Saw.entry + event for event in LEAVES), Arrival.entry})
 """Notes of a guest's pause, and of its end: readers get the first while the pause lasts. In between, when the guest
 needs the processors, no hint is sent."""
 
@@ -288,7 +288,7 @@ class Agent:
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq
         self._written.set()
-        if entry.kind in (Kind.ACCEPTED, Kind.STATUS, Kind.CLOSED) or entry.name in TOLD_AT_ONCE:
+        if entry.kind in (Kind.ACCEPTED, Kind.STATUS, Kind.CLOSED) or entry.name in ANNOUNCED_AT_ONCE:
             self._urgent.set()
 
     async def _hint(self) -> None:

@@ -72,7 +72,7 @@ class Fencing:
         """`fencing_plan {host}`: per open migration with that host, what would be done here, and whether that
         host answers. Changes nothing."""
         common = self._common(_host(request))
-        answers = bool(common) and await self._lives(_host(request))
+        answers = bool(common) and await self._answers(_host(request))
         return {"migrations": [await self._planned(m, r) for m, r in common], "answers": answers}
 
     async def ending(self, request: Request) -> Data:
@@ -86,7 +86,7 @@ class Fencing:
         """`declare_dead {host, at}`: it is gone and fenced. May be repeated. Raises Refused if it answers here."""
         host, done = _host(request), []
         common = self._common(host)
-        if common and await self._lives(host):
+        if common and await self._answers(host):
             fix = "if it must be given up anyway, power it off first"
             raise Refused([Refusal(code="host-answers", message=f"the agent of {host} answers", fix=fix)])
         for migration, role in common:
@@ -157,7 +157,7 @@ class Fencing:
             will = _SOURCE_PLAN[finding.verdict].format(why=finding.why)
         return {"id": migration.id, "vm": migration.vm_name, "role": role, "will": will}
 
-    async def _lives(self, host: str) -> bool:
+    async def _answers(self, host: str) -> bool:
         """Does its agent say anything at all?"""
         try:
             await self._client.call(host, "ping", {}, silence_s=SIGN_OF_LIFE_S)
@@ -187,7 +187,7 @@ class Fencing:
 
     async def _settle_unless_alive(self, ctx: Context) -> str:
         """One try; why it is not over. If the other host answers again, the declaration no longer holds."""
-        if not ctx.history.has(WroteOffPeer) and await self._lives(ctx.peer_name):
+        if not ctx.history.has(WroteOffPeer) and await self._answers(ctx.peer_name):
             ctx.peer_answered()
             return ""
         return (await self._settling.settle_alone(ctx)).why

@@ -56,7 +56,7 @@ def exit_for(migration: Json) -> Exit:
     return _BY_RESULT.get(str(migration["status"]), Exit.UNEXPECTED)
 
 
-_NOBODY = (
+_NO_CONTROLLER = (
     "start one with `sterna controller --config FILE`, or a whole lab with `sterna lab up`; "
     "or say where it is with --api URL or STERNA_API"
 )
@@ -83,7 +83,7 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(Exit.UNREACHABLE) from None
     except ApiAway as e:
         err.print(f"sterna: {e}", style="red")
-        err.print(f"  fix: {_DENIED if 'Permission denied' in str(e) else _NOBODY}")
+        err.print(f"  fix: {_DENIED if 'Permission denied' in str(e) else _NO_CONTROLLER}")
         raise typer.Exit(Exit.UNREACHABLE) from None
     except BadRequest as e:
         err.print(f"sterna: {e.message}", style="red")
@@ -104,7 +104,7 @@ def print_silent(what: str, answer: Json) -> None:
         err.print(f"{what}: {host}" + (f" ({why})" if why else ""), style="yellow")
 
 
-def print_nobody(bus: Json) -> None:
+def print_no_host(bus: Json) -> None:
     """Print that there is no host that could have been asked; on stderr."""
     err.print("no host is known: no agent has reached this controller yet", style="yellow")
     if not bus["connected"]:

@@ -18,7 +18,7 @@ LEAST_PAUSE_MS = 100
 order."""
 STOPPED, DEVICE, SENT = "suspended-migrated", "migration-device", "migration-completed"
 """Events: the source's vCPUs are stopped; QEMU begins with the rest and the devices; all was sent (or came)."""
-TOLD_BY_QEMU = frozenset({DEVICE, SENT})
+REPORTED_BY_QEMU = frozenset({DEVICE, SENT})
 """Events that stand in the journal as times only."""
 
 
@@ -94,14 +94,14 @@ class DestinationTimes:
         elif kind == "resumed-migrated":
             self._runs_ms = at_ms
 
-    def record(self, told_ms: float | None) -> Arrival | None:
-        """The network was notified at `told_ms`; None: before the guest ran. None where the guest came in another
-        way."""
+    def record(self, announced_ms: float | None) -> Arrival | None:
+        """The network was notified at `announced_ms`; None: before the guest ran. None where the guest came in
+        another way."""
         if self._runs_ms is None:
             return None
         return Arrival(
             resume_ms=_between(self._here_ms, self._runs_ms),
-            network_ms=0.0 if told_ms is None else _between(self._runs_ms, told_ms),
+            network_ms=0.0 if announced_ms is None else _between(self._runs_ms, announced_ms),
         )
 
 

@@ -66,5 +66,5 @@ def pause_of(source: Sequence[Entry], destination: Sequence[Entry]) -> Pause:
     if seen.power_state != GuestState.PAUSED:
         return Pause(before=before)
     ran = any(map(RanHere.of, destination))
-    by_somebody = seen.power_reason is None or reason in _BY_SOMEBODY
-    return Pause(before=before, now=f"paused {words_of(reason)}", ran_there=ran and by_somebody)
+    by_others = seen.power_reason is None or reason in _BY_SOMEBODY
+    return Pause(before=before, now=f"paused {words_of(reason)}", ran_there=ran and by_others)

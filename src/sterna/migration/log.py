@@ -12,12 +12,12 @@ from sterna.domain.entries.base import Failed, Failure, StatusSet, Turned
 from sterna.domain.journal import Entry, Kind, Migration
 
 _log = structlog.get_logger(__name__)
-_TOLD = frozenset({Kind.STATUS, Kind.FAILED, Kind.COMPENSATING, Kind.CLOSED})
+_LOGGED = frozenset({Kind.STATUS, Kind.FAILED, Kind.COMPENSATING, Kind.CLOSED})
 
 
 def log_entry(migration: Migration, host: str, entry: Entry) -> None:
     """Log an entry of this host's journal, if an operator needs to know of it. Most entries are not logged."""
-    if entry.kind not in _TOLD:
+    if entry.kind not in _LOGGED:
         return
     log = _log.bind(migration=migration.id, vm=migration.vm_name, host=host)
     match entry.kind:

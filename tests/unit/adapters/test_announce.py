@@ -99,10 +99,10 @@ def switch(folder: Path, answer: int | None) -> Callable[[], bytes]:
 def test_frames_go_to_the_switch_as_if_they_had_come_in_through_the_port(tmp_path: Path) -> None:
     over = switch(tmp_path, BARRIER_REPLY)
     send_as(f"unix:{tmp_path}/db.sock", "br-int", 7, told_of("192.0.2.7"))
-    told = over()
-    assert told[:2] == bytes([4, HELLO]) and told[9] == PACKET_OUT and told[-7] == BARRIER
-    assert struct.unpack("!II", told[16:24]) == (0xFFFFFFFF, 7)
-    assert all(frame in told for frame in told_of("192.0.2.7"))
+    sent = over()
+    assert sent[:2] == bytes([4, HELLO]) and sent[9] == PACKET_OUT and sent[-7] == BARRIER
+    assert struct.unpack("!II", sent[16:24]) == (0xFFFFFFFF, 7)
+    assert all(frame in sent for frame in told_of("192.0.2.7"))
 
 
 @pytest.mark.parametrize(("answer", "error"), [(ERROR, Permanent), (None, Temporary)])

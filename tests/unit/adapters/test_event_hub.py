@@ -99,24 +99,24 @@ async def until(true: Callable[[], bool]) -> None:
 async def test_a_connection_that_dies_without_its_callback_is_noticed_and_replaced(libvirtd: Libvirtd) -> None:
     hub = EventHub("test:///")
     async with asyncio.timeout(5):
-        async with hub.subscribe(VM) as told:
+        async with hub.subscribe(VM) as received:
             libvirtd.connections[0].alive = False
             with pytest.raises(Unreachable, match="missed"):
-                await anext(told)
+                await anext(received)
         await until(lambda: len(libvirtd.connections) == 2)
-        async with hub.subscribe(VM) as told:
+        async with hub.subscribe(VM) as received:
             libvirtd.connections[1].lifecycle(None, Guest(), libvirt.VIR_DOMAIN_EVENT_RESUMED, 0, None)
-            assert (await anext(told)).kind == "resumed"
+            assert (await anext(received)).kind == "resumed"
     hub.close()
 
 
 async def test_a_libvirtd_that_lives_and_answers_nothing_is_noticed_and_found_again(libvirtd: Libvirtd) -> None:
     hub = EventHub("test:///")
     async with asyncio.timeout(20):
-        async with hub.subscribe(VM) as told:
+        async with hub.subscribe(VM) as received:
             libvirtd.hangs.set()
             with pytest.raises(Unreachable):
-                await anext(told)
+                await anext(received)
         await asyncio.sleep(1)  # it hangs for longer than any limit
         assert sum(t.name == "sterna-libvirt-hub-call" for t in threading.enumerate()) <= 9
         libvirtd.hangs.clear()
@@ -154,19 +154,19 @@ async def test_an_error_that_nobody_thought_of_does_not_end_the_following(
     hub = EventHub("test:///")
     with capture_logs() as said:
         async with asyncio.timeout(5):
-            async with hub.subscribe(VM) as told:
+            async with hub.subscribe(VM) as received:
                 threads[0].full.set()
                 with pytest.raises(Unreachable, match="missed"):
-                    await anext(told)
+                    await anext(received)
             await until(lambda: threads[0].refused > 5)
             with pytest.raises(Unreachable, match="does not answer"):
                 async with hub.subscribe(VM):
                     pass
             threads[0].full.clear()
             await until(hub._ready.is_set)
-            async with hub.subscribe(VM) as told:
+            async with hub.subscribe(VM) as received:
                 libvirtd.connections[-1].lifecycle(None, Guest(), libvirt.VIR_DOMAIN_EVENT_RESUMED, 0, None)
-                assert (await anext(told)).kind == "resumed"
+                assert (await anext(received)).kind == "resumed"
     assert [line["log_level"] for line in said] == ["warning", "info"]
     hub.close()
 

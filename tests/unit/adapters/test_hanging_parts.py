@@ -53,16 +53,16 @@ async def test_the_source_is_waited_for_at_an_address_that_is_resolved_once(
     folder: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """QEMU is told the number: it would resolve the name in the thread that serves its guest."""
-    told = []
+    uris = []
 
     async def keeper(uuid: str, command: str, **arguments: str) -> str:
-        told.append(arguments["uri"])
+        uris.append(arguments["uri"])
         return ""
 
     monkeypatch.setattr(recovery, "_ask_keeper", keeper)
     uri = await recovery.listen_again("vm", NAME)
     assert uri.startswith(f"tcp:{NAME}:")
-    assert told == [uri.replace(NAME, "127.0.0.1")]
+    assert uris == [uri.replace(NAME, "127.0.0.1")]
     assert resolver.asked == [NAME]
 
 

@@ -49,9 +49,9 @@ def disk(*secrets: SecretRef, capacity: int = 100) -> Disk:
 async def test_a_login_is_in_no_argument(qemu_img: str, tmp_path: Path) -> None:
     keys = Keys(Secret(uuid="u", kind="iscsi", usage="a", has_value=True))
     await prove_lun(disk(CHAP), SOURCE, qemu_img=qemu_img, keyring=keys)  # type: ignore[arg-type]
-    told = (tmp_path / "argv").read_bytes()
-    assert b"user=fr,,ed,password-secret=chap" in told
-    assert b"sesame" not in told
+    arguments = (tmp_path / "argv").read_bytes()
+    assert b"user=fr,,ed,password-secret=chap" in arguments
+    assert b"sesame" not in arguments
     assert (tmp_path / "read").read_bytes() == WORD
 
 

@@ -218,15 +218,15 @@ def test_a_crash_leaves_the_pair_in_force_whole(
 async def test_it_is_renewed_after_sixty_days_and_not_before(
     authority: Authority, tmp_path: Path, calendar: Calendar
 ) -> None:
-    own, desk, told = joined(authority, HOST1, tmp_path / "host"), Desk(authority), list[str]()
-    renewal = Renewal(desk, own, calendar, lambda: told.append("renewed"))
+    own, desk, calls = joined(authority, HOST1, tmp_path / "host"), Desk(authority), list[str]()
+    renewal = Renewal(desk, own, calendar, lambda: calls.append("renewed"))
     before = own.certificate_file.read_bytes(), own.key_file.read_bytes()
     calendar.at += timedelta(days=59, hours=23)
     assert await renewal.look() is False
-    assert (own.certificate_file.read_bytes(), desk.asked, told) == (before[0], [], [])
+    assert (own.certificate_file.read_bytes(), desk.asked, calls) == (before[0], [], [])
     calendar.at += timedelta(hours=2)
     assert await renewal.look() is True
-    assert told == ["renewed"]
+    assert calls == ["renewed"]
     assert own.certificate_file.read_bytes() != before[0]
     assert own.key_file.read_bytes() != before[1]  # a key of ninety days is replaced as well
     assert own.validity()[1] > calendar() + timedelta(days=89)
@@ -249,11 +249,11 @@ async def test_a_desk_that_is_away_is_asked_again(authority: Authority, tmp_path
 async def test_a_new_certificate_is_shown_again_where_that_failed(
     authority: Authority, tmp_path: Path, calendar: Calendar
 ) -> None:
-    told = list[str]()
+    calls = list[str]()
 
     def renewed() -> None:
-        told.append("told")
-        if len(told) == 1:
+        calls.append("told")
+        if len(calls) == 1:
             raise OSError("too many open files")
 
     renewal = Renewal(Desk(authority), joined(authority, HOST1, tmp_path / "host"), calendar, renewed)
@@ -261,9 +261,9 @@ async def test_a_new_certificate_is_shown_again_where_that_failed(
     with pytest.raises(OSError, match="too many"):
         await renewal.look()
     assert await renewal.look() is False
-    assert told == ["told", "told"]
+    assert calls == ["told", "told"]
     await renewal.look()
-    assert len(told) == 2
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("what", ["validity", "renewal", "accept", "renewed"])
@@ -294,7 +294,7 @@ async def test_a_certificate_that_came_late_is_shown_at_the_next_look(
     authority: Authority, tmp_path: Path, calendar: Calendar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that hangs is not waited for without an end; once it answers, the certificate is there."""
-    own, told, hangs = joined(authority, HOST1, tmp_path / "host"), list[str](), threading.Event()
+    own, calls, hangs = joined(authority, HOST1, tmp_path / "host"), list[str](), threading.Event()
     usual, written = own.accept, threading.Event()
 
     def accept(*args: Any) -> None:
@@ -304,15 +304,15 @@ async def test_a_certificate_that_came_late_is_shown_at_the_next_look(
 
     monkeypatch.setattr(joining, "FILES_S", 0.5)
     monkeypatch.setattr(own, "accept", accept)
-    renewal = Renewal(Desk(authority), own, calendar, lambda: told.append("renewed"))
+    renewal = Renewal(Desk(authority), own, calendar, lambda: calls.append("renewed"))
     calendar.at += timedelta(days=61)
     with pytest.raises(Unreachable, match="its own certificate"):
         await renewal.look()
-    assert told == []
+    assert calls == []
     hangs.set()
     assert written.wait(10)
     assert await renewal.look() is False
-    assert told == ["renewed"]
+    assert calls == ["renewed"]
 
 
 async def test_a_removed_host_is_not_renewed(authority: Authority, tmp_path: Path, calendar: Calendar) -> None:

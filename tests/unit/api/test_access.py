@@ -106,8 +106,8 @@ async def test_every_route_is_refused_to_those_who_may_not(world: World, role: U
                 answer = await http.request(method, path, json={})
                 assert answer.status_code == 403, path
                 (reason,) = answer.json()["reasons"]
-                told = f"{action} needs the role {NEEDS[action]}; token:{role} has the role {role}"
-                assert reason["message"] == told and f"--role {NEEDS[action]}" in reason["fix"]
+                message = f"{action} needs the role {NEEDS[action]}; token:{role} has the role {role}"
+                assert reason["message"] == message and f"--role {NEEDS[action]}" in reason["fix"]
                 refused.add(action)
     assert refused == {a for a in Action if not may(role, a)} - {Action.REPAIR}
     assert world.bus.calls == []
@@ -137,11 +137,11 @@ async def test_looking_for_leftovers_is_reading_and_removing_them_is_not(world: 
 async def test_a_token_opens_until_it_is_removed(api: Api) -> None:
     made = await api.http.post("/v1/tokens", json={"name": "ci", "role": "operator", "days": 1})
     assert made.status_code == 201
-    told = made.json()["token"]
-    as_ci = {"Authorization": f"Bearer {told}"}
+    secret = made.json()["token"]
+    as_ci = {"Authorization": f"Bearer {secret}"}
     assert (await api.http.patch("/v1/hosts/b", json={"maintenance": True}, headers=as_ci)).status_code == 200
     listed = await api.get("/v1/tokens")
-    assert told not in str(listed)
+    assert secret not in str(listed)
     (ci,) = listed["tokens"]
     assert (ci["name"], ci["role"], ci["created_by"]) == ("ci", "operator", "token:admin")
     await api.problem("POST", "/v1/tokens", 409, json={"name": "ci", "role": "viewer"})
@@ -153,21 +153,21 @@ async def test_a_token_opens_until_it_is_removed(api: Api) -> None:
 
 async def test_a_token_that_has_expired_says_so_to_its_holder_only(api: Api) -> None:
     made = await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer", "days": 1})
-    told = made.json()["token"]
+    secret = made.json()["token"]
     api.world.clock.ms += 24 * 3600 * 1000 - 1
-    assert (await api.http.get("/v1/hosts", headers={"Authorization": f"Bearer {told}"})).status_code == 200
+    assert (await api.http.get("/v1/hosts", headers={"Authorization": f"Bearer {secret}"})).status_code == 200
     api.world.clock.ms += 1
-    refused = await api.problem("GET", "/v1/hosts", 401, headers={"Authorization": f"Bearer {told}"})
+    refused = await api.problem("GET", "/v1/hosts", 401, headers={"Authorization": f"Bearer {secret}"})
     assert "the token ci has expired at 2026-01-02" in refused["detail"]
-    guessed = told[:-1] + ("A" if told[-1] != "A" else "B")
+    guessed = secret[:-1] + ("A" if secret[-1] != "A" else "B")
     refused = await api.problem("GET", "/v1/hosts", 401, headers={"Authorization": f"Bearer {guessed}"})
     assert "ci" not in refused["detail"].split() and "expired" not in refused["detail"]
 
 
 async def test_only_the_hash_of_a_token_is_kept(api: Api) -> None:
-    told = (await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"]
+    secret = (await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"]
     (kept,) = await api.world.fleet.tokens()
-    assert told.rpartition("_")[2] not in kept.model_dump_json()
+    assert secret.rpartition("_")[2] not in kept.model_dump_json()
     assert len(kept.digest) == 64
 
 
@@ -228,8 +228,8 @@ async def test_anybody_hears_how_the_controller_is_and_nothing_about_hosts(world
     app = served(world.controller)
     for role, seen in ((None, {}), (UserRole.NEUTRON, {}), (UserRole.VIEWER, {"b": lost})):
         async with client(app, role) as http:
-            told = (await http.get("/v1/health")).json()
-        assert (told["status"], told["hosts_degraded"], told["problems"]) == ("degraded", 1, seen)
+            health = (await http.get("/v1/health")).json()
+        assert (health["status"], health["hosts_degraded"], health["problems"]) == ("degraded", 1, seen)
     async with client(app, None) as http:
         assert set((await http.get("/v1/version")).json()) == {"version"}
         wrong = {"Authorization": "Bearer nonsense"}
@@ -322,7 +322,7 @@ async def test_what_changes_something_is_in_the_log_with_its_answer(api: Api) ->
     ]
     assert lines[-1]["request"] == started.headers["x-request-id"]
     assert (lines[-1]["body"]["destination"], lines[-1]["origin"]) == ("b", "127.0.0.1")
-    for told, number in (
+    for query, number in (
         ("actor=token:operator", 1),
         ("action=migrate", 2),
         ("target=b", 2),
@@ -330,17 +330,17 @@ async def test_what_changes_something_is_in_the_log_with_its_answer(api: Api) ->
         ("since=2999-01-01", 0),
         ("since=2025-01-01", 4),
     ):
-        assert len((await api.get(f"/v1/log?{told}"))["lines"]) == number, told
+        assert len((await api.get(f"/v1/log?{query}"))["lines"]) == number, query
     first = await api.get("/v1/log?limit=3")
     rest = await api.get(f"/v1/log?limit=3&cursor={first['next_cursor']}")
     assert first["lines"] + rest["lines"] == lines and rest["next_cursor"] is None
 
 
 async def test_a_token_is_not_in_the_log(api: Api) -> None:
-    told = (await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"]
+    secret = (await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"]
     (line,) = (await api.get("/v1/log"))["lines"]
     assert (line["action"], line["target"]) == ("tokens", "ci")
-    assert told.rpartition("_")[2] not in str(line)
+    assert secret.rpartition("_")[2] not in str(line)
 
 
 async def test_a_bug_is_logged_as_the_answer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,9 +390,9 @@ async def test_whatever_is_sent_the_log_can_be_written_and_read(api: Api, path: 
 
 
 async def test_what_was_asked_for_is_in_the_log_in_its_own_words(api: Api) -> None:
-    told = {"policy": "gentle", "may": ["pause"], "max_downtime_ms": 300, "finish_within_s": 1.5}
-    await api.http.post("/v1/migrations", json=body(**told))
-    assert (await api.get("/v1/log"))["lines"][0]["body"] == body(**told)
+    wish = {"policy": "gentle", "may": ["pause"], "max_downtime_ms": 300, "finish_within_s": 1.5}
+    await api.http.post("/v1/migrations", json=body(**wish))
+    assert (await api.get("/v1/log"))["lines"][0]["body"] == body(**wish)
 
 
 def test_only_known_requests_that_change_something_are_not_logged() -> None:

@@ -321,9 +321,9 @@ async def test_neutron_s_notifier_is_answered_as_nova_would(api: Api) -> None:
             ("network-vif-plugged", 200),
             ("network-changed", 200),
         ]
-    topic, told = api.world.bus.announced[0]
+    topic, hint = api.world.bus.announced[0]
     assert topic == f"external.{EVENT['server_uuid']}"
-    assert told == {"name": EVENT["name"], "vm": EVENT["server_uuid"], "port": "p-1", "status": "completed"}
+    assert hint == {"name": EVENT["name"], "vm": EVENT["server_uuid"], "port": "p-1", "status": "completed"}
 
 
 @pytest.mark.parametrize("wrong", [{"server_uuid": "x.>"}, {"tag": "*"}, {"name": "A b"}, {"status": "perhaps"}])
@@ -350,8 +350,8 @@ async def test_text_that_is_none_is_refused(api: Api, raw: bytes) -> None:
 
 
 async def test_numbers_beyond_libvirt_are_refused(api: Api) -> None:
-    told = await api.problem("POST", "/v1/migrations", 422, json=body(bandwidth_bytes_s=int(LARGE)))
-    assert "bandwidth_bytes_s" in told["detail"]
+    problem = await api.problem("POST", "/v1/migrations", 422, json=body(bandwidth_bytes_s=int(LARGE)))
+    assert "bandwidth_bytes_s" in problem["detail"]
     path = f"/v1/migrations/{ID}/tune"
     assert (
         "bandwidth_bytes_s"

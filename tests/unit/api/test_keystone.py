@@ -92,7 +92,7 @@ async def test_neutrons_notifier_posts_events_and_no_more(
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("reply", "status"),
     [
         (user("member"), 403),
         (user(), 403),
@@ -107,23 +107,23 @@ async def test_neutrons_notifier_posts_events_and_no_more(
     ],
 )
 async def test_who_is_not_let_in(
-    http: httpx2.AsyncClient, keystone: ScriptedCloud, told: dict[str, Any] | None, status: int
+    http: httpx2.AsyncClient, keystone: ScriptedCloud, reply: dict[str, Any] | None, status: int
 ) -> None:
-    if told is not None:
-        keystone.users["t-secret"] = told
+    if reply is not None:
+        keystone.users["t-secret"] = reply
     answer = await http.get("/v1/hosts", headers=sending("t-secret"))
     assert answer.status_code == status, answer.text
     assert answer.json()["reasons"][0]["fix"] and "t-secret" not in answer.text
 
 
 @pytest.mark.parametrize(
-    "told", ["<html>log in first</html>", b"\xff", "[]", "{}", '{"token": 7}', '{"token": []}', ""]
+    "reply", ["<html>log in first</html>", b"\xff", "[]", "{}", '{"token": 7}', '{"token": []}', ""]
 )
 async def test_an_answer_that_is_none_of_keystones_is_as_no_answer(
-    http: httpx2.AsyncClient, keystone: ScriptedCloud, told: str | bytes
+    http: httpx2.AsyncClient, keystone: ScriptedCloud, reply: str | bytes
 ) -> None:
     """A proxy in front of it may say 200 to everything."""
-    keystone.page = told if isinstance(told, bytes) else told.encode()
+    keystone.page = reply if isinstance(reply, bytes) else reply.encode()
     answer = await http.get("/v1/hosts", headers=sending("t-secret"))
     assert answer.status_code == 503, answer.text
     assert "cannot be read" in answer.json()["detail"] and "t-secret" not in answer.text
@@ -201,8 +201,8 @@ def test_the_settings_name_a_cloud_or_none() -> None:
     assert visitors_of(KeystoneSettings(), None) is None
     with pytest.raises(ValueError, match="username and password"):
         KeystoneSettings(auth_url="http://127.0.0.1:9/v3")
-    told = {"auth_url": "http://127.0.0.1:9/v3", "username": "sterna", "password": "s3cret"}
-    settings = KeystoneSettings.model_validate(told)
+    reply = {"auth_url": "http://127.0.0.1:9/v3", "username": "sterna", "password": "s3cret"}
+    settings = KeystoneSettings.model_validate(reply)
     assert cloud_of(KeystoneSettings(), ComputeSettings()) is None
     assert visitors_of(settings, cloud_of(settings, ComputeSettings())) is not None
     assert "s3cret" not in repr(settings)

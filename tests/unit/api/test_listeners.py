@@ -40,8 +40,8 @@ def database(tmp_path: Path) -> str:
 
 
 def settings(listen: str = "", **access: object) -> ControllerSettings:
-    told = AccessSettings.model_validate({"socket": ""} | access)
-    return ControllerSettings.model_construct(listen=listen, access=told)
+    given = AccessSettings.model_validate({"socket": ""} | access)
+    return ControllerSettings.model_construct(listen=listen, access=given)
 
 
 def mode(path: Path) -> int:
@@ -165,9 +165,9 @@ def test_the_settings_can_let_in_fewer() -> None:
 
 def test_the_settings_name_who_is_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups(tmp_path, monkeypatch, migrators=54321)
-    told = {"group": "migrators", "root_role": "none", "group_role": "viewer", "names": ["API.example"]}
+    given = {"group": "migrators", "root_role": "none", "group_role": "viewer", "names": ["API.example"]}
     token = {"name": "ci", "role": "operator", "sha256": "0" * 64}
-    doors = doors_of(AccessSettings.model_validate(told | {"tokens": [token]}))
+    doors = doors_of(AccessSettings.model_validate(given | {"tokens": [token]}))
     assert doors.peers == PeerRoles(root=None, group=UserRole.VIEWER, gid=54321)
     assert doors.names == {"api.example"}
     assert doors.tokens == (FixedToken(name="ci", role=UserRole.OPERATOR, digest="0" * 64),)
@@ -216,11 +216,11 @@ def test_the_kernel_says_who_has_connected() -> None:
 @asynccontextmanager
 async def serving(
     world: World,  # noqa: F811
-    told: ControllerSettings,
+    given: ControllerSettings,
     doors: Doors = DOORS,
 ) -> AsyncIterator[list[socket.socket]]:
-    with listening(told, None) as sockets:
-        server = Server(create_app(world.controller, doors), tls=tls_of(told.access), lifespan="off")
+    with listening(given, None) as sockets:
+        server = Server(create_app(world.controller, doors), tls=tls_of(given.access), lifespan="off")
         running = asyncio.create_task(server.serve(sockets=sockets))
         async with asyncio.timeout(20):
             while not server.started:  # noqa: ASYNC110 - it tells nobody
@@ -254,12 +254,12 @@ async def test_one_comes_in_by_the_socket_without_a_token_and_by_tcp_with_one_on
 
 async def test_nobody_can_say_that_it_comes_from_elsewhere(world: World, tmp_path: Path) -> None:  # noqa: F811
     path = tmp_path / "api.sock"
-    told = {"X-Forwarded-For": "192.0.2.66", "X-Forwarded-Proto": "https", "Forwarded": "for=192.0.2.66"}
+    given = {"X-Forwarded-For": "192.0.2.66", "X-Forwarded-Proto": "https", "Forwarded": "for=192.0.2.66"}
     async with serving(world, settings("127.0.0.1:0", socket=str(path))) as sockets, over(path) as http:
         url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url, trust_env=False, headers=bearing() | told) as tcp:
+        async with httpx2.AsyncClient(base_url=url, trust_env=False, headers=bearing() | given) as tcp:
             answer = await tcp.patch("/v1/hosts/b", json={"maintenance": True})
-        await http.patch("/v1/hosts/b", json={"maintenance": False}, headers=told)
+        await http.patch("/v1/hosts/b", json={"maintenance": False}, headers=given)
         lines = (await http.get("/v1/log")).json()["lines"]
     assert [line["origin"] for line in lines] == [f"process {os.getpid()} here", "127.0.0.1"]
     assert "server" not in answer.headers
@@ -286,8 +286,8 @@ def certificate(folder: Path) -> Path:
 
 async def test_tls_is_spoken_over_tcp_and_plain_http_is_not(world: World, tmp_path: Path) -> None:  # noqa: F811
     cert, path = certificate(tmp_path), tmp_path / "api.sock"
-    told = settings("127.0.0.1:0", socket=str(path), cert_file=cert, key_file=tmp_path / "key.pem")
-    async with serving(world, told) as sockets:
+    given = settings("127.0.0.1:0", socket=str(path), cert_file=cert, key_file=tmp_path / "key.pem")
+    async with serving(world, given) as sockets:
         where = f"127.0.0.1:{sockets[0].getsockname()[1]}"
         known = ssl.create_default_context(cafile=str(cert))
         async with httpx2.AsyncClient(verify=known, trust_env=False, headers=bearing()) as http:

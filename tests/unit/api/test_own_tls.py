@@ -84,8 +84,8 @@ async def test_without_another_everybody_is_shown_its_own_and_the_next_one_once_
 
 def settings(tmp_path: Path, enrol: str, **access: object) -> ControllerSettings:
     identity = IdentitySettings.model_construct(enrol=enrol, folder=tmp_path / "own")
-    told = AccessSettings.model_validate({"socket": ""} | access)
-    return ControllerSettings.model_construct(listen="0.0.0.0:0", access=told, identity=identity)
+    section = AccessSettings.model_validate({"socket": ""} | access)
+    return ControllerSettings.model_construct(listen="0.0.0.0:0", access=section, identity=identity)
 
 
 def test_an_enrolled_controller_may_listen_everywhere(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_an_enrolled_controller_may_listen_everywhere(tmp_path: Path) -> None:
 
 def test_no_tls_is_what_one_has_to_ask_for(authority: Authority, tmp_path: Path) -> None:
     own = own_tls(enrolled(authority, tmp_path / "own"))
-    told = settings(tmp_path, "sterna", insecure=True)
-    assert tls_of(told.access, own) is None
-    with capture_logs() as logs, listening(told, None):
+    given = settings(tmp_path, "sterna", insecure=True)
+    assert tls_of(given.access, own) is None
+    with capture_logs() as logs, listening(given, None):
         assert [line["log_level"] for line in logs] == ["warning"]
     with pytest.raises(ValueError, match="secrets of their tokens"):
         AccessSettings(insecure=True, ca_folder=tmp_path)

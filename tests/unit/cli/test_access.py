@@ -55,11 +55,11 @@ def test_a_token_from_its_making_to_its_removal(sterna: Sterna) -> None:
 
 
 def test_who_may_not_is_told_which_role_is_needed(sterna: Sterna) -> None:
-    told = sterna("token", "list", token=TOKENS[UserRole.OPERATOR], code=Exit.DENIED).stderr
-    assert "tokens needs the role admin; token:operator has the role operator" in told
-    assert "fix: ask an administrator" in told
-    told = sterna("hosts", token="wrong", code=Exit.DENIED).stderr
-    assert "not known here" in told and "sterna token create" in told and "wrong" not in told
+    stderr = sterna("token", "list", token=TOKENS[UserRole.OPERATOR], code=Exit.DENIED).stderr
+    assert "tokens needs the role admin; token:operator has the role operator" in stderr
+    assert "fix: ask an administrator" in stderr
+    stderr = sterna("hosts", token="wrong", code=Exit.DENIED).stderr
+    assert "not known here" in stderr and "sterna token create" in stderr and "wrong" not in stderr
 
 
 def test_the_log_shows_who_asked_for_what(sterna: Sterna) -> None:
@@ -93,6 +93,6 @@ def test_a_socket_that_one_may_not_open_is_told_with_what_helps(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("socket.socket.connect", denied)
-    told = CliRunner().invoke(app, ["hosts", "--api", f"unix:{tmp_path}/api.sock"])
-    assert told.exit_code == Exit.UNREACHABLE
-    assert "usermod -aG sterna" in " ".join(told.stderr.split())
+    result = CliRunner().invoke(app, ["hosts", "--api", f"unix:{tmp_path}/api.sock"])
+    assert result.exit_code == Exit.UNREACHABLE
+    assert "usermod -aG sterna" in " ".join(result.stderr.split())

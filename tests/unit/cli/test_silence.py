@@ -172,9 +172,9 @@ def test_a_request_to_migrate_is_not_sent_again_where_time_is_up(
     silent: SilentApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sterna.cli.client.ANSWER_S", 0.2)
-    told = CliRunner().invoke(app, ["migrate", "web1", "--id", ID, "--api", silent.url])
-    assert (told.exit_code, silent.asked) == (Exit.UNREACHABLE, 1)
-    assert "gave no answer within 0.2 s" in told.stderr and f"sterna show {ID}" in told.stderr
+    result = CliRunner().invoke(app, ["migrate", "web1", "--id", ID, "--api", silent.url])
+    assert (result.exit_code, silent.asked) == (Exit.UNREACHABLE, 1)
+    assert "gave no answer within 0.2 s" in result.stderr and f"sterna show {ID}" in result.stderr
 
 
 def test_whoever_interrupts_the_second_try_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,9 +188,9 @@ def test_whoever_interrupts_the_second_try_is_told_as_well(monkeypatch: pytest.M
 
     http = httpx2.Client(base_url="http://sterna", transport=httpx2.MockTransport(lost))
     monkeypatch.setattr("sterna.cli.main.client_of", lambda api: Client("http://sterna", http))
-    told = CliRunner().invoke(app, ["migrate", "web1", "--id", ID])
-    assert (told.exit_code, len(tries)) == (130, 2)
-    assert f"sterna show {ID}" in told.stderr
+    result = CliRunner().invoke(app, ["migrate", "web1", "--id", ID])
+    assert (result.exit_code, len(tries)) == (130, 2)
+    assert f"sterna show {ID}" in result.stderr
 
 
 @pytest.mark.parametrize(

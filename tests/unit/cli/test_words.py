@@ -11,14 +11,14 @@ from sterna.domain.objective import CopyParameters, Solution
 
 
 def test_a_rehearsal_says_what_failed_and_what_was_tried() -> None:
-    told = {
+    rehearsal = {
         "passed": False,
         "why": "TLS fails",
         "migration_id": "abc",
         "refusals": [{"code": "tls-handshake", "message": "TLS [x] fails", "fix": "mend it"}],
         "tried": ["volumes"],
     }
-    lines = "\n".join(_rehearsal(told))
+    lines = "\n".join(_rehearsal(rehearsal))
     assert all(
         word in lines
         for word in ("[red]", "TLS \\[x] fails \\[tls-handshake]", "mend it", "volumes", "sterna show abc")
@@ -34,8 +34,8 @@ def test_a_stream_says_what_it_is_made_of_and_what_was_left_out() -> None:
         first_downtime_ms=1,
         max_downtime_ms=2,
     )
-    told = Solution(parameters=parameters, reasons=("tls: asked",), warnings=("postcopy is left out",))
-    rows = _stream(told.model_dump(mode="json"))
+    solution = Solution(parameters=parameters, reasons=("tls: asked",), warnings=("postcopy is left out",))
+    rows = _stream(solution.model_dump(mode="json"))
     assert rows[0] == ("the stream", "tls, parallel; parallel.connections 3")
     assert [value for _, value in rows[1:]] == ["tls: asked", "postcopy is left out"]
     assert _stream(None) == []

@@ -67,19 +67,19 @@ async def test_a_source_that_is_away_cannot_be_told(world: World) -> None:
         await world.controller.abort("m1")
 
 
-DEEDS: dict[str, Callable[[Controller], Awaitable[object]]] = {
+ACTIONS: dict[str, Callable[[Controller], Awaitable[object]]] = {
     "abort": lambda controller: controller.abort("m1"),
     "tune": lambda controller: controller.tune("m1", 2**20),
     "switch to post-copy": lambda controller: controller.switch_to_postcopy("m1"),
 }
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-async def test_a_request_not_accepted_yet(world: World, deed: str) -> None:
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_a_request_not_accepted_yet(world: World, action: str) -> None:
     world.bus._start_migration = lambda agent, params: {"migration": MOVE.model_dump()}  # type: ignore[method-assign]
     await world.controller.migrate(MigrateRequest(id="m1", vm="web1", destination="b"))
     with pytest.raises(Conflict, match="has not accepted migration m1 yet"):
-        await DEEDS[deed](world.controller)
+        await ACTIONS[action](world.controller)
 
 
 # ------------------------------------------------------------ events

@@ -64,23 +64,23 @@ async def test_an_old_migration_that_is_read_again_moves_no_vm(world: World) -> 
 
 
 async def test_the_reason_says_what_is_tried_again_or_waited_for_while_it_is(world: World) -> None:
-    def told() -> Book:
+    def book() -> Book:
         return Book(Role.SOURCE, migration=MOVE)
 
     async def reason() -> str:
         await world.pull()
         return (await world.fleet.migration("m1")).reason
 
-    world.a.write(told().accepted().status("preparing", "preparing b").intent("P3"))
+    world.a.write(book().accepted().status("preparing", "preparing b").intent("P3"))
     assert await reason() == "preparing b"
-    world.a.write(told().failed("P3", Unknown("b: nothing received for 5 s, it hangs or is cut off"), final=False))
+    world.a.write(book().failed("P3", Unknown("b: nothing received for 5 s, it hangs or is cut off"), final=False))
     assert await reason() == "P3 is tried again: b: nothing received for 5 s, it hangs or is cut off"
-    world.a.write(told().done("P3"))
+    world.a.write(book().done("P3"))
     assert await reason() == "preparing b"
     waiting = {"why": "waiting for b to report F9"}
-    world.a.write(told().status("post-migrating", "on b").write(Kind.NOTE, "", "waiting-dhost-reports-F9", waiting))
+    world.a.write(book().status("post-migrating", "on b").write(Kind.NOTE, "", "waiting-dhost-reports-F9", waiting))
     assert await reason() == "waiting for b to report F9"
-    world.a.write(told().status("completed", "complete").write(Kind.NOTE, "", "waiting", {"why": "late"}))
+    world.a.write(book().status("completed", "complete").write(Kind.NOTE, "", "waiting", {"why": "late"}))
     assert await reason() == "complete"
 
 
@@ -88,40 +88,40 @@ async def test_the_reason_says_what_is_tried_again_or_waited_for_while_it_is(wor
 async def test_so_does_it_say_what_the_destination_tries_again(world: World, status: str, row: str) -> None:
     """In a rollback and behind the pivot, where the source waits for it for as long as it takes."""
 
-    def told(role: Role) -> Book:
+    def book(role: Role) -> Book:
         return Book(role, migration=MOVE)
 
     async def reason() -> str:
         await world.pull()
         return (await world.fleet.migration("m1")).reason
 
-    world.a.write(told(Role.SOURCE).accepted().status(status, "as told"))
+    world.a.write(book(Role.SOURCE).accepted().status(status, "as told"))
     silent = Unreachable("libvirtd does not answer")
-    world.b.write(told(Role.DESTINATION).failed("P8", silent, final=False))  # the source says that itself
+    world.b.write(book(Role.DESTINATION).failed("P8", silent, final=False))  # the source says that itself
     assert await reason() == "as told"
-    world.b.write(told(Role.DESTINATION).failed(row, silent, final=False))
+    world.b.write(book(Role.DESTINATION).failed(row, silent, final=False))
     tried = f"on b, {row} is tried again: libvirtd does not answer"
     assert await reason() == tried
     report = {"why": "waiting for b to report"}  # says less
-    world.a.write(told(Role.SOURCE).done("R6").write(Kind.NOTE, "", "waiting-dhost-reports-R7", report))
+    world.a.write(book(Role.SOURCE).done("R6").write(Kind.NOTE, "", "waiting-dhost-reports-R7", report))
     assert await reason() == tried
-    world.b.write(told(Role.DESTINATION).done(row))
+    world.b.write(book(Role.DESTINATION).done(row))
     assert await reason() == "as told"
     again = {"why": "the word of a is handled again: a does not answer"}
-    world.b.write(told(Role.DESTINATION).write(Kind.NOTE, "P8", "waiting", again))
+    world.b.write(book(Role.DESTINATION).write(Kind.NOTE, "P8", "waiting", again))
     assert await reason() == "as told"
-    world.b.write(told(Role.DESTINATION).write(Kind.NOTE, row, "waiting", again))
+    world.b.write(book(Role.DESTINATION).write(Kind.NOTE, row, "waiting", again))
     assert await reason() == f"on b, {again['why']}"
-    world.b.write(told(Role.DESTINATION).done(row))
+    world.b.write(book(Role.DESTINATION).done(row))
     assert await reason() == "as told"
     waiting = {"why": "waiting for b"}
-    world.a.write(told(Role.SOURCE).write(Kind.NOTE, "", "waiting", waiting))
+    world.a.write(book(Role.SOURCE).write(Kind.NOTE, "", "waiting", waiting))
     assert await reason() == "waiting for b"
-    world.b.write(told(Role.DESTINATION).done(row))
+    world.b.write(book(Role.DESTINATION).done(row))
     assert await reason() == "waiting for b"
-    world.a.write(told(Role.SOURCE).status("completed", "complete"))
+    world.a.write(book(Role.SOURCE).status("completed", "complete"))
     assert await reason() == "complete"
-    world.b.write(told(Role.DESTINATION).failed(row, silent, final=False))
+    world.b.write(book(Role.DESTINATION).failed(row, silent, final=False))
     assert await reason() == "complete"
 
 

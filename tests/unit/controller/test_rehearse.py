@@ -43,17 +43,22 @@ async def rehearse(world: World, *, with_copy: bool = False) -> Any:
 async def test_it_passes_where_all_was_tried_and_undone(world: World, with_copy: bool) -> None:
     tried = ("rehearsed", {"tried": ["volumes"], "refusals": []})
     plays(world, tried, *([("rehearsed-copy", SAMPLE)] if with_copy else []))
-    told = await rehearse(world, with_copy=with_copy)
-    assert (told.passed, told.copied, told.tried, told.refusals) == (True, with_copy, ("volumes",), ())
-    assert (told.sample is not None) is with_copy
+    rehearsal = await rehearse(world, with_copy=with_copy)
+    assert (rehearsal.passed, rehearsal.copied, rehearsal.tried, rehearsal.refusals) == (
+        True,
+        with_copy,
+        ("volumes",),
+        (),
+    )
+    assert (rehearsal.sample is not None) is with_copy
     (options,) = [p["options"] for _, m, p in world.bus.calls if m == "start_migration"]
     assert options["rehearse"] == ("copy" if with_copy else "prepare")
 
 
 async def test_it_fails_with_what_was_found(world: World) -> None:
     plays(world, ("rehearsed", {"tried": [], "refusals": [DISTRUST.model_dump()]}), ends="failed")
-    told = await rehearse(world)
-    assert (told.passed, told.refusals) == (False, (DISTRUST,))
+    rehearsal = await rehearse(world)
+    assert (rehearsal.passed, rehearsal.refusals) == (False, (DISTRUST,))
 
 
 @pytest.mark.parametrize("with_copy", [False, True])
@@ -65,9 +70,9 @@ async def test_one_that_was_aborted_or_never_copied_has_not_passed(world: World,
 async def test_one_that_takes_too_long_says_so(world: World) -> None:
     world.bus.on_accept = lambda migration: None
     began_ms = world.clock.monotonic_ms()
-    told = await rehearse(world)
-    assert not told.passed
-    assert told.why.startswith("still ")
+    rehearsal = await rehearse(world)
+    assert not rehearsal.passed
+    assert rehearsal.why.startswith("still ")
     assert 40_000 <= world.clock.monotonic_ms() - began_ms <= 42_000
 
 
@@ -81,6 +86,6 @@ async def test_nothing_begins_where_something_is_in_the_way(world: World) -> Non
 async def test_what_comes_in_between_is_the_answer(world: World) -> None:
     plan = await world.controller.plan("web1", "b", Asked())
     world.b.against = [Refusal(code="memory-short", message="b is full", fix="move one")]
-    told = (await world.controller.rehearse(plan, Asked(), with_copy=False)).rehearsal
-    assert told is not None and not told.passed
-    assert [r.code for r in told.refusals] == ["memory-short"]
+    rehearsal = (await world.controller.rehearse(plan, Asked(), with_copy=False)).rehearsal
+    assert rehearsal is not None and not rehearsal.passed
+    assert [r.code for r in rehearsal.refusals] == ["memory-short"]

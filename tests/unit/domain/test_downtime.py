@@ -33,9 +33,9 @@ SOURCE = [
 
 def test_the_source_tells_stop_and_device_state_once_all_is_sent() -> None:
     times = SourceTimes()
-    told = [times.take(kind, at) for kind, at in SOURCE]
-    assert told[:-1] == [None] * 5
-    assert told[-1] == SwitchOver(last_pass_ms=100.0, stop_ms=4.0, device_state_ms=25.5)
+    taken = [times.take(kind, at) for kind, at in SOURCE]
+    assert taken[:-1] == [None] * 5
+    assert taken[-1] == SwitchOver(last_pass_ms=100.0, stop_ms=4.0, device_state_ms=25.5)
 
 
 def test_the_destination_tells_resume_and_network() -> None:
@@ -68,8 +68,8 @@ def test_the_report_puts_both_hosts_together() -> None:
     source, destination = good_source(), good_destination()
     source.write(Kind.NOTE, "M4", SwitchOver.entry, {"last_pass_ms": 90.0, "stop_ms": 4.0, "device_state_ms": 25.5})
     destination.write(Kind.NOTE, "M4", Arrival.entry, {"resume_ms": 12.0, "network_ms": 3.0})
-    told = build_report(MIGRATION, [*source.entries, *destination.entries]).downtime
-    assert told == Downtime(last_pass_ms=90, stop_ms=4, device_state_ms=25.5, resume_ms=12, network_ms=3)
+    downtime = build_report(MIGRATION, [*source.entries, *destination.entries]).downtime
+    assert downtime == Downtime(last_pass_ms=90, stop_ms=4, device_state_ms=25.5, resume_ms=12, network_ms=3)
     half = build_report(MIGRATION, source.entries).downtime
     assert (half.stop_ms, half.resume_ms, half.reason) == (4, None, "")
     assert build_report(MIGRATION, Book(Role.SOURCE).accepted().entries).downtime.reason

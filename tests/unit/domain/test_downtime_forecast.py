@@ -32,23 +32,23 @@ def replayed(run: str) -> list[tuple[dict[str, Any], Forecast]]:
     known = Experience()
     for source, destination in ("ab", "ba"):  # another guest had been there and back
         copy = Actual(total_ms=3000, copy_ms=2300, bytes_sent=2 * filled)
-        told = Forecast(mode=Mode.PRECOPY, ends=True, odds=1)
+        predicted = Forecast(mode=Mode.PRECOPY, ends=True, odds=1)
         known = known.learn(
-            Outcome(vm="teacher", source=source, destination=destination, forecast=told, actual=copy)
+            Outcome(vm="teacher", source=source, destination=destination, forecast=predicted, actual=copy)
         )
     pairs = []
     for row in rows:
         source, destination = "ba" if row["after"] else "ab"
         limit = row["limit_mib_s"] and row["limit_mib_s"] * MIB
         link = not_none(known.link(row["guest"], source, destination, bandwidth_bytes_s=limit))
-        told = said(Load(**row["load"]), link)
-        pairs.append((row, told))
+        predicted = said(Load(**row["load"]), link)
+        pairs.append((row, predicted))
         known = known.learn(
             Outcome(
                 vm=row["guest"],
                 source=source,
                 destination=destination,
-                forecast=told,
+                forecast=predicted,
                 load=Load(**row["load"]),
                 bandwidth_bytes_s=link.bandwidth_bytes_s,
                 link_bytes_s=link.link_bytes_s,
@@ -61,7 +61,7 @@ def replayed(run: str) -> list[tuple[dict[str, Any], Forecast]]:
 
 
 def within_a_quarter(pairs: list[tuple[dict[str, Any], Forecast]]) -> int:
-    return sum(abs(row["downtime_ms"] / told.downtime_ms - 1) <= 0.25 for row, told in pairs)
+    return sum(abs(row["downtime_ms"] / predicted.downtime_ms - 1) <= 0.25 for row, predicted in pairs)
 
 
 def test_the_recorded_downtimes_are_forecast() -> None:
@@ -77,9 +77,9 @@ def test_the_recorded_downtimes_are_forecast() -> None:
 def test_the_range_is_what_it_says() -> None:
     pairs = [pair for run in RUNS for pair in replayed(run)]
     inside = sum(
-        told.downtime_least_ms <= row["downtime_ms"] <= told.downtime_most_ms
-        for row, told in pairs
-        if told.downtime_least_ms and told.downtime_most_ms
+        predicted.downtime_least_ms <= row["downtime_ms"] <= predicted.downtime_most_ms
+        for row, predicted in pairs
+        if predicted.downtime_least_ms and predicted.downtime_most_ms
     )
     assert 0.7 <= inside / len(pairs) <= 0.9  # eight of ten
 
@@ -87,9 +87,9 @@ def test_the_range_is_what_it_says() -> None:
 def test_another_runs_downtimes_are_forecast_with_nothing_learnt() -> None:
     """`one` of docs/benchmarks: 512 MiB, 20 MiB/s dirtied, link of 100 MiB/s; the least and most of 20 moves."""
     load = Load(memory_bytes=512 * MIB, allocated_bytes=220 * MIB, dirty_bytes=20 * MIB)
-    told = forecast(load, Link(bandwidth_bytes_s=100 * MIB), Mode.PRECOPY, max_downtime_ms=100)
-    assert told.downtime_ms is not None
-    assert all(abs(met_ms / told.downtime_ms - 1) <= 0.25 for met_ms in (98, 139))
+    predicted = forecast(load, Link(bandwidth_bytes_s=100 * MIB), Mode.PRECOPY, max_downtime_ms=100)
+    assert predicted.downtime_ms is not None
+    assert all(abs(met_ms / predicted.downtime_ms - 1) <= 0.25 for met_ms in (98, 139))
 
 
 # ------------------------------------------------------------ before anything is learnt
@@ -223,12 +223,12 @@ def test_how_far_downtimes_go_apart_is_learnt() -> None:
 )
 def test_only_copies_that_ended_by_themselves_teach_a_downtime(name: str, note: Data, teaches: bool) -> None:
     link = Link(bandwidth_bytes_s=250 * MIB, link_bytes_s=1000 * MIB, limited=True)
-    told = {
+    predicted = {
         "assumed": IDLE.model_dump(),
         "link": link.model_dump(exclude={"seen"}),
         "forecast": said(IDLE, link).model_dump(),
     }
-    source = good_source().write(Kind.NOTE, "M3", "load", told).write(Kind.NOTE, "M3", name, note)
+    source = good_source().write(Kind.NOTE, "M3", "load", predicted).write(Kind.NOTE, "M3", name, note)
     seen = outcome_of(MIGRATION, [*source.entries, *good_destination().entries])
     assert seen is not None
     assert (seen.link_bytes_s, seen.limited) == (1000 * MIB, True)

@@ -28,14 +28,14 @@ HALVES = ((Role.SOURCE, (flow.SOURCE,)), (Role.DESTINATION, (flow.DESTINATION, f
 
 
 def entries_of(story: dict[str, Any], role: Role | None = None) -> list[Entry]:
-    entries = [Entry.model_validate(told) for told in story["entries"]]
+    entries = [Entry.model_validate(entry) for entry in story["entries"]]
     return [entry for entry in entries if role in (None, entry.role)]
 
 
 @pytest.fixture(params=STORIES, ids=lambda path: path.stem)
 def story(request: pytest.FixtureRequest) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(request.param.read_text(encoding="utf-8"))
-    return told
+    story: dict[str, Any] = json.loads(request.param.read_text(encoding="utf-8"))
+    return story
 
 
 def named(name: str) -> list[Entry]:
@@ -86,6 +86,6 @@ def test_the_report_and_what_is_learnt_are_the_same(story: dict[str, Any]) -> No
     report = build_report(migration, entries).model_dump(mode="json")
     assert {key: report[key] for key in story["report"]} == story["report"]
     outcome = outcome_of(migration, entries)
-    told = outcome.model_dump(mode="json") if outcome else None
-    assert (told is None) == (story["outcome"] is None)
-    assert told is None or {key: told[key] for key in story["outcome"]} == story["outcome"]
+    learnt = outcome.model_dump(mode="json") if outcome else None
+    assert (learnt is None) == (story["outcome"] is None)
+    assert learnt is None or {key: learnt[key] for key in story["outcome"]} == story["outcome"]

@@ -210,12 +210,12 @@ def test_one_unfinished_says_nothing_at_all() -> None:
     assert outcome_of(MIGRATION, good_source().entries) is None
 
 
-@pytest.mark.parametrize(("dirty_mib", "told"), [(1, True), (24, None), (200, False)])
-def test_a_copy_is_trusted_to_end_by_itself_only_where_that_is_sure(dirty_mib: int, told: bool | None) -> None:
+@pytest.mark.parametrize(("dirty_mib", "expected"), [(1, True), (24, None), (200, False)])
+def test_a_copy_is_trusted_to_end_by_itself_only_where_that_is_sure(dirty_mib: int, expected: bool | None) -> None:
     load, link = Load(memory_bytes=1024 * MIB, dirty_bytes=dirty_mib * MIB), Link(bandwidth_bytes_s=30 * MIB)
     seen = forecast(load, link, Mode.PRECOPY, max_downtime_ms=LIMIT_MS)
-    assert (converges(seen), converges(None)) == (told, None)
-    assert (seen.ends, seen.odds >= SURE) == (told is not False, told is True)
+    assert (converges(seen), converges(None)) == (expected, None)
+    assert (seen.ends, seen.odds >= SURE) == (expected is not False, expected is True)
 
 
 def test_accuracy_counts_what_can_be_compared() -> None:

@@ -23,23 +23,23 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def settings(tmp_path: Path, listen: str = "", **access: object) -> ControllerSettings:
-    told = {"ca_folder": str(tmp_path / "ca")} | access
+    access_section = {"ca_folder": str(tmp_path / "ca")} | access
     lines = [f'listen = "{listen}"', "[identity]", 'enrol = "sterna"', f'folder = "{tmp_path / "c1"}"', "[access]"]
     file = tmp_path / "controller.toml"
-    file.write_text("\n".join([*lines, *(f"{key} = {value!r}" for key, value in told.items())]))
+    file.write_text("\n".join([*lines, *(f"{key} = {value!r}" for key, value in access_section.items())]))
     return load(ControllerSettings, file)
 
 
 def test_its_certificate_gets_the_names_that_the_settings_have(authority: Authority, tmp_path: Path) -> None:
     own = controller(authority, tmp_path / "c1", "10.0.0.1")
-    told = settings(tmp_path, "10.0.0.9:8774", names=["api.sterna.example"])
-    assert own.lacks(names_of(told)) == ("10.0.0.9", "api.sterna.example")
-    assert authority_of(told) is not None
+    settings_of_api = settings(tmp_path, "10.0.0.9:8774", names=["api.sterna.example"])
+    assert own.lacks(names_of(settings_of_api)) == ("10.0.0.9", "api.sterna.example")
+    assert authority_of(settings_of_api) is not None
     assert own.lacks(["10.0.0.1", "10.0.0.9", "api.sterna.example"]) == ()
     member = authority.register().find(C1)
     assert member is not None and member.number == 1, "the bus knows it as before"
     before = own.certificate_file.read_bytes()
-    authority_of(told)
+    authority_of(settings_of_api)
     assert own.certificate_file.read_bytes() == before
 
 

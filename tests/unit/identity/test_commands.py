@@ -30,9 +30,9 @@ def test_a_host_joins_by_files(ca: Run, tmp_path: Path) -> None:
 
 
 def test_a_token_alone_is_on_standard_output(ca: Run) -> None:
-    told = ca("host", "add", "host1")
-    assert told.stdout.strip().startswith("sterna1.host1.")
-    assert len(told.stdout.split()) == 1
+    result = ca("host", "add", "host1")
+    assert result.stdout.strip().startswith("sterna1.host1.")
+    assert len(result.stdout.split()) == 1
     document = json.loads(ca("host", "add", "host1", "--json").stdout)
     assert document["token"].split(".")[2] == document["fingerprint"]
     assert document["token"].rpartition(".")[2] not in ca("ca", "show", "--json").stdout
@@ -59,9 +59,9 @@ def test_a_removed_host_is_not_in_the_next_configuration(ca: Run, tmp_path: Path
     assert "e1.host1.agents.sterna" in ca("bus", "config", *listen).stdout
     said = ca("host", "remove", "host1").stderr
     assert "sterna bus config" in said and "revoked.crl" in said
-    told = ca("bus", "config", *listen)
-    assert "host1" not in told.stdout
-    assert "e1.c1.controllers.sterna" in told.stdout
+    result = ca("bus", "config", *listen)
+    assert "host1" not in result.stdout
+    assert "e1.c1.controllers.sterna" in result.stdout
     ca("ca", "remove", "controller", "c1")
     ca("bus", "config", *listen, code=2)
 
@@ -153,11 +153,11 @@ def test_the_agent_needs_its_settings(sterna: Run) -> None:
 
 
 def settings(tmp_path: Path, folder: Path, kind: str = "sterna", **files: Path) -> Path:
-    told = [f'enrol = "{kind}"', *(f'{name} = "{path}"' for name, path in files.items())]
-    told += [f'folder = "{folder}"'] if kind == "sterna" else []
+    section = [f'enrol = "{kind}"', *(f'{name} = "{path}"' for name, path in files.items())]
+    section += [f'folder = "{folder}"'] if kind == "sterna" else []
     file = tmp_path / "agent.toml"
     lines = ['host = "host1"', f'state_dir = "{tmp_path / "state"}"', "[migration]", 'address = "10.0.0.1"']
-    file.write_text("\n".join([*lines, "[identity]", *told, ""]))
+    file.write_text("\n".join([*lines, "[identity]", *section, ""]))
     return file
 
 

@@ -77,7 +77,7 @@ class DeclareDead:
         host = await self._registry.host(name)
         death, answers = await self._ask(name)
         found = [] if fenced else [_unconfirmed(name)]
-        if host.up or answers or await self._lives(name):
+        if host.up or answers or await self._answers(name):
             found.append(_answers(name))
         if found:
             raise Refused(found)
@@ -91,8 +91,8 @@ class DeclareDead:
         await self._registry.host(name)
         host = await self._registry.set_dead(name, "")
         up = [other.name for other in await self._others(name) if other.up]
-        heard = await all_of(self._call(other, "declare_alive", {"host": name}, _as_it_is) for other in up)
-        for other, answer in zip(up, heard, strict=True):
+        received = await all_of(self._call(other, "declare_alive", {"host": name}, _as_it_is) for other in up)
+        for other, answer in zip(up, received, strict=True):
             if answer is None:
                 log.warning("an agent could not be notified that a host is alive", host=other, alive=name)
         return host
@@ -120,11 +120,11 @@ class DeclareDead:
         others = await self._others(name)
         asked = [h.name for h in others if h.up]
         answers = await all_of(self._planned(h, name) for h in asked)
-        heard = {h: a for h, a in zip(asked, answers, strict=True) if a is not None}
-        planned = [one for found, _ in heard.values() for one in found]
-        silent = tuple(h.name for h in others if h.name not in heard)
+        received = {h: a for h, a in zip(asked, answers, strict=True) if a is not None}
+        planned = [one for found, _ in received.values() for one in found]
+        silent = tuple(h.name for h in others if h.name not in received)
         death = Death(host=name, migrations=tuple(planned), silent=silent)
-        return death, any(lives for _, lives in heard.values())
+        return death, any(host_answers for _, host_answers in received.values())
 
     async def _planned(self, host: str, dead: str) -> tuple[list[Planned], bool] | None:
         """What this host's agent would do, and whether the other one answers it."""
@@ -172,7 +172,7 @@ class DeclareDead:
             log.warning("an agent did not answer about a dead host", host=host, method=method, error=error.message)
             return None
 
-    async def _lives(self, name: str) -> bool:
+    async def _answers(self, name: str) -> bool:
         try:
             await self._calls.call(name, "ping", {}, silence_s=SIGN_OF_LIFE_S, total_s=ASK_S)
         except (Undelivered, Unknown):

@@ -208,9 +208,9 @@ class MigrateVm:
         if accepting and not found and vm.state is not GuestState.UNKNOWN and request.copies_disks:
             return vm, request.destination
         # where the destination cannot be asked, the source's reasons are still reported
-        heard = await self._check(vm, request.destination if usable else vm.host, request)
+        refusals = await self._check(vm, request.destination if usable else vm.host, request)
         covered = {reasons.SAME_HOST, reasons.DESTINATION_DOWN} if not usable else set()
-        reasons.refuse(reasons.unique([*found, *(r for r in heard if r.code not in covered)]))
+        reasons.refuse(reasons.unique([*found, *(r for r in refusals if r.code not in covered)]))
         return vm, request.destination
 
     async def _against_source(self, vm: VmRecord) -> list[Refusal]:
@@ -267,8 +267,8 @@ class MigrateVm:
         where it refuses, the next two, then four. Raises with each one's reasons, and those against any move."""
         others = [h for h in await self._registry.hosts() if h.name != vm.host]
         if not others:
-            heard = await self._check(vm, vm.host, request)
-            against = [r for r in heard if r.code != reasons.SAME_HOST]
+            refusals = await self._check(vm, vm.host, request)
+            against = [r for r in refusals if r.code != reasons.SAME_HOST]
             reasons.refuse([*against_vm, reasons.no_destination(vm.name), *against])
         others.sort(key=lambda h: h.facts.memory_free_bytes, reverse=True)
         verdicts: list[list[Refusal]] = []

@@ -318,8 +318,8 @@ class ProveSource(Step[Context, NoPlan, SourceProven]):
             return [UNDEFINED] if before.persistent else []
         ended = now.state is GuestState.SHUTOFF  # R0 has proven that it ran nowhere else: it ended here, by itself
         by_a_copy = now.reason in MIGRATION_PAUSES and ctx.history.has(CopyStarted)
-        paused_by_somebody = now.state is GuestState.PAUSED and not by_a_copy
-        if not ended and now.state is not before.state and not paused_by_somebody:
+        paused_by_others = now.state is GuestState.PAUSED and not by_a_copy
+        if not ended and now.state is not before.state and not paused_by_others:
             raise Temporary(f"the guest is {now.state} on the source, it was {before.state}")
         changed = [
             f"disk {disk.target} is not what it was before" for disk in before.disks if not _as_was(disk, now)

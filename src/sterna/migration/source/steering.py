@@ -99,7 +99,7 @@ class RestoreDowntime(Step[Context, NoPlan, DowntimeRestored]):
             if pause_s:
                 await ctx.clock.sleep(pause_s)
             try:
-                if job := await _job_of_somebody(ctx):  # libvirt would let this wait for half a minute, and refuse
+                if job := await _other_job(ctx):  # libvirt would let this wait for half a minute, and refuse
                     return DowntimeRestored(kept=job)
                 await ctx.host.hypervisor.set_max_downtime(ctx.vm_uuid, USUAL_DOWNTIME_MS)
             except NotFound:
@@ -111,7 +111,7 @@ class RestoreDowntime(Step[Context, NoPlan, DowntimeRestored]):
         return DowntimeRestored(kept=refused)
 
 
-async def _job_of_somebody(ctx: Context) -> str:
+async def _other_job(ctx: Context) -> str:
     """The guest's job that is not this migration's, in words; '' for none."""
     against = await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid)
     return next((r.message for r in against if r.code == VM_JOB), "")

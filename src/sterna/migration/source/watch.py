@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sterna.domain.copying import JobSample
-from sterna.domain.downtime import TOLD_BY_QEMU, SourceTimes
+from sterna.domain.downtime import REPORTED_BY_QEMU, SourceTimes
 from sterna.domain.entries.notes import (
     AbortAsked,
     AbortDelivered,
@@ -86,7 +86,7 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
             ctx.note(record, lazily=True)
         if event.kind == "iteration":
             ctx.note(Iteration(iteration=event.iteration))
-        elif event.kind not in TOLD_BY_QEMU:
+        elif event.kind not in REPORTED_BY_QEMU:
             if event.kind in handover.LEAVES:
                 ctx.leaves.set()
                 await handover.announce_early(

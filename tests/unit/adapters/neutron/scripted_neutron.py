@@ -73,12 +73,12 @@ class ScriptedNeutron:
 
     def _port(self, asked: Asked) -> Answer:
         if asked.method == "PUT":
-            told = asked.body["port"]
-            if "binding:profile" in told:
-                self.active["profile"] = told["binding:profile"]
-            if "binding:host_id" in told:
+            body = asked.body["port"]
+            if "binding:profile" in body:
+                self.active["profile"] = body["binding:profile"]
+            if "binding:host_id" in body:
                 del self.bindings[self.active["host"]]
-                host = told["binding:host_id"]
+                host = body["binding:host_id"]
                 self.bindings[host] = _binding(host, "ACTIVE")
                 if host in self.dead_hosts:
                     self.bindings[host]["vif_type"] = "binding_failed"
@@ -122,14 +122,14 @@ class ScriptedNeutron:
         mine["status"] = "ACTIVE"
         return Answer(200, mine)  # not wrapped in `binding`
 
-    def _create(self, told: dict[str, Any]) -> Answer:
-        host = told["host"]
+    def _create(self, body: dict[str, Any]) -> Answer:
+        host = body["host"]
         if host in self.bindings:
             twice = f"Binding for port {PORT} on host {host} already exists."
             return Answer(409, error("PortBindingAlreadyExists", twice))
         if host in self.dead_hosts:
             return _cannot(host)
-        self.bindings[host] = _binding(host, "INACTIVE") | {"profile": told.get("profile", {})}
+        self.bindings[host] = _binding(host, "INACTIVE") | {"profile": body.get("profile", {})}
         return Answer(201, {"binding": self.bindings[host]})
 
 

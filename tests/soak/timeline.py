@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Diary:
+class Timeline:
     """Written by all threads of a run. `violations`: what was seen and must not be."""
 
     def __init__(self, path: Path) -> None:

@@ -36,17 +36,17 @@ Report = Callable[[Outcome], None]
 
 def play_all(cases: Sequence[Case], jobs: int, report: Report, work: Work | None = None) -> list[Outcome]:
     """The outcome of every case, in the order of `cases`; `report` is called with each as it comes."""
-    crew = _Crew(list(cases), work or labour)
+    workers = _Workers(list(cases), work or work_off)
     outcomes: dict[str, Outcome] = {}
     try:
         for _ in range(min(jobs, len(cases))):
-            crew.hire()
-        while crew.busy:
-            for outcome in crew.outcomes():
+            workers.start_one()
+        while workers.busy:
+            for outcome in workers.outcomes():
                 outcomes[outcome.case] = outcome
                 report(outcome)
     finally:
-        crew.dismiss()
+        workers.stop()
     return [outcomes[case.name] for case in cases]
 
 
@@ -57,7 +57,7 @@ def next_case(waiting: Sequence[Case], mine: tuple[str, ...] | None, others: Seq
     return next(case for case in waiting if case.disks == disks)
 
 
-def labour(cases: Connection, number: int) -> None:
+def work_off(cases: Connection, number: int) -> None:
     """Plays cases on a lab of its own."""
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     stage = Stage(Path(f"{STATE}-{number}"))
@@ -78,27 +78,27 @@ class _Worker:
     disks: tuple[str, ...] | None = None
 
 
-class _Crew:
+class _Workers:
     """The workers, and the cases that wait for them."""
 
     def __init__(self, waiting: list[Case], work: Work) -> None:
         self._waiting, self._work = waiting, work
         self._workers: dict[Connection, _Worker] = {}
-        self._hired = 0
+        self._started = 0
 
     @property
     def busy(self) -> bool:
         return any(worker.case for worker in self._workers.values())
 
-    def hire(self) -> None:
+    def start_one(self) -> None:
         """One more worker, with a lab of its own, and its first case."""
-        self._hired += 1
+        self._started += 1
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")  # nothing of this process: no pipe of another worker
-        process = context.Process(target=self._work, args=(theirs, self._hired), name=f"chaos {self._hired}")
+        process = context.Process(target=self._work, args=(theirs, self._started), name=f"chaos {self._started}")
         process.start()
         theirs.close()  # so that the end of the worker is the end of the channel
-        worker = self._workers[ours] = _Worker(self._hired, process, ours)
+        worker = self._workers[ours] = _Worker(self._started, process, ours)
         self._give(worker)
 
     def outcomes(self) -> list[Outcome]:
@@ -116,7 +116,7 @@ class _Crew:
                 self._give(worker)
         return came
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """No more cases: the labs are taken down."""
         for worker in self._workers.values():
             worker.channel.close()
@@ -142,7 +142,7 @@ class _Crew:
         del self._workers[worker.channel]
         worker.process.join()
         if self._waiting:
-            self.hire()
+            self.start_one()
         return Outcome(
             case.name, why=[f"its worker ended in the middle of it, exit code {worker.process.exitcode}"]
         )

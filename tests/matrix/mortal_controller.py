@@ -1,4 +1,4 @@
-"""The controller on the stage: the real one, in mortal lives, on a real database that outlives them.
+"""The controller of a case: the real one, which may die and is started again, on a real database.
 
 It may die, hang, or lose its database at any moment. The agents must not notice, and its records must be right
 again once it is back: `wrong` compares them with the world and with the journals' stored lines.
@@ -34,7 +34,7 @@ NAME = "controller"
 FINAL = ("completed", "failed", "cancelled")
 
 
-class Office:
+class MortalController:
     """One controller at a time."""
 
     def __init__(self, stage: Stage) -> None:
@@ -138,7 +138,7 @@ class Office:
 
     # ------------------------------------------------------------ the audit
 
-    def told(self, migration: str) -> str:
+    def status(self, migration: str) -> str:
         """What its record says, of one that no agent may ever have heard of."""
         with self._engine.begin() as c:
             found = c.execute(text("select status from migrations where id = :id"), {"id": migration}).first()
@@ -153,15 +153,15 @@ class Office:
             migrations = c.execute(text("select id, status, document from migrations")).all()
             vms = c.execute(text("select uuid, host, migration_id, document from vms")).all()
         for key, status, document in migrations:
-            told = json.loads(document)
-            source, to = told["migration"]["source"], told["migration"]["destination"]
+            record = json.loads(document)
+            source, to = record["migration"]["source"], record["migration"]["destination"]
             said = self.stage.status(source, key)
             if (said or status) != status or status not in FINAL:
                 found.append(f"the record of {key[-2:]} says {status}, the journal {said or 'nothing'}")
             for side, host in (("source_closed", source), ("destination_closed", to)):
                 page = self.stage.journals[host].pages.get(key)
-                if page is not None and page.closed is not told[side]:
-                    found.append(f"the record of {key[-2:]} says {side} {told[side]}")
+                if page is not None and page.closed is not record[side]:
+                    found.append(f"the record of {key[-2:]} says {side} {record[side]}")
         for uuid, host, holder, _ in vms:
             running = self.stage.auditor.running(uuid)
             if holder is not None or (running and running != [host]):
@@ -172,13 +172,13 @@ class Office:
 class GuardedFleet:
     """The records as one life of the controller sees them."""
 
-    def __init__(self, office: Office, life: Life) -> None:
-        self._office, self._life = office, life
-        self._fleet = SqlFleet(office._engine, virtual.AtOnce)
+    def __init__(self, controller: MortalController, life: Life) -> None:
+        self._controller, self._life = controller, life
+        self._fleet = SqlFleet(controller._engine, virtual.AtOnce)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._fleet, name)
-        life, office = self._life, self._office
+        life, controller = self._life, self._controller
         if not inspect.iscoroutinefunction(found):
             return found
 
@@ -186,10 +186,10 @@ class GuardedFleet:
             await life.gate()
             life.moment(f"database/{name} before")
             await life.gate()
-            if not office.database_up:
+            if not controller.database_up:
                 raise Unreachable("the controller's database does not answer", fix="see to it")
             result = await found(*args, **named)
-            office.stage.stirred()
+            controller.stage.stirred()
             life.moment(f"database/{name} after")
             await life.gate()
             return result

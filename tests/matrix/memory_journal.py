@@ -1,7 +1,7 @@
 """A journal in plain memory, for speed: what `SqlJournal` promises, on lists of JSON text.
 
 It outlives the agents of a test as a file would: everything goes in and out as text, so no life of an agent
-shares an object with another. `test_notebook.py` runs it beside `SqlJournal`.
+shares an object with another. `test_harness.py` runs it beside `SqlJournal`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Page:
     closed: bool = False
 
 
-class Notebook:
+class MemoryJournal:
     """Implements ports.records.Journal."""
 
     def __init__(self, clock: Clock, boot: str = "boot") -> None:
