@@ -78,7 +78,7 @@ async def test_the_host_is_heard_again_also_where_that_could_not_be_journaled_or
         fleet.world.hosts["host2"].libvirtd_up = False
         await declare(fleet, "host1", "host2")
         await fleet.clock.sleep(3)
-        with raising(Fencing, "_lives", *([] if error is None else [error])) as left:
+        with raising(Fencing, "_answers", *([] if error is None else [error])) as left:
             survivor.disk_full(error is None)
             await source.start()
             await fleet.clock.sleep(10)

@@ -57,7 +57,7 @@ def test_no_host_at_all_is_no_empty_fleet(sterna, fleet: Served) -> None:  # typ
 
 
 async def _forget(fleet: Served) -> None:
-    fleet.controller.registry._beacons.clear()
+    fleet.controller.registry._heard.clear()
     for agent in fleet.agents:
         agent.listening = False
 
