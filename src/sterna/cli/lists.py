@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sterna.cli import words
-from sterna.cli.exits import Exit, err, plain_errors, print_more, print_nobody, print_silent
+from sterna.cli.exits import Exit, err, plain_errors, print_more, print_no_host, print_silent
 from sterna.cli.host import show_hosts
 from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, client_of, print_json
 
@@ -28,7 +28,7 @@ def hosts(
         if insecure := answer.get("insecure"):
             err.print(f"insecure: {insecure}", style="yellow")
         if not answer["hosts"] and not (state or name or cursor):
-            print_nobody(answer["bus"])
+            print_no_host(answer["bus"])
             raise typer.Exit(Exit.UNREACHABLE)
 
 
@@ -54,5 +54,5 @@ def vms(
         print_silent("not heard, VMs as last seen", answer)
         if not answer["complete"]:
             if not answer["silent_hosts"]:
-                print_nobody(client.get("/v1/hosts", limit=1)["bus"])
+                print_no_host(client.get("/v1/hosts", limit=1)["bus"])
             raise typer.Exit(Exit.UNREACHABLE)

@@ -35,7 +35,7 @@ class Listing(Value):
     why: dict[str, str] = {}
     """Of each of these: why it could not be asked."""
     complete: bool = True
-    """At least one host is lists, and all are but those that an operator declared dead."""
+    """At least one host answered, and all did but those that an operator declared dead."""
     next: tuple[str, str] | None = None
     """Where the next page begins, behind this name and UUID; None where there is none."""
 
