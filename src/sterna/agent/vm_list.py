@@ -39,7 +39,7 @@ class Followed(Descriptions, Changes, Protocol):
 
 
 class VmList:
-    """What one host's agent says to controllers about its VMs."""
+    """What controllers receive about one host's VMs."""
 
     def __init__(self, hypervisor: Followed, client: RpcClient, boot: str, clock: Clock) -> None:
         self._hypervisor, self._client, self._boot, self._clock = hypervisor, client, boot, clock

@@ -4,7 +4,7 @@ An entry's id is the event's id, so a reader that was cut off goes on behind the
 id: it is the newest look at something that moves, and is sent again anyway.
 
 New entries are read from the records once for all watchers. What a watcher has not taken yet is bounded: one that
-is too slow is told so, and gets the stored events from the records, at its own pace.
+is too slow is notified, and gets the stored events from the records, at its own pace.
 """
 
 from __future__ import annotations

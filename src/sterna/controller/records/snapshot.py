@@ -135,7 +135,7 @@ class Snapshot:
     # ------------------------------------------------------------ storing
 
     async def run(self) -> None:
-        """Store what hosts say, until cancelled."""
+        """Store what is received, until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
