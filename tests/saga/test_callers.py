@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sterna.domain.errors import BadRequest, Conflict
+from sterna.domain.journal import EPOCH_LEAP
 from sterna.domain.status import Status
 from sterna.domain.trust.callers import CALLERS, Caller
 from sterna.ports.records import Envelope
@@ -163,5 +164,38 @@ def test_a_refused_p3_leaves_nothing_in_memory() -> None:
         assert agent is not None
         assert set(agent._halves._locks) <= {fleet.migration}
         assert [c.migration.id for c in agent._halves.open_contexts] == [fleet.migration]
+
+    run(fleet, scenario)
+
+
+@pytest.mark.parametrize("by", ["pre_live_migration", "rollback_live_migration_at_destination"])
+def test_a_host_that_claims_a_vm_which_runs_elsewhere_locks_it_nowhere(by: str) -> None:
+    """Each claim with a higher epoch: in the end no other host would believe the VM's own."""
+    fleet = SimFleet(THREE)
+
+    async def scenario() -> None:
+        vm = fleet.vm()
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        known = fleet.agents["host2"].journal.get(fleet.migration)
+        third = fleet.agents["host3"]._agent
+        assert known is not None and third is not None
+        told = {"uuid": vm, "name": "tern", "state": "running", "memory_bytes": 1, "vcpus": 1}
+        for n in range(1, 4):
+            epoch = n * EPOCH_LEAP
+            claim = known[0].model_copy(update={"id": f"claim-{n}", "source": "host3", "epoch": epoch})
+            words: dict[str, Any] = {"migration_id": claim.id, "epoch": epoch}
+            params = {"migration": claim.model_dump(mode="json"), "vm": told}
+            if by == "pre_live_migration":
+                with pytest.raises(Conflict, match="runs on host2"):
+                    await speaker(fleet, "host3").call("host2", by, params, **words)
+            else:
+                third._outbox.put(Envelope(id=f"{claim.id}/R4", to="host2", method=by, params=params, **words))
+                await third._outbox.drained("host2")
+        await fleet.clock.sleep(1)
+        assert fleet.agents["host2"].journal.newest_epoch(vm) == known[0].epoch
+        assert fleet.agents["host2"].journal.inbox() == [] and fleet.agents["host2"].journal.open() == []
+        await fleet.start(vm, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
 
     run(fleet, scenario)

@@ -36,7 +36,7 @@ from sterna.domain.entries.destination_notes import (
 from sterna.domain.entries.notes import DestinationReport, WroteOffPeer
 from sterna.domain.entries.source import ConnectionsRemoved
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
-from sterna.domain.journal import Role
+from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Data, GuestState, Observation
 from sterna.domain.secrets import Brought
 from sterna.migration.destination import media, rehearsal, taps, wiring
@@ -91,6 +91,11 @@ class IncomingMigrations:
         asked = untrusted.call(PreLiveMigration, request.params)
         vm = untrusted.vm(asked.vm)
         async with self._halves.lock(migration.id):
+            if await self._is_false_claim(migration):
+                raise Conflict(
+                    f"{migration.vm_name} runs on {self._host.name}: it does not come from {migration.source}",
+                    fix="see which of the two is the VM that was meant: `sterna audit`",
+                )
             ctx = self._halves.context(migration)
             if ctx.history.turned is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
@@ -102,6 +107,12 @@ class IncomingMigrations:
             answer = AnswerGiven(**dict(pre_live_migration_result(ctx, facts)))
             ctx.note_once(answer)
             return answer.to_data()
+
+    async def _is_false_claim(self, migration: Migration) -> bool:
+        """Is this, of which nothing was heard before, about a VM that runs here already? Were it accepted, its
+        source would hold the VM's lock, and could raise its epoch until nobody believed the true one."""
+        known = self._journal.get(migration.id) is not None
+        return not known and (await self._observe(migration.vm_uuid)).state is GuestState.RUNNING
 
     async def wait_vif_plugged(self, request: Request) -> Data:
         """P12: answer when every port made ahead is wired."""
@@ -204,6 +215,9 @@ class IncomingMigrations:
     async def rollback(self, request: Request) -> None:
         """R4 arrived: R5-R7, whatever of them is left, then the report."""
         migration = self._halves.migration(request)
+        if await self._is_false_claim(migration):
+            self._report_forgotten(migration)
+            return
         try:
             # not in the journal: accepted only to be closed, so that a late P3 is refused
             ctx = self._halves.turn(self._halves.context(migration))
@@ -211,8 +225,7 @@ class IncomingMigrations:
             if self._journal.get(migration.id) is not None:
                 raise
             # A newer migration of this VM was accepted here since: this one never was, and never can be.
-            report = DestinationReport(row="R7", forgotten=True)
-            self._halves.peer(migration).cast("destination_report", report.to_data(), key="R7-report")
+            self._report_forgotten(migration)
             return
         async with self._halves.lock(migration.id):
             with journaled(ctx, "R4"):
@@ -220,6 +233,10 @@ class IncomingMigrations:
                     return
             await self._halves.undo(ctx)
             self._halves.finish(ctx, "R7")
+
+    def _report_forgotten(self, migration: Migration) -> None:
+        report = DestinationReport(row="R7", forgotten=True)
+        self._halves.peer(migration).cast("destination_report", report.to_data(), key="R7-report")
 
     async def post_live_migration(self, request: Request) -> None:
         """F5 arrived: F6-F9, then the report."""

@@ -17,6 +17,7 @@ from sterna.domain.journal import Entry, Migration, Role, accepted_migration
 from sterna.domain.model import GuestState
 from sterna.domain.progress import Progress, with_status
 from sterna.domain.status import Status
+from sterna.domain.trust.journals import may_hold, may_move
 from sterna.ports.fleet import (
     Apply,
     Batch,
@@ -305,11 +306,15 @@ def _change_vm(c: Connection, effect: Effect, at: str) -> None:
     old = _vm(c, migration.vm_uuid)
     if change is not None and change.holder and (old is None or old.migration_id != change.holder):
         change = None
-    if change is not None or effect.holds:
+    place, holder = (old.host, old.migration_id) if old else (None, None)
+    holds = bool(effect.holds) and may_hold(migration, place, holder)
+    if not may_move(migration, place, holder, accepted=effect.record.accepted):
+        change = None
+    if change is not None or holds:
         new = old or VmRecord(
             uuid=migration.vm_uuid, name=migration.vm_name, host=migration.source, state=GuestState.UNKNOWN
         )
-        if effect.holds:
+        if holds:
             new = new.model_copy(update={"migration_id": migration.id})
         if change is not None:
             state = new.state if change.state is None else change.state
