@@ -107,10 +107,25 @@ def shapes_of(stage: Stage, methods: list[str]) -> list[Any]:
     requests = [message(m, words, kind) for m in methods for kind in ("call", "cast")]
     hints = [Event(sender=HOST3.name, data=data) for data in ({"last": 1}, {}, {"sample": {"iteration": 1}})]
     replies = [Reply(kind=kind, id="1", data={"boot": "x"}) for kind in ("result", "ack", "heartbeat")]
-    return [json.loads(raw) for raw in (*requests, *map(encode, (*hints, *replies)))]
+    return [json.loads(raw) for raw in (*requests, *map(encode, hints), *map(encode, replies))]
 
 
-WRONG = (None, True, -1, 2**63, 10**400, 1e308, "", "\x00", "\ud800", "x" * 10_000, [], {}, [[]], {"": {}})
+WRONG: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    2**63,
+    10**400,
+    1e308,
+    "",
+    "\x00",
+    "\ud800",
+    "x" * 10_000,
+    [],
+    {},
+    [[]],
+    {"": {}},
+)
 
 
 def _places(shape: Any) -> list[tuple[Any, Any]]:

@@ -222,7 +222,9 @@ async def serve_journal(stage: Stage, entries: list[Entry], migrations: list[Mig
 
 
 async def test_every_entry_about_migrations_of_others(stage: Stage) -> None:
-    before, entries, told = await stage.picture(), [], []
+    before = await stage.picture()
+    entries: list[Entry] = []
+    told: list[Migration] = []
     assert [kind for kind, _ in hostile_page.entries()] == [kind.value for kind in Kind]
     for other in (stage.migration, stage.forged(source="host2", destination="host1")):
         entries += forged_entries(stage, other, len(entries) + 1)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sterna.domain.journal import Kind
 from sterna.domain.trust.bus_rights import EVENT, rights_of_token
 from sterna.domain.trust.callers import CALLERS, Caller
@@ -71,7 +73,7 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += [f"| `{row[0]}` | " + " | ".join(row[1:]) + " |" for row in rows]
     return "\n".join(lines)
