@@ -76,14 +76,37 @@ class _Attempt:
             result.steps += steps
             if not steps:
                 unplaced.append(unit)
-        room = Room(board, arrivals, self.paces, set(self.settled)) if unplaced else None
+        settled = set(self.settled)
+        room = Room(board, arrivals, self.paces, settled) if unplaced else None
         for unit in unplaced:
-            steps = room.make(unit[0]) if room is not None and len(unit) == 1 else place(board, unit, arrivals)
+            steps = self._room_as_before(unit, arrivals, settled) or place(board, unit, arrivals)
+            if not steps and room is not None and len(unit) == 1:
+                steps = room.make(unit[0])
             result.steps += steps
             result.residents.update(v for v, _ in steps if v not in unit)
             if not steps:
                 result.left += [leftover(board, v, fits_nowhere(board, v)) for v in unit]
         return result
+
+    def _room_as_before(self, unit: Unit, arrivals: Arrivals, settled: set[int]) -> list[Step]:
+        """The room that an earlier plan made on the target: its residents go where they were to go."""
+        board, h = self.board, self.kept.get(unit[0])
+        if h is None or len(unit) > 1:
+            return []
+        steps: list[Step] = []
+        for resident, to in sorted(self.kept.items()):
+            if resident not in settled and board.places[resident] == [h] and board.fits(resident, to):
+                put(board, resident, to, arrivals)
+                board.give(resident, h)
+                steps.append((resident, to))
+                if board.fits(unit[0], h):
+                    put(board, unit[0], h, arrivals)
+                    settled.update(resident for resident, _ in steps)
+                    return [*steps, (unit[0], h)]
+        rewind(board, steps)
+        for resident, to in steps:
+            arrivals.add(resident, to, -1)
+        return []
 
 
 def _keep(board: Board, unit: Sequence[int], kept: Mapping[int, int], arrivals: Arrivals) -> list[Step]:

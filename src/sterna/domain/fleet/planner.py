@@ -15,11 +15,7 @@ from sterna.domain.fleet.tables import Tables
 def plan(snapshot: Snapshot, operation: Operation, previous: Plan | None = None) -> Plan:
     """The plan. `previous`: its moves that have not begun keep their targets where these still have room."""
     tables = Tables(snapshot)
-    kept = {
-        tables.vm_at[move.vm]: tables.host_at[move.target]
-        for move in (previous.moves if previous else ())
-        if move.vm in tables.vm_at and move.target in tables.host_at
-    }
+    kept = _kept(tables, previous) if previous else {}
     if isinstance(operation, Drain):
         return plan_drain(tables, operation, kept)
     if isinstance(operation, Rolling):
@@ -30,3 +26,11 @@ def plan(snapshot: Snapshot, operation: Operation, previous: Plan | None = None)
     if isinstance(operation, BringBack):
         return plan_return(tables, operation)
     return plan_balance(tables, operation)
+
+
+def _kept(tables: Tables, previous: Plan) -> dict[int, int]:
+    """VM -> target, of moves from where the VM is."""
+    at = tables.host_at
+    moves = [move for move in previous.moves if move.vm in tables.vm_at and {move.source, move.target} <= at.keys()]
+    homes = {move.vm: tables.home[tables.vm_at[move.vm]] for move in moves}
+    return {tables.vm_at[move.vm]: at[move.target] for move in reversed(moves) if homes[move.vm] == at[move.source]}

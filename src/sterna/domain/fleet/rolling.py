@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sterna.domain.fleet.board import Board
 from sterna.domain.fleet.bounds import bounds
 from sterna.domain.fleet.budgets import Budgets
+from sterna.domain.fleet.draining import on_their_way, planned
 from sterna.domain.fleet.emptying import in_order
 from sterna.domain.fleet.operations import Rolling
 from sterna.domain.fleet.pace import Paces
+from sterna.domain.fleet.placement import Step
 from sterna.domain.fleet.plans import Bounds, Move, Plan, Promise, Purpose, Wave
 from sterna.domain.fleet.promise import promise
-from sterna.domain.fleet.schedule import Planned, as_moves, jobs, queue
+from sterna.domain.fleet.schedule import as_moves, jobs, queue
 from sterna.domain.fleet.tables import Tables
 from sterna.domain.fleet.waves import Chosen, Waves
 
@@ -24,13 +26,13 @@ def plan_rolling(tables: Tables, rolling: Rolling, kept: Mapping[int, int], kept
     board = Board(tables)
     board.keep(tables.snapshot.limits.spare_hosts)
     paces = Paces(tables, rolling.may)
-    moving = {tables.vm_at[one.vm] for one in tables.snapshot.moving if one.vm in tables.vm_at}
-    waves = Waves(board, paces, rolling, kept, kept_wave, moving)
+    begun, _ = on_their_way(board, set())
+    waves = Waves(board, paces, rolling, kept, kept_wave, begun)
     waves.begin()
     story = _Story(board, paces, rolling)
     done: list[int] = []
     while (wave := waves.next()) is not None:
-        story.tell(wave)
+        story.tell(wave, waves.begun)
         waves.end(wave)
         done += wave.hosts
     return Plan(
@@ -64,23 +66,22 @@ class _Story:
         self.expected_s = self.promised_s = 0.0
         self.least = Bounds()
 
-    def tell(self, wave: Chosen) -> None:
-        """Add the wave after those told before."""
+    def tell(self, wave: Chosen, begun: Sequence[Step]) -> None:
+        """Add the wave after those told before. `begun`: moves that run already."""
         tables, number = self.board.tables, len(self.waves)
-        ordered = in_order(self.board, wave.found)
-        planned = queue(
-            [Planned(m, Purpose.ROOM if m.v in wave.found.residents else Purpose.EMPTY) for m in ordered],
-            self.paces,
-        )
-        promised, played = promise(planned, self.paces)
-        self.moves += as_moves(tables, planned, played, first=len(self.moves), wave=number, at_s=self.expected_s)
+        rooms = wave.found.residents
+        ordered = in_order(self.board, wave.found, begun)
+        moves = [planned(tables, one, Purpose.ROOM if one.v in rooms else Purpose.EMPTY) for one in ordered]
+        in_turn = queue(moves, self.paces)
+        promised, played = promise(in_turn, self.paces)
+        self.moves += as_moves(tables, in_turn, played, first=len(self.moves), wave=number, at_s=self.expected_s)
         names = tuple(tables.hosts[h].name for h in sorted(wave.hosts))
         drained = self.expected_s + promised.expected_s
         opened = drained + self.rolling.reboot_s
         self.waves.append(Wave(hosts=names, start_s=self.expected_s, drained_s=drained, open_s=opened))
         self.expected_s = opened
         self.promised_s += promised.promised_s + self.rolling.reboot_s
-        mine = bounds(jobs(planned), Budgets(self.paces), self.paces)
+        mine = bounds(jobs(in_turn), Budgets(self.paces), self.paces)
         self.least = max(self.least, mine, key=lambda one: one.most_s)
 
     def bounds(self, fewest: int) -> Bounds:

@@ -14,6 +14,7 @@ from sterna.domain.fleet.board import USUAL, Board
 from sterna.domain.fleet.emptying import Emptied, empty, leftover, rewind
 from sterna.domain.fleet.operations import Rolling
 from sterna.domain.fleet.pace import Paces
+from sterna.domain.fleet.placement import Step
 from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.fleet.reasons import immovable
 
@@ -39,8 +40,8 @@ class Waves:
     kept: Mapping[int, int]
     kept_wave: Mapping[str, int]
     """Host -> its wave in an earlier plan."""
-    moving: set[int]
-    """VMs of migrations that run: hosts they touch are left for later."""
+    begun: list[Step]
+    """(VM, target) of migrations that run. They end with the first wave, which closes none of their targets."""
     remaining: list[int] = field(default_factory=list)
     left: list[LeftOver] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -78,7 +79,8 @@ class Waves:
         tried: set[int] = set()
         blocked: list[LeftOver] = []
         while len(wave.hosts) < self.rolling.most_closed and len(blocked) < FAILURES:
-            touched = {h for _, h in wave.found.steps} | {self.board.at[v] for v in wave.found.residents}
+            touched = {h for _, h in (*wave.found.steps, *self.begun)}
+            touched |= {self.board.at[v] for v in wave.found.residents}
             candidates = self._candidates(wave.hosts, tried | touched)
             if not candidates:
                 break
@@ -98,18 +100,22 @@ class Waves:
 
         in_domain = Counter(tables.domain_of[h] for h in self.remaining)
 
+        def kept(h: int) -> int:
+            return self.kept_wave.get(tables.hosts[h].name, len(self.kept_wave))
+
         def cost(h: int) -> tuple[int, int, int, int]:
-            kept = self.kept_wave.get(tables.hosts[h].name, len(self.kept_wave))
-            return kept, -in_domain[tables.domain_of[h]], tables.hosts[h].memory_bytes - board.mem[h], h
+            return kept(h), -in_domain[tables.domain_of[h]], tables.hosts[h].memory_bytes - board.mem[h], h
 
         kinds: dict[tuple[str, ...], list[int]] = {}
         for h in sorted(free, key=cost):
             kinds.setdefault(tuple(sorted(tables.hosts[h].cpu)), []).append(h)
         in_turn = sorted(
-            ((place + 0.5) / len(hosts), kind, h) for kind, hosts in kinds.items() for place, h in enumerate(hosts)
+            (kept(h), (place + 0.5) / len(hosts), kind, h)
+            for kind, hosts in kinds.items()
+            for place, h in enumerate(hosts)
         )
         chosen: list[int] = []
-        for _, _, h in in_turn:
+        for *_, h in in_turn:
             if len(closed) + len(chosen) == self.rolling.most_closed:
                 break
             if self._independent(h, [*closed, *chosen]):
@@ -132,11 +138,11 @@ class Waves:
         was_open = {h for h in candidates if board.open[h]}
         for h in candidates:
             board.close(h)
-        vms = [v for h in candidates for v in self.on_host.get(h, ()) if v not in self.moving]
-        fixed = self.moving | {v for v, _ in wave.found.steps}
+        moving = {v for v, _ in self.begun}
+        vms = [v for h in candidates for v in self.on_host.get(h, ()) if v not in moving]
+        fixed = moving | {v for v, _ in wave.found.steps}
         found = empty(board, vms, self.paces, fixed=fixed, kept=self.kept)
-        busy = {h for h in candidates if self.on_host.get(h, set()) & self.moving}
-        failed = busy | {board.tables.host_at[one.host] for one in found.left}
+        failed = {board.tables.host_at[one.host] for one in found.left}
         undone = [(v, h) for v, h in found.steps if board.at[v] in failed]
         rewind(board, undone)
         for h in failed & was_open:
@@ -168,10 +174,11 @@ class Waves:
     def end(self, wave: Chosen) -> None:
         """The wave is over: its VMs are where they were to go, its hosts are done and open."""
         board = self.board
-        for v, h in wave.found.steps:
+        for v, h in (*wave.found.steps, *self.begun):
             self.on_host[board.at[v]].discard(v)
             self.on_host.setdefault(h, set()).add(v)
             board.arrive(v, h)
+        self.begun = []
         for h in wave.hosts:
             if not board.tables.hosts[h].closed:
                 board.reopen(h, USUAL)

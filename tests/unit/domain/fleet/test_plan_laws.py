@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sterna.domain.fleet.operations import BringBack, Drain, Operation, Rebalance, Return, Rolling
 from sterna.domain.fleet.planner import plan
-from sterna.domain.fleet.plans import Plan, Purpose
+from sterna.domain.fleet.plans import Purpose
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.policies import May
 from tests.unit.domain.fleet.fleets import fleets
@@ -197,18 +197,39 @@ def test_a_drain_that_is_planned_again_on_the_way_goes_on(
     player = Player(snapshot, first)
     player.play(random, steps)
     second = plan(player.now(), drain, first)
-    assert _targets(second, player) == {
-        move.vm: move.target for move in first.moves if move.number not in player.ended
-    }
+    rest_of = {move.vm: move.target for move in first.moves if move.number not in player.ended}
+    again = {move.vm: move.target for move in second.moves}
+    assert rest_of.items() <= again.items()
     assert {move.vm for move in second.moves if move.begun} == {move.vm for move in player.running()}
-    assert {one.vm for one in second.left} == {one.vm for one in first.left}
+    left = {one.vm for one in first.left}
+    assert {one.vm for one in second.left} <= left
+    assert all(move.vm in rest_of or move.vm in left or move.purpose is Purpose.ROOM for move in second.moves)
     rest = Player(player.now(), second)
     rest.play(random)
     assert len(rest.ended) == len(second.moves)
 
 
-def _targets(answer: Plan, player: Player) -> dict[str, str]:
-    return {move.vm: move.target for move in answer.moves}
+@given(rollings(), st.randoms(use_true_random=False), st.integers(0, 30))
+@EXAMPLES
+def test_a_rolling_operation_that_is_planned_again_on_the_way_goes_on(
+    asked: tuple[Snapshot, Rolling], random: Random, steps: int
+) -> None:
+    snapshot, rolling = asked
+    first = plan(snapshot, rolling)
+    player = Player(snapshot, first)
+    player.play(random, steps)
+    over = {move.number for move in first.moves} <= player.ended
+    current = min((move.wave for move in first.moves if move.number not in player.ended), default=0)
+    done = frozenset(name for wave in first.waves[:current] for name in wave.hosts)
+    second = plan(player.now(), rolling.model_copy(update={"done": done}), first)
+    if not over:
+        rest = {m.vm: m.target for m in first.moves if m.wave == current and m.number not in player.ended}
+        assert set(first.waves[current].hosts) <= set(second.waves[0].hosts)
+        assert rest.items() <= {m.vm: m.target for m in second.moves if m.wave == 0}.items()
+        assert {m.vm for m in second.moves if m.begun} == {m.vm for m in player.running()}
+    again = Player(player.now(), second)
+    again.play(random)
+    assert len(again.ended) == len(second.moves)
 
 
 # -------------------------------------------------------------- times
