@@ -192,7 +192,7 @@ class Connection:
         """Return when the connection has ended or its server is silent, however that is noticed."""
         pinging = asyncio.ensure_future(self._ping())
         try:
-            received = looked = pinged = asyncio.get_running_loop().time()
+            heard_at = looked = pinged = asyncio.get_running_loop().time()
             received = self._received()
             while True:
                 with suppress(TimeoutError):
@@ -203,11 +203,11 @@ class Connection:
                     return
                 now = asyncio.get_running_loop().time()
                 if now - looked > LOOK_S + _OWN_PAUSE_S or received != self._received():
-                    received = now
-                received = max(received, _answered_at(pinging))
+                    heard_at = now
+                heard_at = max(heard_at, _answered_at(pinging))
                 looked, received = now, self._received()
-                if now - received > SILENCE_S:
-                    self._is_lost(f"its server has sent nothing for {now - received:.1f} s")
+                if now - heard_at > SILENCE_S:
+                    self._is_lost(f"its server has sent nothing for {now - heard_at:.1f} s")
                     return
                 if now - pinged >= PING_S and pinging.done():
                     pinged, pinging = now, asyncio.ensure_future(self._ping())
