@@ -17,7 +17,7 @@ from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import Book, good_source
 from .conftest import World
-from .test_copies import copying, sample
+from .copying import copying, sample
 
 LONG_S, SOON_S = 20.0, 0.01
 
