@@ -93,18 +93,19 @@ class Served:
             await self.bus.beat(self.controller)
 
     def _cut_streams(self) -> None:
-        whole = self.controller.follow
+        whole = self.controller.event_batches
 
-        async def follow(migration_id: str | None, after: int | None):  # type: ignore[no-untyped-def]
+        async def event_batches(migration_id: str | None, after: int | None):  # type: ignore[no-untyped-def]
             limit = self.cut.pop(0) if self.cut else None
             seen = 0
-            async for event in whole(migration_id, after):
-                if limit is not None and seen >= limit:
+            async for batch in whole(migration_id, after):
+                if limit is not None and seen + len(batch) > limit:
+                    yield batch[: limit - seen]
                     return  # the connection ends, in the middle
-                seen += 1
-                yield event
+                seen += len(batch)
+                yield batch
 
-        self.controller.follow = follow  # type: ignore[method-assign]
+        self.controller.event_batches = event_batches  # type: ignore[method-assign]
 
     # ------------------------------------------------------------ the play
 
