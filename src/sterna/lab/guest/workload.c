@@ -154,14 +154,14 @@ static void *memory_main(void *unused)
 	for (uint64_t i = 0; i < pages; i++)
 		fill(area + i * WORDS, i, generation);
 	clock_gettime(CLOCK_MONOTONIC, &next);
-	for (uint64_t i = 0;; pace(&next, 10000000), slot = (slot + 1) % 100) {
+	for (uint64_t i = 0;; pace(&next, 20000000), slot = (slot + 1) % 50) {
 		int fault = atomic_exchange(&page_fault_wanted, NO_FAULT);
 		if (fault) {
 			uint64_t victim = i + 1 < pages ? i + 1 : i;
 			damage(area + victim * WORDS, victim, generation, fault);
 		}
-		/* 1/100 s of the rate, without losing the fraction */
-		for (uint64_t n = speed * (slot + 1) / 100 - speed * slot / 100; n; n--) {
+		/* 1/50 s of the rate, without losing the fraction; each wake-up is dear for an emulated guest */
+		for (uint64_t n = speed * (slot + 1) / 50 - speed * slot / 50; n; n--) {
 			const char *reason = wrong(area + i * WORDS, i, generation);
 			atomic_fetch_add(&pages_verified, 1);
 			if (reason) {
