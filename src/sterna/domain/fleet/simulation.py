@@ -32,6 +32,8 @@ class Job:
     begun: bool = False
     left: float = 0.0
     """Bytes to send. Of a begun one: what is left."""
+    to_send: float = 0.0
+    """What was left before the run."""
     blocked: int = 0
     """Of `after`, those that have not ended."""
     size: float = 0.0
@@ -97,6 +99,7 @@ class Simulation:
         job.size = self.paces.size[job.v]
         if not job.begun:
             job.left = job.size
+        job.to_send = job.left
         job.blocked = len(job.after)
         for before in job.after:
             self.dependants.setdefault(before, []).append(number)
