@@ -99,7 +99,7 @@ class SimAgent:
 
     def ports(self) -> HostPorts:
         world, name = self.fleet.world, self.name
-        return HostPorts(
+        ports = HostPorts(
             name=name,
             address=world.hosts[name].address,
             uri=lambda address: f"qemu+tls://{address}/system",
@@ -111,8 +111,8 @@ class SimAgent:
             clock=self.clock,
             sealing=HpkeSealing(),
             handshake=SimHandshake(world, name),
-            **self.settings,  # type: ignore[arg-type]
         )
+        return replace(ports, **self.settings)  # type: ignore[arg-type]
 
     @property
     def unapplied(self) -> list[tuple[str, str, Action]]:

@@ -11,7 +11,16 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from sterna.domain.model import GuestState, Observation, Value
-from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, POSTCOPY, Finding, Verdict
+from sterna.domain.whereabouts import (
+    GONE,
+    MIGRATED,
+    MIGRATION_PAUSES,
+    POSTCOPY,
+    SPENT,
+    Finding,
+    Verdict,
+    spent,
+)
 
 
 class WriteOff(Value):
@@ -96,6 +105,8 @@ def without_destination(source: Observation, facts: SourceFacts) -> Finding:
     """The source's half, where the destination is silent and fenced: where is the guest?"""
     if source.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the source's hypervisor does not answer")
+    if spent(source, handed_over=facts.handed_over):
+        return Finding(Verdict.SPENT, SPENT)
     sent_away = source.state is GuestState.PAUSED and source.reason in POSTCOPY
     if source.job_active and not sent_away:  # in post-copy libvirt's job would stay for ever
         return Finding(Verdict.WAIT, "libvirt still copies; it will notice that the destination is gone")

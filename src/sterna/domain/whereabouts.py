@@ -29,7 +29,7 @@ POSTCOPY = ("postcopy", BROKEN_POSTCOPY)
 A source paused so has sent its CPUs away: it must never run again."""
 
 
-_SPENT = (
+SPENT = (
     "the guest ran on the destination; the source's QEMU has given the rest of its memory up, and runs its old copy"
 )
 _STALE = "the guest ran on the destination, and libvirt let the source's old copy run again"
@@ -129,8 +129,8 @@ def _runs_at_source(
     source: Observation, destination: Observation, started: bool, handed_over: bool, switching: bool
 ) -> Finding:
     """The destination does not run it, or cannot be asked."""
-    if source.reason in POSTCOPY and (handed_over or destination.ran):
-        return Finding(Verdict.SPENT, _SPENT)
+    if spent(source, handed_over=handed_over or destination.ran):
+        return Finding(Verdict.SPENT, SPENT)
     if source.job_active:
         return Finding(Verdict.WAIT, "libvirt is copying")
     if started and destination.ran and destination.state is GuestState.UNKNOWN:
@@ -163,7 +163,7 @@ def _in_postcopy(source: Observation, destination: Observation) -> Finding:
     """The destination runs the guest, as far as its memory has come."""
     if source.state is GuestState.RUNNING:
         if source.reason in POSTCOPY:
-            return Finding(Verdict.SPENT, _SPENT)
+            return Finding(Verdict.SPENT, SPENT)
         if source.job_active:  # seen before the switch
             return Finding(Verdict.WAIT, "the guest runs on the destination; libvirt is handing it over")
         return Finding(Verdict.DOUBT, "both hypervisors report that the guest runs")
@@ -241,6 +241,11 @@ def _gone_from_source(destination: Observation, epoch: int, handed_over: bool) -
     if handed_over or _ended_there(destination, epoch):
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest ran on the destination and ended there")
     return Finding(Verdict.ENDED_AT_SOURCE, "the guest's QEMU ended on the source; it never ran elsewhere")
+
+
+def spent(source: Observation, *, handed_over: bool) -> bool:
+    """Does the source run the old copy of a guest in post-copy? The destination need not be asked."""
+    return handed_over and source.state is GuestState.RUNNING and source.reason in POSTCOPY
 
 
 def left_behind(source: Observation, destination: Observation, *, epoch: int) -> bool:

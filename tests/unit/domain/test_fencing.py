@@ -57,6 +57,8 @@ SOURCE_ROWS = [
     (seen(UNKNOWN), BEGUN, Verdict.WAIT),
     (seen(PAUSED, "migration", job_active=True), BEGUN, Verdict.WAIT),
     (seen(RUNNING), BEGUN, Verdict.STAYED),
+    (seen(RUNNING, "postcopy"), HANDED, Verdict.SPENT),
+    (seen(RUNNING, "postcopy", job_active=True), HANDED, Verdict.SPENT),
     (seen(RUNNING), NOT_BEGUN, Verdict.STAYED),
     (seen(PAUSED, "migration"), HANDED, Verdict.ENDED_AT_DESTINATION),
     (seen(PAUSED, "postcopy"), BEGUN, Verdict.ENDED_AT_DESTINATION),
@@ -143,7 +145,8 @@ def test_laws_of_the_sources_half() -> None:
         if verdict is Verdict.STRANDED:  # the only one that sets a guest running
             assert here.state is PAUSED and not handed and not shared and not here.reason.startswith("postcopy")
         if here.state is RUNNING:
-            assert verdict in (Verdict.STAYED, Verdict.WAIT)
+            old = handed and here.reason.startswith("postcopy")
+            assert verdict is Verdict.SPENT if old else verdict in (Verdict.STAYED, Verdict.WAIT)
 
 
 def test_laws_of_the_destinations_half() -> None:

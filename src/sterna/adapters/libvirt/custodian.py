@@ -188,7 +188,8 @@ class LibvirtCustodian(LibvirtHost):
             runs = seen.state is GuestState.RUNNING and seen.reason in POSTCOPY
             if not runs and not recovery.given_up(domain):
                 raise Conflict(f"the guest is {seen.state} ({seen.reason}): its QEMU may still send")
-            with contextlib.suppress(Refused):  # its vCPUs stop at once: the end of a QEMU takes longer
+            # Its vCPUs stop at once: the end of a QEMU takes longer. One whose monitor hangs is ended anyway.
+            with contextlib.suppress(Refused, libvirt.libvirtError):
                 ask(domain, "stop")
             return _destroy(domain)
 
@@ -265,11 +266,14 @@ class LibvirtCustodian(LibvirtHost):
         return await self._ask_of(uuid, read)
 
     def _look(self, conn: Connect, uuid: str) -> tuple[Any, Observation]:
-        """The domain and what is true of it right now. Raises libvirtError."""
+        """The domain and what is true of it now. Raises Temporary while libvirt takes it down, libvirtError."""
         domain = find(conn, uuid)
         if domain is None:
             return None, Observation(state=GuestState.ABSENT)
-        return domain, observe_domain(domain, seen_running=self._events.seen_running(uuid))
+        seen = observe_domain(domain, seen_running=self._events.seen_running(uuid))
+        if seen.state is GuestState.UNKNOWN:
+            raise Temporary(f"libvirt does not say yet how {domain.name()} ended: {seen.reason}")
+        return domain, seen
 
 
 def to_completed(stats: dict[str, Any]) -> CompletedJob | None:

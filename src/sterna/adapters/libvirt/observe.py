@@ -6,6 +6,8 @@ Evidence for `ran` ("this guest's vCPUs have run on this host"), strongest first
   post-copy RUNNING means that they run here.
 - this process saw it run (a RESUMED event, or running when libvirtd was connected to): yes.
 - PAUSED while libvirt's own job for it is an incoming migration: no (reason `incoming`).
+- "being shut down" while that job lasts: as if it were PAUSED. libvirt says so of any QEMU that has been asked to
+  end, also of one whose vCPUs it never started.
 - PAUSED for any reason a guest only gets into by running (user, I/O error, post-copy, an outgoing copy): yes.
 - PAUSED "for migration" without any job (libvirtd was restarted): yes if its vCPU threads have used CPU time.
 - SHUTOFF with Sterna's epoch in its definition: yes, unless its start failed. The source's was marked while
@@ -45,8 +47,10 @@ _REASONS = {
         (libvirt.VIR_DOMAIN_CRASHED, "VIR_DOMAIN_CRASHED_"),
     )
 }
+ENDING = "shutting-down"
+"""The reason of a guest whose QEMU has been asked to end."""
 _BARE_REASONS = {
-    libvirt.VIR_DOMAIN_SHUTDOWN: "shutting-down",
+    libvirt.VIR_DOMAIN_SHUTDOWN: ENDING,
     libvirt.VIR_DOMAIN_PMSUSPENDED: "pmsuspended",
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_BLOCKED: "blocked",
@@ -68,7 +72,8 @@ def state_of(domain: Any) -> tuple[GuestState, str]:
     state, reason = domain.state()
     ours = _STATES.get(state, GuestState.UNKNOWN)
     if ours is GuestState.PAUSED and not domain.isActive():
-        ours = GuestState.SHUTOFF
+        # While libvirt takes a guest down, its last state stands, and says nothing of how it ended.
+        ours = GuestState.SHUTOFF if state == libvirt.VIR_DOMAIN_CRASHED else GuestState.UNKNOWN
     words = _BARE_REASONS.get(state) or _REASONS.get(state, {}).get(reason, str(reason))
     return ours, words
 
@@ -133,8 +138,12 @@ def observe_domain(domain: Any, *, seen_running: bool) -> Observation:
     if state is GuestState.SHUTOFF:
         ran = seen_running or (epoch is not None and reason != "failed")
         return Observation(state=state, reason=reason, epoch=epoch, ran=ran)
+    if state is GuestState.RUNNING and reason == ENDING and job.incoming and not seen_running:
+        return Observation(state=GuestState.PAUSED, reason=reason, job_active=True, epoch=epoch)
     if state is GuestState.RUNNING:
         return Observation(state=state, reason=reason, job_active=job.active, epoch=epoch, ran=True)
+    if state is GuestState.UNKNOWN:
+        return Observation(state=state, reason=reason, job_active=job.active, epoch=epoch, ran=seen_running)
     ran = seen_running or _paused_ran(domain, reason, job)
     if job.incoming and not ran and reason in ("migration", "starting-up"):
         reason = "incoming"

@@ -6,7 +6,7 @@ from sterna.domain.calls import EndLost
 from sterna.domain.entries.notes import CopyStarted, HeldOldCopy, RunsThere
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
-from sterna.domain.whereabouts import GONE, POSTCOPY, Finding, Verdict, locate
+from sterna.domain.whereabouts import GONE, POSTCOPY, SPENT, Finding, Verdict, locate, spent
 from sterna.migration import fenced
 from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
@@ -15,12 +15,19 @@ from sterna.migration.persistent import Turns
 async def find_guest(ctx: Context) -> Finding:
     """Ask both hypervisors where the guest is, source first."""
     here = await ctx.observe_here()
+    if spent(here, handed_over=ctx.handed_over):  # two copies run: nothing is waited for
+        await ctx.host.hypervisor.end_spent(ctx.vm_uuid, ctx.migration.epoch)
+        return Finding(Verdict.WAIT, SPENT)
     there = await ctx.observe_there()
     started, epoch = ctx.history.has(CopyStarted), ctx.migration.epoch
     finding = fenced.judge(ctx, here, there) or locate(
         here, there, epoch=epoch, started=started, handed_over=ctx.handed_over, switching=ctx.switching
     )
-    if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.HALF_GONE, Verdict.SPENT, Verdict.LOST):
+    if finding.verdict is Verdict.SPENT:
+        await ctx.host.hypervisor.end_spent(ctx.vm_uuid, epoch)
+        ctx.note_once(RunsThere())  # afterwards: a full disk must not keep it
+        return Finding(Verdict.WAIT, finding.why)
+    if finding.verdict in (Verdict.IN_POSTCOPY, Verdict.BROKEN, Verdict.HALF_GONE, Verdict.LOST):
         ctx.note_once(RunsThere())
     sent_away = here.state is GuestState.PAUSED and here.reason in POSTCOPY
     arrived = finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION)
@@ -32,9 +39,6 @@ async def find_guest(ctx: Context) -> Finding:
     if finding.verdict is Verdict.STALE:
         ctx.note_once(HeldOldCopy(why=finding.why))  # first: a restarted agent must know whose pause it is
         await ctx.host.hypervisor.hold(ctx.vm_uuid, epoch)
-        return Finding(Verdict.WAIT, finding.why)
-    if finding.verdict is Verdict.SPENT:
-        await ctx.host.hypervisor.end_spent(ctx.vm_uuid, epoch)
         return Finding(Verdict.WAIT, finding.why)
     if finding.verdict is Verdict.LOST:
         await ctx.ask(EndLost(vm=ctx.vm_uuid))

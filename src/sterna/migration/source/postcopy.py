@@ -17,7 +17,7 @@ from sterna.domain.entries.notes import JoiningAgain, NotJoined, PostcopyAsked, 
 from sterna.domain.entries.source import DestinationAnswer
 from sterna.domain.errors import SternaError
 from sterna.domain.status import Status
-from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict
+from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict, spent
 from sterna.kit.waiting import Backoff, paused
 from sterna.migration.context import Context
 from sterna.migration.persistent import Turns
@@ -26,6 +26,8 @@ Find = Callable[[], Awaitable[Finding]]
 
 WAITING_POSTCOPY = "-postcopy"
 """Which note of the family `Waiting`: why a requested switch has not been done yet."""
+WAITING_END = "-old-copy"
+"""The same of an old copy that runs and could not be ended yet."""
 LOOK_S = 0.5
 STALLED_S = 5.0
 """A stream over which nothing has come for so long is taken for broken: on a link that drops packets, neither QEMU
@@ -47,7 +49,22 @@ async def attend(ctx: Context, find: Find) -> None:
             if not await _goes_on(ctx, find, joining):
                 return
         await paused(ctx.clock, LOOK_S, ctx.runs_again)
+
+
+async def end_old_copy(ctx: Context) -> None:
+    """End the source's old copy where its QEMU lets it run: two copies run until then.
+
+    The source alone is looked at, whatever else is under way: the destination may be silent for a minute.
+    """
+    turns = Turns(ctx, "looking for an old copy that runs", WAITING_END)
+    while True:
+        await paused(ctx.clock, LOOK_S, ctx.runs_again)
         ctx.runs_again.clear()
+        if not ctx.handed_over:
+            continue  # `attend` asks both hosts
+        with turns.turn():
+            if spent(await ctx.observe_here(), handed_over=True):
+                await ctx.host.hypervisor.end_spent(ctx.vm_uuid, ctx.migration.epoch)
 
 
 async def _goes_on(ctx: Context, find: Find, joining: _Joining) -> bool:

@@ -42,7 +42,8 @@ async def watch(
     notice. Raises what `copying` does. `events` are taken first, where a subscription exists."""
     deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
     network = asyncio.ensure_future(handover.switch_network(ctx))
-    watchers = [asyncio.ensure_future(w) for w in (_follow(ctx, events), _sample(ctx), _obey_abort(ctx))]
+    beside = (_follow(ctx, events), _sample(ctx), _obey_abort(ctx), postcopy.end_old_copy(ctx))
+    watchers = [asyncio.ensure_future(w) for w in beside]
     try:
         done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
         for ended in done:
@@ -95,7 +96,7 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
                 await asyncio.sleep(0)  # `switch_network` asks
             if event.kind == "resumed" and postcopy.begun(ctx):
                 ctx.runs_again.set()
-                await asyncio.sleep(0)  # `postcopy.attend` looks
+                await asyncio.sleep(0)  # `postcopy.end_old_copy` looks
             ctx.note(Saw(detail=event.detail), event.kind)
 
 
