@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -56,28 +57,42 @@ async def _of_files(act: Callable[[], T]) -> T:
 
 
 class Renewal:
-    """Renews the certificate of this process while it runs. `renewed` is called after each."""
+    """Renews the certificate of this process while it runs. `show` is called for the one in force when the process
+    has started, and for each that takes its place; again, where that failed."""
 
-    def __init__(self, desk: JoinDesk, own: OwnIdentity, clock: Clock, renewed: Callable[[], None]) -> None:
-        self._desk, self._own, self._clock, self._renewed = desk, own, clock, renewed
-        self._untold = False
-        """There is a new certificate, and `renewed` has not returned for it yet."""
+    def __init__(self, desk: JoinDesk, own: OwnIdentity, clock: Clock, show: Callable[[], None]) -> None:
+        self._desk, self._own, self._clock, self._show = desk, own, clock, show
+        self._shown: tuple[datetime, datetime] | None = None
+        """The validity of the certificate for which `show` has returned. An earlier life may have been killed
+        behind a renewal: so there is none at first."""
 
     async def look(self) -> bool:
-        """Renew it if it is due. Raises SternaError where that fails; the present one stays in force."""
+        """Renew it if it is due, and show the one in force if it has not been shown. Raises SternaError where that
+        fails: either is done where the other cannot be. The present one stays in force."""
+        try:
+            due = await self._renewed_if_due()
+        except Exception:
+            await self._shown_if_new()
+            raise
+        await self._shown_if_new()
+        return due
+
+    async def _shown_if_new(self) -> None:
+        present = await _of_files(self._own.validity)
+        if present != self._shown:
+            await _of_files(self._show)
+            self._shown = present
+
+    async def _renewed_if_due(self) -> bool:
         due = is_due(*await _of_files(self._own.validity), self._clock.now())
         if due:
             await self._renew()
-        if self._untold:
-            await _of_files(self._renewed)
-            self._untold = False
         return due
 
     async def _renew(self) -> None:
         own, now = self._own, self._clock.now()
         name, trusted, ca = await _of_files(lambda: (own.name(), own.fingerprint(), own.ca()))
         answer = await self._desk.renew(await _of_files(own.renewal), ca)
-        self._untold = True  # also where it is written after all, when no caller waits for it any more
         await _of_files(lambda: own.accept(answer, name, trusted, now))
         _, until = await _of_files(own.validity)
         log.info("this process's certificate was renewed", until=f"{until:%Y-%m-%d}")
@@ -89,7 +104,7 @@ class Renewal:
                 with no_leaks():
                     await self.look()
             except SternaError as e:
-                log.warning("this process's certificate cannot be renewed yet", why=e.message, fix=e.fix)
+                log.warning("this process's certificate is not renewed and in use yet", why=e.message, fix=e.fix)
             except Exception:
                 log.exception("renewing this process's certificate failed unexpectedly")
             await self._clock.sleep(LOOK_EVERY_S)

@@ -8,13 +8,14 @@ import structlog
 
 from sterna.adapters.identity.pki_files import PkiFiles
 from sterna.adapters.libvirt.tls_files import read_again
+from sterna.domain.errors import Unreachable
 
 log = structlog.get_logger(__name__)
 
 
 def renew_copies(folder: Path) -> None:
-    """Write them again, where `sterna agent join --libvirt` has written them. Blocking. Raises SternaError where
-    that fails: it is tried again."""
+    """Write them again, where `sterna agent join --libvirt` has written them, and have libvirtd read them. May be
+    repeated. Blocking. Raises SternaError where that fails: Unreachable where libvirtd has not read them."""
     files = PkiFiles(folder)
     if not files.wanted:
         return
@@ -22,5 +23,5 @@ def renew_copies(folder: Path) -> None:
         fix = "see who has changed it; let the host join again with --libvirt --overwrite"
         log.warning("a file of somebody else's keeps its certificate", file=str(path), fix=fix)
     if why := read_again():
-        fix = "restart it before the earlier certificate expires: a month is left"
-        log.warning("libvirtd goes on with the earlier certificate", why=why, fix=fix)
+        fix = "restart libvirtd: it reads them when it starts. Else this is tried again every hour"
+        raise Unreachable(f"libvirtd has not read its certificates again: {why}", fix=fix)

@@ -219,14 +219,14 @@ async def test_it_is_renewed_after_sixty_days_and_not_before(
     authority: Authority, tmp_path: Path, calendar: Calendar
 ) -> None:
     own, desk, calls = joined(authority, HOST1, tmp_path / "host"), Desk(authority), list[str]()
-    renewal = Renewal(desk, own, calendar, lambda: calls.append("renewed"))
+    renewal = Renewal(desk, own, calendar, lambda: calls.append("shown"))
     before = own.certificate_file.read_bytes(), own.key_file.read_bytes()
     calendar.at += timedelta(days=59, hours=23)
     assert await renewal.look() is False
-    assert (own.certificate_file.read_bytes(), desk.asked, calls) == (before[0], [], [])
+    assert (own.certificate_file.read_bytes(), desk.asked, calls) == (before[0], [], ["shown"])
     calendar.at += timedelta(hours=2)
     assert await renewal.look() is True
-    assert calls == ["renewed"]
+    assert calls == ["shown", "shown"]
     assert own.certificate_file.read_bytes() != before[0]
     assert own.key_file.read_bytes() != before[1]  # a key of ninety days is replaced as well
     assert own.validity()[1] > calendar() + timedelta(days=89)
@@ -246,24 +246,85 @@ async def test_a_desk_that_is_away_is_asked_again(authority: Authority, tmp_path
     assert await renewal.look() is True
 
 
-async def test_a_new_certificate_is_shown_again_where_that_failed(
-    authority: Authority, tmp_path: Path, calendar: Calendar
+@pytest.mark.parametrize("error", [OSError("too many open files"), Unreachable("libvirtd hangs")])
+async def test_a_certificate_is_shown_again_where_that_failed(
+    authority: Authority, tmp_path: Path, calendar: Calendar, error: Exception
 ) -> None:
     calls = list[str]()
 
-    def renewed() -> None:
+    def shown() -> None:
         calls.append("told")
         if len(calls) == 1:
-            raise OSError("too many open files")
+            raise error
 
-    renewal = Renewal(Desk(authority), joined(authority, HOST1, tmp_path / "host"), calendar, renewed)
-    calendar.at += timedelta(days=61)
-    with pytest.raises(OSError, match="too many"):
+    renewal = Renewal(Desk(authority), joined(authority, HOST1, tmp_path / "host"), calendar, shown)
+    with pytest.raises(type(error), match=str(error)):
         await renewal.look()
     assert await renewal.look() is False
     assert calls == ["told", "told"]
     await renewal.look()
     assert len(calls) == 2
+
+
+async def test_a_process_that_was_killed_behind_its_renewal_shows_the_new_one_in_its_next_life(
+    authority: Authority, tmp_path: Path, calendar: Calendar
+) -> None:
+    own, seen = joined(authority, HOST1, tmp_path / "host"), list[bytes]()
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    def show() -> None:
+        seen.append(own.certificate_file.read_bytes())
+
+    calendar.at += timedelta(days=61)
+    with pytest.raises(KeyboardInterrupt):
+        await Renewal(Desk(authority), own, calendar, killed).look()
+    assert await Renewal(Desk(authority), own, calendar, show).look() is False
+    assert seen == [own.certificate_file.read_bytes()]
+
+
+async def test_a_certificate_that_cannot_be_shown_is_renewed_all_the_same(
+    authority: Authority, tmp_path: Path, calendar: Calendar
+) -> None:
+    """libvirtd may have no socket for orders for months."""
+    own = joined(authority, HOST1, tmp_path / "host")
+
+    def never() -> None:
+        raise Unreachable("libvirtd hangs")
+
+    renewal = Renewal(Desk(authority), own, calendar, never)
+    with pytest.raises(Unreachable, match="libvirtd hangs"):
+        await renewal.look()
+    calendar.at += timedelta(days=61)
+    with pytest.raises(Unreachable, match="libvirtd hangs"):
+        await renewal.look()
+    assert own.validity()[1] > calendar() + timedelta(days=89)
+
+
+async def test_a_certificate_that_cannot_be_renewed_is_shown_all_the_same(
+    authority: Authority, tmp_path: Path, calendar: Calendar
+) -> None:
+    desk, calls = Desk(authority), list[str]()
+    desk.away = True
+    renewal = Renewal(desk, joined(authority, HOST1, tmp_path / "host"), calendar, lambda: calls.append("shown"))
+    calendar.at += timedelta(days=61)
+    with pytest.raises(Unreachable, match="away"):
+        await renewal.look()
+    assert calls == ["shown"]
+
+
+async def test_a_certificate_that_somebody_else_has_put_there_is_shown(
+    authority: Authority, tmp_path: Path, calendar: Calendar
+) -> None:
+    """An operator lets the host join again while the agent runs."""
+    own, calls = joined(authority, HOST1, tmp_path / "host"), list[str]()
+    renewal = Renewal(Desk(authority), own, calendar, lambda: calls.append("shown"))
+    await renewal.look()
+    calendar.at += timedelta(seconds=2)
+    joined(authority, HOST1, tmp_path / "host")
+    assert await renewal.look() is False
+    assert calls == ["shown", "shown"]
 
 
 @pytest.mark.parametrize("what", ["validity", "renewal", "accept", "renewed"])
@@ -304,15 +365,15 @@ async def test_a_certificate_that_came_late_is_shown_at_the_next_look(
 
     monkeypatch.setattr(joining, "FILES_S", 0.5)
     monkeypatch.setattr(own, "accept", accept)
-    renewal = Renewal(Desk(authority), own, calendar, lambda: calls.append("renewed"))
+    renewal = Renewal(Desk(authority), own, calendar, lambda: calls.append("shown"))
     calendar.at += timedelta(days=61)
     with pytest.raises(Unreachable, match="its own certificate"):
         await renewal.look()
-    assert calls == []
+    assert calls == ["shown"]
     hangs.set()
     assert written.wait(10)
     assert await renewal.look() is False
-    assert calls == ["renewed"]
+    assert calls == ["shown", "shown"]
 
 
 async def test_a_removed_host_is_not_renewed(authority: Authority, tmp_path: Path, calendar: Calendar) -> None:

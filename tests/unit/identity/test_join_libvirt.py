@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import os
 from pathlib import Path
@@ -14,6 +15,11 @@ from sterna.adapters.libvirt import tls_files
 from sterna.adapters.libvirt.qemu import conf
 from sterna.bootstrap import pki as copies
 from sterna.bootstrap.enrolling import libvirt
+from sterna.bootstrap.renewal import keep_renewed
+from sterna.config.bus import IdentitySettings
+from sterna.domain.errors import Unreachable
+from sterna.domain.trust.pki import FILES, Part
+from tests.unit.adapters.identities import Calendar
 
 from .commands import Run, by_files
 
@@ -131,11 +137,11 @@ def test_what_could_not_be_renewed_is_said(
     renew(ca, tmp_path)
     (pki / "qemu/ca-cert.pem").write_text("of another PKI")
     (tmp_path / "bin" / "virt-admin").write_text("#!/bin/sh\necho no such server >&2\nexit 1\n")
-    with capture_logs() as logs:
+    with capture_logs() as logs, pytest.raises(Unreachable) as late:
         copies.renew_copies(tmp_path / "host1")
-    left, late = logs
+    (left,) = logs
     assert left["file"] == str(pki / "qemu/ca-cert.pem") and "--overwrite" in left["fix"]
-    assert late["why"] == "libvirtd: no such server" and "restart" in late["fix"]
+    assert "libvirtd: no such server" in late.value.message and "restart" in late.value.fix
 
 
 def test_a_host_without_virt_admin(
@@ -144,7 +150,42 @@ def test_a_host_without_virt_admin(
     ca(*joining, "--libvirt")
     (tmp_path / "bin" / "virt-admin").unlink()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with capture_logs() as logs:
+    with pytest.raises(Unreachable, match="No such file") as late:
         copies.renew_copies(tmp_path / "host1")
-    (late,) = logs
-    assert "No such file" in late["why"] and "restart" in late["fix"]
+    assert "restart" in late.value.fix
+
+
+def test_a_libvirtd_without_tls_has_nothing_to_read(
+    ca: Run, joining: list[object], tmp_path: Path, pki: Path, told: Path
+) -> None:
+    """QEMU's streams may be encrypted where libvirtd listens for no TLS."""
+    ca(*joining, "--libvirt")
+    own = renew(ca, tmp_path)
+    said = "error: internal error: no tls service found, unable to update tls files"
+    (tmp_path / "bin" / "virt-admin").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    copies.renew_copies(tmp_path / "host1")
+    assert (pki / "qemu/server-cert.pem").read_bytes() == own.certificate_file.read_bytes()
+
+
+def test_copies_that_a_killed_agent_left_behind_are_written_when_it_starts_again(
+    ca: Run, joining: list[object], tmp_path: Path, pki: Path, told: Path
+) -> None:
+    """Killed between a new key and its certificate: nobody could begin a stream with these for two months."""
+    ca(*joining, "--libvirt")
+    own = renew(ca, tmp_path)
+    (pki / "qemu/server-key.pem").write_bytes(own.key_file.read_bytes())
+
+    class Stopped(Exception):
+        """The clock's."""
+
+    class Clock(Calendar):
+        async def sleep(self, seconds: float) -> None:
+            raise Stopped
+
+    identity = IdentitySettings(enrol="sterna", folder=tmp_path / "host1", server="https://127.0.0.1:1")
+    with pytest.raises(Stopped):
+        asyncio.run(keep_renewed(identity, Clock(), lambda *_: copies.renew_copies(tmp_path / "host1")))
+    for file in FILES:
+        source = {Part.CA: own.ca_file, Part.CERTIFICATE: own.certificate_file, Part.KEY: own.key_file}[file.part]
+        assert (pki / file.path).read_bytes() == source.read_bytes(), file.path
+    assert "server-update-tls" in told.read_text()
