@@ -72,6 +72,7 @@ ENDED_BY = {
     "rpc/server.py:_finished": "a heartbeat's time, within() around it",
     "controller/controller.py:Controller.start": "the records' own limits (30 s each), or the word to stop",
     "controller/records/registry.py:Registry.wait_for_beacons": "a clock beside it",
+    "api/streams.py:_with_comments": "nothing: a client is told every 15 s that nothing has come",
     # threads
     "kit/threads.py:Worker.run": "without a limit the caller's business; with one it is looked at",
     "kit/threads.py:in_thread": "without a limit the caller's business",

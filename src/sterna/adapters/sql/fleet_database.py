@@ -21,6 +21,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     InternalError,
     OperationalError,
+    PendingRollbackError,
     SQLAlchemyError,
 )
 from sqlalchemy.pool import StaticPool
@@ -137,12 +138,27 @@ def own_errors() -> Iterator[None]:
         yield
     except DBAPIError as e:
         raise _own_error(e) from e
+    except PendingRollbackError as e:
+        raise _away("the connection was lost in the middle of a transaction") from e
+
+
+def has_ended(connection: Connection) -> bool:
+    """Is its transaction over, so that it can only be taken back? The connection is lost, or SQLite has ended it by
+    itself, whatever savepoint it was in (its disk is full or broken)."""
+    if connection.invalidated:
+        return True
+    raw = connection.connection.dbapi_connection
+    return isinstance(raw, sqlite3.Connection) and not raw.in_transaction
+
+
+def _away(why: object) -> Unreachable:
+    fix = "see that it runs, can be reached and written to, and that its disk has room"
+    return Unreachable(f"the controller's database does not answer: {why}", fix=fix)
 
 
 def _own_error(e: DBAPIError) -> Exception:
     if isinstance(e, OperationalError | InternalError) or e.connection_invalidated:
-        fix = "see that it runs, can be reached and written to, and that its disk has room"
-        return Unreachable(f"the controller's database does not answer: {e.orig}", fix=fix)
+        return _away(e.orig)
     if isinstance(e, DataError):
         return BadRequest(f"the controller's database cannot hold that: {e.orig}", fix="leave it out")
     if getattr(e.orig, "sqlstate", None) in _RIGHTS:
