@@ -1,5 +1,6 @@
 """For every test: the databases a controller can have; hypothesis looks for wrong answers, not for slow ones (speed
-is `make bench`'s affair); tracebacks in logs are plain: one with every frame's variables may take a minute.
+is `make bench`'s affair); tracebacks in logs are plain: one with every frame's variables may take a minute. What a
+test sets of the log is put back.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,15 @@ import sys
 import time
 from typing import Any
 
-import structlog
-
 from sterna.adapters.files.storage import FileStorage
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
+from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.vif.plugs import Plugs
 from sterna.adapters.volumes.shared_file import SharedFileVolumes
 from sterna.adapters.volumes.tgt import TgtVolumes
 from sterna.ports.hypervisor import GuestEvent
 
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for answers
+log_to_stderr()  # stdout is for answers
 
 
 class Events:

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from sterna.bootstrap.process import bus_tls
 from sterna.bootstrap.state_folder import alone_in
 from sterna.config.bus import BusTls
 from sterna.domain.errors import BadRequest
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def test_a_state_dir_that_is_a_file(tmp_path: Path) -> None:

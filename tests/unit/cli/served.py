@@ -57,6 +57,7 @@ class Served:
         self.token = TOKENS[UserRole.ADMIN]
         self.loop = asyncio.new_event_loop()
         self._up = threading.Event()
+        self._log = structlog.get_config()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Served:
@@ -69,7 +70,7 @@ class Served:
         self.server.should_exit = True
         self.loop.call_soon_threadsafe(self.controller.events.close)
         self._thread.join(10)
-        structlog.reset_defaults()
+        structlog.configure(**self._log)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

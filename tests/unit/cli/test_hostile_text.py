@@ -111,27 +111,19 @@ def test_an_error_obeys_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_log_that_is_set_up_again_is_as_before() -> None:
-    old = structlog.get_config()
-    try:
-        log_to_stderr()
-        once = len(structlog.get_config()["processors"])
-        log_to_stderr("error")
-        assert len(structlog.get_config()["processors"]) == once
-    finally:
-        structlog.configure(**old)
+    log_to_stderr()
+    once = len(structlog.get_config()["processors"])
+    log_to_stderr("error")
+    assert len(structlog.get_config()["processors"]) == once
 
 
 def test_nor_do_logs(capsys: pytest.CaptureFixture[str]) -> None:
-    old = structlog.get_config()
+    log_to_stderr()
+    log = structlog.get_logger()
     try:
-        log_to_stderr()
-        log = structlog.get_logger()
-        try:
-            raise ValueError(f"no VM {EVIL}")
-        except ValueError:
-            log.exception(EVIL, vm=EVIL, names=[EVIL], error=EVIL)
-    finally:
-        structlog.configure(**old)
+        raise ValueError(f"no VM {EVIL}")
+    except ValueError:
+        log.exception(EVIL, vm=EVIL, names=[EVIL], error=EVIL)
     said = capsys.readouterr().err
     assert not STEERING.search(said) and "fake line" in said
     assert not [line for line in said.splitlines()[:1] if line.startswith("fake line")]
