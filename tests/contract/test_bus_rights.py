@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from sterna.adapters.identity.own import OwnFiles
+from sterna.bootstrap.bus_server import BusServerFile
+from sterna.config.bus import BusServerSettings
 from sterna.domain.trust.identities import Identity, Kind, identity
 from sterna.domain.trust.joining import JoinAnswer
 from sterna.kit.clock import SystemClock
@@ -141,6 +143,29 @@ async def test_the_certificate_before_the_last_enrolment_is_refused(tmp_path: Pa
 
         with pytest.raises(REFUSED, match=r"(?i)authorization violation"):
             async with voice(guarded, Earlier(tmp_path)):
+                pass
+    finally:
+        await guarded.end()
+
+
+async def test_a_removed_host_is_thrown_out_and_the_others_stay(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path / "fleet")
+    certificates = {who: guarded.enrol(who) for who in (HOST1, HOST2, CONTROLLER)}
+    await guarded.start()
+    assert guarded.process is not None
+    reload = ("kill", "-HUP", str(guarded.process.pid))
+    listen, folder = f"127.0.0.1:{guarded.port}", guarded.server_files.certificate_file.parents[1]
+    settings = BusServerSettings(config_file=guarded.config, listen=listen, folder=folder, reload=reload)
+    try:
+        async with voice(guarded, certificates[HOST1]) as host1, voice(guarded, certificates[HOST2]) as host2:
+            guarded.authority.remove(HOST1)
+            BusServerFile(settings, guarded.authority).look()
+            async with asyncio.timeout(10):
+                while not host1.client.is_closed:  # noqa: ASYNC110 - another process closes it
+                    await asyncio.sleep(0.02)
+            assert await host2.publishes("sterna.event.host.host2")
+        with pytest.raises(REFUSED, match=r"(?i)authorization violation"):
+            async with voice(guarded, certificates[HOST1]):
                 pass
     finally:
         await guarded.end()

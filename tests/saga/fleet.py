@@ -20,6 +20,7 @@ from sterna.domain.status import Status
 from sterna.domain.step import History
 from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.migration.context import HostPorts
+from sterna.ports.identity import RevokedHere
 from sterna.rpc.client import RpcClient
 from sterna.sim.libvirt.handshake import SimHandshake
 from sterna.sim.libvirt.hypervisor import SimHypervisor
@@ -66,6 +67,8 @@ class SimAgent:
         self.journal = SqlJournal.at(None, clock=self.clock)
         self.settings: dict[str, object] = {}
         """Of its `HostPorts`, where a test wants others."""
+        self.revoked: RevokedHere | None = None
+        """Takes lists of revoked certificates."""
         self.rules: list[tuple[str, str, Action]] = []
         """Step, moment (`before` or `after`), and what happens then: once, but for `permanent`, which stays."""
         self.applied: list[tuple[str, str]] = []
@@ -78,8 +81,8 @@ class SimAgent:
         self.journal.boot = f"{self.name}-{self._life}"
         bus = self.fleet.broker.bus(f"{self.name}-{self._life}", self.name)
         checks = JournalChecks(journal=self.journal.check_writable)
-        parts = AgentParts(self.ports(), self.journal, bus, self.journal.boot, self._apply_rules, checks)
-        self._agent = Agent(parts)
+        boot, rules = self.journal.boot, self._apply_rules
+        self._agent = Agent(AgentParts(self.ports(), self.journal, bus, boot, rules, checks, self.revoked))
         await self._agent.start()
 
     async def kill(self) -> None:

@@ -17,6 +17,7 @@ from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.incoming import IncomingHalves
 from sterna.agent.measuring import Measuring
+from sterna.agent.revocation import Revocation
 from sterna.agent.settling import Settling
 from sterna.agent.signs_of_life import SignsOfLife
 from sterna.agent.source import OutgoingMigrations
@@ -33,6 +34,7 @@ from sterna.kit.waiting import paused
 from sterna.migration.context import HostPorts
 from sterna.migration.source.handover import LEAVES, LEAVING
 from sterna.ports.bus import Bus
+from sterna.ports.identity import RevokedHere
 from sterna.ports.records import Envelope, Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import MAX_MESSAGE_BYTES, Request
@@ -68,6 +70,7 @@ class AgentParts:
     boot: str
     fault_hook: FaultHook = no_fault
     checks: JournalChecks = UNCHECKED
+    revoked: RevokedHere | None = None
 
 
 class Agent:
@@ -93,6 +96,7 @@ class Agent:
         server = self._server
         messages = Messages(self._outbox.refused, server.aside, server.forget, lambda: dead.kept, dead.forget)
         self.audit = Audit(host, journal, self._client, self.source.tokens, messages)
+        self._revocation = Revocation(parts.revoked)
         self._housekeeping = Housekeeping(host, journal, lambda: self._read_to)
         self._last_written = 0
         self._read_to = 0
@@ -173,6 +177,7 @@ class Agent:
         server.method("end_incoming", destination.end_incoming)
         server.method("remove_volume_connection", destination.remove_volume_connection)
         server.method("audit", self.audit.audit)
+        server.method("take_revoked", self._revocation.take_revoked)
         server.method("refuse_migration", self._settling.refuse_migration)
         server.method("fencing_plan", self.fencing.plan)
         server.method("declare_dead", self.fencing.declare_dead)
@@ -194,6 +199,7 @@ class Agent:
             "boot": self._boot,
             "journal_last": self._last_written,
             "vms": self._vms.mark(),
+            "revoked": self._revocation.number,
             "bus_since": self._client.bus_state().since.isoformat(),
         }
 

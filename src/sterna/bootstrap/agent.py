@@ -22,7 +22,7 @@ from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
-from sterna.bootstrap.pki import renew_copies
+from sterna.bootstrap.pki import RevokedForLibvirt, renew_copies
 from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.bootstrap.renewal import keep_renewed
 from sterna.bootstrap.state_folder import alone_in
@@ -88,6 +88,7 @@ def run_agent(config: Path) -> None:
             boot=boot,
             fault_hook=fault_hook,
             checks=JournalChecks(StateDir(settings.state_dir).trouble, journal.check_writable),
+            revoked=RevokedForLibvirt(settings.identity.folder) if settings.identity.enrol == "sterna" else None,
         )
         client = RpcClient(bus, settings.host, clock)
         await refuse_namesake(client, settings.host, parts.host.hypervisor)

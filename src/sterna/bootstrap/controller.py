@@ -28,6 +28,7 @@ from sterna.api.app import create_app
 from sterna.api.compute.call import Setup
 from sterna.api.listeners import doors_of, listening, own_tls, tls_of
 from sterna.api.server import Server
+from sterna.bootstrap.bus_server import keep_configured
 from sterna.bootstrap.ca_desk import authority_of
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
@@ -198,6 +199,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)
         renewal = keep_renewed(settings.identity, clock, _shown_by(bus, own), Kind.CONTROLLER, desk)
         beside = {"signals": _stop_on_signal(server, controller), "systemd": show_state(bus), "renewal": renewal}
+        beside["bus-server"] = keep_configured(settings.bus_server, authority)
         tasks = [asyncio.create_task(work, name=name) for name, work in beside.items()]
         try:
             await server.serve(sockets=sockets)

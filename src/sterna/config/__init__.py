@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from sterna.config.access import AccessSettings
-from sterna.config.bus import BusSettings, IdentitySettings
+from sterna.config.bus import BusServerSettings, BusSettings, IdentitySettings
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.config.section import Section
 from sterna.domain.addresses import bare, encrypts, is_address, is_ipv6
@@ -260,6 +260,7 @@ class ControllerSettings(BaseSettings):
     """Address and port where the API listens besides its Unix socket, e.g. `127.0.0.1:8774` (8774 is Nova's port as
     well). Every request there needs a token. '': nowhere."""
     access: AccessSettings = AccessSettings()
+    bus_server: BusServerSettings = BusServerSettings()
     compute: ComputeSettings = ComputeSettings()
     nova: NovaSettings = NovaSettings()
 
@@ -282,6 +283,8 @@ class ControllerSettings(BaseSettings):
             raise ValueError(
                 'access.ca_folder needs identity.enrol = "sterna": hosts join at a controller of that CA'
             )
+        if self.bus_server.config_file is not None and self.access.ca_folder is None:
+            raise ValueError("bus_server.config_file needs access.ca_folder: the CA knows who is enrolled")
         return self
 
     @classmethod

@@ -1,4 +1,6 @@
-"""`[bus]` and `[identity]` of both processes' settings: how they reach the bus, and the certificate they have."""
+"""`[bus]` and `[identity]` of both processes' settings: how they reach the bus, and the certificate they have.
+
+`[bus_server]` of a controller's: the server of the bus, where it is beside."""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from pydantic import (
 
 from sterna.config.section import Section
 from sterna.domain.errors import BadRequest
+from sterna.domain.trust.bus_config import listening_at
 from sterna.domain.trust.identities import BUS_SERVICE
 from sterna.kit.urls import server_url
 
@@ -115,3 +118,31 @@ class BusSettings(Section):
                 raise ValueError("the address is shown in logs: user and password have keys of their own")
             _ = parts.port  # raises ValueError
         return url
+
+
+class BusServerSettings(Section):
+    """The server of the bus, where it runs beside the controller that has the CA: it lets in who joins, and shuts
+    out who is removed, within seconds. Needs `ca_folder` in `[access]`."""
+
+    config_file: Path | None = None
+    """nats-server's configuration, which the controller writes as `sterna bus config` does. A file of somebody
+    else's is not replaced. Not set: you write it."""
+    listen: str = ""
+    """Where nats-server listens, as `10.0.0.1:4222`."""
+    folder: Path = Path("/etc/nats/identity")
+    """The folder that `sterna ca issue bus` filled."""
+    reload: tuple[str, ...] = ("nats-server", "--signal", "reload")
+    """The command that has the running server read its configuration. Any other one will do that ends within 20 s:
+    `["systemctl", "reload", "nats-server"]`, or a script that copies the file to several servers."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.config_file is None:
+            return self
+        try:
+            listening_at(self.listen)
+        except BadRequest as error:
+            raise ValueError(f"listen: {error.message}: {error.fix}") from None
+        if not self.reload or not self.reload[0]:
+            raise ValueError("reload is a command: the program and its arguments")
+        return self

@@ -17,6 +17,7 @@ from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
 from sterna.controller.records.snapshot import Snapshot
+from sterna.controller.revoking import Revoking
 from sterna.domain.errors import BadRequest, SternaError, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.status import Status
@@ -52,6 +53,7 @@ class Parts:
     inventory: Inventory
     snapshot: Snapshot
     deaths: DeclareDead
+    revoking: Revoking
 
 
 class Follower:
@@ -60,6 +62,7 @@ class Follower:
     def __init__(self, fleet: Fleet, parts: Parts, calls: AgentCalls, clock: Clock) -> None:
         self._fleet, self._calls, self._clock = fleet, calls, clock
         self._registry, self._projector, self._deaths = parts.registry, parts.projector, parts.deaths
+        self._revoking = parts.revoking
         self._inventory, self._snapshot, self._copies = parts.inventory, parts.snapshot, parts.copies
         self._wanted: dict[str, asyncio.Event] = {}
         self._read_to: dict[str, tuple[str, int]] = {}
@@ -101,6 +104,7 @@ class Follower:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._revoking.stop()
         await self._snapshot.stop()
 
     def look(self, host: str) -> None:
@@ -148,6 +152,8 @@ class Follower:
             self._follow(facts.name)
             self._snapshot.heard(facts.name, data)
         host = topic.removeprefix("host.")
+        if self._registry.answers(host):
+            self._revoking.heard(host, data.get("revoked"))
         if host in self._wanted and self._registry.journal_end(host) != self._read_to.get(host):
             self._wanted[host].set()
 

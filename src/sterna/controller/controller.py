@@ -27,6 +27,7 @@ from sterna.controller.records.members import Members
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
 from sterna.controller.records.snapshot import Snapshot
+from sterna.controller.revoking import Revoking
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Refused
 from sterna.domain.objective import Asked
@@ -73,7 +74,8 @@ class Controller:
         self.audits = AuditFleet(self.registry, calls, dead_letters or DeadLetters(clock), nova)
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
-        parts = Parts(self.registry, self.projector, self.copies, self.inventory, self.snapshot, self.deaths)
+        looked_after = self.registry, self.projector, self.copies, self.inventory, self.snapshot, self.deaths
+        parts = Parts(*looked_after, Revoking(self.members, calls, clock))
         self.follower = Follower(fleet, parts, calls, clock)
 
     async def start(self) -> None:

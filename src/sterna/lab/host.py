@@ -32,6 +32,7 @@ auth_tls = "none"  # a certificate of the lab's CA is needed to come as far
 ca_file = "{pki}/cacert.pem"
 cert_file = "{pki}/servercert.pem"
 key_file = "{pki}/serverkey.pem"
+tls_allowed_dn_list = ["O=Sterna,OU=agents,CN=*"]  # hosts, and no controllers
 auth_unix_rw = "none"
 host_uuid = "{host_uuid}"
 max_clients = 500

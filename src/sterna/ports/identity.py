@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sterna.domain.trust.enrolment import EnrolledHost
 from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
+from sterna.domain.trust.revocation import RevokedList
 
 
 class JoinDesk(Protocol):
@@ -34,8 +35,22 @@ class Enrolment(Protocol):
     def known(self) -> Mapping[str, EnrolledHost]:
         """All hosts by name, removed ones too, as of some seconds ago. Waits for nothing."""
 
+    def revoked(self) -> RevokedList | None:
+        """The list of revoked certificates, as old as that; None while nothing was revoked."""
+
     async def hosts(self) -> Mapping[str, EnrolledHost]:
         """The same, as of now. Raises Temporary where the CA cannot be asked."""
+
+
+class RevokedHere(Protocol):
+    """The list of revoked certificates, where the services of this host look for it."""
+
+    async def take(self, given: RevokedList) -> int:
+        """Use it from now on, and close the connections of removed hosts; its number. May be repeated.
+
+        Raises BadRequest for a list that is not of this host's CA, Conflict for one that is older than the one that
+        is here, Temporary where a service does not take it now.
+        """
 
 
 class OwnIdentity(Protocol):

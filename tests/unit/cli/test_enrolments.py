@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sterna.controller.records.members import Members
 from sterna.domain.trust.enrolment import EnrolledHost
+from sterna.domain.trust.revocation import RevokedList
 from tests.unit.cli.reading import document
 
 from .served import Served
@@ -21,6 +22,9 @@ class Listed:
     def known(self) -> Mapping[str, EnrolledHost]:
         one = EnrolledHost(name="a", state="joined", addresses=("10.0.0.1", "10.1.0.1"), until=UNTIL)
         return {"b": EnrolledHost(name="b", state="removed", removed=UNTIL), "a": one}
+
+    def revoked(self) -> RevokedList | None:
+        return None
 
     async def hosts(self) -> Mapping[str, EnrolledHost]:
         return self.known()

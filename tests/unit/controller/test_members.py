@@ -16,6 +16,7 @@ from sterna.controller.records.members import Members
 from sterna.domain.errors import NotFound, Refused
 from sterna.domain.objective import Asked
 from sterna.domain.trust.enrolment import EnrolledHost
+from sterna.domain.trust.revocation import RevokedList
 from tests.unit.controller.requests import request
 
 from .fakes import FakeAgent, FakeBus, HandClock
@@ -31,6 +32,9 @@ class Listed:
 
     def known(self) -> Mapping[str, EnrolledHost]:
         return self.listed
+
+    def revoked(self) -> RevokedList | None:
+        return None
 
     async def hosts(self) -> Mapping[str, EnrolledHost]:
         return self.listed

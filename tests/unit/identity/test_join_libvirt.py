@@ -19,6 +19,7 @@ from sterna.bootstrap.renewal import keep_renewed
 from sterna.config.bus import IdentitySettings
 from sterna.domain.errors import Unreachable
 from sterna.domain.trust.pki import FILES, Part
+from sterna.lab.host import LIBVIRTD_CONF
 from tests.unit.adapters.identities import Calendar
 
 from .commands import Run, by_files
@@ -29,6 +30,7 @@ def pki(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "pki"
     monkeypatch.setattr(libvirt, "PKI", folder)
     monkeypatch.setattr(libvirt, "USUAL_GROUPS", ("no-such-group", "daemon"))
+    monkeypatch.setattr(libvirt, "DAEMONS", (tmp_path / "libvirtd.conf", tmp_path / "virtproxyd.conf"))
     return folder
 
 
@@ -88,6 +90,21 @@ def test_the_group_is_the_one_that_qemu_runs_with(
     monkeypatch.setattr(libvirt, "USUAL_GROUPS", ("no-such-group",))
     said = ca(*joining, "--libvirt").stderr
     assert "root only" in said and (pki / "qemu/server-key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_libvirtd_that_lets_in_more_than_hosts_is_named(ca: Run, joining: list[object], tmp_path: Path) -> None:
+    setting = 'tls_allowed_dn_list = ["O=Sterna,OU=agents,CN=*"]'
+    file = tmp_path / "libvirtd.conf"
+    assert "lets in" not in ca(*joining, "--libvirt").stderr, "there is no libvirtd"
+    file.write_text('# tls_allowed_dn_list = ["DN1"]\nlisten_tls = 1\n')
+    said = ca(*joining, "--libvirt").stderr
+    assert f"{file} lets in every certificate of the CA" in said and setting in said and "virtproxyd" not in said
+    file.write_text(f"listen_tls = 1\n{setting}\n")
+    assert "lets in" not in ca(*joining, "--libvirt").stderr
+
+
+def test_a_labs_libvirtd_lets_in_hosts_alone() -> None:
+    assert libvirt.SETTING in LIBVIRTD_CONF
 
 
 # ------------------------------------------------------------ after a renewal

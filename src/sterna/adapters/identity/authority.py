@@ -37,10 +37,11 @@ from sterna.adapters.identity.x509 import (
 )
 from sterna.adapters.identity.x509 import seen as seen_in
 from sterna.domain.errors import BadRequest, Conflict, NotFound
-from sterna.domain.trust import certificates, enrolment, join_token
+from sterna.domain.trust import certificates, enrolment, join_token, revocation
 from sterna.domain.trust.enrolment import Invitation, Issued, Member, Register
 from sterna.domain.trust.identities import Identity, Kind, addresses_of, identity
 from sterna.domain.trust.join_token import JoinToken
+from sterna.domain.trust.revocation import RevokedList
 
 KEY, CERTIFICATE, REGISTER, REVOKED = "ca.key", "ca.crt", "register.json", "revoked.crl"
 
@@ -77,7 +78,7 @@ class Authority:
             key = new_key()
             certificate = new_ca(key, domains, clock())
             authority = cls(folder, key, certificate, clock)
-            authority._write(Register())
+            authority._write(Register(), Register())
             private_files.write(folder / CERTIFICATE, pem_of(certificate), 0o644)
             private_files.write(folder / KEY, key_pem(key))  # last: with it the CA is whole
         return authority
@@ -122,19 +123,36 @@ class Authority:
             raise BadRequest(f"{path} was written by a newer Sterna", fix="upgrade Sterna on this machine")
         return register
 
+    def stamp(self) -> tuple[int, int]:
+        """Differs after each change of the register. Raises NotFound."""
+        path = self._folder / REGISTER
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise NotFound(f"{path}: {error.strerror}", fix="restore it from the CA's backup") from error
+        return found.st_ino, found.st_mtime_ns
+
+    def revoked_in(self, register: Register) -> RevokedList | None:
+        """What hosts are handed; None while nothing was revoked."""
+        number = revocation.number_of(register)
+        if not number:
+            return None
+        pem = self._list_of(register).decode()
+        return RevokedList(number=number, pem=pem, removed=revocation.removed_hosts(register))
+
     def invite(self, who: Identity, addresses: Iterable[str] | None) -> JoinToken:
         """A token for this identity, whose earlier ones end."""
         places = None if addresses is None else addresses_of(addresses, domains_of(self.certificate))
         secret = secrets.token_hex(join_token.SECRET_BYTES)
         invitation = Invitation(secret_hash=_hash(secret), expires=self._now() + join_token.VALID)
         with self._changing() as register:
-            self._write(enrolment.invited(register, who, places, invitation))
+            self._write(register, enrolment.invited(register, who, places, invitation))
         return JoinToken(host=who.name, fingerprint=self.fingerprint, secret=secret)
 
     def remove(self, who: Identity) -> None:
         """This identity takes part no more; its certificates are revoked."""
         with self._changing() as register:
-            self._write(enrolment.removed(register, who, self._now()))
+            self._write(register, enrolment.removed(register, who, self._now()))
 
     def redeem(self, host: str, secret: str, request_pem: str) -> Signed:
         """The first certificate of the host that has this token."""
@@ -181,12 +199,12 @@ class Authority:
     ) -> Signed:
         number = enrolment.next_number(member, key)
         made, issued = self._certificate(member, number, request)
-        self._write(enrolment.joined(register, member.identity, issued, key, self._now()))
+        self._write(register, enrolment.joined(register, member.identity, issued, key, self._now()))
         return made
 
     def _next(self, register: Register, member: Member, request: x509.CertificateSigningRequest) -> Signed:
         made, issued = self._certificate(member, member.number, request)
-        self._write(enrolment.renewed(register, member.identity, issued, self._now()))
+        self._write(register, enrolment.renewed(register, member.identity, issued, self._now()))
         return made
 
     def _certificate(
@@ -207,11 +225,15 @@ class Authority:
         with private_files.alone(self._folder):
             yield self.register()
 
-    def _write(self, register: Register) -> None:
+    def _write(self, before: Register, after: Register) -> None:
         """The list of revoked certificates first: it may say more than the register, never less."""
-        listed = revocation_list(enrolment.revoked(register), self.certificate, self._key, self._now())
-        private_files.write(self._folder / REVOKED, pem_of(listed), 0o644)
+        register = revocation.numbered(before, after, self._now())
+        private_files.write(self._folder / REVOKED, self._list_of(register), 0o644)
         private_files.write(self._folder / REGISTER, register.model_dump_json(indent=1).encode())
+
+    def _list_of(self, register: Register) -> bytes:
+        revoked, number = enrolment.revoked(register), revocation.number_of(register)
+        return pem_of(revocation_list(revoked, number, self.certificate, self._key, self._now()))
 
 
 def _refuse_another(folder: Path) -> None:

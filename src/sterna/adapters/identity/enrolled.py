@@ -10,7 +10,8 @@ import structlog
 
 from sterna.adapters.identity.authority import Authority
 from sterna.domain.errors import SternaError, Temporary
-from sterna.domain.trust.enrolment import EnrolledHost, hosts_of
+from sterna.domain.trust.enrolment import EnrolledHost, Register, hosts_of
+from sterna.domain.trust.revocation import RevokedList, number_of, removed_hosts
 from sterna.kit.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -27,7 +28,8 @@ class EnrolledHosts:
     def __init__(self, authority: Authority) -> None:
         """Raises BadRequest or NotFound for a register that cannot be read."""
         self._authority = authority
-        self._known = hosts_of(authority.register())
+        self._revoked: RevokedList | None = None
+        self._known = self._of(authority.register())
         self._read_at = time.monotonic()
         self._reading: asyncio.Task[None] | None = None
         self._trouble = ""
@@ -38,6 +40,10 @@ class EnrolledHosts:
         if self._reading is None and time.monotonic() - self._read_at >= READ_EVERY_S:
             self._reading = asyncio.get_running_loop().create_task(self._refresh(), name="enrolled-hosts")
         return self._known
+
+    def revoked(self) -> RevokedList | None:
+        """The list of revoked certificates, as old as what `known` answers; None while nothing was revoked."""
+        return self._revoked
 
     async def hosts(self) -> Mapping[str, EnrolledHost]:
         """The same, as of now. Raises Temporary."""
@@ -53,7 +59,14 @@ class EnrolledHosts:
         return self._known
 
     def _read(self) -> dict[str, EnrolledHost]:
-        return hosts_of(self._authority.register())
+        return self._of(self._authority.register())
+
+    def _of(self, register: Register) -> dict[str, EnrolledHost]:
+        """Signs another list only where there is something new in it."""
+        present = number_of(register), removed_hosts(register)
+        if self._revoked is None or (self._revoked.number, self._revoked.removed) != present:
+            self._revoked = self._authority.revoked_in(register)
+        return hosts_of(register)
 
     async def _refresh(self) -> None:
         try:

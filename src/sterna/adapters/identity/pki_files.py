@@ -1,7 +1,9 @@
-"""The files with which libvirt and QEMU encrypt, below /etc/pki: copies of this host's own certificate.
+"""The files with which libvirt and QEMU encrypt, below /etc/pki: copies of this host's own certificate, and of the
+list of revoked ones.
 
-Written when the host joins, where that is wanted, and again after each renewal. What somebody else has written is
-never replaced unasked: the record beside the certificate knows what was written from here.
+Written when the host joins, where that is wanted, and again after each renewal and with each new list. What
+somebody else has written is never replaced unasked: the record beside the certificate knows what was written from
+here.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from pydantic import ValidationError
 
 from sterna.adapters.identity import private_files
 from sterna.adapters.identity.own import OwnFiles
+from sterna.adapters.identity.revoked import RevokedFile
 from sterna.domain.errors import BadRequest, Conflict, NotFound
 from sterna.domain.model import Value
-from sterna.domain.trust.pki import ASIDE, FILES, FOLDERS, Part, PkiFile, mode_of
+from sterna.domain.trust.pki import ASIDE, FILES, FOLDERS, REVOKED_FILES, Part, PkiFile, mode_of
 
 RECORD = "pki.json"
 
@@ -39,7 +42,7 @@ class PkiFiles:
 
     def __init__(self, folder: Path) -> None:
         """`folder`: of this host's own certificate."""
-        self._folder, self._own = folder, OwnFiles(folder)
+        self._folder, self._own, self._revoked = folder, OwnFiles(folder), RevokedFile(folder).path
 
     @property
     def wanted(self) -> bool:
@@ -53,7 +56,7 @@ class PkiFiles:
         known = self._record()
         ours = known.digests if known is not None and known.pki == str(pki) else {}
         found = []
-        for file in FILES:
+        for file in self._files():
             digest = _digest(pki / file.path)
             if digest is not None and digest not in (ours.get(file.path), self._digest_of_own(file)):
                 found.append(pki / file.path)
@@ -87,9 +90,16 @@ class PkiFiles:
         self._write_all(known, leave={str(path.relative_to(known.pki)) for path in foreign})
         return foreign
 
+    def _files(self) -> tuple[PkiFile, ...]:
+        return (*FILES, *REVOKED_FILES) if self._revoked.exists() else FILES
+
     def _write_all(self, told: Written, leave: set[str] | None = None) -> None:
         """The record last: a file that it does not know yet is one of ours by its content."""
-        files = [file for file in FILES if file.path not in (leave or set())]
+        with private_files.alone(self._folder):  # a renewal, or a new list at the same time
+            self._write_in_turn(told, leave or set())
+
+    def _write_in_turn(self, told: Written, leave: set[str]) -> None:
+        files = [file for file in self._files() if file.path not in leave]
         contents = {file.path: self._content(file) for file in files}
         digests = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
         for file in files:
@@ -104,7 +114,8 @@ class PkiFiles:
 
     def _source(self, file: PkiFile) -> Path:
         own = self._own
-        return {Part.CA: own.ca_file, Part.CERTIFICATE: own.certificate_file, Part.KEY: own.key_file}[file.part]
+        sources = {Part.CA: own.ca_file, Part.CERTIFICATE: own.certificate_file, Part.KEY: own.key_file}
+        return sources.get(file.part, self._revoked)
 
     def _digest_of_own(self, file: PkiFile) -> str | None:
         """Of the one in force: a write that was interrupted has written it, and no record of it."""

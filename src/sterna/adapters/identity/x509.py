@@ -15,12 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sterna.domain.errors import BadRequest
-from sterna.domain.trust.certificates import BACKDATED, CA_VALID, Seen, Wanted
+from sterna.domain.trust.certificates import BACKDATED, CA_VALID, ORGANISATION, Seen, Wanted
 from sterna.domain.trust.joining import MOST_PEM_BYTES
 
 Key = ec.EllipticCurvePrivateKey
 E = TypeVar("E", bound=x509.ExtensionType)
-_ORGANISATION = "Sterna"
 _MAKE = "create a new one with `sterna agent request`"
 
 
@@ -151,16 +150,33 @@ def signed(wanted: Wanted, key: ec.EllipticCurvePublicKey, ca: x509.Certificate,
 
 
 def revocation_list(
-    revoked: Iterable[tuple[str, datetime]], ca: x509.Certificate, ca_key: Key, now: datetime
+    revoked: Iterable[tuple[str, datetime]], number: int, ca: x509.Certificate, ca_key: Key, now: datetime
 ) -> x509.CertificateRevocationList:
-    """The list of revoked certificates. It is valid as long as the CA: GnuTLS refuses everybody once it is not."""
+    """The list of revoked certificates with this number. It is valid as long as the CA: GnuTLS refuses everybody
+    once it is not."""
     listed = x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
     listed = listed.last_update(now - BACKDATED).next_update(ca.not_valid_after_utc)
     for serial, since in revoked:
         one = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(since)
         listed = listed.add_revoked_certificate(one.build())
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-    return listed.add_extension(issuer_id, critical=False).sign(ca_key, hashes.SHA256())
+    listed = listed.add_extension(issuer_id, critical=False).add_extension(x509.CRLNumber(number), critical=False)
+    return listed.sign(ca_key, hashes.SHA256())
+
+
+def list_number(pem: str | bytes, ca: x509.Certificate) -> int:
+    """The number of this list of revoked certificates. Raises BadRequest where this CA did not sign it."""
+    fix = "see that it is the `revoked.crl` of this host's CA"
+    try:
+        found = x509.load_pem_x509_crl(_bytes(pem, "the list"))
+        key = ca.public_key()
+        ours = isinstance(key, ec.EllipticCurvePublicKey) and found.is_signature_valid(key)
+        number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except (ValueError, TypeError, x509.ExtensionNotFound, UnsupportedAlgorithm, InvalidSignature) as error:
+        raise BadRequest("this is not a numbered list of revoked certificates (PEM)", fix=fix) from error
+    if not ours or found.issuer != ca.subject:
+        raise BadRequest("the list of revoked certificates is not signed by this host's CA", fix=fix)
+    return number
 
 
 def is_signed_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
@@ -197,7 +213,7 @@ def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
 
 def _name(common_name: str, unit: str) -> x509.Name:
     parts = (
-        (NameOID.ORGANIZATION_NAME, _ORGANISATION),
+        (NameOID.ORGANIZATION_NAME, ORGANISATION),
         (NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
         (NameOID.COMMON_NAME, common_name),
     )

@@ -66,7 +66,7 @@ def join(
             asyncio.run(_ask(own, known, str(server)))
         err.print(f"{known.host} has joined; key, certificate and CA are in {folder.absolute() / 'current'}")
         err.print(f"in [identity] of the settings, set {_settings(server)}; then restart the agent")
-        err.print("the bus knows it once it has a new configuration: `sterna bus config`")
+        err.print("the bus knows it once it has a new configuration: by `[bus_server]`, or `sterna bus config`")
         if libvirt:
             write(files, qemu_group)
 

@@ -46,20 +46,14 @@ def config(
     """Write a complete configuration of nats-server: mutual TLS, and rights for each host and controller.
 
     Those that the CA has enrolled; or, with --host and --controller, those with certificates of another CA. Then
-    `nats-server -t -c FILE` checks it, and `nats-server --signal reload` has a running server read it.
+    `nats-server -t -c FILE` checks it, and `nats-server --signal reload` has a running server read it. A controller
+    with `[bus_server]` in its settings does both whenever somebody joins or is removed.
     """
     with plain():
         users = _named(host or [], Kind.AGENT) + _named(controller or [], Kind.CONTROLLER)
         if not users:
             users = list(on_the_bus(authority_in(ca).register()))
-        own = folder.absolute() / "current"
-        server = BusServer(
-            listen=listen,
-            cert_file=str(own / "own.crt"),
-            key_file=str(own / "own.key"),
-            ca_file=str(own / "ca.crt"),
-        )
-        write_out(out_file, bus_config(server, users).encode())
+        write_out(out_file, bus_config(BusServer.of(listen, str(folder.absolute())), users).encode())
         if not any(who.kind is Kind.CONTROLLER for who, _ in users):
             err.print("no controller is enrolled: `sterna ca issue controller NAME`", style="yellow")
 

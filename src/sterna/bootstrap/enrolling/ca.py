@@ -91,7 +91,7 @@ def sign(
         made = authority.sign(read_file(request), str(request))
         write_out(out_file, made.pem + authority.pem)
         err.print(f"signed for {made.who.name}: certificate {made.certificate.serial_number:x}")
-        err.print("the bus knows it once it has a new configuration: `sterna bus config`")
+        err.print("the bus knows it once it has a new configuration: by `[bus_server]`, or `sterna bus config`")
 
 
 @ca_app.command()
@@ -183,4 +183,9 @@ def print_revoked(name: str, ca: Path) -> None:
     from sterna.adapters.identity.authority import REVOKED
 
     err.print(f"{name} is removed; its certificates are revoked in {ca / REVOKED}")
-    err.print("take it off the bus: write `sterna bus config` again, and `nats-server --signal reload`")
+    err.print("a running controller with `ca_folder` hands that list to every agent, within seconds")
+    err.print(
+        "without `[bus_server]` in its settings, take it off the bus now: write `sterna bus config` again, and run "
+        "nats-server --signal reload",
+        soft_wrap=True,
+    )

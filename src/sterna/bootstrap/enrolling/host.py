@@ -42,7 +42,8 @@ def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_j
 def remove(name: HostArg, ca: CaFolder = CA_FOLDER) -> None:
     """Revoke a host's certificates. Its VMs keep running.
 
-    It is off the bus once `sterna bus config` was written again, and nats-server has read it.
+    A running controller that has the CA hands the list of revoked certificates to all agents. It takes the host off
+    the bus if its settings have `[bus_server]`. Else do that now: `sterna bus config`, and reload nats-server.
     """
     with plain():
         authority_in(ca).remove(identity(Kind.AGENT, name))

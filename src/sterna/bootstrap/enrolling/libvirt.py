@@ -11,7 +11,7 @@ import typer
 from sterna.cli.exits import err
 from sterna.domain.errors import BadRequest, Conflict
 from sterna.domain.trust import pki
-from sterna.domain.trust.pki import ASIDE
+from sterna.domain.trust.pki import ALLOWED, ASIDE
 
 if TYPE_CHECKING:
     from sterna.adapters.identity.pki_files import PkiFiles
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PKI = Path(pki.PKI)
 USUAL_GROUPS = ("libvirt-qemu", "qemu")
 """Debian's and Fedora's, of the user that QEMU runs as."""
+DAEMONS = (Path("/etc/libvirt/libvirtd.conf"), Path("/etc/libvirt/virtproxyd.conf"))
+ALLOW_LIST = "tls_allowed_dn_list"
+SETTING = f'{ALLOW_LIST} = ["{ALLOWED}"]'
 
 Libvirt = Annotated[
     bool,
@@ -62,7 +65,18 @@ def write(files: PkiFiles, group: str | None) -> None:
     folder = of_migration().folder
     if folder != PKI / "qemu":
         err.print(f"QEMU takes its certificates from {folder}: see qemu.conf", style="yellow")
+    for daemon in open_to_all():
+        err.print(f"{daemon} lets in every certificate of the CA, controllers' too: set {SETTING}", style="yellow")
+        err.print("then restart it; guests keep running")
     err.print("have libvirtd read them: virt-admin server-update-tls libvirtd, or restart it")
+
+
+def open_to_all() -> list[Path]:
+    """The settings of daemons that listen for TLS, where these do not say that hosts alone may connect."""
+    from sterna.adapters.libvirt.qemu.conf import list_of
+
+    there = [file for file in DAEMONS if file.exists()]
+    return [file for file in there if list_of(file.read_text(errors="replace"), ALLOW_LIST) is None]
 
 
 def group_id(name: str | None) -> int | None:

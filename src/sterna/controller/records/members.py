@@ -6,6 +6,7 @@ from sterna.domain.errors import NotFound
 from sterna.domain.trouble import Trouble
 from sterna.domain.trust.enrolment import ADD, EnrolledHost
 from sterna.domain.trust.identities import Kind
+from sterna.domain.trust.revocation import RevokedList
 from sterna.ports.identity import Enrolment
 
 INSECURE = "nobody proves who speaks on the bus: whoever reaches it can pose as a host or a controller"
@@ -38,6 +39,10 @@ class Members:
             return None
         found = self._enrolment.known().get(name)
         return found.addresses if found is not None else ()
+
+    def revoked(self) -> RevokedList | None:
+        """The list of revoked certificates; None where there is none, or it is not known here."""
+        return None if self._enrolment is None else self._enrolment.revoked()
 
     async def hosts(self) -> list[EnrolledHost]:
         """All that are enrolled, invited or removed, by name. Raises NotFound where nobody here knows, Temporary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import Self
 
 from sterna.domain.addresses import bare, in_uri, is_address
 from sterna.domain.errors import BadRequest
@@ -15,6 +16,7 @@ from sterna.domain.trust.identities import Identity
 PORT = 4222
 MAX_PAYLOAD_BYTES = 1 << 20
 """Twice our own limit of a message (`rpc/envelope.py`)."""
+HEADER = "# Written by Sterna. Changes are lost when it is written again."
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -26,6 +28,12 @@ class BusServer(Value):
     cert_file: str
     key_file: str
     ca_file: str
+
+    @classmethod
+    def of(cls, listen: str, folder: str) -> Self:
+        """With the files in the folder that `sterna ca issue bus` filled."""
+        own = f"{folder}/current"
+        return cls(listen=listen, cert_file=f"{own}/own.crt", key_file=f"{own}/own.key", ca_file=f"{own}/ca.crt")
 
 
 def listening_at(text: str) -> str:
@@ -56,7 +64,7 @@ def bus_config(server: BusServer, users: Iterable[tuple[Identity, str]]) -> str:
         )
     return "\n".join(
         [
-            "# Written by `sterna bus config`. Changes are lost when it is written again.",
+            HEADER,
             "# Every client needs a certificate of the CA, and may do what is listed for its name, nothing else.",
             f"listen: {quoted(listening_at(server.listen))}",
             f"max_payload: {MAX_PAYLOAD_BYTES}",

@@ -17,6 +17,9 @@ VALID = timedelta(days=90)
 CA_VALID = timedelta(days=3650)
 BACKDATED = timedelta(minutes=5)
 """A certificate begins this much earlier: the clock of its holder may be behind the CA's."""
+ORGANISATION = "Sterna"
+UNITS = {kind: f"{kind.value}s" for kind in Kind}
+"""Distinguishes a host from a controller of the same name in lists of distinguished names."""
 RENEWED_AFTER = 2 / 3
 """Of its life: a month is left in which renewal may fail."""
 
@@ -26,7 +29,7 @@ class Wanted(Value):
 
     common_name: str
     unit: str
-    """Distinguishes a host from a controller of the same name in lists of distinguished names."""
+    """One of UNITS."""
     dns_names: tuple[str, ...]
     """The first is the identity's."""
     ip_addresses: tuple[str, ...]
@@ -56,12 +59,17 @@ def wanted(who: Identity, number: int, addresses: Iterable[str], permitted: Iter
         names.append(who.bus_user(number))
     return Wanted(
         common_name=who.name,
-        unit=f"{who.kind.value}s",
+        unit=UNITS[who.kind],
         dns_names=(*names, *(place for place in places if not is_ip(place))),
         ip_addresses=tuple(place for place in places if is_ip(place)),
         not_before=now - BACKDATED,
         not_after=now + VALID,
     )
+
+
+def distinguished_name(who: Identity) -> str:
+    """The subject of its certificates, as libvirt writes it."""
+    return f"O={ORGANISATION},OU={UNITS[who.kind]},CN={who.name}"
 
 
 def faults(seen: Seen, who: Identity | None, now: datetime, *, addresses: Iterable[str] = ()) -> tuple[str, ...]:

@@ -76,6 +76,8 @@ class Register(Value):
 
     v: int = 1
     members: tuple[Member, ...] = ()
+    listed: int = 0
+    """Number of the list of revoked certificates (`revocation.py`); 0 before the first."""
 
     def find(self, who: Identity) -> Member | None:
         """The one with exactly this name, removed ones too."""

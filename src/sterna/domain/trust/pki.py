@@ -5,9 +5,15 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
+from sterna.domain.trust.certificates import ORGANISATION, UNITS
+from sterna.domain.trust.identities import Kind
+
 PKI = "/etc/pki"
 ASIDE = ".before-sterna"
 """A file that is replaced is kept beside, with this at the end of its name."""
+
+ALLOWED = f"O={ORGANISATION},OU={UNITS[Kind.AGENT]},CN=*"
+"""For `tls_allowed_dn_list` of libvirtd: hosts of Sterna's own CA, no controllers. `*` stands for any name."""
 
 
 class Part(Enum):
@@ -16,6 +22,8 @@ class Part(Enum):
     CA = auto()
     CERTIFICATE = auto()
     KEY = auto()
+    REVOKED = auto()
+    """The list of revoked certificates."""
 
 
 class PkiFile(NamedTuple):
@@ -43,6 +51,12 @@ FILES = (
 )
 """In the order in which they are written. A certificate right behind its key: who reads them in between is refused
 by the other side, and tries again. libvirtd is root's; QEMU is not, and reads its keys by its group."""
+
+REVOKED_FILES = (
+    PkiFile("CA/cacrl.pem", Part.REVOKED, 0o644),
+    PkiFile("qemu/ca-crl.pem", Part.REVOKED, 0o644),
+)
+"""Written once there is such a list."""
 
 
 def mode_of(file: PkiFile, *, grouped: bool) -> int:
