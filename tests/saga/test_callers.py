@@ -12,15 +12,10 @@ from sterna.domain.journal import EPOCH_LEAP
 from sterna.domain.status import Status
 from sterna.domain.trust.callers import CALLERS, Caller
 from sterna.ports.records import Envelope
-from sterna.rpc.client import RpcClient
 from tests.saga.fleet import SimFleet
+from tests.saga.speaking import CASTS, run, speaker
 
 THREE = ("host1", "host2", "host3")
-
-
-def speaker(fleet: SimFleet, host: str) -> RpcClient:
-    """The process of an agent that somebody else has taken over."""
-    return RpcClient(fleet.broker.bus(f"taken {host}", host), host, fleet.clock)
 
 
 async def under_way(fleet: SimFleet) -> dict[str, Any]:
@@ -36,17 +31,6 @@ async def under_way(fleet: SimFleet) -> dict[str, Any]:
 
 def of(caller: Caller, *casts: str) -> list[str]:
     return [m for m, c in CALLERS.items() if c is caller and m not in casts]
-
-
-def run(fleet: SimFleet, scenario: Any) -> None:
-    async def inside() -> None:
-        async with fleet:
-            await scenario()
-
-    asyncio.run(fleet.clock.run(inside()))
-
-
-CASTS = ("rollback_live_migration_at_destination", "post_live_migration_at_destination")
 
 
 @pytest.mark.parametrize("method", of(Caller.CONTROLLER))

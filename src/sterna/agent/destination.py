@@ -91,11 +91,8 @@ class IncomingMigrations:
         asked = untrusted.call(PreLiveMigration, request.params)
         vm = untrusted.vm(asked.vm)
         async with self._halves.lock(migration.id):
-            if await self._is_false_claim(migration):
-                raise Conflict(
-                    f"{migration.vm_name} runs on {self._host.name}: it does not come from {migration.source}",
-                    fix="see which of the two is the VM that was meant: `sterna audit`",
-                )
+            if (false := await self._false_claim(migration)) is not None:
+                raise false
             ctx = self._halves.context(migration)
             if ctx.history.turned is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
@@ -108,11 +105,24 @@ class IncomingMigrations:
             ctx.note_once(answer)
             return answer.to_data()
 
-    async def _is_false_claim(self, migration: Migration) -> bool:
-        """Is this, of which nothing was heard before, about a VM that runs here already? Were it accepted, its
-        source would hold the VM's lock, and could raise its epoch until nobody believed the true one."""
-        known = self._journal.get(migration.id) is not None
-        return not known and (await self._observe(migration.vm_uuid)).state is GuestState.RUNNING
+    async def _false_claim(self, migration: Migration) -> Conflict | None:
+        """Why this, of which nothing was heard before, is not believed. Were it accepted, its source would hold the
+        VM's lock here, and could raise its epoch until nobody believed the true one. Raises Temporary."""
+        if self._journal.get(migration.id) is not None:
+            return None
+        if (await self._observe(migration.vm_uuid)).state is GuestState.RUNNING:
+            return Conflict(
+                f"{migration.vm_name} runs on {self._host.name}: it does not come from {migration.source}",
+                fix="see which of the two is the VM that was meant: `sterna audit`",
+            )
+        why = await self._host.permits.against(migration) if self._host.permits is not None else ""
+        if not why:
+            return None
+        return Conflict(
+            f"{self._host.name} takes migration {migration.id} from {migration.source} only if a controller has "
+            f"asked for it: {why}",
+            fix="see that all clocks are right, and that controllers and agents have the same version; ask again",
+        )
 
     async def wait_vif_plugged(self, request: Request) -> Data:
         """P12: answer when every port made ahead is wired."""
@@ -215,7 +225,7 @@ class IncomingMigrations:
     async def rollback(self, request: Request) -> None:
         """R4 arrived: R5-R7, whatever of them is left, then the report."""
         migration = self._halves.migration(request)
-        if await self._is_false_claim(migration):
+        if await self._false_claim(migration) is not None:
             self._report_forgotten(migration)
             return
         try:

@@ -31,7 +31,7 @@ from sterna.domain.entries.source import Copied
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, SternaError, Temporary
 from sterna.domain.fencing import WriteOff
 from sterna.domain.hosts import HostFacts
-from sterna.domain.journal import Entry, Kind, Migration, Role
+from sterna.domain.journal import LONGEST_PERMIT, Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Refusal, Vm
 from sterna.domain.options import MigrationOptions
 from sterna.domain.plain_text import printable
@@ -292,6 +292,7 @@ class OutgoingMigrations:
             ),
             created_at=self._host.clock.now().isoformat(),
             requested_by=_requested_by(request),
+            permit=_permit(request),
         )
 
 
@@ -302,6 +303,14 @@ def _requested_by(request: Request) -> str:
     """Who asked the controller for it; '' where it does not say."""
     name = request.params.get("requested_by", "")
     return printable(name)[:LONGEST_NAME] if isinstance(name, str) else ""
+
+
+def _permit(request: Request) -> str:
+    """The controller's, for the destination; '' where it has none. Raises BadRequest."""
+    permit = request.params.get("permit", "")
+    if not isinstance(permit, str) or len(permit) > LONGEST_PERMIT:
+        raise BadRequest(f"{request.method}: permit is a string of at most {LONGEST_PERMIT} characters")
+    return permit
 
 
 def _text(request: Request, key: str) -> str:

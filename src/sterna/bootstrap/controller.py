@@ -16,6 +16,7 @@ import structlog
 
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.enrolled import EnrolledHosts
+from sterna.adapters.identity.permits import OwnPermits
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.servers.reads import CinderReads, NeutronReads, OtherNova
@@ -193,7 +194,8 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         clock = SystemClock()
         client = RpcClient(bus, CONTROLLER_TOKEN, clock)
         nova = nova_of(settings.nova, cloud)
-        controller = Controller(fleet, client, clock, client.dead_letters, nova, members)
+        permits = OwnPermits(settings.identity.folder, clock) if settings.identity.enrol == "sterna" else None
+        controller = Controller(fleet, client, clock, client.dead_letters, nova, members, permits)
         desk = LocalDesk(authority) if authority is not None else None
         app = create_app(controller, doors, desk, compute_of(settings, cloud, visitors, fleet))
         server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)

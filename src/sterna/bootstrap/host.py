@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sterna.adapters.files.storage import FileStorage
+from sterna.adapters.identity.permits import PermitCheck
 from sterna.adapters.images.glance import GlanceImages
 from sterna.adapters.libvirt.hypervisor import HostSettings, LibvirtHypervisor
 from sterna.adapters.libvirt.qemu.handshake import TlsHandshake
@@ -68,6 +69,12 @@ def volumes_of(settings: AgentSettings, cloud: Cloud | None, keyring: Keyring) -
     return tuple(volumes)
 
 
+def permits_of(settings: AgentSettings) -> PermitCheck | None:
+    """None where the certificates of controllers are another CA's: then nothing in them says that they are."""
+    identity = settings.identity
+    return PermitCheck(identity.folder, SystemClock()) if identity.enrol == "sterna" else None
+
+
 def host_ports(settings: AgentSettings) -> HostPorts:
     """The real adapters of one compute host. Raises BadRequest where an optional part is missing."""
     cloud = cloud_of(settings)
@@ -102,4 +109,5 @@ def host_ports(settings: AgentSettings) -> HostPorts:
         images=GlanceImages(cloud) if cloud is not None and settings.openstack.images else None,
         traits=settings.traits,
         more_addresses=settings.migration.more_addresses,
+        permits=permits_of(settings),
     )

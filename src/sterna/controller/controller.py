@@ -37,6 +37,7 @@ from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
 from sterna.ports.cloud import NovaReads
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
+from sterna.ports.identity import Permits
 from sterna.rpc.dead_letters import DeadLetters
 
 
@@ -51,9 +52,10 @@ class Controller:
         dead_letters: DeadLetters | None = None,
         nova: NovaReads | None = None,
         members: Members | None = None,
+        permits: Permits | None = None,
     ) -> None:
         """`nova`: one that has VMs of its own among these hosts' (`[nova]`). `members`: who takes part; None:
-        whoever the bus lets speak."""
+        whoever the bus lets speak. `permits`: None where this controller has no certificate of Sterna's own CA."""
         self.fleet = fleet
         self.events = Events(fleet)
         self.members = members or Members(None, insecure=False)
@@ -64,6 +66,7 @@ class Controller:
         self.projector = Projector(fleet, calls, self.events, self.copies, clock)
         self.forecast_history = ForecastHistory(fleet, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)
+        self._migrate.permits = permits
         self._abort = AbortMigration(fleet, calls, clock)
         self._tune = TuneMigration(fleet, calls, clock)
         self._plan = PlanMigration(self.forecast_history, self.registry, self.inventory, calls, self._migrate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sterna.domain.model import Data, Value
+from sterna.domain.model import Data, Value, omitted
 from sterna.domain.options import MigrationOptions
 
 JOURNAL_VERSION = 1
@@ -17,6 +17,8 @@ JOURNAL_VERSION = 1
 EPOCH_LEAP = 2**20
 """One epoch is issued per migration: one that is further than this above the newest that is known is not believed,
 or a single false number would leave the VM without a next one."""
+LONGEST_PERMIT = 8192
+"""In characters, with a certificate."""
 LARGEST_EPOCH = 2**62
 """What is beyond it in a domain's metadata was not written by Sterna."""
 
@@ -71,6 +73,8 @@ class Migration(Value):
     """ISO 8601 UTC, the source's clock."""
     requested_by: str = ""
     """The user who requested it from the API, `token:NAME` or `user:NAME`; '' where that is not known."""
+    permit: str = omitted("")
+    """Proves that a controller has asked for it (`trust/permits.py`); '' where controllers have no certificates."""
 
 
 class Entry(Value):

@@ -20,7 +20,7 @@ from sterna.domain.copying import DestinationNic
 from sterna.domain.entries.source import Answer
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import HostFacts, VmSummary
-from sterna.domain.journal import Migration
+from sterna.domain.journal import LONGEST_PERMIT, Migration
 from sterna.domain.model import Disk, Nic, Reached, Value, Vm
 from sterna.domain.plugs import is_supported
 from sterna.domain.references import Kind, Reference, numbers
@@ -138,6 +138,7 @@ def migration(raw: object) -> Migration:
     memory, hosts = found.options.memory_bytes or 0, found.options.network_hosts or ()
     _demand(0 <= memory <= _LARGEST_BYTES, "migration.options.memory_bytes", memory)
     _demand(all(is_plain(host) for host in hosts), "migration.options.network_hosts", hosts)
+    _demand(len(found.permit) <= LONGEST_PERMIT, "migration.permit", found.permit)
     return found
 
 

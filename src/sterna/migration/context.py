@@ -41,6 +41,7 @@ from sterna.migration.sharing import Elsewhere, PeersFiles
 from sterna.ports.clock import Clock
 from sterna.ports.handshake import Handshake
 from sterna.ports.hypervisor import Hypervisor
+from sterna.ports.identity import PermitCheck
 from sterna.ports.image import Images
 from sterna.ports.network import Network
 from sterna.ports.peer import Hints, Peer
@@ -93,6 +94,8 @@ class HostPorts:
     """The traits that the operator gives this host, for images that demand some."""
     more_addresses: Sequence[str] = ()
     """Further addresses of this host at which a memory stream may arrive."""
+    permits: PermitCheck | None = None
+    """None: a migration is taken from its source without the word of a controller."""
 
     def volumes_for(self, disk: Disk) -> Volumes:
         """The adapter that knows this disk. Raises Permanent where none does."""

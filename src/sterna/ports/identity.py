@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+from sterna.domain.journal import Migration
 from sterna.domain.trust.enrolment import EnrolledHost
 from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
 from sterna.domain.trust.revocation import RevokedList
@@ -40,6 +41,20 @@ class Enrolment(Protocol):
 
     async def hosts(self) -> Mapping[str, EnrolledHost]:
         """The same, as of now. Raises Temporary where the CA cannot be asked."""
+
+
+class Permits(Protocol):
+    """A controller's own signature."""
+
+    async def issue(self, migration: Migration) -> str:
+        """A permit for a migration that its source is about to be asked for. Raises SternaError."""
+
+
+class PermitCheck(Protocol):
+    """What a destination can know of who has asked for a migration."""
+
+    async def against(self, migration: Migration) -> str:
+        """Why no controller has, as far as its permit says; '' where one has. Raises Temporary."""
 
 
 class RevokedHere(Protocol):

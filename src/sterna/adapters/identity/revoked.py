@@ -9,7 +9,7 @@ from cryptography.x509 import Certificate
 
 from sterna.adapters.identity import private_files
 from sterna.adapters.identity.own import OwnFiles
-from sterna.adapters.identity.x509 import list_number, read_certificates
+from sterna.adapters.identity.x509 import read_certificates, read_list
 from sterna.domain.errors import BadRequest, Conflict, NotFound
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class RevokedFile:
         """Keep this list, if it is not here yet; its number. Raises Conflict for one that is older than the one
         that is here: it would let removed hosts in again."""
         ca = read_certificates(self._own.ca(), "the CA's certificate")[0]
-        number = list_number(pem, ca)
+        number, _ = read_list(pem, ca)
         with private_files.alone(self._folder):
             known = self._known(ca)
             if number < known:
@@ -43,10 +43,18 @@ class RevokedFile:
                 private_files.write(self.path, pem.encode(), 0o644)
         return number
 
+    def has(self, certificate: Certificate, ca: Certificate) -> bool:
+        """Is this certificate of the CA on it? Raises BadRequest where the list that is here cannot be read."""
+        try:
+            _, listed = read_list(private_files.read(self.path, fix=""), ca)
+        except NotFound:
+            return False
+        return listed.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+
     def _known(self, ca: Certificate) -> int:
         """The number of the list that is here; 0 for none of this CA."""
         try:
-            return list_number(private_files.read(self.path, fix=""), ca)
+            return read_list(private_files.read(self.path, fix=""), ca)[0]
         except NotFound:
             return 0
         except BadRequest as error:

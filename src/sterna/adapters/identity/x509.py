@@ -164,8 +164,8 @@ def revocation_list(
     return listed.sign(ca_key, hashes.SHA256())
 
 
-def list_number(pem: str | bytes, ca: x509.Certificate) -> int:
-    """The number of this list of revoked certificates. Raises BadRequest where this CA did not sign it."""
+def read_list(pem: str | bytes, ca: x509.Certificate) -> tuple[int, x509.CertificateRevocationList]:
+    """A list of revoked certificates, and its number. Raises BadRequest where this CA did not sign it."""
     fix = "see that it is the `revoked.crl` of this host's CA"
     try:
         found = x509.load_pem_x509_crl(_bytes(pem, "the list"))
@@ -176,7 +176,7 @@ def list_number(pem: str | bytes, ca: x509.Certificate) -> int:
         raise BadRequest("this is not a numbered list of revoked certificates (PEM)", fix=fix) from error
     if not ours or found.issuer != ca.subject:
         raise BadRequest("the list of revoked certificates is not signed by this host's CA", fix=fix)
-    return number
+    return number, found
 
 
 def is_signed_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:

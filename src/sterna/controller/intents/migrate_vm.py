@@ -29,6 +29,7 @@ from sterna.domain.model import Data, GuestState, Refusal, Vm
 from sterna.ports.clock import Clock
 from sterna.ports.cloud import NovaReads
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
+from sterna.ports.identity import Permits
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +67,8 @@ class MigrateVm:
         """`nova`: one whose VMs are left alone; None where there is none."""
         self._fleet, self._registry, self._inventory, self._nova = fleet, registry, inventory, nova
         self._calls, self._clock, self._forecast_history = calls, clock, forecast_history
+        self.permits: Permits | None = None
+        """None: this controller has no certificate, and destinations believe the source."""
         self._gates: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
         """By gate: how many requests are in it or wait before it."""
@@ -339,7 +342,9 @@ class MigrateVm:
 
     async def _ask_once(self, proposed: Migration, total_s: float) -> Migration:
         silence_s, there = CHECK_SILENCE_S, self._registry.enrolled_at(proposed.destination)
-        params = start_params(proposed.model_copy(update={"options": proposed.options.going_to(there)}))
+        permit = await self.permits.issue(proposed) if self.permits is not None else ""
+        asked = {"options": proposed.options.going_to(there), "permit": permit}
+        params = start_params(proposed.model_copy(update=asked))
         answer = await self._calls.call(
             proposed.source,
             "start_migration",

@@ -69,6 +69,7 @@ def start_params(proposed: Migration) -> Data:
         "destination": proposed.destination,
         "options": proposed.options.to_data(),
         "requested_by": proposed.requested_by,
+        **({"permit": proposed.permit} if proposed.permit else {}),
     }
 
 
