@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without bytecode each worker of pytest, and each agent and controller that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-fleet bench-openstack demo docs reference lock clean
+.PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-fleet bench-openstack demo docs reference lock sbom clean
 
 setup:
 	@scripts/setup
@@ -83,6 +83,10 @@ reference: setup
 
 lock:
 	scripts/lock
+
+# The list of what an installation has, with licences (CycloneDX): after `make lock`, then `make reference`.
+sbom:
+	scripts/sbom
 
 clean:
 	rm -rf .venv .cache .lab* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out

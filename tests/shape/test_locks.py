@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "requirements-docs.lock")
+TOGETHER = ("requirements.lock", "requirements-docs.lock", "requirements-run.lock", "requirements-build.lock")
+"""They go into one environment, or stand for parts of it."""
+LOCKS = (*TOGETHER, "requirements-sbom.lock")
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)(?:\s*;[^\\]*)?\s*\\$")
 
 
@@ -39,12 +41,23 @@ def test_the_locks_are_in_step_with_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
     wanted = {"requirements.lock": [*project["project"]["dependencies"], *groups["dev"]]}
-    wanted["requirements-docs.lock"] = groups["docs"]
+    for name in ("docs", "build", "sbom"):
+        wanted[f"requirements-{name}.lock"] = groups[name]
+    extras = project["project"]["optional-dependencies"].values()
+    wanted["requirements-run.lock"] = [
+        *project["project"]["dependencies"],
+        *(line for one in extras for line in one),
+    ]
     for lock, lines in wanted.items():
         names = {normal(re.split(r"[\[<>=!~; ]", line)[0]) for line in lines}
         assert names - pins(lock).keys() == set(), f"{lock}: run `make lock`"
 
 
-def test_packages_of_both_locks_have_the_same_version() -> None:
-    one, other = (pins(lock) for lock in LOCKS)
+@pytest.mark.parametrize("lock", TOGETHER[1:])
+def test_packages_of_two_locks_have_the_same_version(lock: str) -> None:
+    one, other = pins(TOGETHER[0]), pins(lock)
     assert {name for name in one.keys() & other.keys() if not other[name] <= one[name]} == set()
+
+
+def test_an_installation_has_nothing_that_the_tests_have_not() -> None:
+    assert pins("requirements-run.lock").keys() - pins("requirements.lock").keys() == set()
