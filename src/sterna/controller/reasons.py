@@ -27,6 +27,7 @@ SOURCE_DEGRADED: Final = "source-degraded"
 NOVA_OWNED: Final = "nova-owned"
 NOVA_SILENT: Final = "nova-silent"
 COPY_UNWANTED: Final = "disk-copy-unwanted"
+CHECK_FAILED: Final = "check-failed"
 
 
 class VmMissing(NotFound):
@@ -139,6 +140,27 @@ def no_destination(vm: str) -> Refusal:
     return Refusal(
         code=NO_DESTINATION, message=f"there is no other host {vm} could go to", fix="start a Sterna agent on one"
     )
+
+
+def source_slow(vm: str, source: str, hosts: str, within_s: float) -> Refusal:
+    """Asked about some hosts, it has answered about none."""
+    message = (
+        f"{source}, where {vm} runs, has not said within {within_s:g} s whether these hosts can take it: {hosts}"
+    )
+    fix = f"see whether libvirt on {source} answers, and the VM's QEMU"
+    return Refusal(code=CHECK_FAILED, message=message, fix=fix)
+
+
+def hosts_slow(vm: str, hosts: str, within_s: float) -> Refusal:
+    """Others have answered."""
+    message = f"within {within_s:g} s there was no answer whether these hosts can take {vm}: {hosts}"
+    return Refusal(code=CHECK_FAILED, message=message, fix="see whether libvirt and the storage answer there")
+
+
+def hosts_unasked(vm: str, hosts: str, within_s: float) -> Refusal:
+    """The time was over before."""
+    message = f"within {within_s:g} s these hosts could not be asked whether they can take {vm}: {hosts}"
+    return Refusal(code=CHECK_FAILED, message=message, fix="name one of them as the destination")
 
 
 def unique(refusals: Iterable[Refusal]) -> list[Refusal]:

@@ -17,6 +17,7 @@ import structlog
 
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
+from sterna.controller.intents import choose_host
 from sterna.controller.intents.request import MigrateRequest, check_params, proposal, start_params
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
@@ -39,12 +40,10 @@ ASK_AGAIN_S = 1.0
 ASKING_S = 80.0
 """All of these tries together: a source whose libvirt or storage hangs goes on sending heartbeats."""
 JUDGE_S = 90.0
-"""A request is judged within this time, however slow hosts and database are: others wait for it. The hosts take 80
-s of it at most, twice 10 s to list their VMs and 60 s to check."""
+"""A request, and what a plan asks, is judged within this time, however slow hosts and database are: others wait for
+it. The hosts take 80 s of it at most, twice 10 s to list their VMs and 60 s to check, or to choose among them."""
 MOST_WAITING = 5_000
 """Requests that wait their turn; each is a connection and a few kB. More are refused with Retry-After."""
-MOST_ASKED = 64
-"""Hosts at once, whether they would take a VM."""
 CHECK_SILENCE_S = 15.0
 """A check makes both agents look at disks and libvirt; they send heartbeats while they do."""
 CHECK_LONGEST_S = 60.0
@@ -134,14 +133,10 @@ class MigrateVm:
 
     async def _judged(self, request: MigrateRequest) -> Migration:
         """What the source is asked to accept. Raises as `start`; Unreachable after JUDGE_S."""
-        try:
-            async with asyncio.timeout(JUDGE_S):
-                await self._refuse_busy(request)
-                vm, destination = await self._judge(request, accepting=True)
-                expectations = await self._expectations(request, vm, destination)
-        except TimeoutError as e:
-            why = f"{request.vm} could not be judged within {JUDGE_S:g} s"
-            raise Unreachable(why, fix="see whether the controller's database and all hosts answer") from e
+        async with _in_time(request):
+            await self._refuse_busy(request)
+            vm, destination = await self._judge(request, accepting=True)
+            expectations = await self._expectations(request, vm, destination)
         return proposal(request, vm, destination, expectations, self._clock.now().isoformat())
 
     async def _expectations(self, request: MigrateRequest, vm: VmRecord, destination: str) -> Expectations:
@@ -177,8 +172,10 @@ class MigrateVm:
     # ------------------------------------------------------------ may it go, and where to
 
     async def judge(self, request: MigrateRequest) -> tuple[VmRecord, str]:
-        """The VM and where it would go, changing nothing. Raises as `start` does, every reason at once."""
-        return await self._judge(request)
+        """The VM and where it would go, changing nothing. Raises as `start` does, every reason at once; Unreachable
+        after JUDGE_S."""
+        async with _in_time(request):
+            return await self._judge(request)
 
     async def _judge(self, request: MigrateRequest, *, accepting: bool = False) -> tuple[VmRecord, str]:
         """The VM and its destination. Raises with every reason at once.
@@ -230,7 +227,10 @@ class MigrateVm:
             host = await self._registry.host(name)
         except NotFound:
             return [reasons.no_such_host(name)]
-        found = []
+        return self._against(host, vm)
+
+    def _against(self, host: Host, vm: VmRecord | None) -> list[Refusal]:
+        name, found = host.name, list[Refusal]()
         if vm is not None and vm.host == name:
             found.append(reasons.same_host(vm.name, name))
         elif (trouble := host.not_usable(self._calls.bus_state())) is not None:
@@ -266,30 +266,23 @@ class MigrateVm:
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
 
     async def _choose(self, vm: VmRecord, request: MigrateRequest, against_vm: Sequence[Refusal]) -> str:
-        """The host with the most free memory among those without a reason against them. Only the first is asked;
-        where it refuses, the next two, then four. Raises with each one's reasons, and those against any move."""
+        """The host with the most free memory among those without a reason against them. Raises with each one's
+        reasons, and those against any move."""
         others = [h for h in await self._registry.hosts() if h.name != vm.host]
         if not others:
             refusals = await self._check(vm, vm.host, request)
             against = [r for r in refusals if r.code != reasons.SAME_HOST]
             reasons.refuse([*against_vm, reasons.no_destination(vm.name), *against])
         others.sort(key=lambda h: h.facts.memory_free_bytes, reverse=True)
-        verdicts: list[list[Refusal]] = []
-        while len(verdicts) < len(others):
-            some = others[len(verdicts) : 2 * len(verdicts) + 1][:MOST_ASKED]
-            answers = await asyncio.gather(*(self._verdict(vm, host, request) for host in some))
-            free = [host.name for host, against in zip(some, answers, strict=True) if not against]
-            if free:
-                reasons.refuse(against_vm)
-                return free[0]
-            verdicts += answers
-        by_name = sorted(zip(others, verdicts, strict=True), key=lambda pair: pair[0].name)
-        against_all = _by_host([host for host, _ in by_name], [verdict for _, verdict in by_name])
-        reasons.refuse([*against_vm, *against_all])
+        against_host = {host.name: self._against(host, vm) for host in others}
+        usable = [host for host, found in against_host.items() if not found]
+        choice = await choose_host.choose(usable, lambda host: self._check(vm, host, request))
+        if choice.host is not None:
+            reasons.refuse(against_vm)
+            return choice.host
+        unusable = {host: found for host, found in against_host.items() if found}
+        reasons.refuse([*against_vm, *choose_host.refusals(vm, choice, unusable)])
         raise NotFound("no destination")  # pragma: no cover - refuse() has raised
-
-    async def _verdict(self, vm: VmRecord, host: Host, request: MigrateRequest) -> list[Refusal]:
-        return await self._against_destination(host.name, vm) or await self._check(vm, host.name, request)
 
     # ------------------------------------------------------------ the request to the source
 
@@ -357,6 +350,17 @@ class MigrateVm:
             return Migration.model_validate(answer["migration"])
 
 
+@asynccontextmanager
+async def _in_time(request: MigrateRequest) -> AsyncIterator[None]:
+    """Raises Unreachable after JUDGE_S."""
+    try:
+        async with asyncio.timeout(JUDGE_S):
+            yield
+    except TimeoutError as e:
+        why = f"{request.vm} could not be judged within {JUDGE_S:g} s"
+        raise Unreachable(why, fix="see whether the controller's database and all hosts answer") from e
+
+
 def _about(migration: Migration) -> dict[str, str]:
     """The fields of every line about a migration. `host` is its source."""
     return {"migration": migration.id, "vm": migration.vm_name, "host": migration.source}
@@ -370,16 +374,3 @@ def _against_copying(vm: VmRecord, answer: Data) -> list[Refusal]:
     """Disks that would be copied, where nothing is to be."""
     local = [disk.target for disk in Vm.model_validate(answer["vm"]).disks if disk.local] if "vm" in answer else []
     return [reasons.copy_unwanted(vm.name, local)] if local else []
-
-
-def _by_host(hosts: list[Host], verdicts: list[list[Refusal]]) -> list[Refusal]:
-    """Each host's reasons with its name; a reason every host gave (the VM is paused) only once."""
-    everywhere = set.intersection(*({(r.code, r.message) for r in v} for v in verdicts))
-    common = [r for r in verdicts[0] if (r.code, r.message) in everywhere]
-    own = [
-        r if host.name in r.message else r.model_copy(update={"message": f"{host.name}: {r.message}"})
-        for host, verdict in zip(hosts, verdicts, strict=True)
-        for r in verdict
-        if (r.code, r.message) not in everywhere
-    ]
-    return reasons.unique([*common, *own])

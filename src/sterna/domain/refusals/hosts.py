@@ -73,8 +73,8 @@ HOSTS = Group(
         Entry(
             "check-failed",
             cause="A check could not be made, so whether the VM can be migrated is not known.",
-            remedy="try again; if it stays, see the logs of both agents",
-            by=By.SOURCE,
+            remedy="try again, or name another host; if it stays, see the logs of both agents",
+            by=By.ALL,
             when="plan",
         ),
         Entry(
