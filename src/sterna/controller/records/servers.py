@@ -28,10 +28,10 @@ SILENT_MS = 10_000.0
 READ_AT_ONCE = 500
 """Of the migrations under way."""
 LOOK_S = 15.0
-"""For all that one request asks the cloud; clients wait for it."""
+"""For one look at the cloud; and so long a request waits for it, and for the one before."""
 ASKED_AT_ONCE = 400
-"""Servers that one request asks the cloud about: ten questions to Neutron. Of thousands the rest is asked about by
-the next requests."""
+"""Servers that one look asks the cloud about: ten questions to Neutron. Of thousands the rest is asked about when
+the next requests come."""
 
 
 class Server(Value):
@@ -72,7 +72,9 @@ class Servers:
         self._ports, self._volumes, self._default = ports, volumes, default_project
         self._known: dict[str, _Known] = {}
         self._silent_until_ms = 0.0
-        self._looking = asyncio.Lock()
+        self._wanted: dict[str, VmRecord] = {}
+        """By UUID: what the next look is to ask about. Those who wait put it there again when it was too much."""
+        self._looking: asyncio.Task[None] | None = None
 
     async def all(self) -> list[Server]:
         """Every VM that is known, by UUID."""
@@ -117,20 +119,34 @@ class Servers:
     # ------------------------------------------------------------ what the cloud says
 
     async def _learn(self, vms: Sequence[VmRecord]) -> None:
-        """Ask about those that were not asked about lately. What nobody answers stays as it was known."""
-        if not self._unknown(vms):
-            return
-        async with self._looking:  # those who ask at once share the answer
-            now, unknown = self._clock.monotonic_ms(), self._unknown(vms)[:ASKED_AT_ONCE]
-            if not unknown or now < self._silent_until_ms:
-                return
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._look(unknown, now + KNOWN_MS)
-            except (SternaError, TimeoutError) as error:
-                self._silent_until_ms = self._clock.monotonic_ms() + SILENT_MS
-                why = error.message if isinstance(error, SternaError) else f"no answer within {LOOK_S:g} s"
-                log.warning("projects and addresses of servers are shown as last known", why=why)
+        """Ask about those that were not asked about lately. What nobody answers in time stays as it was known."""
+        mine = self._unknown(vms)[:ASKED_AT_ONCE]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                while not self._silent and (left := self._unknown(mine)):
+                    self._wanted |= {vm.uuid: vm for vm in left}
+                    await asyncio.shield(self._under_way())
+
+    @property
+    def _silent(self) -> bool:
+        return self._clock.monotonic_ms() < self._silent_until_ms
+
+    def _under_way(self) -> asyncio.Task[None]:
+        """The present look, or a new one. Nobody owns it: who leaves takes no answer from others."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_together(), name="servers-look")
+        return self._looking
+
+    async def _look_together(self) -> None:
+        """At all that those who wait want to know, as far as one look goes."""
+        wanted, self._wanted = self._unknown(list(self._wanted.values())), {}
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._look(wanted[:ASKED_AT_ONCE], self._clock.monotonic_ms() + KNOWN_MS)
+        except (SternaError, TimeoutError) as error:
+            self._silent_until_ms = self._clock.monotonic_ms() + SILENT_MS
+            why = error.message if isinstance(error, SternaError) else f"no answer within {LOOK_S:g} s"
+            log.warning("projects and addresses of servers are shown as last known", why=why)
 
     async def _look(self, vms: Sequence[VmRecord], until_ms: float) -> None:
         """Raises Unreachable."""
