@@ -9,7 +9,8 @@ import pytest
 
 from sterna.controller.controller import Controller
 from sterna.controller.records.members import Members
-from sterna.domain.errors import BadRequest, Temporary
+from sterna.domain.errors import BadRequest, Temporary, Unreachable
+from sterna.domain.model import Data
 from sterna.domain.trust.enrolment import EnrolledHost
 from sterna.domain.trust.revocation import RevokedList, to_wire
 from tests.saga.controlled import HoldingFleet
@@ -74,6 +75,27 @@ async def test_every_host_has_it_in_use_within_seconds(database: str) -> None:
             await fleet.clock.sleep(8)
             assert here["host1"].taken == [GIVEN] * 2, "it may have died before libvirtd took it"
             assert here["host2"].taken == [GIVEN] * 2
+            await controller.stop()
+
+    await fleet.clock.run(inside())
+
+
+async def test_nor_does_it_wait_for_the_database(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet, enrolment, here = SimFleet(), Listed(), Here()
+    fleet.agents["host1"].revoked = here
+    members = Members(enrolment, insecure=False)
+    controller = Controller(HoldingFleet(database, fleet.clock), fleet.client, fleet.clock, members=members)
+
+    async def away(topic: str, data: Data) -> None:
+        raise Unreachable("the database is away")
+
+    async def inside() -> None:
+        async with fleet:
+            await controller.start()
+            monkeypatch.setattr(controller.registry, "beacon", away)
+            enrolment.list = GIVEN
+            await fleet.clock.sleep(8)
+            assert here.taken == [GIVEN]
             await controller.stop()
 
     await fleet.clock.run(inside())

@@ -28,16 +28,20 @@ class EnrolmentOut(BaseModel):
         description="ISO 8601 UTC: when the last of its certificates expires; null where none is in force."
     )
     removed_at: str | None = Field(description="ISO 8601 UTC; null where it was not removed.")
+    knows_revoked: bool | None = Field(
+        description="Does it refuse all certificates that are revoked now? null where its agent does not say so."
+    )
 
     @classmethod
-    def of(cls, host: EnrolledHost) -> EnrolmentOut:
-        """From the CA's."""
+    def of(cls, host: EnrolledHost, knows_revoked: bool | None) -> EnrolmentOut:
+        """From the CA's, and its agent's last beacon."""
         return cls(
             name=host.name,
             state=host.state,
             addresses=list(host.addresses),
             certificate_until=host.until.isoformat() if host.until else None,
             removed_at=host.removed.isoformat() if host.removed else None,
+            knows_revoked=knows_revoked if host.state == "joined" else None,
         )
 
 
@@ -55,4 +59,5 @@ class EnrolmentsOut(BaseModel):
 )
 async def list_enrolments(controller: Served) -> EnrolmentsOut:
     """404 where this controller has no CA (`ca_folder`): it does not know who is enrolled."""
-    return EnrolmentsOut(hosts=[EnrolmentOut.of(host) for host in await controller.members.hosts()])
+    listed, knows = await controller.members.hosts(), controller.revoking.knows
+    return EnrolmentsOut(hosts=[EnrolmentOut.of(host, knows(host.name)) for host in listed])

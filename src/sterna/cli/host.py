@@ -24,7 +24,12 @@ def list_enrolled(api: Api = None, as_json: AsJson = False) -> None:
     """
     with plain_errors():
         answer = client_of(api).get("/v1/enrolments")
-        print_json(answer) if as_json else words.show(words.enrolments(answer["hosts"]))
+        if as_json:
+            print_json(answer)
+            return
+        words.show(words.enrolments(answer["hosts"]))
+        for line in words.enrolment_notes(answer["hosts"]):
+            out.print(line, markup=False)
 
 
 @host_app.command()

@@ -202,6 +202,13 @@ def enrolments(listed: list[Json]) -> Table:
     return made
 
 
+def enrolment_notes(listed: list[Json]) -> list[str]:
+    """Hosts that may still let in others that were removed."""
+    late = [safe(h["name"]) for h in listed if h.get("knows_revoked") is False]
+    why = "has not taken the newest list of revoked certificates: see the controller's log"
+    return [f"{name} {why}" for name in late]
+
+
 def death(answer: Json) -> Table:
     """What declaring a host dead does, per migration."""
     made = table("MIGRATION", "~VM", "~ON", "AS", "~WILL")

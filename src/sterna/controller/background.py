@@ -143,6 +143,8 @@ class Follower:
     # ------------------------------------------------------------ hints
 
     async def _on_beacon(self, topic: str, data: Data) -> None:
+        host = topic.removeprefix("host.")
+        self._revoking.heard(host, data.get("revoked"))  # also while the database is away
         try:
             facts = await self._registry.beacon(topic, data)
         except SternaError as e:  # the database is away; the next beacon comes in a second
@@ -151,9 +153,6 @@ class Follower:
         if facts is not None:
             self._follow(facts.name)
             self._snapshot.heard(facts.name, data)
-        host = topic.removeprefix("host.")
-        if self._registry.answers(host):
-            self._revoking.heard(host, data.get("revoked"))
         if host in self._wanted and self._registry.journal_end(host) != self._read_to.get(host):
             self._wanted[host].set()
 

@@ -78,7 +78,8 @@ class Controller:
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
         looked_after = self.registry, self.projector, self.copies, self.inventory, self.snapshot, self.deaths
-        parts = Parts(*looked_after, Revoking(self.members, calls, clock))
+        self.revoking = Revoking(self.members, calls, clock)
+        parts = Parts(*looked_after, self.revoking)
         self.follower = Follower(fleet, parts, calls, clock)
 
     async def start(self) -> None:

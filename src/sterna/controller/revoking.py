@@ -32,6 +32,8 @@ class Revoking:
 
     def __init__(self, members: Members, calls: AgentCalls, clock: Clock) -> None:
         self._members, self._calls, self._clock = members, calls, clock
+        self._in_use: dict[str, int] = {}
+        """By each host's last beacon."""
         self._handing: dict[str, asyncio.Task[None]] = {}
         self._not_before_ms: dict[str, float] = {}
         self._said: dict[str, str] = {}
@@ -40,13 +42,21 @@ class Revoking:
 
     def heard(self, host: str, number: object) -> None:
         """A beacon of this host has come: it uses the list with this number, 0 for none; None: it takes none."""
-        newest = self._members.revoked()
-        if newest is None or type(number) is not int or number >= newest.number or host in self._handing:
+        if type(number) is not int or self._members.against(host) is not None:
+            self._in_use.pop(host, None)
             return
-        early = self._clock.monotonic_ms() < self._not_before_ms.get(host, 0.0)
-        if not early and self._members.against(host) is None:
+        self._in_use[host] = number
+        newest = self._members.revoked()
+        if newest is None or number >= newest.number or host in self._handing:
+            return
+        if self._clock.monotonic_ms() >= self._not_before_ms.get(host, 0.0):
             self._handing[host] = asyncio.create_task(self._hand(host, newest), name=f"revoked-{host}")
             self._handing[host].add_done_callback(lambda _: self._handing.pop(host, None))
+
+    def knows(self, host: str) -> bool | None:
+        """Does this host refuse every certificate that is revoked? None where its agent has not said so."""
+        newest, number = self._members.revoked(), self._in_use.get(host)
+        return None if number is None else newest is None or number >= newest.number
 
     async def stop(self) -> None:
         """Hand over no more."""

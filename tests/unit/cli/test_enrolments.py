@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import pytest
+
 from sterna.controller.records.members import Members
 from sterna.domain.trust.enrolment import EnrolledHost
 from sterna.domain.trust.revocation import RevokedList
@@ -38,6 +40,14 @@ def test_enrolled_hosts(sterna, fleet: Served) -> None:  # type: ignore[no-untyp
     listed = document(sterna("host", "list", "--json"))["hosts"]
     assert [(h["name"], h["certificate_until"]) for h in listed] == [("a", UNTIL.isoformat()), ("b", None)]
     assert sterna("hosts").stderr == ""
+
+
+def test_a_host_that_may_let_in_a_removed_one(sterna, fleet: Served, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    fleet.controller.members = Members(Listed(), insecure=False)
+    monkeypatch.setattr(fleet.controller.revoking, "knows", lambda host: False)
+    assert "a has not taken the newest list of revoked certificates" in sterna("host", "list").stdout
+    listed = document(sterna("host", "list", "--json"))["hosts"]
+    assert [h["knows_revoked"] for h in listed] == [False, None], "b was removed itself"
 
 
 def test_without_a_ca(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]

@@ -105,7 +105,10 @@ async def test_a_removed_host_is_usable_no_more_at_once_and_silent_soon(fleet: F
     await fleet.names()
     fleet.enrolment.put(EnrolledHost(name="b", state="removed", removed=REMOVED))
     fleet.bus.agents["b"].lost = lost
-    await fleet.names()
+    with capture_logs() as logs:
+        await fleet.names()
+    (told,) = (line for line in logs if line.get("topic") == "host.b")
+    assert "take it off the bus" in told["fix"], "it still speaks there"
     registry, bus = fleet.controller.registry, fleet.controller.bus_state()
     host = await registry.host("b")
     trouble = host.not_usable(bus)

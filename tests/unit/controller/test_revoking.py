@@ -116,6 +116,21 @@ async def test_a_removed_host_gets_none(stage: Stage) -> None:
     assert stage.handed == []
 
 
+async def test_it_is_known_who_has_it_in_use(stage: Stage) -> None:
+    knows = stage.revoking.knows
+    await stage.beacon("a", 0)
+    await stage.beacon("c", None)
+    assert (knows("a"), knows("b"), knows("c")) == (True, None, None)
+    stage.enrolment.list = RevokedList(number=7, pem="x")
+    assert knows("a") is False
+    await stage.beacon("a", 7)
+    assert knows("a") is True
+    stage.enrolment.gone = {"a"}
+    await stage.beacon("a", 7)
+    await stage.beacon("made-up", 7)
+    assert knows("a") is None and knows("made-up") is None
+
+
 async def test_without_the_ca_nothing_is_known() -> None:
     bus = Bus(FakeAgent("a", 1))
     revoking = Revoking(Members(None, insecure=False), bus, HandClock())

@@ -33,6 +33,11 @@ class Members:
             return Trouble(why=f"it was removed from the fleet at {since[:19]} UTC", since=since, fix=fix)
         return Trouble(why="it is not enrolled: what it sends is not believed", since=seen_at, fix=fix)
 
+    def was_removed(self, name: str) -> bool:
+        """Was this host a member? The bus should refuse it."""
+        found = self._enrolment.known().get(name) if self._enrolment is not None else None
+        return found is not None and found.state == "removed"
+
     def addresses(self, name: str) -> tuple[str, ...] | None:
         """The addresses with which this host was enrolled; None where they are not known."""
         if self._enrolment is None:

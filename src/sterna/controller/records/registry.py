@@ -36,6 +36,7 @@ STORE_EVERY_MS = 300_000
 """Unchanged facts are stored this often, so that `seen_at` survives a restart of the controller roughly."""
 MOST_UNDESCRIBED = 1_000
 """Hosts that have never been described, at most: a stranger needs only a name to become one."""
+OFF_THE_BUS = "take it off the bus: write `sterna bus config` again, then nats-server --signal reload"
 _NUMBERS = ("libvirt_version", "qemu_version", "memory_total_bytes", "memory_free_bytes", "cpus")
 _FLEETING = {"memory_free_bytes", "disk_free_bytes"}
 
@@ -165,9 +166,11 @@ class Registry:
     async def beacon(self, topic: str, data: Data) -> HostFacts | None:
         """Take one beacon (topic `host.<name>`). None where it was refused, which is logged once, or where the
         agent cannot describe its host and reports why."""
-        outside = self._members.against(topic.removeprefix("host."))
+        name = topic.removeprefix("host.")
+        outside = self._members.against(name)
         if outside is not None:
-            self._refuse(topic, "", outside.why, outside.fix)
+            fix = OFF_THE_BUS if self._members.was_removed(name) else outside.fix
+            self._refuse(topic, "", outside.why, fix)
             return None
         heard = self._heard.get(topic.removeprefix("host."))
         try:
