@@ -29,8 +29,9 @@ class KeystoneUsers:
             return answer.json()["token"]
 
         try:
+            # not the login's `of`: whoever sends tokens must not use up the threads that may hang there
             async with self._cloud.asking_for_a_check("Keystone"):
-                return _visitor(await self._cloud.ask("check a user's token", read, of="keystone"))
+                return _visitor(await self._cloud.ask("check a user's token", read, of="keystone-tokens"))
         except NotFound:
             return None
         except SternaError as error:

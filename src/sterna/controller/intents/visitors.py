@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
 
 from sterna.domain.access import Actor, UserRole, highest
-from sterna.domain.errors import Forbidden, Unauthenticated
+from sterna.domain.errors import Forbidden, Temporary, Unauthenticated
 from sterna.domain.plain_text import printable
 from sterna.kit.digests import digest_of
 from sterna.ports.clock import Clock
@@ -17,6 +18,8 @@ from sterna.ports.users import Directory, Visitor
 KNOWN_S = 60.0
 """So long a token that was found good is not asked about again, nor noticed to be revoked."""
 MOST_KNOWN = 1_000
+MOST_ASKED = 32
+"""Tokens at a time that the service is asked about: anybody may send one, and each takes a thread."""
 TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 """What can be a token at all: nothing else is asked about."""
 
@@ -29,10 +32,12 @@ class Visitors:
         self._directory, self._clock, self._project, self._roles = directory, clock, project, roles
         self._known: OrderedDict[str, tuple[float, Visitor]] = OrderedDict()
         """By the token's hash: until when (monotonic, ms), and who it is."""
+        self._asking: dict[str, asyncio.Task[Visitor | None]] = {}
+        """By the same: whose token it is is being asked."""
 
     async def holder(self, token: str) -> Actor:
         """Raises Unauthenticated for a token that the service does not know, Forbidden for a user without a role
-        here, Unreachable."""
+        here, Unreachable, Temporary."""
         visitor = await self.visitor(token)
         name = f"keystone:{printable(visitor.name)}"
         role = highest(self._roles[one] for one in visitor.roles if one in self._roles)
@@ -45,7 +50,8 @@ class Visitors:
         return Actor(name=name, role=role)
 
     async def visitor(self, token: str) -> Visitor:
-        """Of whatever project. Raises Unauthenticated for a token that the service does not know, Unreachable."""
+        """Of whatever project. Raises Unauthenticated for a token that the service does not know, Unreachable;
+        Temporary while it is asked about MOST_ASKED others."""
         visitor = await self._visitor(token) if TOKEN.fullmatch(token) else None
         if visitor is None or self._has_expired(visitor):
             raise Unauthenticated("Keystone does not know this token, or it has expired", fix="get a new one")
@@ -57,9 +63,20 @@ class Visitors:
         if visitor is not None and now_ms < until_ms:
             return visitor
         self._known.pop(key, None)
-        visitor = await self._directory.visitor(token)
+        if key not in self._asking:
+            if len(self._asking) >= MOST_ASKED:
+                why = f"Keystone is asked about {len(self._asking)} other tokens"
+                raise Temporary(why, fix="try again in a moment", delay_s=1)
+            self._asking[key] = asyncio.create_task(self._ask(key, token), name="whose-token")
+        return await asyncio.shield(self._asking[key])  # who leaves takes no answer from others
+
+    async def _ask(self, key: str, token: str) -> Visitor | None:
+        try:
+            visitor = await self._directory.visitor(token)
+        finally:
+            del self._asking[key]
         if visitor is not None:
-            self._known[key] = now_ms + KNOWN_S * 1000, visitor
+            self._known[key] = self._clock.monotonic_ms() + KNOWN_S * 1000, visitor
             while len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
         return visitor

@@ -13,7 +13,9 @@ import pytest
 
 from sterna.adapters.openstack import session
 from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.domain.errors import Cancelled, Conflict, NotFound, Permanent, Unreachable
+from sterna.kit import threads
 from sterna.kit.aborts import hearing
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 from tests.unit.adapters.openstack.checking import check_at
@@ -212,3 +214,30 @@ async def test_after_an_abort_nothing_is_begun() -> None:
         with hearing(aborted), pytest.raises(Cancelled):
             await cloud.change("bind", put, of="neutron")
         assert scripted.changes() == []
+
+
+class Hanging(dict[str, Any]):
+    """What Keystone knows of tokens; looking one up takes until the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def get(self, *_: object) -> None:
+        self.gate.wait(20)
+
+
+async def test_users_tokens_about_which_keystone_is_silent_keep_nobody_from_a_login(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anybody who reaches the API can send tokens."""
+    monkeypatch.setattr(threads, "MOST_LEFT", 1)
+    monkeypatch.setattr(session, "CHECK_S", 0.5)
+    with clouds() as (cloud, scripted):
+        await cloud.ask("read port p1", get, of="neutron")
+        scripted.users = hanging = Hanging()
+        with pytest.raises(Unreachable):
+            await KeystoneUsers(cloud, scripted.auth_url).visitor("t")
+        login = asyncio.create_task(cloud._login.token(refused="token-1"))
+        await asyncio.wait({login}, timeout=0.5)
+        hanging.gate.set()
+        assert await login == "token-2"

@@ -1,0 +1,102 @@
+"""Tokens of a cloud's users: Keystone is asked once for each, and about a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+from sterna.controller.intents import visitors as module
+from sterna.controller.intents.visitors import Visitors
+from sterna.domain.errors import Temporary, Unauthenticated, Unreachable
+from sterna.ports.users import Visitor
+
+from .fakes import HandClock
+
+MINA = Visitor(
+    name="mina@Default",
+    project="service@Default",
+    roles=(),
+    user_id="1",
+    project_id="2",
+    expires_at="2100-01-01T00:00:00.000000Z",
+)
+
+
+class SlowDirectory:
+    """Implements ports.users.Directory; answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = Counter[str]()
+        self.goes_on = asyncio.Event()
+        self.fault: Unreachable | None = None
+
+    async def visitor(self, token: str) -> Visitor | None:
+        self.asked[token] += 1
+        async with asyncio.timeout(20):
+            await self.goes_on.wait()
+        if self.fault is not None:
+            raise self.fault
+        return None if token.startswith("unknown") else MINA
+
+
+def visitors_of(directory: SlowDirectory) -> Visitors:
+    return Visitors(directory, HandClock(), "service@Default", {})
+
+
+async def asking(visitors: Visitors, tokens: Iterable[str]) -> list[asyncio.Task[Visitor]]:
+    """One request with each token, once all of them wait."""
+    tasks = [asyncio.create_task(visitors.visitor(token)) for token in tokens]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_token_is_asked_about_once_for_all_who_send_it_meanwhile() -> None:
+    directory = SlowDirectory()
+    visitors = visitors_of(directory)
+    tasks = await asking(visitors, ["t"] * 50)
+    directory.goes_on.set()
+    assert await asyncio.gather(*tasks) == [MINA] * 50
+    assert directory.asked == {"t": 1}
+
+
+async def test_about_a_few_tokens_at_a_time_and_the_others_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ASKED", 2)
+    directory = SlowDirectory()
+    visitors = visitors_of(directory)
+    tasks = await asking(visitors, ["unknown-1", "unknown-2"])
+    with pytest.raises(Temporary, match="Keystone is asked about 2 other tokens") as refused:
+        async with asyncio.timeout(5):
+            await visitors.visitor("t")
+    assert refused.value.delay_s is not None
+    tasks += await asking(visitors, ["unknown-1"])
+    directory.goes_on.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in ended] == [Unauthenticated] * 3
+    assert await visitors.visitor("t") == MINA
+    assert directory.asked == {"unknown-1": 1, "unknown-2": 1, "t": 1}
+
+
+async def test_who_leaves_takes_no_answer_from_others() -> None:
+    directory = SlowDirectory()
+    leaves, stays = await asking(visitors_of(directory), ["t", "t"])
+    leaves.cancel()
+    await asyncio.gather(leaves, return_exceptions=True)
+    directory.goes_on.set()
+    assert await stays == MINA
+    assert directory.asked == {"t": 1}
+
+
+async def test_an_error_is_told_to_all_who_waited_and_to_nobody_later() -> None:
+    directory = SlowDirectory()
+    visitors = visitors_of(directory)
+    directory.fault = Unreachable("Keystone does not answer")
+    tasks = await asking(visitors, ["t", "t"])
+    directory.goes_on.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in ended] == [Unreachable] * 2
+    directory.fault = None
+    assert await visitors.visitor("t") == MINA
