@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _LIMIT_S = 20.0
 """Of one question: the CA's folder is on a local disk."""
+_TURN_S = 20.0
+"""Of waiting for those before. A host leaves after 60 s."""
 MOST_WAITING = 32
 """Requests at a time. Each takes milliseconds, they are handled one by one, and unknown hosts may send them."""
 _BUSY = "the CA is busy: too many ask at once"
@@ -65,9 +67,11 @@ class LocalDesk:
             raise Temporary(_BUSY, fix="try again in a moment", delay_s=1)
         self._waiting += 1
         try:
-            async with self._turn:
-                await self._in_thread(look)
-                made = await self._in_thread(lambda: self._of_the_ca(act))
+            async with asyncio.timeout(_TURN_S) as turn, self._turn:
+                turn.reschedule(None)  # what it does now has a limit of its own
+                made = await self._in_thread(lambda: self._looked_and_made(look, act))
+        except TimeoutError as error:
+            raise Temporary(_BUSY, fix="try again in a moment", delay_s=1) from error
         finally:
             self._waiting -= 1
         holder = f"{made.who.kind.value}:{made.who.name}"
@@ -78,6 +82,10 @@ class LocalDesk:
             return await in_thread(act, name="sterna-ca", limit_s=_LIMIT_S)
         except TimeoutError as error:
             raise _away(str(error)) from error
+
+    def _looked_and_made(self, look: Callable[[], object], act: Callable[[], Signed]) -> Signed:
+        look()
+        return self._of_the_ca(act)
 
     def _of_the_ca(self, act: Callable[[], Signed]) -> Signed:
         try:
