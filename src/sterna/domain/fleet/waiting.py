@@ -32,6 +32,7 @@ class Queue:
         self.paces = Paces(tables, may)
         self.budgets = Budgets(self.paces)
         self.move_of = {move.number: move for move in plan.moves}
+        self._counted: tuple[Progress, dict[str, list[Move]], dict[int, list[Move]]] | None = None
 
     def why(self, number: int, now: Progress) -> str:
         """Why the move has not begun; '' where nothing keeps it, or it has begun."""
@@ -56,13 +57,10 @@ class Queue:
         return f"{before.name} has to arrive on {before.target} first"
 
     def _slots(self, move: Move, now: Progress) -> str:
-        preparing = [self.move_of[n].name for n in sorted(now.preparing) if self.move_of[n].source == move.source]
+        prepared, used = self._count(now)
+        preparing = [one.name for one in prepared.get(move.source, ())]
         if len(preparing) >= self.limits.preparing:
             return f"{move.source} prepares {len(preparing)} migrations already: {', '.join(preparing)}"
-        used: dict[int, list[Move]] = {}
-        for number in sorted(now.copying):
-            for budget in self._budgets(self.move_of[number]):
-                used.setdefault(budget, []).append(self.move_of[number])
         for budget in self._budgets(move):
             copies = used.get(budget, [])
             shown = ", ".join(copy.name for copy in copies[:4]) + (" and others" if len(copies) > 4 else "")
@@ -71,6 +69,20 @@ class Queue:
             if copies and sum(map(self._least, (*copies, move))) > self.budgets.room[budget]:
                 return f"{self.budgets.names[budget]} has too little left of what {move.name} needs beside {shown}"
         return ""
+
+    def _count(self, now: Progress) -> tuple[dict[str, list[Move]], dict[int, list[Move]]]:
+        """What each host prepares, and what each budget carries. Many moves are asked about at one moment."""
+        if self._counted is not None and self._counted[0] is now:
+            return self._counted[1:]
+        prepared: dict[str, list[Move]] = {}
+        used: dict[int, list[Move]] = {}
+        for number in sorted(now.preparing):
+            prepared.setdefault(self.move_of[number].source, []).append(self.move_of[number])
+        for number in sorted(now.copying):
+            for budget in self._budgets(self.move_of[number]):
+                used.setdefault(budget, []).append(self.move_of[number])
+        self._counted = now, prepared, used
+        return prepared, used
 
     def _least(self, move: Move) -> float:
         at = self.tables.host_at

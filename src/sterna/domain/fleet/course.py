@@ -1,0 +1,91 @@
+"""The states of an operation, what an operator may ask of one that runs, and which state follows.
+
+A drain is `running` until each host is empty (`done`), or until what is left cannot be moved (`incomplete`).
+`stopping` and `undoing` end as `stopped` and `undone`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sterna.domain.errors import Conflict
+
+
+class OperationStatus(StrEnum):
+    """As users see it."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    """Nothing more is started. What runs goes on."""
+    STOPPING = "stopping"
+    """Nothing more is started, and what has not passed its pivot is aborted."""
+    UNDOING = "undoing"
+    """The same; and what it has moved is brought back."""
+    DONE = "done"
+    INCOMPLETE = "incomplete"
+    """It has moved what can be moved. What is left has a reason."""
+    STOPPED = "stopped"
+    UNDONE = "undone"
+
+    @property
+    def final(self) -> bool:
+        """Nothing more happens unless somebody asks for it."""
+        return self in FINAL
+
+    @property
+    def starts(self) -> bool:
+        """Does it start migrations?"""
+        return self in (OperationStatus.RUNNING, OperationStatus.UNDOING)
+
+    @property
+    def aborts(self) -> bool:
+        """Does it abort the migrations that were to empty its hosts?"""
+        return self in (OperationStatus.STOPPING, OperationStatus.UNDOING)
+
+
+class Order(StrEnum):
+    """What an operator asks of an operation."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    STOP = "stop"
+    UNDO = "undo"
+
+
+_S = OperationStatus
+FINAL = frozenset({_S.DONE, _S.INCOMPLETE, _S.STOPPED, _S.UNDONE})
+UNFINISHED = frozenset(OperationStatus) - FINAL
+
+LEADS_TO: dict[tuple[OperationStatus, Order], OperationStatus] = {
+    (_S.RUNNING, Order.PAUSE): _S.PAUSED,
+    (_S.PAUSED, Order.PAUSE): _S.PAUSED,
+    (_S.PAUSED, Order.RESUME): _S.RUNNING,
+    (_S.RUNNING, Order.RESUME): _S.RUNNING,
+    (_S.RUNNING, Order.STOP): _S.STOPPING,
+    (_S.PAUSED, Order.STOP): _S.STOPPING,
+    (_S.UNDOING, Order.STOP): _S.STOPPING,
+    (_S.STOPPING, Order.STOP): _S.STOPPING,
+    (_S.STOPPED, Order.STOP): _S.STOPPED,
+    **{(status, Order.UNDO): _S.UNDOING for status in OperationStatus},
+    (_S.UNDONE, Order.UNDO): _S.UNDONE,
+}
+"""A repeated order changes nothing. What is not here is refused."""
+
+ENDS: dict[OperationStatus, frozenset[OperationStatus]] = {
+    _S.RUNNING: frozenset({_S.DONE, _S.INCOMPLETE}),
+    _S.STOPPING: frozenset({_S.STOPPED}),
+    _S.UNDOING: frozenset({_S.UNDONE}),
+}
+"""What follows by itself."""
+
+
+def obeying(status: OperationStatus, order: Order) -> OperationStatus:
+    """The state after an order. Raises Conflict, which names the order that is possible."""
+    try:
+        return LEADS_TO[status, order]
+    except KeyError:
+        possible = sorted(other for known, other in LEADS_TO if known is status)
+        raise Conflict(
+            f"an operation that is {status} cannot be asked to {order}",
+            fix=f"what can be asked of it: {', '.join(possible)}",
+        ) from None
