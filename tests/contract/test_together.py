@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from sterna.adapters.sql import fleet_database, together
-from sterna.adapters.sql import fleet_statements as statements
+from sterna.adapters.sql import host_statements as statements
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import own_errors
 from sterna.domain.errors import Conflict, Temporary, Unreachable

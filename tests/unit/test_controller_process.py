@@ -105,7 +105,7 @@ def config(tmp_path: Path, database: str) -> Path:
 
 
 def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Path) -> None:
-    changes = "fleet.statements.all_hosts, fleet.ANSWER_S, fleet.CLOSE_S = hang, 0.2, 0.2"
+    changes = "fleet.on_hosts.all_hosts, fleet.ANSWER_S, fleet.CLOSE_S = hang, 0.2, 0.2"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         api = f"http://127.0.0.1:{listening.getsockname()[1]}"
         process = start(config, listening, changes)
@@ -123,7 +123,7 @@ def test_a_database_that_hangs_keeps_it_from_ending_for_a_moment_only(config: Pa
 def test_one_whose_database_hangs_while_it_starts_ends_when_it_is_told_to(config: Path) -> None:
     """Nobody waits for the hosts' list (30 s, and again)."""
     asked = "def asked(*args):\n    print('asked', file=sys.stderr, flush=True)\n    hang()"
-    changes = f"{asked}\nfleet.statements.all_hosts, fleet.CLOSE_S = asked, 0.2"
+    changes = f"{asked}\nfleet.on_hosts.all_hosts, fleet.CLOSE_S = asked, 0.2"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         process = start(config, listening, changes)
     assert process.stderr is not None

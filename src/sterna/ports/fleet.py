@@ -1,9 +1,9 @@
 """The controller's records: hosts, VMs as last seen, migrations, and the journals' entries as they were read.
 
-All of it but five things can be read again from the agents: which hosts are in maintenance, to which host UUID a
-name is pinned, requests no agent has accepted yet, the tokens and the audit log. Everything else is a projection;
-the journals are the truth. Every method is one transaction. Raises Unreachable where the database is away,
-BadRequest for text that it cannot hold.
+All of it but six things can be read again from the agents: which hosts are in maintenance, to which host UUID a
+name is pinned, requests no agent has accepted yet, operations, the tokens and the audit log. Everything else is a
+projection; the journals are the truth. Every method is one transaction. Raises Unreachable where the database is
+away, BadRequest for text that it cannot hold.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sterna.domain.progress import Progress
 from sterna.domain.sightings import Mark, News
 from sterna.domain.status import Status
 from sterna.ports.access import AccessRecords
+from sterna.ports.operations import OperationRecords
 
 
 class HostRecord(Value):
@@ -28,7 +29,9 @@ class HostRecord(Value):
     """From its last stored beacon; `facts.host_uuid` is what the name is pinned to."""
     maintenance: bool = False
     maintenance_reason: str = ""
-    """Why it is in maintenance, as the operator wrote it."""
+    """Why it is in maintenance, as the operator wrote it, or an operation."""
+    closed_by: str = ""
+    """The operation that has put it into maintenance; '' where a person has."""
     seen_at: str
     """ISO 8601 UTC, the controller's clock, of the last beacon that was stored."""
     boot: str = ""
@@ -183,7 +186,7 @@ class Taken(Value):
     """Hosts that say of a VM that it runs there, after another one has said so: they must be asked again."""
 
 
-class Fleet(AccessRecords, Protocol):
+class Fleet(AccessRecords, OperationRecords, Protocol):
     """The controller's records."""
 
     async def hosts(self) -> list[HostRecord]:
@@ -224,7 +227,8 @@ class Fleet(AccessRecords, Protocol):
         """Take the VM (compare-and-swap) and record the request; True where the id was known already: then it is
         promised.
 
-        Raises Conflict, naming the migration, where another one holds the VM.
+        Raises Conflict, naming the migration, where another one holds the VM; also for a migration of an operation
+        that has given it up, or has found its VM on another host.
         """
 
     async def accepted(self, migration: Migration, at: str) -> MigrationRecord:

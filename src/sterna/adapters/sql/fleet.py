@@ -3,7 +3,7 @@
 Each method is one transaction, run on this class's own threads (one for SQLite, which has one writer anyway), so
 that a slow database never holds up the event loop. Those that write take turns, on PostgreSQL too (`take_turn`);
 those that wait for the thread share a turn and a commit (`together.py`). What each transaction does is in
-`fleet_statements.py`, `sighting_statements.py` and `access_statements.py`.
+`*_statements.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from sqlalchemy import Connection, Engine, func, select, update
 from sterna.adapters.sql import access_statements as access
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import fleet_statements as statements
+from sterna.adapters.sql import host_statements as on_hosts
+from sterna.adapters.sql import operation_statements as on_operations
 from sterna.adapters.sql import sighting_statements as sighted
 from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
 from sterna.adapters.sql.together import Together
 from sterna.domain.errors import Unreachable
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
+from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration
 from sterna.domain.progress import Progress
@@ -44,6 +48,7 @@ from sterna.ports.fleet import (
     VmPage,
     VmRecord,
 )
+from sterna.ports.operations import Decision, OperationPage, OperationRecord, Standing, Tried
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,7 +67,7 @@ class SqlFleet:
         self._writer = threads(1, "fleet-writer")
         in_one = engine.dialect.name == "sqlite"
         self._readers = self._writer if in_one else threads(3, "fleet-reader")
-        self._known_hosts: statements.KnownHosts = {}
+        self._known_hosts: on_hosts.KnownHosts = {}
         self._together = Together(engine, self._writer)
 
     @classmethod
@@ -95,24 +100,24 @@ class SqlFleet:
 
     async def hosts(self) -> list[HostRecord]:
         """All hosts ever accepted, by name."""
-        self._known_hosts = known = await self._run(statements.all_hosts, self._known_hosts)
+        self._known_hosts = known = await self._run(on_hosts.all_hosts, self._known_hosts)
         return [record for _, record in known.values()]
 
     async def host(self, name: str) -> HostRecord:
         """Raises NotFound."""
-        return await self._run(statements.required_host, name)
+        return await self._run(on_hosts.required_host, name)
 
     async def save_host(self, facts: HostFacts, boot: str, at: str) -> HostRecord:
         """Store a beacon. Raises Conflict on another host UUID."""
-        return await self._write(statements.save_host, facts, boot, at)
+        return await self._write(on_hosts.save_host, facts, boot, at)
 
     async def set_maintenance(self, name: str, on: bool, reason: str = "") -> HostRecord:
         """Raises NotFound."""
-        return await self._write(statements.set_maintenance, name, on, reason)
+        return await self._write(on_hosts.set_maintenance, name, on, reason)
 
     async def set_dead(self, name: str, at: str) -> HostRecord:
         """Raises NotFound."""
-        return await self._write(statements.set_dead, name, at)
+        return await self._write(on_hosts.set_dead, name, at)
 
     async def vms(self) -> list[VmRecord]:
         """All VMs as last seen."""
@@ -203,6 +208,64 @@ class SqlFleet:
     async def last_event(self) -> int:
         """The greatest id."""
         return await self._run(lambda c: int(c.execute(select(func.max(entries.c.id))).scalar() or 0))
+
+    async def add_operation(self, operation: OperationRecord) -> tuple[OperationRecord, bool]:
+        """Record it and close its hosts. Raises NotFound, Conflict."""
+        return await self._write(on_operations.add, operation)
+
+    async def operation(self, id: str) -> OperationRecord:
+        """Raises NotFound."""
+        return await self._run(on_operations.required, id)
+
+    async def operations(self, page: OperationPage) -> list[OperationRecord]:
+        """Newest first."""
+        return await self._run(on_operations.page, page)
+
+    async def unfinished_operations(self) -> list[OperationRecord]:
+        """Oldest first."""
+        return await self._run(on_operations.unfinished)
+
+    async def order_operation(self, id: str, order: Order, by: str, at: str) -> OperationRecord:
+        """Raises NotFound, Conflict."""
+        return await self._write(on_operations.order, id, order, by, at)
+
+    async def take_operation(self, known: OperationRecord, holder: str) -> OperationRecord | None:
+        """Hold it, unless somebody was faster."""
+        return await self._write(on_operations.take, known, holder)
+
+    async def keep_operation(self, id: str, epoch: int) -> OperationRecord | None:
+        """Still hold it."""
+        return await self._write(on_operations.keep, id, epoch)
+
+    async def release_operation(self, id: str, epoch: int) -> None:
+        """Hold it no more."""
+        await self._write(on_operations.release, id, epoch)
+
+    async def attempts(self, operation: str) -> list[Tried]:
+        """In the order in which they were decided."""
+        return await self._run(on_operations.tried, operation)
+
+    async def active_attempts(self) -> list[Attempt]:
+        """Those that have not ended."""
+        return await self._run(on_operations.active)
+
+    async def decide(self, decision: Decision) -> bool:
+        """Write it, unless it is out of date."""
+        return await self._write(on_operations.decide, decision)
+
+    async def settle_attempt(
+        self, attempt: Attempt, epoch: int, state: AttemptState, *, reason: str, blame: Blame, at: str
+    ) -> Attempt | None:
+        """It has come so far."""
+        return await self._write(on_operations.settle, attempt, epoch, state, reason=reason, blame=blame, at=at)
+
+    async def stand(self, id: str, epoch: int, standing: Standing) -> None:
+        """How it stands."""
+        await self._write(on_operations.stand, id, epoch, standing)
+
+    async def conclude(self, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
+        """End it, unless that is out of date."""
+        return await self._write(on_operations.conclude, known, status, standing, at)
 
     async def add_token(self, token: Token) -> None:
         """Raises Conflict."""

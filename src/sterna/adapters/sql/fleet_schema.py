@@ -112,3 +112,28 @@ answers = Table(
     Column("at", String, nullable=False),
 )
 """The audit log: how it was answered."""
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("number", _Count, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("status", String, nullable=False, index=True),
+    Column("holder", String, nullable=False),
+    Column("epoch", _Count, nullable=False),
+    Column("beat", _Count, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("standing", JSON, nullable=False),
+)
+"""`holder`, `epoch`, `beat`: its lease. `standing`: how it gets on, written often and alone."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("migration", String, primary_key=True),
+    Column("operation", String, nullable=False, index=True),
+    Column("number", _Count, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("document", JSON, nullable=False),
+)
+"""The migrations that operations have decided on."""

@@ -9,10 +9,11 @@ from sqlalchemy import Connection, bindparam, delete, insert, or_, select, updat
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
+from sterna.adapters.sql.host_statements import required_host
+from sterna.adapters.sql.operation_statements import check_not_over
 from sterna.adapters.sql.sighting_statements import arrived as arrived_at_home
 from sterna.adapters.sql.sighting_statements import settle_homes
 from sterna.domain.errors import Conflict, NotFound
-from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration, Role, accepted_migration
 from sterna.domain.model import GuestState
 from sterna.domain.progress import Progress, with_status
@@ -23,82 +24,11 @@ from sterna.ports.fleet import (
     Batch,
     Effect,
     EntryRecord,
-    HostRecord,
     MigrationRecord,
     Page,
     VmRecord,
     mark_of,
 )
-
-MOST_NAMES = 5_000
-"""In one statement; SQLite takes 32,766."""
-KnownHosts = dict[str, tuple[tuple[Any, ...], HostRecord]]
-"""Each host with what its row had in its columns when it was read; its document only changes with `revision`."""
-
-
-def all_hosts(c: Connection, known: KnownHosts) -> KnownHosts:
-    """See ports.fleet.Fleet.hosts. Of a thousand hosts few have changed since they were read last: only the
-    documents of these are read."""
-    columns = ("name", "revision", *rows.HOST_COLUMNS)
-    query = select(*(hosts.c[name] for name in columns)).order_by(hosts.c.name)
-    keys = {r[0]: tuple(r) for r in c.execute(query)}
-    changed = [name for name, key in keys.items() if name not in known or known[name][0] != key]
-    new: dict[str, HostRecord] = {}
-    for begin in range(0, len(changed), MOST_NAMES):
-        some = select(hosts).where(hosts.c.name.in_(changed[begin : begin + MOST_NAMES]))
-        new |= {r.name: rows.host(r) for r in c.execute(some)}
-    found = {name: (key, new[name] if name in new else known[name][1]) for name, key in keys.items()}
-    return dict(sorted(found.items()))
-
-
-def _host(c: Connection, name: str) -> HostRecord | None:
-    found = c.execute(select(hosts).where(hosts.c.name == name)).first()
-    return rows.host(found) if found else None
-
-
-def required_host(c: Connection, name: str) -> HostRecord:
-    """See ports.fleet.Fleet.host."""
-    found = _host(c, name)
-    if found is None:
-        raise NotFound(f"there is no host {name}", fix="`sterna hosts` lists them")
-    return found
-
-
-def save_host(c: Connection, facts: HostFacts, boot: str, at: str) -> HostRecord:
-    """See ports.fleet.Fleet.save_host."""
-    old = _host(c, facts.name)
-    if old is None:
-        new = HostRecord(facts=facts, boot=boot, seen_at=at)
-        c.execute(insert(hosts).values(**rows.host_values(new)))
-        return new
-    if old.facts.host_uuid != facts.host_uuid:
-        raise Conflict(
-            f"the name {facts.name} belongs to host {old.facts.host_uuid}; host {facts.host_uuid} uses it too",
-            fix="give one of them another name in its agent's settings",
-        )
-    back = old.back_at or at if old.dead_at else ""
-    new = old.model_copy(update={"facts": facts, "boot": boot, "seen_at": at, "back_at": back})
-    c.execute(update(hosts).where(hosts.c.name == facts.name).values(_document(new)))
-    return new
-
-
-def _document(record: HostRecord) -> dict[str, Any]:
-    return {"document": rows.host_values(record)["document"], "revision": hosts.c.revision + 1}
-
-
-def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostRecord:
-    """See ports.fleet.Fleet.set_maintenance."""
-    new = required_host(c, name).model_copy(update={"maintenance": on, "maintenance_reason": reason if on else ""})
-    values = {"maintenance": on} | _document(new)
-    c.execute(update(hosts).where(hosts.c.name == name).values(values))
-    return new
-
-
-def set_dead(c: Connection, name: str, at: str) -> HostRecord:
-    """See ports.fleet.Fleet.set_dead."""
-    new = required_host(c, name).model_copy(update={"dead_at": at, "back_at": ""})
-    c.execute(update(hosts).where(hosts.c.name == name).values(_document(new)))
-    return new
 
 
 def all_vms(c: Connection) -> list[VmRecord]:
@@ -163,6 +93,7 @@ def admit(c: Connection, migration: Migration, at: str) -> tuple[MigrationRecord
     known = promise(c, migration.id)
     if known is not None:
         return known, True
+    check_not_over(c, migration)
     vm = _vm(c, migration.vm_uuid)
     if vm is None:
         vm = VmRecord(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from uuid import UUID, uuid5
 
 from sterna.domain.fleet.operations import Return
 from sterna.domain.fleet.plans import LeftOver, Purpose
@@ -61,8 +60,10 @@ class Blame(StrEnum):
 
 
 class Attempt(Value):
-    """A migration that an operation has decided on. Its id is derived: whoever starts it starts the same one."""
+    """A migration that an operation has decided on."""
 
+    migration: str
+    """Its id, derived from what follows: whoever starts it starts the same one."""
     operation: str
     number: int
     """Of this operation, from 0, in the order in which they were decided."""
@@ -79,11 +80,6 @@ class Attempt(Value):
     decided_at: str = ""
     """ISO 8601 UTC, the clock of the controller that wrote it; so is `ended_at`."""
     ended_at: str = ""
-
-    @property
-    def migration(self) -> str:
-        """The id of its migration."""
-        return str(uuid5(UUID(self.operation), f"{self.vm}/{self.number}"))
 
 
 def back(attempt: Attempt) -> bool:

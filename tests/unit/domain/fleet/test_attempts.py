@@ -32,16 +32,15 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def attempt(number: int, name: str = "x", state: AttemptState = AttemptState.FAILED, **more: object) -> Attempt:
     known = {"source": "a", "target": "b", "purpose": Purpose.EMPTY, "reason": "the link broke"}
-    about = {"operation": OPERATION, "number": number, "vm": name, "name": name, "state": state}
+    about = {
+        "migration": f"m{number}",
+        "operation": OPERATION,
+        "number": number,
+        "vm": name,
+        "name": name,
+        "state": state,
+    }
     return Attempt.model_validate(about | known | {"ended_at": NOW.isoformat()} | more)
-
-
-def test_the_same_attempt_is_the_same_migration_and_another_one_is_not() -> None:
-    assert attempt(1).migration == attempt(1, reason="other words").migration
-    ids = {attempt(n, name).migration for n in range(5) for name in "xy"}
-    assert len(ids) == 10
-    other = attempt(1, operation="aaaaaaaa-0000-4000-8000-000000000002")
-    assert other.migration != attempt(1).migration
 
 
 def test_failures_keep_a_vm_from_the_host_and_count() -> None:

@@ -1,0 +1,260 @@
+"""What each transaction about operations does, on a connection. Called by `fleet.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from sterna.adapters.sql import fleet_rows as rows
+from sterna.adapters.sql.fleet_schema import attempts, migrations, operations, vms
+from sterna.adapters.sql.host_statements import close_for, open_after, required_host
+from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
+from sterna.domain.fleet.course import UNFINISHED, OperationStatus, Order, obeying
+from sterna.domain.journal import Migration
+from sterna.domain.status import Status
+from sterna.ports.fleet import MigrationRecord
+from sterna.ports.operations import Decision, OperationPage, OperationRecord, Standing, Tried
+
+COLUMNS = ("id", "status", "holder", "epoch", "beat")
+ACTIVE = [state.value for state in AttemptState if not state.ended]
+_NOT_MOVED = frozenset({AttemptState.REFUSED, AttemptState.CANCELLED, AttemptState.FAILED})
+
+
+def _record(row: Row[Any]) -> OperationRecord:
+    columns = {name: getattr(row, name) for name in (*COLUMNS, "number", "standing")}
+    return OperationRecord.model_validate(row.document | columns)
+
+
+def _values(record: OperationRecord) -> dict[str, Any]:
+    document = record.model_dump(mode="json", exclude={*COLUMNS, "number", "standing"})
+    columns = record.model_dump(mode="json", include={*COLUMNS, "standing"})
+    return {"document": document} | columns
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    columns = {"migration": row.migration, "operation": row.operation, "number": row.number, "state": row.state}
+    return Attempt.model_validate(row.document | columns)
+
+
+def _attempt_values(attempt: Attempt) -> dict[str, Any]:
+    columns = attempt.model_dump(mode="json", include={"migration", "operation", "number", "state"})
+    return columns | {"document": attempt.model_dump(mode="json", exclude=set(columns))}
+
+
+# ---------------------------------------------------------------- operations
+
+
+def _known(c: Connection, id: str) -> OperationRecord | None:
+    found = c.execute(select(operations).where(operations.c.id == id)).first()
+    return _record(found) if found else None
+
+
+def required(c: Connection, id: str) -> OperationRecord:
+    """See ports.operations.OperationRecords.operation."""
+    found = _known(c, id)
+    if found is None:
+        raise NotFound(f"there is no operation {id}", fix="`sterna operations` lists them")
+    return found
+
+
+def add(c: Connection, wanted: OperationRecord) -> tuple[OperationRecord, bool]:
+    """See ports.operations.OperationRecords.add_operation."""
+    known = _known(c, wanted.id)
+    if known is not None:
+        if not known.asks_as(wanted):
+            raise Conflict(f"the id {wanted.id} belongs to another request", fix="choose a new id")
+        return known, True
+    for name in wanted.hosts:
+        required_host(c, name)
+    _refuse_busy(c, wanted)
+    why = f"operation {wanted.id[:8]} of {wanted.requested_by or 'nobody named'}"
+    why += f": {wanted.reason}" if wanted.reason else ""
+    new = wanted.model_copy(update={"closed": close_for(c, wanted.id, wanted.hosts, why)})
+    key = c.execute(insert(operations).values(**_values(new))).inserted_primary_key
+    return new.model_copy(update={"number": int(key[0]) if key else 0}), False
+
+
+def _refuse_busy(c: Connection, wanted: OperationRecord) -> None:
+    for other in unfinished(c):
+        shared = sorted(set(other.hosts) & set(wanted.hosts))
+        if shared and other.id != wanted.id:
+            raise Conflict(
+                f"operation {other.id} works on {', '.join(shared)}: it is {other.status}",
+                fix=f"wait for it, or `sterna operation stop {other.id}`",
+            )
+
+
+def page(c: Connection, page: OperationPage) -> list[OperationRecord]:
+    """See ports.operations.OperationRecords.operations."""
+    query = select(operations).order_by(operations.c.number.desc()).limit(page.limit)
+    if page.before is not None:
+        query = query.where(operations.c.number < page.before)
+    if page.statuses:
+        query = query.where(operations.c.status.in_([status.value for status in page.statuses]))
+    if page.id_prefix:
+        query = query.where(operations.c.id.startswith(page.id_prefix.lower(), autoescape=True))
+    return [_record(row) for row in c.execute(query)]
+
+
+def unfinished(c: Connection) -> list[OperationRecord]:
+    """See ports.operations.OperationRecords.unfinished_operations."""
+    going_on = operations.c.status.in_(sorted(status.value for status in UNFINISHED))
+    return [_record(row) for row in c.execute(select(operations).where(going_on).order_by(operations.c.number))]
+
+
+def order(c: Connection, id: str, order: Order, by: str, at: str) -> OperationRecord:
+    """See ports.operations.OperationRecords.order_operation."""
+    known = required(c, id)
+    status = obeying(known.status, order)
+    if status is known.status:
+        return known
+    if order is Order.UNDO:
+        _refuse_busy(c, known)
+        open_after(c, known.id, known.closed)
+    ended_at = at if status.final else ""
+    new = known.model_copy(update={"status": status, "changed_by": by, "ended_at": ended_at})
+    _save(c, new)
+    return new
+
+
+def _save(c: Connection, record: OperationRecord) -> None:
+    c.execute(update(operations).where(operations.c.id == record.id).values(**_values(record)))
+
+
+# ---------------------------------------------------------------- the lease
+
+
+def take(c: Connection, known: OperationRecord, holder: str) -> OperationRecord | None:
+    """See ports.operations.OperationRecords.take_operation."""
+    same = [getattr(operations.c, name) == getattr(known, name) for name in ("id", "holder", "epoch", "beat")]
+    new = {"holder": holder, "epoch": known.epoch + 1, "beat": 0}
+    taken = c.execute(update(operations).where(*same).values(**new)).rowcount == 1
+    return required(c, known.id) if taken else None
+
+
+def keep(c: Connection, id: str, epoch: int) -> OperationRecord | None:
+    """See ports.operations.OperationRecords.keep_operation."""
+    mine = operations.c.id == id, operations.c.epoch == epoch, operations.c.holder != ""
+    moved = c.execute(update(operations).where(*mine).values(beat=operations.c.beat + 1)).rowcount == 1
+    return required(c, id) if moved else None
+
+
+def release(c: Connection, id: str, epoch: int) -> None:
+    """See ports.operations.OperationRecords.release_operation."""
+    c.execute(update(operations).where(operations.c.id == id, operations.c.epoch == epoch).values(holder=""))
+
+
+def _held(c: Connection, id: str, epoch: int) -> OperationRecord | None:
+    known = _known(c, id)
+    return known if known is not None and known.epoch == epoch and known.holder else None
+
+
+def stand(c: Connection, id: str, epoch: int, standing: Standing) -> None:
+    """See ports.operations.OperationRecords.stand."""
+    mine = operations.c.id == id, operations.c.epoch == epoch
+    c.execute(update(operations).where(*mine).values(standing=standing.model_dump(mode="json")))
+
+
+def conclude(c: Connection, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
+    """See ports.operations.OperationRecords.conclude."""
+    now = _held(c, known.id, known.epoch)
+    goes_on = select(attempts.c.migration).where(attempts.c.operation == known.id, attempts.c.state.in_(ACTIVE))
+    if now is None or now.status is not known.status or c.execute(goes_on).first() is not None:
+        return False
+    _save(c, now.model_copy(update={"status": status, "standing": standing, "ended_at": at, "holder": ""}))
+    return True
+
+
+# ---------------------------------------------------------------- attempts
+
+
+def tried(c: Connection, operation: str) -> list[Tried]:
+    """See ports.operations.OperationRecords.attempts."""
+    query = select(attempts).where(attempts.c.operation == operation).order_by(attempts.c.number)
+    found = [_attempt(row) for row in c.execute(query)]
+    records = _migrations(c, [one.migration for one in found if not one.state.ended])
+    return [_tried(one, records.get(one.migration)) for one in found]
+
+
+def _tried(attempt: Attempt, record: MigrationRecord | None) -> Tried:
+    if record is None:
+        return Tried(attempt=attempt)
+    return Tried(attempt=attempt, status=record.status, accepted=record.accepted, reason=record.reason)
+
+
+def _migrations(c: Connection, ids: Collection[str]) -> dict[str, MigrationRecord]:
+    found = c.execute(select(migrations).where(migrations.c.id.in_(ids))) if ids else ()
+    return {row.id: rows.migration(row) for row in found}
+
+
+def active(c: Connection) -> list[Attempt]:
+    """See ports.operations.OperationRecords.active_attempts."""
+    return [_attempt(row) for row in c.execute(select(attempts).where(attempts.c.state.in_(ACTIVE)))]
+
+
+def decide(c: Connection, decision: Decision) -> bool:
+    """See ports.operations.OperationRecords.decide."""
+    now = _held(c, decision.operation, decision.epoch)
+    if now is None or now.status is not decision.status:
+        return False
+    if not _all_at_home(c, decision.attempts) or _unseen(c, decision):
+        return False
+    for attempt in decision.attempts:
+        c.execute(insert(attempts).values(**_attempt_values(attempt)))
+    return True
+
+
+def _all_at_home(c: Connection, decided: Iterable[Attempt]) -> bool:
+    source_of = {attempt.vm: attempt.source for attempt in decided}
+    found = c.execute(select(vms.c.uuid, vms.c.host, vms.c.migration_id).where(vms.c.uuid.in_(source_of)))
+    free = {row.uuid: row.host for row in found if row.migration_id is None}
+    return free == source_of
+
+
+def _unseen(c: Connection, decision: Decision) -> bool:
+    """Is there a migration from or to one of the decision's hosts, or of one of its VMs, that it does not know?"""
+    hosts = {host for attempt in decision.attempts for host in (attempt.source, attempt.target)}
+    held = c.execute(select(vms.c.migration_id).where(vms.c.migration_id.is_not(None)))
+    new = {str(row.migration_id) for row in held} - decision.seen
+    records = _migrations(c, new).values()
+    moving = [(one.migration.source, one.migration.destination) for one in records]
+    moving += [(one.source, one.target) for one in active(c) if one.migration not in decision.seen]
+    return any(hosts & {source, target} for source, target in moving)
+
+
+def settle(
+    c: Connection, attempt: Attempt, epoch: int, state: AttemptState, *, reason: str, blame: Blame, at: str
+) -> Attempt | None:
+    """See ports.operations.OperationRecords.settle_attempt."""
+    row = c.execute(select(attempts).where(attempts.c.migration == attempt.migration)).first()
+    if row is None or _held(c, attempt.operation, epoch) is None:
+        return None
+    known = _attempt(row)
+    if known.state.ended:
+        return known
+    record = _migrations(c, [attempt.migration]).get(attempt.migration)
+    if record is not None and state in _NOT_MOVED and record.status not in (Status.FAILED, Status.CANCELLED):
+        return known
+    change = {"state": state, "reason": reason, "blame": blame, "ended_at": at if state.ended else ""}
+    new = known.model_copy(update=change)
+    c.execute(update(attempts).where(attempts.c.migration == attempt.migration).values(**_attempt_values(new)))
+    return new
+
+
+def check_not_over(c: Connection, migration: Migration) -> None:
+    """Nothing, unless it is an attempt of an operation. Raises Conflict where that has ended, or was decided for a
+    VM on another host: whoever asks has slept over it."""
+    row = c.execute(select(attempts).where(attempts.c.migration == migration.id)).first()
+    if row is None:
+        return
+    attempt = _attempt(row)
+    if attempt.state.ended:
+        raise Conflict(f"operation {attempt.operation} has given up this migration of {attempt.name}")
+    if attempt.source != migration.source:
+        raise Conflict(
+            f"operation {attempt.operation} wants {attempt.name} moved from {attempt.source}, and it is on "
+            f"{migration.source} now"
+        )

@@ -1,0 +1,164 @@
+"""The controller's records of operations: what operators ask of the fleet, and the migrations that follow from it.
+
+No agent knows of operations, so these records cannot be made again. One controller at a time carries an operation
+out. It holds a lease: a number (`epoch`) that grows with each holder, and a count (`beat`) that it moves on. A
+holder whose count does not move is taken for dead. What an earlier holder still writes is not taken.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sterna.domain.fleet.admission import Wait
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
+from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.fleet.plans import LeftOver
+from sterna.domain.model import Value
+from sterna.domain.policies import DEFAULT, May
+from sterna.domain.status import Status
+
+
+class Standing(Value):
+    """How an operation stands, as the controller that carries it out has seen it last."""
+
+    at: str = ""
+    """ISO 8601 UTC, this controller's clock; '' where it was never looked at."""
+    waits: tuple[Wait, ...] = ()
+    left: tuple[LeftOver, ...] = ()
+    """VMs that cannot be moved, or were not."""
+    running: int = 0
+    """Its migrations under way."""
+    expected_s: float | None = None
+    """From `at` to its end, as likely later as sooner."""
+    promised_s: float | None = None
+    """From `at`: kept eight times in ten."""
+    late_s: float | None = None
+    """By how much the promise misses the deadline. None: it does not, or there is none."""
+
+
+class OperationRecord(Value):
+    """One operation."""
+
+    number: int = 0
+    """In order of arrival; what pages are made of."""
+    id: str
+    """UUID, chosen by the client."""
+    hosts: tuple[str, ...]
+    """That it empties, by name."""
+    may: frozenset[May] | None = None
+    """What may be done to VMs whose copies do not converge. None: by the policy."""
+    policy: str = DEFAULT
+    finish_within_s: float | None = None
+    reason: str = ""
+    """The operator's own words."""
+    requested_by: str = ""
+    created_at: str = ""
+    """ISO 8601 UTC, the controller's clock."""
+    status: OperationStatus = OperationStatus.RUNNING
+    changed_by: str = ""
+    """Who gave the last order that changed its status; '' where nobody has."""
+    ended_at: str = ""
+    """ISO 8601 UTC; '' while it goes on."""
+    closed: tuple[str, ...] = ()
+    """Of its hosts, those that were open before it. An undo opens them again."""
+    holder: str = ""
+    """The controller that carries it out; '': nobody does now."""
+    epoch: int = 0
+    beat: int = 0
+    standing: Standing = Standing()
+
+    def asks_as(self, other: OperationRecord) -> bool:
+        """Is it the same request?"""
+        same = ("hosts", "may", "policy", "finish_within_s")
+        return all(getattr(self, name) == getattr(other, name) for name in same)
+
+
+class Tried(Value):
+    """An attempt, and how its migration stands in the records, where there is one and the attempt has not ended."""
+
+    attempt: Attempt
+    status: Status | None = None
+    accepted: bool = False
+    """The source's journal has it."""
+    reason: str = ""
+
+
+class Decision(Value):
+    """Migrations that shall begin. Written before any of them does."""
+
+    operation: str
+    epoch: int
+    status: OperationStatus
+    """Of the operation, when it was decided."""
+    attempts: tuple[Attempt, ...]
+    seen: frozenset[str]
+    """Ids of all migrations that had been decided on or were under way, as far as was known."""
+
+
+class OperationPage(Value):
+    """Which operations to list, newest first."""
+
+    before: int | None = None
+    """Only those with a smaller number."""
+    limit: int = 50
+    statuses: tuple[OperationStatus, ...] = ()
+    id_prefix: str = ""
+
+
+class OperationRecords(Protocol):
+    """Operations and their attempts. Every method is one transaction and raises as `ports.fleet.Fleet` does."""
+
+    async def add_operation(self, operation: OperationRecord) -> tuple[OperationRecord, bool]:
+        """Record it and close its hosts, with its reason; True where it is known already: then nothing changes.
+
+        Raises NotFound for a host that there is not; Conflict where another operation works on one of its hosts, or
+        the id belongs to another request.
+        """
+
+    async def operation(self, id: str) -> OperationRecord:
+        """Raises NotFound."""
+
+    async def operations(self, page: OperationPage) -> list[OperationRecord]:
+        """Newest first."""
+
+    async def unfinished_operations(self) -> list[OperationRecord]:
+        """Oldest first."""
+
+    async def order_operation(self, id: str, order: Order, by: str, at: str) -> OperationRecord:
+        """Do what an operator asks of it. An undo opens the hosts again that it has closed, but
+        not those that a person has closed since.
+
+        Raises NotFound; Conflict where that cannot be asked now.
+        """
+
+    async def take_operation(self, known: OperationRecord, holder: str) -> OperationRecord | None:
+        """Hold it from now on, if it is still held as `known` says; None where somebody was faster."""
+
+    async def keep_operation(self, id: str, epoch: int) -> OperationRecord | None:
+        """Still hold it; None where another one does."""
+
+    async def release_operation(self, id: str, epoch: int) -> None:
+        """Hold it no more: another controller need not wait."""
+
+    async def attempts(self, operation: str) -> list[Tried]:
+        """In the order in which they were decided."""
+
+    async def active_attempts(self) -> list[Attempt]:
+        """Of all operations, those that have not ended."""
+
+    async def decide(self, decision: Decision) -> bool:
+        """Write it, unless it is out of date: another holder, another status, a VM that is not where the attempt
+        says or migrates, or a migration from or to one of its hosts that was not seen."""
+
+    async def settle_attempt(
+        self, attempt: Attempt, epoch: int, state: AttemptState, *, reason: str, blame: Blame, at: str
+    ) -> Attempt | None:
+        """It has come so far; the attempt as it is now, None where another one holds the operation. Changes nothing
+        where it has ended, nor where it is said not to have moved its VM, and the records have its migration as
+        under way or completed."""
+
+    async def stand(self, id: str, epoch: int, standing: Standing) -> None:
+        """How it stands. Does nothing where another one holds it."""
+
+    async def conclude(self, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
+        """End it; False where another one holds it, its status has changed, or one of its attempts goes on."""
