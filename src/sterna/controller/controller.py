@@ -13,12 +13,16 @@ from sterna.controller.intents.declare_dead import DeclareDead
 from sterna.controller.intents.external_events import ExternalEvent, pass_on
 from sterna.controller.intents.force_complete import ForceComplete
 from sterna.controller.intents.migrate_vm import MigrateVm
+from sterna.controller.intents.operate import Operate, request_of
 from sterna.controller.intents.plan_migration import Forecasting, Plan, PlanMigration
 from sterna.controller.intents.rehearse_migration import RehearseMigration, refused
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.intents.switch_to_postcopy import SwitchToPostcopy
 from sterna.controller.intents.tune_migration import TuneMigration
 from sterna.controller.intents.users import Users
+from sterna.controller.operations.acting import Acting
+from sterna.controller.operations.carrying_out import Operations
+from sterna.controller.operations.observing import Capacity, Observer
 from sterna.controller.records.copies import Copies
 from sterna.controller.records.events import Event, Events
 from sterna.controller.records.forecasts import ForecastHistory
@@ -30,6 +34,7 @@ from sterna.controller.records.snapshot import Snapshot
 from sterna.controller.revoking import Revoking
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Refused
+from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.objective import Asked
 from sterna.domain.report import Report, build_report
 from sterna.domain.timeline import Item, build_timeline
@@ -38,6 +43,7 @@ from sterna.ports.clock import Clock
 from sterna.ports.cloud import NovaReads
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
 from sterna.ports.identity import Permits
+from sterna.ports.operations import OperationRecord
 from sterna.rpc.dead_letters import DeadLetters
 
 
@@ -81,6 +87,9 @@ class Controller:
         self.revoking = Revoking(self.members, calls, clock)
         parts = Parts(*looked_after, self.revoking)
         self.follower = Follower(fleet, parts, calls, clock)
+        observer = Observer(fleet, self.registry, calls, Capacity())
+        self.operations = Operations(fleet, observer, Acting(fleet, self.begin_attempt, self.abort, clock), clock)
+        self.operate = Operate(fleet, self.registry, observer, clock, self.operations.wake)
 
     async def start(self) -> None:
         """Follow the agents; return when it is known which are up, or that the database is away, or once
@@ -99,6 +108,7 @@ class Controller:
         await self.follower.start()
         self.forecast_history.begin()
         await self.registry.wait_for_beacons()
+        self.operations.start()
 
     def bus_state(self) -> BusState:
         """Whether this controller has a connection to the bus: without one every host looks down."""
@@ -112,6 +122,7 @@ class Controller:
     async def stop(self) -> None:
         """End all streams, stop following, let the database go. Migrations go on without a controller."""
         self.events.close()
+        await self.operations.stop()
         await self.follower.stop()
         await self.forecast_history.stop()
         await self.fleet.close()
@@ -121,6 +132,11 @@ class Controller:
         record, repeated = await self._migrate.start(request)
         self.follower.look(record.migration.source)
         return record, repeated
+
+    async def begin_attempt(self, operation: OperationRecord, attempt: Attempt) -> MigrationRecord:
+        """The migration that an operation has decided on. See MigrateVm.start."""
+        record, _ = await self.migrate(request_of(operation, attempt))
+        return record
 
     async def plan(self, vm: str, destination: str | None, asked: Asked) -> Plan:
         """See PlanMigration.plan."""

@@ -5,6 +5,7 @@ Agents add theirs; where both know the same (a VM under way, a destination down)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -28,6 +29,7 @@ NOVA_OWNED: Final = "nova-owned"
 NOVA_SILENT: Final = "nova-silent"
 COPY_UNWANTED: Final = "disk-copy-unwanted"
 CHECK_FAILED: Final = "check-failed"
+DEADLINE_MISSED: Final = "deadline-missed"
 
 
 class VmMissing(NotFound):
@@ -161,6 +163,21 @@ def hosts_unasked(vm: str, hosts: str, within_s: float) -> Refusal:
     """The time was over before."""
     message = f"within {within_s:g} s these hosts could not be asked whether they can take {vm}: {hosts}"
     return Refusal(code=CHECK_FAILED, message=message, fix="name one of them as the destination")
+
+
+def deadline_missed(promised_s: float, late_s: float) -> Refusal:
+    """An operation that would not end in time."""
+    message = f"it will probably take {in_words(promised_s)}: {in_words(late_s)} more than it may"
+    return Refusal(code=DEADLINE_MISSED, message=message)
+
+
+def in_words(seconds: float) -> str:
+    """Two units at most, rounded up."""
+    whole = math.ceil(seconds)
+    hours, minutes = divmod(-(-whole // 60), 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
 def unique(refusals: Iterable[Refusal]) -> list[Refusal]:

@@ -70,7 +70,7 @@ def admit(
 def _why(queue: Queue, move: Move, now: Progress, moving: Collection[str], rest: Mapping[str, str]) -> str:
     if move.vm in moving and not any(one.begun and one.vm == move.vm for one in queue.plan.moves):
         return f"{move.name} is in a migration that is being aborted"
-    return queue.why(move.number, now) or rest.get(move.vm, "")
+    return rest.get(move.vm) or queue.why(move.number, now)
 
 
 def ending(

@@ -12,7 +12,7 @@ from sterna.domain.forecast import JOB_MS, SETUP_MS, SPREAD
 from sterna.domain.model import Value
 
 MEBI = 1 << 20
-SOME_LINK = 119 * MEBI
+SOME_LINK = 125_000_000
 """Bytes/s of a link that nobody has measured or named: a gigabit a second, so that no promise is too bold."""
 
 

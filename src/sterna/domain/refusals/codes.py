@@ -10,6 +10,7 @@ Code = Literal[
     "downtime-out-of-range",
     "deadline-out-of-range",
     "bandwidth-out-of-range",
+    "deadline-missed",
     # The hosts of the migration
     "no-such-host",
     "no-destination",

@@ -35,5 +35,12 @@ REQUEST = Group(
             by=By.CONTROLLER,
             when="plan",
         ),
+        Entry(
+            "deadline-missed",
+            cause="The operation would probably not end within the time that it was given.",
+            remedy="allow more time, permit more (--may postcopy), or begin it anyway (--even-if-late)",
+            by=By.CONTROLLER,
+            when="drain",
+        ),
     ),
 )

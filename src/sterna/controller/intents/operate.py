@@ -1,0 +1,139 @@
+"""Operations: plan one, begin one, and what can be asked of one that was begun.
+
+Its hosts are closed in the transaction that records it. Everything else is done by whichever controller holds it
+(`controller/operations/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import structlog
+
+from sterna.controller import reasons
+from sterna.controller.intents.request import MigrateRequest
+from sterna.controller.operations.observing import Observer
+from sterna.controller.operations.planning import Forecast, drain_of, forecast_of, made_plan
+from sterna.controller.records.registry import Registry
+from sterna.domain.errors import NotFound, Refused
+from sterna.domain.fleet.attempts import Attempt
+from sterna.domain.fleet.course import Order
+from sterna.domain.fleet.plans import Plan
+from sterna.domain.model import Refusal, Value
+from sterna.domain.objective import Asked
+from sterna.domain.policies import DEFAULT, POLICIES, May
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet
+from sterna.ports.operations import OperationRecord
+
+log = structlog.get_logger(__name__)
+
+
+class OperationRequest(Value):
+    """What an operator asks for."""
+
+    id: str = ""
+    """UUID chosen by the client; '' to have one made."""
+    hosts: tuple[str, ...]
+    """To be emptied."""
+    may: frozenset[May] | None = None
+    policy: str = DEFAULT
+    finish_within_s: float | None = None
+    even_if_late: bool = False
+    """Begin also where the deadline will probably be missed."""
+    reason: str = ""
+    requested_by: str = ""
+
+
+class Preview(Value):
+    """What an operation would do."""
+
+    plan: Plan
+    expected_s: float
+    promised_s: float
+    late_s: float | None = None
+    """By how much the promise misses the deadline. None: it does not, or there is none."""
+
+
+def request_of(operation: OperationRecord, attempt: Attempt) -> MigrateRequest:
+    """The migration that an operation has decided on."""
+    return MigrateRequest(
+        id=attempt.migration,
+        vm=attempt.vm,
+        destination=attempt.target,
+        asked=Asked(policy=operation.policy, may=operation.may),
+        requested_by=operation.requested_by,
+    )
+
+
+class Operate:
+    """The intents about operations."""
+
+    def __init__(
+        self, fleet: Fleet, registry: Registry, observer: Observer, clock: Clock, wake: Callable[[], None]
+    ) -> None:
+        self._fleet, self._registry, self._observer = fleet, registry, observer
+        self._clock, self._wake = clock, wake
+
+    async def preview(self, request: OperationRequest) -> Preview:
+        """What it would do now. Changes nothing. Raises NotFound for a host that there is not, Refused for a policy
+        that there is not."""
+        plan, forecast = await self._planned(self._record(request))
+        return Preview(
+            plan=plan, expected_s=forecast.expected_s, promised_s=forecast.promised_s, late_s=forecast.late_s
+        )
+
+    async def begin(self, request: OperationRequest) -> tuple[OperationRecord, bool]:
+        """The operation, and whether the id was known already: then nothing is done.
+
+        Raises NotFound and Refused as `preview`; Refused where it would miss its deadline; Conflict where another
+        operation works on one of its hosts, or the id belongs to another request.
+        """
+        record = self._record(request)
+        if record.finish_within_s is not None and not request.even_if_late and not await self._is_known(record.id):
+            _, forecast = await self._planned(record)
+            if forecast.late_s is not None:
+                reasons.refuse([reasons.deadline_missed(forecast.promised_s, forecast.late_s)])
+        record, repeated = await self._fleet.add_operation(record)
+        if not repeated:
+            log.info("an operation begins", operation=record.id, hosts=record.hosts, by=record.requested_by)
+        self._wake()
+        return record, repeated
+
+    async def order(self, id: str, order: Order, by: str) -> OperationRecord:
+        """Pause, resume, stop or undo it. May be repeated. Raises NotFound; Conflict where that cannot be asked
+        now."""
+        record = await self._fleet.order_operation(id, order, by, self._clock.now().isoformat())
+        log.info("an operation was asked for something", operation=id, order=order, by=by, status=record.status)
+        self._wake()
+        return record
+
+    async def _is_known(self, id: str) -> bool:
+        try:
+            await self._fleet.operation(id)
+        except NotFound:
+            return False
+        return True
+
+    def _record(self, request: OperationRequest) -> OperationRecord:
+        if request.policy not in POLICIES:
+            message = f"there is no policy {request.policy}"
+            raise Refused([Refusal(code="policy-unknown", message=message)])
+        return OperationRecord(
+            id=request.id or str(uuid4()),
+            hosts=tuple(sorted(set(request.hosts))),
+            may=request.may,
+            policy=request.policy,
+            finish_within_s=request.finish_within_s,
+            reason=request.reason,
+            requested_by=request.requested_by,
+            created_at=self._clock.now().isoformat(),
+        )
+
+    async def _planned(self, record: OperationRecord) -> tuple[Plan, Forecast]:
+        for host in record.hosts:
+            await self._registry.host(host)
+        observed, wanted = await self._observer.observe(), drain_of(record, self._clock.now())
+        plan = await made_plan(observed.snapshot, wanted)
+        return plan, forecast_of(plan, wanted)

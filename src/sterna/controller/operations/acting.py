@@ -1,0 +1,100 @@
+"""What operations make happen: their migrations begin, and are aborted. Each at most once at a time.
+
+A migration's id follows from its attempt, so beginning it twice is beginning it once, from whichever controller.
+The attempt was written before. How that ended is written after; where it is not, the next look begins it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+
+import structlog
+
+from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, SternaError
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, blame_of
+from sterna.kit.tasks import no_leaks
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet
+from sterna.ports.operations import OperationRecord
+
+log = structlog.get_logger(__name__)
+
+Begin = Callable[[OperationRecord, Attempt], Awaitable[object]]
+Abort = Callable[[str], Awaitable[object]]
+
+
+class Acting:
+    """One controller's acts that have not ended."""
+
+    def __init__(self, fleet: Fleet, begin: Begin, abort: Abort, clock: Clock) -> None:
+        """`begin` asks for an attempt's migration, `abort` for the end of one. They raise as Controller does."""
+        self._fleet, self._ask, self._abort, self._clock = fleet, begin, abort, clock
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.trouble: dict[str, str] = {}
+        """Migration -> why it could not be begun when that was last tried."""
+
+    def busy(self, migration: str) -> bool:
+        """Is something done about it at the moment?"""
+        return migration in self._tasks
+
+    def begin(self, operation: OperationRecord, attempt: Attempt) -> None:
+        """Ask for its migration."""
+        self._do(attempt.migration, self._begin(operation, attempt))
+
+    def abort(self, migration: str) -> None:
+        """Ask for its end. One that is past its pivot goes on."""
+        self._do(migration, self._end(migration))
+
+    def _do(self, migration: str, act: Coroutine[None, None, None]) -> None:
+        if migration in self._tasks:
+            act.close()
+            return
+        task = asyncio.create_task(_quietly(act, migration), name=f"operation-{migration}")
+        self._tasks[migration] = task
+        task.add_done_callback(lambda _: self._tasks.pop(migration, None))
+
+    async def _begin(self, operation: OperationRecord, attempt: Attempt) -> None:
+        state, blame, reason = AttemptState.STARTED, Blame.NOBODY, ""
+        try:
+            await self._ask(operation, attempt)
+        except Refused as error:
+            state, blame, reason = AttemptState.REFUSED, blame_of(error.refusals), error.message
+        except NotFound as error:
+            state, blame, reason = AttemptState.REFUSED, Blame.VM, error.message
+        except Permanent as error:
+            state, reason = AttemptState.REFUSED, error.message
+        except SternaError as error:
+            self.trouble[attempt.migration] = error.message
+            raise
+        self.trouble.pop(attempt.migration, None)
+        at = self._clock.now().isoformat()
+        await self._fleet.settle_attempt(attempt, operation.epoch, state, reason=reason, blame=blame, at=at)
+
+    async def _end(self, migration: str) -> None:
+        try:
+            await self._abort(migration)
+        except (Conflict, NotFound) as error:
+            log.debug("a migration is not aborted", migration=migration, why=error.message)
+
+    async def drained(self) -> None:
+        """Wait until nothing is done any more. For tests."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Wait for nothing any more. What hosts were asked for goes on."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _quietly(act: Coroutine[None, None, None], migration: str) -> None:
+    try:
+        with no_leaks():
+            await act
+    except SternaError as error:
+        log.info("what an operation wants is tried again", migration=migration, why=error.message)
+    except Exception:
+        log.exception("what an operation wants could not be done", migration=migration)

@@ -1,0 +1,135 @@
+"""The fleet at this moment, from the records, in the planner's words.
+
+Migrations are read before VMs. One that ends between the two is seen as running, and its VM where it has arrived:
+such a VM does not move. What begins between the two is found when a decision is written (`Fleet.decide`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sterna.controller.calls import AgentCalls
+from sterna.controller.records.registry import Host, Registry
+from sterna.domain.fleet import snapshot as planner
+from sterna.domain.fleet.attempts import Attempt
+from sterna.domain.model import GuestState, Value
+from sterna.domain.status import Status
+from sterna.ports.bus import BusState
+from sterna.ports.fleet import Fleet, MigrationRecord, Page, VmRecord
+
+READ_AT_ONCE = 500
+BEFORE_PIVOT = frozenset({Status.QUEUED, Status.PREPARING, Status.MIGRATING})
+"""Of these the user may think that an abort comes in time; the source knows."""
+PREPARING = frozenset({Status.QUEUED, Status.PREPARING})
+_PINNED = {
+    GuestState.PAUSED: "it is paused",
+    GuestState.SHUTOFF: "it is off, and only VMs that run are migrated",
+    GuestState.UNKNOWN: "its state is not known",
+}
+
+
+class Capacity(Value):
+    """What hosts may be filled with."""
+
+    vcpus_per_cpu: float = 16.0
+    kept_memory_bytes: int = 512 * 2**20
+    """Of each host, for itself."""
+    spare_hosts: int = 0
+    """So many of the largest hosts may fail, and the rest has room for their VMs."""
+
+
+class Observed(Value):
+    """The fleet, and what the planner need not know."""
+
+    snapshot: planner.Snapshot
+    migrations: frozenset[str]
+    """Ids of all that are under way, or are decided on."""
+    preparing: frozenset[str] = frozenset()
+    """UUIDs of VMs whose migrations do not copy yet."""
+    migration_of: dict[str, str] = {}
+    """VM -> the migration that holds it, by the records."""
+
+
+class Observer:
+    """Reads only."""
+
+    def __init__(self, fleet: Fleet, registry: Registry, calls: AgentCalls, capacity: Capacity) -> None:
+        self._fleet, self._registry, self._calls, self._capacity = fleet, registry, calls, capacity
+
+    async def observe(self) -> Observed:
+        """The fleet as it is known. Raises Unreachable."""
+        running = await self._running()
+        active = await self._fleet.active_attempts()
+        hosts, vms = await self._registry.hosts(), await self._fleet.vms()
+        at = {vm.uuid: vm.host for vm in vms}
+        bus, limits = self._calls.bus_state(), planner.Limits(spare_hosts=self._capacity.spare_hosts)
+        return Observed(
+            snapshot=planner.Snapshot(
+                hosts=tuple(_host(host, bus, self._capacity) for host in hosts),
+                vms=tuple(_vm(vm) for vm in vms if vm.state is not GuestState.ABSENT),
+                moving=tuple(_moving(running, active, at)),
+                limits=limits,
+            ),
+            migrations=frozenset([*(one.id for one in running), *(one.migration for one in active)]),
+            preparing=frozenset(
+                [
+                    *(one.migration.vm_uuid for one in running if one.status in PREPARING),
+                    *({one.vm for one in active} - {one.migration.vm_uuid for one in running}),
+                ]
+            ),
+            migration_of={one.migration.vm_uuid: one.id for one in running},
+        )
+
+    async def _running(self) -> list[MigrationRecord]:
+        page = Page(statuses=tuple(status for status in Status if not status.final), limit=READ_AT_ONCE)
+        found: list[MigrationRecord] = []
+        while read := await self._fleet.migrations(page):
+            found += read
+            page = page.model_copy(update={"before": read[-1].number})
+        return found
+
+
+def _host(host: Host, bus: BusState, capacity: Capacity) -> planner.Host:
+    facts, trouble = host.facts, host.not_usable(bus)
+    closed = (host.maintenance_reason or "it is in maintenance") if host.maintenance else ""
+    return planner.Host(
+        name=host.name,
+        memory_bytes=max(0, facts.memory_total_bytes - capacity.kept_memory_bytes),
+        cpus=facts.cpus,
+        overcommit=capacity.vcpus_per_cpu,
+        out_bytes_s=facts.abilities.link_bytes_s,
+        in_bytes_s=facts.abilities.link_bytes_s,
+        closed="it was declared dead" if host.dead else closed,
+        unreachable=trouble.why if trouble is not None else "",
+    )
+
+
+def _vm(vm: VmRecord) -> planner.Vm:
+    why = f"it runs on {', '.join(vm.also)} as well" if vm.also else _PINNED.get(vm.state, "")
+    return planner.Vm(
+        uuid=vm.uuid,
+        name=vm.name,
+        host=vm.host,
+        memory_bytes=vm.memory_bytes or 0,
+        vcpus=vm.vcpus or 0,
+        pinned=why or ("" if vm.memory_bytes and vm.vcpus else "its size is not known"),
+    )
+
+
+def _moving(
+    running: Iterable[MigrationRecord], active: Iterable[Attempt], at: dict[str, str]
+) -> Iterable[planner.Moving]:
+    """Each VM once, and none that has arrived."""
+    found = {one.vm: planner.Moving(vm=one.vm, target=one.target) for one in active if at.get(one.vm) != one.target}
+    for record in running:
+        migration = record.migration
+        if at.get(migration.vm_uuid) == migration.destination:
+            found.pop(migration.vm_uuid, None)
+            continue
+        found[migration.vm_uuid] = planner.Moving(
+            vm=migration.vm_uuid,
+            target=migration.destination,
+            left_bytes=record.progress.bytes_remaining,
+            may_abort=record.status in BEFORE_PIVOT,
+        )
+    return found.values()

@@ -1,0 +1,185 @@
+"""What an operation should do next: the planner is asked about the fleet as it is, and its answer kept for a while.
+
+A plan of many VMs takes a while to make. It is made again when something of the operation has changed, and now and
+then, because others change the fleet as well. Targets of the plan before are kept where they still have room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sterna.controller.operations.observing import PREPARING, Observed, Observer
+from sterna.domain.fleet.admission import Admitted, Wait, admit, ending
+from sterna.domain.fleet.attempts import Attempt, explained, marked, resting, returns, since_arrival
+from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.operations import BringBack, Drain, Mays, Return
+from sterna.domain.fleet.planner import plan
+from sterna.domain.fleet.plans import LeftOver, Plan
+from sterna.domain.fleet.snapshot import Snapshot
+from sterna.domain.policies import POLICIES
+from sterna.kit.threads import in_thread
+from sterna.ports.clock import Clock
+from sterna.ports.operations import OperationRecord, Standing, Tried
+
+AGAIN_MS = 10_000.0
+"""How old a plan may be while nothing of its operation changes."""
+SMALL = 500
+"""VMs of a fleet whose plan is made in some milliseconds: no thread is needed."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of an operation's end, in seconds from now."""
+
+    expected_s: float
+    promised_s: float
+    late_s: float | None = None
+    """By how much the promise misses the deadline. None: it does not."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found at one look."""
+
+    hosts: frozenset[str]
+    """That it empties; of an undo, where its VMs are and were."""
+    snapshot: Snapshot
+    plan: Plan
+    admitted: Admitted
+    left: tuple[LeftOver, ...]
+    forecast: Forecast
+    aborts: tuple[str, ...] = ()
+    """Migrations into a host that is to be empty."""
+    migrations: frozenset[str] = frozenset()
+    """Ids of all that were taken into account."""
+    paused: str = ""
+    """Why nothing begins, whatever the plan says."""
+
+    def ending(self, status: OperationStatus, *, active: bool) -> OperationStatus | None:
+        """See domain.fleet.admission.ending."""
+        known = {"snapshot": self.snapshot, "plan": self.plan, "admitted": self.admitted}
+        return ending(status, active=active, hosts=self.hosts, **known)  # type: ignore[arg-type]
+
+    def standing(self, tried: Sequence[Tried], trouble: Mapping[str, str]) -> Standing:
+        """In words. What was decided and has not begun waits as well."""
+        going_on = [one for one in tried if not one.attempt.state.ended]
+        waits = [_about_to_begin(one.attempt, trouble) for one in going_on if one.status is None]
+        waits += self.admitted.waits
+        if self.paused:
+            waits += [_wait(move.vm, move.name, move.source, move.target) for move in self.admitted.start]
+            waits = [wait.model_copy(update={"reason": self.paused}) for wait in waits]
+        return Standing(
+            waits=tuple(waits),
+            left=self.left,
+            running=sum(one.status is not None for one in going_on),
+            expected_s=self.forecast.expected_s,
+            promised_s=self.forecast.promised_s,
+            late_s=self.forecast.late_s,
+        )
+
+
+def _wait(vm: str, name: str, source: str, target: str, reason: str = "") -> Wait:
+    return Wait(vm=vm, name=name, source=source, target=target, reason=reason)
+
+
+def _about_to_begin(attempt: Attempt, trouble: Mapping[str, str]) -> Wait:
+    reason = trouble.get(attempt.migration, f"{attempt.source} is being asked to begin")
+    return _wait(attempt.vm, attempt.name, attempt.source, attempt.target, reason)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    key: tuple[object, ...]
+    at_ms: float
+    look: Look
+
+
+class Planning:
+    """Plans of the operations that this controller carries out."""
+
+    def __init__(self, observer: Observer, clock: Clock) -> None:
+        self._observer, self._clock = observer, clock
+        self._kept: dict[str, _Kept] = {}
+        self._plans: dict[str, Plan] = {}
+
+    async def look(self, operation: OperationRecord, tried: Sequence[Tried]) -> Look:
+        """What is to be done next. Raises Unreachable."""
+        attempts = [one.attempt for one in tried]
+        states = ((one.attempt.number, one.attempt.state, one.status in PREPARING) for one in tried)
+        key = (operation.status, *states)
+        kept, now_ms = self._kept.get(operation.id), self._clock.monotonic_ms()
+        if kept is not None and kept.key == key and now_ms - kept.at_ms < AGAIN_MS:
+            return kept.look
+        observed = await self._observer.observe()
+        look = await self._planned(operation, attempts, observed)
+        self._kept[operation.id] = _Kept(key=key, at_ms=now_ms, look=look)
+        return look
+
+    def again(self, operation: str) -> None:
+        """Plan it again at the next look."""
+        self._kept.pop(operation, None)
+
+    def forget(self, unfinished: Collection[str]) -> None:
+        """All others have ended."""
+        for known in (self._kept, self._plans):
+            for id in known.keys() - set(unfinished):
+                del known[id]
+
+    async def _planned(self, operation: OperationRecord, attempts: Sequence[Attempt], observed: Observed) -> Look:
+        undoing, now = operation.status is OperationStatus.UNDOING, self._clock.now()
+        tried, back = since_arrival(attempts, undoing=undoing), returns(attempts)
+        vms = marked(observed.snapshot.vms, tried)
+        snapshot = observed.snapshot.model_copy(update={"vms": vms})
+        wanted = BringBack(returns=back, may=may_of(operation)) if undoing else drain_of(operation, now)
+        made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
+        self._plans[operation.id] = made
+        own = {attempt.vm for attempt in attempts if not attempt.state.ended}
+        return Look(
+            hosts=_places(back) if undoing else frozenset(operation.hosts),
+            snapshot=snapshot,
+            plan=made,
+            admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=resting(tried, now)),
+            left=explained(made.left, tried),
+            forecast=forecast_of(made, wanted, own),
+            aborts=tuple(observed.migration_of[vm] for vm in made.aborts if vm in observed.migration_of),
+            migrations=observed.migrations,
+            paused="the operation is paused" if operation.status is OperationStatus.PAUSED else "",
+        )
+
+
+def forecast_of(made: Plan, wanted: BringBack | Drain, own: Collection[str] = ()) -> Forecast:
+    """When the operation will have ended. What others have begun is in its plan, and is not waited for. `own`: VMs
+    whose migrations are the operation's."""
+    hosts = wanted.hosts if isinstance(wanted, Drain) else frozenset[str]()
+    mine = [move.end_s for move in made.moves if not move.begun or move.vm in own or move.source in hosts]
+    whole, expected_s = made.promise, max(mine, default=0.0)
+    promised_s = expected_s * (whole.promised_s / whole.expected_s if whole.expected_s else 1.0)
+    within_s = wanted.finish_within_s if isinstance(wanted, Drain) else None
+    late_s = promised_s - within_s if within_s is not None and promised_s > within_s else None
+    return Forecast(expected_s, promised_s, late_s)
+
+
+async def made_plan(snapshot: Snapshot, wanted: BringBack | Drain, previous: Plan | None = None) -> Plan:
+    """The plan. One of many VMs is made beside the event loop."""
+    if len(snapshot.vms) <= SMALL:
+        return plan(snapshot, wanted, previous)
+    return await in_thread(lambda: plan(snapshot, wanted, previous), name="planner")
+
+
+def may_of(operation: OperationRecord) -> Mays:
+    """What is permitted for its VMs."""
+    return POLICIES[operation.policy].may if operation.may is None else operation.may
+
+
+def drain_of(operation: OperationRecord, now: datetime) -> Drain:
+    """What is left of it at this moment. It began when it was accepted."""
+    within_s = operation.finish_within_s
+    if within_s is not None and operation.created_at:
+        within_s -= max(0.0, (now - datetime.fromisoformat(operation.created_at)).total_seconds())
+    return Drain(hosts=frozenset(operation.hosts), may=may_of(operation), finish_within_s=within_s)
+
+
+def _places(back: Sequence[Return]) -> frozenset[str]:
+    return frozenset(host for one in back for host in (one.origin, one.put_on))

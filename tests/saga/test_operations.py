@@ -1,0 +1,221 @@
+"""Operations by real controllers over real agents on simulated hosts, some of which die over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from sterna.controller.controller import Controller
+from sterna.controller.intents.operate import OperationRequest
+from sterna.controller.operations.carrying_out import LOOK_S
+from sterna.domain.errors import SternaError
+from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.status import Status
+from sterna.domain.trust.identities import CONTROLLER_TOKEN
+from sterna.ports.fleet import Page
+from sterna.ports.operations import OperationRecord
+from sterna.rpc.client import RpcClient
+from sterna.sim.libvirt.life import add_vm
+from tests.saga.controlled import HoldingFleet
+from tests.saga.fleet import SimFleet
+
+OPERATION = "bbbbbbbb-0000-4000-8000-000000000001"
+HOSTS = ("host1", "host2", "host3")
+VMS = tuple(f"tern{number}" for number in range(4))
+
+
+class Stage:
+    """Three hosts with four VMs on the first, and controllers that come and go."""
+
+    def __init__(self, path: Path) -> None:
+        self.fleet = SimFleet(HOSTS)
+        self.vms = {add_vm(self.fleet.world, "host1", name): name for name in VMS}
+        self._database = f"sqlite:///{path}/controller.db"
+        self._born = 0
+        self._names: dict[Controller, str] = {}
+
+    async def controller(self) -> Controller:
+        self._born += 1
+        name = f"controller-{self._born}"
+        calls = RpcClient(self.fleet.broker.bus(name, CONTROLLER_TOKEN), CONTROLLER_TOKEN, self.fleet.clock)
+        made = Controller(HoldingFleet(self._database, self.fleet.clock), calls, self.fleet.clock)
+        self._names[made] = name
+        await made.start()
+        self._looks_on_virtual_time(made)
+        await self.fleet.clock.sleep(2)  # two beacons
+        return made
+
+    def _looks_on_virtual_time(self, controller: Controller) -> None:
+        """By itself it looks every two seconds of real time, as all background work does."""
+        operations = controller.operations
+        assert operations._looking is not None
+        operations._looking.cancel()
+
+        async def look_for_ever() -> None:
+            while True:
+                with contextlib.suppress(SternaError):
+                    await operations.look()
+                await self.fleet.clock.sleep(LOOK_S)
+
+        operations._looking = asyncio.create_task(look_for_ever())
+
+    async def two_controllers(self) -> tuple[Controller, Controller]:
+        """The one that carries out the drain, and the other one."""
+        both = [await self.controller(), await self.controller()]
+        await both[0].operate.begin(drain())
+
+        async def held() -> bool:
+            return bool((await both[0].fleet.operation(OPERATION)).holder)
+
+        await self.until(held)
+        first, second = sorted(both, key=lambda one: OPERATION not in one.operations._held)
+        return first, second
+
+    async def kill(self, controller: Controller) -> None:
+        """As kill -9: nothing that it holds is let go."""
+        self.fleet.broker.cut(self._names[controller])
+        controller.operations._held.clear()
+        await controller.stop()
+
+    async def ended(self, controller: Controller, limit_s: float = 600) -> OperationRecord:
+        """Wait, in virtual time."""
+        until = self.fleet.clock.monotonic_ms() + limit_s * 1000
+        while self.fleet.clock.monotonic_ms() < until:
+            record = await controller.fleet.operation(OPERATION)
+            if record.status.final:
+                return record
+            await self.fleet.clock.sleep(1)
+        raise AssertionError(f"it has not ended: {record}")
+
+    async def until(self, what: Callable[[], Awaitable[bool]], limit_s: float = 120) -> None:
+        until = self.fleet.clock.monotonic_ms() + limit_s * 1000
+        while not await what():
+            assert self.fleet.clock.monotonic_ms() < until
+            await self.fleet.clock.sleep(0.2)
+
+    def places(self) -> Counter[str]:
+        """How many of the VMs run on each host."""
+        found: Counter[str] = Counter()
+        for name, host in self.fleet.world.hosts.items():
+            found[name] = sum(1 for uuid in self.vms if uuid in host.domains)
+        return +found
+
+    async def play(self, scenario: Callable[[], Awaitable[None]]) -> None:
+        async def inside() -> None:
+            async with self.fleet:
+                await scenario()
+            assert not self.fleet.world.violations
+
+        await self.fleet.clock.run(inside())
+
+
+def drain() -> OperationRequest:
+    return OperationRequest(id=OPERATION, hosts=("host1",), requested_by="token:ops", reason="new fans")
+
+
+async def moved(controller: Controller) -> Counter[str]:
+    """How often each VM has been moved."""
+    done = await controller.fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=500))
+    return Counter(record.migration.vm_name for record in done)
+
+
+async def test_a_drain_and_its_undo(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def scenario() -> None:
+        controller = await stage.controller()
+        await controller.operate.begin(drain())
+        done = await stage.ended(controller)
+        assert (done.status, done.standing.left) == (OperationStatus.DONE, ())
+        assert stage.places()["host1"] == 0 and stage.places().total() == 4
+        assert await moved(controller) == Counter(VMS)
+        await controller.operate.order(OPERATION, Order.UNDO, "token:ops")
+        undone = await stage.ended(controller)
+        assert (undone.status, undone.standing.left) == (OperationStatus.UNDONE, ())
+        assert stage.places() == {"host1": 4} and await moved(controller) == Counter(VMS * 2)
+        assert not (await controller.registry.host("host1")).maintenance
+        await controller.stop()
+
+    await stage.play(scenario)
+
+
+async def begun(controller: Controller) -> bool:
+    """Something of the operation runs."""
+    return any(one.status is not None for one in await controller.fleet.attempts(OPERATION))
+
+
+async def half_done(controller: Controller) -> bool:
+    return (await moved(controller)).total() >= 1
+
+
+@pytest.mark.parametrize("moment", [begun, half_done])
+async def test_another_controller_goes_on(tmp_path: Path, moment: Callable[[Controller], Awaitable[bool]]) -> None:
+    stage = Stage(tmp_path)
+
+    async def scenario() -> None:
+        first, second = await stage.two_controllers()
+        await stage.until(lambda: moment(first))
+        await stage.kill(first)
+        done = await stage.ended(second)
+        assert (done.status, done.epoch) == (OperationStatus.DONE, 2)
+        assert stage.places()["host1"] == 0 and await moved(second) == Counter(VMS)
+        await second.stop()
+
+    await stage.play(scenario)
+
+
+async def test_it_goes_on_when_all_controllers_were_away(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def scenario() -> None:
+        first = await stage.controller()
+        await first.operate.begin(drain())
+        await stage.until(lambda: begun(first))
+        await stage.kill(first)
+        await stage.fleet.clock.sleep(120)
+        second = await stage.controller()
+        assert (await second.registry.host("host1")).maintenance
+        assert (await stage.ended(second)).status is OperationStatus.DONE
+        assert await moved(second) == Counter(VMS)
+        await second.stop()
+
+    await stage.play(scenario)
+
+
+async def test_a_controller_that_is_stopped_lets_go_at_once(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def scenario() -> None:
+        first, second = await stage.two_controllers()
+        await stage.until(lambda: begun(first))
+        await first.stop()
+        await stage.fleet.clock.sleep(LOOK_S + 1)
+        assert (await second.fleet.operation(OPERATION)).epoch == 2
+        assert (await stage.ended(second)).status is OperationStatus.DONE
+        assert await moved(second) == Counter(VMS)
+        await second.stop()
+
+    await stage.play(scenario)
+
+
+async def test_an_agent_that_dies_delays_it_only(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+
+    async def scenario() -> None:
+        controller = await stage.controller()
+        await controller.operate.begin(drain())
+        await stage.until(lambda: begun(controller))
+        await stage.fleet.agents["host1"].kill()
+        await stage.fleet.clock.sleep(60)
+        assert not (await controller.fleet.operation(OPERATION)).status.final
+        await stage.fleet.agents["host1"].start()
+        assert (await stage.ended(controller)).status is OperationStatus.DONE
+        assert stage.places()["host1"] == 0 and await moved(controller) == Counter(VMS)
+        await controller.stop()
+
+    await stage.play(scenario)

@@ -1,0 +1,195 @@
+"""A controller that carries out an operation dies at each of its questions to the records or to an agent: before it
+is done, or after. Another one goes on, and nothing is moved twice, lost, or forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.adapters.sql.fleet_database import open_database
+from sterna.controller.controller import Controller
+from sterna.domain.errors import Unreachable
+from sterna.domain.fleet.attempts import Attempt, AttemptState
+from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.model import Data
+from sterna.domain.status import Status
+from sterna.ports.operations import OperationRecord
+from tests.matrix.virtual import AtOnce
+from tests.unit.controller.fakes import FakeBus
+from tests.unit.controller.operating import OPERATION, Stage
+
+
+class Death:
+    """Of one controller: at its `nth` act, before it is done or after. 0: it lives."""
+
+    def __init__(self, nth: int = 0, *, after: bool = False) -> None:
+        self.left, self.after, self.dead, self.acts = nth, after, False, 0
+        self.where = ""
+
+    def moment(self, what: str, *, after: bool) -> None:
+        """Before and after each act. Whoever is dead does nothing any more."""
+        if not self.dead and after is self.after:
+            self.acts += 1
+            self.left -= 1
+            if self.left == 0:
+                self.dead, self.where = True, what
+        if self.dead:
+            raise Unreachable("this controller is dead")
+
+
+class MortalFleet(SqlFleet):
+    """The records, as a controller that may die sees them."""
+
+    def __init__(self, engine: Engine, death: Death) -> None:
+        super().__init__(engine, AtOnce)
+        self.death = death
+
+    async def _run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        self.death.moment(work.__name__, after=False)
+        result = await super()._run(work, *args, **kwargs)
+        self.death.moment(work.__name__, after=True)
+        return result
+
+    async def _write(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        self.death.moment(work.__name__, after=False)
+        result = await super()._write(work, *args, **kwargs)
+        self.death.moment(work.__name__, after=True)
+        return result
+
+
+class MortalBus:
+    """The bus, as the same controller sees it."""
+
+    def __init__(self, bus: FakeBus, death: Death) -> None:
+        self._bus, self._death = bus, death
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    async def call(self, to: str, method: str, params: Data, **more: Any) -> Data:
+        self._death.moment(method, after=False)
+        answer = await self._bus.call(to, method, params, **more)
+        self._death.moment(method, after=True)
+        return answer
+
+
+class Play(Stage):
+    """A drain by a controller that dies, and then by another one."""
+
+    def __init__(self, engine: Engine, nth: int, *, after: bool) -> None:
+        living = Stage.of(MortalFleet(engine, Death()))
+        super().__init__(living.bus, living.clock, living.controller)
+        self.death = Death(nth, after=after)
+        bus: Any = MortalBus(self.bus, self.death)
+        self.mortal: Controller | None = Controller(MortalFleet(engine, self.death), bus, self.clock)
+        self.failed: set[str] = set()
+
+    async def tick(self) -> None:
+        """The first one looks while it lives, the other one all the time."""
+        self.clock.ms += 2000
+        await self.refresh()
+        await self.controller.follower.tidy()
+        if self.mortal is not None:
+            await self._look(self.mortal)
+        await self._look(self.controller)
+
+    async def _look(self, controller: Controller) -> None:
+        try:
+            await self.bus.beat(controller)
+            await controller.operations.look()
+        except Unreachable:
+            pass
+        await controller.operations.acting.drained()
+        if self.mortal is not None and self.death.dead:
+            self.mortal = None
+
+    def go_on(self) -> None:
+        """x2's first migration fails; the others complete one by one."""
+        for migration in self.open()[:1]:
+            if migration.vm_name == "x2" and not self.failed:
+                self.failed.add(migration.id)
+                self.fail(migration, "", Status.FAILED)
+            else:
+                self.complete(migration)
+
+
+async def play(engine: Engine, nth: int, *, after: bool) -> int:
+    """The whole life of an operation; how many acts the first controller has done."""
+    stage = Play(engine, nth, after=after)
+    await stage.begin()
+    done = await stage.run(stage.go_on)
+    about = f"died at act {nth} ({stage.death.where}, {'after' if after else 'before'})"
+    assert done.status is OperationStatus.DONE, about
+    assert Counter(name for name, _, _ in stage.moved) == {"x1": 1, "x2": 1, "x3": 1}, about
+    assert {source for _, source, _ in stage.moved} == {"a"}, about
+    assert (await stage.controller.registry.host("a")).maintenance, about
+    begun = [m for agent in stage.bus.agents.values() for m in agent.migrations.values()]
+    assert len(begun) == len(stage.moved) + len(stage.failed) == 4, about  # each is in one journal, or in none
+    went = {name: to for name, _, to in stage.moved}
+    await stage.controller.operate.order(OPERATION, Order.UNDO, "token:ops")
+    undone = await stage.run(stage.go_on)
+    assert undone.status is OperationStatus.UNDONE and not undone.standing.left, about
+    assert sorted(stage.moved[3:]) == sorted((name, to, "a") for name, to in went.items()), about
+    assert not (await stage.controller.registry.host("a")).maintenance, about
+    assert not await stage.controller.fleet.active_attempts(), about
+    tried = Counter(one.attempt.state for one in await stage.controller.fleet.attempts(OPERATION))
+    assert (tried[AttemptState.ARRIVED], tried[AttemptState.FAILED]) == (6, 1), (about, tried)
+    assert sum(tried.values()) <= 9, (about, tried)  # two requests may have been lost with the first controller
+    return stage.death.acts
+
+
+STEPS = 8
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("first", range(1, STEPS + 1))
+def test_a_controller_may_die_at_any_act(tmp_path: Path, first: int, after: bool) -> None:
+    """Every act is the last one once: each of these tests takes every eighth."""
+    nth = first
+    while True:
+        engine = open_database(f"sqlite:///{tmp_path}/{nth}.db")
+        acts = asyncio.run(play(engine, nth, after=after))
+        engine.dispose()
+        if acts < nth:
+            break
+        nth += STEPS
+    assert acts > 5 * STEPS
+
+
+async def test_one_that_wakes_up_late_does_nothing(tmp_path: Path) -> None:
+    """It hangs between writing that a VM shall move and asking for it, for as long as another one needs for the
+    whole operation and its undo."""
+    engine = open_database(f"sqlite:///{tmp_path}/controller.db")
+    stage = Stage.of(SqlFleet(engine, AtOnce))
+    sleeper = Controller(SqlFleet(engine, AtOnce), stage.bus, stage.clock)
+    begin, wakes_up = sleeper.begin_attempt, asyncio.Event()
+
+    async def late(operation: OperationRecord, attempt: Attempt) -> object:
+        await wakes_up.wait()
+        return await begin(operation, attempt)
+
+    sleeper.operations.acting._ask = late
+    await stage.begin()
+    await stage.bus.beat(sleeper)
+    await sleeper.operations.look()
+    asked = await stage.controller.fleet.active_attempts()
+    assert asked and not stage.open()
+    assert (await stage.run()).status is OperationStatus.DONE
+    await stage.controller.operate.order(OPERATION, Order.UNDO, "token:ops")
+    assert (await stage.run()).status is OperationStatus.UNDONE
+    before = list(stage.moved)
+    wakes_up.set()
+    await stage.bus.beat(sleeper)
+    await sleeper.operations.acting.drained()
+    for _ in range(3):
+        await sleeper.operations.look()
+        await stage.tick()
+    assert stage.moved == before and not stage.open()
+    assert set(stage.places().values()) == {"a"}
+    engine.dispose()
