@@ -21,6 +21,7 @@ from sterna.api import (
     health,
     joining,
     migrations,
+    operations,
     plans,
     problems,
     streams,
@@ -37,7 +38,7 @@ from sterna.domain.access import NEEDS, Action
 from sterna.ports.identity import JoinDesk
 
 OPEN_PARTS = (health, joining)
-PARTS = (fleet, enrolments, migrations, plans, streams, tuning, tokens, external_events, documentation)
+PARTS = (fleet, enrolments, migrations, operations, plans, streams, tuning, tokens, external_events, documentation)
 
 
 _TOKEN = Depends(

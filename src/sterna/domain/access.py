@@ -36,6 +36,8 @@ class Action(StrEnum):
     ABORT = "abort"
     TUNE = "tune"
     POST_COPY = "post-copy"
+    OPERATE = "operate"
+    """Begin an operation on hosts, or change what it does."""
     MAINTENANCE = "maintenance"
     DECLARE_DEAD = "declare-dead"
     DECLARE_ALIVE = "declare-alive"
@@ -56,6 +58,7 @@ NEEDS: dict[Action, UserRole | None] = {
     Action.ABORT: UserRole.OPERATOR,
     Action.TUNE: UserRole.OPERATOR,
     Action.POST_COPY: UserRole.OPERATOR,
+    Action.OPERATE: UserRole.OPERATOR,
     Action.MAINTENANCE: UserRole.OPERATOR,
     Action.DECLARE_DEAD: UserRole.ADMIN,
     Action.DECLARE_ALIVE: UserRole.ADMIN,

@@ -1,0 +1,258 @@
+"""What `/v1` takes and answers about operations. Durations are in seconds, times ISO 8601 UTC."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sterna.controller.intents.operate import OperationRequest, Preview
+from sterna.domain.fleet.admission import Wait
+from sterna.domain.fleet.attempts import Attempt
+from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.plans import LeftOver, Move
+from sterna.domain.plain_text import printable
+from sterna.domain.policies import DEFAULT, POLICIES, May
+from sterna.ports.operations import OperationRecord, Tried
+
+_ID = "bbbbbbbb-0000-4000-8000-000000000001"
+MOST_HOSTS = 1000
+LONGEST_DEADLINE_S = 366 * 86_400
+
+
+class OperationIn(BaseModel):
+    """An operation on the fleet."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"id": _ID, "kind": "drain", "hosts": ["host1"]}]}
+    )
+    id: UUID | None = Field(
+        default=None, description="Chosen by the client. A request with the same id is the same operation."
+    )
+    kind: Literal["drain"] = Field(default="drain", description="`drain`: empty these hosts.")
+    hosts: list[str] = Field(min_length=1, max_length=MOST_HOSTS, description="Their names.")
+    may: list[May] | None = Field(
+        default=None,
+        max_length=len(May),
+        description="What may be done to guests whose copies do not converge. Null: as the policy has it.",
+    )
+    policy: str = Field(default=DEFAULT, description=f"One of {', '.join(sorted(POLICIES))}.", max_length=64)
+    finish_within_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=LONGEST_DEADLINE_S,
+        description="It is refused where it would probably take longer. Once begun, nothing is given up for it.",
+    )
+    even_if_late: bool = Field(default=False, description="Begin it also where it would probably take longer.")
+    reason: str = Field(default="", max_length=255, description="Why. It is shown with the hosts that it closes.")
+
+    def asked(self, by: str) -> OperationRequest:
+        """As the intent takes it."""
+        return OperationRequest(
+            id=str(self.id) if self.id else "",
+            hosts=tuple(self.hosts),
+            may=None if self.may is None else frozenset(self.may),
+            policy=self.policy,
+            finish_within_s=self.finish_within_s,
+            even_if_late=self.even_if_late,
+            reason=printable(self.reason),
+            requested_by=by,
+        )
+
+
+class OperationOut(BaseModel):
+    """One operation."""
+
+    id: str = Field(examples=[_ID])
+    kind: str = Field(examples=["drain"])
+    hosts: list[str] = Field(examples=[["host1"]])
+    status: OperationStatus
+    reason: str = Field(description="The operator's own words.")
+    may: list[May] | None
+    policy: str
+    finish_within_s: float | None
+    requested_by: str = Field(examples=["token:ops"])
+    changed_by: str | None = Field(description="Who paused, resumed, stopped or undid it last.")
+    created_at: str
+    ended_at: str | None = Field(description="Null while it goes on.")
+    closed_hosts: list[str] = Field(description="That were open before it. An undo opens them again.")
+    seen_at: str | None = Field(description="When a controller looked at it; the next five fields are of then.")
+    running: int = Field(description="Its migrations under way.")
+    waiting: int = Field(description="VMs whose migrations have not begun.")
+    left: int = Field(description="VMs that cannot be moved.")
+    promised_end_s: float | None = Field(
+        description="From `seen_at` to its end: kept about eight times in ten. Null where it is not known."
+    )
+    late_s: float | None = Field(description="By how much that misses the deadline; null where it does not.")
+
+    @classmethod
+    def of(cls, record: OperationRecord) -> OperationOut:
+        """From the records."""
+        return cls(**_fields(record))
+
+
+class OperationsOut(BaseModel):
+    """A page of operations, newest first."""
+
+    operations: list[OperationOut]
+    next_cursor: str | None = Field(description="For the next page; null at the end.")
+
+
+class WaitOut(BaseModel):
+    """A VM whose migration has not begun."""
+
+    vm_uuid: str
+    vm_name: str
+    source: str
+    destination: str = Field(description="As planned now.")
+    reason: str = Field(
+        description="What it waits for.", examples=["host1 prepares 4 migrations already: a, b, c, d"]
+    )
+
+    @classmethod
+    def of(cls, wait: Wait) -> WaitOut:
+        """From the records."""
+        return cls(
+            vm_uuid=wait.vm, vm_name=wait.name, source=wait.source, destination=wait.target, reason=wait.reason
+        )
+
+
+class LeftOut(BaseModel):
+    """A VM that cannot be moved."""
+
+    vm_uuid: str
+    vm_name: str
+    host: str
+    reason: str = Field(examples=["web1 cannot be migrated: it is paused"])
+
+    @classmethod
+    def of(cls, left: LeftOver) -> LeftOut:
+        """From the plan."""
+        return cls(vm_uuid=left.vm, vm_name=left.name, host=left.host, reason=left.reason)
+
+
+class MoveOut(BaseModel):
+    """A migration that the operation has decided on."""
+
+    migration_id: str
+    vm_uuid: str
+    vm_name: str
+    source: str
+    destination: str
+    purpose: str = Field(description="`empty`, `make room`, `park` or `bring back`.")
+    state: str = Field(description="`decided`, `started`, `arrived`, `failed`, `cancelled` or `refused`.")
+    reason: str = Field(description="Why it did not arrive; '' where it did, or goes on.")
+    decided_at: str
+    ended_at: str | None
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> MoveOut:
+        """From the records."""
+        return cls(
+            migration_id=attempt.migration,
+            vm_uuid=attempt.vm,
+            vm_name=attempt.name,
+            source=attempt.source,
+            destination=attempt.target,
+            purpose=attempt.purpose.value,
+            state=attempt.state.value,
+            reason=attempt.reason,
+            decided_at=attempt.decided_at,
+            ended_at=attempt.ended_at or None,
+        )
+
+
+class OperationDetailOut(OperationOut):
+    """One operation, with each of its VMs."""
+
+    moves: list[MoveOut] = Field(description="In the order in which they were decided.")
+    waits: list[WaitOut]
+    stays: list[LeftOut]
+
+    @classmethod
+    def with_moves(cls, record: OperationRecord, tried: list[Tried]) -> OperationDetailOut:
+        """From the records."""
+        return cls(
+            **_fields(record),
+            moves=[MoveOut.of(one.attempt) for one in tried],
+            waits=[WaitOut.of(one) for one in record.standing.waits],
+            stays=[LeftOut.of(one) for one in record.standing.left],
+        )
+
+
+def _fields(record: OperationRecord) -> dict[str, Any]:
+    standing = record.standing
+    return {
+        **record.model_dump(include={"id", "status", "reason", "policy", "finish_within_s", "requested_by"}),
+        "kind": "drain",
+        "hosts": list(record.hosts),
+        "may": None if record.may is None else sorted(record.may),
+        "changed_by": record.changed_by or None,
+        "created_at": record.created_at,
+        "ended_at": record.ended_at or None,
+        "closed_hosts": list(record.closed),
+        "seen_at": standing.at or None,
+        "running": standing.running,
+        "waiting": len(standing.waits),
+        "left": len(standing.left),
+        "promised_end_s": None if record.status.final else standing.promised_s,
+        "late_s": None if record.status.final else standing.late_s,
+    }
+
+
+class PlannedMoveOut(BaseModel):
+    """A migration as it is planned."""
+
+    vm_uuid: str
+    vm_name: str
+    source: str
+    destination: str
+    purpose: str = Field(description="`empty`, `make room` or `park`.")
+    begun: bool = Field(description="It runs already.")
+    start_s: float = Field(description="From now, as forecast.")
+    end_s: float
+
+    @classmethod
+    def of(cls, move: Move) -> PlannedMoveOut:
+        """From the plan."""
+        return cls(
+            vm_uuid=move.vm,
+            vm_name=move.name,
+            source=move.source,
+            destination=move.target,
+            purpose=move.purpose.value,
+            begun=move.begun,
+            start_s=move.start_s,
+            end_s=move.end_s,
+        )
+
+
+class PreviewOut(BaseModel):
+    """What an operation would do now."""
+
+    moves: list[PlannedMoveOut]
+    stays: list[LeftOut]
+    aborts: list[str] = Field(description="UUIDs of VMs whose migrations into the hosts would be aborted.")
+    least_s: float = Field(description="No plan ends sooner.")
+    expected_s: float = Field(description="As likely later as sooner.")
+    promised_s: float = Field(description="Kept about eight times in ten.")
+    late_s: float | None = Field(description="By how much that misses the deadline; null where it does not.")
+    waits_for: str = Field(description="What decides the end. '': nothing moves.")
+    helps: list[str] = Field(description="What would make it sooner.")
+
+    @classmethod
+    def of(cls, preview: Preview) -> PreviewOut:
+        """From the plan."""
+        plan = preview.plan
+        return cls(
+            moves=[PlannedMoveOut.of(move) for move in plan.moves],
+            stays=[LeftOut.of(one) for one in plan.left],
+            aborts=list(plan.aborts),
+            least_s=plan.bounds.most_s,
+            expected_s=preview.expected_s,
+            promised_s=preview.promised_s,
+            late_s=preview.late_s,
+            waits_for=plan.promise.waits_for,
+            helps=[one.sentence for one in plan.promise.helps],
+        )
