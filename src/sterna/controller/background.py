@@ -18,10 +18,10 @@ from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
 from sterna.controller.records.snapshot import Snapshot
 from sterna.controller.revoking import Revoking
-from sterna.domain.errors import BadRequest, SternaError, Unreachable
+from sterna.domain.errors import BadRequest, SternaError, Temporary, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.status import Status
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import all_of, no_leaks
 from sterna.ports.bus import Subscription
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
@@ -30,6 +30,10 @@ log = structlog.get_logger(__name__)
 
 PULL_AGAIN_S = 2.0
 """A journal that could not be read is tried again."""
+READ_ON_S = 1.0
+"""Between two goes at a journal that is longer than one: others are read meanwhile."""
+MORE = "more"
+"""What `_pull` says of such a journal."""
 READ_ANYWAY_S = 60.0
 """Hints can be lost; the next beacon says where the journal ends. Without either it is read this often."""
 LIST_EVERY_S = 15.0
@@ -41,6 +45,8 @@ TIDY_EVERY_S = 10.0
 GIVE_UP_AFTER_MS = 120_000.0
 """A request the source never accepted is ended when this controller has known it for so long; asking takes at most
 80 s (migrate_vm.ASKING_S). Measured by the monotonic clock: the wall clock may jump."""
+END_S = 60.0
+"""For the end of each, all at once."""
 
 
 @dataclass(frozen=True)
@@ -114,19 +120,24 @@ class Follower:
 
     async def tidy(self) -> None:
         """End requests that no source accepted, once the source has promised that it never will."""
-        now_ms, queued = self._clock.monotonic_ms(), {}
+        now_ms, queued, due = self._clock.monotonic_ms(), {}, list[MigrationRecord]()
         for record in await self._fleet.migrations(Page(statuses=(Status.QUEUED,), limit=500)):
             since_ms = queued[record.id] = self._queued.get(record.id, now_ms)
             old = now_ms - since_ms > GIVE_UP_AFTER_MS
             if old and not record.accepted and self._registry.answers(record.migration.source):
-                await self._try_to_end(record)
+                due.append(record)
         self._queued = queued
+        await all_of(self._try_to_end(record) for record in due)
 
     async def _try_to_end(self, record: MigrationRecord) -> None:
         """Each by itself: one that cannot be ended keeps no other from its end."""
         try:
             with no_leaks():
-                await self._end_request(record)
+                async with asyncio.timeout(END_S):
+                    await self._end_request(record)
+        except TimeoutError:
+            why = f"{record.migration.source} has not answered within {END_S:g} s"
+            log.info("a request that no agent accepted is closed later", migration=record.id, why=why)
         except SternaError as e:
             log.info("a request that no agent accepted is closed later", migration=record.id, why=e.message)
         except Exception:
@@ -136,7 +147,9 @@ class Follower:
         source = record.migration.source
         # it may still be checking: what is reported as failed must not begin afterwards
         await ask_source(self._calls, record, "decline_migration", {})
-        await self._projector.pull(source)  # if the journal has it, the record shows it afterwards
+        read = await self._projector.pull(source)  # if the journal has it, the record shows it afterwards
+        if read.more:
+            raise Temporary(f"the journal of {source} has not been read to its end")
         reason = f"{source} never accepted it"
         await self._fleet.settle(record.id, Status.FAILED, reason, self._clock.now().isoformat())
 
@@ -190,6 +203,9 @@ class Follower:
             answers, end = self._registry.answers(host), self._registry.journal_end(host)
             if answers:  # a journal can be read without libvirtd
                 last_error = await self._pull(host, last_error)
+                if last_error == MORE:
+                    await asyncio.sleep(READ_ON_S)
+                    continue
                 if not last_error:
                     self._read_to[host] = end
             with contextlib.suppress(TimeoutError):  # wait_for may swallow a cancellation (CPython 3.11)
@@ -197,10 +213,10 @@ class Follower:
                     await wanted.wait()
 
     async def _pull(self, host: str, last_error: str) -> str:
-        """Read the journal; what went wrong ('' if nothing), logged once and not each time."""
+        """Read the journal; what went wrong ('' if nothing), logged once and not each time. MORE: it goes on."""
         try:
             with no_leaks():
-                await self._projector.pull(host)
+                return MORE if (await self._projector.pull(host)).more else ""
         except (SternaError, ValidationError) as e:
             if str(e) != last_error:
                 log.warning("a host's journal cannot be read now", host=host, error=str(e))
@@ -208,7 +224,6 @@ class Follower:
         except Exception:
             log.exception("reading a host's journal failed", host=host)
             return "unexpected"
-        return ""
 
     async def _list(self) -> None:
         await self._inventory.refresh()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
+from sterna.controller.records.projector import Pulled
 from sterna.domain.errors import BadRequest, Refused, Unknown, Unreachable
 from sterna.domain.journal import Entry, Role
 from sterna.domain.model import Data
@@ -69,7 +70,7 @@ async def test_a_request_that_cannot_be_ended_keeps_none_from_ageing(
     await never_accepted(world)
     pull = world.controller.projector.pull
 
-    async def broken(host: str) -> int:
+    async def broken(host: str) -> Pulled:
         if host == "b":
             raise ZeroDivisionError("a bug")
         return await pull(host)

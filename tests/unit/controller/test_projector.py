@@ -168,8 +168,8 @@ async def test_everything_is_rebuilt_from_zero(world: World, tmp_path: Path) -> 
 async def test_many_pages_are_read_at_once(world: World) -> None:
     for n in range(30):
         world.a.write(good_source(MOVE.model_copy(update={"id": f"m{n}"})))
-    stored = await world.controller.projector.pull("a")
-    assert stored == len(world.a.journal) > 400
+    read = await world.controller.projector.pull("a")
+    assert read.entries == len(world.a.journal) > 400
     assert (await world.fleet.host("a")).cursor == len(world.a.journal)
 
 
@@ -291,6 +291,6 @@ async def test_a_reader_that_hangs_keeps_the_next_one_waiting_for_a_while_only(
     async with asyncio.timeout(20):
         first = asyncio.create_task(world.controller.projector.pull("a"))
         await hangs.wait()
-        assert await world.controller.projector.pull("a") == len(world.a.journal)
+        assert (await world.controller.projector.pull("a")).entries == len(world.a.journal)
         with pytest.raises(Unknown):
             await first

@@ -194,42 +194,39 @@ def save_progress(c: Connection, progress: Mapping[str, Progress]) -> None:
 def take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecord]:
     """See ports.fleet.Fleet.take."""
     host = required_host(c, batch.host)
-    known = {m.id: m for m in batch.migrations}
+    told = {m.id: m for m in batch.migrations}
     stored = []
     cursor, mark = host.cursor, host.mark
     for entry in batch.entries:
         if entry.seq <= cursor:
             continue
         cursor, mark = entry.seq, mark_of(entry)
-        if not _own(c, known, batch.host, entry):
+        record = _about(c, told, batch.host, entry, at)
+        if record is None:
             continue
         values: dict[str, Any] = rows.entry_values(batch.host, host.generation, entry)
         key = c.execute(insert(entries).values(**values)).inserted_primary_key
         stored.append(EntryRecord(id=int(key[0]) if key else 0, host=batch.host, entry=entry))
-        _project(c, known, apply, batch.host, entry, at)
+        effect = apply(record, batch.host, entry)
+        if effect.record != record:
+            _save(c, effect.record.model_copy(update={"updated_at": at}))
+        _change_vm(c, effect, at)
     c.execute(update(hosts).where(hosts.c.name == batch.host).values(cursor=cursor, mark=mark))
     return stored
 
 
-def _own(c: Connection, known: dict[str, Migration], host: str, entry: Entry) -> bool:
-    """Is this host the source (or the destination) of the migration that the entry is about? An entry of another
-    host would change records, timelines and reports."""
-    record = _known(c, entry.migration_id)
-    migration = record.migration if record else known.get(entry.migration_id) or accepted_migration(entry)
-    return migration is None or host == (migration.source if entry.role is Role.SOURCE else migration.destination)
-
-
-def _project(c: Connection, known: dict[str, Migration], apply: Apply, host: str, entry: Entry, at: str) -> None:
-    record = _known(c, entry.migration_id)
-    if record is None:
-        migration = known.get(entry.migration_id) or accepted_migration(entry)
-        if migration is None:
-            return  # an entry about nothing: kept, but there is no record to change
-        record = _insert(c, MigrationRecord(migration=migration, updated_at=at))
-    effect = apply(record, host, entry)
-    if effect.record != record:
-        _save(c, effect.record.model_copy(update={"updated_at": at}))
-    _change_vm(c, effect, at)
+def _about(
+    c: Connection, told: Mapping[str, Migration], host: str, entry: Entry, at: str
+) -> MigrationRecord | None:
+    """The migration that the entry is about, new where it was not known. None where nobody knows one, or where this
+    host is not its source (or its destination): such an entry would change records, timelines and reports."""
+    known = _known(c, entry.migration_id)
+    migration = known.migration if known else told.get(entry.migration_id) or accepted_migration(entry)
+    if migration is None or migration.id != entry.migration_id:
+        return None
+    if host != (migration.source if entry.role is Role.SOURCE else migration.destination):
+        return None
+    return known or _insert(c, MigrationRecord(migration=migration, updated_at=at))
 
 
 def _change_vm(c: Connection, effect: Effect, at: str) -> None:

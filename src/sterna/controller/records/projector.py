@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from typing import NamedTuple
 
 import structlog
 
@@ -32,6 +33,24 @@ LASTING = ("R", "F")
 """Rows that are tried until they are done begin with these."""
 PAGE_S = 60.0
 """A page takes milliseconds; callers wait for its reader no longer than this."""
+MOST_PAGES, GO_S = 50, 5.0
+"""Read in one go, of one journal: it may be very long, or without an end. Others wait for their turn with it."""
+
+
+class Pulled(NamedTuple):
+    """What was read of a journal."""
+
+    entries: int = 0
+    more: bool = True
+    """Its end was not reached."""
+
+
+class _Page(NamedTuple):
+    entries: int = 0
+    last: bool = False
+    """There is nothing more to read."""
+    replaced: bool = False
+    """It is of another journal, which is to be read from its beginning."""
 
 
 def apply(record: MigrationRecord, host: str, entry: Entry) -> Effect:
@@ -180,20 +199,25 @@ class Projector:
         self._copies = copies
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def pull(self, host: str) -> int:
-        """Read all that is new in one host's journal; how many entries that were.
+    async def pull(self, host: str) -> Pulled:
+        """Read what is new in one host's journal: to its end, or as much as is read in one go.
 
         Raises NotFound for an unknown host, Unknown for entries of another version, and what `AgentCalls.call`
         raises.
         """
         async with self._locks[host]:
-            total = 0
-            while (taken := await self._pull_page(host)) is not None:
-                total += taken
-            return total
+            until_ms, entries, replaced = self._clock.monotonic_ms() + GO_S * 1000, 0, 0
+            for _ in range(MOST_PAGES):
+                page = await self._pull_page(host)
+                if page.last:
+                    return Pulled(entries, more=False)
+                entries += page.entries
+                replaced += page.replaced
+                if replaced > 1 or self._clock.monotonic_ms() >= until_ms:
+                    break
+            return Pulled(entries)
 
-    async def _pull_page(self, host: str) -> int | None:
-        """One page; None when there is nothing more to read."""
+    async def _pull_page(self, host: str) -> _Page:
         known = await self._fleet.host(host)
         # one entry back: if that entry is a different one, it is not the journal that was read before
         since = max(known.cursor - 1, 0)
@@ -205,10 +229,10 @@ class Projector:
         if known.cursor and (not entries or mark_of(entries[0]) != known.mark):
             log.warning("this host has a new journal: reading it from the beginning", host=host)
             await self._fleet.reread(host)
-            return 0
+            return _Page(replaced=True)
         new = [e for e in entries if e.seq > known.cursor]
         if not new:
-            return None
+            return _Page(last=True)
         batch = Batch(host=host, entries=tuple(new), migrations=migrations)
         changing = {e.migration_id for e in new if e.kind is Kind.STATUS}
         await self._copies.save(changing)
@@ -216,4 +240,4 @@ class Projector:
         self._copies.forget(changing)
         if stored:
             self._events.wake()
-        return len(stored)
+        return _Page(len(stored))
