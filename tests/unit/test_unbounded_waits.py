@@ -207,6 +207,10 @@ def test_a_wait_is_recognised() -> None:
         seen = Waits("x.py")
         seen.visit(parse(f"async def f():\n {wait}"))
         assert seen.found == {"x.py:f"}, wait
+    for limit in ("None", "None if for_ever else 1", "1 if soon else None"):
+        seen = Waits("x.py")
+        seen.visit(parse(f"async def f():\n async with asyncio.timeout({limit}):\n  await e.wait()"))
+        assert seen.found == {"x.py:f"}, limit
     for wait in (
         "pool.shutdown(wait=True)",
         "asyncio.gather(a, b)",
@@ -228,6 +232,7 @@ def test_a_wait_is_recognised() -> None:
     seen.visit(parse("def f():\n with subprocess.Popen(x) as p:\n  pass"))
     assert seen.found == {"x.py:f"}
     seen = Waits("x.py")
+    seen.visit(parse("async def f():\n async with asyncio.timeout(1 if x is None else 2):\n  await e.wait()"))
     seen.visit(
         parse("def f():\n e.wait(1)\n d.get('x')\n asyncio.wait(x, timeout=1)\n subprocess.run(x, timeout=1)")
     )

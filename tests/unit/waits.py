@@ -112,6 +112,15 @@ def touches_a_file(name: str) -> bool:
     return name == "open" or (before not in ("libvirt", "self", "connection") and last in OF_PATHS and bool(before))
 
 
+def is_limit(entered: ast.expr) -> bool:
+    """`asyncio.timeout(seconds)`, where the seconds cannot be None."""
+    if not isinstance(entered, ast.Call) or ast.unparse(entered.func) != "asyncio.timeout":
+        return False
+    seconds = entered.args[0]
+    either = (seconds.body, seconds.orelse) if isinstance(seconds, ast.IfExp) else (seconds,)
+    return not any(isinstance(one, ast.Constant) and one.value is None for one in either)
+
+
 class Waits(ast.NodeVisitor):
     """The places of one file that wait without a limit."""
 
@@ -133,7 +142,7 @@ class Waits(ast.NodeVisitor):
 
     def visit_AsyncWith(self, node: ast.AsyncWith) -> None:
         entered = [ast.unparse(item.context_expr) for item in node.items]
-        limits = any(what.startswith("asyncio.timeout(") for what in entered)
+        limits = any(is_limit(item.context_expr) for item in node.items)
         self.limited += limits
         if not self.limited and any(word in what.lower() for what in entered for word in LOCKS):
             self.found.add(f"{self.file}:{'.'.join(self.place)}")

@@ -13,6 +13,7 @@ from sterna.controller.records.events import Event
 from sterna.domain.errors import Unreachable
 from sterna.domain.journal import Role
 from sterna.ports.fleet import EntryRecord
+from tests.narrowing import not_none
 from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import Book, good_source
@@ -155,6 +156,7 @@ async def test_streams_end_where_events_cannot_be_read_and_can_be_opened_again(
     world.controller.events.wake()
     ended = await asyncio.gather(*(one.task for one in watchers), return_exceptions=True)
     assert {type(error) for error in ended} == {Unreachable}
+    assert len({id(error) for error in ended}) == len(watchers), "one for all would gather the frames of all"
     monkeypatch.setattr(world.fleet, "events", read)
     again = Watcher(world)
     await until(lambda: len(world.controller.events._watchers) == 1)
@@ -162,6 +164,25 @@ async def test_streams_end_where_events_cannot_be_read_and_can_be_opened_again(
     await world.pull()
     await until(lambda: len(again.ids()) == 3)
     await again.stop()
+
+
+async def test_a_reading_that_ended_silently_is_begun_again(
+    world: World, watchers: list[Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LOOK_AGAIN_S", SOON_S)
+    note(world, 1)
+    await world.pull()
+    await until(lambda: all(len(one.ids()) == 1 for one in watchers))
+    reading = not_none(world.controller.events._reading)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    note(world, 2)
+    await world.pull()
+    late = Watcher(world, None, after=0)
+    await until(lambda: all(len(one.ids()) == 3 for one in watchers))
+    await until(lambda: len(late.ids()) == 3 + 3)
+    assert late.ids() == sorted(set(late.ids()))
+    await late.stop()
 
 
 async def test_a_migration_that_ends_without_an_entry_ends_its_stream(

@@ -25,6 +25,7 @@ from sterna.domain.errors import NotFound, SternaError, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Value
 from sterna.domain.status import Status
+from sterna.kit.errors import copy_of
 from sterna.kit.tasks import no_leaks
 from sterna.ports.fleet import EntryRecord, Fleet, MigrationRecord
 
@@ -36,6 +37,8 @@ LOOK_FOR_END_S = 3.0
 """A migration may end without an entry: a request that no source accepted, one whose source is dead."""
 PROGRESS_EVERY_S = 1.0
 """Who watches the whole fleet is told this often how its copies are; who watches one, at each look."""
+LOOK_AGAIN_S = 30.0
+"""Is somebody still reading? Nothing is known that ends a reading without a word."""
 MOST_WAITING = 1_000
 """Events that wait for one watcher."""
 _FINAL = {status.value for status in Status if status.final}
@@ -207,16 +210,17 @@ class Events:
 
     async def _news(self, watcher: _Watcher) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if watcher.migration_id is None else LOOK_FOR_END_S):
+            async with asyncio.timeout(LOOK_AGAIN_S if watcher.migration_id is None else LOOK_FOR_END_S):
                 await watcher.woken.wait()
         if watcher.error is not None:
-            raise watcher.error
+            raise copy_of(watcher.error)
+        self._keep_reading()
 
     @contextlib.contextmanager
     def _watching(self, migration_id: str | None, last: int) -> Iterator[_Watcher]:
-        if self._reading is None or self._reading.done():
+        if self._reading is None:
             self._read_to, self._told_at = last, time.monotonic()
-            self._reading = asyncio.create_task(self._read(), name="events")
+        self._keep_reading()
         watcher = _Watcher(migration_id, self._read_to)
         self._watchers.add(watcher)
         try:
@@ -229,6 +233,10 @@ class Events:
                 self._progress.clear()
 
     # ------------------------------------------------------------ one reading for all
+
+    def _keep_reading(self) -> None:
+        if not self._closed and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._read(), name="events")
 
     async def _read(self) -> None:
         """Tell all watchers what is new, until there are none. What fails here ends their streams."""
