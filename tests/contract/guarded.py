@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from nats.aio.client import Client
 
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.own import OwnFiles
+from sterna.adapters.identity.x509 import new_request, pem_of, read_key
 from sterna.domain.trust.bus_config import BusServer, bus_config
+from sterna.domain.trust.certificates import VALID
 from sterna.domain.trust.enrolment import on_the_bus
 from sterna.domain.trust.identities import BUS_SERVICE, Identity, Kind
 from sterna.domain.trust.joining import JoinAnswer
@@ -44,6 +47,15 @@ class Guarded:
     @property
     def url(self) -> str:
         return f"tls://127.0.0.1:{self.port}"
+
+    def let_expire(self, who: Identity) -> None:
+        """It has a certificate whose time is over, in the place of its own."""
+        long_ago = datetime.now(UTC) - VALID - timedelta(hours=1)
+        own = OwnFiles(self.folder / f"{who.kind}-{who.name}", who.kind)
+        key = read_key(own.key_file.read_bytes(), "its key")
+        ca = Authority.open(self.folder / "ca", lambda: long_ago)
+        made = ca.issue(who, ["127.0.0.1"], pem_of(new_request(key, who.name)))
+        own.certificate_file.write_bytes(made.pem)
 
     def enrol(self, who: Identity) -> OwnFiles:
         """Its key and its certificate, of a new enrolment for a host."""

@@ -27,7 +27,7 @@ from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
 from sterna.rpc.outbox import Outbox
 from sterna.rpc.server import RpcServer
-from tests.contract.guarded import Guarded, voice
+from tests.contract.guarded import SERVER, Guarded, voice
 from tests.rights import CONTROLLER, HOST1, HOST2
 
 CLOCK = SystemClock()
@@ -174,6 +174,23 @@ async def test_an_agent_that_was_removed_cannot_join(guarded: Guarded) -> None:
                 await asyncio.sleep(0.05)
         with pytest.raises(Unreachable):
             await bus.publish("sterna.event.host.host1", b"")
+
+
+@pytest.mark.parametrize(("who", "said"), [(SERVER, "certificate has expired"), (HOST1, "certificate")])
+async def test_why_certificates_are_refused_is_logged_once(guarded: Guarded, who: Identity, said: str) -> None:
+    """As long as the connection stands nobody looks at them again: it is lost first."""
+    async with joined(guarded, HOST1) as bus:
+        with capture_logs() as logs:
+            await guarded.end()
+            guarded.let_expire(who)
+            own = OwnFiles(guarded.folder / "agent-host1")
+            bus.use_certificate(own.certificate_file, own.key_file)
+            await guarded.start()
+            async with asyncio.timeout(20):
+                while sum(said in str(line.get("error")) for line in logs) < 5:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.05)
+    refused = [line["why"] for line in logs if line["event"] == "the message bus cannot be joined"]
+    assert len(refused) == 1 and said in refused[0], (refused, logs[-3:])
 
 
 async def test_an_agent_process_shows_its_certificate_and_is_heard(guarded: Guarded, tmp_path: Path) -> None:

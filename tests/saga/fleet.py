@@ -11,13 +11,14 @@ from typing import Any
 
 from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.journal import SqlJournal
-from sterna.agent.condition import JournalChecks
+from sterna.agent.condition import JournalChecks, no_warning
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.domain.errors import Permanent, Unknown, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
 from sterna.domain.step import History
+from sterna.domain.trouble import Trouble
 from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.migration.context import HostPorts
 from sterna.ports.identity import RevokedHere
@@ -69,6 +70,7 @@ class SimAgent:
         """Of its `HostPorts`, where a test wants others."""
         self.revoked: RevokedHere | None = None
         """Takes lists of revoked certificates."""
+        self.warning: Callable[[], Trouble | None] = no_warning
         self.rules: list[tuple[str, str, Action]] = []
         """Step, moment (`before` or `after`), and what happens then: once, but for `permanent`, which stays."""
         self.applied: list[tuple[str, str]] = []
@@ -82,7 +84,8 @@ class SimAgent:
         bus = self.fleet.broker.bus(f"{self.name}-{self._life}", self.name)
         checks = JournalChecks(journal=self.journal.check_writable)
         boot, rules = self.journal.boot, self._apply_rules
-        self._agent = Agent(AgentParts(self.ports(), self.journal, bus, boot, rules, checks, self.revoked))
+        parts = AgentParts(self.ports(), self.journal, bus, boot, rules, checks, self.revoked, self.warning)
+        self._agent = Agent(parts)
         await self._agent.start()
 
     async def kill(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sterna.agent.condition import JournalChecks
 from sterna.domain.model import Data
+from sterna.domain.trouble import Trouble
 from sterna.rpc.client import RpcClient
 
 from .fleet import SimFleet
@@ -89,6 +90,21 @@ async def test_a_journal_that_cannot_be_written(beacons: Listening) -> None:
             )
             fleet.agents["host2"].disk_full(False)
             await beacons.until(lambda b: b["trouble"] is None)
+
+    await fleet.clock.run(scenario())
+
+
+async def test_what_an_agent_warns_of_is_in_its_beacon_and_is_no_trouble(beacons: Listening) -> None:
+    fleet = beacons.fleet
+    warned: list[Trouble | None] = [Trouble(why="its certificate expires", since="2026-11-25T10:00:00+00:00")]
+    fleet.agents["host2"].warning = lambda: warned[-1]
+
+    async def scenario() -> None:
+        async with fleet:
+            told = await beacons.until(lambda b: b["warning"] is not None)
+            assert told["warning"]["why"] == "its certificate expires" and told["trouble"] is None
+            warned.append(None)
+            await beacons.until(lambda b: b["warning"] is None)
 
     await fleet.clock.run(scenario())
 

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from sterna.domain.trouble import Trouble
 from sterna.ports.bus import Bus, BusState
 
 LOOK_S = 1.0
@@ -42,15 +43,24 @@ def _healthy() -> str:
     return ""
 
 
-async def show_state(bus: Bus, trouble: Callable[[], str] = _healthy) -> None:
-    """Send readiness, then the bus's state and the process's own `trouble` ('' for none) whenever they change.
+def _no_warning() -> Trouble | None:
+    return None
+
+
+async def show_state(
+    bus: Bus, trouble: Callable[[], str] = _healthy, warning: Callable[[], Trouble | None] = _no_warning
+) -> None:
+    """Send readiness, then the bus's state, the process's own `trouble` ('' for none) and what it warns of whenever
+    they change.
 
     Runs until it is cancelled."""
     shown = ""
     send(READY="1")
     while True:
         why = " ".join(trouble().split())
-        words = "; ".join(filter(None, (why and f"CANNOT MIGRATE: {why}", in_words(bus.state()))))
+        warned = warning()
+        ahead = f"WARNING: {' '.join(warned.why.split())}" if warned is not None else ""
+        words = "; ".join(filter(None, (why and f"CANNOT MIGRATE: {why}", ahead, in_words(bus.state()))))
         if words != shown:
             send(STATUS=words)
             shown = words

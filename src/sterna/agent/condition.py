@@ -34,6 +34,11 @@ async def no_trouble() -> str:
     return ""
 
 
+def no_warning() -> Trouble | None:
+    """For an agent without a certificate."""
+    return None
+
+
 def writable() -> None:
     """For a journal that can always be written."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from sterna.agent.answers import Answers
 from sterna.agent.audit import Audit
 from sterna.agent.callers import Callers
-from sterna.agent.condition import UNCHECKED, Condition, JournalChecks
+from sterna.agent.condition import UNCHECKED, Condition, JournalChecks, no_warning
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
@@ -29,6 +30,7 @@ from sterna.domain.entries.notes import Saw, Waiting
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
+from sterna.domain.trouble import Trouble
 from sterna.kit.tasks import no_leaks
 from sterna.kit.waiting import paused
 from sterna.migration.context import HostPorts
@@ -71,6 +73,8 @@ class AgentParts:
     fault_hook: FaultHook = no_fault
     checks: JournalChecks = UNCHECKED
     revoked: RevokedHere | None = None
+    warning: Callable[[], Trouble | None] = no_warning
+    """What somebody should see to before it keeps the host from taking part."""
 
 
 class Agent:
@@ -79,7 +83,7 @@ class Agent:
     def __init__(self, parts: AgentParts) -> None:
         host, journal, clock = parts.host, parts.journal, parts.host.clock
         self._host, self._journal, self._boot = host, journal, parts.boot
-        self.condition = Condition(host, parts.checks)
+        self.condition, self._warning = Condition(host, parts.checks), parts.warning
         self._client = RpcClient(parts.bus, host.name, clock)
         dead = self._client.dead_letters
         self._server = RpcServer(parts.bus, host.name, journal, clock, dead_letters=dead)
@@ -191,11 +195,12 @@ class Agent:
 
     async def _facts(self) -> Data:
         host = await self.condition.look()
-        trouble = self.condition.trouble
+        trouble, warning = self.condition.trouble, self._warning()
         return {
             "name": self._host.name,
             "host": host.model_dump(mode="json") if host is not None else None,
             "trouble": trouble.model_dump(mode="json") if trouble is not None else None,
+            "warning": warning.model_dump(mode="json") if warning is not None else None,
             "boot": self._boot,
             "journal_last": self._last_written,
             "vms": self._vms.mark(),

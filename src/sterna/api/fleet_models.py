@@ -64,6 +64,10 @@ class HostOut(BaseModel):
     )
     reason_since: str | None = Field(description="ISO 8601 UTC: since when that is so; null where it is up.")
     fix: str | None = Field(description="What would change that; null where it is up.")
+    warning: str | None = Field(
+        description="What somebody should see to while the host can still be used, as that its certificate expires."
+    )
+    warning_fix: str | None = Field(description="What would change that; null where there is no warning.")
     bus_since: str | None = Field(
         description="ISO 8601 UTC, the host's clock: since when its agent has been on the bus, as last seen."
     )
@@ -95,6 +99,8 @@ class HostOut(BaseModel):
             reason=trouble.why if trouble else None,
             reason_since=trouble.since if trouble else None,
             fix=(trouble.fix or None) if trouble else None,
+            warning=host.warning.why if host.warning else None,
+            warning_fix=(host.warning.fix or None) if host.warning else None,
             bus_since=host.bus_since or None,
             libvirt_version=_version(facts.libvirt_version) if host.described else None,
             qemu_version=_version(facts.qemu_version) if host.described else None,

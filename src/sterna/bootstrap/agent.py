@@ -15,8 +15,7 @@ from sterna.adapters.files.state_dir import StateDir
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.stderr import log_to_stderr
-from sterna.adapters.systemd import show_state
-from sterna.agent.condition import JournalChecks
+from sterna.agent.condition import JournalChecks, no_warning
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.faults import FaultFile
 from sterna.agent.namesake import refuse_namesake
@@ -24,7 +23,7 @@ from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.pki import RevokedForLibvirt, renew_copies
 from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
-from sterna.bootstrap.renewal import keep_renewed
+from sterna.bootstrap.renewal import watch_of, watching
 from sterna.bootstrap.state_folder import alone_in
 from sterna.config import AgentSettings, load
 from sterna.domain.trust.identities import Kind
@@ -52,12 +51,15 @@ async def _stopped(agent: Agent) -> None:
         stopping.cancel()
 
 
-def _shown_by(bus: NatsBus, folder: Path) -> Callable[[Path, Path | None], None]:
-    """A new certificate is shown to the bus, and libvirt and QEMU get theirs."""
+def _shown_by(bus: NatsBus, settings: AgentSettings) -> Callable[[], None]:
+    """A new certificate is shown to the bus, and libvirt and QEMU get theirs where it is of Sterna's own CA."""
+    files = settings.identity.bus_tls(settings.bus.tls)
 
-    def show(cert_file: Path, key_file: Path | None) -> None:
-        bus.use_certificate(cert_file, key_file)
-        renew_copies(folder)
+    def show() -> None:
+        if files.cert_file is not None:
+            bus.use_certificate(files.cert_file, files.key_file)
+        if settings.identity.enrol == "sterna":
+            renew_copies(settings.identity.folder)
 
     return show
 
@@ -81,6 +83,7 @@ def run_agent(config: Path) -> None:
         with warn_when_slow(f"the journal {path}", _DISK_FIX):
             journal = SqlJournal.at(path, clock=clock, boot=boot)
         bus = await join_bus(settings.bus, f"agent {settings.host}", settings.host, settings.identity)
+        watch = watch_of(settings.identity, settings.bus.tls, clock, _shown_by(bus, settings))
         parts = AgentParts(
             host=host_ports(settings),
             journal=journal,
@@ -89,17 +92,16 @@ def run_agent(config: Path) -> None:
             fault_hook=fault_hook,
             checks=JournalChecks(StateDir(settings.state_dir).trouble, journal.check_writable),
             revoked=RevokedForLibvirt(settings.identity.folder) if settings.identity.enrol == "sterna" else None,
+            warning=watch.warning if watch is not None else no_warning,
         )
         client = RpcClient(bus, settings.host, clock)
         await refuse_namesake(client, settings.host, parts.host.hypervisor)
         agent = Agent(parts)
         await agent.start()
-        showing = asyncio.create_task(show_state(bus, agent.condition.words), name="systemd")
-        renewal = keep_renewed(settings.identity, clock, _shown_by(bus, settings.identity.folder))
-        renewing = asyncio.create_task(renewal, name="renewal")
+        tasks = [asyncio.create_task(work) for work in watching(bus, watch, agent.condition.words)]
         await wait_for_stop_signal()
-        showing.cancel()
-        renewing.cancel()
+        for task in tasks:
+            task.cancel()
         log.info("stopping; running copies continue", host=settings.host)
         await _stopped(agent)
         await bus.close()

@@ -23,7 +23,6 @@ from sterna.adapters.servers.reads import CinderReads, NeutronReads, OtherNova
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away
 from sterna.adapters.stderr import log_to_stderr
-from sterna.adapters.systemd import show_state
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
 from sterna.api.compute.call import Setup
@@ -33,9 +32,10 @@ from sterna.bootstrap.bus_server import keep_configured
 from sterna.bootstrap.ca_desk import authority_of
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
-from sterna.bootstrap.renewal import keep_renewed
+from sterna.bootstrap.renewal import watch_of, watching
 from sterna.config import ControllerSettings, load
 from sterna.config.access import KeystoneSettings
+from sterna.config.bus import BusTls
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.controller.controller import Controller
 from sterna.controller.intents.visitors import Visitors
@@ -159,13 +159,15 @@ def sockets_of(settings: ControllerSettings, fd: int | None) -> Iterator[list[so
         yield sockets
 
 
-def _shown_by(bus: NatsBus, own: ssl.SSLContext | None) -> Callable[[Path, Path | None], None]:
+def _shown_by(bus: NatsBus, own: ssl.SSLContext | None, settings: ControllerSettings) -> Callable[[], None]:
     """A new certificate is shown to the bus, and to those who connect to the API."""
+    files, ours = settings.identity.bus_tls(settings.bus.tls), settings.identity.bus_tls(BusTls())
 
-    def show(cert_file: Path, key_file: Path | None) -> None:
-        bus.use_certificate(cert_file, key_file)
-        if own is not None:
-            own.load_cert_chain(cert_file, key_file)
+    def show() -> None:
+        if files.cert_file is not None:
+            bus.use_certificate(files.cert_file, files.key_file)
+        if own is not None and ours.cert_file is not None:
+            own.load_cert_chain(ours.cert_file, ours.key_file)
 
     return show
 
@@ -199,10 +201,11 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         desk = LocalDesk(authority) if authority is not None else None
         app = create_app(controller, doors, desk, compute_of(settings, cloud, visitors, fleet))
         server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)
-        renewal = keep_renewed(settings.identity, clock, _shown_by(bus, own), Kind.CONTROLLER, desk)
-        beside = {"signals": _stop_on_signal(server, controller), "systemd": show_state(bus), "renewal": renewal}
-        beside["bus-server"] = keep_configured(settings.bus_server, authority)
-        tasks = [asyncio.create_task(work, name=name) for name, work in beside.items()]
+        show = _shown_by(bus, own, settings)
+        watch = watch_of(settings.identity, settings.bus.tls, clock, show, Kind.CONTROLLER, desk)
+        kept = keep_configured(settings.bus_server, authority)
+        work = [_stop_on_signal(server, controller), kept, *watching(bus, watch)]
+        tasks = [asyncio.create_task(one) for one in work]
         try:
             await server.serve(sockets=sockets)
         except SystemExit as error:  # uvicorn's way to say that it could not start

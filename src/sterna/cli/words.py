@@ -168,7 +168,8 @@ def hosts(listed: list[Json]) -> Table:
 
 
 def host_notes(listed: list[Json]) -> list[str]:
-    """A line for each host that is not simply up: why it is down, whether and when it was declared dead."""
+    """A line for each host that is not simply up, or will not stay so: why it is down, whether and when it was
+    declared dead, what somebody should see to."""
     lines = []
     for host in listed:
         notes = []
@@ -182,6 +183,10 @@ def host_notes(listed: list[Json]) -> list[str]:
             notes.append(host["reason"])
             if host.get("fix") and host["state"] == "degraded":
                 notes.append(f"fix: {host['fix']}")
+        if host.get("warning"):
+            notes.append(f"WARNING: {host['warning']}")
+            if host.get("warning_fix"):
+                notes.append(f"fix: {host['warning_fix']}")
         if notes:
             lines.append(printable(f"{host['name']}: {'; '.join(notes)}"))
     return lines

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sterna.adapters.identity.authority import Authority
+from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.x509 import key_pem, new_key, new_request, pem_of
+from sterna.domain.errors import Unreachable
 from sterna.domain.trust.identities import Identity, Kind
-from sterna.domain.trust.joining import JoinAnswer
+from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
 
 HOST1, HOST2 = (Identity(kind=Kind.AGENT, name=n) for n in ("host1", "host2"))
 C1 = Identity(kind=Kind.CONTROLLER, name="c1")
@@ -70,3 +73,31 @@ def issue(authority: Authority, who: Identity, folder: Path, *addresses: str) ->
     certificate.write_bytes(made.pem)
     private.write_bytes(key_pem(key))
     return certificate, private
+
+
+def loads(own: OwnFiles) -> None:
+    """OpenSSL takes the pair: raises where the key is another certificate's."""
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(own.certificate_file, own.key_file)
+
+
+class Desk(LocalDesk):
+    """The CA's desk, and what it was asked."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__(authority)
+        self.asked: list[object] = []
+        self.away = False
+        self.loses_answers = False
+
+    async def join(self, request: JoinRequest, ca: str) -> JoinAnswer:
+        self.asked.append(request)
+        answer = await super().join(request, ca)
+        if self.loses_answers:
+            raise Unreachable("the answer was lost")
+        return answer
+
+    async def renew(self, request: RenewalRequest, ca: str) -> JoinAnswer:
+        self.asked.append(request)
+        if self.away:
+            raise Unreachable("the desk is away")
+        return await super().renew(request, ca)

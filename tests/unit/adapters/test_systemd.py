@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sterna.adapters import systemd
+from sterna.domain.trouble import Trouble
 from sterna.ports.bus import BusState
 
 SINCE = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
@@ -65,6 +66,24 @@ async def test_systemd_shows_why_a_host_cannot_migrate(received: socket.socket) 
         b"STATUS=CANNOT MIGRATE: libvirtd cannot be used since 2026-11-29 11:00:00 UTC: refused; "
     )
     assert back == b"STATUS=on the message bus since 2026-11-29 12:00:00 UTC"
+
+
+async def test_systemd_shows_what_a_process_warns_of(received: socket.socket) -> None:
+    warned: list[Trouble | None] = [Trouble(why="its certificate expires on\n2026-12-09", since="")]
+    loop = asyncio.get_running_loop()
+    work = systemd.show_state(Bus(), warning=lambda: warned[-1])  # type: ignore[arg-type]
+    showing = asyncio.create_task(work)
+    try:
+        async with asyncio.timeout(10):
+            await loop.sock_recv(received, 500)
+            ahead = await loop.sock_recv(received, 500)
+            warned.append(None)
+            well = await loop.sock_recv(received, 500)
+    finally:
+        showing.cancel()
+        received.close()
+    assert ahead.startswith(b"STATUS=WARNING: its certificate expires on 2026-12-09; on the message bus since")
+    assert well.startswith(b"STATUS=on the message bus")
 
 
 def test_without_systemd_or_with_a_dead_one_nothing_happens(

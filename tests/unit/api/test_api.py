@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sterna.api.problems import STATUS, status_of
+from sterna.cli import words
 from sterna.controller.records import registry
 from sterna.domain import errors
 from sterna.domain.journal import Role
@@ -251,6 +252,18 @@ async def test_a_host_without_libvirtd_is_degraded_everywhere_and_for_that_reaso
     assert not audit["complete"] and audit["silent_reasons"] == {"a": LOST["why"]}
     b = (await api.http.post("/v1/audit", json={"host": "b"})).json()
     assert b["complete"] and b["silent_hosts"] == ["a"]
+
+
+async def test_what_a_host_warns_of_is_shown_while_it_is_up(api: Api) -> None:
+    why = "its certificate expires on 2026-12-09 10:00 UTC; nothing here renews it"
+    warning = {"why": why, "since": "2026-11-25T10:00:00Z", "fix": "set `server` in [identity]"}
+    told = {"name": "a", "host": api.world.a.facts().model_dump(), "warning": warning}
+    await api.world.controller.registry.beacon("host.a", told)
+    a, b, _ = (await api.get("/v1/hosts"))["hosts"]
+    assert (a["state"], a["reason"], a["warning"]) == ("up", None, why)
+    assert a["warning_fix"] == "set `server` in [identity]"
+    assert (b["warning"], b["warning_fix"]) == (None, None)
+    assert words.host_notes([a, b]) == [f"a: WARNING: {why}; fix: set `server` in [identity]"]
 
 
 async def test_where_no_host_is_up_nothing_looks_healthy(api: Api) -> None:

@@ -154,6 +154,25 @@ async def test_a_host_that_is_up_may_be_degraded(world: World) -> None:
     assert (await world.controller.registry.host("a")).state == "up"
 
 
+WHY = "its certificate expires on 2026-12-09 10:00 UTC"
+EXPIRES = {"why": WHY, "since": "2026-11-25T10:00:00Z", "fix": "renew"}
+
+
+async def test_a_host_that_warns_of_something_can_be_used(world: World) -> None:
+    registry, told = world.controller.registry, {"name": "a", "host": world.a.facts().model_dump()}
+    await registry.beacon("host.a", told | {"warning": EXPIRES})
+    host = await registry.host("a")
+    assert (host.usable, host.state, host.not_usable(world.bus.bus_state())) == (True, "up", None)
+    assert host.warning is not None and (host.warning.why, host.warning.fix) == (WHY, "renew")
+    await registry.beacon("host.a", told | {"warning": None})
+    assert (await registry.host("a")).warning is None
+    await registry.beacon("host.a", told | {"warning": EXPIRES})
+    world.clock.ms += 6_000
+    assert (await registry.host("a")).warning is None, "silent: what it said last may be so no more"
+    await registry.beacon("host.a", told | {"warning": {"why": "x", "since": "yesterday"}})
+    assert registry.beacons_refused == 1
+
+
 async def test_a_listing_is_complete_when_all_have_answered_but_the_dead(world: World) -> None:
     assert (await world.controller.inventory.vms()).complete
     world.clock.ms += 6_000

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sterna.domain.errors import BadRequest
-from sterna.domain.trust.certificates import VALID, Seen, faults, is_due, renew_at, wanted
+from sterna.domain.trust.certificates import VALID, Seen, ending, faults, is_due, renew_at, wanted, warned_at
 from sterna.domain.trust.identities import (
     Identity,
     Kind,
@@ -155,3 +155,17 @@ def test_it_is_renewed_after_two_thirds_of_its_life() -> None:
     assert renew_at(begin, end) == NOW + timedelta(days=60)
     assert not is_due(begin, end, NOW + timedelta(days=60, seconds=-1))
     assert is_due(begin, end, NOW + timedelta(days=60))
+
+
+def test_its_end_is_told_two_weeks_ahead() -> None:
+    begin, end = NOW, NOW + VALID
+    assert warned_at(begin, end) == end - timedelta(days=14)
+    assert ending(begin, end, end - timedelta(days=14, seconds=1)) == ""
+    assert ending(begin, end, end - timedelta(days=14)) == "its certificate expires on 2026-04-01 00:00 UTC"
+    assert ending(begin, end, end) == "its certificate has expired, on 2026-04-01 00:00 UTC"
+
+
+def test_the_end_of_a_short_life_is_not_told_all_through_it() -> None:
+    """Another CA's may be valid for a day."""
+    begin, end = NOW, NOW + timedelta(hours=24)
+    assert warned_at(begin, end) == end - timedelta(hours=4)

@@ -15,8 +15,8 @@ from sterna.adapters.libvirt import tls_files
 from sterna.adapters.libvirt.qemu import conf
 from sterna.bootstrap import pki as copies
 from sterna.bootstrap.enrolling import libvirt
-from sterna.bootstrap.renewal import keep_renewed
-from sterna.config.bus import IdentitySettings
+from sterna.bootstrap.renewal import watch_of
+from sterna.config.bus import BusTls, IdentitySettings
 from sterna.domain.errors import Unreachable
 from sterna.domain.trust.pki import FILES, Part
 from sterna.lab.host import LIBVIRTD_CONF
@@ -200,8 +200,10 @@ def test_copies_that_a_killed_agent_left_behind_are_written_when_it_starts_again
             raise Stopped
 
     identity = IdentitySettings(enrol="sterna", folder=tmp_path / "host1", server="https://127.0.0.1:1")
+    watch = watch_of(identity, BusTls(), Clock(), lambda: copies.renew_copies(tmp_path / "host1"))
+    assert watch is not None
     with pytest.raises(Stopped):
-        asyncio.run(keep_renewed(identity, Clock(), lambda *_: copies.renew_copies(tmp_path / "host1")))
+        asyncio.run(watch.run())
     for file in FILES:
         source = {Part.CA: own.ca_file, Part.CERTIFICATE: own.certificate_file, Part.KEY: own.key_file}[file.part]
         assert (pki / file.path).read_bytes() == source.read_bytes(), file.path

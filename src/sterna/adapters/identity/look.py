@@ -1,4 +1,4 @@
-"""Files with a key and a certificate, of whatever CA: do they serve?"""
+"""Files with a key and a certificate, of whatever CA: do they serve, and for how long?"""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from sterna.domain.trust.certificates import faults
 from sterna.domain.trust.identities import Identity
 
 _FIX = "see [identity] in the settings"
+
+
+def validity_of(cert_file: Path) -> tuple[datetime, datetime]:
+    """From when until when the certificate in this file is valid. Raises NotFound or BadRequest."""
+    found = seen(read_certificates(private_files.read(cert_file, fix=_FIX), str(cert_file))[0])
+    return found.not_before, found.not_after
 
 
 def faults_of(

@@ -32,6 +32,9 @@ _RETRY_S = (0.05, 1.0)
 _MOST_ANSWERS = 1_000
 """To one request, that wait to be read: heartbeats come each second. Who sends more is not listened to."""
 
+_MOST_REFUSALS = 20
+"""That are logged for one loss: a server may word each of its own."""
+
 _FIRST = "not joined yet"
 
 _log = structlog.get_logger()
@@ -108,6 +111,8 @@ class NatsBus:
         self._lost = asyncio.Event()
         """The newest connection's: set when that has ended."""
         self._since, self._why = _now(), _FIRST
+        self._refusals = set[str]()
+        """Since the last connection, as far as they were logged: several servers may have one each."""
         self._joined = asyncio.Event()
         self._inbox = ".".join([INBOX, *([who] if who else []), uuid4().hex])
         self._tokens = count()
@@ -286,16 +291,21 @@ class NatsBus:
             return False
         if self._why and self._why != _FIRST:
             _log.info("the message bus is back", name=self._name, away_since=self._since.isoformat())
+        self._refusals.clear()
         self._client, self._lost = connection, connection.lost
         self._since, self._why = _now(), ""
         self._joined.set()
         return True
 
     def _cannot_join(self, error: Unreachable) -> None:
-        """Logged when the reason changes, and where there is more to say than that no server answers: not at every
-        try."""
-        refused = error.__cause__ is not None and not isinstance(error.__cause__, OSError | Unreachable)
-        if refused and error.message != self._why:
+        """Logged where there is more to say than that no server answers (a certificate that is refused is an
+        OSError, too), and once for each reason: not at every try."""
+        cause = error.__cause__
+        silent = cause is None or isinstance(cause, Unreachable)
+        silent |= isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)
+        new = error.message not in self._refusals and len(self._refusals) < _MOST_REFUSALS
+        if new and not silent:
+            self._refusals.add(error.message)
             _log.warning("the message bus cannot be joined", name=self._name, why=error.message)
         self._why = error.message
 

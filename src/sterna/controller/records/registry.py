@@ -67,6 +67,8 @@ class Host(Value):
     """Its agent runs: a beacon came in the last seconds, whether or not it could describe the host."""
     trouble: Trouble | None = None
     """What its agent reports as wrong with the host; None where that is nothing, or no beacon comes."""
+    warning: Trouble | None = None
+    """What its agent says that somebody should see to; it can be used all the same."""
     described: bool = True
     """False: nothing but the name is known, its agent has never been able to describe it."""
 
@@ -121,6 +123,7 @@ class _Heard:
     journal_last: int
     bus_since: str = ""
     trouble: Trouble | None = None
+    warning: Trouble | None = None
 
 
 @dataclass
@@ -181,6 +184,7 @@ class Registry:
                 return None
             facts = _facts(heard, data.get("host"))
             bus_since = _instant(data.get("bus_since"))
+            warning = untrusted.trouble(data["warning"]) if data.get("warning") else None
         except (BadRequest, TypeError, ValueError) as e:
             self._refuse(topic, "", f"cannot be read: {e}")
             return None
@@ -189,7 +193,7 @@ class Registry:
             return None
         now_ms, now = self._clock.monotonic_ms(), self._clock.now().isoformat()
         stored_ms = heard.stored_ms if heard else now_ms
-        new = _Heard(facts, data["host"], boot, now_ms, now, stored_ms, last, bus_since, trouble)
+        new = _Heard(facts, data["host"], boot, now_ms, now, stored_ms, last, bus_since, trouble, warning)
         if (heard is None or self._worth_storing(heard, new)) and not await self._stored(topic, new):
             return None
         self._refused.discard((topic, ""))
@@ -343,6 +347,7 @@ class Registry:
             dead_at=record.dead_at,
             back_at=record.back_at,
             bus_since=heard.bus_since if heard else "",
+            warning=heard.warning if up and heard else None,
         )
 
     def _worth_storing(self, old: _Heard, new: _Heard) -> bool:

@@ -22,6 +22,8 @@ UNITS = {kind: f"{kind.value}s" for kind in Kind}
 """Distinguishes a host from a controller of the same name in lists of distinguished names."""
 RENEWED_AFTER = 2 / 3
 """Of its life: a month is left in which renewal may fail."""
+WARNED_BEFORE, WARNED_IN_LAST = timedelta(days=14), 1 / 6
+"""So long before its end it is said that it expires; of a short life, in this part of it only."""
 
 
 class Wanted(Value):
@@ -111,3 +113,16 @@ def renew_at(not_before: datetime, not_after: datetime) -> datetime:
 def is_due(not_before: datetime, not_after: datetime, now: datetime) -> bool:
     """Is it time to renew it?"""
     return now >= renew_at(not_before, not_after)
+
+
+def warned_at(not_before: datetime, not_after: datetime) -> datetime:
+    """From when on it is said that a certificate with this validity expires."""
+    return not_after - min(WARNED_BEFORE, (not_after - not_before) * WARNED_IN_LAST)
+
+
+def ending(not_before: datetime, not_after: datetime, now: datetime) -> str:
+    """That it expires soon, or has expired; '' where neither is so."""
+    if now < warned_at(not_before, not_after):
+        return ""
+    at = f"{not_after:%Y-%m-%d %H:%M} UTC"
+    return f"its certificate expires on {at}" if now < not_after else f"its certificate has expired, on {at}"
