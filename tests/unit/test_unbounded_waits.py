@@ -63,7 +63,7 @@ ENDED_BY = {
     "controller/intents/declare_dead.py:DeclareDead._ask": "each call's own deadline, 25 s",
     "controller/intents/declare_dead.py:DeclareDead._notify": "the same",
     "controller/intents/declare_dead.py:DeclareDead.take_back": "the same",
-    "controller/intents/declare_dead.py:DeclareDead._end_orphans": "the same, until one has no answer; the records",
+    "controller/intents/declare_dead.py:DeclareDead._end_orphans": "the same, twice for a migration; ENOUGH_S",
     "controller/intents/declare_dead.py:DeclareDead.notify_again": "the same",
     # calls between processes
     "kit/waiting.py:within": "a clock beside it",

@@ -97,3 +97,36 @@ async def test_a_host_that_is_silent_is_asked_once_about_what_a_dead_one_left(wo
     await world.controller.deaths.notify_again()
     assert asked == {"b": 1, "c": 1}
     assert (await world.fleet.migration(f"{ID[:-1]}2")).status.final
+
+
+@pytest.mark.parametrize("answer", [{"ending": "F9"}, {"ending": "open"}, None])
+async def test_a_host_that_answers_slowly_is_asked_about_the_rest_in_the_next_turns(
+    world: World, answer: Data | None
+) -> None:
+    """Also where one of them can never be ended."""
+    ids = [f"{ID[:-1]}{number}" for number in range(4)]
+    for number, id in enumerate(ids):
+        world.a.add_vm(f"web{3 + number}", 3 + number)
+        await world.controller.inventory.vms()
+        await world.controller.migrate(request(f"web{3 + number}", "b", id=id))
+    await gone(world)
+    asked: list[str] = []
+
+    def ending(agent: Any, params: Data) -> Data:
+        world.clock.ms += 20_000
+        asked.append(params["migration"]["id"])
+        if asked[-1] != ids[-1]:  # the newest is first
+            return {"ending": "F9"}
+        if answer is None:
+            raise Unknown("no result after 25 s")
+        return answer
+
+    world.bus._migration_ending = ending  # type: ignore[attr-defined]
+    await world.controller.registry.set_dead("a", "2026-11-29T11:00:00+00:00")
+    for turn in range(1, 5):
+        await world.controller.deaths.notify_again()
+        assert len(asked) == turn
+    assert sorted(asked) == ids
+    await world.controller.deaths.notify_again()
+    again = [] if answer == {"ending": "F9"} else [ids[-1]]
+    assert asked[4:] == again

@@ -31,6 +31,9 @@ ASK_S = 15.0
 LONGEST_S = 25.0
 """An agent whose libvirt hangs goes on sending heartbeats. Four such calls in a row fit into the user's wait (120
 s)."""
+ENOUGH_S = 15.0
+"""After so long a destination is not asked about a further migration in this turn. With the two calls about the last
+one, and with those before, a user waits less than 120 s."""
 MOST = 500
 """Open migrations looked through; a host has a handful."""
 
@@ -67,6 +70,8 @@ class DeclareDead:
         self._fleet, self._registry, self._calls, self._clock = fleet, registry, calls, clock
         self._reported: set[tuple[str, str, str, str]] = set()
         """(dead host, since when, agent, its boot): that agent has the declaration in its journal."""
+        self._last_asked: dict[tuple[str, str], int] = {}
+        """By dead host and destination: the number of the migration that the last turn came to."""
 
     async def plan(self, name: str) -> Death:
         """What would be done. Changes nothing. Raises NotFound."""
@@ -192,12 +197,18 @@ class DeclareDead:
         await all_of(self._end_each(records, dead.name) for records in orphans.values())
 
     async def _end_each(self, records: list[MigrationRecord], dead: str) -> None:
-        """Those that went to one host, one after the other: it is asked no more in this turn once it is silent."""
-        for record in records:
+        """Those that went to one host, one after the other: it is asked no more in this turn once it is silent, or
+        has taken long. The next turn begins behind the last one, which perhaps can never be ended."""
+        began_ms, key = self._clock.monotonic_ms(), (dead, records[0].migration.destination)
+        for record in _behind(records, self._last_asked.get(key, 0)):
+            self._last_asked[key] = record.number
             try:
                 await self._end_orphan(record, dead)
             except _Silent:
                 return
+            if self._clock.monotonic_ms() - began_ms > ENOUGH_S * 1000:
+                return
+        self._last_asked.pop(key, None)
 
     async def _end_orphan(self, record: MigrationRecord, dead: str) -> None:
         destination = record.migration.destination
@@ -226,6 +237,11 @@ class DeclareDead:
         status = Status.COMPLETED if done else Status.FAILED
         reason = f"{dead} was declared dead; {where}"
         await self._fleet.write_off(record.id, status, reason, self._clock.now().isoformat())
+
+
+def _behind(records: list[MigrationRecord], last: int) -> list[MigrationRecord]:
+    """All of them, the newest first, beginning behind that number. 0: with the newest."""
+    return sorted(records, key=lambda record: (record.number >= last > 0, -record.number))
 
 
 def _as_it_is(answer: Data) -> Data:
