@@ -44,7 +44,7 @@ class _Fleet:
 
 
 async def _fleet(call: Call) -> _Fleet:
-    return _Fleet(await call.controller.registry.hosts(), await call.controller.fleet.vms())
+    return _Fleet(await call.controller.registry.hosts(), await call.setup.servers.vms())
 
 
 @router.get("/os-hypervisors", dependencies=_RULE)

@@ -32,7 +32,7 @@ LONGEST_S = 25.0
 """An agent whose libvirt hangs goes on sending heartbeats. Four such calls in a row fit into the user's wait (120
 s)."""
 ENOUGH_S = 15.0
-"""After so long a destination is not asked about a further migration in this turn. With the two calls about the last
+"""After so long a destination is asked about no further migration in this turn. With the two calls about the last
 one, and with those before, a user waits less than 120 s."""
 MOST = 500
 """Open migrations looked through; a host has a handful."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from sterna.controller.records.shared_reading import SharedReading
 from sterna.domain.errors import NotFound, SternaError
 from sterna.domain.model import Value
 from sterna.domain.status import Status
@@ -70,15 +71,23 @@ class Servers:
     ) -> None:
         self._fleet, self._clock = fleet, clock
         self._ports, self._volumes, self._default = ports, volumes, default_project
+        self._every_vm = SharedReading(self._read_vms)
         self._known: dict[str, _Known] = {}
         self._silent_until_ms = 0.0
         self._wanted: dict[str, VmRecord] = {}
         """By UUID: what the next look is to ask about. Those who wait put it there again when it was too much."""
         self._looking: asyncio.Task[None] | None = None
 
+    async def vms(self) -> list[VmRecord]:
+        """All of them, as last seen, without what the cloud says. Not to be changed."""
+        return await self._every_vm.get()
+
+    async def _read_vms(self) -> list[VmRecord]:
+        return await self._fleet.vms()
+
     async def all(self) -> list[Server]:
         """Every VM that is known, by UUID."""
-        vms = await self._fleet.vms()
+        vms = await self.vms()
         moving = await self._moving() if any(vm.migration_id for vm in vms) else {}
         await self._learn(vms)
         listed = {vm.uuid for vm in vms}

@@ -1,15 +1,16 @@
-"""Whose servers are, while Neutron and Cinder are slow: many who ask wait for few questions, and not for long."""
+"""Whose servers are, while Neutron, Cinder or the records are slow: many who ask wait for few questions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from sterna.controller.records import servers as module
 from sterna.controller.records.servers import Server
+from sterna.domain.errors import Unreachable
 from sterna.ports.cloud import ServerPort
 from sterna.ports.fleet import VmRecord
 
@@ -109,3 +110,70 @@ async def test_a_cloud_that_hangs_is_not_waited_for(cloud: Cloud, monkeypatch: p
     async with asyncio.timeout(20):
         answers = await asyncio.gather(*(cloud.get(f"/servers/{WEB1}") for _ in range(3)))
     assert {answer["server"]["tenant_id"] for answer in answers} == {OURS}
+
+
+# ------------------------------------------------------------ slow records
+
+
+class SlowRecords:
+    """A list of all VMs takes until it is told to go on; what is in it is as of its begin."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._vms, self._gate, self._slow = cloud.world.fleet.vms, asyncio.Semaphore(0), True
+        self.now = self.most = self.read = 0
+        self.reads = asyncio.Event()
+        cloud.world.fleet.vms = self.vms  # type: ignore[method-assign]
+
+    async def vms(self) -> list[VmRecord]:
+        if not self._slow:
+            return await self._vms()
+        self.read, self.now = self.read + 1, self.now + 1
+        self.most = max(self.most, self.now)
+        self.reads.set()
+        found = await self._vms()  # as of now
+        async with asyncio.timeout(20):
+            await self._gate.acquire()
+        self.now -= 1
+        return found
+
+    def go_on(self) -> None:
+        self._gate.release()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside they are not slow."""
+        self._slow = False
+        yield
+        self._slow = True
+
+
+async def test_lists_of_all_servers_take_one_reader_of_the_records(cloud: Cloud) -> None:
+    """Each request's token is looked for by the same few readers."""
+    slow = SlowRecords(cloud)
+    first = asyncio.create_task(cloud.setup.servers.all())
+    await slow.reads.wait()
+    cloud.world.a.add_vm("new1", 77)
+    with slow.at_once():
+        await cloud.world.controller.inventory.vms()
+    later = [asyncio.create_task(cloud.setup.servers.all()) for _ in range(30)]
+    hypervisors = asyncio.create_task(cloud.get("/os-hypervisors/detail"))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        slow.go_on()
+    assert "new1" not in [one.vm.name for one in await first]
+    assert {"new1" in [one.vm.name for one in found] for found in await asyncio.gather(*later)} == {True}
+    assert (await hypervisors)["hypervisors"]
+    assert slow.most == 1
+    assert slow.read <= 3, "those who came during the first one share the second"
+
+
+async def test_a_list_that_fails_fails_no_later_one(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away() -> list[VmRecord]:
+        await asyncio.sleep(0)
+        raise Unreachable("the database does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud.world.fleet, "vms", away)
+        failed = await asyncio.gather(*(cloud.setup.servers.all() for _ in range(3)), return_exceptions=True)
+        assert [type(one) for one in failed] == [Unreachable] * 3
+    assert len(await cloud.setup.servers.all()) == 4
