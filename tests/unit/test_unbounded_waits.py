@@ -56,6 +56,7 @@ ENDED_BY = {
     "controller/intents/migrate_vm.py:MigrateVm.start": "the same, and those before it in the gate",
     "controller/operations/acting.py:Acting.drained": "only tests wait for it",
     "controller/operations/planning.py:made_plan": "it only calculates",
+    "controller/intents/visitors.py:Visitors._visitor": "each question's own limit, 10 s",
     "controller/records/snapshot.py:Snapshot.ask_now": "each call's own deadline, 10 s",
     "controller/records/snapshot.py:Snapshot.run": "nothing: without news there is nothing to store",
     "controller/intents/audit.py:AuditFleet.audit": "each call's own deadline, 75 s",

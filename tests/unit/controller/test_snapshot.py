@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
 import pytest
 
@@ -12,8 +12,9 @@ from sterna.controller.records import snapshot
 from sterna.domain.errors import BadRequest, Refused, Unreachable
 from sterna.domain.model import Data, GuestState
 from sterna.domain.sightings import News, text_of
+from sterna.domain.trust import bounds
 from sterna.kit.digests import digest_of
-from sterna.ports.fleet import VmPage
+from sterna.ports.fleet import Taken, VmPage
 from tests.unit.controller.requests import request
 
 from .conftest import World
@@ -220,6 +221,40 @@ async def test_news_for_a_database_that_is_away_are_asked_for_when_it_is_back(
         return bool(await found(told, "web2"))
 
     await until(back)
+
+
+async def test_a_host_has_so_many_bytes_of_news_waiting_and_is_asked_for_the_rest(
+    told: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the database hangs."""
+    monkeypatch.setattr(bounds, "MOST_NEWS_BYTES_OF_A_HOST", 3_000)
+    take, hangs, goes_on = told.fleet.take_news, asyncio.Event(), asyncio.Event()
+    taken: list[tuple[str, News]] = []
+
+    async def hang(news: Sequence[tuple[str, News]], asked: Collection[str], at: str) -> Taken:
+        hangs.set()
+        await goes_on.wait()
+        taken.extend(news)
+        return await take(news, asked, at)
+
+    monkeypatch.setattr(told.fleet, "take_news", hang)
+    told.c.add_vm("web3", 3)
+    await tell(told, told.c)
+    async with asyncio.timeout(LONG_S):
+        await hangs.wait()
+    for number in range(20):
+        told.b.add_vm(f"vm{number:0500}", 100 + number)
+        await tell(told, told.b)
+    told.c.add_vm("web4", 4)
+    await tell(told, told.c)
+    goes_on.set()
+    await settled(told, "web4", "c")
+    assert sum(host == "b" for host, _ in taken) < 8
+    assert asked(told) == []
+    await beat(told)
+    await settled(told, f"vm{19:0500}", "b")
+    assert asked(told) == [("b", "list_vms")], "once it is back"
+    assert len([vm for vm in await told.fleet.vms() if vm.host == "b"]) == 20
 
 
 async def test_a_controller_that_starts_anew_asks_nobody_whose_list_is_known(told: World) -> None:

@@ -9,7 +9,16 @@ import pytest
 from sterna.domain.errors import BadRequest, Temporary
 from sterna.domain.model import Data
 from sterna.domain.trust import bounds
-from sterna.domain.trust.bounds import CASTS, FEW, MOST_OF_A_HOST, Load, Pace, no_more_waiting, no_place
+from sterna.domain.trust.bounds import (
+    CASTS,
+    FEW,
+    MOST_OF_A_HOST,
+    Load,
+    Pace,
+    no_more_waiting,
+    no_place,
+    no_place_for_news,
+)
 from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.rpc.doors import Paces, Places
 from sterna.rpc.envelope import Request, decode_reply, encode
@@ -213,3 +222,17 @@ async def test_a_pace_comes_back_with_time_and_is_kept_for_so_many_senders(
     for n in range(100):
         paces.admits(f"invented {n}", pace)
     assert len(paces._left) == 10
+
+
+@pytest.mark.parametrize(
+    "own, everybody, dropped",
+    [
+        (Load(), Load(bounds.MOST_NEWS - 1, bounds.MOST_NEWS_BYTES - 1), False),
+        (Load(bounds.MOST_NEWS - 1, bounds.MOST_NEWS_BYTES_OF_A_HOST - 1), Load(bounds.MOST_NEWS - 1), False),
+        (Load(1, bounds.MOST_NEWS_BYTES_OF_A_HOST), Load(1), True),
+        (Load(), Load(bounds.MOST_NEWS), True),
+        (Load(), Load(1, bounds.MOST_NEWS_BYTES), True),
+    ],
+)
+def test_news_of_vms_wait_for_the_database_within_bounds(own: Load, everybody: Load, dropped: bool) -> None:
+    assert no_place_for_news(own, everybody) is dropped

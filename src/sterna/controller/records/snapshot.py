@@ -19,6 +19,7 @@ from sterna.domain import untrusted
 from sterna.domain.errors import BadRequest, SternaError, Unknown
 from sterna.domain.model import Data
 from sterna.domain.sightings import Mark, News
+from sterna.domain.trust.bounds import Load, no_place_for_news
 from sterna.kit.tasks import no_leaks
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, Taken
@@ -32,8 +33,6 @@ LONGEST_S = 10.0
 ASK_AGAIN_S = 2.0
 AT_ONCE = 32
 """Hosts that are asked at the same time."""
-MOST_WAITING = 5_000
-"""News that wait for the database; more are dropped, and asked for once it is back."""
 MARKS_EVERY_S = 60.0
 """The records may have been put back to an older state."""
 ALL_DIGESTS_S = 600.0
@@ -51,6 +50,10 @@ class Snapshot:
         """By the records, as far as this controller knows."""
         self._loaded_ms: float | None = None
         self._waiting: list[tuple[str, News]] = []
+        """For the database. More are dropped, and asked for once it is back."""
+        self._loads: dict[str, Load] = {}
+        self._load = Load()
+        """Of `_waiting`: each host's, and all of it."""
         self._queued: dict[str, Mark] = {}
         """The newest of `_waiting`, and of what is being stored, by host."""
         self._news = asyncio.Event()
@@ -95,12 +98,18 @@ class Snapshot:
         if self._registry.is_up(host):
             self._queue(host, untrusted.vm_news(data))
 
-    def _queue(self, host: str, news: News) -> None:
-        if len(self._waiting) < MOST_WAITING:
-            self._waiting.append((host, news))
-            if news.mark is not None:
-                self._queued[host] = news.mark
-            self._news.set()
+    def _queue(self, host: str, news: News) -> bool:
+        """False where it is dropped."""
+        own = self._loads.get(host, Load())
+        if no_place_for_news(own, self._load):
+            return False
+        size = len(news.model_dump_json())
+        self._loads[host], self._load = own.plus(size), self._load.plus(size)
+        self._waiting.append((host, news))
+        if news.mark is not None:
+            self._queued[host] = news.mark
+        self._news.set()
+        return True
 
     # ------------------------------------------------------------ asking for the whole
 
@@ -113,11 +122,9 @@ class Snapshot:
         try:
             async with self._places:
                 again = host in self._doubtful
-                news = await self.whole(host)
-                if again:
+                if self._queue(host, await self.whole(host)) and again:
                     self._doubtful.discard(host)
                     self._asked_again.add(host)
-                self._queue(host, news)
         except SternaError as error:
             log.info("a host's VMs cannot be listed now", host=host, why=error.message)
         finally:
@@ -149,7 +156,7 @@ class Snapshot:
 
     async def store(self) -> None:
         """Store what has been told so far. Raises Unreachable: then it has to be asked for again."""
-        told, self._waiting = self._waiting, []
+        told, self._waiting, self._loads, self._load = self._waiting, [], {}, Load()
         asked, self._asked_again = self._asked_again, set()
         try:
             taken, _ = await self._take(told, asked)

@@ -21,6 +21,11 @@ MOST_WAITING = 1_000
 """Casts from one sender that are journaled and not handled, or for one receiver that are not delivered."""
 MOST_WAITING_BYTES = 32 * 2**20
 
+MOST_NEWS, MOST_NEWS_BYTES = 5_000, 128 * 2**20
+"""Of their VMs, from all hosts, that wait for a controller's database."""
+MOST_NEWS_BYTES_OF_A_HOST = 4 * 2**20
+"""Two changes a second of thirty VMs, for the half minute that a database may hang."""
+
 
 class Pace(NamedTuple):
     """How many come through at once, and then in each second."""
@@ -79,6 +84,14 @@ def no_more_waiting(who: str, own: Load) -> str:
     if own.size >= MOST_WAITING_BYTES:
         return f"{own.size} bytes of {who}'s messages wait already"
     return ""
+
+
+def no_place_for_news(own: Load, everybody: Load) -> bool:
+    """Is what a host tells of its VMs dropped now, to be asked for later? One of which nothing waits may tell a
+    whole list, of whatever size."""
+    if everybody.number >= MOST_NEWS or everybody.size >= MOST_NEWS_BYTES:
+        return True
+    return own.size >= MOST_NEWS_BYTES_OF_A_HOST
 
 
 def pace_of(topic: str) -> Pace:
