@@ -32,7 +32,7 @@ from sterna.domain.whereabouts import Finding, Verdict, locate
 from sterna.migration import flow, removal
 from sterna.migration.context import Context
 from sterna.migration.destination import arrive
-from sterna.migration.source import copy, find, release, rollback
+from sterna.migration.source import copy, find_guest, release, rollback
 from sterna.rpc.outbox import Outbox
 from tests.matrix import cases
 from tests.matrix.exclusions import IN_DOUBT, not_held, why_not
@@ -132,7 +132,7 @@ def _locate_trusting(which: str) -> Mutant:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(find, "locate", blind), patch.object(rollback, "locate", blind):
+        with patch.object(find_guest, "locate", blind), patch.object(rollback, "locate", blind):
             yield
 
     return both
@@ -219,7 +219,7 @@ def _blind_locate(hidden: Verdict, shown: Verdict) -> Mutant:
 
     @contextmanager
     def both() -> Iterator[None]:
-        with patch.object(find, "locate", wrong), patch.object(rollback, "locate", wrong):
+        with patch.object(find_guest, "locate", wrong), patch.object(rollback, "locate", wrong):
             yield
 
     return both

@@ -14,7 +14,7 @@ from sterna.domain.errors import Unknown
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 from sterna.domain.status import Status
-from sterna.migration.reports import ASK_EVERY_S
+from sterna.migration.source.reports import ASK_EVERY_S
 from tests.saga.fleet import SimAgent, SimFleet
 from tests.saga.playing import run, when
 

@@ -10,7 +10,7 @@ from sterna.domain.errors import Permanent, SternaError, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk
 from sterna.domain.status import Status
-from sterna.migration import flow, order
+from sterna.migration import flow, rollback_order
 from sterna.migration.source.rollback import R3_PATIENCE_S
 from sterna.sim.ports.volumes import SimIscsiVolumes
 from tests.saga.fleet import SimFleet
@@ -25,32 +25,32 @@ def compensation(fleet: SimFleet, host: str) -> list[str]:
 
 
 @pytest.mark.parametrize("failed", flow.SOURCE.until_pivot, ids=lambda step: step.name)
-async def test_the_source_undoes_what_had_begun(failed: order.AnyStep) -> None:
+async def test_the_source_undoes_what_had_begun(failed: rollback_order.AnyStep) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         fleet.agents["host1"].rules.append((failed.name, "before", "permanent"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert compensation(fleet, "host1") == [step.name for step in order.at_source(failed)]
+        assert compensation(fleet, "host1") == [step.name for step in rollback_order.at_source(failed)]
 
     await run(scenario)
 
 
 @pytest.mark.parametrize("failed", flow.DESTINATION.until_pivot, ids=lambda step: step.name)
-async def test_the_destination_undoes_what_had_begun(failed: order.AnyStep) -> None:
+async def test_the_destination_undoes_what_had_begun(failed: rollback_order.AnyStep) -> None:
     async def scenario(fleet: SimFleet) -> None:
         vm = fleet.vm(autostart=True)
         fleet.agents["host2"].rules.append((failed.name, "before", "permanent"))
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        assert compensation(fleet, "host2") == [step.name for step in order.at_destination(failed)]
+        assert compensation(fleet, "host2") == [step.name for step in rollback_order.at_destination(failed)]
 
     await run(scenario)
 
 
 @pytest.mark.parametrize("failed", flow.DESTINATION.until_pivot, ids=lambda step: step.name)
 async def test_the_destination_undoes_the_same_where_r3_does_not_reach_it(
-    failed: order.AnyStep,
+    failed: rollback_order.AnyStep,
 ) -> None:
     """The source asks for a while, then leaves it to R4's cast, which waits until the destination is back."""
 
@@ -66,7 +66,7 @@ async def test_the_destination_undoes_the_same_where_r3_does_not_reach_it(
         fleet.down_s = R3_PATIENCE_S + 5
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
-        expected = [step.name for step in order.at_destination(failed, called=False)]
+        expected = [step.name for step in rollback_order.at_destination(failed, called=False)]
         assert compensation(fleet, "host2") == expected
 
     await run(scenario)

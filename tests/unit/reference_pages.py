@@ -24,7 +24,7 @@ from sterna.cli.main import app
 from sterna.config import AgentSettings, ControllerSettings
 from sterna.controller.controller import Controller
 from sterna.lab.cli import app as lab_app
-from sterna.migration import order
+from sterna.migration.rollback_order import tables
 from tests.parsing import parse
 from tests.unit import hostile_page, licences_page, schema_page
 from tests.unit.markdown import MADE, cell, paragraphs
@@ -318,7 +318,7 @@ def configuration(page: str) -> str:
 def rollback_order() -> str:
     """What is undone, in which order, for every step that may fail."""
     text = ["# The order of a rollback", "", MADE, "", *_ROLLBACK_ORDER]
-    for host, rows in order.tables():
+    for host, rows in tables():
         text += ["", f"## On the {host}", "", "| Failed in | Done, in this order |", "|---|---|"]
         text += [f"| {failed} | {', '.join(steps)} |" for failed, steps in rows]
     return "\n".join(text) + "\n"
@@ -334,7 +334,7 @@ first by a call (R3), so that it disconnects the volumes at once, then by a mess
 is there (R4). If the call does not come through, that message brings about all of it, in this order: the
 configuration, the ports, the volumes, the files.
 
-`python -m sterna.migration.order` prints the same.
+`python -m sterna.migration.rollback_order` prints the same.
 """.strip().splitlines()
 
 

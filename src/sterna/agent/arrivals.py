@@ -21,8 +21,8 @@ from sterna.domain.entries.notes import PortsSwitched
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE
+from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.persistent import Turns
 from sterna.ports.hypervisor import GuestEvent
 
 _RUNS = ("resumed-migrated", "resumed-postcopy", "resumed")
@@ -103,9 +103,9 @@ class Arrivals:
         return seen
 
     async def _look_out(self, ctx: Context) -> None:
-        hypervisor, turns = ctx.host.hypervisor, Turns(ctx, f"watching for {ctx.migration.vm_name}")
+        hypervisor, attempts = ctx.host.hypervisor, Attempts(ctx, f"watching for {ctx.migration.vm_name}")
         while not ctx.history.has(RanHere):
-            with turns.turn():
+            with attempts.attempt():
                 async with hypervisor.events(ctx.vm_uuid) as events:
                     seen = self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
                     came = _waits_for_memory(seen, ctx.migration.epoch)
@@ -195,10 +195,10 @@ def _waits_for_memory(seen: Observation, epoch: int) -> bool:
 
 async def _repeat(ctx: Context) -> None:
     """Announce it again, as long as the guest runs here: one that has moved on must not be announced here."""
-    turns = Turns(ctx, f"announcing {ctx.migration.vm_name}")
+    attempts = Attempts(ctx, f"announcing {ctx.migration.vm_name}")
     for wait_s in ANNOUNCE_AGAIN_S:
         await ctx.clock.sleep(wait_s)
-        with turns.turn():
+        with attempts.attempt():
             if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state is not GuestState.RUNNING:
                 return
             await _send_announcements(ctx)

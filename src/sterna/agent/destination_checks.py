@@ -10,8 +10,8 @@ from sterna.domain.model import Disk, Nic, Refusal, Vm
 from sterna.domain.policies import May
 from sterna.kit.tasks import all_of
 from sterna.migration.context import HostPorts
-from sterna.migration.destination import promises
-from sterna.migration.image import against, image_of
+from sterna.migration.destination import reserved
+from sterna.migration.destination.image import against, image_of
 from sterna.ports.records import Journal
 
 
@@ -25,7 +25,7 @@ class DestinationChecks:
         """All this host has against taking `vm` now, in the ways the user permits. `definition`: without disks and
         NICs; its libvirt checks that where no other check has found something missing. `cpu`: what the guest sees
         of its host's, '' where that does not matter."""
-        found = await promises.judge(self._host.hypervisor, self._journal, vm)
+        found = await reserved.refusals(self._host.hypervisor, self._journal, vm)
         if definition and not found:
             found += await self._host.hypervisor.check_definition(definition)
         if leaps(vm.epoch, newest := self._journal.newest_epoch(vm.uuid)):

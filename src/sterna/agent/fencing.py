@@ -22,9 +22,9 @@ from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import Data, GuestState, Refusal
 from sterna.domain.step import History
 from sterna.domain.whereabouts import Finding, Verdict
+from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.fenced import source_facts
-from sterna.migration.persistent import Turns
+from sterna.migration.source.dead_peer import source_facts
 from sterna.ports.clock import Clock
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -173,14 +173,14 @@ class Fencing:
             self._tasks[key] = asyncio.create_task(self._until_settled(ctx), name=f"end {key} alone")
 
     async def _until_settled(self, ctx: Context) -> None:
-        turns = Turns(ctx, "ending one half without the other host")
+        attempts = Attempts(ctx, "ending one half without the other host")
         while ctx.peer_fenced and not ctx.history.closed:
             why = ""
-            with turns.turn():
+            with attempts.attempt():
                 why = await self._settle_unless_alive(ctx)
             if ctx.peer_fenced and not ctx.history.closed:
                 with contextlib.suppress(SternaError):  # a full disk must not end this: logged the next time
-                    ctx.note_change(Waiting(why=why or turns.reason))
+                    ctx.note_change(Waiting(why=why or attempts.reason))
                 await self._clock.sleep(AGAIN_S)
         # no await since the last check, so that a declaration that comes now begins another task
         self._tasks.pop(ctx.migration.id, None)

@@ -37,9 +37,9 @@ from sterna.domain.options import MigrationOptions
 from sterna.domain.plain_text import printable
 from sterna.domain.status import Status
 from sterna.domain.step import Flow, History
+from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context, HostPorts
 from sterna.migration.flow import REHEARSAL, SOURCE
-from sterna.migration.persistent import Turns
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
@@ -259,9 +259,9 @@ class OutgoingMigrations:
         task.add_done_callback(lambda done: self._ended(migration.id, done))
 
     async def _to_the_end(self, flow: Flow[Context], ctx: Context) -> None:
-        turns = Turns(ctx, "driving the migration", WAITING_DRIVE, row="")
+        attempts = Attempts(ctx, "driving the migration", WAITING_DRIVE, row="")
         while True:
-            with turns.turn():  # no known error ends it early: this is for bugs
+            with attempts.attempt():  # no known error ends it early: this is for bugs
                 await self._runner.drive(flow, ctx)
                 return
             await self._host.clock.sleep(DRIVE_AGAIN_S)

@@ -1,7 +1,7 @@
 """Where is the guest? The decision taken whenever a copy's outcome must be known (protocol M5, M6, R0).
 
 libvirt's return code is not evidence; what both hypervisors say is. Pure: observations in, verdict and a
-sentence out. Called by `migration/source/find.py` and `migration/source/rollback.py`.
+sentence out. Called by `migration/source/find_guest.py` and `migration/source/rollback.py`.
 """
 
 from __future__ import annotations

@@ -120,13 +120,15 @@ class Context:
     journal: Journal
     history: History = field(default_factory=History)
     abort: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an abort was requested."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever something was written: a step that waits for a report looks again."""
+    """Set by every write to the journal: a step that waits for a report looks again."""
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
-    runs_again: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the source's QEMU lets the guest run after it has left in post-copy: somebody must look at once."""
     """On the source: the guest was paused for the switch-over, in this life of the agent."""
+    runs_again: asyncio.Event = field(default_factory=asyncio.Event)
+    """On the source: QEMU has let the guest run here after it had left in post-copy. Both hosts are asked."""
     on_write: Callable[[Entry], None] = lambda entry: None
+    """Called after each durable write to the journal: announces the entry to the controllers."""
     brought: Brought = field(default_factory=Brought, repr=False)
     """On the destination: the secrets that the last P3 brought, sealed. Never journaled."""
     accepted_ms: float | None = None
@@ -140,7 +142,7 @@ class Context:
 
     @property
     def asked_network(self) -> str:
-        """For the outcome of a step that asked a network service: who that was; '' without one."""
+        """The name of the network service, for the outcome of a step that asked it; '' without one."""
         return self.host.network.service
 
     @property

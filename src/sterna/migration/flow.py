@@ -28,12 +28,11 @@ from sterna.migration.destination.prepare import (
 )
 from sterna.migration.destination.rollback import DisconnectVolumesHere, RemoveConfiguration, TerminateConnections
 from sterna.migration.destination.secrets import MakeSecrets
-from sterna.migration.source.copy import Copy, FindLocalDisks, Interlock, SetMigrating, TakeOwnership
+from sterna.migration.source.copy import Copy, FindLocalDisks, Interlock, MakeWay, SetMigrating, TakeOwnership
 from sterna.migration.source.media import SendMedia
 from sterna.migration.source.prepare import (
     CallPreLiveMigration,
     DetachDevices,
-    MakeWay,
     PrepareBindings,
     SetPreparing,
     SnapshotVolumes,

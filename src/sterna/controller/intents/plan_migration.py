@@ -150,7 +150,7 @@ class PlanMigration:
         load, why = await self._measured(plan.vm, details)
         if load is not None:
             self._forecast_history.measured(plan.vm.uuid, load)
-        link, unknown = await self._road(plan, wanted.bandwidth_bytes_s)
+        link, unknown = await self._link(plan, wanted.bandwidth_bytes_s)
         seen: tuple[Forecast, ...] = ()
         if load is not None and link is not None:
             limits = {"max_downtime_ms": wanted.max_downtime_ms, "first_downtime_ms": wanted.first_downtime_ms}
@@ -165,7 +165,7 @@ class PlanMigration:
             }
         )
 
-    async def _road(self, plan: Plan, limit: int | None) -> tuple[Link | None, str]:
+    async def _link(self, plan: Plan, limit: int | None) -> tuple[Link | None, str]:
         """The link that the forecast assumes; why it is not known where it is not."""
         about = plan.vm.uuid, plan.vm.host, plan.destination or ""
         try:

@@ -34,8 +34,8 @@ from sterna.domain.model import DiskKind, Nic
 from sterna.domain.plugs import claimed, device_name, plug_type
 from sterna.domain.step import Step
 from sterna.migration.context import Context
-from sterna.migration.destination import promises, rollback
-from sterna.migration.image import against, image_of
+from sterna.migration.destination import reserved, rollback
+from sterna.migration.destination.image import against, image_of
 from sterna.migration.volumes import of_each
 
 
@@ -81,7 +81,7 @@ class PrepareDriver(Step[Context, NoPlan, DriverPrepared]):
         """The hypervisor's own checks, once more, now that nothing else can come in between; and at which of this
         host's addresses the guest shall listen where it listened at one of the source's."""
         vm = ctx.incoming_vm()
-        refusals = await promises.judge(ctx.host.hypervisor, ctx.journal, vm, before=ctx.migration.id)
+        refusals = await reserved.refusals(ctx.host.hypervisor, ctx.journal, vm, before=ctx.migration.id)
         if refusals:
             raise Refused(refusals)
         return DriverPrepared(listens=await ctx.host.hypervisor.listens_for(vm))

@@ -1,8 +1,8 @@
 """Phase 2: memory and local disks are copied; at its end the guest runs on the destination: the pivot.
 
-M4 is one libvirt call that goes on when this agent dies. So `Copy` never trusts what that call returns: it
-asks both hypervisors, lets `domain/whereabouts.py` decide, and is the same code whether it starts a copy,
-finds one that a former life of this agent started, or finds it finished.
+M4 is one libvirt call that goes on when this agent dies. So `Copy` never trusts what that call returns. It asks
+both hypervisors and lets `domain/whereabouts.py` decide. The same code starts a copy, joins one that was started
+before this agent's restart, and finds one that is over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
+from sterna.domain import calls, untrusted
 from sterna.domain.entries.base import Done, Failure, NoPlan
 from sterna.domain.entries.notes import (
     CopyFailed,
@@ -20,17 +21,18 @@ from sterna.domain.entries.notes import (
     RehearsedCopy,
     Waiting,
 )
-from sterna.domain.entries.source import AutostartBefore, Copied, DestinationAnswer, DisksToCopy, Owned
+from sterna.domain.entries.source import AutostartBefore, Copied, DestinationAnswer, DisksToCopy, Owned, WayMade
 from sterna.domain.errors import Cancelled, Permanent, Refused, SternaError
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import Finding, Verdict
 from sterna.kit.waiting import Backoff
+from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.persistent import Turns
 from sterna.migration.source import postcopy, rollback, steering
+from sterna.migration.source.asking import unless_aborted
 from sterna.migration.source.copy_plan import copy_plan
-from sterna.migration.source.find import look
+from sterna.migration.source.find_guest import look
 from sterna.migration.source.watch import ASK_AGAIN_S, under_way, until_over, watch
 
 SLOWEST_ASK_S = 2.0
@@ -105,6 +107,23 @@ class Interlock(Step[Context, NoPlan, Done]):
         return Done()
 
 
+class MakeWay(Step[Context, NoPlan, WayMade]):
+    """Before M4: the destination's taps make way for those that its libvirt makes with the incoming guest.
+
+    So what libvirt knows of the guest afterwards is what it would know without Sterna, and its own tools can move,
+    save and restore it (ADR 15). The switch keeps the ports, wired as they are.
+    """
+
+    name = "make-way"
+
+    async def do(self, ctx: Context, plan: NoPlan) -> WayMade:
+        """Ask for it; repeating is harmless. The destination learns what autostart was when it was cleared."""
+        autostart = ctx.history.get(AutostartBefore).autostart
+        call = calls.MakeWayThere(autostart=autostart)
+        answer = await unless_aborted(ctx, ctx.peer.call(call.method, call.to_wire()))
+        return untrusted.remark(WayMade, answer)
+
+
 class Copy(Step[Context, NoPlan, Copied]):
     """M4, with M3 (watch), M5 (success) and M6 (failure): the step whose end is the pivot."""
 
@@ -122,8 +141,8 @@ class Copy(Step[Context, NoPlan, Copied]):
         Returns when the guest is the destination's. Raises Cancelled or Permanent when it stayed.
         """
         failure, backoff = "", Backoff(ASK_AGAIN_S, SLOWEST_ASK_S, factor=1.5)
-        find = partial(look, ctx, Turns(ctx, "looking for the guest"))
-        turns = Turns(ctx, "watching the copy", WAITING_COPY)
+        find = partial(look, ctx, Attempts(ctx, "looking for the guest"))
+        attempts = Attempts(ctx, "watching the copy", WAITING_COPY)
         while True:
             finding = await find()
             if finding.verdict is Verdict.START:
@@ -139,7 +158,7 @@ class Copy(Step[Context, NoPlan, Copied]):
             if finding.verdict is Verdict.STRANDED:
                 await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
                 continue
-            with turns.turn():  # libvirt copies, whatever goes wrong here
+            with attempts.attempt():  # libvirt copies, whatever goes wrong here
                 if await self._wait(ctx, finding, find):
                     backoff.reset()
                     continue

@@ -15,8 +15,8 @@ from sterna.domain.entries.notes import HandOverLate, PortsSwitched, Saw, Waitin
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import left_behind
+from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.persistent import Turns
 
 WAITING_LIBVIRT = "-libvirt"
 """Which note of the family `Waiting`: why nothing is known of the copy here."""
@@ -36,7 +36,7 @@ LOOK_ANYWAY_ROUNDS = 4
 
 async def guard(ctx: Context) -> None:
     """Return when the source's paused guest was ended here as libvirt did not; in a healthy hand-over never."""
-    turns, late, rounds = Turns(ctx, "looking at the hand-over"), False, 0
+    attempts, late, rounds = Attempts(ctx, "looking at the hand-over"), False, 0
     while True:
         await ctx.clock.sleep(LOOK_EVERY_S)
         # Without a reason as well, now and then: the event may be missed, or older than the agent's last restart.
@@ -45,7 +45,7 @@ async def guard(ctx: Context) -> None:
         if not reason:
             continue
         was_late, late = late, False  # a look that fails decides nothing
-        with turns.turn():
+        with attempts.attempt():
             late = await _left_behind(ctx)
             if late and was_late:
                 await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, ctx.migration.epoch)
@@ -90,9 +90,9 @@ async def switch_network(ctx: Context) -> None:
     """At the switch-over, the ports become the destination's at the network service. Nothing waits for it: the
     destination asks for the same when the guest runs there, and F7 until it holds."""
     await ctx.leaves.wait()
-    turns = Turns(ctx, "notifying the network service")
+    attempts = Attempts(ctx, "notifying the network service")
     while True:
-        with turns.turn():
+        with attempts.attempt():
             await ctx.host.network.switch(ctx.vm_before(), *ctx.network_hosts)
             if ctx.asked_network:
                 ctx.note_once(PortsSwitched(network=ctx.asked_network))

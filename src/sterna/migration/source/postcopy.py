@@ -19,8 +19,8 @@ from sterna.domain.errors import SternaError
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import POSTCOPY, Finding, Verdict, spent
 from sterna.kit.waiting import Backoff, paused
+from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.persistent import Turns
 
 Find = Callable[[], Awaitable[Finding]]
 
@@ -43,9 +43,9 @@ def begun(ctx: Context) -> bool:
 async def attend(ctx: Context, find: Find) -> None:
     """Switch when asked to, then keep the two halves joined. Returns when post-copy is over or a half is gone."""
     await _until_begun(ctx)
-    joining, turns = _Joining(ctx), Turns(ctx, "looking after post-copy")
+    joining, attempts = _Joining(ctx), Attempts(ctx, "looking after post-copy")
     while True:
-        with turns.turn():
+        with attempts.attempt():
             if not await _goes_on(ctx, find, joining):
                 return
         await paused(ctx.clock, LOOK_S, ctx.runs_again)
@@ -100,9 +100,9 @@ async def _until_begun(ctx: Context) -> None:
 
     The destination comes first: a stream that breaks before its guest can be reached there could never be joined.
     """
-    turns = Turns(ctx, "the switch to post-copy", WAITING_POSTCOPY)
+    attempts = Attempts(ctx, "the switch to post-copy", WAITING_POSTCOPY)
     while not begun(ctx):
-        with turns.turn():  # the disks come first, or a host does not answer
+        with attempts.attempt():  # the disks come first, or a host does not answer
             here = await ctx.observe_here() if ctx.postcopy else None
             if here is not None and here.reason in POSTCOPY:  # the event was missed
                 return

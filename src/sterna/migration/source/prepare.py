@@ -9,7 +9,6 @@ from sterna.domain import calls, untrusted
 from sterna.domain.entries.base import Done, NoPlan
 from sterna.domain.entries.notes import AnswerReceived, AskedDestination, DestinationNotReached
 from sterna.domain.entries.source import (
-    AutostartBefore,
     BindingsPrepared,
     DestinationAnswer,
     DestinationAsked,
@@ -17,7 +16,6 @@ from sterna.domain.entries.source import (
     PortsWired,
     Snapshot,
     TokensToLeave,
-    WayMade,
 )
 from sterna.domain.errors import (
     Permanent,
@@ -147,23 +145,6 @@ class WaitVifPlugged(Step[Context, NoPlan, PortsWired]):
         """The destination watches its own switch, and answers as soon as it forwards."""
         answer = await unless_aborted(ctx, ctx.peer.call(calls.WaitVifPlugged.method, {}))
         return untrusted.remark(PortsWired, answer)
-
-
-class MakeWay(Step[Context, NoPlan, WayMade]):
-    """Before M4: the destination's taps make way for those that its libvirt makes with the incoming guest.
-
-    So what libvirt knows of the guest afterwards is what it would know without Sterna, and its own tools can move,
-    save and restore it (ADR 15). The switch keeps the ports, wired as they are.
-    """
-
-    name = "make-way"
-
-    async def do(self, ctx: Context, plan: NoPlan) -> WayMade:
-        """Ask for it; repeating is harmless. The destination learns what autostart was when it was cleared."""
-        autostart = ctx.history.get(AutostartBefore).autostart
-        call = calls.MakeWayThere(autostart=autostart)
-        answer = await unless_aborted(ctx, ctx.peer.call(call.method, call.to_wire()))
-        return untrusted.remark(WayMade, answer)
 
 
 class DetachDevices(Step[Context, DevicesToDetach, Done]):

@@ -19,7 +19,7 @@ from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE
 from sterna.migration import removal
 from sterna.migration.context import Context
-from sterna.migration.reports import forgotten, wait_report
+from sterna.migration.source.reports import forgotten, wait_report
 from sterna.migration.volumes import of_each
 
 log = structlog.get_logger(__name__)

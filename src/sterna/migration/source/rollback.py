@@ -41,10 +41,9 @@ from sterna.domain.plugs import plug_type
 from sterna.domain.status import Status
 from sterna.domain.step import PivotPassed, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
-from sterna.migration import fenced
 from sterna.migration.context import Context
-from sterna.migration.reports import forgotten, wait_report
-from sterna.migration.source import handover
+from sterna.migration.source import dead_peer, handover
+from sterna.migration.source.reports import forgotten, wait_report
 
 R3_PATIENCE_S = 10.0
 UNDEFINED = "its definition was removed"
@@ -61,7 +60,7 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
         """Both answers. Raises Temporary until the guest is settled here, PivotPassed if it has arrived."""
         here, there = await ctx.observe_here(), await ctx.observe_there()
         epoch, begun = ctx.migration.epoch, ctx.history.has(CopyStarted)
-        finding = fenced.judge(ctx, here, there)
+        finding = dead_peer.judge(ctx, here, there)
         if finding is None and not begun:
             finding = _without_a_copy(here, there, epoch)
         finding = finding or locate(

@@ -76,7 +76,7 @@ async def prepare(ctx: Context) -> CopyParameters:
     load = await load_of(ctx)
     # a plan's measurement took longer than this host's
     what = _expectations(ctx).load or (_measured(ctx, load) if load is not None else None)
-    link = _road(ctx, wanted)
+    link = _link(ctx, wanted)
     seen = _forecast(wanted, what, link)
     ctx.note(CopyExpected(load=load, assumed=what, link=link, forecast=seen))
     return await stream.choose(ctx, converges(seen))
@@ -122,7 +122,7 @@ def _expectations(ctx: Context) -> Expectations:
     return ctx.migration.options.expectations or Expectations()
 
 
-def _road(ctx: Context, wanted: Objective) -> Link | None:
+def _link(ctx: Context, wanted: Objective) -> Link | None:
     """The controller's link model; without it, the bandwidth that was asked for."""
     learnt = _expectations(ctx).link
     if learnt is None and wanted.bandwidth_bytes_s is not None:

@@ -17,8 +17,8 @@ from sterna.domain.entries.notes import (
 )
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import POSTCOPY
+from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.persistent import Turns
 from sterna.migration.source import handover, postcopy, steering
 from sterna.ports.hypervisor import GuestEvent
 
@@ -67,9 +67,9 @@ async def until_over(ctx: Context) -> None:
 
 
 async def _follow(ctx: Context, events: AsyncIterator[GuestEvent] | None) -> None:
-    turns = Turns(ctx, "listening to libvirt's events")
+    attempts = Attempts(ctx, "listening to libvirt's events")
     while True:
-        with turns.turn():
+        with attempts.attempt():
             if events is not None:
                 await _note_events(ctx, events)
             else:
@@ -102,14 +102,14 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
 
 async def _sample(ctx: Context) -> None:
     steered, quiet = steering.Steering(ctx), QUIET_SAMPLES
-    turns = Turns(ctx, "looking at the copy")
+    attempts = Attempts(ctx, "looking at the copy")
     while True:
         await ctx.clock.sleep(SAMPLE_EVERY_S)
         if ctx.leaves.is_set() and quiet and not postcopy.begun(ctx):
             quiet -= 1
             continue
         # the look failed, or its note could not be written: the next one is half a second away
-        with turns.turn():
+        with attempts.attempt():
             await _take_sample(ctx, steered)
 
 
@@ -135,11 +135,11 @@ def _end_rehearsal(ctx: Context, sample: JobSample) -> None:
 
 async def _obey_abort(ctx: Context) -> None:
     await ctx.abort.wait()
-    turns = Turns(ctx, "the abort", WAITING_ABORT)
-    with turns.turn():  # a full disk: that it was asked for is in the journal already
+    attempts = Attempts(ctx, "the abort", WAITING_ABORT)
+    with attempts.attempt():  # a full disk: that it was asked for is in the journal already
         ctx.note_once(AbortRequested())
     while not postcopy.begun(ctx):  # libvirt may not have begun yet: ask until the copy is over
-        with turns.turn():
+        with attempts.attempt():
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
             ctx.note_once(AbortDelivered())
         await ctx.clock.sleep(SAMPLE_EVERY_S)

@@ -1,5 +1,4 @@
-"""For loops that must go on, beside a copy and elsewhere: what one turn raises does not end them, the next turn
-comes soon."""
+"""Loops that go on whatever one attempt raises, beside a copy and elsewhere. The next attempt comes soon."""
 
 from __future__ import annotations
 
@@ -16,20 +15,20 @@ from sterna.migration.context import Context
 log = structlog.get_logger(__name__)
 
 
-class Turns:
-    """The turns of one loop."""
+class Attempts:
+    """The attempts of one loop."""
 
     def __init__(self, ctx: Context, what: str, note: str = "", *, row: str = "M4") -> None:
-        """`note`: which of the family `Waiting` has the reason, journaled under `row` whenever the reason changes;
-        '' to journal none."""
+        """`what`: what is attempted, in words. `note`: which note of the family `Waiting` has the error, journaled
+        under `row` whenever it changes; '' to journal none."""
         self._ctx, self._what, self._note, self._row = ctx, what, note, row
         self._logged = ""
         self.reason = ""
-        """What the last turn raised, in words; '' for nothing."""
+        """The error of the last attempt, in words; '' for none."""
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """One turn. Only a cancellation of the loop is raised. Every other error is logged once."""
+    def attempt(self) -> Iterator[None]:
+        """One attempt. Only a cancellation of the loop is raised. Every other error is logged once."""
         self.reason = ""
         try:
             with no_leaks():

@@ -1,6 +1,7 @@
-"""What a rollback does, in order, for every step in which a migration may fail: `python -m sterna.migration.order`.
+"""What a rollback does, in order, for every step in which a migration may fail.
 
-Read from the flow itself, so it is what the saga runner does. `docs/reference/rollback-order.md` is made of it.
+Read from the flow itself, so it is what the saga runner does. `python -m sterna.migration.rollback_order` prints it.
+`make reference` writes `docs/reference/rollback-order.md` from it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What an operator's declaration that a host is dead settles for the source's half (ADR 7). Read beside
-`source/find.py`.
+"""Where the guest is, once an operator has declared one of the two hosts dead (ADR 7).
 
-Called wherever the source has asked both hypervisors; the decisions themselves are `domain/fencing.py`.
+Called after the source has asked both hypervisors, by `find_guest.py`, `rollback.py` and `agent/fencing.py`.
+The decisions are in `domain/fencing.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Guests that are on their way to this host and whose QEMU is not here yet: what they name is promised to them.
+"""What is reserved for guests that are on their way to this host and have no QEMU here yet: the ports, paths and
+pages that their definitions name.
 
-Asked by the destination's check and, for those accepted earlier only, at P6: of two that want one port the first
-gets it.
+Asked by the destination's check, and again at P6. At P6 only migrations that were accepted earlier count: of two
+guests that want one port, the first gets it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from sterna.ports.hypervisor import Admission, Observations
 from sterna.ports.records import Journal
 
 
-class Doorkeeper(Admission, Observations, Protocol):
-    """What is asked of this host's hypervisor."""
+class IncomingChecks(Admission, Observations, Protocol):
+    """The part of the hypervisor that is used here."""
 
 
-async def judge(hypervisor: Doorkeeper, journal: Journal, vm: Vm, *, before: str = "") -> list[Refusal]:
-    """What the hypervisor has against the VM, and what is promised to others: with `before`, only to those accepted
-    ahead of that migration."""
+async def refusals(hypervisor: IncomingChecks, journal: Journal, vm: Vm, *, before: str = "") -> list[Refusal]:
+    """The hypervisor's reasons against the VM, and what is reserved for others. `before`: the id of a migration;
+    only those that were accepted earlier count."""
     others = await _on_their_way(hypervisor, journal, vm, before)
     vm = vm.model_copy(update={"references": less_promised(vm.references, [o.references for o in others])})
     found = list(await hypervisor.check_incoming(vm))

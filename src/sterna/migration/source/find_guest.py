@@ -7,9 +7,9 @@ from sterna.domain.entries.notes import CopyStarted, HeldOldCopy, RunsThere
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import GONE, POSTCOPY, SPENT, Finding, Verdict, locate, spent
-from sterna.migration import fenced
+from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.persistent import Turns
+from sterna.migration.source import dead_peer
 
 
 async def find_guest(ctx: Context) -> Finding:
@@ -20,7 +20,7 @@ async def find_guest(ctx: Context) -> Finding:
         return Finding(Verdict.WAIT, SPENT)
     there = await ctx.observe_there()
     started, epoch = ctx.history.has(CopyStarted), ctx.migration.epoch
-    finding = fenced.judge(ctx, here, there) or locate(
+    finding = dead_peer.judge(ctx, here, there) or locate(
         here, there, epoch=epoch, started=started, handed_over=ctx.handed_over, switching=ctx.switching
     )
     if finding.verdict is Verdict.SPENT:
@@ -46,9 +46,9 @@ async def find_guest(ctx: Context) -> Finding:
     return finding
 
 
-async def look(ctx: Context, turns: Turns) -> Finding:
+async def look(ctx: Context, attempts: Attempts) -> Finding:
     """Where the guest is; what an operator must know of it is in the status. A look that fails decides nothing."""
-    with turns.turn():
+    with attempts.attempt():
         finding = await find_guest(ctx)
         in_doubt = ctx.history.status == Status.ERROR
         if finding.verdict is Verdict.DOUBT:
@@ -56,4 +56,4 @@ async def look(ctx: Context, turns: Turns) -> Finding:
         elif in_doubt and finding.verdict is not Verdict.WAIT:
             ctx.set_status(Status.MIGRATING, finding.why)
         return finding
-    return Finding(Verdict.WAIT, turns.reason)
+    return Finding(Verdict.WAIT, attempts.reason)

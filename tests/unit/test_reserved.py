@@ -10,7 +10,7 @@ from sterna.domain.journal import Kind as Entered
 from sterna.domain.journal import Role
 from sterna.domain.model import GuestState, Observation, Refusal, Vm
 from sterna.domain.references import Kind, Reference
-from sterna.migration.destination import promises
+from sterna.migration.destination import reserved
 
 PORT = Reference(kind=Kind.ADDRESS, name="10.0.0.1", where="VNC", port=5901)
 
@@ -51,7 +51,7 @@ class Journal:
 
 
 async def codes(journal: Journal, *there: str, before: str = "") -> list[str]:
-    found = await promises.judge(Hypervisor(*there), journal, vm("mine", PORT), before=before)  # type: ignore[arg-type]
+    found = await reserved.refusals(Hypervisor(*there), journal, vm("mine", PORT), before=before)  # type: ignore[arg-type]
     return [refusal.code for refusal in found]
 
 
@@ -77,5 +77,5 @@ async def test_promised_huge_pages_are_told_to_the_hypervisor() -> None:
     pages = Reference(kind=Kind.PAGES, name="2048", where="its memory", count=10)
     hypervisor = Hypervisor()
     journal = Journal(("m1", Role.DESTINATION, vm("web", pages)))
-    await promises.judge(hypervisor, journal, vm("mine", pages))  # type: ignore[arg-type]
+    await reserved.refusals(hypervisor, journal, vm("mine", pages))  # type: ignore[arg-type]
     assert hypervisor.asked[0].references[0].promised == 10
