@@ -1,7 +1,7 @@
 """What a rollback does, in order, for every step in which a migration may fail.
 
-Read from the flow itself, so it is what the saga runner does. `python -m sterna.migration.rollback_order` prints it.
-`make reference` writes `docs/reference/rollback-order.md` from it.
+Read from the flow itself, so it is what the saga runner does. `python -m sterna.migration.rollback_order` shows it,
+and `make reference` writes it into `docs/reference/rollback-order.md`.
 """
 
 from __future__ import annotations
