@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sterna.cli.api_address import ApiAddress
 from sterna.cli.client import Client
-from sterna.cli.finding import Way
 from sterna.lab.errors import LabError
 from sterna.lab.guest_view import Guest
 from sterna.lab.lab import Lab
@@ -179,7 +179,7 @@ class Sterna(Arm):
 
     def __init__(self, lab: Lab, load: Load) -> None:
         super().__init__(lab, load)
-        self.api = Client.of(Way(lab.controller_url or "", lab.controller_token, lab.controller_ca or None))
+        self.api = Client.of(ApiAddress(lab.controller_url or "", lab.controller_token, lab.controller_ca or None))
 
     def move(self, there: str) -> None:
         """Ask, and listen until each has ended: as `sterna migrate` does."""

@@ -16,7 +16,7 @@ from sterna.domain.trust.joining import JoinRequest
 from sterna.kit.tasks import no_leaks
 from sterna.kit.threads import in_thread
 from sterna.ports.clock import Clock
-from sterna.ports.identity import JoinDesk, OwnIdentity
+from sterna.ports.identity import CertificateIssuer, OwnIdentity
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 async def join(
-    token: JoinToken, desk: JoinDesk, own: OwnIdentity, clock: Clock, fingerprint_of: Callable[[str], str]
+    token: JoinToken, desk: CertificateIssuer, own: OwnIdentity, clock: Clock, fingerprint_of: Callable[[str], str]
 ) -> None:
     """Get the first certificate for this token. May be repeated with the same token.
 
@@ -163,7 +163,7 @@ class Renewal(Watch):
 
     renewed_here = True
 
-    def __init__(self, desk: JoinDesk, own: OwnIdentity, clock: Clock, show: Callable[[], None]) -> None:
+    def __init__(self, desk: CertificateIssuer, own: OwnIdentity, clock: Clock, show: Callable[[], None]) -> None:
         super().__init__(own.validity, clock, show, "see why it is not renewed, in this process's log")
         self._desk, self._own = desk, own
 

@@ -27,9 +27,9 @@ from sterna.kit.clock import SystemClock
 from sterna.migration.context import HostPorts
 from sterna.ports.fleet import MigrationRecord, Page
 from sterna.rpc.client import RpcClient
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.libvirt.handshake import SimHandshake
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.attached import SimAttachedVolumes
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.storage import SimStorage

@@ -5,7 +5,7 @@ from dataclasses import replace
 from sterna.domain.model import Nic, Vm
 from sterna.domain.plugs import MACVTAP
 from sterna.domain.secrets import Secret
-from sterna.sim.libvirt import life, streams
+from sterna.sim.libvirt import guests, streams
 from sterna.sim.libvirt.copying import SimCopy
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.storage import SimStorage
@@ -39,7 +39,7 @@ class SimulatedHosts(TwoHosts):
         return side
 
     def make_vm(self, disks: tuple[str, ...]) -> str:
-        return life.add_vm(self.world, "host1", f"g{len(self.world.guests)}", disks=disks)
+        return guests.add_vm(self.world, "host1", f"g{len(self.world.guests)}", disks=disks)
 
     def define_secret(self, side: Side, secret: Secret, value: bytes | None) -> None:
         self.world.hosts[side.name].secrets[secret.uuid] = SimSecret(secret, value)
@@ -50,7 +50,7 @@ class SimulatedHosts(TwoHosts):
     unhurried = 256 << 20
 
     def kill_qemu(self, side: Side, vm: Vm) -> None:
-        life.kill_qemu(self.world, side.name, vm.uuid)
+        guests.kill_qemu(self.world, side.name, vm.uuid)
 
     def knows_behind_link(self, side: Side, nic: Nic) -> bool:
         return self.world.learnt.get(nic.mac, side.name) != side.name
@@ -101,5 +101,5 @@ class SimulatedHosts(TwoHosts):
         return found
 
     def cold_start(self, side: Side, uuid: str) -> None:
-        life.kill_qemu(self.world, side.name, uuid)
-        life.start(self.world, side.name, uuid)
+        guests.kill_qemu(self.world, side.name, uuid)
+        guests.start(self.world, side.name, uuid)

@@ -11,8 +11,8 @@ import pytest
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.https_desk import HttpsDesk
 from sterna.adapters.identity.own import OwnFiles
+from sterna.cli.api_address import ApiAddress
 from sterna.cli.client import ApiAway, Client
-from sterna.cli.finding import Way
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.trust.identities import Identity, Kind
 from sterna.domain.trust.joining import JoinRequest, RenewalRequest
@@ -44,7 +44,7 @@ def another(tmp_path: Path) -> tuple[Path, Path]:
 
 async def asked(heard: Heard, ca_file: Path, *, name: str = "127.0.0.1") -> str:
     """What a command says after it asked there."""
-    client = Client.of(Way(f"https://{name}:{heard.port}", TOKEN, str(ca_file)))
+    client = Client.of(ApiAddress(f"https://{name}:{heard.port}", TOKEN, str(ca_file)))
     with pytest.raises(ApiAway) as caught:
         await asyncio.to_thread(client.get, "/v1/hosts")
     await heard.came.wait()
@@ -134,7 +134,7 @@ async def test_who_is_whom_they_should_be_is_asked(authority: Authority, ca_file
     """The listeners above would notice what is sent."""
     tls: ssl.SSLContext = showing(*issue(authority, CONTROLLER, tmp_path, "127.0.0.1"))
     async with web_server(OK, tls) as heard:
-        client = Client.of(Way(f"https://127.0.0.1:{heard.port}", TOKEN, str(ca_file)))
+        client = Client.of(ApiAddress(f"https://127.0.0.1:{heard.port}", TOKEN, str(ca_file)))
         assert await asyncio.to_thread(client.get, "/v1/hosts") == {}
         await heard.came.wait()
     assert f"Bearer {TOKEN}".encode() in heard.inside

@@ -23,7 +23,7 @@ from sterna.domain.errors import Permanent, Unreachable
 from sterna.ports.fleet import Page
 from tests.contract.records import AT, Held, accepted, batch, facts, move, saw, seen, taking
 from tests.postgres import Postgres
-from tests.unit.api.doors import client, served
+from tests.unit.api.clients import client, served
 from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
 from tests.unit.domain.journals import good_source
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
-from sterna.adapters.sql import fleet_database, together
+from sterna.adapters.sql import fleet_database
 from sterna.adapters.sql import host_statements as statements
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import own_errors

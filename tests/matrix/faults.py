@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from sterna.domain.errors import Permanent, Temporary, Unknown
-from sterna.sim.libvirt import life as fate
+from sterna.sim.libvirt import guests as fate
 from tests.matrix.stage import Fault, Stage
 
 CATALOGUE: dict[str, Fault] = {}

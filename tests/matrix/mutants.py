@@ -22,7 +22,7 @@ from unittest.mock import patch
 from sterna.agent.arrivals import Arrivals
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.housekeeping import Housekeeping
-from sterna.agent.incoming import IncomingHalves
+from sterna.agent.incoming_halves import IncomingHalves
 from sterna.agent.source import OutgoingMigrations
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.entries.base import Done

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sterna.domain.objective import objective
 from sterna.domain.policies import May
-from sterna.sim.libvirt import life as fate
+from sterna.sim.libvirt import guests as fate
 from sterna.sim.world.things import MIB
 from tests.asking import wish
 from tests.matrix.auditor import Facts, facts

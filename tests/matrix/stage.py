@@ -17,7 +17,7 @@ from sterna.domain.objective import Asked
 from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.migration.context import HostPorts
 from sterna.rpc.client import RpcClient
-from sterna.sim.libvirt import life as fate
+from sterna.sim.libvirt import guests as fate
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.attached import SimAttachedVolumes
 from sterna.sim.ports.bus import MemoryBroker

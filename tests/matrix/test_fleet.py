@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sterna.domain.errors import SternaError
-from sterna.sim.libvirt import life as fate
+from sterna.sim.libvirt import guests as fate
 from sterna.sim.world.things import MIB
 from tests.asking import to_start, wish
 from tests.matrix.auditor import facts

@@ -19,7 +19,7 @@ from sterna.domain.errors import Conflict, SternaError
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.migration.source.steering import RestoreDowntime, Steering
 from sterna.ports.records import Envelope
-from sterna.sim.libvirt import life as fate
+from sterna.sim.libvirt import guests as fate
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.simulation import SimWorld

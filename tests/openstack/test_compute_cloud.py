@@ -24,9 +24,9 @@ from sterna.adapters.servers.reads import CinderReads, NeutronReads
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
 from sterna.api.compute.call import Setup
-from sterna.api.compute.door import PREFIX
+from sterna.api.compute.middleware import PREFIX
 from sterna.api.server import Server
-from sterna.controller.intents.visitors import Visitors
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.records.servers import Servers as Seen
 from sterna.domain.model import Disk, DiskKind
 from sterna.kit import threads
@@ -34,8 +34,8 @@ from sterna.lab.places import LAB_ADDRESS, initiator_name
 from tests.openstack.inside import Inside, enter
 from tests.openstack.servers import Servers, alone
 from tests.openstack.texts import AUTH_URL, COMPUTE, PASSWORD
+from tests.unit.api.clients import ACCESS
 from tests.unit.api.compute.cloud import DB1, WEB1, furnish
-from tests.unit.api.doors import DOORS
 from tests.unit.controller.conftest import World, world
 
 __all__ = ["world"]
@@ -178,14 +178,14 @@ async def scene(servers: Servers, world: World, monkeypatch: pytest.MonkeyPatch)
     await furnish(world)
     cloud = Cloud(CloudAccess(auth_url=AUTH_URL, username="sterna", password=PASSWORD, interface="public"))
     volumes = CinderReads(cloud)
-    visitors = Visitors(KeystoneUsers(cloud, AUTH_URL), world.clock, "service@Default", {})
+    external_users = ExternalUsers(KeystoneUsers(cloud, AUTH_URL), world.clock, "service@Default", {})
     seen = Seen(world.fleet, world.clock, NeutronReads(cloud), volumes)
-    setup = Setup(visitors, seen, AUTH_URL, volumes, url=f"http://{LAB_ADDRESS}:{COMPUTE}")
+    setup = Setup(external_users, seen, AUTH_URL, volumes, url=f"http://{LAB_ADDRESS}:{COMPUTE}")
     with servers.outer.open_socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((LAB_ADDRESS, COMPUTE))
         listening.listen(64)
-        server = Server(_AtRoot(create_app(world.controller, DOORS, compute=setup)), lifespan="off")
+        server = Server(_AtRoot(create_app(world.controller, ACCESS, compute=setup)), lifespan="off")
         running = asyncio.create_task(server.serve(sockets=[listening]))
         yield Scene(world, servers)
         server.should_exit = True

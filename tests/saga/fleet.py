@@ -23,9 +23,9 @@ from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.migration.context import HostPorts
 from sterna.ports.identity import RevokedHere
 from sterna.rpc.client import RpcClient
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.libvirt.handshake import SimHandshake
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.attached import SimAttachedVolumes
 from sterna.sim.ports.bus import MemoryBroker
 from sterna.sim.ports.network import SimNetwork

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
-from sterna.sim.libvirt import life
+from sterna.sim.libvirt import guests
 from sterna.sim.world.things import Change, SimDomain
 from tests.saga.fleet import SimAgent, SimFleet
 
@@ -14,11 +14,11 @@ KEEP_ALIVE_S = 25.0
 async def power_cut(fleet: SimFleet, host: str) -> None:
     """Agent, libvirtd and guests of that host are gone at once."""
     await fleet.agents[host].kill()
-    life.power_off(fleet.world, host)
+    guests.power_off(fleet.world, host)
 
 
 async def power_back(fleet: SimFleet, host: str) -> None:
-    life.power_on(fleet.world, host)
+    guests.power_on(fleet.world, host)
     await fleet.agents[host].start()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sterna.domain.model import Disk, DiskKind
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.saga.fleet import SimFleet
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from sterna.domain.plugs import HOSTDEV, OVS
 from sterna.domain.status import Status
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.network import SimNeutron
 from sterna.sim.ports.storage import SimStorage
 from sterna.sim.world.things import SimFile

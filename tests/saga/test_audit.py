@@ -10,7 +10,7 @@ from sterna.domain.audit import Safety
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.status import Status
 from sterna.ports.records import Envelope
-from sterna.sim.libvirt import life
+from sterna.sim.libvirt import guests
 from sterna.sim.world.things import Change, SimFile
 from tests.saga.controlled import Play, started
 from tests.saga.fleet import SimFleet
@@ -63,12 +63,12 @@ async def test_each_kind_is_found_and_exactly_that_is_repaired(play: Play) -> No
 
 async def test_a_secret_nobody_refers_to_is_sternas_own_or_left_alone(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
-        vm = life.add_vm(fleet.world, "host1", "tern", disks=("luks",))
+        vm = guests.add_vm(fleet.world, "host1", "tern", disks=("luks",))
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
         assert (await controller.audits.audit()).clean
         there = fleet.world.hosts["host2"]
-        life.kill_qemu(fleet.world, "host2", vm)
+        guests.kill_qemu(fleet.world, "host2", vm)
         off = dict(there.secrets)
         assert (await controller.audits.audit("host2", repair=True)).clean
         assert there.secrets == off
@@ -171,7 +171,7 @@ async def test_the_leftovers_of_a_dead_destination_that_came_back(play: Play) ->
     """The real story behind given-up files: it died at the switch-over, the source's copy was set running again."""
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
-        vm = life.add_vm(fleet.world, "host1", "tern", disks=("local",))
+        vm = guests.add_vm(fleet.world, "host1", "tern", disks=("local",))
         empty = fleet.own("host2")
         arrived = asyncio.Event()
 
@@ -226,12 +226,12 @@ async def test_what_is_open_for_long_is_told_with_what_it_waits_for(play: Play) 
 
 async def test_empty_instance_folders_are_listed_and_removed_on_both_hosts(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
-        vm = life.add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        vm = guests.add_vm(fleet.world, "host1", "tern", disks=("shared",))
         await there_and_back(fleet, vm)
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
         assert (await controller.audits.audit()).clean, "the folder of a VM that is here is its own"
-        life.kill_qemu(fleet.world, "host2", vm)
+        guests.kill_qemu(fleet.world, "host2", vm)
         del fleet.world.hosts["host2"].domains[vm]  # deleted by its owner
         left = {name: f"{h.instances_dir}/{vm}" for name, h in fleet.world.hosts.items()}
         fleet.world.make_directory("host1", left["host1"])
@@ -252,7 +252,7 @@ async def test_the_only_definition_is_never_to_be_undefined(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()
         await there_and_back(fleet, vm)
-        life.kill_qemu(fleet.world, "host1", vm)
+        guests.kill_qemu(fleet.world, "host1", vm)
         await fleet.agents["host2"].kill()
         await fleet.clock.sleep(7)
         (found,) = (f for f in (await controller.audits.audit()).leftovers if f.kind == "definition")

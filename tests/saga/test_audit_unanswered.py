@@ -11,7 +11,7 @@ from sterna.domain.audit import Safety
 from sterna.domain.errors import Temporary, Unreachable
 from sterna.domain.model import Disk, Observation, Vm
 from sterna.ports.vif import MADE_BY
-from sterna.sim.libvirt import life
+from sterna.sim.libvirt import guests
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from sterna.sim.ports.volumes import SimIscsiVolumes
 from sterna.sim.world.things import SimPort
@@ -37,7 +37,7 @@ async def test_a_guest_that_cannot_be_looked_at_is_said_and_hides_no_other(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
-        vm, hung = fleet.vm(), life.add_vm(fleet.world, "host2", "hung", disks=("file",))
+        vm, hung = fleet.vm(), guests.add_vm(fleet.world, "host2", "hung", disks=("file",))
         await there_and_back(fleet, vm)
         plant_tap(fleet, "host2", hung)
         ids = {"iface-id": "q", "attached-mac": "52:54:00:00:00:02", "vm-uuid": vm} | dict(MADE_BY)
@@ -81,8 +81,8 @@ async def test_a_dead_file_system_hides_nothing_else_and_every_host_answers_in_t
         vm = fleet.vm()
         await there_and_back(fleet, vm)
         for number in range(30):
-            life.add_vm(fleet.world, "host1", f"silent{number}", disks=("file",))
-            life.add_vm(fleet.world, "host2", f"silent-too{number}", disks=("file",))
+            guests.add_vm(fleet.world, "host1", f"silent{number}", disks=("file",))
+            guests.add_vm(fleet.world, "host2", f"silent-too{number}", disks=("file",))
         made = plant_files(fleet, "host2", vm)
         plant_tap(fleet, "host2", vm)
         for there in fleet.world.hosts.values():
@@ -149,9 +149,9 @@ async def test_a_question_that_several_looks_share_and_that_never_ends_hides_not
         raise AssertionError("never")
 
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
-        vm = life.add_vm(fleet.world, "host1", "tern", disks=("iscsi", "iscsi"))
+        vm = guests.add_vm(fleet.world, "host1", "tern", disks=("iscsi", "iscsi"))
         await there_and_back(fleet, vm)
-        life.add_vm(fleet.world, "host2", "gull")
+        guests.add_vm(fleet.world, "host2", "gull")
         targets = sorted(fleet.world.iscsi.targets)
         for target in targets:
             fleet.world.admit(target, fleet.world.hosts["host2"].initiator)
@@ -169,7 +169,7 @@ async def test_a_volume_whose_target_does_not_answer_hides_no_other_admission(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
-        vm = life.add_vm(fleet.world, "host1", "tern", disks=("iscsi", "iscsi"))
+        vm = guests.add_vm(fleet.world, "host1", "tern", disks=("iscsi", "iscsi"))
         await there_and_back(fleet, vm)
         away, left = sorted(fleet.world.iscsi.targets)
         for target in (away, left):

@@ -17,8 +17,8 @@ from sterna.domain.hosts import VmSummary
 from sterna.domain.model import Disk, GuestState, Refusal, Vm
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.volumes import SimSharedFiles
 from tests.asking import to_start
 from tests.saga.controlled import Play, read, started

@@ -10,7 +10,7 @@ from sterna.domain.errors import Refused
 from sterna.domain.objective import Asked
 from sterna.domain.policies import Accept
 from sterna.domain.status import Status
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.asking import to_start
 from tests.saga.fleet import SimFleet
 

@@ -12,7 +12,7 @@ from sterna.controller.controller import Controller
 from sterna.domain.status import Status
 from tests.saga.controlled import Play
 from tests.saga.fleet import SimFleet
-from tests.unit.api.doors import client, served
+from tests.unit.api.clients import client, served
 
 CROWD = 1_000
 

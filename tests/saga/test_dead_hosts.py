@@ -11,7 +11,7 @@ from sterna.domain.errors import NotFound, Refused
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord
-from sterna.sim.libvirt import life
+from sterna.sim.libvirt import guests
 from tests.saga.controlled import Play, read, started
 from tests.saga.fleet import SimFleet
 from tests.saga.survivors import BIG
@@ -20,7 +20,7 @@ from tests.saga.survivors import BIG
 async def power_cut(fleet: SimFleet, *hosts: str) -> None:
     for host in hosts:
         await fleet.agents[host].kill()
-        life.power_off(fleet.world, host)
+        guests.power_off(fleet.world, host)
 
 
 async def until(
@@ -72,7 +72,7 @@ async def test_a_source_that_is_declared_dead_and_comes_back(play: Play) -> None
         assert (await controller.registry.host("host1")).dead
         assert (await controller.inventory.find(vm)).migration_id is None
         await controller.deaths.declare("host1", fenced=True)  # again is nothing
-        life.power_on(fleet.world, "host1")
+        guests.power_on(fleet.world, "host1")
         await fleet.agents["host1"].start()
         await fleet.clock.sleep(30)
         host = await controller.registry.host("host1")
@@ -95,13 +95,13 @@ async def test_the_record_of_a_guest_that_was_taken_over_is_not_reopened_by_its_
         await started(fleet, controller)
         while fleet.agents["host1"].alive:
             await fleet.clock.sleep(0.1)
-        life.power_off(fleet.world, "host1")
+        guests.power_off(fleet.world, "host1")
         await fleet.clock.sleep(10)
         await controller.deaths.declare("host1", fenced=True)
         record = await until(fleet, controller, lambda r: r.status.final)
         assert record.status is Status.COMPLETED and record.written_off
         seen = []
-        life.power_on(fleet.world, "host1")
+        guests.power_on(fleet.world, "host1")
         await fleet.agents["host1"].start()
         while not record.source_closed:
             record = await read(controller, fleet.migration)
@@ -138,12 +138,12 @@ async def test_what_the_records_call_failed_does_not_go_on_when_its_source_is_ba
         await started(fleet, controller)
         while fleet.agents["host1"].alive:
             await fleet.clock.sleep(0.1)
-        life.power_off(fleet.world, "host1")
+        guests.power_off(fleet.world, "host1")
         await fleet.clock.sleep(10)
         await controller.deaths.declare("host1", fenced=True)
         record = await until(fleet, controller, lambda r: r.status.final)
         assert record.status is Status.FAILED
-        life.power_on(fleet.world, "host1")  # and its libvirt starts the guest there
+        guests.power_on(fleet.world, "host1")  # and its libvirt starts the guest there
         await fleet.agents["host1"].start()
         assert await fleet.ended() is Status.FAILED
         assert fleet.world.running(vm) == ["host1"]

@@ -12,7 +12,7 @@ import pytest
 from sterna.domain.entries.notes import PeerDeclared
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
-from sterna.sim.libvirt import life, qemu
+from sterna.sim.libvirt import guests, qemu
 from sterna.sim.world.things import Change
 from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
@@ -62,7 +62,7 @@ async def test_the_source_dies_while_it_prepares(point: str) -> None:
         await fleet.start(vm)
         while fleet.agents["host1"].alive:
             await fleet.clock.sleep(0.5)
-        life.power_off(fleet.world, "host1")
+        guests.power_off(fleet.world, "host1")
         await declare(fleet, "host1", "host2")
         if point != "snapshot-volumes":  # before that the destination never heard of it
             await closed(fleet, "host2")
@@ -83,7 +83,7 @@ async def test_the_source_dies_when_the_guest_has_arrived_the_destination_finish
         await fleet.start(vm)
         while fleet.agents["host1"].alive:
             await fleet.clock.sleep(0.5)
-        life.power_off(fleet.world, "host1")
+        guests.power_off(fleet.world, "host1")
         await fleet.clock.sleep(600)
         assert not fleet.agents["host2"].history(fleet.migration).closed
         await declare(fleet, "host1", "host2")
@@ -114,7 +114,7 @@ async def test_the_guest_arrived_and_ended_before_the_destination_was_asked() ->
         await fleet.start(vm)
         while fleet.agents["host1"].alive:
             await fleet.clock.sleep(0.5)
-        life.power_off(fleet.world, "host1")
+        guests.power_off(fleet.world, "host1")
         fleet.world.shut_down_guest(vm)
         await declare(fleet, "host1", "host2")
         await closed(fleet, "host2")
@@ -167,17 +167,17 @@ async def test_its_own_libvirtd_is_down_when_the_word_comes() -> None:
 
 async def test_another_guest_of_this_uuid_runs_there_it_is_held_and_said() -> None:
     async def scenario(fleet: SimFleet) -> None:
-        vm = life.add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        vm = guests.add_vm(fleet.world, "host1", "tern", disks=("shared",))
         fleet.down_s = 10_000
         fleet.agents["host1"].rules.append(("network-vif-plugged", "after", "kill"))
         await fleet.start(vm)
         while fleet.agents["host1"].alive:
             await fleet.clock.sleep(0.5)
         old = not_none(domain(fleet, "host1", vm))
-        life.power_off(fleet.world, "host1")
+        guests.power_off(fleet.world, "host1")
         hosts = fleet.world.hosts
         hosts["host2"].domains[vm] = type(old)(uuid=vm, inactive=old.inactive)
-        life.start(fleet.world, "host2", vm)
+        guests.start(fleet.world, "host2", vm)
         await declare(fleet, "host1", "host2")
         await fleet.clock.sleep(60)
         assert fleet.world.running(vm) == ["host2"]
@@ -226,7 +226,7 @@ async def test_the_destination_dies_with_the_guest_nothing_is_started_and_what_i
         await fleet.start(vm)
         while fleet.agents["host2"].alive:
             await fleet.clock.sleep(0.1)
-        life.power_off(fleet.world, "host2")
+        guests.power_off(fleet.world, "host2")
         disks = {d.path for d in not_none(domain(fleet, "host1", vm)).definition.disks if d.path}
         await fleet.clock.sleep(600)
         assert not fleet.agents["host1"].history(fleet.migration).closed
@@ -268,7 +268,7 @@ def at_the_switch_over(fleet: SimFleet, vm: str) -> asyncio.Event:
 @pytest.mark.parametrize(("disks", "verdict"), [(("local",), "failed"), (("shared",), "held")])
 async def test_the_destination_dies_in_the_instant_of_the_switch_over(disks: tuple[str], verdict: str) -> None:
     async def scenario(fleet: SimFleet) -> None:
-        vm = life.add_vm(fleet.world, "host1", "tern", disks=disks)
+        vm = guests.add_vm(fleet.world, "host1", "tern", disks=disks)
         runs_there = at_the_switch_over(fleet, vm)
         await fleet.start(vm)
         await runs_there.wait()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
-from sterna.sim.libvirt import life
+from sterna.sim.libvirt import guests
 from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import closed, declare, domain, last_status, power_cut
@@ -27,7 +27,7 @@ async def test_the_destination_dies_with_the_guest() -> None:
         assert status == Status.COMPLETED and "when that host died" in reason
         kept = not_none(domain(fleet, "host1", vm))
         assert kept.state is GuestState.SHUTOFF and not kept.autostart
-        life.power_on(fleet.world, "host2")
+        guests.power_on(fleet.world, "host2")
         await fleet.agents["host2"].start()
         assert await fleet.ended() is Status.COMPLETED
         assert fleet.world.running(vm) == []
@@ -46,7 +46,7 @@ async def test_the_source_dies_with_half_of_the_memory() -> None:
         assert status == Status.COMPLETED, (planned, reason)
         assert "host1 was declared dead" in reason
         assert domain(fleet, "host2", vm) is not None
-        life.power_on(fleet.world, "host1")
+        guests.power_on(fleet.world, "host1")
         await fleet.agents["host1"].start()
         assert await fleet.ended() is Status.COMPLETED
         assert domain(fleet, "host1", vm) is None

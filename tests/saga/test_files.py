@@ -11,7 +11,7 @@ import pytest
 from sterna.domain.errors import Refused
 from sterna.domain.model import StateFile
 from sterna.domain.status import Status
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.world.things import Definition, SimDomain, SimFile
 from tests.asking import to_check
 from tests.narrowing import not_none

@@ -17,8 +17,8 @@ from sterna.domain.step import History
 from sterna.migration.context import Context
 from sterna.migration.destination.wiring import wait_wired
 from sterna.migration.source.rollback import GiveBindingsBack
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif
 from sterna.sim.simulation import SimWorld

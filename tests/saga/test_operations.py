@@ -20,7 +20,7 @@ from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.ports.fleet import Page
 from sterna.ports.operations import OperationRecord
 from sterna.rpc.client import RpcClient
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.saga.controlled import HoldingFleet
 from tests.saga.fleet import SimFleet
 

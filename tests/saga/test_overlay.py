@@ -6,7 +6,7 @@ import pytest
 
 from sterna.domain.errors import Refused
 from sterna.domain.status import Status
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.asking import to_check
 
 from .fleet import SimFleet

@@ -21,8 +21,8 @@ from sterna.domain.plugs import (
 from sterna.domain.status import Status
 from sterna.migration.flow import DESTINATION, SOURCE
 from sterna.sim.libvirt import qemu
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.life import add_vm
 from sterna.sim.world.things import Definition
 from tests.asking import to_check
 from tests.narrowing import not_none

@@ -11,7 +11,7 @@ from sterna.domain.errors import Conflict
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
-from sterna.sim.libvirt import life, qemu
+from sterna.sim.libvirt import guests, qemu
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import PERMITTED, SLOW, in_postcopy, run, status
@@ -126,7 +126,7 @@ async def test_a_guest_that_loses_one_half_has_ended_on_the_destination_and_is_n
     async def scenario(fleet: SimFleet) -> None:
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet, persistent=persistent)
-        life.kill_qemu(fleet.world, host, vm)
+        guests.kill_qemu(fleet.world, host, vm)
         assert await fleet.ended() is Status.COMPLETED
         assert fleet.world.running(vm) == []
         assert fleet.own("host1") == empty
@@ -146,7 +146,7 @@ async def test_a_lost_half_that_the_destination_does_not_notice_is_given_up_by_w
         empty = fleet.own("host1")
         vm = await in_postcopy(fleet)
         await fleet.agents[away].kill()
-        life.kill_qemu(fleet.world, "host1", vm)
+        guests.kill_qemu(fleet.world, "host1", vm)
         await fleet.clock.sleep(30)
         assert fleet.world.hosts["host2"].domains[vm].reason == "postcopy"  # its libvirt knows nothing
         await fleet.agents[away].start()

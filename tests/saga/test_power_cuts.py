@@ -13,7 +13,7 @@ import pytest
 
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
-from sterna.sim.libvirt import life
+from sterna.sim.libvirt import guests
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import declare, power_cut
 from tests.saga.playing import run, when
@@ -72,7 +72,7 @@ async def play_one(place: tuple[str, str, str], victim: str, *, back: bool) -> N
         history = fleet.agents[survivor].history(fleet.migration)
         if history.status is not None:
             assert Status(history.status).final
-        life.power_on(fleet.world, victim)
+        guests.power_on(fleet.world, victim)
         running = fleet.world.running(vm)  # libvirt's autostart may have started what had not left this host
         await fleet.agents[victim].start()
         await ended_on(fleet, victim)

@@ -15,7 +15,7 @@ from sterna.domain.plugs import HOSTDEV, OVS
 from sterna.domain.policies import May
 from sterna.domain.status import Status
 from sterna.domain.timeline import build_timeline
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.asking import to_check
 
 from .fleet import SimFleet
@@ -135,7 +135,7 @@ async def test_what_was_demanded_and_cannot_be_is_refused_before_anything_begins
 
 async def test_a_tunnel_carries_a_guest_without_local_disks_and_leaves_post_copy_out() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
-        from sterna.sim.libvirt.life import add_vm
+        from sterna.sim.libvirt.guests import add_vm
 
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
         await fleet.start(vm, **options("", transport=Transport.SSH, may=frozenset({May.POSTCOPY})))

@@ -14,8 +14,8 @@ from sterna.domain.model import Disk, SecretRef
 from sterna.domain.secrets import Secret
 from sterna.domain.status import Status
 from sterna.migration.context import HostPorts
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.libvirt.hypervisor import SimHypervisor
-from sterna.sim.libvirt.life import add_vm
 from sterna.sim.ports.bus import Packet
 from sterna.sim.ports.volumes import SimIscsiVolumes
 from sterna.sim.world.things import SimSecret

@@ -7,7 +7,7 @@ import pytest
 from sterna.domain.errors import Temporary
 from sterna.domain.model import Disk
 from sterna.domain.status import Status
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.ports.volumes import SimIscsiVolumes
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import SLOW_S, Slow, run

@@ -8,7 +8,7 @@ from sterna.domain.errors import Refused
 from sterna.domain.model import Nic
 from sterna.domain.plugs import BRIDGE, OVS, tap_name
 from sterna.domain.status import Status
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.world.things import Definition, SimPort
 from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet

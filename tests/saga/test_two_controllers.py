@@ -15,7 +15,7 @@ from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.rpc.client import RpcClient
 from tests.saga.controlled import HoldingFleet
 from tests.saga.fleet import SimFleet
-from tests.unit.api.doors import client, served
+from tests.unit.api.clients import client, served
 
 
 @asynccontextmanager

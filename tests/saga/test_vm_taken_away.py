@@ -9,7 +9,7 @@ from sterna.domain.model import DiskKind
 from sterna.domain.status import Status
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.copying import SimCopy
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.saga.fleet import SimFleet
 from tests.saga.playing import one, run, when
 

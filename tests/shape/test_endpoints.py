@@ -55,7 +55,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sterna.api.access import needs
 from sterna.api.migration_models import MigrationOut
 from sterna.api.problems import documented
-from sterna.api.serving import MigrationId, Served
+from sterna.api.dependencies import MigrationId, Served
 from sterna.domain.access import Action
 
 router = APIRouter(prefix="/v1", tags=["migrations"])
@@ -65,7 +65,7 @@ import asyncio
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.controller import Controller
 from sterna.domain.access import UserRole
-from tests.unit.api.doors import client, served
+from tests.unit.api.clients import client, served
 from tests.unit.api.rest import body
 from tests.unit.controller.fakes import FakeAgent, FakeBus, HandClock
 from tests.unit.controller.requests import ID

@@ -107,7 +107,7 @@ from sterna.domain.bindings import Binding
 from sterna.domain.copying import CopyPlan, DestinationNic
 from sterna.domain.model import Nic
 from sterna.domain.status import Status
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.saga.fleet import SimFleet
 
 MAC = "52:54:00:00:00:01"

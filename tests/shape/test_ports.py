@@ -25,7 +25,7 @@ def protocols() -> list[type]:
 def test_a_protocol_of_the_hypervisor_has_a_few_verbs_or_is_made_of_others() -> None:
     found = {p.__name__: verbs(p) for p in protocols()}
     assert {name: much for name, much in found.items() if len(much) > AT_MOST} == {}
-    assert [name for name in ("Inventory", "Mover", "Custodian", "Hypervisor") if found[name]] == []
+    assert [name for name in ("Inventory", "Mover", "Lifecycle", "Hypervisor") if found[name]] == []
 
 
 def test_one_protocol_is_made_of_all_of_them() -> None:

@@ -54,7 +54,7 @@ from sterna.adapters.volumes.shelf import ShelfVolumes
 from sterna.bootstrap.host import volumes_of
 from sterna.config import AgentSettings, load
 from sterna.domain.status import Status
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.saga.fleet import SimFleet
 
 Path("agent.toml").write_text('''host = "h"
@@ -165,7 +165,7 @@ from sterna.domain.copying import CopyPlan, DestinationDisk
 from sterna.domain.errors import BadRequest
 from sterna.domain.model import Disk, DiskKind, NbdSource
 from sterna.domain.status import Status
-from sterna.sim.libvirt.life import add_vm
+from sterna.sim.libvirt.guests import add_vm
 from tests.saga.fleet import SimFleet
 
 XML = '''<domain><name>vm</name><uuid>u</uuid><memory>1</memory><devices><disk type="network"><target dev="vdb"/>

@@ -37,7 +37,7 @@ KINDS = {
 
 
 def kinds() -> str:
-    """One line for each kind; its codes are those that the cases of `test_standing.py` end with."""
+    """One line for each kind; its codes are those that the cases of `test_resource_checks.py` end with."""
     lines = ["| Kind | What is named | What the destination must have | Code |", "|---|---|---|---|"]
     for kind, (named, needed) in KINDS.items():
         codes = dict.fromkeys(code for ref, _, code in CASES if ref.kind is kind and code)

@@ -215,7 +215,7 @@ RULES: tuple[Rule, ...] = (
         DISK + "{,/source,/source/dataStore/source}/encryption/{cipher,ivgen}/@*",
     ),
     *_refused(
-        "agent/checks.py",
+        "agent/source_checks.py",
         SOURCE + "/@{dev,dir,volume,pool,path,namespace,query,tlsHostname}",
         SOURCE + "/address/@*",
         SOURCE + "/{cookies,identity,knownHosts}/**",
@@ -300,7 +300,7 @@ RULES: tuple[Rule, ...] = (
     *_checked(Kind.NODES, "numatune/{memory,memnode}/@nodeset", "devices/memory/source/nodemask"),
     *_checked(Kind.PAGES, "memoryBacking/hugepages/page/@{size,nodeset}", "devices/memory/source/pagesize"),
     *_checked(Kind.CACHE, "cputune/{cachetune,memorytune}/**"),
-    *_checked("agent/checks.py", "memory", "currentMemory", "maxMemory", "maxMemory/@slots"),
+    *_checked("agent/source_checks.py", "memory", "currentMemory", "maxMemory", "maxMemory/@slots"),
     *_checked(
         "adapters/libvirt/inventory.py",
         "cpu/model",

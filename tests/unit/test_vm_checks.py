@@ -1,4 +1,4 @@
-"""What a VM itself says against moving now (`agent/checks.py`): its devices, disks and NICs."""
+"""What a VM itself says against moving now (`agent/source_checks.py`): its devices, disks and NICs."""
 
 from __future__ import annotations
 

@@ -77,18 +77,18 @@ OF_PATHS = {
     "stat",
 }
 GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
-"""Of `adapters/host/ground.py`: paths and names that a guest's definition has."""
+"""Of `adapters/host/resources.py`: paths and names that a guest's definition has."""
 OF_SOCKETS = {"bind", "connect", "connect_ex", "sendto"}
 """Of a socket, in a file that imports `socket`: a name in an Internet address is resolved there without a limit."""
 BLOCKING = {
-    "adapters/files/hold.py": "storage.py: its thread is waited for with a clock beside it",
+    "adapters/files/file_lock.py": "storage.py: its thread is waited for with a clock beside it",
     "adapters/files/images.py": "its callers: on_disk",
     "adapters/files/instances_dir.py": "the same",
     "adapters/files/media.py": "the same",
     "adapters/files/targets.py": "the same",
     "adapters/files/usage.py": "the same",
-    "adapters/files/witness.py": "the same",
-    "adapters/host/ground.py": "host/looks.py: a thread for each path and name; the rest is the kernel's memory",
+    "adapters/files/sharing_tokens.py": "the same",
+    "adapters/host/resources.py": "host/looks.py: a thread for each path and name; the rest is the kernel's memory",
     "adapters/identity/authority.py": "a command's: a signal ends it",
     "adapters/identity/own.py": "a command's, and a renewal's: on the host's own disk",
     "adapters/identity/pki_files.py": "the same",

@@ -26,8 +26,8 @@ from sterna.domain.trust.bounds import PROBES
 from sterna.migration import secrets
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
-from sterna.rpc.doors import Paces
 from sterna.rpc.envelope import Request
+from sterna.rpc.sender_limits import SenderRates
 
 
 class Answers:
@@ -36,7 +36,7 @@ class Answers:
     def __init__(self, host: HostPorts, journal: Journal) -> None:
         self._host, self._journal = host, journal
         self._checks = DestinationChecks(host, journal)
-        self._probes = Paces(host.clock)
+        self._probes = SenderRates(host.clock)
 
     async def check_destination(self, request: Request) -> Data:
         """`check_destination {vm, may, needs, definition, cpu}`: every reason this host has against it, the newest

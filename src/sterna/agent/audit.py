@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import structlog
 
+from sterna.agent.audit_context import Act, AuditContext, Finder, Found, Messages
 from sterna.agent.leftovers import FINDERS
-from sterna.agent.surroundings import Act, Finder, Found, Messages, Surroundings
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.audit import AUDIT_S, REPAIR_S, Leftover, Safety
 from sterna.domain.errors import SternaError
@@ -46,7 +46,7 @@ class Audit:
         """`audit {others, silent, repair}`: all leftovers; with `repair` those proven safe are removed. It ends
         before its caller gives up: what could not be examined by then is reported."""
         clock, repair = self._host.clock, bool(request.params.get("repair"))
-        around = Surroundings(
+        audit = AuditContext(
             host=self._host,
             journal=self._journal,
             client=self._client,
@@ -57,26 +57,26 @@ class Audit:
             messages=self._messages,
         )
         if repair:
-            leftovers = [one for find in FINDERS for one in await self._repaired_of(find, around)]
+            leftovers = [one for find in FINDERS for one in await self._repaired_of(find, audit)]
         else:
-            found = await all_of(_found_by(find, around) for find in FINDERS)
+            found = await all_of(_found_by(find, audit) for find in FINDERS)
             leftovers = [one.leftover for kind in found for one in kind]
         return {"leftovers": [leftover.model_dump(mode="json") for leftover in leftovers]}
 
-    async def _repaired_of(self, find: Finder, around: Surroundings) -> list[Leftover]:
-        return [await self._repaired(find, around, one) for one in await _found_by(find, around.shortly(KIND_S))]
+    async def _repaired_of(self, find: Finder, audit: AuditContext) -> list[Leftover]:
+        return [await self._repaired(find, audit, one) for one in await _found_by(find, audit.shortly(KIND_S))]
 
-    async def _repaired(self, find: Finder, around: Surroundings, found: Found) -> Leftover:
+    async def _repaired(self, find: Finder, audit: AuditContext, found: Found) -> Leftover:
         """Look once more, then remove it; what was done is in the answer."""
         leftover = found.leftover
         if leftover.safety is not Safety.SAFE:
             return leftover.model_copy(update={"done": "left alone"})
-        clock = around.host.clock
+        clock = audit.host.clock
         try:
-            again = [f for f in await _found_by(find, around.shortly(KIND_S)) if f.leftover == leftover]
+            again = [f for f in await _found_by(find, audit.shortly(KIND_S)) if f.leftover == leftover]
             if not again or again[0].act is None:
                 return leftover.model_copy(update={"done": "left alone: it has changed since"})
-            await within(clock, around.left_s + LATER_S, _done(again[0].act))
+            await within(clock, audit.left_s + LATER_S, _done(again[0].act))
         except TimeoutError:
             return leftover.model_copy(update={"done": "not known: it did not end in the time of this audit"})
         except SternaError as error:
@@ -85,15 +85,15 @@ class Audit:
         return leftover.model_copy(update={"done": "done"})
 
 
-async def _found_by(find: Finder, around: Surroundings) -> list[Found]:
+async def _found_by(find: Finder, audit: AuditContext) -> list[Found]:
     """All of one kind; or that it could not be looked for."""
     try:
-        return await within(around.host.clock, around.left_s + LATER_S, find(around))
+        return await within(audit.host.clock, audit.left_s + LATER_S, find(audit))
     except TimeoutError:
         why = "no answer in the time of this audit"
     except SternaError as error:
         why = error.message
-    return [Found(around.not_looked_at(find.__name__.replace("_", " "), around.host.name, why))]
+    return [Found(audit.not_looked_at(find.__name__.replace("_", " "), audit.host.name, why))]
 
 
 async def _done(act: Act) -> None:

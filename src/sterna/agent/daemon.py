@@ -11,18 +11,18 @@ import structlog
 
 from sterna.agent.answers import Answers
 from sterna.agent.audit import Audit
+from sterna.agent.audit_context import Messages
 from sterna.agent.callers import Callers
 from sterna.agent.condition import UNCHECKED, Condition, JournalChecks, no_warning
 from sterna.agent.destination import IncomingMigrations
 from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
-from sterna.agent.incoming import IncomingHalves
+from sterna.agent.incoming_halves import IncomingHalves
 from sterna.agent.measuring import Measuring
 from sterna.agent.revocation import Revocation
 from sterna.agent.settling import Settling
 from sterna.agent.signs_of_life import SignsOfLife
 from sterna.agent.source import OutgoingMigrations
-from sterna.agent.surroundings import Messages
 from sterna.agent.tuning import Tuning
 from sterna.agent.vm_list import VmList
 from sterna.domain.entries.destination_notes import Arrival

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import structlog
 
-from sterna.agent.incoming import IncomingHalves, backwards, journaled
+from sterna.agent.incoming_halves import IncomingHalves, backwards, journaled
 from sterna.agent.settling import Settling
 from sterna.domain import untrusted
 from sterna.domain.calls import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from sterna.agent.incoming import IncomingHalves
+from sterna.agent.incoming_halves import IncomingHalves
 from sterna.agent.settling import Settling
 from sterna.agent.source import OutgoingMigrations
 from sterna.domain.calls import Ending, Fate

@@ -9,8 +9,8 @@ import asyncio
 from contextlib import suppress
 from datetime import datetime
 
-from sterna.agent.messages import bad_messages, set_aside
-from sterna.agent.surroundings import Found, Surroundings, each, later
+from sterna.agent.audit_context import AuditContext, Found, each, later
+from sterna.agent.unhandled_messages import bad_messages, set_aside
 from sterna.domain.audit import (
     Safety,
     judge_definition,
@@ -36,93 +36,93 @@ LONG_S = 600.0
 """An open migration is worth a line when nothing was written about it for this long."""
 
 
-async def taps(around: Surroundings) -> list[Found]:
+async def taps(audit: AuditContext) -> list[Found]:
     """Ports Sterna made ahead of a guest that has no QEMU here. The agent removes them by itself in a while."""
-    return await each(around, "taps", await around.host.vif.made_ahead(), _device, _tap)
+    return await each(audit, "taps", await audit.host.vif.made_ahead(), _device, _tap)
 
 
 def _device(nic: Nic) -> str:
     return nic.device or tap_name(nic)
 
 
-async def _tap(around: Surroundings, nic: Nic) -> list[Found]:
+async def _tap(audit: AuditContext, nic: Nic) -> list[Found]:
     device, vm = _device(nic), nic.external_ids.get("vm-uuid", "")
     if not vm:
         why = "made by Sterna, but it does not say for which VM"
-        return [Found(around.leftover("tap", device, why, Safety.CANNOT_TELL))]
-    here = await around.host.hypervisor.observe(vm)
+        return [Found(audit.leftover("tap", device, why, Safety.CANNOT_TELL))]
+    here = await audit.host.hypervisor.observe(vm)
     startable = here.state is GuestState.SHUTOFF  # then only the tap is too much
     needed = startable and (nic.device is None or here.reason == SAVED)
-    if not off(here) or vm in around.moving or needed:
+    if not off(here) or vm in audit.moving or needed:
         return []
     why = "made ahead of a guest that has no QEMU here"
     words = {"vm": vm, "repair": f"take {device} off {nic.bridge} and delete it"}
-    unplug = later(around.host.vif.unplug, nic, for_good=not startable)
-    return [Found(around.leftover("tap", device, why, Safety.SAFE, **words), unplug)]
+    unplug = later(audit.host.vif.unplug, nic, for_good=not startable)
+    return [Found(audit.leftover("tap", device, why, Safety.SAFE, **words), unplug)]
 
 
-async def incoming_guests(around: Surroundings) -> list[Found]:
+async def incoming_guests(audit: AuditContext) -> list[Found]:
     """Guests that wait for their memory although no migration is under way."""
-    paused = [vm for vm in await around.host.hypervisor.vms() if vm.state is GuestState.PAUSED]
-    return await each(around, "incoming guests", paused, _name, _incoming)
+    paused = [vm for vm in await audit.host.hypervisor.vms() if vm.state is GuestState.PAUSED]
+    return await each(audit, "incoming guests", paused, _name, _incoming)
 
 
 def _name(vm: VmSummary) -> str:
     return vm.name
 
 
-async def _incoming(around: Surroundings, vm: VmSummary) -> list[Found]:
-    hypervisor = around.host.hypervisor
+async def _incoming(audit: AuditContext, vm: VmSummary) -> list[Found]:
+    hypervisor = audit.host.hypervisor
     here = await hypervisor.observe(vm.uuid)
-    if here.epoch is None or here.ran or vm.uuid in around.moving:
+    if here.epoch is None or here.ran or vm.uuid in audit.moving:
         return []
-    judged = judge_incoming(here, await around.elsewhere(vm.uuid))
-    if judged is None or vm.uuid in around.moving:
+    judged = judge_incoming(here, await audit.elsewhere(vm.uuid))
+    if judged is None or vm.uuid in audit.moving:
         return []
     words = {"vm": vm.uuid, "repair": judged.helps or "end it; it never ran"}
     end = later(hypervisor.end_incoming, vm.uuid, here.epoch)
-    return [Found(around.leftover("incoming-guest", vm.name, judged.why, judged.safety, **words), end)]
+    return [Found(audit.leftover("incoming-guest", vm.name, judged.why, judged.safety, **words), end)]
 
 
-async def definitions(around: Surroundings) -> list[Found]:
+async def definitions(audit: AuditContext) -> list[Found]:
     """Definitions a move left behind."""
-    stopped = [vm for vm in await around.host.hypervisor.vms() if vm.state is GuestState.SHUTOFF]
-    return await each(around, "definitions", stopped, _name, _definition)
+    stopped = [vm for vm in await audit.host.hypervisor.vms() if vm.state is GuestState.SHUTOFF]
+    return await each(audit, "definitions", stopped, _name, _definition)
 
 
-async def _definition(around: Surroundings, vm: VmSummary) -> list[Found]:
-    hypervisor = around.host.hypervisor
+async def _definition(audit: AuditContext, vm: VmSummary) -> list[Found]:
+    hypervisor = audit.host.hypervisor
     here = await hypervisor.observe(vm.uuid)
-    if here.epoch is None or vm.uuid in around.moving:
+    if here.epoch is None or vm.uuid in audit.moving:
         return []
-    judged = judge_definition(here, await around.elsewhere(vm.uuid))
-    if judged is None or vm.uuid in around.moving:
+    judged = judge_definition(here, await audit.elsewhere(vm.uuid))
+    if judged is None or vm.uuid in audit.moving:
         return []
     words = {"vm": vm.uuid, "repair": judged.helps or "undefine it; its disks are left alone"}
     undefine = later(hypervisor.undefine, vm.uuid, here.epoch)
-    return [Found(around.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)]
+    return [Found(audit.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)]
 
 
-async def secrets(around: Surroundings) -> list[Found]:
+async def secrets(audit: AuditContext) -> list[Found]:
     """Secrets of libvirt that Sterna made here, for a VM that was deleted or moved while another one used them."""
-    found, hypervisor = [], around.host.hypervisor
+    found, hypervisor = [], audit.host.hypervisor
     for secret in await hypervisor.unused_secrets():
         vm = secret.made_for
-        if vm not in around.moving and not counted_on(around.journal, secret):
+        if vm not in audit.moving and not counted_on(audit.journal, secret):
             why = f"made by Sterna for a VM's disk ({secret.kind} {secret.usage}); no VM here refers to it"
             words = {"vm": vm, "repair": "undefine it"}
             remove = later(hypervisor.remove_secret, secret.uuid, vm)
-            found.append(Found(around.leftover("secret", secret.uuid, why, Safety.SAFE, **words), remove))
+            found.append(Found(audit.leftover("secret", secret.uuid, why, Safety.SAFE, **words), remove))
     return found
 
 
-async def files(around: Surroundings) -> list[Found]:
+async def files(audit: AuditContext) -> list[Found]:
     """Directories and disks that P8 made here and no R7 removed: of halves that were given up, not undone."""
-    undone = {e.migration_id for e in around.journal.settled(TargetsRemoved.entry) if e.kind is Kind.DONE}
-    arrived = {e.migration_id for e in around.journal.settled(ResourcesUpdated.entry) if e.kind is Kind.DONE}
-    made = around.journal.settled(TargetsToMake.entry)
+    undone = {e.migration_id for e in audit.journal.settled(TargetsRemoved.entry) if e.kind is Kind.DONE}
+    arrived = {e.migration_id for e in audit.journal.settled(ResourcesUpdated.entry) if e.kind is Kind.DONE}
+    made = audit.journal.settled(TargetsToMake.entry)
     over = [e for e in made if e.kind is Kind.INTENT and e.migration_id not in undone | arrived]
-    return await each(around, "files", over, _made, _given_up)
+    return await each(audit, "files", over, _made, _given_up)
 
 
 def _made(entry: Entry) -> str:
@@ -130,126 +130,126 @@ def _made(entry: Entry) -> str:
     return ", ".join(created.files or created.directories)
 
 
-async def _given_up(around: Surroundings, entry: Entry) -> list[Found]:
+async def _given_up(audit: AuditContext, entry: Entry) -> list[Found]:
     made = TargetsToMake.read(entry)
-    known = around.journal.get(entry.migration_id)
+    known = audit.journal.get(entry.migration_id)
     vm = known[0].vm_uuid if known else ""
-    storage = around.host.storage
+    storage = audit.host.storage
     present = [path for path in made.files if await storage.readable(path)]
     folders = [d for d in made.directories if d in await storage.directories_of(vm)]
     if not present and not folders:
         return []
-    if vm in {v.uuid for v in await around.host.hypervisor.vms()} or vm in around.moving:
+    if vm in {v.uuid for v in await audit.host.hypervisor.vms()} or vm in audit.moving:
         return []  # a guest of this UUID is here: they are its own
-    if await storage.used_by(tuple(present), await around.host.hypervisor.claims(), locks=True, perhaps=True):
+    if await storage.used_by(tuple(present), await audit.host.hypervisor.claims(), locks=True, perhaps=True):
         return []  # something uses them by now, or may
-    elsewhere = await around.elsewhere(vm)
+    elsewhere = await audit.elsewhere(vm)
     judged = judge_files(elsewhere)
     if judged.safety is Safety.SAFE:
         host = next(iter(elsewhere.running))
         for path in present:
-            if await _shared(around, host, path):
+            if await _shared(audit, host, path):
                 return []  # the running guest's own
     subject = ", ".join(present or folders)
     words = {"vm": vm, "repair": judged.helps or "remove them, and the directories that are empty then"}
     remove = later(storage.remove, made)
-    return [Found(around.leftover("files", subject, judged.why, judged.safety, **words), remove)]
+    return [Found(audit.leftover("files", subject, judged.why, judged.safety, **words), remove)]
 
 
-async def kept_files(around: Surroundings) -> list[Found]:
+async def kept_files(audit: AuditContext) -> list[Found]:
     """What F10 and R7 kept, since it was in use or nothing could be proven. A person decides."""
-    here = {vm.uuid for vm in await around.host.hypervisor.vms()}
+    here = {vm.uuid for vm in await audit.host.hypervisor.vms()}
     left: dict[str, tuple[str, str]] = {}
     for outcome in (VmRemoved, TargetsRemoved):
-        for entry in around.journal.settled(outcome.entry):
-            known = around.journal.get(entry.migration_id)
+        for entry in audit.journal.settled(outcome.entry):
+            known = audit.journal.get(entry.migration_id)
             vm = known[0].vm_uuid if known else ""
-            done = outcome.of(entry) if vm not in here | around.moving else None
+            done = outcome.of(entry) if vm not in here | audit.moving else None
             kept = (done and done.kept) or {}
             left |= {path: (vm, reason) for path, reason in kept.items()}
 
-    async def look(around: Surroundings, path: str) -> list[Found]:
-        if await around.host.storage.identity(path) is None:
+    async def look(audit: AuditContext, path: str) -> list[Found]:
+        if await audit.host.storage.identity(path) is None:
             return []
         vm, reason = left[path]
         words = {"vm": vm, "repair": "remove it by hand, if nothing needs it"}
         why = f"left when the VM went: {reason}"
-        return [Found(around.leftover("files", path, why, Safety.NEVER, **words))]
+        return [Found(audit.leftover("files", path, why, Safety.NEVER, **words))]
 
-    return await each(around, "kept files", left, str, look)
+    return await each(audit, "kept files", left, str, look)
 
 
-async def folders(around: Surroundings) -> list[Found]:
+async def folders(audit: AuditContext) -> list[Found]:
     """Empty instance directories that P8 made, or that F10 found, of VMs that are not here any more."""
-    here = {vm.uuid for vm in await around.host.hypervisor.vms()}
+    here = {vm.uuid for vm in await audit.host.hypervisor.vms()}
     made: dict[str, str] = {}
     for plan in (TargetsToMake, FilesToRemove):
-        for entry in around.journal.settled(plan.entry):
-            intent, known = plan.of(entry), around.journal.get(entry.migration_id)
+        for entry in audit.journal.settled(plan.entry):
+            intent, known = plan.of(entry), audit.journal.get(entry.migration_id)
             if intent is not None and known is not None:
                 made |= dict.fromkeys(intent.directories, known[0].vm_uuid)
 
-    async def look(around: Surroundings, path: str) -> list[Found]:
+    async def look(audit: AuditContext, path: str) -> list[Found]:
         vm = made[path]
-        if vm in here or vm in around.moving or not await around.host.storage.is_empty(path):
+        if vm in here or vm in audit.moving or not await audit.host.storage.is_empty(path):
             return []
-        judged = judge_folder(await around.elsewhere(vm), shared=await _seen_by(around, vm, path))
-        if judged is None or vm in around.moving:
+        judged = judge_folder(await audit.elsewhere(vm), shared=await _seen_by(audit, vm, path))
+        if judged is None or vm in audit.moving:
             return []
         words = {"vm": vm, "repair": judged.helps or "remove it, if it is still empty"}
-        remove = later(around.host.storage.remove, Created(directories=(path,)))
-        return [Found(around.leftover("folder", path, judged.why, judged.safety, **words), remove)]
+        remove = later(audit.host.storage.remove, Created(directories=(path,)))
+        return [Found(audit.leftover("folder", path, judged.why, judged.safety, **words), remove)]
 
-    return await each(around, "folders", sorted(made), str, look)
+    return await each(audit, "folders", sorted(made), str, look)
 
 
-async def _seen_by(around: Surroundings, vm: str, path: str) -> bool:
+async def _seen_by(audit: AuditContext, vm: str, path: str) -> bool:
     """Does a host that has the VM see this folder as well? One that cannot say is taken to see it."""
-    for host, seen in (await around.elsewhere(vm)).seen.items():
+    for host, seen in (await audit.elsewhere(vm)).seen.items():
         if seen.state is not GuestState.ABSENT:
             try:
-                if await _shared(around, host, path):
+                if await _shared(audit, host, path):
                     return True
             except SternaError:
                 return True
     return False
 
 
-async def _shared(around: Surroundings, host: str, path: str) -> bool:
-    with around.tokens.fresh() as token:  # each look its own: others may be beside it
+async def _shared(audit: AuditContext, host: str, path: str) -> bool:
+    with audit.tokens.fresh() as token:  # each look its own: others may be beside it
         try:
-            await around.host.storage.leave_token(path, token)
-            return await around.sees(host, path, token)
+            await audit.host.storage.leave_token(path, token)
+            return await audit.sees(host, path, token)
         finally:
-            await around.host.storage.drop_token(path, token)
+            await audit.host.storage.drop_token(path, token)
 
 
-async def admissions(around: Surroundings) -> list[Found]:
+async def admissions(audit: AuditContext) -> list[Found]:
     """Volumes that still admit this host for a migration that is over, and that no guest here uses."""
     asked: dict[str, tuple[Disk, str]] = {}
-    for entry in around.journal.settled(VolumesToAttach.entry):
-        intent, known = VolumesToAttach.of(entry), around.journal.get(entry.migration_id)
+    for entry in audit.journal.settled(VolumesToAttach.entry):
+        intent, known = VolumesToAttach.of(entry), audit.journal.get(entry.migration_id)
         if intent is not None and known is not None:
             asked |= {_volume(disk): (disk, known[0].vm_uuid) for disk in intent.disks}
     used: asyncio.Task[set[str]] | None = None
 
-    async def look(around: Surroundings, volume: str) -> list[Found]:
+    async def look(audit: AuditContext, volume: str) -> list[Found]:
         nonlocal used
         disk, vm = asked[volume]
-        adapter = around.host.volumes_for(disk)
+        adapter = audit.host.volumes_for(disk)
         if not await adapter.admitted(disk):
             return []
         if used is None:
-            used = asyncio.create_task(_volumes_in_use(around))  # asked once, also where that fails
-        if volume in await asyncio.shield(used) or vm in around.moving:  # one look that ends ends no other
+            used = asyncio.create_task(_volumes_in_use(audit))  # asked once, also where that fails
+        if volume in await asyncio.shield(used) or vm in audit.moving:  # one look that ends ends no other
             return []
         why = "admitted for a migration that is over; no guest here, running or off, uses it"
         words = {"vm": vm, "repair": "withdraw this host's admission"}
         detach = later(adapter.detach, disk)
-        return [Found(around.leftover("admission", volume, why, Safety.SAFE, **words), detach)]
+        return [Found(audit.leftover("admission", volume, why, Safety.SAFE, **words), detach)]
 
     try:
-        return await each(around, "admissions", asked, str, look)
+        return await each(audit, "admissions", asked, str, look)
     finally:
         if used is not None:
             used.cancel()
@@ -261,69 +261,69 @@ def _volume(disk: Disk) -> str:
     return disk.iscsi.target if disk.iscsi is not None else disk.path or disk.target
 
 
-async def _volumes_in_use(around: Surroundings) -> set[str]:
+async def _volumes_in_use(audit: AuditContext) -> set[str]:
     used: set[str] = set()
-    for summary in await around.host.hypervisor.vms():
+    for summary in await audit.host.hypervisor.vms():
         with suppress(NotFound):  # gone by now
-            vm = await around.host.hypervisor.vm(summary.uuid)
+            vm = await audit.host.hypervisor.vm(summary.uuid)
             used |= {_volume(disk) for disk in vm.disks}
     return used
 
 
-async def tokens(around: Surroundings) -> list[Found]:
+async def tokens(audit: AuditContext) -> list[Found]:
     """Tokens of the sharing test that this host left beside a disk."""
-    intents = (TokensToLeave.of(e) for e in around.journal.settled(TokensToLeave.entry))
+    intents = (TokensToLeave.of(e) for e in audit.journal.settled(TokensToLeave.entry))
     paths = {path for intent in intents if intent for path in intent.paths}
 
-    async def note_paths(around: Surroundings, summary: VmSummary) -> list[Found]:
+    async def note_paths(audit: AuditContext, summary: VmSummary) -> list[Found]:
         with suppress(NotFound):  # gone by now
-            vm = await around.host.hypervisor.vm(summary.uuid)
+            vm = await audit.host.hypervisor.vm(summary.uuid)
             paths.update(path for d in vm.disks for path in d.files)
         return []
 
-    silent = await each(around, "tokens", await around.host.hypervisor.vms(), _name, note_paths)
-    beside = await each(around, "tokens", sorted(paths), str, _tokens_beside)
+    silent = await each(audit, "tokens", await audit.host.hypervisor.vms(), _name, note_paths)
+    beside = await each(audit, "tokens", sorted(paths), str, _tokens_beside)
     return [*silent, *{one.leftover.subject: one for one in beside}.values()]
 
 
-async def _tokens_beside(around: Surroundings, path: str) -> list[Found]:
+async def _tokens_beside(audit: AuditContext, path: str) -> list[Found]:
     found = []
-    for token in await around.host.storage.tokens(path):
-        if _over(around, token):
+    for token in await audit.host.storage.tokens(path):
+        if _over(audit, token):
             place = f"{path.rpartition('/')[0]}/.sterna-{token}"
             why = "left by a finished test of whether the folder is shared"
-            drop = later(around.host.storage.drop_token, path, token)
-            leftover = around.leftover("token", place, why, Safety.SAFE, repair="remove the file")
+            drop = later(audit.host.storage.drop_token, path, token)
+            leftover = audit.leftover("token", place, why, Safety.SAFE, repair="remove the file")
             found.append(Found(leftover, drop))
     return found
 
 
-def _over(around: Surroundings, token: str) -> bool:
+def _over(audit: AuditContext, token: str) -> bool:
     """Only this host's own: another host may be using its own right now."""
-    if around.tokens.is_left_over(token):
+    if audit.tokens.is_left_over(token):
         return True
     migration_id, _, role = token.rpartition("-")
-    known = around.journal.get(migration_id)
-    closed = known is not None and migration_id not in {m.id for m, _ in around.journal.open()}
+    known = audit.journal.get(migration_id)
+    closed = known is not None and migration_id not in {m.id for m, _ in audit.journal.open()}
     return known is not None and closed and role == known[1]
 
 
-async def waiting(around: Surroundings) -> list[Found]:
+async def waiting(audit: AuditContext) -> list[Found]:
     """No leftovers: migrations that have been quiet for long, and casts that wait for their host."""
-    found, now = [], around.host.clock.now()
-    for migration, role in around.journal.open():
-        entries = around.journal.entries(migration.id)
+    found, now = [], audit.host.clock.now()
+    for migration, role in audit.journal.open():
+        entries = audit.journal.entries(migration.id)
         quiet_s = (now - datetime.fromisoformat(entries[-1].at)).total_seconds() if entries else 0.0
         if quiet_s > LONG_S:
             why = f"{_last_reason(entries)}; nothing new for {quiet_s / 60:.0f} min"
             other = migration.destination if role is Role.SOURCE else migration.source
             words = {"vm": migration.vm_uuid, "repair": f"see to {other}; if it is permanently gone: declare-dead"}
-            found.append(Found(around.leftover("migration", migration.id, why, Safety.WAITING, **words)))
-    for envelope in around.journal.outbox():
+            found.append(Found(audit.leftover("migration", migration.id, why, Safety.WAITING, **words)))
+    for envelope in audit.journal.outbox():
         why = f"{envelope.method} of migration {envelope.migration_id} waits until {envelope.to} is back"
-        if reason := around.messages.refused.get(envelope.id):
+        if reason := audit.messages.refused.get(envelope.id):
             why = f"{envelope.method} of migration {envelope.migration_id} is refused by {envelope.to}: {reason}"
-        found.append(Found(around.leftover("cast", envelope.id, why, Safety.WAITING)))
+        found.append(Found(audit.leftover("cast", envelope.id, why, Safety.WAITING)))
     return found
 
 

@@ -5,7 +5,7 @@ Called by `fencing.py` and, where this host is the one that was declared dead, b
 
 from __future__ import annotations
 
-from sterna.agent.incoming import IncomingHalves, backwards
+from sterna.agent.incoming_halves import IncomingHalves, backwards
 from sterna.domain.entries.base import StatusSet
 from sterna.domain.entries.destination import VifsPlugged
 from sterna.domain.entries.destination_notes import Abandoned

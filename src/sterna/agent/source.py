@@ -12,8 +12,8 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from sterna.agent.checks import SourceChecks
 from sterna.agent.peer import RpcPeer
+from sterna.agent.source_checks import SourceChecks
 from sterna.agent.tokens import CheckTokens
 from sterna.domain.entries.base import StatusSet
 from sterna.domain.entries.notes import (

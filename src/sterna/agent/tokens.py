@@ -1,4 +1,4 @@
-"""The tokens that checks leave beside disks for a moment, and the broom for those a crash or an error left there.
+"""The tokens that checks leave beside disks for a moment, and the sweeper for those a crash or an error left there.
 
 A check has no journal (nothing may be accepted yet), so its tokens carry this host in their name: whatever has it
 and belongs to no check of this life may go.
@@ -18,7 +18,7 @@ from sterna.domain.errors import SternaError
 from sterna.kit.tasks import no_leaks
 from sterna.ports.clock import Clock
 from sterna.ports.hypervisor import Descriptions
-from sterna.ports.storage import TokenBroom
+from sterna.ports.storage import TokenSweeper
 
 SWEEP_AGAIN_S = 5.0
 
@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 class CheckTokens:
     """Names for tokens, and the task that sweeps what was left: when the agent starts, and after an error."""
 
-    def __init__(self, host: str, guests: Descriptions, broom: TokenBroom, clock: Clock) -> None:
-        self._guests, self._broom, self._clock = guests, broom, clock
+    def __init__(self, host: str, guests: Descriptions, sweeper: TokenSweeper, clock: Clock) -> None:
+        self._guests, self._sweeper, self._clock = guests, sweeper, clock
         self._prefix = f"check-{sha256(host.encode()).hexdigest()[:8]}-"
         self._in_use: set[str] = set()
         self._dirty = asyncio.Event()
@@ -89,7 +89,7 @@ class CheckTokens:
             for path in {path for d in (*vm.disks, *vm.cold) for path in d.files}:
                 try:
                     with no_leaks():
-                        await self._broom.sweep_tokens(path, self._prefix, frozenset(self._in_use))
+                        await self._sweeper.sweep_tokens(path, self._prefix, frozenset(self._in_use))
                 except Exception as error:
                     failed = failed or error
         if failed is not None:

@@ -1,6 +1,8 @@
-"""Authentication and authorisation: every request passes `Doorkeeper`, and every route names its action with
-`needs`. The doorkeeper refuses unknown users, also on routes that do not exist. What a known user may do is looked
-up in `domain/access.py` by the route's action, just before it begins.
+"""Authentication and authorisation.
+
+Every request passes `AuthenticationMiddleware`, which refuses unknown users, also on routes that do not exist.
+Every route names its action with `needs`. What a known user may do is looked up in `domain/access.py` by that
+action, just before the route begins.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sterna.api import browsers, problems
+from sterna.api.dependencies import LARGEST
 from sterna.api.peers import Peer, PeerRoles
-from sterna.api.serving import LARGEST
 from sterna.controller.controller import Controller
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.intents.users import FixedToken
-from sterna.controller.intents.visitors import Visitors
 from sterna.domain.access import HOW_TO_GET_IN, NEEDS, Action, Actor, check
 from sterna.domain.errors import Forbidden, SternaError, Unauthenticated
 from sterna.domain.model import Data
@@ -45,14 +47,14 @@ LARGEST_OF_ANYBODY = 2**16
 
 
 @dataclass(frozen=True)
-class Doors:
-    """The settings for access."""
+class AccessRules:
+    """Who may use the API, by the settings."""
 
     tokens: tuple[FixedToken, ...] = ()
     names: frozenset[str] = frozenset()
     """Names under which browsers may reach this API, besides its addresses."""
     peers: PeerRoles = field(default_factory=PeerRoles)
-    visitors: Visitors | None = None
+    external_users: ExternalUsers | None = None
     """Users of Keystone."""
 
 
@@ -148,11 +150,11 @@ def _target(request: Request, body: Data) -> str:
     return ""
 
 
-class Doorkeeper:
+class AuthenticationMiddleware:
     """ASGI middleware: authenticates the user, and gives each request an id. Answers those that it refuses."""
 
-    def __init__(self, app: ASGIApp, controller: Controller, doors: Doors, public: frozenset[str]) -> None:
-        self._app, self._controller, self._doors, self._public = app, controller, doors, public
+    def __init__(self, app: ASGIApp, controller: Controller, rules: AccessRules, public: frozenset[str]) -> None:
+        self._app, self._controller, self._rules, self._public = app, controller, rules, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As the application's, for those it lets in."""
@@ -166,7 +168,7 @@ class Doorkeeper:
         state |= {"logged": False, "status": 500}
         send = self._marked(send, state)
         try:
-            browsers.check_host(scope, self._doors.names)
+            browsers.check_host(scope, self._rules.names)
             browsers.check_origin(scope)
             actor = state["actor"] = await self._who(scope, peer)
             state["still"] = partial(self._still, scope, peer, actor)
@@ -185,10 +187,10 @@ class Doorkeeper:
         token, of_a_cloud = _token(headers.get("authorization")), headers.get("x-auth-token")
         try:
             if token is not None:
-                return await self._controller.users.holder(token, self._doors.tokens)
-            if of_a_cloud is not None and self._doors.visitors is not None:
-                return await self._doors.visitors.holder(of_a_cloud)
-            return self._doors.peers.actor(peer)
+                return await self._controller.users.holder(token, self._rules.tokens)
+            if of_a_cloud is not None and self._rules.external_users is not None:
+                return await self._rules.external_users.holder(of_a_cloud)
+            return self._rules.peers.actor(peer)
         except SternaError:
             if scope["path"] in self._public:
                 return None

@@ -28,14 +28,13 @@ from sterna.api import (
     tokens,
     tuning,
 )
-from sterna.api.access import Doorkeeper, Doors, action_of
+from sterna.api.access import AccessRules, AuthenticationMiddleware, action_of
 from sterna.api.compute.app import create_compute_app
 from sterna.api.compute.call import Setup
-from sterna.api.compute.door import ComputeDoor
-from sterna.api.leaving import LeavingClients
+from sterna.api.compute.middleware import ComputeMiddleware
 from sterna.controller.controller import Controller
 from sterna.domain.access import NEEDS, Action
-from sterna.ports.identity import JoinDesk
+from sterna.ports.identity import CertificateIssuer
 
 OPEN_PARTS = (health, joining)
 PARTS = (fleet, enrolments, migrations, operations, plans, streams, tuning, tokens, external_events, documentation)
@@ -44,7 +43,7 @@ PARTS = (fleet, enrolments, migrations, operations, plans, streams, tuning, toke
 _TOKEN = Depends(
     HTTPBearer(auto_error=False, scheme_name="token", description="As `sterna token create` prints it.")
 )
-"""For the OpenAPI document only: `Doorkeeper` has looked at it before."""
+"""For the OpenAPI document only: `AuthenticationMiddleware` has looked at it before."""
 
 
 def routes() -> list[APIRoute]:
@@ -85,9 +84,12 @@ def _whole(parts: tuple[ModuleType, ...]) -> APIRouter:
 
 
 def create_app(
-    controller: Controller, doors: Doors | None = None, desk: JoinDesk | None = None, compute: Setup | None = None
+    controller: Controller,
+    rules: AccessRules | None = None,
+    desk: CertificateIssuer | None = None,
+    compute: Setup | None = None,
 ) -> FastAPI:
-    """`/v1` over `controller`, which is started and stopped with the application. Without `doors` it knows the
+    """`/v1` over `controller`, which is started and stopped with the application. Without `rules` it knows the
     tokens of the records, and the users of this machine that come through a Unix socket. `desk`: of the CA, where
     it is on this machine. `compute`: with `/compute`."""
 
@@ -113,13 +115,12 @@ def create_app(
     app.state.controller, app.state.desk = controller, desk
     app.state.streams = Counter()
     problems.install(app)
-    app.add_middleware(LeavingClients)
     for route in routes():
         role = NEEDS[action] if (action := action_of(route)) else None
         route.openapi_extra = {"x-role": str(role)} if role else None
     public = public_paths(with_ca=desk is not None)
-    app.add_middleware(Doorkeeper, controller=controller, doors=doors or Doors(), public=public)
+    app.add_middleware(AuthenticationMiddleware, controller=controller, rules=rules or AccessRules(), public=public)
     if compute is not None:
         inner = create_compute_app(controller)
-        app.add_middleware(ComputeDoor, inner=inner, controller=controller, setup=compute)
+        app.add_middleware(ComputeMiddleware, inner=inner, controller=controller, setup=compute)
     return app

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from sterna.api.access import needs
+from sterna.api.dependencies import Served
 from sterna.api.problems import documented
-from sterna.api.serving import Served
 from sterna.domain.access import Action
 from sterna.domain.trust.enrolment import EnrolledHost
 

@@ -12,8 +12,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.access import needs
+from sterna.api.dependencies import Served
 from sterna.api.problems import documented
-from sterna.api.serving import Served
 from sterna.controller.controller import Controller
 from sterna.controller.intents.external_events import ExternalEvent
 from sterna.domain.access import Action

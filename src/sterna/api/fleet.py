@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from sterna.api.access import allow, needs
+from sterna.api.dependencies import Cursor, Limit, Served, cursor_of, place_of
 from sterna.api.fleet_models import (
     AuditIn,
     AuditOut,
@@ -21,7 +22,6 @@ from sterna.api.fleet_models import (
     VmsOut,
 )
 from sterna.api.problems import documented
-from sterna.api.serving import Cursor, Limit, Served, cursor_of, place_of
 from sterna.controller.records.members import INSECURE
 from sterna.controller.records.registry import HostState
 from sterna.domain.access import Action

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from sterna.api.access import needs
+from sterna.api.dependencies import Served
 from sterna.api.fleet_models import HealthOut
 from sterna.api.problems import documented
-from sterna.api.serving import Served
 from sterna.domain.access import Action, Actor, may
 
 router = APIRouter(prefix="/v1", tags=["health"], dependencies=[needs(Action.PROBE)])

@@ -19,7 +19,7 @@ from sterna.domain.access import Action
 from sterna.domain.errors import NotFound, SternaError
 from sterna.domain.plain_text import printable
 from sterna.domain.trust.joining import MOST_PEM_BYTES, JoinAnswer, JoinRequest, RenewalRequest
-from sterna.ports.identity import JoinDesk
+from sterna.ports.identity import CertificateIssuer
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +65,8 @@ class CertificateOut(BaseModel):
         return cls(v=answer.v, certificate=answer.certificate, ca=answer.ca)
 
 
-def _desk_of(request: Request) -> JoinDesk:
-    desk: JoinDesk | None = request.app.state.desk
+def _desk_of(request: Request) -> CertificateIssuer:
+    desk: CertificateIssuer | None = request.app.state.desk
     if desk is None:
         raise NotFound(
             "this controller has no CA", fix="ask the controller whose settings name `ca_folder` in [access]"
@@ -74,7 +74,7 @@ def _desk_of(request: Request) -> JoinDesk:
     return desk
 
 
-Desk = Annotated[JoinDesk, Depends(_desk_of)]
+Desk = Annotated[CertificateIssuer, Depends(_desk_of)]
 
 
 @router.get("/ca", summary="The CA's certificate", responses=documented(401, 404))

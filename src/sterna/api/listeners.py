@@ -14,13 +14,13 @@ from pathlib import Path
 
 import structlog
 
-from sterna.api.access import Doors
+from sterna.api.access import AccessRules
 from sterna.api.peers import PeerRoles, group_id
 from sterna.config import ControllerSettings
 from sterna.config.access import AccessSettings, PeerRole
 from sterna.config.bus import BusTls, IdentitySettings
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.intents.users import FixedToken
-from sterna.controller.intents.visitors import Visitors
 from sterna.domain.access import UserRole
 from sterna.domain.errors import BadRequest, Conflict, Permanent
 from sterna.domain.trust.identities import CONTROLLER_SERVICE
@@ -33,12 +33,15 @@ BACKLOG = 2048
 """As uvicorn's: connections that wait to be accepted."""
 
 
-def doors_of(settings: AccessSettings, visitors: Visitors | None = None) -> Doors:
+def access_rules_of(settings: AccessSettings, external_users: ExternalUsers | None = None) -> AccessRules:
     """Who may connect."""
     tokens = tuple(FixedToken(name=t.name, role=t.role, digest=t.sha256) for t in settings.tokens)
     peers = PeerRoles(_role(settings.root_role), _role(settings.group_role), group_id(settings.group))
-    return Doors(
-        tokens=tokens, names=frozenset(name.lower() for name in settings.names), peers=peers, visitors=visitors
+    return AccessRules(
+        tokens=tokens,
+        names=frozenset(name.lower() for name in settings.names),
+        peers=peers,
+        external_users=external_users,
     )
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sterna.api.serving import LARGEST
+from sterna.api.dependencies import LARGEST
 from sterna.domain.hosts import Transport
 from sterna.domain.objective import Asked
 from sterna.domain.policies import DEFAULT, POLICIES, Accept, May

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from sterna.api.access import actor_of, needs
+from sterna.api.dependencies import MigrationId, Served, position
 from sterna.api.migration_models import (
     MigrationDetailOut,
     MigrationIn,
@@ -17,7 +18,6 @@ from sterna.api.migration_models import (
     TimelineOut,
 )
 from sterna.api.problems import documented
-from sterna.api.serving import MigrationId, Served, position
 from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.access import Action
 from sterna.domain.status import Status

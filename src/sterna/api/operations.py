@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from sterna.api.access import actor_of, needs
+from sterna.api.dependencies import Limit, Served, position
 from sterna.api.operation_models import OperationDetailOut, OperationIn, OperationOut, OperationsOut, PreviewOut
 from sterna.api.problems import documented
-from sterna.api.serving import Limit, Served, position
 from sterna.domain.access import Action
 from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.ports.operations import OperationPage

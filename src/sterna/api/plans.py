@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from sterna.api.access import actor_of, needs
+from sterna.api.dependencies import Served
 from sterna.api.migration_models import ObjectiveIn
 from sterna.api.problems import documented
-from sterna.api.serving import Served
 from sterna.controller.intents.plan_migration import Forecasting, Plan
 from sterna.domain.access import Action
 

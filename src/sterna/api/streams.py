@@ -13,8 +13,8 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import StreamingResponse
 
 from sterna.api.access import actor_of, needs
+from sterna.api.dependencies import MigrationId, Served, position
 from sterna.api.problems import documented
-from sterna.api.serving import MigrationId, Served, position
 from sterna.controller.controller import Controller
 from sterna.controller.records.events import Event
 from sterna.domain.access import Action
@@ -43,8 +43,8 @@ ASK_AGAIN_S = 30.0
 """How long a stream may go on after its token was removed or has expired."""
 
 
-class Place:
-    """One user's further stream."""
+class StreamSlot:
+    """One of the event streams that a user may have open. Counted while the `with` block lasts."""
 
     def __init__(self, open_streams: Counter[str], name: str, still: Callable[[], Awaitable[bool]]) -> None:
         self._open, self._name, self._still = open_streams, name, still
@@ -66,16 +66,16 @@ class Place:
             del self._open[self._name]
 
 
-def _place(request: Request) -> Place:
+def _slot(request: Request) -> StreamSlot:
     """Raises Temporary where the user has too many already."""
     name, open_streams = actor_of(request).name, request.app.state.streams
     if open_streams[name] >= MOST_STREAMS:
         fix = "end some of them, or give each program a token of its own"
         raise Temporary(f"{name} follows {MOST_STREAMS} event streams already", fix=fix)
-    return Place(open_streams, name, request.scope["state"]["still"])
+    return StreamSlot(open_streams, name, request.scope["state"]["still"])
 
 
-Reserved = Annotated[Place, Depends(_place)]
+Reserved = Annotated[StreamSlot, Depends(_slot)]
 
 
 class EventStream(StreamingResponse):
@@ -90,12 +90,12 @@ class EventStream(StreamingResponse):
 
 
 async def _stream(
-    controller: Controller, migration_id: str | None, after: int | None, place: Place
+    controller: Controller, migration_id: str | None, after: int | None, slot: StreamSlot
 ) -> AsyncIterator[bytes]:
-    with place:
+    with slot:
         yield b": hello\nretry: 1000\n\n"
         async for piece in _with_comments(_events(controller, migration_id, after)):
-            if not await place.is_allowed():
+            if not await slot.is_allowed():
                 return
             yield piece
 
@@ -133,16 +133,16 @@ async def _with_comments(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 @router.get("/events", summary="What happens in the fleet", response_class=EventStream,
             responses=documented(400, 503))  # fmt: skip
-async def fleet_events(controller: Served, after: After, place: Reserved) -> EventStream:
+async def fleet_events(controller: Served, after: After, slot: Reserved) -> EventStream:
     """From now on, or behind `Last-Event-ID`. Events: `status`, `step`, `note`, `progress` (one a second of each
     running copy). `missed`: this client was too slow for some progress; all other events follow."""
-    return EventStream(_stream(controller, None, after, place))
+    return EventStream(_stream(controller, None, after, slot))
 
 
 @router.get("/migrations/{id}/events", summary="What happens in one migration", response_class=EventStream,
             responses=documented(400, 404, 503))  # fmt: skip
 async def migration_events(
-    controller: Served, migration_id: Annotated[str, Depends(_existing)], after: After, place: Reserved
+    controller: Served, migration_id: Annotated[str, Depends(_existing)], after: After, slot: Reserved
 ) -> EventStream:
     """All of it so far, then as it happens; `end` is the last event."""
-    return EventStream(_stream(controller, migration_id, after, place))
+    return EventStream(_stream(controller, migration_id, after, slot))

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.access import actor_of, needs
+from sterna.api.dependencies import Served, position
 from sterna.api.problems import documented
-from sterna.api.serving import Served, position
 from sterna.domain.access import Action, UserRole
 from sterna.domain.model import Data
 from sterna.domain.tokens import LONGEST_DAYS, NAME, Token

@@ -6,9 +6,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.access import needs
+from sterna.api.dependencies import LARGEST, MigrationId, Served
 from sterna.api.migration_models import MigrationOut
 from sterna.api.problems import documented
-from sterna.api.serving import LARGEST, MigrationId, Served
 from sterna.domain.access import Action
 
 router = APIRouter(prefix="/v1", tags=["migrations"], dependencies=[needs(Action.TUNE)])

@@ -17,8 +17,8 @@ from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.stderr import log_to_stderr
 from sterna.agent.condition import JournalChecks, no_warning
 from sterna.agent.daemon import Agent, AgentParts
+from sterna.agent.duplicate_name import refuse_duplicate_name
 from sterna.agent.faults import FaultFile
-from sterna.agent.namesake import refuse_namesake
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.pki import RevokedForLibvirt, renew_copies
@@ -95,7 +95,7 @@ def run_agent(config: Path) -> None:
             warning=watch.warning if watch is not None else no_warning,
         )
         client = RpcClient(bus, settings.host, clock)
-        await refuse_namesake(client, settings.host, parts.host.hypervisor)
+        await refuse_duplicate_name(client, settings.host, parts.host.hypervisor)
         agent = Agent(parts)
         await agent.start()
         tasks = [asyncio.create_task(work) for work in watching(bus, watch, agent.condition.words)]

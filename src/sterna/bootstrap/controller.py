@@ -26,7 +26,7 @@ from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
 from sterna.api.compute.call import Setup
-from sterna.api.listeners import doors_of, listening, own_tls, tls_of
+from sterna.api.listeners import access_rules_of, listening, own_tls, tls_of
 from sterna.api.server import Server
 from sterna.bootstrap.bus_server import keep_configured
 from sterna.bootstrap.ca_desk import authority_of
@@ -38,7 +38,7 @@ from sterna.config.access import KeystoneSettings
 from sterna.config.bus import BusTls
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.controller.controller import Controller
-from sterna.controller.intents.visitors import Visitors
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.records.members import Members
 from sterna.controller.records.servers import Servers
 from sterna.domain.errors import Permanent, Unreachable
@@ -115,12 +115,12 @@ def cloud_of(settings: KeystoneSettings, compute: ComputeSettings) -> Cloud | No
     )
 
 
-def visitors_of(settings: KeystoneSettings, cloud: Cloud | None) -> Visitors | None:
+def external_users_of(settings: KeystoneSettings, cloud: Cloud | None) -> ExternalUsers | None:
     """Its users; None without a cloud."""
     if cloud is None or settings.auth_url is None:
         return None
     users = KeystoneUsers(cloud, settings.auth_url)
-    return Visitors(users, SystemClock(), f"{settings.project}@{settings.project_domain}", settings.roles)
+    return ExternalUsers(users, SystemClock(), f"{settings.project}@{settings.project_domain}", settings.roles)
 
 
 def nova_of(settings: NovaSettings, cloud: Cloud | None) -> OtherNova | None:
@@ -131,16 +131,16 @@ def nova_of(settings: NovaSettings, cloud: Cloud | None) -> OtherNova | None:
 
 
 def compute_of(
-    settings: ControllerSettings, cloud: Cloud | None, visitors: Visitors | None, fleet: Fleet
+    settings: ControllerSettings, cloud: Cloud | None, external_users: ExternalUsers | None, fleet: Fleet
 ) -> Setup | None:
     """What the Compute API is served with; None where it is not."""
     compute = settings.compute
-    if not compute.enabled or cloud is None or visitors is None:
+    if not compute.enabled or cloud is None or external_users is None:
         return None
     volumes = CinderReads(cloud) if compute.cinder else None
     ports = NeutronReads(cloud) if compute.neutron else None
     return Setup(
-        visitors=visitors,
+        external_users=external_users,
         servers=Servers(fleet, SystemClock(), ports, volumes, compute.project),
         keystone=settings.access.keystone.auth_url or "",
         volumes=volumes,
@@ -186,8 +186,8 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     check_own(settings.identity, Kind.CONTROLLER)
     authority = authority_of(settings)
     cloud = cloud_of(settings.access.keystone, settings.compute)
-    visitors = visitors_of(settings.access.keystone, cloud)
-    doors, own = doors_of(settings.access, visitors), own_tls(settings.identity)
+    external_users = external_users_of(settings.access.keystone, cloud)
+    rules, own = access_rules_of(settings.access, external_users), own_tls(settings.identity)
     tls = tls_of(settings.access, own)
     members = Members(EnrolledHosts(authority) if authority else None, insecure=not settings.identity.enrol)
 
@@ -199,7 +199,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         permits = OwnPermits(settings.identity.folder, clock) if settings.identity.enrol == "sterna" else None
         controller = Controller(fleet, client, clock, client.dead_letters, nova, members, permits)
         desk = LocalDesk(authority) if authority is not None else None
-        app = create_app(controller, doors, desk, compute_of(settings, cloud, visitors, fleet))
+        app = create_app(controller, rules, desk, compute_of(settings, cloud, external_users, fleet))
         server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)
         show = _shown_by(bus, own, settings)
         watch = watch_of(settings.identity, settings.bus.tls, clock, show, Kind.CONTROLLER, desk)

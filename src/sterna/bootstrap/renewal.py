@@ -15,7 +15,7 @@ from sterna.domain.trust.identities import Kind
 from sterna.joining import Renewal, Watch
 from sterna.ports.bus import Bus
 from sterna.ports.clock import Clock
-from sterna.ports.identity import JoinDesk
+from sterna.ports.identity import CertificateIssuer
 
 _FIX = {
     Kind.AGENT: "set `server` in [identity], or let the host join again: `sterna host add NAME` where the CA is",
@@ -29,7 +29,7 @@ def watch_of(
     clock: Clock,
     show: Callable[[], None],
     kind: Kind = Kind.AGENT,
-    desk: JoinDesk | None = None,
+    desk: CertificateIssuer | None = None,
 ) -> Watch | None:
     """What looks after the certificate that these settings name; None where they name none. One of Sterna's own CA
     is renewed whenever it is due, where there is somebody to ask. `desk`: the CA's, where it is in this process;

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import httpx2
 
-from sterna.cli.finding import UNIX, Way
+from sterna.cli.api_address import UNIX, ApiAddress
 from sterna.kit.tls_errors import in_words
 
 FULL_ID = 36
@@ -83,12 +83,12 @@ class Client:
         """Raises ApiAway for what is not an address."""
         self.api = api
         self._left_s = ANSWER_S
-        self._http = http or _http_of(Way(api, token))
+        self._http = http or _http_of(ApiAddress(api, token))
 
     @classmethod
-    def of(cls, way: Way) -> Client:
+    def of(cls, address: ApiAddress) -> Client:
         """Raises ApiAway for what is not an address, or for certificates that are not valid."""
-        return cls(way.api, _http_of(way))
+        return cls(address.api, _http_of(address))
 
     def get(self, path: str, **query: Any) -> Json:
         """GET a JSON document."""
@@ -216,19 +216,19 @@ class Client:
             self._left_s -= time.monotonic() - began
 
 
-def _http_of(way: Way) -> httpx2.Client:
-    socket = way.api.removeprefix(UNIX) if way.api.startswith(UNIX) else None
+def _http_of(address: ApiAddress) -> httpx2.Client:
+    socket = address.api.removeprefix(UNIX) if address.api.startswith(UNIX) else None
     try:
         return httpx2.Client(
-            base_url="http://sterna" if socket else way.api,
-            headers={"Authorization": f"Bearer {way.token}"} if way.token else {},
+            base_url="http://sterna" if socket else address.api,
+            headers={"Authorization": f"Bearer {address.token}"} if address.token else {},
             timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
             transport=httpx2.HTTPTransport(uds=socket) if socket else None,
-            verify=ssl.create_default_context(cafile=way.ca_file) if way.ca_file else True,
+            verify=ssl.create_default_context(cafile=address.ca_file) if address.ca_file else True,
             trust_env=False,
         )
     except (httpx2.InvalidURL, OSError) as e:  # ssl's own errors are OSErrors
-        raise ApiAway(way.api, str(e)) from e
+        raise ApiAway(address.api, str(e)) from e
 
 
 def _within(seconds: float, act: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ import typer
 
 from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchMigration
 from sterna.cli.console import PlainConsole
-from sterna.cli.words import with_code
+from sterna.cli.formatting import with_code
 from sterna.domain.errors import BadRequest
 
 err = PlainConsole(stderr=True, markup=False)

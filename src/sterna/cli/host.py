@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.client import Json, path_of
 from sterna.cli.exits import err, plain_errors
+from sterna.cli.formatting import out
 from sterna.cli.options import Api, AsJson, HostArg, client_of, print_json
-from sterna.cli.words import out
 
 host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
 
@@ -27,8 +27,8 @@ def list_enrolled(api: Api = None, as_json: AsJson = False) -> None:
         if as_json:
             print_json(answer)
             return
-        words.show(words.enrolments(answer["hosts"]))
-        for line in words.enrolment_notes(answer["hosts"]):
+        formatting.show(formatting.enrolments(answer["hosts"]))
+        for line in formatting.enrolment_notes(answer["hosts"]):
             out.print(line, markup=False)
 
 
@@ -72,14 +72,14 @@ def declare_dead(
 
 def show_hosts(listed: list[Json]) -> None:
     """The table, and below it why hosts are not up."""
-    words.show(words.hosts(listed))
-    for line in words.host_notes(listed):
+    formatting.show(formatting.hosts(listed))
+    for line in formatting.host_notes(listed):
         out.print(line, markup=False)
 
 
 def _show_death(answer: Json) -> None:
     if answer["migrations"]:
-        words.show(words.death(answer))
+        formatting.show(formatting.death(answer))
     else:
         out.print(f"no host that answers has an open migration with {answer['host']}", markup=False)
     if answer["silent_hosts"]:

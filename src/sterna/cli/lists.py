@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.exits import Exit, err, plain_errors, print_more, print_no_host, print_silent
 from sterna.cli.host import show_hosts
 from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, client_of, print_json
@@ -49,7 +49,7 @@ def vms(
     with plain_errors():
         client = client_of(api)
         answer = client.pages("/v1/vms", "vms", limit, cursor, host=host, state=state, name=name)
-        print_json(answer) if as_json else words.show(words.vms(answer["vms"]))
+        print_json(answer) if as_json else formatting.show(formatting.vms(answer["vms"]))
         print_more(answer, as_json)
         print_silent("not heard, VMs as last seen", answer)
         if not answer["complete"]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.client import Json
 from sterna.cli.console import safe
 from sterna.cli.exits import err, plain_errors
@@ -44,15 +44,15 @@ def log(  # noqa: PLR0913 - one option per filter
         if as_json:
             print_json(answer)
             return
-        words.show(_table(answer["lines"]))
+        formatting.show(_table(answer["lines"]))
         if answer["next_cursor"]:
             err.print(f"there are more: --cursor {answer['next_cursor']}")
 
 
 def _table(lines: list[Json]) -> Table:
-    made = words.table("AT", "~WHO", "ROLE", "~FROM", "WHAT", "~ON", ">ANSWER", "~ASKED FOR")
+    made = formatting.table("AT", "~WHO", "ROLE", "~FROM", "WHAT", "~ON", ">ANSWER", "~ASKED FOR")
     for line in lines:
-        status = words.UNKNOWN if line["status"] is None else str(line["status"])
+        status = formatting.UNKNOWN if line["status"] is None else str(line["status"])
         body = json.dumps(line["body"], ensure_ascii=False) if line["body"] else ""
         row = (line["at"][:19], line["actor"], line["role"], line["origin"], line["action"], line["target"])
         made.add_row(*(safe(cell) for cell in (*row, status, body)))

@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 import typer
 from rich.console import Console
 
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, print_more, print_silent
+from sterna.cli.formatting import out
 from sterna.cli.host import host_app
 from sterna.cli.lists import hosts, vms
 from sterna.cli.log import log
@@ -38,7 +39,6 @@ from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.token import token_app
 from sterna.cli.version import options
 from sterna.cli.watch import watch as watch_until_end
-from sterna.cli.words import out
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.plain_text import printable
 
@@ -76,7 +76,7 @@ def audit(
         if as_json:
             print_json(answer)
         else:
-            for line in words.audit(answer):
+            for line in formatting.audit(answer):
                 out.print(line)
         print_silent("not asked", answer)
         silent = answer["silent_hosts"]
@@ -147,7 +147,7 @@ def accuracy(api: Api = None, as_json: AsJson = False) -> None:
     """Compare the forecasts of the last migrations with what happened."""
     with plain_errors():
         answer = client_of(api).get("/v1/accuracy")
-        print_json(answer) if as_json else words.show(accuracy_table(answer))
+        print_json(answer) if as_json else formatting.show(accuracy_table(answer))
 
 
 @app.command()
@@ -221,7 +221,7 @@ def _until_end(client: Client, migration: Json, console: Console) -> Json:
 def _watch(client: Client, migration: Json, as_json: bool) -> None:
     """Watch until the end, print the report, and leave with the exit code that says how it ended."""
     ended = _until_end(client, migration, err if as_json else out)
-    print_json(ended) if as_json else words.show(words.report(ended))
+    print_json(ended) if as_json else formatting.show(formatting.report(ended))
     raise typer.Exit(exit_for(ended))
 
 
@@ -240,7 +240,7 @@ def migrations(
         if as_json:
             print_json(answer)
             return
-        words.show(words.migrations(answer["migrations"]))
+        formatting.show(formatting.migrations(answer["migrations"]))
         print_more(answer, as_json)
 
 
@@ -265,10 +265,10 @@ def show(
             _show_diagram(client.text(f"{path}/diagram"), file, as_json)
         elif timeline:
             answer = client.get(f"{path}/timeline")
-            print_json(answer) if as_json else words.show(words.timeline(answer["items"]))
+            print_json(answer) if as_json else formatting.show(formatting.timeline(answer["items"]))
         else:
             answer = client.get(path)
-            print_json(answer) if as_json else words.show(words.report(answer))
+            print_json(answer) if as_json else formatting.show(formatting.report(answer))
 
 
 def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
@@ -305,7 +305,7 @@ def abort(
         if as_json:
             print_json(migration)
         elif wait:
-            words.show(words.report(migration))
+            formatting.show(formatting.report(migration))
         else:
             out.print(f"asked {migration['source']} to roll back; follow it with: sterna show {migration['id']}")
         if wait:
@@ -329,7 +329,7 @@ def tune(
         client = client_of(api)
         body: Json = {"bandwidth_bytes_s": limit}
         migration = client.post(f"{path_of('migrations', client.migration_id(id))}/tune", body)
-        done = f"bandwidth limited to {words.rate(limit)}" if limit else "bandwidth limit removed"
+        done = f"bandwidth limited to {formatting.rate(limit)}" if limit else "bandwidth limit removed"
         if as_json:
             print_json(migration)
         else:

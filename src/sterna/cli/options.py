@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sterna.cli.api_address import find_api
 from sterna.cli.client import Client
-from sterna.cli.finding import find
 from sterna.cli.quantities import duration_ms, rate_bytes_s
 from sterna.domain.plain_text import json_safe
 
@@ -88,7 +88,7 @@ TransportName = Annotated[
 
 def client_of(api: str | None) -> Client:
     """The controller's client. Raises ApiAway for what is not an address, BadRequest for what is not a token."""
-    return Client.of(find(api))
+    return Client.of(find_api(api))
 
 
 def print_json(document: Any) -> None:

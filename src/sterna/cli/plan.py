@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.client import Json
 from sterna.cli.console import safe
 
@@ -32,14 +32,14 @@ def show(plan: Json) -> None:
     head += _rehearsal(plan.get("rehearsal"))
     head += [_load(plan), f"bandwidth: {_bandwidth(plan)}"]
     for line in head:
-        words.out.print(line)
+        formatting.out.print(line)
     if plan["forecasts"]:
-        words.show(_ways(plan["forecasts"]))
+        formatting.show(_ways(plan["forecasts"]))
 
 
 def _refused(what: str, refusal: Json) -> list[str]:
     fix = [f"  fix: {safe(refusal['fix'])}"] if refusal["fix"] else []
-    return [f"[red]{what}:[/] {safe(words.with_code(refusal))}", *fix]
+    return [f"[red]{what}:[/] {safe(formatting.with_code(refusal))}", *fix]
 
 
 def _rehearsal(rehearsal: Json | None) -> list[str]:
@@ -59,29 +59,29 @@ def _load(plan: Json) -> str:
     load = plan["load"]
     if load is None:
         return f"load: unknown: {safe(plan['load_reason'])}"
-    dirtied = words.rate(load["dirty_bytes"] / load["dirty_period_s"])
-    within = f" within {words.size(load['working_set_bytes'])}" if load["working_set_bytes"] else ""
-    disks = f", {words.size(load['disk_bytes'])} of local disks" if load["disk_bytes"] else ""
-    touched = words.size(load["allocated_bytes"] or load["memory_bytes"])
+    dirtied = formatting.rate(load["dirty_bytes"] / load["dirty_period_s"])
+    within = f" within {formatting.size(load['working_set_bytes'])}" if load["working_set_bytes"] else ""
+    disks = f", {formatting.size(load['disk_bytes'])} of local disks" if load["disk_bytes"] else ""
+    touched = formatting.size(load["allocated_bytes"] or load["memory_bytes"])
     return f"load: {touched} of memory{disks}, {dirtied} dirtied{within}"
 
 
 def _bandwidth(plan: Json) -> str:
     if plan["bandwidth_bytes_s"] is None:
         return f"unknown: {safe(plan['bandwidth_from'])}"
-    return f"{words.rate(plan['bandwidth_bytes_s'])} ({plan['bandwidth_from']})"
+    return f"{formatting.rate(plan['bandwidth_bytes_s'])} ({plan['bandwidth_from']})"
 
 
 def _ways(forecasts: list[Json]) -> Table:
-    made = words.table("THE COPY", "ENDS", ">ODDS", ">TIME", ">DOWNTIME", ">SENT", "~")
+    made = formatting.table("THE COPY", "ENDS", ">ODDS", ">TIME", ">DOWNTIME", ">SENT", "~")
     for seen in forecasts:
         made.add_row(
             _MODES.get(seen["mode"], seen["mode"]),
             "yes" if seen["ends"] else "no",
             f"{seen['odds'] * 100:.0f} %",
-            words.ms(seen["total_ms"]),
+            formatting.ms(seen["total_ms"]),
             _downtime(seen),
-            words.size(seen["bytes_sent"]),
+            formatting.size(seen["bytes_sent"]),
             safe(seen["why"]),
         )
     return made
@@ -91,16 +91,16 @@ def _downtime(seen: Json) -> str:
     """With what eight of ten are in between, where that is far apart."""
     middle, most = seen["downtime_ms"], seen.get("downtime_most_ms")
     if not middle or most is None or most <= middle * FAR:
-        return words.ms(middle)
-    return f"{words.ms(middle)} ({seen['downtime_least_ms']:.0f}-{most:.0f})"
+        return formatting.ms(middle)
+    return f"{formatting.ms(middle)} ({seen['downtime_least_ms']:.0f}-{most:.0f})"
 
 
 def accuracy(seen: Json) -> Table:
     """`sterna accuracy`."""
-    made = words.table("FORECAST OF", ">COMPARED", ">WITHIN 10 %", ">WITHIN 25 %", ">TYPICAL ERROR")
+    made = formatting.table("FORECAST OF", ">COMPARED", ">WITHIN 10 %", ">WITHIN 25 %", ">TYPICAL ERROR")
     for what, name in (("time", "total time"), ("downtime", "downtime"), ("bytes_sent", "bytes sent")):
         measure = seen[what]
         shares = [measure["within_10_percent"], measure["within_25_percent"], measure["median_error"]]
-        known = [words.UNKNOWN if s is None else f"{s * 100:.0f} %" for s in shares]
+        known = [formatting.UNKNOWN if s is None else f"{s * 100:.0f} %" for s in shares]
         made.add_row(name, str(measure["compared"]), *known)
     return made

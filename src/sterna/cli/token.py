@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.client import Json, path_of
 from sterna.cli.console import safe
 from sterna.cli.exits import err, plain_errors
+from sterna.cli.formatting import out
 from sterna.cli.options import Api, AsJson, client_of, print_json
-from sterna.cli.words import out
 
 token_app = typer.Typer(no_args_is_help=True, help="Create, list and remove tokens of the API.")
 NameArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the token: who holds it, e.g. ci.")]
@@ -44,7 +44,7 @@ def list_tokens(api: Api = None, as_json: AsJson = False) -> None:
     """List the tokens, those that have expired included. Tokens of the controller's settings are not listed."""
     with plain_errors():
         answer = client_of(api).get("/v1/tokens")
-        print_json(answer) if as_json else words.show(_table(answer["tokens"]))
+        print_json(answer) if as_json else formatting.show(_table(answer["tokens"]))
 
 
 @token_app.command()
@@ -58,7 +58,7 @@ def remove(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
 
 
 def _table(tokens: list[Json]) -> Table:
-    made = words.table("~NAME", "ROLE", "CREATED", "EXPIRES", "~BY")
+    made = formatting.table("~NAME", "ROLE", "CREATED", "EXPIRES", "~BY")
     for token in tokens:
         row = (
             token["name"],

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.client import Client, Json
 from sterna.cli.console import safe, text_of
 from sterna.domain.plain_text import printable
@@ -87,7 +87,7 @@ class LiveBar:
         for _ in range(4):
             head.add_column(no_wrap=True)
         route = f"{safe(migration['vm_name'])}: {safe(migration['source'])} -> {safe(migration['destination'])}"
-        status = text_of(words.coloured(migration["status"]), style="bold")
+        status = text_of(formatting.coloured(migration["status"]), style="bold")
         head.add_row(text_of(route), status, ProgressBar(100, percent, width=30), f"{percent:5.1f} %")
         moved = migration["progress"].get("eta_change", "")
         lines = [_Lines(facts(migration)), _Lines(step, "dim")]
@@ -116,12 +116,12 @@ def facts(migration: Json) -> str:
     if progress["iteration"] is not None:
         parts.append(f"iteration {progress['iteration']}")
     if progress["bytes_processed"] is not None:
-        parts.append(f"{words.size(progress['bytes_processed'])} sent")
-        parts.append(f"{words.size(progress['bytes_remaining'])} left")
+        parts.append(f"{formatting.size(progress['bytes_processed'])} sent")
+        parts.append(f"{formatting.size(progress['bytes_remaining'])} left")
     if progress["rate_bytes_s"] is not None:
-        parts.append(words.rate(progress["rate_bytes_s"]))
+        parts.append(formatting.rate(progress["rate_bytes_s"]))
     if progress["dirty_rate_bytes_s"] is not None:
-        parts.append(f"dirtied {words.rate(progress['dirty_rate_bytes_s'])}")
+        parts.append(f"dirtied {formatting.rate(progress['dirty_rate_bytes_s'])}")
     if migration["status"] not in _COPYING:
         return ", ".join(parts)
     if progress["eta_s"] is not None:

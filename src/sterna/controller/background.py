@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from sterna.controller.calls import AgentCalls, ask_source
 from sterna.controller.intents.declare_dead import DeclareDead
-from sterna.controller.records.copies import Copies
+from sterna.controller.records.copy_progress import CopyProgress
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
@@ -55,7 +55,7 @@ class Parts:
 
     registry: Registry
     projector: Projector
-    copies: Copies
+    copies: CopyProgress
     inventory: Inventory
     snapshot: Snapshot
     deaths: DeclareDead

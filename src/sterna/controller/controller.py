@@ -23,7 +23,7 @@ from sterna.controller.intents.users import Users
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.carrying_out import Operations
 from sterna.controller.operations.observing import Capacity, Observer
-from sterna.controller.records.copies import Copies
+from sterna.controller.records.copy_progress import CopyProgress
 from sterna.controller.records.events import Event, Events
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
@@ -68,7 +68,7 @@ class Controller:
         self.registry = Registry(fleet, clock, self.members)
         self.snapshot = Snapshot(fleet, self.registry, calls, clock)
         self.inventory = Inventory(fleet, self.registry, self.snapshot, calls, clock)
-        self.copies = Copies(fleet, self.events, clock)
+        self.copies = CopyProgress(fleet, self.events, clock)
         self.projector = Projector(fleet, calls, self.events, self.copies, clock)
         self.forecast_history = ForecastHistory(fleet, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)

@@ -1,8 +1,8 @@
 """What a VM's definition names on its host besides disks and NICs, and whether another host can give it. Pure.
 
 The source reads the references from its libvirt's XML (`adapters/libvirt/xml/references.py`). The destination
-judges each (`standing.py`) against its own `Ground` (`adapters/libvirt/ground.py`): in the plan, when a migration
-is accepted, and at P6. docs/reference/definitions.md has the table.
+judges each (`resource_checks.py`) against its own `HostResources` (`adapters/libvirt/resources.py`): in the plan,
+when a migration is accepted, and at P6. docs/reference/definitions.md has the table.
 """
 
 from __future__ import annotations
@@ -156,11 +156,11 @@ class Reference(BaseModel):
     """Of an address: the source's network it is in, `10.73.0.0/24`."""
 
 
-class Ground(Protocol):
+class HostResources(Protocol):
     """What a host has. Every method is a look that changes nothing."""
 
-    host: str
-    """Its name, for messages."""
+    name: str
+    """The host's name, for messages."""
     address: str
     """Its own address in the agent's settings."""
 
@@ -247,7 +247,7 @@ def apart(references: Iterable[Reference]) -> list[tuple[Reference, ...]]:
     return [tuple(together) for together in found.values()]
 
 
-def translations(references: Iterable[Reference], ground: Ground) -> Mapping[str, str]:
+def translations(references: Iterable[Reference], host: HostResources) -> Mapping[str, str]:
     """Listen addresses that only the source has -> this host's address in their place.
 
     The source's own address becomes this host's own. Another one becomes this host's address in the same network:
@@ -255,11 +255,11 @@ def translations(references: Iterable[Reference], ground: Ground) -> Mapping[str
     """
     found: dict[str, str] = {}
     for ref in references:
-        if ref.kind is not Kind.ADDRESS or ref.name in found or ground.bindable(ref.name) != "address":
+        if ref.kind is not Kind.ADDRESS or ref.name in found or host.bindable(ref.name) != "address":
             continue
-        alike = ground.addresses_in(ref.network) if ref.network else ()
-        if ref.own or ground.address in alike:
-            found[ref.name] = ground.address
+        alike = host.addresses_in(ref.network) if ref.network else ()
+        if ref.own or host.address in alike:
+            found[ref.name] = host.address
         elif len(alike) == 1:
             found[ref.name] = alike[0]
     return found

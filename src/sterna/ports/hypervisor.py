@@ -1,6 +1,6 @@
 """The hypervisor of one host, in protocols of a few verbs each: a function takes the protocol of the verbs that it
 uses, and so does its test's fake. `Hypervisor` is all of them; one adapter implements it, in parts that are cut as
-`Inventory`, `Mover`, `Custodian` and `Devices` are.
+`Inventory`, `Mover`, `Lifecycle` and `Devices` are.
 
 All methods are safe to repeat. A VM that does not exist raises `NotFound`; a libvirtd that does not answer
 raises `Unreachable`; anything libvirt refuses raises `Permanent` with libvirt's own words.
@@ -334,7 +334,7 @@ class Arrived(Protocol):
         """Statistics of the last finished migration of this guest as this host saw it (destination: downtime)."""
 
 
-class Custodian(Ending, Release, Definitions, PostcopyDestination, Arrived, Protocol):
+class Lifecycle(Ending, Release, Definitions, PostcopyDestination, Arrived, Protocol):
     """All that ends, starts and forgets guests."""
 
 
@@ -353,5 +353,5 @@ class Devices(Protocol):
         Raises NotFound without such a running guest, Permanent where the hypervisor refuses."""
 
 
-class Hypervisor(Inventory, Mover, Custodian, Devices, Keyring, Protocol):
+class Hypervisor(Inventory, Mover, Lifecycle, Devices, Keyring, Protocol):
     """One host's hypervisor."""

@@ -12,7 +12,7 @@ from sterna.domain.trust.joining import JoinAnswer, JoinRequest, RenewalRequest
 from sterna.domain.trust.revocation import RevokedList
 
 
-class JoinDesk(Protocol):
+class CertificateIssuer(Protocol):
     """Where hosts join and renew their certificates: the CA, or a client of it.
 
     Raises Conflict for a token or a certificate that cannot be used, BadRequest for a request that cannot be read,

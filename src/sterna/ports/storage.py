@@ -10,14 +10,14 @@ from sterna.domain.files import Created
 from sterna.domain.model import Disk, FileOwner, Refusal
 
 
-class TokenBroom(Protocol):
+class TokenSweeper(Protocol):
     """Takes away what proofs of sharing left."""
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove every token beside `path` whose name begins with `prefix`, but those of `keep`."""
 
 
-class Storage(TokenBroom, Protocol):
+class Storage(TokenSweeper, Protocol):
     """One host's file storage. Paths are absolute. Every method may be repeated.
 
     Each raises StorageSilent where the file system of a path that it is asked about does not answer: within seconds

@@ -7,7 +7,7 @@ from typing import Protocol
 from sterna.domain.model import Value
 
 
-class Visitor(Value):
+class ExternalUser(Value):
     """The user of a token of such a service."""
 
     name: str
@@ -23,8 +23,8 @@ class Visitor(Value):
     """ISO 8601."""
 
 
-class Directory(Protocol):
+class UserDirectory(Protocol):
     """Such a service."""
 
-    async def visitor(self, token: str) -> Visitor | None:
+    async def user(self, token: str) -> ExternalUser | None:
         """None for a token it does not know, or that has expired. Raises Unreachable."""

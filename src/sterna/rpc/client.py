@@ -14,8 +14,8 @@ from sterna.kit.waiting import within
 from sterna.ports.bus import Bus, BusState, Incoming, Subscription
 from sterna.ports.clock import Clock
 from sterna.rpc.dead_letters import DeadLetters
-from sterna.rpc.doors import Paces
 from sterna.rpc.envelope import Event, Reply, Request, decode_event, decode_reply, encode
+from sterna.rpc.sender_limits import SenderRates
 from sterna.rpc.subjects import call_subject, check_sender, event_subject, sender_in, topic_of
 
 LONGEST_CALL_S = 300.0
@@ -101,7 +101,7 @@ class RpcClient:
     async def listen(self, topic_pattern: str, handler: EventHandler) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` in the pattern matches one token. Hints that cannot be
         read, are sent in another's name, or come too often are dropped: they are among the dead letters."""
-        paces, pace = Paces(self.clock), pace_of(topic_pattern)
+        paces, pace = SenderRates(self.clock), pace_of(topic_pattern)
 
         async def on_message(incoming: Incoming) -> None:
             topic, sender = topic_of(incoming.subject), sender_in(incoming.subject)

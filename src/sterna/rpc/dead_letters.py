@@ -12,7 +12,7 @@ import structlog
 from sterna.domain.trust.bounds import Pace
 from sterna.domain.trust.dead_letters import DeadLetter, letter, with_one_more
 from sterna.ports.clock import Clock
-from sterna.rpc.doors import Paces
+from sterna.rpc.sender_limits import SenderRates
 
 _TOLD = Pace(5, 0.1)
 """Lines of the log about one sender: five, and then one in ten seconds."""
@@ -29,7 +29,7 @@ class DeadLetters:
         self._clock = clock
         self._kept: tuple[DeadLetter, ...] = ()
         self._number = 0
-        self._told, self._told_at_all = Paces(clock), Paces(clock)
+        self._told, self._told_at_all = SenderRates(clock), SenderRates(clock)
 
     def add(self, sender: str, what: str, why: str, payload: bytes) -> None:
         """One more. `sender`: as its subject says; `what`: the kind of message, and its method."""

@@ -19,8 +19,8 @@ from sterna.kit.waiting import Backoff, paused, within
 from sterna.ports.bus import Bus
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
-from sterna.rpc.doors import Waiting
 from sterna.rpc.envelope import Request, decode_reply, encode
+from sterna.rpc.sender_limits import QueuedCasts
 from sterna.rpc.subjects import cast_subject
 
 _FIRST_S = 0.2
@@ -44,7 +44,7 @@ class Outbox:
         self._wake: dict[str, asyncio.Event] = {}
         self._empty: dict[str, asyncio.Event] = {}
         self._started = False
-        self._waiting = Waiting()
+        self._waiting = QueuedCasts()
         self._boots: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         """Casts that their receiver will not take in its present life, by id, and why."""

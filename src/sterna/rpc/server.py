@@ -1,7 +1,7 @@
 """The answering side of one agent: which methods exist is the agent's business, how they are answered is here.
 
 A call is answered with heartbeats while its handler works. A cast is acknowledged once it is in the
-journal's inbox, and handled afterwards (lanes.py).
+journal's inbox, and handled afterwards (`cast_queues.py`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sterna.kit.waiting import within
 from sterna.ports.bus import Bus, Incoming, Subscription
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope, Journal
+from sterna.rpc.cast_queues import CastQueues
 from sterna.rpc.client import said_by_another
 from sterna.rpc.dead_letters import DeadLetters
-from sterna.rpc.doors import Paces, Places, Waiting
 from sterna.rpc.envelope import Reply, Request, decode_request, encode
-from sterna.rpc.lanes import Lanes
+from sterna.rpc.sender_limits import ActiveRequests, QueuedCasts, SenderRates
 from sterna.rpc.subjects import calls_to, casts_to, check_sender, sender_in
 
 CallHandler = Callable[[Request], Awaitable[Data]]
@@ -64,10 +64,10 @@ class RpcServer:
         self._casts: dict[str, tuple[CastHandler, CastCheck]] = {}
         self._running: dict[tuple[str, str], asyncio.Task[Reply]] = {}
         self.dead_letters = dead_letters or DeadLetters(clock)
-        self._calls, self._taking = Places(), Places()
-        self._paces, self._waiting = Paces(clock), Waiting()
+        self._calls, self._taking = ActiveRequests(), ActiveRequests()
+        self._paces, self._waiting = SenderRates(clock), QueuedCasts()
         self._turned_away: Counter[str] = Counter()
-        self._lanes = Lanes(self._handle_cast, clock, self._set_aside)
+        self._cast_queues = CastQueues(self._handle_cast, clock, self._set_aside)
         self.aside: dict[str, str] = {}
         """Casts of the inbox that are not tried again in this life, by `key_of`, and why."""
         self.on_aside: Callable[[Envelope, str], None] = lambda envelope, why: None
@@ -102,7 +102,7 @@ class RpcServer:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await self._lanes.stop()
+        await self._cast_queues.stop()
 
     # calls
 
@@ -110,7 +110,7 @@ class RpcServer:
         await self._in_a_place(self._calls, incoming, self._call)
 
     async def _in_a_place(
-        self, places: Places, incoming: Incoming, work: Callable[[Incoming], Awaitable[None]]
+        self, places: ActiveRequests, incoming: Incoming, work: Callable[[Incoming], Awaitable[None]]
     ) -> None:
         """`work`, where its sender has a place for it."""
         sender = sender_in(incoming.subject)
@@ -199,7 +199,7 @@ class RpcServer:
             check(request)
             self._check_room(request.sender)
             envelope = request.to_envelope(self._host_name)
-            # No await between the journal and the lane: that keeps the order of arrival.
+            # No await between the journal and the queue: that keeps the order of arrival.
             if self._journal.inbox_put(envelope):
                 self._waits(envelope)
             reply = Reply(kind="ack", id=request.id)
@@ -229,7 +229,7 @@ class RpcServer:
 
     def _waits(self, envelope: Envelope) -> None:
         self._waiting.add(key_of(envelope), envelope.sender, len(envelope.model_dump_json()))
-        self._lanes.add(envelope)
+        self._cast_queues.add(envelope)
 
     def _done(self, envelope: Envelope) -> None:
         self._journal.inbox_done(envelope)
@@ -262,7 +262,7 @@ class RpcServer:
         )
         try:
             self.on_aside(envelope, why)
-        except Exception:  # what comes after it in its lane must not wait for it
+        except Exception:  # what comes after it in its queue must not wait for it
             _log.exception("reporting a cast that was set aside failed", id=envelope.id)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.sim.libvirt import life, qemu
+from sterna.sim.libvirt import guests, qemu
 from sterna.sim.world import snapshot
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.world import World
@@ -11,13 +11,13 @@ from sterna.sim.world.world import World
 class SimWorld(World):
     """Hosts, what joins them, and the guests that run on them."""
 
-    add_vm = life.add_vm
-    guest_writes = life.guest_writes
-    kill_qemu = life.kill_qemu
-    shut_down_guest = life.shut_down_guest
-    start = life.start
-    power_off = life.power_off
-    power_on = life.power_on
+    add_vm = guests.add_vm
+    guest_writes = guests.guest_writes
+    kill_qemu = guests.kill_qemu
+    shut_down_guest = guests.shut_down_guest
+    start = guests.start
+    power_off = guests.power_off
+    power_on = guests.power_on
 
     def snapshot(self, host: str) -> snapshot.HostSnapshot:
         """Everything real on that host now."""

@@ -3,7 +3,7 @@
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt.custodian import to_completed
+from sterna.adapters.libvirt.lifecycle import to_completed
 from sterna.adapters.libvirt.mover import to_sample
 from sterna.adapters.libvirt.session.events import lifecycle
 from sterna.adapters.libvirt.xml import checks

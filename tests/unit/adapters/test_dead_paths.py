@@ -18,7 +18,7 @@ import libvirt
 import pytest
 
 from sterna.adapters.host import looks
-from sterna.adapters.libvirt import abilities, claims, ground, inventory
+from sterna.adapters.libvirt import abilities, claims, inventory, resources
 from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.qemu import certificates, schema
 from sterna.adapters.libvirt.qemu.certificates import Certificates
@@ -197,7 +197,7 @@ async def test_a_pass_over_all_definitions_holds_up_no_list(
         assert ends.wait(60)
         yield "<domain/>"
 
-    for module in (claims, ground):
+    for module in (claims, resources):
         monkeypatch.setattr(module, "definitions", slow)
     asked = here.claims() if what == "claims" else here.check_incoming(vm(names(Kind.SOCKET, "/run/x.sock")))
     asking = asyncio.create_task(asked)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ..controller.conftest import World, world
-from .doors import client, served
+from .clients import client, served
 from .rest import Api
 
 __all__ = ["api", "world"]

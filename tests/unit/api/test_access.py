@@ -20,7 +20,7 @@ from sterna.domain.tokens import LONGEST_DAYS
 
 from ..controller.conftest import World
 from ..controller.requests import ID
-from .doors import TOKENS, bearing, client, served
+from .clients import TOKENS, bearing, client, served
 from .rest import Api, body
 
 OPEN = {"/v1/health", "/v1/version"}

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sterna.api.problems import STATUS, status_of
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.controller.records import registry
 from sterna.domain import errors
 from sterna.domain.journal import Role

@@ -36,7 +36,7 @@ from tests.unit.adapters.identities import join as joined
 
 from ..controller.conftest import World
 from ..controller.fakes import FakeBus, HandClock
-from .doors import DOORS, client
+from .clients import ACCESS, client
 
 PATHS = ("/v1/ca", "/v1/join", "/v1/renewals")
 
@@ -59,7 +59,7 @@ def authority(tmp_path: Path, calendar: Calendar) -> Authority:
 @pytest.fixture
 async def stranger(world: World, authority: Authority) -> AsyncIterator[httpx2.AsyncClient]:
     """A client without any credentials."""
-    async with client(create_app(world.controller, DOORS, LocalDesk(authority)), None, raises=False) as http:
+    async with client(create_app(world.controller, ACCESS, LocalDesk(authority)), None, raises=False) as http:
         yield http
 
 
@@ -87,7 +87,7 @@ def reason(answer: httpx2.Response) -> tuple[int, str]:
 
 
 async def test_without_a_ca_nobody_is_let_in_and_those_who_are_known_are_told_where_one_is(world: World) -> None:
-    app = create_app(world.controller, DOORS)
+    app = create_app(world.controller, ACCESS)
     async with client(app, None) as http, client(app, UserRole.ADMIN) as admin:
         for path, method in zip(PATHS, ("GET", "POST", "POST"), strict=True):
             assert (await http.request(method, path)).status_code == 401
@@ -309,7 +309,7 @@ async def test_enrolled_hosts_are_listed_with_the_ends_of_their_certificates(
     authority.invite(HOST2, ["10.0.0.2"])
     members = Members(EnrolledHosts(authority), insecure=False)
     controller = Controller(SqlFleet.open(database), FakeBus(), HandClock(), members=members)
-    async with client(create_app(controller, DOORS), UserRole.VIEWER) as http:
+    async with client(create_app(controller, ACCESS), UserRole.VIEWER) as http:
         one, two = (await http.get("/v1/enrolments")).json()["hosts"]
         until = own.validity()[1].isoformat()
         assert (one["name"], one["state"], one["certificate_until"]) == ("host1", "joined", until)
@@ -326,7 +326,7 @@ async def test_enrolled_hosts_are_listed_with_the_ends_of_their_certificates(
 
 async def test_without_a_ca_nobody_knows_who_is_enrolled_and_an_insecure_bus_is_said(database: str) -> None:
     controller = Controller(SqlFleet.open(database), FakeBus(), HandClock(), members=Members(None, insecure=True))
-    async with client(create_app(controller, DOORS), UserRole.VIEWER) as http:
+    async with client(create_app(controller, ACCESS), UserRole.VIEWER) as http:
         status, why = reason(await http.get("/v1/enrolments"))
         assert status == 404 and "has no CA" in why
         assert "can pose as a host" in (await http.get("/v1/hosts")).json()["insecure"]

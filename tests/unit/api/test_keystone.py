@@ -14,18 +14,18 @@ from starlette.types import Receive, Scope, Send
 
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.users.keystone import KeystoneUsers
-from sterna.api.access import Doorkeeper
+from sterna.api.access import AuthenticationMiddleware
 from sterna.api.app import create_app
-from sterna.bootstrap.controller import cloud_of, visitors_of
+from sterna.bootstrap.controller import cloud_of, external_users_of
 from sterna.config.access import KeystoneSettings
 from sterna.config.compute import ComputeSettings
-from sterna.controller.intents import visitors as module
-from sterna.controller.intents.visitors import Visitors
+from sterna.controller.intents import external_users as module
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.domain.access import UserRole, highest
 from tests.scripted_cloud import ScriptedCloud
 
 from ..controller.conftest import World
-from .doors import DOORS, client
+from .clients import ACCESS, client
 
 DEFAULT = {"id": "default", "name": "Default"}
 ROLES = {"service": UserRole.NEUTRON, "sterna_operator": UserRole.OPERATOR, "sterna_admin": UserRole.ADMIN}
@@ -46,14 +46,14 @@ def keystone() -> Iterator[ScriptedCloud]:
 
 @pytest.fixture
 def http(world: World, keystone: ScriptedCloud) -> httpx2.AsyncClient:
-    doors = replace(DOORS, visitors=visitors_at(keystone, world))
-    return client(create_app(world.controller, doors), None, raises=False)
+    rules = replace(ACCESS, external_users=external_users_at(keystone, world))
+    return client(create_app(world.controller, rules), None, raises=False)
 
 
-def visitors_at(keystone: ScriptedCloud, world: World) -> Visitors:
+def external_users_at(keystone: ScriptedCloud, world: World) -> ExternalUsers:
     cloud = Cloud(CloudAccess(auth_url=keystone.auth_url, username="sterna", password="pw", timeout_s=5))
     users = KeystoneUsers(cloud, keystone.auth_url)
-    return Visitors(users, world.clock, "service@Default", ROLES)
+    return ExternalUsers(users, world.clock, "service@Default", ROLES)
 
 
 def user(*roles: str, **more: Any) -> dict[str, Any]:
@@ -155,8 +155,8 @@ async def test_a_stream_goes_on_until_its_user_may_no_more(keystone: ScriptedClo
         stills.append(scope["state"]["still"])
         await PlainTextResponse("")(scope, receive, send)
 
-    doors = replace(DOORS, visitors=visitors_at(keystone, world))
-    door = Doorkeeper(stream, world.controller, doors, frozenset())
+    rules = replace(ACCESS, external_users=external_users_at(keystone, world))
+    door = AuthenticationMiddleware(stream, world.controller, rules, frozenset())
     transport = httpx2.ASGITransport(app=door)
     keystone.users["t"] = user("sterna_operator")
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
@@ -193,18 +193,18 @@ async def test_the_controllers_own_token_is_renewed(http: httpx2.AsyncClient, ke
 
 
 async def test_without_a_cloud_its_tokens_are_no_way_in(world: World) -> None:
-    async with client(create_app(world.controller, DOORS), None) as plain:
+    async with client(create_app(world.controller, ACCESS), None) as plain:
         assert (await plain.get("/v1/hosts", headers=sending("t"))).status_code == 401
 
 
 def test_the_settings_name_a_cloud_or_none() -> None:
-    assert visitors_of(KeystoneSettings(), None) is None
+    assert external_users_of(KeystoneSettings(), None) is None
     with pytest.raises(ValueError, match="username and password"):
         KeystoneSettings(auth_url="http://127.0.0.1:9/v3")
     reply = {"auth_url": "http://127.0.0.1:9/v3", "username": "sterna", "password": "s3cret"}
     settings = KeystoneSettings.model_validate(reply)
     assert cloud_of(KeystoneSettings(), ComputeSettings()) is None
-    assert visitors_of(settings, cloud_of(settings, ComputeSettings())) is not None
+    assert external_users_of(settings, cloud_of(settings, ComputeSettings())) is not None
     assert "s3cret" not in repr(settings)
 
 

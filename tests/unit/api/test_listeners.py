@@ -19,9 +19,9 @@ from structlog.testing import capture_logs
 
 from sterna.api import listeners, peers
 from sterna.api import server as api_server
-from sterna.api.access import Doors
+from sterna.api.access import AccessRules
 from sterna.api.app import create_app
-from sterna.api.listeners import doors_of, listening, tls_of
+from sterna.api.listeners import access_rules_of, listening, tls_of
 from sterna.api.peers import Peer, PeerRoles, peer_of, user_name
 from sterna.api.server import Server
 from sterna.config import ControllerSettings
@@ -31,7 +31,7 @@ from sterna.domain.access import UserRole
 from sterna.domain.errors import BadRequest, Conflict, Permanent, Unauthenticated
 
 from ..controller.conftest import World, world  # noqa: F401 - a fixture
-from .doors import DOORS, bearing
+from .clients import ACCESS, bearing
 
 
 @pytest.fixture
@@ -167,11 +167,11 @@ def test_the_settings_name_who_is_let_in(tmp_path: Path, monkeypatch: pytest.Mon
     groups(tmp_path, monkeypatch, migrators=54321)
     given = {"group": "migrators", "root_role": "none", "group_role": "viewer", "names": ["API.example"]}
     token = {"name": "ci", "role": "operator", "sha256": "0" * 64}
-    doors = doors_of(AccessSettings.model_validate(given | {"tokens": [token]}))
-    assert doors.peers == PeerRoles(root=None, group=UserRole.VIEWER, gid=54321)
-    assert doors.names == {"api.example"}
-    assert doors.tokens == (FixedToken(name="ci", role=UserRole.OPERATOR, digest="0" * 64),)
-    assert doors_of(AccessSettings()).peers == PeerRoles()
+    rules = access_rules_of(AccessSettings.model_validate(given | {"tokens": [token]}))
+    assert rules.peers == PeerRoles(root=None, group=UserRole.VIEWER, gid=54321)
+    assert rules.names == {"api.example"}
+    assert rules.tokens == (FixedToken(name="ci", role=UserRole.OPERATOR, digest="0" * 64),)
+    assert access_rules_of(AccessSettings()).peers == PeerRoles()
 
 
 def test_the_user_the_controller_runs_as_is_let_in_as_root_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,10 +217,10 @@ def test_the_kernel_says_who_has_connected() -> None:
 async def serving(
     world: World,  # noqa: F811
     given: ControllerSettings,
-    doors: Doors = DOORS,
+    rules: AccessRules = ACCESS,
 ) -> AsyncIterator[list[socket.socket]]:
     with listening(given, None) as sockets:
-        server = Server(create_app(world.controller, doors), tls=tls_of(given.access), lifespan="off")
+        server = Server(create_app(world.controller, rules), tls=tls_of(given.access), lifespan="off")
         running = asyncio.create_task(server.serve(sockets=sockets))
         async with asyncio.timeout(20):
             while not server.started:  # noqa: ASYNC110 - it tells nobody
@@ -270,7 +270,7 @@ async def test_who_is_not_let_in_by_the_socket_needs_a_token_there_as_well(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "api.sock"
-    nobody = Doors(tokens=DOORS.tokens, peers=PeerRoles(root=None, group=None))
+    nobody = AccessRules(tokens=ACCESS.tokens, peers=PeerRoles(root=None, group=None))
     async with serving(world, settings(socket=str(path)), nobody), over(path) as http:
         assert (await http.get("/v1/hosts")).status_code == 401
         assert (await http.get("/v1/hosts", headers=bearing(UserRole.VIEWER))).status_code == 200

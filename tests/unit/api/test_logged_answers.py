@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from sterna.api.access import Doorkeeper
+from sterna.api.access import AuthenticationMiddleware
 
 from ..controller.conftest import World
-from .doors import DOORS
+from .clients import ACCESS
 
 START: Message = {"type": "http.response.start", "status": 202, "headers": []}
 PIECE: Message = {"type": "http.response.body", "body": b"a", "more_body": True}
@@ -50,7 +50,7 @@ async def test_the_line_is_written_behind_the_answer(
         return {"type": "http.request", "body": b""}
 
     monkeypatch.setattr(world.controller.users, "answered", answered)
-    door = Doorkeeper(app, world.controller, DOORS, frozenset({"/v1/health"}))
+    door = AuthenticationMiddleware(app, world.controller, ACCESS, frozenset({"/v1/health"}))
     if END in messages:
         await door(dict(SCOPE), receive, send)
     else:

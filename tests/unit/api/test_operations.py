@@ -11,7 +11,7 @@ import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.access import UserRole
-from tests.unit.api.doors import client, served
+from tests.unit.api.clients import client, served
 from tests.unit.controller.operating import OPERATION, Stage
 
 PATH = f"/v1/operations/{OPERATION}"

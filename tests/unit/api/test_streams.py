@@ -12,7 +12,7 @@ from sterna.api import streams
 from sterna.domain.access import UserRole
 
 from ..cli.served import Served, served
-from .doors import bearing
+from .clients import bearing
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import GuestState
 from sterna.kit.clock import SystemClock
 
-from ..api.doors import DOORS, TOKENS
+from ..api.clients import ACCESS, TOKENS
 from ..controller.fakes import FakeAgent, FakeBus
 from ..domain.journals import JOB, Book
 
@@ -77,7 +77,7 @@ class Served:
         fleet = SqlFleet.open(f"sqlite:///{self._folder}/controller.db")
         self.controller = Controller(fleet, self.bus, SystemClock())
         self._cut_streams()
-        app = create_app(self.controller, DOORS)
+        app = create_app(self.controller, ACCESS)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         self.loop.run_until_complete(self._serve())
 

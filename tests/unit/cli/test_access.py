@@ -14,7 +14,7 @@ from sterna.cli.exits import Exit
 from sterna.cli.main import app
 from sterna.domain.access import UserRole
 
-from ..api.doors import TOKENS
+from ..api.clients import TOKENS
 from .served import Served, served
 
 Sterna = Callable[..., Result]

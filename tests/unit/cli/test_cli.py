@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from sterna.cli import host
 from sterna.cli.client import Client
+from sterna.cli.formatting import ms, rate, size
 from sterna.cli.main import app
-from sterna.cli.words import ms, rate, size
 from sterna.controller.records import registry
 from tests.unit.cli.reading import ID, document
 
@@ -57,7 +57,7 @@ def test_no_host_at_all_is_no_empty_fleet(sterna, fleet: Served) -> None:  # typ
 
 
 async def _forget(fleet: Served) -> None:
-    fleet.controller.registry._heard.clear()
+    fleet.controller.registry._described.clear()
     for agent in fleet.agents:
         agent.listening = False
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from sterna.adapters.stderr import log_to_stderr
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.console import PlainConsole
 from sterna.cli.main import app
 from sterna.cli.watch import LiveBar, PlainLines
@@ -41,7 +41,7 @@ def test_json_means_the_same() -> None:
 
 def _shown(monkeypatch: pytest.MonkeyPatch, show: Callable[[], None]) -> str:
     written = io.StringIO()
-    monkeypatch.setattr(words, "out", PlainConsole(soft_wrap=True, file=written, width=200))
+    monkeypatch.setattr(formatting, "out", PlainConsole(soft_wrap=True, file=written, width=200))
     show()
     return written.getvalue()
 
@@ -64,10 +64,10 @@ LEFT = {"host": EVIL, "kind": EVIL, "subject": EVIL, "why": EVIL, "done": EVIL, 
 
 def test_tables_and_lines_show_it_and_obey_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def show() -> None:
-        words.show(words.hosts([HOST]))
-        words.show(words.vms([VM]))
-        for line in words.audit({"leftovers": [LEFT], "clean": False, "silent_hosts": []}):
-            words.out.print(line)
+        formatting.show(formatting.hosts([HOST]))
+        formatting.show(formatting.vms([VM]))
+        for line in formatting.audit({"leftovers": [LEFT], "clean": False, "silent_hosts": []}):
+            formatting.out.print(line)
 
     shown = _shown(monkeypatch, show)
     assert not STEERING.search(shown)

@@ -13,7 +13,7 @@ from rich.live import Live
 from typer import Exit
 from typer.testing import CliRunner
 
-from sterna.cli import exits, plan, words
+from sterna.cli import exits, formatting, plan
 from sterna.cli.client import ApiError
 from sterna.cli.console import PlainConsole
 from sterna.cli.main import app
@@ -67,22 +67,24 @@ def shown(
 ) -> list[str]:
     written = io.StringIO()
     console = PlainConsole(file=written, width=width, force_terminal=terminal, color_system=None)
-    monkeypatch.setattr(words, "out", console)
+    monkeypatch.setattr(formatting, "out", console)
     monkeypatch.setattr(
-        words, "PlainConsole", lambda **o: PlainConsole(**o, force_terminal=terminal, color_system=None)
+        formatting, "PlainConsole", lambda **o: PlainConsole(**o, force_terminal=terminal, color_system=None)
     )
     show()
     return [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip() for line in written.getvalue().splitlines()]
 
 
 TABLES: dict[str, Callable[[], None]] = {
-    "hosts": lambda: words.show(words.hosts([HOST, HOST | {"address": "fd00:1234:5678:9abc:def0:1234:5678:9abc"}])),
-    "vms": lambda: words.show(
-        words.vms([VM | {"name": f"a-very-long-name-of-a-vm-{n}", "uuid": UUID + n} for n in "12"])
+    "hosts": lambda: formatting.show(
+        formatting.hosts([HOST, HOST | {"address": "fd00:1234:5678:9abc:def0:1234:5678:9abc"}])
     ),
-    "migrations": lambda: words.show(words.migrations([MIGRATION])),
-    "timeline": lambda: words.show(words.timeline([ITEM])),
-    "death": lambda: words.show(words.death(DEATH)),
+    "vms": lambda: formatting.show(
+        formatting.vms([VM | {"name": f"a-very-long-name-of-a-vm-{n}", "uuid": UUID + n} for n in "12"])
+    ),
+    "migrations": lambda: formatting.show(formatting.migrations([MIGRATION])),
+    "timeline": lambda: formatting.show(formatting.timeline([ITEM])),
+    "death": lambda: formatting.show(formatting.death(DEATH)),
 }
 
 
@@ -147,9 +149,9 @@ def test_the_code_of_a_refusal_is_whole_on_a_narrow_terminal(monkeypatch: pytest
 def test_the_codes_of_what_ended_a_migration_are_shown() -> None:
     error = {"code": "refused", "message": "one; other", "fix": "this; that"}
     refusals = [{"code": "bridge-missing", "message": "one"}, {"code": "memory-short", "message": "other"}]
-    assert words.error_of(error | {"refusals": refusals}) == "one [bridge-missing]; other [memory-short]"
-    assert words.error_of(error) == "one; other"
-    assert words.error_of(None) == ""
+    assert formatting.error_of(error | {"refusals": refusals}) == "one [bridge-missing]; other [memory-short]"
+    assert formatting.error_of(error) == "one; other"
+    assert formatting.error_of(None) == ""
 
 
 def test_a_problem_that_is_no_refusal_names_its_kind_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +172,7 @@ def test_a_report_breaks_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
         "error": {"message": LONG, "fix": LONG},
         "report": report | more,
     }
-    lines = shown(monkeypatch, lambda: words.show(words.report(migration)), terminal=True)
+    lines = shown(monkeypatch, lambda: formatting.show(formatting.report(migration)), terminal=True)
     assert max(map(len, lines)) <= 80
     words_seen = set(" ".join(lines).split())
     assert set(LONG.split()) <= words_seen and UUID + "1" in words_seen

@@ -20,8 +20,8 @@ from sterna.domain.trust.bounds import (
     no_place_for_news,
 )
 from sterna.domain.trust.identities import CONTROLLER_TOKEN
-from sterna.rpc.doors import Paces, Places
 from sterna.rpc.envelope import Request, decode_reply, encode
+from sterna.rpc.sender_limits import ActiveRequests, SenderRates
 from sterna.rpc.subjects import call_subject
 from sterna.sim.world.clock import SimClock
 from tests.unit.rpc.casting import cast, recorder, send
@@ -197,7 +197,7 @@ def test_all_controllers_are_one_sender_with_more_places() -> None:
 def test_bytes_count_as_well() -> None:
     assert no_place("a", Load(1, bounds.MOST_BYTES), Load(1, bounds.MOST_BYTES))
     assert no_more_waiting("a", Load(1, bounds.MOST_WAITING_BYTES))
-    places = Places()
+    places = ActiveRequests()
     with (
         places.taken("a", bounds.MOST_BYTES) as first,
         places.taken("a", 1) as second,
@@ -212,13 +212,13 @@ async def test_a_pace_comes_back_with_time_and_is_kept_for_so_many_senders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = SimClock()
-    paces, pace = Paces(clock), Pace(2, 0.5)
+    paces, pace = SenderRates(clock), Pace(2, 0.5)
     assert [paces.admits("a", pace) for _ in range(3)] == [True, True, False]
     await clock.advance(2)
     assert [paces.admits("a", pace) for _ in range(2)] == [True, False]
     await clock.advance(1_000)
     assert [paces.admits("a", pace) for _ in range(3)] == [True, True, False]
-    monkeypatch.setattr("sterna.rpc.doors._MOST_SENDERS", 10)
+    monkeypatch.setattr("sterna.rpc.sender_limits._MOST_SENDERS", 10)
     for n in range(100):
         paces.admits(f"invented {n}", pace)
     assert len(paces._left) == 10

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import structlog
 
-from sterna.adapters.files import hold, media, owners, usage, witness
+from sterna.adapters.files import file_lock, media, owners, sharing_tokens, usage
 from sterna.adapters.files.instances_dir import InstancesDir
 from sterna.adapters.files.reach import Claimed
 from sterna.adapters.files.targets import FORMATS, against, against_backing, bases, room, unremovable
@@ -130,7 +130,7 @@ class FileStorage:
 
     async def leave_token(self, path: str, token: str) -> None:
         """Put `token` into a hidden file beside `path`. Raises Permanent where that cannot be written."""
-        await _look_in_words(lambda: witness.leave(path, token), "cannot write beside", path, LOOK_S)
+        await _look_in_words(lambda: sharing_tokens.leave(path, token), "cannot write beside", path, LOOK_S)
 
     async def sees_token(self, path: str, token: str) -> bool:
         """Does THIS host see that token beside `path`?"""
@@ -138,7 +138,7 @@ class FileStorage:
 
     async def sight(self, path: str, token: str, place: int | None = None) -> Sight:
         """What this host sees of the token, of the file beside it, and of the other host's lock on it."""
-        return await _look(lambda: witness.sight(path, token, place), path)
+        return await _look(lambda: sharing_tokens.sight(path, token, place), path)
 
     @contextlib.asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[int | None]:
@@ -147,7 +147,7 @@ class FileStorage:
         Over NFS, giving it up asks the server. One that does not answer is left to the thread, which is there
         before the lock is taken: neither who waits nor the garbage collector ever gives it up in the event loop.
         """
-        lock, giver = hold.Lock(path), Worker("sterna-unlock")
+        lock, giver = file_lock.Lock(path), Worker("sterna-unlock")
         try:
             yield await _look(lock.take, path)
         finally:
@@ -186,20 +186,26 @@ class FileStorage:
         path does not answer, and may lead there."""
         reached = await self._claimed.reach(claims)
         called = {place.real for one in reached for place in one.places if place.name == name}
-        beside = await _look(lambda: witness.beside(called, token), *called)
+        beside = await _look(lambda: sharing_tokens.beside(called, token), *called)
         return usage.named_by(name, beside, reached, perhaps=perhaps)
 
     async def drop_token(self, path: str, token: str) -> None:
         """Remove it; missing is not an error."""
-        await _look_in_words(lambda: witness.drop(path, token), "cannot remove the token beside", path, _DROP_S)
+        await _look_in_words(
+            lambda: sharing_tokens.drop(path, token), "cannot remove the token beside", path, _DROP_S
+        )
 
     async def tokens(self, path: str) -> tuple[str, ...]:
         """The tokens beside `path`, by their names. A missing folder holds none."""
-        return await _look_in_words(lambda: witness.tokens(path), "cannot look for tokens beside", path, LOOK_S)
+        return await _look_in_words(
+            lambda: sharing_tokens.tokens(path), "cannot look for tokens beside", path, LOOK_S
+        )
 
     async def sweep_tokens(self, path: str, prefix: str, keep: frozenset[str]) -> None:
         """Remove tokens of this prefix beside `path`, but those of `keep`. A missing folder holds none."""
-        await _look_in_words(lambda: witness.sweep(path, prefix, keep), "cannot sweep tokens beside", path, LOOK_S)
+        await _look_in_words(
+            lambda: sharing_tokens.sweep(path, prefix, keep), "cannot sweep tokens beside", path, LOOK_S
+        )
 
     async def examine(self, disk: Disk) -> Disk:
         """With everything it stands on, as the images' own headers have it."""
@@ -293,7 +299,7 @@ def _make_empty(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
-def _give_up(lock: hold.Lock, tell: Callable[[], object]) -> None:
+def _give_up(lock: file_lock.Lock, tell: Callable[[], object]) -> None:
     """In a thread of its own. A failure here is logged, and not raised to the caller."""
     try:
         lock.give_up()

@@ -35,7 +35,7 @@ _BUSY = "the CA is busy: too many ask at once"
 
 
 class LocalDesk:
-    """Implements ports.identity.JoinDesk on the machine that has the CA."""
+    """Implements ports.identity.CertificateIssuer on the machine that has the CA."""
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority

@@ -30,7 +30,7 @@ _MOST_BYTES = 4 * MOST_PEM_BYTES
 
 
 class HttpsDesk:
-    """Implements ports.identity.JoinDesk for a host. `server`: `https://controller.example:8774`."""
+    """Implements ports.identity.CertificateIssuer for a host. `server`: `https://controller.example:8774`."""
 
     def __init__(self, server: str) -> None:
         self._server = server_url(server)

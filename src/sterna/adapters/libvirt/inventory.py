@@ -14,18 +14,18 @@ from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, shared_folders, translating
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.definitions import Patience, definitions
-from sterna.adapters.libvirt.ground import Facts, HostGround, ask
 from sterna.adapters.libvirt.observe import observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.qemu.schema import Schemas
 from sterna.adapters.libvirt.reading import load_of, read_vm, refusals_of
+from sterna.adapters.libvirt.resources import Facts, LibvirtHostResources, ask
 from sterna.adapters.libvirt.seen import seen
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.xml.cloud import read_nova, read_volumes
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.render import render_live
-from sterna.domain import standing
+from sterna.domain import resource_checks
 from sterna.domain.claims import Claim
 from sterna.domain.copying import CopyPlan, GuestLoad
 from sterna.domain.errors import Permanent, Unreachable
@@ -117,8 +117,8 @@ class LibvirtInventory(LibvirtHost):
         emulator = vm.emulator or "/"
         runs = await on_disk(lambda: os.access(emulator, os.X_OK), emulator, limit_s=looks.LOOK_S)
         found = await self._ask(lambda conn: refusals_of(conn, vm, runs))
-        ground = self._ground(await self._passes.run(lambda conn: ask(conn, vm.references, vm.uuid)))
-        for some in await looks.at_each(vm.references, lambda refs: standing.refusals(refs, ground)):
+        host = self._resources(await self._passes.run(lambda conn: ask(conn, vm.references, vm.uuid)))
+        for some in await looks.at_each(vm.references, lambda refs: resource_checks.refusals(refs, host)):
             found += some
         if not any(refusal.code == "uuid-taken" for refusal in found):
             self._events.forget(vm.uuid)  # whether it ran here on an earlier stay proves nothing for the next one
@@ -130,12 +130,12 @@ class LibvirtInventory(LibvirtHost):
 
     async def listens_for(self, vm: Vm) -> dict[str, str]:
         """See ports.hypervisor.Inventory.listens_for. Raises Temporary where a name is not looked up."""
-        listens, ground = [ref for ref in vm.references if ref.kind is Kind.ADDRESS], self._ground()
-        found = await looks.at_each(listens, lambda refs: translations(refs, ground))
+        listens, host = [ref for ref in vm.references if ref.kind is Kind.ADDRESS], self._resources()
+        found = await looks.at_each(listens, lambda refs: translations(refs, host))
         return {old: new for some in found for old, new in some.items()}
 
-    def _ground(self, facts: Facts | None = None) -> HostGround:
-        return HostGround(self._settings.name, self._settings.address, facts)
+    def _resources(self, facts: Facts | None = None) -> LibvirtHostResources:
+        return LibvirtHostResources(self._settings.name, self._settings.address, facts)
 
     async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
         """See ports.hypervisor.Inventory.taken_for_local. Raises Temporary."""

@@ -8,8 +8,8 @@ from typing import Any
 import libvirt
 
 from sterna.adapters.libvirt.definitions import of_arriving
-from sterna.adapters.libvirt.ground import lan_of
 from sterna.adapters.libvirt.observe import find, state_of
+from sterna.adapters.libvirt.resources import lan_of
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml import checks
 from sterna.adapters.libvirt.xml.describe import describe

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sterna.adapters.host import ground as kernel
 from sterna.adapters.host import looks
+from sterna.adapters.host import resources as kernel
 from sterna.adapters.libvirt.session.host import HostSettings
 from sterna.domain.references import Kind, Reference, Thing, in_words, numbers
 

@@ -2,7 +2,7 @@
 
 Each method is one transaction, run on this class's own threads (one for SQLite, which has one writer anyway), so
 that a slow database never holds up the event loop. Those that write take turns, on PostgreSQL too (`take_turn`);
-those that wait for the thread share a turn and a commit (`together.py`). What each transaction does is in
+those that wait for the thread share a turn and a commit (`group_commit.py`). What each transaction does is in
 `*_statements.py`.
 """
 
@@ -24,7 +24,7 @@ from sterna.adapters.sql import operation_statements as on_operations
 from sterna.adapters.sql import sighting_statements as sighted
 from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
-from sterna.adapters.sql.together import Together
+from sterna.adapters.sql.group_commit import GroupCommit
 from sterna.domain.errors import Unreachable
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import OperationStatus, Order
@@ -68,7 +68,7 @@ class SqlFleet:
         in_one = engine.dialect.name == "sqlite"
         self._readers = self._writer if in_one else threads(3, "fleet-reader")
         self._known_hosts: on_hosts.KnownHosts = {}
-        self._together = Together(engine, self._writer)
+        self._group_commit = GroupCommit(engine, self._writer)
 
     @classmethod
     def open(cls, url: str) -> SqlFleet:
@@ -83,7 +83,7 @@ class SqlFleet:
         return await _answered(self._readers.submit(transaction))
 
     async def _write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        answer: Future[T] = self._together.submit(lambda connection: work(connection, *args, **kwargs))
+        answer: Future[T] = self._group_commit.submit(lambda connection: work(connection, *args, **kwargs))
         return await _answered(answer)
 
     async def close(self) -> None:

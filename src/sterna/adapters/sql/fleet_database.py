@@ -133,7 +133,7 @@ def take_turn(connection: Connection) -> None:
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Turns the errors of the database into Unreachable, Permanent or BadRequest, each with a fix."""
+    """Attempts the errors of the database into Unreachable, Permanent or BadRequest, each with a fix."""
     try:
         yield
     except DBAPIError as e:

@@ -1,4 +1,4 @@
-"""Keystone (`ports.users.Directory`): which user a token of the cloud belongs to."""
+"""Keystone (`ports.users.UserDirectory`): which user a token of the cloud belongs to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sterna.adapters.openstack.session import Cloud
 from sterna.domain.errors import NotFound, SternaError, Unreachable
-from sterna.ports.users import Visitor
+from sterna.ports.users import ExternalUser
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -21,7 +21,7 @@ class KeystoneUsers:
         """`auth_url`: Keystone, with `/v3`."""
         self._cloud, self._url = cloud, f"{auth_url.rstrip('/')}/auth/tokens"
 
-    async def visitor(self, token: str) -> Visitor | None:
+    async def user(self, token: str) -> ExternalUser | None:
         """None for a token that Keystone does not know, or that has expired. Raises Unreachable."""
 
         def read(cloud: Connection) -> Any:
@@ -31,7 +31,7 @@ class KeystoneUsers:
         try:
             # not the login's `of`: whoever sends tokens must not use up the threads that may hang there
             async with self._cloud.asking_for_a_check("Keystone"):
-                return _visitor(await self._cloud.ask("check a user's token", read, of="keystone-tokens"))
+                return _user(await self._cloud.ask("check a user's token", read, of="keystone-tokens"))
         except NotFound:
             return None
         except SternaError as error:
@@ -40,9 +40,9 @@ class KeystoneUsers:
             raise Unreachable("Keystone's answer about a token cannot be read", fix=_FIX) from error
 
 
-def _visitor(token: Any) -> Visitor:
+def _user(token: Any) -> ExternalUser:
     user, project = token["user"], token.get("project") or {}
-    return Visitor(
+    return ExternalUser(
         name=f"{user['name']}@{user['domain']['name']}",
         project=f"{project['name']}@{project['domain']['name']}" if project else "",
         roles=tuple(role["name"] for role in token.get("roles", ())),

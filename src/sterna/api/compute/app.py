@@ -52,7 +52,7 @@ def routes() -> list[APIRoute]:
 
 
 def create_compute_app(controller: Controller) -> FastAPI:
-    """`/compute` without its door: who asks is known when a request comes here."""
+    """`/compute` without its middleware, which has authenticated the user before a request comes here."""
     whole = APIRouter()
     for part in PARTS:
         whole.include_router(part.router)

@@ -18,7 +18,7 @@ from sterna.api.access import logged_body, raw_body
 from sterna.api.browsers import SAFE
 from sterna.api.compute.faults import NOT_HERE
 from sterna.controller.controller import Controller
-from sterna.controller.intents.visitors import Visitors
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.records.servers import Server, Servers
 from sterna.domain.access import Action
 from sterna.domain.compute import policies
@@ -48,7 +48,7 @@ DEFAULT = Asked()
 class Setup:
     """What the settings say about the Compute API."""
 
-    visitors: Visitors
+    external_users: ExternalUsers
     servers: Servers
     keystone: str
     """Its public address, for `WWW-Authenticate`."""
@@ -122,7 +122,7 @@ class Call:
 
 
 def call_of(request: Request) -> Call:
-    """The call that the door has made of a request."""
+    """The call that `ComputeMiddleware` has made of a request."""
     call: Call = request.scope["state"]["call"]
     return call
 

@@ -20,11 +20,11 @@ from sterna.bootstrap.enrolling.common import (
     read_file,
     write_out,
 )
-from sterna.cli import words
+from sterna.cli import formatting
 from sterna.cli.console import safe
 from sterna.cli.exits import err
+from sterna.cli.formatting import out
 from sterna.cli.options import AsJson, print_json
-from sterna.cli.words import out
 from sterna.domain.trust.identities import Identity, Kind, domains_of, identity
 from sterna.kit.clock import SystemClock
 
@@ -163,7 +163,7 @@ def show(ca: CaFolder = CA_FOLDER, as_json: AsJson = False) -> None:
             listed = [m.model_dump(mode="json", exclude={"invitation"}) for m in members]
             print_json({"fingerprint": authority.fingerprint, "members": listed})
             return
-        table = words.table("KIND", "~NAME", "STATE", "VALID UNTIL", "~ADDRESSES")
+        table = formatting.table("KIND", "~NAME", "STATE", "VALID UNTIL", "~ADDRESSES")
         for member in members:
             until = max((c.not_after for c in member.certificates if c.revoked is None), default=None)
             state = "removed" if member.removed else "joined" if member.joined else "invited"
@@ -171,11 +171,11 @@ def show(ca: CaFolder = CA_FOLDER, as_json: AsJson = False) -> None:
                 member.kind.value,
                 safe(member.name),
                 state,
-                f"{until:%Y-%m-%d}" if until else words.UNKNOWN,
-                safe(", ".join(member.addresses) or words.UNKNOWN),
+                f"{until:%Y-%m-%d}" if until else formatting.UNKNOWN,
+                safe(", ".join(member.addresses) or formatting.UNKNOWN),
             )
         out.print(f"fingerprint: {authority.fingerprint}", markup=False)
-        words.show(table)
+        formatting.show(table)
 
 
 def print_revoked(name: str, ca: Path) -> None:

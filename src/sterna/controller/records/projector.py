@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from sterna.controller.calls import AgentCalls, reading
-from sterna.controller.records.copies import Copies
+from sterna.controller.records.copy_progress import CopyProgress
 from sterna.controller.records.events import Events
 from sterna.domain.entries.base import Failed, StatusSet, Turned
 from sterna.domain.entries.destination import VmUpdated
@@ -194,7 +194,7 @@ def _arrived(host: str, entry: Entry) -> VmChange:
 class Projector:
     """Reads journals into the records."""
 
-    def __init__(self, fleet: Fleet, calls: AgentCalls, events: Events, copies: Copies, clock: Clock) -> None:
+    def __init__(self, fleet: Fleet, calls: AgentCalls, events: Events, copies: CopyProgress, clock: Clock) -> None:
         self._fleet, self._calls, self._events, self._clock = fleet, calls, events, clock
         self._copies = copies
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

@@ -112,7 +112,9 @@ class Host(Value):
 
 
 @dataclass
-class _Heard:
+class _Described:
+    """The last beacon of an agent that described its host."""
+
     facts: HostFacts
     raw: Data
     """As it came: a beacon that says the same need not be read again."""
@@ -142,7 +144,7 @@ class Registry:
 
     def __init__(self, fleet: Fleet, clock: Clock, members: Members) -> None:
         self._fleet, self._clock, self._members = fleet, clock, members
-        self._heard: dict[str, _Heard] = {}
+        self._described: dict[str, _Described] = {}
         self._undescribed: dict[str, _Undescribed] = {}
         self._storing: set[str] = set()
         self._refused: set[tuple[str, str]] = set()
@@ -158,7 +160,7 @@ class Registry:
             return
         time_is_up = asyncio.ensure_future(self._clock.sleep(LISTEN_FIRST_S))
         try:
-            while not known <= self._heard.keys() | self._undescribed.keys() and not time_is_up.done():
+            while not known <= self._described.keys() | self._undescribed.keys() and not time_is_up.done():
                 self._news.clear()
                 news = asyncio.ensure_future(self._news.wait())
                 await asyncio.wait((news, time_is_up), return_when=asyncio.FIRST_COMPLETED)
@@ -175,14 +177,14 @@ class Registry:
             fix = OFF_THE_BUS if self._members.was_removed(name) else outside.fix
             self._refuse(topic, "", outside.why, fix)
             return None
-        heard = self._heard.get(topic.removeprefix("host."))
+        described = self._described.get(topic.removeprefix("host."))
         try:
             trouble = untrusted.trouble(data["trouble"]) if data.get("trouble") else None
             boot, last = str(data.get("boot", "")), int(data.get("journal_last") or 0)
             if trouble is not None and data.get("host") is None:
                 self._take_undescribed(topic, str(data.get("name", "")), boot, trouble, last)
                 return None
-            facts = _facts(heard, data.get("host"))
+            facts = _facts(described, data.get("host"))
             bus_since = _instant(data.get("bus_since"))
             warning = untrusted.trouble(data["warning"]) if data.get("warning") else None
         except (BadRequest, TypeError, ValueError) as e:
@@ -192,17 +194,17 @@ class Registry:
             self._refuse(topic, facts.host_uuid, f"claims to be {facts.name}")
             return None
         now_ms, now = self._clock.monotonic_ms(), self._clock.now().isoformat()
-        stored_ms = heard.stored_ms if heard else now_ms
-        new = _Heard(facts, data["host"], boot, now_ms, now, stored_ms, last, bus_since, trouble, warning)
-        if (heard is None or self._worth_storing(heard, new)) and not await self._stored(topic, new):
+        stored_ms = described.stored_ms if described else now_ms
+        new = _Described(facts, data["host"], boot, now_ms, now, stored_ms, last, bus_since, trouble, warning)
+        if (described is None or self._worth_storing(described, new)) and not await self._stored(topic, new):
             return None
         self._refused.discard((topic, ""))
-        self._heard[facts.name] = new
+        self._described[facts.name] = new
         self._undescribed.pop(facts.name, None)
         self._news.set()
         return facts
 
-    async def _stored(self, topic: str, new: _Heard) -> bool:
+    async def _stored(self, topic: str, new: _Described) -> bool:
         """False where the name belongs to another host, or the one before is still being stored: a database that
         is slow must not collect beacons. Raises Unreachable."""
         name = new.facts.name
@@ -220,7 +222,7 @@ class Registry:
         return True
 
     def _take_undescribed(self, topic: str, name: str, boot: str, trouble: Trouble, last: int) -> None:
-        known = name in self._heard or name in self._undescribed
+        known = name in self._described or name in self._undescribed
         if not untrusted.is_name(name) or topic != f"host.{name}":
             self._refuse(topic, "", f"claims to be {name}")
         elif known or len(self._undescribed) < MOST_UNDESCRIBED:
@@ -234,8 +236,8 @@ class Registry:
 
     def is_up(self, name: str) -> bool:
         """Did its agent describe it in the last seconds?"""
-        heard = self._heard.get(name)
-        return heard is not None and self._lately(heard.at_ms)
+        described = self._described.get(name)
+        return described is not None and self._lately(described.at_ms)
 
     def answers(self, name: str) -> bool:
         """Did its agent send a beacon in the last seconds?"""
@@ -244,8 +246,8 @@ class Registry:
 
     def journal_end(self, name: str) -> tuple[str, int]:
         """Its agent's life, and the last entry it has written in it, by its last beacon."""
-        heard = self._undescribed.get(name) or self._heard.get(name)
-        return (heard.boot, heard.journal_last) if heard is not None else ("", 0)
+        beacon = self._undescribed.get(name) or self._described.get(name)
+        return (beacon.boot, beacon.journal_last) if beacon is not None else ("", 0)
 
     def _lately(self, at_ms: float) -> bool:
         return self._clock.monotonic_ms() - at_ms <= UP_FOR_MS
@@ -272,8 +274,8 @@ class Registry:
     async def unusable(self) -> tuple[list[Host], int]:
         """The hosts where no migration may begin or end now, and how many others there are."""
         away, up = await self.away()
-        heard = [self._heard[name] for name in up]
-        ill = [await self.host(one.facts.name) for one in heard if one.trouble is not None]
+        described = [self._described[name] for name in up]
+        ill = [await self.host(one.facts.name) for one in described if one.trouble is not None]
         return sorted([*away, *ill], key=lambda host: host.name), len(up) - len(ill)
 
     async def page(
@@ -328,29 +330,29 @@ class Registry:
         )
 
     def _view(self, record: HostRecord) -> Host:
-        heard, undescribed = self._heard.get(record.name), self._undescribed.get(record.name)
-        up, trouble, seen_at = self.is_up(record.name), None, heard.at if heard else record.seen_at
-        if up and heard:
-            trouble = heard.trouble
+        described, undescribed = self._described.get(record.name), self._undescribed.get(record.name)
+        up, trouble, seen_at = self.is_up(record.name), None, described.at if described else record.seen_at
+        if up and described:
+            trouble = described.trouble
         elif undescribed is not None:
             trouble, seen_at = undescribed.trouble if self._lately(undescribed.at_ms) else None, undescribed.at
         trouble = self._members.against(record.name, seen_at) or trouble
         return Host(
-            facts=heard.facts if heard else record.facts,
+            facts=described.facts if described else record.facts,
             up=up,
             answers=self.answers(record.name),
             trouble=trouble,
             maintenance=record.maintenance,
             maintenance_reason=record.maintenance_reason,
             seen_at=seen_at,
-            boot=heard.boot if heard else record.boot,
+            boot=described.boot if described else record.boot,
             dead_at=record.dead_at,
             back_at=record.back_at,
-            bus_since=heard.bus_since if heard else "",
-            warning=heard.warning if up and heard else None,
+            bus_since=described.bus_since if described else "",
+            warning=described.warning if up and described else None,
         )
 
-    def _worth_storing(self, old: _Heard, new: _Heard) -> bool:
+    def _worth_storing(self, old: _Described, new: _Described) -> bool:
         changed = _lasting(old.raw) != _lasting(new.raw)
         was_silent = new.at_ms - old.at_ms > UP_FOR_MS
         return changed or was_silent or old.boot != new.boot or new.at_ms - old.stored_ms >= STORE_EVERY_MS
@@ -364,16 +366,16 @@ class Registry:
             log.warning("beacon refused", topic=topic, host_uuid=host_uuid, why=why, fix=fix)
 
 
-def _facts(heard: _Heard | None, raw: object) -> HostFacts:
+def _facts(described: _Described | None, raw: object) -> HostFacts:
     """Raises BadRequest. Most beacons differ from the one before in what is free only."""
-    if heard is not None and isinstance(raw, dict):
+    if described is not None and isinstance(raw, dict):
         fleeting = {name: raw.get(name) for name in _FLEETING}
         right = type(fleeting["memory_free_bytes"]) is int and type(fleeting["disk_free_bytes"]) in (
             int,
             type(None),
         )
-        if right and _lasting(raw) == _lasting(heard.raw):
-            return heard.facts.model_copy(update=fleeting)
+        if right and _lasting(raw) == _lasting(described.raw):
+            return described.facts.model_copy(update=fleeting)
     return untrusted.host_facts(raw)
 
 

@@ -13,7 +13,7 @@ from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.journal import Role
 from sterna.domain.model import GuestState, Refusal, Vm
 from sterna.domain.references import less_promised
-from sterna.domain.standing import clashes
+from sterna.domain.resource_checks import clashes
 from sterna.ports.hypervisor import Admission, Observations
 from sterna.ports.records import Journal
 

@@ -56,13 +56,13 @@ async def end_old_copy(ctx: Context) -> None:
 
     The source alone is looked at, whatever else is under way: the destination may be silent for a minute.
     """
-    turns = Turns(ctx, "looking for an old copy that runs", WAITING_END)
+    attempts = Attempts(ctx, "looking for an old copy that runs", WAITING_END)
     while True:
         await paused(ctx.clock, LOOK_S, ctx.runs_again)
         ctx.runs_again.clear()
         if not ctx.handed_over:
             continue  # `attend` asks both hosts
-        with turns.turn():
+        with attempts.attempt():
             if spent(await ctx.observe_here(), handed_over=True):
                 await ctx.host.hypervisor.end_spent(ctx.vm_uuid, ctx.migration.epoch)
 

@@ -1,7 +1,7 @@
 """What a copy's stream is made of: the solver's answer for this guest on these two hosts, before M4.
 
-Asked when a migration is judged (`agent/checks.py`), so that what cannot be is refused before anything has begun,
-and again right before the copy, with what the measurement said. The second answer is journaled, with its reasons.
+Asked by the checks (`agent/source_checks.py`), so that what is impossible is refused before anything has begun.
+Asked again right before the copy, with the measured load. The second answer is journaled, with its reasons.
 """
 
 from __future__ import annotations

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sterna.domain.model import Nic
 from sterna.sim.libvirt import devices
-from sterna.sim.libvirt.custodian import SimCustodian
 from sterna.sim.libvirt.inventory import SimInventory
 from sterna.sim.libvirt.keyring import SimKeyring
+from sterna.sim.libvirt.lifecycle import SimLifecycle
 from sterna.sim.libvirt.mover import SimMover
 
 
-class SimHypervisor(SimInventory, SimMover, SimCustodian, SimKeyring):
+class SimHypervisor(SimInventory, SimMover, SimLifecycle, SimKeyring):
     """One simulated host's hypervisor (ports.hypervisor.Hypervisor). Each call takes `Pace.call_ms`.
 
     Make a new one for each life of an agent: it remembers which guests it has seen running.

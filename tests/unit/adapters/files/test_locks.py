@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.files import hold, storage
+from sterna.adapters.files import file_lock, storage
 from sterna.adapters.files.storage import FileStorage
 from sterna.domain.errors import Temporary
 from sterna.kit import mounts, threads
@@ -51,7 +51,7 @@ async def test_nor_does_a_lock_stay_that_is_taken_after_its_task_was_cancelled(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server answers late."""
-    path, asked, answer, real = root / "shared.qcow2", threading.Event(), threading.Event(), hold._open
+    path, asked, answer, real = root / "shared.qcow2", threading.Event(), threading.Event(), file_lock._open
     path.write_bytes(b"content")
     opened = []
 
@@ -65,7 +65,7 @@ async def test_nor_does_a_lock_stay_that_is_taken_after_its_task_was_cancelled(
         async with FileStorage(root).held(str(path)):
             raise AssertionError("never reached")
 
-    monkeypatch.setattr(hold, "_open", late)
+    monkeypatch.setattr(file_lock, "_open", late)
     task = asyncio.create_task(hold_it())
     assert await asyncio.to_thread(asked.wait, 5)
     task.cancel()
@@ -138,11 +138,11 @@ async def test_what_goes_wrong_in_giving_up_is_not_the_holders_business(
     path, tried = root / "shared.qcow2", []
     path.write_bytes(b"content")
 
-    def fails(lock: hold.Lock) -> None:
+    def fails(lock: file_lock.Lock) -> None:
         tried.append(lock)
         raise OSError(errno.EIO, "the server lost it")
 
-    monkeypatch.setattr(hold.Lock, "give_up", fails)
+    monkeypatch.setattr(file_lock.Lock, "give_up", fails)
     with pytest.raises(body) if body else contextlib.nullcontext():
         async with FileStorage(root).held(str(path)) as place:
             assert place is not None

@@ -11,19 +11,19 @@ import httpx2
 
 from sterna.api.app import create_app
 from sterna.api.compute.call import Setup
-from sterna.controller.intents.visitors import Visitors
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.records.servers import Servers
 from sterna.domain.errors import SternaError
 from sterna.domain.hosts import VmSummary
 from sterna.domain.model import Disk, DiskKind, GuestState
 from sterna.domain.nova import Flavor, NovaFacts
 from sterna.ports.cloud import CloudVolume, ServerPort, VolumeAttachment
-from sterna.ports.users import Visitor
+from sterna.ports.users import ExternalUser
 
 from ...controller.conftest import World
 from ...controller.fakes import uuid
 from ...domain.journals import good_destination, good_source
-from ..doors import DOORS
+from ..clients import ACCESS
 
 OURS, THEIRS = "b9d31071c22140c98214a11262d297e4", "f84103e230c646d09a81148ebebf7dc9"
 USER = "48313f875abc4b309736f9c7da8b69e7"
@@ -47,19 +47,19 @@ ROLES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass
 class FakeKeystone:
-    """`ports.users.Directory`."""
+    """`ports.users.UserDirectory`."""
 
     fault: SternaError | None = None
     questions: int = 0
 
-    async def visitor(self, token: str) -> Visitor | None:
+    async def user(self, token: str) -> ExternalUser | None:
         self.questions += 1
         if self.fault is not None:
             raise self.fault
         if token not in ROLES:
             return None
         project, roles = ROLES[token]
-        return Visitor(
+        return ExternalUser(
             name=f"{token}@Default",
             project="web@Default" if project else "",
             roles=roles,
@@ -200,7 +200,7 @@ def port(server: str, project: str, *addresses: str, network: str = "net1") -> S
 
 def set_up(world: World, keystone: FakeKeystone, services: FakeCloud, **more: Any) -> Setup:
     return Setup(
-        visitors=Visitors(keystone, world.clock, "service@Default", {}),
+        external_users=ExternalUsers(keystone, world.clock, "service@Default", {}),
         servers=Servers(world.fleet, world.clock, services, services),
         keystone="http://keystone.example/v3",
         volumes=services,
@@ -214,7 +214,7 @@ async def make(world: World, **more: Any) -> Cloud:
     services.listed = [port(WEB1, OURS, "10.79.0.35", "2001:db8::35"), port(DB1, THEIRS, "10.79.0.36")]
     services.attach(ATTACHMENT)
     setup = set_up(world, keystone, services, **more)
-    app = create_app(world.controller, DOORS, compute=setup)
+    app = create_app(world.controller, ACCESS, compute=setup)
     http = httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app, raise_app_exceptions=False), base_url="http://cloud.example:8774"
     )

@@ -25,14 +25,14 @@ from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
 from sterna.api.compute.call import Setup
 from sterna.api.server import Server
-from sterna.controller.intents.visitors import Visitors
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.records.servers import Servers
 from sterna.domain.journal import Role
 from tests.keystone import Keystone
 
 from ...controller.conftest import World
 from ...domain.journals import Book, good_destination, good_source
-from ..doors import DOORS
+from ..clients import ACCESS
 from .cloud import ATTACHMENT, DB1, OURS, THEIRS, WEB1, FakeCloud, furnish, port
 
 COMMAND_S = 300.0
@@ -137,11 +137,11 @@ async def stack(world: World, keystone: Keystone) -> AsyncIterator[Stack]:
     services = FakeCloud(listed=[port(WEB1, OURS, "10.79.0.35"), port(DB1, THEIRS)])
     services.attach(ATTACHMENT)
     session = Session(CloudAccess(auth_url=keystone.url, username="sterna", password="sterna", timeout_s=30))
-    visitors = Visitors(KeystoneUsers(session, keystone.url), world.clock, "service@Default", {})
-    setup = Setup(visitors, Servers(world.fleet, world.clock, services, services), keystone.url, services)
+    external_users = ExternalUsers(KeystoneUsers(session, keystone.url), world.clock, "service@Default", {})
+    setup = Setup(external_users, Servers(world.fleet, world.clock, services, services), keystone.url, services)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         keystone.endpoints["compute"] = f"http://127.0.0.1:{listening.getsockname()[1]}/compute/v2.1"
-        async with serving(create_app(world.controller, DOORS, compute=setup), listening):
+        async with serving(create_app(world.controller, ACCESS, compute=setup), listening):
             yield Stack(world, keystone)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sterna.cli.api_address import DEFAULT_API, ApiAddress, find_api
 from sterna.cli.exits import Exit
-from sterna.cli.finding import DEFAULT_API, Way, find
 from sterna.cli.main import app
 from sterna.domain.errors import BadRequest
 
@@ -44,54 +44,57 @@ def private(path: Path, text: str) -> Path:
 
 
 def test_by_default_it_is_the_unix_socket(here: Path) -> None:
-    assert find(None) == Way(DEFAULT_API)
+    assert find_api(None) == ApiAddress(DEFAULT_API)
 
 
 def test_a_lab_is_found_in_this_very_folder_only(here: Path) -> None:
     for folder in (here.parent.parent, here.parent):  # anybody may have made them
         private(folder / ".lab" / "lab.json", LAB)
-    assert find(None) == Way(DEFAULT_API)
+    assert find_api(None) == ApiAddress(DEFAULT_API)
     private(here / ".lab" / "lab.json", LAB)
-    assert find(None) == Way("http://127.0.0.1:5", "of-the-lab")
+    assert find_api(None) == ApiAddress("http://127.0.0.1:5", "of-the-lab")
 
 
 def test_a_lab_that_may_be_somebody_elses_is_none(here: Path) -> None:
     record = private(here / ".lab" / "lab.json", '{"controller_url": "http://127.0.0.1:5/"}')
-    assert find(None) == Way("http://127.0.0.1:5")
+    assert find_api(None) == ApiAddress("http://127.0.0.1:5")
     record.chmod(0o666)
-    assert find(None) == Way(DEFAULT_API)
+    assert find_api(None) == ApiAddress(DEFAULT_API)
     record.chmod(0o644)
     os.chown(record, 65534, -1)
-    assert find(None) == Way(DEFAULT_API)
+    assert find_api(None) == ApiAddress(DEFAULT_API)
     record.unlink()
     record.symlink_to(private(here.parent / "lab.json", LAB))
-    assert find(None) == Way(DEFAULT_API)
+    assert find_api(None) == ApiAddress(DEFAULT_API)
     record.unlink()
     for text in ("not json", '{"controller_url": "file:///x"}', '{"controller_url": ["x"]}', "[]"):
         private(record, text)
-        assert find(None) == Way(DEFAULT_API)
+        assert find_api(None) == ApiAddress(DEFAULT_API)
 
 
 def test_the_order(here: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (own / "cli.toml").write_text('api = "https://mine:8774/"\nca_file = "/etc/ca.pem"')
-    assert find(None) == Way("https://mine:8774", None, "/etc/ca.pem")
+    assert find_api(None) == ApiAddress("https://mine:8774", None, "/etc/ca.pem")
     private(here / ".lab" / "lab.json", LAB)
-    assert find(None).api == "http://127.0.0.1:5"
+    assert find_api(None).api == "http://127.0.0.1:5"
     monkeypatch.setenv("STERNA_API", "http://env")
     monkeypatch.setenv("STERNA_CA_FILE", "/env.pem")
-    assert find(None) == Way("http://env", None, "/env.pem") and find("http://given").api == "http://given"
+    assert (
+        find_api(None) == ApiAddress("http://env", None, "/env.pem")
+        and find_api("http://given").api == "http://given"
+    )
 
 
 def test_a_token_is_in_the_environment_or_in_a_file_of_ones_own(
     here: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     private(own / "token", "of-the-file\n")
-    assert find("http://x").token == "of-the-file"
-    assert find(None).token is None  # the kernel says who asks there
+    assert find_api("http://x").token == "of-the-file"
+    assert find_api(None).token is None  # the kernel says who asks there
     monkeypatch.setenv("STERNA_TOKEN", "of-the-environment")
-    assert find("http://x").token == find(None).token == "of-the-environment"
+    assert find_api("http://x").token == find_api(None).token == "of-the-environment"
     private(here / ".lab" / "lab.json", LAB)
-    assert find(None).token == "of-the-lab"  # no other one is sent there
+    assert find_api(None).token == "of-the-lab"  # no other one is sent there
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
@@ -99,7 +102,7 @@ def test_a_token_that_others_can_read_is_refused_with_what_mends_it(here: Path, 
     path = private(own / "token", "of-the-file")
     path.chmod(mode)
     with pytest.raises(BadRequest) as caught:
-        find("http://x")
+        find_api("http://x")
     assert caught.value.fix == f"chmod 600 {path}" and "of-the-file" not in caught.value.message
     told = CliRunner().invoke(app, ["hosts", "--api", "http://127.0.0.1:9"])
     assert told.exit_code == Exit.USAGE and f"fix: chmod 600 {path}" in told.stderr.replace("\n", "")
@@ -107,11 +110,11 @@ def test_a_token_that_others_can_read_is_refused_with_what_mends_it(here: Path, 
     lab = private(here / ".lab" / "lab.json", LAB)
     lab.chmod(0o644)
     with pytest.raises(BadRequest, match=r"lab\.json"):
-        find(None)
+        find_api(None)
 
 
 @pytest.mark.parametrize("text", ["", "two words", "two\nlines", "\u00e9", "x" * 5000])
 def test_what_is_no_token_is_not_sent(here: Path, own: Path, text: str) -> None:
     private(own / "token", text)
     with pytest.raises(BadRequest, match="no token"):
-        find("http://x")
+        find_api("http://x")

@@ -1,4 +1,4 @@
-"""`ports.hypervisor.Custodian`: ends, starts and forgets guests.
+"""`ports.hypervisor.Lifecycle`: ends, starts and forgets guests.
 
 Every caller has asked both hypervisors (invariant 1 of the protocol). These methods look once more, in the same
 thread and on the same connection right before they act, and refuse if what they see is not what they were called
@@ -34,7 +34,7 @@ _SAVED = "start the VM where it is now, or remove its saved state there (virsh m
 _BY_HAND = "look at it, and undefine it by hand if it is not needed (virsh undefine --keep-nvram)"
 
 
-class LibvirtCustodian(LibvirtHost):
+class LibvirtLifecycle(LibvirtHost):
     """Destroys only guests that do not run."""
 
     async def end_incoming(self, uuid: str, epoch: int) -> bool:

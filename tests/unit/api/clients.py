@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI
 
-from sterna.api.access import Doors
+from sterna.api.access import AccessRules
 from sterna.api.app import create_app
 from sterna.controller.controller import Controller
 from sterna.controller.intents.users import FixedToken
@@ -15,7 +15,7 @@ from sterna.domain.access import UserRole
 from sterna.kit.digests import digest_of
 
 TOKENS = {role: f"test-token-of-the-{role}" for role in UserRole}
-DOORS = Doors(
+ACCESS = AccessRules(
     tokens=tuple(FixedToken(name=role, role=role, digest=digest_of(told)) for role, told in TOKENS.items())
 )
 
@@ -27,7 +27,7 @@ def bearing(role: UserRole = UserRole.ADMIN) -> dict[str, str]:
 
 def served(controller: Controller) -> FastAPI:
     """The application, for those who have one of the tokens."""
-    return create_app(controller, DOORS)
+    return create_app(controller, ACCESS)
 
 
 def client(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sterna.cli import words
+from sterna.cli import formatting
+from sterna.cli.formatting import UNKNOWN, _downtime_parts, _stream
 from sterna.cli.plan import _downtime, _rehearsal
-from sterna.cli.words import UNKNOWN, _downtime_parts, _stream
 from sterna.domain.downtime import Downtime
 from sterna.domain.hosts import Transport
 from sterna.domain.objective import CopyParameters, Solution
@@ -57,8 +57,8 @@ def test_a_downtime_that_scatters_is_told_as_a_range() -> None:
 
 def test_an_audit_says_which_hosts_a_nova_manages_and_that_it_is_not_known() -> None:
     nothing = {"leftovers": [], "silent_hosts": [], "clean": True}
-    lines = words.audit(nothing | {"nova_hosts": ["host1"], "nova_reason": None})
+    lines = formatting.audit(nothing | {"nova_hosts": ["host1"], "nova_reason": None})
     assert lines[0] == "no leftovers" and "host1[/]: a Nova manages this host as well" in lines[1]
-    lines = words.audit(nothing | {"nova_hosts": [], "nova_reason": "Nova does not answer"})
+    lines = formatting.audit(nothing | {"nova_hosts": [], "nova_reason": "Nova does not answer"})
     assert lines[1] == "which hosts a Nova manages is not known: Nova does not answer"
-    assert words.audit(nothing) == ["no leftovers"]
+    assert formatting.audit(nothing) == ["no leftovers"]

@@ -1,4 +1,4 @@
-"""What the finders of leftovers may ask, and how they say what they have found."""
+"""What the finders of leftovers work with: the host, its journal, the other hosts; and what they return."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ class Found:
 
 @dataclass(frozen=True)
 class Messages:
-    """Of this life of the agent."""
+    """Messages that cannot be handled, since this agent was started."""
 
     refused: Mapping[str, str] = field(default_factory=dict)
     """On their way out, by id, and why their receiver does not take them."""
     aside: Mapping[str, str] = field(default_factory=dict)
     """In the inbox, by `rpc.server.key_of`, and why they are not tried again."""
     forget: Callable[[Envelope], None] = lambda envelope: None
-    """Of the inbox: it is needed by nobody any more."""
+    """Remove it from the inbox: no open migration needs it."""
     dead: Callable[[], Sequence[DeadLetter]] = lambda: ()
     bury: Callable[[Collection[int]], None] = lambda numbers: None
     """Dead letters, by their numbers: an operator has seen them."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class AuditContext:
     """One host, its journal, and the other hosts it can ask."""
 
     host: HostPorts
@@ -84,7 +84,7 @@ class Surroundings:
         """What is left of its time."""
         return max(0.0, (self.until_ms - self.host.clock.monotonic_ms()) / 1000)
 
-    def shortly(self, seconds: float) -> Surroundings:
+    def shortly(self, seconds: float) -> AuditContext:
         """The same, with so much time at most."""
         return replace(self, until_ms=min(self.until_ms, self.host.clock.monotonic_ms() + seconds * 1000))
 
@@ -119,12 +119,12 @@ class Surroundings:
             return None
 
 
-Finder = Callable[[Surroundings], Coroutine[Any, Any, list[Found]]]
-Look = Callable[[Surroundings, T], Coroutine[Any, Any, list[Found]]]
+Finder = Callable[[AuditContext], Coroutine[Any, Any, list[Found]]]
+Look = Callable[[AuditContext, T], Coroutine[Any, Any, list[Found]]]
 
 
 async def each(
-    around: Surroundings, kind: str, things: Iterable[T], subject: Callable[[T], str], look: Look[T]
+    audit: AuditContext, kind: str, things: Iterable[T], subject: Callable[[T], str], look: Look[T]
 ) -> list[Found]:
     """`look` at each of them, several at once. One that cannot be examined in time is reported, and hides no
     other."""
@@ -133,12 +133,12 @@ async def each(
     async def at(thing: T) -> list[Found]:
         try:
             async with room:
-                return await within(around.host.clock, around.left_s, look(around, thing))
+                return await within(audit.host.clock, audit.left_s, look(audit, thing))
         except TimeoutError:
             why = "no answer in the time of this audit"
         except SternaError as error:
             why = error.message
-        return [Found(around.not_looked_at(kind, subject(thing), why))]
+        return [Found(audit.not_looked_at(kind, subject(thing), why))]
 
     return [one for found in await all_of(at(thing) for thing in things) for one in found]
 

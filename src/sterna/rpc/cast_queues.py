@@ -29,8 +29,8 @@ something (Temporary, Unknown, a libvirt that refuses) is tried for as long as i
 _log = structlog.get_logger()
 
 
-class Lanes:
-    """One queue and one worker per migration. The server puts casts in; `handle` raising means: again later.
+class CastQueues:
+    """One queue and one worker per migration. The server adds casts. If `handle` raises, it is called again later.
 
     `set_aside` is called with what will not be tried again in this life, and why."""
 

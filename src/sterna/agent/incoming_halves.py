@@ -1,7 +1,9 @@
-"""The destination's halves that are open: each one's context and lock, and how it turns back and ends.
+"""The halves of migrations that arrive on this host: each one's context and lock, and how it turns back and ends.
+
+A half is one host's part of a migration, with a journal of its own.
 
 Everything for one migration happens under that migration's lock, so a repeated call after a lost answer waits
-for the first one and then finds its work done. Called by `destination.py`, `settling.py` and `fencing.py`.
+for the first one and then finds its work done. Used by `destination.py`, `settling.py` and `fencing.py`.
 """
 
 from __future__ import annotations

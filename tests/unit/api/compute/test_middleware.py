@@ -14,7 +14,7 @@ from sterna.domain.compute.policies import NEEDS, Rule
 from sterna.domain.errors import Unreachable
 
 from ...controller.conftest import World
-from ..doors import DOORS
+from ..clients import ACCESS
 from .cloud import OURS, THEIRS, WEB1, Cloud, FakeCloud, FakeKeystone, fault_of, set_up
 
 STANDARD, LEGACY = "openstack-api-version", "x-openstack-nova-api-version"
@@ -30,11 +30,11 @@ def test_a_route_without_a_rule_keeps_the_api_from_starting(monkeypatch: pytest.
     route = compute_app.routes()[-1]
     monkeypatch.setattr(route, "dependencies", [])
     with pytest.raises(TypeError, match="does not name one rule"):
-        create_app(world.controller, DOORS, compute=set_up(world, FakeKeystone(), FakeCloud()))
+        create_app(world.controller, ACCESS, compute=set_up(world, FakeKeystone(), FakeCloud()))
 
 
 async def test_without_settings_there_is_no_compute_api(world: World) -> None:
-    app = create_app(world.controller, DOORS)
+    app = create_app(world.controller, ACCESS)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://sterna") as http:
         assert (await http.get("/compute/v2.1")).status_code == 401  # the door of everything else
 
@@ -51,7 +51,7 @@ async def test_discovery_needs_no_token(cloud: Cloud, path: str) -> None:
 
 async def test_links_begin_as_the_settings_say(cloud: Cloud) -> None:
     app = create_app(
-        cloud.world.controller, DOORS, compute=replace(cloud.setup, url="https://public.example/compute")
+        cloud.world.controller, ACCESS, compute=replace(cloud.setup, url="https://public.example/compute")
     )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://inner") as http:
         found = (await http.get("/compute/v2.1")).json()["version"]["links"][0]["href"]

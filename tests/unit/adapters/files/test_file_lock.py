@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters.files.hold import hold, is_held, mount_of
+from sterna.adapters.files.file_lock import hold, is_held, mount_of
 from sterna.adapters.files.media import digest
 from sterna.domain.claims import Proof, Sight, compare_unwritten
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from sterna.controller.intents import visitors as module
-from sterna.controller.intents.visitors import Visitors
+from sterna.controller.intents import external_users as module
+from sterna.controller.intents.external_users import ExternalUsers
 from sterna.domain.errors import Temporary, Unauthenticated, Unreachable
-from sterna.ports.users import Visitor
+from sterna.ports.users import ExternalUser
 
 from .fakes import HandClock
 
-MINA = Visitor(
+MINA = ExternalUser(
     name="mina@Default",
     project="service@Default",
     roles=(),
@@ -26,14 +26,14 @@ MINA = Visitor(
 
 
 class SlowDirectory:
-    """Implements ports.users.Directory; answers when it is told to."""
+    """Implements ports.users.UserDirectory; answers when it is told to."""
 
     def __init__(self) -> None:
         self.asked = Counter[str]()
         self.goes_on = asyncio.Event()
         self.fault: Unreachable | None = None
 
-    async def visitor(self, token: str) -> Visitor | None:
+    async def user(self, token: str) -> ExternalUser | None:
         self.asked[token] += 1
         async with asyncio.timeout(20):
             await self.goes_on.wait()
@@ -42,13 +42,13 @@ class SlowDirectory:
         return None if token.startswith("unknown") else MINA
 
 
-def visitors_of(directory: SlowDirectory) -> Visitors:
-    return Visitors(directory, HandClock(), "service@Default", {})
+def external_users_of(directory: SlowDirectory) -> ExternalUsers:
+    return ExternalUsers(directory, HandClock(), "service@Default", {})
 
 
-async def asking(visitors: Visitors, tokens: Iterable[str]) -> list[asyncio.Task[Visitor]]:
+async def asking(external_users: ExternalUsers, tokens: Iterable[str]) -> list[asyncio.Task[ExternalUser]]:
     """One request with each token, once all of them wait."""
-    tasks = [asyncio.create_task(visitors.visitor(token)) for token in tokens]
+    tasks = [asyncio.create_task(external_users.user(token)) for token in tokens]
     for _ in range(10):
         await asyncio.sleep(0)
     return tasks
@@ -56,8 +56,8 @@ async def asking(visitors: Visitors, tokens: Iterable[str]) -> list[asyncio.Task
 
 async def test_a_token_is_asked_about_once_for_all_who_send_it_meanwhile() -> None:
     directory = SlowDirectory()
-    visitors = visitors_of(directory)
-    tasks = await asking(visitors, ["t"] * 50)
+    external_users = external_users_of(directory)
+    tasks = await asking(external_users, ["t"] * 50)
     directory.goes_on.set()
     assert await asyncio.gather(*tasks) == [MINA] * 50
     assert directory.asked == {"t": 1}
@@ -66,23 +66,23 @@ async def test_a_token_is_asked_about_once_for_all_who_send_it_meanwhile() -> No
 async def test_about_a_few_tokens_at_a_time_and_the_others_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_ASKED", 2)
     directory = SlowDirectory()
-    visitors = visitors_of(directory)
-    tasks = await asking(visitors, ["unknown-1", "unknown-2"])
+    external_users = external_users_of(directory)
+    tasks = await asking(external_users, ["unknown-1", "unknown-2"])
     with pytest.raises(Temporary, match="Keystone is asked about 2 other tokens") as refused:
         async with asyncio.timeout(5):
-            await visitors.visitor("t")
+            await external_users.user("t")
     assert refused.value.delay_s is not None
-    tasks += await asking(visitors, ["unknown-1"])
+    tasks += await asking(external_users, ["unknown-1"])
     directory.goes_on.set()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in ended] == [Unauthenticated] * 3
-    assert await visitors.visitor("t") == MINA
+    assert await external_users.user("t") == MINA
     assert directory.asked == {"unknown-1": 1, "unknown-2": 1, "t": 1}
 
 
 async def test_who_leaves_takes_no_answer_from_others() -> None:
     directory = SlowDirectory()
-    leaves, stays = await asking(visitors_of(directory), ["t", "t"])
+    leaves, stays = await asking(external_users_of(directory), ["t", "t"])
     leaves.cancel()
     await asyncio.gather(leaves, return_exceptions=True)
     directory.goes_on.set()
@@ -92,11 +92,11 @@ async def test_who_leaves_takes_no_answer_from_others() -> None:
 
 async def test_an_error_is_told_to_all_who_waited_and_to_nobody_later() -> None:
     directory = SlowDirectory()
-    visitors = visitors_of(directory)
+    external_users = external_users_of(directory)
     directory.fault = Unreachable("Keystone does not answer")
-    tasks = await asking(visitors, ["t", "t"])
+    tasks = await asking(external_users, ["t", "t"])
     directory.goes_on.set()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in ended] == [Unreachable] * 2
     directory.fault = None
-    assert await visitors.visitor("t") == MINA
+    assert await external_users.user("t") == MINA

@@ -32,7 +32,7 @@ class _Write(NamedTuple):
     answer: Future[Any]
 
 
-class Together:
+class GroupCommit:
     """The writes of one engine, on one thread."""
 
     def __init__(self, engine: Engine, thread: DaemonThreads) -> None:

@@ -1,4 +1,4 @@
-"""`ports.hypervisor.Custodian` of a simulated host: ends, starts and forgets guests."""
+"""`ports.hypervisor.Lifecycle` of a simulated host: ends, starts and forgets guests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.part import SimPart, ask
 
 
-class SimCustodian(SimPart):
+class SimLifecycle(SimPart):
     """Ends, starts and forgets guests."""
 
     async def end_incoming(self, uuid: str, epoch: int) -> bool:

@@ -13,7 +13,7 @@ from sterna.domain.errors import Forbidden, Temporary, Unauthenticated
 from sterna.domain.plain_text import printable
 from sterna.kit.digests import digest_of
 from sterna.ports.clock import Clock
-from sterna.ports.users import Directory, Visitor
+from sterna.ports.users import ExternalUser, UserDirectory
 
 KNOWN_S = 60.0
 """So long a token that was found good is not asked about again, nor noticed to be revoked."""
@@ -24,24 +24,24 @@ TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 """What can be a token at all: nothing else is asked about."""
 
 
-class Visitors:
+class ExternalUsers:
     """Of one service."""
 
-    def __init__(self, directory: Directory, clock: Clock, project: str, roles: Mapping[str, UserRole]) -> None:
+    def __init__(self, directory: UserDirectory, clock: Clock, project: str, roles: Mapping[str, UserRole]) -> None:
         """`project`: `PROJECT@DOMAIN`, the only one whose roles count. `roles`: the service's to ours."""
         self._directory, self._clock, self._project, self._roles = directory, clock, project, roles
-        self._known: OrderedDict[str, tuple[float, Visitor]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, ExternalUser]] = OrderedDict()
         """By the token's hash: until when (monotonic, ms), and who it is."""
-        self._asking: dict[str, asyncio.Task[Visitor | None]] = {}
+        self._asking: dict[str, asyncio.Task[ExternalUser | None]] = {}
         """By the same: whose token it is is being asked."""
 
     async def holder(self, token: str) -> Actor:
         """Raises Unauthenticated for a token that the service does not know, Forbidden for a user without a role
         here, Unreachable, Temporary."""
-        visitor = await self.visitor(token)
-        name = f"keystone:{printable(visitor.name)}"
-        role = highest(self._roles[one] for one in visitor.roles if one in self._roles)
-        if visitor.project != self._project or role is None:
+        user = await self.user(token)
+        name = f"keystone:{printable(user.name)}"
+        role = highest(self._roles[one] for one in user.roles if one in self._roles)
+        if user.project != self._project or role is None:
             raise Forbidden(
                 f"{name} has no role here",
                 fix=f"use a token for the project {self._project}, with one of the roles "
@@ -49,19 +49,19 @@ class Visitors:
             )
         return Actor(name=name, role=role)
 
-    async def visitor(self, token: str) -> Visitor:
+    async def user(self, token: str) -> ExternalUser:
         """Of whatever project. Raises Unauthenticated for a token that the service does not know, Unreachable;
         Temporary while it is asked about MOST_ASKED others."""
-        visitor = await self._visitor(token) if TOKEN.fullmatch(token) else None
-        if visitor is None or self._has_expired(visitor):
+        user = await self._user(token) if TOKEN.fullmatch(token) else None
+        if user is None or self._has_expired(user):
             raise Unauthenticated("Keystone does not know this token, or it has expired", fix="get a new one")
-        return visitor
+        return user
 
-    async def _visitor(self, token: str) -> Visitor | None:
+    async def _user(self, token: str) -> ExternalUser | None:
         key, now_ms = digest_of(token), self._clock.monotonic_ms()
-        until_ms, visitor = self._known.get(key, (0.0, None))
-        if visitor is not None and now_ms < until_ms:
-            return visitor
+        until_ms, user = self._known.get(key, (0.0, None))
+        if user is not None and now_ms < until_ms:
+            return user
         self._known.pop(key, None)
         if key not in self._asking:
             if len(self._asking) >= MOST_ASKED:
@@ -70,19 +70,19 @@ class Visitors:
             self._asking[key] = asyncio.create_task(self._ask(key, token), name="whose-token")
         return await asyncio.shield(self._asking[key])  # who leaves takes no answer from others
 
-    async def _ask(self, key: str, token: str) -> Visitor | None:
+    async def _ask(self, key: str, token: str) -> ExternalUser | None:
         try:
-            visitor = await self._directory.visitor(token)
+            user = await self._directory.user(token)
         finally:
             del self._asking[key]
-        if visitor is not None:
-            self._known[key] = self._clock.monotonic_ms() + KNOWN_S * 1000, visitor
+        if user is not None:
+            self._known[key] = self._clock.monotonic_ms() + KNOWN_S * 1000, user
             while len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
-        return visitor
+        return user
 
-    def _has_expired(self, visitor: Visitor) -> bool:
+    def _has_expired(self, user: ExternalUser) -> bool:
         try:
-            return datetime.fromisoformat(visitor.expires_at) <= self._clock.now()
+            return datetime.fromisoformat(user.expires_at) <= self._clock.now()
         except (TypeError, ValueError):
             return True

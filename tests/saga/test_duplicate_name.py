@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from sterna.agent.namesake import ANSWER_S, refuse_namesake
+from sterna.agent.duplicate_name import ANSWER_S, refuse_duplicate_name
 from sterna.domain.errors import Conflict
 from sterna.domain.hosts import HostFacts
 from sterna.rpc.client import RpcClient
@@ -22,7 +22,7 @@ async def test_the_second_host_of_a_name_is_refused_and_told_which_the_first_is(
         async with fleet:
             cloned = RpcClient(fleet.broker.bus("clone", "host1"), "host1", fleet.clock)
             with pytest.raises(Conflict, match=fleet.world.hosts["host1"].host_uuid) as caught:
-                await refuse_namesake(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
+                await refuse_duplicate_name(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
             assert fleet.world.hosts["host2"].host_uuid in caught.value.fix
 
     await fleet.clock.run(scenario())
@@ -40,7 +40,9 @@ async def test_what_proves_nothing_keeps_no_agent_from_starting(away: str) -> No
             if away == "it has just died":  # the bus does not know yet
                 fleet.broker.loses = lambda packet: packet.is_reply
             began = fleet.clock.monotonic_ms()
-            await refuse_namesake(RpcClient(fleet.broker.bus("new", "host1"), "host1", fleet.clock), "host1", here)
+            await refuse_duplicate_name(
+                RpcClient(fleet.broker.bus("new", "host1"), "host1", fleet.clock), "host1", here
+            )
             assert fleet.clock.monotonic_ms() - began <= ANSWER_S * 1000
 
     await fleet.clock.run(scenario())
@@ -63,7 +65,7 @@ async def test_nor_while_a_libvirtd_hangs_which_is_said_soon(hung: str) -> None:
                 cloned = RpcClient(fleet.broker.bus("clone", "host1"), "host1", fleet.clock)
                 began = fleet.clock.monotonic_ms()
                 with pytest.raises(Conflict, match="another agent answers as host1") as caught:
-                    await refuse_namesake(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
+                    await refuse_duplicate_name(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
                 assert fleet.clock.monotonic_ms() - began < 60_000
                 assert "libvirtd runs on both hosts" in caught.value.fix
 
@@ -79,7 +81,7 @@ async def test_nor_does_one_start_while_a_libvirtd_is_away_and_somebody_answers(
             fleet.world.hosts[away].libvirtd_up = False
             cloned = RpcClient(fleet.broker.bus("clone", "host1"), "host1", fleet.clock)
             with pytest.raises(Conflict, match="another agent answers as host1") as caught:
-                await refuse_namesake(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
+                await refuse_duplicate_name(cloned, "host1", fleet.agents["host2"].ports().hypervisor)
             assert "libvirt-sock" in caught.value.message and "libvirtd runs on both hosts" in caught.value.fix
 
     await fleet.clock.run(scenario())

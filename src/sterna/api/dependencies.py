@@ -1,4 +1,4 @@
-"""What every route is given: the controller this application serves."""
+"""Dependencies that routes share: the controller that this application serves, and parameters of lists."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from sterna.adapters.files.hold import is_held, mount_of
+from sterna.adapters.files.file_lock import is_held, mount_of
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent
 from sterna.kit.mounts import unless_failing

@@ -19,8 +19,8 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 @dataclass(frozen=True)
-class Way:
-    """How the API is reached."""
+class ApiAddress:
+    """The address of the API, and the credentials for it."""
 
     api: str
     """`http(s)://...`, or `unix:/path` of its socket."""
@@ -30,7 +30,7 @@ class Way:
     """CA certificates for its TLS, instead of the system's."""
 
 
-def find(given: str | None) -> Way:
+def find_api(given: str | None) -> ApiAddress:
     """The address as given, else STERNA_API, else the lab in this very folder, else `api` in
     ~/.config/sterna/cli.toml, else the default. A lab has its own token; for all others it is STERNA_TOKEN, else
     the file ~/.config/sterna/token, which is not read for a Unix socket.
@@ -42,7 +42,7 @@ def find(given: str | None) -> Way:
         return lab
     api = (named or _address(settings.get("api")) or DEFAULT_API).rstrip("/")
     ca_file = os.environ.get("STERNA_CA_FILE") or settings.get("ca_file")
-    return Way(api, _own_token(api), str(ca_file) if ca_file else None)
+    return ApiAddress(api, _own_token(api), str(ca_file) if ca_file else None)
 
 
 def _own_token(api: str) -> str | None:
@@ -64,7 +64,7 @@ def _checked(text: str, where: str) -> str:
     return token
 
 
-def _lab(folder: Path) -> Way | None:
+def _lab(folder: Path) -> ApiAddress | None:
     path = folder / ".lab" / "lab.json"
     try:
         lab = json.loads(_trusted_text(path))
@@ -76,8 +76,10 @@ def _lab(folder: Path) -> Way | None:
     token, ca = lab.get("controller_token"), lab.get("controller_ca")
     ca_file = str(ca) if ca else None
     if token is None:
-        return Way(api.rstrip("/"), ca_file=ca_file)
-    return Way(api.rstrip("/"), _checked(_trusted_text(path, secret=True) and str(token), str(path)), ca_file)
+        return ApiAddress(api.rstrip("/"), ca_file=ca_file)
+    return ApiAddress(
+        api.rstrip("/"), _checked(_trusted_text(path, secret=True) and str(token), str(path)), ca_file
+    )
 
 
 def _folder() -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from sterna.controller.records import copies
+from sterna.controller.records import copy_progress
 from sterna.domain.errors import Unreachable
 from sterna.domain.journal import Role
 from sterna.domain.progress import Progress
@@ -53,7 +53,7 @@ async def test_all_that_are_due_are_stored_in_one_write(world: World, monkeypatc
     writes = Writes(world, monkeypatch)
     for id in ("m1", "m2"):
         await world.controller.copies.sampled("a", id, sample(1, 100))
-    world.clock.ms += copies.STORE_EVERY_S * 1000
+    world.clock.ms += copy_progress.STORE_EVERY_S * 1000
     await world.controller.copies.store()
     await world.controller.copies.store()
     assert writes.written == [["m1", "m2"]]
@@ -89,7 +89,7 @@ async def test_only_the_source_says_how_its_copy_is_getting_on(world: World) -> 
     for host, id in (("b", "m1"), ("a", "unknown")):
         await world.controller.copies.sampled(host, id, sample(1, 900))
     assert (await world.controller.migration("m1")).progress.bytes_processed is None
-    world.clock.ms += copies.STORE_EVERY_S * 1000
+    world.clock.ms += copy_progress.STORE_EVERY_S * 1000
     await world.controller.copies.store()
     assert await stored(world) is None
 
@@ -102,7 +102,7 @@ async def test_what_could_not_be_stored_is_stored_later(world: World, monkeypatc
         raise Unreachable("the database is away")
 
     await world.controller.copies.sampled("a", "m1", sample(1, 900))
-    world.clock.ms += copies.STORE_EVERY_S * 1000
+    world.clock.ms += copy_progress.STORE_EVERY_S * 1000
     monkeypatch.setattr(world.fleet, "save_progress", away)
     with pytest.raises(Unreachable):
         await world.controller.copies.store()
@@ -114,9 +114,9 @@ async def test_what_could_not_be_stored_is_stored_later(world: World, monkeypatc
 async def test_a_copy_that_nobody_looks_at_any_more_is_forgotten(world: World) -> None:
     await copying(world)
     await world.controller.copies.sampled("a", "m1", sample(1, 900))
-    world.clock.ms += copies.STORE_EVERY_S * 1000
+    world.clock.ms += copy_progress.STORE_EVERY_S * 1000
     await world.controller.copies.store()
-    world.clock.ms += copies.FORGET_AFTER_S * 1000 + 1
+    world.clock.ms += copy_progress.FORGET_AFTER_S * 1000 + 1
     await world.controller.copies.store()
     assert world.controller.copies._known == {}
     assert (await world.controller.migration("m1")).progress.bytes_processed == 900
@@ -125,7 +125,7 @@ async def test_a_copy_that_nobody_looks_at_any_more_is_forgotten(world: World) -
 async def test_two_controllers_tell_the_same(world: World) -> None:
     """Each hears every look itself; whoever stores last stores the newer one."""
     await copying(world)
-    other = copies.Copies(world.fleet, world.controller.events, world.clock)
+    other = copy_progress.CopyProgress(world.fleet, world.controller.events, world.clock)
     for n, done in ((1, 100), (2, 200)):
         for one in (world.controller.copies, other):
             await one.sampled("a", "m1", sample(n, done))

@@ -1,4 +1,4 @@
-"""A client that leaves an event stream, at whatever moment, is no error of the server's."""
+"""A client that closes an event stream, at whatever moment, causes no error in the server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ..controller.conftest import World, world  # noqa: F401 - a fixture
-from .doors import bearing, served
+from .clients import bearing, served
 
 SCOPE = {
     "type": "http",
@@ -53,7 +53,7 @@ async def stream(world: World, *, takes: int) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("takes", [0, 1, 5])
 async def test_during_a_keep_alive(world: World, monkeypatch: pytest.MonkeyPatch, takes: int) -> None:  # noqa: F811
-    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.001)
+    monkeypatch.setattr("sterna.api.streams.COMMENT_EVERY_S", 0.001)
     await stream(world, takes=takes)
 
 
@@ -61,6 +61,6 @@ async def test_what_goes_wrong_besides_is_not_hidden(world: World, monkeypatch: 
     def broken(*_: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(world.controller, "follow", broken)
+    monkeypatch.setattr(world.controller, "event_batches", broken)
     with pytest.raises((ValueError, ExceptionGroup)):
         await stream(world, takes=100)

@@ -1,4 +1,5 @@
-"""What each sender has under way here, and how often it came: the bounds of `domain/trust/bounds.py`, kept."""
+"""How much each sender has under way here, and how often it sends: counted, for the limits of
+`domain/trust/bounds.py`."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ from sterna.domain.trust.bounds import Budget, Load, Pace, no_place
 from sterna.ports.clock import Clock
 
 _MOST_SENDERS = 10_000
-"""Who was not heard for longest is forgotten first: on a bus without certificates anybody may invent names."""
+"""The least recent sender is forgotten first: on a bus without certificates anybody may invent names."""
 
 
-class Places:
-    """Requests that are worked on."""
+class ActiveRequests:
+    """Requests that are being handled: how many of each sender, and how large."""
 
     def __init__(self) -> None:
         self._of: dict[str, Load] = {}
@@ -22,7 +23,7 @@ class Places:
 
     @contextmanager
     def taken(self, sender: str, size: int) -> Iterator[str]:
-        """A place for one request while it lasts; why there is none, else ''."""
+        """Count one request while the block lasts. Yields why it must be refused; '' if it is within the limits."""
         why = no_place(sender, self._of.get(sender, Load()), self._all)
         if why:
             yield why
@@ -38,15 +39,15 @@ class Places:
                 self._of[sender] = left
 
 
-class Paces:
-    """How often each sender came."""
+class SenderRates:
+    """How often each sender has sent lately."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._left: OrderedDict[str, Budget] = OrderedDict()
 
     def admits(self, sender: str, pace: Pace) -> bool:
-        """One more of this sender: is it within the pace?"""
+        """Count one more message of this sender: is it within the pace?"""
         now_ms = self._clock.monotonic_ms()
         before = self._left.pop(sender, None) or Budget.full(pace, now_ms)
         after = before.spent(pace, now_ms)
@@ -56,7 +57,7 @@ class Paces:
         return after is not None
 
 
-class Waiting:
+class QueuedCasts:
     """Casts in the inbox or the outbox: how many of each host, and how large."""
 
     def __init__(self) -> None:

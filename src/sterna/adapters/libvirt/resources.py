@@ -1,7 +1,7 @@
-"""What this host has of what a VM's definition names (`domain.references.Ground`). Blocking.
+"""What this host has of what a VM's definition names (`domain.references.HostResources`). Blocking.
 
-libvirt's part of it is here, the kernel's in `adapters/host/ground.py`. libvirt is asked first, in its own thread:
-a look-up of a path or a name that hangs then holds up no other call.
+libvirt's part of it is here, the kernel's in `adapters/host/resources.py`. libvirt is asked first, in its own
+thread: a look at a path or a name that hangs then holds up no other call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import libvirt
 
-from sterna.adapters.host import ground as kernel
+from sterna.adapters.host import resources as kernel
 from sterna.adapters.libvirt.claims import claims_of
 from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.session.connection import Connect
@@ -56,76 +56,76 @@ def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Facts:
     )
 
 
-class HostGround:
+class LibvirtHostResources:
     """What this host has: libvirt's part as it was read before, the rest as the kernel shows it now. A look may
     never end (a dead NFS server, a name that is not resolved): not to be made in libvirt's thread."""
 
     def __init__(self, host: str, address: str, facts: Facts | None = None) -> None:
         self._facts = facts or Facts()
-        self.host, self.address = host or "this host", address
+        self.name, self.address = host or "this host", address
 
     def thing(self, path: str, *, digest: bool = False) -> Thing:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.thing(path, digest=digest)
 
     def bindable(self, address: str, port: int = 0, *, udp: bool = False) -> str:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.bindable(address, port, udp=udp)
 
     def addresses_in(self, network: str) -> tuple[str, ...]:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.addresses_in(network)
 
     def reaches(self, address: str, port: int) -> bool:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.reaches(address, port)
 
     def listening(self, path: str) -> bool:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.listening(path)
 
     def cpus(self) -> frozenset[int]:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.cpus()
 
     def nodes(self) -> frozenset[int]:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.nodes()
 
     def free_pages(self, size_kib: int, nodes: frozenset[int]) -> int | None:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.free_pages(size_kib, nodes)
 
     def allocates_cache(self) -> bool:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return kernel.allocates_cache()
 
     def user_of(self, path: str) -> str:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return self._facts.users.get(path, "")
 
     def cid_user(self, cid: str) -> str:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return self._facts.cids.get(cid, "")
 
     def network(self, name: str) -> str:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return self._facts.networks[name]
 
     def lan(self, name: str, portgroup: str) -> Lan | None:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return self._facts.lans.get((name, portgroup))
 
     def has_filter(self, name: str) -> bool:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return name in self._facts.filters
 
     def has_secret(self, uuid: str) -> bool:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return uuid in self._facts.secrets
 
     def security_models(self) -> frozenset[str]:
-        """See domain.references.Ground."""
+        """See domain.references.HostResources."""
         return self._facts.security_models
 
 

@@ -18,14 +18,14 @@ from sterna.domain.references import (
     numbers,
     translations,
 )
-from sterna.domain.standing import clashes, refusals
+from sterna.domain.resource_checks import clashes, refusals
 from tests.unit.domain.reference_cases import CASES, FILE, ref
 
 
-class FakeGround:
+class FakeHost:
     """A host that has what the test says."""
 
-    host, address = "host2", "10.0.0.2"
+    name, address = "host2", "10.0.0.2"
 
     def __init__(self, **has: Any) -> None:
         self.has = has
@@ -92,14 +92,14 @@ class FakeGround:
 def test_each_kind_is_refused_where_it_is_missing_and_only_there(
     named: Reference, has: dict[str, object], code: str
 ) -> None:
-    found = refusals([named], FakeGround(**has))
+    found = refusals([named], FakeHost(**has))
     assert [refusal.code for refusal in found] == ([code] if code else [])
     assert all(refusal.message and refusal.fix for refusal in found)
     assert all("persistent definition" in refusal.message for refusal in found) or not named.cold
 
 
 def test_a_path_at_which_the_source_could_not_look_is_refused() -> None:
-    found = refusals([ref(Kind.FILE, "/a/b", silent=True)], FakeGround(**{"/a/b": FILE}))
+    found = refusals([ref(Kind.FILE, "/a/b", silent=True)], FakeHost(**{"/a/b": FILE}))
     assert [refusal.code for refusal in found] == ["path-silent"]
     assert "/a/b" in found[0].message and found[0].fix
 
@@ -126,12 +126,12 @@ def test_addresses_that_only_the_source_has_are_translated() -> None:
         ref(Kind.ADDRESS, "192.0.2.1"),
         ref(Kind.ADDRESS, "0.0.0.0"),
     ]
-    assert translations(named, FakeGround()) == {"10.0.0.1": "10.0.0.2", "10.1.0.1": "10.1.0.2"}
+    assert translations(named, FakeHost()) == {"10.0.0.1": "10.0.0.2", "10.1.0.1": "10.1.0.2"}
 
 
 def test_one_reason_is_given_once_and_all_of_them_at_once() -> None:
     named = [ref(Kind.FILTER, "mine"), ref(Kind.FILTER, "mine"), ref(Kind.NETWORK, "lan")]
-    assert [r.code for r in refusals(named, FakeGround())] == ["filter-missing", "network-missing"]
+    assert [r.code for r in refusals(named, FakeHost())] == ["filter-missing", "network-missing"]
 
 
 def test_sets_as_libvirt_writes_them() -> None:
@@ -163,8 +163,8 @@ def test_what_is_promised_to_another_guest_on_its_way(named: Reference, promised
 def test_promised_pages_are_not_free() -> None:
     other = [ref(Kind.PAGES, "2048", count=60), ref(Kind.PAGES, "1048576", count=1)]
     fits, short = ref(Kind.PAGES, "2048", count=40), ref(Kind.PAGES, "2048", count=41)
-    assert refusals(less_promised([fits], [other]), FakeGround()) == []
-    assert [r.code for r in refusals(less_promised([short], [other]), FakeGround())] == ["hugepages-short"]
+    assert refusals(less_promised([fits], [other]), FakeHost()) == []
+    assert [r.code for r in refusals(less_promised([short], [other]), FakeHost())] == ["hugepages-short"]
 
 
 def test_only_pages_that_the_running_guest_has_are_counted() -> None:

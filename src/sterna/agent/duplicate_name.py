@@ -1,5 +1,8 @@
-"""Another agent of the same name on the same bus, from settings that were copied to a second host: each would get
-half of what is asked of the other. Called by `bootstrap.agent` before an agent serves."""
+"""Refuses to start an agent while another one answers on the bus under the same host name.
+
+That happens where settings were copied to a second host. Each agent would get half of the other one's requests.
+Called by `bootstrap.agent` before an agent serves.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ DESCRIBED_S = 15.0
 """How long either host may take to describe itself. systemd gives an agent 90 s to start."""
 
 
-async def refuse_namesake(client: RpcClient, name: str, hypervisor: Inventory) -> None:
+async def refuse_duplicate_name(client: RpcClient, name: str, hypervisor: Inventory) -> None:
     """Raises Conflict where an agent on another host answers as `name`, or one whose host cannot be found out.
 
     The asking agent does not serve yet: any answer is from another one."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.host import ground
+from sterna.adapters.host import resources
 from sterna.domain.references import Form, Thing
 
 NOBODYS = "192.0.2.231"
@@ -26,13 +26,13 @@ def listener() -> Iterator[socket.socket]:
 
 def test_a_port_is_taken_as_long_as_somebody_listens(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    assert ground.bindable("127.0.0.1", port) == "port"
-    assert ground.bindable("0.0.0.0", port) == "port"
-    assert ground.bindable("127.0.0.1", port, udp=True) == ""
-    assert ground.reaches("127.0.0.1", port)
+    assert resources.bindable("127.0.0.1", port) == "port"
+    assert resources.bindable("0.0.0.0", port) == "port"
+    assert resources.bindable("127.0.0.1", port, udp=True) == ""
+    assert resources.reaches("127.0.0.1", port)
     listener.close()
-    assert ground.bindable("127.0.0.1", port) == ""
-    assert not ground.reaches("127.0.0.1", port)
+    assert resources.bindable("127.0.0.1", port) == ""
+    assert not resources.reaches("127.0.0.1", port)
 
 
 def test_two_looks_at_a_port_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_two_looks_at_a_port_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> Non
             assert go.wait(10)
 
     def look() -> None:
-        found.append(ground.bindable("127.0.0.1", port, udp=True))
+        found.append(resources.bindable("127.0.0.1", port, udp=True))
 
     monkeypatch.setattr(socket, "socket", Slow)
     looks = [threading.Thread(target=look), threading.Thread(target=look)]
@@ -64,10 +64,10 @@ def test_two_looks_at_a_port_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_address_that_is_not_here() -> None:
-    assert ground.bindable(NOBODYS) == "address"
-    assert ground.bindable("no.such.host.invalid") == "address"
-    assert ground.bindable("127.0.0.1") == ""
-    assert ground.bindable("") == ""
+    assert resources.bindable(NOBODYS) == "address"
+    assert resources.bindable("no.such.host.invalid") == "address"
+    assert resources.bindable("127.0.0.1") == ""
+    assert resources.bindable("") == ""
 
 
 def test_looking_at_a_port_leaves_nothing_there() -> None:
@@ -75,50 +75,52 @@ def test_looking_at_a_port_leaves_nothing_there() -> None:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     for _ in range(2):
-        assert ground.bindable("127.0.0.1", port) == ""
+        assert resources.bindable("127.0.0.1", port) == ""
 
 
 def test_a_socket_without_a_listener_is_not_a_server(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(path)
-        assert not ground.listening(path)
+        assert not resources.listening(path)
         one.listen()
-        assert ground.listening(path)
-    assert not ground.listening(path)
+        assert resources.listening(path)
+    assert not resources.listening(path)
 
 
 def test_what_a_path_leads_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
     (tmp_path / "link").symlink_to("file")
     os.mkfifo(tmp_path / "pipe.in")
-    seen = ground.thing(str(tmp_path / "link"), digest=True)
+    seen = resources.thing(str(tmp_path / "link"), digest=True)
     assert (seen.form, seen.size, bool(seen.digest)) == (Form.FILE, 7, True)
-    assert ground.thing(str(tmp_path / "file")).digest is None
-    assert ground.thing(str(tmp_path)).form is Form.FOLDER
-    assert ground.thing(str(tmp_path / "pipe")).form is Form.PIPE
-    assert ground.thing("/dev/null").form is Form.DEVICE
-    assert ground.thing(str(tmp_path / "nothing")) == Thing()
-    assert not ground.thing(str(tmp_path / "no" / "folder")).folder
+    assert resources.thing(str(tmp_path / "file")).digest is None
+    assert resources.thing(str(tmp_path)).form is Form.FOLDER
+    assert resources.thing(str(tmp_path / "pipe")).form is Form.PIPE
+    assert resources.thing("/dev/null").form is Form.DEVICE
+    assert resources.thing(str(tmp_path / "nothing")) == Thing()
+    assert not resources.thing(str(tmp_path / "no" / "folder")).folder
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("one")
-    before = ground.thing(str(file), digest=True).digest
+    before = resources.thing(str(file), digest=True).digest
     file.write_text("another")
-    assert ground.thing(str(file), digest=True).digest != before
+    assert resources.thing(str(file), digest=True).digest != before
 
 
 def test_a_file_that_a_program_only_writes(tmp_path: Path) -> None:
     (tmp_path / "read").write_text("")
     with open(tmp_path / "written", "w"), open(tmp_path / "read"), open(tmp_path / "both", "w+"):
         written = [
-            name for name in ("written", "read", "both") if ground.only_written(str(tmp_path / name), os.getpid())
+            name
+            for name in ("written", "read", "both")
+            if resources.only_written(str(tmp_path / name), os.getpid())
         ]
     assert written == ["written"]
-    assert not ground.only_written(str(tmp_path / "written"), os.getpid())
-    assert not ground.only_written(str(tmp_path / "nothing"), os.getpid())
+    assert not resources.only_written(str(tmp_path / "written"), os.getpid())
+    assert not resources.only_written(str(tmp_path / "nothing"), os.getpid())
 
 
 def test_nothing_is_asked_of_another_file_or_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,18 +151,18 @@ def test_nothing_is_asked_of_another_file_or_socket(tmp_path: Path, monkeypatch:
             one.listen()
         monkeypatch.setattr(os, "stat", watched(stat))
         monkeypatch.setattr(os, "lstat", watched(os.lstat))
-        assert ground.only_written(str(tmp_path / "log"), os.getpid())
-        assert not ground.only_written(str(tmp_path / "real"), os.getpid())
-        assert ground.listening(str(tmp_path / "real" / "wanted"))
-        assert ground.listening(str(tmp_path / "link" / "wanted"))
-        assert not ground.listening(str(tmp_path / "real" / "none"))
+        assert resources.only_written(str(tmp_path / "log"), os.getpid())
+        assert not resources.only_written(str(tmp_path / "real"), os.getpid())
+        assert resources.listening(str(tmp_path / "real" / "wanted"))
+        assert resources.listening(str(tmp_path / "link" / "wanted"))
+        assert not resources.listening(str(tmp_path / "real" / "none"))
     assert asked == []
 
 
 def test_this_hosts_own_addresses_and_cpus() -> None:
-    assert "127.0.0.1" in ground.addresses_in("127.0.0.0/8")
-    assert ground.network_of("127.0.0.1") == ""
-    assert ground.network_of(NOBODYS) == ""
-    assert len(ground.cpus()) == os.sysconf("SC_NPROCESSORS_ONLN")
-    assert 0 in ground.nodes()
-    assert ground.free_pages(4, frozenset()) is None
+    assert "127.0.0.1" in resources.addresses_in("127.0.0.0/8")
+    assert resources.network_of("127.0.0.1") == ""
+    assert resources.network_of(NOBODYS) == ""
+    assert len(resources.cpus()) == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert 0 in resources.nodes()
+    assert resources.free_pages(4, frozenset()) is None

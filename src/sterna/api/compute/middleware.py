@@ -1,6 +1,6 @@
-"""Before the routes of the Compute API: request ids, tokens of Keystone, versions, and what every answer carries.
+"""Before the routes of the Compute API: request ids, tokens of Keystone, versions, and the headers of every answer.
 
-ASGI middleware around the whole application: what is not under `/compute` passes by.
+ASGI middleware around the whole application. Requests outside of `/compute` pass it unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sterna.domain.compute.microversions import MAX, MIN, Version
 from sterna.domain.compute.policies import CloudUser
 from sterna.domain.errors import BadRequest, SternaError, Unauthenticated
 from sterna.domain.plain_text import printable
-from sterna.ports.users import Visitor
+from sterna.ports.users import ExternalUser
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +36,8 @@ _OF_PROJECT = re.compile(r"/v2\.1/([0-9a-f]{32}|[0-9a-f-]{36})(/.*)")
 """As catalogs had it until Nova 13."""
 
 
-class ComputeDoor:
-    """Lets in who has a token of Keystone; serves `PREFIX` with another application."""
+class ComputeMiddleware:
+    """Authenticates users by their Keystone tokens, and serves `PREFIX` with an application of its own."""
 
     def __init__(self, app: ASGIApp, inner: ASGIApp, controller: Controller, setup: Setup) -> None:
         self._app, self._inner, self._controller, self._setup = app, inner, controller, setup
@@ -77,7 +77,7 @@ class ComputeDoor:
         token = headers.get("x-auth-token")
         if token is None:
             raise Unauthenticated("no token was sent", fix="log in at Keystone and send its token in X-Auth-Token")
-        return _user(await self._setup.visitors.visitor(token))
+        return _user(await self._setup.external_users.user(token))
 
     def _version(self, headers: Headers, state: dict[str, Any]) -> Version:
         """What it asks for; every answer from here on says it. Raises BadRequest, _Answered."""
@@ -122,12 +122,12 @@ class _Answered(Exception):
         self.answer = answer
 
 
-def _user(visitor: Visitor) -> CloudUser:
+def _user(user: ExternalUser) -> CloudUser:
     return CloudUser(
-        name=printable(visitor.name),
-        user_id=visitor.user_id,
-        project_id=visitor.project_id,
-        roles=frozenset(role.lower() for role in visitor.roles),
+        name=printable(user.name),
+        user_id=user.user_id,
+        project_id=user.project_id,
+        roles=frozenset(role.lower() for role in user.roles),
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt.ground import Facts, HostGround, ask, lan_of
+from sterna.adapters.libvirt.resources import Facts, LibvirtHostResources, ask, lan_of
 from sterna.domain.references import Kind, Lan, Reference
-from sterna.domain.standing import refusals
+from sterna.domain.resource_checks import refusals
 
 WEB, DB = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
 DOMAIN = """<domain type='test' id='{id}'><name>{name}</name><uuid>{uuid}</uuid><memory>65536</memory>
@@ -37,16 +37,16 @@ def named(kind: Kind, *names: str) -> list[Reference]:
 def test_what_other_running_guests_have_is_taken(conn: Any) -> None:
     told = ask(conn, named(Kind.OUTPUT, "/srv/web.log"), besides=DB)
     assert told.users == {"/srv/web.log": "VM web"}
-    ground = HostGround("host2", "", ask(conn, named(Kind.CID, "5", "6", "7"), besides=DB))
-    assert [ground.cid_user(cid) for cid in ("5", "6", "7")] == ["VM web", "", ""]
+    host = LibvirtHostResources("host2", "", ask(conn, named(Kind.CID, "5", "6", "7"), besides=DB))
+    assert [host.cid_user(cid) for cid in ("5", "6", "7")] == ["VM web", "", ""]
     assert ask(conn, named(Kind.CPUS, "0"), besides=DB) == Facts()
 
 
 def test_networks_by_their_state(conn: Any) -> None:
     wanted = named(Kind.NETWORK, "lan", "off", "none")
-    ground = HostGround("host2", "", ask(conn, wanted, besides=DB))
-    assert [ground.network(ref.name) for ref in wanted] == ["active", "inactive", ""]
-    assert [refusal.code for refusal in refusals(wanted, ground)] == ["network-inactive", "network-missing"]
+    host = LibvirtHostResources("host2", "", ask(conn, wanted, besides=DB))
+    assert [host.network(ref.name) for ref in wanted] == ["active", "inactive", ""]
+    assert [refusal.code for refusal in refusals(wanted, host)] == ["network-inactive", "network-missing"]
 
 
 SWITCH = """<network><name>ovs</name><forward mode='bridge'/><bridge name='br-int'/>
@@ -65,7 +65,9 @@ def test_where_a_network_leads(conn: Any) -> None:
     assert lan_of(conn, "ovs", "") == Lan(forward="bridge", port="openvswitch", vlan="5")
     assert lan_of(conn, "none", "") is None
     nic = Reference(kind=Kind.NETWORK, name="ovs", where="it", portgroup="web", lan=Lan())
-    assert HostGround("host2", "", ask(conn, [nic], besides=DB)).lan("ovs", "web") == lan_of(conn, "ovs", "web")
+    assert LibvirtHostResources("host2", "", ask(conn, [nic], besides=DB)).lan("ovs", "web") == lan_of(
+        conn, "ovs", "web"
+    )
 
 
 class Libvirtd:
@@ -91,7 +93,7 @@ class Libvirtd:
 @pytest.mark.parametrize("kind", [Kind.FILTER, Kind.SECRET])
 def test_filters_and_secrets(kind: Kind) -> None:
     wanted = named(kind, "known", "unknown")
-    found = refusals(wanted, HostGround("host2", "", ask(Libvirtd(), wanted, besides=DB)))
+    found = refusals(wanted, LibvirtHostResources("host2", "", ask(Libvirtd(), wanted, besides=DB)))
     assert [refusal.code for refusal in found] == [f"{kind}-missing"]
     assert "unknown" in found[0].message
     with pytest.raises(libvirt.libvirtError):
@@ -100,5 +102,5 @@ def test_filters_and_secrets(kind: Kind) -> None:
 
 def test_security_drivers() -> None:
     wanted = named(Kind.SECURITY, "dac", "selinux")
-    found = refusals(wanted, HostGround("host2", "", ask(Libvirtd(), wanted, besides=DB)))
+    found = refusals(wanted, LibvirtHostResources("host2", "", ask(Libvirtd(), wanted, besides=DB)))
     assert [refusal.code for refusal in found] == ["security-driver-missing"]

@@ -1,8 +1,7 @@
-"""How running copies are getting on: told from memory at each look, stored now and then.
+"""The progress of running copies: kept in memory, and stored every ten seconds.
 
-A copy is looked at twice a second. Five hundred of them would be a thousand writes a second, of numbers that the
-next look makes old. So each is stored every ten seconds, with all others that are due, and at each change of its
-status.
+Each copy sends two samples a second. For 500 copies that would be 1,000 writes a second, of numbers that the next
+sample replaces. So a copy is stored every ten seconds, with all others that are due, and at each change of status.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from sterna.ports.fleet import Fleet, MigrationRecord
 log = structlog.get_logger(__name__)
 
 STORE_EVERY_S = 10.0
-"""What a controller that is killed forgets of a copy: the next look tells it again."""
+"""What a controller that is killed forgets of a copy: the next sample brings it again."""
 FORGET_AFTER_S = 60.0
-"""A copy that nobody looks at any more has ended, or its source is silent: what is stored of it counts then."""
+"""Without samples for so long a copy has ended, or its source is silent. Then the stored progress is shown."""
 MOST = 10_000
-"""Copies at once, of which this controller keeps how they are getting on."""
+"""Copies whose progress is kept, at most."""
 
 
 class _Copy:
@@ -34,8 +33,8 @@ class _Copy:
         self.record, self.stored_ms, self.looked_ms, self.changed = record, now_ms, now_ms, False
 
 
-class Copies:
-    """One controller's memory of them."""
+class CopyProgress:
+    """Of all copies, as one controller knows it."""
 
     def __init__(self, fleet: Fleet, events: Events, clock: Clock) -> None:
         self._fleet, self._events, self._clock = fleet, events, clock

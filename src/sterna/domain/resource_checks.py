@@ -6,23 +6,23 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator
 
 from sterna.domain.model import Refusal
-from sterna.domain.references import Form, Ground, Kind, Reference, in_words, numbers, translations
+from sterna.domain.references import Form, HostResources, Kind, Reference, in_words, numbers, translations
 from sterna.domain.refusals import Code
 
-Judge = Callable[[Reference, Ground], Iterator[Refusal]]
+Judge = Callable[[Reference, HostResources], Iterator[Refusal]]
 
 
-def refusals(references: Iterable[Reference], ground: Ground) -> list[Refusal]:
+def refusals(references: Iterable[Reference], host: HostResources) -> list[Refusal]:
     """Every reason at once, each once."""
     references = tuple(references)
-    moved = translations(references, ground)
+    moved = translations(references, host)
     found: dict[tuple[str, str], Refusal] = {}
     for ref in references:
         if _is_missing_already(ref):
             continue
         if ref.kind is Kind.ADDRESS and ref.name in moved:
             ref = ref.model_copy(update={"name": moved[ref.name]})  # noqa: PLW2901
-        for refusal in _against(ref, ground):
+        for refusal in _against(ref, host):
             message = refusal.message
             if ref.cold:
                 message += " (only the persistent definition names it: the VM could not be started there)"
@@ -30,13 +30,13 @@ def refusals(references: Iterable[Reference], ground: Ground) -> list[Refusal]:
     return list(found.values())
 
 
-def _against(ref: Reference, ground: Ground) -> Iterator[Refusal]:
+def _against(ref: Reference, host: HostResources) -> Iterator[Refusal]:
     if ref.silent:
         message = f"{ref.where} names {ref.name}, whose file system does not answer on the source"
         fix = "see there that the storage it is on can be reached, or take it out of the VM"
         yield Refusal(code="path-silent", message=message, fix=fix)
     else:
-        yield from _JUDGES[ref.kind](ref, ground)
+        yield from _JUDGES[ref.kind](ref, host)
 
 
 _FOUND = (Kind.FILE, Kind.FIRMWARE, Kind.PRESENT, Kind.DEVICE)
@@ -81,200 +81,198 @@ def _same(one: Reference, other: Reference) -> bool:
     return near and one.port is not None and (one.port, one.udp) == (other.port, other.udp)
 
 
-def _address(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    in_the_way = ground.bindable(ref.name, 0 if ref.cold else ref.port or 0, udp=ref.udp)
+def _address(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    in_the_way = host.bindable(ref.name, 0 if ref.cold else ref.port or 0, udp=ref.udp)
     if in_the_way == "address":
         fix = (
-            f"give {ground.host} an address in the same network, or let it listen at 0.0.0.0 or 127.0.0.1 "
+            f"give {host.name} an address in the same network, or let it listen at 0.0.0.0 or 127.0.0.1 "
             "(virsh edit, then restart it)"
         )
-        message = f"{ref.where} listens at {ref.name}, an address that {ground.host} does not have"
+        message = f"{ref.where} listens at {ref.name}, an address that {host.name} does not have"
         yield Refusal(code="listen-address-missing", message=message, fix=fix)
     elif in_the_way:
-        message = f"{ref.where} listens at port {ref.port} of {ref.name}, which is in use on {ground.host}"
+        message = f"{ref.where} listens at port {ref.port} of {ref.name}, which is in use on {host.name}"
         fix = f"end what has it there (ss -lntup 'sport = :{ref.port}'), or give the VM another port"
         yield Refusal(code="port-taken", message=message, fix=fix)
 
 
-def _peer(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    if ref.port and not ref.cold and not ground.reaches(ref.name, ref.port):
-        message = f"{ref.where} connects to {ref.name}:{ref.port}, where no program answers {ground.host}"
+def _peer(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    if ref.port and not ref.cold and not host.reaches(ref.name, ref.port):
+        message = f"{ref.where} connects to {ref.name}:{ref.port}, where no program answers {host.name}"
         fix = "start what listens there, or let QEMU try again by itself (<reconnect enabled='yes' timeout='5'/>)"
         yield Refusal(code="remote-unreachable", message=message, fix=fix)
 
 
-def _without_folder(ref: Reference, ground: Ground, what: str) -> Iterator[Refusal]:
+def _without_folder(ref: Reference, host: HostResources, what: str) -> Iterator[Refusal]:
     folder = posixpath.dirname(ref.name)
-    seen = ground.thing(ref.name)
+    seen = host.thing(ref.name)
     if not seen.folder:
-        message = f"{ref.where} {what} {ref.name}, but {ground.host} has no folder {folder}"
+        message = f"{ref.where} {what} {ref.name}, but {host.name} has no folder {folder}"
         yield Refusal(code="folder-missing", message=message, fix=f"mkdir -p {folder} there")
     elif seen.form is Form.FOLDER:
-        message = f"{ref.where} {what} {ref.name}, which is a folder on {ground.host}"
+        message = f"{ref.where} {what} {ref.name}, which is a folder on {host.name}"
         yield Refusal(code="path-taken", message=message, fix="remove it there, or name another file")
-    elif not ref.cold and (user := ground.user_of(ref.name)):
-        message = f"{ref.where} {what} {ref.name}, which {user} on {ground.host} uses"
+    elif not ref.cold and (user := host.user_of(ref.name)):
+        message = f"{ref.where} {what} {ref.name}, which {user} on {host.name} uses"
         yield Refusal(code="path-taken", message=message, fix="give one of the two VMs another path")
 
 
-def _socket(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    yield from _without_folder(ref, ground, "makes the socket")
+def _socket(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    yield from _without_folder(ref, host, "makes the socket")
 
 
-def _output(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    yield from _without_folder(ref, ground, "writes")
+def _output(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    yield from _without_folder(ref, host, "writes")
 
 
-def _server(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    if not ref.cold and not ground.listening(ref.name):
-        message = f"{ref.where} connects to the socket {ref.name}, at which no program listens on {ground.host}"
+def _server(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    if not ref.cold and not host.listening(ref.name):
+        message = f"{ref.where} connects to the socket {ref.name}, at which no program listens on {host.name}"
         fix = "start the program that makes it there"
         yield Refusal(code="socket-missing", message=message, fix=fix)
 
 
-def _missing(ref: Reference, ground: Ground) -> Refusal:
-    message = f"{ref.where} needs {ref.name}, which {ground.host} does not have"
-    return Refusal(code="file-missing", message=message, fix=f"copy it to {ground.host}, or take it out of the VM")
+def _missing(ref: Reference, host: HostResources) -> Refusal:
+    message = f"{ref.where} needs {ref.name}, which {host.name} does not have"
+    return Refusal(code="file-missing", message=message, fix=f"copy it to {host.name}, or take it out of the VM")
 
 
-def _present(ref: Reference, ground: Ground) -> Iterator[Refusal]:
+def _present(ref: Reference, host: HostResources) -> Iterator[Refusal]:
     there = ref.name, *((ref.unless,) if ref.unless else ())
-    if all(ground.thing(path).form is Form.NOTHING for path in there):
-        yield _missing(ref, ground)
+    if all(host.thing(path).form is Form.NOTHING for path in there):
+        yield _missing(ref, host)
 
 
-def _file(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    here = ground.thing(ref.name, digest=True)
+def _file(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    here = host.thing(ref.name, digest=True)
     was = ref.thing
     if here.form is Form.NOTHING:
-        yield _missing(ref, ground)
+        yield _missing(ref, host)
     elif was is None or was.form is not Form.FILE or here.form is not Form.FILE:
         return  # no file at the source either: what it is, QEMU knows
     elif (was.size, was.inode, was.modified_ns) == (here.size, here.inode, here.modified_ns):
         return  # one file, on storage that both hosts see
     elif was.digest is not None and was.digest != here.digest:
-        message = f"{ref.where}: {ref.name} on {ground.host} has other content, which the guest would be given"
-        yield Refusal(code="file-differs", message=message, fix=f"copy it from the source to {ground.host}")
+        message = f"{ref.where}: {ref.name} on {host.name} has other content, which the guest would be given"
+        yield Refusal(code="file-differs", message=message, fix=f"copy it from the source to {host.name}")
     elif was.digest is None:
-        message = f"{ref.where}: {ref.name} is too long to be compared with the one on {ground.host}"
+        message = f"{ref.where}: {ref.name} is too long to be compared with the one on {host.name}"
         yield Refusal(code="file-differs", message=message, fix="put it on storage that both hosts see")
 
 
-def _firmware(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    here, was = ground.thing(ref.name), ref.thing
+def _firmware(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    here, was = host.thing(ref.name), ref.thing
     if here.form is Form.NOTHING:
-        yield _missing(ref, ground)
+        yield _missing(ref, host)
     elif was is not None and was.size is not None and here.size != was.size:
-        message = f"{ref.where}: {ref.name} has {here.size} bytes on {ground.host}, {was.size} on the source"
+        message = f"{ref.where}: {ref.name} has {here.size} bytes on {host.name}, {was.size} on the source"
         yield Refusal(code="firmware-size", message=message, fix="install the same firmware package on both hosts")
 
 
-def _device(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    if ground.thing(ref.name).form is Form.NOTHING:
-        message = f"{ref.where} uses {ref.name}, which {ground.host} does not have"
-        fix = f"load its driver or make it on {ground.host}, or take it out of the VM"
+def _device(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    if host.thing(ref.name).form is Form.NOTHING:
+        message = f"{ref.where} uses {ref.name}, which {host.name} does not have"
+        fix = f"load its driver or make it on {host.name}, or take it out of the VM"
         yield Refusal(code="device-missing", message=message, fix=fix)
 
 
-def _argument(ref: Reference, ground: Ground) -> Iterator[Refusal]:
+def _argument(ref: Reference, host: HostResources) -> Iterator[Refusal]:
     """Judged by what it is on the source: something that exists is needed, anything else is made."""
     was = ref.thing
     if was is None or was.form is Form.FILE:
-        yield from _file(ref, ground)
+        yield from _file(ref, host)
     elif was.form is Form.BLOCK:
-        message = f"{ref.where} gives QEMU {ref.name}, a disk that cannot be proven to be the same on {ground.host}"
+        message = f"{ref.where} gives QEMU {ref.name}, a disk that cannot be proven to be the same on {host.name}"
         yield Refusal(code="argument-disk", message=message, fix="give it to the VM as a <disk>, or take it out")
     elif was.form in (Form.DEVICE, Form.FOLDER, Form.PIPE):
-        if ground.thing(ref.name).form is not was.form:
-            yield _missing(ref, ground)
+        if host.thing(ref.name).form is not was.form:
+            yield _missing(ref, host)
     elif was.folder:
-        yield from _without_folder(ref, ground, "names")
+        yield from _without_folder(ref, host, "names")
 
 
-def _network(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    state = ground.network(ref.name)
+def _network(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    state = host.network(ref.name)
     if not state:
-        message = f"{ref.where} is on libvirt's network {ref.name}, which {ground.host} does not have"
+        message = f"{ref.where} is on libvirt's network {ref.name}, which {host.name} does not have"
         yield Refusal(
-            code="network-missing", message=message, fix=f"virsh net-define and net-start it on {ground.host}"
+            code="network-missing", message=message, fix=f"virsh net-define and net-start it on {host.name}"
         )
     elif state != "active" and not ref.cold:
-        message = f"{ref.where} is on libvirt's network {ref.name}, which is not started on {ground.host}"
+        message = f"{ref.where} is on libvirt's network {ref.name}, which is not started on {host.name}"
         yield Refusal(code="network-inactive", message=message, fix=f"virsh net-start {ref.name} there")
-    if state and ref.lan is not None and (here := ground.lan(ref.name, ref.portgroup)) not in (None, ref.lan):
+    if state and ref.lan is not None and (here := host.lan(ref.name, ref.portgroup)) not in (None, ref.lan):
         message = (
-            f"{ref.where} is on libvirt's network {ref.name}, which is another one on {ground.host}: {here} there, "
+            f"{ref.where} is on libvirt's network {ref.name}, which is another one on {host.name}: {here} there, "
             f"{ref.lan} on the source"
         )
         fix = "define it there as it is on the source (virsh net-dumpxml), or give one of the two another name"
         yield Refusal(code="network-differs", message=message, fix=fix)
 
 
-def _filter(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    if not ground.has_filter(ref.name):
-        message = f"{ref.where} has the network filter {ref.name}, which {ground.host} does not have"
-        fix = f"virsh nwfilter-dumpxml {ref.name} on the source, virsh nwfilter-define on {ground.host}"
+def _filter(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    if not host.has_filter(ref.name):
+        message = f"{ref.where} has the network filter {ref.name}, which {host.name} does not have"
+        fix = f"virsh nwfilter-dumpxml {ref.name} on the source, virsh nwfilter-define on {host.name}"
         yield Refusal(code="filter-missing", message=message, fix=fix)
 
 
-def _secret(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    if not ground.has_secret(ref.name):
-        message = f"{ref.where} is encrypted with the secret {ref.name}, which {ground.host} does not have"
-        fix = f"virsh secret-define and secret-set-value on {ground.host}"
+def _secret(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    if not host.has_secret(ref.name):
+        message = f"{ref.where} is encrypted with the secret {ref.name}, which {host.name} does not have"
+        fix = f"virsh secret-define and secret-set-value on {host.name}"
         yield Refusal(code="secret-missing", message=message, fix=fix)
 
 
-def _cpus(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    yield from _outside(ref, ground, ground.cpus(), "cpus-missing", "CPUs")
+def _cpus(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    yield from _outside(ref, host, host.cpus(), "cpus-missing", "CPUs")
 
 
-def _nodes(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    yield from _outside(ref, ground, ground.nodes(), "nodes-missing", "NUMA nodes")
+def _nodes(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    yield from _outside(ref, host, host.nodes(), "nodes-missing", "NUMA nodes")
 
 
-def _outside(ref: Reference, ground: Ground, here: frozenset[int], code: Code, what: str) -> Iterator[Refusal]:
+def _outside(ref: Reference, host: HostResources, here: frozenset[int], code: Code, what: str) -> Iterator[Refusal]:
     wanted = numbers(ref.name)
     if wanted - here:
-        message = f"{ref.where} binds the VM to {what} {in_words(wanted)}, {ground.host} has {in_words(here)}"
+        message = f"{ref.where} binds the VM to {what} {in_words(wanted)}, {host.name} has {in_words(here)}"
         yield Refusal(
             code=code, message=message, fix="choose a host that has them, or bind it to others (virsh edit)"
         )
 
 
-def _pages(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    free = ground.free_pages(int(ref.name), numbers(ref.nodes) if ref.nodes else frozenset())
+def _pages(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    free = host.free_pages(int(ref.name), numbers(ref.nodes) if ref.nodes else frozenset())
     on = f" on NUMA nodes {ref.nodes}" if ref.nodes else ""
     if free is None:
-        message = (
-            f"{ref.where} needs huge pages of {ref.name} KiB, for which {ground.host} has no hugetlbfs mounted"
-        )
+        message = f"{ref.where} needs huge pages of {ref.name} KiB, for which {host.name} has no hugetlbfs mounted"
         fix = f"mount -t hugetlbfs -o pagesize={ref.name}K there, and restart its libvirtd"
         yield Refusal(code="hugepages-short", message=message, fix=fix)
     elif free - ref.promised < ref.count and not ref.cold:
         more = f" ({ref.promised} of them promised to others)" if ref.promised else ""
         message = (
-            f"{ground.host} has {free} free huge pages of {ref.name} KiB{on}{more}, {ref.where} needs {ref.count}"
+            f"{host.name} has {free} free huge pages of {ref.name} KiB{on}{more}, {ref.where} needs {ref.count}"
         )
         yield Refusal(code="hugepages-short", message=message, fix="reserve more there (sysctl vm.nr_hugepages)")
 
 
-def _cid(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    if not ref.cold and (user := ground.cid_user(ref.name)):
-        message = f"vsock address {ref.name} is in use on {ground.host}, by {user}"
+def _cid(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    if not ref.cold and (user := host.cid_user(ref.name)):
+        message = f"vsock address {ref.name} is in use on {host.name}, by {user}"
         yield Refusal(code="vsock-taken", message=message, fix="let libvirt choose it (<cid auto='yes'/>)")
 
 
-def _security(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    here = ground.security_models()
+def _security(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    here = host.security_models()
     if ref.name not in here:
-        message = f"{ref.where} is for the security driver {ref.name}; {ground.host} has {', '.join(sorted(here))}"
+        message = f"{ref.where} is for the security driver {ref.name}; {host.name} has {', '.join(sorted(here))}"
         fix = "name it as `security_driver` in qemu.conf there, or take the <seclabel> out"
         yield Refusal(code="security-driver-missing", message=message, fix=fix)
 
 
-def _cache(ref: Reference, ground: Ground) -> Iterator[Refusal]:
-    if not ground.allocates_cache():
-        message = f"{ref.where} allocates {ref.name}, for which {ground.host} has no resctrl"
+def _cache(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    if not host.allocates_cache():
+        message = f"{ref.where} allocates {ref.name}, for which {host.name} has no resctrl"
         yield Refusal(code="resctrl-missing", message=message, fix="mount -t resctrl resctrl /sys/fs/resctrl there")
 
 

@@ -1,7 +1,7 @@
-"""`domain.references.Ground` for this host: files, sockets, addresses, CPUs and pages, as the kernel shows them.
+"""`domain.references.HostResources` by the kernel of this host: files, sockets, addresses, CPUs and pages.
 
 Blocking; nothing is changed: an address is tried by binding a socket to it that never listens. What libvirt knows
-is added by `adapters/libvirt/ground.py`.
+is added by `adapters/libvirt/resources.py`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _fdinfo(pid: int, fd: str) -> dict[str, str]:
 
 
 def bindable(address: str, port: int = 0, *, udp: bool = False) -> str:
-    """See domain.references.Ground.bindable. QEMU takes the first form of a name that works."""
+    """See domain.references.HostResources.bindable. QEMU takes the first form of a name that works."""
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     try:
         forms = socket.getaddrinfo(address.strip("[]") or None, port, type=kind, flags=socket.AI_PASSIVE)
@@ -184,7 +184,7 @@ def _set(path: Path) -> frozenset[int]:
 
 
 def free_pages(size_kib: int, on: frozenset[int]) -> int | None:
-    """See domain.references.Ground.free_pages. Those promised to a mapping are not free."""
+    """See domain.references.HostResources.free_pages. Those promised to a mapping are not free."""
     if size_kib not in _mounted_kib():
         return None
     pools = [_SYS / f"node/node{node}/hugepages" for node in sorted(on)] or [Path("/sys/kernel/mm/hugepages")]
