@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
-from sterna.adapters.sql import fleet_database
+from sterna.adapters.sql import fleet_database, group_commit
 from sterna.adapters.sql import host_statements as statements
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import own_errors
@@ -156,7 +156,7 @@ def test_work_on_a_lost_connection_is_unreachable(tmp_path: Path) -> None:
 async def test_a_transaction_that_has_lasted_for_a_while_takes_no_more_along(
     fleet: SqlFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(together, "SHARED_S", 0.0, raising=False)
+    monkeypatch.setattr(group_commit, "SHARED_S", 0.0, raising=False)
     commits = list[object]()
     event.listen(fleet._engine, "commit", commits.append)
     await at_once(fleet, add("b"), add("c"), add("d"))

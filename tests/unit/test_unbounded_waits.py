@@ -153,7 +153,6 @@ ENDED_BY = {
     "api/listeners.py:_clear": "settimeout; nobody is served yet",
     "api/listeners.py:_unix_socket": "binds only",
     "api/listeners.py:_tcp_sockets": "the resolver's own; nobody is served yet",
-    "api/streams.py:_with_comments": "a clock beside it; cancelled with the stream",
     "adapters/nats/bus.py:NatsBus.wait_connected": "its caller's limit",
     "adapters/nats/bus.py:_replies": "the caller's deadline (rpc/client.py, rpc/outbox.py)",
 }

@@ -236,7 +236,7 @@ async def test_users_tokens_about_which_keystone_is_silent_keep_nobody_from_a_lo
         await cloud.ask("read port p1", get, of="neutron")
         scripted.users = hanging = Hanging()
         with pytest.raises(Unreachable):
-            await KeystoneUsers(cloud, scripted.auth_url).visitor("t")
+            await KeystoneUsers(cloud, scripted.auth_url).user("t")
         login = asyncio.create_task(cloud._login.token(refused="token-1"))
         await asyncio.wait({login}, timeout=0.5)
         hanging.gate.set()
