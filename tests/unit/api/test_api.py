@@ -263,7 +263,7 @@ async def test_what_a_host_warns_of_is_shown_while_it_is_up(api: Api) -> None:
     assert (a["state"], a["reason"], a["warning"]) == ("up", None, why)
     assert a["warning_fix"] == "set `server` in [identity]"
     assert (b["warning"], b["warning_fix"]) == (None, None)
-    assert words.host_notes([a, b]) == [f"a: WARNING: {why}; fix: set `server` in [identity]"]
+    assert formatting.host_notes([a, b]) == [f"a: WARNING: {why}; fix: set `server` in [identity]"]
 
 
 async def test_where_no_host_is_up_nothing_looks_healthy(api: Api) -> None:
