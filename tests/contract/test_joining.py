@@ -209,7 +209,7 @@ async def test_an_agent_renews_its_certificate_by_itself_until_its_host_is_remov
     guarded.authority.remove(HOST1)
     config, log = agent_settings(guarded, guarded.folder / "again", url), config.with_suffix(".log")
     async with running("agent", config), asyncio.timeout(120):
-        while "cannot be renewed yet" not in log.read_text():  # noqa: ASYNC110 - another process
+        while "is not renewed and in use yet" not in log.read_text():  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
     assert "host1 was removed" in log.read_text()
     assert OwnFiles(guarded.folder / "again").validity() == own.validity()
