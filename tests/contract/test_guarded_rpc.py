@@ -16,9 +16,11 @@ from structlog.testing import capture_logs
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.sql.journal import SqlJournal
+from sterna.bootstrap.agent import show_again
 from sterna.bootstrap.process import join_bus
+from sterna.config import AgentSettings
 from sterna.config.bus import BusSettings, IdentitySettings
-from sterna.domain.errors import Unreachable
+from sterna.domain.errors import BadRequest, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.trust.identities import CONTROLLER_TOKEN, Identity
 from sterna.kit.clock import SystemClock
@@ -34,11 +36,16 @@ CLOCK = SystemClock()
 Heard = asyncio.Queue[tuple[str, Data]]
 
 
+def settings_of(guarded: Guarded, who: Identity) -> AgentSettings:
+    identity = IdentitySettings(enrol="sterna", folder=guarded.folder / f"{who.kind}-{who.name}")
+    return AgentSettings.model_construct(identity=identity, bus=BusSettings(url=guarded.url))
+
+
 @asynccontextmanager
 async def joined(guarded: Guarded, who: Identity) -> AsyncIterator[NatsBus]:
     """As `bootstrap` joins an agent or a controller."""
-    identity = IdentitySettings(enrol="sterna", folder=guarded.folder / f"{who.kind}-{who.name}")
-    bus = await join_bus(BusSettings(url=guarded.url), who.name, who.bus_token, identity)
+    settings = settings_of(guarded, who)
+    bus = await join_bus(settings.bus, who.name, who.bus_token, settings.identity)
     try:
         async with asyncio.timeout(20):
             await bus.wait_connected()
@@ -155,9 +162,27 @@ async def test_an_answer_goes_to_the_askers_own_inbox_only(guarded: Guarded) -> 
 async def test_a_new_certificate_is_shown_at_the_next_connection(guarded: Guarded) -> None:
     """The present one is taken off the bus while the agent runs."""
     async with joined(guarded, HOST1) as bus:
-        again = guarded.enrol(HOST1)  # another user
-        bus.use_certificate(again.certificate_file, again.key_file)
+        guarded.enrol(HOST1)  # another user
+        show_again(bus, settings_of(guarded, HOST1))()
         await guarded.end()
+        await guarded.start()
+        async with asyncio.timeout(20):
+            await bus.wait_connected()
+        await bus.publish("sterna.event.host.host1", b"")
+
+
+async def test_a_certificate_without_its_key_takes_no_others_place(guarded: Guarded) -> None:
+    """A loss of the bus between two looks would last until the second."""
+    settings = settings_of(guarded, HOST1)
+    key = OwnFiles(settings.identity.folder).key_file
+    async with joined(guarded, HOST1) as bus:
+        whole = key.read_bytes()
+        guarded.enrol(HOST1)
+        key.write_bytes(whole)  # of the one before
+        with pytest.raises(BadRequest, match="cannot be set up"):
+            show_again(bus, settings)()
+        await guarded.end()
+        guarded.users = [(HOST1, HOST1.bus_user(1))]
         await guarded.start()
         async with asyncio.timeout(20):
             await bus.wait_connected()
@@ -183,8 +208,7 @@ async def test_why_certificates_are_refused_is_logged_once(guarded: Guarded, who
         with capture_logs() as logs:
             await guarded.end()
             guarded.let_expire(who)
-            own = OwnFiles(guarded.folder / "agent-host1")
-            bus.use_certificate(own.certificate_file, own.key_file)
+            show_again(bus, settings_of(guarded, HOST1))()
             await guarded.start()
             async with asyncio.timeout(20):
                 while sum(said in str(line.get("error")) for line in logs) < 5:  # noqa: ASYNC110 - another process

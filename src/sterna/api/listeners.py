@@ -49,20 +49,40 @@ def _role(setting: PeerRole) -> UserRole | None:
     return None if setting == "none" else UserRole(setting)
 
 
-def own_tls(identity: IdentitySettings) -> ssl.SSLContext | None:
+class OwnTls:
+    """TLS with this controller's own certificate, which is replaced while clients connect."""
+
+    def __init__(self, cert_file: Path, key_file: Path | None) -> None:
+        self._files = cert_file, key_file
+        self.present = self.made()
+
+    def made(self) -> ssl.SSLContext:
+        """With what the files have now. Raises BadRequest."""
+        return _context(*self._files, "[identity]")
+
+    def read_again(self) -> None:
+        """Clients to come are shown what the files have now. From any thread. Raises BadRequest where they will not
+        do: then the present ones stay."""
+        self.present = self.made()
+
+
+def own_tls(identity: IdentitySettings) -> OwnTls | None:
     """TLS with this controller's own certificate; None where it has none. Raises as `tls_of`."""
     files = identity.bus_tls(BusTls())
-    return _context(files.cert_file, files.key_file, "[identity]") if files.cert_file is not None else None
+    return OwnTls(files.cert_file, files.key_file) if files.cert_file is not None else None
 
 
-def tls_of(settings: AccessSettings, own: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
+def tls_of(settings: AccessSettings, own: OwnTls | None = None) -> ssl.SSLContext | None:
     """What TLS is spoken with; None for plain TCP. `own`: with this controller's own certificate, for hosts, and
     for everybody where the settings name no other. Raises BadRequest for files that will not do."""
-    if settings.cert_file is None:
-        return None if settings.insecure else own
-    tls = _context(settings.cert_file, settings.key_file, "[access]")
+    if settings.cert_file is not None:
+        tls = _context(settings.cert_file, settings.key_file, "[access]")
+    elif own is not None and not settings.insecure:
+        tls = own.made()
+    else:
+        return None
     if own is not None:
-        tls.sni_callback = partial(_choose, own)
+        tls.sni_callback = partial(_choose, own, settings.cert_file is None)
     return tls
 
 
@@ -77,10 +97,10 @@ def _context(cert_file: Path, key_file: Path | None, where: str) -> ssl.SSLConte
     return tls
 
 
-def _choose(own: ssl.SSLContext, connection: ssl.SSLObject, name: str | None, _given: ssl.SSLContext) -> None:
+def _choose(own: OwnTls, always: bool, connection: ssl.SSLObject, name: str | None, _given: ssl.SSLContext) -> None:
     """A host asks for a controller, whatever its address is."""
-    if name == CONTROLLER_SERVICE:
-        connection.context = own
+    if always or name == CONTROLLER_SERVICE:
+        connection.context = own.present
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from sterna.agent.faults import FaultFile
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.pki import RevokedForLibvirt, renew_copies
-from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
+from sterna.bootstrap.process import bus_tls, join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.bootstrap.renewal import watch_of, watching
 from sterna.bootstrap.state_folder import alone_in
 from sterna.config import AgentSettings, load
@@ -51,13 +51,11 @@ async def _stopped(agent: Agent) -> None:
         stopping.cancel()
 
 
-def _shown_by(bus: NatsBus, settings: AgentSettings) -> Callable[[], None]:
-    """A new certificate is shown to the bus, and libvirt and QEMU get theirs where it is of Sterna's own CA."""
-    files = settings.identity.bus_tls(settings.bus.tls)
+def show_again(bus: NatsBus, settings: AgentSettings) -> Callable[[], None]:
+    """What shows a new certificate to the bus, and gives libvirt and QEMU theirs where it is of Sterna's own CA."""
 
     def show() -> None:
-        if files.cert_file is not None:
-            bus.use_certificate(files.cert_file, files.key_file)
+        bus.use_tls(bus_tls(settings.identity.bus_tls(settings.bus.tls), settings.bus.url))
         if settings.identity.enrol == "sterna":
             renew_copies(settings.identity.folder)
 
@@ -83,7 +81,7 @@ def run_agent(config: Path) -> None:
         with warn_when_slow(f"the journal {path}", _DISK_FIX):
             journal = SqlJournal.at(path, clock=clock, boot=boot)
         bus = await join_bus(settings.bus, f"agent {settings.host}", settings.host, settings.identity)
-        watch = watch_of(settings.identity, settings.bus.tls, clock, _shown_by(bus, settings))
+        watch = watch_of(settings.identity, settings.bus.tls, clock, show_again(bus, settings))
         parts = AgentParts(
             host=host_ports(settings),
             journal=journal,

@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,16 +25,15 @@ from sterna.adapters.stderr import log_to_stderr
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
 from sterna.api.compute.call import Setup
-from sterna.api.listeners import access_rules_of, listening, own_tls, tls_of
+from sterna.api.listeners import OwnTls, access_rules_of, listening, own_tls, tls_of
 from sterna.api.server import Server
 from sterna.bootstrap.bus_server import keep_configured
 from sterna.bootstrap.ca_desk import authority_of
 from sterna.bootstrap.identity import check_own
-from sterna.bootstrap.process import join_bus, wait_for_stop_signal, warn_when_slow
+from sterna.bootstrap.process import bus_tls, join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.bootstrap.renewal import watch_of, watching
 from sterna.config import ControllerSettings, load
 from sterna.config.access import KeystoneSettings
-from sterna.config.bus import BusTls
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.controller.controller import Controller
 from sterna.controller.intents.external_users import ExternalUsers
@@ -159,15 +157,13 @@ def sockets_of(settings: ControllerSettings, fd: int | None) -> Iterator[list[so
         yield sockets
 
 
-def _shown_by(bus: NatsBus, own: ssl.SSLContext | None, settings: ControllerSettings) -> Callable[[], None]:
-    """A new certificate is shown to the bus, and to those who connect to the API."""
-    files, ours = settings.identity.bus_tls(settings.bus.tls), settings.identity.bus_tls(BusTls())
+def show_again(bus: NatsBus, own: OwnTls | None, settings: ControllerSettings) -> Callable[[], None]:
+    """What shows a new certificate to the bus, and to those who connect to the API."""
 
     def show() -> None:
-        if files.cert_file is not None:
-            bus.use_certificate(files.cert_file, files.key_file)
-        if own is not None and ours.cert_file is not None:
-            own.load_cert_chain(ours.cert_file, ours.key_file)
+        bus.use_tls(bus_tls(settings.identity.bus_tls(settings.bus.tls), settings.bus.url))
+        if own is not None:
+            own.read_again()
 
     return show
 
@@ -201,7 +197,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         desk = LocalDesk(authority) if authority is not None else None
         app = create_app(controller, rules, desk, compute_of(settings, cloud, external_users, fleet))
         server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)
-        show = _shown_by(bus, own, settings)
+        show = show_again(bus, own, settings)
         watch = watch_of(settings.identity, settings.bus.tls, clock, show, Kind.CONTROLLER, desk)
         kept = keep_configured(settings.bus_server, authority)
         work = [_stop_on_signal(server, controller), kept, *watching(bus, watch)]

@@ -73,13 +73,30 @@ async def test_without_another_everybody_is_shown_its_own_and_the_next_one_once_
 ) -> None:
     identity = enrolled(authority, tmp_path / "own")
     own = own_tls(identity)
-    assert own is not None and tls_of(AccessSettings(), own) is own
-    async with served(own) as port:
+    served_with = tls_of(AccessSettings(), own)
+    assert own is not None and served_with is not None
+    async with served(served_with) as port:
         first = await shown(port, None)
         enrolled(authority, tmp_path / "own")
-        files = OwnFiles(identity.folder, Kind.CONTROLLER)
-        own.load_cert_chain(files.certificate_file, files.key_file)
+        own.read_again()
         assert (await shown(port, None)).serial_number != first.serial_number
+
+
+async def test_a_certificate_without_its_key_takes_no_others_place(authority: Authority, tmp_path: Path) -> None:
+    identity = enrolled(authority, tmp_path / "own")
+    own = own_tls(identity)
+    served_with = tls_of(AccessSettings(), own)
+    assert own is not None and served_with is not None
+    files = OwnFiles(identity.folder, Kind.CONTROLLER)
+    async with served(served_with) as port:
+        first = await shown(port, None)
+        key = files.key_file.read_bytes()
+        enrolled(authority, tmp_path / "own")
+        files.key_file.write_bytes(key)
+        with pytest.raises(BadRequest):
+            own.read_again()
+        for name in (None, CONTROLLER_SERVICE):
+            assert (await shown(port, name)).serial_number == first.serial_number
 
 
 def settings(tmp_path: Path, enrol: str, **access: object) -> ControllerSettings:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -205,10 +204,9 @@ class NatsBus:
         finally:
             del self._waiting[token]
 
-    def use_certificate(self, cert_file: Path, key_file: Path | None) -> None:
-        """Show this certificate from the next connection on. Raises OSError for files that will not do."""
-        if self._tls is not None:
-            self._tls.load_cert_chain(cert_file, key_file)
+    def use_tls(self, tls: ssl.SSLContext | None) -> None:
+        """Speak TLS with this from the next connection on. From any thread."""
+        self._tls = tls
 
     async def close(self) -> None:
         """Leave the bus; what was sent is flushed, handlers still running are cancelled. Bounded."""
