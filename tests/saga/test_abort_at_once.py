@@ -113,7 +113,7 @@ async def test_no_further_port_is_asked_for() -> None:
             while not slow.began_ms:
                 await fleet.clock.sleep(0.5)
             await fleet.abort()
-            while fleet.agents["host1"].history(fleet.migration).turned is None:
+            while fleet.agents["host1"].history(fleet.migration).turned_back is None:
                 await fleet.clock.sleep(0.5)
             assert slow.ended == 1  # and R6 has begun
             slow.quick = True

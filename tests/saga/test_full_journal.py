@@ -119,7 +119,7 @@ async def test_a_copy_is_steered_also_when_a_word_about_it_found_no_room() -> No
         await fleet.clock.sleep(40)
         source.disk_full(False)
         assert await fleet.ended(limit_s=60) is Status.FAILED
-        assert "given up" in not_none(source.history(fleet.migration).turned)["error"]["message"]
+        assert "given up" in not_none(source.history(fleet.migration).turned_back)["error"]["message"]
 
     await run(scenario)
 

@@ -34,8 +34,8 @@ async def test_a_job_that_begins_meanwhile_is_named_and_nothing_is_copied(
         assert await fleet.ended(limit_s=60) is Status.FAILED
         history = fleet.agents["host1"].history(fleet.migration)
         assert "copy-started" not in history.notes
-        assert history.turned is not None
-        (said,) = history.turned["error"]["refusals"]
+        assert history.turned_back is not None
+        (said,) = history.turned_back["error"]["refusals"]
         assert (said["code"], said["fix"]) == (refusal.code, refusal.fix)
         (domain,) = fleet.world.hosts["host1"].domains.values()
         domain.against = ()

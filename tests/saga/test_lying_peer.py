@@ -86,7 +86,7 @@ async def test_the_answer_to_p3_names_devices_and_nothing_else(what: str, field:
         lie(fleet, "host2", "pre_live_migration", change)
         await fleet.start(fleet.vm())
         assert await fleet.ended() is Status.FAILED
-        reason = fleet.agents["host1"].history(fleet.migration).turned
+        reason = fleet.agents["host1"].history(fleet.migration).turned_back
         assert reason is not None and reason["error"]["code"] == "bad-request"
 
 

@@ -41,7 +41,7 @@ async def test_a_seed_drive_that_is_only_on_the_source_is_sent(dies: str, host: 
             fleet.agents[host].rules = [(dies, "after", "kill")]
         await fleet.start(vm)
         status = await fleet.ended()
-        assert status is Status.COMPLETED, fleet.agents["host1"].history(fleet.migration).turned
+        assert status is Status.COMPLETED, fleet.agents["host1"].history(fleet.migration).turned_back
         assert fleet.world.violations == []
         (there, here) = (fleet.world.hosts[h].file(path) for h in ("host2", "host1"))
         assert there is not None

@@ -206,7 +206,7 @@ async def test_a_guest_that_does_not_let_go_of_a_device_stays_with_all_of_them()
         with patch.object(SimHypervisor, "detach_nic", holds_on):
             await fleet.start(vm)
             assert await fleet.ended() is Status.FAILED
-        turned = fleet.agents["host1"].history(fleet.migration).turned
+        turned = fleet.agents["host1"].history(fleet.migration).turned_back
         assert turned is not None and "does not release" in turned["error"]["message"]
         assert fleet.snapshots() == before
         await fleet.start(vm)

@@ -161,7 +161,7 @@ async def test_a_lasting_steps_patience_ends_all_the_same(world: World, clock: S
 
     world.errors["failing"] = [Temporary("never")] * 100
     await clock.run(Runner(clock).drive(Flow(until_pivot=(A, Failing)), world))
-    assert not_none(world.history.turned)["error"]["message"] == "never"
+    assert not_none(world.history.turned_back)["error"]["message"] == "never"
 
 
 @pytest.mark.parametrize("name", ["a", "c", "undo-a"])
@@ -198,7 +198,7 @@ async def test_temporary_beyond_the_steps_patience_is_compensated_in_reverse(wor
     world.errors["b"] = [Temporary("never")] * 100
     await clock.run(Runner(clock).drive(FLOW, world))
     assert world.done == ["a", "before-undo", "undo-b", "undo-a", "after-undo"]
-    assert not_none(world.history.turned)["error"]["message"] == "never"
+    assert not_none(world.history.turned_back)["error"]["message"] == "never"
 
 
 async def test_what_was_never_begun_is_not_undone(world: World, clock: SimClock) -> None:
@@ -269,7 +269,7 @@ async def test_in_compensation_every_error_is_retried(world: World, clock: SimCl
 async def test_a_bug_in_a_step_is_compensated_and_named(world: World, clock: SimClock) -> None:
     world.errors["b"] = [ZeroDivisionError("oops")]
     await clock.run(Runner(clock).drive(FLOW, world))
-    assert "ZeroDivisionError" in not_none(world.history.turned)["error"]["message"]
+    assert "ZeroDivisionError" in not_none(world.history.turned_back)["error"]["message"]
     assert world.done[-1] == "after-undo"
 
 
@@ -281,7 +281,7 @@ async def test_an_abort_ends_the_wait_between_two_tries(world: World, clock: Sim
         world.abort.set()
 
     await clock.run(asyncio.gather(Runner(clock).drive(FLOW, world), abort()))
-    assert not_none(world.history.turned)["error"]["code"] == Cancelled.code
+    assert not_none(world.history.turned_back)["error"]["code"] == Cancelled.code
     assert clock.monotonic_ms() < 5000
 
 
@@ -302,7 +302,7 @@ async def test_from_every_interrupted_prefix_the_same_end_is_reached(
         for entry in whole[1:length]:
             cut.write(entry.kind, row=entry.row, name=entry.name, data=entry.data)
         finished = set(cut.history.results)
-        if error and cut.history.turned is None:
+        if error and cut.history.turned_back is None:
             cut.errors[error] = [Permanent("no")]
         await clock.run(Runner(clock).drive(FLOW, cut))
         assert cut.history.results.keys() == end

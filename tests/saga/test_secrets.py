@@ -154,7 +154,7 @@ async def test_a_secret_that_became_private_after_the_check_fails_p3_and_leaves_
         await fleet.start(vm)
         assert await fleet.ended() is Status.FAILED
         assert secrets(fleet, "host2") == {}
-        assert "private" in not_none(fleet.agents["host1"].history(fleet.migration).turned)["error"]["message"]
+        assert "private" in not_none(fleet.agents["host1"].history(fleet.migration).turned_back)["error"]["message"]
 
     await run(scenario)
 

@@ -52,7 +52,7 @@ async def test_a_running_guest_keeps_its_volumes_whoever_asks_for_them(step: str
         with pytest.raises(Conflict, match="volumes stay connected"):
             await _take_volumes(fleet)
         assert fleet.world.snapshot("host2") == before
-        assert fleet.agents["host2"].history(fleet.migration).turned is None
+        assert fleet.agents["host2"].history(fleet.migration).turned_back is None
         go_on.set()
         assert await fleet.ended() is Status.COMPLETED
         assert fleet.world.violations == []

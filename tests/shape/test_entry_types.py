@@ -150,7 +150,7 @@ def test_the_halves_of_a_migration_ask_each_other_by_types() -> None:
         "if STARTED not in history.notes: pass",
         "if f'saw-{event}' in notes: pass",
         "paths = plan['paths']",
-        "error = ctx.history.turned['error']",
+        "error = ctx.history.turned_back['error']",
         "why = entry.data.get('why')",
         "ctx.note('M4', 'libvirt-said', {'error': error.to_wire()})",
         "journal.append(id, Kind.NOTE, row='M3', name='tuned', data={'bandwidth': 1})",

@@ -61,7 +61,7 @@ class Arrivals:
         """Its guest is paused on the source: its MACs are announced here now, and its frames wait in its port until
         it runs. If it resumes on the source after all, the source announces them again (R6).
         """
-        if not ctx.history.has(RanHere) and ctx.history.turned is None:
+        if not ctx.history.has(RanHere) and ctx.history.turned_back is None:
             called = await _send_announcements(ctx)
             if ctx.migration.id in self._lookouts:  # it may have been closed since
                 self._called[ctx.migration.id] = called

@@ -94,7 +94,7 @@ class IncomingMigrations:
             if (false := await self._false_claim(migration)) is not None:
                 raise false
             ctx = self._halves.context(migration)
-            if ctx.history.turned is not None or ctx.history.closed:
+            if ctx.history.turned_back is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
             ctx.brought = asked.secrets or Brought()
             ctx.note_once(IncomingVm(vm=vm))
@@ -211,7 +211,7 @@ class IncomingMigrations:
             await refuse_if_used(known)
         except Temporary as error:
             return nothing.model_copy(update={"deferred": error.message}).to_data()
-        ctx = self._halves.turn(known)
+        ctx = self._halves.turn_back(known)
         async with self._halves.lock(ctx.migration.id):
             await self._runner.run(REMOVE_VOLUME_CONNECTION, backwards(ctx))
             return ConnectionsRemoved(removed=True).to_data()
@@ -230,7 +230,7 @@ class IncomingMigrations:
             return
         try:
             # not in the journal: accepted only to be closed, so that a late P3 is refused
-            ctx = self._halves.turn(self._halves.context(migration))
+            ctx = self._halves.turn_back(self._halves.context(migration))
         except Conflict:
             if self._journal.get(migration.id) is not None:
                 raise

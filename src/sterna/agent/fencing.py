@@ -194,7 +194,7 @@ class Fencing:
 
 
 async def _source_finding(ctx: Context) -> Finding:
-    if ctx.history.has(Copied) and ctx.history.turned is None:
+    if ctx.history.has(Copied) and ctx.history.turned_back is None:
         return Finding(Verdict.ENDED_AT_DESTINATION, "the guest is on the other host")
     if ctx.history.has(SourceProven):
         return Finding(Verdict.STAYED, "only the other host's clean-up is still open")

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from sterna.agent.arrivals import Arrivals
 from sterna.agent.peer import RpcPeer
 from sterna.domain import untrusted
-from sterna.domain.entries.base import Failure, Turned
+from sterna.domain.entries.base import DirectionChanged, Failure
 from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.entries.notes import DestinationReport, Waiting, WroteOffPeer
@@ -113,11 +113,12 @@ class IncomingHalves:
 
     # ------------------------------------------------------------ how it turns back, and ends
 
-    def turn(self, ctx: Context) -> Context:
+    def turn_back(self, ctx: Context) -> Context:
         """From here on this half is compensated: a preparation still under way stops at its next step."""
-        if ctx.history.turned is None and not ctx.history.closed:
+        if ctx.history.turned_back is None and not ctx.history.closed:
             ctx.write(
-                Kind.COMPENSATING, data=Turned(error=Failure.of(SternaError("the source rolls back"))).to_data()
+                Kind.COMPENSATING,
+                data=DirectionChanged(error=Failure.of(SternaError("the source rolls back"))).to_data(),
             )
             ctx.abort.set()
         return ctx

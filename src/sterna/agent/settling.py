@@ -44,7 +44,7 @@ class Settling:
             if taken:
                 await self._halves.runner.run(DESTINATION_POST.after_pivot, backwards(ctx), forever=True)
             else:
-                await self._halves.undo(self._halves.turn(ctx))
+                await self._halves.undo(self._halves.turn_back(ctx))
             self._report_end(ctx, Status.COMPLETED if taken else Status.FAILED, decision.why)
             self._halves.finish(ctx, "F9" if taken else "R7")
             return decision
@@ -61,7 +61,7 @@ class Settling:
             if ctx.history.plans or ctx.history.closed:
                 return {"refused": ctx.history.closed}  # P3 has come after all
             ctx.write_off("failed", "nothing had been prepared")
-            self._report_end(self._halves.turn(ctx), Status.FAILED, "nothing had been prepared")
+            self._report_end(self._halves.turn_back(ctx), Status.FAILED, "nothing had been prepared")
             self._halves.finish(ctx, "R7")
         return {"refused": True}
 

@@ -128,7 +128,7 @@ class OutgoingMigrations:
         if known is None or known[1] is not Role.SOURCE:
             raise NotFound(f"no migration {wanted} starts on {self._host.name}")
         history = History.read(self._journal.entries(wanted))
-        if history.turned is not None:
+        if history.turned_back is not None:
             return {"accepted": True}  # on its way back already
         left = history.has(CopySucceeded) or history.has(Saw, "suspended-postcopy") or history.has(RunsThere)
         if history.closed or history.has(Copied) or left:
@@ -174,7 +174,7 @@ class OutgoingMigrations:
         if ctx.migration.options.rehearse:
             raise Conflict(f"this is a rehearsal: {name} stays where it is")
         history = ctx.history
-        if history.turned is not None or ctx.abort.is_set():
+        if history.turned_back is not None or ctx.abort.is_set():
             raise Conflict(f"the migration of {name} is being rolled back")
         if history.has(Copied):
             raise Conflict(f"{name} runs on {ctx.migration.destination} already")

@@ -42,7 +42,7 @@ class Tuning:
                 "this is a rehearsal: its copy is as slow as possible, so that the guest stays where it is"
             )
         history = History.read(self._journal.entries(migration.id))
-        if history.closed or history.turned is not None or history.has(Copied):
+        if history.closed or history.turned_back is not None or history.has(Copied):
             raise Conflict(f"{migration.vm_name} is not being copied any more")
         try:
             await self._host.hypervisor.set_bandwidth(migration.vm_uuid, limit)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
-from sterna.domain.entries.base import Done, Failure, NoPlan, Outcome, Plan, Recorded, StatusSet, Turned
+from sterna.domain.entries.base import DirectionChanged, Done, Failure, NoPlan, Outcome, Plan, Recorded, StatusSet
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.model import Data
 
@@ -109,7 +109,7 @@ class Flow(Generic[C]):
 
     def remaining(self, history: History) -> tuple[type[Step[C, Any, Any]], ...]:
         """What is still to be done, in order, from wherever the history ends."""
-        if history.turned is not None:
+        if history.turned_back is not None:
             steps = self.compensation(history.plans)
         else:
             steps = self.until_pivot + self.after_pivot
@@ -124,7 +124,7 @@ class History:
     """Outcome of each finished step, by name."""
     plans: dict[str, Data] = field(default_factory=dict)
     """Intent of each step begun, by name: finished or not."""
-    turned: Data | None = None
+    turned_back: Data | None = None
     """Why it is being compensated; None while it goes forward."""
     notes: dict[str, Data] = field(default_factory=dict)
     """The last note of each name."""
@@ -135,7 +135,7 @@ class History:
     @property
     def failure(self) -> Failure:
         """The error that turned it back; an empty one while it goes forward."""
-        return Turned.from_data(self.turned or {}).error or Failure()
+        return DirectionChanged.from_data(self.turned_back or {}).error or Failure()
 
     def has(self, what: type[Recorded], about: str = "") -> bool:
         """Is there an entry of this kind and name? `about`: of a family of notes, which one."""
@@ -168,8 +168,8 @@ class History:
         elif entry.kind is Kind.DONE:
             self.results[entry.name] = entry.data
         elif entry.kind is Kind.COMPENSATING:
-            forward = Turned.read(entry).forward
-            self.turned = (self.turned or entry.data) if forward is None else None
+            forward = DirectionChanged.read(entry).forward
+            self.turned_back = (self.turned_back or entry.data) if forward is None else None
         elif entry.kind is Kind.NOTE:
             self.notes[entry.name] = entry.data
         elif entry.kind is Kind.STATUS:

@@ -1,4 +1,4 @@
-"""An error that several tasks are told."""
+"""An error that several tasks get: each its own copy."""
 
 from __future__ import annotations
 

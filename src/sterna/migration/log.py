@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import structlog
 
-from sterna.domain.entries.base import Failed, Failure, StatusSet, Turned
+from sterna.domain.entries.base import DirectionChanged, Failed, Failure, StatusSet
 from sterna.domain.journal import Entry, Kind, Migration
 
 _log = structlog.get_logger(__name__)
@@ -29,14 +29,14 @@ def log_entry(migration: Migration, host: str, entry: Entry) -> None:
             row, again, error = entry.row, not failed.final, failed.error
             log.warning("a step failed", row=row, step=entry.name, again=again, error=error.message, fix=error.fix)
         case Kind.COMPENSATING:
-            _log_turn(log, Turned.read(entry))
+            _log_direction(log, DirectionChanged.read(entry))
         case Kind.CLOSED:
             log.info("closed")
 
 
-def _log_turn(log: structlog.stdlib.BoundLogger, turned: Turned) -> None:
-    error = turned.error or Failure()
-    if turned.forward is not None:
-        log.warning("the rollback ends: the guest has arrived", why=turned.forward)
+def _log_direction(log: structlog.stdlib.BoundLogger, changed: DirectionChanged) -> None:
+    error = changed.error or Failure()
+    if changed.forward is not None:
+        log.warning("the rollback ends: the guest has arrived", why=changed.forward)
     else:
         log.warning("rolls back", error=error.message, fix=error.fix)

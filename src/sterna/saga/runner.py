@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from sterna.domain.entries.base import Failed, Failure, Outcome, Plan, Turned
+from sterna.domain.entries.base import DirectionChanged, Failed, Failure, Outcome, Plan
 from sterna.domain.errors import Cancelled, Permanent, SternaError, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
@@ -75,18 +75,18 @@ class Runner:
         (an agent that stops) leaves the journal as it is.
         """
         while flow.remaining(ctx.history):
-            if ctx.history.turned is None:
+            if ctx.history.turned_back is None:
                 try:
                     await self.run(flow.until_pivot, ctx)
                 except SternaError as error:
-                    await self._turn(ctx, Turned(error=Failure.of(error)))
+                    await self._change_direction(ctx, DirectionChanged(error=Failure.of(error)))
             try:
                 await self.run(flow.remaining(ctx.history), ctx, forever=True)
             except PivotPassed as found:
-                await self._turn(ctx, Turned(forward=str(found)))
+                await self._change_direction(ctx, DirectionChanged(forward=str(found)))
                 await self._clock.sleep(ONWARD_DELAY_S)
 
-    async def _turn(self, ctx: C, why: Turned) -> None:
+    async def _change_direction(self, ctx: C, why: DirectionChanged) -> None:
         """Journal which way it goes from here on, however long that takes: nothing is done before."""
         backoff = Backoff(FIRST_DELAY_S, LONGEST_DELAY_S)
         while True:

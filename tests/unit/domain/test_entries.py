@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 
 from sterna.domain.entries import destination, notes, source
-from sterna.domain.entries.base import Done, Failed, NoPlan, Note, Outcome, Plan, Recorded, StatusSet, Turned
+from sterna.domain.entries.base import (
+    DirectionChanged,
+    Done,
+    Failed,
+    NoPlan,
+    Note,
+    Outcome,
+    Plan,
+    Recorded,
+    StatusSet,
+)
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.model import Data
 from sterna.domain.step import History, Step
@@ -22,7 +32,7 @@ from sterna.migration import flow
 from sterna.migration.context import Context
 
 WRITTEN = Path(__file__).with_name("journals_v1") / "entries.jsonl"
-BY_KIND = {t.kind: t for t in (StatusSet, Failed, Turned)}
+BY_KIND = {t.kind: t for t in (StatusSet, Failed, DirectionChanged)}
 """Of these every name has the same type."""
 FLOWS = (flow.SOURCE, flow.REHEARSAL, flow.DESTINATION, flow.DESTINATION_POST)
 

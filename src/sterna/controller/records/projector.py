@@ -15,7 +15,7 @@ import structlog
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.copy_progress import CopyProgress
 from sterna.controller.records.events import Events
-from sterna.domain.entries.base import Failed, StatusSet, Turned
+from sterna.domain.entries.base import DirectionChanged, Failed, StatusSet
 from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.entries.notes import DestinationReport, RehearsedCopy, Waiting
 from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
@@ -77,7 +77,7 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
         case Kind.STATUS:
             return _status(record, entry)
         case Kind.COMPENSATING:
-            error = Turned.read(entry).error
+            error = DirectionChanged.read(entry).error
             reason = error.model_dump(mode="json") if error else None
             return Effect(record=record.model_copy(update={"error": reason}))
         case Kind.RELEASED:

@@ -110,7 +110,7 @@ class Failed(Recorded):
     """It is not tried again."""
 
 
-class Turned(Recorded):
+class DirectionChanged(Recorded):
     """From here on the migration is compensated; or it had passed the pivot already, and goes forward again."""
 
     kind, entry = Kind.COMPENSATING, ""

@@ -18,7 +18,7 @@ async def take(ctx: Context, piece: TakeMedium) -> None:
     targets = ctx.history.find(TargetsMade)
     made = targets.files if targets else ()
     carried = [d.path for d in ctx.incoming_vm().disks if d.carried]
-    if ctx.history.turned is not None or ctx.history.closed or path not in made or path not in carried:
+    if ctx.history.turned_back is not None or ctx.history.closed or path not in made or path not in carried:
         raise Conflict(f"{ctx.host.name} expects no {path} in migration {ctx.migration.id}")
     await ctx.host.storage.write(path, piece.offset, data)
 
