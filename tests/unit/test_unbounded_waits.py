@@ -38,6 +38,7 @@ ENDED_BY = {
     "agent/leftovers.py:admissions.look": "within() around each look",
     "agent/audit_context.py:each": "within() around each look",
     "agent/source_checks.py:SourceChecks.check": "each call's own limit or deadline",
+    "agent/audit_context.py:each.at": "within() around each look, each with what is left for all",
     "migration/sharing.py:_compare_media": "the limit of a look; the call's own deadline",
     "agent/audit_context.py:AuditContext.elsewhere": "each call's own deadline (rpc/client.py)",
     "agent/source.py:OutgoingMigrations.start_migration": "its check ends; the caller leaves after 80 s",
@@ -57,6 +58,10 @@ ENDED_BY = {
     "controller/operations/acting.py:Acting.drained": "only tests wait for it",
     "controller/operations/planning.py:made_plan": "it only calculates",
     "controller/intents/external_users.py:ExternalUsers._user": "each question's own limit, 10 s",
+    "controller/records/snapshot.py:Snapshot._ask_whole": "each call's own deadline, 10 s; in the background",
+    "controller/records/shared_reading.py:SharedReading.latest": "the records' own limit, twice 30 s",
+    "controller/records/shared_reading.py:SharedReading._read_after": "the same, 30 s",
+    "controller/revoking.py:Revoking._hand": "each call's own deadline, 90 s; in the background",
     "controller/records/snapshot.py:Snapshot.ask_now": "each call's own deadline, 10 s",
     "controller/records/snapshot.py:Snapshot.run": "nothing: without news there is nothing to store",
     "controller/intents/audit.py:AuditFleet.audit": "each call's own deadline, 75 s",
@@ -66,6 +71,7 @@ ENDED_BY = {
     "controller/intents/declare_dead.py:DeclareDead.take_back": "the same",
     "controller/intents/declare_dead.py:DeclareDead._end_orphans": "the same, twice for a migration; ENOUGH_S",
     "controller/intents/declare_dead.py:DeclareDead.notify_again": "the same",
+    "agent/revocation.py:Revocation.take_revoked": "who holds it: 60 s; the caller leaves after 90 s",
     # calls between processes
     "kit/waiting.py:within": "a clock beside it",
     "kit/waiting.py:paused": "a clock beside it",
@@ -242,6 +248,44 @@ def test_a_wait_is_recognised() -> None:
     seen.visit(parse("def f():\n socket.create_connection(where, timeout=1)"))
     seen.visit(parse("async def f():\n await in_thread(lambda: socket.getaddrinfo(n, 0), limit_s=1)"))
     assert seen.found == set()
+
+
+def test_a_lock_is_recognised_by_how_it_is_made() -> None:
+    for made in (
+        "self._turn = asyncio.Lock()",
+        "self._turn: asyncio.Semaphore = asyncio.Semaphore(1)",
+        "self._turn = asyncio.BoundedSemaphore(2)",
+        "_turn = self._turns.setdefault(vm, asyncio.Lock())",
+        "self._turn = defaultdict(asyncio.Lock)",
+    ):
+        for entered in ("self._turn", "_turn", "self._turn[vm]", "self._turn as entered"):
+            seen = Waits("x.py")
+            seen.visit(parse(f"def made(self):\n {made}\nasync def f(self):\n async with {entered}:\n  pass"))
+            assert seen.found == {"x.py:f"}, (made, entered)
+    seen = Waits("x.py")
+    seen.visit(parse("def made(self):\n self._pool = Pool()\nasync def f(self):\n async with self._pool:\n  pass"))
+    assert seen.found == set()
+
+
+def test_a_limit_that_may_be_none_is_no_limit() -> None:
+    for none in ("None", "None if x else 1", "1 if x else None", "when=None", "None if x else 1 if y else 2"):
+        seen = Waits("x.py")
+        seen.visit(parse(f"async def f():\n async with asyncio.timeout({none}):\n  await e.wait()"))
+        assert seen.found == {"x.py:f"}, none
+    for call in ("in_thread(act, limit_s=None)", "asyncio.wait(x, timeout=None if y else 1)"):
+        seen = Waits("x.py")
+        seen.visit(parse(f"async def f():\n await {call}"))
+        assert seen.found == {"x.py:f"}, call
+    seen = Waits("x.py")
+    seen.visit(parse("async def f():\n await in_thread(lambda: e.wait(), limit_s=None)"))
+    assert seen.found == {"x.py:f"}
+
+
+def test_a_limit_that_is_taken_back_is_none_for_what_is_inside() -> None:
+    entered = "async with asyncio.timeout(1) as t, lock:\n  t.reschedule(None)\n  "
+    seen = Waits("x.py")
+    seen.visit(parse(f"async def f():\n {entered}await e.wait()\nasync def g():\n {entered}await e.wait(1)"))
+    assert seen.found == {"x.py:f"}
 
 
 def test_a_look_at_a_file_outside_of_a_thread_for_it_is_recognised() -> None:

@@ -99,7 +99,8 @@ BLOCKING = {
 NUMERIC = {"Numeric", "IPv4Address", "IPv6Address"}
 """What the host in `bind((str(host), port))` is annotated as, where it is no name."""
 LOCKS = ("lock", "gate")
-"""`async with` something of such a name waits for whoever holds it."""
+"""`async with` something of such a name waits for whoever holds it; and of a name that its file gives to one of:"""
+MADE_LOCKS = {"asyncio.Lock", "asyncio.Semaphore", "asyncio.BoundedSemaphore", "asyncio.Condition"}
 
 
 def touches_a_file(name: str) -> bool:
@@ -112,13 +113,48 @@ def touches_a_file(name: str) -> bool:
     return name == "open" or (before not in ("libvirt", "self", "connection") and last in OF_PATHS and bool(before))
 
 
+def locks_of(module: ast.Module) -> set[str]:
+    """Names of variables and attributes that are locks, or have some in them."""
+    found = set[str]()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            made = {ast.unparse(n) for n in ast.walk(node.value) if isinstance(n, ast.Attribute)}
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= set().union(*map(last_names, targets)) if made & MADE_LOCKS else set()
+    return found
+
+
+def last_names(target: ast.expr) -> set[str]:
+    """`_turn` of `self._turn` and of `_turn`."""
+    if isinstance(target, ast.Tuple):
+        return set().union(*map(last_names, target.elts))
+    return {target.attr} if isinstance(target, ast.Attribute) else {ast.unparse(target)}
+
+
+def words_of(expression: ast.expr) -> set[str]:
+    """All names in it."""
+    names = {n.attr for n in ast.walk(expression) if isinstance(n, ast.Attribute)}
+    return names | {n.id for n in ast.walk(expression) if isinstance(n, ast.Name)}
+
+
+def may_be_none(limit: ast.expr) -> bool:
+    """A limit that is written as None, always or in some case."""
+    if isinstance(limit, ast.IfExp):
+        return may_be_none(limit.body) or may_be_none(limit.orelse)
+    return isinstance(limit, ast.Constant) and limit.value is None
+
+
 def is_limit(entered: ast.expr) -> bool:
     """`asyncio.timeout(seconds)`, where the seconds cannot be None."""
     if not isinstance(entered, ast.Call) or ast.unparse(entered.func) != "asyncio.timeout":
         return False
-    seconds = entered.args[0]
-    either = (seconds.body, seconds.orelse) if isinstance(seconds, ast.IfExp) else (seconds,)
-    return not any(isinstance(one, ast.Constant) and one.value is None for one in either)
+    return not any(may_be_none(limit) for limit in [*entered.args, *(k.value for k in entered.keywords)])
+
+
+def is_taken_back(node: ast.AsyncWith) -> bool:
+    """What is entered has the limit, and what is inside none."""
+    calls = (n for n in ast.walk(node) if isinstance(n, ast.Call) and len(n.args) == 1)
+    return any(ast.unparse(n.func).endswith(".reschedule") and may_be_none(n.args[0]) for n in calls)
 
 
 class Waits(ast.NodeVisitor):
@@ -128,6 +164,8 @@ class Waits(ast.NodeVisitor):
         self.file, self.place, self.limited, self.found = file, list[str](), 0, set[str]()
         self.cancels = [False]
         """Of each function around: does it cancel something?"""
+        self.locks = set[str]()
+        """By name, those that this file makes."""
 
     def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         limited, self.limited = self.limited, 0  # a function does not run where it is written
@@ -140,17 +178,28 @@ class Waits(ast.NodeVisitor):
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _inside
 
+    def visit_Module(self, node: ast.Module) -> None:
+        self.locks |= locks_of(node)
+        self.generic_visit(node)
+
     def visit_AsyncWith(self, node: ast.AsyncWith) -> None:
-        entered = [ast.unparse(item.context_expr) for item in node.items]
-        limits = any(is_limit(item.context_expr) for item in node.items)
+        entered = [item.context_expr for item in node.items]
+        limits = any(map(is_limit, entered))
         self.limited += limits
-        if not self.limited and any(word in what.lower() for what in entered for word in LOCKS):
+        if not self.limited and any(map(self._is_lock, entered)):
             self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        self.limited -= limits
+        limits = limits and not is_taken_back(node)
+        self.limited += limits
         self.generic_visit(node)
         self.limited -= limits
 
+    def _is_lock(self, entered: ast.expr) -> bool:
+        named = any(word in ast.unparse(entered).lower() for word in LOCKS)
+        return named or bool(words_of(entered) & self.locks)
+
     def visit_Call(self, node: ast.Call) -> None:
-        named = {k.arg for k in node.keywords}
+        named = {k.arg for k in node.keywords if not may_be_none(k.value)}
         name = ast.unparse(node.func)
         bare = isinstance(node.func, ast.Attribute) and node.func.attr in WITHOUT_ARGUMENTS
         waits = bare and not node.args and not named

@@ -80,7 +80,7 @@ class Servers:
 
     async def vms(self) -> list[VmRecord]:
         """All of them, as last seen, without what the cloud says. Not to be changed."""
-        return await self._every_vm.get()
+        return await self._every_vm.latest()
 
     async def _read_vms(self) -> list[VmRecord]:
         return await self._fleet.vms()

@@ -20,7 +20,7 @@ class SharedReading(Generic[T]):
         self._present: asyncio.Task[T] | None = None
         self._next: asyncio.Task[T] | None = None
 
-    async def get(self) -> T:
+    async def latest(self) -> T:
         """As of now, or later. Waits for the reading before, and its own. Raises what `read` raises."""
         if self._next is None:
             self._next = asyncio.create_task(self._read_after(self._present), name="shared-reading")
