@@ -218,7 +218,7 @@ def take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecord
 def _about(
     c: Connection, told: Mapping[str, Migration], host: str, entry: Entry, at: str
 ) -> MigrationRecord | None:
-    """The migration that the entry is about, new where it was not known. None where nobody knows one, or where this
+    """The migration that the entry is about, new where it was not known. None where it is unknown, or where this
     host is not its source (or its destination): such an entry would change records, timelines and reports."""
     known = _known(c, entry.migration_id)
     migration = known.migration if known else told.get(entry.migration_id) or accepted_migration(entry)
