@@ -22,7 +22,7 @@ from sterna.agent.faults import FaultFile
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.pki import RevokedForLibvirt, renew_copies
-from sterna.bootstrap.process import bus_tls, join_bus, wait_for_stop_signal, warn_when_slow
+from sterna.bootstrap.process import DISK_FIX, bus_tls, join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.bootstrap.renewal import watch_of, watching
 from sterna.bootstrap.state_folder import alone_in
 from sterna.config import AgentSettings, load
@@ -34,7 +34,6 @@ from sterna.saga.runner import no_fault
 
 log = structlog.get_logger(__name__)
 
-_DISK_FIX = "see that the disk it is on answers"
 STOPPING_S = 10.0
 """How long a stopping agent waits for work in progress to clean up. systemd kills it after 90 s."""
 
@@ -78,7 +77,7 @@ def run_agent(config: Path) -> None:
         clock = SystemClock()
         fault_hook = FaultFile(settings.test.fault_file).fault_hook if settings.test.fault_file else no_fault
         path = settings.state_dir / "journal.db"
-        with warn_when_slow(f"the journal {path}", _DISK_FIX):
+        with warn_when_slow(f"the journal {path}", DISK_FIX):
             journal = SqlJournal.at(path, clock=clock, boot=boot)
         bus = await join_bus(settings.bus, f"agent {settings.host}", settings.host, settings.identity)
         watch = watch_of(settings.identity, settings.bus.tls, clock, show_again(bus, settings))
@@ -107,6 +106,6 @@ def run_agent(config: Path) -> None:
     addresses = (settings.migration.address, *settings.migration.more_addresses)
     check_own(settings.identity, Kind.AGENT, settings.host, addresses)
     with ExitStack() as held:
-        with warn_when_slow(f"state_dir {settings.state_dir}", _DISK_FIX):
+        with warn_when_slow(f"state_dir {settings.state_dir}", DISK_FIX):
             held.enter_context(alone_in(settings.state_dir))
         run_on_loop(run())

@@ -11,6 +11,7 @@ import structlog
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.x509 import domains_of
+from sterna.bootstrap.process import DISK_FIX, warn_when_slow
 from sterna.config import ControllerSettings
 from sterna.domain.addresses import bare
 from sterna.domain.errors import BadRequest
@@ -31,11 +32,12 @@ def authority_of(settings: ControllerSettings) -> Authority | None:
     folder = settings.access.ca_folder
     if folder is None:
         return None
-    authority = Authority.open(folder)
-    own = OwnFiles(settings.identity.folder, Kind.CONTROLLER)
-    who = _enrolled(authority, own, folder)
-    if settings.access.cert_file is None:
-        _cover(authority, own, who, names_of(settings))
+    with warn_when_slow(f"the CA's folder {folder}, or {settings.identity.folder},", DISK_FIX):
+        authority = Authority.open(folder)
+        own = OwnFiles(settings.identity.folder, Kind.CONTROLLER)
+        who = _enrolled(authority, own, folder)
+        if settings.access.cert_file is None:
+            _cover(authority, own, who, names_of(settings))
     return authority
 
 

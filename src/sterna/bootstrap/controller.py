@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,7 +31,7 @@ from sterna.api.server import Server
 from sterna.bootstrap.bus_server import keep_configured
 from sterna.bootstrap.ca_desk import authority_of
 from sterna.bootstrap.identity import check_own
-from sterna.bootstrap.process import bus_tls, join_bus, wait_for_stop_signal, warn_when_slow
+from sterna.bootstrap.process import DISK_FIX, bus_tls, join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.bootstrap.renewal import watch_of, watching
 from sterna.config import ControllerSettings, load
 from sterna.config.access import KeystoneSettings
@@ -168,6 +169,13 @@ def show_again(bus: NatsBus, own: OwnTls | None, settings: ControllerSettings) -
     return show
 
 
+def served_with(settings: ControllerSettings) -> tuple[OwnTls | None, ssl.SSLContext | None]:
+    """This controller's own certificate, and what TLS the API is served with. Raises BadRequest."""
+    with warn_when_slow("the disk of the certificates in [identity] and [access]", DISK_FIX):
+        own = own_tls(settings.identity)
+        return own, tls_of(settings.access, own)
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
@@ -183,8 +191,8 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     authority = authority_of(settings)
     cloud = cloud_of(settings.access.keystone, settings.compute)
     external_users = external_users_of(settings.access.keystone, cloud)
-    rules, own = access_rules_of(settings.access, external_users), own_tls(settings.identity)
-    tls = tls_of(settings.access, own)
+    rules = access_rules_of(settings.access, external_users)
+    own, tls = served_with(settings)
     members = Members(EnrolledHosts(authority) if authority else None, insecure=not settings.identity.enrol)
 
     async def run(sockets: list[socket.socket]) -> None:

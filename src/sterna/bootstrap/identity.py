@@ -9,6 +9,7 @@ import structlog
 
 from sterna.adapters.identity.look import faults_of
 from sterna.adapters.identity.own import OwnFiles
+from sterna.bootstrap.process import DISK_FIX, warn_when_slow
 from sterna.config.bus import BusTls, IdentitySettings
 from sterna.domain.errors import BadRequest
 from sterna.domain.trust.identities import Identity, Kind
@@ -31,11 +32,12 @@ def check_own(identity: IdentitySettings, kind: Kind, name: str = "", addresses:
     if not identity.enrol or files.ca_file is None or files.cert_file is None or files.key_file is None:
         return
     ours = identity.enrol == "sterna"
-    if ours and not name:
-        name = OwnFiles(identity.folder, kind).name()
-    who = Identity(kind=kind, name=name) if ours else None
     places = () if ours else tuple(addresses)
-    found = faults_of(files.ca_file, files.cert_file, files.key_file, who, places, datetime.now(UTC))
+    with warn_when_slow(f"the disk of {files.cert_file}", DISK_FIX):
+        if ours and not name:
+            name = OwnFiles(identity.folder, kind).name()
+        who = Identity(kind=kind, name=name) if ours else None
+        found = faults_of(files.ca_file, files.cert_file, files.key_file, who, places, datetime.now(UTC))
     if found:
         fix = _FIX[kind].format(name) if ours else "replace it, and name the files in [identity]"
         raise BadRequest(f"the certificate {files.cert_file} cannot be used: {'; '.join(found)}", fix=fix)

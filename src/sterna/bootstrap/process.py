@@ -18,6 +18,7 @@ from sterna.rpc.subjects import token
 
 log = structlog.get_logger(__name__)
 
+DISK_FIX = "see that the disk it is on answers"
 SLOW_S = 30.0
 """A start that takes longer is logged: a disk or a resolver hangs."""
 
@@ -60,13 +61,15 @@ async def join_bus(settings: BusSettings, name: str, who: str, identity: Identit
     subjects. Raises BadRequest."""
     files = identity.bus_tls(settings.tls)
     password = settings.password.get_secret_value() if settings.password else None
+    with warn_when_slow(f"the disk of {files.ca_file}", DISK_FIX):
+        tls = bus_tls(files, settings.url)
     return await NatsBus.connect(
         settings.url,
         name=name,
         who=token(who),
         user=settings.user,
         password=password,
-        tls=bus_tls(files, settings.url),
+        tls=tls,
         server_name=files.server_name,
     )
 
