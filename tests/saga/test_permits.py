@@ -146,6 +146,21 @@ def test_a_host_that_made_one_up_leaves_nothing_behind(kind: str, method: str) -
     run(fleet, scenario)
 
 
+def test_whoever_speaks_for_a_controller_without_its_key_moves_nothing() -> None:
+    """As the server of the bus can."""
+    fleet = checking(SimFleet(), Signature())
+
+    async def scenario() -> None:
+        vm = fleet.vm()
+        before = fleet.own("host2")
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.agents["host2"].journal.newest_epoch(vm) == 0
+        assert fleet.own("host2") == before and fleet.world.hosts["host1"].domains[vm]
+
+    run(fleet, scenario)
+
+
 def test_it_is_said_why() -> None:
     fleet = checking(SimFleet(THREE), Signature())
 
