@@ -56,6 +56,22 @@ def test_the_others_go_on_when_one_has_ended_meanwhile(three: list[Process]) -> 
     assert "T" not in (state(three[1]), state(three[2]))
 
 
+def test_a_child_that_was_forked_meanwhile_is_stopped_as_well(three: list[Process]) -> None:
+    """A server that takes a connection between the list of its processes and its own stop."""
+
+    class Growing(Listed):
+        looks = 0
+
+        def processes(self) -> Iterator[tuple[int, list[str]]]:
+            self.looks += 1
+            known = self._pids[:2] if self.looks == 1 else self._pids
+            return ((pid, ["sleep"]) for pid in known)
+
+    victim = Victim("family", cast(Any, Growing(three)), lambda argv: True, family=True)
+    sabotage.freeze(victim)
+    assert [state(process) for process in three] == ["T", "T", "T"]
+
+
 def test_a_family_that_is_gone_cannot_go_on(three: list[Process]) -> None:
     victim = family(three)
     for process in three:

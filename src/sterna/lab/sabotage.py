@@ -113,11 +113,17 @@ def tgtd(lab: Lab) -> Victim:
 
 
 def freeze(victim: Victim) -> None:
-    """It hangs (SIGSTOP). Returns when the kernel says of all its threads that they are stopped.
+    """It hangs (SIGSTOP). Returns when the kernel says of all its threads that they are stopped, also of processes
+    that were forked meanwhile.
 
     Raises LabError when there is no such process, or when it is not stopped after 10 s.
     """
-    _signal(victim, signal.SIGSTOP, lambda states: states <= {"T"})
+    deadline = time.monotonic() + STOP_SECONDS
+    _signal(victim, signal.SIGSTOP, _all_stopped)
+    while not frozen(victim):
+        if time.monotonic() > deadline:
+            raise LabError(f"{victim.what} has processes that are not stopped after {STOP_SECONDS:g} s")
+        _signal(victim, signal.SIGSTOP, _all_stopped)
 
 
 def thaw(victim: Victim) -> None:
@@ -130,7 +136,12 @@ def thaw(victim: Victim) -> None:
 
 def frozen(victim: Victim) -> bool:
     """Whether all its threads are stopped. Raises LabError when there is no such process."""
-    return all(_states(pid) == {"T"} for pid in victim.pids())
+    return all(_all_stopped(_states(pid)) for pid in victim.pids())
+
+
+def _all_stopped(states: set[str]) -> bool:
+    """Of one process: none are left of one that has ended."""
+    return states <= {"T"}
 
 
 def kill(victim: Victim) -> None:
