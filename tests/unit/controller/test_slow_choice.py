@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sterna.controller.intents import choose_host, migrate_vm
-from sterna.domain.errors import Unknown, Unreachable
+from sterna.domain.errors import NotFound, Refused, SternaError, Unknown, Unreachable
 from sterna.domain.model import Data, Refusal
 from sterna.domain.objective import Asked
 from tests.unit.controller.refused import refusals
@@ -123,12 +123,14 @@ async def test_no_more_hosts_at_once_than_may_be(world: World, monkeypatch: pyte
     assert most == 3
 
 
-async def test_what_a_check_raises_ends_the_choice(world: World) -> None:
+@pytest.mark.parametrize("error", [NotFound("no VM web1"), Unreachable("nobody listens")])
+async def test_what_a_check_raises_ends_the_choice(world: World, error: SternaError) -> None:
     await more_hosts(world, "d")
     world.b.against = [FULL]
     checks = Checks(world, lambda host: host == "c")
-    world.bus.faults["check_migration"] = [None, Unreachable("nobody listens"), None]
-    assert {r.code for r in await refusals(world, request(to=None))} == {"source-down", "memory-short"}
+    world.bus.faults["check_migration"] = [None, error]
+    with pytest.raises(NotFound if isinstance(error, NotFound) else Refused):
+        await world.controller.migrate(request(to=None))
     assert checks.waiting == 0
 
 

@@ -7,6 +7,7 @@ left to answer later, and others are asked. What the source itself cannot do, no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,21 +51,19 @@ async def choose(hosts: Sequence[str], verdict: Verdict) -> Choice:
     """`hosts`: the best one first. Raises what `verdict` raises."""
     asked: dict[str, asyncio.Task[list[Refusal]]] = {}
     try:
-        async with asyncio.timeout(CHOOSE_S):
-            while not _decided(_choice(hosts, asked)):
-                new = {host: asyncio.ensure_future(verdict(host)) for host in _next(hosts, asked)}
-                asked |= new
-                when = asyncio.ALL_COMPLETED if new else asyncio.FIRST_COMPLETED
-                waiting = list(new.values()) or [task for task in asked.values() if not task.done()]
-                await asyncio.wait(waiting, timeout=SOON_S, return_when=when)
-    except TimeoutError:
-        pass  # what is known by now is what is said
+        with contextlib.suppress(TimeoutError):  # what is known by then is what is said
+            async with asyncio.timeout(CHOOSE_S):
+                while not _decided(_choice(hosts, asked)):
+                    new = {host: asyncio.ensure_future(verdict(host)) for host in _next(hosts, asked)}
+                    asked |= new
+                    when = asyncio.ALL_COMPLETED if new else asyncio.FIRST_COMPLETED
+                    waiting = list(new.values()) or [task for task in asked.values() if not task.done()]
+                    await asyncio.wait(waiting, timeout=SOON_S, return_when=when)
+        return _choice(hosts, asked)
     finally:
-        choice = _choice(hosts, asked)
         for task in asked.values():
             task.cancel()
         await asyncio.gather(*asked.values(), return_exceptions=True)
-    return choice
 
 
 def _choice(hosts: Sequence[str], asked: Mapping[str, asyncio.Task[list[Refusal]]]) -> Choice:
