@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+from sterna.adapters.identity.permits import OwnPermits, PermitCheck
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.sql.fleet import SqlFleet
@@ -44,13 +46,20 @@ from tests.rights import CONTROLLER, HOST1, HOST2
 HOST3 = Identity(kind=Kind.AGENT, name="host3")
 HONEST = ("host1", "host2")
 CLOCK = SystemClock()
+ELSEWHERE = "cccccccc-0000-4000-8000-000000000001"
+"""A VM that none of them has."""
 HELD_BEFORE = "network-vif-plugged"
 """The step before which the migration waits: both halves are open, and nothing is written."""
 
 
+def folder_of(guarded: Guarded, who: Identity) -> Path:
+    """Of its key and certificate."""
+    return guarded.folder / f"{who.kind}-{who.name}"
+
+
 async def joined(guarded: Guarded, who: Identity) -> NatsBus:
     """As `bootstrap` joins an agent or a controller."""
-    identity = IdentitySettings(enrol="sterna", folder=guarded.folder / f"{who.kind}-{who.name}")
+    identity = IdentitySettings(enrol="sterna", folder=folder_of(guarded, who))
     bus = await join_bus(BusSettings(url=guarded.url), who.name, who.bus_token, identity)
     async with asyncio.timeout(20):
         await bus.wait_connected()
@@ -82,7 +91,8 @@ class Stage:
         stack.push_async_callback(bus.close)
         self.client = RpcClient(bus, CONTROLLER_TOKEN, CLOCK)
         self.fleet = SqlFleet.open(f"sqlite:///{self.guarded.folder}/controller.db")
-        self.controller = Controller(self.fleet, self.client, CLOCK, self.client.dead_letters)
+        permits = OwnPermits(folder_of(self.guarded, CONTROLLER), CLOCK)
+        self.controller = Controller(self.fleet, self.client, CLOCK, self.client.dead_letters, permits=permits)
         await self.controller.start()
         stack.push_async_callback(self.controller.stop)
         await self.beacon()
@@ -126,6 +136,7 @@ class Stage:
             clock=CLOCK,
             sealing=HpkeSealing(),
             handshake=SimHandshake(world, name),
+            permits=PermitCheck(folder_of(self.guarded, Identity(kind=Kind.AGENT, name=name)), CLOCK),
         )
 
     async def beacon(self) -> None:
@@ -162,7 +173,7 @@ class Stage:
             "epochs": {
                 (name, vm): journal.newest_epoch(vm)
                 for name, journal in self.journals.items()
-                for vm in (self.moved, self.moving)
+                for vm in (self.moved, self.moving, ELSEWHERE)
             },
             "casts": {
                 name: (journal.inbox(), [cast for cast in journal.outbox() if cast.to != HOST3.name])

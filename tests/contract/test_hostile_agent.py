@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sterna.adapters.identity.own import OwnFiles
+from sterna.adapters.identity.permits import OwnPermits
 from sterna.domain.errors import BadRequest
 from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import Data
@@ -34,7 +35,7 @@ from tests.contract.hostile_messages import (
     named,
     shapes_of,
 )
-from tests.contract.hostile_stage import CLOCK, HONEST, HOST3, Stage, stage_on
+from tests.contract.hostile_stage import CLOCK, ELSEWHERE, HONEST, HOST3, Stage, folder_of, stage_on
 from tests.unit import hostile_page
 from tests.unit.hostile_page import ANSWERED, NOT_DELIVERED
 
@@ -115,6 +116,28 @@ async def test_every_method_about_a_migration_of_which_nobody_knows(stage: Stage
     await asyncio.sleep(0.5)
     assert await stage.picture() == before
     await stage.answers()
+    await stage.goes_on()
+
+
+async def test_a_migration_that_no_controller_has_asked_for(stage: Stage) -> None:
+    """Of a VM that the destination does not have: with no permit, its own signature, and another one's permit."""
+    before, real = await stage.picture(), stage.migration.permit
+    told = stage.forged(id="of-host3s-own", vm_uuid=ELSEWHERE, source=HOST3.name, epoch=1000)
+    own = await OwnPermits(folder_of(stage.guarded, HOST3), CLOCK).issue(told)
+    assert real and own
+    for n, permit in enumerate(("", own, real)):
+        migration = told.model_copy(update={"permit": permit}).model_dump(mode="json")
+        words = told.id, told.epoch, everything(stage, migration)
+        for method, kind, subject in (
+            ("pre_live_migration", "call", call_subject),
+            ("rollback_live_migration_at_destination", "cast", cast_subject),
+        ):
+            reply = await reply_to(stage, subject("host2", HOST3.name), message(method, words, kind, n=n))
+            assert kind == "cast" or "only if a controller has asked for" in reply.raised().message
+    async with asyncio.timeout(20):
+        while stage.journals["host2"].inbox():  # noqa: ASYNC110 - handled behind the answer
+            await asyncio.sleep(0.05)
+    assert await stage.picture() == before
     await stage.goes_on()
 
 
