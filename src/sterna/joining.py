@@ -13,7 +13,7 @@ from sterna.domain.trouble import Trouble
 from sterna.domain.trust.certificates import ending, is_due, warned_at
 from sterna.domain.trust.join_token import JoinToken
 from sterna.domain.trust.joining import JoinRequest
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.threads import in_thread
 from sterna.ports.clock import Clock
 from sterna.ports.identity import CertificateIssuer, OwnIdentity
@@ -106,7 +106,7 @@ class Watch:
         """Look every LOOK_EVERY_S seconds, until cancelled."""
         while True:
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self.look()
             except SternaError as e:
                 log.warning("this process's certificate is not renewed and in use yet", why=e.message, fix=e.fix)

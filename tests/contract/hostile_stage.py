@@ -74,7 +74,7 @@ class Stage:
         self.world = SimWorld(CLOCK, pace=Pace(prepare_ms=20, confirm_ms=20))
         self.journals = {name: SqlJournal.at(None) for name in HONEST}
         self.agents: dict[str, Agent] = {}
-        self.held, self.go_on = asyncio.Event(), asyncio.Event()
+        self.held, self.raise_if_aborted = asyncio.Event(), asyncio.Event()
         self.holding = False
         for name in (*HONEST, HOST3.name):
             self.world.add_host(name)
@@ -120,7 +120,7 @@ class Stage:
     async def _strike(self, step: str, row: str, moment: str, /) -> None:
         if self.holding and (step, moment) == (HELD_BEFORE, "before"):
             self.held.set()
-            await self.go_on.wait()
+            await self.raise_if_aborted.wait()
 
     def _ports(self, name: str) -> HostPorts:
         world = self.world
@@ -198,7 +198,7 @@ class Stage:
 
     async def goes_on(self) -> None:
         """The migration that waited ends as if nothing had been."""
-        self.go_on.set()
+        self.raise_if_aborted.set()
         record = await self.fleet.migration(self.migration.id)
         assert (await self.ended(record)).status is Status.COMPLETED
         assert self.world.running(self.moving) == ["host2"] and self.world.violations == []

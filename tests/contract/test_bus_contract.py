@@ -213,11 +213,11 @@ async def test_outage_raises_at_once_and_everything_resumes(world: World) -> Non
 
 async def test_a_request_open_during_an_outage_gets_later_replies(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
-    arrived, go_on = asyncio.Event(), asyncio.Event()
+    arrived, raise_if_aborted = asyncio.Event(), asyncio.Event()
 
     async def handler(incoming: Incoming) -> None:
         arrived.set()
-        await go_on.wait()
+        await raise_if_aborted.wait()
         await incoming.reply(b"done")
 
     await a.subscribe("s", handler)
@@ -225,18 +225,18 @@ async def test_a_request_open_during_an_outage_gets_later_replies(world: World) 
         await arrived.wait()
         await world.kill()
         await world.start()
-        go_on.set()
+        raise_if_aborted.set()
         assert await anext(replies) == b"done"
 
 
 async def test_replying_during_an_outage_raises(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
-    arrived, go_on = asyncio.Event(), asyncio.Event()
+    arrived, raise_if_aborted = asyncio.Event(), asyncio.Event()
     outcome: asyncio.Queue[Unreachable] = asyncio.Queue()
 
     async def handler(incoming: Incoming) -> None:
         arrived.set()
-        await go_on.wait()
+        await raise_if_aborted.wait()
         try:
             await incoming.reply(b"done")
         except Unreachable as e:
@@ -246,7 +246,7 @@ async def test_replying_during_an_outage_raises(world: World) -> None:
     async with asyncio.timeout(30), b.request("s", b""):
         await arrived.wait()
         await world.kill()
-        go_on.set()
+        raise_if_aborted.set()
         assert isinstance(await outcome.get(), Unreachable)
 
 

@@ -171,11 +171,11 @@ async def test_casts_survive_an_outage_of_bus_and_receiver(world: World) -> None
 async def test_a_call_survives_a_short_outage_of_the_bus(world: World) -> None:
     a, b = await world.bus("a"), await world.bus("b")
     server = await serve(b, heartbeat_s=0.1)
-    at_work, go_on = asyncio.Event(), asyncio.Event()
+    at_work, raise_if_aborted = asyncio.Event(), asyncio.Event()
 
     async def slow(request: Request) -> Data:
         at_work.set()
-        await go_on.wait()
+        await raise_if_aborted.wait()
         return {"done": True}
 
     server.method("slow", slow)
@@ -183,7 +183,7 @@ async def test_a_call_survives_a_short_outage_of_the_bus(world: World) -> None:
     await at_work.wait()
     await world.kill()
     await world.start()
-    go_on.set()
+    raise_if_aborted.set()
     assert await asyncio.wait_for(call, 20) == {"done": True}
 
 

@@ -14,7 +14,7 @@ from sterna.domain.errors import Cancelled, Permanent, Temporary, Unknown, from_
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import Data
 from sterna.domain.step import Flow, History, Step
-from sterna.kit.aborts import go_on
+from sterna.kit.aborts import raise_if_aborted
 from sterna.saga.runner import Runner
 from sterna.sim.world.clock import SimClock
 from tests.narrowing import not_none
@@ -316,7 +316,7 @@ class Hears(Recorded):
 
     async def do(self, ctx: World, plan: NoPlan) -> By:
         ctx.abort.set()
-        go_on()
+        raise_if_aborted()
         return await super().do(ctx, plan)
 
 

@@ -18,14 +18,14 @@ from .playing import when
 
 def _stops(fleet: SimFleet, host: str, step: str) -> tuple[asyncio.Event, asyncio.Event]:
     """Make that host's agent stop before a step: (set once it is reached, to be set for it to go on)."""
-    reached, go_on = asyncio.Event(), asyncio.Event()
+    reached, raise_if_aborted = asyncio.Event(), asyncio.Event()
 
     async def stop() -> None:
         reached.set()
-        await go_on.wait()
+        await raise_if_aborted.wait()
 
     when(fleet.agents[host], step, stop)
-    return reached, go_on
+    return reached, raise_if_aborted
 
 
 def source_of(fleet: SimFleet, host: str = "host1") -> RpcClient:
@@ -44,7 +44,7 @@ async def _take_volumes(fleet: SimFleet) -> None:
 async def test_a_running_guest_keeps_its_volumes_whoever_asks_for_them(step: str) -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = fleet.vm()
-        reached, go_on = _stops(fleet, "host2", step)
+        reached, raise_if_aborted = _stops(fleet, "host2", step)
         await fleet.start(vm)
         await reached.wait()
         assert fleet.world.running(vm) == ["host2"]
@@ -53,7 +53,7 @@ async def test_a_running_guest_keeps_its_volumes_whoever_asks_for_them(step: str
             await _take_volumes(fleet)
         assert fleet.world.snapshot("host2") == before
         assert fleet.agents["host2"].history(fleet.migration).turned_back is None
-        go_on.set()
+        raise_if_aborted.set()
         assert await fleet.ended() is Status.COMPLETED
         assert fleet.world.violations == []
 
@@ -77,7 +77,7 @@ async def test_a_guest_that_somebody_else_brought_keeps_its_volumes() -> None:
 async def test_phase_3_does_not_begin_while_the_guest_waits_for_its_memory() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = fleet.vm()
-        reached, go_on = _stops(fleet, "host2", "read-network-info-after")
+        reached, raise_if_aborted = _stops(fleet, "host2", "read-network-info-after")
         await fleet.start(vm)
         while vm not in fleet.world.hosts["host2"].domains:
             await fleet.clock.sleep(0.01)
@@ -89,7 +89,7 @@ async def test_phase_3_does_not_begin_while_the_guest_waits_for_its_memory() -> 
         while fleet.world.running(vm) == ["host1"]:
             assert not reached.is_set()
             await fleet.clock.sleep(0.01)
-        go_on.set()
+        raise_if_aborted.set()
         assert await fleet.ended() is Status.COMPLETED
         assert fleet.world.violations == []
 

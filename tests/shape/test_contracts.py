@@ -36,7 +36,7 @@ BROKEN_BY = {
     "cli-by-http": ("cli/main.py", "import sterna.controller.controller"),
     "lab-alone": ("lab/host.py", "import sterna.kit.command\nimport sterna.ports.clock"),
     "kit-knows-errors": ("kit/threads.py", "import sterna.domain.model"),
-    "xml-is-pure": ("adapters/libvirt/xml/where.py", "import libvirt"),
+    "xml-is-pure": ("adapters/libvirt/xml/disk_places.py", "import libvirt"),
 }
 """Contract -> the file, and what is written at its end."""
 

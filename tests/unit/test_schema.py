@@ -9,7 +9,7 @@ from lxml import etree
 
 import sterna
 from sterna.adapters.libvirt.xml.describe import describe_domain
-from sterna.adapters.libvirt.xml.listening import listen_at
+from sterna.adapters.libvirt.xml.listen_addresses import listen_at
 from sterna.adapters.libvirt.xml.references import QEMU, references_of
 from sterna.agent.vm_checks import check_vm
 from sterna.domain.references import Kind

@@ -96,12 +96,12 @@ async def test_a_folder_that_is_gone_or_cannot_be_written_is_reported(tmp_path: 
 
 
 async def test_a_disk_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on = threading.Event()
-    monkeypatch.setattr(os, "statvfs", lambda _path: go_on.wait())
+    raise_if_aborted = threading.Event()
+    monkeypatch.setattr(os, "statvfs", lambda _path: raise_if_aborted.wait())
     try:
         assert "does not answer" in await StateDir(tmp_path, limit_s=0.05).trouble()
     finally:
-        go_on.set()
+        raise_if_aborted.set()
 
 
 def test_a_journal_knows_whether_it_can_be_written(tmp_path: Path) -> None:

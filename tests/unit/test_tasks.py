@@ -8,12 +8,12 @@ from contextlib import suppress
 import pytest
 
 from sterna.domain.errors import Unknown
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from tests.cancelling import cancelled
 
 
 async def test_a_cancellation_of_what_is_waited_for_becomes_an_error() -> None:
-    with pytest.raises(Unknown, match="was cancelled"), no_leaks():
+    with pytest.raises(Unknown, match="was cancelled"), own_cancellation_only():
         await cancelled()
 
 
@@ -21,7 +21,7 @@ async def test_a_cancellation_of_the_task_itself_goes_on() -> None:
     ended = []
 
     async def work() -> None:
-        with no_leaks():
+        with own_cancellation_only():
             await asyncio.Event().wait()
         ended.append("not told to stop")
 
@@ -40,7 +40,7 @@ async def test_an_error_of_what_cleans_up_afterwards_does_not_take_its_place() -
     async def work() -> None:
         while len(turns) < 3:
             turns.append("one more")
-            with suppress(ZeroDivisionError), no_leaks():
+            with suppress(ZeroDivisionError), own_cancellation_only():
                 try:
                     await asyncio.Event().wait()
                 finally:
@@ -58,10 +58,10 @@ async def test_an_error_of_what_cleans_up_afterwards_does_not_take_its_place() -
 async def test_nor_is_a_limit_around_it_mistaken() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            with no_leaks():
+            with own_cancellation_only():
                 await asyncio.Event().wait()
 
 
 async def test_other_errors_pass() -> None:
-    with pytest.raises(ZeroDivisionError), no_leaks():
+    with pytest.raises(ZeroDivisionError), own_cancellation_only():
         raise ZeroDivisionError

@@ -18,7 +18,7 @@ LOOKED_AT = "called by host/looks.py only: a thread and a limit for each path an
 ON_DISK = "its callers: on_disk"
 ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
-    "kit/aborts.py:go_on": "no wait: a variable's value",
+    "kit/aborts.py:raise_if_aborted": "no wait: a variable's value",
     "kit/aborts.py:unless_aborted": "the work's own limit or deadline",
     "migration/volumes.py:of_each": "Cloud.together() and a last act's limit; each command's own limit",
     "migration/source/postcopy.py:_goes_on": "join() is one try, each of its calls with a deadline",
@@ -108,7 +108,7 @@ ENDED_BY = {
     "adapters/libvirt/resources.py:LibvirtHostResources.listening": LOOKED_AT,
     "adapters/libvirt/resources.py:LibvirtHostResources.reaches": LOOKED_AT,
     "adapters/libvirt/resources.py:LibvirtHostResources.thing": LOOKED_AT,
-    "adapters/libvirt/seen.py:_as_seen": LOOKED_AT,
+    "adapters/libvirt/reference_facts.py:_as_seen": LOOKED_AT,
     "adapters/libvirt/abilities.py:_may_raise_limits": MEMORY,
     "adapters/libvirt/abilities.py:may_handle_faults": MEMORY,
     "adapters/libvirt/qemu/certificates.py:Certificates.missing": "its callers: on_disk",
@@ -122,8 +122,8 @@ ENDED_BY = {
     "adapters/libvirt/shared_folders.py:taken_for_local.look": "its callers: on_disk",
     "adapters/libvirt/qemu/interlock.py:_give": MEMORY,
     "adapters/libvirt/inventory.py:_meminfo": MEMORY,
-    "adapters/libvirt/reading.py:_pid": MEMORY,
-    "adapters/libvirt/reading.py:_touched": MEMORY,
+    "adapters/libvirt/queries.py:_pid": MEMORY,
+    "adapters/libvirt/queries.py:_touched": MEMORY,
     "adapters/libvirt/qemu/keeper.py:_gone": SYSTEM,
     "adapters/libvirt/qemu/keeper.py:_is_there": SYSTEM,
     "adapters/libvirt/qemu/keeper.py:_report_ready": MEMORY,

@@ -15,7 +15,7 @@ import structlog
 from sterna.domain.errors import SternaError
 from sterna.domain.hosts import HostFacts
 from sterna.domain.trouble import Trouble
-from sterna.kit.tasks import both, no_leaks
+from sterna.kit.tasks import both, own_cancellation_only
 from sterna.kit.waiting import within
 from sterna.migration.context import HostPorts
 
@@ -83,7 +83,7 @@ class Condition:
     async def _described(self, found: dict[str, tuple[str, str]]) -> HostFacts | None:
         """Whatever keeps it from being described is added to `found`."""
         try:
-            with no_leaks():
+            with own_cancellation_only():
                 return await within(self._host.clock, FACTS_S, self._host.hypervisor.host())
         except TimeoutError:
             fix = "see whether libvirtd hangs, and restart it if it does; guests run on"

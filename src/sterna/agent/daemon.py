@@ -31,7 +31,7 @@ from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.domain.trouble import Trouble
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.waiting import paused
 from sterna.migration.context import HostPorts
 from sterna.migration.source.handover import LEAVES, LEAVING
@@ -311,7 +311,7 @@ class Agent:
             self._written.clear()
             self._urgent.clear()
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self._client.announce(f"journal.{self._host.name}", {"last": self._last_written})
             except Exception:
                 log.exception("a hint was not sent")

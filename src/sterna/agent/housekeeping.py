@@ -19,7 +19,7 @@ from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Nic, Observation
 from sterna.domain.plugs import plug_type, tap_name
 from sterna.domain.whereabouts import GONE, SAVED
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 
@@ -68,7 +68,7 @@ class Housekeeping:
             if not vm or vm in moving:
                 continue
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     seen = await self._host.hypervisor.observe(vm)
                     if not await self._is_over(nic, vm, seen):
                         continue
@@ -117,7 +117,7 @@ class Housekeeping:
         while True:
             await self._host.clock.sleep(EVERY_S)
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self.sweep()
                 self._logged.pop(_SWEEP, None)
             except Exception as error:

@@ -15,7 +15,7 @@ from uuid import uuid4
 import structlog
 
 from sterna.domain.errors import SternaError
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
 from sterna.ports.hypervisor import Descriptions
 from sterna.ports.storage import TokenSweeper
@@ -68,7 +68,7 @@ class CheckTokens:
             await self._dirty.wait()
             self._dirty.clear()
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self._sweep()
             except Exception as error:
                 bug = not isinstance(error, SternaError)
@@ -81,14 +81,14 @@ class CheckTokens:
         failed: Exception | None = None
         for summary in await self._guests.vms():
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     vm = await self._guests.vm(summary.uuid)
             except Exception as error:
                 failed = failed or error
                 continue
             for path in {path for d in (*vm.disks, *vm.cold) for path in d.files}:
                 try:
-                    with no_leaks():
+                    with own_cancellation_only():
                         await self._sweeper.sweep_tokens(path, self._prefix, frozenset(self._in_use))
                 except Exception as error:
                     failed = failed or error

@@ -17,7 +17,7 @@ from sterna.domain.hosts import VmSummary
 from sterna.domain.model import Data
 from sterna.domain.sightings import MOST_CHANGES, text_of
 from sterna.kit.digests import digest_of
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.waiting import paused
 from sterna.ports.clock import Clock
 from sterna.ports.hypervisor import Changes, Descriptions
@@ -76,7 +76,7 @@ class VmList:
         """Notice every change, whatever goes wrong."""
         while True:
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     async with self._hypervisor.changes() as changes:
                         self._changed.set()  # some may have been missed before
                         async for _ in changes:
@@ -92,7 +92,7 @@ class VmList:
         while True:
             self._changed.clear()
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self._look()
                 last_error = ""
             except Exception as error:

@@ -16,7 +16,7 @@ from sterna.config.bus import BusServerSettings
 from sterna.domain.errors import BadRequest, NotFound, SternaError, Temporary
 from sterna.domain.trust.bus_config import HEADER, BusServer, bus_config
 from sterna.domain.trust.enrolment import on_the_bus
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ async def keep_configured(settings: BusServerSettings, authority: Authority | No
 async def _looked(file: BusServerFile) -> tuple[str, str]:
     """What went wrong and would correct it; '' for nothing."""
     try:
-        with no_leaks():
+        with own_cancellation_only():
             await in_thread(file.look, name="sterna-bus-server", limit_s=_OF_A_LOOK_S)
     except SternaError as error:
         return error.message, error.fix

@@ -21,7 +21,7 @@ from sterna.controller.revoking import Revoking
 from sterna.domain.errors import BadRequest, SternaError, Temporary, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.status import Status
-from sterna.kit.tasks import all_of, no_leaks
+from sterna.kit.tasks import all_of, own_cancellation_only
 from sterna.ports.bus import Subscription
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
@@ -132,7 +132,7 @@ class Follower:
     async def _try_to_end(self, record: MigrationRecord) -> None:
         """Each by itself: one that cannot be ended keeps no other from its end."""
         try:
-            with no_leaks():
+            with own_cancellation_only():
                 async with asyncio.timeout(END_S):
                     await self._end_request(record)
         except TimeoutError:
@@ -215,7 +215,7 @@ class Follower:
     async def _pull(self, host: str, last_error: str) -> str:
         """Read the journal; what went wrong ('' if nothing), logged once and not each time. MORE: it goes on."""
         try:
-            with no_leaks():
+            with own_cancellation_only():
                 return MORE if (await self._projector.pull(host)).more else ""
         except (SternaError, ValidationError) as e:
             if str(e) != last_error:
@@ -235,7 +235,7 @@ class Follower:
         while True:
             await asyncio.sleep(seconds)
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await work()
             except SternaError as e:
                 log.info("background work failed and will be retried", error=e.message)

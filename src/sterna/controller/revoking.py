@@ -14,7 +14,7 @@ from sterna.controller.calls import AgentCalls
 from sterna.controller.records.members import Members
 from sterna.domain.errors import SternaError
 from sterna.domain.trust.revocation import RevokedList, to_wire
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class Revoking:
     async def _hand(self, host: str, newest: RevokedList) -> None:
         try:
             async with self._places:
-                with no_leaks():
+                with own_cancellation_only():
                     await self._calls.call(host, "take_revoked", to_wire(newest), total_s=HANDING_S)
             self._said.pop(host, None)
         except SternaError as error:

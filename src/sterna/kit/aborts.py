@@ -1,7 +1,7 @@
-"""An abort that is checked between the parts of a piece of work: an event that is set once the work is not wanted.
+"""An abort that is checked between the parts of a piece of work.
 
-It is in a context variable. An adapter that asks a service ten times knows no migration, and serves checks as well,
-which are not aborted. Tasks that are begun inside inherit it.
+The event of the abort is in a context variable, which tasks that are begun inside inherit. So an adapter that asks
+a service ten times needs to know no migration. It serves checks as well, which are not aborted.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _ABORTED: ContextVar[asyncio.Event | None] = ContextVar("aborted", default=None)
 
 
 @contextmanager
-def hearing(aborted: asyncio.Event | None) -> Iterator[None]:
-    """The work inside is not wanted any more once this is set. None: it goes on to its end."""
+def abortable_by(aborted: asyncio.Event | None) -> Iterator[None]:
+    """The work inside ends at its next check once this event is set. None: it goes on to its end."""
     before = _ABORTED.set(aborted)
     try:
         yield
@@ -29,16 +29,16 @@ def hearing(aborted: asyncio.Event | None) -> Iterator[None]:
         _ABORTED.reset(before)
 
 
-def go_on() -> None:
-    """Called before the next part is begun. Raises Cancelled once the work was aborted."""
+def raise_if_aborted() -> None:
+    """Check before the next part is begun. Raises Cancelled once the work was aborted."""
     aborted = _ABORTED.get()
     if aborted is not None and aborted.is_set():
         raise Cancelled("aborted on request")
 
 
 async def unless_aborted(work: Coroutine[Any, Any, T], by: asyncio.Event | None = None) -> T:
-    """The result of `work`, which is left at an abort: it must only read, or be undone elsewhere. `by`: the event
-    of the abort; else the one that `hearing` was given. Raises Cancelled.
+    """The result of `work`, which is cancelled at an abort: it must only read, or be undone elsewhere. `by`: the
+    event of the abort; else the one that `abortable_by` was given. Raises Cancelled.
     """
     aborted = _ABORTED.get() if by is None else by
     if aborted is None:

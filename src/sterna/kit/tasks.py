@@ -1,4 +1,4 @@
-"""Several things at once; and protection from cancellations that were not meant for this task."""
+"""Awaiting several things at once, and telling a task's own cancellation from that of something it awaits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ B = TypeVar("B")
 
 
 async def all_of(works: Iterable[Awaitable[A]]) -> list[A]:
-    """All at once. Raises what the first of them raises, once none goes on."""
+    """The results of all, awaited at once. When all have ended, raises the error of the first that failed."""
     done = await asyncio.gather(*works, return_exceptions=True)
     for result in done:
         if isinstance(result, BaseException):
@@ -23,7 +23,7 @@ async def all_of(works: Iterable[Awaitable[A]]) -> list[A]:
 
 
 async def both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
-    """The same, of two kinds."""
+    """The same for two awaitables of different types."""
     done: list[Any] = await all_of((one, other))
     return done[0], done[1]
 
@@ -35,10 +35,11 @@ def is_cancelled() -> bool:
 
 
 @contextmanager
-def no_leaks() -> Iterator[None]:
-    """Inside, only a cancellation of the current task comes out as one. A cancellation of something that is
-    awaited, which would end this task silently, becomes Unknown. An error after a cancellation (of clean-up, on a
-    dead file system) does not take its place: the task would go on."""
+def own_cancellation_only() -> Iterator[None]:
+    """Inside, CancelledError is raised only if the current task itself was cancelled.
+
+    If something that is awaited was cancelled, that would end this task silently: it becomes Unknown. An error that
+    follows a cancellation (of clean-up, on a dead file system) does not replace it: the task would go on."""
     try:
         yield
     except Exception as error:

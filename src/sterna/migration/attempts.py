@@ -9,7 +9,7 @@ import structlog
 
 from sterna.domain.entries.notes import Waiting
 from sterna.domain.errors import SternaError
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.migration.context import Context
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ class Attempts:
         """One attempt. Only a cancellation of the loop is raised. Every other error is logged once."""
         self.reason = ""
         try:
-            with no_leaks():
+            with own_cancellation_only():
                 yield
         except SternaError as error:
             self._report(error.message, bug=False)

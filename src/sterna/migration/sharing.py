@@ -14,7 +14,7 @@ from sterna.domain.calls import DigestOf, SeesToken
 from sterna.domain.claims import Proof, Sight, compare, compare_unwritten
 from sterna.domain.errors import BadRequest, Permanent, StorageSilent
 from sterna.domain.model import Data, Disk, DiskKind, Refusal
-from sterna.kit.aborts import go_on, unless_aborted
+from sterna.kit.aborts import raise_if_aborted, unless_aborted
 from sterna.kit.tasks import both
 from sterna.ports.storage import Storage
 
@@ -86,7 +86,7 @@ async def decide_local(storage: Storage, there: Elsewhere, disks: tuple[Disk, ..
     decided = []
     for disk in disks:
         if disk.kind is DiskKind.FILE and disk.path is not None:
-            go_on()
+            raise_if_aborted()
             decided.append(await _decide(storage, there, await storage.examine(disk), disk.path, token))
         else:
             decided.append(disk.model_copy(update={"local": False}))
@@ -143,7 +143,7 @@ async def _below(storage: Storage, there: Elsewhere, path: str, token: str) -> s
 
 async def _prove(storage: Storage, there: Elsewhere, path: str, token: str) -> tuple[Proof, Sight]:
     """Is it one file, and what the destination sees. Raises Unproven where that cannot be known."""
-    go_on()
+    raise_if_aborted()
     try:
         try:
             await storage.leave_token(path, token)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.waiting import Backoff
 from sterna.ports.clock import Clock
 from sterna.ports.records import Envelope
@@ -74,7 +74,7 @@ class CastQueues:
         backoff, tries = Backoff(_FIRST_S, _LONGEST_S), 0
         while True:
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self._handle(envelope)
                 return
             except Exception as e:

@@ -14,7 +14,7 @@ import structlog
 
 from sterna.domain.errors import BadRequest, Permanent, SternaError, Temporary, Unknown
 from sterna.domain.trust.bounds import no_more_waiting
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.waiting import Backoff, paused, within
 from sterna.ports.bus import Bus
 from sterna.ports.clock import Clock
@@ -126,7 +126,7 @@ class Outbox:
                 if not waiting:
                     break
                 for envelope in waiting:
-                    with no_leaks():
+                    with own_cancellation_only():
                         if await self._taken(envelope):
                             self._journal.outbox_done(envelope.id)
                             self._waiting.done(envelope.id)

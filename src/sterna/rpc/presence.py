@@ -9,7 +9,7 @@ import structlog
 
 from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.rpc.client import RpcClient
 
 _log = structlog.get_logger()
@@ -43,7 +43,7 @@ class Beacon:
         while True:
             began_ms = self._client.clock.monotonic_ms()
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self._client.announce(self._topic, await self._facts())
                 last_error = ""
             except Exception as e:

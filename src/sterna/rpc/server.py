@@ -15,7 +15,7 @@ import structlog
 from sterna.domain.errors import BadRequest, Permanent, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.trust.bounds import CASTS, no_more_waiting
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.waiting import within
 from sterna.ports.bus import Bus, Incoming, Subscription
 from sterna.ports.clock import Clock
@@ -154,7 +154,7 @@ class RpcServer:
             if handler is None:
                 raise BadRequest(f"{self._host_name} knows no method {request.method!r}")
             self.check_caller(request)
-            with no_leaks():
+            with own_cancellation_only():
                 return Reply(kind="result", id=request.id, data=await handler(request))
         except SternaError as e:
             if isinstance(e, BadRequest) and not said_by_another(e):

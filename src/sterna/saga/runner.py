@@ -18,8 +18,8 @@ from sterna.domain.errors import Cancelled, Permanent, SternaError, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Data
 from sterna.domain.step import Flow, History, PivotPassed, Step
-from sterna.kit.aborts import hearing
-from sterna.kit.tasks import no_leaks
+from sterna.kit.aborts import abortable_by
+from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.waiting import Backoff, paused
 from sterna.ports.clock import Clock
 
@@ -120,7 +120,7 @@ class Runner:
         while True:
             began_ms = self._clock.monotonic_ms()
             try:
-                with no_leaks(), hearing(None if forever or step.settles_abort else ctx.abort):
+                with own_cancellation_only(), abortable_by(None if forever or step.settles_abort else ctx.abort):
                     outcome = await self._attempt(step, ctx)
                 ctx.write(Kind.DONE, row=step.row, name=step.name, data=outcome.to_data(), lazily=True)
                 return

@@ -78,8 +78,8 @@ def late(hosts: NeutronHosts, asked: Asked) -> list[Sample]:
     arm.measure(-1)  # it begins on a port that libvirt plugged, the normal way
     for number in range(max(2, asked.rounds // 3)):
         for late_s in LATE_S:
-            with stopped(hosts.lab.hosts[arm.there]) as go_on:
-                arm.meanwhile = _waking(arm, go_on, late_s)
+            with stopped(hosts.lab.hosts[arm.there]) as raise_if_aborted:
+                arm.meanwhile = _waking(arm, raise_if_aborted, late_s)
                 sample = arm.measure(number)
             sample.arm = f"{late_s} s late"
             asked.console.print(str(sample))
@@ -87,11 +87,11 @@ def late(hosts: NeutronHosts, asked: Asked) -> list[Sample]:
     return samples
 
 
-def _waking(arm: Sterna, go_on: Callable[[], None], late_s: float) -> Callable[[str, str], None]:
+def _waking(arm: Sterna, raise_if_aborted: Callable[[], None], late_s: float) -> Callable[[str, str], None]:
     def meanwhile(migration: str, there: str) -> None:
         arm.fleet.wait_for_row(there, "return-result", migration)  # P11: the port is made
         time.sleep(late_s)
-        go_on()
+        raise_if_aborted()
 
     return meanwhile
 
@@ -103,16 +103,16 @@ def stopped(host: LabHost) -> Iterator[Callable[[], None]]:
     if not pids:
         raise LabError(f"no network agent runs on {host.name}")
 
-    def go_on() -> None:
+    def raise_if_aborted() -> None:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
 
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
-        yield go_on
+        yield raise_if_aborted
     finally:
-        go_on()
+        raise_if_aborted()
 
 
 EXPERIMENTS: dict[str, Callable[[NeutronHosts, Asked], list[Sample]]] = {

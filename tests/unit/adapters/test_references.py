@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from lxml import etree
 
-from sterna.adapters.libvirt.translating import without_devices
+from sterna.adapters.libvirt.start_check import without_devices
 from sterna.adapters.libvirt.xml.describe import describe
-from sterna.adapters.libvirt.xml.listening import listen_at
+from sterna.adapters.libvirt.xml.listen_addresses import listen_at
 from sterna.adapters.libvirt.xml.pages import pages, usual_kib
 from sterna.adapters.libvirt.xml.references import references_of
 from sterna.domain.model import Vm

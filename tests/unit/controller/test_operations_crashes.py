@@ -109,7 +109,7 @@ class Play(Stage):
         if self.mortal is not None and self.death.dead:
             self.mortal = None
 
-    def go_on(self) -> None:
+    def raise_if_aborted(self) -> None:
         """x2's first migration fails; the others complete one by one."""
         for migration in self.open()[:1]:
             if migration.vm_name == "x2" and not self.failed:
@@ -123,7 +123,7 @@ async def play(engine: Engine, nth: int, *, after: bool) -> int:
     """The whole life of an operation; how many acts the first controller has done."""
     stage = Play(engine, nth, after=after)
     await stage.begin()
-    done = await stage.run(stage.go_on)
+    done = await stage.run(stage.raise_if_aborted)
     about = f"died at act {nth} ({stage.death.where}, {'after' if after else 'before'})"
     assert done.status is OperationStatus.DONE, about
     assert Counter(name for name, _, _ in stage.moved) == {"x1": 1, "x2": 1, "x3": 1}, about
@@ -133,7 +133,7 @@ async def play(engine: Engine, nth: int, *, after: bool) -> int:
     assert len(begun) == len(stage.moved) + len(stage.failed) == 4, about  # each is in one journal, or in none
     went = {name: to for name, _, to in stage.moved}
     await stage.controller.operate.order(OPERATION, Order.UNDO, "token:ops")
-    undone = await stage.run(stage.go_on)
+    undone = await stage.run(stage.raise_if_aborted)
     assert undone.status is OperationStatus.UNDONE and not undone.standing.left, about
     assert sorted(stage.moved[3:]) == sorted((name, to, "a") for name, to in went.items()), about
     assert not (await stage.controller.registry.host("a")).maintenance, about

@@ -232,11 +232,11 @@ async def test_an_unknown_method_tells_nothing_else(world: World) -> None:
 
 
 async def test_a_repeated_delivery_attaches_to_the_running_call(world: World) -> None:
-    runs, go_on = [], asyncio.Event()
+    runs, raise_if_aborted = [], asyncio.Event()
 
     async def handler(request: Request) -> Data:
         runs.append(request.id)
-        await go_on.wait()
+        await raise_if_aborted.wait()
         return {"run": len(runs)}
 
     world.b.server.method("act", handler)
@@ -249,7 +249,7 @@ async def test_a_repeated_delivery_attaches_to_the_running_call(world: World) ->
 
     asks = [asyncio.create_task(ask()) for _ in range(3)]
     await world.clock.run_until_idle()
-    go_on.set()
+    raise_if_aborted.set()
     assert await asyncio.gather(*asks) == [{"run": 1}] * 3
     assert len(runs) == 1
 

@@ -163,7 +163,7 @@ async def test_a_crash_in_the_handler_means_again(world: World) -> None:
 
 
 async def test_the_ack_comes_after_the_journal_and_before_the_handler(world: World) -> None:
-    order, go_on = [], asyncio.Event()
+    order, raise_if_aborted = [], asyncio.Event()
     put = world.b.journal.inbox_put
 
     def journaled(envelope: Envelope) -> bool:
@@ -173,14 +173,14 @@ async def test_the_ack_comes_after_the_journal_and_before_the_handler(world: Wor
     world.b.journal.inbox_put = journaled  # type: ignore[method-assign]
 
     async def handler(request: Request) -> None:
-        await go_on.wait()
+        await raise_if_aborted.wait()
         order.append("handled")
 
     world.b.server.cast("note", handler)
     await world.b.server.start()
     reply = await send(world, "c1")
     order.append(reply.kind)
-    go_on.set()
+    raise_if_aborted.set()
     await world.clock.run_until_idle()
     assert order == ["journal", "ack", "handled"]
 

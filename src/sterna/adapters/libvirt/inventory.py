@@ -11,15 +11,15 @@ from typing import Any
 import libvirt
 
 from sterna.adapters.host import looks
-from sterna.adapters.libvirt import abilities, cpus, shared_folders, translating
+from sterna.adapters.libvirt import abilities, cpus, shared_folders, start_check
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.observe import observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.qemu.schema import Schemas
-from sterna.adapters.libvirt.reading import load_of, read_vm, refusals_of
+from sterna.adapters.libvirt.queries import load_of, read_vm, refusals_of
+from sterna.adapters.libvirt.reference_facts import seen
 from sterna.adapters.libvirt.resources import Facts, LibvirtHostResources, ask
-from sterna.adapters.libvirt.seen import seen
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.xml.cloud import read_nova, read_volumes
@@ -188,13 +188,13 @@ class LibvirtInventory(LibvirtHost):
             domain = conn.lookupByUUIDString(uuid)
             if not domain.isActive():
                 return ""
-            return translating.without_devices(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
+            return start_check.without_devices(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
 
         return await self._details.run(read, uuid)
 
     async def check_definition(self, xml: str) -> list[Refusal]:
         """Does this libvirt make a QEMU's command line of it, and has it the huge pages? Raises Unreachable."""
-        return await self._ask(lambda conn: translating.against_definition(conn, xml))
+        return await self._ask(lambda conn: start_check.against_definition(conn, xml))
 
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this host dial the other's libvirtd, and is it another one? None where all is well."""

@@ -1,4 +1,4 @@
-"""Zeros of a disk that is copied: looked for by the source, left out by the destination (`xml/holes.py`).
+"""Zeros of a disk that is copied: looked for by the source, left out by the destination (`xml/sparse_disks.py`).
 
 Measured with libvirt 11.3 and QEMU 10.0, 8 of 96 MiB written: without this a raw image and a qcow2 with
 `preallocation=metadata` arrive with 96 MiB allocated; with it with 8. A raw image needs `discard='unmap'` as well.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sterna.adapters.openstack.errors import TokenRefused, meaning
 from sterna.adapters.openstack.login import Login
 from sterna.domain.errors import BadRequest, Unknown, Unreachable
-from sterna.kit.aborts import go_on, unless_aborted
+from sterna.kit.aborts import raise_if_aborted, unless_aborted
 from sterna.kit.threads import in_thread
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Cloud:
 
     def _begin(self, what: str, of: str) -> None:
         """Raises Unreachable where what was asked before has taken too long, Cancelled after an abort."""
-        go_on()
+        raise_if_aborted()
         if monotonic() > _UNTIL.get():
             service = of.capitalize() or "the cloud"
             why = f"{service} has needed more than {self.act_limit_s:g} s for what was asked before"

@@ -13,7 +13,7 @@ import structlog
 
 from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, SternaError
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, blame_of
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet
 from sterna.ports.operations import OperationRecord
@@ -92,7 +92,7 @@ class Acting:
 
 async def _quietly(act: Coroutine[None, None, None], migration: str) -> None:
     try:
-        with no_leaks():
+        with own_cancellation_only():
             await act
     except SternaError as error:
         log.info("what an operation wants is tried again", migration=migration, why=error.message)

@@ -24,7 +24,7 @@ from sterna.domain.fleet.admission import ending
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back
 from sterna.domain.fleet.course import OperationStatus
 from sterna.domain.status import Status
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet
 from sterna.ports.operations import Decision, OperationRecord, Standing, Tried
@@ -87,7 +87,7 @@ class Operations:
         while True:
             self._wake.clear()
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self.look()
             except SternaError as error:
                 log.info("operations are looked at again later", why=error.message)

@@ -26,7 +26,7 @@ from sterna.domain.journal import Kind
 from sterna.domain.model import Data, Value
 from sterna.domain.status import Status
 from sterna.kit.errors import copy_of
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.fleet import EntryRecord, Fleet, MigrationRecord
 
 log = structlog.get_logger(__name__)
@@ -243,7 +243,7 @@ class Events:
         try:
             while not self._closed:
                 self._woken.clear()
-                with no_leaks():
+                with own_cancellation_only():
                     await self._read_new()
                 self._tell_progress()
                 with contextlib.suppress(TimeoutError):

@@ -20,7 +20,7 @@ from sterna.domain.errors import BadRequest, SternaError, Unknown
 from sterna.domain.model import Data
 from sterna.domain.sightings import Mark, News
 from sterna.domain.trust.bounds import Load, no_place_for_news
-from sterna.kit.tasks import no_leaks
+from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, Taken
 
@@ -147,7 +147,7 @@ class Snapshot:
             await self._news.wait()
             self._news.clear()
             try:
-                with no_leaks():
+                with own_cancellation_only():
                     await self.store()
             except SternaError as error:
                 log.info("changes of VMs are asked for again: they cannot be stored now", why=error.message)

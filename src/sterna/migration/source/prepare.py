@@ -28,7 +28,7 @@ from sterna.domain.model import Disk
 from sterna.domain.plugs import plug_type
 from sterna.domain.status import Status
 from sterna.domain.step import Step
-from sterna.kit.aborts import go_on
+from sterna.kit.aborts import raise_if_aborted
 from sterna.migration.context import Context
 from sterna.migration.sharing import decide_local, silent_on
 from sterna.migration.source import rollback, secrets
@@ -49,13 +49,13 @@ class SetPreparing(Step[Context, NoPlan, Done]):
 
 
 async def _examined(storage: Storage, disk: Disk) -> Disk:
-    go_on()
+    raise_if_aborted()
     return await storage.examine(disk)
 
 
 async def _with_owner(storage: Storage, disk: Disk) -> Disk:
     """A local disk's copy belongs to whom the disk belongs to."""
-    go_on()
+    raise_if_aborted()
     if not disk.local or disk.path is None:
         return disk
     return disk.model_copy(update={"owner": await storage.owner_of(disk.path)})
@@ -90,7 +90,7 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
             raise Refused(against)
         nics = []
         for nic in vm.nics:
-            go_on()
+            raise_if_aborted()
             port = await ctx.host.vif.describe(nic)
             if port is None:
                 raise Permanent(f"NIC {nic.mac} is not plugged into any bridge here", fix="plug it, or detach it")
@@ -160,6 +160,6 @@ class DetachDevices(Step[Context, DevicesToDetach, Done]):
     async def do(self, ctx: Context, plan: DevicesToDetach) -> Done:
         """One by one; each is gone when the guest has released it. An abort is checked between them."""
         for nic in plan.nics:
-            go_on()
+            raise_if_aborted()
             await ctx.host.hypervisor.detach_nic(ctx.vm_uuid, nic)
         return Done()

@@ -12,7 +12,7 @@ from sterna.domain import plugs
 from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Goal, Port, Verb, given_back
 from sterna.domain.errors import Conflict, NotFound, Refused, Unreachable
 from sterna.domain.model import Nic, Refusal, Vm
-from sterna.kit.aborts import go_on
+from sterna.kit.aborts import raise_if_aborted
 from sterna.sim.world.world import World
 
 
@@ -72,7 +72,7 @@ class SimNeutron:
             raise CannotBind(f"port {act.port_id} cannot be bound on {act.host}: its network agent is dead")
 
     async def _called(self) -> None:
-        go_on()
+        raise_if_aborted()
         await self._world.clock.sleep(self._world.pace.call_ms / 1000)
         if not self._world.network_up:
             raise Unreachable("the network service does not answer", fix="see that its API runs")

@@ -8,7 +8,7 @@ import pytest
 
 from sterna.adapters.openstack import session
 from sterna.domain.errors import Cancelled, Unreachable
-from sterna.kit.aborts import hearing
+from sterna.kit.aborts import abortable_by
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 from tests.unit.adapters.cinder.scripted_cinder import ScriptedCinder, disk, provider
 
@@ -52,6 +52,6 @@ async def test_many_slow_answers_have_a_limit_together(
 async def test_an_abort_is_heard_between_its_requests(qemu_img: str) -> None:
     cinder = Slow()
     cinder.abort_at_s = 4 * ANSWER_S
-    with ScriptedCloud(cinder) as cloud, hearing(cinder.aborted), pytest.raises(Cancelled):
+    with ScriptedCloud(cinder) as cloud, abortable_by(cinder.aborted), pytest.raises(Cancelled):
         await provider(cloud, "host2", qemu_img).attach(disk())
     assert len(cloud.changes()) == 2

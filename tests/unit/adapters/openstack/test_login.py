@@ -16,7 +16,7 @@ from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.domain.errors import Cancelled, Conflict, NotFound, Permanent, Unreachable
 from sterna.kit import threads
-from sterna.kit.aborts import hearing
+from sterna.kit.aborts import abortable_by
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 from tests.unit.adapters.openstack.checking import check_at
 
@@ -119,7 +119,7 @@ async def test_who_leaves_does_not_end_the_login_of_the_others() -> None:
 async def test_an_abort_does_not_wait_for_a_login() -> None:
     aborted = asyncio.Event()
     with clouds() as (cloud, scripted), silent_keystone(scripted) as begun:
-        with hearing(aborted):
+        with abortable_by(aborted):
             asking = asyncio.create_task(cloud.change("bind", put, of="neutron"))
         await asyncio.to_thread(begun.wait, 20)
         aborted.set()
@@ -182,7 +182,7 @@ def slow_act() -> Iterator[tuple[Callable[[Any], str], threading.Event, threadin
 async def test_an_abort_ends_a_question_at_once() -> None:
     aborted = asyncio.Event()
     with clouds() as (cloud, _), slow_act() as (act, begun, _gate):
-        with hearing(aborted):
+        with abortable_by(aborted):
             asking = asyncio.create_task(cloud.ask("look", act, of="neutron"))
         await asyncio.to_thread(begun.wait, 20)
         aborted.set()
@@ -195,7 +195,7 @@ async def test_an_abort_lets_a_change_come_to_its_end() -> None:
     """It may be carried out later, when nobody looks any more."""
     aborted = asyncio.Event()
     with clouds() as (cloud, _), slow_act() as (act, begun, gate):
-        with hearing(aborted):
+        with abortable_by(aborted):
             changing = asyncio.create_task(cloud.change("bind", act, of="neutron"))
         await asyncio.to_thread(begun.wait, 20)
         aborted.set()
@@ -211,7 +211,7 @@ async def test_after_an_abort_nothing_is_begun() -> None:
     with clouds() as (cloud, scripted):
         await cloud.ask("look", get, of="neutron")
         aborted.set()
-        with hearing(aborted), pytest.raises(Cancelled):
+        with abortable_by(aborted), pytest.raises(Cancelled):
             await cloud.change("bind", put, of="neutron")
         assert scripted.changes() == []
 

@@ -33,7 +33,7 @@ class SlowPorts:
             await self._goes_on.wait()
         return await self._answer(servers)
 
-    def go_on(self) -> None:
+    def raise_if_aborted(self) -> None:
         self._goes_on.set()
 
 
@@ -69,7 +69,7 @@ async def test_servers_that_are_asked_for_meanwhile_are_asked_about_together(clo
     async with asyncio.timeout(20), asking(cloud, WEB1) as first:
         await slow.is_asked.wait()
         async with asking(cloud, OFF1, DB1, LOST1, WEB1) as others:
-            slow.go_on()
+            slow.raise_if_aborted()
             seen = await asyncio.gather(*first, *others)
     assert slow.asked == [{WEB1}, {OFF1, DB1, LOST1}]
     assert [one.vm.uuid for one in seen] == [WEB1, OFF1, DB1, LOST1, WEB1]
@@ -86,7 +86,7 @@ async def test_nobody_waits_for_longer_because_others_wait_before(
         shown = await cloud.setup.servers.one(OFF1)
         assert (shown.vm.uuid, shown.ports) == (OFF1, ())
         assert not first.done() and slow.asked == [{WEB1}]
-        slow.go_on()
+        slow.raise_if_aborted()
         assert (await first).ports
 
 
@@ -95,7 +95,7 @@ async def test_who_leaves_takes_no_answer_from_others(cloud: Cloud) -> None:
     async with asyncio.timeout(20), asking(cloud, WEB1, WEB1) as (leaves, stays):
         leaves.cancel()
         await asyncio.gather(leaves, return_exceptions=True)
-        slow.go_on()
+        slow.raise_if_aborted()
         assert (await stays).ports
     assert len(slow.asked) == 1
 
@@ -136,7 +136,7 @@ class SlowRecords:
         self.now -= 1
         return found
 
-    def go_on(self) -> None:
+    def raise_if_aborted(self) -> None:
         self._gate.release()
 
     @contextmanager
@@ -159,7 +159,7 @@ async def test_lists_of_all_servers_take_one_reader_of_the_records(cloud: Cloud)
     hypervisors = asyncio.create_task(cloud.get("/os-hypervisors/detail"))
     await asyncio.sleep(0)
     for _ in range(3):
-        slow.go_on()
+        slow.raise_if_aborted()
     assert "new1" not in [one.vm.name for one in await first]
     assert {"new1" in [one.vm.name for one in found] for found in await asyncio.gather(*later)} == {True}
     assert (await hypervisors)["hypervisors"]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import libvirt
 import structlog
 
-from sterna.adapters.libvirt.session.advice import fix_for
+from sterna.adapters.libvirt.session.error_advice import fix_for
 from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary, Unreachable
 from sterna.kit.bounded import Bounded
 from sterna.kit.threads import Worker

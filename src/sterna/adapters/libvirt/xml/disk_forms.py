@@ -1,7 +1,7 @@
 """A <disk> of libvirt's XML and the kind of disk it is: one form per kind, in one registry.
 
-Pure. `describe.py` reads by it, `where.py` writes by it. What the guest sees (bus, address, serial, format) stays,
-and so does whatever already says what the destination needs: an element is touched only if its meaning changes.
+Pure. `describe.py` reads by it, `disk_places.py` writes by it. What the guest sees stays (bus, address, serial,
+format). So does whatever already says what the destination needs: only an element whose meaning changes is touched.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Pure. Only the source agent calls it. Everything the guest can see stays as it is:
 libvirt compares the two definitions and refuses a change of what the guest sees. Of the rest nothing is changed but
 what the destination's answer says differently than the source's live definition does (`replug.py` for NICs,
-`where.py` for disks): what an operator wrote is there afterwards.
+`disk_places.py` for disks): what an operator wrote is there afterwards.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from lxml import etree
 
 from sterna.adapters.libvirt.xml.describe import describe_domain, read_disk
-from sterna.adapters.libvirt.xml.holes import let_zeros_be_holes
-from sterna.adapters.libvirt.xml.listening import listen_at
+from sterna.adapters.libvirt.xml.disk_places import replace_disk, same_place
+from sterna.adapters.libvirt.xml.listen_addresses import listen_at
 from sterna.adapters.libvirt.xml.metadata import (
     Element,
     NicFacts,
@@ -27,7 +27,7 @@ from sterna.adapters.libvirt.xml.metadata import (
 from sterna.adapters.libvirt.xml.nic_forms import is_hot_unplugged, mac_of, place_device, read_vlan, write_nic
 from sterna.adapters.libvirt.xml.recovery_monitor import add_recovery_monitor, remove_recovery_monitor
 from sterna.adapters.libvirt.xml.replug import to_cold, to_live
-from sterna.adapters.libvirt.xml.where import replace_disk, same_place
+from sterna.adapters.libvirt.xml.sparse_disks import let_zeros_be_holes
 from sterna.domain.copying import CopyPlan, DestinationNic
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Nic

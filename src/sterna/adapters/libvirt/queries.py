@@ -13,9 +13,9 @@ from sterna.adapters.libvirt.resources import lan_of
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml import checks
 from sterna.adapters.libvirt.xml.describe import describe
-from sterna.adapters.libvirt.xml.holes import refuse_holes
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.references import references_of
+from sterna.adapters.libvirt.xml.sparse_disks import refuse_holes
 from sterna.adapters.libvirt.zeros import finds_zeros
 from sterna.domain.claims import cold_disks
 from sterna.domain.copying import GuestLoad

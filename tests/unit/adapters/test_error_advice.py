@@ -5,7 +5,7 @@ from __future__ import annotations
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt.session import advice
+from sterna.adapters.libvirt.session import error_advice
 from sterna.adapters.libvirt.session.connection import in_our_words
 
 
@@ -41,4 +41,4 @@ def test_what_it_says(code: int, fix: str) -> None:
 
 
 def test_no_advice_names_a_code_that_this_libvirt_does_not_have() -> None:
-    assert [name for name in advice._BY_CODE if not hasattr(libvirt, name)] == []
+    assert [name for name in error_advice._BY_CODE if not hasattr(libvirt, name)] == []
