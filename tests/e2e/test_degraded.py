@@ -57,7 +57,7 @@ def test_a_host_whose_libvirtd_is_away(fleet: Fleet, guest: Guest) -> None:
         assert listed.returncode == 0 and f"host2: {why}" in listed.stdout
         vms = sterna(fleet, "vms")
         assert (
-            vms.returncode == 6 and guest.name in vms.stdout and "not heard, VMs as last seen: host2" in vms.stderr
+            vms.returncode == 6 and guest.name in vms.stdout and "no answer, VMs as last seen: host2" in vms.stderr
         )
         audit = sterna(fleet, "audit")
         assert audit.returncode == 6 and "on the hosts that were asked" in audit.stdout and "host2" in audit.stderr

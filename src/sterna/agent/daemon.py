@@ -287,7 +287,7 @@ class Agent:
 
     async def _port_reported(self, topic: str, data: Data) -> None:
         """Another service reports an event of a VM."""
-        self.destination.heard(data)
+        self.destination.port_reported(data)
 
     async def _guest_leaves(self, topic: str, data: Data) -> None:
         """A guest is paused on its source: only a hint of that source counts."""

@@ -138,7 +138,7 @@ class IncomingMigrations:
         asked = untrusted.call(RehearseThere, request.params)
         return (await rehearsal.rehearse_here(self._halves.known(request), asked)).to_wire()
 
-    def heard(self, event: Data) -> None:
+    def port_reported(self, event: Data) -> None:
         """Another service's report of a VM's port: noted where this host prepares for that VM, once per port."""
         try:
             report = PortReported.from_data(event)

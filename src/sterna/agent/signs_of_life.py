@@ -1,6 +1,6 @@
-"""Beacons of other hosts, heard only of those that something waits for in the outbox.
+"""Listens to the beacons of other hosts, but only of those that the outbox holds casts for.
 
-Each host beats every second: who heard all of a thousand hosts would do little else.
+Each host sends a beacon every second: to receive those of a thousand hosts would take much of an agent's time.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from sterna.rpc.subjects import host_topic
 
 
 class SignsOfLife:
-    """Hurries the outbox when a host is back."""
+    """Makes the outbox send at once when a host is back."""
 
     def __init__(self, client: RpcClient, outbox: Outbox) -> None:
         self._client, self._outbox = client, outbox
         self._listening: dict[str, asyncio.Task[Subscription]] = {}
 
     def want(self, host: str) -> None:
-        """Something waits for this host, or was refused by it."""
+        """Listen to this host: a cast waits for it, or was refused by it."""
         if host not in self._listening:
 
-            async def heard(topic: str, data: Data) -> None:
-                await self._heard(host, data)
+            async def receive(topic: str, data: Data) -> None:
+                await self._received(host, data)
 
-            listening = self._client.listen(host_topic(host), heard)
+            listening = self._client.listen(host_topic(host), receive)
             self._listening[host] = asyncio.create_task(listening, name=f"beacons of {host}")
 
     async def stop(self) -> None:
-        """Hear nobody any more."""
+        """End all subscriptions."""
         tasks, self._listening = list(self._listening.values()), {}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _heard(self, host: str, data: Data) -> None:
+    async def _received(self, host: str, data: Data) -> None:
         if self._outbox.waits_for(host):
             self._outbox.hurry(host, str(data.get("boot", "")))
         elif (listening := self._listening.pop(host, None)) is not None:

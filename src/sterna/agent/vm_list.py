@@ -1,7 +1,7 @@
-"""This host's VMs, told to the controllers by changes, so that these need not ask every host.
+"""Reports the changes of this host's VMs to the controllers, so that they need not ask every host.
 
-libvirt's events say when to look; a look every now and then needs none. Changes are counted: a controller that has
-missed one asks for the whole list.
+libvirt's events say when to list them; besides, they are listed regularly. Changes are numbered: a controller that
+has missed one asks for the whole list.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sterna.rpc.subjects import vms_topic
 log = structlog.get_logger(__name__)
 
 LOOK_AFTER_S = 0.5
-"""So long after an event: by then a guest that is being handed over has the processors no more to itself, and of
-many events at once one look tells."""
+"""The list is made so long after an event. By then a guest that is being handed over no longer needs all CPUs, and
+one list serves many events."""
 FOLLOW_AGAIN_S = 2.0
 LOOK_ANYWAY_S = 15.0
 """Events can be missed."""

@@ -109,8 +109,8 @@ async def list_vms(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> VmsOut:
-    """By name, as their hosts have told: a change is here within a second or two. One that runs on two hosts, which
-    must never be, is listed once for each."""
+    """By name, as their hosts have reported them: a change is here within a second or two. A VM that runs on two
+    hosts, which must never happen, is listed once for each."""
     after = place_of(cursor, 2) if cursor is not None else None
     page = VmPage(
         after=(after[0], after[1]) if after else None,

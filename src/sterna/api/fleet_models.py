@@ -65,7 +65,7 @@ class HostOut(BaseModel):
     reason_since: str | None = Field(description="ISO 8601 UTC: since when that is so; null where it is up.")
     fix: str | None = Field(description="What would change that; null where it is up.")
     warning: str | None = Field(
-        description="What somebody should see to while the host can still be used, as that its certificate expires."
+        description="What to see to while the host can still be used: its certificate expires, for example."
     )
     warning_fix: str | None = Field(description="What would change that; null where there is no warning.")
     bus_since: str | None = Field(
@@ -197,18 +197,18 @@ class AuditOut(BaseModel):
 
 
 class VmOut(BaseModel):
-    """One VM, as its host has told."""
+    """One VM, as its host has reported it."""
 
     uuid: str = Field(examples=[_VM_ID])
     name: str = Field(examples=["web1"])
     host: str = Field(examples=["host1"])
-    state: str = Field(description="`unknown` where its host cannot be heard now.", examples=["running"])
+    state: str = Field(description="`unknown` while its host does not answer.", examples=["running"])
     memory_bytes: int | None
     vcpus: int | None
     task_state: Literal["migrating"] | None
     migration_id: str | None = Field(description="The migration that holds the VM.")
     observed_at: str | None = Field(
-        description="ISO 8601 UTC: when its host told the last change of it; null where it never did."
+        description="ISO 8601 UTC: when its host reported the last change of it; null where it never did."
     )
 
     @classmethod
@@ -229,9 +229,9 @@ class VmsOut(BaseModel):
 
     vms: list[VmOut]
     next_cursor: str | None = _NEXT
-    silent_hosts: list[str] = Field(description="Hosts that cannot be heard: their VMs are as last seen.")
-    silent_reasons: dict[str, str] = Field(description="Why each of these cannot be heard.")
-    complete: bool = Field(description="At least one host is heard, and all that are not declared dead.")
+    silent_hosts: list[str] = Field(description="Hosts that do not answer: their VMs are as last seen.")
+    silent_reasons: dict[str, str] = Field(description="Why each of these does not answer.")
+    complete: bool = Field(description="At least one host answers, and so do all that are not declared dead.")
 
     @classmethod
     def of(cls, listing: Listing, next_cursor: str | None) -> VmsOut:

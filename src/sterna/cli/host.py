@@ -20,7 +20,7 @@ host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
 def list_enrolled(api: Api = None, as_json: AsJson = False) -> None:
     """List the hosts that were enrolled, until when their certificates are valid, and which were removed.
 
-    Exit code 5 where the controller has no CA: it does not know then. `sterna hosts` lists those that were heard.
+    Exit code 5 if the controller has no CA. `sterna hosts` lists all hosts that have sent a beacon.
     """
     with plain_errors():
         answer = client_of(api).get("/v1/enrolments")

@@ -43,7 +43,7 @@ def vms(
 ) -> None:
     """List the VMs of all hosts.
 
-    Exit code 6 when a host cannot be heard (one that is declared dead does not count). Its VMs are shown as last
+    Exit code 6 when a host does not answer (one that is declared dead does not count). Its VMs are shown as last
     seen.
     """
     with plain_errors():
@@ -51,7 +51,7 @@ def vms(
         answer = client.pages("/v1/vms", "vms", limit, cursor, host=host, state=state, name=name)
         print_json(answer) if as_json else formatting.show(formatting.vms(answer["vms"]))
         print_more(answer, as_json)
-        print_silent("not heard, VMs as last seen", answer)
+        print_silent("no answer, VMs as last seen", answer)
         if not answer["complete"]:
             if not answer["silent_hosts"]:
                 print_no_host(client.get("/v1/hosts", limit=1)["bus"])

@@ -178,7 +178,7 @@ class Context:
         self.write(Kind.NOTE, row=under, name=note.entry + about, data=note.to_data(), lazily=lazily)
 
     def note_once(self, note: Note, about: str = "", *, row: str | None = None) -> None:
-        """The same, but not again after a restart."""
+        """The same, unless such a note is in the journal already: written before a restart, for example."""
         if not self.history.has(type(note), about):
             self.note(note, about, row=row)
 

@@ -172,7 +172,7 @@ class VmPage(Value):
     """Part of the name."""
     states: tuple[GuestState, ...] = ()
     silent: tuple[str, ...] = ()
-    """Hosts that cannot be heard now: the state of their VMs is `unknown`, whatever was stored."""
+    """Hosts that do not answer now: the state of their VMs is `unknown`, whatever was stored."""
 
 
 class Taken(Value):

@@ -39,7 +39,7 @@ def test_a_host_without_libvirtd(sterna, fleet: Served, monkeypatch: pytest.Monk
     assert re.search(r"^a +degraded ", shown, re.M) and f"\na: {LOST}" in shown
     listed = sterna("vms", code=6)
     assert re.search(r"^web1 +a +unknown ", listed.stdout, re.M)
-    assert f"not heard, VMs as last seen: a ({LOST})" in listed.stderr
+    assert f"no answer, VMs as last seen: a ({LOST})" in listed.stderr
     assert document(sterna("vms", "--json", code=6))["complete"] is False
     assert f"not asked: a ({LOST})" in sterna("audit", code=6).stderr
     alone = sterna("audit", "--host", "a", code=6)

@@ -90,9 +90,8 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
 def _without_a_copy(here: Observation, there: Observation, epoch: int) -> Finding:
     """R0 of a migration whose copy was never begun: what libvirt does with the guest was not started by this
     migration, wherever the guest goes."""
-    if (
-        there.state is GuestState.RUNNING or there.epoch == epoch
-    ):  # there is no way forward, and R5 would take it away
+    if there.state is GuestState.RUNNING or there.epoch == epoch:
+        # there is no way forward, and R5 would remove it
         return Finding(Verdict.DOUBT, "the guest is on the destination, where it was moved without Sterna")
     if here.state is GuestState.UNKNOWN:
         return Finding(Verdict.WAIT, "the source's hypervisor does not answer")

@@ -1,4 +1,4 @@
-"""The promise kept while the copy runs: samples go to `domain/convergence`, its verdicts to the hypervisor.
+"""Keeps a running copy within its objective: samples go to `domain/convergence.py`, its verdicts to the hypervisor.
 
 Beside M3 in `watch.py`, which takes the samples. Nothing here decides: the rules come from the migration's
 objective, the verdicts from a pure function. An agent that was restarted goes on with the next sample; what it has
@@ -212,7 +212,7 @@ class Steering:
         return allowed if self._ctx.postcopy else allowed - {May.POSTCOPY}
 
     def _deadline_ms(self, wanted: Objective, elapsed_ms: int) -> int | None:
-        """On the copy's own count: what the migration took before it is gone."""
+        """By the copy's own clock, which starts with the copy. The time before it counts as well."""
         if wanted.finish_within_s is None:
             return None
         return max(1, int(wanted.finish_within_s * 1000 - self._so_far_ms(elapsed_ms) + elapsed_ms))

@@ -90,9 +90,8 @@ async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
         elif event.kind not in REPORTED_BY_QEMU:
             if event.kind in handover.LEAVES:
                 ctx.leaves.set()
-                await handover.announce_early(
-                    ctx
-                )  # the network is notified before the journal is written: an fsync prolongs the blackout
+                # the network is notified before the journal is written: an fsync prolongs the blackout
+                await handover.announce_early(ctx)
                 await asyncio.sleep(0)  # `switch_network` asks
             if event.kind == "resumed" and postcopy.begun(ctx):
                 ctx.runs_again.set()
