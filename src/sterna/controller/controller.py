@@ -22,7 +22,7 @@ from sterna.controller.intents.tune_migration import TuneMigration
 from sterna.controller.intents.users import Users
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.carrying_out import Operations
-from sterna.controller.operations.observing import Capacity, Observer
+from sterna.controller.operations.observing import Observer
 from sterna.controller.records.copy_progress import CopyProgress
 from sterna.controller.records.events import Event, Events
 from sterna.controller.records.forecasts import ForecastHistory
@@ -87,7 +87,7 @@ class Controller:
         self.revoking = Revoking(self.members, calls, clock)
         parts = Parts(*looked_after, self.revoking)
         self.follower = Follower(fleet, parts, calls, clock)
-        observer = Observer(fleet, self.registry, calls, Capacity())
+        observer = Observer(fleet, self.registry, self.snapshot, calls)
         self.operations = Operations(fleet, observer, Acting(fleet, self.begin_attempt, self.abort, clock), clock)
         self.operate = Operate(fleet, self.registry, observer, clock, self.operations.wake)
 

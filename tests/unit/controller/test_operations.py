@@ -53,6 +53,25 @@ async def test_an_empty_host_is_done_at_once(stage: Stage) -> None:
     assert (await stage.controller.registry.host("b")).maintenance
 
 
+async def test_a_host_is_not_empty_because_the_records_know_of_no_vm_there(stage: Stage) -> None:
+    await stage.bus.beat(stage.controller)
+    await stage.controller.operate.begin(OperationRequest(id=OPERATION, hosts=("a",)))
+    assert await stage.controller.fleet.vms() == []
+    await stage.controller.operations.look()
+    assert (await stage.operation()).status is S.RUNNING
+    assert (await stage.run()).status is S.DONE
+    assert sorted(name for name, _, _ in stage.moved) == ["x1", "x2", "x3"]
+
+
+async def test_a_host_that_cannot_list_its_vms_is_not_known_to_be_empty(stage: Stage) -> None:
+    await stage.begin("b")
+    stage.bus.faults["list_vms"] = [Undelivered("lost")] * 3
+    await stage.controller.operations.look()
+    assert (await stage.operation()).status is S.RUNNING
+    stage.bus.faults.clear()
+    assert (await stage.run()).status is S.DONE
+
+
 async def test_the_same_request_again_is_the_same_operation(stage: Stage) -> None:
     first = await stage.begin()
     second = await stage.begin()

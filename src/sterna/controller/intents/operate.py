@@ -134,6 +134,7 @@ class Operate:
     async def _planned(self, record: OperationRecord) -> tuple[Plan, Forecast]:
         for host in record.hosts:
             await self._registry.host(host)
+        await self._observer.ask(record.hosts)
         observed, wanted = await self._observer.observe(), drain_of(record, self._clock.now())
         plan = await made_plan(observed.snapshot, wanted)
         return plan, forecast_of(plan, wanted)

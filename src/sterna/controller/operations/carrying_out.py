@@ -23,6 +23,7 @@ from sterna.domain.errors import SternaError
 from sterna.domain.fleet.admission import ending
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back
 from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.status import Status
 from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
@@ -53,7 +54,7 @@ class Operations:
 
     def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, clock: Clock) -> None:
         self._fleet, self.acting, self._clock = fleet, acting, clock
-        self._planning = Planning(observer, clock)
+        self._observer, self._planning = observer, Planning(observer, clock)
         self._holder = str(uuid4())
         self._leases: dict[str, tuple[tuple[str, int, int], float]] = {}
         """Of operations that others hold: as last seen, and since when (monotonic ms)."""
@@ -159,7 +160,7 @@ class Operations:
         else:
             look = await self._planning.look(operation, tried)
             standing = look.standing(tried, self.acting.trouble)
-            status = self._ending(operation, look, active=active)
+            status = await self._ending(operation, look, active=active)
             for migration in look.aborts:
                 self.acting.abort(migration)
             await self._decide(operation, look, len(attempts))
@@ -203,14 +204,25 @@ class Operations:
         self.acting.trouble.pop(attempt.migration, None)
         return tried.model_copy(update={"attempt": now or attempt})
 
-    def _ending(self, operation: OperationRecord, look: Look, *, active: bool) -> OperationStatus | None:
+    async def _ending(self, operation: OperationRecord, look: Look, *, active: bool) -> OperationStatus | None:
         """In which status it ends now. With VMs left, only after a while."""
-        status = look.ending(operation.status, active=active)
+        status, now = look.ending(operation.status, active=active), self._clock.monotonic_ms()
         if status is None or not look.left:
             self._stuck.pop(operation.id, None)
-            return status
-        now = self._clock.monotonic_ms()
-        return status if now - self._stuck.setdefault(operation.id, now) >= PATIENCE_MS else None
+        elif now - self._stuck.setdefault(operation.id, now) < PATIENCE_MS:
+            return None
+        return status if status is None or await self._is_true(operation, look) else None
+
+    async def _is_true(self, operation: OperationRecord, look: Look) -> bool:
+        """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet."""
+        if operation.status is not OperationStatus.RUNNING:
+            return True
+        answered = await self._observer.ask(operation.hosts)
+        now = (await self._observer.observe()).snapshot
+        if answered and _inside(now, look.hosts) == _inside(look.snapshot, look.hosts):
+            return True
+        self._planning.again(operation.id)
+        return False
 
     async def _decide(self, operation: OperationRecord, look: Look, number: int) -> None:
         """Write what begins now, and begin it."""
@@ -252,6 +264,10 @@ class Operations:
         if _words(old) == _words(standing) and not _is_old(old.at, now):
             return
         await self._fleet.stand(operation.id, operation.epoch, standing.model_copy(update={"at": now.isoformat()}))
+
+
+def _inside(snapshot: Snapshot, hosts: Collection[str]) -> set[str]:
+    return {vm.uuid for vm in snapshot.vms if vm.host in hosts}
 
 
 def migration_id(operation: str, vm: str, number: int) -> str:

@@ -6,10 +6,11 @@ such a VM does not move. What begins between the two is found when a decision is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sterna.controller.calls import AgentCalls
 from sterna.controller.records.registry import Host, Registry
+from sterna.controller.records.snapshot import Snapshot
 from sterna.domain.fleet import snapshot as planner
 from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.model import GuestState, Value
@@ -53,8 +54,16 @@ class Observed(Value):
 class Observer:
     """Reads only."""
 
-    def __init__(self, fleet: Fleet, registry: Registry, calls: AgentCalls, capacity: Capacity) -> None:
-        self._fleet, self._registry, self._calls, self._capacity = fleet, registry, calls, capacity
+    def __init__(self, fleet: Fleet, registry: Registry, known: Snapshot, calls: AgentCalls) -> None:
+        self._fleet, self._registry, self._known, self._calls = fleet, registry, known, calls
+        self._capacity = Capacity()
+
+    async def ask(self, hosts: Collection[str]) -> bool:
+        """Have these hosts list their VMs into the records now. False where one of them could not be asked. Raises
+        Unreachable."""
+        up = [host for host in hosts if self._registry.is_up(host)]
+        failed = await self._known.ask_now(up)
+        return len(up) == len(hosts) and not failed
 
     async def observe(self) -> Observed:
         """The fleet as it is known. Raises Unreachable."""
