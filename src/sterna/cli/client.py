@@ -67,8 +67,12 @@ class ApiSlow(ApiAway):
         self.args = (why,)
 
 
-class NoSuchMigration(Exception):
-    """No migration's id begins like this, or several do."""
+class NoSuchId(Exception):
+    """Nothing of this kind has an id that begins like this, or several have."""
+
+    def __init__(self, message: str, listed_by: str) -> None:
+        super().__init__(message)
+        self.listed_by = listed_by
 
 
 def without_password(api: str) -> str:
@@ -120,13 +124,39 @@ class Client:
         return self._ask("PATCH", path, json=body)
 
     def migration_id(self, begin: str) -> str:
-        """The full id of the one migration whose id begins like this. Raises NoSuchMigration."""
+        """The full id of the one migration whose id begins like this. Raises NoSuchId."""
+        return self._id("migration", begin)
+
+    def operation_id(self, begin: str) -> str:
+        """The same of an operation."""
+        return self._id("operation", begin)
+
+    def _id(self, kind: str, begin: str) -> str:
         if not begin:  # a script's empty variable: it must not mean the only one there is
-            raise NoSuchMigration("no migration's id is given")
+            raise NoSuchId(f"no {kind}'s id is given", f"{kind}s")
         try:
-            return str(UUID(begin)) if len(begin) == FULL_ID else self._by_prefix(begin)
+            return str(UUID(begin)) if len(begin) == FULL_ID else self._by_prefix(kind, begin)
         except ValueError:
-            return self._by_prefix(begin)
+            return self._by_prefix(kind, begin)
+
+    def looks(self, path: str, every_s: float) -> Iterator[Json]:
+        """The document at `path`, again and again. Raises ApiAway when the API stays away for a minute, ApiError
+        where it answers with errors for that long."""
+        lost_at = None
+        while True:
+            self._left_s = ANSWER_S
+            try:
+                answer = self.get(path)
+            except (ApiAway, ApiError) as e:
+                if isinstance(e, ApiError) and e.status != httpx2.codes.SERVICE_UNAVAILABLE:
+                    raise
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > GIVE_UP_S:
+                    raise
+            else:
+                lost_at = None
+                yield answer
+            time.sleep(every_s)
 
     def events(self, migration_id: str) -> Iterator[tuple[str, Json]]:
         """(event, data) of one migration until its `end`, across dropped connections.
@@ -177,14 +207,14 @@ class Client:
             answer.read()
         return answer
 
-    def _by_prefix(self, begin: str) -> str:
-        found = self.get("/v1/migrations", id=begin, limit=3)["migrations"]
+    def _by_prefix(self, kind: str, begin: str) -> str:
+        found = self.get(f"/v1/{kind}s", id=begin, limit=3)[f"{kind}s"]
         if len(found) == 1:
             return str(found[0]["id"])
         if not found:
-            raise NoSuchMigration(f"there is no migration whose id begins with {begin}")
-        some = ", ".join(m["id"] for m in found)
-        raise NoSuchMigration(f"several migrations' ids begin with {begin}: {some}")
+            raise NoSuchId(f"there is no {kind} whose id begins with {begin}", f"{kind}s")
+        some = ", ".join(one["id"] for one in found)
+        raise NoSuchId(f"several {kind}s' ids begin with {begin}: {some}", f"{kind}s")
 
     def _ask(self, method: str, path: str, **more: Any) -> Json:
         answer = self._send(method, path, **more)

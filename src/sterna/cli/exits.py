@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import typer
 
-from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchMigration
+from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchId
 from sterna.cli.console import PlainConsole
 from sterna.cli.formatting import with_code
 from sterna.domain.errors import BadRequest
@@ -51,6 +51,16 @@ _BY_STATUS = {
 _BY_RESULT = {"completed": Exit.OK, "cancelled": Exit.CANCELLED, "failed": Exit.FAILED, "error": Exit.FAILED}
 
 
+_BY_OPERATION = {"done": Exit.OK, "undone": Exit.OK, "incomplete": Exit.FAILED, "stopped": Exit.CANCELLED}
+
+
+def exit_of_operation(operation: Json) -> Exit:
+    """The exit code of an operation that has ended. One with VMs left has not done what it was to do."""
+    if operation["status"] == "undone" and operation["left"]:
+        return Exit.FAILED
+    return _BY_OPERATION.get(str(operation["status"]), Exit.UNEXPECTED)
+
+
 def exit_for(migration: Json) -> Exit:
     """The exit code of a migration that has come to its end."""
     return _BY_RESULT.get(str(migration["status"]), Exit.UNEXPECTED)
@@ -71,9 +81,9 @@ def plain_errors() -> Iterator[None]:
     except ApiError as e:
         _print_problem(e.problem)
         raise typer.Exit(_BY_STATUS.get(e.status, Exit.UNEXPECTED)) from None
-    except NoSuchMigration as e:
+    except NoSuchId as e:
         err.print(f"sterna: {e}", style="red")
-        err.print("  fix: `sterna migrations` lists them")
+        err.print(f"  fix: `sterna {e.listed_by}` lists them")
         raise typer.Exit(Exit.NOT_FOUND) from None
     except ApiSlow as e:
         err.print(f"sterna: {e}", style="red")

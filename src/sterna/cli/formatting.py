@@ -22,6 +22,13 @@ LEAST_NAME = 7
 
 _COLOURS = {
     "completed": "green",
+    "done": "green",
+    "undone": "green",
+    "arrived": "green",
+    "incomplete": "red",
+    "refused": "yellow",
+    "paused": "yellow",
+    "stopped": "yellow",
     "up": "green",
     "running": "green",
     "failed": "red",

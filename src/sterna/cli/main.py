@@ -18,6 +18,7 @@ from sterna.cli.formatting import out
 from sterna.cli.host import host_app
 from sterna.cli.lists import hosts, vms
 from sterna.cli.log import log
+from sterna.cli.operation import drain, operation_app, operations
 from sterna.cli.options import (
     Accepted,
     Api,
@@ -50,9 +51,12 @@ app = typer.Typer(
 )
 app.callback(help=HELP, epilog=EPILOG)(options)
 app.add_typer(host_app, name="host")
+app.add_typer(operation_app, name="operation")
 app.add_typer(token_app, name="token")
+app.command()(drain)
 app.command()(hosts)
 app.command()(log)
+app.command()(operations)
 app.command()(vms)
 
 INTERRUPTED = 130

@@ -23,6 +23,7 @@ Api = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON and nothing else on stdout.")]
 MigrationArg = Annotated[str, typer.Argument(metavar="ID", help="ID of a migration, or its first characters.")]
+OperationArg = Annotated[str, typer.Argument(metavar="ID", help="ID of an operation, or its first characters.")]
 PageLimit = Annotated[int | None, typer.Option("--limit", min=1, max=500, help="How many. Default: all.")]
 PageCursor = Annotated[str | None, typer.Option("--cursor", help="`next_cursor` of the previous page.")]
 HostArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the host.")]

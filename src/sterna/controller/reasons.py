@@ -5,10 +5,10 @@ Agents add theirs; where both know the same (a VM under way, a destination down)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from sterna.domain.durations import in_words
 from sterna.domain.errors import Conflict, NotFound, Refused
 from sterna.domain.model import Refusal
 from sterna.domain.trouble import Trouble
@@ -169,15 +169,6 @@ def deadline_missed(promised_s: float, late_s: float) -> Refusal:
     """An operation that would not end in time."""
     message = f"it will probably take {in_words(promised_s)}: {in_words(late_s)} more than it may"
     return Refusal(code=DEADLINE_MISSED, message=message)
-
-
-def in_words(seconds: float) -> str:
-    """Two units at most, rounded up."""
-    whole = math.ceil(seconds)
-    hours, minutes = divmod(-(-whole // 60), 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
 def unique(refusals: Iterable[Refusal]) -> list[Refusal]:

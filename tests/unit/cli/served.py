@@ -120,20 +120,27 @@ class Served:
         self.aborted.set()
         return {"accepted": True}
 
-    async def _write(self, agent: FakeAgent, book: Book) -> None:
+    async def _write(self, book: Book) -> None:
+        agent = self._source(book.migration) if book.role is Role.SOURCE else self._target(book.migration)
         for entry in book.entries:
             agent.write(Book(book.role, migration=book.migration, entries=[entry]))
             await self.bus.hint(f"journal.{agent.name}", {"last": len(agent.journal)})
             await asyncio.sleep(self.pace_s)
 
+    def _source(self, migration: Migration) -> FakeAgent:
+        return self.bus.agents[migration.source]
+
+    def _target(self, migration: Migration) -> FakeAgent:
+        return self.bus.agents[migration.destination]
+
     async def _prepare(self, migration: Migration, source: Book, target: Book) -> None:
-        await self._write(self.a, source.status("preparing", "taken up").step("P1", "P2").intent("P3"))
-        await self._write(self.b, target.accepted().step("P4", "P5", "P6", "P7", "P8", "P9"))
+        await self._write(source.status("preparing", "taken up").step("P1", "P2").intent("P3"))
+        await self._write(target.accepted().step("P4", "P5", "P6", "P7", "P8", "P9"))
         source.entries, target.entries = [], []
 
     async def _copy(self, migration: Migration, source: Book) -> None:
         source.status("migrating", "copying").step("M1", "M2").intent("M4")
-        await self._write(self.a, source)
+        await self._write(source)
         source.entries = []
         for n in range(1, 6):
             sample = JobSample(
@@ -152,26 +159,30 @@ class Served:
     async def _good(self, migration: Migration) -> None:
         source, target = Book(Role.SOURCE, migration=migration), Book(Role.DESTINATION, migration=migration)
         await self._prepare(migration, source, target)
-        await self._write(self.b, target.step("P10").note("P11"))
-        await self._write(self.a, source.done("P3").note("P11").step("P12"))
+        await self._write(target.step("P10").note("P11"))
+        await self._write(source.done("P3").note("P11").step("P12"))
         source.entries, target.entries = [], []
         await self._copy(migration, source)
-        vm = self.a.vms.pop(migration.vm_uuid)
-        self.b.vms[migration.vm_uuid] = vm
-        source.done("M4").note("M5").status("post-migrating", "the guest runs on b")
-        await self._write(self.a, source.step("F1", "F2", "F3", "F4", "F5"))
-        f8 = {"host": "b", "power_state": "running", "task_state": None, "job": JOB.model_dump()}
-        await self._write(self.b, target.step("F6", "F7").step("F8", data=f8).step("F9").end())
+        vm = self._source(migration).vms.pop(migration.vm_uuid)
+        self._target(migration).vms[migration.vm_uuid] = vm
+        source.done("M4").note("M5").status("post-migrating", f"the guest runs on {migration.destination}")
+        await self._write(source.step("F1", "F2", "F3", "F4", "F5"))
+        f8 = {"host": migration.destination, "power_state": "running", "task_state": None, "job": JOB.model_dump()}
+        await self._write(target.step("F6", "F7").step("F8", data=f8).step("F9").end())
         source.entries = []
-        await self._write(self.a, source.step("F10", "F11").status("completed", "complete on b and a").end())
+        await self._write(
+            source.step("F10", "F11")
+            .status("completed", f"complete on {migration.destination} and {migration.source}")
+            .end(),
+        )
 
     async def _bad(self, migration: Migration) -> None:
         error = Permanent("b has no bridge br-int", fix="create br-int there")
         source, target = Book(Role.SOURCE, migration=migration), Book(Role.DESTINATION, migration=migration)
         await self._prepare(migration, source, target)
-        await self._write(self.b, target.intent("P10").failed("P10", error, final=True))
+        await self._write(target.intent("P10").failed("P10", error, final=True))
         source.failed("P3", error, final=True).write(Kind.COMPENSATING, data={"error": error.to_wire()})
-        await self._write(self.a, source)
+        await self._write(source)
         await self._roll_back(source, target, "failed", error.message)
 
     async def _until_aborted(self, migration: Migration) -> None:
@@ -182,10 +193,10 @@ class Served:
 
     async def _roll_back(self, source: Book, target: Book, end: str, why: str) -> None:
         source.entries, target.entries = [], []
-        await self._write(self.a, source.status("rolling-back", why).step("R0", "R1", "R2", "R3", "R4"))
-        await self._write(self.b, target.step("R5", "R6", "R7").end())
+        await self._write(source.status("rolling-back", why).step("R0", "R1", "R2", "R3", "R4"))
+        await self._write(target.step("R5", "R6", "R7").end())
         source.entries = []
-        await self._write(self.a, source.step("R8").status(end, why).end())
+        await self._write(source.step("R8").status(end, why).end())
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Do something in the controller's loop."""

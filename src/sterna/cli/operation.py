@@ -1,0 +1,301 @@
+"""`sterna drain`, `sterna operations` and `sterna operation ...`: what is done to many VMs at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sterna.cli import formatting
+from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
+from sterna.cli.console import safe
+from sterna.cli.exits import Exit, err, exit_of_operation, plain_errors, print_more
+from sterna.cli.formatting import out
+from sterna.cli.options import (
+    Api,
+    AsJson,
+    MayDo,
+    OperationArg,
+    PageCursor,
+    PolicyName,
+    client_of,
+    print_json,
+    words_of,
+)
+from sterna.cli.quantities import duration_ms
+from sterna.domain.durations import in_words
+from sterna.domain.fleet.course import OperationStatus, Order
+
+operation_app = typer.Typer(no_args_is_help=True, help="Show or change an operation.")
+LOOK_S = 2.0
+"""How often a watched operation is looked at: as often as its controller does."""
+INTERRUPTED = 130
+Watch = Annotated[bool, typer.Option("--watch", help="Show the progress, and wait for the end.")]
+
+
+def drain(  # noqa: PLR0913 - one option per setting
+    hosts: Annotated[list[str], typer.Argument(metavar="HOST...", help="Names of the hosts.")],
+    *,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
+    watch: Watch = False,
+    id: Annotated[
+        UUID | None, typer.Option("--id", help="ID of the operation. A request may be repeated with the same ID.")
+    ] = None,
+    finish_within: Annotated[
+        float | None,
+        typer.Option(
+            "--finish-within",
+            parser=duration_ms,
+            metavar="TIME",
+            help="Refuse to begin where it would probably take longer, e.g. 2h. It never stops a VM.",
+        ),
+    ] = None,
+    even_if_late: Annotated[
+        bool, typer.Option("--even-if-late", help="Begin also where --finish-within would probably be missed.")
+    ] = False,
+    may: MayDo = None,
+    policy: PolicyName = None,
+    reason: Annotated[str, typer.Option(help="Why: shown with the hosts while they take no VMs.")] = "",
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Empty hosts: move their running VMs to others. The hosts take no VMs from now on.
+
+    With --plan, exit code 3 when a VM cannot be moved or the time would be exceeded. With --watch, 7 when a VM is
+    left and 8 when the operation was stopped.
+    """
+    body: Json = {"hosts": hosts} | ({"policy": policy} if policy is not None else {})
+    if finish_within is not None:
+        body["finish_within_s"] = finish_within / 1000
+    if may is not None:
+        body["may"] = words_of(may)
+    with plain_errors():
+        client = client_of(api)
+        if plan:
+            _preview(client.post("/v1/operations/preview", body), as_json)
+            return
+        more: Json = {"id": str(id or uuid4()), "reason": reason, "even_if_late": even_if_late}
+        operation = _begin(client, body | more)
+        if watch:
+            _watch(client, operation, as_json)
+        elif as_json:
+            print_json(operation)
+        else:
+            out.print(f"{', '.join(operation['hosts'])}: being emptied", markup=False)
+            _how_to_follow(operation)
+
+
+def _begin(client: Client, body: Json) -> Json:
+    """Perhaps only the answer was lost; the same id cannot begin a second operation."""
+    try:
+        return client.post("/v1/operations", body)
+    except ApiSlow:
+        err.print(f"whether it has begun says: sterna operation show {body['id']}")
+        raise
+    except ApiAway:
+        return client.post("/v1/operations", body)
+
+
+def operations(
+    status: Annotated[list[str] | None, typer.Option(help="Only with this status; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
+    cursor: PageCursor = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the operations, newest first."""
+    with plain_errors():
+        answer = client_of(api).get("/v1/operations", status=status, limit=limit, cursor=cursor)
+        print_json(answer) if as_json else formatting.show(_table(answer["operations"]))
+        print_more(answer, as_json)
+
+
+@operation_app.command()
+def show(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
+    """Show an operation: each VM that it moves, and why others wait or stay."""
+    with plain_errors():
+        client = client_of(api)
+        answer = client.get(path_of("operations", client.operation_id(id)))
+        print_json(answer) if as_json else _show(answer)
+
+
+@operation_app.command()
+def pause(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
+    """Start no more migrations. Those that run go on."""
+    _order(Order.PAUSE, id, api, as_json)
+
+
+@operation_app.command()
+def resume(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
+    """Go on with a paused operation."""
+    _order(Order.RESUME, id, api, as_json)
+
+
+@operation_app.command()
+def stop(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
+    """Start no more migrations, and abort those that have not switched over. The hosts stay closed."""
+    _order(Order.STOP, id, api, as_json, watch=watch)
+
+
+@operation_app.command()
+def undo(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
+    """Stop it, open its hosts again, and bring back the VMs that it has moved.
+
+    A VM that was moved again since stays where it is. With --watch, exit code 7 when a VM was not brought back.
+    """
+    _order(Order.UNDO, id, api, as_json, watch=watch)
+
+
+def _order(order: Order, id: str, api: str | None, as_json: bool, *, watch: bool = False) -> None:
+    with plain_errors():
+        client = client_of(api)
+        operation = client.post(f"{path_of('operations', client.operation_id(id))}/{order.value}")
+        if watch:
+            _watch(client, operation, as_json)
+        elif as_json:
+            print_json(operation)
+        else:
+            out.print(f"{', '.join(operation['hosts'])}: {operation['status']}", markup=False)
+            _how_to_follow(operation)
+
+
+def _how_to_follow(operation: Json) -> None:
+    out.print(f"follow it with: sterna operation show {operation['id']}")
+
+
+# ---------------------------------------------------------------- watching
+
+
+def _watch(client: Client, operation: Json, as_json: bool) -> None:
+    """Print a line for each change until the end, then the whole, and leave with the exit code that says how it
+    ended. One that was stopped on request has done what was asked for."""
+    try:
+        ended = _until_end(client, operation["id"], err if as_json else out)
+    except KeyboardInterrupt:
+        err.print(f"not watching any more; the operation goes on: sterna operation show {operation['id']}")
+        raise typer.Exit(INTERRUPTED) from None
+    print_json(ended) if as_json else _show(ended)
+    stopped = operation["status"] == OperationStatus.STOPPING and ended["status"] == OperationStatus.STOPPED
+    raise typer.Exit(Exit.OK if stopped else exit_of_operation(ended))
+
+
+def _until_end(client: Client, id: str, console: Console) -> Json:
+    last: Json = {}
+    for seen in client.looks(path_of("operations", id), LOOK_S):
+        if not last or _line(seen) != _line(last):
+            console.print(_line(seen), markup=False)
+        last = seen
+        if OperationStatus(seen["status"]).final:
+            break
+    return last
+
+
+def _line(operation: Json) -> str:
+    moved = sum(move["state"] == "arrived" for move in operation["moves"])
+    facts = [f"{moved} moved", f"{operation['running']} under way", f"{operation['waiting']} waiting"]
+    if operation["left"]:
+        facts.append(f"{operation['left']} stay")
+    return f"{operation['status']}: {', '.join(facts)}"
+
+
+# ---------------------------------------------------------------- in words
+
+
+def _table(listed: list[Json]) -> Table:
+    """`sterna operations`."""
+    made = formatting.table("ID", "KIND", "STATUS", ">UNDER WAY", ">WAIT", ">STAY", "CREATED", "~BY", "~HOSTS")
+    for one in listed:
+        made.add_row(
+            one["id"][:8],
+            one["kind"],
+            formatting.coloured(one["status"]),
+            str(one["running"]),
+            str(one["waiting"]),
+            str(one["left"]),
+            one["created_at"][:19],
+            safe(one["requested_by"]),
+            safe(", ".join(one["hosts"])),
+        )
+    return made
+
+
+def _show(operation: Json) -> None:
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    promised, late = operation["promised_end_s"], operation["late_s"]
+    within = operation["finish_within_s"]
+    for name, value in (
+        ("operation", operation["id"]),
+        ("kind", operation["kind"]),
+        ("hosts", ", ".join(operation["hosts"])),
+        ("because", operation["reason"]),
+        ("requested by", operation["requested_by"]),
+        ("changed by", operation["changed_by"] or ""),
+        ("begun", operation["created_at"][:19]),
+        ("ended", (operation["ended_at"] or "")[:19]),
+        ("to be done within", in_words(within) if within else ""),
+        ("will take", f"{in_words(promised)} more, probably less" if promised else ""),
+        ("late by", in_words(late) if late else ""),
+    ):
+        if value:
+            facts.add_row(name, safe(value))
+    facts.add_row("status", formatting.coloured(operation["status"]))
+    formatting.show(facts)
+    if operation["moves"]:
+        formatting.show(_moves(operation["moves"]))
+    _list_reasons(operation)
+
+
+def _moves(moves: list[Json]) -> Table:
+    made = formatting.table("MIGRATION", "~VM", "~FROM", "~TO", "FOR", "STATE", "~REASON")
+    for move in moves:
+        made.add_row(
+            move["migration_id"][:8],
+            safe(move["vm_name"]),
+            safe(move["source"]),
+            safe(move["destination"]),
+            move["purpose"],
+            formatting.coloured(move["state"]),
+            safe(move["reason"]),
+        )
+    return made
+
+
+def _list_reasons(answer: Json) -> None:
+    for wait in answer.get("waits", ()):
+        out.print(f"{wait['vm_name']} waits: {wait['reason']}", markup=False)
+    for one in answer["stays"]:
+        out.print(f"{one['vm_name']} stays on {one['host']}: {one['reason']}", markup=False)
+
+
+def _preview(answer: Json, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        made = formatting.table("~VM", "~FROM", "~TO", "FOR", ">BEGINS AFTER", ">ENDS AFTER")
+        for move in answer["moves"]:
+            made.add_row(
+                safe(move["vm_name"]),
+                safe(move["source"]),
+                safe(move["destination"]),
+                move["purpose"] + (" (runs)" if move["begun"] else ""),
+                in_words(move["start_s"]),
+                in_words(move["end_s"]),
+            )
+        formatting.show(made)
+        _list_reasons(answer)
+        if answer["moves"]:
+            takes = (
+                f"about {in_words(answer['expected_s'])}, probably no more than {in_words(answer['promised_s'])}"
+            )
+            out.print(f"takes {takes}; {answer['waits_for']}".rstrip("; "), markup=False)
+        if answer["late_s"]:
+            out.print(f"too late by {in_words(answer['late_s'])}", style="red")
+            for sentence in answer["helps"]:
+                out.print(f"  {sentence}", markup=False)
+    if answer["stays"] or answer["late_s"]:
+        raise typer.Exit(Exit.REFUSED)
